@@ -1,0 +1,128 @@
+# Nothing but make, git and a Python (3.11 or newer) is presumed; everything else comes from requirements.lock.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+SEED ?= 1
+OFF ?=
+
+# The newest interpreter that the lock was tried with comes first; PYTHON=... decides otherwise.
+PYTHON ?=
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
+# A name on the PATH proves little: a version manager's shim may refuse to run, a distribution's Python may lack pip.
+PYTHON_FITS := import sys, importlib.util as u; \
+	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast sim sim-sweep mutants bench codecs day recovery release-archive chaos guarantees lint format lock clean tamper history
+
+help: ## List every verb
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## Install everything into .venv; quick when nothing changed
+
+demo: setup ## Train one federated task on an embedded Kafka, end to end (ARGS="--json --keep")
+	@$(BIN)/fedlog demo $(ARGS)
+
+test: setup ## Run every test (ARGS="-k chain" picks some)
+	@$(BIN)/pytest $(ARGS)
+
+test-fast: setup ## Run the tests that need no broker
+	@$(BIN)/pytest -m "not integration" $(ARGS)
+
+guarantees: setup ## Write docs/guarantees.md from everything that was tried (docs/results)
+	@$(BIN)/python -m tests.guarantees
+sim: STEPS ?= 160
+sim: setup ## Simulate one seed; what fails is shrunk to its shortest prefix (SEED=7 STEPS=160 OFF="jump,kill")
+	@$(BIN)/python -m tests.simulation run --seed $(SEED) --steps $(STEPS) --off "$(OFF)"
+
+sim-sweep: MINUTES ?= 1
+sim-sweep: setup ## Simulate seeds that no sweep has run yet, on every core; adds to docs/results (MINUTES=1)
+	@$(BIN)/python -m tests.simulation sweep --minutes $(MINUTES)
+
+mutants: setup ## Plant each fault of tests/mutants/table.toml; a test must notice (ARGS="--only fence")
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+codecs: setup ## Train digits with each codec: bytes and accuracy, into docs/codecs.md
+	@$(BIN)/python -m tests.bench.codecs
+
+bench: setup ## Measure everything beside its peers, into docs/performance.md (ONLY=ingest, RUNS=5, QUICK=1, GATE=1)
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(QUICK),--quick) $(if $(GATE),--gate) $(ARGS)
+
+day: DEVICES ?= 1000000
+day: setup ## Simulate a day of very many devices through the deciders, into docs/scale.md (DEVICES=1000000)
+	@$(BIN)/python -m tests.bench.day --devices $(DEVICES) $(ARGS)
+
+recovery: N ?= 1000,10000,100000,1000000
+recovery: RUNS ?= 5
+recovery: setup ## Measure restarts against the length of the journal (N=1000,10000,100000,1000000 RUNS=5)
+	@$(BIN)/python -m tests.recovery.measure --decisions $(N) --runs $(RUNS)
+
+release-archive: setup ## Pack the commit that is checked out, for tests of later releases beside it (NAME=0.2.0)
+	@$(BIN)/python -m tests.releases $(NAME)
+
+chaos: setup ## Strike every crash point with every fault; goes on where it stopped (ONLY=aggregator:commit, AGAIN=1)
+	@$(BIN)/python -m tests.chaos $(if $(ONLY),--only "$(ONLY)") $(if $(AGAIN),--again) $(ARGS)
+
+tamper: N ?= 10000
+tamper: setup ## Change an exported log at random; every change must be found (N=10000 ARGS="--seed 7")
+	@$(BIN)/python -m tests.tamper --count $(N) $(ARGS)
+
+history: setup ## Record the story as this release tells it; later ones must tell it alike (NAME=0.2.0)
+	@$(BIN)/python -m tests.histories $(NAME)
+
+lint: setup ## Check style, format, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Rewrite the source in the house format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock: setup ## Pin every dependency anew, with hashes, from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+		--prerelease disallow --upgrade --generate-hashes --annotation-style line --no-emit-index-url \
+		--custom-compile-command "make lock" --quiet --output-file requirements.lock
+
+clean: ## Remove the environment and every cache (.fedlog, where logs live, stays)
+	rm -rf $(VENV) build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements.lock
+	@set -e; \
+	if ! $(BIN)/python -c '' 2>/dev/null; then \
+		found=; \
+		for candidate in $(PYTHONS); do \
+			if "$$candidate" -c '$(PYTHON_FITS)' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo "fedlog needs Python 3.11 or newer, with pip or venv (Debian: apt install python3-venv)." >&2; \
+			echo "Tried: $(PYTHONS). Name another with: make setup PYTHON=/path/to/python3" >&2; \
+			exit 1; \
+		fi; \
+		echo "Setting up $(VENV) with $$("$$found" --version)"; \
+		rm -rf $(VENV); \
+		"$$found" -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); "$$found" -m venv --without-pip $(VENV); }; \
+		echo "$$found" > $(VENV)/.base; \
+	fi; \
+	if $(BIN)/python -m pip --version >/dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
+	else pip="$$(cat $(VENV)/.base) -m pip --python $(BIN)/python"; fi; \
+	awk '/^[^ #]/ { wanted = /^uv==/ } wanted && !/^ *#/' requirements.lock > $(VENV)/uv.lock; \
+	index=$${PIP_INDEX_URL:-$$($$pip config get global.index-url 2>/dev/null || true)}; \
+	certificates=$${SSL_CERT_FILE:-$$($$pip config get global.cert 2>/dev/null || true)}; \
+	if [ -n "$$index" ]; then UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$$index}; export UV_DEFAULT_INDEX; fi; \
+	if [ -n "$$certificates" ]; then SSL_CERT_FILE=$$certificates; export SSL_CERT_FILE; fi; \
+	UV_HTTP_TIMEOUT=$${UV_HTTP_TIMEOUT:-300}; export UV_HTTP_TIMEOUT; \
+	if $$pip install --quiet --require-hashes -r $(VENV)/uv.lock \
+		&& $(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock; then :; \
+	else \
+		echo "uv could not install here; pip takes over, more slowly." >&2; \
+		$$pip install --require-hashes -r requirements.lock; \
+	fi; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable . \
+		|| $$pip install --quiet --no-deps --no-build-isolation --editable .; \
+	touch $@
