@@ -1,0 +1,1 @@
+"""The vocabulary: every value that crosses the log. Imports nothing of ours."""

@@ -1,0 +1,42 @@
+"""Names of things: tasks, devices, leases, rounds, versions and bodies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+# "\Z", because "$" also matches before a newline at the end.
+TaskId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
+DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
+Cohort = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,32}\Z")]
+LeaseId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+UpdateId = LeaseId  # one lease allows one update, so the update needs no name of its own
+RoundId = Annotated[int, msgspec.Meta(ge=0)]
+Version = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+TimeMs = Annotated[int, msgspec.Meta(ge=0)]
+Sha256 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+CHUNK_BYTES = 512 * 1024
+
+
+class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """Where the bytes of a body stand, and what they must be; Kafka has no index, so the offsets are named.
+
+    `size` is the length of the stored bytes, `sha256` their digest, `codec` how to read them (`schemas.tensors`).
+    """
+
+    topic: Annotated[str, msgspec.Meta(max_length=32)]
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=1024)]
+    offsets: Annotated[tuple[Count, ...], msgspec.Meta(max_length=4096)]
+    sha256: Sha256
+    size: Count
+    codec: Annotated[str, msgspec.Meta(max_length=16)]
+
+    def is_well_formed(self) -> bool:
+        """As many chunks as the size asks for, each after the one before."""
+        chunks = -(-self.size // CHUNK_BYTES)
+        ascending = all(a < b for a, b in zip(self.offsets, self.offsets[1:], strict=False))
+        return len(self.offsets) == chunks > 0 and ascending

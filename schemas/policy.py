@@ -1,0 +1,336 @@
+"""The task's policy: everything that changes a decision, with units and bounds; refuses what cannot hold.
+
+It is written as TOML, recorded in TaskCreated, and never changed: another policy is another task.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import reduce
+from typing import Literal
+
+import msgspec
+
+WEIGHT_ONE = 1 << 20  # the integer weight of a fresh update that counts once
+NOISE_TAIL_SIGMAS = 18  # no draw is further out: 12 a rung, and two rungs side by side add up to 12 sqrt 2
+
+
+class PolicyError(Exception):
+    """The policy cannot hold; the message has one line for each field that is wrong."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the policy file."""
+
+
+class Training(_Section):
+    """What a device does under one lease."""
+
+    algorithm: Literal["fedavg", "fedprox"] = "fedavg"
+    epochs: int = 1
+    batch_size: int = 16
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    proximal_mu: float = 0.0  # FedProx, Li et al. 2020, eq. 2
+
+
+class Compression(_Section):
+    """How an update's delta is written."""
+
+    codec: Literal["float32", "float16", "int8", "int4", "topk"] = "int8"
+    topk_fraction: float = 0.1
+    error_feedback: bool = True
+
+
+class Clipping(_Section):
+    """The norm that no update exceeds, and the grid that makes sums exact: step = norm / steps."""
+
+    norm: float = 1.0
+    steps: int = 1 << 16
+
+    @property
+    def step(self) -> float:
+        """The width of the grid, in units of the model's parameters."""
+        return self.norm / self.steps
+
+
+class Selection(_Section):
+    """Which devices may train, how many at a time, and for how long."""
+
+    devices_expected: int
+    concurrency: int
+    lease_s: float = 60.0
+    battery_min_percent: int = 0
+    require_charging: bool = False
+    require_unmetered: bool = False
+    require_idle: bool = False
+    samples_min: int = 1
+    cohort_shares: dict[str, float] = {}  # share of the concurrency that a cohort may hold; empty: one pool
+    retry_after_s: float = 5.0
+
+
+class Staleness(_Section):
+    """How much an update counts that trained on an older version."""
+
+    rule: Literal["constant", "polynomial", "hinge", "threshold"] = "polynomial"
+    exponent: float = 0.5
+    hinge_a: float = 10.0
+    hinge_b: int = 4
+    threshold: int = 4
+    max_versions: int = 20
+
+
+class Optimizer(_Section):
+    """The server's step on the mean delta."""
+
+    rule: Literal["sgd", "momentum", "adam"] = "sgd"
+    learning_rate: float = 1.0
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3  # Adam's epsilon (Reddi et al. 2021, FedAdam)
+
+
+class Aggregation(_Section):
+    """When a round is full and how its updates become one."""
+
+    updates_per_round: int
+    rule: Literal["mean", "median", "trimmed_mean", "krum"] = "mean"
+    normalisation: Literal["count", "weight"] = "count"
+    samples_max: int = 0  # 0: every update counts alike; else its weight is its samples, up to this many
+
+
+class Privacy(_Section):
+    """Central differential privacy (zCDP); the unit is one device."""
+
+    noise_multiplier: float
+    rho_max: float
+    delta: float = 1e-5
+
+
+class Stop(_Section):
+    """When the task is done, and when it gives up."""
+
+    versions_max: int
+    target_metric: str = ""
+    target_value: float = 0.0
+    idle_s: float = 600.0
+
+
+class Retention(_Section):
+    """How long bodies and models stay readable."""
+
+    body_hours: float = 48.0
+    models_kept: int = 30
+    milestone_every: int = 0
+
+
+class Policy(_Section):
+    """All of it; `model` is the plug point `module:callable` that makes the model to be trained."""
+
+    model: str
+    selection: Selection
+    aggregation: Aggregation
+    stop: Stop
+    model_arguments: dict[str, int | float | str] = {}
+    tier: Literal["plain"] = "plain"
+    training: Training = Training()
+    compression: Compression = Compression()
+    clipping: Clipping = Clipping()
+    staleness: Staleness = Staleness()
+    optimizer: Optimizer = Optimizer()
+    privacy: Privacy | None = None
+    retention: Retention = Retention()
+
+    def weights(self) -> tuple[int, ...]:
+        """The integer weight for each staleness from 0 to `staleness.max_versions`; recorded in TaskCreated."""
+        return tuple(round(WEIGHT_ONE * _staleness_factor(self.staleness, s)) for s in range(self._staleness_end()))
+
+    def _staleness_end(self) -> int:
+        return self.staleness.max_versions + 1
+
+    @property
+    def weight_max(self) -> int:
+        """The largest weight that any update can get."""
+        return WEIGHT_ONE * max(1, self.aggregation.samples_max)
+
+    @property
+    def participations_cap(self) -> int | None:
+        """How often one device may take part: m = floor(2 z^2 rho_max); None without privacy."""
+        if self.privacy is None:
+            return None
+        return math.floor(2 * self.privacy.noise_multiplier**2 * self.privacy.rho_max)
+
+    @property
+    def sigma(self) -> int:
+        """The noise's standard deviation on the sum's grid: z * w_max * C, rounded up; 0 without privacy."""
+        if self.privacy is None:
+            return 0
+        return math.ceil(self.privacy.noise_multiplier * self.weight_max * self.clipping.steps)
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a device may take, from the grant to the append of its update."""
+        return round(self.selection.lease_s * 1000)
+
+
+def _staleness_factor(rule: Staleness, staleness: int) -> float:
+    """FedAsync's functions (Xie et al. 2019, section 5.2); `threshold` counts fully up to its bound, then not."""
+    match rule.rule:
+        case "constant":
+            return 1.0
+        case "polynomial":
+            return float((1 + staleness) ** -rule.exponent)
+        case "hinge":
+            late = staleness - rule.hinge_b
+            return 1.0 if late <= 0 else 1.0 / (rule.hinge_a * late + 1)
+        case "threshold":
+            return 1.0 if staleness <= rule.threshold else 0.0
+
+
+_LARGEST = sys.float_info.max
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "training.epochs": (1, 1000),
+    "training.batch_size": (1, 65_536),
+    "training.learning_rate": (1e-9, 1e3),
+    "training.momentum": (0, 0.9999),
+    "training.proximal_mu": (0, 1e3),
+    "compression.topk_fraction": (1e-6, 1),
+    "clipping.norm": (1e-9, 1e9),
+    "clipping.steps": (16, 1 << 20),
+    "selection.devices_expected": (1, 100_000_000),
+    "selection.concurrency": (1, 10_000_000),
+    "selection.lease_s": (1, 14 * 86_400),
+    "selection.battery_min_percent": (0, 100),
+    "selection.samples_min": (0, 1_000_000_000),
+    "selection.retry_after_s": (0.05, 86_400),
+    "aggregation.updates_per_round": (1, 1_000_000),
+    "aggregation.samples_max": (0, 1 << 20),
+    "staleness.exponent": (0, 16),
+    "staleness.hinge_a": (0, 1e6),
+    "staleness.hinge_b": (0, 10_000),
+    "staleness.threshold": (0, 10_000),
+    "staleness.max_versions": (0, 10_000),
+    "optimizer.learning_rate": (1e-9, 1e6),
+    "optimizer.momentum": (0, 0.9999),
+    "optimizer.beta1": (0, 0.9999),
+    "optimizer.beta2": (0, 0.999999),
+    "optimizer.tau": (1e-12, 1e3),
+    "privacy.noise_multiplier": (1e-3, 1e4),
+    "privacy.rho_max": (1e-9, 1e6),
+    "privacy.delta": (1e-300, 0.1),
+    "stop.versions_max": (1, 10_000_000),
+    "stop.target_value": (-_LARGEST, _LARGEST),
+    "stop.idle_s": (1, 30 * 86_400),
+    "retention.body_hours": (1, 100_000),
+    "retention.models_kept": (2, 1_000_000),
+    "retention.milestone_every": (0, 1_000_000),
+}
+
+
+def parse(text: str) -> Policy:
+    """Read a policy file. Raises PolicyError that names field, value and bound, one line for each fault."""
+    try:
+        return checked(msgspec.convert(tomllib.loads(text), Policy))
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"the policy is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"the policy does not fit: {error}; see docs/policy.md") from error
+
+
+def checked(policy: Policy) -> Policy:
+    """The policy itself. Raises PolicyError when a value is out of bounds or two of them cannot hold together."""
+    faults = [*_out_of_bounds(policy)] or [*_contradictions(policy), *_privacy_faults(policy)]
+    if faults:
+        raise PolicyError("\n".join(faults))
+    # A whole number in a float's place becomes a float, as the canonical bytes have it.
+    return msgspec.convert(msgspec.to_builtins(policy), Policy)
+
+
+def _out_of_bounds(policy: Policy) -> Iterator[str]:
+    for path, (low, high) in BOUNDS.items():
+        section = path.split(".")[0]
+        if getattr(policy, section) is None:
+            continue
+        value = reduce(getattr, path.split("."), policy)
+        # Written so that NaN fails too.
+        if not low <= value <= high:  # type: ignore[operator]
+            yield f"{path} = {value}: must be from {low:g} to {high:g}"
+    for cohort, share in policy.selection.cohort_shares.items():
+        if not 0 < share <= 1:
+            yield f"selection.cohort_shares.{cohort} = {share}: must be above 0 and at most 1"
+    for name, argument in policy.model_arguments.items():
+        # What the log cannot hold: msgpack's integers have 64 bits, and no number in it is infinite.
+        if isinstance(argument, float) and not math.isfinite(argument):
+            yield f"model_arguments.{name} = {argument}: must be finite"
+        if isinstance(argument, int) and not -(1 << 63) <= argument < 1 << 63:
+            yield f"model_arguments.{name} = {argument}: must be from -2^63 to 2^63 - 1"
+
+
+def _contradictions(policy: Policy) -> Iterator[str]:
+    k, expected = policy.aggregation.updates_per_round, policy.selection.devices_expected
+    if policy.model.count(":") != 1:
+        yield f"model = {policy.model!r}: must be 'module:callable'"
+    if k > expected:
+        yield (
+            f"aggregation.updates_per_round = {k}: a device is at most once in a round, so at most "
+            f"selection.devices_expected = {expected}"
+        )
+    if policy.selection.concurrency < k and policy.staleness.max_versions == 0:
+        yield f"selection.concurrency = {policy.selection.concurrency}: a synchronous round needs at least K = {k}"
+    if policy.aggregation.samples_max and policy.aggregation.normalisation == "count":
+        yield "aggregation.normalisation = 'count': weights by samples (samples_max > 0) need 'weight'"
+    if policy.stop.target_metric == "" and policy.stop.target_value != 0:
+        yield f"stop.target_value = {policy.stop.target_value:g}: needs stop.target_metric"
+    if policy.retention.body_hours * 3600 <= policy.selection.lease_s:
+        yield (
+            f"retention.body_hours = {policy.retention.body_hours:g}: a body must outlive its lease "
+            f"(selection.lease_s = {policy.selection.lease_s:g})"
+        )
+    if policy.retention.models_kept <= policy.staleness.max_versions:
+        yield (
+            f"retention.models_kept = {policy.retention.models_kept}: devices may still train on the last "
+            f"staleness.max_versions = {policy.staleness.max_versions}; keep more models than that"
+        )
+    if policy.aggregation.rule != "mean" and policy.privacy is None:
+        yield f"aggregation.rule = {policy.aggregation.rule!r}: only 'mean' is built so far"
+    largest = k * policy.weight_max * policy.clipping.steps + NOISE_TAIL_SIGMAS * policy.sigma
+    if largest >= 1 << 63:
+        yield (
+            f"clipping.steps = {policy.clipping.steps}: {k} updates could sum up to 2^{math.log2(largest):.1f}, which "
+            "must stay below 2^63; take fewer steps, a smaller K or a smaller samples_max"
+        )
+
+
+def _privacy_faults(policy: Policy) -> Iterator[str]:
+    if policy.privacy is None:
+        return
+    cap = policy.participations_cap or 0
+    needed = policy.stop.versions_max * policy.aggregation.updates_per_round
+    if policy.aggregation.rule != "mean":
+        yield (
+            f"aggregation.rule = {policy.aggregation.rule!r}: a rule that compares updates with each other has no "
+            "bounded sensitivity, so it cannot be combined with privacy; take 'mean'"
+        )
+    if policy.aggregation.samples_max:
+        yield (
+            f"aggregation.samples_max = {policy.aggregation.samples_max}: with privacy the weight may depend on "
+            "staleness only; take 0"
+        )
+    if policy.aggregation.normalisation == "weight":
+        yield "aggregation.normalisation = 'weight': with privacy the mean is over the count; take 'count'"
+    if cap < 1:
+        yield (
+            f"privacy.rho_max = {policy.privacy.rho_max:g}: allows no participation at all "
+            f"(one costs 1/(2 z^2) = {1 / (2 * policy.privacy.noise_multiplier**2):g})"
+        )
+    elif needed > cap * policy.selection.devices_expected:
+        yield (
+            f"stop.versions_max = {policy.stop.versions_max}: needs {needed} participations, and "
+            f"{policy.selection.devices_expected} devices with at most {cap} each have "
+            f"{cap * policy.selection.devices_expected}"
+        )

@@ -1,0 +1,69 @@
+"""The catalogue of topics: one row a topic, and the rule that says in which partition a task lives."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+PARTITIONS = 8
+
+_HOUR_MS = 3_600_000
+_FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+
+
+def _kept_for(hours: int) -> dict[str, str]:
+    return {"retention.ms": str(hours * _HOUR_MS), "cleanup.policy": "delete"}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic: who alone writes it, and for how long its records are kept."""
+
+    name: str
+    writer: str
+    retention: dict[str, str]
+    partitions: int = PARTITIONS
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The broker's settings; time is append time, because deadlines compare it (law 10)."""
+        return {**self.retention, "message.timestamp.type": "LogAppendTime"}
+
+
+TASKS = Topic("tasks", "operator", _FOR_EVER)
+CHECKINS = Topic("checkins", "devices", _kept_for(14 * 24))
+SELECTIONS = Topic("selections", "selector", _FOR_EVER)
+ANSWERS = Topic("answers", "selector, aggregator", _kept_for(1))
+BODIES = Topic("bodies", "devices, aggregator", _FOR_EVER)
+UPDATES = Topic("updates", "devices", _kept_for(14 * 24))
+ROUNDS = Topic("rounds", "aggregator", _FOR_EVER)
+LEDGER = Topic("ledger", "privacy budget", _FOR_EVER)
+EVALUATIONS = Topic("evaluations", "evaluator", _FOR_EVER)
+MODELS = Topic("models", "operator, aggregator", {"cleanup.policy": "compact"})
+PUBLISHED = Topic("published", "aggregator", _FOR_EVER)
+# The broker compacts closed segments only, and its own default closes one at a gigabyte.
+SNAPSHOTS = Topic("snapshots", "actors", {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20)})
+
+CATALOGUE = (
+    TASKS,
+    CHECKINS,
+    SELECTIONS,
+    ANSWERS,
+    BODIES,
+    UPDATES,
+    ROUNDS,
+    LEDGER,
+    EVALUATIONS,
+    MODELS,
+    PUBLISHED,
+    SNAPSHOTS,
+)
+JOURNALS = (SELECTIONS, ROUNDS, LEDGER)
+
+
+def partition_of(name: str) -> int:
+    """The partition of a task in every topic, and of a device in `answers`.
+
+    A hash of our own, because clients differ in theirs and the choice can never change.
+    """
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % PARTITIONS
