@@ -1,0 +1,1 @@
+"""The log: append, read and tail. Knows nothing of learning."""

@@ -1,0 +1,55 @@
+"""Where the brokers are, and how every client speaks to them."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Any
+
+REQUEST_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """Brokers, protocol and credentials; `topic_prefix` keeps deployments apart on one cluster."""
+
+    bootstrap_servers: str
+    topic_prefix: str = ""
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    client_id: str = "fedlog"
+
+    def named(self, name: str) -> str:
+        """The name of a topic or a writer on the broker."""
+        return f"{self.topic_prefix}.{name}" if self.topic_prefix else name
+
+    def client(self) -> dict[str, Any]:
+        """What every kafka-python client is given."""
+        return {
+            "bootstrap_servers": [server.strip() for server in self.bootstrap_servers.split(",")],
+            "client_id": self.client_id,
+            "security_protocol": self.security_protocol,
+            "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": self.sasl_password,
+            "ssl_cafile": self.ssl_cafile,
+            "ssl_certfile": self.ssl_certfile,
+            "ssl_keyfile": self.ssl_keyfile,
+            "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000),
+            "bootstrap_timeout_ms": 5000,
+            "reconnect_backoff_max_ms": 1000,
+        }
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The same for a client that wants a context; None without TLS."""
+        if "SSL" not in self.security_protocol:
+            return None
+        context = ssl.create_default_context(cafile=self.ssl_cafile)
+        if self.ssl_certfile:
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        return context

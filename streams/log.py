@@ -1,0 +1,250 @@
+"""The log as fedlog needs it: append, read and one fenced writer a journal partition.
+
+Two implementations obey these laws and pass one contract suite: `streams.memory` (the twin) and `streams.kafka`.
+
+* Offsets only grow; every commit and every abort of a transaction burns one offset for its marker.
+* Readers see committed records only, and nothing at or past the first record of an open transaction (the LSO).
+* What was committed becomes visible soon after `commit` has returned, not always at once: the broker writes the marker
+  behind its answer. Whoever must see it reads until its position has passed the offset that `commit` returned.
+* The time of a record is the broker's append time, never the producer's.
+* `writer(name)` fences: an older writer of the same name fails with `WriterFenced` from its next commit on, and what it
+  had not committed is aborted.
+
+Everything here blocks. Whoever has an event loop calls it from a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+# Kafka's default limit is 1,048,588 bytes for a whole batch; the rest is room for its header.
+RECORD_BYTES_MAX = 1_000_000
+# A topic with another of these is not a worse one but a wrong one: deadlines and histories hang on them.
+_SETTINGS_CHECKED = ("message.timestamp.type", "cleanup.policy")
+
+
+class LogError(Exception):
+    """The log could not do what was asked.
+
+    LogError
+     ├── WriterFenced       another writer of the same name has taken over; stop
+     ├── CommitUncertain    the outcome of a commit is unknown; stop, the next claim finds out
+     ├── LogUnavailable     no broker answers; wait and try again
+     ├── LogRefused         the broker says no: credentials, rights, or a release that is too old; waiting is no help
+     ├── TopicUnfit         a topic is not set up as fedlog needs it
+     └── OffsetLost         the log does not hold the offset that was asked for
+    """
+
+
+class WriterFenced(LogError):
+    """Another writer of the same name has taken over this journal partition.
+
+    What was in flight may still have been committed just before: the answer can get lost. The next claim finds out.
+    """
+
+
+class CommitUncertain(LogError):
+    """It is not known whether the transaction was committed."""
+
+
+class LogUnavailable(LogError):
+    """No broker answers.
+
+    After an append this says nothing about the records: some may be in the log already, so that appending them again
+    can write them twice. After anything else nothing has changed.
+    """
+
+
+class LogRefused(LogError):
+    """The broker refuses: credentials, rights, or its release is too old."""
+
+
+class TopicUnfit(LogError):
+    """A topic is not set up as fedlog needs it."""
+
+
+class OffsetLost(LogError):
+    """The log does not hold the offset that was asked for: deleted below the beginning, or beyond the end."""
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic; `topic` is the name in the catalogue, without the deployment's prefix."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it stands in the log; `time_ms` is its append time."""
+
+    topic: str
+    partition: int
+    offset: int
+    time_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """One record to be appended; a value of None is a tombstone, which needs a key.
+
+    Raises ValueError for a record that no broker would take, before anything is sent.
+    """
+
+    topic: str
+    partition: int
+    value: bytes | None
+    key: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is None and self.key is None:
+            raise ValueError(f"a tombstone for {self.topic}/{self.partition} without a key")
+        size = len(self.value or b"") + len(self.key or b"")
+        if size > RECORD_BYTES_MAX:
+            raise ValueError(
+                f"a record of {size:,} bytes for {self.topic}/{self.partition}; at most {RECORD_BYTES_MAX:,}"
+            )
+
+
+class Bounds(NamedTuple):
+    """`beginning` is the first offset still held; `end` the first that a reader cannot see yet."""
+
+    beginning: int
+    end: int
+
+
+class TopicSpec(Protocol):
+    """What is needed of a row of the catalogue to create its topic."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the catalogue."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions it has."""
+
+    @property
+    def config(self) -> Mapping[str, str]:
+        """The broker's settings for it."""
+
+
+class TopicFound(NamedTuple):
+    """A topic as the broker describes it, with all its settings."""
+
+    partitions: int
+    config: Mapping[str, str]
+
+
+def require_topics(specs: Sequence[TopicSpec], found: Mapping[str, TopicFound], *, prefix: str = "") -> None:
+    """Raise TopicUnfit, which names each topic at fault, the setting, what was found and what is wanted."""
+    faults = [f"topic {spec.name}: {fault}" for spec in specs for fault in _faults(spec, found.get(spec.name))]
+    if faults:
+        where = f" Under the prefix {prefix!r}." if prefix else ""
+        raise TopicUnfit("; ".join(faults) + f".{where} Change it on the cluster, or choose another topic prefix.")
+
+
+def _faults(spec: TopicSpec, found: TopicFound | None) -> Iterator[str]:
+    if found is None:
+        yield "it does not exist"
+        return
+    if found.partitions != spec.partitions:
+        yield f"partitions is {found.partitions}, wanted {spec.partitions}"
+    for key in _SETTINGS_CHECKED:
+        wanted = spec.config.get(key)
+        if wanted is not None and found.config.get(key) != wanted:
+            yield f"{key} is {found.config.get(key)}, wanted {wanted}"
+
+
+class Writer(Protocol):
+    """The only writer of one journal partition, until the next one of its name is started."""
+
+    def commit(self, drafts: Sequence[Draft]) -> list[int]:
+        """Append all of `drafts` or none, in one transaction; return their offsets. Nothing to append: no transaction.
+
+        Raises WriterFenced, or CommitUncertain when the outcome is unknown: after either the writer is dead, and every
+        further commit raises WriterFenced or CommitUncertain again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of it, without fencing anyone."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads committed records of some partitions, each from its own position on."""
+
+    def poll(self, timeout_s: float) -> list[Record]:
+        """The next records, in the order of the log within each partition; empty after `timeout_s` without any.
+
+        It is empty too while no broker answers: a reader waits for it. Raises OffsetLost when a position lies outside
+        what the log holds, below its beginning or beyond its end.
+        """
+        ...
+
+    def position(self, at: TopicPartition) -> int:
+        """The offset after the last record or marker passed."""
+        ...
+
+    def seek(self, at: TopicPartition, offset: int) -> None:
+        """Go on reading `at` from `offset`."""
+        ...
+
+    def close(self) -> None:
+        """Release its connections."""
+        ...
+
+
+class EventLog(Protocol):
+    """A log of topics and partitions."""
+
+    def append(self, drafts: Sequence[Draft]) -> list[int]:
+        """Append plain records (no transaction), each durable when this returns; return their offsets in order.
+
+        Records of one partition keep their order. Raises LogUnavailable: see there what is known then.
+        """
+        ...
+
+    def bounds(self, at: TopicPartition) -> Bounds:
+        """What a reader of committed records can see of `at` now. Raises LogUnavailable."""
+        ...
+
+    def first_since(self, at: TopicPartition, time_ms: int) -> int:
+        """The first offset of `at` that was appended at `time_ms` or later; its end when there is none."""
+        ...
+
+    def delete_records(self, at: TopicPartition, before_offset: int) -> None:
+        """Let go of every record of `at` below `before_offset`."""
+        ...
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
+        """A reader that starts at these offsets."""
+        ...
+
+    def bulk_reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
+        """The same for whoever reads much, in order: it may read further ahead, and is slow to seek."""
+        ...
+
+    def writer(self, name: str) -> Writer:
+        """Start the writer `name`, and fence the one before it. Raises LogUnavailable: try again."""
+        ...
+
+    def close(self) -> None:
+        """Release every connection."""
+        ...
+
+
+def scan(log: EventLog, at: TopicPartition, *, start: int | None = None) -> Iterator[Record]:
+    """Every committed record of `at` from `start` (default: the beginning) to where the log ended at the call."""
+    beginning, end = log.bounds(at)
+    reader = log.reader({at: beginning if start is None else start})
+    try:
+        while reader.position(at) < end:
+            yield from (record for record in reader.poll(timeout_s=0.2) if record.offset < end)
+    finally:
+        reader.close()
