@@ -1,0 +1,1 @@
+"""The server: pure deciders and the one actor that runs them."""

@@ -1,0 +1,1 @@
+"""Pure deciders: state, decide and evolve, without clock, entropy or I/O."""

@@ -1,0 +1,321 @@
+"""The aggregator: admit, buffer, propose, publish. One round is one buffer; a full one becomes the next version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.deciders.decider import Decider
+from actors.deciders.rounds import Round, Rounds, Task, entries, evolve
+from actors.deciders.sums import members_root
+from schemas.events import (
+    BodyFault,
+    BudgetExhausted,
+    Event,
+    HaltReason,
+    Lease,
+    Mechanism,
+    ModelPublished,
+    Noticed,
+    RefusalReason,
+    RoundAbandoned,
+    RoundCharged,
+    RoundOpened,
+    RoundProposed,
+    RoundWithheld,
+    SumStored,
+    TaskClosed,
+    TaskCreated,
+    TaskHalted,
+    TaskPaused,
+    TaskResumed,
+    Tick,
+    UpdateAdmitted,
+    UpdateRefused,
+    VersionEvaluated,
+)
+from schemas.identifiers import BodyRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateChecked:
+    """An update whose seal, signature and body were checked outside: facts, handed in as data.
+
+    `append_ms` is the append time of its record; `fault` is None for a body that can be added.
+    """
+
+    lease: Lease
+    body: BodyRef
+    samples: int
+    append_ms: int
+    clip_scale: int
+    fault: BodyFault | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseStored:
+    """The host has computed and stored what a round releases."""
+
+    task: str
+    round: int
+    sum_sha256: bytes
+    model: BodyRef
+    moments: BodyRef | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyMissing:
+    """The host does not hold the key that the round's mechanism names, so it cannot draw that noise."""
+
+    task: str
+    round: int
+
+
+def mechanism_of(created: TaskCreated, key_id: bytes) -> Mechanism | None:
+    """The noise that each release of a task gets; None without privacy."""
+    policy = created.policy
+    if policy.privacy is None:
+        return None
+    return Mechanism(
+        noise_multiplier=policy.privacy.noise_multiplier,
+        clip_steps=policy.clipping.steps,
+        weight_max=policy.weight_max,
+        sigma=policy.sigma,
+        sampler="ladder-1",
+        key_id=key_id,
+    )
+
+
+def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason | None:
+    """Why an update under this lease is in no round, whatever its body is; None if only the body matters now."""
+    if task is None:
+        return "unknown_task"
+    if lease.lease in task.outcomes:
+        return "duplicate"
+    if lease.policy_sha256 != task.created.policy_sha256:
+        return "other_policy"
+    if append_ms > lease.deadline_ms:
+        return "expired"
+    if task.status == "halted" or task.ending == "closed":
+        return "closed"
+    if task.buffer is None:
+        return "finished"
+    if lease.version > task.version:
+        return "from_the_future"
+    return _staleness_refusal(task, lease) or _device_refusal(task, lease)
+
+
+def _staleness_refusal(task: Task, lease: Lease) -> RefusalReason | None:
+    staleness = task.staleness(lease.version)
+    return "stale" if staleness >= len(task.created.weights) or task.created.weights[staleness] == 0 else None
+
+
+def _device_refusal(task: Task, lease: Lease) -> RefusalReason | None:
+    assert task.buffer is not None
+    if lease.device in task.buffer.members:
+        return "in_round"
+    cap = task.created.policy.participations_cap
+    return "participations" if cap is not None and task.taken(lease.device) >= cap else None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregator:
+    """The pure part, for one operator's key id (which a mechanism names, law 7)."""
+
+    key_id: bytes
+
+    def decide(self, state: Rounds, fact: object, time_ms: int) -> list[Event]:
+        """The events that this fact causes."""
+        match fact:
+            case UpdateChecked():
+                return self._checked(state.tasks.get(fact.lease.task), fact)
+            case TaskCreated() if fact.task not in state.tasks:
+                return [
+                    Noticed(fact=fact),
+                    ModelPublished(task=fact.task, version=0, round=None, model=fact.model, moments=None),
+                    RoundOpened(task=fact.task, round=0),
+                ]
+            case Tick():
+                return [event for task in state.tasks.values() for event in _idle(task, time_ms)]
+            case TaskPaused() | TaskResumed() | TaskClosed() | VersionEvaluated() | RoundCharged():
+                return _noticed(state.tasks.get(fact.task), fact)
+            case RoundWithheld() | BudgetExhausted() | ReleaseStored() | KeyMissing():
+                return _noticed(state.tasks.get(fact.task), fact)
+        return []
+
+    def _checked(self, task: Task | None, update: UpdateChecked) -> list[Event]:
+        lease = update.lease
+        reason = refusal(task, lease, append_ms=update.append_ms)
+        if reason is None and task is not None and task.created.policy.privacy is None:
+            reason = update.fault
+        if reason is not None or task is None or task.buffer is None:
+            return [
+                UpdateRefused(
+                    task=lease.task,
+                    update=lease.lease,
+                    device=lease.device,
+                    reason=reason or "finished",
+                    deadline_ms=lease.deadline_ms,
+                )
+            ]
+        admitted = _admission(task, update, round_id=task.buffer.id)
+        if len(task.buffer.members) + 1 < task.created.policy.aggregation.updates_per_round:
+            return [admitted]
+        return [admitted, *self._proposal(task, [*task.buffer.members.values(), admitted])]
+
+    def _proposal(self, task: Task, members: list[UpdateAdmitted]) -> list[Event]:
+        last = members[-1]
+        busiest = max(task.participations_max, task.taken(last.device) + 1)
+        proposed = RoundProposed(
+            task=last.task,
+            round=last.round,
+            members_root=members_root(members),
+            members=len(members),
+            weight_sum=sum(member.weight for member in members),
+            mechanism=mechanism_of(task.created, self.key_id),
+            participations_max=busiest,
+        )
+        cap = task.created.policy.participations_cap
+        exhausted = task.exhausted + (cap is not None and task.taken(last.device) + 1 == cap)
+        return [proposed, *_opened(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
+
+
+def _admission(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted:
+    lease, policy = update.lease, task.created.policy
+    staleness = task.staleness(lease.version)
+    samples = max(1, min(update.samples, policy.aggregation.samples_max))
+    return UpdateAdmitted(
+        task=lease.task,
+        round=round_id,
+        update=lease.lease,
+        device=lease.device,
+        body=update.body,
+        version=lease.version,
+        staleness=staleness,
+        weight=task.created.weights[staleness] * samples,
+        clip_scale=0 if update.fault else update.clip_scale,
+        zeroed=update.fault,
+        deadline_ms=lease.deadline_ms,
+    )
+
+
+def _opened(task: Task, *, versions: int, exhausted: int) -> list[Event]:
+    """The next round, unless `versions` (published and pending) are enough or too few devices are left for it."""
+    if _next_halt(task, versions=versions, exhausted=exhausted) is not None:
+        return []
+    return [RoundOpened(task=task.created.task, round=task.next_round)]
+
+
+def _next_halt(task: Task, *, versions: int, exhausted: int) -> HaltReason | None:
+    policy = task.created.policy
+    if task.ending is not None:
+        return task.ending
+    if versions >= policy.stop.versions_max:
+        return "versions_max"
+    known = max(policy.selection.devices_expected, len(task.participations))
+    cap = policy.participations_cap
+    if cap is not None and task.created.participations_before >= cap:
+        return "too_few_devices"
+    return "too_few_devices" if known - exhausted < policy.aggregation.updates_per_round else None
+
+
+def _idle(task: Task, time_ms: int) -> list[Event]:
+    idle_ms = task.created.policy.stop.idle_s * 1000
+    if task.status != "open" or task.pending or task.buffer is None or time_ms - task.progress_ms <= idle_ms:
+        return []
+    return [*_dropped(task, "halted"), _halted(task, "idle")]
+
+
+def _dropped(task: Task, reason: str) -> list[Event]:
+    """The open buffer is given up; an empty one needs no word."""
+    if task.buffer is None or not task.buffer.members:
+        return []
+    return [_abandoned(task, task.buffer, reason=reason)]
+
+
+def _abandoned(task: Task, buffer: Round, *, reason: str) -> RoundAbandoned:
+    root = buffer.proposed.members_root if buffer.proposed else members_root(buffer.members.values())
+    return RoundAbandoned(
+        task=task.created.task,
+        round=buffer.id,
+        members_root=root,
+        members=len(buffer.members),
+        reason=reason,  # type: ignore[arg-type]
+    )
+
+
+def _halted(task: Task, reason: HaltReason) -> TaskHalted:
+    return TaskHalted(task=task.created.task, reason=reason, version=task.version if task.version >= 0 else None)
+
+
+def _noticed(task: Task | None, fact: object) -> list[Event]:
+    """What the operator, the budget, the evaluator or the host tells about a task that is still running."""
+    if task is None or (task.status == "halted" and not task.pending):
+        return []
+    match fact:
+        case TaskPaused() | TaskResumed() | RoundCharged():
+            return [Noticed(fact=fact)]
+        case TaskClosed():
+            return [Noticed(fact=fact), *_ended(task, "closed")]
+        case BudgetExhausted():
+            return [Noticed(fact=fact), *_ended(task, "budget")]
+        case VersionEvaluated() if _on_target(task, fact):
+            return [Noticed(fact=fact), *_ended(task, "target")]
+        case RoundWithheld():
+            return [Noticed(fact=fact), *_given_up(task, fact.round, reason="withheld")]
+        case KeyMissing():
+            return _given_up(task, fact.round, reason="key_missing")
+        case ReleaseStored():
+            return _released(task, fact)
+    return []
+
+
+def _on_target(task: Task, evaluated: VersionEvaluated) -> bool:
+    stop = task.created.policy.stop
+    value = evaluated.metrics.get(stop.target_metric)
+    return value is not None and value >= stop.target_value and task.ending is None
+
+
+def _ended(task: Task, reason: HaltReason) -> list[Event]:
+    """Give up the open buffer; rounds already proposed are still released, and the last of them halts the task."""
+    dropped = _dropped(task, "closed" if reason == "closed" else "halted")
+    return dropped if task.pending else [*dropped, _halted(task, reason)]
+
+
+def _given_up(task: Task, round_id: int, *, reason: str) -> list[Event]:
+    given_up = next((pending for pending in task.pending if pending.id == round_id), None)
+    if given_up is None:
+        return []
+    events: list[Event] = [_abandoned(task, given_up, reason=reason)]
+    return [*events, *_after(task, versions=task.version + len(task.pending) - 1)]
+
+
+def _released(task: Task, release: ReleaseStored) -> list[Event]:
+    awaited = task.awaited()
+    if awaited is None or awaited.id != release.round:
+        return []
+    task_id, version = release.task, task.version + 1
+    stored = SumStored(
+        task=task_id, round=release.round, members=len(awaited.members), sum_sha256=release.sum_sha256, body=None
+    )
+    published = ModelPublished(
+        task=task_id, version=version, round=release.round, model=release.model, moments=release.moments
+    )
+    return [stored, published, *_after(task, versions=task.version + len(task.pending), version=version)]
+
+
+def _after(task: Task, *, versions: int, version: int | None = None) -> list[Event]:
+    """What follows when a pending round is gone: a new buffer where none is open, or the halt that was waiting."""
+    if task.buffer is not None:
+        return []
+    reason = _next_halt(task, versions=versions, exhausted=task.exhausted)
+    if reason is None:
+        return [RoundOpened(task=task.created.task, round=task.next_round)]
+    if len(task.pending) > 1:
+        return []
+    newest = task.version if version is None else version
+    return [TaskHalted(task=task.created.task, reason=reason, version=newest if newest >= 0 else None)]
+
+
+def decider(key_id: bytes) -> Decider[Rounds]:
+    """The aggregator as a decider."""
+    return Decider(initial=Rounds, decide=Aggregator(key_id).decide, evolve=evolve, entries=entries)

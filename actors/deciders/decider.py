@@ -1,0 +1,57 @@
+"""What a decider is: state, decide and evolve, pure. The actor (`actors.actor`) runs any of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from schemas.envelope import encode_state
+from schemas.events import CheckinsDeclined, Event, InputsDropped
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decider(Generic[S]):
+    """Three pure functions; time is log time in ms.
+
+    `decide(state, fact, time_ms)` gives the events that the fact causes; none means "already so".
+    `evolve(state, event, time_ms)` folds one event into the state, in place: a state belongs to one actor, and whoever
+    fails half-way throws it away and replays. `entries(state)` is its size, by which digests are spaced. `earlier`
+    shows a state as releases before this one held it: their digests are in journals for ever.
+    """
+
+    initial: Callable[[], S]
+    decide: Callable[[S, Any, int], list[Event]]
+    evolve: Callable[[S, Event, int], None]
+    entries: Callable[[S], int]
+    earlier: tuple[Callable[[S], object], ...] = ()
+
+    def recognises(self, state: S, sha256: bytes) -> bool:
+        """Whether this is the digest of the state, as this release or one before writes it."""
+        return digest(state) == sha256 or any(digest(shown(state)) == sha256 for shown in self.earlier)
+
+
+def digest(state: object) -> bytes:
+    """The sha256 of a state's canonical bytes; equal states give equal digests."""
+    return hashlib.sha256(encode_state(state)).digest()
+
+
+def coalesced(before: Event, after: Event) -> Event | None:
+    """One event that says what both say, for the two kinds that only count; else None."""
+    match before, after:
+        case InputsDropped(), InputsDropped() if before.topic == after.topic:
+            return InputsDropped(
+                topic=before.topic,
+                count=before.count + after.count,
+                first_offset=before.first_offset,
+                last_offset=after.last_offset,
+            )
+        case CheckinsDeclined(), CheckinsDeclined() if before.task == after.task:
+            counts = dict(before.counts)
+            for reason, count in after.counts.items():
+                counts[reason] = counts.get(reason, 0) + count
+            return CheckinsDeclined(task=before.task, counts=dict(sorted(counts.items())))
+    return None

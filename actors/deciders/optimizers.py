@@ -1,0 +1,52 @@
+"""The server's step: from the exact sum of a round to the next float32 model.
+
+Elementwise float64, no reductions and no BLAS, started from the published float32 model and float32 moments and rounded
+once a release (law 6), so that any machine recomputes the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.policy import WEIGHT_ONE, Optimizer, Policy
+from schemas.tensors import Floats, Grid
+
+Doubles = npt.NDArray[np.float64]
+
+MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2}  # float32 vectors that a rule carries from release to release
+
+
+class Stepped(NamedTuple):
+    """The next model, shape (parameters,), and the rule's vectors after it, shape (n * parameters,) or None."""
+
+    model: Floats
+    moments: Floats | None
+
+
+def mean(total: Grid, policy: Policy, *, members: int, weight_sum: int) -> Doubles:
+    """The round's mean delta, in units of the parameters.
+
+    "count": sum of weighted deltas / K, FedBuff's form (Nguyen et al. 2022, algorithm 1); "weight": / sum of weights.
+    """
+    whole = weight_sum if policy.aggregation.normalisation == "weight" else members * WEIGHT_ONE
+    return total.astype(np.float64) * (policy.clipping.step / whole)
+
+
+def step(optimizer: Optimizer, model: Floats, *, moments: Floats | None, delta: Doubles) -> Stepped:
+    """One release. Server momentum and FedAdam as in Reddi et al. 2021, algorithm 2, without bias correction."""
+    x = model.astype(np.float64)
+    rate = optimizer.learning_rate
+    if optimizer.rule == "sgd":
+        return Stepped((x + rate * delta).astype(np.float32), None)
+    carried = np.zeros(MOMENTS[optimizer.rule] * x.size, np.float32) if moments is None else moments
+    if optimizer.rule == "momentum":
+        velocity = optimizer.momentum * carried.astype(np.float64) + delta
+        return Stepped((x + rate * velocity).astype(np.float32), velocity.astype(np.float32))
+    first, second = carried.astype(np.float64).reshape(2, x.size)
+    first = optimizer.beta1 * first + (1 - optimizer.beta1) * delta
+    second = optimizer.beta2 * second + (1 - optimizer.beta2) * (delta * delta)
+    moved = x + rate * (first / (np.sqrt(second) + optimizer.tau))
+    return Stepped(moved.astype(np.float32), np.concatenate([first, second]).astype(np.float32))

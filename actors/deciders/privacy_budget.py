@@ -1,0 +1,119 @@
+"""The privacy budget: charges every round before it may be published, and withholds what it cannot pay for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from actors.deciders.accounting import epsilon, rho
+from actors.deciders.decider import Decider
+from schemas.envelope import learn
+from schemas.events import (
+    BudgetExhausted,
+    Event,
+    Noticed,
+    RoundCharged,
+    RoundProposed,
+    RoundWithheld,
+    TaskCreated,
+)
+
+
+@dataclass(slots=True)
+class Account:
+    """One task's spending; `participations_max` as the newest proposal had it, charged or withheld."""
+
+    created: TaskCreated
+    participations_max: int
+    next_round: int = 0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All accounts of one partition."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unchargeable:
+    """A proposal on which our own code failed: what cannot be reckoned is refused (law 8)."""
+
+    proposed: RoundProposed
+
+
+def decide(state: Ledger, fact: object, time_ms: int) -> list[Event]:
+    """The events that this fact causes."""
+    match fact:
+        case Noticed(fact=TaskCreated() as created) if created.policy.privacy is not None:
+            return [Noticed(fact=created)]
+        case RoundProposed() if fact.mechanism is not None:
+            return _charge(state.accounts.get(fact.task), fact)
+        case Unchargeable():
+            return [_withheld(fact.proposed, "mechanism")]
+    return []
+
+
+def _charge(account: Account | None, proposed: RoundProposed) -> list[Event]:
+    if account is None or account.created.policy.privacy is None or proposed.mechanism is None:
+        return [_withheld(proposed, "mechanism")]
+    privacy, cap = account.created.policy.privacy, account.created.policy.participations_cap or 0
+    if not _is_the_policys(proposed, account):
+        return [_withheld(proposed, "mechanism")]
+    # A device is at most once in a round, so the busiest one gains at most one from a proposal to the next.
+    if not account.participations_max <= proposed.participations_max <= account.participations_max + 1:
+        return [_withheld(proposed, "participations")]
+    total = rho(proposed.participations_max, privacy.noise_multiplier)
+    if proposed.participations_max > cap:
+        exhausted = BudgetExhausted(task=proposed.task, rho_total=total, rho_max=privacy.rho_max)
+        return [_withheld(proposed, "budget"), exhausted]
+    return [
+        RoundCharged(
+            task=proposed.task,
+            round=proposed.round,
+            mechanism=proposed.mechanism,
+            participations_max=proposed.participations_max,
+            rho_total=total,
+            epsilon=epsilon(proposed.participations_max, privacy.noise_multiplier, delta=privacy.delta),
+            delta=privacy.delta,
+        )
+    ]
+
+
+def _is_the_policys(proposed: RoundProposed, account: Account) -> bool:
+    """Unknown means refuse: the noise must be exactly what the policy promised, and the round a new one."""
+    policy, mechanism = account.created.policy, proposed.mechanism
+    assert policy.privacy is not None
+    assert mechanism is not None
+    promised = (policy.privacy.noise_multiplier, policy.clipping.steps, policy.weight_max, policy.sigma)
+    found = (mechanism.noise_multiplier, mechanism.clip_steps, mechanism.weight_max, mechanism.sigma)
+    return found == promised and proposed.round >= account.next_round
+
+
+def _withheld(proposed: RoundProposed, reason: str) -> RoundWithheld:
+    return RoundWithheld(
+        task=proposed.task,
+        round=proposed.round,
+        participations_max=proposed.participations_max,
+        reason=reason,  # type: ignore[arg-type]
+    )
+
+
+def evolve(state: Ledger, event: Event, time_ms: int) -> None:
+    """Fold one event into the state."""
+    match event:
+        case Noticed(fact=TaskCreated() as created):
+            state.accounts[created.task] = Account(created, created.participations_before)
+        case RoundCharged() | RoundWithheld() if event.task in state.accounts:
+            account = state.accounts[event.task]
+            account.participations_max = max(account.participations_max, event.participations_max)
+            account.next_round = event.round + 1
+
+
+def entries(state: Ledger) -> int:
+    """Accounts."""
+    return len(state.accounts)
+
+
+PRIVACY_BUDGET: Decider[Ledger] = Decider(initial=Ledger, decide=decide, evolve=evolve, entries=entries)
+
+learn(Ledger)

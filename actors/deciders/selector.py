@@ -1,0 +1,249 @@
+"""The selector: which device may train, from which version, and until when."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from actors.deciders.decider import Decider
+from actors.deciders.devices import Device, Devices
+from schemas.envelope import learn
+from schemas.events import (
+    CheckinsDeclined,
+    DeclineReason,
+    DeviceCheckedIn,
+    Event,
+    LeaseClosed,
+    LeaseGranted,
+    ModelPublished,
+    Noticed,
+    RoundAbandoned,
+    RoundProposed,
+    TaskClosed,
+    TaskCreated,
+    TaskHalted,
+    TaskPaused,
+    TaskResumed,
+    Tick,
+    UpdateAdmitted,
+    UpdateRefused,
+)
+from schemas.identifiers import BodyRef
+
+# An update may be appended right before its deadline and decided a little later; its lease stays open that long.
+GRACE_MS = 2_000
+EXPIRED_AT_ONCE_MAX = 1_000  # so that one decision stays a small record
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLease:
+    """A lease in flight, and the model that it starts from."""
+
+    granted: LeaseGranted
+    model: BodyRef
+
+
+@dataclass(slots=True)
+class Task:
+    """One task as the selector sees it. `leases` is by device, in the order of granting, hence of deadlines."""
+
+    created: TaskCreated
+    status: str = "open"
+    version: int = -1
+    model: BodyRef | None = None
+    pending: int = 0
+    round: int = 0
+    granted: int = 0
+    devices: Devices = field(default_factory=Devices)
+    leases: dict[str, OpenLease] = field(default_factory=dict)
+    in_flight: dict[str, int] = field(default_factory=dict)
+
+    def lease_of(self, device: str, lease: str) -> OpenLease | None:
+        """The device's lease in flight, if it is this one."""
+        held = self.leases.get(device)
+        return held if held is not None and held.granted.lease == lease else None
+
+
+@dataclass(slots=True)
+class Selections:
+    """All tasks of one partition."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+
+def decide(state: Selections, fact: object, time_ms: int) -> list[Event]:
+    """The events that this fact causes."""
+    match fact:
+        case DeviceCheckedIn():
+            return _checked_in(state, fact, time_ms=time_ms)
+        case Tick():
+            return list(_expired(state.tasks.values(), time_ms))
+        case UpdateAdmitted():
+            return _closed(state, fact, outcome_round=fact.round)
+        case UpdateRefused() if fact.reason != "duplicate":
+            return _closed(state, fact, outcome_round=None)
+        case Noticed(fact=TaskCreated() | TaskPaused() | TaskResumed() | TaskClosed() as noticed):
+            return [Noticed(fact=noticed)]
+        case RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted():
+            return [Noticed(fact=fact)]
+    return []
+
+
+def _checked_in(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> list[Event]:
+    reason = why_not(state, checkin)
+    if reason is not None:
+        return [CheckinsDeclined(task=checkin.task, counts={reason: 1})]
+    task = state.tasks[checkin.task]
+    if checkin.device in task.leases:
+        return []  # the answer repeats the lease
+    return [
+        LeaseGranted(
+            task=checkin.task,
+            lease=hashlib.sha256(f"{checkin.task}/{task.granted}".encode()).hexdigest()[:32],
+            device=checkin.device,
+            public_key=checkin.public_key,
+            version=task.version,
+            deadline_ms=time_ms + task.created.policy.lease_ms,
+            cohort=checkin.cohort,
+        )
+    ]
+
+
+def why_not(state: Selections, checkin: DeviceCheckedIn) -> DeclineReason | None:
+    """Why this device gets no lease now; None when it gets one, or has one in flight already."""
+    task = state.tasks.get(checkin.task)
+    if task is None:
+        return "unknown_task"
+    device = task.devices.get(checkin.device)
+    if device is not None and device.public_key != checkin.public_key:
+        return "other_key"
+    if checkin.device in task.leases:
+        return None
+    return _task_reason(task) or _device_reason(task, device) or _condition(task, checkin) or _slot(task, checkin)
+
+
+def _task_reason(task: Task) -> DeclineReason | None:
+    if task.status == "closed":
+        return "closed"
+    if task.status == "paused":
+        return "paused"
+    if task.model is None:
+        return "no_model"
+    return "round_pending" if task.pending > task.created.policy.staleness.max_versions else None
+
+
+def _device_reason(task: Task, device: Device | None) -> DeclineReason | None:
+    cap = task.created.policy.participations_cap
+    taken = task.created.participations_before + (device.participations if device else 0)
+    if cap is not None and taken >= cap:
+        return "participations"
+    return "in_round" if device is not None and device.round == task.round else None
+
+
+def _condition(task: Task, checkin: DeviceCheckedIn) -> DeclineReason | None:
+    wanted = task.created.policy.selection
+    if checkin.battery_percent < wanted.battery_min_percent:
+        return "battery"
+    if wanted.require_charging and not checkin.charging:
+        return "not_charging"
+    if wanted.require_unmetered and not checkin.unmetered:
+        return "metered"
+    if wanted.require_idle and not checkin.idle:
+        return "not_idle"
+    return "too_few_samples" if checkin.samples < wanted.samples_min else None
+
+
+def _slot(task: Task, checkin: DeviceCheckedIn) -> DeclineReason | None:
+    wanted = task.created.policy.selection
+    if len(task.leases) >= wanted.concurrency:
+        return "no_slot"
+    if not wanted.cohort_shares:
+        return None
+    share = wanted.cohort_shares.get(checkin.cohort)
+    if share is None:
+        return "unknown_cohort"
+    return "no_slot" if task.in_flight.get(checkin.cohort, 0) >= math.ceil(share * wanted.concurrency) else None
+
+
+def _expired(tasks: Iterable[Task], time_ms: int) -> Iterable[Event]:
+    left = EXPIRED_AT_ONCE_MAX
+    for task in tasks:
+        for lease in task.leases.values():
+            if left == 0 or lease.granted.deadline_ms + GRACE_MS >= time_ms:
+                break
+            left -= 1
+            granted = lease.granted
+            yield LeaseClosed(
+                task=granted.task, lease=granted.lease, device=granted.device, outcome="expired", round=None
+            )
+
+
+def _closed(state: Selections, fact: UpdateAdmitted | UpdateRefused, *, outcome_round: int | None) -> list[Event]:
+    task = state.tasks.get(fact.task)
+    # A refusal changes nothing once the lease has expired; an admission still counts as a participation.
+    if task is None or (outcome_round is None and not task.lease_of(fact.device, fact.update)):
+        return []
+    outcome = "refused" if outcome_round is None else "used"
+    return [
+        LeaseClosed(task=fact.task, lease=fact.update, device=fact.device, outcome=outcome, round=outcome_round)  # type: ignore[arg-type]
+    ]
+
+
+def evolve(state: Selections, event: Event, time_ms: int) -> None:
+    """Fold one event into the state."""
+    match event:
+        case LeaseGranted():
+            _grant(state.tasks[event.task], event)
+        case LeaseClosed():
+            _close(state.tasks[event.task], event)
+        case Noticed(fact=TaskCreated() as created):
+            state.tasks[created.task] = Task(created)
+        case Noticed(fact=noticed) if noticed.task in state.tasks:
+            _notice(state.tasks[noticed.task], noticed)
+
+
+def _grant(task: Task, granted: LeaseGranted) -> None:
+    assert task.model is not None
+    task.granted += 1
+    task.leases[granted.device] = OpenLease(granted, task.model)
+    task.in_flight[granted.cohort] = task.in_flight.get(granted.cohort, 0) + 1
+    task.devices.add(granted.device, granted.public_key)
+
+
+def _close(task: Task, closed: LeaseClosed) -> None:
+    lease = task.lease_of(closed.device, closed.lease)
+    if lease is not None:
+        del task.leases[closed.device]
+        task.in_flight[lease.granted.cohort] -= 1
+    if closed.round is not None:
+        task.devices.take_part(closed.device, closed.round)
+
+
+def _notice(task: Task, noticed: object) -> None:
+    match noticed:
+        case TaskPaused() if task.status == "open":
+            task.status = "paused"
+        case TaskResumed() if task.status == "paused":
+            task.status = "open"
+        case TaskClosed() | TaskHalted():
+            task.status = "closed"
+        case RoundProposed():
+            task.pending += 1
+            task.round = noticed.round + 1
+        case RoundAbandoned():
+            task.pending = max(0, task.pending - 1)
+        case ModelPublished():
+            task.version, task.model = noticed.version, noticed.model
+            task.pending -= noticed.round is not None
+
+
+def entries(state: Selections) -> int:
+    """Devices known, over all tasks."""
+    return sum(len(task.devices) for task in state.tasks.values())
+
+
+SELECTOR: Decider[Selections] = Decider(initial=Selections, decide=decide, evolve=evolve, entries=entries)
+
+learn(Selections)

@@ -1,0 +1,130 @@
+"""The operator's key, and what is derived from it: seals, noise, checkpoints. None of it is ever in a topic (law 7)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from schemas.envelope import ChainResumed, MalformedError, decode, encode, learn, resume_payload
+from schemas.events import Lease
+from schemas.identifiers import Sha256
+
+KEY_BYTES = 32
+
+
+class OperatorKeyError(Exception):
+    """The operator's key file cannot be used; the message says why and what to do."""
+
+
+class Sealed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A lease's bytes and the HMAC-SHA256 over them."""
+
+    payload: Annotated[bytes, msgspec.Meta(max_length=768)]
+    mac: Sha256
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OperatorKey:
+    """32 secret bytes; every use has a key of its own (HKDF-SHA256 by label, RFC 5869)."""
+
+    secret: bytes
+
+    def derived(self, label: str) -> bytes:
+        """The 32-byte key for one use."""
+        return HKDF(SHA256(), 32, salt=None, info=f"fedlog/{label}/1".encode()).derive(self.secret)
+
+    @property
+    def noise(self) -> bytes:
+        """The key that noise is drawn from."""
+        return self.derived("noise")
+
+    @property
+    def checkpoint(self) -> Ed25519PrivateKey:
+        """The key that signs what is announced; its public half may be known to everybody."""
+        return Ed25519PrivateKey.from_private_bytes(self.derived("checkpoint"))
+
+    @property
+    def public_key(self) -> bytes:
+        """32 bytes against which whoever has them checks checkpoints."""
+        return self.checkpoint.public_key().public_bytes_raw()
+
+    def resumed(self, resumed: ChainResumed) -> ChainResumed:
+        """The same with the operator's seal."""
+        seal = hmac.digest(self.derived("resume"), resume_payload(resumed), "sha256")
+        return msgspec.structs.replace(resumed, seal=seal)
+
+    def accepts(self, resumed: ChainResumed) -> bool:
+        """Whether the operator's key sealed it."""
+        return hmac.compare_digest(self.resumed(resumed).seal, resumed.seal)
+
+    @property
+    def key_id(self) -> bytes:
+        """8 bytes that name the noise key in a mechanism and tell nothing about it."""
+        return hashlib.sha256(self.derived("key-id")).digest()[:8]
+
+
+class Seals:
+    """Seals leases and opens them again; selector and aggregator hold the same key."""
+
+    def __init__(self, key: OperatorKey) -> None:
+        self._key = key.derived("seal")
+
+    def seal(self, lease: Lease) -> bytes:
+        """The token that the device carries."""
+        payload = encode(lease)
+        return encode(Sealed(payload, self._mac(payload)))
+
+    def open(self, sealed: bytes) -> Lease | None:
+        """The lease, or None when these bytes were not sealed here."""
+        try:
+            token = decode(sealed, Sealed)
+            if not hmac.compare_digest(token.mac, self._mac(token.payload)):
+                return None
+            return decode(token.payload, Lease)
+        except MalformedError:
+            return None
+
+    def _mac(self, payload: bytes) -> bytes:
+        return hmac.digest(self._key, payload, "sha256")
+
+
+def load(path: Path) -> OperatorKey:
+    """Read the key file. Raises OperatorKeyError when it is missing, readable by others, or not 64 hex digits."""
+    try:
+        mode = path.stat().st_mode & 0o777
+        text = path.read_text(errors="replace").strip()
+    except OSError as error:
+        raise OperatorKeyError(f"{path}: {error.strerror}; make one with `fedlog key create`") from error
+    if mode & 0o077:
+        raise OperatorKeyError(f"{path}: mode {mode:04o} lets others read it; run `chmod 600 {path}`")
+    try:
+        secret = bytes.fromhex(text)
+    except ValueError:
+        secret = b""
+    if len(secret) != KEY_BYTES:
+        raise OperatorKeyError(f"{path}: must hold {2 * KEY_BYTES} hex digits and nothing else")
+    return OperatorKey(secret)
+
+
+def create(path: Path) -> OperatorKey:
+    """Write a new key file, mode 0600. Raises OperatorKeyError when there is one already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    secret = secrets.token_bytes(KEY_BYTES)
+    path.touch(mode=0o600, exist_ok=True)
+    if path.read_bytes():
+        raise OperatorKeyError(f"{path}: exists; a key that was in use must be kept for as long as its journals")
+    path.chmod(0o600)
+    path.write_text(secret.hex() + "\n")
+    return OperatorKey(secret)
+
+
+learn(Sealed)
