@@ -1,0 +1,1 @@
+"""The device: trains on its own data and sees nothing but Kafka."""

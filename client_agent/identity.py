@@ -1,0 +1,68 @@
+"""Who a device is: its name and its Ed25519 key, kept in its folder and readable by its owner alone."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client_agent.durably import write_durably
+from schemas.identifiers import DeviceId
+
+FILE = "identity.json"
+
+
+class IdentityError(Exception):
+    """The folder holds no usable identity, or another device's; the message says which file."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A device's name and key. The first check-in binds the two, so a lost key means a new name."""
+
+    device: str
+    key: Ed25519PrivateKey
+
+    @cached_property
+    def public_key(self) -> bytes:
+        """32 raw bytes."""
+        return self.key.public_key().public_bytes_raw()
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    device: DeviceId
+    key: bytes
+
+
+def open_identity(folder: Path, device: str | None = None, *, secret: bytes | None = None) -> Identity:
+    """The identity in `folder`; the first call makes one, named `device` or else by chance.
+
+    `secret` (32 bytes) replaces the random key, for simulations that must repeat. Raises IdentityError.
+    """
+    path = folder / FILE
+    if not path.exists():
+        made = _File(device=device or f"device-{secrets.token_hex(6)}", key=secret or secrets.token_bytes(32))
+        try:
+            msgspec.convert(made.device, DeviceId)
+        except msgspec.ValidationError as error:
+            raise IdentityError(f"device name {made.device!r}: letters, digits, '.', '_' and '-', up to 63") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(path, msgspec.json.encode(made), mode=0o600)
+    return _read(path, device)
+
+
+def _read(path: Path, device: str | None) -> Identity:
+    if path.stat().st_mode & 0o077:
+        raise IdentityError(f"{path} can be read by others; it holds a private key: chmod 600 {path}")
+    try:
+        held = msgspec.json.decode(path.read_bytes(), type=_File)
+        key = Ed25519PrivateKey.from_private_bytes(held.key)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise IdentityError(f"{path} holds no identity ({error}); move it away to start as a new device") from error
+    if device is not None and device != held.device:
+        raise IdentityError(f"{path} belongs to device {held.device!r}, not to {device!r}; take another folder")
+    return Identity(held.device, key)

@@ -1,0 +1,84 @@
+"""Models that come along; each is made by a callable that takes the policy's `model_arguments`.
+
+Normalisation is by group: BatchNorm's running statistics would leave the device beside the clipped update.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def softmax_regression(*, inputs: int = 64, classes: int = 10) -> nn.Module:
+    """One linear layer on flattened features; starts at zero, as its loss is convex."""
+    layer = nn.Linear(inputs, classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+def simple_cnn(*, side: int = 8, channels: int = 1, classes: int = 10, width: int = 16) -> nn.Module:
+    """Two convolutions and two linear layers for square images of `side` pixels (a multiple of 4; 28 for MNIST)."""
+    if side < 4 or side % 4:
+        raise ValueError(f"simple_cnn: side = {side} must be a multiple of 4")
+    return nn.Sequential(
+        _Images(channels, side),
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(2 * width * (side // 4) ** 2, 4 * width),
+        nn.ReLU(),
+        nn.Linear(4 * width, classes),
+    )
+
+
+def resnet18(*, side: int = 32, channels: int = 3, classes: int = 10, width: int = 64, groups: int = 8) -> nn.Module:
+    """ResNet-18 (He et al. 2016) for small images: a 3 x 3 stem without pooling, GroupNorm for BatchNorm."""
+    if width % groups:
+        raise ValueError(f"resnet18: width = {width} must be a multiple of groups = {groups}")
+    layers: list[nn.Module] = [_Images(channels, side), *_convolution(channels, width, groups=groups), nn.ReLU()]
+    before = width
+    for stage in range(4):
+        after = width << stage
+        layers += [_Residual(before, after, groups, 1 if stage == 0 else 2), _Residual(after, after, groups, 1)]
+        before = after
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
+
+
+class _Images(nn.Module):
+    """Rows of features as square images."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.shape = (channels, side, side)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.reshape(len(features), *self.shape)
+
+
+class _Residual(nn.Module):
+    """Two convolutions around a shortcut."""
+
+    def __init__(self, before: int, after: int, groups: int, stride: int) -> None:
+        super().__init__()
+        first, second = (
+            _convolution(before, after, groups=groups, stride=stride),
+            _convolution(after, after, groups=groups),
+        )
+        self.body = nn.Sequential(*first, nn.ReLU(), *second)
+        same = before == after and stride == 1
+        self.shortcut = (
+            nn.Identity() if same else nn.Sequential(*_convolution(before, after, groups=groups, stride=stride, size=1))
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.relu(self.body(features) + self.shortcut(features))
+
+
+def _convolution(before: int, after: int, *, groups: int, stride: int = 1, size: int = 3) -> list[nn.Module]:
+    convolution = nn.Conv2d(before, after, size, stride=stride, padding=size // 2, bias=False)
+    return [convolution, nn.GroupNorm(groups, after)]

@@ -1,0 +1,186 @@
+"""The outbox: what a device sends is on its disk before it is sent, and stays there until its outcome is known.
+
+    kept → (a body above 16 KiB: stored → addressed) → sent → settled
+
+A device may die between any two of these. It then goes on from the last one: the same update id, the same bytes, and
+no body written twice once its address was kept. Residual and entries are one file, so they never disagree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from client_agent.compression import returned
+from client_agent.durably import write_durably
+from client_agent.identity import Identity
+from schemas.envelope import encode
+from schemas.events import UpdateSubmitted
+from schemas.identifiers import BodyRef
+from schemas.policy import Policy
+from schemas.signing import sign
+from schemas.tensors import Floats
+from schemas.topics import BODIES, UPDATES, partition_of
+from streams.bodies import store
+from streams.log import Draft, EventLog, TopicPartition
+
+INLINE_BYTES_MAX = 16 * 1024
+# An outcome is not waited for longer than this after the lease: the answer itself lives for an hour.
+GRACE_MS = 3_600_000
+
+# Outcomes after which nothing comes back: the update counts, or it is not known whether it does.
+_SPENT = ("admitted", "duplicate")
+
+
+class OutboxError(Exception):
+    """The outbox's file holds something else; the message names it."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One update on its way. `record` is what is sent, signed once, so that every repeat has the same bytes.
+
+    By `until_ms` its lease is surely over; of the device's own clock, which may differ from the log's.
+    """
+
+    update: str
+    until_ms: int
+    sealed: bytes
+    samples: int
+    codec: str
+    body: bytes
+    record: bytes | None = None
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a device remembers of one task; `over` has each finished lease until it is long past."""
+
+    task: str
+    residual: bytes | None = None
+    entries: dict[str, Entry] = {}
+    over: dict[str, int] = {}
+
+
+class Outbox:
+    """One device's updates for one task, in `folder`.
+
+    `passed` is called after each step, with its name; what it raises stops the device there, as a crash would.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        task: str,
+        *,
+        identity: Identity,
+        synced: bool = True,
+        passed: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._path = folder / f"{task}.outbox"
+        self._identity = identity
+        self._synced = synced
+        self._passed = passed
+        self._file = self._read(task)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What has no outcome yet, oldest first."""
+        return tuple(self._file.entries.values())
+
+    @property
+    def residual(self) -> Floats | None:
+        """What earlier updates left over, shape (parameters,); None before the first."""
+        kept = self._file.residual
+        return None if kept is None else np.frombuffer(kept, "<f4").astype(np.float32, copy=False)
+
+    def is_over(self, update: str) -> bool:
+        """Whether nothing more is to be done under this lease."""
+        return update in self._file.over
+
+    def keep(self, entry: Entry, residual: Floats) -> Entry:
+        """Take an update in, together with the residual that it leaves."""
+        if len(entry.body) <= INLINE_BYTES_MAX:
+            entry = self._signed(entry, _inline(entry, partition_of(self._file.task)))
+        self._write(residual=_bytes(residual), entries={**self._file.entries, entry.update: entry})
+        self._passed("kept")
+        return entry
+
+    def draft(self, update: str, log: EventLog) -> Draft:
+        """The record that submits `update`; a large body is stored first, once."""
+        entry = self._file.entries[update]
+        partition = partition_of(self._file.task)
+        if entry.record is None:
+            place = TopicPartition(BODIES.name, partition)
+            body = store(log, place, data=entry.body, upload_id=entry.update, codec=entry.codec)
+            self._passed("stored")
+            entry = self._signed(entry, body)
+            self._write(entries={**self._file.entries, update: entry})
+            self._passed("addressed")
+        return Draft(topic=UPDATES.name, partition=partition, value=entry.record)
+
+    def settle(self, update: str, outcome: str, *, policy: Policy) -> Entry | None:
+        """The outcome is known: forget the update, take a refused one's content back. None when it was known before."""
+        entry = self._file.entries.get(update)
+        if entry is None:
+            return None
+        residual = self.residual
+        if residual is not None and outcome not in _SPENT:
+            residual = returned(residual, entry.body, policy=policy)
+        self._close(update, entry.until_ms, residual=None if residual is None else _bytes(residual))
+        self._passed("settled")
+        return entry
+
+    def give_up(self, update: str, until_ms: int) -> None:
+        """Never train under this lease (again)."""
+        self._close(update, until_ms, residual=self._file.residual)
+
+    def forget(self, now_ms: int) -> None:
+        """Drop what is long past. Nothing comes back: an update counted twice is worse than one lost."""
+        entries = {name: entry for name, entry in self._file.entries.items() if entry.until_ms + GRACE_MS > now_ms}
+        over = {name: until for name, until in self._file.over.items() if until + GRACE_MS > now_ms}
+        if len(entries) + len(over) < len(self._file.entries) + len(self._file.over):
+            self._write(entries=entries, over=over)
+
+    def _close(self, update: str, until_ms: int, *, residual: bytes | None) -> None:
+        entries = {name: entry for name, entry in self._file.entries.items() if name != update}
+        self._write(residual=residual, entries=entries, over={**self._file.over, update: until_ms})
+
+    def _signed(self, entry: Entry, body: BodyRef) -> Entry:
+        inline = None if body.offsets else entry.body
+        fact = UpdateSubmitted(sealed=entry.sealed, samples=entry.samples, body=body, inline=inline)
+        return msgspec.structs.replace(entry, record=sign(encode(fact), self._identity.key))
+
+    def _read(self, task: str) -> _File:
+        try:
+            held = msgspec.msgpack.decode(self._path.read_bytes(), type=_File)
+        except FileNotFoundError:
+            return _File(task=task)
+        except msgspec.DecodeError as error:
+            raise OutboxError(f"{self._path} is not an outbox ({error}); move it away to go on without it") from error
+        if held.task != task:
+            raise OutboxError(f"{self._path} belongs to task {held.task!r}, not to {task!r}")
+        return held
+
+    def _write(self, **changes: object) -> None:
+        changed = msgspec.structs.replace(self._file, **changes)
+        write_durably(self._path, msgspec.msgpack.encode(changed), synced=self._synced)
+        self._file = changed
+
+
+def _inline(entry: Entry, partition: int) -> BodyRef:
+    """The address that means "in this very record"."""
+    return BodyRef(
+        topic=UPDATES.name,
+        partition=partition,
+        offsets=(),
+        sha256=hashlib.sha256(entry.body).digest(),
+        size=len(entry.body),
+        codec=entry.codec,
+    )
+
+
+def _bytes(vector: Floats) -> bytes:
+    return vector.astype("<f4", copy=False).tobytes()
