@@ -1,0 +1,67 @@
+"""What a person at the terminal sees: tables, plain lines or JSON on stdout, words about the work on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+class ConsoleError(Exception):
+    """A command could not do its work: what happened, where, what to do. `exit_code` is the command's."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def say(text: str) -> None:
+    """One line of result."""
+    print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """One line about the work itself; stays out of what a machine reads."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def say_json(value: Any) -> None:
+    """One JSON object, on one line."""
+    print(json.dumps(value, default=str, ensure_ascii=False), flush=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """A table for people on a terminal; columns of plain text elsewhere."""
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(columns, texts, title=title)
+        return
+    widths = [max(len(row[i]) for row in [list(columns), *texts]) for i in range(len(columns))]
+    for row in [list(columns), *texts]:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(*columns, title=title or None, title_justify="left")
+    for row in rows:
+        shown.add_row(*(escape(cell) for cell in row))
+    Console().print(shown)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A float for people; nothing where there is none."""
+    return "" if value is None else f"{value:.{digits}g}"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values as a small curve, lowest to highest."""
+    bars = "▁▂▃▄▅▆▇█"
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    return "".join(bars[round((value - low) / ((high - low) or 1) * (len(bars) - 1))] for value in values)

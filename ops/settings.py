@@ -1,0 +1,162 @@
+"""Where fedlog connects to and how; the only module that reads the environment.
+
+Each value comes from the option, else from the environment, else from its default; for the servers the embedded broker
+of the folder stands in as the last resort.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streams.connection import KafkaSettings
+    from streams.kafka import KafkaLog
+
+ENVIRONMENT: dict[str, str] = {
+    "FEDLOG_BOOTSTRAP_SERVERS": "bootstrap_servers",
+    "FEDLOG_TOPIC_PREFIX": "topic_prefix",
+    "FEDLOG_OPERATOR_KEY_FILE": "operator_key_file",
+    "FEDLOG_SECURITY_PROTOCOL": "security_protocol",
+    "FEDLOG_SASL_MECHANISM": "sasl_mechanism",
+    "FEDLOG_SASL_USERNAME": "sasl_username",
+    "FEDLOG_SASL_PASSWORD": "sasl_password",
+    "FEDLOG_SSL_CAFILE": "ssl_cafile",
+    "FEDLOG_SSL_CERTFILE": "ssl_certfile",
+    "FEDLOG_SSL_KEYFILE": "ssl_keyfile",
+    "FEDLOG_METRICS_HOST": "metrics_host",
+    "FEDLOG_METRICS_PORT": "metrics_port",
+    "FEDLOG_REPLICATION": "replication",
+    "FEDLOG_FOLDER": "folder",
+}
+"""Variable -> field of Settings; the option of a field is its name with dashes."""
+
+SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+class SettingsError(Exception):
+    """A setting is missing or cannot hold; the message names the option, the variable and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one run of the console.
+
+    `bootstrap_servers` is empty when nobody gave any; `replication` 0 is 3 where the cluster has three brokers, else 1.
+    """
+
+    bootstrap_servers: str = ""
+    topic_prefix: str = "fedlog"
+    operator_key_file: Path = Path(".fedlog/operator.key")
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = ""
+    sasl_username: str = ""
+    sasl_password: str = field(default="", repr=False)
+    ssl_cafile: str = ""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    replication: int = 0
+    folder: Path = Path(".fedlog")
+
+    @property
+    def broker_folder(self) -> Path:
+        """Where the embedded broker keeps its data and its state file."""
+        return self.folder / "broker"
+
+    def servers(self) -> str:
+        """The bootstrap servers: the given ones, else the embedded broker's. Raises SettingsError when none runs."""
+        if self.bootstrap_servers:
+            return self.bootstrap_servers
+        from ops import broker  # brings psutil and jgo, which no `--help` should wait for
+
+        running = broker.status(self.broker_folder)
+        if running is None:
+            raise SettingsError(
+                f"No Kafka to talk to: no embedded broker runs in {self.broker_folder}, and none was named.\n"
+                "Start one with `fedlog broker start`, or name yours with --bootstrap-servers HOST:PORT "
+                "(or FEDLOG_BOOTSTRAP_SERVERS)."
+            )
+        return running.bootstrap_servers
+
+    def kafka(self, client_id: str = "fedlog-console") -> KafkaSettings:
+        """How to reach the cluster, for every client."""
+        from streams.connection import KafkaSettings
+
+        wanted = {f.name: getattr(self, f.name) for f in fields(self)}
+        known = {f.name for f in fields(KafkaSettings)}
+        given = {name: value for name, value in wanted.items() if name in known and value != ""}
+        return KafkaSettings(**{**given, "bootstrap_servers": self.servers(), "client_id": client_id})
+
+    def log(self, client_id: str = "fedlog-console") -> KafkaLog:
+        """An open log; the caller closes it."""
+        from streams.kafka import KafkaLog
+
+        return KafkaLog(self.kafka(client_id))
+
+
+def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of this run; an option of None was not given. Raises SettingsError."""
+    values: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    for variable, name in ENVIRONMENT.items():
+        if name not in values and environment.get(variable):
+            values[name] = _typed(variable, name, text=environment[variable])
+    if "folder" in values and "operator_key_file" not in values:
+        values["operator_key_file"] = Path(values["folder"]) / "operator.key"
+    if values.get("sasl_mechanism") and "security_protocol" not in values:
+        # A password must not travel in clear text only because nobody named the protocol.
+        values["security_protocol"] = "SASL_SSL"
+    settings = Settings(**values)
+    if faults := _faults(settings):
+        raise SettingsError("\n".join(faults))
+    return settings
+
+
+def _typed(variable: str, name: str, *, text: str) -> Any:
+    if name in ("metrics_port", "replication"):
+        try:
+            return int(text)
+        except ValueError as error:
+            raise SettingsError(f"{variable} = {text!r}: must be a whole number") from error
+    return Path(text) if name in ("folder", "operator_key_file") else text
+
+
+def _faults(settings: Settings) -> list[str]:
+    """One line for each setting that cannot hold."""
+    faults = []
+    if settings.security_protocol not in SECURITY_PROTOCOLS:
+        faults.append(_one_of("security_protocol", settings.security_protocol, allowed=SECURITY_PROTOCOLS))
+    if settings.sasl_mechanism and settings.sasl_mechanism not in SASL_MECHANISMS:
+        faults.append(_one_of("sasl_mechanism", settings.sasl_mechanism, allowed=SASL_MECHANISMS))
+    if settings.security_protocol.startswith("SASL"):
+        missing = [n for n in ("sasl_mechanism", "sasl_username", "sasl_password") if not getattr(settings, n)]
+        faults += [f"{_named(name)} is missing: {settings.security_protocol} needs it" for name in missing]
+    elif settings.sasl_mechanism:
+        faults.append(
+            f"{_named('sasl_mechanism')} = {settings.sasl_mechanism} needs --security-protocol SASL_SSL "
+            f"(or SASL_PLAINTEXT), not {settings.security_protocol}"
+        )
+    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+        path = getattr(settings, name)
+        if path and not Path(path).is_file():
+            faults.append(f"{_named(name)} = {path}: there is no such file")
+    if not 0 <= settings.metrics_port < 65_536:
+        faults.append(f"{_named('metrics_port')} = {settings.metrics_port}: must be from 0 (choose one) to 65535")
+    if settings.replication < 0:
+        faults.append(f"{_named('replication')} = {settings.replication}: must be 0 (choose) or more")
+    return faults
+
+
+def _one_of(name: str, value: str, *, allowed: tuple[str, ...]) -> str:
+    return f"{_named(name)} = {value}: must be one of {', '.join(allowed)}"
+
+
+def _named(name: str) -> str:
+    """A setting as people give it: its option and its variable."""
+    variable = next(variable for variable, of in ENVIRONMENT.items() if of == name)
+    return f"--{name.replace('_', '-')} ({variable})"
