@@ -1,0 +1,90 @@
+"""Handwritten digits on 200 devices, without privacy, beside Flower's engine: same model, split, steps and server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client_agent.data import Part
+from client_agent.examples import digits
+from client_agent.training import evaluate
+from tests.bench import peer
+from tests.bench.row import Bench, Row, figure, median, ratios
+from tests.bench.whole_loop import Loop, run
+
+NAME = "demo"
+DEVICES = 200
+PARAMETERS = 650
+GOAL = 0.90
+VERSIONS, ROUNDS = 40, 20  # a version takes half of the devices, a round of Flower's all of them
+PEER = "flower engine"
+SECTIONS: Mapping[str, Any] = {
+    "model_arguments": {"inputs": 64, "classes": 10},
+    "training": {"epochs": 5, "batch_size": 8, "learning_rate": 0.5},
+    "retention": {"models_kept": 1_000},
+}
+LOOP = Loop(
+    parameters=PARAMETERS,
+    codec="int8",
+    devices=DEVICES,
+    updates_per_round=DEVICES // 2,
+    data="client_agent.examples:digits",
+    trainer="client_agent.training:train",
+    model="client_agent.models:softmax_regression",
+    sections=SECTIONS,
+    keeps_models=True,
+)
+Curve = list[tuple[float, float]]  # seconds since everything was warm, and accuracy
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """Device-rounds a second as updates_per_s; the curves of the last pair of runs are in `more`."""
+    ours: list[tuple[float, Curve]] = []
+    theirs: list[tuple[float, Curve]] = []
+    cpu_ms: list[float] = []
+    for _ in range(bench.runs):
+        found = run(bench, LOOP, versions=4 if bench.quick else VERSIONS)
+        ours.append((found.updates_per_s, _scored(found.models)))
+        cpu_ms.append(1000 * found.cpu_s / found.admitted)
+        if PEER in bench.peers:
+            told = peer.run("flower_app.py", str(_shares(bench.folder)), str(DEVICES), str(ROUNDS))
+            models = [np.array(model, np.float32) for model in told["models"]]
+            curve = _scored(list(zip(told["rounds_s"], models, strict=True)))
+            theirs.append((told["updates"] / told["seconds"], curve))
+    yield Row(
+        name=NAME,
+        params=PARAMETERS,
+        codec="int8",
+        updates_per_s=median([rate for rate, _ in ours]),
+        cpu_ms_per_update=median(cpu_ms),
+        peer=PEER if theirs else "",
+        **(ratios([rate for rate, _ in ours], [rate for rate, _ in theirs]) if theirs else {}),
+        more=_told("", ours) | (_told("peer_", theirs) if theirs else {}),
+    )
+
+
+def _told(whose: str, runs: list[tuple[float, Curve]]) -> dict[str, Any]:
+    reached = [next((at_s for at_s, accuracy in curve if accuracy >= GOAL), None) for _, curve in runs]
+    return {
+        f"{whose}updates_per_s": median([rate for rate, _ in runs]),
+        f"{whose}seconds_to_goal": [None if at_s is None else figure(at_s) for at_s in reached],
+        f"{whose}curve": [(figure(at_s), round(accuracy, 3)) for at_s, accuracy in runs[-1][1]],
+    }
+
+
+def _scored(models: list[tuple[float, Any]]) -> Curve:
+    examples, policy = digits(Part(split="test")), LOOP.rules
+    return [(at_s, evaluate(policy, model, *examples)["accuracy"]) for at_s, model in models]
+
+
+def _shares(folder: Path) -> Path:
+    """The split that the fleet has, for the peer to read."""
+    path = folder / "digits.npz"
+    parts = [digits(Part(index=index, count=DEVICES)) for index in range(DEVICES)]
+    owner = np.repeat(np.arange(DEVICES), [len(labels) for _, labels in parts])
+    x, y = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+    np.savez(path, x=x, y=y, owner=owner)
+    return path

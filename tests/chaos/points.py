@@ -1,0 +1,102 @@
+"""The kill matrix: where a process can be struck, by what, and every cell that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from schemas.topics import partition_of
+
+TASK = "task"
+PARTITION = partition_of(TASK)
+
+OPENING = ("fence", "claim", "replay")
+DECIDING = ("decide", "begin", "append", "end", "commit", "swap", "snapshot", "manifest", "ack")
+
+POINTS: dict[str, tuple[str, ...]] = {
+    "selector": (*OPENING, *DECIDING, "answer"),
+    "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish"),
+    "privacy": (*OPENING, *DECIDING),
+    "device": ("granted", "trained", "kept", "stored", "addressed", "sent", "settled"),
+}
+"""Actor -> its crash points, each named by the step that has just been done.
+
+fence     the transactional producer has started and fenced the one before
+claim     the claim is sent, not committed
+replay    some of the journal has been read back
+decide    events are decided, no transaction is open
+begin     a transaction is open and empty
+append    the batch is in it, not committed
+publish   the same, with a version's `published` record
+end       EndTxn is on its way
+commit    the broker has committed, nobody has been told
+answer    the devices have been told
+body      a model is stored that no journal names yet
+swap      the run of inputs is decided, Faust has not been told
+snapshot  the bytes of a snapshot are stored, nothing names them
+manifest  a snapshot is complete
+ack       Faust has been told
+"""
+
+FAULTS = ("kill", "stop", "broker", "cut", "reply", "unfenced")
+"""SIGKILL; SIGSTOP past the session timeout, then SIGCONT; SIGKILL of the broker, and its restart; a network that holds
+everything back past the session timeout and then delivers it; the reply to the next EndTxn lost; SIGSTOP of a writer
+that the broker does not fence, so that only the chain tells its batches from its successor's."""
+
+WORKERS = (1, 3)
+_BEFORE_END_TXN = ("claim", "append", "publish")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One experiment: `fault` strikes when `actor`, of which `workers` run, passes `point`."""
+
+    actor: str
+    point: str
+    fault: str
+    workers: int
+
+    def __str__(self) -> str:
+        return f"{self.actor}:{self.point}:{self.fault}:{self.workers}"
+
+    @property
+    def series(self) -> tuple[str, str, int]:
+        """Cells of one series can share a stage."""
+        return self.actor, self.fault, self.workers
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether the point is passed only when a partition is opened."""
+        return self.point in OPENING
+
+
+def cell(name: str) -> Cell:
+    """The cell that is written so."""
+    actor, point, fault, workers = name.split(":")
+    return Cell(actor=actor, point=point, fault=fault, workers=int(workers))
+
+
+def matrix() -> Iterator[Cell]:
+    """Every cell, series after series."""
+    for fault in FAULTS:
+        for actor, points in POINTS.items():
+            for workers in WORKERS:
+                cells = (Cell(actor=actor, point=point, fault=fault, workers=workers) for point in points)
+                yield from filter(_makes_sense, cells)
+
+
+def _makes_sense(cell: Cell) -> bool:
+    if cell.actor == "device":
+        return cell.workers == 1 and cell.fault not in ("reply", "unfenced")
+    match cell.fault:
+        case "reply":
+            return cell.point in _BEFORE_END_TXN
+        case "unfenced":
+            # Of the three only the ledger's writer tells nobody else: what it appends too late is in one topic. Before
+            # its claim is sent its batch is no zombie's, and where nobody takes over there is none.
+            return cell.actor == "privacy" and cell.point in ("decide", "begin") and cell.workers > 1
+        case "kill" | "stop":
+            return True
+        case _:
+            # EndTxn is under way for a few milliseconds: only a signal is quick enough.
+            return cell.point != "end"

@@ -1,0 +1,116 @@
+"""Error feedback: nothing is lost but what the clip cuts off, and nothing ever grows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client_agent.compression import compress, returned
+from client_agent.privacy import NotFiniteError, clip, norm_of
+from schemas.policy import Aggregation, Clipping, Compression, Policy, Selection, Stop
+from schemas.tensors import Floats, body_bytes_max
+
+CODECS = st.sampled_from(["float32", "float16", "int8", "int4", "topk"])
+ROUNDING = 2.0**-20  # float32's, for vectors about one clip norm long
+
+
+def policy(codec: str, norm: float, *, error_feedback: bool = True) -> Policy:
+    return Policy(
+        model="m:f",
+        selection=Selection(devices_expected=2, concurrency=2),
+        aggregation=Aggregation(updates_per_round=2),
+        stop=Stop(versions_max=1),
+        clipping=Clipping(norm=norm),
+        compression=Compression(codec=codec, topk_fraction=0.1, error_feedback=error_feedback),  # type: ignore[arg-type]
+    )
+
+
+@st.composite
+def deltas(draw: st.DrawFn) -> Floats:
+    """Vectors of several sizes, lengths and shapes, zeros and spikes among them."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    size = draw(st.sampled_from([1, 2, 17, 650, 5_000]))
+    vector = rng.normal(0, draw(st.sampled_from([0.0, 1e-7, 1e-3, 1.0, 1e4])), size)
+    if draw(st.booleans()):
+        vector[rng.random(size) < 0.9] = 0
+    if draw(st.booleans()):
+        vector[0] = 50
+    return vector.astype(np.float32)
+
+
+NORMS = st.sampled_from([0.01, 1.0, 1000.0])
+
+
+@given(CODECS, NORMS, deltas())
+def test_seen_and_residual_are_all_there_was(codec: str, norm: float, delta: Floats) -> None:
+    """Guarantee: what the server sees plus the new residual is the clipped update with the old residual."""
+    made = compress(delta, None, policy=policy(codec, norm))
+    np.testing.assert_allclose(made.seen + made.residual, clip(delta, norm), atol=ROUNDING * norm)
+    again = compress(delta, made.residual, policy=policy(codec, norm))
+    np.testing.assert_allclose(again.seen + again.residual, clip(delta + made.residual, norm), atol=ROUNDING * norm)
+
+
+@given(CODECS, NORMS, deltas())
+def test_the_norm_is_bounded(codec: str, norm: float, delta: Floats) -> None:
+    """Guarantee: what is sent is at most the clip norm long, up to the codec's rounding; so is the residual."""
+    rules = policy(codec, norm)
+    residual = None
+    for _ in range(5):
+        made = compress(delta, residual, policy=rules)
+        residual = made.residual
+        # int8 and int4 round each element to 1/254 or 1/14 of its block's largest, floats to half a step of the grid.
+        rounding = np.sqrt(delta.size) * (norm / (14 if codec == "int4" else 254) + rules.clipping.step)
+        assert norm_of(made.seen) <= norm + rounding
+        assert norm_of(residual) <= norm * 1.001 + rounding
+        assert len(made.body) <= body_bytes_max(rules.compression, delta.size)
+
+
+@given(CODECS, NORMS, deltas())
+def test_a_refusal_returns_what_was_sent(codec: str, norm: float, delta: Floats) -> None:
+    """Guarantee: after a refusal the residual is the whole clipped update again."""
+    rules = policy(codec, norm)
+    made = compress(delta, None, policy=rules)
+    back = returned(made.residual, made.body, policy=rules)
+    np.testing.assert_allclose(back, clip(delta, norm), atol=ROUNDING * norm)
+
+
+@given(CODECS, deltas())
+def test_without_error_feedback_nothing_stays(codec: str, delta: Floats) -> None:
+    """Guarantee: a policy without error feedback carries nothing over, whatever the outcome."""
+    rules = policy(codec, 1.0, error_feedback=False)
+    made = compress(delta, None, policy=rules)
+    assert not made.residual.any()
+    assert not returned(made.residual, made.body, policy=rules).any()
+
+
+@given(CODECS)
+def test_top_k_arrives_in_the_end(codec: str) -> None:
+    """Guarantee: with error feedback a constant update arrives in full on average, however little is sent each time."""
+    delta = np.linspace(-1e-3, 1e-3, 200).astype(np.float32)
+    rules, residual, arrived = policy(codec, 1.0), None, np.zeros(200)
+    for _ in range(60):
+        made = compress(delta, residual, policy=rules)
+        residual, arrived = made.residual, arrived + made.seen
+    assert np.abs(arrived / 60 - delta).max() < 3e-4
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_finite_is_refused_here(bad: float) -> None:
+    """Guarantee: a device sends nothing that is not finite."""
+    delta = np.zeros(4, np.float32)
+    delta[2] = bad
+    with pytest.raises(NotFiniteError):
+        compress(delta, None, policy=policy("int8", 1.0))
+
+
+@given(deltas(), NORMS)
+def test_clip_keeps_the_direction(delta: Floats, norm: float) -> None:
+    """Guarantee: clipping scales; what is short enough is not touched by a bit."""
+    clipped = clip(delta, norm)
+    if norm_of(delta) <= norm:
+        assert clipped is delta
+    else:
+        np.testing.assert_allclose(clipped * (norm_of(delta) / norm), delta, rtol=1e-5, atol=1e-30)
+        assert norm_of(clipped) <= norm * (1 + 1e-6)

@@ -1,0 +1,76 @@
+"""What can go wrong in a simulated world: each kind of fault, how often a seed has it, and how often it strikes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+# Chosen by the scheduler, each as one step: the weight beside the plain steps, which weigh 60 together.
+STEPS = {
+    "kill": 8.0,  # a worker dies at one of its next writes
+    "freeze": 8.0,  # it stands still there, and goes on when others have moved
+    "rival": 3.0,  # a second worker claims while the first lives on
+    "reopen": 2.0,  # closed in good order, and opened again
+    "quiet": 4.0,  # a worker dies, and nothing comes in for long: what was proposed must be published all the same
+    "stray": 8.0,  # records from any offset, as after a reset of the group's offsets
+    "repeat": 5.0,  # any earlier record of a device once more
+    "junk": 3.0,
+    "cheat": 4.0,  # another body under a real lease
+    "intruder": 2.0,  # a check-in by someone who never comes back
+    "operate": 2.0,  # pause, resume, create again, evaluate
+    "close": 0.2,
+    "jump": 3.0,  # log time leaps: seconds, a lease, hours
+    "housekeep": 5.0,
+    "compact": 3.0,
+}
+# Asked at each write, read or step of a device: a probability.
+CHANCES = {
+    "broker away": 0.05,  # an operation of a worker finds no broker
+    "append unheard": 0.08,  # appended, and reported as failed
+    "commit unheard": 0.04,  # committed, and reported as failed
+    "commit aborted": 0.04,  # aborted, and reported as failed
+    "commit unmade": 0.02,  # aborted, and reported as committed
+    "zombie's batch": 0.6,  # the fence lets a batch of a superseded writer through
+    "update late": 0.15,
+    "update twice": 0.15,
+    "device offline": 0.10,
+    "answer lost": 0.15,
+    "answer late": 0.20,
+    "answer twice": 0.15,
+    "answers shuffled": 0.30,
+    "device dies": 0.06,
+    "device away": 0.08,
+    "clock back": 0.20,
+}
+KINDS = (*STEPS, *CHANCES)
+
+
+@dataclass(slots=True)
+class Faults:
+    """The faults of one seed, and how often each has struck."""
+
+    random: random.Random
+    rates: dict[str, float]
+    hits: Counter[str] = field(default_factory=Counter)
+    healed: bool = False
+
+    def strikes(self, kind: str) -> bool:
+        """Whether this fault happens here; counted when it does."""
+        if self.healed or self.random.random() >= self.rates[kind]:
+            return False
+        self.hits[kind] += 1
+        return True
+
+
+def drawn(chance: random.Random, *, off: Collection[str]) -> Faults:
+    """Rates of a seed's own: a kind is absent from two seeds in five, else anywhere up to its full rate."""
+    rates: dict[str, float] = {}
+    for kind, most in (STEPS | CHANCES).items():
+        rate = most * chance.random() if chance.random() < 0.6 else 0.0
+        rates[kind] = 0.0 if kind in off else rate
+    # It ends most stories, so that few seeds may have it.
+    if chance.random() < 0.8:
+        rates["commit unmade"] = 0.0
+    return Faults(chance, rates)

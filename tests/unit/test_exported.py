@@ -1,0 +1,139 @@
+"""The log in files: the same records at the same offsets, read by the same rules, and damage that is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas.topics import CATALOGUE
+from streams import exported
+from streams.exported import ExportDamaged, ExportedLog, export
+from streams.log import Draft, LogRefused, OffsetLost, Record, TopicPartition, scan
+from streams.memory import MemoryLog
+
+AT = TopicPartition("rounds", 3)
+EMPTY = TopicPartition("ledger", 3)
+
+
+def _written() -> MemoryLog:
+    """Ten records with holes between them, their beginning deleted; one a tombstone, one of another key."""
+    times = iter(range(1_000, 2_000))
+    log = MemoryLog(CATALOGUE, clock=lambda: next(times))
+    for number in range(12):
+        draft = Draft(
+            topic="rounds", partition=3, value=None if number == 5 else bytes([number]) * 300, key=b"%d" % number
+        )
+        log.writer("w").commit([draft])
+    log.delete_records(AT, 3)
+    return log
+
+
+@pytest.fixture(params=[1, 700, 2**20], ids=["a record a block", "three a block", "one block"])
+def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(exported, "BLOCK_BYTES", request.param)
+    log = _written()
+    export(log, {AT: log.bounds(AT).end, EMPTY: 0}, folder=tmp_path / "out")
+    return tmp_path / "out"
+
+
+def _records(log: ExportedLog | MemoryLog, start: int | None = None) -> list[Record]:
+    return [*scan(log, AT, start=start)]
+
+
+def test_an_export_holds_the_same_records(folder: Path) -> None:
+    """Offsets with their holes, append times, keys and tombstones: all of them as in the log."""
+    log, copy = _written(), ExportedLog(folder)
+    assert _records(copy) == _records(log)
+    assert copy.bounds(AT) == log.bounds(AT)
+    assert (copy.bounds(EMPTY), [*scan(copy, EMPTY)]) == ((0, 0), [])
+
+
+def test_an_export_is_read_from_any_offset(folder: Path) -> None:
+    """From a record, from a hole, from the end; outside the bounds is an error as it is in the log."""
+    log, copy = _written(), ExportedLog(folder)
+    for start in range(3, log.bounds(AT).end + 1):
+        assert _records(copy, start) == _records(log, start)
+    for outside in (2, log.bounds(AT).end + 1):
+        with pytest.raises(OffsetLost):
+            copy.reader({AT: outside}).poll(0)
+    assert copy.first_since(AT, 1_006) == log.first_since(AT, 1_006)
+    assert copy.first_since(AT, 9_999) == log.bounds(AT).end
+
+
+def test_an_export_ends_where_it_is_told(tmp_path: Path) -> None:
+    """Up to an offset, or before the first record that is past; its end is then that of the export."""
+    log = _written()
+    export(log, {AT: 11}, folder=tmp_path / "a")
+    assert [record.offset for record in _records(ExportedLog(tmp_path / "a"))] == [4, 6, 8, 10]
+    export(log, {AT: 24}, folder=tmp_path / "b", is_past=lambda record: record.offset >= 8)
+    assert ExportedLog(tmp_path / "b").bounds(AT) == (3, 8)
+
+
+def test_nobody_writes_an_export(folder: Path) -> None:
+    """An export is read only, and a folder that holds anything is not written over."""
+    copy = ExportedLog(folder)
+    for attempt in (lambda: copy.append([]), lambda: copy.writer("w"), lambda: copy.delete_records(AT, 5)):
+        with pytest.raises(LogRefused, match="nobody writes"):
+            attempt()
+    with pytest.raises(FileExistsError):
+        export(_written(), {}, folder=folder)
+
+
+def test_what_was_not_exported_is_no_empty_topic(folder: Path) -> None:
+    """Silence about bodies would look like bodies that are gone: the message says what to do."""
+    with pytest.raises(LogRefused, match="--bodies"):
+        ExportedLog(folder).bounds(TopicPartition("bodies", 3))
+
+
+def test_each_flipped_byte_of_a_file_is_named(folder: Path) -> None:
+    """Damage on a disk is told from what was changed on purpose, with file and place."""
+    path = folder / "rounds-3"
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(ExportDamaged, match=r"rounds-3, from byte \d+ on .* not those that were exported"):
+            _records(ExportedLog(folder))
+
+
+@pytest.mark.parametrize("cut", [0, 10, None])
+def test_a_file_of_another_length_is_named(folder: Path, cut: int | None) -> None:
+    """A file cut short, or missing, is not a short history."""
+    path = folder / "rounds-3"
+    path.unlink() if cut is None else path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ExportDamaged, match="rounds-3"):
+        ExportedLog(folder)
+
+
+FORGED = {
+    "no json": lambda manifest: b"{",
+    "another format": lambda manifest: manifest.replace(b"export/1", b"export/9"),
+    "a field more": lambda manifest: manifest.replace(b'"format"', b'"more": 1, "format"'),
+    "a shorter end": lambda manifest: manifest.replace(b'"end": 24', b'"end": 5'),
+    "a later beginning": lambda manifest: manifest.replace(b'"beginning": 3', b'"beginning": 9'),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_manifest_that_cannot_be_is_refused(folder: Path, name: str) -> None:
+    """What the manifest says is checked against itself and the files, with a message, never a traceback."""
+    path = folder / "manifest.json"
+    forged = FORGED[name](path.read_bytes())
+    assert forged != path.read_bytes()
+    path.write_bytes(forged)
+    with pytest.raises(ExportDamaged):
+        _records(ExportedLog(folder))
+
+
+def test_records_out_of_order_are_refused(tmp_path: Path) -> None:
+    """Whoever writes files anew, digests included, cannot make offsets go back."""
+    log = _written()
+    manifest = export(log, {AT: 24}, folder=tmp_path)
+    rows = [(r.offset, r.time_ms, r.key, r.value) for r in _records(log)]
+    with (tmp_path / "rounds-3").open("wb") as file:
+        block = exported._written(file.write, [rows[0], *reversed(rows[1:])])
+    part = msgspec.structs.replace(manifest.parts[0], blocks=(block,))
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, parts=(part,))))
+    with pytest.raises(ExportDamaged, match="order of their offsets"):
+        _records(ExportedLog(tmp_path))
