@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
+import numpy as np
 import structlog
 
 from actors import releases
@@ -19,7 +19,9 @@ from actors.deciders.optimizers import MOMENTS
 from actors.deciders.rounds import Round, Rounds, Task
 from actors.edge import Edge, tell
 from actors.intake import Intake, Measured, Wanted, measured
-from actors.keys import OperatorKey, Seals
+from actors.keys import OperatorKey, PartialSeals, Seals
+from actors.partials import PATIENCE_S, Partials, by_partition, own
+from actors.submissions import Leased, leased, wanted
 from schemas.envelope import TASK_BYTES_MAX, Batch, Decision, JournalPosition, MalformedError, decode, encode
 from schemas.events import (
     BodyFault,
@@ -32,14 +34,23 @@ from schemas.events import (
     Tick,
     UpdateAdmitted,
     UpdateRefused,
-    UpdateSubmitted,
     VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
 from schemas.published import Head, announced, cloud_event_id, signed
-from schemas.signing import is_signed_by, unsigned
-from schemas.tensors import Floats, Grid, Quanta, body_bytes_max, pack, unpack
-from schemas.topics import ANSWERS, BODIES, EVALUATIONS, MODELS, PUBLISHED, ROUNDS, TASKS, UPDATES, partition_of
+from schemas.tensors import Floats, Grid, Quanta, pack, unpack
+from schemas.topics import (
+    ANSWERS,
+    BODIES,
+    EVALUATIONS,
+    MODELS,
+    PUBLISHED,
+    ROUNDS,
+    SHARDS,
+    TASKS,
+    UPDATES,
+    partition_of,
+)
 from streams.bodies import discard, store
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
 
@@ -58,14 +69,6 @@ class Newest:
     moments: Floats | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Leased:
-    """An update whose lease and signature are valid, and its body where that is inline."""
-
-    update: UpdateChecked
-    inline: bytes | None
-
-
 class AggregationEdge(Edge[Rounds]):
     """Everything of the aggregator that touches bytes, vectors or the log."""
 
@@ -73,7 +76,8 @@ class AggregationEdge(Edge[Rounds]):
         self._log, self._partition, self._key = log, partition, key
         self._seals = Seals(key)
         self._intake = Intake(releases.Bodies(log, partition))
-        self._coming: dict[int, _Leased | None] = {}  # by offset in `updates`
+        self._partials = Partials(log, partition, PartialSeals(key))
+        self._coming: dict[int, Leased | None] = {}  # by offset in `updates`
         self._sums: dict[tuple[str, int], sums.RunningSum] = {}
         self._newest: dict[str, Newest] = {}
         self._quanta: Quanta | None = None  # of the update that is being decided
@@ -97,8 +101,9 @@ class AggregationEdge(Edge[Rounds]):
             return None
 
     def employ(self, threads: Executor) -> None:
-        """Bodies are fetched, opened and added beside the actor's thread."""
+        """Bodies are fetched, opened and added beside the actor's thread; shard workers are waited for."""
         self._intake.employ(threads)
+        self._partials.patience_s = PATIENCE_S
 
     def expect(self, state: Rounds, records: Sequence[Record]) -> None:
         """Check seals and signatures of what comes next, and begin to fetch its bodies."""
@@ -112,54 +117,39 @@ class AggregationEdge(Edge[Rounds]):
             if record.topic != UPDATES.name:
                 continue
             with contextlib.suppress(Exception):  # it comes again, and has its outcome, when the record's turn comes
-                self._coming[record.offset] = leased = self._leased(record)
-                if leased is not None and leased.update.lease.lease not in leases:
-                    leases.add(leased.update.lease.lease)
-                    wanted = _wanted(state, leased)
-                    if isinstance(wanted, Wanted):
-                        yield wanted
+                self._coming[record.offset] = submitted = leased(record, self._seals)
+                if submitted is not None and submitted.update.lease.lease not in leases:
+                    leases.add(submitted.update.lease.lease)
+                    body = _wanted(state, submitted)
+                    if isinstance(body, Wanted) and not self._partials.tells_of(body.ref):
+                        yield body
 
     def _update(self, state: Rounds, record: Record) -> UpdateChecked | None:
-        leased = self._coming.pop(record.offset) if record.offset in self._coming else self._leased(record)
-        if leased is None:
+        at = record.offset
+        submitted = self._coming.pop(at) if at in self._coming else leased(record, self._seals)
+        if submitted is None:
             return None
-        found = self._measured(_wanted(state, leased), leased.inline)
+        found = self._measured(state, submitted)
         self._quanta = found.quanta
-        return replace(leased.update, clip_scale=found.scale, fault=found.fault)
+        return replace(submitted.update, clip_scale=found.scale, fault=found.fault)
 
-    def _measured(self, wanted: Wanted | BodyFault | None, inline: bytes | None) -> Measured:
+    def _measured(self, state: Rounds, submitted: Leased) -> Measured:
         """What is in a body, where that can matter."""
-        if not isinstance(wanted, Wanted):
-            return Measured(None, fault=wanted)
-        return self._intake.take(wanted) if inline is None else measured(wanted.created, inline)
-
-    def _leased(self, record: Record) -> _Leased | None:
-        """An update with a valid lease and signature, its body not looked at. Raises MalformedError."""
-        message = unsigned(record.value or b"")
-        submitted = decode(message.payload, UpdateSubmitted)
-        lease = self._seals.open(submitted.sealed)
-        if lease is None or not is_signed_by(message, lease.public_key):
-            return None
-        body = submitted.body
+        body = _wanted(state, submitted)
+        if not isinstance(body, Wanted):
+            return Measured(None, fault=body)
         if submitted.inline is not None:
-            body = _inline_ref(record, submitted.inline, codec=body.codec)
-        update = UpdateChecked(
-            lease=lease,
-            body=body,
-            samples=submitted.samples,
-            append_ms=record.time_ms,
-            clip_scale=0,
-            fault=None,
-        )
-        return _Leased(update, submitted.inline)
+            return measured(body.created, submitted.inline)
+        told = self._partials.measured(state.tasks[body.created.task], body) if body.ref.topic == SHARDS.name else None
+        return told or self._intake.take(body)
 
     def salvaged(self, record: Record, fact: object) -> object | None:
         """An update under a lease keeps its outcome; with privacy its slot, as a zero vector."""
         self._quanta = None
         if record.topic != UPDATES.name or record.value == encode(Tick()):
             return None
-        leased = self._leased(record)
-        return leased and replace(leased.update, fault="defect")
+        submitted = leased(record, self._seals)
+        return submitted and replace(submitted.update, fault="defect")
 
     # --- after a decision -------------------------------------------------------------------------------------------
 
@@ -178,11 +168,13 @@ class AggregationEdge(Edge[Rounds]):
         self._quanta = None
 
     def _add(self, task: Task, admitted: UpdateAdmitted) -> None:
+        if admitted.body.topic == SHARDS.name:
+            return  # a part of its own, which its shard worker adds
         key = (admitted.task, admitted.round)
         if key not in self._sums:
             # The first of its round, or the first after a restart: then those before it are added anew.
             before = [member for member in _members(task, admitted.round) if member.update != admitted.update]
-            self._sums[key] = releases.round_sum(task.created, before, fetch=self._intake.fetch)
+            self._sums[key] = self._summed(task, own(before))
         if admitted.zeroed is None and self._quanta is not None:
             self._intake.add(self._sums[key], self._quanta, weight=admitted.weight, scale=admitted.clip_scale)
 
@@ -266,12 +258,24 @@ class AggregationEdge(Edge[Rounds]):
         return ReleaseStored(task=name, round=awaited.id, sum_sha256=result.sum_sha256, model=model, moments=moments)
 
     def _total(self, task: Task, awaited: Round) -> Grid:
-        """The running sum, or the sum anew from the bodies where a restart came after the proposal."""
+        """The running sum, or one made anew where a restart came after the proposal; and what shard workers added."""
         self._intake.settle()
         running = self._sums.pop((task.created.task, awaited.id), None)
-        if running is None:
-            running = releases.round_sum(task.created, awaited.members.values(), fetch=self._intake.fetch)
-        return running.total()
+        total = (running or self._summed(task, own(awaited.members.values()))).total()
+        for members in by_partition(awaited.members.values()).values():
+            total = total + self._partial(task, awaited.id, members=members)
+        return total
+
+    def _partial(self, task: Task, round_id: int, *, members: list[UpdateAdmitted]) -> Grid:
+        """The sum of members whose bodies lie in one partition: as its shard worker has stored it, or made here."""
+        told = self._partials.stored(task, round_id, members=members)
+        data = None if told is None else self._intake.find(told.body)
+        if isinstance(data, bytes) and len(data) == 8 * task.created.parameters:
+            return np.frombuffer(data, "<i8")
+        return self._summed(task, members).total()
+
+    def _summed(self, task: Task, members: Iterable[UpdateAdmitted]) -> sums.RunningSum:
+        return releases.round_sum(task.created, members, fetch=self._intake.fetch)
 
     def _start(self, task: Task) -> tuple[Floats, Floats | None]:
         assert task.model is not None
@@ -315,37 +319,22 @@ class AggregationEdge(Edge[Rounds]):
     def close(self) -> None:
         """Release readers and threads."""
         self._intake.close()
+        self._partials.close()
 
     def wants_tick(self, state: Rounds) -> bool:
         """A task may fall idle."""
         return any(task.status == "open" for task in state.tasks.values())
 
 
-def _wanted(state: Rounds, leased: _Leased) -> Wanted | BodyFault | None:
+def _wanted(state: Rounds, submitted: Leased) -> Wanted | BodyFault | None:
     """The body on which an update hangs; None where it is refused whatever its body is."""
-    lease, ref = leased.update.lease, leased.update.body
+    lease = submitted.update.lease
     task = state.tasks.get(lease.task)
-    if task is None or refusal(task, lease, append_ms=leased.update.append_ms) is not None:
+    if task is None or refusal(task, lease, append_ms=submitted.update.append_ms) is not None:
         return None
-    policy, parameters = task.created.policy, task.created.parameters
-    if ref.size > body_bytes_max(policy.compression, parameters) or ref.codec != policy.compression.codec:
-        return "body_malformed"
-    if leased.inline is None and (ref.topic != BODIES.name or not ref.is_well_formed()):
-        return "body_malformed"
-    return Wanted(task.created, ref)
+    return wanted(task.created, submitted)
 
 
 def _members(task: Task, round_id: int) -> Iterable[UpdateAdmitted]:
     rounds = [*task.pending, *([task.buffer] if task.buffer else [])]
     return next((buffer.members.values() for buffer in rounds if buffer.id == round_id), ())
-
-
-def _inline_ref(record: Record, inline: bytes, *, codec: str) -> BodyRef:
-    return BodyRef(
-        topic=UPDATES.name,
-        partition=record.partition,
-        offsets=(record.offset,),
-        sha256=hashlib.sha256(inline).digest(),
-        size=len(inline),
-        codec=codec,
-    )

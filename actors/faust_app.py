@@ -38,7 +38,7 @@ from schemas.topics import CATALOGUE
 from streams.connection import KafkaSettings
 from streams.kafka import KafkaLog
 from streams.log import Draft, LogError, LogUnavailable, OffsetLost, Record, TopicPartition
-from streams.outage import keep_asking
+from streams.outage import keep_asking, patiently
 
 logger = structlog.get_logger()
 T = TypeVar("T")
@@ -91,7 +91,8 @@ class Host:
         self._metrics = WorkerMetrics()
         self._metrics.watch(self._log.outage)
         self._metrics.serve(options.metrics_host, options.metrics_port)
-        _checked_topics(self._log)
+        # Deadlines compare append times and tasks live in one partition: topics that break this are refused (law 10).
+        patiently(partial(self._log.check_topics, CATALOGUE))
         keep_asking(partial(self._log.bounds, TopicPartition(role.journal, 0)))
         self._actors: dict[int, Actor[Any]] = {}
         self._passes: defaultdict[int, dict[Input, Passing]] = defaultdict(dict)
@@ -337,18 +338,6 @@ class Host:
                 at = TopicPartition(topic, partition)
                 bounds = await self._in_thread(partial(self._log.bounds, at))
                 self._metrics.lagging(at, max(0, bounds.end - actor.expected(topic)))
-
-
-def _checked_topics(log: KafkaLog) -> None:
-    """Deadlines compare append times and tasks live in one partition: topics that break this are refused (law 10).
-
-    Raises TopicUnfit; waits for a broker that is away.
-    """
-    while True:
-        try:
-            return log.check_topics(CATALOGUE)
-        except LogUnavailable:
-            time.sleep(1.0)
 
 
 def _faust_app(role: Role, options: WorkerOptions) -> faust.App:

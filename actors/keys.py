@@ -7,7 +7,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,8 +17,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from schemas.envelope import ChainResumed, MalformedError, decode, encode, learn, resume_payload
 from schemas.events import Lease
 from schemas.identifiers import Sha256
+from schemas.partials import Partial
 
 KEY_BYTES = 32
+P = TypeVar("P", bound=Partial)
 
 
 class OperatorKeyError(Exception):
@@ -95,6 +97,22 @@ class Seals:
 
     def _mac(self, payload: bytes) -> bytes:
         return hmac.digest(self._key, payload, "sha256")
+
+
+class PartialSeals:
+    """Seals what shard workers tell: whoever may write to `partials` could change a model otherwise."""
+
+    def __init__(self, key: OperatorKey) -> None:
+        self._key = key.derived("partials")
+
+    def sealed(self, partial: P) -> P:
+        """The same with its seal."""
+        bare = msgspec.structs.replace(partial, seal=bytes(32))
+        return msgspec.structs.replace(partial, seal=hmac.digest(self._key, encode(bare), "sha256"))
+
+    def holds(self, partial: Partial) -> bool:
+        """Whether one of the operator's workers sealed it."""
+        return hmac.compare_digest(self.sealed(partial).seal, partial.seal)
 
 
 def load(path: Path) -> OperatorKey:

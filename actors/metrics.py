@@ -24,6 +24,7 @@ from schemas.events import (
     RoundOpened,
     RoundProposed,
     TaskCreated,
+    TaskHalted,
     UpdateAdmitted,
     UpdateRefused,
 )
@@ -43,7 +44,8 @@ class WorkerMetrics:
         self.registry = CollectorRegistry()
         self._opened_ms: dict[str, int] = {}
         self._fills: dict[str, Gauge] = {}  # by task; a look-up of labels costs more than the step
-        self._rho_max: dict[str, float] = {}
+        self._private: dict[str, TaskCreated] = {}
+        self._epsilon_max: dict[str, float] = {}
         self._available = self._gauge("broker_available", "1 while the broker answers, 0 while it is waited for")
         self._silent_s = self._gauge("broker_silent_seconds", "Since the broker's last answer")
         self._defects = self._counter("defects", "Inputs on which our own code failed: look at the log", "topic")
@@ -60,8 +62,13 @@ class WorkerMetrics:
         self._fill = self._gauge("buffer_fill", "Updates in the open round", "task")
         self._version = self._gauge("version", "Newest version", "task")
         self._epsilon = self._gauge("privacy_epsilon_spent", "Epsilon at the policy's delta", "task")
+        self._epsilon_left = self._gauge(
+            "privacy_epsilon_left", "Until the budget is spent, at the policy's delta", "task"
+        )
         self._rho = self._gauge("privacy_rho_spent", "zCDP spent", "task")
         self._rho_left = self._gauge("privacy_rho_left", "zCDP left", "task")
+        self._bodies_measured = self._counter("shard_bodies_measured", "Bodies that this shard worker has measured")
+        self._partials_stored = self._counter("shard_partials_stored", "Sums that this shard worker has stored")
         self._lag = self._gauge("input_lag_records", "Offsets not yet decided", "topic", "partition")
         self._replay_s = self._gauge("replay_seconds", "Claim and replay of the newest opening", "partition")
         self._replayed = self._gauge("replayed_decisions", "Decisions of the newest opening", "partition")
@@ -98,6 +105,11 @@ class WorkerMetrics:
         """So many offsets of an input are not decided yet."""
         self._lag.labels(at.topic, at.partition).set(records)
 
+    def sharded(self, measured: int, stored: int) -> None:
+        """A shard worker has told so many results."""
+        self._bodies_measured.inc(measured)
+        self._partials_stored.inc(stored)
+
     def decided(self, decision: Decision) -> None:
         """A decision is in the journal."""
         for event in decision.events:
@@ -132,10 +144,29 @@ class WorkerMetrics:
         # Beyond the cap nothing was charged, only withheld.
         charged = min(participations_max, created.policy.participations_cap or 0)
         spent = rho(charged, privacy.noise_multiplier)
-        self._rho_max[task] = privacy.rho_max
-        self._epsilon.labels(task).set(epsilon(charged, privacy.noise_multiplier, delta=privacy.delta))
-        self._rho.labels(task).set(spent)
-        self._rho_left.labels(task).set(privacy.rho_max - spent)
+        self._private[task] = created
+        self._paid(task, spent, epsilon=epsilon(charged, privacy.noise_multiplier, delta=privacy.delta))
+
+    def _paid(self, task: str, rho: float, *, epsilon: float) -> None:
+        self._rho.labels(task).set(rho)
+        self._epsilon.labels(task).set(epsilon)
+        if task in self._private:
+            privacy = self._private[task].policy.privacy
+            assert privacy is not None
+            self._rho_left.labels(task).set(privacy.rho_max - rho)
+            self._epsilon_left.labels(task).set(self._whole_epsilon(task) - epsilon)
+
+    def _whole_epsilon(self, task: str) -> float:
+        """What the whole budget is worth at the policy's delta."""
+        from actors.deciders.accounting import epsilon  # noqa: PLC0415  as above
+
+        if task not in self._epsilon_max:
+            policy = self._private[task].policy
+            assert policy.privacy is not None
+            self._epsilon_max[task] = epsilon(
+                policy.participations_cap or 0, policy.privacy.noise_multiplier, delta=policy.privacy.delta
+            )
+        return self._epsilon_max[task]
 
     def _counted(self, event: Event, time_ms: int) -> None:
         match event:
@@ -168,13 +199,12 @@ class WorkerMetrics:
                 self._fill_of(event.task).inc()
             case ModelPublished():
                 self._version.labels(event.task).set(event.version)
+            case RoundProposed() | TaskHalted():
+                self._fill_of(event.task).set(0)
             case Noticed(fact=TaskCreated() as created) if created.policy.privacy is not None:
-                self._rho_max[created.task] = created.policy.privacy.rho_max
+                self._private[created.task] = created
             case RoundCharged():
-                self._epsilon.labels(event.task).set(event.epsilon)
-                self._rho.labels(event.task).set(event.rho_total)
-                if event.task in self._rho_max:
-                    self._rho_left.labels(event.task).set(self._rho_max[event.task] - event.rho_total)
+                self._paid(event.task, event.rho_total, epsilon=event.epsilon)
 
     def _fill_of(self, task: str) -> Gauge:
         if task not in self._fills:

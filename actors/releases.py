@@ -12,9 +12,9 @@ from schemas.events import RoundProposed, TaskCreated, UpdateAdmitted, UpdateSub
 from schemas.identifiers import BodyRef
 from schemas.signing import unsigned
 from schemas.tensors import Floats, Grid, read_update
-from schemas.topics import UPDATES
+from schemas.topics import PARTITIONS, SHARDS, UPDATES
 from streams.bodies import ALTERED, DELETED, Absent, BodyReader
-from streams.log import EventLog
+from streams.log import EventLog, TopicPartition
 
 Fetch = Callable[[BodyRef], bytes]
 
@@ -72,20 +72,25 @@ def release(
 
 
 class Bodies:
-    """Fetches any body of one partition by its ref: inline ones out of `updates`, the others in chunks."""
+    """Fetches any body of one partition by its ref: inline ones out of `updates`, the others in chunks.
+
+    Those of tasks with shards lie in any partition.
+    """
 
     def __init__(self, log: EventLog, partition: int) -> None:
         self._log, self._partition = log, partition
-        self._readers: dict[str, BodyReader] = {}
+        self._readers: dict[TopicPartition, BodyReader] = {}
 
     def find(self, ref: BodyRef) -> bytes | Absent:
         """The bytes, or the fact that they are not there."""
-        if ref.topic not in self._readers:
-            reader = BodyReader(self._log, ref.topic, self._partition, bulk=True)
+        spread = ref.topic == SHARDS.name and ref.partition < PARTITIONS
+        at = TopicPartition(ref.topic, ref.partition if spread else self._partition)
+        if at not in self._readers:
+            reader = BodyReader(self._log, *at, bulk=True)
             if ref.topic == UPDATES.name:
                 reader.unwrap = _inline
-            self._readers[ref.topic] = reader
-        return self._readers[ref.topic].fetch(ref)
+            self._readers[at] = reader
+        return self._readers[at].fetch(ref)
 
     def fetch(self, ref: BodyRef) -> bytes:
         """The bytes. Raises BodyLost, which names the place."""

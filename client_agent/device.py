@@ -283,6 +283,7 @@ class Device:
             samples=len(setting.examples[1]),
             codec=policy.compression.codec,
             body=made.body,
+            shards=policy.shard_count,
         )
         return entry, made.residual
 

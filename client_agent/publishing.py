@@ -24,7 +24,7 @@ from schemas.identifiers import BodyRef
 from schemas.policy import Policy
 from schemas.signing import sign
 from schemas.tensors import Floats
-from schemas.topics import BODIES, UPDATES, partition_of
+from schemas.topics import UPDATES, body_place, partition_of
 from streams.bodies import store
 from streams.log import Draft, EventLog, TopicPartition
 
@@ -43,7 +43,8 @@ class OutboxError(Exception):
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One update on its way. `record` is what is sent, signed once, so that every repeat has the same bytes.
 
-    By `until_ms` its lease is surely over; of the device's own clock, which may differ from the log's.
+    By `until_ms` its lease is surely over; of the device's own clock, which may differ from the log's. `shards`: of its
+    task, which say where a large body is stored.
     """
 
     update: str
@@ -52,6 +53,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     samples: int
     codec: str
     body: bytes
+    shards: int = 1
     record: bytes | None = None
 
 
@@ -113,7 +115,7 @@ class Outbox:
         entry = self._file.entries[update]
         partition = partition_of(self._file.task)
         if entry.record is None:
-            place = TopicPartition(BODIES.name, partition)
+            place = TopicPartition(*body_place(self._file.task, self._identity.device, shards=entry.shards))
             body = store(log, place, data=entry.body, upload_id=entry.update, codec=entry.codec)
             self._passed("stored")
             entry = self._signed(entry, body)

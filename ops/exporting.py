@@ -23,6 +23,7 @@ from schemas.topics import (
     PUBLISHED,
     ROUNDS,
     SELECTIONS,
+    SHARDS,
     TASKS,
     UPDATES,
 )
@@ -33,8 +34,9 @@ CHECKPOINT = "checkpoint.json"
 # The order in which their ends are taken: whatever stands in one was caused by what stands in those after it, but for
 # the ledger and `published`, which `_Cut` ends where they speak of rounds that came later.
 _ALWAYS = (SELECTIONS, ROUNDS, LEDGER, PUBLISHED, TASKS, EVALUATIONS)
-_BODIES = (UPDATES, BODIES, MODELS)
+_BODIES = (UPDATES, BODIES, SHARDS, MODELS)
 _INPUTS = (CHECKINS, ANSWERS)
+_BY_DEVICE = frozenset((ANSWERS.name, SHARDS.name))
 
 
 def topics_of(*, bodies: bool, inputs: bool) -> list[str]:
@@ -59,8 +61,8 @@ def exported(
     Raises FileExistsError where the folder is not empty.
     """
     accepts = key.accepts if key else lambda _: False
-    # Answers lie by device, so those of a task's devices are anywhere.
-    chosen = {topic: range(PARTITIONS) if topic == ANSWERS.name else partitions for topic in topics}
+    # Answers lie by device, and so do the bodies of tasks with shards: those of a task are anywhere.
+    chosen = {topic: range(PARTITIONS) if topic in _BY_DEVICE else partitions for topic in topics}
     places = [TopicPartition(topic, number) for topic in topics for number in chosen[topic]]
     ends = {at: log.bounds(at).end for at in places}
     rounds = {number: ends[TopicPartition(ROUNDS.name, number)] for number in partitions}

@@ -14,12 +14,13 @@ from ops.projections import task_of
 from schemas.envelope import Batch, ChainResumed, JournalRecord, MalformedError, WriterClaimed, decode, plain
 from schemas.events import AnyFact, Lease
 from schemas.identifiers import TaskId
+from schemas.partials import Partial
 from schemas.signing import unsigned
-from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, SNAPSHOTS
+from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
 from streams.log import EventLog, Record, TopicPartition
 
 _JOURNALS = frozenset(topic.name for topic in JOURNALS)
-_OPAQUE = frozenset(topic.name for topic in (BODIES, MODELS, SNAPSHOTS))
+_OPAQUE = frozenset(topic.name for topic in (BODIES, SHARDS, MODELS, SNAPSHOTS))
 HEX_SHOWN = 8
 ITEMS_SHOWN = 6
 
@@ -123,7 +124,7 @@ def _fact(record: Record, value: bytes) -> Line:
     except MalformedError:
         pass
     try:
-        fact: Any = decode(value, AnyFact)  # type: ignore[arg-type]
+        fact: Any = decode(value, AnyFact | Partial)  # type: ignore[arg-type]
     except MalformedError as error:
         return _unreadable(record, f"{'signed, but ' if signed else ''}{error}")
     told = _of_event(fact)

@@ -49,7 +49,7 @@ class Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._starts = 0
-        self._breadcrumb = Breadcrumb.new(ROLES[actor].inputs)
+        self._breadcrumb = Breadcrumb.new(_inputs(actor))
         self._died: Deadly | None = None
 
     @property
@@ -180,25 +180,43 @@ def work(actor: str) -> None:
     from ops import logs
 
     logs.configure(as_json=True)
-    from actors import faust_app, keys
+    from actors import keys
     from streams.log import LogRefused, TopicUnfit
 
-    deadly = told["deadly"]
-    options = faust_app.WorkerOptions(
-        kafka=settings.kafka(f"fedlog-{actor}"),
-        operator_key_file=settings.operator_key_file,
-        metrics_host=settings.metrics_host,
-        metrics_port=settings.metrics_port,
-        # Of the supervisor, so that a worker that comes back within the session timeout finds its partitions waiting.
-        instance=f"{socket.gethostname()}-{os.getppid()}",
-        breadcrumb=Breadcrumb(told["breadcrumb"], ROLES[actor].inputs),
-        deadly=deadly and Deadly(deadly[0], Input(*deadly[1]), *deadly[2:]),
-    )
     try:
-        faust_app.run(actor, options)
+        _host(actor, settings, told=told)
     except (keys.OperatorKeyError, LogRefused, TopicUnfit) as error:
         note(f"{actor}: {error}")
         sys.exit(EXIT_CONFIGURATION)
+
+
+def _host(actor: str, settings: Settings, *, told: dict[str, Any]) -> None:
+    kafka, metrics = settings.kafka(f"fedlog-{actor}"), (settings.metrics_host, settings.metrics_port)
+    # Of the supervisor, so that a worker that comes back within the session timeout finds its partitions waiting.
+    instance = f"{socket.gethostname()}-{os.getppid()}"
+    if actor not in ROLES:
+        from actors import shard_host
+
+        shard_host.run(kafka, settings.operator_key_file, instance=instance, metrics=metrics)
+        return
+    from actors import faust_app
+
+    deadly = told["deadly"]
+    options = faust_app.WorkerOptions(
+        kafka=kafka,
+        operator_key_file=settings.operator_key_file,
+        metrics_host=settings.metrics_host,
+        metrics_port=settings.metrics_port,
+        instance=instance,
+        breadcrumb=Breadcrumb(told["breadcrumb"], _inputs(actor)),
+        deadly=deadly and Deadly(deadly[0], Input(*deadly[1]), *deadly[2:]),
+    )
+    faust_app.run(actor, options)
+
+
+def _inputs(actor: str) -> tuple[str, ...]:
+    """What an actor decides on; a shard worker decides nothing."""
+    return ROLES[actor].inputs if actor in ROLES else ()
 
 
 def _end_with_supervisor() -> None:

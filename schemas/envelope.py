@@ -29,6 +29,7 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.identifiers import BodyRef, Count, Sha256, TimeMs
+from schemas.partials import Partial
 
 T = TypeVar("T")
 
@@ -323,5 +324,6 @@ def _hexed(value: Any) -> Any:
 _TAGGED: tuple[type[msgspec.Struct], ...] = (*Fact.__subclasses__(), Batch, WriterClaimed, ChainResumed)
 _KNOWN = {str(kind.__struct_config__.tag) for kind in _TAGGED}
 learn(
-    JournalRecord, Snapshot, TaskFact, DeviceCheckedIn, UpdateSubmitted, VersionEvaluated, Tick, Lease, Answer, AnyFact
+    *(JournalRecord, Snapshot, TaskFact, DeviceCheckedIn, UpdateSubmitted, VersionEvaluated, Tick, Lease, Answer),
+    *(Partial, AnyFact | Partial),
 )

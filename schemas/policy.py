@@ -13,6 +13,9 @@ from functools import reduce
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from schemas.topics import PARTITIONS
 
 WEIGHT_ONE = 1 << 20  # the integer weight of a fresh update that counts once
 NOISE_TAIL_SIGMAS = 18  # no draw is further out: 12 a rung, and two rungs side by side add up to 12 sqrt 2
@@ -144,6 +147,12 @@ class Policy(_Section):
     optimizer: Optimizer = Optimizer()
     privacy: Privacy | None = None
     retention: Retention = Retention()
+    shards: int | UnsetType = UNSET  # came in 0.3: where nobody set it, its bytes are those of a policy of before
+
+    @property
+    def shard_count(self) -> int:
+        """Over how many partitions the bodies are spread, each measured and added by a shard worker; 1: no such."""
+        return 1 if self.shards is UNSET else self.shards
 
     def weights(self) -> tuple[int, ...]:
         """The integer weight for each staleness from 0 to `staleness.max_versions`; recorded in TaskCreated."""
@@ -253,13 +262,14 @@ def checked(policy: Policy) -> Policy:
 
 def _out_of_bounds(policy: Policy) -> Iterator[str]:
     for path, (low, high) in BOUNDS.items():
-        section = path.split(".")[0]
-        if getattr(policy, section) is None:
+        if getattr(policy, path.split(".")[0]) is None:
             continue
         value = reduce(getattr, path.split("."), policy)
         # Written so that NaN fails too.
         if not low <= value <= high:  # type: ignore[operator]
             yield f"{path} = {value}: must be from {low:g} to {high:g}"
+    if not 1 <= policy.shard_count <= PARTITIONS:
+        yield f"shards = {policy.shard_count}: must be from 1 to {PARTITIONS}"
     for cohort, share in policy.selection.cohort_shares.items():
         if not 0 < share <= 1:
             yield f"selection.cohort_shares.{cohort} = {share}: must be above 0 and at most 1"

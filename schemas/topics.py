@@ -35,6 +35,8 @@ CHECKINS = Topic("checkins", "devices", _kept_for(14 * 24))
 SELECTIONS = Topic("selections", "selector", _FOR_EVER)
 ANSWERS = Topic("answers", "selector, aggregator", _kept_for(1))
 BODIES = Topic("bodies", "devices, aggregator", _FOR_EVER)
+SHARDS = Topic("shards", "devices, shard workers", _FOR_EVER)
+PARTIALS = Topic("partials", "shard workers", _kept_for(24))
 UPDATES = Topic("updates", "devices", _kept_for(14 * 24))
 ROUNDS = Topic("rounds", "aggregator", _FOR_EVER)
 LEDGER = Topic("ledger", "privacy budget", _FOR_EVER)
@@ -50,6 +52,8 @@ CATALOGUE = (
     SELECTIONS,
     ANSWERS,
     BODIES,
+    SHARDS,
+    PARTIALS,
     UPDATES,
     ROUNDS,
     LEDGER,
@@ -67,3 +71,14 @@ def partition_of(name: str) -> int:
     A hash of our own, because clients differ in theirs and the choice can never change.
     """
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % PARTITIONS
+
+
+def body_place(task: str, device: str, *, shards: int) -> tuple[str, int]:
+    """Topic and partition of a device's larger bodies: those of a task with shards are spread over as many partitions.
+
+    A topic of their own, because who deletes a body has to know every round that may still need it.
+    """
+    if shards == 1:
+        return BODIES.name, partition_of(task)
+    shard = int.from_bytes(hashlib.sha256(f"{task}/{device}".encode()).digest()[:8]) % shards
+    return SHARDS.name, (partition_of(task) + shard) % PARTITIONS

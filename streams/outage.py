@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
-from streams.log import LogError
+from streams.log import LogError, LogUnavailable
 
+T = TypeVar("T")
 ASK_EVERY_S = 2.0
 
 _log = structlog.get_logger(__name__)
@@ -44,6 +46,15 @@ class Outage:
             if self.answers is False:
                 _log.warning("broker back", servers=self.servers, away_s=round(self.silent_s, 1))
             self.answers, self._answered_s = True, time.monotonic()
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What may be called again, until a broker answers."""
+    while True:
+        try:
+            return call()
+        except LogUnavailable:
+            time.sleep(ASK_EVERY_S)
 
 
 def keep_asking(question: Callable[[], object]) -> None:

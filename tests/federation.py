@@ -28,7 +28,7 @@ from schemas.identifiers import BodyRef
 from schemas.policy import Policy
 from schemas.signing import sign
 from schemas.tensors import Floats, encode_update, pack
-from schemas.topics import ANSWERS, BODIES, CATALOGUE, CHECKINS, MODELS, TASKS, UPDATES, partition_of
+from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, MODELS, TASKS, UPDATES, body_place, partition_of
 from streams.bodies import store
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
 from streams.memory import MemoryLog
@@ -72,8 +72,9 @@ def created(rules: Policy, model: BodyRef, *, parameters: int, task: str = TASK)
 class ScriptedDevice:
     """Checks in, and submits whatever delta it is given."""
 
-    def __init__(self, name: str, log: EventLog, *, task: str = TASK) -> None:
+    def __init__(self, name: str, log: EventLog, *, task: str = TASK, shards: int = 1) -> None:
         self.name, self.task, self._log = name, task, log
+        self.place = TopicPartition(*body_place(task, name, shards=shards))
         self.key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
         self.partition = partition_of(task)
 
@@ -115,9 +116,7 @@ class ScriptedDevice:
                 codec=codec,
             )
         else:
-            ref = store(
-                self._log, TopicPartition(BODIES.name, self.partition), data=body, upload_id=self.name, codec=codec
-            )
+            ref = store(self._log, self.place, data=body, upload_id=self.name, codec=codec)
         submitted = UpdateSubmitted(
             sealed=(lease or self.granted()).sealed, samples=7, body=ref, inline=body if inline else None
         )
@@ -164,7 +163,7 @@ class Federation:
 
     def device(self, name: str) -> ScriptedDevice:
         """A device of this task."""
-        return ScriptedDevice(name, self.log, task=self.task)
+        return ScriptedDevice(name, self.log, task=self.task, shards=self.rules.shard_count)
 
     def pass_ms(self, ms: int) -> None:
         """Let log time pass, as the hosts' ticks would."""

@@ -27,7 +27,7 @@ from schemas.events import (
 )
 from schemas.signing import unsigned
 from schemas.tensors import BodyError, decode_update
-from schemas.topics import BODIES, ROUNDS, UPDATES
+from schemas.topics import BODIES, PARTITIONS, ROUNDS, SHARDS, UPDATES
 from streams.log import EventLog, TopicPartition, scan
 from tests.logbook import Logbook
 
@@ -209,11 +209,12 @@ def sum_faults(book: Logbook, sums: Totals) -> Faults:
 def totals(log: EventLog, book: Logbook) -> tuple[Totals, list[str]]:
     """The exact sum of each round that has one in the journal, None where its bodies were let go; and what is wrong."""
     created = {e.fact.task: e.fact for e in book.rounds.events(Noticed) if isinstance(e.fact, TaskCreated)}
-    chunks = {
-        BODIES.name: {r.offset: r.value or b"" for r in scan(log, TopicPartition(BODIES.name, book.partition))},
-        UPDATES.name: {r.offset: r.value or b"" for r in book.inputs[UPDATES.name]},
-    }
-    beginning = log.bounds(TopicPartition(BODIES.name, book.partition)).beginning
+    places = [TopicPartition(BODIES.name, book.partition)]
+    if any(task.policy.shard_count > 1 for task in created.values()):
+        places += [TopicPartition(SHARDS.name, partition) for partition in range(PARTITIONS)]
+    chunks = {at: {r.offset: r.value or b"" for r in scan(log, at)} for at in places}
+    chunks[TopicPartition(UPDATES.name, book.partition)] = {r.offset: r.value or b"" for r in book.inputs[UPDATES.name]}
+    beginnings = {at: log.bounds(at).beginning for at in places}
     members: dict[tuple[str, int], list[UpdateAdmitted]] = {}
     for event in book.rounds.events(UpdateAdmitted):
         members.setdefault((event.task, event.round), []).append(event)
@@ -222,7 +223,7 @@ def totals(log: EventLog, book: Logbook) -> tuple[Totals, list[str]]:
     for stored in book.rounds.events(SumStored):
         task, round_id = stored.task, stored.round
         joined = members.get((task, round_id), [])
-        if any(m.body.topic == BODIES.name and m.body.offsets[0] < beginning for m in joined if m.zeroed is None):
+        if any(m.body.offsets[0] < beginnings.get(_place(m), 0) for m in joined if m.zeroed is None):
             found[task, round_id] = None
             continue
         total = np.zeros(created[task].parameters, np.int64)
@@ -236,10 +237,14 @@ def totals(log: EventLog, book: Logbook) -> tuple[Totals, list[str]]:
     return found, faults
 
 
-def _body(chunks: dict[str, dict[int, bytes]], member: UpdateAdmitted) -> bytes:
+def _place(member: UpdateAdmitted) -> TopicPartition:
+    return TopicPartition(member.body.topic, member.body.partition)
+
+
+def _body(chunks: dict[TopicPartition, dict[int, bytes]], member: UpdateAdmitted) -> bytes:
     if member.zeroed is not None:
         return b""
-    data = b"".join(chunks[member.body.topic][offset] for offset in member.body.offsets)
+    data = b"".join(chunks[_place(member)][offset] for offset in member.body.offsets)
     if member.body.topic == UPDATES.name:
         data = decode(unsigned(data).payload, UpdateSubmitted).inline or b""
     if hashlib.sha256(data).digest() != member.body.sha256:

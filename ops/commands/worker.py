@@ -8,7 +8,7 @@ import typer
 
 from ops.settings import Settings
 
-app = typer.Typer(help="An actor, kept alive: selector, aggregator, privacy.", no_args_is_help=True)
+app = typer.Typer(help="An actor, kept alive: selector, aggregator, privacy; or a shard worker.", no_args_is_help=True)
 
 
 @app.command()
@@ -27,6 +27,12 @@ def aggregator(ctx: typer.Context) -> None:
 def privacy(ctx: typer.Context) -> None:
     """Charge each round before it is published, and withhold what would pass the budget."""
     _supervise("privacy", ctx.obj)
+
+
+@app.command()
+def shard(ctx: typer.Context) -> None:
+    """Measure and add the bodies of tasks with shards, so that the aggregator need not."""
+    _supervise("shard", ctx.obj)
 
 
 def _supervise(actor: str, settings: Settings) -> None:

@@ -48,8 +48,8 @@ class Habits:
 class Member(ScriptedDevice):
     """A device that remembers what it sent, so that it can send the same bytes again."""
 
-    def __init__(self, name: str, log: EventLog, *, task: str) -> None:
-        super().__init__(name, log, task=task)
+    def __init__(self, name: str, log: EventLog, *, task: str, shards: int = 1) -> None:
+        super().__init__(name, log, task=task, shards=shards)
         self.due_s = 0.0
         self.lease: Lease | None = None
         self.sent: bytes | None = None
@@ -114,7 +114,7 @@ class Fleet:
 
     def _live(self, log: EventLog) -> None:
         names = [f"{self.task}-{number}" for number in range(self.devices)]
-        self._members = {name: Member(name, log, task=self.task) for name in names}
+        self._members = {name: Member(name, log, task=self.task, shards=self.rules.shard_count) for name in names}
         places = [TopicPartition(ANSWERS.name, partition) for partition in range(PARTITIONS)]
         answers = log.reader({place: log.bounds(place).end for place in places})
         with contextlib.closing(answers):

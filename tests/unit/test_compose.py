@@ -95,9 +95,9 @@ def test_prometheus_scrapes_each_worker() -> None:
     assert all(target.split(":")[1] in str(SERVICES[target.split(":")[0]]["healthcheck"]) for target in targets)
 
 
-def test_the_three_workers_run() -> None:
-    """One service for each actor, each with the operator's key where its settings look for it."""
-    assert sorted(WORKERS.values()) == ["aggregator", "privacy", "selector"]
+def test_every_worker_runs() -> None:
+    """One service for each actor and for shards, each with the operator's key where its settings look for it."""
+    assert sorted(WORKERS.values()) == ["aggregator", "privacy", "selector", "shard"]
     for name in WORKERS:
         secret = Path(SERVICES[name]["environment"]["FEDLOG_OPERATOR_KEY_FILE"])
         assert secret.parent == Path("/run/secrets")
