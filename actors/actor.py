@@ -361,7 +361,8 @@ class Actor(Generic[S]):
             return
         topic, offset = source
         self._undigested += 1
-        if self._undigested >= max(DIGEST_EVERY, self._decider.entries(self.state) // 4):
+        # In this order: counting the entries takes as long as there are tasks.
+        if self._undigested >= DIGEST_EVERY and self._undigested >= self._decider.entries(self.state) // 4:
             events = [*events, StateDigest(decisions=self._undigested, sha256=self._digest())]
         decision = Decision(topic=topic, offset=offset, time_ms=self.time_ms, events=tuple(events))
         self._uncommitted.add(decision, self._position())

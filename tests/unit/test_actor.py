@@ -219,6 +219,18 @@ def test_a_digest_is_written_every_so_many_decisions(monkeypatch: pytest.MonkeyP
     assemble("selector", world.partition, log=world.log, key=KEY).open(whole=True)
 
 
+def test_a_state_is_counted_only_where_a_digest_may_be_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting the entries takes as long as there are tasks, so a decision that is followed by no digest is without."""
+    monkeypatch.setattr(actor_module, "DIGEST_EVERY", 4)
+    world = Federation(policy())
+    before, counted = len(world.events(SELECTIONS.name, StateDigest)), []
+    _replaced(world.actors["selector"], entries=lambda state: counted.append(state) or 0)
+    for name in "abcdefgh":
+        world.device(name).check_in()
+        world.feed("selector")
+    assert len(counted) == len(world.events(SELECTIONS.name, StateDigest)) - before > 0
+
+
 def test_a_replay_that_folds_otherwise_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fold that differs from the one that wrote the journal is found at the next digest, with its offset."""
     world = _digested(monkeypatch)
