@@ -37,12 +37,17 @@ def lease_of(granted: Granted) -> Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habits:
-    """How often a device does what it should not, and how long it rests between two leases."""
+    """How often a device does what it should not, how long it rests between two leases, and waits for an answer.
+
+    First check-ins are spread over `joins_within_s`, so that devices which rest for as long come evenly ever after.
+    """
 
     again: float = 0.0
     gives_up: float = 0.0
     inline: float = 0.5
     rest_s: float = 0.3
+    patience_s: float = PATIENCE_S
+    joins_within_s: float = 0.0
 
 
 class Member(ScriptedDevice):
@@ -62,7 +67,10 @@ class Member(ScriptedDevice):
 
 @dataclass(slots=True)
 class Fleet:
-    """Devices of one task that check in, submit and repeat until they hear; used as a context."""
+    """Devices of one task that check in, submit and repeat until they hear; used as a context.
+
+    It plays as many devices of each of `others`, tasks under the same rules.
+    """
 
     kafka: KafkaSettings
     task: str
@@ -72,6 +80,7 @@ class Fleet:
     seed: int = 0
     habits: Habits = Habits()
     bodies: tuple[bytes, ...] = ()  # to submit instead of a small random delta
+    others: tuple[str, ...] = ()
     outcomes: Counter[str] = field(default_factory=Counter, init=False)
     submitted: int = field(default=0, init=False)
     faults: list[BaseException] = field(default_factory=list, init=False)
@@ -113,8 +122,11 @@ class Fleet:
             log.close()
 
     def _live(self, log: EventLog) -> None:
-        names = [f"{self.task}-{number}" for number in range(self.devices)]
-        self._members = {name: Member(name, log, task=self.task, shards=self.rules.shard_count) for name in names}
+        whole = [(task, f"{task}-{number}") for task in (self.task, *self.others) for number in range(self.devices)]
+        shards = self.rules.shard_count
+        self._members = {name: Member(name, log, task=task, shards=shards) for task, name in whole}
+        for member in self._members.values():
+            member.due_s = time.monotonic() + self._random.random() * self.habits.joins_within_s
         places = [TopicPartition(ANSWERS.name, partition) for partition in range(PARTITIONS)]
         answers = log.reader({place: log.bounds(place).end for place in places})
         with contextlib.closing(answers):
@@ -136,7 +148,7 @@ class Fleet:
                 else:
                     self._submit(member, answer)
             case Declined() if member.lease is None:
-                member.due_s = time.monotonic() + min(answer.retry_after_ms / 1000, PATIENCE_S)
+                member.due_s = time.monotonic() + min(answer.retry_after_ms / 1000, self.habits.patience_s)
             case Outcome() if member.lease is not None and member.lease.lease == answer.update:
                 self.outcomes[answer.outcome] += 1
                 member.lease = member.sent = None
@@ -146,7 +158,7 @@ class Fleet:
         body = self._random.choice(self.bodies) if self.bodies else self._body()
         inline = self._random.random() < self.habits.inline
         self.submitted += 1
-        member.due_s = time.monotonic() + PATIENCE_S
+        member.due_s = time.monotonic() + self.habits.patience_s
         try:
             member.submit_body(body, codec=self.rules.compression.codec, lease=granted, inline=inline)
             if self._random.random() < self.habits.again and member.sent is not None:
@@ -160,7 +172,7 @@ class Fleet:
         return encode_update(delta.astype(np.float32), self.rules)
 
     def _act(self, member: Member) -> None:
-        member.due_s = time.monotonic() + PATIENCE_S
+        member.due_s = time.monotonic() + self.habits.patience_s
         with contextlib.suppress(LogError):
             if member.sent is not None:
                 member.append(UPDATES.name, member.sent)

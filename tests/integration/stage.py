@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -175,12 +176,12 @@ class Stage:
 
     # --- watching ---------------------------------------------------------------------------------------------------
 
-    def version(self, task: str) -> int:
-        """The newest version that `published` names; -1 before the first."""
+    def version(self, *tasks: str) -> int:
+        """The newest version of the task, or of the one that is furthest behind; -1 before the first."""
         for record in self._published.poll(0.2):
             told, _, number = json.loads(record.value or b"{}")["id"].rpartition("/")
             self._versions[told] = int(number)
-        return self._versions.get(task, -1)
+        return min(self._versions.get(task, -1) for task in tasks)
 
     def until_version(self, task: str, version: int, *, timeout_s: float = 90.0) -> None:
         """Wait for a version."""
@@ -204,8 +205,10 @@ class Stage:
         assert not faults, "\n".join(faults[:20])
 
     def faults(self, *partitions: int, **allowed: bool) -> list[str]:
-        """Every violation in these partitions."""
-        return [fault for p in partitions for fault in check(self.log, p, settled=True, **allowed)]
+        """Every violation in these partitions; side by side, because half of a check is waiting for the broker."""
+        with ThreadPoolExecutor() as threads:
+            found = threads.map(lambda partition: check(self.log, partition, settled=True, **allowed), partitions)
+            return [fault for faults in found for fault in faults]
 
     def said(self, *words: str) -> int:
         """In how many lines of all workers' logs one of these words stands."""
