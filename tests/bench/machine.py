@@ -26,9 +26,9 @@ def told() -> dict[str, Any]:
     }
 
 
-def peak_mb() -> float:
-    """The most memory that this process ever had; getrusage would tell its parent's, if that is larger."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+def peak_mb(process: int | str = "self") -> float:
+    """The most memory that a process ever had; getrusage would tell its parent's, if that is larger."""
+    [line] = [line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1024
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.bench import peer
 from tests.bench.chart import Panel, svg
-from tests.bench.rows import demo, end_to_end, growth, ingest, latency
+from tests.bench.rows import demo, end_to_end, growth, ingest, latency, tasks
 from tests.results import ROOT
 
 PAGE, TEXT = ROOT / "docs" / "performance.md", Path(__file__).with_name("performance.md")
@@ -158,6 +158,32 @@ def _latency(rows: Rows) -> str:
     return "\n\n".join([*said, _plot("latency", [panel], what="Latency against parameters"), _table(head, body)])
 
 
+def _tasks(rows: Rows) -> str:
+    [told] = [row["more"] for row in rows if "curve" in row["more"]]
+    waits = [row["more"] for row in rows if "when" in row["more"]]
+    columns = ("when", "actor", "decisions", "decisions_per_s", "p50_ms", "p99_ms", "max_ms")
+    x, p50, p99 = zip(*told["curve"], strict=True)
+    panel = Panel(
+        title=f"ms to a decision, a worker joins at {_cell(told['curve_join_s'])} s",
+        x_label="seconds of load",
+        x=x,
+        lines={"p50": p50, "p99": p99},
+    )
+    moved = ", ".join(f"{count} of the {actor}'s" for actor, count in told["moved"].items())
+    said = (
+        f"{told['tasks']:,} tasks on {told['partitions']} partitions and {told['workers']} workers an actor: "
+        f"{_cell(told['created_s'])} s from the creation of the first task until each had its version 0. "
+        f"{told['devices']:,} devices, each asking every {told['period_s']:g} s, brought all of them to version "
+        f"{told['versions']}. Then one more worker an actor took over partitions: {moved}; {told['opened_anew']} were "
+        f"opened anew in all. The longest time without a commit in one that moved was {_cell(told['still_s'])} s, and "
+        f"{_cell(told['still_before_s'])} s before. Nothing was lost, nothing decided twice. A worker had at most "
+        f"{_cell(told['peak_mb'])} MB."
+    )
+    head = ("load", "actor", "decisions", "decisions/s", "p50 ms", "p99 ms", "most ms")
+    table = _table(head, [[wait[column] for column in columns] for wait in waits])
+    return "\n\n".join([said, _plot("tasks", [panel], what="Waits against time"), table])
+
+
 def _growth(rows: Rows) -> str:
     panels = []
     for curve in growth.CURVES:
@@ -220,6 +246,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     ingest.NAME: _ingest,
     end_to_end.NAME: _end_to_end,
     latency.NAME: _latency,
+    tasks.NAME: _tasks,
     growth.NAME: _growth,
     demo.NAME: _demo,
 }

@@ -43,8 +43,21 @@ def _rows() -> list[Row]:
             for size in (2_410, 1_000_000)
             for private in (False, True)
         ),
+        *(Row(name="tasks", params=10, codec="int8", more=more) for more in _tasks()),
         *grown,
         Row(name="demo", params=650, codec="int8", peer="flower engine", **fast, more={**curves, **goals}),
+    ]
+
+
+def _tasks() -> list[dict[str, Any]]:
+    """What the rows of many tasks tell: the move, then waits."""
+    move = {"moved": {"selector": 2, "aggregator": 2}, "opened_anew": 4, "still_s": 1.5, "still_before_s": 0.9}
+    size = {"tasks": 1_000, "partitions": 8, "workers": 3, "devices": 2_000, "period_s": 32.0, "versions": 3}
+    curve = {"curve": [(0, 9.0, 60.0), (2, 11.0, 140.0)], "curve_join_s": 1.0}
+    waits = {"decisions": 96, "decisions_per_s": 23.0, "p50_ms": 11.0, "p99_ms": 63.5, "max_ms": 74}
+    return [
+        {**size, **move, **curve, "created_s": 20.0, "peak_mb": 114.0},
+        *({"when": "steady load", "actor": actor, **waits} for actor in ("selector", "aggregator")),
     ]
 
 
