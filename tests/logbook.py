@@ -115,13 +115,18 @@ class Journal:
 
 @dataclass(slots=True)
 class Logbook:
-    """Everything that one partition holds; read once, what depends on others first."""
+    """Everything that one partition holds; read once, what depends on others first.
+
+    With `noise_key` the noise of private tasks can be drawn again. `models` counts those that were recomputed.
+    """
 
     partition: int
     published: list[Record]
     journals: dict[str, Journal]
     inputs: dict[str, list[Record]]
     sealed: dict[bytes, str]
+    noise_key: bytes | None = None
+    models: int = 0
 
     @property
     def selections(self) -> Journal:
@@ -136,7 +141,7 @@ class Logbook:
         return self.journals[LEDGER.name]
 
 
-def read(log: EventLog, partition: int) -> Logbook:
+def read(log: EventLog, partition: int, *, noise_key: bytes | None = None) -> Logbook:
     """The logbook of a partition; `sealed` maps every sealed lease ever handed out to its device."""
     places = [TopicPartition(name, partition) for name in (PUBLISHED.name, *READS, *INPUTS)]
     answers = [TopicPartition(ANSWERS.name, number) for number in range(PARTITIONS)]
@@ -144,7 +149,8 @@ def read(log: EventLog, partition: int) -> Logbook:
     found = {at.topic: records[at] for at in places}
     journals = {name: _journal(name, found[name]) for name in READS}
     sealed = dict(_granted(record for at in answers for record in records[at]))
-    return Logbook(partition, found[PUBLISHED.name], journals, {name: found[name] for name in INPUTS}, sealed)
+    inputs = {name: found[name] for name in INPUTS}
+    return Logbook(partition, found[PUBLISHED.name], journals, inputs, sealed, noise_key)
 
 
 def differences(what: str, expected: Sequence[Any], found: Sequence[Any]) -> Iterator[str]:

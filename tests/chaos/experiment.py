@@ -51,7 +51,10 @@ FAILURES = (AssertionError, LogError, KafkaError, broker.BrokerError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a cell. `hits`: passages of its point; `recovery_s`: from the blow to the actor's next commit."""
+    """What came of a cell. `hits`: passages of its point; `recovery_s`: from the blow to the actor's next commit.
+
+    `models`: its versions, which the end of the series recomputes from the bodies, bit for bit.
+    """
 
     hits: int = 0
     seconds: float = 0.0
@@ -64,6 +67,7 @@ class Outcome:
     replies_lost: int = 0
     starts: int = 0
     versions: int = 0
+    models: int = 0
 
 
 Row = tuple[Cell, Outcome]
@@ -250,6 +254,7 @@ class Experiment:
             versions=self._versions(),
         )
         figures: dict[str, Any] = {name: now[name] - self._before[name] for name in now}
+        figures["models"] = figures["versions"]
         self._before = now
         if struck:
             figures["recovery_s"] = round(self._next_s(struck) - struck["at_s"], 2) if self._next_s(struck) else None

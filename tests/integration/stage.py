@@ -30,7 +30,8 @@ from streams.bodies import store
 from streams.kafka import KafkaLog, KafkaSettings
 from streams.log import Draft, LogError, TopicPartition
 from tests.federation import created
-from tests.lawcheck import check, counts
+from tests.lawcheck import check_book, counts
+from tests.logbook import read
 
 ROOT = Path(__file__).parents[2]
 ACTORS = ("selector", "aggregator", "privacy")
@@ -207,8 +208,12 @@ class Stage:
     def faults(self, *partitions: int, **allowed: bool) -> list[str]:
         """Every violation in these partitions; side by side, because half of a check is waiting for the broker."""
         with ThreadPoolExecutor() as threads:
-            found = threads.map(lambda partition: check(self.log, partition, settled=True, **allowed), partitions)
+            found = threads.map(lambda partition: self._faults(partition, **allowed), partitions)
             return [fault for faults in found for fault in faults]
+
+    def _faults(self, partition: int, **allowed: bool) -> list[str]:
+        book = read(self.log, partition, noise_key=self.key.noise)
+        return check_book(self.log, book, settled=True, **allowed)
 
     def said(self, *words: str) -> int:
         """In how many lines of all workers' logs one of these words stands."""

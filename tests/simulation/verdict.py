@@ -40,13 +40,14 @@ def judged(
     """
     found: list[str] = []
     for partition in sorted({task.partition for task in tasks}):
-        book = read(log, partition)
+        book = read(log, partition, noise_key=KEY.noise)
         if partition in broken:
             found += round_faults(book, settled=False)
         else:
             found += check_book(log, book, settled=settled)
         if seen is not None:
             seen.update({f"log: {name}": count for name, count in counted(book).items()})
+            seen["models recomputed"] += book.models
     names = {name for task in tasks for name in task.devices}
     return [*found, *secret_faults(log, range(PARTITIONS) if settled else (), _secrets(tuple(sorted(names))))]
 
