@@ -49,7 +49,8 @@ class Followed:
 class Shard:
     """Looks after some partitions of `shards`; for one thread.
 
-    Every call may raise LogError or ChainBroken: then this one is thrown away, and another begins.
+    Every call may raise LogError, ChainBroken, or BodyLost where it has come too late: then this one is thrown away, and
+    another begins.
     """
 
     def __init__(self, log: EventLog, key: OperatorKey, partitions: Iterable[int]) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from actors import keys
 from actors.metrics import WorkerMetrics
+from actors.releases import BodyLost
 from actors.shard import Shard
 from schemas.topics import CATALOGUE, SHARDS
 from streams.connection import KafkaSettings
@@ -52,7 +53,7 @@ def run(kafka: KafkaSettings, operator_key_file: Path, *, instance: str, metrics
             if time.monotonic() - housekept_s > HOUSEKEEP_EVERY_S:
                 housekept_s = time.monotonic()
                 shard.housekeep()
-        except (LogUnavailable, OffsetLost) as error:
+        except (LogUnavailable, OffsetLost, BodyLost) as error:
             logger.warning("begins anew", error=str(error))
             time.sleep(1.0)
             shard = _another(shard, Shard(log, key, shard.partitions), threads=threads)

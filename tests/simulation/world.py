@@ -27,6 +27,7 @@ from tests.simulation.devices import setting
 from tests.simulation.hosts import Worker
 from tests.simulation.meddling import Meddler
 from tests.simulation.shaky import DeviceLog, Killed
+from tests.simulation.shards import Shards
 from tests.simulation.verdict import Story, Watch, judged, unpublished
 from tests.simulation.virtual import alarms
 
@@ -64,6 +65,7 @@ class World:
         self.faults = faults.drawn(self.random, off=self.off)
         self.hits = self.faults.hits
         self.tasks = tasks.drawn(self.random)
+        self.shards = Shards(self.seed, self.tasks, self.hits)
         self.log = MemoryLog(CATALOGUE, clock=self._append_ms)
         self.meddler = Meddler(self.log, self.tasks, self.faults)
         self.partitions = sorted({task.partition for task in self.tasks})
@@ -114,6 +116,7 @@ class World:
         self.taken += 1
         self.now_ms += self.random.randrange(120)
         self._land(self.now_ms)
+        self.shards.step(self.log)
         [kind] = self.random.choices(self._kinds, self._weights)
         slot = self.random.choice(self.slots)
         self.trace.append(f"{self.taken} at {self.now_ms - EPOCH_MS:,} ms: {kind} {slot[0]}[{slot[1]}]")
