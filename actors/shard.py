@@ -49,7 +49,7 @@ class Followed:
 class Shard:
     """Looks after some partitions of `shards`; for one thread.
 
-    Every call may raise LogError, ChainBroken, or BodyLost where it has come too late: then this one is thrown away, and
+    Every call may raise LogError, ChainBroken, or BodyLost where it comes too late: then this one is thrown away, and
     another begins.
     """
 
