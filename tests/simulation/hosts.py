@@ -68,6 +68,12 @@ class Worker:
         self._actor().close()
 
     @property
+    def is_superseded(self) -> bool:
+        """Whether another one has claimed its journal since; it may have had no broker to ask."""
+        writer = getattr(self.actor and self.actor._journal, "_writer", None)
+        return isinstance(writer, HostWriter) and writer.is_fenced()
+
+    @property
     def unmade(self) -> bool:
         """Whether a commit was reported to it that the log does not hold."""
         writer = getattr(self.actor and self.actor._journal, "_writer", None)

@@ -87,13 +87,13 @@ class HostWriter(MemoryWriter):
         self.unmade = False
 
     def commit(self, drafts: Sequence[Draft]) -> list[int]:
-        if self._dead is None and self._is_fenced() and self._leaks(drafts):
+        if self._dead is None and self.is_fenced() and self._leaks(drafts):
             self._log.append(drafts)
         offsets = super().commit(drafts)
         self._commits += 1
         return offsets
 
-    def _is_fenced(self) -> bool:
+    def is_fenced(self) -> bool:
         return self._log._epochs[self._name] != self._epoch
 
     def _leaks(self, drafts: Sequence[Draft]) -> bool:
@@ -109,7 +109,7 @@ class HostWriter(MemoryWriter):
 
     def begin(self) -> None:
         self._host.reached("begin")
-        if self._is_fenced():
+        if self.is_fenced():
             self._host.faults.hits["writer fenced"] += 1
         super().begin()
 

@@ -247,7 +247,7 @@ class World:
         except (Killed, WriterFenced, CommitUncertain):
             self._bury(worker)
         except (ChainBroken, Spoilt) as error:
-            if worker.partition not in self.broken:
+            if worker.partition not in self.broken and not worker.is_superseded:
                 raise Stuck(f"{slot}: {type(error).__name__}: {error}") from error
             self._bury(worker)
         except Stuck:
