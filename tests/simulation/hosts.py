@@ -69,9 +69,9 @@ class Worker:
 
     @property
     def is_superseded(self) -> bool:
-        """Whether another one has claimed its journal since; it may have had no broker to ask."""
+        """Whether another one has claimed its journal since, and it has blamed no input for what it did not know."""
         writer = getattr(self.actor and self.actor._journal, "_writer", None)
-        return isinstance(writer, HostWriter) and writer.is_fenced()
+        return isinstance(writer, HostWriter) and writer.is_fenced() and not self._actor().passes
 
     @property
     def unmade(self) -> bool:
