@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
 from actors import aggregation, intake
 from actors.actor import Actor
@@ -43,7 +44,7 @@ from schemas.identifiers import BodyRef
 from schemas.policy import Policy
 from schemas.signing import is_signed_by, sign, unsigned
 from schemas.tensors import encode_update, pack
-from schemas.topics import BODIES, CATALOGUE, MODELS, TASKS, UPDATES, partition_of
+from schemas.topics import CATALOGUE, MODELS, TASKS, UPDATES, body_place, partition_of
 from streams.bodies import BodyReader, store
 from streams.connection import KafkaSettings
 from streams.kafka import KafkaLog, KafkaWriter
@@ -70,12 +71,13 @@ class Case:
     codec: str
     updates: int
     updates_per_round: int = 0  # 0: a round that never fills, because releases are not what is measured here
+    shards: int = 1
 
     @property
     def rules(self) -> Policy:
         """The policy; every update trained on version 0, and none is too stale."""
         many = self.updates + WARM + 1
-        return policy(
+        plain = policy(
             selection={"devices_expected": many, "concurrency": many},
             aggregation={"updates_per_round": self.updates_per_round or many},
             clipping={"norm": 1.0},
@@ -84,6 +86,7 @@ class Case:
             retention={"models_kept": 10_001},
             stop={"versions_max": 10_000_000},
         )
+        return plain if self.shards == 1 else replace(plain, shards=self.shards)
 
 
 def fill(log: KafkaLog, case: Case) -> None:
@@ -111,7 +114,9 @@ def fill(log: KafkaLog, case: Case) -> None:
         )
         body = made[number % len(made)]
         inline = len(body) <= INLINE_BYTES_MAX
-        ref = _inline(body, case.codec) if inline else _stored(log, body, number=number, codec=case.codec)
+        at = TopicPartition(*body_place(TASK, lease.device, shards=case.shards))
+        stored = None if inline else store(log, at, data=body, upload_id=f"{number}", codec=case.codec)
+        ref = stored or _inline(body, case.codec)
         update = UpdateSubmitted(sealed=SEALS.seal(lease), samples=7, body=ref, inline=body if inline else None)
         drafts.append(Draft(topic=UPDATES.name, partition=PARTITION, value=sign(encode(update), key)))
     log.append(drafts)
@@ -120,10 +125,6 @@ def fill(log: KafkaLog, case: Case) -> None:
 def _inline(body: bytes, codec: str) -> BodyRef:
     digest = hashlib.sha256(body).digest()
     return BodyRef(topic=UPDATES.name, partition=PARTITION, offsets=(), sha256=digest, size=len(body), codec=codec)
-
-
-def _stored(log: KafkaLog, body: bytes, *, number: int, codec: str) -> BodyRef:
-    return store(log, TopicPartition(BODIES.name, PARTITION), data=body, upload_id=f"{number}", codec=codec)
 
 
 # --- the child: the aggregator, then the floor ----------------------------------------------------------------------
@@ -179,7 +180,6 @@ def take(settings: KafkaSettings, case: Case) -> dict[str, Any]:
         "cpu_ms": 1000 * cpu_s / case.updates,
         "wall_ms": 1000 * wall_s / case.updates,
         "peak_mb": peak_mb(),
-        "admitted": len(actor.state.tasks[TASK].buffer.members) - WARM,
         "stages_ms": {stage: round(ms, 3) for stage, ms in shares.items()},
     }
 
@@ -195,7 +195,7 @@ def _until(actor: Actor[Any], reader: Any, updates: int, *, most: int | None = N
 
 _WATCHED: tuple[tuple[Any, str, str], ...] = (
     (Actor, "handle", "actor"),
-    (aggregation.AggregationEdge, "_leased", "seal and signature"),
+    (aggregation, "leased", "seal and signature"),
     (BodyReader, "fetch", "fetch"),
     (BodyReader, "_checked", "digest"),
     (intake, "read_update", "decode"),
@@ -269,22 +269,29 @@ def _arithmetic(update: bytes, chunks: list[bytes], case: Case, *, total: Any) -
 
 def measure(case: Case, bootstrap_servers: str) -> dict[str, Any]:
     """Fill topics of their own on this broker, and measure in a fresh process."""
+    settings = filled(case, bootstrap_servers)
+    command = [sys.executable, "-m", "tests.bench.ingest", *words(case, settings)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def filled(case: Case, bootstrap_servers: str) -> KafkaSettings:
+    """Topics of their own on this broker, with all that the case wants in them."""
     settings = KafkaSettings(bootstrap_servers=bootstrap_servers, topic_prefix=f"ingest-{uuid.uuid4().hex[:8]}")
     log = KafkaLog(settings)
     try:
         fill(log, case)
     finally:
         log.close()
-    words = [sys.executable, "-m", "tests.bench.ingest", "--child", settings.bootstrap_servers, settings.topic_prefix]
-    options = [*_options(case)]
-    done = subprocess.run([*words, *options], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return settings
 
 
-def _options(case: Case) -> Iterator[str]:
-    yield from ("--parameters", str(case.parameters), "--codec", case.codec, "--updates", str(case.updates))
-    yield from ("--updates-per-round", str(case.updates_per_round))
+def words(case: Case, settings: KafkaSettings) -> list[str]:
+    """The case and its topics as options of a child."""
+    options = {name.replace("_", "-"): str(value) for name, value in asdict(case).items()}
+    place = ["--child", settings.bootstrap_servers, settings.topic_prefix]
+    return [*place, *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
 def _arguments() -> argparse.Namespace:
@@ -293,6 +300,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--codec", nargs="*", default=CODECS)
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--updates-per-round", type=int, default=0, help="0: more than there are")
+    parser.add_argument("--shards", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--record", action="store_true", help="add the rows to docs/results/ingest.jsonl")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -302,14 +310,21 @@ def main() -> None:
     """Measure each case in turn, and print a line of JSON for it."""
     asked = _arguments()
     cases = [
-        Case(parameters=p, codec=codec, updates=asked.updates, updates_per_round=asked.updates_per_round)
+        Case(
+            parameters=p,
+            codec=codec,
+            updates=asked.updates,
+            updates_per_round=asked.updates_per_round,
+            shards=asked.shards,
+        )
         for p in asked.parameters
         for codec in asked.codec
     ]
     if asked.child:
         servers, prefix = asked.child
         settings = KafkaSettings(bootstrap_servers=servers, topic_prefix=prefix)
-        sys.stdout.write(json.dumps({**take(settings, cases[0]), **floor(settings, cases[0])}) + "\n")
+        beside = floor(settings, cases[0]) if cases[0].shards == 1 else {}
+        sys.stdout.write(json.dumps({**take(settings, cases[0]), **beside}) + "\n")
         return
     with tempfile.TemporaryDirectory() as folder, broker.embedded(Path(folder)) as handle:
         for case in cases:

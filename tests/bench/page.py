@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.bench import peer
 from tests.bench.chart import Panel, svg
-from tests.bench.rows import demo, end_to_end, growth, ingest, latency, tasks
+from tests.bench.rows import demo, end_to_end, growth, ingest, latency, shards, tasks
 from tests.results import ROOT
 
 PAGE, TEXT = ROOT / "docs" / "performance.md", Path(__file__).with_name("performance.md")
@@ -158,6 +158,24 @@ def _latency(rows: Rows) -> str:
     return "\n\n".join([*said, _plot("latency", [panel], what="Latency against parameters"), _table(head, body)])
 
 
+def _shards(rows: Rows) -> str:
+    head = ("shards", "aggregator, CPU ms", "ratio (least … most)", "peak MB", "shard workers, CPU ms", "peak MB")
+    body = [
+        (
+            *(row["more"]["shards"], row["cpu_ms_per_update"], _ratio(row), row["more"]["peak_mb"]),
+            *(row["more"][name] if row["more"]["shards"] > 1 else "" for name in ("shard_cpu_ms", "shard_peak_mb")),
+        )
+        for row in rows
+    ]
+    x = [row["more"]["shards"] for row in rows]
+    lines = {
+        "aggregator": [row["cpu_ms_per_update"] for row in rows],
+        "shard workers": [row["more"]["shard_cpu_ms"] for row in rows],
+    }
+    panel = Panel(title="CPU ms an update", x_label="shards", x=x, lines=lines)
+    return "\n\n".join([_plot("shards", [panel], what="CPU an update against shards"), _table(head, body)])
+
+
 def _tasks(rows: Rows) -> str:
     [told] = [row["more"] for row in rows if "curve" in row["more"]]
     waits = [row["more"] for row in rows if "when" in row["more"]]
@@ -246,6 +264,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     ingest.NAME: _ingest,
     end_to_end.NAME: _end_to_end,
     latency.NAME: _latency,
+    shards.NAME: _shards,
     tasks.NAME: _tasks,
     growth.NAME: _growth,
     demo.NAME: _demo,

@@ -43,6 +43,13 @@ def _rows() -> list[Row]:
             for size in (2_410, 1_000_000)
             for private in (False, True)
         ),
+        *(
+            Row(name="shards", params=10, cpu_ms_per_update=cpu_ms, more={"shards": number, "peak_mb": 90.0, **taken})
+            for number, cpu_ms, taken in (
+                (1, 3.6, {"shard_cpu_ms": 0.0}),
+                (4, 0.9, {"shard_cpu_ms": 3.8, "shard_peak_mb": 99.0}),
+            )
+        ),
         *(Row(name="tasks", params=10, codec="int8", more=more) for more in _tasks()),
         *grown,
         Row(name="demo", params=650, codec="int8", peer="flower engine", **fast, more={**curves, **goals}),
