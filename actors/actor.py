@@ -208,20 +208,20 @@ class Actor(Generic[S]):
         """
         self._look_ahead(records)
         try:
-            for record in records:
+            for number, record in enumerate(records, 1):
                 if record.offset >= self.expected(record.topic):
                     self._take(record)
+                if number % self._edge.run_max == 0:
+                    self._conclude()
         finally:
             # Also where a gap ends the run: what stood before it is decided.
-            self._commit()
-            self._edge.committed()
+            self._conclude()
 
     def work(self) -> None:
         """Make and decide what the state waits for (releases), until it waits for nothing more; keep a snapshot."""
         for fact in self._edge.internal(self.state):
             self._add(_HOST, events=self._decide(fact))
-            self._commit()
-            self._edge.committed()
+            self._conclude()
         self._keep_snapshot()
 
     def employ(self, threads: Executor) -> None:
@@ -384,6 +384,10 @@ class Actor(Generic[S]):
         for decision in decided:
             if self._observer:
                 self._observer.decided(decision, self._journal.seq)
+
+    def _conclude(self) -> None:
+        self._commit()
+        self._edge.committed()
 
     def _forced(self) -> bool:
         """A position that only moved is written now and then, so that a restart need not read it all again."""

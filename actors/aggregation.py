@@ -56,6 +56,7 @@ from streams.log import Draft, EventLog, Record, TopicPartition, scan
 
 logger = structlog.get_logger()
 
+RUN_MAX = 32
 # Journal and `published` may have leaders with clocks of their own.
 CLOCKS_DIFFER_MS_MAX = 3_600_000
 
@@ -140,8 +141,10 @@ class AggregationEdge(Edge[Rounds]):
             return Measured(None, fault=body)
         if submitted.inline is not None:
             return measured(body.created, submitted.inline)
-        told = self._partials.measured(state.tasks[body.created.task], body) if body.ref.topic == SHARDS.name else None
-        return told or self._intake.take(body)
+        if body.ref.topic != SHARDS.name:
+            return self._intake.take(body)
+        self.run_max = RUN_MAX  # a shard worker holds what it has opened until it reads of the admission
+        return self._partials.measured(state.tasks[body.created.task], body) or self._intake.take(body)
 
     def salvaged(self, record: Record, fact: object) -> object | None:
         """An update under a lease keeps its outcome; with privacy its slot, as a zero vector."""

@@ -22,6 +22,8 @@ class Edge(Generic[S]):
     An edge may throw its memory away at any time: all it holds is a function of the state, of records and of bodies.
     """
 
+    run_max = 1 << 62  # inputs that are decided before a commit, where somebody else waits to read of them
+
     def employ(self, threads: Executor) -> None:
         """From now on these threads, and some of its own, may work beside the actor's; till then it does all."""
 

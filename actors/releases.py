@@ -13,7 +13,7 @@ from schemas.identifiers import BodyRef
 from schemas.signing import unsigned
 from schemas.tensors import Floats, Grid, read_update
 from schemas.topics import PARTITIONS, SHARDS, UPDATES
-from streams.bodies import ALTERED, DELETED, Absent, BodyReader
+from streams.bodies import ALTERED, BUDGET_BYTES, DELETED, Absent, BodyReader
 from streams.log import EventLog, TopicPartition
 
 Fetch = Callable[[BodyRef], bytes]
@@ -77,8 +77,8 @@ class Bodies:
     Those of tasks with shards lie in any partition.
     """
 
-    def __init__(self, log: EventLog, partition: int) -> None:
-        self._log, self._partition = log, partition
+    def __init__(self, log: EventLog, partition: int, *, budget_bytes: int = BUDGET_BYTES) -> None:
+        self._log, self._partition, self._budget_bytes = log, partition, budget_bytes
         self._readers: dict[TopicPartition, BodyReader] = {}
 
     def find(self, ref: BodyRef) -> bytes | Absent:
@@ -86,7 +86,7 @@ class Bodies:
         spread = ref.topic == SHARDS.name and ref.partition < PARTITIONS
         at = TopicPartition(ref.topic, ref.partition if spread else self._partition)
         if at not in self._readers:
-            reader = BodyReader(self._log, *at, bulk=True)
+            reader = BodyReader(self._log, *at, bulk=True, budget_bytes=self._budget_bytes)
             if ref.topic == UPDATES.name:
                 reader.unwrap = _inline
             self._readers[at] = reader

@@ -6,7 +6,7 @@ these and of bodies: it may die at any time, or run twice at once. What it tells
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ from actors.partials import by_partition
 from actors.releases import Bodies, BodyLost, round_sum
 from actors.submissions import Leased, leased, wanted
 from schemas.envelope import Chain, ChainBroken, MalformedError, decode, encode
-from schemas.events import Event, RoundAbandoned, RoundProposed, TaskCreated, UpdateAdmitted
+from schemas.events import Event, RoundAbandoned, RoundProposed, TaskCreated, UpdateAdmitted, UpdateRefused
 from schemas.partials import BodyMeasured, Partial, PartialStored
 from schemas.tensors import Quanta
 from schemas.topics import PARTIALS, PARTITIONS, ROUNDS, SHARDS, TASKS, UPDATES, partition_of
-from streams.bodies import Absent, store
+from streams.bodies import BUDGET_BYTES, Absent, store
 from streams.log import Draft, EventLog, LogError, Reader, Record, TopicPartition, scan
 
 HELD_BYTES = 128 * 2**20  # of opened bodies that wait for their admission
@@ -58,12 +58,16 @@ class Shard:
         self.measured = self.stored = 0
         self._log, self._key = log, key
         self._seals, self._partial_seals = Seals(key), PartialSeals(key)
-        self._intake = Intake(Bodies(log, partition=0))
+        # One reader a partition: together they may hold what one may.
+        budget_bytes = BUDGET_BYTES // max(1, len(self.partitions))
+        self._intake = Intake(Bodies(log, partition=0, budget_bytes=budget_bytes))
         self._tasks = log.reader(dict.fromkeys(_EVERY_TASK, 0))
         self._created: dict[str, TaskCreated | None] = {}  # None: one without shards
         self._followed: dict[int, Followed] = {}
         self._reader: Reader | None = None  # of what is followed
         self._leases: OrderedDict[str, None] = OrderedDict()
+        self._submitted: list[Record] = []
+        self._bodies: deque[tuple[Leased, Wanted]] = deque()
         self._held: OrderedDict[str, Quanta] = OrderedDict()
         self._held_bytes = 0
         self._sums: dict[tuple[str, int, int], sums.RunningSum] = {}  # by task, round and partition
@@ -83,13 +87,14 @@ class Shard:
         self._learn(records)
         if self._reader is None:
             return len(records)
-        news = self._reader.poll(timeout_s)
+        has_work = self._bodies and self._held_bytes < HELD_BYTES
+        news = self._reader.poll(0.0 if has_work else timeout_s)
         for record in news:
             if record.topic == ROUNDS.name:
                 for event in self._folded(self._followed[record.partition], record):
                     self._act(self._followed[record.partition].state, event)
-        self._measure([record for record in news if record.topic == UPDATES.name])
-        return len(records) + len(news)
+        self._submitted += [record for record in news if record.topic == UPDATES.name]
+        return len(records) + len(news) + self._measure()
 
     def housekeep(self) -> None:
         """Delete bodies in these partitions that no unpublished round and no undecided update can need.
@@ -181,6 +186,8 @@ class Shard:
         match event:
             case UpdateAdmitted() if event.body.topic == SHARDS.name and event.body.partition in self.partitions:
                 self._add(state.tasks[event.task], event)
+            case UpdateRefused():
+                self._let_go(event.update)
             case RoundProposed():
                 task = state.tasks[event.task]
                 self._store(task, task.pending[-1])
@@ -190,13 +197,24 @@ class Shard:
 
     # --- measure ----------------------------------------------------------------------------------------------------
 
-    def _measure(self, records: Sequence[Record]) -> None:
-        bodies = [*self._bodies(records)]
-        if self._intake.looks_ahead:
-            self._intake.expect(body for _, body in bodies)
-        for first in range(0, len(bodies), TOLD_AT_ONCE):
-            told = [self._measured(*each) for each in bodies[first : first + TOLD_AT_ONCE]]
-            self._tell(partial for partial in told if partial is not None)
+    def _measure(self) -> int:
+        """A few at a time: those that are admitted meanwhile are added, and need be held no more.
+
+        The aggregator decides in the same order, so that it never waits for what is measured only then.
+        """
+        if self._held_bytes >= HELD_BYTES:
+            self._let_go_of_decided()
+            return 0
+        if not self._bodies:
+            self._bodies.extend(self._found(self._submitted))
+            self._submitted = []
+            if self._intake.looks_ahead:
+                self._intake.expect(body for _, body in self._bodies)
+        few = [self._bodies.popleft() for _ in range(min(TOLD_AT_ONCE, len(self._bodies)))]
+        told = [self._measured(*each) for each in few]
+        if found := [partial for partial in told if partial is not None]:
+            self._tell(found)
+        return len(few)
 
     def _measured(self, submitted: Leased, body: Wanted) -> BodyMeasured | None:
         try:
@@ -214,7 +232,7 @@ class Shard:
             task=body.created.task, body=body.ref, clip_scale=found.scale, fault=found.fault, seal=UNSEALED
         )
 
-    def _bodies(self, records: Iterable[Record]) -> Iterator[tuple[Leased, Wanted]]:
+    def _found(self, records: Iterable[Record]) -> Iterator[tuple[Leased, Wanted]]:
         """Bodies in these partitions, the first of each lease: a repeat is decided without a look at its body."""
         for record in records:
             try:
@@ -240,8 +258,17 @@ class Shard:
     def _hold(self, update: str, quanta: Quanta) -> None:
         self._held[update] = quanta
         self._held_bytes += quanta.values.nbytes
-        while self._held_bytes > HELD_BYTES and len(self._held) > 1:
-            self._held_bytes -= self._held.popitem(last=False)[1].values.nbytes
+
+    def _let_go_of_decided(self) -> None:
+        """Whoever reads `updates` late may open what has had its outcome before."""
+        tasks = [task for followed in self._followed.values() for task in followed.state.tasks.values()]
+        for update in [update for update in self._held if any(update in task.outcomes for task in tasks)]:
+            self._let_go(update)
+
+    def _let_go(self, update: str) -> Quanta | None:
+        quanta = self._held.pop(update, None)
+        self._held_bytes -= quanta.values.nbytes if quanta is not None else 0
+        return quanta
 
     # --- add --------------------------------------------------------------------------------------------------------
 
@@ -252,8 +279,7 @@ class Shard:
         if key not in self._sums:
             members = by_partition(task.buffer.members.values())[admitted.body.partition]
             self._sums[key] = self._summed(task, [member for member in members if member.update != admitted.update])
-        quanta = self._held.pop(admitted.update, None)
-        self._held_bytes -= quanta.values.nbytes if quanta is not None else 0
+        quanta = self._let_go(admitted.update)
         if admitted.zeroed is not None:
             return
         if quanta is None:
@@ -285,7 +311,7 @@ class Shard:
     def _summed(self, task: Task, members: Iterable[UpdateAdmitted]) -> sums.RunningSum:
         return round_sum(task.created, members, fetch=self._intake.fetch)
 
-    def _tell(self, partials: Iterable[Partial]) -> None:
+    def _tell(self, partials: Sequence[Partial]) -> None:
         self._log.append(
             [
                 Draft(

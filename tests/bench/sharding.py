@@ -32,6 +32,8 @@ def measure(case: Case, bootstrap_servers: str) -> dict[str, Any]:
         text=True,
         cwd=ROOT,
     ) as worker:
+        assert worker.stdout is not None
+        worker.stdout.readline()  # it is at work
         command = [sys.executable, "-m", "tests.bench.ingest", *options]
         root = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         told, _ = worker.communicate(timeout=120)
@@ -50,10 +52,14 @@ def work(settings: KafkaSettings, updates: int, *, sums: int) -> dict[str, float
     """Look after every shard until all is stored; CPU an update."""
     shard = Shard(KafkaLog(settings), KEY, range(PARTITIONS))
     shard.employ(ThreadPoolExecutor(MEASURERS))
-    stored, began_s = 0, time.process_time()
+    measured, stored, began_s = 0, 0, time.process_time()
     while stored < sums:
         shard.step(0.05)
-        stored += shard.counted()[1]
+        counts = shard.counted()
+        if not measured and counts[0]:
+            sys.stdout.write("at work\n")
+            sys.stdout.flush()
+        measured, stored = measured + counts[0], stored + counts[1]
     return {"cpu_ms": 1000 * (time.process_time() - began_s) / updates, "peak_mb": peak_mb()}
 
 

@@ -11,13 +11,13 @@ from tests.bench.row import Bench, Row, median, ratios
 NAME = "shards"
 SHARDS = (1, 2, 4, 8)
 PARAMETERS, CODEC = 1_000_000, "int8"
-UPDATES, K = 180, 50
+UPDATES, K = 380, 400  # one round, with those that are taken before the clock starts
 
 
 def rows(bench: Bench) -> Iterator[Row]:
     """One row a number of shards; the ratio is the aggregator's CPU without shards through that with them."""
     parameters = 20_000 if bench.quick else PARAMETERS
-    many, size = (20, 10) if bench.quick else (UPDATES, K)
+    many, size = (20, 20) if bench.quick else (UPDATES, K)
     found: dict[int, list[dict[str, Any]]] = {shards: [] for shards in SHARDS[: 2 if bench.quick else None]}
     for _ in range(bench.runs):
         for shards, runs in found.items():
