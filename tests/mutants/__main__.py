@@ -2,8 +2,9 @@
 
     python -m tests.mutants [--only WORDS]
 
-A test that is red without the fault proves nothing, so each runs once on the untouched copy first. Killed means that
-pytest ran and a test failed; a mutant that cannot be imported, or a test that never ends, is an error and not a kill.
+A test that is red without the fault proves nothing, so each runs once on the untouched copy first; the mutants of one
+that is red are not tried. Killed means that pytest ran and a test failed; a mutant that cannot be imported, or a test
+that never ends, is an error and not a kill. The time that a test may take is that of a machine which does nothing else.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.results import add_row
 
 ROOT = Path(__file__).parents[2]
 TEST_SECONDS_MAX = 30.0
+PATIENCE_S = 15.0
 VERDICTS = {0: "survived", 1: "killed"}
 
 
@@ -64,20 +66,31 @@ def planted(mutant: Mutant, tree: Path) -> Iterator[None]:
         path.write_text(honest)
 
 
+def slowness() -> float:
+    """How many times as long everything takes, by the processes that want each core of this machine."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def judged(test: str, tree: Path) -> Verdict:
     """Run one test in `tree`."""
+    times = slowness()
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--durations=0", *test.split()]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "PATIENCE_S": "15"}
+    own = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "PATIENCE_S": f"{PATIENCE_S * times:.0f}"}
     begun_s = time.monotonic()
     child = subprocess.Popen(
-        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        command,
+        cwd=tree,
+        env=os.environ | own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
-        said = child.communicate(timeout=TEST_SECONDS_MAX)[0].decode(errors="replace")
+        said = child.communicate(timeout=TEST_SECONDS_MAX * times)[0].decode(errors="replace")
     except subprocess.TimeoutExpired:
         _end(child)
         return Verdict("too slow", "", time.monotonic() - begun_s)
-    failed = [line.split()[1] for line in said.splitlines() if line.startswith("FAILED ")]
+    failed = [line[7:].split(" - ")[0].strip() for line in said.splitlines() if line.startswith("FAILED ")]
     verdict = VERDICTS.get(child.returncode, "error")
     if verdict == "error" or (verdict == "killed" and not failed):
         return Verdict("error", said.strip().splitlines()[-1] if said.strip() else "", time.monotonic() - begun_s)
@@ -101,21 +114,24 @@ def main() -> int:
     only = parser.parse_args().only
     chosen = [mutant for mutant in mutants() if only in mutant.name]
     with source() as tree:
-        red = [test for test in dict.fromkeys(m.test for m in chosen) if judged(test, tree).verdict != "survived"]
-        if red:
-            sys.stderr.write(f"These fail, or take too long, without any mutant: {', '.join(red)}\n")
-            return 2
-        alive = 0
-        for mutant in chosen:
-            with planted(mutant, tree):
-                verdict = judged(mutant.test, tree)
-            alive += verdict.verdict != "killed"
-            sys.stdout.write(f"{verdict.verdict:9} {verdict.seconds:5.1f} s  {mutant.name}  ({verdict.by})\n")
-            sys.stdout.flush()
-            row = {"mutant": mutant.name, "promise": mutant.promise, "verdict": verdict.verdict, "by": verdict.by}
-            add_row("mutants", {**row, "seconds": round(verdict.seconds, 1)})
-    sys.stdout.write(json.dumps({"mutants": len(chosen), "killed": len(chosen) - alive}) + "\n")
-    return 1 if alive else 0
+        red = {test for test in dict.fromkeys(m.test for m in chosen) if judged(test, tree).verdict != "survived"}
+        verdicts = [_tried(mutant, tree) for mutant in chosen if mutant.test not in red]
+    if red:
+        sys.stderr.write(f"These fail, or take too long, without any mutant: {', '.join(sorted(red))}\n")
+    killed = verdicts.count("killed")
+    sys.stdout.write(json.dumps({"mutants": len(chosen), "killed": killed}) + "\n")
+    return 2 if red else int(killed < len(chosen))
+
+
+def _tried(mutant: Mutant, tree: Path) -> str:
+    """Plant one, tell and keep what came of it."""
+    with planted(mutant, tree):
+        found = judged(mutant.test, tree)
+    sys.stdout.write(f"{found.verdict:9} {found.seconds:5.1f} s  {mutant.name}  ({found.by})\n")
+    sys.stdout.flush()
+    row = {"mutant": mutant.name, "promise": mutant.promise, "verdict": found.verdict, "by": found.by}
+    add_row("mutants", {**row, "seconds": round(found.seconds, 1)})
+    return found.verdict
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,24 @@ class Mutant:
         return source.replace(self.old, self.new)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplanted:
+    """A fault that breaks no promise by design, so that no test may turn red; `test` shows that it does no harm."""
+
+    name: str
+    because: str
+    test: str
+
+
 def mutants() -> list[Mutant]:
     """All of them, in the order of the table."""
-    table = tomllib.loads(Path(__file__).with_name("table.toml").read_text())
-    return [Mutant(**row) for row in table["mutant"]]
+    return [Mutant(**row) for row in _table()["mutant"]]
+
+
+def unplanted() -> list[Unplanted]:
+    """What one would expect among the mutants, and why it is not there."""
+    return [Unplanted(**row) for row in _table()["planted_nowhere"]]
+
+
+def _table() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("table.toml").read_text())

@@ -137,6 +137,25 @@ def test_what_a_worker_tells_is_used() -> None:
     assert len(world.events(ROUNDS.name, ModelPublished)) == 2
 
 
+def test_a_worker_that_comes_late_adds_what_came_before_it() -> None:
+    """A worker that begins within a round stores the sum of all its members, with those admitted before it came."""
+    alone, spread = _world(1), _world(2)
+    for world in (alone, spread):
+        _submit(world, [0, 1, 2, 3])
+    alone.settle()
+    spread.feed("aggregator", most=3)
+    worker = _worker(spread)
+    _work(worker)
+    actor = spread.actors["aggregator"]
+    actor.handle([*spread._unread(actor, "updates")])  # and no release yet, for which the worker would be too late
+    *before, last = [event.body.partition for event in spread.events(ROUNDS.name, UpdateAdmitted)]
+    assert (len(before), last in before) == (3, True)
+    _work(worker)
+    assert len(_told(spread, PartialStored)) == len({*before, last})
+    spread.settle()
+    assert _outcome(spread) == _outcome(alone)
+
+
 def test_a_partial_that_nobody_sealed_is_not_believed() -> None:
     """A stranger who may write to `partials` changes no decision and no sum: what is told needs the workers' seal."""
     honest, lied_to = _world(4), _world(4)

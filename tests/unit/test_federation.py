@@ -157,6 +157,20 @@ def test_a_charge_comes_before_its_version() -> None:
     assert proposed.mechanism.sigma == world.rules.sigma
 
 
+def test_a_crash_refunds_nothing() -> None:
+    """Law 8: after a death between a proposal and its charge the participations count as before, and are charged."""
+    world = Federation(_private(rho_max=9.0))
+    world.round_of(_deltas("a", "b", "c"))
+    budget = world.actors.pop("privacy")
+    world.round_of(_deltas("a", "b", "c"))
+    world.start("aggregator")
+    assert world.actors["aggregator"].state.tasks[world.task].participations == {"a": 2, "b": 2, "c": 2}
+    world.actors["privacy"] = budget
+    world.settle()
+    world.round_of(_deltas("a", "b", "c"))
+    assert [event.participations_max for event in world.events(LEDGER.name, RoundCharged)] == [1, 2, 3]
+
+
 def test_participations_are_capped() -> None:
     """m = floor(2 z^2 rho_max) participations a device, then no lease; too few devices end the task."""
     world = Federation(_private(rho_max=1.0, devices=4, versions=2))
