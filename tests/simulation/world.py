@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from actors.defects import Spoilt
+from actors.releases import BodyLost
 from actors.wiring import ROLES
 from client_agent.crowd import NEVER_MS, Crowd
 from client_agent.link import Link
@@ -246,7 +247,7 @@ class World:
             call()
         except (Killed, WriterFenced, CommitUncertain):
             self._bury(worker)
-        except (ChainBroken, Spoilt) as error:
+        except (ChainBroken, Spoilt, BodyLost) as error:
             if worker.partition not in self.broken and not worker.is_superseded:
                 raise Stuck(f"{slot}: {type(error).__name__}: {error}") from error
             self._bury(worker)
