@@ -21,11 +21,11 @@ from typing import Any
 from ops import broker
 from tests.bench import machine, page
 from tests.bench.row import Bench, Row
-from tests.bench.rows import demo, end_to_end, growth, ingest, latency, shards, tasks
+from tests.bench.rows import demo, end_to_end, growth, ingest, latency, replay, shards, tasks
 from tests.results import ROOT, add_row, rows
 
 ALL: dict[str, ModuleType] = {
-    module.NAME: module for module in (ingest, end_to_end, latency, shards, tasks, growth, demo)
+    module.NAME: module for module in (ingest, end_to_end, latency, replay, shards, tasks, growth, demo)
 }
 FIGURES = ROOT / "build" / "bench.json"
 COLUMNS = ("name", "params", "codec", "updates_per_s", "cpu_ms_per_update", "mb_per_s", "share_of_floor", "peer")

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.bench import peer
 from tests.bench.chart import Panel, svg
-from tests.bench.rows import demo, end_to_end, growth, ingest, latency, shards, tasks
+from tests.bench.rows import demo, end_to_end, growth, ingest, latency, replay, shards, tasks
 from tests.results import ROOT
 
 PAGE, TEXT = ROOT / "docs" / "performance.md", Path(__file__).with_name("performance.md")
@@ -158,6 +158,17 @@ def _latency(rows: Rows) -> str:
     return "\n\n".join([*said, _plot("latency", [panel], what="Latency against parameters"), _table(head, body)])
 
 
+def _replay(rows: Rows) -> str:
+    head = ("parameters", "replay, CPU ms an update", "aggregator, CPU ms", "ratio (least … most)", "peak MB")
+    body = [
+        (row["params"], row["cpu_ms_per_update"], row["more"]["peer_cpu_ms"], _ratio(row), row["more"]["peak_mb"])
+        for row in rows
+    ]
+    lines = {"replay": [row[1] for row in body], "aggregator": [row[2] for row in body]}
+    panel = Panel(title="CPU ms an update", x_label="parameters", x=[row[0] for row in body], lines=lines, log=True)
+    return "\n\n".join([_plot("replay", [panel], what="CPU an update against parameters"), _table(head, body)])
+
+
 def _shards(rows: Rows) -> str:
     head = ("shards", "aggregator, CPU ms", "ratio (least … most)", "peak MB", "shard workers, CPU ms", "peak MB")
     body = [
@@ -264,6 +275,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     ingest.NAME: _ingest,
     end_to_end.NAME: _end_to_end,
     latency.NAME: _latency,
+    replay.NAME: _replay,
     shards.NAME: _shards,
     tasks.NAME: _tasks,
     growth.NAME: _growth,

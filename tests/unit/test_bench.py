@@ -43,6 +43,7 @@ def _rows() -> list[Row]:
             for size in (2_410, 1_000_000)
             for private in (False, True)
         ),
+        Row(name="replay", params=10, **fast, peer="aggregator", more={"peer_cpu_ms": 3.1, "peak_mb": 90.0}),
         *(
             Row(name="shards", params=10, cpu_ms_per_update=cpu_ms, more={"shards": number, "peak_mb": 90.0, **taken})
             for number, cpu_ms, taken in (
