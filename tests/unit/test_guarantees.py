@@ -38,6 +38,13 @@ def test_each_promise_is_an_object() -> None:
         assert bool(promise["fault"]) == (promise["tries"] > 0)
 
 
+def test_no_seed_is_counted_twice() -> None:
+    """Each sweep goes on where the one before has ended, so that the sum of seeds is their number."""
+    swept = rows("simulation")
+    ends = [1, *(row["first_seed"] + row["seeds"] for row in swept)]
+    assert [row["first_seed"] for row in swept] == ends[:-1]
+
+
 def test_every_excuse_is_of_a_row() -> None:
     """What a mended bug explains was found, exactly so, in a run that left a row."""
     found = {(f"{fault['seed']}", fault["fault"]) for row in rows("simulation") for fault in row["violations"]}
