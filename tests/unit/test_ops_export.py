@@ -96,7 +96,7 @@ def test_a_folder_that_is_no_export_is_explained(run: Run, exported: Path) -> No
     for name in exported.glob("rounds-*"):
         name.write_bytes(name.read_bytes()[:-1] + b"x")
     refused = run("verify", "--from-files", exported)
-    assert (refused.exit_code, "not those that were exported" in refused.output) == (1, True)
+    assert (refused.exit_code, "not the bytes that were exported" in refused.output) == (1, True)
 
 
 def test_a_folder_that_holds_something_is_not_written_over(run: Run, exported: Path) -> None:
