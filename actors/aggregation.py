@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import structlog
@@ -20,6 +20,7 @@ from actors.deciders.rounds import Round, Rounds, Task
 from actors.edge import Edge, tell
 from actors.intake import Intake, Measured, Wanted, measured
 from actors.keys import OperatorKey, PartialSeals, Seals
+from actors.newest import Newest, NewestModels
 from actors.partials import PATIENCE_S, Partials, by_partition, own
 from actors.submissions import Leased, leased, wanted
 from schemas.envelope import TASK_BYTES_MAX, Batch, Decision, JournalPosition, MalformedError, decode, encode
@@ -31,6 +32,7 @@ from schemas.events import (
     Outcome,
     RoundAbandoned,
     TaskFact,
+    TaskHalted,
     Tick,
     UpdateAdmitted,
     UpdateRefused,
@@ -61,15 +63,6 @@ RUN_MAX = 32
 CLOCKS_DIFFER_MS_MAX = 3_600_000
 
 
-@dataclass(frozen=True, slots=True)
-class Newest:
-    """The newest model of a task, decoded, so that a release need not fetch what this process has just published."""
-
-    sha256: bytes
-    model: Floats
-    moments: Floats | None
-
-
 class AggregationEdge(Edge[Rounds]):
     """Everything of the aggregator that touches bytes, vectors or the log."""
 
@@ -80,7 +73,7 @@ class AggregationEdge(Edge[Rounds]):
         self._partials = Partials(log, partition, PartialSeals(key))
         self._coming: dict[int, Leased | None] = {}  # by offset in `updates`
         self._sums: dict[tuple[str, int], sums.RunningSum] = {}
-        self._newest: dict[str, Newest] = {}
+        self._newest = NewestModels()
         self._quanta: Quanta | None = None  # of the update that is being decided
         self._answers: list[Draft] = []
         self._outdated: list[BodyRef] = []
@@ -164,6 +157,8 @@ class AggregationEdge(Edge[Rounds]):
                     self._add(state.tasks[event.task], event)
                 case ModelPublished():
                     self._outdated += state.tasks[event.task].outdated()
+                case TaskHalted():
+                    self._newest.drop(event.task)
                 case RoundAbandoned():
                     self._sums.pop((event.task, event.round), None)
         if isinstance(fact, UpdateChecked):
@@ -257,7 +252,7 @@ class AggregationEdge(Edge[Rounds]):
             return KeyMissing(task=name, round=awaited.id)
         model = self._store(name, result.model)
         moments = None if result.moments is None else self._store(name, result.moments)
-        self._newest[name] = Newest(model.sha256, result.model, result.moments)
+        self._newest.put(name, Newest(model.sha256, result.model, result.moments))
         return ReleaseStored(task=name, round=awaited.id, sum_sha256=result.sum_sha256, model=model, moments=moments)
 
     def _total(self, task: Task, awaited: Round) -> Grid:
@@ -282,8 +277,8 @@ class AggregationEdge(Edge[Rounds]):
 
     def _start(self, task: Task) -> tuple[Floats, Floats | None]:
         assert task.model is not None
-        newest = self._newest.get(task.created.task)
-        if newest is not None and newest.sha256 == task.model.sha256:
+        newest = self._newest.get(task.created.task, task.model.sha256)
+        if newest is not None:
             return newest.model, newest.moments
         parameters = task.created.parameters
         model = unpack(self._intake.fetch(task.model), "float32", count=parameters)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -340,13 +339,19 @@ class Host:
                 self._metrics.lagging(at, max(0, bounds.end - actor.expected(topic)))
 
 
+class _App(faust.App):
+    """Faust without a place on the disk: it would make folders for tables, and no actor has one."""
+
+    def _create_directories(self) -> None:
+        pass
+
+
 def _faust_app(role: Role, options: WorkerOptions) -> faust.App:
     kafka = options.kafka
-    return faust.App(
+    return _App(
         f"{kafka.topic_prefix or 'fedlog'}.{role.name}",
         broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(kafka),
-        datadir=tempfile.mkdtemp(prefix="fedlog-faust-"),
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,

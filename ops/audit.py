@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from actors import releases
 from actors.deciders import sums
 from actors.deciders.accounting import rho
 from actors.deciders.aggregator import mechanism_of
 from actors.deciders.decider import Decider, digest
-from actors.deciders.optimizers import MOMENTS
 from actors.deciders.privacy_budget import PRIVACY_BUDGET
-from actors.deciders.rounds import MOMENTS_KEPT, Rounds, Task, evolve
+from actors.deciders.rounds import Rounds, Task, evolve
 from actors.deciders.selector import SELECTOR
 from actors.keys import OperatorKey
 from ops import announcements
-from schemas.envelope import (
-    Batch,
-    Chain,
-    ChainBroken,
-    ChainResumed,
-    Decision,
-    JournalPosition,
-    MalformedError,
-    decode,
-    encode,
-)
+from ops.findings import Fault, Findings
+from ops.journals import Broken, decisions_of, nobody
+from ops.recomputing import Recomputing
+from ops.verification import Verification
+from schemas.envelope import Decision, JournalPosition, MalformedError, decode, encode
 from schemas.events import (
     Event,
     ModelPublished,
@@ -46,113 +39,96 @@ from schemas.events import (
     TaskCreated,
     UpdateAdmitted,
 )
-from schemas.identifiers import BodyRef
 from schemas.policy import PolicyError, checked
 from schemas.published import Head, announced, cloud_event_id
-from schemas.tensors import BodyError, Floats, Grid, read_update, unpack
 from schemas.topics import LEDGER, ROUNDS, SELECTIONS, TASKS
-from streams.log import EventLog, Record, TopicPartition, scan
-
-Accepts = Callable[[ChainResumed], bool]
+from streams.log import EventLog, LogError, Record, TopicPartition, scan
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """Where the log does not say what its own bodies and policy give."""
+class Target:
+    """The fold ends with this version of the task, or of every task of the partition."""
 
-    task: str
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: task {self.task}: {self.what}"
+    version: int
+    task: str | None = None
 
 
-@dataclass(slots=True)
-class Findings:
-    """What a replay saw. `unchecked` names versions whose bodies are no longer in the log."""
+class Stuck(Exception):
+    """An event cannot be folded onto what stands before it; `fault` names its record."""
 
-    events: int = 0
-    decisions: int = 0
-    sums: int = 0
-    models: int = 0
-    charges: int = 0
-    unchecked: list[str] = field(default_factory=list)
-    differences: list[Difference] = field(default_factory=list)
-
-    def __add__(self, other: Findings) -> Findings:
-        return Findings(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Findings)})
-
-    @property
-    def verdict(self) -> str:
-        """The word identical, or the first difference."""
-        return "identical" if not self.differences else str(self.differences[0])
-
-
-def _differ(one: Floats | None, other: Floats | None) -> bool:
-    if one is None or other is None:
-        return one is not other
-    return one.tobytes() != other.tobytes()
-
-
-def decisions_of(
-    log: EventLog, at: TopicPartition, *, accepts_resume: Accepts = lambda _: False
-) -> Iterator[tuple[Record, Decision, JournalPosition]]:
-    """Every decision of a journal partition, its record, and where the chain stands after that.
-
-    Raises ChainBroken, which names the offset.
-    """
-    chain = Chain(accepts_resume=accepts_resume)
-    for record in scan(log, at):
-        try:
-            batch: Batch | None = chain.follow(record.offset, record.value or b"")
-        except ChainBroken as error:
-            raise ChainBroken(f"{at.topic}[{at.partition}] {error}") from error
-        for decision in batch.decisions if batch else ():
-            yield record, decision, chain.at
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
 
 
 class Audit:
-    """Replays one partition. `full` recomputes sums and models; with privacy that needs the operator's key."""
+    """Replays one partition. `full` recomputes sums and models; with privacy that needs the operator's key.
 
-    def __init__(self, log: EventLog, partition: int, *, key: OperatorKey | None, full: bool, to: int | None) -> None:
+    With a target only the aggregator's journal is folded, which makes the versions; the chains of all are followed.
+    """
+
+    def __init__(
+        self, log: EventLog, partition: int, *, key: OperatorKey | None, full: bool, to: Target | None
+    ) -> None:
         self.findings = Findings()
         self.state = Rounds()
         self._log, self._partition = log, partition
-        self._key, self._full, self._to = key, full, to
-        self._bodies = releases.Bodies(log, partition)
-        self._held: dict[str, tuple[Floats, Floats | None]] = {}  # newest model and moments, as recomputed
-        self._released: dict[str, releases.Release] = {}  # of the round whose version comes next
+        self._accepts = key.accepts if key else nobody
+        self._public_key = key.public_key if key else None
+        self._full, self._to = full, to
+        self._recomputing = Recomputing(log, partition, key=key, findings=self.findings)
         self._published: dict[str, dict[str, Any]] = {}  # what `published` must hold, by id
         self._seq = -1
         self._charges: dict[tuple[str, int], RoundCharged] = {}
         self._operator = self._created()
-        self._newest = announcements.newest(log, partition)
 
     def run(self) -> Findings:
-        """Everything, in the order of the aggregator's journal; a broken chain ends it and is a difference too."""
-        try:
-            self._charges = self._charged()
-            self._replay()
-        except ChainBroken as error:
-            self.findings.differences.append(Difference("any", str(error), "the record is not what its writer wrote"))
+        """All that `fedlog verify` checks, then each fold; one that breaks off is a difference too."""
+        check = Verification(self._log, self._partition, accepts_resume=self._accepts, public_key=self._public_key)
+        for fault in check.faults():
+            self.findings.differs(fault)
+        if self._to is None:
+            self._is_through(lambda: self._fold(SELECTIONS.name, SELECTOR))
+        if self._is_through(self._fold_ledger):
+            self._is_through(self._fold_rounds)
+        self.findings.reached = [
+            f"{name}/{task.version}"
+            for name, task in self.state.tasks.items()
+            if self._to is None or self._to.task in (None, name)
+        ]
         return self.findings
 
-    def _replay(self) -> None:
-        self._fold(SELECTIONS.name, SELECTOR)
-        self._fold(LEDGER.name, PRIVACY_BUDGET)
+    def _is_through(self, fold: Callable[[], None]) -> bool:
+        try:
+            fold()
+        except (Broken, Stuck) as error:
+            self.findings.differs(error.fault)
+            return False
+        return True
+
+    def _fold_ledger(self) -> None:
+        events = (event for _, decision, _ in self._decisions(LEDGER.name) for event in decision.events)
+        self._charges = {(event.task, event.round): event for event in events if isinstance(event, RoundCharged)}
+        if self._to is None:
+            self._fold(LEDGER.name, PRIVACY_BUDGET)
+
+    def _fold_rounds(self) -> None:
+        place = self._place(ROUNDS.name)
         for record, decision, at in self._decisions(ROUNDS.name):
+            if self._is_reached():
+                self.findings.stopped = 1
+                return
             self.findings.decisions += 1
             self._seq = at.seq
             for event in decision.events:
                 self.findings.events += 1
-                where = f"{ROUNDS.name}[{self._partition}] offset {record.offset}"
-                for task, what in self._check(event, decision, at=at):
-                    self.findings.differences.append(Difference(task, where, what))
-                evolve(self.state, event, decision.time_ms)
+                with self._named(record, event):
+                    for task, what in self._check(event, decision, at=at):
+                        self.findings.differs(Fault(place, record.offset, what, task))
+                    evolve(self.state, event, decision.time_ms)
         if self._full and self._to is None:
-            faults = announcements.faults(self._log, self._partition, expected=self._published, seq=self._seq)
-            self.findings.differences += [Difference(*fault) for fault in faults]
+            for fault in announcements.faults(self._log, self._partition, expected=self._published, seq=self._seq):
+                self.findings.differs(fault)
 
     def _fold(self, topic: str, decider: Decider[Any]) -> None:
         """Fold another actor's journal; each digest that it recorded on the way must be that of the state here."""
@@ -161,10 +137,42 @@ class Audit:
             self.findings.decisions += 1
             for event in decision.events:
                 self.findings.events += 1
-                if isinstance(event, StateDigest) and not decider.recognises(state, event.sha256):
-                    where = f"{topic}[{self._partition}] offset {record.offset}"
-                    self.findings.differences.append(Difference("any", where, "StateDigest: the fold gives another"))
-                decider.evolve(state, event, decision.time_ms)
+                with self._named(record, event):
+                    if isinstance(event, StateDigest) and not decider.recognises(state, event.sha256):
+                        what = "StateDigest: the fold gives another"
+                        self.findings.differs(Fault(self._place(topic), record.offset, what))
+                    decider.evolve(state, event, decision.time_ms)
+
+    @contextmanager
+    def _named(self, record: Record, event: Event) -> Iterator[None]:
+        """Whatever a damaged event makes our code raise is a finding at its record; a log that fails is not."""
+        try:
+            yield
+        except LogError:
+            raise
+        except Exception as error:
+            what = (
+                f"{type(event).__name__} cannot be folded onto what stands before it ({type(error).__name__}: {error})"
+            )
+            place = TopicPartition(record.topic, record.partition)
+            raise Stuck(Fault(place, record.offset, what, _task_of(event))) from error
+
+    def _place(self, topic: str) -> TopicPartition:
+        return TopicPartition(topic, self._partition)
+
+    def _is_reached(self) -> bool:
+        """Whether every task that counts stands at the target; those to come are known from what the operator wrote."""
+        if self._to is None:
+            return False
+        names = self._operator if self._to.task is None else (self._to.task,)
+        tasks = [self.state.tasks.get(name) for name in names]
+        return bool(tasks) and all(task is not None and task.version >= self._to.version for task in tasks)
+
+    def _is_asked(self, task: Task) -> bool:
+        """Whether the next version of this task is to be recomputed."""
+        if self._to is None or not self._full:
+            return self._full
+        return self._to.task in (None, task.created.task) and task.version < self._to.version
 
     def _check(self, event: Event, decision: Decision, *, at: JournalPosition) -> Iterator[tuple[str, str]]:
         faults: Iterable[str] = ()
@@ -179,15 +187,14 @@ class Audit:
                 faults = ["the fold gives another"]
             case RoundProposed():
                 faults = self._check_proposed(self.state.tasks[event.task], event)
-            case SumStored():
-                faults = self._check_sum(self.state.tasks[event.task], event)
+            case SumStored() if self._is_asked(self.state.tasks[event.task]):
+                faults = self._recomputing.check_sum(self.state.tasks[event.task], event)
             case ModelPublished():
                 head = Head(topic=ROUNDS.name, partition=self._partition, seq=at.seq, head=at.head.hex())
                 self._published[cloud_event_id(event)] = announced(event, decision.time_ms, head=head)
                 faults = self._check_model(self.state.tasks[event.task], event)
         for fault in faults:
-            task = getattr(getattr(event, "fact", event), "task", "any")
-            yield task, f"{type(event).__name__}: {fault}"
+            yield _task_of(event), f"{type(event).__name__}: {fault}"
 
     def _check_created(self, created: TaskCreated) -> Iterator[str]:
         if created.policy_sha256 != hashlib.sha256(encode(created.policy)).digest():
@@ -228,92 +235,13 @@ class Audit:
         if proposed.mechanism != promised:
             yield f"round {proposed.round}: the mechanism is not the policy's"
 
-    def _check_sum(self, task: Task, stored: SumStored) -> Iterator[str]:
-        if not self._full or self._is_past(task.version + 1):
-            return
-        awaited = next((pending for pending in task.pending if pending.id == stored.round), None)
-        if awaited is None or awaited.proposed is None:
-            yield f"round {stored.round}: was never proposed"
-            return
-        held = self._held.get(task.created.task)
-        faults: list[str] = []
-        try:
-            total = self._total(task, awaited.members.values(), faults=faults)
-            yield from faults
-            if sums.sum_digest(total) != stored.sum_sha256:
-                yield f"round {stored.round}: the bodies give another sum"
-            self.findings.sums += 1
-            if held is None:
-                return
-            if self._key is None and awaited.proposed.mechanism is not None:
-                self.findings.unchecked.append(f"{task.created.task}/{task.version + 1} (needs the operator's key)")
-                return
-            key = self._key or OperatorKey(b"")  # without privacy no key is asked for
-            release = releases.release(task.created, awaited.proposed, total=total, start=held, key=key)
-            self._released[task.created.task] = release
-        except releases.BodyLost as error:
-            self.findings.unchecked.append(f"{task.created.task}/{task.version + 1} ({error})")
-        except releases.NoiseKeyMissing as error:
-            yield f"{error}; this is not the operator's key of that time"
-
-    def _total(self, task: Task, members: Iterable[UpdateAdmitted], *, faults: list[str]) -> Grid:
-        running = sums.RunningSum(task.created.parameters)
-        for member in members:
-            where = f"update {member.update}"
-            try:
-                quanta = read_update(
-                    self._bodies.fetch(member.body), task.created.policy, parameters=task.created.parameters
-                )
-            except (BodyError, releases.BodyLost) as error:
-                if member.zeroed is None:
-                    if isinstance(error, releases.BodyLost) and error.deleted:
-                        raise
-                    faults.append(f"{where}: {error}")
-                continue
-            if member.zeroed is not None:
-                if member.zeroed != "defect":
-                    faults.append(f"{where}: zeroed as {member.zeroed}, and nothing is wrong with it")
-                continue
-            scale = sums.clip_scale(quanta, task.created.policy.clipping.steps)
-            if scale != member.clip_scale:
-                faults.append(f"{where}: clip scale {member.clip_scale}, the body gives {scale}")
-            running.add(quanta, weight=member.weight, scale=scale)
-        return running.total()
-
     def _check_model(self, task: Task, published: ModelPublished) -> Iterator[str]:
         if published.version != task.version + 1:
             yield f"version {published.version} after version {task.version}"
         if task.created.policy.privacy is not None and published.round is not None:
             yield from self._check_charge(task, published.round)
-        if not self._full or self._is_past(published.version):
-            return
-        released = self._released.pop(published.task, None)
-        self.findings.models += released is not None
-        held: list[Floats | None] = []
-        for name, ref in (("model", published.model), ("moments", published.moments)):
-            faults: list[str] = []
-            stored = self._stored(task, ref, name=name, faults=faults) if ref else None
-            expected = getattr(released, name) if released else stored
-            if released and not faults and _differ(expected, stored) and not (ref and stored is None):
-                faults.append(f"the round gives another {name}")
-            yield from (f"version {published.version}: {fault}" for fault in faults)
-            held.append(expected)
-        self._held.pop(published.task, None)
-        if held[0] is not None:
-            self._held[published.task] = (held[0], held[1])
-
-    def _stored(self, task: Task, ref: BodyRef, *, name: str, faults: list[str]) -> Floats | None:
-        """A published vector; None when it cannot be read, which is a fault for as long as the policy keeps it."""
-        count = task.created.parameters * (1 if name == "model" else MOMENTS[task.created.policy.optimizer.rule])
-        version = task.version + 1
-        try:
-            return unpack(self._bodies.fetch(ref), "float32", count=count)
-        except (BodyError, releases.BodyLost) as error:
-            if isinstance(error, BodyError) or error.altered or self._is_kept(task, version, name=name):
-                faults.append(f"its {name} cannot be read: {error}")
-            elif name == "model":
-                self.findings.unchecked.append(f"{task.created.task}/{version} ({error})")
-            return None
+        if self._is_asked(task):
+            yield from self._recomputing.check_model(task, published)
 
     def _check_charge(self, task: Task, round_id: int) -> Iterator[str]:
         privacy = task.created.policy.privacy
@@ -333,24 +261,8 @@ class Audit:
         ):
             yield f"round {round_id}: charged rho {charge.rho_total:g} does not cover its participations"
 
-    def _is_kept(self, task: Task, version: int, *, name: str) -> bool:
-        """Whether the policy still keeps this body, as far as `published` tells how many versions came after it."""
-        retention, newest = task.created.policy.retention, self._newest.get(task.created.task, 0)
-        if name == "moments":
-            return version > newest - MOMENTS_KEPT
-        is_milestone = retention.milestone_every and version % retention.milestone_every == 0
-        return bool(is_milestone) or version > newest - retention.models_kept
-
-    def _is_past(self, version: int) -> bool:
-        return self._to is not None and version > self._to
-
     def _decisions(self, topic: str) -> Iterator[tuple[Record, Decision, JournalPosition]]:
-        accepts = self._key.accepts if self._key else lambda _: False
-        return decisions_of(self._log, TopicPartition(topic, self._partition), accepts_resume=accepts)
-
-    def _charged(self) -> dict[tuple[str, int], RoundCharged]:
-        events = (event for _, decision, _ in self._decisions(LEDGER.name) for event in decision.events)
-        return {(event.task, event.round): event for event in events if isinstance(event, RoundCharged)}
+        return decisions_of(self._log, self._place(topic), accepts_resume=self._accepts)
 
     def _created(self) -> dict[str, TaskCreated]:
         """What the operator wrote; the first record of a name counts."""
@@ -362,3 +274,7 @@ class Audit:
                 continue
             found.setdefault(created.task, created)
         return found
+
+
+def _task_of(event: Event) -> str:
+    return str(getattr(getattr(event, "fact", event), "task", ""))

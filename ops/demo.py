@@ -238,6 +238,7 @@ class Demo:
             "sums_recomputed": replayed.get("sums"),
             "models_recomputed": replayed.get("models"),
             "replay": replayed.get("replay"),
+            "unchecked": replayed.get("unchecked"),
             "seconds": round(seconds, 1),
         }
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.keys import OperatorKey
-from ops.verification import Accepts, ChainReport, verified
+from ops.journals import Accepts
+from ops.verification import ChainReport, verified
 from schemas.envelope import Batch, JournalRecord, MalformedError, decode
 from schemas.published import checkpoint, heads_said, signed
 from schemas.topics import (

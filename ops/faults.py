@@ -54,6 +54,7 @@ def _of_the_log(error: Exception) -> tuple[int, str] | None:
     from schemas.envelope import ChainBroken
     from schemas.tensors import BodyError
     from streams import log
+    from streams.exported import ExportDamaged
 
     match error:
         case log.LogUnavailable():
@@ -68,6 +69,8 @@ def _of_the_log(error: Exception) -> tuple[int, str] | None:
             return EXIT_NO, f"The write may not stand: {error}\nLook with `fedlog events`, then try again."
         case log.TopicUnfit():
             return EXIT_NO, f"{error}\n`fedlog topics create` makes those that are missing."
+        case ExportDamaged():
+            return EXIT_NO, f"The export is damaged: {error}\nTake that file from a copy, or export anew."
         case log.LogError():
             return EXIT_NO, f"The log refused: {error}"
         case ChainBroken():

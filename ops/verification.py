@@ -8,29 +8,16 @@ of its journal, signed. Where none of these reaches, beyond the last checkpoint,
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.envelope import Chain, ChainBroken, ChainResumed, JournalPosition, MalformedError, Position
+from ops.findings import Fault
+from ops.journals import Accepts, Broken, followed, nobody
+from schemas.envelope import JournalPosition, MalformedError, Position
 from schemas.published import Checkpoint, Head, checkpoint
 from schemas.topics import JOURNALS, PUBLISHED
 from streams.log import EventLog, TopicPartition, scan
-
-Accepts = Callable[[ChainResumed], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Where something is wrong, and what; `offset` is None where no record of the log is to blame alone."""
-
-    place: TopicPartition
-    offset: int | None
-    what: str
-
-    def __str__(self) -> str:
-        at = "" if self.offset is None else f", offset {self.offset}"
-        return f"topic {self.place.topic}, partition {self.place.partition}{at}: {self.what}"
 
 
 @dataclass(slots=True)
@@ -61,10 +48,14 @@ class ChainReport:
         """The figures, for machines."""
         return {name: getattr(self, name) for name in ChainReport.__slots__ if name not in ("end", "stands", "said")}
 
-    def stand(self, before: int) -> JournalPosition:
-        """Where the chain stands after the last record below the offset `before`."""
+    def last(self, before: int) -> tuple[int, JournalPosition]:
+        """The last record below the offset `before`, and where the chain stands after it."""
         number = bisect_left(self.stands, before, key=lambda stand: stand[0])
-        return self.stands[number - 1][1] if number else JournalPosition()
+        return self.stands[number - 1] if number else (-1, JournalPosition())
+
+    def stand(self, before: int) -> JournalPosition:
+        """Where the chain stands there."""
+        return self.last(before)[1]
 
     def head(self) -> Head:
         """Where the chain stands now."""
@@ -72,36 +63,27 @@ class ChainReport:
         return Head(topic=self.topic, partition=self.partition, seq=at.seq, head=at.head.hex())
 
 
-def verified(log: EventLog, place: TopicPartition, *, accepts_resume: Accepts = lambda _: False) -> ChainReport:
+def verified(log: EventLog, place: TopicPartition, *, accepts_resume: Accepts = nobody) -> ChainReport:
     """Follow the chain of one journal partition to its end or to its first fault."""
-    beginning, end = log.bounds(place)
+    end = log.bounds(place).end
     report = ChainReport(*place, end=end)
-    chain = Chain(accepts_resume=accepts_resume)
-    if beginning > 0:
-        report.offset, report.fault = 0, f"the journal begins at offset {beginning}: what stood before is gone"
-        return report
-    for record in scan(log, place):
-        before = chain.at
-        try:
-            if record.offset >= end:
-                break
-            if record.key is not None:
-                raise ChainBroken(f"offset {record.offset}: a key, which no journal record has")
-            batch = chain.follow(record.offset, record.value or b"")
-        except ChainBroken as error:
-            report.offset, report.fault = record.offset, str(error)
-            break
-        report.records += 1
-        if batch is not None:
-            report.batches += 1
-            report.decisions += len(batch.decisions)
-            report.said.append((record.offset, batch.position))
-        elif chain.at != before:
-            claimed = chain.at.claim != before.claim
-            report.claims += claimed
-            report.resumes += not claimed
-        report.stands.append((record.offset, chain.at))
-    report.zombies, report.seq = chain.zombies, chain.at.seq
+    before = JournalPosition()
+    try:
+        for record, batch, chain in followed(log, place, accepts_resume=accepts_resume, end=end):
+            report.records += 1
+            if batch is not None:
+                report.batches += 1
+                report.decisions += len(batch.decisions)
+                report.said.append((record.offset, batch.position))
+            elif chain.at != before:
+                claimed = chain.at.claim != before.claim
+                report.claims += claimed
+                report.resumes += not claimed
+            before = chain.at
+            report.stands.append((record.offset, chain.at))
+            report.zombies, report.seq = chain.zombies, chain.at.seq
+    except Broken as error:
+        report.offset, report.fault = error.fault.offset, error.fault.what
     return report
 
 
@@ -122,8 +104,7 @@ class Verification:
         """Everything that is wrong, broken chains first."""
         for report in self.reports.values():
             if report.fault is not None:
-                what = report.fault.removeprefix(f"offset {report.offset}: ")
-                yield Fault(report.place, report.offset, what)
+                yield Fault(report.place, report.offset, report.fault)
         for report in self.reports.values():
             yield from self._link_faults(report)
         yield from self._announcement_faults()
@@ -147,10 +128,10 @@ class Verification:
             return f"has read {topic}, which is no journal"
         if self._is_unread(other, until) or other.stand(until) == at:
             return None
-        found = other.stand(until)
+        last, found = other.last(until)
         return (
             f"has read {topic} below offset {until} up to seq {at.seq}, head {at.head.hex()[:16]}; "
-            f"there stands seq {found.seq}, head {found.head.hex()[:16]}"
+            f"with the record at offset {last} there it is at seq {found.seq}, head {found.head.hex()[:16]}"
         )
 
     def _is_unread(self, report: ChainReport, until: int) -> bool:

@@ -230,6 +230,10 @@ class ChainBroken(Exception):
     """A record does not follow the one before it. The message names the offset and what was expected."""
 
 
+class OutOfStep(ChainBroken):
+    """A batch that reads well is not the next one: it, or what stands before it, is not what was written."""
+
+
 @dataclass(slots=True)
 class Chain:
     """Follows one journal partition; gives each valid batch, skips and counts a zombie's, stops at anything else."""
@@ -268,7 +272,7 @@ class Chain:
         expected = {"claim": self.at.claim, "seq": self.at.seq + 1, "prev": self.at.head}
         for name, value in expected.items():
             if (found := getattr(batch, name)) != value:
-                raise ChainBroken(f"offset {offset}: {name} is {_shown(found)}, the chain expects {_shown(value)}")
+                raise OutOfStep(f"offset {offset}: {name} is {_shown(found)}, the chain expects {_shown(value)}")
         self.at = self._moved(seq=batch.seq, head=hashlib.sha256(data).digest())
         return batch
 

@@ -267,7 +267,7 @@ def _out_of_bounds(policy: Policy) -> Iterator[str]:
         value = reduce(getattr, path.split("."), policy)
         # Written so that NaN fails too.
         if not low <= value <= high:  # type: ignore[operator]
-            yield f"{path} = {value}: must be from {low:g} to {high:g}"
+            yield f"{path} = {value}: must be from {_number(low)} to {_number(high)}"
     if not 1 <= policy.shard_count <= PARTITIONS:
         yield f"shards = {policy.shard_count}: must be from 1 to {PARTITIONS}"
     for cohort, share in policy.selection.cohort_shares.items():
@@ -279,6 +279,11 @@ def _out_of_bounds(policy: Policy) -> Iterator[str]:
             yield f"model_arguments.{name} = {argument}: must be finite"
         if isinstance(argument, int) and not -(1 << 63) <= argument < 1 << 63:
             yield f"model_arguments.{name} = {argument}: must be from -2^63 to 2^63 - 1"
+
+
+def _number(value: float) -> str:
+    """For people: whole numbers in full, as far as a float tells them apart."""
+    return str(int(value)) if abs(value) < 2**53 and value == int(value) else f"{value:g}"
 
 
 def _contradictions(policy: Policy) -> Iterator[str]:
@@ -295,11 +300,11 @@ def _contradictions(policy: Policy) -> Iterator[str]:
     if policy.aggregation.samples_max and policy.aggregation.normalisation == "count":
         yield "aggregation.normalisation = 'count': weights by samples (samples_max > 0) need 'weight'"
     if policy.stop.target_metric == "" and policy.stop.target_value != 0:
-        yield f"stop.target_value = {policy.stop.target_value:g}: needs stop.target_metric"
+        yield f"stop.target_value = {_number(policy.stop.target_value)}: needs stop.target_metric"
     if policy.retention.body_hours * 3600 <= policy.selection.lease_s:
         yield (
-            f"retention.body_hours = {policy.retention.body_hours:g}: a body must outlive its lease "
-            f"(selection.lease_s = {policy.selection.lease_s:g})"
+            f"retention.body_hours = {_number(policy.retention.body_hours)}: a body must outlive its lease "
+            f"(selection.lease_s = {_number(policy.selection.lease_s)})"
         )
     if policy.retention.models_kept <= policy.staleness.max_versions:
         yield (
@@ -335,8 +340,8 @@ def _privacy_faults(policy: Policy) -> Iterator[str]:
         yield "aggregation.normalisation = 'weight': with privacy the mean is over the count; take 'count'"
     if cap < 1:
         yield (
-            f"privacy.rho_max = {policy.privacy.rho_max:g}: allows no participation at all "
-            f"(one costs 1/(2 z^2) = {1 / (2 * policy.privacy.noise_multiplier**2):g})"
+            f"privacy.rho_max = {_number(policy.privacy.rho_max)}: allows no participation at all "
+            f"(one costs 1/(2 z^2) = {_number(1 / (2 * policy.privacy.noise_multiplier**2))})"
         )
     elif needed > cap * policy.selection.devices_expected:
         yield (

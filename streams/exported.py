@@ -1,43 +1,50 @@
 """The log in files: export partitions into a folder, and read such a folder as a log that nobody can write.
 
-A folder holds `manifest.json` and one file a partition: blocks of records, each a msgpack list of `[offset, time, key,
-value]` in one zstd frame. The manifest has each partition's bounds, and for each block its first offset, its length,
-its length unpacked and its sha256. That finds damaged files; whoever writes a file can write its digest too, so what
-was changed on purpose has to be found in the records (`fedlog verify`).
+A folder holds `manifest.json` and one file a partition. Each record is a frame: its offset, its length and its sha256,
+then msgpack `[offset, time, key, value]`. The manifest has each partition's bounds, and an index: frames lie in blocks,
+each with its first offset and its length. So a damaged file names the record; nothing is compressed across records,
+where one bit would take others with it. Whoever writes a file can write its digests too: what was changed on purpose
+has to be found in the records (`fedlog verify`).
+
+Exports of releases before 0.3 are read as well: a block was one zstd frame, and one digest of it stood in the manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
-from schemas.tensors import BodyError, compress, decompress
+from schemas.tensors import BodyError, decompress
 from streams.log import Bounds, Draft, EventLog, LogRefused, OffsetLost, Record, TopicPartition, Writer, scan
 
-FORMAT = "fedlog-export/1"
+FORMAT = "fedlog-export/2"
+FORMAT_OF_BLOCKS = "fedlog-export/1"
 MANIFEST = "manifest.json"
 BLOCK_BYTES = 4 * 2**20
 
 Row = tuple[int, int, bytes | None, bytes | None]
+
+_HEAD = struct.Struct(">QI32s")  # of a frame: offset, bytes that follow, their sha256
 
 
 class ExportDamaged(LogRefused):
     """A folder is no export, or a file of it is not what its manifest says."""
 
 
-class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where some records of a file lie: `bytes` in the file, `size` unpacked."""
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where some records of a file lie: `bytes` in the file. Up to 0.2 with the `size` unpacked, and a digest."""
 
     first: int
     bytes: int
-    size: int
-    sha256: str
+    size: int = 0
+    sha256: str = ""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,10 +110,14 @@ def _part(log: EventLog, at: TopicPartition, *, end: int, folder: Path, is_past:
 
 
 def _written(write: Callable[[bytes], int], rows: Sequence[Row]) -> Block:
-    plain = msgspec.msgpack.encode(rows)
-    packed = compress(plain)
-    write(packed)
-    return Block(rows[0][0], len(packed), len(plain), hashlib.sha256(packed).hexdigest())
+    frames = b"".join(_framed(row) for row in rows)
+    write(frames)
+    return Block(rows[0][0], len(frames))
+
+
+def _framed(row: Row) -> bytes:
+    data = msgspec.msgpack.encode(row)
+    return _HEAD.pack(row[0], len(data), hashlib.sha256(data).digest()) + data
 
 
 @dataclass(slots=True)
@@ -156,8 +167,9 @@ class ExportedLog:
             raise ExportDamaged(f"{folder} holds no {MANIFEST}: it was not written by `fedlog export-log`") from error
         except msgspec.DecodeError as error:
             raise ExportDamaged(f"{folder / MANIFEST}: {error}") from error
-        if manifest.format != FORMAT:
+        if manifest.format not in (FORMAT, FORMAT_OF_BLOCKS):
             raise ExportDamaged(f"{folder / MANIFEST}: format {manifest.format!r}, this release reads {FORMAT!r}")
+        self._has_frames = manifest.format == FORMAT
         self._held = {TopicPartition(part.topic, part.partition): self._opened(part) for part in manifest.parts}
 
     def partitions(self, topics: Iterable[str]) -> list[int]:
@@ -232,18 +244,54 @@ class ExportedLog:
 
     def _unpacked(self, held: _Held, number: int) -> list[Row]:
         block, path = held.part.blocks[number], self._folder / held.part.file
-        where = f"{path}, from byte {held.places[number]} on (offset {block.first})"
         with path.open("rb") as file:
             file.seek(held.places[number])
-            packed = file.read(block.bytes)
-        if hashlib.sha256(packed).hexdigest() != block.sha256:
-            raise ExportDamaged(f"{where}: the bytes are not those that were exported")
-        try:
-            rows = msgspec.msgpack.decode(decompress(packed, block.size), type=list[Row])
-        except (BodyError, msgspec.DecodeError) as error:
-            raise ExportDamaged(f"{where}: {error}") from error
-        offsets = [offset for offset, *_ in rows]
+            data = file.read(block.bytes)
         after = held.starts[number + 1] if number + 1 < len(held.starts) else held.part.end
+        try:
+            rows = [*_rows_of_frames(data)] if self._has_frames else _rows_of_block(data, block)
+        except _Damaged as damaged:
+            place = f"topic {held.part.topic}, partition {held.part.partition}"
+            where = damaged.where or f"one of the records from offset {block.first} to before {after}"
+            raise ExportDamaged(
+                f"{place}, {where}: {damaged} ({path}, from byte {held.places[number] + damaged.byte} on)"
+            ) from damaged
+        offsets = [offset for offset, *_ in rows]
         if offsets[:1] != [block.first] or any(a >= b for a, b in pairwise([*offsets, after])):
+            where = f"{path}, from byte {held.places[number]} on (offset {block.first})"
             raise ExportDamaged(f"{where}: its records are not in the order of their offsets")
         return rows
+
+
+class _Damaged(Exception):
+    """Bytes of a block are not what was exported: of which record, and where in the block that begins."""
+
+    def __init__(self, what: str, *, where: str = "", byte: int = 0) -> None:
+        super().__init__(what)
+        self.where, self.byte = where, byte
+
+
+def _rows_of_frames(data: bytes) -> Iterator[Row]:
+    at = 0
+    while at < len(data):
+        offset, size, digest = _HEAD.unpack(data[at : at + _HEAD.size].ljust(_HEAD.size))
+        row = data[at + _HEAD.size : at + _HEAD.size + size]
+        if len(row) != size or hashlib.sha256(row).digest() != digest:
+            raise _Damaged("not the bytes that were exported", where=f"offset {offset}", byte=at)
+        try:
+            found = msgspec.msgpack.decode(row, type=Row)
+        except msgspec.DecodeError as error:
+            raise _Damaged(f"no record ({error})", where=f"offset {offset}", byte=at) from error
+        if found[0] != offset:
+            raise _Damaged(f"its frame says offset {offset}", where=f"offset {found[0]}", byte=at)
+        yield found
+        at += _HEAD.size + size
+
+
+def _rows_of_block(data: bytes, block: Block) -> list[Row]:
+    if hashlib.sha256(data).hexdigest() != block.sha256:
+        raise _Damaged("not the bytes that were exported")
+    try:
+        return msgspec.msgpack.decode(decompress(data, block.size), type=list[Row])
+    except (BodyError, msgspec.DecodeError) as error:
+        raise _Damaged(str(error)) from error

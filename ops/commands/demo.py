@@ -30,7 +30,7 @@ def demo(
         _tell(report)
     told_next(ctx.obj, keep=keep)
     if report["replay"] != "identical":
-        raise ConsoleError(f"The replay differs: {report['replay']}")
+        raise ConsoleError(f"The replay is not identical in all: {report['replay']}")
     if (report["accuracy"] or 0) < ACCURACY_PROMISED or not report["crashes_survived"]:
         raise ConsoleError(
             f"The demo ended at accuracy {report['accuracy']}, {report['crashes_survived']} kills survived."

@@ -37,7 +37,8 @@ def export_log(
         export = exported(log, sorted(chosen), topics=topics, folder=to, key=key)
     for report in export.reports:
         if report.fault is not None:
-            note(f"Exported as it is: {report.topic}, partition {report.partition}, {report.fault}.")
+            where = f"{report.topic}, partition {report.partition}, offset {report.offset}"
+            note(f"Exported as it is: {where}: {report.fault}.")
     if export.is_signed:
         note(f"{to / CHECKPOINT} has the head of every journal, signed; keep a copy where the files are not.")
     records = sum(report.records for report in export.reports)

@@ -12,7 +12,8 @@ from ops.console import ConsoleError, note, say_json, table
 from ops.logs import FromFiles, partitions_of, reading
 
 if TYPE_CHECKING:
-    from ops.verification import ChainReport, Fault
+    from ops.findings import Fault
+    from ops.verification import ChainReport
     from schemas.published import Checkpoint
 
 
@@ -98,9 +99,8 @@ def _row(report: ChainReport) -> tuple[object, ...]:
 
 
 def _told(faults: list[Fault]) -> Iterator[str]:
-    """A batch's `prev` covers the record before it, so that one may be the one that was changed."""
     yield from (f"{fault}." for fault in faults)
     yield (
-        "A record that is named, or the one before it, is not what its writer wrote. Compare with a copy or another "
-        "replica, and restore it from there: until then no actor opens a partition whose chain is broken."
+        "Compare what is named with a copy or another replica, and restore it from there: until then no actor opens a "
+        "partition whose chain is broken."
     )

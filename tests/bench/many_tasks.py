@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from ops.audit import decisions_of
+from ops.journals import decisions_of
 from schemas.policy import Policy
 from schemas.topics import CHECKINS, PARTITIONS, ROUNDS, SELECTIONS, UPDATES
 from streams.log import EventLog, TopicPartition, scan

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from client_agent.fleet import Fleet, FleetOptions
 from client_agent.lives import Habits
 from ops import tasks, weights
-from ops.audit import decisions_of
+from ops.journals import decisions_of
 from schemas.events import ModelPublished, RoundProposed, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy, checked

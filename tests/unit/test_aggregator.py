@@ -275,7 +275,7 @@ def test_synchronous_fedavg_is_the_same_path() -> None:
         device.submit(ONES * (number + 1), world.rules)
     world.settle()
     assert _refused(world) == ["stale"]
-    assert world.actors["aggregator"]._edge._newest[world.task].model == pytest.approx([2, 2, 2, 2])
+    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx([2, 2, 2, 2])
 
 
 def test_samples_weigh_up_to_their_cap() -> None:
@@ -283,7 +283,7 @@ def test_samples_weigh_up_to_their_cap() -> None:
     world = Federation(policy(aggregation={"samples_max": 5, "normalisation": "weight"}))
     world.round_of({"a": ONES, "b": ONES, "c": ONES})
     assert {event.weight for event in world.events(ROUNDS.name, UpdateAdmitted)} == {5 * WEIGHT_ONE}
-    assert world.actors["aggregator"]._edge._newest[world.task].model == pytest.approx(ONES)
+    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx(ONES)
 
 
 # --- how it ends ----------------------------------------------------------------------------------------------------

@@ -9,15 +9,19 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
 import pytest
 
-from ops.audit import Audit, Findings
+from actors import releases
+from ops.audit import Audit, Target
+from ops.findings import Findings
 from schemas.envelope import GENESIS, Batch, JournalRecord, decode, encode
 from schemas.events import (
     Event,
+    LeaseGranted,
     ModelPublished,
     Noticed,
     RoundCharged,
@@ -26,11 +30,12 @@ from schemas.events import (
     TaskCreated,
     UpdateAdmitted,
 )
-from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, TASKS
-from streams.log import TopicPartition
+from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SELECTIONS, TASKS
+from streams.log import LogUnavailable, TopicPartition, scan
 from tests.federation import KEY, Federation, policy
 
 Forge = Callable[[Any], Any]
+NOT_STALE = {"max_versions": 1}
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
 
 
@@ -122,7 +127,86 @@ def test_a_flipped_journal_byte_stops_the_replay() -> None:
     batches = world.log._partitions[TopicPartition(ROUNDS.name, world.partition)].entries
     offset = next(i for i, entry in enumerate(batches) if entry.record is not None and i > 3)
     _flip(world, ROUNDS.name, offset=offset, at=40)
-    assert f"{ROUNDS.name}[{world.partition}] offset {offset}" in _audited(world).verdict
+    (found,) = {str(difference) for difference in _audited(world).differences if difference.offset == offset}
+    assert found.startswith(f"topic rounds, partition {world.partition}, offset {offset}: this record or the one")
+
+
+def test_an_event_that_cannot_be_folded_is_named() -> None:
+    """A bit can make an id another one that is well-formed: the fold then fails there, and the record is named."""
+    for topic, kind in ((ROUNDS.name, UpdateAdmitted), (SELECTIONS.name, LeaseGranted)):
+        world = _world()
+        _forge(world, topic, kind, change=lambda event: msgspec.structs.replace(event, task="nobodys"))
+        offset = next(
+            record.offset
+            for record in scan(world.log, TopicPartition(topic, world.partition))
+            if b"nobodys" in (record.value or b"")
+        )
+        for full in (False, True):
+            found = Audit(world.log, world.partition, key=KEY, full=full, to=None).run()
+            told = (
+                f"topic {topic}, partition {world.partition}, offset {offset}: task nobodys: {kind.__name__} cannot be"
+            )
+            assert any(str(difference).startswith(told) for difference in found.differences), found.differences
+
+
+def test_a_body_in_a_topic_that_holds_none_is_named() -> None:
+    """A bit can make the topic of a body another one: that is the record's fault, and no topic is asked for it."""
+    for kind, field in ((UpdateAdmitted, "body"), (ModelPublished, "model")):
+        world = _world()
+
+        def elsewhere(event: Any, field: str = field) -> Any:
+            ref = msgspec.structs.replace(getattr(event, field), topic="bodieb")
+            return msgspec.structs.replace(event, **{field: ref})
+
+        _forge(world, ROUNDS.name, kind, change=elsewhere)
+        assert any("bodieb holds no bodies" in difference.what for difference in _audited(world).differences)
+
+
+def test_a_log_that_fails_is_no_difference() -> None:
+    """Only what a record makes our code raise is its fault; a broker that is away is told as such."""
+    world = _world()
+
+    def away(self: object, ref: object) -> bytes:
+        raise LogUnavailable("nobody answers")
+
+    with patch.object(releases.Bodies, "fetch", away), pytest.raises(LogUnavailable):
+        _audited(world)
+
+
+def test_what_needs_the_key_is_told_and_not_claimed() -> None:
+    """Without the operator's key no private model is recomputed: the verdict says so, and the reason is true."""
+    world = _world()
+    found = Audit(world.log, world.partition, key=None, full=True, to=None).run()
+    assert found.verdict == "identical, as far as it could be checked: 0 of 2 models"
+    assert found.unchecked == [f"{world.task}/{version} (needs the operator's key)" for version in (1, 2)]
+    assert Audit(world.log, world.partition, key=None, full=False, to=None).run().verdict == "identical"
+
+
+def test_a_model_that_has_left_is_still_compared() -> None:
+    """Retention takes models; one whose digest is that of the model recomputed was compared, without a base none is."""
+    world = _world(optimizer={"rule": "sgd"}, retention={"models_kept": 2}, privacy=PRIVATE, staleness=NOT_STALE)
+    versions = [event.model.offsets[0] for event in world.events(ROUNDS.name, ModelPublished)]
+    world.round_of({f"{name}9": np.ones(4, np.float32) for name in "abc"})
+    entries = world.log._partitions[TopicPartition(MODELS.name, world.partition)].entries
+    entries[versions[1]].record = None
+    assert _audited(world).verdict == "identical"
+    entries[versions[0]].record = None
+    found = _audited(world)
+    assert found.verdict == "identical, as far as it could be checked: 1 of 3 models"
+    assert found.unchecked[0] == f"{world.task}/1 (the model before it is no longer in the log)"
+
+
+def test_a_replay_ends_where_it_is_told() -> None:
+    """Nothing behind the version is folded or recomputed, and the verdict claims no more."""
+    world = _world()
+    whole = _audited(world)
+    for version, task in ((0, None), (1, None), (1, world.task)):
+        found = Audit(world.log, world.partition, key=KEY, full=True, to=Target(version, task)).run()
+        assert (found.verdict, found.reached) == ("identical, as far as was asked", [f"{world.task}/{version}"])
+        assert found.models == version
+        assert found.events < whole.events
+    beyond = Audit(world.log, world.partition, key=KEY, full=True, to=Target(9)).run()
+    assert (beyond.verdict, beyond.reached, beyond.models) == ("identical", [f"{world.task}/2"], 2)
 
 
 FORGERIES: dict[str, tuple[str, type[Event], Forge, str]] = {
@@ -213,8 +297,9 @@ def test_a_lost_announcement_is_named() -> None:
 
 
 def test_another_key_is_not_taken_for_the_operators() -> None:
-    """With another operator's key the noise cannot be drawn, and the replay says so."""
+    """With another operator's key the noise cannot be drawn, and none of the signatures is its own: both are said."""
     world = _world()
     other = type(KEY)(bytes(32))
-    verdict = Audit(world.log, world.partition, key=other, full=True, to=None).run().verdict
-    assert "not the operator's key" in verdict
+    differences = Audit(world.log, world.partition, key=other, full=True, to=None).run().differences
+    for said in ("not the operator's key of that time", "not with the operator's key"):
+        assert any(said in difference.what for difference in differences)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from schemas.tensors import compress
 from schemas.topics import CATALOGUE
 from streams import exported
 from streams.exported import ExportDamaged, ExportedLog, export
@@ -88,13 +90,43 @@ def test_what_was_not_exported_is_no_empty_topic(folder: Path) -> None:
 
 
 def test_each_flipped_byte_of_a_file_is_named(folder: Path) -> None:
-    """Damage on a disk is told from what was changed on purpose, with file and place."""
+    """Damage on a disk is told from what was changed on purpose, with topic, partition and offset of its record."""
     path = folder / "rounds-3"
     whole = path.read_bytes()
-    for at in range(0, len(whole), 7):
+    rows = [(r.offset, r.time_ms, r.key, r.value) for r in _records(ExportedLog(folder))]
+    offsets = [row[0] for row in rows for _ in exported._framed(row)]
+    assert len(offsets) == len(whole)
+    last = len(exported._framed(rows[-1]))
+    for at in {*range(0, len(whole), 7), *range(len(whole) - last, len(whole) - last + 48)}:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
-        with pytest.raises(ExportDamaged, match=r"rounds-3, from byte \d+ on .* not those that were exported"):
+        with pytest.raises(ExportDamaged, match=rf"^topic rounds, partition 3, offset {offsets[at]}: .*rounds-3, from"):
             _records(ExportedLog(folder))
+
+
+def _as_before(folder: Path) -> None:
+    """Write the export anew as releases up to 0.2 did, two records a block."""
+    rows = [(r.offset, r.time_ms, r.key, r.value) for r in _records(ExportedLog(folder))]
+    manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
+    blocks, data = [], b""
+    for first in range(0, len(rows), 2):
+        plain = msgspec.msgpack.encode(rows[first : first + 2])
+        packed = compress(plain)
+        digest = hashlib.sha256(packed).hexdigest()
+        blocks.append({"first": rows[first][0], "bytes": len(packed), "size": len(plain), "sha256": digest})
+        data += packed
+    (folder / "rounds-3").write_bytes(data)
+    manifest["format"], manifest["parts"][0]["blocks"] = "fedlog-export/1", blocks
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+
+
+def test_exports_of_earlier_releases_are_read(folder: Path) -> None:
+    """The same records; where one is damaged, its block is named by the offsets that it spans."""
+    _as_before(folder)
+    assert _records(ExportedLog(folder)) == _records(_written())
+    whole = (folder / "rounds-3").read_bytes()
+    (folder / "rounds-3").write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.raises(ExportDamaged, match="topic rounds, partition 3, one of the records from offset 20 to before"):
+        _records(ExportedLog(folder))
 
 
 @pytest.mark.parametrize("cut", [0, 10, None])
@@ -108,7 +140,7 @@ def test_a_file_of_another_length_is_named(folder: Path, cut: int | None) -> Non
 
 FORGED = {
     "no json": lambda manifest: b"{",
-    "another format": lambda manifest: manifest.replace(b"export/1", b"export/9"),
+    "another format": lambda manifest: manifest.replace(b"export/2", b"export/9"),
     "a field more": lambda manifest: manifest.replace(b'"format"', b'"more": 1, "format"'),
     "a shorter end": lambda manifest: manifest.replace(b'"end": 24', b'"end": 5'),
     "a later beginning": lambda manifest: manifest.replace(b'"beginning": 3', b'"beginning": 9'),

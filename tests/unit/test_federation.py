@@ -37,7 +37,7 @@ def test_three_updates_make_a_version() -> None:
     world.round_of({"a": ONES, "b": ONES * 2, "c": ONES * 3})
     assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
     state = world.actors["aggregator"].state.tasks[world.task]
-    assert world.actors["aggregator"]._edge._newest[world.task].model == pytest.approx([2, 2, 2, 2])
+    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx([2, 2, 2, 2])
     assert (state.version, len(state.buffer.members)) == (1, 0)
     announced = list(scan(world.log, TopicPartition(PUBLISHED.name, world.partition)))
     assert len(announced) == 2
@@ -52,7 +52,7 @@ def test_an_actor_that_dies_comes_back_with_its_buffer() -> None:
     world.start("aggregator")
     assert world.actors["aggregator"].state == before
     world.round_of(_deltas("c", value=4.0))
-    assert world.actors["aggregator"]._edge._newest[world.task].model == pytest.approx([2, 2, 2, 2])
+    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx([2, 2, 2, 2])
 
 
 def test_the_same_update_twice_counts_once() -> None:
@@ -110,7 +110,7 @@ def test_what_is_published_is_noisy() -> None:
     """Law 7: with privacy a version carries noise of the mechanism's size, also when every delta is zero."""
     world = Federation(_private(rho_max=9.0), parameters=400)
     world.round_of(dict.fromkeys("abc", np.zeros(400, np.float32)))
-    model = world.actors["aggregator"]._edge._newest[world.task].model
+    model = world.actors["aggregator"]._edge._newest._held[world.task].model
     # sigma of the mean: z * clip / K, with z = 1, clip = 8, K = 3; its estimate from 400 draws is within 20 %.
     assert np.std(model) == pytest.approx(8 / 3, rel=0.2)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from ops.cli import app
 from ops.settings import ENVIRONMENT, Settings
-from schemas.topics import BODIES, PUBLISHED
+from schemas.topics import BODIES, PUBLISHED, partition_of
 from streams.log import TopicPartition, scan
 from tests.federation import KEY, Federation, policy
 
@@ -96,7 +98,47 @@ def test_a_folder_that_is_no_export_is_explained(run: Run, exported: Path) -> No
     for name in exported.glob("rounds-*"):
         name.write_bytes(name.read_bytes()[:-1] + b"x")
     refused = run("verify", "--from-files", exported)
-    assert (refused.exit_code, "not those that were exported" in refused.output) == (1, True)
+    assert (refused.exit_code, "not the bytes that were exported" in refused.output) == (1, True)
+
+
+def test_a_flipped_byte_of_a_file_is_named_by_both(run: Run, exported: Path, world: Federation) -> None:
+    """Whichever byte of a journal's file it is: `verify` and `replay` name topic, partition and offset, and end."""
+    path = exported / f"rounds-{world.partition}"
+    whole = path.read_bytes()
+    for at in range(0, len(whole), len(whole) // 9):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        for words in (("verify",), ("replay",), ("replay", "--full")):
+            refused = run(*words, "--from-files", exported)
+            assert refused.exit_code == 1, refused.output
+            assert f"topic rounds, partition {world.partition}, offset " in refused.stderr
+
+
+def test_a_difference_is_told_once(run: Run, world: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For people each difference is one line on stderr; for machines all stand in the JSON. Either way exit 1."""
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": world.log)
+    entries = world.log._partitions[TopicPartition("rounds", world.partition)].entries
+    record = entries[2].record
+    assert record is not None
+    entries[2].record = replace(record, value=b"junk")
+    named = f"topic rounds, partition {world.partition}, offset 2: not a journal record"
+    told = run("replay")
+    assert (told.exit_code, told.output.count(named), named in told.stderr) == (1, 1, True)
+    machine = run("replay", "--json")
+    assert (machine.exit_code, machine.stderr) == (1, "")
+    assert json.loads(machine.stdout)["replay"].startswith(named)
+
+
+def test_a_replay_says_how_far_it_went(run: Run, exported: Path, world: Federation) -> None:
+    """--to ends the fold with or without --full; a task that is not there is no success."""
+    short = run("replay", "--to", 1, "--from-files", exported)
+    assert (short.exit_code, f"Folded up to: {world.task}/1;" in short.output) == (0, True), short.output
+    assert "Replay: identical, as far as was asked" in short.output
+    told = json.loads(run("replay", "--to", 0, "--full", "--json", "--from-files", exported).stdout)
+    assert (told["reached"], told["models"], told["unchecked"]) == ([f"{world.task}/0"], 0, [])
+    assert run("replay", "--to", -1, "--from-files", exported).exit_code == 2
+    name = next(name for name in (f"t{n}" for n in range(99)) if partition_of(name) == world.partition)
+    missing = run("replay", "--task", name, "--from-files", exported)
+    assert (missing.exit_code, f"no task '{name}'" in missing.stderr) == (1, True)
 
 
 def test_a_folder_that_holds_something_is_not_written_over(run: Run, exported: Path) -> None:

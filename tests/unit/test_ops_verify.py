@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from ops.verification import verified
+from schemas.envelope import Batch, decode, encode
 from schemas.events import RoundOpened
 from streams.log import Draft, TopicPartition, scan
 from streams.memory import MemoryLog
@@ -54,10 +56,26 @@ def test_one_flipped_byte_is_found_at_its_record_or_the_next(which: int, place: 
     at = int(place * len(whole))
     report = verified(copied(log, {offsets[which]: whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]}), ROUNDS)
     later = [offset for offset in values if offset > offsets[which]]
-    # A zombie's record carries no promise about its predecessor, so the next one of the chain tells.
     assert report.fault is not None
+    # A zombie's record carries no promise about its predecessor, so the next one of the chain tells.
     assert report.offset in {offsets[which], *later[:3]}
-    assert f"offset {report.offset}:" in report.fault
+    assert report.offset == offsets[which] or f"offset {offsets[which]}" in report.fault
+
+
+def test_both_records_that_may_be_to_blame_are_named() -> None:
+    """The next batch shows that a digest does not fit, and cannot say whose: the message names the two."""
+    log, offsets = written()
+    changed = {}
+    for which in (0, 2):
+        batch = decode(next(scan(log, ROUNDS, start=offsets[which])).value or b"", Batch)
+        changed[which] = encode(msgspec.structs.replace(batch, time_ms=batch.time_ms + 1))
+    first = verified(copied(log, {offsets[0]: changed[0]}), ROUNDS)
+    assert first.offset == offsets[1]
+    assert f"this record or the one at offset {offsets[0]} is not what its writer wrote" in (first.fault or "")
+    # A claim and a zombie's batch came in between; the claim is under the same digest.
+    third = verified(copied(log, {offsets[2]: changed[2]}), ROUNDS)
+    assert third.offset == offsets[3]
+    assert f"this record or one from offset {offsets[2]} on is not what" in (third.fault or "")
 
 
 def test_a_journal_without_its_beginning_is_not_whole() -> None:

@@ -98,6 +98,17 @@ def test_every_bound_is_kept(path: str, value: Any) -> None:
     assert "must be from" in message
 
 
+def test_whole_numbers_are_written_in_full() -> None:
+    """A bound can be typed as it stands in the message; only fractions and what no float tells apart are shortened."""
+    text = _refused(policy(clipping={"steps": 1, "norm": 1e10}, selection={"lease_s": 2e6}, stop={"idle_s": 0.5}))
+    assert "clipping.steps = 1: must be from 16 to 1048576" in text
+    assert "must be from 1e-09 to 1000000000" in text
+    assert "must be from 1 to 1209600" in text
+    assert "selection.lease_s = 1209600)" in _refused(
+        policy(selection={"lease_s": 1_209_600.0}, retention={"body_hours": 48.0})
+    )
+
+
 def test_every_number_has_a_bound() -> None:
     """No number of a policy is without bounds: what a new field may be is said when it is added."""
     numbers = {

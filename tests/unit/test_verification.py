@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ops.audit import Audit
 from ops.exporting import CHECKPOINT, exported, topics_of
 from ops.verification import Verification
 from schemas.envelope import Batch, JournalRecord, decode, encode
@@ -103,15 +104,18 @@ def test_everything_cut_back_alike_is_found_against_a_checkpoint(world: Federati
 
 
 def test_another_last_record_is_found(world: Federation) -> None:
-    """Nothing follows the last record; those who have read it know its digest."""
+    """Nothing follows the last record; those who have read it know its digest, and a replay asks them too."""
 
     def later(data: bytes) -> bytes:
         batch = decode(data, Batch)
         return encode(msgspec.structs.replace(batch, time_ms=batch.time_ms + 1))
 
-    _change(world, LEDGER.name, -1, later)
+    offset = _change(world, LEDGER.name, -1, later)
     [fault] = _faults(world.log, world.partition)
     assert "has read ledger" in fault
+    assert f"with the record at offset {offset} there" in fault
+    for full in (False, True):
+        assert Audit(world.log, world.partition, key=KEY, full=full, to=None).run().verdict == fault
 
 
 def test_a_rewritten_journal_is_found(world: Federation, tmp_path: Path) -> None:
@@ -189,8 +193,8 @@ def test_an_announcement_twice_or_of_nothing_is_named(world: Federation) -> None
     at = TopicPartition(PUBLISHED.name, world.partition)
     first = next(scan(world.log, at)).value or b""
     world.append(PUBLISHED.name, first)
-    assert "announces what the journal does not hold" in _audited(world).verdict
-    assert f"offset {world.log.bounds(at).end - 1}" in _audited(world).verdict
+    told = f"offset {world.log.bounds(at).end - 1}: announces what the journal does not hold"
+    assert any(str(difference).endswith(told) for difference in _audited(world).differences)
 
 
 def test_what_came_since_is_no_fault(world: Federation) -> None:

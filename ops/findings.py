@@ -1,0 +1,61 @@
+"""What checks of a log find: where something is wrong, and how much was looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from streams.log import TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Where something is wrong, and what; `offset` is None where no record of the log is to blame alone."""
+
+    place: TopicPartition
+    offset: int | None
+    what: str
+    task: str = ""
+
+    def __str__(self) -> str:
+        at = "" if self.offset is None else f", offset {self.offset}"
+        task = f"task {self.task}: " if self.task else ""
+        return f"topic {self.place.topic}, partition {self.place.partition}{at}: {task}{self.what}"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a replay saw. Versions are those that a round made: `compared` of them were recomputed and are the same.
+
+    `unchecked` names versions and why not; `reached` the newest version folded of each task; `stopped` counts the
+    partitions of which the fold ended where it was asked to.
+    """
+
+    events: int = 0
+    decisions: int = 0
+    sums: int = 0
+    models: int = 0
+    charges: int = 0
+    versions: int = 0
+    compared: int = 0
+    stopped: int = 0
+    unchecked: list[str] = field(default_factory=list)
+    reached: list[str] = field(default_factory=list)
+    differences: list[Fault] = field(default_factory=list)
+
+    def __add__(self, other: Findings) -> Findings:
+        return Findings(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Findings)})
+
+    def differs(self, fault: Fault) -> None:
+        """Note a difference, once."""
+        if fault not in self.differences:
+            self.differences.append(fault)
+
+    @property
+    def verdict(self) -> str:
+        """The first difference, or the word identical; with it, where not everything was checked, how much was."""
+        if self.differences:
+            return str(self.differences[0])
+        asked = ", as far as was asked" if self.stopped else ""
+        if not self.unchecked and self.compared == self.versions:
+            return f"identical{asked}"
+        return f"identical{asked}, as far as it could be checked: {self.compared} of {self.versions} models"
