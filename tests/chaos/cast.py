@@ -86,6 +86,14 @@ class Cast(Stage):
             orders = device.Orders(kafka=kafka, trap=trap, folder=self.folder / trap.name, log_file=log_file)
         self.workers.append(Kept(trap.name, work, orders=orders))  # type: ignore[arg-type]
 
+    def leave(self, actor: str) -> None:
+        """End this actor's processes for good, and leave the others at work."""
+        mine = [worker for worker in self.workers if worker.log_file.name.startswith(actor)]
+        for worker in mine:
+            worker.end()
+        for worker in mine:
+            worker.ended()
+
     def close(self) -> None:
         super().close()
         for proxy in self.proxies.values():

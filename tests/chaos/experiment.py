@@ -152,7 +152,11 @@ class Experiment:
         return outcome
 
     def judge(self) -> list[str]:
-        """Every violation, once everything has its outcome, and again after everybody's death."""
+        """Every violation, once everything has its outcome, and again after everybody's death.
+
+        A device ends first: what it says while the workers end has no outcome.
+        """
+        self.cast.leave("device")
         give_up = time.monotonic() + WITHIN_S
         while self.cast.faults(PARTITION) and time.monotonic() < give_up:
             time.sleep(0.5)
