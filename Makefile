@@ -26,7 +26,7 @@ demo: setup ## Train one federated task on an embedded Kafka, end to end (ARGS="
 	@$(BIN)/fedlog demo $(ARGS)
 
 test: setup ## Run every test (ARGS="-k chain" picks some)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 test-fast: setup ## Run the tests that need no broker
 	@$(BIN)/pytest -m "not integration" $(ARGS)

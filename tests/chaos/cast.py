@@ -88,11 +88,9 @@ class Cast(Stage):
 
     def leave(self, actor: str) -> None:
         """End this actor's processes for good, and leave the others at work."""
-        mine = [worker for worker in self.workers if worker.log_file.name.startswith(actor)]
-        for worker in mine:
-            worker.end()
-        for worker in mine:
-            worker.ended()
+        for one in [one for one in self.workers if one.log_file.name.startswith(actor)]:
+            one.end()
+            one.ended()
 
     def close(self) -> None:
         super().close()
