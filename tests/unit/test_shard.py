@@ -10,10 +10,13 @@ from msgspec.structs import replace
 
 from actors import shard
 from actors.shard import Shard
+from ops.audit import Audit
+from ops.exporting import exported, topics_of
 from schemas.envelope import encode
 from schemas.events import ModelPublished, Tick, UpdateRefused
 from schemas.policy import Compression, PolicyError, checked, parse
 from schemas.topics import PARTITIONS, ROUNDS, SHARDS, UPDATES, body_place, partition_of
+from streams.exported import ExportedLog
 from streams.log import TopicPartition
 from tests import device_world
 from tests.federation import KEY, Federation, policy
@@ -127,6 +130,17 @@ def test_bodies_of_shards_are_deleted_when_nobody_needs_them() -> None:
     _submit(world, "ef")
     world.settle()
     assert len(world.events(ROUNDS.name, ModelPublished)) == 3
+
+
+def test_an_export_holds_the_bodies_of_shards(tmp_path: Path) -> None:
+    """What is exported of a task with shards can be replayed in full without Kafka, wherever its bodies lay."""
+    world = _world()
+    _submit(world, "abcdef")
+    world.settle()
+    topics = topics_of(bodies=True, inputs=False)
+    exported(world.log, [world.partition], topics=topics, folder=tmp_path / "out", key=KEY)
+    found = Audit(ExportedLog(tmp_path / "out"), world.partition, key=KEY, full=True, to=None).run()
+    assert (found.verdict, found.sums, found.unchecked) == ("identical", 2, [])
 
 
 def _held(world: Federation) -> int:
