@@ -326,8 +326,10 @@ def main() -> None:
     if asked.child:
         servers, prefix = asked.child
         settings = KafkaSettings(bootstrap_servers=servers, topic_prefix=prefix)
+        found = take(settings, cases[0])
+        # After, because it holds all bodies in memory at once.
         beside = floor(settings, cases[0]) if cases[0].shards == 1 else {}
-        sys.stdout.write(json.dumps({**take(settings, cases[0]), **beside}) + "\n")
+        sys.stdout.write(json.dumps(found | beside) + "\n")
         return
     with tempfile.TemporaryDirectory() as folder, broker.embedded(Path(folder)) as handle:
         for case in cases:
