@@ -66,8 +66,8 @@ class Shard:
         self._followed: dict[int, Followed] = {}
         self._reader: Reader | None = None  # of what is followed
         self._leases: OrderedDict[str, None] = OrderedDict()
-        self._submitted: list[Record] = []
         self._bodies: deque[tuple[Leased, Wanted]] = deque()
+        self._coming: deque[tuple[Leased, Wanted]] = deque()  # after these
         self._held: OrderedDict[str, Quanta] = OrderedDict()
         self._held_bytes = 0
         self._sums: dict[tuple[str, int, int], sums.RunningSum] = {}  # by task, round and partition
@@ -93,7 +93,7 @@ class Shard:
             if record.topic == ROUNDS.name:
                 for event in self._folded(self._followed[record.partition], record):
                     self._act(self._followed[record.partition].state, event)
-        self._submitted += [record for record in news if record.topic == UPDATES.name]
+        self._coming.extend(self._found(record for record in news if record.topic == UPDATES.name))
         return len(records) + len(news) + self._measure()
 
     def housekeep(self) -> None:
@@ -206,8 +206,7 @@ class Shard:
             self._let_go_of_decided()
             return 0
         if not self._bodies:
-            self._bodies.extend(self._found(self._submitted))
-            self._submitted = []
+            self._bodies, self._coming = self._coming, deque()
             if self._intake.looks_ahead:
                 self._intake.expect(body for _, body in self._bodies)
         few = [self._bodies.popleft() for _ in range(min(TOLD_AT_ONCE, len(self._bodies)))]
