@@ -113,11 +113,13 @@ def main(grid: Grid, context: Context) -> None:
 if __name__ == "__main__":
     WORK, NODES, ROUNDS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     os.environ.update(PEER_WORK=WORK, PEER_NODES=str(NODES), PEER_ROUNDS=str(ROUNDS))
+    # By its name, so that Ray's workers import it too, each once, with what it keeps from message to message.
+    import flower_app
     from flwr.simulation import run_simulation
 
     run_simulation(
-        server_app=server,
-        client_app=client,
+        server_app=flower_app.server,
+        client_app=flower_app.client,
         num_supernodes=NODES,
         backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
     )
