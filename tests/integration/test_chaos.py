@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,20 @@ SERIES = {
 }
 
 
+BLOWS_MAX = 3  # a blow may miss: see experiment.ZOMBIE_WITHIN_S
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", SERIES)
 def test_laws_under_faults(name: str, kafka_settings: KafkaSettings, broker_folder: Path, tmp_path: Path) -> None:
     """Laws 2 to 6: struck at these points the actors publish two more versions, lawfully, and the faults did hit."""
     cells = [cell(one) for one in SERIES[name]]
-    rows = dict(experiment.run(cells, kafka_settings, broker_folder=broker_folder, folder=tmp_path / "stage"))
-    say(*(f"{one} {row}\n" for one, row in rows.items()))
+    for number in range(BLOWS_MAX):
+        kafka = replace(kafka_settings, topic_prefix=f"{kafka_settings.topic_prefix}-{number}")
+        rows = dict(experiment.run(cells, kafka, broker_folder=broker_folder, folder=tmp_path / f"stage-{number}"))
+        say(*(f"{one} {row}\n" for one, row in rows.items()))
+        if not any(experiment.NO_ZOMBIE in row.first_violation for row in rows.values()):
+            break
     assert {str(one): row.first_violation for one, row in rows.items() if row.violations or not row.hits} == {}
     assert [*rows] == cells
     for one, row in rows.items():
