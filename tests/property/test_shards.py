@@ -108,6 +108,9 @@ def test_sums_and_models_are_the_same_for_any_order_and_any_shards() -> None:
             worker = _worker(world)
             _submit(world, order)
             _work(worker)
+            actor = world.actors["aggregator"]
+            actor.handle([*world._unread(actor, UPDATES.name)])
+            _work(worker)  # the sums, before the aggregator asks for them
             world.settle()
             [stored] = world.events(ROUNDS.name, SumStored)
             found.add((stored.sum_sha256, world.events(ROUNDS.name, ModelPublished)[-1].model.sha256))
