@@ -39,7 +39,7 @@ class Link:
         self.log = log
         self._devices = frozenset(devices)
         places = {TopicPartition(ANSWERS.name, partition_of(device)) for device in self._devices}
-        self._answers = log.reader({place: log.bounds(place).end for place in sorted(places)})
+        self._answers = log.bulk_reader({place: log.bounds(place).end for place in sorted(places)})
         self._places = places
         self._outgoing: list[Draft] = []
         self._tasks: OrderedDict[str, TaskCreated] = OrderedDict()
@@ -64,6 +64,8 @@ class Link:
         """What came for this process's devices; empty after `timeout_s` without anything."""
         try:
             records = self._answers.poll(timeout_s)
+            while more := self._answers.poll(0):
+                records += more
         except OffsetLost:
             for place in self._places:
                 self._answers.seek(place, self.log.bounds(place).end)
@@ -92,7 +94,7 @@ class Link:
         place = TopicPartition(body.topic, body.partition)
         where = f"the model in {place.topic}[{place.partition}] at {body.offsets}"
         if place not in self._readers:
-            self._readers[place] = BodyReader(self.log, place.topic, place.partition)
+            self._readers[place] = BodyReader(self.log, place.topic, place.partition, bulk=True)
         try:
             data = self._readers[place].fetch(body)
             if isinstance(data, Absent):

@@ -1,26 +1,30 @@
-"""Much data in order: a reader on librdkafka, which fetches in its own threads; the only importer of confluent-kafka.
+"""What moves much data, on librdkafka with its own threads: a reader and an appender; the only importer of it.
 
-It obeys the protocol of `streams.log.Reader`, at about an eighth of the CPU that kafka-python takes for large records.
-What lies in its queue is bounded in bytes. It joins no group and commits no offset.
+They obey the protocol of `streams.log` at a third (small records) to an eighth (large ones) of the CPU of kafka-python.
+What lies in their queues is bounded in bytes. The reader joins no group and commits no offset.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as BrokerPartition
 
-from streams.connection import KafkaSettings
-from streams.log import LogRefused, OffsetLost, Record, TopicPartition
+from streams.connection import REQUEST_TIMEOUT_S, KafkaSettings
+from streams.log import Draft, LogError, LogRefused, LogUnavailable, OffsetLost, Record, TopicPartition
 
 # Fetched and not yet handed out: the queue is filled up to its mark, and then by one more answer of the broker.
 QUEUE_BYTES = 16 * 2**20
 FETCH_BYTES_MAX = 8 * 2**20
 AT_ONCE = 16  # records that one poll hands out: with chunks of half a megabyte no more than the broker's answer
+APPEND_TIMEOUT_S = 30.0
+LINGER_MS = 100  # never waited for, because every append flushes; without it a record would leave before the next
+BATCH_BYTES_MAX = 1_040_000  # room for the largest record and its header, within what a broker takes
 
 _LOST = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 _REFUSED = {
@@ -31,7 +35,12 @@ _REFUSED = {
     KafkaError.UNSUPPORTED_VERSION,
 }
 
+_AWAY = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}
+_AWAY |= {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
+POLL_S = 0.1
+
 _log = structlog.get_logger(__name__)
+_librdkafka = logging.getLogger("librdkafka")
 
 
 class BulkReader:
@@ -42,7 +51,7 @@ class BulkReader:
         self._places = {at: (settings.named(at.topic), at.partition) for at in positions}
         self._names = {place: at for at, place in self._places.items()}
         self._refused: KafkaError | None = None
-        self._consumer = Consumer(_options(settings, self._heard), logger=logging.getLogger("librdkafka"))
+        self._consumer = Consumer(_reading(settings, self._heard), logger=_librdkafka)
         self._assign()
 
     def poll(self, timeout_s: float) -> list[Record]:
@@ -91,7 +100,104 @@ class BulkReader:
         _log.debug("waiting for the broker", error=error.str())
 
 
-def _options(settings: KafkaSettings, heard: Any) -> dict[str, Any]:
+class Appender:
+    """Appends plain records, each written once however often it is sent; for any thread.
+
+    After an error it is to be thrown away, and with it the memory of what it has sent.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._refused: KafkaError | None = None
+        self._producer = Producer(_producing(settings, self._heard), logger=_librdkafka)
+
+    def append(self, drafts: Sequence[Draft]) -> list[int]:
+        """As `streams.log.EventLog.append`, within APPEND_TIMEOUT_S. Raises LogUnavailable, LogRefused, LogError."""
+        waiting = set(range(len(drafts)))
+        offsets = [-1] * len(drafts)
+        errors: list[KafkaError] = []
+
+        def told(error: KafkaError | None, message: Any, *, number: int) -> None:
+            waiting.discard(number)
+            if error is not None:
+                errors.append(error)
+            else:
+                offsets[number] = message.offset()
+
+        try:
+            for number, draft in enumerate(drafts):
+                self._produce(draft, partial(told, number=number))
+        except KafkaException as error:
+            raise _log_error(error.args[0]) from error
+        while waiting:
+            # To flush is what sends them, all in one request; who waits here serves the other threads too.
+            self._producer.flush(POLL_S)
+            if self._refused is not None:
+                raise _log_error(self._refused)
+        if errors:
+            raise _log_error(errors[0])
+        # An answer to a record that the broker had already and no longer remembers comes without its offset.
+        if min(offsets, default=0) < 0:
+            raise LogUnavailable("appending: the broker did not say at which offset a record stands")
+        return offsets
+
+    def close(self) -> None:
+        """Let go of it, and of what it has not delivered."""
+        self._producer.purge()
+        self._producer.poll(0)
+
+    def _heard(self, error: KafkaError) -> None:
+        if error.code() in _REFUSED:
+            self._refused = error
+
+    def _produce(self, draft: Draft, told: Any) -> None:
+        topic = self._settings.named(draft.topic)
+        while True:
+            try:
+                return self._producer.produce(
+                    topic, value=draft.value, key=draft.key, partition=draft.partition, on_delivery=told
+                )
+            except BufferError:  # its queue is full
+                self._producer.poll(POLL_S)
+
+
+def _log_error(error: KafkaError) -> LogError:
+    may_pass = error.retriable() or error.code() in _AWAY
+    kind = LogRefused if error.code() in _REFUSED else LogUnavailable if may_pass else LogError
+    return kind(f"appending: {error.str()}")
+
+
+def _producing(settings: KafkaSettings, heard: Any) -> dict[str, Any]:
+    return _connecting(settings) | {
+        "acks": "all",
+        "enable.idempotence": True,
+        "linger.ms": LINGER_MS,
+        "message.max.bytes": BATCH_BYTES_MAX,
+        "delivery.timeout.ms": int(APPEND_TIMEOUT_S * 1000),
+        "request.timeout.ms": int(REQUEST_TIMEOUT_S * 1000),
+        # What an append is told of a topic that is not there.
+        "topic.metadata.propagation.max.ms": int(REQUEST_TIMEOUT_S * 1000),
+        "error_cb": heard,
+    }
+
+
+def _reading(settings: KafkaSettings, heard: Any) -> dict[str, Any]:
+    return _connecting(settings) | {
+        # Demanded by the library, and used for nothing: partitions are assigned by hand, offsets stay here.
+        "group.id": settings.named("bodies"),
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "queued.max.messages.kbytes": QUEUE_BYTES // 1024,
+        "fetch.message.max.bytes": FETCH_BYTES_MAX,
+        "fetch.queue.backoff.ms": 5,
+        "fetch.error.backoff.ms": 100,
+        "error_cb": heard,
+    }
+
+
+def _connecting(settings: KafkaSettings) -> dict[str, Any]:
     given = {
         "sasl.mechanism": settings.sasl_mechanism,
         "sasl.username": settings.sasl_username,
@@ -105,16 +211,5 @@ def _options(settings: KafkaSettings, heard: Any) -> dict[str, Any]:
         "client.id": settings.client_id,
         "security.protocol": settings.security_protocol,
         **{name: value for name, value in given.items() if value is not None},
-        # Demanded by the library, and used for nothing: partitions are assigned by hand, offsets stay here.
-        "group.id": settings.named("bodies"),
-        "enable.auto.commit": False,
-        "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
-        "enable.partition.eof": True,
-        "queued.max.messages.kbytes": QUEUE_BYTES // 1024,
-        "fetch.message.max.bytes": FETCH_BYTES_MAX,
-        "fetch.queue.backoff.ms": 5,
-        "fetch.error.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1000,
-        "error_cb": heard,
     }

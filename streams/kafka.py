@@ -1,4 +1,4 @@
-"""The log on Apache Kafka, through kafka-python; the only importer of it. Bodies in bulk: `streams.bulk`.
+"""The log on Apache Kafka, through kafka-python; the only importer of it. What moves much data: `streams.bulk`.
 
 A topic of the catalogue has the name `prefix.topic` on the broker, and so has a writer its transactional id. Readers
 keep trying while no broker answers; whoever commits is told of any doubt instead, because only a new claim can end it.
@@ -18,6 +18,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
 from kafka import TopicPartition as BrokerPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
+from streams.bulk import Appender, BulkReader
 from streams.connection import REQUEST_TIMEOUT_S, KafkaSettings
 from streams.log import (
     Bounds,
@@ -40,7 +41,6 @@ from streams.outage import Outage
 BROKER_RELEASE_MIN = (2, 8)
 TRANSACTION_TIMEOUT_S = 15.0
 COMMIT_TIMEOUT_S = 20.0
-APPEND_TIMEOUT_S = 30.0
 # A reader holds about two answers of the broker: one being handed out, one on its way.
 FETCH_BYTES_MAX = 16 * 2**20
 FETCH_PARTITION_BYTES_MAX = 8 * 2**20
@@ -65,7 +65,7 @@ class KafkaWriter:
         self._name = settings.named(name)
         self._dead: LogError | None = None
         with _translated(f"starting the writer {self._name}"):
-            self._producer = _producer(
+            self._producer = _transactional(
                 settings,
                 transactional_id=self._name,
                 transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
@@ -180,23 +180,24 @@ class KafkaLog:
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._admin_client: KafkaAdminClient | None = None
-        self._appender: KafkaProducer | None = None
+        self._appender: Appender | None = None
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Append; see `streams.log.EventLog`.
 
-        The producer is idempotent: what it sends again after a lost answer is written once. When it gives up after
-        APPEND_TIMEOUT_S it is thrown away, and with it that memory: a record of it can still arrive, once, later.
+        The appender is idempotent: what it sends again after a lost answer is written once. When it has given up it is
+        thrown away, and with it that memory: a record of it can still arrive, once, later.
         """
-        producer = None
+        appender = self._appending()
         try:
-            with _translated("appending", self.outage):
-                producer = self._producing()
-                sent = [_send(producer, self._settings.named(draft.topic), draft=draft) for draft in drafts]
-                return _offsets(sent, time.monotonic() + APPEND_TIMEOUT_S)
-        except LogError:
-            self._discard(producer)
+            offsets = appender.append(drafts)
+        except LogError as error:
+            self._discard(appender)
+            if isinstance(error, LogUnavailable):
+                self.outage.missed(str(error))
             raise
+        self.outage.answered()
+        return offsets
 
     def bounds(self, at: TopicPartition) -> Bounds:
         name = _placed(self._settings, at)
@@ -218,9 +219,6 @@ class KafkaLog:
         return KafkaReader(self._settings, positions, outage=self.outage)
 
     def bulk_reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
-        # Here, because devices never come here, and are spared a second client.
-        from streams.bulk import BulkReader  # noqa: PLC0415
-
         return BulkReader(self._settings, positions)
 
     def writer(self, name: str) -> KafkaWriter:
@@ -296,21 +294,21 @@ class KafkaLog:
                 self._admin_client = KafkaAdminClient(**self._settings.client())
             return self._admin_client
 
-    def _producing(self) -> KafkaProducer:
+    def _appending(self) -> Appender:
         with self._lock:
             if self._appender is None:
-                self._appender = _producer(self._settings, delivery_timeout_ms=int(APPEND_TIMEOUT_S * 1000))
+                self._appender = Appender(self._settings)
             return self._appender
 
-    def _discard(self, producer: KafkaProducer | None) -> None:
-        if producer is None:
+    def _discard(self, appender: Appender | None) -> None:
+        if appender is None:
             return
         with self._lock:
-            self._appender = None if self._appender is producer else self._appender
-        _close(producer)
+            self._appender = None if self._appender is appender else self._appender
+        appender.close()
 
 
-def _producer(settings: KafkaSettings, **options: Any) -> KafkaProducer:
+def _transactional(settings: KafkaSettings, **options: Any) -> KafkaProducer:
     producer = KafkaProducer(
         acks="all",
         enable_idempotence=True,
@@ -325,8 +323,7 @@ def _producer(settings: KafkaSettings, **options: Any) -> KafkaProducer:
     try:
         if producer.config["api_version"] < BROKER_RELEASE_MIN:
             raise LogRefused(f"the broker speaks Kafka {producer.config['api_version']}; at least {BROKER_RELEASE_MIN}")
-        if "transactional_id" in options:
-            producer.init_transactions()
+        producer.init_transactions()
     except BaseException:
         _close(producer)
         raise

@@ -160,6 +160,8 @@ class DeviceLog:
             return AnswerReader(self.inner, positions, faults=self.faults)
         return self.inner.reader(positions)
 
+    bulk_reader = reader
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
