@@ -20,6 +20,8 @@ from streams.log import Bounds, Draft, EventLog, LogUnavailable, OffsetLost, Rea
 BUDGET_BYTES = 64 * 2**20
 SIZE_MAX = 2**30
 POLL_S = 0.2
+WAIT_S = 0.02  # for what has most likely been fetched already
+EMPTY_MAX = 2  # polls without a record after which it is not awaited any more: one may have met the end before it came
 # Chunks that are handed to the log at once: more would only be copied earlier.
 STORE_AT_ONCE = 32
 ALTERED = frozenset({"another size", "other bytes"})  # something is there, and it is not what was stored
@@ -135,6 +137,8 @@ class BodyReader:
 
     def _found(self, ref: BodyRef) -> bytes | Absent:
         missing = self._missing(ref)
+        if missing and self._ahead is not None and self._lies_ahead(self._ahead, missing):
+            missing = self._awaited(self._ahead, ref, last=missing[-1])
         if not missing:
             self._misses = 0
         else:
@@ -145,6 +149,15 @@ class BodyReader:
         sought = self._sought(missing) if missing else {}
         chunks = [self._chunks.get(offset, sought.get(offset)) for offset in ref.offsets]
         return self._checked(ref, chunks)
+
+    def _awaited(self, reader: Reader, ref: BodyRef, *, last: int) -> list[int]:
+        """Read on for a moment, without asking the log first what it holds: that takes three requests a body."""
+        empty = 0
+        while reader.position(self._at) <= last and empty < EMPTY_MAX:
+            records = reader.poll(WAIT_S)
+            self._keep(reader, records, wanted=last)
+            empty += not records
+        return self._missing(ref)
 
     def _missing(self, ref: BodyRef) -> list[int]:
         return [offset for offset in ref.offsets if offset not in self._chunks]
