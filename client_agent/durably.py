@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
+
+_MAGIC = b"twof"
+_HEADER = struct.Struct("<4sQII")  # magic, number, length, checksum; the content follows, and behind it what is older
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644, synced: bool = True) -> None:
@@ -30,3 +35,57 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class DamagedError(Exception):
+    """Neither copy of a file is whole; the message names it."""
+
+
+class Twofold:
+    """A file that is replaced often: two copies by turns, of which the newer whole one counts.
+
+    Each is written over in place, after the other is whole: a death tears at most what nobody has been told of. To
+    rename a new file into place would make the file system write it to the disk at once, asked to or not.
+    """
+
+    def __init__(self, path: Path, *, synced: bool = True) -> None:
+        self._copies = (path, path.with_name(path.name + ".twin"))
+        self._synced = synced
+        self._number = 0
+
+    def read(self) -> bytes | None:
+        """The content; None where there is none yet. Raises DamagedError."""
+        there = [copy for copy in self._copies if copy.exists()]
+        whole = [found for copy in there if (found := _parsed(copy.read_bytes())) is not None]
+        if there and not whole:
+            raise DamagedError(f"{there[0]} is not whole")
+        self._number, data = max(whole, default=(0, None))
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Replace the content; with `synced` it is on the disk when this returns."""
+        self._number += 1
+        copy = self._copies[self._number % 2]
+        framed = _HEADER.pack(_MAGIC, self._number, len(data), _checksum(self._number, data)) + data
+        if not copy.exists():
+            write_durably(copy, framed, synced=self._synced)
+            return
+        with copy.open("r+b", buffering=0) as file:
+            file.write(framed)
+            if self._synced:
+                os.fsync(file.fileno())
+
+
+def _parsed(framed: bytes) -> tuple[int, bytes] | None:
+    """Number and content of a copy; None where it is torn. A file from before release 0.3 is its content, number 0."""
+    if not framed.startswith(_MAGIC):
+        return 0, framed
+    if len(framed) < _HEADER.size:
+        return None
+    _, number, size, checksum = _HEADER.unpack_from(framed)
+    data = framed[_HEADER.size : _HEADER.size + size]
+    return (number, data) if len(data) == size and _checksum(number, data) == checksum else None
+
+
+def _checksum(number: int, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(number.to_bytes(8, "little")))

@@ -3,7 +3,8 @@
     kept → (a body above 16 KiB: stored → addressed) → sent → settled
 
 A device may die between any two of these. It then goes on from the last one: the same update id, the same bytes, and
-no body written twice once its address was kept. Residual and entries are one file, so they never disagree.
+no body written twice once its address was kept. Residual and entries are named in one file, the index, so they never
+disagree; what is large in them lies in slots beside it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import msgspec
 import numpy as np
 
 from client_agent.compression import returned
-from client_agent.durably import write_durably
+from client_agent.durably import DamagedError, Twofold
 from client_agent.identity import Identity
+from client_agent.slots import Piece, Slots
 from schemas.envelope import encode
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
@@ -52,7 +54,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sealed: bytes
     samples: int
     codec: str
-    body: bytes
+    body: Piece
     shards: int = 1
     record: bytes | None = None
 
@@ -61,7 +63,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """All that a device remembers of one task; `over` has each finished lease until it is long past."""
 
     task: str
-    residual: bytes | None = None
+    residual: Piece | None = None
     entries: dict[str, Entry] = {}
     over: dict[str, int] = {}
 
@@ -83,8 +85,9 @@ class Outbox:
     ) -> None:
         self._path = folder / f"{task}.outbox"
         self._identity = identity
-        self._synced = synced
         self._passed = passed
+        self._index = Twofold(self._path, synced=synced)
+        self._slots = Slots(self._path, synced=synced)
         self._file = self._read(task)
 
     @property
@@ -96,19 +99,22 @@ class Outbox:
     def residual(self) -> Floats | None:
         """What earlier updates left over, shape (parameters,); None before the first."""
         kept = self._file.residual
-        return None if kept is None else np.frombuffer(kept, "<f4").astype(np.float32, copy=False)
+        return None if kept is None else np.frombuffer(self._held(kept), "<f4").astype(np.float32, copy=False)
 
     def is_over(self, update: str) -> bool:
         """Whether nothing more is to be done under this lease."""
         return update in self._file.over
 
-    def keep(self, entry: Entry, residual: Floats) -> Entry:
+    def keep(self, entry: Entry, residual: Floats | None) -> Entry:
         """Take an update in, together with the residual that it leaves."""
-        if len(entry.body) <= INLINE_BYTES_MAX:
-            entry = self._signed(entry, _inline(entry, partition_of(self._file.task)))
-        self._write(residual=_bytes(residual), entries={**self._file.entries, entry.update: entry})
+        data = self._held(entry.body)
+        if len(data) <= INLINE_BYTES_MAX:
+            entry = self._signed(entry, _inline(entry, data, partition=partition_of(self._file.task)), inline=data)
+        kept = msgspec.structs.replace(entry, body=self._slots.put(data, taken=self._taken()))
+        left = None if residual is None else self._slots.put(_bytes(residual), taken=[*self._taken(), kept.body])
+        self._write(residual=left, entries={**self._file.entries, entry.update: kept})
         self._passed("kept")
-        return entry
+        return kept
 
     def draft(self, update: str, log: EventLog) -> Draft:
         """The record that submits `update`; a large body is stored first, once."""
@@ -116,7 +122,7 @@ class Outbox:
         partition = partition_of(self._file.task)
         if entry.record is None:
             place = TopicPartition(*body_place(self._file.task, self._identity.device, shards=entry.shards))
-            body = store(log, place, data=entry.body, upload_id=entry.update, codec=entry.codec)
+            body = store(log, place, data=self._held(entry.body), upload_id=entry.update, codec=entry.codec)
             self._passed("stored")
             entry = self._signed(entry, body)
             self._write(entries={**self._file.entries, update: entry})
@@ -128,10 +134,11 @@ class Outbox:
         entry = self._file.entries.get(update)
         if entry is None:
             return None
-        residual = self.residual
-        if residual is not None and outcome not in _SPENT:
-            residual = returned(residual, entry.body, policy=policy)
-        self._close(update, entry.until_ms, residual=None if residual is None else _bytes(residual))
+        left = self._file.residual
+        if self.residual is not None and outcome not in _SPENT:
+            back = returned(self.residual, self._held(entry.body), policy=policy)
+            left = self._slots.put(_bytes(back), taken=self._taken())
+        self._close(update, entry.until_ms, residual=left)
         self._passed("settled")
         return entry
 
@@ -146,21 +153,28 @@ class Outbox:
         if len(entries) + len(over) < len(self._file.entries) + len(self._file.over):
             self._write(entries=entries, over=over)
 
-    def _close(self, update: str, until_ms: int, *, residual: bytes | None) -> None:
+    def _close(self, update: str, until_ms: int, *, residual: Piece | None) -> None:
         entries = {name: entry for name, entry in self._file.entries.items() if name != update}
         self._write(residual=residual, entries=entries, over={**self._file.over, update: until_ms})
 
-    def _signed(self, entry: Entry, body: BodyRef) -> Entry:
-        inline = None if body.offsets else entry.body
+    def _taken(self) -> list[Piece | None]:
+        return [self._file.residual, *(entry.body for entry in self._file.entries.values())]
+
+    def _held(self, piece: Piece) -> bytes:
+        try:
+            return self._slots.get(piece)
+        except FileNotFoundError as error:
+            raise OutboxError(f"{error.filename} is missing; move {self._path} away to go on without it") from error
+
+    def _signed(self, entry: Entry, body: BodyRef, *, inline: bytes | None = None) -> Entry:
         fact = UpdateSubmitted(sealed=entry.sealed, samples=entry.samples, body=body, inline=inline)
         return msgspec.structs.replace(entry, record=sign(encode(fact), self._identity.key))
 
     def _read(self, task: str) -> _File:
         try:
-            held = msgspec.msgpack.decode(self._path.read_bytes(), type=_File)
-        except FileNotFoundError:
-            return _File(task=task)
-        except msgspec.DecodeError as error:
+            data = self._index.read()
+            held = _File(task=task) if data is None else msgspec.msgpack.decode(data, type=_File)
+        except (DamagedError, msgspec.DecodeError) as error:
             raise OutboxError(f"{self._path} is not an outbox ({error}); move it away to go on without it") from error
         if held.task != task:
             raise OutboxError(f"{self._path} belongs to task {held.task!r}, not to {task!r}")
@@ -168,18 +182,18 @@ class Outbox:
 
     def _write(self, **changes: object) -> None:
         changed = msgspec.structs.replace(self._file, **changes)
-        write_durably(self._path, msgspec.msgpack.encode(changed), synced=self._synced)
+        self._index.write(msgspec.msgpack.encode(changed))
         self._file = changed
 
 
-def _inline(entry: Entry, partition: int) -> BodyRef:
+def _inline(entry: Entry, data: bytes, *, partition: int) -> BodyRef:
     """The address that means "in this very record"."""
     return BodyRef(
         topic=UPDATES.name,
         partition=partition,
         offsets=(),
-        sha256=hashlib.sha256(entry.body).digest(),
-        size=len(entry.body),
+        sha256=hashlib.sha256(data).digest(),
+        size=len(data),
         codec=entry.codec,
     )
 

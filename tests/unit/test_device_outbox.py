@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from msgspec import msgpack, structs
 
 from client_agent.device import Plain
-from client_agent.publishing import GRACE_MS, OutboxError
+from client_agent.durably import Twofold
+from client_agent.publishing import GRACE_MS, Entry, OutboxError
 from schemas.policy import Compression
 from tests.device_world import World, flush, policy
 
@@ -107,6 +110,46 @@ def test_the_residual_is_as_old_as_the_entries(tmp_path: Path) -> None:
     held = world.device(tmp_path)._outbox
     assert held.residual is not None
     assert len(held.entries) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_large_pieces_survive_a_death_before_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Guarantee: what is written beside the index changes nothing of what the index names, until it names it."""
+    world = large()
+    for number in range(count):
+        outbox = world.device(tmp_path)._outbox
+        outbox.keep(entry(number), np.full(40_000, number, np.float32))
+    before = world.device(tmp_path)._outbox
+    held = [(each.update, before._held(each.body)) for each in before.entries]
+    residual = before.residual
+    monkeypatch.setattr(Twofold, "write", lambda *_: pytest.fail("the process ends here"))
+    with pytest.raises(pytest.fail.Exception):
+        before.keep(entry(count), np.full(40_000, count, np.float32))
+    after = world.device(tmp_path)._outbox
+    assert [(each.update, after._held(each.body)) for each in after.entries] == held
+    np.testing.assert_array_equal(after.residual, residual)
+
+
+def entry(number: int) -> Entry:
+    """An update that fits into no index."""
+    body = bytes([number]) * 50_000
+    return Entry(update=f"u{number}", until_ms=10, sealed=b"", samples=1, codec="float32", body=body)
+
+
+def test_an_outbox_from_before(tmp_path: Path) -> None:
+    """Guarantee: an update in the outbox of release 0.2, one file without a header, is sent by this one."""
+    world = large()
+    one_life(world, tmp_path, "kept", at_ms=0)
+    [kept] = world.device(tmp_path)._outbox.entries
+    whole = world.device(tmp_path)._outbox._held(kept.body)
+    written = {"task": "digits", "entries": {kept.update: structs.replace(kept, body=whole)}, "over": {}}
+    for path in tmp_path.glob("digits.outbox*"):
+        path.unlink()
+    (tmp_path / "digits.outbox").write_bytes(msgpack.encode(written | {"residual": bytes(160_000)}))
+    one_life(world, tmp_path, "", at_ms=1_000)
+    assert [update.body.size for update in world.submitted()] == [len(whole)]
 
 
 def test_what_is_long_past_is_forgotten(tmp_path: Path) -> None:
