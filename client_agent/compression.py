@@ -15,33 +15,38 @@ import numpy as np
 
 from client_agent.privacy import clip
 from schemas.policy import Policy
-from schemas.tensors import Floats, decode_update, encode_update, from_grid
+from schemas.tensors import Floats, encode_update, from_grid, read_update
 
 
 @dataclass(frozen=True, slots=True)
 class Compressed:
-    """An update as it leaves the device, and what stays behind; vectors of shape (parameters,)."""
+    """An update as it leaves the device, and what stays behind: shape (parameters,), or None without error feedback."""
 
     body: bytes
-    seen: Floats
-    residual: Floats
+    residual: Floats | None
 
 
 def compress(delta: Floats, residual: Floats | None, *, policy: Policy) -> Compressed:
     """Clip and encode `delta` with what was left over before. Raises NotFiniteError."""
     corrected = clip(delta if residual is None else delta + residual, policy.clipping.norm)
     body = encode_update(corrected, policy)
-    seen = _seen(body, policy, parameters=corrected.size)
-    kept = corrected - seen if policy.compression.error_feedback else np.zeros_like(corrected)
-    return Compressed(body, seen, kept)
+    if not policy.compression.error_feedback:
+        return Compressed(body, None)
+    return Compressed(body, _plus_seen(corrected, body, policy=policy, sign=-1))
 
 
 def returned(residual: Floats, body: bytes, *, policy: Policy) -> Floats:
     """The residual after the update `body` was refused: all that was sent comes back to it."""
     if not policy.compression.error_feedback:
         return residual
-    return residual + _seen(body, policy, parameters=residual.size)
+    return _plus_seen(residual, body, policy=policy, sign=1)
 
 
-def _seen(body: bytes, policy: Policy, *, parameters: int) -> Floats:
-    return from_grid(decode_update(body, policy, parameters=parameters), policy.clipping)
+def _plus_seen(vector: Floats, body: bytes, *, policy: Policy, sign: int) -> Floats:
+    """`vector` and what a server sees of `body`; piece by piece, because a core's cache is quicker than its memory."""
+    total, quanta = vector.copy(), read_update(body, policy, parameters=vector.size)
+    for place, values, multipliers in quanta.pieces():
+        # Grid units as float64: as exact, and quicker to multiply than bytes by int64.
+        seen = from_grid((values * multipliers.astype(np.float64)).reshape(-1), policy.clipping)
+        total[place if quanta.indices is None else quanta.indices[place]] += sign * seen
+    return total

@@ -32,7 +32,7 @@ from streams.log import Draft
 
 ANSWER_MS = 4_000  # no answer after this long: ask again, ever more slowly
 ANSWER_MS_MAX = 60_000
-REST_MS = 400  # between an outcome and the next check-in: the selector hears of it a moment later
+REST_MS = 50  # between an outcome and the next check-in: the selector hears of it a moment later
 OVER_MS = 30_000  # nothing more to do for now: the task is closed, or this device has given its share
 
 
@@ -256,7 +256,7 @@ class Device:
             self._resend_ms[lease.lease] = now_ms
         self._work = None
 
-    def _trained(self, work: _Work, now_ms: int) -> tuple[Entry, Floats]:
+    def _trained(self, work: _Work, now_ms: int) -> tuple[Entry, Floats | None]:
         """The update, and the residual that it leaves. Raises GivenUp."""
         lease, setting = work.lease, self.setting
         created = self._link.task(lease.task)

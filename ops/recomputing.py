@@ -14,7 +14,16 @@ from ops import announcements
 from ops.findings import Findings
 from schemas.events import ModelPublished, SumStored, UpdateAdmitted
 from schemas.identifiers import BodyRef
-from schemas.tensors import BodyError, Floats, Grid, pack, read_update, unpack
+from schemas.tensors import (
+    ZSTD_LEVEL_FLOATS,
+    ZSTD_LEVEL_FLOATS_BEFORE,
+    BodyError,
+    Floats,
+    Grid,
+    pack,
+    read_update,
+    unpack,
+)
 from schemas.topics import BODIES, MODELS, SHARDS, UPDATES
 from streams.log import EventLog
 
@@ -148,6 +157,9 @@ def _differ(one: Floats | None, other: Floats | None) -> bool:
     return one.tobytes() != other.tobytes()
 
 
+_LEVELS = (ZSTD_LEVEL_FLOATS, ZSTD_LEVEL_FLOATS_BEFORE)
+
+
 def _is_body(model: Floats, ref: BodyRef) -> bool:
     """Whether a body that has left was this model: proven where the same compression gives the same digest."""
-    return hashlib.sha256(pack(model)).digest() == ref.sha256
+    return any(hashlib.sha256(pack(model, level)).digest() == ref.sha256 for level in _LEVELS)

@@ -110,4 +110,4 @@ def members_root(members: Iterable[UpdateAdmitted]) -> bytes:
 
 def sum_digest(total: Grid) -> bytes:
     """The sha256 of a sum's little-endian int64 bytes."""
-    return hashlib.sha256(total.astype("<i8").tobytes()).digest()
+    return hashlib.sha256(np.ascontiguousarray(total, "<i8").view(np.uint8).data).digest()
