@@ -36,6 +36,7 @@ from streams.log import EventLog
 TRAINER = "client_agent.training:train"
 DATA = "client_agent.examples:digits"
 STEP_MS_MAX = 50  # answers are looked for at least this often
+STEP_MS_MIN = 10  # and no more often than this, so that what many devices say goes out together
 OBJECT_STORE_BYTES = 80 << 20  # Ray's least; nothing but counts goes through it
 CALL_S = 60.0
 
@@ -188,7 +189,9 @@ class _Crew:
         wait_s = 0.0
         try:
             while not self._stopped.is_set():
-                next_ms = self._crowd.step(_now_ms(), wait_s)
+                began_ms = _now_ms()
+                next_ms = self._crowd.step(began_ms, wait_s)
+                time.sleep(max(0, began_ms + STEP_MS_MIN - _now_ms()) / 1000)
                 wait_s = min(STEP_MS_MAX, max(0, next_ms - _now_ms())) / 1000
         except Exception as error:  # noqa: BLE001 - told to whoever asks for the stats
             self._broken = f"{type(error).__name__}: {error}"
