@@ -111,18 +111,20 @@ def _end_to_end(rows: Rows) -> str:
     } | {name: [_one(rows, params=size, peer=name)["more"]["peer_updates_per_s"] for size in sizes] for name in peers}
     body = [
         (
-            *(row["params"], row["codec"], row["updates_per_s"], row["cpu_ms_per_update"], row["mb_per_s"]),
-            *(row["peer"], row["more"].get("peer_updates_per_s"), _ratio(row)),
+            *(row["params"], row["codec"], row["updates_per_s"], row["cpu_ms_per_update"], row["more"]["floor_ms"]),
+            *(row["mb_per_s"], row["peer"], row["more"].get("peer_updates_per_s"), _ratio(row)),
         )
         for row in rows
     ]
     aims = [
         f"- {row['params']:,} parameters, {row['codec']}: {_kept(row['ratio_median'] >= end_to_end.AIM)}, "
-        f"{row['ratio_median']:.2f}"
+        f"{row['ratio_median']:.2f}. It would leave {row['more']['aim_ms']:g} ms of CPU for an update; the arithmetic "
+        f"alone takes {row['more']['floor_ms']:g} ms, all of it {row['cpu_ms_per_update']:g} ms"
         for row in rows
         if row["peer"] == "flower engine"
     ]
-    head = ("parameters", "codec", "updates/s", "CPU ms", "MB/s", "peer", "peer's updates/s", "ratio (least … most)")
+    head = ("parameters", "codec", "updates/s", "CPU ms", "arithmetic ms", "MB/s")
+    head = (*head, "peer", "peer's updates/s", "ratio (least … most)")
     panel = Panel(title="Updates a second", x_label="parameters", x=sizes, lines=lines, log=True)
     return "\n\n".join(
         [

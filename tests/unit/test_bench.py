@@ -34,7 +34,7 @@ def _rows() -> list[Row]:
     curves = {"curve": [(0.0, 0.5), (9.0, 0.95)], "peer_curve": [(0.0, 0.4), (20.0, 0.92)]}
     goals = {"seconds_to_goal": [9.0], "peer_seconds_to_goal": [None], "updates_per_s": 9.0, "peer_updates_per_s": 8.0}
     cases = [(size, codec) for size in (2_410, 1_000_000) for codec in ("float32", "int8")]
-    flower = {"peer": "flower engine", "more": {"peer_updates_per_s": 33.0}}
+    flower = {"peer": "flower engine", "more": {"peer_updates_per_s": 33.0, "floor_ms": 1.0, "aim_ms": 6.0}}
     return [
         *(Row(name="ingest", params=size, codec=codec, **fast, **mine) for size, codec in cases),
         *(Row(name="end_to_end", params=size, codec=codec, **fast, **flower) for size, codec in cases),
