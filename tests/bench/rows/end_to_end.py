@@ -21,7 +21,7 @@ SECONDS = 15.0
 PEERS = {
     "flower engine": ("flower_app.py", None, 5),
     "flower deployment": ("flower_deployment.py", 4, 2),
-    "nvflare simulator": ("nvflare_app.py", 8, 4),
+    "nvflare simulator": ("nvflare_app.py", 8, 2),
 }
 
 
