@@ -1,4 +1,4 @@
-"""A file is replaced whole or not at all, whenever the process or the machine stops."""
+"""A file's content is replaced whole or not at all, whenever the process or the machine stops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 _MAGIC = b"twof"
-_HEADER = struct.Struct("<4sQII")  # magic, number, length, checksum; the content follows, and behind it what is older
+_HEADER = struct.Struct("<4sQII")  # magic, number, length, checksum; then the content
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644, synced: bool = True) -> None:
@@ -28,6 +28,22 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644, synced: bool = 
         _sync_folder(path.parent)
 
 
+def write_over(path: Path, data: bytes, *, synced: bool = True) -> None:
+    """The same in place, which a death can tear: only for what nobody relies on before this has returned.
+
+    To rename a new file into its place would make the file system write it to the disk at once, asked to or not.
+    """
+    if not path.exists():
+        write_durably(path, data, synced=synced)
+        return
+    with path.open("r+b") as file:
+        file.write(data)
+        file.truncate()
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
+
+
 def _sync_folder(folder: Path) -> None:
     """A rename is durable once its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -44,8 +60,7 @@ class DamagedError(Exception):
 class Twofold:
     """A file that is replaced often: two copies by turns, of which the newer whole one counts.
 
-    Each is written over in place, after the other is whole: a death tears at most what nobody has been told of. To
-    rename a new file into place would make the file system write it to the disk at once, asked to or not.
+    Each is written over in place while the other is whole: a death tears at most what nobody has been told of.
     """
 
     def __init__(self, path: Path, *, synced: bool = True) -> None:
@@ -65,15 +80,8 @@ class Twofold:
     def write(self, data: bytes) -> None:
         """Replace the content; with `synced` it is on the disk when this returns."""
         self._number += 1
-        copy = self._copies[self._number % 2]
-        framed = _HEADER.pack(_MAGIC, self._number, len(data), _checksum(self._number, data)) + data
-        if not copy.exists():
-            write_durably(copy, framed, synced=self._synced)
-            return
-        with copy.open("r+b", buffering=0) as file:
-            file.write(framed)
-            if self._synced:
-                os.fsync(file.fileno())
+        header = _HEADER.pack(_MAGIC, self._number, len(data), _checksum(self._number, data))
+        write_over(self._copies[self._number % 2], header + data, synced=self._synced)
 
 
 def _parsed(framed: bytes) -> tuple[int, bytes] | None:

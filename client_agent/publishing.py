@@ -135,8 +135,8 @@ class Outbox:
         if entry is None:
             return None
         left = self._file.residual
-        if self.residual is not None and outcome not in _SPENT:
-            back = returned(self.residual, self._held(entry.body), policy=policy)
+        if outcome not in _SPENT and (residual := self.residual) is not None:
+            back = returned(residual, self._held(entry.body), policy=policy)
             left = self._slots.put(_bytes(back), taken=self._taken())
         self._close(update, entry.until_ms, residual=left)
         self._passed("settled")

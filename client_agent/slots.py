@@ -8,9 +8,10 @@ five megabytes costs ten times that.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Collection
 from pathlib import Path
+
+from client_agent.durably import write_over
 
 # What is no longer than this stays in the index itself.
 SMALL_BYTES_MAX = 16 * 1024
@@ -30,12 +31,7 @@ class Slots:
         if len(data) <= SMALL_BYTES_MAX:
             return data
         slot = next(number for number in itertools.count() if number not in taken)
-        with os.fdopen(os.open(self._path(slot), os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
-            file.write(data)
-            file.truncate()
-            if self._synced:
-                file.flush()
-                os.fsync(file.fileno())
+        write_over(self._path(slot), data, synced=self._synced)
         return slot
 
     def get(self, piece: Piece) -> bytes:

@@ -15,8 +15,8 @@ from ops.findings import Findings
 from schemas.events import ModelPublished, SumStored, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.tensors import (
-    ZSTD_LEVEL_FLOATS,
-    ZSTD_LEVEL_FLOATS_BEFORE,
+    ZSTD_LEVEL_MODELS,
+    ZSTD_LEVEL_MODELS_BEFORE,
     BodyError,
     Floats,
     Grid,
@@ -157,7 +157,7 @@ def _differ(one: Floats | None, other: Floats | None) -> bool:
     return one.tobytes() != other.tobytes()
 
 
-_LEVELS = (ZSTD_LEVEL_FLOATS, ZSTD_LEVEL_FLOATS_BEFORE)
+_LEVELS = (ZSTD_LEVEL_MODELS, ZSTD_LEVEL_MODELS_BEFORE)
 
 
 def _is_body(model: Floats, ref: BodyRef) -> bool:

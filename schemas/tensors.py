@@ -31,9 +31,9 @@ Floats = npt.NDArray[np.float32]
 Fault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid"]
 
 ZSTD_LEVEL = 1
-# Of floats. Level 1 makes them 7 % shorter than they are, and takes seven times as long to write and thirty to read;
-# bodies of releases before 0.3 have it.
-ZSTD_LEVEL_FLOATS, ZSTD_LEVEL_FLOATS_BEFORE = -1, 1
+# Of models and moments. Level 1 makes them 7 % shorter, and takes seven times as long to write and thirty to read; those
+# of releases before 0.3 have it.
+ZSTD_LEVEL_MODELS, ZSTD_LEVEL_MODELS_BEFORE = -1, 1
 WINDOW_BYTES_MAX = 1 << 23
 BLOCK = 4096
 _LARGEST = {"int8": 127, "int4": 7, "topk": 127}  # as an encoder writes it; -128 and -8 are read too
@@ -75,8 +75,8 @@ def decompress(data: bytes, size: int) -> bytes:
     return payload
 
 
-def pack(array: npt.NDArray[Any], level: int = ZSTD_LEVEL_FLOATS) -> bytes:
-    """A vector of floats (model, moments, an update's) as a body's bytes; any level can be read."""
+def pack(array: npt.NDArray[Any], level: int = ZSTD_LEVEL_MODELS) -> bytes:
+    """A vector (model, moments) as a body; any level can be read."""
     return compress(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).view(np.uint8).data, level)
 
 
@@ -114,9 +114,9 @@ def encode_update(delta: Floats, policy: Policy) -> bytes:
     """The body of an update. `delta` has shape (parameters,), in the parameters' units, each within twice the clip."""
     compression = policy.compression
     if compression.codec == "float32":
-        return pack(delta.astype("<f4"))
+        return pack(delta, ZSTD_LEVEL)
     if compression.codec == "float16":
-        return pack((delta / policy.clipping.norm).astype("<f2"))
+        return pack((delta / policy.clipping.norm).astype("<f2"), ZSTD_LEVEL)
     largest = _LARGEST[compression.codec]
     if compression.codec != "topk":
         values, multipliers = _shortened(delta, policy.clipping, largest=largest)
