@@ -31,8 +31,8 @@ Floats = npt.NDArray[np.float32]
 Fault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid"]
 
 ZSTD_LEVEL = 1
-# Of models and moments. Level 1 makes them 7 % shorter, and takes seven times as long to write and thirty to read; those
-# of releases before 0.3 have it.
+# Of models and moments. Level 1 makes them 7 % shorter, and takes seven times as long to write and thirty to read;
+# those of releases before 0.3 have it.
 ZSTD_LEVEL_MODELS, ZSTD_LEVEL_MODELS_BEFORE = -1, 1
 WINDOW_BYTES_MAX = 1 << 23
 BLOCK = 4096
