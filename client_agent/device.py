@@ -32,7 +32,7 @@ from streams.log import Draft
 
 ANSWER_MS = 4_000  # no answer after this long: ask again, ever more slowly
 ANSWER_MS_MAX = 60_000
-REST_MS = 50  # between an outcome and the next check-in: the selector hears of it a moment later
+REST_MS = 50  # between an outcome and the next check-in; longer where the selector has not heard of it by then
 OVER_MS = 30_000  # nothing more to do for now: the task is closed, or this device has given its share
 
 
@@ -169,6 +169,7 @@ class Device:
         self._random = random.Random(f"{setting.identity.device}/{setting.task}")
         self._checkin_ms = 0
         self._unanswered = 0
+        self._early = 0  # check-ins in a row that were answered with a lease which is over
         self._resend_ms = dict.fromkeys((entry.update for entry in self._outbox.entries), 0)
         self._sent: dict[str, int] = {}
 
@@ -237,8 +238,10 @@ class Device:
         if lease.lease in self._resend_ms:
             self._resend_ms[lease.lease] = now_ms  # trained already, but the update seems lost
         elif self._outbox.is_over(lease.lease):
-            self._checkin_ms = now_ms + self._jittered(2 * REST_MS)
+            self._early += 1
+            self._checkin_ms = now_ms + self._jittered(min(REST_MS << min(self._early, 16), ANSWER_MS_MAX))
         elif self._work is None or self._work.lease.lease != lease.lease:
+            self._early = 0
             takes_ms = self.setting.life.training_ms(lease.lease, len(self.setting.examples[1]))
             self._work = _Work(lease, answer.sealed, answer.model, now_ms, now_ms + takes_ms)
             self.setting.life.passed("granted")

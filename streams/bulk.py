@@ -35,12 +35,27 @@ _REFUSED = {
     KafkaError.UNSUPPORTED_VERSION,
 }
 
-_AWAY = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}
-_AWAY |= {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
+# Of an append: nobody can say what the log holds now, and it may be tried again.
+_AWAY = {
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._PURGE_QUEUE,
+    KafkaError._PURGE_INFLIGHT,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+}
 POLL_S = 0.1
 
 _log = structlog.get_logger(__name__)
+# Heard by whoever wants to hear it; on a console it would be noise between the lines.
 _librdkafka = logging.getLogger("librdkafka")
+_librdkafka.addHandler(logging.NullHandler())
 
 
 class BulkReader:
@@ -162,7 +177,7 @@ class Appender:
 
 
 def _log_error(error: KafkaError) -> LogError:
-    may_pass = error.retriable() or error.code() in _AWAY
+    may_pass = error.retriable() or error.fatal() or error.code() in _AWAY  # fatal: for this appender alone
     kind = LogRefused if error.code() in _REFUSED else LogUnavailable if may_pass else LogError
     return kind(f"appending: {error.str()}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,6 +102,23 @@ def test_append_keeps_order_and_tells_offsets(log: Log) -> None:
     assert log.append([draft("c")]) == [2]
     assert read(log, end=3) == [(0, "a"), (1, "b"), (2, "c")]
     assert read(log, OTHER, end=1) == [(0, "x")]
+
+
+def test_threads_append_side_by_side(log: Log) -> None:
+    """Appends of several threads at once: each is told its own offsets, and keeps its own order."""
+
+    def appended(thread: int) -> list[tuple[int, str]]:
+        told = []
+        for number in range(20):
+            texts = [f"{thread}/{number}/{part}" for part in range(3)]
+            offsets = log.append([draft(text) for text in texts])
+            assert offsets == sorted(offsets)
+            told += zip(offsets, texts, strict=True)
+        return told
+
+    with ThreadPoolExecutor(4) as threads:
+        told = sorted(pair for pairs in threads.map(appended, range(4)) for pair in pairs)
+    assert read(log, end=240) == told
 
 
 def test_keys_tombstones_and_empty_values_survive(log: Log) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,26 @@ def test_a_lost_check_in_is_repeated_ever_more_slowly(tmp_path: Path) -> None:
     assert len(world.checkins()) == 8
     assert pauses[0] < pauses[2] < pauses[4]
     assert max(pauses) <= 75_000
+
+
+def test_a_selector_that_lags_is_asked_ever_more_slowly(tmp_path: Path) -> None:
+    """Guarantee: a device that is given its last lease again asks less and less often; the next lease ends that."""
+    world = World()
+    device = world.device(tmp_path)
+    lease = trained(world, device)
+    next_ms, pauses = device.answered(world.outcome(lease, "admitted"), 20), []
+    for _ in range(9):
+        at_ms = next_ms
+        device.wake(at_ms)
+        next_ms = device.answered(world.grant(lease), at_ms)
+        pauses.append(next_ms - at_ms)
+    assert all(one * 1.5 < other for one, other in pairwise(pauses))
+    assert world.trainings == 1
+    fresh = world.lease(2, device)
+    device.wake(device.answered(world.grant(fresh), next_ms))
+    device.wake(device.answered(world.outcome(fresh, "admitted"), next_ms))
+    assert world.trainings == 2
+    assert device.answered(world.grant(fresh), next_ms) - next_ms <= pauses[0] * 1.25
 
 
 def test_a_lost_update_is_sent_again(tmp_path: Path) -> None:
