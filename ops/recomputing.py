@@ -157,9 +157,9 @@ def _differ(one: Floats | None, other: Floats | None) -> bool:
     return one.tobytes() != other.tobytes()
 
 
-_LEVELS = (ZSTD_LEVEL_MODELS, ZSTD_LEVEL_MODELS_BEFORE)
-
-
 def _is_body(model: Floats, ref: BodyRef) -> bool:
     """Whether a body that has left was this model: proven where the same compression gives the same digest."""
-    return any(hashlib.sha256(pack(model, level)).digest() == ref.sha256 for level in _LEVELS)
+    return any(
+        hashlib.sha256(pack(model, level)).digest() == ref.sha256
+        for level in (ZSTD_LEVEL_MODELS, ZSTD_LEVEL_MODELS_BEFORE)
+    )

@@ -145,10 +145,10 @@ class Appender:
         except KafkaException as error:
             raise _log_error(error.args[0]) from error
         while waiting:
-            # To flush is what sends them, all in one request; who waits here serves the other threads too.
-            self._producer.flush(POLL_S)
             if self._refused is not None:
                 raise _log_error(self._refused)
+            # To flush is what sends them, all in one request; who waits here serves the other threads too.
+            self._producer.flush(POLL_S)
         if errors:
             raise _log_error(errors[0])
         # An answer to a record that the broker had already and no longer remembers comes without its offset.

@@ -65,14 +65,7 @@ class KafkaWriter:
         self._name = settings.named(name)
         self._dead: LogError | None = None
         with _translated(f"starting the writer {self._name}"):
-            self._producer = _transactional(
-                settings,
-                transactional_id=self._name,
-                transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
-                delivery_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
-                # The marker of a transaction may still be under way when the next one begins: ask again soon.
-                retry_backoff_ms=5,
-            )
+            self._producer = _transactional(settings, self._name)
 
     def commit(self, drafts: Sequence[Draft]) -> list[int]:
         if self._dead is not None:
@@ -308,8 +301,14 @@ class KafkaLog:
         appender.close()
 
 
-def _transactional(settings: KafkaSettings, **options: Any) -> KafkaProducer:
+def _transactional(settings: KafkaSettings, name: str) -> KafkaProducer:
+    """A producer that has fenced the one before it."""
     producer = KafkaProducer(
+        transactional_id=name,
+        transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
+        delivery_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
+        # The marker of a transaction may still be under way when the next one begins: ask again soon.
+        retry_backoff_ms=5,
         acks="all",
         enable_idempotence=True,
         allow_auto_create_topics=False,
@@ -318,7 +317,6 @@ def _transactional(settings: KafkaSettings, **options: Any) -> KafkaProducer:
         linger_ms=0,
         metrics_enabled=False,
         **settings.client(),
-        **options,
     )
     try:
         if producer.config["api_version"] < BROKER_RELEASE_MIN:
