@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import structlog
 
@@ -74,6 +75,9 @@ class Crowd:
             at_ms, name = heapq.heappop(self._heap)
             if self._due[name] == at_ms:
                 self._drive(name, now_ms, call=self._wake)
+            if self._link.is_laden:
+                self._store(now_ms)
+        self._store(now_ms)
         self._link.flush()
         return self._heap[0][0] if self._heap else NEVER_MS
 
@@ -101,6 +105,12 @@ class Crowd:
         name = answer.device
         if name in self._devices and self._settings[name].life.away_until_ms(now_ms) <= now_ms:
             self._drive(name, now_ms, call=lambda device, at_ms: device.answered(answer, at_ms))
+
+    def _store(self, now_ms: int) -> None:
+        """Store the bodies that devices have, all together, and let each submit its own."""
+        for name, update, body in self._link.stored():
+            if name in self._devices:
+                self._drive(name, now_ms, call=partial(Device.stored, update=update, body=body))
 
     def _wake(self, device: Device, now_ms: int) -> int:
         name = device.setting.identity.device

@@ -206,6 +206,12 @@ class Device:
                 self._settle(answer, now_ms)
         return self._next_ms(now_ms)
 
+    def stored(self, now_ms: int, *, update: str, body: BodyRef) -> int:
+        """The body of `update` lies there: submit it; return when to be woken next."""
+        self._outbox.address(update, body)
+        self._send(update, now_ms)
+        return self._next_ms(now_ms)
+
     def _check_in(self, now_ms: int) -> None:
         setting, now = self.setting, self.setting.life.conditions(now_ms)
         fact = DeviceCheckedIn(
@@ -291,7 +297,12 @@ class Device:
         return entry, made.residual
 
     def _send(self, update: str, now_ms: int) -> None:
-        self._link.send(self._outbox.draft(update, self._link.log))
+        """Submit `update`, or first have its body stored; what comes to nothing is repeated like what has no answer."""
+        if (upload := self._outbox.upload(update)) is not None:
+            self._link.store(self.setting.identity.device, upload)
+            self._resend_ms[update] = now_ms + self._patience_ms(0)
+            return
+        self._link.send(self._outbox.draft(update))
         self.setting.life.passed("sent")
         times = self._sent.get(update, 0)
         self._sent[update] = times + 1

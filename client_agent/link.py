@@ -13,13 +13,14 @@ from schemas.events import Answer, TaskCreated, TaskFact
 from schemas.identifiers import BodyRef
 from schemas.tensors import BodyError, Floats, unpack
 from schemas.topics import ANSWERS, TASKS, partition_of
-from streams.bodies import Absent, BodyReader
+from streams.bodies import Absent, BodyReader, Upload, store_all
 from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, TopicPartition, scan
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 MODELS_KEPT = 4
+LADEN_BYTES = 4 * 2**20  # of bodies; what waits longer for company holds up the aggregator
 TASKS_KEPT = 256
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +43,7 @@ class Link:
         self._answers = log.bulk_reader({place: log.bounds(place).end for place in sorted(places)})
         self._places = places
         self._outgoing: list[Draft] = []
+        self._uploads: list[tuple[str, Upload]] = []
         self._tasks: OrderedDict[str, TaskCreated] = OrderedDict()
         self._models: OrderedDict[bytes, Floats] = OrderedDict()
         self._readers: dict[TopicPartition, BodyReader] = {}
@@ -59,6 +61,25 @@ class Link:
             self.log.append(drafts)
         except LogUnavailable as error:
             _log.warning("log_unavailable", lost=len(drafts), error=str(error))
+
+    def store(self, device: str, upload: Upload) -> None:
+        """Store this body with the next call of `stored`, which may come to nothing."""
+        self._uploads.append((device, upload))
+
+    @property
+    def is_laden(self) -> bool:
+        """Whether so much is to be stored that it should not wait for more."""
+        return sum(len(upload.data) for _, upload in self._uploads) >= LADEN_BYTES
+
+    def stored(self) -> list[tuple[str, str, BodyRef]]:
+        """Store what is to be stored: each device, the id of its upload, and where that lies now."""
+        uploads, self._uploads = self._uploads, []
+        try:
+            refs = store_all(self.log, [upload for _, upload in uploads])
+        except LogUnavailable as error:
+            _log.warning("log_unavailable", lost=len(uploads), error=str(error))
+            return []
+        return [(device, upload.upload_id, ref) for (device, upload), ref in zip(uploads, refs, strict=True)]
 
     def answers(self, timeout_s: float) -> list[Answer]:
         """What came for this process's devices; empty after `timeout_s` without anything."""

@@ -27,8 +27,8 @@ from schemas.policy import Policy
 from schemas.signing import sign
 from schemas.tensors import Floats
 from schemas.topics import UPDATES, body_place, partition_of
-from streams.bodies import store
-from streams.log import Draft, EventLog, TopicPartition
+from streams.bodies import Upload
+from streams.log import Draft, TopicPartition
 
 INLINE_BYTES_MAX = 16 * 1024
 # An outcome is not waited for longer than this after the lease: the answer itself lives for an hour.
@@ -116,18 +116,25 @@ class Outbox:
         self._passed("kept")
         return kept
 
-    def draft(self, update: str, log: EventLog) -> Draft:
-        """The record that submits `update`; a large body is stored first, once."""
+    def upload(self, update: str) -> Upload | None:
+        """The large body of `update`, to be stored before it is submitted; None where that has been done."""
         entry = self._file.entries[update]
-        partition = partition_of(self._file.task)
-        if entry.record is None:
-            place = TopicPartition(*body_place(self._file.task, self._identity.device, shards=entry.shards))
-            body = store(log, place, data=self._held(entry.body), upload_id=entry.update, codec=entry.codec)
-            self._passed("stored")
-            entry = self._signed(entry, body)
-            self._write(entries={**self._file.entries, update: entry})
-            self._passed("addressed")
-        return Draft(topic=UPDATES.name, partition=partition, value=entry.record)
+        if entry.record is not None:
+            return None
+        place = TopicPartition(*body_place(self._file.task, self._identity.device, shards=entry.shards))
+        return Upload(at=place, upload_id=update, data=self._held(entry.body), codec=entry.codec)
+
+    def address(self, update: str, body: BodyRef) -> None:
+        """The large body of `update` is stored there."""
+        self._passed("stored")
+        entry = self._signed(self._file.entries[update], body)
+        self._write(entries={**self._file.entries, update: entry})
+        self._passed("addressed")
+
+    def draft(self, update: str) -> Draft:
+        """The record that submits `update`, which has no large body to be stored any more."""
+        record = self._file.entries[update].record
+        return Draft(topic=UPDATES.name, partition=partition_of(self._file.task), value=record)
 
     def settle(self, update: str, outcome: str, *, policy: Policy) -> Entry | None:
         """The outcome is known: forget the update, take a refused one's content back. None when it was known before."""

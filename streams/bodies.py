@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import structlog
 
@@ -44,22 +45,53 @@ class Absent:
         return self.reason
 
 
-def store(log: EventLog, at: TopicPartition, *, data: bytes, upload_id: str, codec: str) -> BodyRef:
-    """Append `data`, not empty, as chunks with the keys `upload_id/0`, `upload_id/1`…; durable when this returns.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A body to be stored; its id tells its chunks from those of all others. Raises ValueError for an empty one."""
+
+    at: TopicPartition
+    upload_id: str
+    data: bytes
+    codec: str
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("an empty body")
+
+    def chunks(self) -> list[Draft]:
+        """Its bytes, with the keys `upload_id/0`, `upload_id/1` and so on."""
+        at, data = self.at._asdict(), self.data
+        return [
+            Draft(**at, key=f"{self.upload_id}/{number}".encode(), value=data[first : first + CHUNK_BYTES])
+            for number, first in enumerate(range(0, len(data), CHUNK_BYTES))
+        ]
+
+    def ref(self, offsets: Sequence[int]) -> BodyRef:
+        """Its address, once its chunks stand at these offsets."""
+        digest = hashlib.sha256(self.data).digest()
+        return BodyRef(
+            **self.at._asdict(), offsets=tuple(offsets), sha256=digest, size=len(self.data), codec=self.codec
+        )
+
+
+def store_all(log: EventLog, uploads: Sequence[Upload]) -> list[BodyRef]:
+    """Append the chunks of all of them, durable when this returns, together: a request costs more than its bytes.
 
     Raises LogUnavailable; storing again is safe and leaves the chunks of the first attempt to clean-up.
     """
-    if not data:
-        raise ValueError("an empty body")
-    drafts = [
-        Draft(**at._asdict(), key=f"{upload_id}/{number}".encode(), value=data[first : first + CHUNK_BYTES])
-        for number, first in enumerate(range(0, len(data), CHUNK_BYTES))
-    ]
+    chunks = [upload.chunks() for upload in uploads]
+    drafts = [draft for each in chunks for draft in each]
     offsets: list[int] = []
     for first in range(0, len(drafts), STORE_AT_ONCE):
         offsets += log.append(drafts[first : first + STORE_AT_ONCE])
-    digest = hashlib.sha256(data).digest()
-    return BodyRef(**at._asdict(), offsets=tuple(offsets), sha256=digest, size=len(data), codec=codec)
+    rest = iter(offsets)
+    return [upload.ref(list(islice(rest, len(each)))) for upload, each in zip(uploads, chunks, strict=True)]
+
+
+def store(log: EventLog, at: TopicPartition, *, data: bytes, upload_id: str, codec: str) -> BodyRef:
+    """Store one body; see `store_all`."""
+    [ref] = store_all(log, [Upload(at=at, upload_id=upload_id, data=data, codec=codec)])
+    return ref
 
 
 def discard(log: EventLog, refs: Sequence[BodyRef]) -> None:

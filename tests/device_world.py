@@ -16,7 +16,7 @@ from client_agent.link import Link
 from schemas.envelope import decode, encode
 from schemas.events import DeviceCheckedIn, Granted, Lease, Outcome, TaskCreated, TensorSpec, UpdateSubmitted
 from schemas.identifiers import BodyRef
-from schemas.policy import Aggregation, Policy, Selection, Stop, Training
+from schemas.policy import Aggregation, Compression, Policy, Selection, Stop, Training
 from schemas.signing import is_signed_by, unsigned
 from schemas.tensors import Floats, decode_update, from_grid, pack
 from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, MODELS, TASKS, UPDATES, partition_of
@@ -149,6 +149,13 @@ class World:
         return train_by_one(policy, flat, *examples, seed=seed)
 
 
-def flush(device: Device) -> None:
-    """Append what the device wants to send."""
+def large() -> World:
+    """A world whose updates are stored in `bodies`."""
+    return World(policy(compression=Compression(codec="float32")), parameters=40_000)
+
+
+def flush(device: Device, at_ms: int = 0) -> None:
+    """Store and append what the device wants to send."""
+    for _, update, body in device._link.stored():
+        device.stored(at_ms, update=update, body=body)
     device._link.flush()

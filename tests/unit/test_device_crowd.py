@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client_agent import link as link_module
 from client_agent.crowd import Crowd, Stats
 from client_agent.device import Setting
 from client_agent.foreground import DeviceOptions, run_device
@@ -21,7 +22,7 @@ from schemas.events import Declined, DeviceCheckedIn, Lease, UpdateSubmitted
 from schemas.signing import unsigned
 from schemas.topics import CHECKINS, UPDATES
 from streams.log import LogUnavailable, TopicPartition
-from tests.device_world import TASK, World
+from tests.device_world import TASK, World, large
 
 HABITS = Habits(training_ms=300, drop_probability=0.3, day_ms=20_000, presence=0.7, away_after_death_ms=1_000)
 
@@ -159,6 +160,54 @@ def test_without_a_broker_devices_wait(tmp_path: Path, monkeypatch: pytest.Monke
     assert stats.failed == 0
     assert stats.admitted > 50
     assert len(server.outcomes) - stats.admitted <= 5
+
+
+def granted(world: World, folder: Path, count: int) -> Crowd:
+    """Devices of which each has a lease, and an update to be stored in `bodies` after one more step."""
+    ready = settings(world, folder, count, habits=Habits(training_ms=1, drop_probability=0, presence=1.0))
+    crowd, server = Crowd(Link(world.log, [f"sim{i}" for i in range(count)]), ready, now_ms=0), Server(world)
+    crowd.step(0)
+    server.step()
+    crowd.step(1)
+    return crowd
+
+
+def test_bodies_are_stored_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: what many devices have to store goes out in one append, before all records that name it."""
+    world = large()
+    crowd, append, appended = granted(world, tmp_path, 5), world.log.append, list[list[str]]()
+    monkeypatch.setattr(world.log, "append", lambda d: (appended.append([one.topic for one in d]), append(d))[1])
+    crowd.step(100)
+    assert appended == [["bodies"] * 5, ["updates"] * 5]
+    assert all(world.seen(update).any() for update in world.submitted())
+
+
+def test_much_does_not_wait_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: bodies are held back only up to a bound in bytes, however many devices have one."""
+    world = large()
+    crowd = granted(world, tmp_path, 5)
+    monkeypatch.setattr(link_module, "LADEN_BYTES", 1)
+    append, appended = world.log.append, list[list[str]]()
+    monkeypatch.setattr(world.log, "append", lambda d: (appended.append([one.topic for one in d]), append(d))[1])
+    crowd.step(100)
+    assert appended == [*[["bodies"]] * 5, ["updates"] * 5]
+
+
+def test_a_body_that_was_not_stored_is_stored_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: when no broker takes the bodies nothing is submitted, and each is stored a little later."""
+    world = large()
+    crowd = granted(world, tmp_path, 3)
+
+    def down(_: object) -> list[int]:
+        raise LogUnavailable("no broker")
+
+    with monkeypatch.context() as away:
+        away.setattr(world.log, "append", down)
+        crowd.step(100)
+    assert world.submitted() == []
+    for now_ms in range(100, 10_000, 50):
+        crowd.step(now_ms)
+    assert len({update.body.sha256 for update in world.submitted()}) == 3
 
 
 def test_closed_devices_are_counted(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from msgspec import msgpack, structs
 from client_agent.device import Plain
 from client_agent.durably import Twofold
 from client_agent.publishing import GRACE_MS, Entry, OutboxError
-from schemas.policy import Compression
-from tests.device_world import World, flush, policy
+from tests.device_world import World, flush, large
 
 SMALL = ("granted", "trained", "kept", "sent", "settled")
 LARGE = ("granted", "trained", "kept", "stored", "addressed", "sent", "settled")
@@ -35,11 +34,6 @@ class Deadly(Plain):
     def passed(self, step: str) -> None:
         if step == self.step:
             raise Killed(step)
-
-
-def large() -> World:
-    """A world whose updates are stored in `bodies`."""
-    return World(policy(compression=Compression(codec="float32")), parameters=40_000)
 
 
 def one_life(world: World, folder: Path, step: str, *, at_ms: int) -> None:
