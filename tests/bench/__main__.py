@@ -69,10 +69,11 @@ def measured(name: str, bench: Bench, *, began: str) -> list[Row]:
 
 
 def newest(recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each name the rows of its last run."""
-    last = {row["name"]: row["began"] for row in recorded}
+    """Of each name and peer the rows of its last run, the latest run first."""
+    last = {(row["name"], row["peer"]): row["began"] for row in recorded}
     order = list(ALL)
-    kept = [row for row in recorded if row["began"] == last[row["name"]]]
+    kept = [row for row in recorded if row["began"] == last[row["name"], row["peer"]]]
+    kept.sort(key=lambda row: row["began"], reverse=True)
     return sorted(kept, key=lambda row: order.index(row["name"]))
 
 

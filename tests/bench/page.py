@@ -35,6 +35,9 @@ def _stamp(rows: Rows) -> str:
     if row["name"] in {"end_to_end", "demo"}:
         machine |= {"Flower": peer.FLOWER} | ({"NVFlare": peer.NVFLARE} if row["name"] == "end_to_end" else {})
     versions = ", ".join(f"{name} {version}" for name, version in machine.items())
+    others = [each for each in rows if each["began"] != row["began"]]
+    older = {each["peer"]: f"{each['began'][:10]}, commit {each['commit']}" for each in others}
+    versions += "".join(f". The rows of {name} are those of {when}" for name, when in older.items())
     return (
         f"\n\n`make bench ONLY={row['name']}`, {row['began'][:10]}, commit {row['commit']}: {what}; {versions}. "
         f"Load of the machine while it was measured, the bench included: {min(loads):g} to {max(loads):g}."

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.bench import page
+from tests.bench.__main__ import newest
 from tests.bench.row import Row, ratios
 from tests.bench.rows import ingest
 
@@ -93,6 +94,19 @@ def test_what_was_not_measured_is_not_claimed(monkeypatch: pytest.MonkeyPatch, t
     """A part without rows says so."""
     only = [row for row in _rows() if row.name == "latency"]
     assert _written(only, monkeypatch, tmp_path).count("Not measured yet.") == len(page.SECTIONS) - 1
+
+
+def test_a_peer_that_was_left_out_keeps_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run without a peer leaves that peer's rows of an earlier run on the page, which says which run that was."""
+    [engine, *_] = [row for row in _rows() if row.name == "end_to_end"]
+    stamp = {"commit": "abc", "machine": MACHINE}
+    recorded = [
+        {**asdict(replace(engine, updates_per_s=updates_per_s, peer=name)), **stamp, "began": began}
+        for began, name, updates_per_s in (("1", "slow", 1.0), ("1", "fast", 1.0), ("2", "fast", 2.0))
+    ]
+    kept = newest(recorded)
+    assert [(row["began"], row["peer"]) for row in kept] == [("2", "fast"), ("1", "slow")]
+    assert " The rows of slow are those of 1, commit abc." in page._stamp(kept)
 
 
 def test_a_ratio_is_that_of_pairs() -> None:
