@@ -42,11 +42,11 @@ def one_life(world: World, folder: Path, step: str, *, at_ms: int) -> None:
     lease = world.lease(1, device)
     try:
         device.wake(at_ms)
-        flush(device)
+        flush(device, at_ms)
         if not world.submitted():
             device.answered(world.grant(lease), at_ms)
         device.wake(at_ms)
-        flush(device)
+        flush(device, at_ms)
         if world.submitted():
             device.answered(world.outcome(lease, "admitted"), at_ms)
     except Killed:
