@@ -15,6 +15,8 @@ from streams.log import LogError, LogUnavailable
 
 T = TypeVar("T")
 ASK_EVERY_S = 2.0
+# After an outage the clients of a process reconnect one by one: one that is late is no second outage.
+SETTLES_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -26,6 +28,7 @@ class Outage:
     servers: str
     answers: bool | None = field(default=None, init=False)  # None before the first question has ended
     _answered_s: float = field(default_factory=time.monotonic, init=False)
+    _back_s: float = field(default=-SETTLES_S, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
@@ -36,7 +39,7 @@ class Outage:
     def missed(self, error: str) -> None:
         """A question got no answer."""
         with self._lock:
-            if self.answers is not False:
+            if self.answers is not False and time.monotonic() - self._back_s >= SETTLES_S:
                 self.answers = False
                 _log.warning("broker away", servers=self.servers, error=error)
 
@@ -45,6 +48,7 @@ class Outage:
         with self._lock:
             if self.answers is False:
                 _log.warning("broker back", servers=self.servers, away_s=round(self.silent_s, 1))
+                self._back_s = time.monotonic()
             self.answers, self._answered_s = True, time.monotonic()
 
 

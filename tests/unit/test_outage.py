@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from streams.connection import KafkaSettings
 from streams.kafka import KafkaLog
 from streams.log import LogUnavailable, TopicPartition
-from streams.outage import Outage
+from streams.outage import SETTLES_S, Outage
 
 
 def test_an_outage_is_two_lines() -> None:
@@ -25,6 +25,9 @@ def test_an_outage_is_two_lines() -> None:
         for _ in range(3):
             outage.answered()
             assert outage.answers
+        outage.missed("a client that is late")
+        assert outage.answers
+        outage._back_s -= SETTLES_S
         outage.missed("again")
     assert [line["event"] for line in lines] == ["broker away", "broker back", "broker away"]
     assert lines[0]["error"] == "question 0"
