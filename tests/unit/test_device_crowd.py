@@ -12,7 +12,7 @@ import pytest
 
 from client_agent import link as link_module
 from client_agent.crowd import Crowd, Stats
-from client_agent.device import Setting
+from client_agent.device import Device, Setting
 from client_agent.foreground import DeviceOptions, run_device
 from client_agent.link import Link
 from client_agent.lives import Died, Habits, Life
@@ -208,6 +208,29 @@ def test_a_body_that_was_not_stored_is_stored_again(tmp_path: Path, monkeypatch:
     for now_ms in range(100, 10_000, 50):
         crowd.step(now_ms)
     assert len({update.body.sha256 for update in world.submitted()}) == 3
+
+
+def test_a_device_that_dies_before_its_body_is_stored_stays_down(tmp_path: Path) -> None:
+    """Guarantee: a body that outlives its device is submitted by the device's next life, not while it is down."""
+    world = large()
+    crowd = granted(world, tmp_path, 2)
+    wake, dead = Device.wake, "sim0"
+
+    def fatal(device: Device, now_ms: int) -> int:
+        next_ms = wake(device, now_ms)
+        if device.setting.identity.device == dead:
+            raise Died("right after its body was handed over")
+        return next_ms
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Device, "wake", fatal)
+        crowd.step(100)
+    assert len(world.submitted()) == 1
+    crowd.step(200)
+    assert len(world.submitted()) == 1
+    for now_ms in range(200, 10_000, 50):
+        crowd.step(now_ms)
+    assert len({update.body.sha256 for update in world.submitted()}) == 2
 
 
 def test_closed_devices_are_counted(tmp_path: Path) -> None:
