@@ -7,7 +7,7 @@ writes and reads journals cannot hide itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,11 @@ from schemas.topics import (
     TASKS,
     UPDATES,
 )
-from streams.log import EventLog, Record, TopicPartition
+from streams.log import Bounds, EventLog, Record, TopicPartition
 
 READS = {
-    SELECTIONS.name: (CHECKINS.name, ROUNDS.name),
     ROUNDS.name: (TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name),
+    SELECTIONS.name: (CHECKINS.name, ROUNDS.name),
     LEDGER.name: (ROUNDS.name,),
 }
 INPUTS = (TASKS.name, CHECKINS.name, UPDATES.name, EVALUATIONS.name)
@@ -82,6 +82,11 @@ class Journal:
         """Where the chain stands after the last record below the offset `before`."""
         below = [stand for offset, stand in self.stands if offset < before]
         return below[-1] if below else JournalPosition()
+
+    def cut(self, topic: str, end: int) -> None:
+        """Forget the last batches: those that have read `topic` to beyond the offset `end`."""
+        while self.position(topic) > end:
+            self.batches.pop()
 
     def follow(self, record: Record) -> bool:
         """Take one record; False where nothing after it can be believed."""
@@ -142,12 +147,18 @@ class Logbook:
 
 
 def read(log: EventLog, partition: int, *, noise_key: bytes | None = None) -> Logbook:
-    """The logbook of a partition; `sealed` maps every sealed lease ever handed out to its device."""
+    """The logbook of a partition; `sealed` maps every sealed lease ever handed out to its device.
+
+    Where everybody is at work, the other journals are taken as far as they rest on what was read of the aggregator's.
+    """
     places = [TopicPartition(name, partition) for name in (PUBLISHED.name, *READS, *INPUTS)]
     answers = [TopicPartition(ANSWERS.name, number) for number in range(PARTITIONS)]
-    records = _records(log, [*places, *answers])
+    ends = {at: log.bounds(at) for at in (*places, *answers)}
+    records = _records(log, ends)
     found = {at.topic: records[at] for at in places}
     journals = {name: _journal(name, found[name]) for name in READS}
+    for journal in journals.values():
+        journal.cut(ROUNDS.name, ends[TopicPartition(ROUNDS.name, partition)].end)
     sealed = dict(_granted(record for at in answers for record in records[at]))
     inputs = {name: found[name] for name in INPUTS}
     return Logbook(partition, found[PUBLISHED.name], journals, inputs, sealed, noise_key)
@@ -164,10 +175,9 @@ def differences(what: str, expected: Sequence[Any], found: Sequence[Any]) -> Ite
         yield f"{what}: {len(found)}, expected {len(expected)}; the first that differs is {rest}"
 
 
-def _records(log: EventLog, places: Sequence[TopicPartition]) -> dict[TopicPartition, list[Record]]:
-    """Every record of these places, up to their ends now, by one reader: many would take longer than what they read."""
-    bounds = {at: log.bounds(at) for at in places}
-    found: dict[TopicPartition, list[Record]] = {at: [] for at in places}
+def _records(log: EventLog, bounds: Mapping[TopicPartition, Bounds]) -> dict[TopicPartition, list[Record]]:
+    """Every record within these bounds, by one reader: many would take longer than what they read."""
+    found: dict[TopicPartition, list[Record]] = {at: [] for at in bounds}
     reader = log.reader({at: beginning for at, (beginning, _) in bounds.items()})
     try:
         while any(reader.position(at) < end for at, (_, end) in bounds.items()):
