@@ -23,8 +23,6 @@ SIZE_MAX = 2**30
 POLL_S = 0.2
 WAIT_S = 0.02  # for what has most likely been fetched already
 EMPTY_MAX = 2  # polls without a record after which it is not awaited any more: one may have met the end before it came
-# Chunks that are handed to the log at once: more would only be copied earlier.
-STORE_AT_ONCE = 32
 ALTERED = frozenset({"another size", "other bytes"})  # something is there, and it is not what was stored
 DELETED = "below the beginning"  # of the partition: it may have been there
 # One device can name any offset: only when several refs in a row were elsewhere has the order really moved there.
@@ -80,11 +78,7 @@ def store_all(log: EventLog, uploads: Sequence[Upload]) -> list[BodyRef]:
     Raises LogUnavailable; storing again is safe and leaves the chunks of the first attempt to clean-up.
     """
     chunks = [upload.chunks() for upload in uploads]
-    drafts = [draft for each in chunks for draft in each]
-    offsets: list[int] = []
-    for first in range(0, len(drafts), STORE_AT_ONCE):
-        offsets += log.append(drafts[first : first + STORE_AT_ONCE])
-    rest = iter(offsets)
+    rest = iter(log.append([draft for each in chunks for draft in each]) if chunks else ())
     return [upload.ref(list(islice(rest, len(each)))) for upload, each in zip(uploads, chunks, strict=True)]
 
 

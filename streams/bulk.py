@@ -7,7 +7,7 @@ What lies in their queues is bounded in bytes. The reader joins no group and com
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,9 @@ AT_ONCE = 16  # records that one poll hands out: with chunks of half a megabyte 
 APPEND_TIMEOUT_S = 30.0
 LINGER_MS = 100  # never waited for, because every append flushes; without it a record would leave before the next
 BATCH_BYTES_MAX = 1_040_000  # room for the largest record and its header, within what a broker takes
+# Of a partition five requests are under way at most, each more than half full. For what it holds beyond them librdkafka
+# waits in a busy loop, which took more CPU than to send it.
+UNDER_WAY_BYTES_MAX = 5 * 2**19
 
 _LOST = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 _REFUSED = {
@@ -115,6 +118,21 @@ class BulkReader:
         _log.debug("waiting for the broker", error=error.str())
 
 
+def portions(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:
+    """The same drafts in the same order, each time as many as fit into UNDER_WAY_BYTES_MAX."""
+    few: list[Draft] = []
+    size_bytes = 0
+    for draft in drafts:
+        size = len(draft.value or b"")
+        if size_bytes + size > UNDER_WAY_BYTES_MAX:
+            yield few
+            few, size_bytes = [], 0
+        few.append(draft)
+        size_bytes += size
+    if few:
+        yield few
+
+
 class Appender:
     """Appends plain records, each written once however often it is sent; for any thread.
 
@@ -127,7 +145,13 @@ class Appender:
         self._producer = Producer(_producing(settings, self._heard), logger=_librdkafka)
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
-        """As `streams.log.EventLog.append`, within APPEND_TIMEOUT_S. Raises LogUnavailable, LogRefused, LogError."""
+        """As `streams.log.EventLog.append`; raises LogUnavailable, LogRefused, LogError.
+
+        Each UNDER_WAY_BYTES_MAX have APPEND_TIMEOUT_S to arrive, one after the other.
+        """
+        return [offset for few in portions(drafts) for offset in self._append(few)]
+
+    def _append(self, drafts: Sequence[Draft]) -> list[int]:
         waiting = set(range(len(drafts)))
         offsets = [-1] * len(drafts)
         errors: list[KafkaError] = []
