@@ -2,7 +2,7 @@
 
 What Faust must not be trusted with (its exactly-once, its tables, its group offsets) is decided by the journal instead:
 every actor opens by claim and replay, seeks every input to the position in its journal, and skips what it has decided.
-All actor work is done by one thread, so that the event loop stays free for heartbeats.
+All deciding is done by one thread, so that the event loop stays free for heartbeats.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class Host:
         narrate(decision, seq)
 
     def _assigned(self) -> set[int]:
-        """Partitions of which every input is ours (DESIGN.md, section 5); half a partition for long is fatal."""
+        """Partitions of which every input is ours; half a partition for long is fatal."""
         inputs: defaultdict[int, set[str]] = defaultdict(set)
         for tp in self.app.consumer.assignment():
             if tp.topic in self._names:

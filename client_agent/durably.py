@@ -1,4 +1,4 @@
-"""A file's content is replaced whole or not at all, whenever the process or the machine stops."""
+"""A file's content is replaced whole or not at all, whenever the process or the machine stops; but for `write_over`."""
 
 from __future__ import annotations
 

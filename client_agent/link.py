@@ -125,8 +125,10 @@ class Link:
             raise ModelMissing(f"{where} cannot be read: {error}") from error
 
     def close(self) -> None:
-        """Let go of the reader; the log stays open."""
+        """Let go of the readers; the log stays open."""
         self._answers.close()
+        for reader in self._readers.values():
+            reader.close()
 
 
 def _remember(cache: OrderedDict[K, V], item: tuple[K, V], *, most: int) -> None:

@@ -36,7 +36,7 @@ STOP_TIMEOUT_S = 20.0
 
 @dataclass(slots=True)
 class Kill:
-    """What was killed, and how full the buffer was; `recovered` once an update was admitted again."""
+    """What was killed, and how full the buffer was; `recovered_s` once an update was admitted again."""
 
     pid: int
     buffer: int

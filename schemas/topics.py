@@ -31,13 +31,13 @@ class Topic:
 
 
 TASKS = Topic("tasks", "operator", _FOR_EVER)
-CHECKINS = Topic("checkins", "devices", _kept_for(14 * 24))
+CHECKINS = Topic("checkins", "devices, selector (ticks)", _kept_for(14 * 24))
 SELECTIONS = Topic("selections", "selector", _FOR_EVER)
 ANSWERS = Topic("answers", "selector, aggregator", _kept_for(1))
-BODIES = Topic("bodies", "devices, aggregator", _FOR_EVER)
+BODIES = Topic("bodies", "devices", _FOR_EVER)
 SHARDS = Topic("shards", "devices, shard workers", _FOR_EVER)
 PARTIALS = Topic("partials", "shard workers", _kept_for(24))
-UPDATES = Topic("updates", "devices", _kept_for(14 * 24))
+UPDATES = Topic("updates", "devices, aggregator (ticks)", _kept_for(14 * 24))
 ROUNDS = Topic("rounds", "aggregator", _FOR_EVER)
 LEDGER = Topic("ledger", "privacy budget", _FOR_EVER)
 EVALUATIONS = Topic("evaluations", "evaluator", _FOR_EVER)

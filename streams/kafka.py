@@ -1,4 +1,4 @@
-"""The log on Apache Kafka, through kafka-python; the only importer of it. What moves much data: `streams.bulk`.
+"""The log on Apache Kafka, through kafka-python. What moves much data is in `streams.bulk`.
 
 A topic of the catalogue has the name `prefix.topic` on the broker, and so has a writer its transactional id. Readers
 keep trying while no broker answers; whoever commits is told of any doubt instead, because only a new claim can end it.

@@ -1,4 +1,4 @@
-"""What releases cost: zCDP per device, and the epsilon that follows from it (DESIGN.md, section 7).
+"""What releases cost: zCDP per device, and the epsilon that follows from it.
 
 A device whose updates are in p releases of noise multiplier z has spent rho = p / (2 z^2) (Bun and Steinke 2016,
 proposition 1.6). Its releases together are one Gaussian mechanism of multiplier z / sqrt(p), whose epsilon at a given

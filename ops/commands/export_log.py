@@ -22,7 +22,7 @@ def export_log(
     bodies: Annotated[
         bool, typer.Option("--bodies", help="Updates, bodies and models too: for a full replay.")
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Every topic: check-ins and answers too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All topics but partials and snapshots.")] = False,
 ) -> None:
     """Write journals, tasks, evaluations and announcements into files; with the operator's key also signed heads."""
     from actors import keys

@@ -1,4 +1,4 @@
-"""Strict, canonical decoding: one value has one encoding, and nothing else is read (FACTS.md, section 4)."""
+"""Strict, canonical decoding: one value has one encoding, and nothing else is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What releases cost, against values that were computed elsewhere (FACTS.md, section 7)."""
+"""What releases cost, against values of dp-accounting 0.6.0: one Gaussian, in closed form and by its PLD."""
 
 from __future__ import annotations
 

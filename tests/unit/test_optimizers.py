@@ -16,7 +16,7 @@ D = 64
 
 
 def _mean_of(rules: Policy) -> float:
-    """The round of FACTS.md, section 6, through the table of weights and the integer sum."""
+    """The round that README compares systems with, through the table of weights and the integer sum."""
     weights = [rules.weights()[staleness] for staleness in STALENESS]
     total = sums.RunningSum(1)
     for delta, weight in zip(DELTAS, weights, strict=True):
@@ -29,7 +29,7 @@ GRID = 7 / 3 / WEIGHT_ONE  # three weights, each half a unit off at most
 
 
 def test_fedbuffs_mean_is_over_the_count() -> None:
-    """K = 3, deltas 1, 2, 4 with staleness 0, 1, 3: the paper's form gives 1.47140452."""
+    """K = 3, deltas 1, 2, 4 with staleness 0, 1, 3: the paper's form (FedBuff, AISTATS 2022) gives 1.47140452."""
     assert _mean_of(policy()) == pytest.approx(1.47140452, abs=GRID)
 
 
