@@ -295,8 +295,8 @@ class AggregationEdge(Edge[Rounds]):
 
     def housekeep(self, state: Rounds, decided_ms: Mapping[str, int]) -> None:
         """Let go of models that have left, and of bodies that no unpublished round or undecided update can need."""
-        outdated, self._outdated = self._outdated, []
-        discard(self._log, outdated)
+        discard(self._log, self._outdated)
+        self._outdated = []
         if not state.tasks or UPDATES.name not in decided_ms:
             return
         at = TopicPartition(BODIES.name, self._partition)
@@ -307,7 +307,7 @@ class AggregationEdge(Edge[Rounds]):
             for task in state.tasks.values()
             for buffer in [*task.pending, *([task.buffer] if task.buffer else [])]
             for member in buffer.members.values()
-            if member.body.topic == BODIES.name
+            if member.zeroed is None and member.body.topic == BODIES.name
         ]
         before = min([aged, *needed])
         if before > self._log.bounds(at).beginning:

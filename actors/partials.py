@@ -31,10 +31,13 @@ logger = structlog.get_logger()
 
 
 def by_partition(members: Iterable[UpdateAdmitted]) -> dict[int, list[UpdateAdmitted]]:
-    """Those members whose bodies are spread over partitions, by these."""
+    """Those members that count and whose bodies are spread over partitions, by these.
+
+    With privacy a member that does not count keeps whatever address its device has made up.
+    """
     found: defaultdict[int, list[UpdateAdmitted]] = defaultdict(list)
     for member in members:
-        if member.body.topic == SHARDS.name:
+        if member.zeroed is None and member.body.topic == SHARDS.name:
             found[member.body.partition].append(member)
     return found
 

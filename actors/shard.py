@@ -274,13 +274,13 @@ class Shard:
     def _add(self, task: Task, admitted: UpdateAdmitted) -> None:
         """Add an update to the sum of its round and partition; the first one adds those before it."""
         assert task.buffer is not None
+        quanta = self._let_go(admitted.update)
+        if admitted.zeroed is not None:
+            return
         key = (admitted.task, admitted.round, admitted.body.partition)
         if key not in self._sums:
             members = by_partition(task.buffer.members.values())[admitted.body.partition]
             self._sums[key] = self._summed(task, [member for member in members if member.update != admitted.update])
-        quanta = self._let_go(admitted.update)
-        if admitted.zeroed is not None:
-            return
         if quanta is None:
             quanta = self._intake.take(Wanted(task.created, admitted.body)).quanta
         if quanta is None:

@@ -132,6 +132,7 @@ class Crowd:
             self._schedule(name, now_ms + RETRY_MS)
         except Exception as error:  # noqa: BLE001 - one device's model or data must not stop the others
             self._forget(name)
+            self._due[name] = NEVER_MS
             self._failed[name] = f"{name}: {error}"
             _log.error("device_failed", device=name, error=f"{type(error).__name__}: {error}")
 

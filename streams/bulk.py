@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -53,6 +54,13 @@ _AWAY = {
     KafkaError.NOT_ENOUGH_REPLICAS,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
 }
+# The end of this appender, and not of the next: the broker no longer remembers what it has sent.
+_OUT_OF_STEP = {
+    KafkaError._FATAL,
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+    KafkaError.UNKNOWN_PRODUCER_ID,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+}
 POLL_S = 0.1
 
 _log = structlog.get_logger(__name__)
@@ -95,8 +103,12 @@ class BulkReader:
         self._consumer.assign([BrokerPartition(*place, self._positions[at]) for at, place in self._places.items()])
 
     def _taken(self, message: Any) -> Record | None:
-        at = self._names[message.topic(), message.partition()]
+        at = self._names.get((message.topic(), message.partition()))
         error = message.error()
+        if at is None:
+            # Nothing about a partition: it comes from the coordinator of the group, which nobody joins.
+            self._heard(error)
+            return None
         if error is None:
             self._positions[at] = message.offset() + 1
             return Record(
@@ -106,6 +118,8 @@ class BulkReader:
             # Markers and records that were compacted away are passed over without a word: the end tells of them.
             self._positions[at] = message.offset()
         elif error.code() in _LOST:
+            # It says so once, and then fetches nothing more of this partition: a reader says it at every poll.
+            self._assign()
             raise OffsetLost(f"reading {at.topic}/{at.partition} at {self._positions[at]}: {error.str()}")
         else:
             self._heard(error)
@@ -166,13 +180,13 @@ class Appender:
         try:
             for number, draft in enumerate(drafts):
                 self._produce(draft, partial(told, number=number))
-        except KafkaException as error:
+            while waiting:
+                if self._refused is not None:
+                    raise _log_error(self._refused)
+                # To flush is what sends them, all in one request; who waits here serves the other threads too.
+                self._producer.flush(POLL_S)
+        except KafkaException as error:  # what ends a producer for good is raised by whatever it is asked for next
             raise _log_error(error.args[0]) from error
-        while waiting:
-            if self._refused is not None:
-                raise _log_error(self._refused)
-            # To flush is what sends them, all in one request; who waits here serves the other threads too.
-            self._producer.flush(POLL_S)
         if errors:
             raise _log_error(errors[0])
         # An answer to a record that the broker had already and no longer remembers comes without its offset.
@@ -182,8 +196,9 @@ class Appender:
 
     def close(self) -> None:
         """Let go of it, and of what it has not delivered."""
-        self._producer.purge()
-        self._producer.poll(0)
+        with suppress(KafkaException):
+            self._producer.purge()
+            self._producer.poll(0)
 
     def _heard(self, error: KafkaError) -> None:
         if error.code() in _REFUSED:
@@ -201,8 +216,8 @@ class Appender:
 
 
 def _log_error(error: KafkaError) -> LogError:
-    may_pass = error.retriable() or error.fatal() or error.code() in _AWAY  # fatal: for this appender alone
-    kind = LogRefused if error.code() in _REFUSED else LogUnavailable if may_pass else LogError
+    is_away = error.retriable() or error.code() in _AWAY or error.code() in _OUT_OF_STEP
+    kind = LogRefused if error.code() in _REFUSED else LogUnavailable if is_away else LogError
     return kind(f"appending: {error.str()}")
 
 

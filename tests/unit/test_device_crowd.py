@@ -16,9 +16,10 @@ from client_agent.device import Device, Setting
 from client_agent.foreground import DeviceOptions, run_device
 from client_agent.link import Link
 from client_agent.lives import Died, Habits, Life
-from client_agent.publishing import OutboxError
+from client_agent.publishing import Outbox, OutboxError
 from schemas.envelope import decode
 from schemas.events import Declined, DeviceCheckedIn, Lease, UpdateSubmitted
+from schemas.identifiers import BodyRef
 from schemas.signing import unsigned
 from schemas.topics import CHECKINS, UPDATES
 from streams.log import LogUnavailable, TopicPartition
@@ -208,6 +209,23 @@ def test_a_body_that_was_not_stored_is_stored_again(tmp_path: Path, monkeypatch:
     for now_ms in range(100, 10_000, 50):
         crowd.step(now_ms)
     assert len({update.body.sha256 for update in world.submitted()}) == 3
+
+
+def test_a_device_that_fails_with_its_body_stays_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: who failed for good is counted once, and never at work again, wherever it failed."""
+    world = large()
+    crowd = granted(world, tmp_path, 2)
+    address = Outbox.address
+
+    def full(outbox: Outbox, update: str, body: BodyRef) -> None:
+        monkeypatch.setattr(Outbox, "address", address)
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(Outbox, "address", full)
+    for now_ms in range(100, 10_000, 50):
+        crowd.step(now_ms)
+    assert (crowd.stats().failed, crowd.stats().away) == (1, 0)
+    assert len({update.body.sha256 for update in world.submitted()}) == 1
 
 
 def test_a_device_that_dies_before_its_body_is_stored_stays_down(tmp_path: Path) -> None:

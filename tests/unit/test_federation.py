@@ -19,9 +19,13 @@ from schemas.events import (
     Tick,
     UpdateAdmitted,
     UpdateRefused,
+    UpdateSubmitted,
 )
-from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, UPDATES
-from streams.log import TopicPartition, WriterFenced, scan
+from schemas.identifiers import BodyRef
+from schemas.signing import sign
+from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SHARDS, UPDATES
+from streams.bodies import store
+from streams.log import LogUnavailable, TopicPartition, WriterFenced, scan
 from tests.federation import Federation, policy
 
 ONES = np.ones(4, np.float32)
@@ -231,6 +235,53 @@ def test_bodies_are_deleted_when_nobody_needs_them() -> None:
     assert world.log.bounds(at).beginning == offsets["c"]
     world.start("aggregator")
     assert world.actors["aggregator"].state.tasks[world.task].buffer.members
+
+
+@pytest.mark.parametrize(
+    ("topic", "partition", "offsets"), [(BODIES.name, 5, ()), (BODIES.name, 5, (0,)), (SHARDS.name, 100, (0,))]
+)
+def test_an_invented_address_holds_nobody_up(topic: str, partition: int, offsets: tuple[int, ...]) -> None:
+    """Law 9: with privacy a body that is nowhere keeps its slot; no actor ends or waits, and no other body stays."""
+    private = {"noise_multiplier": 1.0, "rho_max": 9.0}
+    world = Federation(policy(privacy=private, retention={"body_hours": 1.0}, stop={"idle_s": 86_400.0}))
+    edge, at = world.actors["aggregator"]._edge, TopicPartition(BODIES.name, world.partition)
+    asked = list[object]()
+    edge._partials.stored = lambda *given, **_: asked.append(given)  # type: ignore[method-assign,func-returns-value]
+    store(world.log, at, data=b"nobody's", upload_id="nobody", codec="float32")
+    ref = BodyRef(topic=topic, partition=partition, offsets=offsets, sha256=bytes(32), size=5, codec="float32")
+    for device in map(world.device, "ab"):
+        device.check_in()
+        world.settle()
+        submitted = UpdateSubmitted(sealed=device.granted().sealed, samples=7, body=ref, inline=None)
+        device.append(UPDATES.name, sign(encode(submitted), device.key))
+    world.pass_ms(2 * 3_600_000)
+    world.append(UPDATES.name, encode(Tick()))
+    world.settle()
+    world.actors["aggregator"].housekeep()
+    assert world.log.bounds(at).beginning == 1
+    world.round_of({"c": ONES})
+    assert [event.zeroed is None for event in world.events(ROUNDS.name, UpdateAdmitted)] == [False, False, True]
+    assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
+    assert asked == []
+
+
+def test_tombstones_outlive_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that were to leave while no broker answered leave when one does."""
+    world = Federation(policy(retention={"models_kept": 1}, staleness={"max_versions": 0}))
+    for turn in range(4):
+        world.round_of(_deltas(*(f"{name}{turn}" for name in "abc")))
+    aggregator = world.actors["aggregator"]
+
+    def away(_: object) -> list[int]:
+        raise LogUnavailable("no broker")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.log, "append", away)
+        with pytest.raises(LogUnavailable):
+            aggregator.housekeep()
+    aggregator.housekeep()
+    place = TopicPartition(MODELS.name, world.partition)
+    assert any(record.value is None for record in scan(world.log, place))
 
 
 def test_models_leave_by_policy() -> None:

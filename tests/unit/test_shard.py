@@ -13,8 +13,10 @@ from actors.shard import Shard
 from ops.audit import Audit
 from ops.exporting import exported, topics_of
 from schemas.envelope import encode
-from schemas.events import ModelPublished, Tick, UpdateRefused
+from schemas.events import ModelPublished, Tick, UpdateRefused, UpdateSubmitted
+from schemas.identifiers import BodyRef
 from schemas.policy import Compression, PolicyError, checked, parse
+from schemas.signing import sign
 from schemas.topics import PARTITIONS, ROUNDS, SHARDS, UPDATES, body_place, partition_of
 from streams.exported import ExportedLog
 from streams.log import TopicPartition
@@ -108,6 +110,26 @@ def test_a_worker_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> 
     assert (worker._held_bytes, worker._held) == (0, {})
     world.settle()
     assert len(world.events(ROUNDS.name, ModelPublished)) == 2
+
+
+def test_an_invented_address_ends_no_worker() -> None:
+    """Law 9: with privacy a body that is nowhere keeps its slot, and shard workers pass it over."""
+    world = _world(privacy={"noise_multiplier": 1.0, "rho_max": 9.0})
+    worker = Shard(world.log, KEY, range(PARTITIONS))
+    device = world.device("a")
+    device.check_in()
+    world.settle()
+    ref = BodyRef(topic=SHARDS.name, partition=world.partition, offsets=(), sha256=bytes(32), size=5, codec="float32")
+    submitted = UpdateSubmitted(sealed=device.granted().sealed, samples=7, body=ref, inline=None)
+    device.append(UPDATES.name, sign(encode(submitted), device.key))
+    world.settle()
+    _work(worker)
+    worker.housekeep()
+    _submit(world, "bc")
+    world.settle()
+    _work(worker)
+    assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
+    assert (worker._sums, worker.stored) == ({}, len({world.device(name).place for name in "bc"}))
 
 
 def test_bodies_of_shards_are_deleted_when_nobody_needs_them() -> None:
