@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -19,6 +20,11 @@ RETRY_MS = 1_000
 NEVER_MS = 1 << 62
 
 _log = structlog.get_logger(__name__)
+
+
+def wall_ms() -> int:
+    """The wall clock, which a crowd at real work lives by."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

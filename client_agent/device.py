@@ -1,6 +1,6 @@
 """One device and one task: check in, fetch, train, protect, compress, publish, learn the outcome.
 
-No clock and no sleep in here: whoever drives a device calls `wake` and `answered` with the time, and gets the time at
+No clock of its own, no sleep: whoever drives a device calls `wake` and `answered` with the time, and gets the time at
 which the device wants to be woken next. So a phone, a fleet and a deterministic simulation run the same code.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
@@ -108,6 +109,7 @@ class Setting:
     life: Life = field(default_factory=Plain)
     cohort: str = ""
     synced: bool = True  # whether the outbox survives the machine, not only the process
+    clock_ms: Callable[[], int] = lambda: 0  # what time it is after work; 0 where work takes no time
 
 
 @dataclass(slots=True)
@@ -185,6 +187,7 @@ class Device:
         self._outbox.forget(now_ms)
         if self._work is not None and now_ms >= self._work.ready_ms:
             self._train_and_keep(self._work, now_ms)
+            now_ms = max(now_ms, self.setting.clock_ms())  # an outcome is waited for from here on
         for entry in self._outbox.entries:
             if now_ms >= self._resend_ms.get(entry.update, 0):
                 self._send(entry.update, now_ms)
@@ -209,6 +212,7 @@ class Device:
     def stored(self, now_ms: int, *, update: str, body: BodyRef) -> int:
         """The body of `update` lies there: submit it; return when to be woken next."""
         self._outbox.address(update, body)
+        now_ms = max(now_ms, self.setting.clock_ms())
         self._send(update, now_ms)
         return self._next_ms(now_ms)
 

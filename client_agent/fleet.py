@@ -23,7 +23,7 @@ import ray
 import structlog
 from ray._common.usage import usage_lib
 
-from client_agent.crowd import Crowd, Stats
+from client_agent.crowd import Crowd, Stats, wall_ms
 from client_agent.data import Part, load
 from client_agent.device import Setting, Train
 from client_agent.identity import open_identity
@@ -166,7 +166,7 @@ class _Crew:
         train = resolve(self._options.trainer)
         settings = [self._setting(index, names[index], train=train) for index in self._indices]
         link = Link(self._options.open_log(), [setting.identity.device for setting in settings])
-        self._crowd = Crowd(link, settings, now_ms=_now_ms(), down_ms=self._options.habits.away_after_death_ms)
+        self._crowd = Crowd(link, settings, now_ms=wall_ms(), down_ms=self._options.habits.away_after_death_ms)
         self._thread = threading.Thread(target=self._run, args=(link,), daemon=True)
         self._thread.start()
 
@@ -189,10 +189,10 @@ class _Crew:
         wait_s = 0.0
         try:
             while not self._stopped.is_set():
-                began_ms = _now_ms()
+                began_ms = wall_ms()
                 next_ms = self._crowd.step(began_ms, wait_s)
-                time.sleep(max(0, began_ms + STEP_MS_MIN - _now_ms()) / 1000)
-                wait_s = min(STEP_MS_MAX, max(0, next_ms - _now_ms())) / 1000
+                time.sleep(max(0, began_ms + STEP_MS_MIN - wall_ms()) / 1000)
+                wait_s = min(STEP_MS_MAX, max(0, next_ms - wall_ms())) / 1000
         except Exception as error:  # noqa: BLE001 - told to whoever asks for the stats
             self._broken = f"{type(error).__name__}: {error}"
         finally:
@@ -211,6 +211,7 @@ class _Crew:
             life=Life(options.habits, device=name, seed=options.seed),
             cohort=options.cohorts[index % len(options.cohorts)],
             synced=False,
+            clock_ms=wall_ms,
         )
 
 
@@ -232,7 +233,3 @@ def shared_out(names: Sequence[str], processes: int) -> list[list[int]]:
     order = sorted(range(len(names)), key=lambda index: (partition_of(names[index]), index))
     cuts = [len(order) * part // processes for part in range(processes + 1)]
     return [share for begin, end in itertools.pairwise(cuts) if (share := order[begin:end])]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client_agent.crowd import Crowd, Stats
+from client_agent.crowd import Crowd, Stats, wall_ms
 from client_agent.data import Part, load
 from client_agent.device import Conditions, Plain, Setting
 from client_agent.identity import open_identity
@@ -50,10 +49,11 @@ def run_device(log: EventLog, options: DeviceOptions, *, is_done: Callable[[Stat
         train=resolve(options.trainer),
         life=Plain(options.conditions),
         cohort=options.cohort,
+        clock_ms=wall_ms,
     )
     link = Link(log, [identity.device])
     try:
-        return _run(Crowd(link, [setting], now_ms=_now_ms()), is_done)
+        return _run(Crowd(link, [setting], now_ms=wall_ms()), is_done)
     finally:
         link.close()
 
@@ -63,10 +63,6 @@ def _run(crowd: Crowd, is_done: Callable[[Stats], bool]) -> Stats:
     while not is_done(stats := crowd.stats()):
         if stats.error:
             raise DeviceError(stats.error)
-        next_ms = crowd.step(_now_ms(), wait_s)
-        wait_s = min(STEP_MS_MAX, max(0, next_ms - _now_ms())) / 1000
+        next_ms = crowd.step(wall_ms(), wait_s)
+        wait_s = min(STEP_MS_MAX, max(0, next_ms - wall_ms())) / 1000
     return stats
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

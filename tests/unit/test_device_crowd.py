@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from schemas.identifiers import BodyRef
 from schemas.signing import unsigned
 from schemas.topics import CHECKINS, UPDATES
 from streams.log import LogUnavailable, TopicPartition
-from tests.device_world import TASK, World, large
+from tests.device_world import TASK, World, large, train_by_one
 
 HABITS = Habits(training_ms=300, drop_probability=0.3, day_ms=20_000, presence=0.7, away_after_death_ms=1_000)
 
@@ -120,6 +121,26 @@ def test_the_same_seed_lives_the_same_life(tmp_path: Path) -> None:
     for topic in (CHECKINS.name, UPDATES.name):
         assert [r.value for r in first.records(topic)] == [r.value for r in again.records(topic)]
     assert len(other.records(UPDATES.name)) != len(first.records(UPDATES.name))
+
+
+@pytest.mark.parametrize("make", [World, large])
+def test_long_training_sends_once(make: Callable[[], World], tmp_path: Path) -> None:
+    """Guarantee: an outcome is waited for from when the update was sent, however long training took."""
+    world, clock = make(), [0]
+
+    def slow(*given: object, seed: int) -> np.ndarray:
+        clock[0] += 60_000
+        return train_by_one(*given, seed=seed)  # type: ignore[arg-type]
+
+    [plain] = settings(world, tmp_path, 1, habits=Habits(drop_probability=0, presence=1.0))
+    crowd = Crowd(Link(world.log, ["sim0"]), [replace(plain, train=slow, clock_ms=lambda: clock[0])], now_ms=0)
+    server = Server(world)
+    while len(server.outcomes) < 3:
+        clock[0] += 50
+        crowd.step(clock[0])
+        crowd.step(clock[0])  # before anybody can have answered
+        server.step()
+    assert [*server.outcomes.values()] == [1] * len(server.outcomes)
 
 
 def test_one_broken_device_does_not_stop_the_others(tmp_path: Path) -> None:
