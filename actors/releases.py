@@ -26,7 +26,8 @@ class BodyLost(Exception):
     """
 
     def __init__(self, ref: BodyRef, absent: Absent) -> None:
-        super().__init__(f"body {ref.topic}[{ref.partition}]@{ref.offsets[0]}: {absent}")
+        offset = ref.offsets[0] if ref.offsets else "?"
+        super().__init__(f"body {ref.topic}[{ref.partition}]@{offset}: {absent}")
         self.deleted = absent.reason == DELETED
         self.altered = absent.reason in ALTERED
 

@@ -88,9 +88,8 @@ class Link:
             while more := self._answers.poll(0):
                 records += more
         except OffsetLost:
-            ends = {place: self.log.bounds(place).end for place in self._places}
-            for place, end in ends.items():
-                self._answers.seek(place, end)
+            for place in self._places:
+                self._answers.seek(place, self.log.bounds(place).end)
             return []
         found = (_answer(record.value) for record in records)
         return [answer for answer in found if answer is not None and answer.device in self._devices]

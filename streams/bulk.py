@@ -53,9 +53,7 @@ _AWAY = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.NOT_ENOUGH_REPLICAS,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-}
-# The end of this appender, and not of the next: the broker no longer remembers what it has sent.
-_OUT_OF_STEP = {
+    # The end of this appender, and not of the next: the broker no longer remembers what it has sent.
     KafkaError._FATAL,
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError.UNKNOWN_PRODUCER_ID,
@@ -216,7 +214,7 @@ class Appender:
 
 
 def _log_error(error: KafkaError) -> LogError:
-    is_away = error.retriable() or error.code() in _AWAY or error.code() in _OUT_OF_STEP
+    is_away = error.retriable() or error.code() in _AWAY
     kind = LogRefused if error.code() in _REFUSED else LogUnavailable if is_away else LogError
     return kind(f"appending: {error.str()}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ops.audit import Audit
 from schemas.envelope import encode
 from schemas.events import (
     BudgetExhausted,
@@ -26,7 +27,8 @@ from schemas.signing import sign
 from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SHARDS, UPDATES
 from streams.bodies import store
 from streams.log import LogUnavailable, TopicPartition, WriterFenced, scan
-from tests.federation import Federation, policy
+from tests.federation import KEY, Federation, policy
+from tests.lawcheck import check
 
 ONES = np.ones(4, np.float32)
 
@@ -242,8 +244,8 @@ def test_bodies_are_deleted_when_nobody_needs_them() -> None:
 )
 def test_an_invented_address_holds_nobody_up(topic: str, partition: int, offsets: tuple[int, ...]) -> None:
     """Law 9: with privacy a body that is nowhere keeps its slot; no actor ends or waits, and no other body stays."""
-    private = {"noise_multiplier": 1.0, "rho_max": 9.0}
-    world = Federation(policy(privacy=private, retention={"body_hours": 1.0}, stop={"idle_s": 86_400.0}))
+    private, stop = {"noise_multiplier": 1.0, "rho_max": 9.0}, {"idle_s": 86_400.0, "versions_max": 10}
+    world = Federation(policy(privacy=private, retention={"body_hours": 1.0}, stop=stop))
     edge, at = world.actors["aggregator"]._edge, TopicPartition(BODIES.name, world.partition)
     asked = list[object]()
     edge._partials.stored = lambda *given, **_: asked.append(given)  # type: ignore[method-assign,func-returns-value]
@@ -263,6 +265,9 @@ def test_an_invented_address_holds_nobody_up(topic: str, partition: int, offsets
     assert [event.zeroed is None for event in world.events(ROUNDS.name, UpdateAdmitted)] == [False, False, True]
     assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
     assert asked == []
+    assert check(world.log, world.partition, settled=True) == []
+    found = Audit(world.log, world.partition, key=KEY, full=True, to=None).run()
+    assert (found.verdict, found.unchecked) == ("identical", [])
 
 
 def test_tombstones_outlive_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
