@@ -7,6 +7,7 @@ What lies in their queues is bounded in bytes. The reader joins no group and com
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -60,6 +61,7 @@ _AWAY = {
     KafkaError.INVALID_PRODUCER_EPOCH,
 }
 POLL_S = 0.1
+CLOSE_TIMEOUT_S = 10.0
 
 _log = structlog.get_logger(__name__)
 # Heard by whoever wants to hear it; on a console it would be noise between the lines.
@@ -68,10 +70,15 @@ _librdkafka.addHandler(logging.NullHandler())
 
 
 class BulkReader:
-    """Reads committed records of some partitions; see `streams.log.Reader`."""
+    """Reads committed records of some partitions; see `streams.log.Reader`. What is lost stays lost until `seek`.
+
+    To ask the broker for it again and again would be a trap: when the answer comes while it is being closed, librdkafka
+    locks itself up for ever (its issue 4514).
+    """
 
     def __init__(self, settings: KafkaSettings, positions: Mapping[TopicPartition, int]) -> None:
         self._positions = dict(positions)
+        self._lost: dict[TopicPartition, str] = {}
         self._places = {at: (settings.named(at.topic), at.partition) for at in positions}
         self._names = {place: at for at, place in self._places.items()}
         self._refused: KafkaError | None = None
@@ -79,12 +86,11 @@ class BulkReader:
         self._assign()
 
     def poll(self, timeout_s: float) -> list[Record]:
-        # `consume` would wait until it has as many as it was asked for: wait for the first, take what else is there.
-        first = self._consumer.poll(timeout_s)
-        messages = [] if first is None else [first, *self._consumer.consume(AT_ONCE - 1, 0)]
-        if self._refused is not None:
-            raise LogRefused(f"reading: {self._refused.str()}")
-        return [record for message in messages if (record := self._taken(message)) is not None]
+        records = [] if self._lost else self._polled(timeout_s)
+        # What came before it is handed out first: nothing of the other partitions is lost.
+        if self._lost and not records:
+            raise OffsetLost(next(iter(self._lost.values())))
+        return records
 
     def position(self, at: TopicPartition) -> int:
         return self._positions[at]
@@ -92,10 +98,24 @@ class BulkReader:
     def seek(self, at: TopicPartition, offset: int) -> None:
         # librdkafka's own seek fails on a partition that it has not begun to fetch; to assign anew never does.
         self._positions[at] = offset
+        self._lost.pop(at, None)
         self._assign()
 
     def close(self) -> None:
-        self._consumer.close()
+        # Nobody waits for ever, for that answer can come to the first question too.
+        closing = threading.Thread(target=self._consumer.close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_TIMEOUT_S)
+        if closing.is_alive():
+            _log.warning("reader_left_open", partitions=len(self._places), timeout_s=CLOSE_TIMEOUT_S)
+
+    def _polled(self, timeout_s: float) -> list[Record]:
+        # `consume` would wait until it has as many as it was asked for: wait for the first, take what else is there.
+        first = self._consumer.poll(timeout_s)
+        messages = [] if first is None else [first, *self._consumer.consume(AT_ONCE - 1, 0)]
+        if self._refused is not None:
+            raise LogRefused(f"reading: {self._refused.str()}")
+        return [record for message in messages if (record := self._taken(message)) is not None]
 
     def _assign(self) -> None:
         self._consumer.assign([BrokerPartition(*place, self._positions[at]) for at, place in self._places.items()])
@@ -116,9 +136,7 @@ class BulkReader:
             # Markers and records that were compacted away are passed over without a word: the end tells of them.
             self._positions[at] = message.offset()
         elif error.code() in _LOST:
-            # It says so once, and then fetches nothing more of this partition: a reader says it at every poll.
-            self._assign()
-            raise OffsetLost(f"reading {at.topic}/{at.partition} at {self._positions[at]}: {error.str()}")
+            self._lost[at] = f"reading {at.topic}/{at.partition} at {self._positions[at]}: {error.str()}"
         else:
             self._heard(error)
         return None
@@ -153,8 +171,9 @@ class Appender:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._refused: KafkaError | None = None
-        self._producer = Producer(_producing(settings, self._heard), logger=_librdkafka)
+        # Not a method of this object: the two would hold each other, and librdkafka's threads would outlive both.
+        self._refused: list[KafkaError] = []
+        self._producer = Producer(_producing(settings, partial(_keep_refusal, self._refused)), logger=_librdkafka)
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
         """As `streams.log.EventLog.append`; raises LogUnavailable, LogRefused, LogError.
@@ -179,8 +198,8 @@ class Appender:
             for number, draft in enumerate(drafts):
                 self._produce(draft, partial(told, number=number))
             while waiting:
-                if self._refused is not None:
-                    raise _log_error(self._refused)
+                if self._refused:
+                    raise _log_error(self._refused[-1])
                 # To flush is what sends them, all in one request; who waits here serves the other threads too.
                 self._producer.flush(POLL_S)
         except KafkaException as error:  # what ends a producer for good is raised by whatever it is asked for next
@@ -198,10 +217,6 @@ class Appender:
             self._producer.purge()
             self._producer.poll(0)
 
-    def _heard(self, error: KafkaError) -> None:
-        if error.code() in _REFUSED:
-            self._refused = error
-
     def _produce(self, draft: Draft, told: Any) -> None:
         topic = self._settings.named(draft.topic)
         while True:
@@ -211,6 +226,11 @@ class Appender:
                 )
             except BufferError:  # its queue is full
                 self._producer.poll(POLL_S)
+
+
+def _keep_refusal(refused: list[KafkaError], error: KafkaError) -> None:
+    if error.code() in _REFUSED:
+        refused.append(error)
 
 
 def _log_error(error: KafkaError) -> LogError:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -11,9 +17,10 @@ from hypothesis import strategies as st
 
 from streams.bulk import UNDER_WAY_BYTES_MAX, Appender, BulkReader, portions
 from streams.connection import KafkaSettings
-from streams.log import RECORD_BYTES_MAX, Draft, LogError, LogRefused, LogUnavailable, TopicPartition
+from streams.log import RECORD_BYTES_MAX, Draft, LogError, LogRefused, LogUnavailable, OffsetLost, TopicPartition
 
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:9")
+BODIES = NOWHERE.named("bodies")
 VALUES = [None, *map(bytes, (0, 1, 2**19, RECORD_BYTES_MAX - 2))]
 
 
@@ -28,24 +35,121 @@ def test_portions_are_all_of_it_in_order_and_small(chosen: list[int]) -> None:
     assert all(size + after > UNDER_WAY_BYTES_MAX for size, after in pairwise(sizes))
 
 
-class _Telling:
-    """A message that is an error about no partition, as those of a group's coordinator are."""
+@dataclass
+class _Message:
+    """What librdkafka hands out: a record, an error of a partition, or an error of the group's coordinator."""
 
-    def topic(self) -> None:
-        return None
+    place: tuple[str | None, int]
+    code: int | None = None
+
+    def topic(self) -> str | None:
+        return self.place[0]
 
     def partition(self) -> int:
-        return 0
+        return self.place[1]
 
-    def error(self) -> KafkaError:
-        return KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+    def error(self) -> KafkaError | None:
+        return None if self.code is None else KafkaError(self.code)
+
+    def offset(self) -> int:
+        return 7
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def key(self) -> None:
+        """None has one."""
+
+    def value(self) -> bytes:
+        return b"x"
+
+
+class _Answers:
+    """A consumer that has these messages."""
+
+    def __init__(self, *messages: _Message) -> None:
+        self._messages = list(messages)
+
+    def poll(self, _: float) -> _Message | None:
+        return self._messages.pop(0) if self._messages else None
+
+    def consume(self, *_: object) -> list[_Message]:
+        messages, self._messages = self._messages, []
+        return messages
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def test_what_the_coordinator_says_is_no_record() -> None:
     """Nobody joins the group, so that its errors stop no reader: an honest update would be refused as a defect."""
-    reader = BulkReader(NOWHERE, {TopicPartition("bodies", 0): 7})
-    assert reader._taken(_Telling()) is None
+    reader = _reading(_Message((None, 0), KafkaError.GROUP_AUTHORIZATION_FAILED), _Message((BODIES, 0)))
+    assert [record.offset for record in reader.poll(0)] == [7]
+
+
+@pytest.mark.parametrize("lost_first", [True, False])
+def test_what_came_together_with_a_lost_offset_is_handed_out(*, lost_first: bool) -> None:
+    """Law 2 for readers: a place lost in one partition takes no record of another along, and stays lost."""
+    messages = [_Message((BODIES, 1), KafkaError._AUTO_OFFSET_RESET), _Message((BODIES, 0))]
+    reader = _reading(*(messages if lost_first else reversed(messages)))
+    assert [(record.partition, record.offset) for record in reader.poll(0)] == [(0, 7)]
+    for _ in range(2):
+        with pytest.raises(OffsetLost, match="bodies/1 at 3"):
+            reader.poll(0)
+
+
+def _reading(*messages: _Message) -> BulkReader:
+    reader = BulkReader(NOWHERE, {TopicPartition("bodies", 0): 7, TopicPartition("bodies", 1): 3})
     reader.close()
+    reader._consumer = _Answers(*messages)  # type: ignore[assignment]
+    return reader
+
+
+def test_nobody_waits_for_ever_for_a_reader_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that librdkafka does not let go of is left behind: its process goes on."""
+    reader = BulkReader(NOWHERE, {TopicPartition("bodies", 0): 7})
+    reader.close()
+    never = _Never()
+    reader._consumer = never  # type: ignore[assignment]
+    monkeypatch.setattr("streams.bulk.CLOSE_TIMEOUT_S", 0.05)
+    reader.close()
+    assert never.asked.is_set()
+    never.end.set()
+
+
+class _Never:
+    def __init__(self) -> None:
+        self.asked, self.end = threading.Event(), threading.Event()
+
+    def close(self) -> None:
+        self.asked.set()
+        self.end.wait()
+
+
+def test_an_appender_takes_its_threads_along() -> None:
+    """Each outage of the broker costs an appender; none of them waits for the garbage collector."""
+    before = _threads()
+    with _no_collection():
+        appender = Appender(NOWHERE)
+        assert _threads() > before
+        appender.close()
+        del appender
+        assert _threads() == before
+
+
+def _threads() -> int:
+    """How many of this process's threads are librdkafka's."""
+    return sum(path.read_text().startswith("rdk:") for path in Path("/proc/self/task").glob("*/comm"))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
