@@ -18,6 +18,7 @@ from streams.log import LogUnavailable
 
 RETRY_MS = 1_000
 NEVER_MS = 1 << 62
+WORK_MS_MAX = 1_000  # of one step: what has been made by then is sent before the next device trains
 
 _log = structlog.get_logger(__name__)
 
@@ -83,18 +84,20 @@ class Crowd:
                 self._drive(name, now_ms, call=self._wake)
             if self._link.is_laden:
                 self._store(now_ms)
+            if self._settings[name].clock_ms() > now_ms + WORK_MS_MAX:
+                break
         self._store(now_ms)
         self._link.flush()
         return self._heap[0][0] if self._heap else NEVER_MS
 
     def stats(self) -> Stats:
-        """Now."""
-        devices = self._devices.values()
+        """Now; for any thread."""
+        devices, errors = list(self._devices.values()), list(self._failed.values())
         counts = [self._past, *(device.counts for device in devices)]
         return Stats(
             devices=len(self._settings),
             training=sum(device.is_training for device in devices),
-            away=len(self._away) + len(self._settings) - len(self._devices) - len(self._failed),
+            away=len(self._away) + len(self._settings) - len(devices) - len(errors),
             closed=sum(device.declined_for == "closed" for device in devices),
             checked_in=sum(count.checked_in for count in counts),
             declined=sum(count.declined for count in counts),
@@ -102,8 +105,8 @@ class Crowd:
             admitted=sum(count.admitted for count in counts),
             refused=sum(count.refused for count in counts),
             died=self._died,
-            failed=len(self._failed),
-            error=next(iter(self._failed.values()), ""),
+            failed=len(errors),
+            error=next(iter(errors), ""),
         )
 
     def _answered(self, answer: Answer, now_ms: int) -> None:

@@ -203,7 +203,7 @@ class Device:
             case Declined() if answer.task == self.setting.task and self._work is None:
                 self.counts.declined += 1
                 self.declined_for = answer.reason
-                self._unanswered = 0
+                self._unanswered = self._early = 0
                 self._checkin_ms = now_ms + self._wait_ms(answer)
             case Outcome() if answer.task == self.setting.task:
                 self._settle(answer, now_ms)
@@ -314,7 +314,7 @@ class Device:
 
     def _settle(self, answer: Outcome, now_ms: int) -> None:
         created = self._link.task(answer.task)
-        if created is None or self._outbox.settle(answer.update, answer.outcome, policy=created.policy) is None:
+        if created is None or not self._outbox.settle(answer.update, answer.outcome, policy=created.policy):
             return
         self._resend_ms.pop(answer.update, None)
         self._sent.pop(answer.update, None)

@@ -79,9 +79,10 @@ class Twofold:
 
     def write(self, data: bytes) -> None:
         """Replace the content; with `synced` it is on the disk when this returns."""
-        self._number += 1
-        header = _HEADER.pack(_MAGIC, self._number, len(data), _checksum(self._number, data))
-        write_over(self._copies[self._number % 2], header + data, synced=self._synced)
+        number = self._number + 1
+        header = _HEADER.pack(_MAGIC, number, len(data), _checksum(number, data))
+        write_over(self._copies[number % 2], header + data, synced=self._synced)
+        self._number = number  # not before: after a write that failed it is the same copy's turn again
 
 
 def _parsed(framed: bytes) -> tuple[int, bytes] | None:

@@ -121,7 +121,7 @@ class Link:
             if isinstance(data, Absent):
                 raise ModelMissing(f"{where} is gone: {data.reason}")
             return unpack(data, "float32", count=parameters)
-        except (BodyError, OffsetLost) as error:
+        except BodyError as error:
             raise ModelMissing(f"{where} cannot be read: {error}") from error
 
     def close(self) -> None:

@@ -105,7 +105,7 @@ class Outbox:
         """Whether nothing more is to be done under this lease."""
         return update in self._file.over
 
-    def keep(self, entry: Entry, residual: Floats | None) -> Entry:
+    def keep(self, entry: Entry, residual: Floats | None) -> None:
         """Take an update in, together with the residual that it leaves."""
         data = self._held(entry.body)
         if len(data) <= INLINE_BYTES_MAX:
@@ -114,7 +114,6 @@ class Outbox:
         left = None if residual is None else self._slots.put(_bytes(residual), taken=[*self._taken(), kept.body])
         self._write(residual=left, entries={**self._file.entries, entry.update: kept})
         self._passed("kept")
-        return kept
 
     def upload(self, update: str) -> Upload | None:
         """The large body of `update`, to be stored before it is submitted; None where that has been done."""
@@ -136,18 +135,18 @@ class Outbox:
         record = self._file.entries[update].record
         return Draft(topic=UPDATES.name, partition=partition_of(self._file.task), value=record)
 
-    def settle(self, update: str, outcome: str, *, policy: Policy) -> Entry | None:
-        """The outcome is known: forget the update, take a refused one's content back. None when it was known before."""
+    def settle(self, update: str, outcome: str, *, policy: Policy) -> bool:
+        """The outcome is known: forget the update, take back what a refused one held. False when known before."""
         entry = self._file.entries.get(update)
         if entry is None:
-            return None
+            return False
         left = self._file.residual
         if outcome not in _SPENT and (residual := self.residual) is not None:
             back = returned(residual, self._held(entry.body), policy=policy)
             left = self._slots.put(_bytes(back), taken=self._taken())
         self._close(update, entry.until_ms, residual=left)
         self._passed("settled")
-        return entry
+        return True
 
     def give_up(self, update: str, until_ms: int) -> None:
         """Never train under this lease (again)."""

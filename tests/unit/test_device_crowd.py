@@ -123,20 +123,22 @@ def test_the_same_seed_lives_the_same_life(tmp_path: Path) -> None:
     assert len(other.records(UPDATES.name)) != len(first.records(UPDATES.name))
 
 
+@pytest.mark.parametrize(("count", "training_ms"), [(1, 60_000), (8, 3_000), (8, 900)])
 @pytest.mark.parametrize("make", [World, large])
-def test_long_training_sends_once(make: Callable[[], World], tmp_path: Path) -> None:
-    """Guarantee: an outcome is waited for from when the update was sent, however long training took."""
+def test_long_training_sends_once(make: Callable[[], World], tmp_path: Path, *, count: int, training_ms: int) -> None:
+    """Guarantee: an outcome is waited for from when the update was sent, however long all together trained."""
     world, clock = make(), [0]
 
     def slow(*given: object, seed: int) -> np.ndarray:
-        clock[0] += 60_000
+        clock[0] += training_ms
         return train_by_one(*given, seed=seed)  # type: ignore[arg-type]
 
-    [plain] = settings(world, tmp_path, 1, habits=Habits(drop_probability=0, presence=1.0))
-    crowd = Crowd(Link(world.log, ["sim0"]), [replace(plain, train=slow, clock_ms=lambda: clock[0])], now_ms=0)
+    plain = settings(world, tmp_path, count, habits=Habits(drop_probability=0, presence=1.0))
+    link = Link(world.log, [f"sim{index}" for index in range(count)])
+    crowd = Crowd(link, [replace(one, train=slow, clock_ms=lambda: clock[0]) for one in plain], now_ms=0)
     server = Server(world)
-    while len(server.outcomes) < 3:
-        clock[0] += 50
+    while len(server.outcomes) < 3 * count:
+        clock[0] += 1_000
         crowd.step(clock[0])
         crowd.step(clock[0])  # before anybody can have answered
         server.step()

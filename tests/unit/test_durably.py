@@ -56,6 +56,23 @@ def test_the_last_one_counts(tmp_path_factory: pytest.TempPathFactory, contents:
         assert Twofold(path).read() == content
 
 
+def test_a_write_that_failed_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: where the disk was full and a death tears the next write, what was written before both is there."""
+    file = Twofold(tmp_path / "index", synced=False)
+    file.write(b"one")
+    file.write(b"two")
+
+    def torn(path: Path, data: bytes, *, synced: bool) -> None:
+        path.write_bytes(data[: len(data) // 2])
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr("client_agent.durably.write_over", torn)
+    for content in (b"three", b"four"):
+        with pytest.raises(OSError, match="no space"):
+            file.write(content)
+        assert Twofold(tmp_path / "index").read() == b"two"
+
+
 def test_a_file_from_before(tmp_path: Path) -> None:
     """Guarantee: a file of an earlier release, which is its content and no more, is read and then replaced."""
     (tmp_path / "index").write_bytes(b"plain")
