@@ -25,7 +25,7 @@ from schemas.events import Event, RoundAbandoned, RoundProposed, TaskCreated, Up
 from schemas.partials import BodyMeasured, Partial, PartialStored
 from schemas.tensors import Quanta
 from schemas.topics import PARTIALS, PARTITIONS, ROUNDS, SHARDS, TASKS, UPDATES, partition_of
-from streams.bodies import BUDGET_BYTES, Absent, store
+from streams.bodies import BUDGET_BYTES, BUDGET_BYTES_MIN, Absent, store
 from streams.log import Draft, EventLog, LogError, Reader, Record, TopicPartition, scan
 
 HELD_BYTES = 128 * 2**20  # of opened bodies that wait for their admission
@@ -58,8 +58,8 @@ class Shard:
         self.measured = self.stored = 0
         self._log, self._key = log, key
         self._seals, self._partial_seals = Seals(key), PartialSeals(key)
-        # One reader a partition: together they may hold what one may.
-        budget_bytes = BUDGET_BYTES // max(1, len(self.partitions))
+        # One reader a partition: together they may hold what one may, as long as none gets too little.
+        budget_bytes = max(BUDGET_BYTES_MIN, BUDGET_BYTES // max(1, len(self.partitions)))
         self._intake = Intake(Bodies(log, partition=0, budget_bytes=budget_bytes))
         self._tasks = log.reader(dict.fromkeys(_EVERY_TASK, 0))
         self._created: dict[str, TaskCreated | None] = {}  # None: one without shards

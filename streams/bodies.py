@@ -19,6 +19,7 @@ from schemas.identifiers import CHUNK_BYTES, BodyRef
 from streams.log import Bounds, Draft, EventLog, LogUnavailable, OffsetLost, Reader, Record, TopicPartition
 
 BUDGET_BYTES = 64 * 2**20
+BUDGET_BYTES_MIN = 16 * 2**20  # half of it takes what one poll brings; with less a reader throws that away, and seeks
 SIZE_MAX = 2**30
 POLL_S = 0.2
 WAIT_S = 0.02  # for what has most likely been fetched already

@@ -15,7 +15,9 @@ from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.bulk import UNDER_WAY_BYTES_MAX, Appender, BulkReader, portions
+from schemas.identifiers import CHUNK_BYTES
+from streams.bodies import BUDGET_BYTES_MIN
+from streams.bulk import AT_ONCE, UNDER_WAY_BYTES_MAX, Appender, BulkReader, portions
 from streams.connection import KafkaSettings
 from streams.log import RECORD_BYTES_MAX, Draft, LogError, LogRefused, LogUnavailable, OffsetLost, TopicPartition
 
@@ -103,6 +105,11 @@ def _reading(*messages: _Message) -> BulkReader:
     reader.close()
     reader._consumer = _Answers(*messages)  # type: ignore[assignment]
     return reader
+
+
+def test_the_least_that_is_read_ahead_takes_a_poll_whole() -> None:
+    """What one poll brings beyond the body that is wanted is kept: half of a reader's budget is for it."""
+    assert AT_ONCE * CHUNK_BYTES <= BUDGET_BYTES_MIN // 2
 
 
 def test_nobody_waits_for_ever_for_a_reader_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
