@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -47,8 +46,6 @@ _AWAY = {
     KafkaError._TRANSPORT,
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
-    KafkaError._PURGE_QUEUE,
-    KafkaError._PURGE_INFLIGHT,
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -166,7 +163,7 @@ def portions(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:
 class Appender:
     """Appends plain records, each written once however often it is sent; for any thread.
 
-    After an error it is to be thrown away, and with it the memory of what it has sent.
+    After an error it is to be let go of, and with it what it has not delivered, and the memory of what it has sent.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -210,12 +207,6 @@ class Appender:
         if min(offsets, default=0) < 0:
             raise LogUnavailable("appending: the broker did not say at which offset a record stands")
         return offsets
-
-    def close(self) -> None:
-        """Let go of it, and of what it has not delivered."""
-        with suppress(KafkaException):
-            self._producer.purge()
-            self._producer.poll(0)
 
     def _produce(self, draft: Draft, told: Any) -> None:
         topic = self._settings.named(draft.topic)

@@ -185,7 +185,7 @@ class KafkaLog:
         try:
             offsets = appender.append(drafts)
         except LogError as error:
-            self._discard(appender)
+            self._forget(appender)
             if isinstance(error, LogUnavailable):
                 self.outage.missed(str(error))
             raise
@@ -218,9 +218,8 @@ class KafkaLog:
         return KafkaWriter(self._settings, name)
 
     def close(self) -> None:
-        self._discard(self._appender)
         with self._lock:
-            admin, self._admin_client = self._admin_client, None
+            admin, self._admin_client, self._appender = self._admin_client, None, None
         if admin is not None:
             admin.close()
 
@@ -293,12 +292,10 @@ class KafkaLog:
                 self._appender = Appender(self._settings)
             return self._appender
 
-    def _discard(self, appender: Appender | None) -> None:
-        if appender is None:
-            return
+    def _forget(self, appender: Appender) -> None:
+        """Who is appending with it ends alone; the next append has another."""
         with self._lock:
             self._appender = None if self._appender is appender else self._appender
-        appender.close()
 
 
 def _transactional(settings: KafkaSettings, name: str) -> KafkaProducer:
