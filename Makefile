@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 SEED ?= 1
 OFF ?=
+WITHIN ?=
 
 # The newest interpreter that the lock was tried with comes first; PYTHON=... decides otherwise.
 PYTHON ?=
@@ -26,7 +27,7 @@ demo: setup ## Train one federated task on an embedded Kafka, end to end (ARGS="
 	@$(BIN)/fedlog demo $(ARGS)
 
 test: setup ## Run every test (ARGS="-k chain" picks some)
-	@$(BIN)/pytest --numprocesses 2 --dist worksteal $(ARGS)
+	@$(WITHIN) $(BIN)/pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 test-fast: setup ## Run the tests that need no broker
 	@$(BIN)/pytest -m "not integration" $(ARGS)

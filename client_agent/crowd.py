@@ -52,7 +52,7 @@ class Stats:
 
 
 class Crowd:
-    """Drives devices by calls; knows no clock, so a fleet and a deterministic simulation use it alike.
+    """Drives devices by calls; knows no clock but theirs, so a fleet and a deterministic simulation use it alike.
 
     A device that dies is made anew from its folder after `down_ms`; one that fails for good stays away.
     """
@@ -91,9 +91,9 @@ class Crowd:
         return self._heap[0][0] if self._heap else NEVER_MS
 
     def stats(self) -> Stats:
-        """Now; for any thread."""
-        devices, errors = list(self._devices.values()), list(self._failed.values())
-        counts = [self._past, *(device.counts for device in devices)]
+        """Now, or about now when another thread asks; for any thread."""
+        past, devices, errors = self._past, list(self._devices.values()), list(self._failed.values())
+        counts = [past, *(device.counts for device in devices)]
         return Stats(
             devices=len(self._settings),
             training=sum(device.is_training for device in devices),

@@ -14,7 +14,7 @@ from schemas.identifiers import BodyRef
 from schemas.tensors import BodyError, Floats, unpack
 from schemas.topics import ANSWERS, TASKS, partition_of
 from streams.bodies import Absent, BodyReader, Upload, store_all
-from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, TopicPartition, scan
+from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, Record, TopicPartition, scan
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -83,14 +83,13 @@ class Link:
 
     def answers(self, timeout_s: float) -> list[Answer]:
         """What came for this process's devices; empty after `timeout_s` without anything."""
+        records = list[Record]()
         try:
-            records = self._answers.poll(timeout_s)
+            records += self._answers.poll(timeout_s)
             while more := self._answers.poll(0):
                 records += more
         except OffsetLost:
-            for place in self._places:
-                self._answers.seek(place, self.log.bounds(place).end)
-            return []
+            self._find_place()
         found = (_answer(record.value) for record in records)
         return [answer for answer in found if answer is not None and answer.device in self._devices]
 
@@ -123,6 +122,12 @@ class Link:
             return unpack(data, "float32", count=parameters)
         except BodyError as error:
             raise ModelMissing(f"{where} cannot be read: {error}") from error
+
+    def _find_place(self) -> None:
+        """Go on at the end of each partition whose answers are gone, and in the others where they are."""
+        for place in self._places:
+            here, bounds = self._answers.position(place), self.log.bounds(place)
+            self._answers.seek(place, here if bounds.beginning <= here <= bounds.end else bounds.end)
 
     def close(self) -> None:
         """Let go of the readers; the log stays open."""

@@ -51,8 +51,9 @@ _AWAY = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.NOT_ENOUGH_REPLICAS,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-    # The end of this appender, and not of the next: the broker no longer remembers what it has sent.
+    # The end of this appender, and not of the next: the broker forgot what it has sent. What had not left is purged.
     KafkaError._FATAL,
+    KafkaError._PURGE_QUEUE,
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError.UNKNOWN_PRODUCER_ID,
     KafkaError.INVALID_PRODUCER_EPOCH,
@@ -67,9 +68,10 @@ _librdkafka.addHandler(logging.NullHandler())
 
 
 class BulkReader:
-    """Reads committed records of some partitions; see `streams.log.Reader`. What is lost stays lost until `seek`.
+    """Reads committed records of some partitions; see `streams.log.Reader`.
 
-    To ask the broker for it again and again would be a trap: when the answer comes while it is being closed, librdkafka
+    What is lost stays lost until `seek`; records of other partitions that came with it are handed out first. To ask
+    the broker for it again and again would be a trap: when the answer comes while it is being closed, librdkafka
     locks itself up for ever (its issue 4514).
     """
 
@@ -78,13 +80,13 @@ class BulkReader:
         self._lost: dict[TopicPartition, str] = {}
         self._places = {at: (settings.named(at.topic), at.partition) for at in positions}
         self._names = {place: at for at, place in self._places.items()}
-        self._refused: KafkaError | None = None
-        self._consumer = Consumer(_reading(settings, self._heard), logger=_librdkafka)
+        # No method of this object is handed over: the two would hold each other, and with them librdkafka's threads.
+        self._refused: list[KafkaError] = []
+        self._consumer = Consumer(_reading(settings, partial(_heard, self._refused)), logger=_librdkafka)
         self._assign()
 
     def poll(self, timeout_s: float) -> list[Record]:
         records = [] if self._lost else self._polled(timeout_s)
-        # What came before it is handed out first: nothing of the other partitions is lost.
         if self._lost and not records:
             raise OffsetLost(next(iter(self._lost.values())))
         return records
@@ -110,19 +112,20 @@ class BulkReader:
         # `consume` would wait until it has as many as it was asked for: wait for the first, take what else is there.
         first = self._consumer.poll(timeout_s)
         messages = [] if first is None else [first, *self._consumer.consume(AT_ONCE - 1, 0)]
-        if self._refused is not None:
-            raise LogRefused(f"reading: {self._refused.str()}")
+        if self._refused:
+            raise LogRefused(f"reading: {self._refused[-1].str()}")
         return [record for message in messages if (record := self._taken(message)) is not None]
 
     def _assign(self) -> None:
-        self._consumer.assign([BrokerPartition(*place, self._positions[at]) for at, place in self._places.items()])
+        asked = {at: place for at, place in self._places.items() if at not in self._lost}
+        self._consumer.assign([BrokerPartition(*place, self._positions[at]) for at, place in asked.items()])
 
     def _taken(self, message: Any) -> Record | None:
         at = self._names.get((message.topic(), message.partition()))
         error = message.error()
         if at is None:
             # Nothing about a partition: it comes from the coordinator of the group, which nobody joins.
-            self._heard(error)
+            _heard(self._refused, error)
             return None
         if error is None:
             self._positions[at] = message.offset() + 1
@@ -133,16 +136,12 @@ class BulkReader:
             # Markers and records that were compacted away are passed over without a word: the end tells of them.
             self._positions[at] = message.offset()
         elif error.code() in _LOST:
+            if 0 <= message.offset() != self._positions[at]:
+                return None  # what was asked before the last `seek` is answered after it
             self._lost[at] = f"reading {at.topic}/{at.partition} at {self._positions[at]}: {error.str()}"
         else:
-            self._heard(error)
+            _heard(self._refused, error)
         return None
-
-    def _heard(self, error: KafkaError) -> None:
-        """What goes wrong beside the records: a broker that is away is waited for, one that says no is believed."""
-        if error.code() in _REFUSED:
-            self._refused = error
-        _log.debug("waiting for the broker", error=error.str())
 
 
 def portions(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:
@@ -168,9 +167,8 @@ class Appender:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        # Not a method of this object: the two would hold each other, and librdkafka's threads would outlive both.
         self._refused: list[KafkaError] = []
-        self._producer = Producer(_producing(settings, partial(_keep_refusal, self._refused)), logger=_librdkafka)
+        self._producer = Producer(_producing(settings, partial(_heard, self._refused)), logger=_librdkafka)
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
         """As `streams.log.EventLog.append`; raises LogUnavailable, LogRefused, LogError.
@@ -219,9 +217,11 @@ class Appender:
                 self._producer.poll(POLL_S)
 
 
-def _keep_refusal(refused: list[KafkaError], error: KafkaError) -> None:
+def _heard(refused: list[KafkaError], error: KafkaError) -> None:
+    """What goes wrong beside the records: a broker that is away is waited for, one that says no is believed."""
     if error.code() in _REFUSED:
         refused.append(error)
+    _log.debug("waiting for the broker", error=error.str())
 
 
 def _log_error(error: KafkaError) -> LogError:

@@ -219,7 +219,9 @@ class KafkaLog:
 
     def close(self) -> None:
         with self._lock:
-            admin, self._admin_client, self._appender = self._admin_client, None, None
+            appender, self._appender = self._appender, None
+            admin, self._admin_client = self._admin_client, None
+        del appender  # it ends here, and holds nobody up who wants the lock
         if admin is not None:
             admin.close()
 

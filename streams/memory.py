@@ -121,10 +121,17 @@ class MemoryReader:
     def poll(self, timeout_s: float) -> list[Record]:
         """The next records; it returns at once, whatever the timeout."""
         found: list[Record] = []
+        lost: OffsetLost | None = None
         for at in list(self._positions):
             room = POLL_RECORDS_MAX - len(found)
-            records, self._positions[at] = self._log._read(at, self._positions[at], records_max=room)
-            found += records
+            try:
+                records, self._positions[at] = self._log._read(at, self._positions[at], records_max=room)
+            except OffsetLost as error:
+                lost = error
+            else:
+                found += records
+        if lost is not None and not found:
+            raise lost
         # The next poll begins with another partition, so that a busy one does not starve the rest.
         first = next(iter(self._positions), None)
         if first is not None:

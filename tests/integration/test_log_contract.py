@@ -295,11 +295,12 @@ def test_deleted_records_are_lost_loudly(log: Log) -> None:
         log.delete_records(EVENTS, 11)
 
 
-def test_what_stands_beside_a_lost_offset_is_read(log: Log) -> None:
+@pytest.mark.parametrize("first", [EVENTS, OTHER])
+def test_what_stands_beside_a_lost_offset_is_read(log: Log, first: TopicPartition) -> None:
     """A reader that has lost its place in one partition skips nothing of another, and goes on where it is sent."""
     log.append([draft(f"{n}", at) for n in range(10) for at in (EVENTS, OTHER)])
     log.delete_records(EVENTS, 6)
-    reader = log.reader({EVENTS: 0, OTHER: 0})
+    reader = log.reader({first: 0} | {EVENTS: 0, OTHER: 0})
     found: list[Record] = []
     try:
         while len(found) < 20:
@@ -308,8 +309,8 @@ def test_what_stands_beside_a_lost_offset_is_read(log: Log) -> None:
         assert reader.position(EVENTS) == 0
         reader.seek(EVENTS, 6)
     found += drain(reader, EVENTS, 10) + drain(reader, OTHER, 10)
-    for at, first in ((EVENTS, 6), (OTHER, 0)):
-        assert [record.offset for record in found if record.topic == at.topic] == list(range(first, 10))
+    for at, beginning in ((EVENTS, 6), (OTHER, 0)):
+        assert [record.offset for record in found if record.topic == at.topic] == list(range(beginning, 10))
     reader.close()
 
 

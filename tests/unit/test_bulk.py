@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -44,6 +45,7 @@ class _Message:
 
     place: tuple[str | None, int]
     code: int | None = None
+    at: int = 7
 
     def topic(self) -> str | None:
         return self.place[0]
@@ -55,7 +57,7 @@ class _Message:
         return None if self.code is None else KafkaError(self.code)
 
     def offset(self) -> int:
-        return 7
+        return self.at
 
     def timestamp(self) -> tuple[int, int]:
         return (1, 0)
@@ -93,12 +95,19 @@ def test_what_the_coordinator_says_is_no_record() -> None:
 @pytest.mark.parametrize("lost_first", [True, False])
 def test_what_came_together_with_a_lost_offset_is_handed_out(*, lost_first: bool) -> None:
     """Law 2 for readers: a place lost in one partition takes no record of another along, and stays lost."""
-    messages = [_Message((BODIES, 1), KafkaError._AUTO_OFFSET_RESET), _Message((BODIES, 0))]
+    messages = [_Message((BODIES, 1), KafkaError._AUTO_OFFSET_RESET, at=3), _Message((BODIES, 0))]
     reader = _reading(*(messages if lost_first else reversed(messages)))
     assert [(record.partition, record.offset) for record in reader.poll(0)] == [(0, 7)]
     for _ in range(2):
         with pytest.raises(OffsetLost, match="bodies/1 at 3"):
             reader.poll(0)
+
+
+def test_an_answer_to_what_was_asked_before_a_seek_is_none() -> None:
+    """A reader that was sent elsewhere is not told that the place it came from is lost."""
+    reader = _reading(_Message((BODIES, 1), KafkaError._AUTO_OFFSET_RESET, at=2), _Message((BODIES, 1), at=3))
+    assert [record.offset for record in reader.poll(0)] == [3]
+    assert reader.poll(0) == []
 
 
 def _reading(*messages: _Message) -> BulkReader:
@@ -121,7 +130,7 @@ def test_nobody_waits_for_ever_for_a_reader_to_close(monkeypatch: pytest.MonkeyP
     reader._consumer = never  # type: ignore[assignment]
     monkeypatch.setattr("streams.bulk.CLOSE_TIMEOUT_S", 0.05)
     reader.close()
-    assert never.asked.is_set()
+    assert never.asked.wait(10)
     never.end.set()
 
 
@@ -137,8 +146,8 @@ class _Never:
 def test_an_appender_takes_its_threads_along(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each outage of the broker costs an appender; none of them waits for the garbage collector."""
     monkeypatch.setattr("streams.bulk.APPEND_TIMEOUT_S", 0.5)
-    before = _threads()
     with _no_collection():
+        before = _threads()
         appender = Appender(NOWHERE)
         assert _threads() > before
         with pytest.raises(LogUnavailable):
@@ -185,6 +194,22 @@ def test_what_ends_an_appender_is_an_error_of_the_log(code: int, expected: type[
     with pytest.raises(LogError) as caught:
         appender.append([Draft(topic="t", partition=0, value=b"x")])
     assert type(caught.value) is expected
+
+
+def test_what_a_fatal_error_left_in_the_queue_may_be_tried_again() -> None:
+    """The thread that hears of the fatal error is one; another, whose records had not left, is told less."""
+    appender = Appender(NOWHERE)
+    appender._producer = _Purged()  # type: ignore[assignment]
+    with pytest.raises(LogUnavailable):
+        appender.append([Draft(topic="t", partition=0, value=b"x")])
+
+
+class _Purged:
+    def produce(self, *_: object, on_delivery: Any, **__: object) -> None:
+        self._told = on_delivery
+
+    def flush(self, _: float) -> None:
+        self._told(KafkaError(KafkaError._PURGE_QUEUE), None)
 
 
 class _Ended:

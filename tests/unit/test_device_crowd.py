@@ -22,7 +22,7 @@ from schemas.envelope import decode
 from schemas.events import Declined, DeviceCheckedIn, Lease, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.signing import unsigned
-from schemas.topics import CHECKINS, UPDATES
+from schemas.topics import ANSWERS, CHECKINS, UPDATES, partition_of
 from streams.log import LogUnavailable, TopicPartition
 from tests.device_world import TASK, World, large, train_by_one
 
@@ -272,6 +272,23 @@ def test_a_device_that_dies_before_its_body_is_stored_stays_down(tmp_path: Path)
     for now_ms in range(200, 10_000, 50):
         crowd.step(now_ms)
     assert len({update.body.sha256 for update in world.submitted()}) == 2
+
+
+def test_answers_that_are_gone_take_no_others_along() -> None:
+    """Guarantee: where a partition's answers were deleted a process goes on at its end, and loses none of another's."""
+    world, home = World(), partition_of("sim0")
+    names = ["sim0", next(f"sim{n}" for n in range(1, 99) if partition_of(f"sim{n}") != home)]
+    link = Link(world.log, names)
+
+    def say(*devices: str) -> None:
+        for name in devices:
+            world.say(Declined(device=name, task=TASK, reason="closed", retry_after_ms=10), name)
+
+    say(*names, *names, *names)
+    world.log.delete_records(TopicPartition(ANSWERS.name, home), 2)
+    assert [answer.device for answer in link.answers(0)] == [names[1]] * 3
+    say(*names)
+    assert sorted(answer.device for answer in link.answers(0)) == sorted(names)
 
 
 def test_closed_devices_are_counted(tmp_path: Path) -> None:
