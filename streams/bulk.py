@@ -78,6 +78,7 @@ class BulkReader:
     def __init__(self, settings: KafkaSettings, positions: Mapping[TopicPartition, int]) -> None:
         self._positions = dict(positions)
         self._lost: dict[TopicPartition, str] = {}
+        self._asked_elsewhere = False
         self._places = {at: (settings.named(at.topic), at.partition) for at in positions}
         self._names = {place: at for at, place in self._places.items()}
         # No method of this object is handed over: the two would hold each other, and with them librdkafka's threads.
@@ -114,7 +115,11 @@ class BulkReader:
         messages = [] if first is None else [first, *self._consumer.consume(AT_ONCE - 1, 0)]
         if self._refused:
             raise LogRefused(f"reading: {self._refused[-1].str()}")
-        return [record for message in messages if (record := self._taken(message)) is not None]
+        records = [record for message in messages if (record := self._taken(message)) is not None]
+        if self._asked_elsewhere:
+            self._asked_elsewhere = False
+            self._assign()
+        return records
 
     def _assign(self) -> None:
         asked = {at: place for at, place in self._places.items() if at not in self._lost}
@@ -137,7 +142,8 @@ class BulkReader:
             self._positions[at] = message.offset()
         elif error.code() in _LOST:
             if 0 <= message.offset() != self._positions[at]:
-                return None  # what was asked before the last `seek` is answered after it
+                self._asked_elsewhere = True  # it was asked before the last `seek`, or behind a marker
+                return None
             self._lost[at] = f"reading {at.topic}/{at.partition} at {self._positions[at]}: {error.str()}"
         else:
             _heard(self._refused, error)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as BrokerPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,10 @@ class _Answers:
 
     def __init__(self, *messages: _Message) -> None:
         self._messages = list(messages)
+        self.asked: list[tuple[int, int]] = []
+
+    def assign(self, places: list[BrokerPartition]) -> None:
+        self.asked = [(place.partition, place.offset) for place in places]
 
     def poll(self, _: float) -> _Message | None:
         return self._messages.pop(0) if self._messages else None
@@ -104,9 +109,10 @@ def test_what_came_together_with_a_lost_offset_is_handed_out(*, lost_first: bool
 
 
 def test_an_answer_to_what_was_asked_before_a_seek_is_none() -> None:
-    """A reader that was sent elsewhere is not told that the place it came from is lost."""
-    reader = _reading(_Message((BODIES, 1), KafkaError._AUTO_OFFSET_RESET, at=2), _Message((BODIES, 1), at=3))
-    assert [record.offset for record in reader.poll(0)] == [3]
+    """A reader that was sent elsewhere is not told that the place it came from is lost, and asks for where it is."""
+    reader = _reading(_Message((BODIES, 1), KafkaError._AUTO_OFFSET_RESET, at=2), _Message((BODIES, 0)))
+    assert [record.offset for record in reader.poll(0)] == [7]
+    assert reader._consumer.asked == [(0, 8), (1, 3)]
     assert reader.poll(0) == []
 
 
