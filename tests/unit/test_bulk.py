@@ -116,6 +116,17 @@ def test_an_answer_to_what_was_asked_before_a_seek_is_none() -> None:
     assert reader.poll(0) == []
 
 
+def test_what_is_lost_is_asked_for_once() -> None:
+    """Nothing asks again for a lost place, however the reader goes on in others: that answer could meet its close."""
+    reader = _reading(_Message((BODIES, 1), KafkaError._AUTO_OFFSET_RESET, at=3))
+    with pytest.raises(OffsetLost):
+        reader.poll(0)
+    reader.seek(TopicPartition("bodies", 0), 9)
+    assert reader._consumer.asked == [(0, 9)]
+    reader.seek(TopicPartition("bodies", 1), 5)
+    assert reader._consumer.asked == [(0, 9), (1, 5)]
+
+
 def _reading(*messages: _Message) -> BulkReader:
     reader = BulkReader(NOWHERE, {TopicPartition("bodies", 0): 7, TopicPartition("bodies", 1): 3})
     reader.close()
