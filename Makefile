@@ -33,20 +33,20 @@ test-fast: setup ## Run the tests that need no broker
 	@$(BIN)/pytest -m "not integration" $(ARGS)
 
 guarantees: setup ## Write docs/guarantees.md from everything that was tried (docs/results)
-	@$(BIN)/python -m tests.guarantees
+	@$(BIN)/python -m tests.trials.guarantees
 sim: STEPS ?= 160
 sim: setup ## Simulate one seed; what fails is shrunk to its shortest prefix (SEED=7 STEPS=160 OFF="jump,kill")
-	@$(BIN)/python -m tests.simulation run --seed $(SEED) --steps $(STEPS) --off "$(OFF)"
+	@$(BIN)/python -m tests.trials.simulation run --seed $(SEED) --steps $(STEPS) --off "$(OFF)"
 
 sim-sweep: MINUTES ?= 1
 sim-sweep: setup ## Simulate seeds that no sweep has run yet, on every core; adds to docs/results (MINUTES=1)
-	@$(BIN)/python -m tests.simulation sweep --minutes $(MINUTES)
+	@$(BIN)/python -m tests.trials.simulation sweep --minutes $(MINUTES)
 
-mutants: setup ## Plant each fault of tests/mutants/table.toml; a test must notice (ARGS="--only fence")
-	@$(BIN)/python -m tests.mutants $(ARGS)
+mutants: setup ## Plant each fault of tests/trials/mutants/table.toml; a test must notice (ARGS="--only fence")
+	@$(BIN)/python -m tests.trials.mutants $(ARGS)
 
 codecs: setup ## Train digits with each codec: bytes and accuracy, into docs/codecs.md
-	@$(BIN)/python -m tests.bench.codecs
+	@$(BIN)/python -m tests.bench.measures.codecs
 
 bench: setup ## Measure everything beside its peers, into docs/performance.md (ONLY=ingest, RUNS=5, QUICK=1, GATE=1)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) \
@@ -54,25 +54,25 @@ bench: setup ## Measure everything beside its peers, into docs/performance.md (O
 
 day: DEVICES ?= 1000000
 day: setup ## Simulate a day of very many devices through the deciders, into docs/scale.md (DEVICES=1000000)
-	@$(BIN)/python -m tests.bench.day --devices $(DEVICES) $(ARGS)
+	@$(BIN)/python -m tests.bench.measures.day --devices $(DEVICES) $(ARGS)
 
 recovery: N ?= 1000,10000,100000,1000000
 recovery: RUNS ?= 5
 recovery: setup ## Measure restarts against the length of the journal (N=1000,10000,100000,1000000 RUNS=5)
-	@$(BIN)/python -m tests.recovery.measure --decisions $(N) --runs $(RUNS)
+	@$(BIN)/python -m tests.trials.recovery.measure --decisions $(N) --runs $(RUNS)
 
 release-archive: setup ## Pack the commit that is checked out, for tests of later releases beside it (NAME=0.2.0)
-	@$(BIN)/python -m tests.releases $(NAME)
+	@$(BIN)/python -m tests.trials.releases $(NAME)
 
 chaos: setup ## Strike every crash point with every fault; goes on where it stopped (ONLY=aggregator:commit, AGAIN=1)
-	@$(BIN)/python -m tests.chaos $(if $(ONLY),--only "$(ONLY)") $(if $(AGAIN),--again) $(ARGS)
+	@$(BIN)/python -m tests.trials.chaos $(if $(ONLY),--only "$(ONLY)") $(if $(AGAIN),--again) $(ARGS)
 
 tamper: N ?= 10000
 tamper: setup ## Change an exported log at random; every change must be found (N=10000 ARGS="--seed 7")
-	@$(BIN)/python -m tests.tamper --count $(N) $(ARGS)
+	@$(BIN)/python -m tests.trials.tamper --count $(N) $(ARGS)
 
 history: setup ## Record the story as this release tells it; later ones must tell it alike (NAME=0.2.0)
-	@$(BIN)/python -m tests.histories $(NAME)
+	@$(BIN)/python -m tests.trials.histories $(NAME)
 
 lint: setup ## Check style, format, types and import contracts
 	$(BIN)/ruff check .

@@ -14,16 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from schemas.envelope import ChainResumed, MalformedError, decode, encode, learn, resume_payload
-from schemas.events import Lease
+from schemas.canonical import MalformedError, decode, encode, learn
+from schemas.errors import FedlogError
+from schemas.events import Lease, Partial
 from schemas.identifiers import Sha256
-from schemas.partials import Partial
+from schemas.journal import ChainResumed, resume_payload
 
 KEY_BYTES = 32
 P = TypeVar("P", bound=Partial)
 
 
-class OperatorKeyError(Exception):
+class OperatorKeyError(FedlogError):
     """The operator's key file cannot be used; the message says why and what to do."""
 
 

@@ -17,12 +17,13 @@ import msgspec
 import structlog
 
 from client_agent.compression import compress
-from client_agent.data import Examples
 from client_agent.identity import Identity
-from client_agent.link import Link, ModelMissing
+from client_agent.learning.data import Examples
+from client_agent.links.kafka import Link, ModelMissing
+from client_agent.outbox.outbox import Entry, Outbox
 from client_agent.privacy import NotFiniteError
-from client_agent.publishing import Entry, Outbox
-from schemas.envelope import MalformedError, decode, encode
+from schemas.canonical import MalformedError, decode, encode
+from schemas.errors import FedlogError
 from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Lease, Outcome
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy
@@ -38,7 +39,7 @@ OVER_MS = 30_000  # nothing more to do for now: the task is closed, or this devi
 
 
 class Train(Protocol):
-    """Local training, for instance `client_agent.training.train`."""
+    """Local training, for instance `client_agent.learning.classification.train`."""
 
     def __call__(self, policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
         """What training on `examples` changes in `flat`, shape (parameters,)."""
@@ -145,7 +146,7 @@ class _Work:
     ready_ms: int
 
 
-class GivenUp(Exception):
+class GivenUp(FedlogError):
     """There will be no update under this lease."""
 
 

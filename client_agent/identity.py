@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client_agent.durably import write_durably
+from client_agent.files import write_durably
+from schemas.errors import FedlogError
 from schemas.identifiers import DeviceId
 
 FILE = "identity.json"
 
 
-class IdentityError(Exception):
+class IdentityError(FedlogError):
     """The folder holds no usable identity, or another device's; the message says which file."""
 
 

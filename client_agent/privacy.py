@@ -9,10 +9,11 @@ import math
 
 import numpy as np
 
+from schemas.errors import FedlogError
 from schemas.tensors import Floats
 
 
-class NotFiniteError(Exception):
+class NotFiniteError(FedlogError):
     """Training gave NaN or infinity; nothing is reported. A smaller learning rate usually helps."""
 
 

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from schemas.errors import FedlogError
 
-class ConsoleError(Exception):
+
+class ConsoleError(FedlogError):
     """A command could not do its work: what happened, where, what to do. `exit_code` is the command's."""
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:

@@ -14,7 +14,7 @@ import typer
 from ops.settings import Settings
 
 if TYPE_CHECKING:
-    from streams.kafka import KafkaLog
+    from streams.kafka.log import KafkaLog
     from streams.log import EventLog
 
 FromFiles = Annotated[
@@ -55,7 +55,7 @@ def configure(*, as_json: bool, level: str = "info") -> None:
     """Set structlog up for this process."""
     import structlog
 
-    # Each lost connection is a dozen lines of theirs; `streams.outage` says it in one.
+    # Each lost connection is a dozen lines of theirs; `streams.retry` says it in one.
     for client in ("kafka", "aiokafka"):
         logging.getLogger(client).setLevel(logging.CRITICAL)
     renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=_is_terminal())

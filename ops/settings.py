@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import FedlogError
+
 if TYPE_CHECKING:
-    from streams.connection import KafkaSettings
-    from streams.kafka import KafkaLog
+    from streams.kafka.log import KafkaLog
+    from streams.kafka.settings import KafkaSettings
 
 ENVIRONMENT: dict[str, str] = {
     "FEDLOG_BOOTSTRAP_SERVERS": "bootstrap_servers",
@@ -38,7 +40,7 @@ SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
-class SettingsError(Exception):
+class SettingsError(FedlogError):
     """A setting is missing or cannot hold; the message names the option, the variable and what to do."""
 
 
@@ -73,7 +75,7 @@ class Settings:
         """The bootstrap servers: the given ones, else the embedded broker's. Raises SettingsError when none runs."""
         if self.bootstrap_servers:
             return self.bootstrap_servers
-        from ops import broker  # brings psutil and jgo, which no `--help` should wait for
+        from ops.processes import broker  # brings psutil and jgo, which no `--help` should wait for
 
         running = broker.status(self.broker_folder)
         if running is None:
@@ -86,7 +88,7 @@ class Settings:
 
     def kafka(self, client_id: str = "fedlog-console") -> KafkaSettings:
         """How to reach the cluster, for every client."""
-        from streams.connection import KafkaSettings
+        from streams.kafka.settings import KafkaSettings
 
         wanted = {f.name: getattr(self, f.name) for f in fields(self)}
         known = {f.name for f in fields(KafkaSettings)}
@@ -95,7 +97,7 @@ class Settings:
 
     def log(self, client_id: str = "fedlog-console") -> KafkaLog:
         """An open log; the caller closes it."""
-        from streams.kafka import KafkaLog
+        from streams.kafka.log import KafkaLog
 
         return KafkaLog(self.kafka(client_id))
 

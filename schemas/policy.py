@@ -15,13 +15,14 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from schemas.errors import FedlogError
 from schemas.topics import PARTITIONS
 
 WEIGHT_ONE = 1 << 20  # the integer weight of a fresh update that counts once
 NOISE_TAIL_SIGMAS = 18  # no draw is further out: 12 a rung, and two rungs side by side add up to 12 sqrt 2
 
 
-class PolicyError(Exception):
+class PolicyError(FedlogError):
     """The policy cannot hold; the message has one line for each field that is wrong."""
 
 

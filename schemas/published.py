@@ -16,7 +16,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from schemas.envelope import MalformedError, plain
+from schemas.canonical import MalformedError, plain
 from schemas.events import ModelPublished
 
 EVENT_TYPE = "io.fedlog.model.published.v1"

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from schemas.errors import FedlogError
 from schemas.policy import Clipping, Compression, Policy
 
 Grid = npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ _LARGEST = {"int8": 127, "int4": 7, "topk": 127}  # as an encoder writes it; -12
 _AT_ONCE = 1 << 16  # elements whose intermediate results stay in a core's own cache
 
 
-class BodyError(Exception):
+class BodyError(FedlogError):
     """The bytes are not a body of this codec and size; `fault` is the reason that an event can carry."""
 
     def __init__(self, fault: Fault, detail: str) -> None:

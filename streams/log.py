@@ -1,6 +1,6 @@
 """The log as fedlog needs it: append, read and one fenced writer a journal partition.
 
-Two implementations obey these laws and pass one contract suite: `streams.memory` (the twin) and `streams.kafka`.
+Two implementations obey these laws and pass one contract suite: `streams.memory` (the twin) and `streams.kafka.log`.
 
 * Offsets only grow; every commit and every abort of a transaction burns one offset for its marker.
 * Readers see committed records only, and nothing at or past the first record of an open transaction (the LSO).
@@ -19,13 +19,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from schemas.errors import FedlogError
+
 # Kafka's default limit is 1,048,588 bytes for a whole batch; the rest is room for its header.
 RECORD_BYTES_MAX = 1_000_000
 # A topic with another of these is not a worse one but a wrong one: deadlines and histories hang on them.
 _SETTINGS_CHECKED = ("message.timestamp.type", "cleanup.policy")
 
 
-class LogError(Exception):
+class LogError(FedlogError):
     """The log could not do what was asked.
 
     LogError

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
+from actors.deciders.arithmetic.sums import members_root
 from actors.deciders.decider import Decider
-from actors.deciders.rounds import Round, Rounds, Task, entries, evolve
-from actors.deciders.sums import members_root
 from schemas.events import (
     BodyFault,
     BudgetExhausted,
-    Event,
     HaltReason,
+    JournalEvent,
     Lease,
     Mechanism,
     ModelPublished,
@@ -123,7 +123,7 @@ class Aggregator:
 
     key_id: bytes
 
-    def decide(self, state: Rounds, fact: object, time_ms: int) -> list[Event]:
+    def decide(self, state: Rounds, fact: object, time_ms: int) -> list[JournalEvent]:
         """The events that this fact causes."""
         match fact:
             case UpdateChecked():
@@ -142,7 +142,7 @@ class Aggregator:
                 return _noticed(state.tasks.get(fact.task), fact)
         return []
 
-    def _checked(self, task: Task | None, update: UpdateChecked) -> list[Event]:
+    def _checked(self, task: Task | None, update: UpdateChecked) -> list[JournalEvent]:
         lease = update.lease
         reason = refusal(task, lease, append_ms=update.append_ms)
         if reason is None and task is not None and task.created.policy.privacy is None:
@@ -162,7 +162,7 @@ class Aggregator:
             return [admitted]
         return [admitted, *self._proposal(task, [*task.buffer.members.values(), admitted])]
 
-    def _proposal(self, task: Task, members: list[UpdateAdmitted]) -> list[Event]:
+    def _proposal(self, task: Task, members: list[UpdateAdmitted]) -> list[JournalEvent]:
         last = members[-1]
         busiest = max(task.participations_max, task.taken(last.device) + 1)
         proposed = RoundProposed(
@@ -198,7 +198,7 @@ def _admission(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdm
     )
 
 
-def _opened(task: Task, *, versions: int, exhausted: int) -> list[Event]:
+def _opened(task: Task, *, versions: int, exhausted: int) -> list[JournalEvent]:
     """The next round, unless `versions` (published and pending) are enough or too few devices are left for it."""
     if _next_halt(task, versions=versions, exhausted=exhausted) is not None:
         return []
@@ -218,14 +218,14 @@ def _next_halt(task: Task, *, versions: int, exhausted: int) -> HaltReason | Non
     return "too_few_devices" if known - exhausted < policy.aggregation.updates_per_round else None
 
 
-def _idle(task: Task, time_ms: int) -> list[Event]:
+def _idle(task: Task, time_ms: int) -> list[JournalEvent]:
     idle_ms = task.created.policy.stop.idle_s * 1000
     if task.status != "open" or task.pending or task.buffer is None or time_ms - task.progress_ms <= idle_ms:
         return []
     return [*_dropped(task, "halted"), _halted(task, "idle")]
 
 
-def _dropped(task: Task, reason: str) -> list[Event]:
+def _dropped(task: Task, reason: str) -> list[JournalEvent]:
     """The open buffer is given up; an empty one needs no word."""
     if task.buffer is None or not task.buffer.members:
         return []
@@ -247,7 +247,7 @@ def _halted(task: Task, reason: HaltReason) -> TaskHalted:
     return TaskHalted(task=task.created.task, reason=reason, version=task.version if task.version >= 0 else None)
 
 
-def _noticed(task: Task | None, fact: object) -> list[Event]:
+def _noticed(task: Task | None, fact: object) -> list[JournalEvent]:
     """What the operator, the budget, the evaluator or the host tells about a task that is still running."""
     if task is None or (task.status == "halted" and not task.pending):
         return []
@@ -275,21 +275,21 @@ def _on_target(task: Task, evaluated: VersionEvaluated) -> bool:
     return value is not None and value >= stop.target_value and task.ending is None
 
 
-def _ended(task: Task, reason: HaltReason) -> list[Event]:
+def _ended(task: Task, reason: HaltReason) -> list[JournalEvent]:
     """Give up the open buffer; rounds already proposed are still released, and the last of them halts the task."""
     dropped = _dropped(task, "closed" if reason == "closed" else "halted")
     return dropped if task.pending else [*dropped, _halted(task, reason)]
 
 
-def _given_up(task: Task, round_id: int, *, reason: str) -> list[Event]:
+def _given_up(task: Task, round_id: int, *, reason: str) -> list[JournalEvent]:
     given_up = next((pending for pending in task.pending if pending.id == round_id), None)
     if given_up is None:
         return []
-    events: list[Event] = [_abandoned(task, given_up, reason=reason)]
+    events: list[JournalEvent] = [_abandoned(task, given_up, reason=reason)]
     return [*events, *_after(task, versions=task.version + len(task.pending) - 1)]
 
 
-def _released(task: Task, release: ReleaseStored) -> list[Event]:
+def _released(task: Task, release: ReleaseStored) -> list[JournalEvent]:
     awaited = task.awaited()
     if awaited is None or awaited.id != release.round:
         return []
@@ -303,7 +303,7 @@ def _released(task: Task, release: ReleaseStored) -> list[Event]:
     return [stored, published, *_after(task, versions=task.version + len(task.pending), version=version)]
 
 
-def _after(task: Task, *, versions: int, version: int | None = None) -> list[Event]:
+def _after(task: Task, *, versions: int, version: int | None = None) -> list[JournalEvent]:
     """What follows when a pending round is gone: a new buffer where none is open, or the halt that was waiting."""
     if task.buffer is not None:
         return []

@@ -1,4 +1,4 @@
-"""What a decider is: state, decide and evolve, pure. The actor (`actors.actor`) runs any of them."""
+"""What a decider is: state, decide and evolve, pure. The actor (`actors.runtime.actor`) runs any of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from schemas.envelope import encode_state
-from schemas.events import CheckinsDeclined, Event, InputsDropped
+from schemas.canonical import encode_state
+from schemas.events import CheckinsDeclined, InputsDropped, JournalEvent
 
 S = TypeVar("S")
 
@@ -24,8 +24,8 @@ class Decider(Generic[S]):
     """
 
     initial: Callable[[], S]
-    decide: Callable[[S, Any, int], list[Event]]
-    evolve: Callable[[S, Event, int], None]
+    decide: Callable[[S, Any, int], list[JournalEvent]]
+    evolve: Callable[[S, JournalEvent, int], None]
     entries: Callable[[S], int]
     earlier: tuple[Callable[[S], object], ...] = ()
 
@@ -39,7 +39,7 @@ def digest(state: object) -> bytes:
     return hashlib.sha256(encode_state(state)).digest()
 
 
-def coalesced(before: Event, after: Event) -> Event | None:
+def coalesced(before: JournalEvent, after: JournalEvent) -> JournalEvent | None:
     """One event that says what both say, for the two kinds that only count; else None."""
     match before, after:
         case InputsDropped(), InputsDropped() if before.topic == after.topic:

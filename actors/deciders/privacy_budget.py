@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.deciders.accounting import epsilon, rho
+from actors.deciders.arithmetic.accounting import epsilon, rho
 from actors.deciders.decider import Decider
-from schemas.envelope import learn
+from schemas.canonical import learn
 from schemas.events import (
     BudgetExhausted,
-    Event,
+    JournalEvent,
     Noticed,
     RoundCharged,
     RoundProposed,
@@ -41,7 +41,7 @@ class Unchargeable:
     proposed: RoundProposed
 
 
-def decide(state: Ledger, fact: object, time_ms: int) -> list[Event]:
+def decide(state: Ledger, fact: object, time_ms: int) -> list[JournalEvent]:
     """The events that this fact causes."""
     match fact:
         case Noticed(fact=TaskCreated() as created) if created.policy.privacy is not None:
@@ -53,7 +53,7 @@ def decide(state: Ledger, fact: object, time_ms: int) -> list[Event]:
     return []
 
 
-def _charge(account: Account | None, proposed: RoundProposed) -> list[Event]:
+def _charge(account: Account | None, proposed: RoundProposed) -> list[JournalEvent]:
     if account is None or account.created.policy.privacy is None or proposed.mechanism is None:
         return [_withheld(proposed, "mechanism")]
     privacy, cap = account.created.policy.privacy, account.created.policy.participations_cap or 0
@@ -98,7 +98,7 @@ def _withheld(proposed: RoundProposed, reason: str) -> RoundWithheld:
     )
 
 
-def evolve(state: Ledger, event: Event, time_ms: int) -> None:
+def evolve(state: Ledger, event: JournalEvent, time_ms: int) -> None:
     """Fold one event into the state."""
     match event:
         case Noticed(fact=TaskCreated() as created):

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from actors.deciders.decider import Decider
 from actors.deciders.devices import Device, Devices
-from schemas.envelope import learn
+from schemas.canonical import learn
 from schemas.events import (
     CheckinsDeclined,
     DeclineReason,
     DeviceCheckedIn,
-    Event,
+    JournalEvent,
     LeaseClosed,
     LeaseGranted,
     ModelPublished,
@@ -73,7 +73,7 @@ class Selections:
     tasks: dict[str, Task] = field(default_factory=dict)
 
 
-def decide(state: Selections, fact: object, time_ms: int) -> list[Event]:
+def decide(state: Selections, fact: object, time_ms: int) -> list[JournalEvent]:
     """The events that this fact causes."""
     match fact:
         case DeviceCheckedIn():
@@ -91,7 +91,7 @@ def decide(state: Selections, fact: object, time_ms: int) -> list[Event]:
     return []
 
 
-def _checked_in(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> list[Event]:
+def _checked_in(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> list[JournalEvent]:
     reason = why_not(state, checkin)
     if reason is not None:
         return [CheckinsDeclined(task=checkin.task, counts={reason: 1})]
@@ -167,7 +167,7 @@ def _slot(task: Task, checkin: DeviceCheckedIn) -> DeclineReason | None:
     return "no_slot" if task.in_flight.get(checkin.cohort, 0) >= math.ceil(share * wanted.concurrency) else None
 
 
-def _expired(tasks: Iterable[Task], time_ms: int) -> Iterable[Event]:
+def _expired(tasks: Iterable[Task], time_ms: int) -> Iterable[JournalEvent]:
     left = EXPIRED_AT_ONCE_MAX
     for task in tasks:
         for lease in task.leases.values():
@@ -180,7 +180,9 @@ def _expired(tasks: Iterable[Task], time_ms: int) -> Iterable[Event]:
             )
 
 
-def _closed(state: Selections, fact: UpdateAdmitted | UpdateRefused, *, outcome_round: int | None) -> list[Event]:
+def _closed(
+    state: Selections, fact: UpdateAdmitted | UpdateRefused, *, outcome_round: int | None
+) -> list[JournalEvent]:
     task = state.tasks.get(fact.task)
     # A refusal changes nothing once the lease has expired; an admission still counts as a participation.
     if task is None or (outcome_round is None and not task.lease_of(fact.device, fact.update)):
@@ -191,7 +193,7 @@ def _closed(state: Selections, fact: UpdateAdmitted | UpdateRefused, *, outcome_
     ]
 
 
-def evolve(state: Selections, event: Event, time_ms: int) -> None:
+def evolve(state: Selections, event: JournalEvent, time_ms: int) -> None:
     """Fold one event into the state."""
     match event:
         case LeaseGranted():

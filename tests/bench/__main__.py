@@ -18,11 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ops import broker
-from tests.bench import machine, page
+from ops.processes import broker
+from tests.bench import machine
+from tests.bench.pages import page
 from tests.bench.row import Bench, Row
 from tests.bench.rows import demo, end_to_end, growth, ingest, latency, replay, shards, tasks
-from tests.results import ROOT, add_row, rows
+from tests.trials.results import ROOT, add_row, rows
 
 ALL: dict[str, ModuleType] = {
     module.NAME: module for module in (ingest, end_to_end, latency, replay, shards, tasks, growth, demo)

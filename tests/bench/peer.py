@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from tests.results import ROOT
+from tests.trials.results import ROOT
 
 SCRIPTS = Path(__file__).with_name("peers")
 FOLDER = ROOT / "build" / "peers"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streams.connection import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ops import broker
-from streams.connection import KafkaSettings
-from streams.kafka import KafkaLog
+from ops.processes import broker
+from streams.kafka.log import KafkaLog
+from streams.kafka.settings import KafkaSettings
 
 
 @pytest.fixture(scope="session")
 def broker_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a running embedded Kafka; it may be crashed and restarted through `ops.broker`."""
+    """The folder of a running embedded Kafka; it may be crashed and restarted through `ops.processes.broker`."""
     folder = tmp_path_factory.mktemp("broker")
     with broker.embedded(folder):
         yield folder

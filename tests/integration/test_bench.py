@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streams.connection import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from tests.bench.row import Bench
 from tests.bench.rows import ingest
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from ops.cli import app
-from streams.connection import KafkaSettings
+from ops.terminal.cli import app
+from streams.kafka.settings import KafkaSettings
+from tests.root import ROOT
 
-ROOT = Path(__file__).parents[2]
 POLICY = """
-model = "client_agent.models:softmax_regression"
+model = "client_agent.learning.models:softmax_regression"
 [selection]
 devices_expected = 10
 concurrency = 10
@@ -58,7 +58,7 @@ def test_from_empty_topics_to_a_version_in_files(fedlog: Fedlog, kafka_settings:
     assert "exists already" in fedlog("task", "create", str(tmp_path / "policy.toml"), "--name", "digits").stderr
 
     worker = subprocess.Popen(
-        [sys.executable, "-m", "ops.cli", *options(kafka_settings, tmp_path), "worker", "aggregator"],
+        [sys.executable, "-m", "ops.terminal.cli", *options(kafka_settings, tmp_path), "worker", "aggregator"],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

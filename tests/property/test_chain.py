@@ -10,19 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.envelope import (
-    GENESIS,
-    Batch,
-    Chain,
-    ChainBroken,
-    ChainResumed,
-    Decision,
-    Position,
-    WriterClaimed,
-    decode,
-    encode,
-)
+from schemas.canonical import decode, encode
 from schemas.events import InputsDropped
+from schemas.journal import GENESIS, Batch, Chain, ChainBroken, ChainResumed, Decision, Position, WriterClaimed
 
 
 @dataclass

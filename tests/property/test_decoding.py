@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect as shapes
 
-from schemas.envelope import RECORD_BYTES_MAX, Batch, ChainResumed, JournalRecord, MalformedError, decode, encode
-from schemas.events import AnyFact, Fact, Tick, UpdateSubmitted
+from schemas.canonical import RECORD_BYTES_MAX, MalformedError, decode, encode
+from schemas.events import AnyEvent, Event, Tick, UpdateSubmitted
+from schemas.journal import Batch, ChainResumed, JournalRecord
 from schemas.signing import Signed
 
 KINDS = [
-    *(kind for kind in Fact.__subclasses__() if kind.__module__.startswith("schemas.")),
+    *(kind for kind in Event.__subclasses__() if kind.__module__.startswith("schemas.")),
     Batch,
     ChainResumed,
     Signed,
@@ -99,7 +100,7 @@ def _refused_or_canonical(data: bytes, kind: Any) -> None:
     assert encode(value) == data
 
 
-@given(data=st.binary(max_size=200), kind=st.sampled_from([*KINDS, AnyFact, JournalRecord]))
+@given(data=st.binary(max_size=200), kind=st.sampled_from([*KINDS, AnyEvent, JournalRecord]))
 def test_random_bytes_raise_malformed_and_nothing_else(data: bytes, kind: Any) -> None:
     """No bytes at all can raise anything but MalformedError."""
     _refused_or_canonical(data, kind)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.deciders.devices import Device, Devices
-from schemas.envelope import decode_state, encode_state, learn
+from schemas.canonical import decode_state, encode_state, learn
 
 learn(Devices)
 NAMES = st.sampled_from(["a", "b", "phone.7", "Z" * 63])

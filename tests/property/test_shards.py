@@ -9,15 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.shard import Shard
-from schemas.envelope import decode, encode
-from schemas.events import ModelPublished, RoundProposed, SumStored, UpdateAdmitted, UpdateRefused, UpdateSubmitted
+from actors.effects.aggregator.shard import Shard
+from schemas.canonical import decode, encode
+from schemas.events import (
+    BodyMeasured,
+    ModelPublished,
+    Partial,
+    PartialStored,
+    RoundProposed,
+    SumStored,
+    UpdateAdmitted,
+    UpdateRefused,
+    UpdateSubmitted,
+)
 from schemas.identifiers import BodyRef
-from schemas.partials import BodyMeasured, Partial, PartialStored
 from schemas.signing import unsigned
 from schemas.topics import PARTIALS, PARTITIONS, ROUNDS, SHARDS, UPDATES
 from streams.log import TopicPartition, scan
-from tests.federation import KEY, Federation, policy
+from tests.worlds.federation import KEY, Federation, policy
 
 PARAMETERS = 40
 DEVICES = [f"device-{number}" for number in range(9)]

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors import actor as actor_module
-from actors.actor import Actor
-from actors.assembly import assemble
+from actors.hosts.assembly import assemble
+from actors.runtime import actor as actor_module
+from actors.runtime.actor import Actor
 from actors.wiring import ROLES
-from ops.audit import Audit
-from schemas.envelope import encode
+from ops.audit.replay import Audit
+from schemas.canonical import encode
 from schemas.events import StateDigest
-from tests.federation import KEY, Federation
 from tests.property.test_stories import ACTORS, POLICIES, STEPS, played
+from tests.worlds.federation import KEY, Federation
 
 
 def opened(world: Federation, name: str, *, whole: bool) -> Actor[Any]:

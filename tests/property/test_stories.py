@@ -23,12 +23,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from actors.actor import Actor
-from actors.assembly import assemble
 from actors.deciders.decider import digest
+from actors.hosts.assembly import assemble
+from actors.runtime.actor import Actor
 from actors.wiring import ROLES
-from ops.audit import Audit
-from schemas.envelope import Batch, Chain
+from ops.audit.replay import Audit
 from schemas.events import (
     CheckinsDeclined,
     InputsDropped,
@@ -39,9 +38,10 @@ from schemas.events import (
     UpdateAdmitted,
     UpdateRefused,
 )
+from schemas.journal import Batch, Chain
 from schemas.topics import CHECKINS, LEDGER, ROUNDS, SELECTIONS, UPDATES
 from streams.log import Record, TopicPartition, scan
-from tests.federation import KEY, Federation, policy
+from tests.worlds.federation import KEY, Federation, policy
 
 DEVICES = 5
 ACTORS = sorted(ROLES)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tests.bench import machine, peer
-from tests.bench.arithmetic import floor_ms
+from tests.bench.measures.arithmetic import floor_ms
+from tests.bench.measures.whole_loop import Found, Loop, run
 from tests.bench.row import Bench, Row, figure, median, ratios
-from tests.bench.whole_loop import Found, Loop, run
 
 NAME = "end_to_end"
 AIM = 10.0

@@ -11,9 +11,9 @@ from itertools import pairwise
 from math import log
 from typing import Any
 
-from tests.bench import ingest
+from tests.bench.measures import ingest
 from tests.bench.row import Bench, Row, median
-from tests.results import ROOT
+from tests.trials.results import ROOT
 
 NAME = "growth"
 SMALL = 2_410  # parameters where something else grows
@@ -73,7 +73,7 @@ def _updates(parameters: int) -> int:
 
 
 def _child(*words: str) -> dict[str, Any]:
-    command: Sequence[str] = (sys.executable, "-m", "tests.bench.growth", *words)
+    command: Sequence[str] = (sys.executable, "-m", "tests.bench.measures.growth", *words)
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from tests.bench import ingest
+from tests.bench.measures import ingest
 from tests.bench.row import Bench, Row, median
 
 NAME = "ingest"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tests.bench.measures.whole_loop import Loop, run, tireless
 from tests.bench.row import Bench, Row, figure
-from tests.bench.whole_loop import Loop, run, tireless
 
 NAME = "latency"
 AIM_MS = 100

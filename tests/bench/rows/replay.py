@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ops.audit import Audit
-from streams.connection import KafkaSettings
-from streams.kafka import KafkaLog
-from tests.bench import ingest
+from ops.audit.replay import Audit
+from streams.kafka.log import KafkaLog
+from streams.kafka.settings import KafkaSettings
 from tests.bench.machine import peak_mb
+from tests.bench.measures import ingest
 from tests.bench.row import Bench, Row, median, ratios
-from tests.federation import KEY
-from tests.results import ROOT
+from tests.trials.results import ROOT
+from tests.worlds.federation import KEY
 
 NAME = "replay"
 SIZES = {2_410: 1_980, 1_000_000: 180}  # parameters, and updates after those that are taken before the clock starts
@@ -45,7 +45,7 @@ def rows(bench: Bench) -> Iterator[Row]:
 def _pair(case: ingest.Case, bootstrap_servers: str) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = ingest.filled(case, bootstrap_servers)
     options = ingest.words(case, settings)
-    told = [_child(module, options) for module in ("tests.bench.ingest", "tests.bench.rows.replay")]
+    told = [_child(module, options) for module in ("tests.bench.measures.ingest", "tests.bench.rows.replay")]
     return told[0], told[1]
 
 

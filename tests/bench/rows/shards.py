@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.bench import ingest, sharding
+from tests.bench.measures import ingest, sharding
 from tests.bench.row import Bench, Row, median, ratios
 
 NAME = "shards"

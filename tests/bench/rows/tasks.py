@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from schemas.topics import PARTITIONS
-from tests.bench.many_tasks import ACTORS, DEVICES, PARAMETERS, WORKERS, Decided, Found, Load, run
+from tests.bench.measures.many_tasks import ACTORS, DEVICES, PARAMETERS, WORKERS, Decided, Found, Load, run
 from tests.bench.row import Bench, Row, figure
 
 NAME = "tasks"

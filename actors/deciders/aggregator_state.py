@@ -1,0 +1,211 @@
+"""What the aggregator knows: the tasks of one partition, folded from its journal. `aggregator` decides on it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from schemas.canonical import learn
+from schemas.events import (
+    BudgetExhausted,
+    HaltReason,
+    JournalEvent,
+    ModelPublished,
+    Noticed,
+    RoundAbandoned,
+    RoundCharged,
+    RoundOpened,
+    RoundProposed,
+    TaskClosed,
+    TaskCreated,
+    TaskHalted,
+    TaskPaused,
+    TaskResumed,
+    UpdateAdmitted,
+    UpdateRefused,
+    VersionEvaluated,
+)
+from schemas.identifiers import BodyRef
+
+# An outcome is remembered this long past the deadline, so that a device that was away still learns its own.
+REMEMBERED_MS = 600_000
+MOMENTS_KEPT = 2
+
+
+@dataclass(slots=True)
+class Round:
+    """A buffer, by device; `proposed` once it is full, `charged` once its release is paid for."""
+
+    id: int
+    members: dict[str, UpdateAdmitted] = field(default_factory=dict)
+    proposed: RoundProposed | None = None
+    charged: bool = False
+
+
+class Derived:
+    """What follows from a task's fields, and is in no digest.
+
+    `oldest` are the keys of `outcomes` in their order, because a dictionary that lost its first entries finds the next
+    one slowly: with 100,000 outcomes remembered that took longer than all the rest of an admission.
+    """
+
+    __slots__ = ("oldest",)
+    outcomes: dict[str, tuple[str, int]]
+    oldest: deque[str]
+
+    def __post_init__(self) -> None:
+        self.oldest = deque(self.outcomes)
+
+
+@dataclass(slots=True)
+class Task(Derived):
+    """One task as the aggregator sees it. `pending` are proposed rounds, oldest first; vectors are not state."""
+
+    created: TaskCreated
+    status: str = "open"
+    version: int = -1
+    model: BodyRef | None = None
+    moments: BodyRef | None = None
+    buffer: Round | None = None
+    pending: list[Round] = field(default_factory=list)
+    ending: HaltReason | None = None
+    outcomes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    participations: dict[str, int] = field(default_factory=dict)
+    participations_max: int = 0
+    exhausted: int = 0  # devices that have reached the cap
+    published: dict[int, ModelPublished] = field(default_factory=dict)
+    progress_ms: int = 0
+    next_round: int = 0
+
+    def awaited(self) -> Round | None:
+        """The round whose release comes next, if nothing else has to happen first."""
+        if not self.pending:
+            return None
+        first = self.pending[0]
+        return first if first.charged or self.created.policy.privacy is None else None
+
+    def staleness(self, version: int) -> int:
+        """Newest version + rounds pending - base version."""
+        return self.version + len(self.pending) - version
+
+    def outdated(self) -> list[BodyRef]:
+        """Bodies that the newest version has made superfluous: its forerunner's moments, and a model out of the window.
+
+        Two moments stay, so that a reader of the version before is not cut off; milestones stay for ever.
+        """
+        retention = self.created.policy.retention
+        leaving = self.published.get(self.version - retention.models_kept)
+        without = self.published.get(self.version - MOMENTS_KEPT)
+        is_milestone = leaving and retention.milestone_every and leaving.version % retention.milestone_every == 0
+        gone = [leaving.model] if leaving and not is_milestone else []
+        return [*gone, *([without.moments] if without and without.moments else [])]
+
+    def taken(self, device: str) -> int:
+        """How often the device has taken part, in this task and in those that it carries on from."""
+        return self.participations.get(device, self.created.participations_before)
+
+
+@dataclass(slots=True)
+class Rounds:
+    """All tasks of one partition."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+
+def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
+    """Fold one event into the state."""
+    match event:
+        case UpdateAdmitted() | UpdateRefused():
+            _settle(state.tasks.get(event.task), event, time_ms=time_ms)
+        case Noticed(fact=TaskCreated() as created):
+            state.tasks[created.task] = Task(created, participations_max=created.participations_before)
+        case Noticed():
+            _notice(state.tasks[event.fact.task], event.fact, time_ms=time_ms)
+        case RoundOpened():
+            task = state.tasks[event.task]
+            task.buffer, task.next_round = Round(event.round), event.round + 1
+            task.progress_ms = time_ms
+        case RoundProposed():
+            _propose(state.tasks[event.task], event)
+        case RoundAbandoned():
+            _abandon(state.tasks[event.task], event.round)
+        case ModelPublished():
+            task = state.tasks[event.task]
+            task.version, task.model, task.moments = event.version, event.model, event.moments
+            task.published[event.version] = event
+            task.published.pop(event.version - task.created.policy.retention.models_kept - 1, None)
+            task.pending = [pending for pending in task.pending if pending.id != event.round]
+        case TaskHalted():
+            task = state.tasks[event.task]
+            task.status, task.buffer = "halted", None
+
+
+def _notice(task: Task, fact: object, *, time_ms: int) -> None:
+    match fact:
+        case TaskPaused() if task.status == "open":
+            task.status = "paused"
+        case TaskResumed() if task.status == "paused":
+            task.status, task.progress_ms = "open", time_ms
+        case TaskClosed():
+            task.ending, task.buffer = "closed", _unless_dropped(task)
+        case BudgetExhausted():
+            task.ending, task.buffer = "budget", _unless_dropped(task)
+        case VersionEvaluated():
+            task.ending, task.buffer = "target", _unless_dropped(task)
+        case RoundCharged():
+            for pending in task.pending:
+                pending.charged = pending.charged or pending.id == fact.round
+
+
+def _unless_dropped(task: Task) -> Round | None:
+    """A buffer with members stays until its RoundAbandoned, the next event, names it."""
+    return task.buffer if task.buffer is not None and task.buffer.members else None
+
+
+def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms: int) -> None:
+    if task is None or (isinstance(event, UpdateRefused) and event.reason == "duplicate"):
+        return
+    # When this lease was granted: no later update can have been appended before. Log time may be far ahead of that,
+    # because other topics are read ahead of `updates`.
+    _forget(task, event.deadline_ms - task.created.policy.lease_ms)
+    task.oldest.append(event.update)
+    if isinstance(event, UpdateRefused):
+        task.outcomes[event.update] = (event.reason, event.deadline_ms)
+        return
+    assert task.buffer is not None
+    task.outcomes[event.update] = ("admitted", event.deadline_ms)
+    task.buffer.members[event.device] = event
+    task.progress_ms = time_ms
+    taken = task.taken(event.device) + 1
+    task.participations[event.device] = taken
+    task.participations_max = max(task.participations_max, taken)
+    task.exhausted += taken == task.created.policy.participations_cap
+
+
+def _forget(task: Task, appended_ms: int) -> None:
+    """Drop outcomes of leases that were long over at `appended_ms`: another copy of their updates is expired."""
+    while task.oldest:
+        if task.outcomes[task.oldest[0]][1] + REMEMBERED_MS >= appended_ms:
+            return
+        del task.outcomes[task.oldest.popleft()]
+
+
+def _propose(task: Task, proposed: RoundProposed) -> None:
+    assert task.buffer is not None
+    task.buffer.proposed = proposed
+    task.pending.append(task.buffer)
+    task.buffer = None
+
+
+def _abandon(task: Task, round_id: int) -> None:
+    if task.buffer is not None and task.buffer.id == round_id:
+        task.buffer = None
+    task.pending = [pending for pending in task.pending if pending.id != round_id]
+
+
+def entries(state: Rounds) -> int:
+    """Devices and outcomes remembered, over all tasks."""
+    return sum(len(task.participations) + len(task.outcomes) for task in state.tasks.values())
+
+
+learn(Rounds)

@@ -1,0 +1,75 @@
+"""Fetches any body of one partition by its ref, for aggregator, shard worker and full replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from schemas.canonical import MalformedError, decode
+from schemas.errors import FedlogError
+from schemas.events import UpdateSubmitted
+from schemas.identifiers import BodyRef
+from schemas.signing import unsigned
+from schemas.topics import PARTITIONS, SHARDS, UPDATES
+from streams.bodies import ALTERED, BUDGET_BYTES, DELETED, Absent, BodyReader
+from streams.log import EventLog, TopicPartition
+
+Fetch = Callable[[BodyRef], bytes]
+
+
+class BodyLost(FedlogError):
+    """A body that the journal names is not there.
+
+    `deleted`: the log no longer reaches back to it. `altered`: other bytes stand in its place, as no retention leaves.
+    """
+
+    def __init__(self, ref: BodyRef, absent: Absent) -> None:
+        offset = ref.offsets[0] if ref.offsets else "?"
+        super().__init__(f"body {ref.topic}[{ref.partition}]@{offset}: {absent}")
+        self.deleted = absent.reason == DELETED
+        self.altered = absent.reason in ALTERED
+
+
+class Bodies:
+    """Fetches any body of one partition by its ref: inline ones out of `updates`, the others in chunks.
+
+    Those of tasks with shards lie in any partition.
+    """
+
+    def __init__(self, log: EventLog, partition: int, *, budget_bytes: int = BUDGET_BYTES) -> None:
+        self._log, self._partition, self._budget_bytes = log, partition, budget_bytes
+        self._readers: dict[TopicPartition, BodyReader] = {}
+
+    def find(self, ref: BodyRef) -> bytes | Absent:
+        """The bytes, or the fact that they are not there."""
+        spread = ref.topic == SHARDS.name and ref.partition < PARTITIONS
+        at = TopicPartition(ref.topic, ref.partition if spread else self._partition)
+        if at not in self._readers:
+            reader = BodyReader(self._log, *at, bulk=True, budget_bytes=self._budget_bytes)
+            if ref.topic == UPDATES.name:
+                reader.unwrap = _inline
+            self._readers[at] = reader
+        return self._readers[at].fetch(ref)
+
+    def fetch(self, ref: BodyRef) -> bytes:
+        """The bytes. Raises BodyLost, which names the place."""
+        return present(ref, self.find(ref))
+
+    def close(self) -> None:
+        """Release the readers and what they hold."""
+        for reader in self._readers.values():
+            reader.close()
+
+
+def present(ref: BodyRef, body: bytes | Absent) -> bytes:
+    """A body that has to be there. Raises BodyLost, which names the place."""
+    if isinstance(body, Absent):
+        raise BodyLost(ref, body)
+    return body
+
+
+def _inline(value: bytes) -> bytes:
+    """The body inside an UpdateSubmitted; nothing where the record is none."""
+    try:
+        return decode(unsigned(value).payload, UpdateSubmitted).inline or b""
+    except MalformedError:
+        return b""

@@ -1,0 +1,96 @@
+"""The selector's edge: check-ins with a valid signature come in, sealed leases and declines go out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from actors.deciders.selector import OpenLease, Selections, Task
+from actors.keys import Seals
+from actors.runtime.effects import Effects, tell
+from schemas.canonical import MalformedError, decode, encode
+from schemas.events import (
+    Answer,
+    CheckinsDeclined,
+    Declined,
+    DeclineReason,
+    DeviceCheckedIn,
+    Granted,
+    JournalEvent,
+    Lease,
+    Tick,
+)
+from schemas.signing import is_signed_by, unsigned
+from schemas.topics import ANSWERS, partition_of
+from streams.log import Draft, EventLog, Record
+
+_LATER = 12  # these reasons will not pass soon: ask again after so many times the policy's wait
+_LASTING: frozenset[DeclineReason] = frozenset({"closed", "other_key", "participations"})
+_RETRY_UNKNOWN_MS = 2_000
+
+
+class SelectorEffects(Effects[Selections]):
+    """Checks signatures before, answers devices after."""
+
+    def __init__(self, log: EventLog, seals: Seals) -> None:
+        self._log, self._seals = log, seals
+        self._answers: list[Draft] = []
+
+    def fact(self, state: Selections, record: Record) -> DeviceCheckedIn | Tick | None:
+        """A signed check-in, or a tick."""
+        try:
+            if record.value == encode(Tick()):
+                return Tick()
+            message = unsigned(record.value or b"")
+            checkin = decode(message.payload, DeviceCheckedIn)
+        except MalformedError:
+            return None
+        return checkin if is_signed_by(message, checkin.public_key) else None
+
+    def decided(self, state: Selections, fact: object, *, events: Sequence[JournalEvent]) -> None:
+        """Note the answer to a check-in; what it says follows from the state alone."""
+        if isinstance(fact, DeviceCheckedIn):
+            answer = encode(self._answer(state.tasks.get(fact.task), fact, events=events))
+            self._answers.append(
+                Draft(
+                    topic=ANSWERS.name,
+                    partition=partition_of(fact.device),
+                    value=answer,
+                    key=fact.device.encode(),
+                )
+            )
+
+    def _answer(self, task: Task | None, checkin: DeviceCheckedIn, *, events: Sequence[JournalEvent]) -> Answer:
+        match events:
+            case [CheckinsDeclined(counts=counts)]:
+                [reason] = counts
+                wait_ms = round(task.created.policy.selection.retry_after_s * 1000) if task else _RETRY_UNKNOWN_MS
+                wait_ms *= _LATER if reason in _LASTING else 1
+                return Declined(device=checkin.device, task=checkin.task, reason=reason, retry_after_ms=wait_ms)
+        assert task is not None
+        lease = task.leases[checkin.device]
+        sealed = self._seals.seal(_sealable(lease, task.created.policy_sha256))
+        return Granted(device=checkin.device, sealed=sealed, model=lease.model)
+
+    def committed(self) -> None:
+        """Send what the journal now holds; a lost answer is asked for again."""
+        answers, self._answers = self._answers, []
+        if answers:
+            tell(self._log, answers)
+
+    def wants_tick(self, state: Selections) -> bool:
+        """Leases expire by log time."""
+        return any(task.leases for task in state.tasks.values())
+
+
+def _sealable(lease: OpenLease, policy_sha256: bytes) -> Lease:
+    granted = lease.granted
+    return Lease(
+        lease=granted.lease,
+        task=granted.task,
+        device=granted.device,
+        public_key=granted.public_key,
+        version=granted.version,
+        model_sha256=lease.model.sha256,
+        deadline_ms=granted.deadline_ms,
+        policy_sha256=policy_sha256,
+    )

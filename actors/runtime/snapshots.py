@@ -1,0 +1,176 @@
+"""Snapshots: an actor's state as it stood at a StateDigest, so that opening need not fold its journal from the start.
+
+They are disposable, and nothing that one says is believed. The journal record that it names has to be there, byte for
+byte, and to end in the digest that the state gives; chain, position and time then come from that record. A snapshot
+that is missing, stale, damaged or foreign costs a longer replay and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import structlog
+
+import schemas
+from actors import deciders
+from actors.runtime.journal import Journal, Written
+from schemas.canonical import MalformedError, decode, decode_state, encode
+from schemas.errors import FedlogError
+from schemas.events import StateDigest
+from schemas.journal import Batch, JournalPosition, JournalRecord, Snapshot
+from schemas.tensors import BodyError, compress, decompress
+from schemas.topics import SNAPSHOTS
+from streams.bodies import Absent, BodyReader, store
+from streams.log import Draft, EventLog, LogError, LogUnavailable, Record, TopicPartition
+
+S = TypeVar("S")
+
+logger = structlog.get_logger()
+
+
+def _source_digest() -> bytes:
+    """A digest of the source that folds and encodes: a state made by other code says nothing about this code's fold."""
+    return digest_sources(Path(package.__path__[0]) for package in (deciders, schemas))
+
+
+def digest_sources(folders: Iterable[Path]) -> bytes:
+    """A digest over every module below these folders, each with its path: one that is moved, or nested, counts too."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(hashlib.sha256(path.relative_to(folder.parent).as_posix().encode()).digest())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.digest()
+
+
+# Now, and not at first use: by then the files may be those of the next release.
+_CODE = _source_digest()
+
+
+class Taken(NamedTuple):
+    """A state's canonical bytes, and the batch whose last event is their digest."""
+
+    state: bytes
+    written: Written
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[S]):
+    """A state that is proven to be the fold up to the end of `written`, which was appended at `since_ms`."""
+
+    state: S
+    written: Written
+    since_ms: int
+
+
+class Unusable(FedlogError):
+    """A snapshot that this actor cannot start from; the message says why."""
+
+
+class Snapshots:
+    """The snapshots of one actor on one partition: keeps the newest, by key, and gives it back if it holds."""
+
+    def __init__(self, log: EventLog, journal: Journal) -> None:
+        self._log, self._journal, self._actor = log, journal, journal.actor
+        self._at = TopicPartition(SNAPSHOTS.name, journal.at.partition)
+
+    def keep(self, taken: Taken) -> None:
+        """Store a snapshot, and its manifest last; one that fails is given up.
+
+        Each has the keys of the one before, so that compaction keeps the newest. Another writer may be doing the same
+        at the same time: what comes out of that is checked like everything else.
+        """
+        try:
+            body = store(self._log, self._at, data=compress(taken.state), upload_id=self._actor, codec="state")
+            manifest = Snapshot(
+                code=_CODE,
+                offset=taken.written.offset,
+                record_sha256=taken.written.at.head,
+                size=len(taken.state),
+                body=body,
+            )
+            self._log.append([Draft(**self._at._asdict(), key=self._actor.encode(), value=encode(manifest))])
+        except LogError as error:
+            logger.warning("snapshot not stored", actor=self._actor, partition=self._at.partition, why=str(error))
+
+    def newest(self, kind: type[S]) -> Found[S] | None:
+        """The newest snapshot, if a replay up to our claim may start from it.
+
+        Raises LogUnavailable.
+        """
+        try:
+            manifest = self._manifest()
+            return None if manifest is None else self._checked(decode(manifest, Snapshot), kind)
+        except LogUnavailable:
+            raise
+        except (Unusable, MalformedError, BodyError, LogError) as error:
+            self.refuse(error)
+            return None
+
+    def refuse(self, why: Exception) -> None:
+        """Say that the newest snapshot leads nowhere."""
+        logger.warning("snapshot not used", actor=self._actor, partition=self._at.partition, why=str(why))
+
+    def _manifest(self) -> bytes | None:
+        """The newest manifest: it lies near the end, before at most what the partition's other actors wrote since."""
+        beginning, end = self._log.bounds(self._at)
+        start, window = end, 8
+        reader = self._log.reader({self._at: end})
+        try:
+            while start > beginning:
+                start, window = max(beginning, end - window), window * 8
+                reader.seek(self._at, start)
+                found = list[bytes]()
+                while reader.position(self._at) < end:
+                    records = reader.poll(timeout_s=1.0)
+                    found += [record.value or b"" for record in records if record.key == self._actor.encode()]
+                if found:
+                    return found[-1]
+        finally:
+            reader.close()
+        return None
+
+    def _checked(self, snapshot: Snapshot, kind: type[S]) -> Found[S]:
+        if snapshot.code != _CODE:
+            raise Unusable("code of another release made it")
+        record = self._recorded(snapshot)
+        batch: JournalRecord = decode(record.value or b"", JournalRecord)  # type: ignore[arg-type]
+        stated = closing_digest(batch) if isinstance(batch, Batch) else None
+        if not isinstance(batch, Batch) or stated is None:
+            raise Unusable(f"the journal record at offset {record.offset} does not end in a digest")
+        state = self._state(snapshot)
+        if hashlib.sha256(state).digest() != stated.sha256:
+            raise Unusable(f"the state is not that of the digest at offset {record.offset}")
+        at = JournalPosition(claim=batch.claim, seq=batch.seq, head=snapshot.record_sha256)
+        return Found(decode_state(state, kind), Written(batch, record.offset, at), since_ms=record.time_ms)
+
+    def _recorded(self, snapshot: Snapshot) -> Record:
+        """The journal record that the snapshot names, if it is still the same."""
+        record = self._journal.record(snapshot.offset)
+        if record is None:
+            raise Unusable(f"{self._journal} has no record at offset {snapshot.offset}")
+        if hashlib.sha256(record.value or b"").digest() != snapshot.record_sha256:
+            raise Unusable(f"{self._journal} has another record at offset {snapshot.offset}")
+        return record
+
+    def _state(self, snapshot: Snapshot) -> bytes:
+        reader = BodyReader(self._log, self._at.topic, self._at.partition)
+        try:
+            body = reader.fetch(snapshot.body)
+        finally:
+            reader.close()
+        if isinstance(body, Absent):
+            raise Unusable(f"its bytes: {body}")
+        return decompress(body, snapshot.size)
+
+
+def closing_digest(batch: Batch) -> StateDigest | None:
+    """The digest that a batch ends in, if it does: its state is the one that the whole batch leads to."""
+    match batch.decisions:
+        case [*_, last] if last.events and isinstance(last.events[-1], StateDigest):
+            return last.events[-1]
+    return None

@@ -1,0 +1,166 @@
+"""Sums and models of one partition, made anew from the bodies and compared with what is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from actors.deciders.aggregator_state import MOMENTS_KEPT, Task
+from actors.deciders.arithmetic import sums
+from actors.deciders.arithmetic.optimizers import MOMENTS
+from actors.effects.aggregator import release as releases
+from actors.effects.aggregator.bodies import Bodies, BodyLost
+from actors.keys import OperatorKey
+from ops.audit import announcements
+from ops.audit.findings import Findings
+from schemas.events import ModelPublished, SumStored, UpdateAdmitted
+from schemas.identifiers import BodyRef
+from schemas.tensors import (
+    ZSTD_LEVEL_MODELS,
+    ZSTD_LEVEL_MODELS_BEFORE,
+    BodyError,
+    Floats,
+    Grid,
+    pack,
+    read_update,
+    unpack,
+)
+from schemas.topics import BODIES, MODELS, SHARDS, UPDATES
+from streams.log import EventLog
+
+BODY_TOPICS = frozenset(topic.name for topic in (BODIES, MODELS, SHARDS, UPDATES))
+
+
+class Recomputer:
+    """Keeps of each task the newest model as recomputed. With privacy that needs the operator's key.
+
+    A version that cannot be compared is named in `findings.unchecked` once, with the first reason.
+    """
+
+    def __init__(self, log: EventLog, partition: int, *, key: OperatorKey | None, findings: Findings) -> None:
+        self._key, self._findings = key, findings
+        self._bodies = Bodies(log, partition)
+        self._newest = announcements.newest(log, partition)
+        self._held: dict[str, tuple[Floats, Floats | None]] = {}
+        self._released: dict[str, releases.Release] = {}  # of the round whose version comes next
+        self._reasons: dict[str, str] = {}  # why its next version cannot be compared
+
+    def check_sum(self, task: Task, stored: SumStored) -> Iterator[str]:
+        """What is wrong with a sum; with it the next model is made."""
+        name = task.created.task
+        awaited = next((pending for pending in task.pending if pending.id == stored.round), None)
+        if awaited is None or awaited.proposed is None:
+            yield f"round {stored.round}: was never proposed"
+            return
+        held = self._held.get(name)
+        faults: list[str] = []
+        try:
+            total = self._total(task, awaited.members.values(), faults=faults)
+            yield from faults
+            if sums.sum_digest(total) != stored.sum_sha256:
+                yield f"round {stored.round}: the bodies give another sum"
+            self._findings.sums += 1
+            if held is None:
+                self._reasons[name] = "the model before it is no longer in the log"
+            elif self._key is None and awaited.proposed.mechanism is not None:
+                self._reasons[name] = "needs the operator's key"
+            else:
+                key = self._key or OperatorKey(b"")  # without privacy no key is asked for
+                self._released[name] = releases.release(
+                    task.created, awaited.proposed, total=total, start=held, key=key
+                )
+        except BodyLost as error:
+            self._reasons[name] = str(error)
+        except releases.NoiseKeyMissing as error:
+            self._reasons[name] = str(error)
+            yield f"{error}; this is not the operator's key of that time"
+
+    def _total(self, task: Task, members: Iterable[UpdateAdmitted], *, faults: list[str]) -> Grid:
+        running = sums.RunningSum(task.created.parameters)
+        for member in members:
+            where = f"update {member.update}"
+            try:
+                quanta = read_update(self._fetch(member.body), task.created.policy, parameters=task.created.parameters)
+            except (BodyError, BodyLost) as error:
+                if member.zeroed is None:
+                    if isinstance(error, BodyLost) and error.deleted:
+                        raise
+                    faults.append(f"{where}: {error}")
+                continue
+            if member.zeroed is not None:
+                if member.zeroed != "defect":
+                    faults.append(f"{where}: zeroed as {member.zeroed}, and nothing is wrong with it")
+                continue
+            scale = sums.clip_scale(quanta, task.created.policy.clipping.steps)
+            if scale != member.clip_scale:
+                faults.append(f"{where}: clip scale {member.clip_scale}, the body gives {scale}")
+            running.add(quanta, weight=member.weight, scale=scale)
+        return running.total()
+
+    def _fetch(self, ref: BodyRef) -> bytes:
+        if ref.topic not in BODY_TOPICS:
+            raise BodyError("body_malformed", f"{ref.topic} holds no bodies")
+        return self._bodies.fetch(ref)
+
+    def check_model(self, task: Task, published: ModelPublished) -> Iterator[str]:
+        """What is wrong with a published version."""
+        name = published.task
+        released, reason = self._released.pop(name, None), self._reasons.pop(name, "no sum of it is recorded")
+        self._findings.models += released is not None
+        held: list[Floats | None] = []
+        for part, ref in (("model", published.model), ("moments", published.moments)):
+            faults: list[str] = []
+            stored, lost = self._stored(task, ref, part=part, faults=faults) if ref else (None, "")
+            expected = getattr(released, part) if released else stored
+            if released and not faults and not lost and _differ(expected, stored):
+                faults.append(f"the round gives another {part}")
+            if part == "model":
+                is_same = lost == "" or (released is not None and _is_body(released.model, published.model))
+                self._count(
+                    published, is_compared=released is not None and is_same, reason=lost if released else reason
+                )
+            yield from (f"version {published.version}: {fault}" for fault in faults)
+            held.append(expected)
+        self._held.pop(name, None)
+        if held[0] is not None:
+            self._held[name] = (held[0], held[1])
+
+    def _count(self, published: ModelPublished, *, is_compared: bool, reason: str) -> None:
+        """Version 0 is the operator's: nothing makes it anew."""
+        is_made = published.round is not None
+        self._findings.versions += is_made
+        self._findings.compared += is_made and is_compared
+        if is_made and not is_compared:
+            self._findings.unchecked.append(f"{published.task}/{published.version} ({reason})")
+
+    def _stored(self, task: Task, ref: BodyRef, *, part: str, faults: list[str]) -> tuple[Floats | None, str]:
+        """A published vector, or why it cannot be read: a fault for as long as the policy keeps it."""
+        count = task.created.parameters * (1 if part == "model" else MOMENTS[task.created.policy.optimizer.rule])
+        try:
+            return unpack(self._fetch(ref), "float32", count=count), ""
+        except (BodyError, BodyLost) as error:
+            if isinstance(error, BodyError) or error.altered or self._is_kept(task, task.version + 1, part=part):
+                faults.append(f"its {part} cannot be read: {error}")
+            return None, str(error)
+
+    def _is_kept(self, task: Task, version: int, *, part: str) -> bool:
+        """Whether the policy still keeps this body, as far as `published` tells how many versions came after it."""
+        retention, newest = task.created.policy.retention, self._newest.get(task.created.task, 0)
+        if part == "moments":
+            return version > newest - MOMENTS_KEPT
+        is_milestone = retention.milestone_every and version % retention.milestone_every == 0
+        return bool(is_milestone) or version > newest - retention.models_kept
+
+
+def _differ(one: Floats | None, other: Floats | None) -> bool:
+    if one is None or other is None:
+        return one is not other
+    return one.tobytes() != other.tobytes()
+
+
+def _is_body(model: Floats, ref: BodyRef) -> bool:
+    """Whether a body that has left was this model: proven where the same compression gives the same digest."""
+    return any(
+        hashlib.sha256(pack(model, level)).digest() == ref.sha256
+        for level in (ZSTD_LEVEL_MODELS, ZSTD_LEVEL_MODELS_BEFORE)
+    )

@@ -1,0 +1,223 @@
+"""Any record of any topic as values, and as a line for people; what cannot be read is shown as such, never an error."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.history.projections import task_of
+from schemas.canonical import MalformedError, decode, plain
+from schemas.events import AnyEvent, Lease, Partial
+from schemas.identifiers import TaskId
+from schemas.journal import Batch, ChainResumed, JournalRecord, WriterClaimed
+from schemas.signing import unsigned
+from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
+from streams.log import EventLog, Record, TopicPartition
+
+_JOURNALS = frozenset(topic.name for topic in JOURNALS)
+_OPAQUE = frozenset(topic.name for topic in (BODIES, SHARDS, MODELS, SNAPSHOTS))
+HEX_SHOWN = 8
+ITEMS_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One fact of one record. `seq` stands in journals only; `task` is None where the fact is about none."""
+
+    topic: str
+    partition: int
+    offset: int
+    time_ms: int
+    name: str
+    seq: int | None = None
+    task: TaskId | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """For people: when, where, what."""
+        when = datetime.fromtimestamp(self.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+        where = f"{self.topic}/{self.partition}@{self.offset}" + (f" #{self.seq}" if self.seq is not None else "")
+        return f"{when}  {where:<24}  {self.name:<18} {shown(self.values)}".rstrip()
+
+    def plain(self) -> dict[str, Any]:
+        """For machines: all of it."""
+        place = {"topic": self.topic, "partition": self.partition, "offset": self.offset, "time_ms": self.time_ms}
+        seq = {} if self.seq is None else {"seq": self.seq}
+        return {**place, **seq, "event": self.name, "values": self.values}
+
+
+def lines(record: Record) -> Iterator[Line]:
+    """Every fact that the record holds; at least one line, whatever its bytes are."""
+    value = record.value
+    if value is None:
+        yield _line(record, "Tombstone", values={"key": _key(record)})
+    elif record.topic in _OPAQUE:
+        yield _line(record, "Chunk", values={"key": _key(record), "bytes": len(value)})
+    elif record.topic == PUBLISHED.name:
+        yield _cloud_event(record, value)
+    elif record.topic in _JOURNALS:
+        yield from _journal(record, value)
+    else:
+        yield _fact(record, value)
+
+
+def _line(record: Record, name: str, *, values: dict[str, Any], **more: Any) -> Line:
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    return Line(**{"time_ms": record.time_ms, **place, "name": name, "values": values, **more})
+
+
+def _unreadable(record: Record, why: str) -> Line:
+    value = record.value or b""
+    return _line(record, "Unreadable", values={"why": why, "size": len(value), "begins": value[:HEX_SHOWN].hex()})
+
+
+def _journal(record: Record, value: bytes) -> Iterator[Line]:
+    try:
+        found: Any = decode(value, JournalRecord)  # type: ignore[arg-type]
+    except MalformedError as error:
+        yield _unreadable(record, str(error))
+        return
+    match found:
+        case WriterClaimed() | ChainResumed():
+            yield _line(record, type(found).__name__, values=_values(found))
+        case Batch(seq=seq, decisions=()):
+            yield _line(record, "PositionMoved", values=dict(found.position.offsets), seq=seq)
+        case Batch(seq=seq):
+            for decision in found.decisions:
+                for event in decision.events:
+                    told = _of_event(event)
+                    yield _line(
+                        record, told.name, values=told.values, seq=seq, task=told.task, time_ms=decision.time_ms
+                    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    name: str
+    task: TaskId | None
+    values: dict[str, Any]
+
+
+def _of_event(event: Any) -> _Told:
+    """A fact's name, task and fields; a Noticed shows the fact that was noticed."""
+    fact = getattr(event, "fact", None)
+    if fact is not None:
+        return _Told(f"Noticed {type(fact).__name__}", task_of(fact), _values(fact))
+    return _Told(type(event).__name__, task_of(event), _values(event))
+
+
+def _values(fact: Any) -> dict[str, Any]:
+    return {name: value for name, value in plain(fact).items() if name != "type"}
+
+
+def _fact(record: Record, value: bytes) -> Line:
+    """A plain record: a fact as it is, or one that a device signed."""
+    signed = False
+    try:
+        value = unsigned(value).payload
+        signed = True
+    except MalformedError:
+        pass
+    try:
+        fact: Any = decode(value, AnyEvent | Partial)  # type: ignore[arg-type]
+    except MalformedError as error:
+        return _unreadable(record, f"{'signed, but ' if signed else ''}{error}")
+    told = _of_event(fact)
+    lease = _lease(getattr(fact, "sealed", None))
+    values = {**told.values, **({"lease": lease["lease"], "device": lease["device"]} if lease else {})}
+    return _line(record, told.name, values=values, task=told.task or (lease or {}).get("task"))
+
+
+def _lease(sealed: bytes | None) -> dict[str, Any] | None:
+    """What a sealed lease claims; nobody has checked its seal here."""
+    if sealed is None:
+        return None
+    from actors.keys import Sealed
+
+    try:
+        return dict(plain(decode(decode(sealed, Sealed).payload, Lease)))
+    except MalformedError:
+        return None
+
+
+def _cloud_event(record: Record, value: bytes) -> Line:
+    try:
+        event = json.loads(value)
+        return _line(record, str(event["type"]), values=event, task=str(event["id"]).partition("/")[0])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return _unreadable(record, f"not a CloudEvent ({type(error).__name__})")
+
+
+def _key(record: Record) -> str:
+    return (record.key or b"").decode(errors="backslashreplace")
+
+
+def shown(value: Any, *, nested: bool = False) -> str:
+    """Fields in one line: long hex is cut, long lists are counted, control characters are escaped."""
+    match value:
+        case dict():
+            inside = " ".join(f"{name}={shown(item, nested=True)}" for name, item in value.items() if item is not None)
+            return f"{{{inside}}}" if nested else inside
+        case list():
+            more = f" …{len(value)} in all" if len(value) > ITEMS_SHOWN else ""
+            return "[" + " ".join(shown(item, nested=True) for item in value[:ITEMS_SHOWN]) + more + "]"
+        case str():
+            short = f"{value[:HEX_SHOWN]}…" if _is_long_hex(value) else value
+            return short if short.isprintable() else short.encode("unicode_escape").decode()
+        case float():
+            return f"{value:.6g}"
+    return str(value)
+
+
+def _is_long_hex(text: str) -> bool:
+    return len(text) >= 32 and all(character in "0123456789abcdef" for character in text)
+
+
+class Story:
+    """Records of many partitions in the order of their append time, up to now; then as they come."""
+
+    def __init__(self, log: EventLog, places: Iterable[TopicPartition], start: int | None = None) -> None:
+        bounds = {place: log.bounds(place) for place in places}
+        self._ends = {place: bound.end for place, bound in bounds.items()}
+        begins = {place: bound.beginning if start is None else start for place, bound in bounds.items()}
+        # An empty topic has no offset to begin at but its end.
+        self._reader = log.reader(
+            {at: min(max(begin, bounds[at].beginning), self._ends[at]) for at, begin in begins.items()}
+        )
+        self._waiting: dict[TopicPartition, deque[Record]] = {place: deque() for place in bounds}
+
+    def past(self) -> Iterator[Record]:
+        """What the log held when this story was made."""
+        unread = set(self._waiting)
+        while unread:
+            unread = {place for place in unread if self._reader.position(place) < self._ends[place]}
+            if unread:
+                self._take(self._reader.poll(0.2))
+            yield from self._ripe(unread)
+
+    def present(self, timeout_s: float = 0.5) -> list[Record]:
+        """What has come since; empty after `timeout_s` without any."""
+        return self._reader.poll(timeout_s)
+
+    def close(self) -> None:
+        """Release the reader."""
+        self._reader.close()
+
+    def _take(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._waiting[TopicPartition(record.topic, record.partition)].append(record)
+
+    def _ripe(self, unread: set[TopicPartition]) -> Iterator[Record]:
+        """The oldest first, as long as no partition that is still being read could bring an older one."""
+        heap = [(queue[0].time_ms, place) for place, queue in self._waiting.items() if queue]
+        heapq.heapify(heap)
+        while heap and all(self._waiting[place] for place in unread):
+            _, place = heapq.heappop(heap)
+            yield self._waiting[place].popleft()
+            if self._waiting[place]:
+                heapq.heappush(heap, (self._waiting[place][0].time_ms, place))

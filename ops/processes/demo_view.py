@@ -1,0 +1,89 @@
+"""What a person sees of a running task: a live panel on a terminal, a line a version elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ops.console import number, sparkline
+from ops.history.projections import TaskView
+
+
+class View:
+    """Shows progress on `stream`: a panel when it is a terminal, else plain lines."""
+
+    def __init__(self, *, to_stderr: bool) -> None:
+        self._stream = sys.stderr if to_stderr else sys.stdout
+        self._began_s = time.monotonic()
+        self._live: Any = None
+        self._shown_version: int | None = None
+        self._shown_s = 0.0
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        line = f"[{time.monotonic() - self._began_s:5.1f} s] {text}"
+        if self._live is not None:
+            self._live.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=self._stream, flush=True)
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[None]:
+        """The panel, for as long as the block runs; nothing special where there is no terminal."""
+        if not self._stream.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(file=self._stream), refresh_per_second=4) as self._live:
+            yield
+        self._live = None
+
+    def show(self, view: TaskView) -> None:
+        """The newest state of the task."""
+        if self._live is not None:
+            self._live.update(_panel(view, time.monotonic() - self._began_s))
+            return
+        is_new, is_late = view.version != self._shown_version, time.monotonic() - self._shown_s > 10
+        if view.version is None or not (is_new or is_late):
+            return
+        self._shown_version, self._shown_s = view.version, time.monotonic()
+        self.say(_line(view))
+
+
+def _line(view: TaskView) -> str:
+    return (
+        f"version {view.version}  accuracy {number(view.metric, 3) or '-'}"
+        f"  buffer {view.buffer_fill}/{view.buffer_size}  staleness {number(view.staleness_mean, 2) or '-'}"
+        f"  admitted {view.admitted}  refused {sum(view.refused.values())}  epsilon {number(view.epsilon, 3) or '-'}"
+        f"  devices at work {len(view.leases)}"
+    )
+
+
+def _panel(view: TaskView, seconds: float) -> Any:
+    from rich.panel import Panel
+    from rich.table import Table
+
+    rows = Table.grid(padding=(0, 2))
+    goal = view.created.policy.stop.versions_max if view.created else 0
+    privacy = view.created.policy.privacy if view.created else None
+    rows.add_row("version", f"{view.version if view.version is not None else '-'} of {goal}")
+    rows.add_row("test accuracy", f"{number(view.metric, 3) or '-'}  {sparkline(view.curve())}")
+    rows.add_row("buffer", f"{_bar(view.buffer_fill, view.buffer_size or 1)} {view.buffer_fill}/{view.buffer_size}")
+    rows.add_row("staleness", f"mean {number(view.staleness_mean, 2) or '-'}, most {view.staleness_max}")
+    refused = ", ".join(f"{count} {reason}" for reason, count in view.refused.most_common(3))
+    rows.add_row("updates", f"{view.admitted} admitted, {sum(view.refused.values())} refused {refused}")
+    if privacy is not None:
+        spent = f"{_bar(view.rho, privacy.rho_max)} rho {view.rho:.2f} of {privacy.rho_max:g}"
+        rows.add_row("privacy", f"{spent}  epsilon {number(view.epsilon, 3) or '-'} at delta {privacy.delta:g}")
+    rows.add_row("devices at work", f"{len(view.leases)}")
+    return Panel(rows, title=f"fedlog · {view.task} · {seconds:.0f} s", title_align="left", expand=False)
+
+
+def _bar(value: float, whole: float, *, width: int = 24) -> str:
+    filled = round(min(value / whole, 1.0) * width)
+    return "█" * filled + "░" * (width - filled)

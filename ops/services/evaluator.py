@@ -1,0 +1,84 @@
+"""Scores each version on held-out data and says so in `evaluations`; what it has done already stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ops.console import ConsoleError
+from ops.history.projections import Follower, Projection, TaskView
+from ops.operator import models as weights
+from schemas.canonical import encode
+from schemas.events import VersionEvaluated
+from schemas.identifiers import TaskId, Version
+from schemas.tensors import BodyError
+from schemas.topics import EVALUATIONS, ROUNDS, partition_of
+from streams.log import Draft, EventLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """A version that cannot be scored any more, and why."""
+
+    task: TaskId
+    version: Version
+    reason: str
+
+
+class Evaluator:
+    """Follows the aggregator's journal. `data` is the plug point whose held-out split is scored."""
+
+    def __init__(self, log: EventLog, *, data: str, partitions: Iterable[int], task: TaskId | None = None) -> None:
+        from client_agent.learning.data import Part, load
+
+        self._log = log
+        self._task = task
+        self._examples = load(data, Part(split="test"))
+        self._gave_up: set[tuple[TaskId, Version]] = set()
+        self._follower = Follower(log, Projection(), partitions=partitions, topics=(ROUNDS.name, EVALUATIONS.name))
+        # To the end first: a version that was scored before a restart is not scored again.
+        self._projection = self._follower.catch_up()
+
+    def step(self) -> Iterator[VersionEvaluated | Missed]:
+        """Score what is published and not scored yet, the oldest first; each is in the log when it is given."""
+        for view in list(self._projection.tasks.values()):
+            if self._task is None or view.task == self._task:
+                yield from self._score(view)
+
+    def wait(self, timeout_s: float) -> None:
+        """Take in what is new."""
+        self._follower.poll(timeout_s)
+
+    def close(self) -> None:
+        """Release the reader."""
+        self._follower.close()
+
+    def _score(self, view: TaskView) -> Iterator[VersionEvaluated | Missed]:
+        from client_agent.learning.plugins import PlugError
+
+        if view.created is None:
+            return
+        for version in sorted(view.published):
+            if version in view.evaluations or (view.task, version) in self._gave_up:
+                continue
+            try:
+                yield self._evaluated(view, version)
+            except (ConsoleError, BodyError, PlugError, ValueError, RuntimeError) as error:
+                # Another task's model may not fit these data: that is no reason to stop scoring the others.
+                self._gave_up.add((view.task, version))
+                yield Missed(task=view.task, version=version, reason=str(error))
+
+    def _evaluated(self, view: TaskView, version: Version) -> VersionEvaluated:
+        from client_agent.learning import classification as training
+
+        assert view.created is not None
+        flat = weights.read(self._log, view.published[version].model, parameters=view.created.parameters)
+        metrics = training.evaluate(view.created.policy, flat, *self._examples)
+        fact = VersionEvaluated(
+            task=view.task, version=version, metrics=metrics, samples=len(self._examples[1]), cohort=""
+        )
+        place = partition_of(view.task)
+        self._log.append([Draft(topic=EVALUATIONS.name, partition=place, value=encode(fact), key=view.task.encode())])
+        # Its own record comes back through the follower later; until then it must not be scored again.
+        view.evaluations[version] = fact
+        return fact

@@ -1,0 +1,166 @@
+"""`fedlog`: the console's root. Global options, the list of commands, and errors that people can act on.
+
+Nothing heavy is imported here or at the top of a command's module: `fedlog --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ops import settings
+from ops.console import note
+from ops.terminal import errors as faults
+from ops.terminal.commands.cluster import broker, key, topics, worker
+from ops.terminal.commands.history import events, export_log, replay, verify
+from ops.terminal.commands.training import demo, device, evaluate, fleet, model, task
+
+EXIT_INTERRUPTED = 130
+STORY = (
+    "demo",
+    "broker",
+    "key",
+    "topics",
+    "task",
+    "worker",
+    "evaluate",
+    "fleet",
+    "device",
+    "events",
+    "verify",
+    "replay",
+    "export-log",
+)
+
+
+class Root(TyperGroup):
+    """Takes the global options wherever they stand, and turns known exceptions into a message and an exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order in which a newcomer needs them."""
+        return sorted(self.commands, key=lambda name: (*STORY, name).index(name))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Move global options to the front, so that they may stand after the command too."""
+        takes_value = {name: not option.is_flag for option in self.params for name in option.opts}  # type: ignore[attr-defined]
+        takes_value.pop("--help", None)
+        rest: list[str] = super().parse_args(ctx, hoisted(args, takes_value))
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. A known exception ends in its message on stderr, any other in a plea for a report."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            raise  # the reader of a pipe, `head` for instance, has seen enough
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] in ("click", "typer"):
+                raise
+            code, message = faults.explained(error)
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            note(message)
+            raise typer.Exit(code) from None
+
+
+def hoisted(args: list[str], takes_value: dict[str, bool]) -> list[str]:
+    """`args` with the global options (name -> whether a value follows) first; nothing after `--` is touched."""
+    end = args.index("--") if "--" in args else len(args)
+    front: list[str] = []
+    rest: list[str] = []
+    remaining = iter(args[:end])
+    for word in remaining:
+        name, equals, _ = word.partition("=")
+        if name not in takes_value:
+            rest.append(word)
+            continue
+        front.append(word)
+        if takes_value[name] and not equals and (value := next(remaining, None)) is not None:
+            front.append(value)
+    return front + rest + args[end:]
+
+
+app = typer.Typer(
+    name="fedlog",
+    cls=Root,
+    help="Federated learning on a Kafka log.",
+    epilog="The options above may stand before or after the command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_KAFKA = "Kafka"
+Text = str | None
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    bootstrap_servers: Annotated[Text, typer.Option(help="HOST:PORT,… of Kafka (the embedded broker's).")] = None,
+    topic_prefix: Annotated[Text, typer.Option(help="First part of every topic's name (fedlog).")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Holds the broker's data, the key, pids (.fedlog).")] = None,
+    operator_key_file: Annotated[Path | None, typer.Option(help="The operator's key (FOLDER/operator.key).")] = None,
+    replication: Annotated[int | None, typer.Option(help="Copies of a new topic (3 where 3 brokers are).")] = None,
+    security_protocol: Annotated[
+        Text, typer.Option(help=", ".join(settings.SECURITY_PROTOCOLS) + ".", rich_help_panel=_KAFKA)
+    ] = None,
+    sasl_mechanism: Annotated[
+        Text, typer.Option(help=", ".join(settings.SASL_MECHANISMS) + ".", rich_help_panel=_KAFKA)
+    ] = None,
+    sasl_username: Annotated[Text, typer.Option(rich_help_panel=_KAFKA)] = None,
+    sasl_password: Annotated[
+        Text, typer.Option(help="Better in FEDLOG_SASL_PASSWORD: options show in ps.", rich_help_panel=_KAFKA)
+    ] = None,
+    ssl_cafile: Annotated[
+        Text, typer.Option(help="Who may sign brokers' certificates.", rich_help_panel=_KAFKA)
+    ] = None,
+    ssl_certfile: Annotated[Text, typer.Option(help="This client's certificate.", rich_help_panel=_KAFKA)] = None,
+    ssl_keyfile: Annotated[Text, typer.Option(help="This client's private key.", rich_help_panel=_KAFKA)] = None,
+    metrics_host: Annotated[Text, typer.Option(help="Where a worker serves its metrics (127.0.0.1).")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="0 chooses a free one (0).")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Federated learning on a Kafka log: every option is also a variable, FEDLOG_ and its name in capitals."""
+    options = {name: value for name, value in ctx.params.items() if name != "debug"}
+    ctx.obj = settings.resolve(options)
+
+
+app.add_typer(broker.app, name="broker")
+app.add_typer(key.app, name="key")
+app.add_typer(topics.app, name="topics")
+app.add_typer(task.app, name="task")
+app.add_typer(worker.app, name="worker")
+app.add_typer(model.app, name="model")
+app.command("evaluate")(evaluate.evaluate)
+app.command("fleet")(fleet.fleet)
+app.command("device")(device.device)
+app.command("events")(events.events)
+app.command("verify")(verify.verify)
+app.command("replay")(replay.replay)
+app.command("export-log")(export_log.export_log)
+app.command("demo")(demo.demo)
+
+
+def _interrupted(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """The entry point of `fedlog`; SIGTERM ends a command as Ctrl-C does, so that it cleans up."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""`fedlog broker`: the embedded Kafka, started, stopped and asked after."""
+
+from __future__ import annotations
+
+import typer
+
+from ops.console import ConsoleError, note, say
+
+app = typer.Typer(help="The embedded Kafka: start, stop, status.", no_args_is_help=True)
+
+
+@app.command()
+def start(ctx: typer.Context) -> None:
+    """Start the embedded Kafka and create fedlog's topics; one that runs already is left as it is."""
+    from ops.processes import broker
+    from ops.terminal.commands.cluster.topics import create_topics
+
+    handle = broker.start(ctx.obj.broker_folder)
+    say(f"Kafka answers at {handle.bootstrap_servers} (pid {handle.pid}, data in {ctx.obj.broker_folder})")
+    if ctx.obj.bootstrap_servers in ("", handle.bootstrap_servers):
+        create_topics(ctx.obj)
+    note("It keeps what it has when processes die, not when the machine does. `fedlog broker stop` ends it.")
+
+
+@app.command()
+def stop(ctx: typer.Context) -> None:
+    """Stop the embedded Kafka; its data stay."""
+    from ops.processes import broker
+
+    stopped = broker.stop(ctx.obj.broker_folder)
+    say("Kafka has stopped; its data stay." if stopped else f"No Kafka runs in {ctx.obj.broker_folder}.")
+
+
+@app.command()
+def status(ctx: typer.Context) -> None:
+    """Say whether the embedded Kafka runs, and where; exit 1 when it does not."""
+    from ops.processes import broker
+
+    handle = broker.status(ctx.obj.broker_folder)
+    if handle is None:
+        raise ConsoleError(f"No Kafka runs in {ctx.obj.broker_folder}. `fedlog broker start` starts one.")
+    say(f"running at {handle.bootstrap_servers} (pid {handle.pid})")

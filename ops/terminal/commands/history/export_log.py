@@ -1,0 +1,45 @@
+"""`fedlog export-log`: journals, and what belongs to them, into files that `--from-files` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.console import ConsoleError, note, say
+from ops.logs import opened
+from schemas.topics import PARTITIONS, partition_of
+
+
+def export_log(
+    ctx: typer.Context,
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="New or empty.")],
+    task: Annotated[list[str] | None, typer.Option(help="Only the partition of this task; may be repeated.")] = None,
+    partition: Annotated[
+        list[int] | None, typer.Option(help="Only this partition; may be repeated.", min=0, max=PARTITIONS - 1)
+    ] = None,
+    bodies: Annotated[
+        bool, typer.Option("--bodies", help="Updates, bodies and models too: for a full replay.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All topics but partials and snapshots.")] = False,
+) -> None:
+    """Write journals, tasks, evaluations and announcements into files; with the operator's key also signed heads."""
+    from actors import keys
+    from ops.audit.export import CHECKPOINT, exported, topics_of
+
+    if to.exists() and any(to.iterdir()):
+        raise ConsoleError(f"{to} is not empty; name a new folder.", exit_code=2)
+    chosen = {*(partition or ()), *(partition_of(name) for name in task or ())} or {*range(PARTITIONS)}
+    topics = topics_of(bodies=bodies or everything, inputs=everything)
+    key = keys.load(ctx.obj.operator_key_file) if ctx.obj.operator_key_file.exists() else None
+    with opened(ctx.obj) as log:
+        export = exported(log, sorted(chosen), topics=topics, folder=to, key=key)
+    for report in export.reports:
+        if report.fault is not None:
+            where = f"{report.topic}, partition {report.partition}, offset {report.offset}"
+            note(f"Exported as it is: {where}: {report.fault}.")
+    if export.is_signed:
+        note(f"{to / CHECKPOINT} has the head of every journal, signed; keep a copy where the files are not.")
+    records = sum(report.records for report in export.reports)
+    say(f"{records} journal records, {len(export.parts)} topic partitions in {to}.")

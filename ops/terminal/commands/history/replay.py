@@ -1,0 +1,89 @@
+"""`fedlog replay`: fold the log from its first event and compare it with what was published."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ops.console import ConsoleError, say, say_json
+from ops.logs import FromFiles, partitions_of, reading
+from schemas.topics import partition_of
+
+if TYPE_CHECKING:
+    from ops.audit.findings import Findings
+
+SHOWN_MAX = 20
+
+
+def replay(
+    ctx: typer.Context,
+    task: Annotated[str | None, typer.Option(help="Only the partition of this task.")] = None,
+    to: Annotated[
+        int | None,
+        typer.Option(metavar="VERSION", min=0, help="Fold up to this version of the task, or of every task."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Recompute every sum and every model from the bodies.")] = False,
+    from_files: FromFiles = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Fold every journal from its first event, with --full make every version anew; exit 1 and name what differs."""
+    from actors import keys
+    from ops.audit.findings import Findings
+    from ops.audit.replay import Audit, Target
+
+    began_s = time.monotonic()
+    key_file = ctx.obj.operator_key_file
+    key = keys.load(key_file) if key_file.exists() else None
+    target = None if to is None else Target(to, task)
+    found = Findings()
+    with reading(ctx.obj, from_files) as log:
+        for partition in partitions_of(log) if task is None else [partition_of(task)]:
+            audit = Audit(log, partition, key=key, full=full, to=target)
+            found += audit.run()
+            if task not in (None, *audit.state.tasks) and not found.differences:
+                raise ConsoleError(f"There is no task {task!r} in the log.")
+    report = _report(found, seconds=round(time.monotonic() - began_s, 2))
+    if as_json:
+        say_json(report)
+        if found.differences:
+            raise typer.Exit(1)
+        return
+    _tell(report, full=full, to=to)
+    if found.differences:
+        raise ConsoleError("\n".join(_told(report["differences"])))
+    say(f"Replay: {found.verdict}")
+
+
+def _report(found: Findings, *, seconds: float) -> dict[str, Any]:
+    return {
+        "replay": found.verdict,
+        "events": found.events,
+        "decisions": found.decisions,
+        "sums": found.sums,
+        "models": found.models,
+        "charges": found.charges,
+        "compared": found.compared,
+        "versions": found.versions,
+        "reached": found.reached,
+        "unchecked": found.unchecked,
+        "differences": [str(difference) for difference in found.differences],
+        "seconds": seconds,
+    }
+
+
+def _tell(report: dict[str, Any], *, full: bool, to: int | None) -> None:
+    say(f"{report['events']} events in {report['decisions']} decisions folded in {report['seconds']} s.")
+    if to is not None:
+        say(f"Folded up to: {', '.join(report['reached']) or 'no version'}; of the aggregator's journal alone.")
+    if full:
+        say(f"Recomputed from bodies: {report['sums']} sums, {report['models']} models; {report['charges']} charges.")
+    for name in report["unchecked"]:
+        say(f"Not checked: {name}")
+
+
+def _told(differences: list[str]) -> list[str]:
+    more = len(differences) - SHOWN_MAX
+    told = [f"Replay: {len(differences)} {'difference' if len(differences) == 1 else 'differences'}."]
+    return [*told, *differences[:SHOWN_MAX], *([f"And {more} more; --json has all."] if more > 0 else [])]

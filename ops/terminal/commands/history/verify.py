@@ -1,0 +1,106 @@
+"""`fedlog verify`: every journal's chain, what the journals say of one another, and every signed head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.console import ConsoleError, note, say_json, table
+from ops.logs import FromFiles, partitions_of, reading
+
+if TYPE_CHECKING:
+    from ops.audit.findings import Fault
+    from ops.audit.verification import ChainReport
+    from schemas.published import Checkpoint
+
+
+def verify(
+    ctx: typer.Context,
+    from_files: FromFiles = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Saved records of `published`, or an export's.")
+    ] = None,
+    checkpoint_key: Annotated[
+        str | None, typer.Option(metavar="HEX", help="The public key of checkpoints (that of the operator's key).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a journal partition.")] = False,
+) -> None:
+    """Check every journal, and every signed head against it; exit 1 and name each place that is wrong."""
+    from actors import keys
+    from ops.audit.verification import Verification
+
+    key = keys.load(ctx.obj.operator_key_file) if ctx.obj.operator_key_file.exists() else None
+    public = _public(checkpoint_key) or (key.public_key if key else None)
+    given = [found for path in checkpoint or () for found in _read(path, public)]
+    with reading(ctx.obj, from_files) as log:
+        partitions = partitions_of(log)
+        checks = [
+            Verification(log, number, accepts_resume=key.accepts if key else lambda _: False, public_key=public)
+            for number in partitions
+        ]
+        faults = [fault for check in checks for fault in check.faults(given)]
+    reports = [report for check in checks for report in check.reports.values()]
+    if as_json:
+        for report in reports:
+            say_json(report.plain())
+    else:
+        columns = ("journal", "partition", "batches", "decisions", "claims", "zombies skipped", "chain")
+        table(columns, [_row(report) for report in reports if report.records or report.fault])
+    for found in given:
+        if strange := {head.partition for head in found.heads} - {*partitions}:
+            raise ConsoleError(f"Checkpoint {found.id} is of partitions {sorted(strange)}, which are not here.")
+    if faults:
+        raise ConsoleError("\n".join(_told(faults)))
+    records = sum(report.records for report in reports)
+    heads = sum(check.checkpoints for check in checks)
+    note(f"Every chain holds: {records} records in {len(reports)} journal partitions, {heads} signed heads.")
+    if heads and public is None:
+        note("Who signed them was not checked: name the operator's public key with --checkpoint-key.")
+
+
+def _public(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConsoleError("--checkpoint-key must be 64 hex digits, as `fedlog key show` prints them.", exit_code=2)
+    return key
+
+
+def _read(path: Path, public: bytes | None) -> Iterator[Checkpoint]:
+    """One checkpoint a line; each must be signed with the operator's key."""
+    from schemas.canonical import MalformedError
+    from schemas.published import checkpoint
+
+    if public is None:
+        raise ConsoleError(
+            "--checkpoint needs the operator's public key: --checkpoint-key, or the key file.", exit_code=2
+        )
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            found = checkpoint(line)
+        except MalformedError as error:
+            raise ConsoleError(f"{path}, line {number}: no checkpoint: {error}") from error
+        if found.signed_by != public:
+            raise ConsoleError(f"{path}, line {number}: {found.id} is not signed with the operator's key.")
+        yield found
+
+
+def _row(report: ChainReport) -> tuple[object, ...]:
+    whole = "whole" if report.fault is None else f"BROKEN at offset {report.offset}"
+    numbers = (report.batches, report.decisions, report.claims, report.zombies)
+    return (report.topic, report.partition, *numbers, whole)
+
+
+def _told(faults: list[Fault]) -> Iterator[str]:
+    yield from (f"{fault}." for fault in faults)
+    yield (
+        "Compare what is named with a copy or another replica, and restore it from there: until then no actor opens a "
+        "partition whose chain is broken."
+    )

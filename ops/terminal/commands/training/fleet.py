@@ -1,0 +1,106 @@
+"""`fedlog fleet`: many simulated devices in Ray, which see nothing but Kafka."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.console import note, say, say_json
+from ops.history.projections import Follower, Projection
+from ops.logs import opened
+from ops.settings import Settings
+
+if TYPE_CHECKING:
+    from client_agent.running.loop import Stats
+
+TOLD_EVERY_S = 5.0
+
+
+def fleet(
+    ctx: typer.Context,
+    task: Annotated[str | None, typer.Option(help="Default: the first task that is not over; waits for one.")] = None,
+    devices: Annotated[int, typer.Option(help="How many.", min=1)] = 200,
+    processes: Annotated[int, typer.Option(help="In how many processes of Ray.", min=1)] = 2,
+    data: Annotated[
+        str, typer.Option(metavar="MODULE:CALLABLE", help="The data plug point.")
+    ] = "client_agent.learning.examples:digits",
+    seed: Annotated[int, typer.Option(help="Another seed: other devices, other shares of the data.")] = 0,
+    state: Annotated[Path | None, typer.Option(help="Keys and outboxes of the devices (FOLDER/fleet).")] = None,
+    cohort: Annotated[list[str] | None, typer.Option(help="May be repeated: the devices take turns.")] = None,
+    training_ms: Annotated[float, typer.Option(help="How long a typical device trains.", min=1)] = 400.0,
+    drop_probability: Annotated[float, typer.Option(help="How often one dies under a lease.", min=0, max=1)] = 0.03,
+    presence: Annotated[float, typer.Option(help="The share of its day that one is there.", min=0.01, max=1)] = 0.85,
+    as_json: Annotated[bool, typer.Option("--json", help="What they did, as one JSON object at the end.")] = False,
+) -> None:
+    """Run many simulated devices until their task is over, or until Ctrl-C."""
+    from client_agent.running.fleet import FleetOptions, all_closed, run_fleet
+    from client_agent.running.profiles import Habits
+    from streams.kafka.log import KafkaLog
+
+    chosen = task or _first_open(ctx.obj)
+    options = FleetOptions(
+        task=chosen,
+        open_log=partial(KafkaLog, ctx.obj.kafka("fedlog-fleet")),
+        folder=(state or ctx.obj.folder / "fleet").resolve(),
+        devices=devices,
+        processes=processes,
+        data=data,
+        seed=seed,
+        habits=Habits(training_ms=training_ms, drop_probability=drop_probability, presence=presence),
+        cohorts=tuple(cohort or [""]),
+    )
+    progress = Progress(f"fleet of {devices} for {chosen}")
+    try:
+        run_fleet(options, is_done=lambda stats: all_closed(progress.seen(stats)))
+        note(f"{chosen} is over.")
+    except KeyboardInterrupt:
+        note("stopped")
+    progress.tell(as_json=as_json)
+
+
+class Progress:
+    """Says every now and then, on stderr, what devices did, and at the end once on stdout."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._stats: Stats | None = None
+        self._told: Stats | None = None
+        self._told_s = time.monotonic()
+
+    def seen(self, stats: Stats) -> Stats:
+        """Take these numbers in; the same again."""
+        self._stats = stats
+        if stats != self._told and time.monotonic() - self._told_s > TOLD_EVERY_S:
+            self._told, self._told_s = stats, time.monotonic()
+            note(f"{self._title}: {_sentence(stats)}")
+        return stats
+
+    def tell(self, *, as_json: bool) -> None:
+        """The last numbers; nothing when there were none."""
+        if self._stats is None:
+            return
+        if as_json:
+            say_json(asdict(self._stats))
+        else:
+            say(f"{self._title}: {_sentence(self._stats)}")
+
+
+def _sentence(stats: Stats) -> str:
+    told = {name: value for name, value in asdict(stats).items() if value and name != "devices"}
+    return ", ".join(f"{name} {value}" for name, value in told.items()) or "nothing yet"
+
+
+def _first_open(settings: Settings) -> str:
+    """The oldest task that is not over; waits until there is one."""
+    with opened(settings) as log, Follower(log, Projection()) as follower:
+        views = follower.catch_up().tasks
+        while not (running := [view for view in views.values() if view.created and not view.is_over]):
+            note("There is no task that is not over; waiting for one (`fedlog task create`).")
+            while not follower.poll(1.0):
+                pass
+        return min(running, key=lambda view: view.created_ms).task

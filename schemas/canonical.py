@@ -1,0 +1,145 @@
+"""Bytes to values and back: strict and canonical msgpack, and upcasters for older versions of an event.
+
+`decode` accepts exactly the bytes that `encode` would write: a map with a key twice, an extension type, a longer form
+of a number, trailing bytes, NaN, are all refused, because re-encoding gives other bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from schemas.errors import FedlogError
+
+T = TypeVar("T")
+
+RECORD_BYTES_MAX = 512 * 1024
+TASK_BYTES_MAX = RECORD_BYTES_MAX // 2  # so that it also fits into a journal record that notices it
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+UPCASTERS: dict[str, Upcaster] = {}  # "Name/1" -> the same fact as "Name/2"; pure, applied until none fits
+
+
+class MalformedError(FedlogError):
+    """These bytes are not the canonical encoding of a value of that type."""
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODERS: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+# A float64 whose exponent is all ones, or bytes that only look like one: then each number is looked at.
+_NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
+
+
+def encode(value: Any) -> bytes:
+    """The one encoding of `value`. Raises MalformedError for NaN and infinities."""
+    data = _ENCODER.encode(value)
+    if _NOT_FINITE.search(data):
+        _require_finite(value)
+    return data
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """The value of type `kind` that `encode` wrote as `data`. Raises MalformedError for any other bytes."""
+    if len(data) > RECORD_BYTES_MAX:
+        raise MalformedError(f"{len(data)} bytes, at most {RECORD_BYTES_MAX}")
+    try:
+        value: T = _canonical(data, kind)
+    except (MalformedError, ValueError, TypeError, RecursionError, msgspec.MsgspecError) as error:
+        if UPCASTERS:
+            return _older(data, kind)
+        raise _malformed(error) from error
+    return value
+
+
+def encode_state(state: object) -> bytes:
+    """The one encoding of an actor's state: its numbers came out of facts, so none has to be looked at again."""
+    return _ENCODER.encode(state)
+
+
+def decode_state(data: bytes, kind: type[T]) -> T:
+    """The state that `encode_state` wrote as `data`, of any size: never for bytes of strangers."""
+    try:
+        state: T = _decoded(data, kind)
+    except (ValueError, TypeError, RecursionError, msgspec.MsgspecError) as error:
+        raise _malformed(error) from error
+    if encode_state(state) != data:
+        raise MalformedError("not the canonical encoding")
+    return state
+
+
+def _canonical(data: bytes, kind: Any) -> Any:
+    value = _decoded(data, kind)
+    if encode(value) != data:
+        raise MalformedError("not the canonical encoding")
+    return value
+
+
+def _decoded(data: bytes, kind: Any) -> Any:
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
+    return decoder.decode(data)
+
+
+def _older(data: bytes, kind: type[T]) -> T:
+    """An older version's bytes are compared with what was written, and decode to the newest value."""
+    try:
+        return msgspec.convert(_upcast(_canonical(data, Any)), kind, builtin_types=(bytes,))
+    except (MalformedError, ValueError, TypeError, RecursionError, msgspec.MsgspecError) as error:
+        raise _malformed(error) from error
+
+
+def _malformed(error: Exception) -> MalformedError:
+    return error if isinstance(error, MalformedError) else MalformedError(f"{type(error).__name__}: {error}")
+
+
+def learn(*kinds: Any) -> None:
+    """Have msgspec learn these types now: at first use it does, and crashes when two threads are the first (0.22)."""
+    for kind in kinds:
+        with contextlib.suppress(MalformedError):
+            decode(b"", kind)
+
+
+def _require_finite(value: Any) -> None:
+    try:
+        json.dumps(msgspec.to_builtins(value), allow_nan=False)
+    except ValueError as error:
+        raise MalformedError("a number is not finite") from error
+
+
+def _upcast(plain: Any) -> Any:
+    """Lift every fact in `plain` to its newest version; the same object when there is nothing to lift."""
+    if not UPCASTERS:
+        return plain
+    if isinstance(plain, dict):
+        lifted = {key: _upcast(value) for key, value in plain.items()}
+        while (caster := UPCASTERS.get(lifted.get("type", ""))) is not None:
+            lifted = caster(lifted)
+        return plain if lifted == plain else lifted
+    if isinstance(plain, list):
+        items = [_upcast(value) for value in plain]
+        return plain if items == plain else items
+    return plain
+
+
+def plain(value: Any) -> Mapping[str, Any]:
+    """`value` as JSON types for people: bytes become hex."""
+    shown: Mapping[str, Any] = _hexed(msgspec.to_builtins(value, builtin_types=(bytes,)))
+    return shown
+
+
+def _hexed(value: Any) -> Any:
+    match value:
+        case bytes():
+            return value.hex()
+        case dict():
+            return {key: _hexed(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_hexed(item) for item in value]
+        case _:
+            return value

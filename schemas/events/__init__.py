@@ -1,0 +1,104 @@
+"""Every fact of fedlog, in the order of the story. Start reading here.
+
+Rules for changing this file:
+
+* A fact is named in the past tense; its tag `Name/1` is on the wire for ever, in golden bytes and in journals.
+* A field is never added, removed, renamed or given another meaning in place. Write `Name/2` beside the old one, and an
+  upcaster from `Name/1` in `schemas.canonical`; the golden bytes of `Name/1` stay in the tests.
+* A new kind of fact, or a new word in a closed list, is first read by a release, and written by the next one.
+* No floating point from a device, no clock, no secret: neither seed nor key nor training example is ever in an event.
+"""
+
+from __future__ import annotations
+
+from schemas.events.checkins import DeviceCheckedIn, Tick
+from schemas.events.evaluations import VersionEvaluated
+from schemas.events.event import Event
+from schemas.events.journal import AnyEvent, DefectFound, JournalEvent, Noticeable, Noticed, StateDigest
+from schemas.events.ledger import BudgetEvent, BudgetExhausted, RoundCharged, RoundWithheld
+from schemas.events.partials import BodyMeasured, Partial, PartialStored
+from schemas.events.rounds import (
+    HaltReason,
+    Mechanism,
+    ModelPublished,
+    RoundAbandoned,
+    RoundEvent,
+    RoundOpened,
+    RoundProposed,
+    SumStored,
+    TaskHalted,
+)
+from schemas.events.selection import (
+    Answer,
+    CheckinsDeclined,
+    Declined,
+    DeclineReason,
+    Granted,
+    Lease,
+    LeaseClosed,
+    LeaseGranted,
+    Outcome,
+    SelectorEvent,
+)
+from schemas.events.tasks import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec
+from schemas.events.updates import (
+    AdmissionEvent,
+    BodyFault,
+    InputsDropped,
+    RefusalReason,
+    UpdateAdmitted,
+    UpdateRefused,
+    UpdateSubmitted,
+)
+
+__all__ = [
+    "AdmissionEvent",
+    "Answer",
+    "AnyEvent",
+    "BodyFault",
+    "BodyMeasured",
+    "BudgetEvent",
+    "BudgetExhausted",
+    "CheckinsDeclined",
+    "DeclineReason",
+    "Declined",
+    "DefectFound",
+    "DeviceCheckedIn",
+    "Event",
+    "Granted",
+    "HaltReason",
+    "InputsDropped",
+    "JournalEvent",
+    "Lease",
+    "LeaseClosed",
+    "LeaseGranted",
+    "Mechanism",
+    "ModelPublished",
+    "Noticeable",
+    "Noticed",
+    "Outcome",
+    "Partial",
+    "PartialStored",
+    "RefusalReason",
+    "RoundAbandoned",
+    "RoundCharged",
+    "RoundEvent",
+    "RoundOpened",
+    "RoundProposed",
+    "RoundWithheld",
+    "SelectorEvent",
+    "StateDigest",
+    "SumStored",
+    "TaskClosed",
+    "TaskCreated",
+    "TaskEvent",
+    "TaskHalted",
+    "TaskPaused",
+    "TaskResumed",
+    "TensorSpec",
+    "Tick",
+    "UpdateAdmitted",
+    "UpdateRefused",
+    "UpdateSubmitted",
+    "VersionEvaluated",
+]

@@ -1,0 +1,28 @@
+"""Check in: topic `checkins`, written by devices."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from schemas.events.event import Event
+from schemas.identifiers import Cohort, Count, DeviceId, PublicKey, TaskId
+
+
+class DeviceCheckedIn(Event):
+    """A device says that it could train now. Signed with `public_key`, which the first check-in binds to the device."""
+
+    task: TaskId
+    device: DeviceId
+    public_key: PublicKey
+    battery_percent: Annotated[int, msgspec.Meta(ge=0, le=100)]
+    charging: bool
+    unmetered: bool
+    idle: bool
+    samples: Count
+    cohort: Cohort
+
+
+class Tick(Event):
+    """Time has passed on this partition; a host writes one when nothing else would move its log time."""

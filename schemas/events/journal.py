@@ -1,0 +1,48 @@
+"""In every journal: what its actor learned from elsewhere, defects, digests; and the unions of all chapters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from schemas.events.checkins import DeviceCheckedIn, Tick
+from schemas.events.evaluations import VersionEvaluated
+from schemas.events.event import Event
+from schemas.events.ledger import BudgetEvent
+from schemas.events.rounds import ModelPublished, RoundAbandoned, RoundEvent, RoundProposed, TaskHalted
+from schemas.events.selection import Answer, SelectorEvent
+from schemas.events.tasks import TaskEvent
+from schemas.events.updates import AdmissionEvent, UpdateSubmitted
+from schemas.identifiers import Count, Sha256
+
+Noticeable = TaskEvent | RoundProposed | ModelPublished | RoundAbandoned | TaskHalted | BudgetEvent | VersionEvaluated
+
+
+class Noticed(Event):
+    """What this actor learned from another's topic: recorded, so that its state folds from its own journal alone."""
+
+    fact: Noticeable
+
+
+class DefectFound(Event):
+    """Our own code failed on this input, and passed it: only an update under a lease has another outcome beside.
+
+    `number` counts the facts of a journal's record; `error` says what failed and where, never in the words of an input.
+    """
+
+    topic: str
+    offset: Count
+    number: Count
+    error: Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class StateDigest(Event):
+    """The digest of the state after `decisions` decisions; a replay that differs stops here."""
+
+    decisions: Count
+    sha256: Sha256
+
+
+JournalEvent = Noticed | SelectorEvent | AdmissionEvent | RoundEvent | BudgetEvent | DefectFound | StateDigest
+AnyEvent = TaskEvent | DeviceCheckedIn | UpdateSubmitted | Tick | JournalEvent | Answer | VersionEvaluated

@@ -1,0 +1,41 @@
+"""Charge: topic `ledger`, the privacy budget's journal."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.events.event import Event
+from schemas.events.rounds import Mechanism
+from schemas.identifiers import Count, RoundId, TaskId
+
+
+class RoundCharged(Event):
+    """The release of this round is paid for. `rho_total` covers everything released so far, this round included."""
+
+    task: TaskId
+    round: RoundId
+    mechanism: Mechanism
+    participations_max: Count
+    rho_total: float
+    epsilon: float
+    delta: float
+
+
+class RoundWithheld(Event):
+    """The round may not be released."""
+
+    task: TaskId
+    round: RoundId
+    participations_max: Count
+    reason: Literal["budget", "mechanism", "participations"]
+
+
+class BudgetExhausted(Event):
+    """No further round of this task can be paid for."""
+
+    task: TaskId
+    rho_total: float
+    rho_max: float
+
+
+BudgetEvent = RoundCharged | RoundWithheld | BudgetExhausted

@@ -1,0 +1,42 @@
+"""What shard workers tell the aggregator, in `partials`: results that name what they are results of.
+
+Each is a function of a task's policy and of bodies, so that it does not matter who computed it, how often, or whether
+anybody did: whoever finds none computes it. None of it is history, and full replay never looks at it. `seal` is an
+HMAC with a key that only the operator's workers have, over all the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from schemas.events.event import Event
+from schemas.events.updates import BodyFault
+from schemas.identifiers import BodyRef, RoundId, Sha256, TaskId
+
+
+class BodyMeasured(Event):
+    """What is in a body: its clip scale (c of law 6), or what is wrong with it."""
+
+    task: TaskId
+    body: BodyRef
+    clip_scale: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
+    fault: BodyFault | None
+    seal: Sha256
+
+
+class PartialStored(Event):
+    """The sum of those members of a round, committed to by `members_root`, whose bodies lie in one partition.
+
+    `body` holds it: little-endian int64 of shape (parameters,).
+    """
+
+    task: TaskId
+    round: RoundId
+    members_root: Sha256
+    body: BodyRef
+    seal: Sha256
+
+
+Partial = BodyMeasured | PartialStored

@@ -1,0 +1,83 @@
+"""Aggregate: topic `rounds`, the aggregator's journal."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from schemas.events.event import Event
+from schemas.identifiers import BodyRef, Count, RoundId, Sha256, TaskId, Version
+
+HaltReason = Literal["versions_max", "target", "budget", "too_few_devices", "idle", "closed"]
+
+
+class RoundOpened(Event):
+    """An empty buffer; it will start from whatever version is newest when it is full."""
+
+    task: TaskId
+    round: RoundId
+
+
+class Mechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The noise of one release, on the sum's grid (one unit = step / 2^20 of a parameter)."""
+
+    noise_multiplier: float
+    clip_steps: Count
+    weight_max: Count
+    sigma: Count
+    sampler: Literal["ladder-1"]
+    key_id: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+
+
+class RoundProposed(Event):
+    """The buffer is full; `members_root` commits to it, `participations_max` is of the busiest device, so far."""
+
+    task: TaskId
+    round: RoundId
+    members_root: Sha256
+    members: Count
+    weight_sum: Count
+    mechanism: Mechanism | None
+    participations_max: Count
+
+
+class SumStored(Event):
+    """The exact integer sum of the members' vectors, before noise; `body` is None where only its digest is kept."""
+
+    task: TaskId
+    round: RoundId
+    members: Count
+    sum_sha256: Sha256
+    body: BodyRef | None
+
+
+class ModelPublished(Event):
+    """A new version; `round` is None for version 0. `moments`: the optimizer's float32 vectors, where it has some."""
+
+    task: TaskId
+    version: Version
+    round: RoundId | None
+    model: BodyRef
+    moments: BodyRef | None
+
+
+class RoundAbandoned(Event):
+    """The round gives no version; its members, named by `members_root`, are dropped, their participations stay."""
+
+    task: TaskId
+    round: RoundId
+    members_root: Sha256
+    members: Count
+    reason: Literal["withheld", "key_missing", "halted", "closed"]
+
+
+class TaskHalted(Event):
+    """Nothing more will be admitted, for this reason."""
+
+    task: TaskId
+    reason: HaltReason
+    version: Version | None
+
+
+RoundEvent = RoundOpened | RoundProposed | SumStored | ModelPublished | RoundAbandoned | TaskHalted

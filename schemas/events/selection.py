@@ -1,0 +1,106 @@
+"""Select and answer: topic `selections`, the selector's journal; topic `answers`, for devices, which is not history."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from schemas.events.event import Event
+from schemas.identifiers import (
+    BodyRef,
+    Cohort,
+    Count,
+    DeviceId,
+    LeaseId,
+    PublicKey,
+    RoundId,
+    Sha256,
+    TaskId,
+    TimeMs,
+    UpdateId,
+    Version,
+)
+
+# fmt: off
+DeclineReason = Literal[
+    "unknown_task", "paused", "closed", "no_model", "round_pending",
+    "battery", "not_charging", "metered", "not_idle", "too_few_samples", "unknown_cohort",
+    "other_key", "participations", "in_round", "no_slot",
+]
+# fmt: on
+
+
+class LeaseGranted(Event):
+    """The device may train once, from this version, until the deadline (append time of its update)."""
+
+    task: TaskId
+    lease: LeaseId
+    device: DeviceId
+    public_key: PublicKey
+    version: Version
+    deadline_ms: TimeMs
+    cohort: Cohort
+
+
+class LeaseClosed(Event):
+    """The lease is over, and its slot free. `round` names the round that took the update."""
+
+    task: TaskId
+    lease: LeaseId
+    device: DeviceId
+    outcome: Literal["used", "refused", "expired"]
+    round: RoundId | None
+
+
+class CheckinsDeclined(Event):
+    """So many check-ins got no lease, by reason; the declines of a batch are one event."""
+
+    task: TaskId
+    counts: dict[DeclineReason, Count]
+
+
+# --- answer: topic `answers`, for devices; not history --------------------------------------------------------------
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a seal protects; the device carries the sealed bytes back with its update."""
+
+    lease: LeaseId
+    task: TaskId
+    device: DeviceId
+    public_key: PublicKey
+    version: Version
+    model_sha256: Sha256
+    deadline_ms: TimeMs
+    policy_sha256: Sha256
+
+
+class Granted(Event):
+    """Train now: `sealed` is the lease with its seal, `model` the version to start from."""
+
+    device: DeviceId
+    sealed: bytes
+    model: BodyRef
+
+
+class Declined(Event):
+    """Not now; ask again after `retry_after_ms`."""
+
+    device: DeviceId
+    task: TaskId
+    reason: DeclineReason
+    retry_after_ms: Count
+
+
+class Outcome(Event):
+    """What became of an update: "admitted", or why not. It never says that an update was zeroed."""
+
+    device: DeviceId
+    task: TaskId
+    update: UpdateId
+    outcome: str
+
+
+SelectorEvent = LeaseGranted | LeaseClosed | CheckinsDeclined
+Answer = Granted | Declined | Outcome

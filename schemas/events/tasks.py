@@ -1,0 +1,55 @@
+"""Create: topic `tasks`, written by the operator."""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.events.event import Event
+from schemas.identifiers import BodyRef, Count, Sha256, TaskId
+from schemas.policy import Policy
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One named tensor of the model; a body is the concatenation of all of them, in this order."""
+
+    name: str
+    shape: tuple[Count, ...]
+
+
+class TaskCreated(Event):
+    """A task begins. `weights[s]` is the integer weight of staleness s, computed once, here.
+
+    `participations_before`: how often any one device may already have taken part in the tasks that this one carries on
+    from (`task create --from`); it counts against every device, because privacy already spent stays spent.
+    """
+
+    task: TaskId
+    policy: Policy
+    policy_sha256: Sha256
+    tensors: tuple[TensorSpec, ...]
+    parameters: Count
+    weights: tuple[Count, ...]
+    model: BodyRef
+    parent: TaskId | None
+    participations_before: Count
+
+
+class TaskPaused(Event):
+    """No new leases; updates under way are still admitted."""
+
+    task: TaskId
+
+
+class TaskResumed(Event):
+    """Leases again."""
+
+    task: TaskId
+
+
+class TaskClosed(Event):
+    """The operator ends the task."""
+
+    task: TaskId
+
+
+TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskClosed

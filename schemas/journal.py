@@ -1,0 +1,203 @@
+"""The journal's records, and the chain that ties them: batches under claims, each with the digest of the one before."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from schemas.canonical import UPCASTERS, MalformedError, decode, encode, learn
+from schemas.errors import FedlogError
+from schemas.events import (
+    Answer,
+    AnyEvent,
+    DeviceCheckedIn,
+    Event,
+    JournalEvent,
+    Lease,
+    Partial,
+    TaskEvent,
+    Tick,
+    UpdateSubmitted,
+    VersionEvaluated,
+)
+from schemas.identifiers import BodyRef, Count, Sha256, TimeMs
+
+TAG = re.compile(r"[A-Za-z]+/[0-9]+")  # of an event: its name and its version
+GENESIS = bytes(32)  # the head of a journal without records
+
+
+class JournalPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """How far a journal has been read: the claim in force (its offset), the last seq, and the chain's head."""
+
+    claim: int = -1
+    seq: int = -1
+    head: Sha256 = GENESIS
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """What a decision rests on: the next offset of every input topic, for a journal also where its chain stands."""
+
+    offsets: dict[str, Count] = {}
+    journals: dict[str, JournalPosition] = {}
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """The events that one input caused, at one log time; `topic` is empty for a fact of the host (a release)."""
+
+    topic: str
+    offset: Count
+    time_ms: TimeMs
+    events: tuple[JournalEvent, ...]
+
+
+class WriterClaimed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="WriterClaimed/1"):
+    """A new writer takes the journal over; batches of earlier claims after this record are a zombie's.
+
+    `nonce` is 32 random bytes, so that a journal's head tells an outsider nothing about its records.
+    """
+
+    actor: str
+    partition: int
+    nonce: Sha256
+
+
+class ChainResumed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ChainResumed/1"):
+    """The operator accepts the journal as it stands and lets readers go on; `seal` is an HMAC with the operator's key.
+
+    `seq` and `head` are where the chain goes on from; `reason` is for people.
+    """
+
+    partition: int
+    seq: int
+    head: Sha256
+    reason: str
+    seal: Sha256
+
+
+def resume_payload(resumed: ChainResumed) -> bytes:
+    """What the seal of a ChainResumed covers: all of it but the seal."""
+    return encode(msgspec.structs.replace(resumed, seal=GENESIS))
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False, tag="Batch/1"):
+    """One journal record: decisions, and the position after them (law 2, 4 and 5). `claim` is its claim's offset."""
+
+    seq: Count
+    claim: Count
+    prev: Sha256
+    time_ms: TimeMs
+    position: Position
+    decisions: tuple[Decision, ...]
+
+
+JournalRecord = WriterClaimed | ChainResumed | Batch
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a state stands in canonical bytes, as it was at the StateDigest that closes one journal record.
+
+    `offset` and `record_sha256` are that record's, `code` is a digest of the source that folded, `size` the length of
+    the state's bytes before compression. It is no history: whoever cannot use it replays the journal.
+    """
+
+    format: Literal[1] = 1
+    code: Sha256
+    offset: Count
+    record_sha256: Sha256
+    size: Count
+    body: BodyRef
+
+
+class ChainBroken(FedlogError):
+    """A record does not follow the one before it. The message names the offset and what was expected."""
+
+
+class OutOfStep(ChainBroken):
+    """A batch that reads well is not the next one: it, or what stands before it, is not what was written."""
+
+
+@dataclass(slots=True)
+class Chain:
+    """Follows one journal partition; gives each valid batch, skips and counts a zombie's, stops at anything else."""
+
+    at: JournalPosition = field(default_factory=JournalPosition)
+    zombies: int = 0
+    accepts_resume: Callable[[ChainResumed], bool] = lambda _: False
+
+    def follow(self, offset: int, data: bytes) -> Batch | None:
+        """Take the record at `offset`. Raises ChainBroken, and then the chain stands where it stood."""
+        try:
+            record: JournalRecord = decode(data, JournalRecord)  # type: ignore[arg-type]
+        except MalformedError as error:
+            if unknown := _unknown_kinds(data):
+                raise ChainBroken(f"offset {offset}: {unknown}: this release is too old to read that") from error
+            raise ChainBroken(f"offset {offset}: not a journal record ({error})") from error
+        match record:
+            case WriterClaimed():
+                self.at = self._moved(claim=offset, head=_digest(self.at.head, data))
+            case ChainResumed():
+                if not self.accepts_resume(record):
+                    raise ChainBroken(f"offset {offset}: a ChainResumed that the operator's key did not seal")
+                self.at = JournalPosition(claim=self.at.claim, seq=record.seq, head=record.head)
+            case Batch():
+                return self._batch(offset, record, data=data)
+        return None
+
+    def wrote(self, batch: Batch, data: bytes) -> None:
+        """The same step for the writer itself, which need not read back what it has just committed."""
+        self.at = self._moved(seq=batch.seq, head=hashlib.sha256(data).digest())
+
+    def _batch(self, offset: int, batch: Batch, *, data: bytes) -> Batch | None:
+        if batch.claim < self.at.claim:
+            self.zombies += 1
+            return None
+        expected = {"claim": self.at.claim, "seq": self.at.seq + 1, "prev": self.at.head}
+        for name, value in expected.items():
+            if (found := getattr(batch, name)) != value:
+                raise OutOfStep(f"offset {offset}: {name} is {_shown(found)}, the chain expects {_shown(value)}")
+        self.at = self._moved(seq=batch.seq, head=hashlib.sha256(data).digest())
+        return batch
+
+    def _moved(self, **changes: Any) -> JournalPosition:
+        return msgspec.structs.replace(self.at, **changes)
+
+
+def _unknown_kinds(data: bytes) -> str:
+    """The tags in a record that this release has never heard of: a newer one wrote them."""
+    with contextlib.suppress(ValueError, TypeError, RecursionError, msgspec.MsgspecError):
+        return ", ".join(sorted(set(_tags(msgspec.msgpack.decode(data))) - _KNOWN - UPCASTERS.keys()))
+    return ""
+
+
+def _tags(plain: Any) -> Iterator[str]:
+    match plain:
+        case {"type": str(tag), **rest}:
+            if TAG.fullmatch(tag):
+                yield tag
+            yield from _tags(rest)
+        case dict() | list():
+            for value in plain.values() if isinstance(plain, dict) else plain:
+                yield from _tags(value)
+
+
+def _digest(*parts: bytes) -> bytes:
+    """A digest over the digests of the parts, so that no two splits of the same bytes agree."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
+
+
+def _shown(value: Any) -> str:
+    return value.hex()[:16] if isinstance(value, bytes) else str(value)
+
+
+_TAGGED: tuple[type[msgspec.Struct], ...] = (*Event.__subclasses__(), Batch, WriterClaimed, ChainResumed)
+_KNOWN = {str(kind.__struct_config__.tag) for kind in _TAGGED}
+learn(
+    *(JournalRecord, Snapshot, TaskEvent, DeviceCheckedIn, UpdateSubmitted, VersionEvaluated, Tick, Lease, Answer),
+    *(Partial, AnyEvent | Partial),
+)

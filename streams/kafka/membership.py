@@ -1,0 +1,54 @@
+"""Who of several equal workers looks after which partitions: a Kafka consumer group, used for nothing but that.
+
+Nothing is fetched through it and no offset is committed. It knows kafka-python because the group protocol lives there.
+"""
+
+from __future__ import annotations
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer
+
+from streams.kafka.settings import KafkaSettings
+
+SESSION_TIMEOUT_S = 8.0
+
+
+class Membership:
+    """One member of the group `name`, over all partitions of `topic`; for one thread.
+
+    `instance` names it across restarts: whoever is back within the session timeout finds its partitions waiting.
+    """
+
+    def __init__(self, settings: KafkaSettings, name: str, *, topic: str, instance: str) -> None:
+        self._consumer = KafkaConsumer(
+            group_id=settings.named(name),
+            group_instance_id=instance,
+            enable_auto_commit=False,
+            session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
+            heartbeat_interval_ms=int(SESSION_TIMEOUT_S * 1000 / 4),
+            auto_offset_reset="latest",
+            **settings.client(),
+        )
+        self._listener = _Paused(self._consumer)
+        self._consumer.subscribe([settings.named(topic)], listener=self._listener)
+
+    def partitions(self) -> frozenset[int]:
+        """Those that are this member's now; to be asked for again and again, for the group to know that it lives."""
+        self._consumer.poll(timeout_ms=0)
+        return frozenset(at.partition for at in self._consumer.assignment())
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._consumer.close()
+
+
+class _Paused(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Nothing of what is assigned is ever fetched."""
+
+    def __init__(self, consumer: KafkaConsumer) -> None:
+        self._consumer = consumer
+
+    def on_partitions_assigned(self, assigned: object) -> None:
+        self._consumer.pause(*self._consumer.assignment())
+
+    def on_partitions_revoked(self, revoked: object) -> None:
+        pass

@@ -1,0 +1,73 @@
+"""Whether a broker answers: one line in the log when it goes, and one when it is back."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+
+from streams.log import LogError, LogUnavailable
+
+T = TypeVar("T")
+ASK_EVERY_S = 2.0
+# After an outage the clients of a process reconnect one by one: one that is late is no second outage.
+SETTLES_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Outage:
+    """What all that one process asks of its brokers tells of them; may be told from any thread."""
+
+    servers: str
+    answers: bool | None = field(default=None, init=False)  # None before the first question has ended
+    _answered_s: float = field(default_factory=time.monotonic, init=False)
+    _back_s: float = field(default=-SETTLES_S, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last answer; since the beginning, before the first."""
+        return time.monotonic() - self._answered_s
+
+    def missed(self, error: str) -> None:
+        """A question got no answer."""
+        with self._lock:
+            if self.answers is not False and time.monotonic() - self._back_s >= SETTLES_S:
+                self.answers = False
+                _log.warning("broker away", servers=self.servers, error=error)
+
+    def answered(self) -> None:
+        """A question got its answer."""
+        with self._lock:
+            if self.answers is False:
+                _log.warning("broker back", servers=self.servers, away_s=round(self.silent_s, 1))
+                self._back_s = time.monotonic()
+            self.answers, self._answered_s = True, time.monotonic()
+
+
+def retry_until_available(call: Callable[[], T]) -> T:
+    """What may be called again, until a broker answers."""
+    while True:
+        try:
+            return call()
+        except LogUnavailable:
+            time.sleep(ASK_EVERY_S)
+
+
+def keep_asking(question: Callable[[], object]) -> None:
+    """Ask now and then, in a thread of its own, so that silence is noticed also where nothing else asks."""
+
+    def ask() -> None:
+        while True:
+            with contextlib.suppress(LogError):
+                question()
+            time.sleep(ASK_EVERY_S)
+
+    threading.Thread(target=ask, name="asker", daemon=True).start()

@@ -1,0 +1,143 @@
+"""The three actors over the twin with edges that trust: no signature, no seal, no body, the deciders' own cost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from actors.deciders.aggregator import ReleaseStored, UpdateChecked
+from actors.deciders.aggregator_state import Rounds
+from actors.hosts.assembly import assemble
+from actors.runtime.actor import Actor, Observer
+from actors.runtime.effects import Effects
+from actors.wiring import ROLES
+from schemas.canonical import decode, encode
+from schemas.events import DeviceCheckedIn, Lease, LeaseGranted, TaskCreated, TaskEvent
+from schemas.identifiers import BodyRef
+from schemas.journal import Chain, Decision
+from schemas.policy import Policy
+from schemas.topics import CATALOGUE, CHECKINS, TASKS, UPDATES, partition_of
+from streams.log import Draft, Record, TopicPartition, scan
+from streams.memory import MemoryLog
+from tests.worlds.federation import KEY, created
+
+TASK = "bench"
+PARTITION = partition_of(TASK)
+KINDS: dict[str, Any] = {TASKS.name: TaskEvent, CHECKINS.name: DeviceCheckedIn, UPDATES.name: UpdateChecked}
+
+
+def body(name: str, topic: str = "bodies") -> BodyRef:
+    """The address of a body that nobody will read."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return BodyRef(topic=topic, partition=PARTITION, offsets=(7,), sha256=digest, size=4_000, codec="int8")
+
+
+def task_of(rules: Policy) -> TaskCreated:
+    """The task."""
+    return created(rules, body("model", "models"), parameters=4_000, task=TASK)
+
+
+class TrustingEdge(Effects[Any]):
+    """Takes facts as they are written, and stores no release."""
+
+    def fact(self, state: Any, record: Record) -> object:
+        """The fact itself."""
+        return decode(record.value or b"", KINDS[record.topic])
+
+    def internal(self, state: Any) -> Iterable[object]:
+        """A release for every round that awaits one."""
+        while isinstance(state, Rounds) and (task := state.tasks.get(TASK)) and (awaited := task.awaited()):
+            name = f"model {awaited.id}"
+            yield ReleaseStored(
+                task=TASK, round=awaited.id, sum_sha256=bytes(32), model=body(name, "models"), moments=None
+            )
+
+
+class TrustingWorld:
+    """Devices 0, 1, 2 and so on of one task, their facts, and the actors that decide on them."""
+
+    def __init__(self, rules: Policy) -> None:
+        self.log = MemoryLog(CATALOGUE, clock=lambda: self.now_ms)
+        self.now_ms = 1_700_000_000_000
+        self.actors = {name: self.opened(name) for name in ROLES}
+        for actor in self.actors.values():
+            actor._edge = TrustingEdge()
+        self.created = task_of(rules)
+        self.append(TASKS.name, [self.created])
+        self.settle()
+
+    def opened(self, name: str, *, observer: Observer | None = None) -> Actor[Any]:
+        """A new process, claimed and replayed: all of its journal, whatever snapshots there are."""
+        actor = assemble(name, PARTITION, log=self.log, key=KEY, observer=observer)
+        actor.open(whole=True)
+        return actor
+
+    def append(self, topic: str, facts: Iterable[object]) -> None:
+        """Facts into the log."""
+        self.log.append([Draft(topic=topic, partition=PARTITION, value=encode(fact)) for fact in facts])
+
+    def settle(self, batch: int = 500) -> None:
+        """Feed every actor until nobody has anything left to read, so many inputs at a time."""
+        while sum(self._feed(actor, batch) for actor in self.actors.values()):
+            pass
+
+    def _feed(self, actor: Actor[Any], batch: int) -> int:
+        records = [
+            record
+            for topic in actor.role.inputs
+            for record in scan(self.log, TopicPartition(topic, PARTITION), start=actor.expected(topic))
+        ]
+        for start in range(0, len(records), batch):
+            actor.handle(records[start : start + batch])
+            actor.work()
+        return len(records)
+
+    def journal(self, name: str) -> Iterator[Decision]:
+        """Every decision of an actor."""
+        chain = Chain()
+        for record in scan(self.log, TopicPartition(ROLES[name].journal, PARTITION)):
+            if (batch := chain.follow(record.offset, record.value or b"")) is not None:
+                yield from batch.decisions
+
+    def train(self, numbers: Sequence[int]) -> None:
+        """These devices check in, and submit one update for each lease that they get."""
+        state = self.actors["selector"].state
+        self.append(CHECKINS.name, [check_in(number) for number in numbers])
+        self.settle()
+        leases = [*state.tasks[TASK].leases.values()]
+        self.append(UPDATES.name, [update(lease.granted, self.created, append_ms=self.now_ms) for lease in leases])
+        self.now_ms += 1_000
+        self.settle()
+
+
+def update(granted: LeaseGranted, task: TaskCreated, *, append_ms: int) -> UpdateChecked:
+    """What the aggregator's edge would make of an honest update."""
+    lease = Lease(
+        lease=granted.lease,
+        task=granted.task,
+        device=granted.device,
+        public_key=granted.public_key,
+        version=granted.version,
+        model_sha256=bytes(32),
+        deadline_ms=granted.deadline_ms,
+        policy_sha256=task.policy_sha256,
+    )
+    return UpdateChecked(
+        lease=lease, body=body(granted.lease), samples=7, append_ms=append_ms, clip_scale=60_000, fault=None
+    )
+
+
+def check_in(number: int) -> DeviceCheckedIn:
+    """A check-in of device `number`, which nothing speaks against."""
+    return DeviceCheckedIn(
+        task=TASK,
+        device=f"device-{number:07d}",
+        public_key=hashlib.sha256(number.to_bytes(8)).digest(),
+        battery_percent=90,
+        charging=True,
+        unmetered=True,
+        idle=True,
+        samples=7,
+        cohort="",
+    )

@@ -1,0 +1,178 @@
+"""The whole loop, timed: workers as a user starts them, a fleet of devices, and what the journal says of both."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import psutil
+from msgspec.structs import replace
+
+from client_agent.running.fleet import Fleet, FleetOptions
+from client_agent.running.profiles import Habits
+from ops.audit.journals import decisions_of
+from ops.operator import models as weights
+from ops.operator import tasks
+from schemas.events import ModelPublished, RoundProposed, UpdateAdmitted
+from schemas.identifiers import BodyRef
+from schemas.policy import Policy, checked
+from schemas.tensors import Floats
+from schemas.topics import ROUNDS, UPDATES, partition_of
+from streams.kafka.log import KafkaLog
+from streams.log import EventLog, TopicPartition, scan
+from tests.bench.row import Bench
+from tests.worlds.federation import policy
+from tests.worlds.stage import Stage, staged
+
+TASK = "bench"
+PARTITION = partition_of(TASK)
+WARM_VERSIONS = 2  # releases before the clock starts: every device has trained once, every cache is full
+PATIENCE_S = 300.0
+
+
+def tireless(training_ms: float = 1.0) -> Habits:
+    """Devices that are always there, never die, and take this long for a training."""
+    return Habits(training_ms=training_ms, speed_sigma=0.0, drop_probability=0.0, presence=1.0, charging_share=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """What runs; half of the devices fill a round, so that the others train meanwhile."""
+
+    parameters: int
+    codec: str
+    devices: int
+    updates_per_round: int
+    habits: Habits = field(default_factory=tireless)
+    private: bool = False
+    processes: int = 2
+    data: str = "tests.bench.peers.nothing:data"
+    trainer: str = "tests.bench.peers.nothing:train"
+    model: str = "nowhere:model"
+    sections: Mapping[str, Any] = field(default_factory=dict)  # of the policy, beside what stands below
+    keeps_models: bool = False
+
+    @property
+    def rules(self) -> Policy:
+        """Its policy: plain FedBuff, with a privacy budget that nothing here can exhaust when it is private."""
+        plain = {
+            "selection": {
+                "devices_expected": self.devices,
+                "concurrency": self.devices,
+                "retry_after_s": 0.05,
+                "lease_s": 120.0,
+            },
+            "aggregation": {"updates_per_round": self.updates_per_round},
+            "clipping": {"norm": 8.0},
+            "compression": {"codec": self.codec, "error_feedback": self.codec != "float32"},
+            "stop": {"versions_max": 100_000, "idle_s": 600.0},
+        }
+        private = {"privacy": {"noise_multiplier": 4.0, "rho_max": 10_000.0}} if self.private else {}
+        return replace(policy(**plain, **private, **self.sections), model=self.model)
+
+    @property
+    def actors(self) -> tuple[str, ...]:
+        """Who has to run for it."""
+        return ("selector", "aggregator", *(["privacy"] if self.private else []))
+
+
+@dataclass(slots=True)
+class Found:
+    """What the journal tells of a run, between `begin_ms` and `end_ms` where times are concerned."""
+
+    seconds: float
+    cpu_s: float
+    admitted: int = 0
+    bytes: int = 0
+    models: list[tuple[float, Floats]] = field(default_factory=list)  # seconds since the warm version, and the model
+    release_ms: list[int] = field(default_factory=list)
+
+    @property
+    def updates_per_s(self) -> float:
+        return self.admitted / self.seconds
+
+
+def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) -> Found:
+    """Let it run until it is warm, then for so long, or for so many versions."""
+    name = f"loop-{uuid.uuid4().hex[:8]}"
+    folder = bench.folder / name
+    folder.mkdir()
+    with staged(bench.kafka(name), folder) as stage:
+        stage.start(*loop.actors)
+        if loop.sections:
+            tasks.create(stage.log, TASK, policy=checked(loop.rules))
+        else:
+            stage.create_task(TASK, loop.rules, parameters=loop.parameters)
+        stage.until_version(TASK, 0)
+        options = FleetOptions(
+            task=TASK,
+            open_log=partial(KafkaLog, stage.kafka),
+            folder=folder / "fleet",
+            devices=loop.devices,
+            processes=loop.processes,
+            data=loop.data,
+            trainer=loop.trainer,
+            habits=loop.habits,
+        )
+        with Fleet(options):
+            found, window = _timed(stage, seconds=seconds, versions=versions)
+        models = read(stage.log, found, window)
+        if loop.keeps_models:
+            warm_ms, _ = models[WARM_VERSIONS]
+            found.models = [
+                ((ms - warm_ms) / 1000, weights.read(stage.log, ref, parameters=loop.parameters))
+                for ms, ref in models[WARM_VERSIONS:]
+            ]
+    return found
+
+
+def _timed(stage: Stage, *, seconds: float, versions: int) -> tuple[Found, tuple[float, float]]:
+    """Wall clock and CPU time of every process, from when all is warm."""
+    stage.until_version(TASK, WARM_VERSIONS, timeout_s=PATIENCE_S)
+    began_s, cpu_s = time.time(), _cpu_s()
+    if versions:
+        stage.until_version(TASK, WARM_VERSIONS + versions, timeout_s=PATIENCE_S)
+    else:
+        time.sleep(seconds)
+    ended_s = time.time()
+    return Found(seconds=ended_s - began_s, cpu_s=_cpu_s() - cpu_s), (1000 * began_s, 1000 * ended_s)
+
+
+def _cpu_s() -> float:
+    """CPU time of everything that this process has started and that still lives: broker, workers, fleet."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def read(log: EventLog, found: Found, window: tuple[float, float]) -> list[tuple[int, BodyRef]]:
+    """Fill in what the journal tells; append time and body of every model.
+
+    A release counts from the last update that its round needed.
+    """
+    begin_ms, end_ms = window
+    appended = {record.offset: record.time_ms for record in scan(log, TopicPartition(UPDATES.name, PARTITION))}
+    needed_ms: dict[int | None, int] = {}
+    models = []
+    for record, decision, _ in decisions_of(log, TopicPartition(ROUNDS.name, PARTITION)):
+        for event in decision.events:
+            match event:
+                case UpdateAdmitted() if begin_ms <= record.time_ms < end_ms:
+                    found.admitted += 1
+                    found.bytes += event.body.size
+                case RoundProposed() if decision.topic == UPDATES.name:
+                    needed_ms[event.round] = appended[decision.offset]
+                case ModelPublished():
+                    models.append((record.time_ms, event.model))
+                    if event.round in needed_ms and begin_ms <= record.time_ms < end_ms:
+                        found.release_ms.append(record.time_ms - needed_ms[event.round])
+    return models

@@ -1,0 +1,94 @@
+"""What Faust is asked for, seen from outside: every partition is opened, and nothing uncommitted is ever read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from schemas.canonical import encode
+from schemas.events import JournalEvent, Noticed, TaskCreated, TaskPaused
+from schemas.identifiers import BodyRef
+from schemas.journal import Batch, Chain, Decision, Position, WriterClaimed
+from schemas.topics import MODELS, PARTITIONS, ROUNDS, SELECTIONS, partition_of
+from streams.kafka.log import KafkaSettings, KafkaWriter
+from streams.log import Draft, TopicPartition
+from tests.judges.logbook import read
+from tests.worlds.federation import created, policy
+from tests.worlds.stage import Stage, staged
+
+TASK = "task"
+PARTITION = partition_of(TASK)
+PATIENCE_S = float(os.environ.get("PATIENCE_S", "60"))
+
+
+@pytest.mark.timeout(120)
+def test_quiet_partitions_are_opened(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    """Law 3: a worker claims each of its partitions though no input ever comes, so that nobody waits for ever."""
+    with staged(kafka_settings, tmp_path) as stage:
+        stage.start("privacy")
+        stage.until(lambda: claimed(stage, "ledger") == PARTITIONS, "a claim in each partition", timeout_s=PATIENCE_S)
+
+
+@pytest.mark.timeout(120)
+def test_what_was_aborted_is_never_read(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    """A journal's reader sees committed records only: an aborted batch, though well-formed, changes nothing."""
+    with staged(kafka_settings, tmp_path) as stage:
+        chain, dead = Chain(), KafkaWriter(kafka_settings, f"aggregator.{PARTITION}")
+        claim(dead, chain)
+        dead.begin()
+        dead.put([drafted(chain, [Noticed(fact=task())])])
+        # The next writer of the name fences it, which aborts what it left open.
+        alive, follows = KafkaWriter(kafka_settings, f"aggregator.{PARTITION}"), Chain()
+        for offset, value in committed(stage):
+            follows.follow(offset, value)
+        claim(alive, follows)
+        alive.commit([drafted(follows, [Noticed(fact=task()), Noticed(fact=TaskPaused(task=TASK))])])
+        stage.start("selector")
+        stage.until(lambda: noticed(stage), "a notice of what was committed", timeout_s=PATIENCE_S)
+        assert [type(fact) for fact in noticed(stage)] == [TaskCreated, TaskPaused]
+
+
+def task() -> TaskCreated:
+    """Any task."""
+    rules = policy()
+    model = BodyRef(topic=MODELS.name, partition=PARTITION, offsets=(0,), sha256=bytes(32), size=16, codec="float32")
+    return created(rules, model, parameters=4, task=TASK)
+
+
+def claim(writer: KafkaWriter, chain: Chain) -> None:
+    """Claim the aggregator's journal."""
+    value = encode(WriterClaimed(actor="aggregator", partition=PARTITION, nonce=bytes(32)))
+    [offset] = writer.commit([Draft(topic=ROUNDS.name, partition=PARTITION, value=value)])
+    chain.follow(offset, value)
+
+
+def drafted(chain: Chain, events: Sequence[JournalEvent]) -> Draft:
+    """The next batch of the chain, with one decision."""
+    at = chain.at
+    decision = Decision(topic="tasks", offset=0, time_ms=1, events=tuple(events))
+    position = Position(offsets={"tasks": 1}, journals={})
+    batch = Batch(seq=at.seq + 1, claim=at.claim, prev=at.head, time_ms=1, position=position, decisions=(decision,))
+    return Draft(topic=ROUNDS.name, partition=PARTITION, value=encode(batch))
+
+
+def committed(stage: Stage) -> list[tuple[int, bytes]]:
+    """The aggregator's journal as a reader of committed records sees it."""
+    at = TopicPartition(ROUNDS.name, PARTITION)
+    reader = stage.log.reader({at: 0})
+    try:
+        return [(record.offset, record.value or b"") for record in reader.poll(5.0)]
+    finally:
+        reader.close()
+
+
+def claimed(stage: Stage, journal: str) -> int:
+    """How many partitions of a journal hold anything."""
+    return sum(stage.log.bounds(TopicPartition(journal, number)).end > 0 for number in range(PARTITIONS))
+
+
+def noticed(stage: Stage) -> list[object]:
+    """What the selector has noticed, in order."""
+    return [event.fact for event in read(stage.log, PARTITION).journals[SELECTIONS.name].events(Noticed)]

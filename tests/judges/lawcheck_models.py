@@ -1,0 +1,128 @@
+"""The part of the law check that recomputes models from bodies, and looks for what may stand in no topic.
+
+Formulas are written down anew from the design (sections 3 and 7): mean over K or over the weights, then the server's
+step in float64, rounded once to float32. Only the sampler of the noise is the one that is checked; its own tests hold
+it, and here it is asked again for each proposal. Without the key the noise cannot be known, but for its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from actors.deciders.arithmetic import noise
+from schemas.events import ModelPublished, Noticed, RoundProposed, TaskCreated
+from schemas.identifiers import BodyRef
+from schemas.policy import Policy
+from schemas.tensors import unpack
+from schemas.topics import CATALOGUE, MODELS, ROUNDS
+from streams.log import EventLog, TopicPartition, scan
+from tests.judges.lawcheck_rounds import Totals
+from tests.judges.logbook import Logbook
+
+TAIL_SIGMAS = 18
+NOISE_MIN = 1e-2  # of sigma: four numbers in a row below it are drawn once in 10^8
+FLOAT64_LOST = 1e-3
+WEIGHT_ONE = 1 << 20
+
+
+def model_faults(log: EventLog, book: Logbook, sums: Totals) -> Iterator[str]:
+    """Every version whose bodies still live: the sum of its members gives the published model and moments."""
+    created = {e.fact.task: e.fact for e in book.rounds.events(Noticed) if isinstance(e.fact, TaskCreated)}
+    proposed = {(e.task, e.round): e for e in book.rounds.events(RoundProposed)}
+    stored = {r.offset: r.value or b"" for r in scan(log, TopicPartition(MODELS.name, book.partition))}
+    newest: dict[str, ModelPublished] = {}
+    for event in book.rounds.events(ModelPublished):
+        before, newest[event.task] = newest.get(event.task), event
+        total = sums.get((event.task, event.round))
+        if before is None or total is None:
+            continue
+        task = created[event.task]
+        held, carried, model, moments = (
+            _vector(stored, ref, task.parameters) for ref in (before.model, before.moments, event.model, event.moments)
+        )
+        if held is None or model is None or (before.moments is not None and carried is None):
+            continue  # tombstoned since
+        proposal = proposed[event.task, event.round]
+        drawn = _noise(book.noise_key, proposal, parameters=task.parameters)
+        mean = _mean(task.policy, total if drawn is None else total + drawn, proposal)
+        expected = _stepped(task.policy, held.astype(np.float64), moments=carried, mean=mean)
+        where = f"{ROUNDS.name}: task {event.task}: version {event.version}"
+        if drawn is None:
+            yield from (f"{where}: {fault}" for fault in _noise_faults(task.policy, model, expected=expected[0]))
+            continue
+        book.models += 1
+        if not _is_rounded(model, expected[0]):
+            yield f"{where}: the bodies of its members give {expected[0]}, published is {model}"
+        if moments is not None and not _is_rounded(moments, expected[1]):
+            yield f"{where}: the bodies of its members give the moments {expected[1]}, published is {moments}"
+
+
+def secret_faults(log: EventLog, partitions: Iterable[int], secrets: Mapping[str, bytes]) -> Iterator[str]:
+    """No key, seed or raw training example stands in any topic, as bytes or in hex."""
+    for partition in partitions:
+        for topic in CATALOGUE:
+            records = scan(log, TopicPartition(topic.name, partition))
+            held = b"\n".join(part for record in records for part in (record.key or b"", record.value or b""))
+            for name, secret in secrets.items():
+                if secret in held or secret.hex().encode() in held:
+                    yield f"{topic.name}[{partition}] holds {name}"
+
+
+def _vector(stored: Mapping[int, bytes], ref: BodyRef | None, parameters: int) -> Any:
+    if ref is None or not set(ref.offsets) <= stored.keys():
+        return None
+    data = b"".join(stored[offset] for offset in ref.offsets)
+    for vectors in (1, 2):
+        try:
+            return unpack(data, "float32", count=vectors * parameters)
+        except ValueError:
+            continue
+        except Exception:  # noqa: BLE001 - another number of vectors
+            continue
+    return None
+
+
+def _mean(policy: Policy, total: Any, proposed: RoundProposed) -> Any:
+    by_weight = policy.aggregation.normalisation == "weight"
+    whole = proposed.weight_sum if by_weight else policy.aggregation.updates_per_round * WEIGHT_ONE
+    return total.astype(np.float64) / whole * policy.clipping.norm / policy.clipping.steps
+
+
+def _noise(noise_key: bytes | None, proposed: RoundProposed, *, parameters: int) -> Any:
+    """What the mechanism adds; None where that cannot be known."""
+    if proposed.mechanism is None:
+        return np.zeros(parameters, np.int64)
+    return None if noise_key is None else noise.draw(noise_key, proposed, parameters=parameters)
+
+
+def _stepped(policy: Policy, model: Any, *, moments: Any, mean: Any) -> tuple[Any, Any]:
+    """The next model and moments, not rounded yet."""
+    rule = policy.optimizer
+    if rule.rule == "sgd":
+        return model + rule.learning_rate * mean, None
+    carried = np.zeros(2 * mean.size) if moments is None else moments.astype(np.float64)
+    if rule.rule == "momentum":
+        velocity = rule.momentum * carried[: mean.size] + mean
+        return model + rule.learning_rate * velocity, velocity
+    first = rule.beta1 * carried[: mean.size] + (1 - rule.beta1) * mean
+    second = rule.beta2 * carried[mean.size :] + (1 - rule.beta2) * mean**2
+    return model + rule.learning_rate * first / (np.sqrt(second) + rule.tau), np.concatenate([first, second])
+
+
+def _is_rounded(found: Any, exact: Any) -> bool:
+    """Whether float32 `found` is float64 `exact`, rounded: within half a step of float32, and what float64 has lost."""
+    step = np.maximum(np.spacing(np.abs(found)), np.spacing(np.abs(exact).astype(np.float32))).astype(np.float64)
+    return bool((np.abs(found.astype(np.float64) - exact) <= 0.5 * step * (1 + FLOAT64_LOST)).all())
+
+
+def _noise_faults(policy: Policy, model: Any, *, expected: Any) -> Iterator[str]:
+    """Without the key: noise that is missing, or far too large."""
+    if policy.optimizer.rule == "adam" or policy.privacy is None:
+        return  # not linear: its noise cannot be told from its mean
+    scale = policy.optimizer.learning_rate / policy.aggregation.updates_per_round * policy.clipping.norm
+    size = np.abs(model - expected).max() / scale / policy.privacy.noise_multiplier
+    if not NOISE_MIN < size < TAIL_SIGMAS:
+        yield f"its noise is {size:.6f} sigma"

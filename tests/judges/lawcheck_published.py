@@ -1,0 +1,52 @@
+"""The part of the law check that reads `published`: the public contract follows from the journal (law 5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from schemas.events import ModelPublished
+from schemas.signing import Signed, is_signed_by
+from schemas.topics import ROUNDS
+from tests.judges.logbook import Logbook, differences
+
+
+def announcement_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
+    """`published` holds one CloudEvent for each version, in the journal's order."""
+    announced = [json.loads(record.value or b"null") for record in book.published]
+    versions = book.rounds.events(ModelPublished)
+    if not settled:
+        versions = versions[: max(len(announced), 0)]
+    expected = [(f"{event.task}/{event.version}", event.model.sha256.hex()) for event in versions]
+    yield from differences(
+        "published", expected, [(event["id"], event["data"]["model"]["sha256"]) for event in announced]
+    )
+    heads = _heads(book)
+    for event in announced:
+        if event["specversion"] != "1.0" or not {"source", "type", "subject", "time"} <= event.keys():
+            yield f"published: {event['id']} is no CloudEvent"
+        elif (said := event["data"].get("journal", {})) != heads.get(event["id"]):
+            yield f"published: {event['id']} carries the head {said}, the journal has {heads.get(event['id'])}"
+        elif not _is_signed(event):
+            yield f"published: {event['id']} is not signed by whom it names"
+
+
+def _heads(book: Logbook) -> dict[str, dict[str, Any]]:
+    """What each version's announcement must say of the batch that published it."""
+    place = {"topic": ROUNDS.name, "partition": book.published[0].partition if book.published else 0}
+    return {
+        f"{said.task}/{said.version}": {**place, "seq": batch.seq, "head": book.rounds.stand(offset + 1).head.hex()}
+        for offset, batch in book.rounds.batches
+        for decision in batch.decisions
+        for said in decision.events
+        if isinstance(said, ModelPublished)
+    }
+
+
+def _is_signed(event: dict[str, Any]) -> bool:
+    """Everything in it, in canonical form, is under its own signature."""
+    rest = {name: value for name, value in event.items() if name != "signature"}
+    payload = json.dumps(rest, separators=(",", ":"), sort_keys=True).encode()
+    message = Signed(payload, bytes.fromhex(event.get("signature", "")))
+    return is_signed_by(message, bytes.fromhex(event.get("signedby", "")))

@@ -1,0 +1,268 @@
+"""The part of the law check that walks rounds: buffers, proposals, charges, versions, and the sums from the bodies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import floor, isqrt
+from typing import Any
+
+import numpy as np
+
+from schemas.canonical import decode, encode
+from schemas.events import (
+    ModelPublished,
+    Noticed,
+    RoundAbandoned,
+    RoundCharged,
+    RoundOpened,
+    RoundProposed,
+    SumStored,
+    TaskCreated,
+    TaskHalted,
+    UpdateAdmitted,
+    UpdateSubmitted,
+)
+from schemas.signing import unsigned
+from schemas.tensors import BodyError, decode_update
+from schemas.topics import BODIES, PARTITIONS, ROUNDS, SHARDS, UPDATES
+from streams.log import EventLog, TopicPartition, scan
+from tests.judges.logbook import Logbook
+
+Faults = Iterator[str]
+Totals = dict[tuple[str, int | None], Any]
+
+
+@dataclass(slots=True)
+class _Round:
+    """The admissions of one round, and its proposal."""
+
+    members: list[UpdateAdmitted] = field(default_factory=list)
+    proposed: RoundProposed | None = None
+    charged: bool = False
+    spent: int = 0  # participations of the busiest device, up to the proposal
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One task's story so far. Each method takes one event and tells what is wrong with it."""
+
+    created: TaskCreated
+    charges: dict[int, RoundCharged]
+    version: int = -1
+    open: int | None = None
+    newest: int = -1
+    rounds: dict[int, _Round] = field(default_factory=dict)
+    pending: list[int] = field(default_factory=list)
+    taken: Counter[str] = field(default_factory=Counter)
+
+    def take(self, event: Any) -> Faults:
+        """Follow one event of the aggregator's journal."""
+        match event:
+            case RoundOpened():
+                return self._opened(event)
+            case UpdateAdmitted():
+                return self._admitted(event)
+            case RoundProposed():
+                return self._proposed(event)
+            case SumStored() if event.round not in self.pending:
+                return iter([f"round {event.round}: a sum, and it is not proposed"])
+            case ModelPublished():
+                return self._published(event)
+            case RoundAbandoned():
+                return self._abandoned(event)
+            case TaskHalted():
+                return self._halted()
+        return iter(())
+
+    @property
+    def cap(self) -> float:
+        """m = floor(2 z^2 rho_max)."""
+        privacy = self.created.policy.privacy
+        return float("inf") if privacy is None else floor(2 * privacy.noise_multiplier**2 * privacy.rho_max)
+
+    def _opened(self, event: RoundOpened) -> Faults:
+        if self.open is not None:
+            yield f"round {event.round} opens, and round {self.open} is open"
+        if event.round != self.newest + 1:
+            yield f"round {event.round} opens after round {self.newest}"
+        self.open = self.newest = event.round
+        self.rounds[event.round] = _Round()
+
+    def _admitted(self, event: UpdateAdmitted) -> Faults:
+        if event.round != self.open:
+            yield f"update {event.update} is admitted to round {event.round}; open is {self.open}"
+        members = self.rounds.setdefault(event.round, _Round()).members
+        if event.device in {member.device for member in members}:
+            yield f"{event.device} is twice in round {event.round}"
+        staleness = self.version + len(self.pending) - event.version
+        if event.staleness != staleness:
+            yield f"update {event.update}: staleness {event.staleness}, counted {staleness}"
+        base = self.created.weights[event.staleness] if 0 <= event.staleness < len(self.created.weights) else 0
+        most = max(1, self.created.policy.aggregation.samples_max)
+        if base == 0 or event.weight % base or not 1 <= event.weight // base <= most:
+            yield f"update {event.update}: weight {event.weight}, and staleness {event.staleness} weighs {base}"
+        if event.zeroed is not None and (self.created.policy.privacy is None or event.clip_scale):
+            yield f"update {event.update}: zeroed without privacy, or with a clip scale"
+        members.append(event)
+        self.taken[event.device] += 1
+        if self.taken[event.device] + self.created.participations_before > self.cap:
+            yield f"{event.device} takes part {self.taken[event.device]} times; the cap is {self.cap}"
+
+    def _proposed(self, event: RoundProposed) -> Faults:
+        current = self.rounds.setdefault(event.round, _Round())
+        size = self.created.policy.aggregation.updates_per_round
+        if event.round != self.open or event.members != size or len(current.members) != size:
+            yield f"round {event.round} is proposed with {len(current.members)} members, K = {size}"
+        if event.members_root != _root(current.members):
+            yield f"round {event.round}: members_root does not commit to its members"
+        if event.weight_sum != sum(member.weight for member in current.members):
+            yield f"round {event.round}: weight_sum is another"
+        current.spent = max(self.taken.values(), default=0) + self.created.participations_before
+        if event.participations_max < current.spent:
+            yield f"round {event.round}: participations_max {event.participations_max}, counted {current.spent}"
+        if (event.mechanism is None) != (self.created.policy.privacy is None):
+            yield f"round {event.round}: its mechanism is not the policy's"
+        current.proposed, self.open = event, None
+        self.pending.append(event.round)
+
+    def charge(self, event: RoundCharged) -> Faults:
+        """The aggregator has noticed a charge."""
+        if event.round not in self.pending:
+            yield f"round {event.round} is charged, and is not proposed"
+        self.rounds.setdefault(event.round, _Round()).charged = True
+
+    def _published(self, event: ModelPublished) -> Faults:
+        if event.version != self.version + 1:
+            yield f"version {event.version} after version {self.version}"
+        self.version = event.version
+        if event.round is None:
+            if event.version != 0 or event.model != self.created.model:
+                yield f"version {event.version} comes from no round and is not the operator's model"
+            return
+        if self.pending[:1] != [event.round]:
+            yield f"version {event.version} is of round {event.round}; proposed are {self.pending}"
+        self.pending = [pending for pending in self.pending if pending != event.round]
+        if self.created.policy.privacy is not None:
+            yield from self._charge_faults(event.round)
+
+    def _charge_faults(self, round_id: int) -> Faults:
+        privacy, published, charge = self.created.policy.privacy, self.rounds[round_id], self.charges.get(round_id)
+        assert privacy is not None
+        if not published.charged or charge is None or published.proposed is None:
+            yield f"round {round_id} is published, and was not charged before"
+            return
+        spent = published.spent / (2 * privacy.noise_multiplier**2)
+        if charge.rho_total < spent * (1 - 1e-12):
+            yield f"round {round_id}: rho_total {charge.rho_total}, the admissions cost {spent}"
+        if charge.rho_total > privacy.rho_max * (1 + 1e-12) or charge.mechanism != published.proposed.mechanism:
+            yield f"round {round_id}: charged above rho_max, or for another mechanism"
+
+    def _abandoned(self, event: RoundAbandoned) -> Faults:
+        current = self.rounds.get(event.round)
+        if current is None or (event.round != self.open and event.round not in self.pending):
+            yield f"round {event.round} is abandoned, and was neither open nor pending"
+            return
+        if event.members_root != _root(current.members) or event.members != len(current.members):
+            yield f"round {event.round} is abandoned with other members than it had"
+        self.pending = [pending for pending in self.pending if pending != event.round]
+        self.open = None if event.round == self.open else self.open
+
+    def _halted(self) -> Faults:
+        if self.open is not None and self.rounds[self.open].members:
+            yield f"halted, and the members of round {self.open} are in no round that ended"
+        self.open = None
+
+
+def round_faults(book: Logbook, *, settled: bool) -> Faults:
+    """Walk the aggregator's journal; with `settled` no round may still wait for its version."""
+    walks: dict[str, _Walk] = {}
+    for event in book.rounds.events():
+        fact = event.fact if isinstance(event, Noticed) else event
+        task = getattr(fact, "task", None)
+        if task is None:
+            continue
+        faults: Faults = iter(())
+        if isinstance(fact, TaskCreated):
+            charges = {e.round: e for e in book.ledger.events(RoundCharged) if e.task == task}
+            walks[task] = _Walk(fact, charges)
+        elif task in walks:
+            faults = walks[task].charge(fact) if isinstance(fact, RoundCharged) else walks[task].take(event)
+        elif isinstance(fact, UpdateAdmitted | ModelPublished | RoundOpened):
+            faults = iter(["an event before its creation"])
+        yield from (f"{ROUNDS.name}: task {task}: {fault}" for fault in faults)
+    for task, walk in walks.items():
+        if settled and walk.pending:
+            yield f"{ROUNDS.name}: task {task}: rounds {walk.pending} were proposed and got no version"
+
+
+def sum_faults(book: Logbook, sums: Totals) -> Faults:
+    """Law 6: every sum that the journal names is the one that `totals` finds in the bodies, as far as they live."""
+    for stored in book.rounds.events(SumStored):
+        total = sums.get((stored.task, stored.round))
+        if total is not None and hashlib.sha256(total.astype("<i8").tobytes()).digest() != stored.sum_sha256:
+            yield f"{ROUNDS.name}: task {stored.task}: round {stored.round}: the bodies give another sum"
+
+
+def totals(log: EventLog, book: Logbook) -> tuple[Totals, list[str]]:
+    """The exact sum of each round that has one in the journal, None where its bodies were let go; and what is wrong."""
+    created = {e.fact.task: e.fact for e in book.rounds.events(Noticed) if isinstance(e.fact, TaskCreated)}
+    places = [TopicPartition(BODIES.name, book.partition)]
+    if any(task.policy.shard_count > 1 for task in created.values()):
+        places += [TopicPartition(SHARDS.name, partition) for partition in range(PARTITIONS)]
+    chunks = {at: {r.offset: r.value or b"" for r in scan(log, at)} for at in places}
+    chunks[TopicPartition(UPDATES.name, book.partition)] = {r.offset: r.value or b"" for r in book.inputs[UPDATES.name]}
+    beginnings = {at: log.bounds(at).beginning for at in places}
+    members: dict[tuple[str, int], list[UpdateAdmitted]] = {}
+    for event in book.rounds.events(UpdateAdmitted):
+        members.setdefault((event.task, event.round), []).append(event)
+    found: Totals = {}
+    faults: list[str] = []
+    for stored in book.rounds.events(SumStored):
+        task, round_id = stored.task, stored.round
+        joined = members.get((task, round_id), [])
+        if any(m.body.offsets[0] < beginnings.get(_place(m), 0) for m in joined if m.zeroed is None):
+            found[task, round_id] = None
+            continue
+        total = np.zeros(created[task].parameters, np.int64)
+        try:
+            for member in joined:
+                total += _weighted(created[task], member, body=_body(chunks, member))
+        except (BodyError, KeyError) as error:
+            faults.append(f"{ROUNDS.name}: task {task}: round {round_id}: a member's body cannot be read: {error!r}")
+            continue
+        found[task, round_id] = total
+    return found, faults
+
+
+def _place(member: UpdateAdmitted) -> TopicPartition:
+    return TopicPartition(member.body.topic, member.body.partition)
+
+
+def _body(chunks: dict[TopicPartition, dict[int, bytes]], member: UpdateAdmitted) -> bytes:
+    if member.zeroed is not None:
+        return b""
+    data = b"".join(chunks[_place(member)][offset] for offset in member.body.offsets)
+    if member.body.topic == UPDATES.name:
+        data = decode(unsigned(data).payload, UpdateSubmitted).inline or b""
+    if hashlib.sha256(data).digest() != member.body.sha256:
+        raise KeyError(member.body.offsets)
+    return data
+
+
+def _weighted(created: TaskCreated, member: UpdateAdmitted, *, body: bytes) -> Any:
+    if member.zeroed is not None:
+        return 0
+    grid = decode_update(body, created.policy, parameters=created.parameters)
+    norm2 = sum(int(q) * int(q) for q in grid)
+    steps = created.policy.clipping.steps
+    scale = min(1 << 16, isqrt((steps * steps << 32) // norm2)) if norm2 else 1 << 16
+    shrunk = np.sign(grid) * ((np.abs(grid) * scale) >> 16) if scale < 1 << 16 else grid
+    return shrunk * member.weight
+
+
+def _root(members: list[UpdateAdmitted]) -> bytes:
+    rows = sorted([m.update, m.body.sha256, m.weight, m.clip_scale, m.zeroed or ""] for m in members)
+    return hashlib.sha256(encode(rows)).digest()

@@ -1,0 +1,202 @@
+"""What an outsider can read of one partition: every journal along its own chain, every input, every lease handed out.
+
+It knows the log and the schemas only. The chain is followed here by rules of its own, so that a fault in the code that
+writes and reads journals cannot hide itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.canonical import MalformedError, decode
+from schemas.events import Answer, DefectFound, Granted, JournalEvent
+from schemas.journal import Batch, Decision, JournalPosition, JournalRecord, WriterClaimed
+from schemas.topics import (
+    ANSWERS,
+    CHECKINS,
+    EVALUATIONS,
+    LEDGER,
+    PARTITIONS,
+    PUBLISHED,
+    ROUNDS,
+    SELECTIONS,
+    TASKS,
+    UPDATES,
+)
+from streams.log import Bounds, EventLog, Record, TopicPartition
+
+READS = {
+    ROUNDS.name: (TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name),
+    SELECTIONS.name: (CHECKINS.name, ROUNDS.name),
+    LEDGER.name: (ROUNDS.name,),
+}
+INPUTS = (TASKS.name, CHECKINS.name, UPDATES.name, EVALUATIONS.name)
+
+
+@dataclass(slots=True)
+class Journal:
+    """One journal partition: its valid batches by offset, and where its chain stands after each record."""
+
+    topic: str
+    claims: int = 0
+    zombies: int = 0
+    batches: list[tuple[int, Batch]] = field(default_factory=list)
+    stands: list[tuple[int, JournalPosition]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def decisions(self) -> Iterator[Decision]:
+        """Every decision, in order."""
+        return (decision for _, batch in self.batches for decision in batch.decisions)
+
+    def events(
+        self, *kinds: Any, before: float = float("inf"), but: Collection[tuple[int, int]] = frozenset()
+    ) -> list[Any]:
+        """Events of these kinds in records below the offset `before`, in order, `but` these (record, number in it)."""
+        found: list[JournalEvent] = []
+        for offset, batch in self.batches:
+            if offset < before:
+                events = [event for decision in batch.decisions for event in decision.events]
+                found += [event for number, event in enumerate(events) if (offset, number) not in but]
+        return [event for event in found if not kinds or isinstance(event, kinds)]
+
+    def passed(self, topic: str) -> set[tuple[int, int]]:
+        """Facts of another journal on which this actor's own code failed: the record's offset, the number in it."""
+        return {(event.offset, event.number) for event in self.events(DefectFound) if event.topic == topic}
+
+    def position(self, topic: str) -> int:
+        """The next offset of an input that is not decided yet, as the newest batch says."""
+        return self.batches[-1][1].position.offsets.get(topic, 0) if self.batches else 0
+
+    def stand(self, before: int) -> JournalPosition:
+        """Where the chain stands after the last record below the offset `before`."""
+        below = [stand for offset, stand in self.stands if offset < before]
+        return below[-1] if below else JournalPosition()
+
+    def cut(self, topic: str, end: int) -> None:
+        """Forget the last batches: those that have read `topic` to beyond the offset `end`."""
+        while self.position(topic) > end:
+            self.batches.pop()
+
+    def follow(self, record: Record) -> bool:
+        """Take one record; False where nothing after it can be believed."""
+        at = self.stands[-1][1] if self.stands else JournalPosition()
+        data = record.value or b""
+        try:
+            item: Any = decode(data, JournalRecord)  # type: ignore[arg-type]
+        except MalformedError as error:
+            return self._broken(record, f"not a journal record: {error}")
+        match item:
+            case WriterClaimed():
+                self.claims += 1
+                head = _sha256(_sha256(at.head) + _sha256(data))
+                at = JournalPosition(claim=record.offset, seq=at.seq, head=head)
+            case Batch() if item.claim < at.claim:
+                self.zombies += 1
+            case Batch() if (item.claim, item.seq, item.prev) != (at.claim, at.seq + 1, at.head):
+                return self._broken(record, f"claim {item.claim}, seq {item.seq} or its prev does not follow {at}")
+            case Batch():
+                at = JournalPosition(claim=at.claim, seq=item.seq, head=_sha256(data))
+                self.batches.append((record.offset, item))
+            case _:
+                return self._broken(record, f"{type(item).__name__}, which only an operator accepts")
+        self.stands.append((record.offset, at))
+        return True
+
+    def _broken(self, record: Record, what: str) -> bool:
+        self.faults.append(f"{self.topic}@{record.offset}: off the chain: {what}")
+        return False
+
+
+@dataclass(slots=True)
+class Logbook:
+    """Everything that one partition holds; read once, what depends on others first.
+
+    With `noise_key` the noise of private tasks can be drawn again. `models` counts those that were recomputed.
+    """
+
+    partition: int
+    published: list[Record]
+    journals: dict[str, Journal]
+    inputs: dict[str, list[Record]]
+    sealed: dict[bytes, str]
+    noise_key: bytes | None = None
+    models: int = 0
+
+    @property
+    def selections(self) -> Journal:
+        return self.journals[SELECTIONS.name]
+
+    @property
+    def rounds(self) -> Journal:
+        return self.journals[ROUNDS.name]
+
+    @property
+    def ledger(self) -> Journal:
+        return self.journals[LEDGER.name]
+
+
+def read(log: EventLog, partition: int, *, noise_key: bytes | None = None) -> Logbook:
+    """The logbook of a partition; `sealed` maps every sealed lease ever handed out to its device.
+
+    Where everybody is at work, the other journals are taken as far as they rest on what was read of the aggregator's.
+    """
+    places = [TopicPartition(name, partition) for name in (PUBLISHED.name, *READS, *INPUTS)]
+    answers = [TopicPartition(ANSWERS.name, number) for number in range(PARTITIONS)]
+    ends = {at: log.bounds(at) for at in (*places, *answers)}
+    records = _records(log, ends)
+    found = {at.topic: records[at] for at in places}
+    journals = {name: _journal(name, found[name]) for name in READS}
+    for journal in journals.values():
+        journal.cut(ROUNDS.name, ends[TopicPartition(ROUNDS.name, partition)].end)
+    sealed = dict(_granted(record for at in answers for record in records[at]))
+    inputs = {name: found[name] for name in INPUTS}
+    return Logbook(partition, found[PUBLISHED.name], journals, inputs, sealed, noise_key)
+
+
+def differences(what: str, expected: Sequence[Any], found: Sequence[Any]) -> Iterator[str]:
+    """The first place where two lists that should be the same are not."""
+    for number, (wanted, got) in enumerate(zip(expected, found, strict=False)):
+        if wanted != got:
+            yield f"{what}: number {number} is {got}, expected {wanted}"
+            return
+    if len(expected) != len(found):
+        rest = (expected if len(expected) > len(found) else found)[min(len(expected), len(found))]
+        yield f"{what}: {len(found)}, expected {len(expected)}; the first that differs is {rest}"
+
+
+def _records(log: EventLog, bounds: Mapping[TopicPartition, Bounds]) -> dict[TopicPartition, list[Record]]:
+    """Every record within these bounds, by one reader: many would take longer than what they read."""
+    found: dict[TopicPartition, list[Record]] = {at: [] for at in bounds}
+    reader = log.reader({at: beginning for at, (beginning, _) in bounds.items()})
+    try:
+        while any(reader.position(at) < end for at, (_, end) in bounds.items()):
+            for record in reader.poll(0.2):
+                at = TopicPartition(record.topic, record.partition)
+                if record.offset < bounds[at].end:
+                    found[at].append(record)
+    finally:
+        reader.close()
+    return found
+
+
+def _journal(topic: str, records: Sequence[Record]) -> Journal:
+    journal = Journal(topic)
+    for record in records:
+        if not journal.follow(record):
+            break
+    return journal
+
+
+def _granted(records: Iterable[Record]) -> Iterator[tuple[bytes, str]]:
+    for record in records:
+        answer: Any = decode(record.value or b"", Answer)  # type: ignore[arg-type]
+        if isinstance(answer, Granted):
+            yield answer.sealed, answer.device
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

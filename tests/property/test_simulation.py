@@ -1,0 +1,63 @@
+"""Whole worlds by seed: what must hold in all of them, and that the faults really strike."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests.trials.results import ROOT
+from tests.trials.simulation.faults import KINDS
+from tests.trials.simulation.sweep import STEPS, simulate, swept
+
+SECONDS = float(os.environ.get("SIM_SECONDS", "45"))
+BASE = int(os.environ.get("SIM_BASE", "0")) or random.SystemRandom().randrange(1 << 32, 1 << 48)
+COMMAND = f"SIM_BASE={BASE} SIM_SECONDS={SECONDS:g} pytest tests/trials/simulation"
+
+# Seeds that once broke a law: what they found, and the steps that it took.
+REGRESSIONS = {
+    64: (160, "a superseded worker blamed an input for what its own old state did not know"),
+    7366: (160, "a reader jumped over a claim, and took the zombie's batch behind it for a valid one"),
+    4656: (160, "the world was judged before the successor of a worker that died fenced in the last turn had read on"),
+    6836: (160, "the same, with junk that nobody had counted"),
+}
+PINNED = range(1, 9)
+SEEDS_ENOUGH = 200
+
+
+@pytest.mark.timeout(300)
+def test_every_law_holds_in_fresh_worlds() -> None:
+    """Laws 1 to 9, and the next version after healing, over seeds that nobody has run; every kind of fault strikes."""
+    sys.stdout.write(f"repeat with: {COMMAND}\n")
+    found = swept(BASE, seconds=SECONDS)
+    sys.stdout.write(f"{found.seeds} seeds, {dict(found.hits)}\n")
+    failing = [f"make sim SEED={v['seed']} STEPS={v['steps']}: {v['fault']}" for v in found.violations]
+    assert not failing, "\n".join(failing)
+    assert found.seeds < SEEDS_ENOUGH or not [kind for kind in KINDS if not found.hits[kind]]
+
+
+@pytest.mark.parametrize("seed", [*PINNED, *REGRESSIONS])
+def test_pinned_seeds_stay_lawful(seed: int) -> None:
+    """The same few worlds on every machine, and every world that once broke a law."""
+    steps, _ = REGRESSIONS.get(seed, (STEPS, ""))
+    assert simulate(seed, steps).faults == []
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_a_seed_is_the_whole_story(hash_seed: str) -> None:
+    """The same seed writes the same journals, byte for byte, in another process with other hashes of strings."""
+    script = "from tests.trials.simulation.sweep import simulate; print([simulate(s).digest for s in (3, 4, 5)])"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True, capture_output=True)
+    assert ran.stdout.decode().strip() == str([simulate(seed).digest for seed in (3, 4, 5)])
+
+
+def test_a_shorter_run_is_a_prefix() -> None:
+    """What shrinking rests on: with fewer steps the same story begins the same, and only ends earlier."""
+    for seed in range(20, 30):
+        long, short = simulate(seed), simulate(seed, STEPS // 2)
+        assert len(short.trace) == STEPS // 2
+        assert long.trace[: STEPS // 2] == short.trace

@@ -1,0 +1,65 @@
+"""A device with crash points: the real device, its outbox on disk and its own process, with a stub for the training."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from client_agent.device import Conditions, Plain
+from client_agent.learning.data import Examples, Part
+from client_agent.running import foreground
+from schemas.policy import Policy
+from schemas.tensors import Floats
+from streams.kafka.log import KafkaLog, KafkaSettings
+from tests.trials.chaos.points import TASK
+from tests.trials.chaos.trap import Trap
+from tests.trials.chaos.worker import prepare
+
+NAME = "struck-device"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a device process is told."""
+
+    kafka: KafkaSettings
+    trap: Trap
+    folder: Path
+    log_file: Path
+
+
+def work(orders: Orders) -> None:
+    """Be a device until death."""
+    prepare(orders.log_file)
+    foreground.Plain = lambda conditions: TrappedLife(conditions, orders.trap)  # type: ignore[assignment,misc]
+    options = foreground.DeviceOptions(
+        task=TASK, folder=orders.folder, name=NAME, data=f"{__name__}:examples", trainer=f"{__name__}:train"
+    )
+    with closing(KafkaLog(orders.kafka)) as log:
+        foreground.run_device(log, options, is_done=lambda _: False)
+
+
+class TrappedLife(Plain):
+    """A plain life that passes points."""
+
+    def __init__(self, conditions: Conditions, trap: Trap) -> None:
+        super().__init__(conditions)
+        self._trap = trap
+
+    def passed(self, step: str) -> None:
+        self._trap.passed(step)
+
+
+def examples(part: Part) -> Examples:
+    """A few rows; nobody looks at them."""
+    del part
+    return np.ones((7, 4), np.float32), np.arange(7)
+
+
+def train(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
+    """A delta that tells trainings apart by their seed."""
+    del policy, examples
+    return np.random.default_rng(seed).normal(0, 1e-2, flat.size).astype(np.float32)

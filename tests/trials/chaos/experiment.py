@@ -1,0 +1,324 @@
+"""A series of cells on one stage: a task at work, one fault after the other, two versions and the laws after each.
+
+Every cell brings proof of its hit: the passage of its point, fenced writers, batches of zombies that readers skip, and
+records of aborted transactions, which only a reader of uncommitted records sees.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import TopicPartition as BrokerPartition
+from kafka.errors import KafkaError
+
+from actors.hosts.faust_app import SESSION_TIMEOUT_S
+from client_agent.identity import open_identity
+from ops.console import note
+from ops.processes import broker
+from schemas.canonical import MalformedError, decode
+from schemas.events import UpdateSubmitted
+from schemas.policy import Policy
+from schemas.signing import is_signed_by, unsigned
+from schemas.topics import CATALOGUE, JOURNALS, PUBLISHED, UPDATES
+from streams.kafka.log import KafkaSettings
+from streams.log import LogError, LogUnavailable, Record, TopicPartition, scan
+from tests.judges.lawcheck import check
+from tests.judges.logbook import read
+from tests.trials.chaos import device
+from tests.trials.chaos.cast import Cast, signalled
+from tests.trials.chaos.points import PARTITION, TASK, Cell
+from tests.trials.chaos.trap import Blow, Trap
+from tests.worlds.federation import policy
+from tests.worlds.scripted_fleet import Fleet, Habits
+from tests.worlds.stage import ACTORS
+
+PARAMETERS = 40
+PARAMETERS_LARGE = 40_000  # an update of this size is stored apart from the record that names it
+PAST_THE_SESSION_S = SESSION_TIMEOUT_S + 3.0
+BROKER_AWAY_S = 1.0
+WITHIN_S = 90.0
+# It commits as soon as it goes on, unless the news that its group has moved on ends it first: then the blow has missed.
+ZOMBIE_WITHIN_S = 20.0
+NO_ZOMBIE = "a zombie's batch is in the journal"
+STARTED_WITHIN_S = 180.0
+FAILURES = (AssertionError, LogError, KafkaError, broker.BrokerError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a cell. `hits`: passages of its point; `recovery_s`: from the blow to the actor's next commit.
+
+    `models`: its versions, which the end of the series recomputes from the bodies, bit for bit.
+    """
+
+    hits: int = 0
+    seconds: float = 0.0
+    recovery_s: float | None = None
+    violations: int = 0
+    first_violation: str = ""
+    fenced: int = 0
+    zombies: int = 0
+    aborted: int = 0
+    replies_lost: int = 0
+    starts: int = 0
+    versions: int = 0
+    models: int = 0
+
+
+Row = tuple[Cell, Outcome]
+
+
+def run(cells: Sequence[Cell], kafka: KafkaSettings, *, broker_folder: Path, folder: Path) -> Iterator[Row]:
+    """Play cells of one actor and number of workers, one after the other; a row for each, once it is known.
+
+    The first that fails ends the series. What only the end shows (an input without outcome) is held against them all.
+    """
+    folder.mkdir(parents=True)
+    with _cast(kafka, folder) as cast:
+        experiment = Experiment(cells, cast, broker_folder=broker_folder)
+        rows: list[Row] = []
+        try:
+            with experiment.fleet() as fleet:
+                for cell in cells:
+                    rows.append((cell, experiment.measured(cell)))
+                    yield rows[-1]
+                    if rows[-1][1].violations:
+                        return
+                fleet.rest(WITHIN_S)
+            faults = experiment.judge()
+        except FAILURES as error:
+            faults = [_told(error)]
+        for cell, outcome in rows if faults else ():
+            yield cell, replace(outcome, violations=len(faults), first_violation=f"at the end: {faults[0]}")
+
+
+@contextmanager
+def _cast(kafka: KafkaSettings, folder: Path) -> Iterator[Cast]:
+    cast = Cast(kafka, folder)
+    try:
+        yield cast
+    finally:
+        with suppress(LogError):
+            cast.close()
+        # A series leaves a hundred partitions, and all series together would leave thousands.
+        with suppress(KafkaError), closing(KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)) as admin:
+            admin.delete_topics([kafka.named(topic.name) for topic in CATALOGUE])
+
+
+class Experiment:
+    """One stage, and what is done to it."""
+
+    def __init__(self, cells: Sequence[Cell], cast: Cast, *, broker_folder: Path) -> None:
+        self.cells, self.cast, self.broker_folder = cells, cast, broker_folder
+        self.actor = cells[0].actor
+        self.is_device = self.actor == "device"
+        self.trap = Trap(folder=cast.folder, partition=PARTITION, name="driver")
+        self._before: Counter[str] = Counter()
+
+    @contextmanager
+    def fleet(self) -> Iterator[Fleet]:
+        """Everybody at work, from the first version on."""
+        parameters = PARAMETERS_LARGE if self.is_device else PARAMETERS
+        rules = _rules()
+        habits = Habits(again=0.1, rest_s=0.1, inline=0.0 if self.is_device else 0.5)
+        self.cast.create_task(TASK, rules, parameters=parameters)
+        for actor in (*ACTORS, *(["device"] if self.is_device else [])):
+            self._start(actor)
+        with Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits) as fleet:
+            self.cast.until(self._has_started, "the first version", timeout_s=STARTED_WITHIN_S)
+            yield fleet
+
+    def measured(self, cell: Cell) -> Outcome:
+        """Play one cell; whatever goes wrong is a violation."""
+        began_s, blow = time.time(), Blow(number=self.cells.index(cell), point=cell.point, fault=cell.fault)
+        try:
+            self._play(cell, blow)
+            # What was decided by then has to hold already; the sums wait for the end, because they cost the most.
+            faults = check(self.cast.log, PARTITION, settled=False, sums=False)
+        except FAILURES as error:
+            faults = [_told(error)]
+        outcome = Outcome(
+            seconds=round(time.time() - began_s, 1),
+            violations=len(faults),
+            first_violation=faults[0] if faults else "",
+        )
+        with suppress(*FAILURES):
+            return replace(outcome, **self._figures(cell, self.trap.struck(blow), since_s=began_s))
+        return outcome
+
+    def judge(self) -> list[str]:
+        """Every violation, once everything has its outcome, and again after everybody's death.
+
+        A device ends first: what it says while the workers end has no outcome.
+        """
+        self.cast.leave("device")
+        give_up = time.monotonic() + WITHIN_S
+        while self.cast.faults(PARTITION) and time.monotonic() < give_up:
+            time.sleep(0.5)
+        self.cast.stop()
+        return [*self.cast.faults(PARTITION), *self._second_thoughts()]
+
+    # --- the play ---------------------------------------------------------------------------------------------------
+
+    def _start(self, actor: str) -> None:
+        is_target = actor == self.actor
+        faults = {cell.fault for cell in self.cells}
+        for number in range(self.cells[0].workers if is_target else 1):
+            trap = replace(
+                self.trap,
+                name=f"{actor}-{number}",
+                is_target=is_target,
+                is_fenced=not (is_target and "unfenced" in faults),
+            )
+            self.cast.play(actor, trap, behind_proxy=is_target and bool(faults & {"cut", "reply"}))
+
+    def _has_started(self) -> bool:
+        starts = sum(worker.starts for worker in self.cast.workers)
+        assert starts <= 4 * len(self.cast.workers), f"workers die before anybody strikes them\n{self.cast.tails()}"
+        return self.cast.version(TASK) >= 1
+
+    def _play(self, cell: Cell, blow: Blow) -> None:
+        self.trap.arm(blow)
+        if cell.is_opening:
+            # Whoever holds the partition dies, so that somebody opens it on a journal that is worth replaying.
+            signalled(self.trap.passages("claim", actor=cell.actor)[-1]["pid"], signal.SIGKILL)
+        self._until(lambda: self.trap.struck(blow), f"{cell.point} is passed")
+        struck = self.trap.struck(blow)
+        self._finish_fault(cell, blow, struck=struck)
+        self._until(lambda: self._next_s(struck), f"the {self.actor} goes on")
+        self.cast.until_version(TASK, self._versions() + 1, timeout_s=WITHIN_S)
+
+    def _finish_fault(self, cell: Cell, blow: Blow, *, struck: dict[str, Any]) -> None:
+        """The driver's part of the fault, and its end."""
+        proxy = self.cast.proxies.get(struck["name"])
+        match cell.fault:
+            case "stop":
+                self._until_past_the_session(cell, struck)
+                signalled(struck["pid"], signal.SIGCONT)
+            case "unfenced":
+                self._until_past_the_session(cell, struck)
+                signalled(struck["pid"], signal.SIGCONT)
+                seen = self._before["zombies"]
+                self.cast.until(lambda: self._zombies() > seen, NO_ZOMBIE, timeout_s=ZOMBIE_WITHIN_S)
+            case "broker":
+                broker.crash(self.broker_folder)
+                self.trap.answer(blow)
+                time.sleep(BROKER_AWAY_S)
+                broker.start(self.broker_folder)
+                self._until(self._is_answered, "the broker answers")
+            case "cut" if proxy:
+                proxy.cut()
+                self.trap.answer(blow)
+                self._until_past_the_session(cell, struck)
+                proxy.heal()
+            case "reply" if proxy:
+                lost = proxy.lost
+                proxy.lose_reply()
+                self.trap.answer(blow)
+                self._until(lambda: proxy.lost > lost, "a reply to EndTxn is lost")
+
+    def _next_s(self, struck: dict[str, Any]) -> float:
+        """When somebody next did what the actor is there for: its next commit, a device's next outcome; 0: not yet."""
+        done = self.trap.passages("settled" if self.is_device else "commit", actor=self.actor, since_s=struck["at_s"])
+        return done[0]["at_s"] if done else 0.0
+
+    def _until_past_the_session(self, cell: Cell, struck: dict[str, Any]) -> None:
+        """Longer than the session timeout; where others can take over, until one has."""
+        time.sleep(PAST_THE_SESSION_S)
+        if cell.workers > 1:
+            self._until(lambda: self._successors(struck), "somebody takes over")
+
+    def _successors(self, struck: dict[str, Any]) -> list[dict[str, Any]]:
+        claims = self.trap.passages("claim", actor=self.actor, since_s=struck["at_s"])
+        return [claim for claim in claims if claim["name"] != struck["name"]]
+
+    def _is_answered(self) -> bool:
+        with suppress(LogUnavailable):
+            return self._versions() > 0
+        return False
+
+    def _until(self, is_so: Callable[[], object], what: str) -> None:
+        self.cast.until(is_so, what, timeout_s=WITHIN_S)
+
+    # --- the figures ------------------------------------------------------------------------------------------------
+
+    def _figures(self, cell: Cell, struck: dict[str, Any], *, since_s: float) -> dict[str, Any]:
+        """What the traps, the logs of the workers and the log itself say about this cell alone."""
+        topics = [*(journal.name for journal in JOURNALS), PUBLISHED.name]
+        now: Counter[str] = Counter(
+            fenced=self.cast.said("WriterFenced"),
+            zombies=self._zombies(),
+            aborted=sum(self._aborted(topic) for topic in topics),
+            replies_lost=sum(proxy.lost for proxy in self.cast.proxies.values()),
+            starts=sum(worker.starts for worker in self.cast.workers),
+            versions=self._versions(),
+        )
+        figures: dict[str, Any] = {name: now[name] - self._before[name] for name in now}
+        figures["models"] = figures["versions"]
+        self._before = now
+        if struck:
+            figures["recovery_s"] = round(self._next_s(struck) - struck["at_s"], 2) if self._next_s(struck) else None
+            figures["hits"] = len(self.trap.passages(cell.point, actor=cell.actor, since_s=since_s))
+        return figures
+
+    def _zombies(self) -> int:
+        """Batches that every reader skips, over all journals of the partition."""
+        return sum(journal.zombies for journal in read(self.cast.log, PARTITION).journals.values())
+
+    def _versions(self) -> int:
+        return len(self._committed(PUBLISHED.name))
+
+    def _committed(self, topic: str) -> list[Record]:
+        return list(scan(self.cast.log, TopicPartition(topic, PARTITION)))
+
+    def _aborted(self, topic: str) -> int:
+        """Records that a reader of everything sees, and a reader of what is committed does not."""
+        at, client = BrokerPartition(self.cast.kafka.named(topic), PARTITION), self.cast.kafka.client()
+        with closing(KafkaConsumer(group_id=None, isolation_level="read_uncommitted", **client)) as everything:
+            everything.assign([at])
+            # Up to here only: an open transaction is neither committed nor aborted.
+            end = self.cast.log.bounds(TopicPartition(topic, PARTITION)).end
+            everything.seek_to_beginning(at)
+            seen: set[int] = set()
+            while everything.position(at) < end:
+                seen |= {item.offset for items in everything.poll(timeout_ms=200).values() for item in items}
+        committed = {record.offset for record in self._committed(topic)}
+        return len({offset for offset in seen if offset < end} - committed)
+
+    def _second_thoughts(self) -> Iterator[str]:
+        """A device that comes back sends the same bytes again, or nothing."""
+        sent: dict[bytes, set[bytes]] = {}
+        own = open_identity(self.cast.folder / "device-0", device.NAME).public_key if self.is_device else b""
+        for record in self._committed(UPDATES.name):
+            with suppress(MalformedError):
+                message = unsigned(record.value or b"")
+                if own and is_signed_by(message, own):
+                    sealed = decode(message.payload, UpdateSubmitted).sealed
+                    sent.setdefault(sealed, set()).add(record.value or b"")
+        if self.is_device and not sent:
+            yield f"{device.NAME} has sent nothing"
+        yield from (f"an update of {device.NAME} was sent as {len(ways)}" for ways in sent.values() if len(ways) > 1)
+
+
+def _told(error: Exception) -> str:
+    """Its first line, for the row; all of it, with what the workers said last, for whoever watches."""
+    note(str(error))
+    return str(error).partition("\n")[0]
+
+
+def _rules() -> Policy:
+    """A private task, with short leases so that those of the dead come back."""
+    return policy(
+        selection={"devices_expected": 8, "concurrency": 8, "retry_after_s": 0.2, "lease_s": 6.0},
+        compression={"codec": "int8"},
+        privacy={"noise_multiplier": 100.0, "rho_max": 1.0},
+        stop={"versions_max": 5_000},
+    )

@@ -1,0 +1,180 @@
+"""A recorded history: one partition of a federation as a release wrote it, with the key of its operator.
+
+The tar holds an export of every topic (its blocks are compressed), `operator.key`, and `states.json`: what digest the
+state of each actor had at the end. `Retelling` makes one actor decide it all again.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.deciders.aggregator import KeyMissing, ReleaseStored
+from actors.deciders.decider import coalesced, digest
+from actors.hosts.assembly import assemble
+from actors.keys import OperatorKey
+from actors.runtime.actor import _dropped
+from actors.wiring import ROLES
+from ops.audit.export import exported, topics_of
+from schemas.canonical import encode
+from schemas.events import DefectFound, JournalEvent, ModelPublished, RoundAbandoned, StateDigest, SumStored
+from schemas.journal import Batch, Chain, Decision
+from schemas.topics import JOURNALS
+from streams.exported import ExportedLog
+from streams.log import EventLog, Record, TopicPartition, scan
+from tests.worlds.federation import KEY
+from tests.worlds.story import told
+
+FOLDER = Path(__file__).parent
+KEY_FILE, STATES_FILE = "operator.key", "states.json"
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """An unpacked history."""
+
+    log: ExportedLog
+    partition: int
+    key: OperatorKey
+    states: dict[str, str]
+
+
+def record(path: Path, folder: Path) -> None:
+    """Tell the story with the code of today, and keep what it leaves behind."""
+    story = told()
+    exported(story.log, [story.partition], topics=topics_of(bodies=True, inputs=True), folder=folder / "log", key=KEY)
+    states = {actor.role.journal: digest(actor.state).hex() for actor in story.actors.values()}
+    (folder / "log" / STATES_FILE).write_text(json.dumps(states, indent=1))
+    (folder / "log" / KEY_FILE).write_text(KEY.secret.hex() + "\n")
+    with tarfile.open(path, "w") as tar:
+        for file in sorted((folder / "log").iterdir()):
+            about = tarfile.TarInfo(file.name)
+            about.size = file.stat().st_size
+            with file.open("rb") as data:
+                tar.addfile(about, data)
+
+
+def unpacked(path: Path, folder: Path) -> History:
+    """Open a recorded history."""
+    with tarfile.open(path) as tar:
+        tar.extractall(folder, filter="data")
+    log = ExportedLog(folder)
+    [partition] = log.partitions(topic.name for topic in JOURNALS)
+    key = OperatorKey(bytes.fromhex((folder / KEY_FILE).read_text()))
+    return History(log, partition, key, json.loads((folder / STATES_FILE).read_text()))
+
+
+class Retelling:
+    """One actor of a history: its state as its journal has it, and what it would decide on the recorded inputs."""
+
+    def __init__(self, history: History, name: str) -> None:
+        self.decisions = self.digests = 0
+        self.faults: list[str] = []
+        self.history, self.name = history, name
+        actor: Any = assemble(name, history.partition, log=history.log, key=history.key)
+        self.state, self.decider, self._edge = actor.state, actor._decider, actor._edge
+        self._inputs = {topic: [*self._records(topic)] for topic in ROLES[name].inputs}
+        self._chains = {topic: Chain() for topic in ROLES[name].journal_inputs}
+        self._time_ms = 0
+
+    def run(self) -> None:
+        """Decide every input again, in the order that the journal fixed, and compare with what it recorded."""
+        journal = ROLES[self.name].journal
+        chain = Chain()
+        for record in self._records(journal):
+            batch = chain.follow(record.offset, record.value or b"")
+            for decision in batch.decisions if batch is not None else ():
+                self._compare(decision, where=f"{journal}@{record.offset}, on {decision.topic}@{decision.offset}")
+        for topic in self._inputs:
+            self._rest(topic)
+
+    def _records(self, topic: str) -> Iterator[Record]:
+        log: EventLog = self.history.log
+        return scan(log, TopicPartition(topic, self.history.partition))
+
+    def _compare(self, recorded: Decision, *, where: str) -> None:
+        self.decisions += 1
+        told = [event for event in recorded.events if not isinstance(event, StateDigest)]
+        if recorded.topic:
+            found = self._taken(recorded)
+        else:
+            found = self._decided(_made(told), recorded.time_ms)
+        if [encode(event) for event in found] != [encode(event) for event in told]:
+            self.faults.append(f"{where}: decided {found}, recorded {told}")
+        for event in recorded.events:
+            if isinstance(event, StateDigest):
+                self.digests += 1
+                if event.sha256 != digest(self.state):
+                    self.faults.append(f"{where}: the fold gives another digest")
+                self.decider.evolve(self.state, event, recorded.time_ms)
+
+    def _taken(self, recorded: Decision) -> list[JournalEvent]:
+        """What the inputs of a topic give, up to that of this decision; those before it give nothing, or only count."""
+        found: list[JournalEvent] = []
+        inputs = self._inputs[recorded.topic]
+        while inputs and inputs[0].offset <= recorded.offset:
+            record = inputs.pop(0)
+            is_last = record.offset == recorded.offset
+            self._time_ms = recorded.time_ms if is_last else max(self._time_ms, record.time_ms)
+            events = self._outcome(record, recorded if is_last else None)
+            if len(found) == len(events) == 1 and (both := coalesced(found[0], events[0])) is not None:
+                found = [both]
+            else:
+                found += events
+        return found
+
+    def _rest(self, topic: str) -> None:
+        """What stands behind the last decision gave none."""
+        for record in self._inputs[topic]:
+            self._time_ms = max(self._time_ms, record.time_ms)
+            if events := self._outcome(record, None):
+                self.faults.append(f"{topic}@{record.offset}: decides {events}, and nothing was recorded")
+
+    def _outcome(self, record: Record, recorded: Decision | None) -> list[JournalEvent]:
+        """What one input gives. Where the code of that time failed on a fact, it is passed as it was then."""
+        failed = [event for event in (recorded.events if recorded else ()) if isinstance(event, DefectFound)]
+        events: list[JournalEvent] = []
+        for number, fact in enumerate(self._facts(record)):
+            defect = next((event for event in failed if event.number == number), None)
+            if defect is None:
+                events += self._decided(fact, self._time_ms)
+                continue
+            self.decider.evolve(self.state, defect, self._time_ms)
+            salvaged = self._edge.salvaged(record, fact)
+            events += [defect, *(self._decided(salvaged, self._time_ms) if salvaged is not None else ())]
+        return events
+
+    def _facts(self, record: Record) -> list[Any]:
+        chain = self._chains.get(record.topic)
+        if chain is None:
+            return [record]
+        batch: Batch | None = chain.follow(record.offset, record.value or b"")
+        return [event for decision in (batch.decisions if batch else ()) for event in decision.events]
+
+    def _decided(self, fact: Any, time_ms: int) -> list[JournalEvent]:
+        """Decide and fold one fact; a record of a plain input first has to be read, with its body."""
+        said = self._edge.fact(self.state, fact) if isinstance(fact, Record) else fact
+        events = [_dropped(fact)] if said is None else self.decider.decide(self.state, said, time_ms)
+        for event in events:
+            self.decider.evolve(self.state, event, time_ms)
+        return list(events)
+
+
+def _made(told: Sequence[JournalEvent]) -> object:
+    """The host's own fact that a decision without an input rests on; the full replay makes the release itself again."""
+    match told:
+        case [SumStored() as stored, ModelPublished() as published, *_]:
+            return ReleaseStored(
+                task=stored.task,
+                round=stored.round,
+                sum_sha256=stored.sum_sha256,
+                model=published.model,
+                moments=published.moments,
+            )
+        case [RoundAbandoned(reason="key_missing") as abandoned, *_]:
+            return KeyMissing(task=abandoned.task, round=abandoned.round)
+    raise AssertionError(f"no host makes a fact for {told}")

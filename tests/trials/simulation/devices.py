@@ -1,0 +1,89 @@
+"""The devices of a simulated world: the real device code in a crowd, with lives that are drawn, and a training stub."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client_agent.device import Conditions, Setting
+from client_agent.identity import Identity
+from client_agent.learning.data import Examples
+from client_agent.running.profiles import Died
+from schemas.policy import Policy
+from schemas.tensors import Floats
+from tests.trials.simulation.faults import Faults
+
+
+class Fickle:
+    """A device's life under the world's faults: it leaves and comes back, is slow or quick, and dies at any step."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._back_ms = 0
+
+    def conditions(self, now_ms: int) -> Conditions:
+        """Good, or anything."""
+        draw = self._faults.random
+        if self._faults.healed or draw.random() < 0.8:
+            return Conditions()
+        return Conditions(battery_percent=draw.randrange(101), charging=draw.random() < 0.5)
+
+    def away_until_ms(self, now_ms: int) -> int:
+        """Away for up to a minute and a half, now and then."""
+        if now_ms >= self._back_ms and self._faults.strikes("device away"):
+            self._back_ms = now_ms + self._faults.random.randrange(500, 90_000)
+        return now_ms if self._faults.healed else max(now_ms, self._back_ms)
+
+    def training_ms(self, lease: str, samples: int) -> int:
+        """Between nothing and half a minute, mostly short."""
+        draw = self._faults.random
+        return draw.randrange(1_500) if self._faults.healed or draw.random() < 0.8 else draw.randrange(30_000)
+
+    def passed(self, step: str) -> None:
+        """Raises Died now and then."""
+        if self._faults.strikes("device dies"):
+            self._faults.hits[f"device died at {step}"] += 1
+            raise Died(step)
+
+
+def train(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
+    """Stands in for torch: a delta by the seed; some far beyond the clip, one in thirty not finite."""
+    del examples
+    draw = np.random.default_rng(seed)
+    kind = draw.random()
+    if kind < 0.03:
+        return np.full(flat.size, np.nan, np.float32)
+    scale = policy.clipping.norm * (0.1 if kind < 0.7 else 3.0)
+    return (draw.normal(0, scale, flat.size) - flat / 8).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def identity(name: str) -> Identity:
+    """The same key for the same name."""
+    return Identity(name, Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest()))
+
+
+@lru_cache(maxsize=64)
+def examples(name: str) -> Examples:
+    """What never may leave the device: bytes that no other has."""
+    raw = hashlib.sha256(f"{name}'s examples".encode()).digest()
+    return np.frombuffer(raw, "<f4").reshape(4, 2), np.arange(4)
+
+
+def setting(name: str, task: str, *, folder: Path, faults: Faults) -> Setting:
+    """What a device of the world is made of; a restart finds the same folder."""
+    place = folder / name
+    place.mkdir(exist_ok=True)
+    return Setting(
+        task=task,
+        identity=identity(name),
+        folder=place,
+        examples=examples(name),
+        train=train,
+        life=Fickle(faults),
+        synced=False,
+    )

@@ -1,0 +1,140 @@
+"""What comes into a simulated world from people and strangers: operators, repeats, junk, cheats; and compaction."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from schemas.canonical import decode, encode
+from schemas.events import (
+    Answer,
+    DeviceCheckedIn,
+    Granted,
+    TaskClosed,
+    TaskPaused,
+    TaskResumed,
+    UpdateSubmitted,
+    VersionEvaluated,
+)
+from schemas.identifiers import BodyRef
+from schemas.signing import sign
+from schemas.tensors import pack
+from schemas.topics import ANSWERS, BODIES, CHECKINS, EVALUATIONS, MODELS, SNAPSHOTS, TASKS, UPDATES, partition_of
+from streams.log import Draft, TopicPartition, scan
+from streams.memory import MemoryLog
+from tests.trials.simulation.devices import identity
+from tests.trials.simulation.faults import Faults
+from tests.trials.simulation.tasks import PARAMETERS, Task
+
+
+class Meddler:
+    """Appends what nobody asked for."""
+
+    def __init__(self, log: MemoryLog, tasks: list[Task], faults: Faults) -> None:
+        self._log, self._tasks, self._faults, self._random = log, tasks, faults, faults.random
+        self._strangers = 0
+
+    def meddle(self, kind: str) -> None:
+        """One act of this kind, on one task."""
+        getattr(self, f"_{kind}")(self._random.choice(self._tasks))
+
+    def resume(self) -> None:
+        """The operator lets every task go on."""
+        for task in self._tasks:
+            self._append(task, TASKS.name, encode(TaskResumed(task=task.name)))
+
+    def _append(self, task: Task, topic: str, value: bytes) -> None:
+        self._log.append([Draft(topic=topic, partition=task.partition, value=value)])
+
+    def _repeat(self, task: Task) -> None:
+        """A record of a device, byte for byte, at any later time."""
+        topic = self._random.choice((UPDATES.name, UPDATES.name, CHECKINS.name, EVALUATIONS.name, TASKS.name))
+        if records := [*scan(self._log, TopicPartition(topic, task.partition))]:
+            self._append(task, topic, self._random.choice(records).value or b"")
+
+    def _junk(self, task: Task) -> None:
+        topic = self._random.choice((UPDATES.name, CHECKINS.name, TASKS.name, EVALUATIONS.name))
+        self._append(task, topic, self._random.randbytes(self._random.choice((0, 1, 40))))
+
+    def _cheat(self, task: Task) -> None:
+        """A real lease, used with a body that is another one, broken, or nowhere."""
+        granted = self._granted(self._random.choice(task.devices))
+        if granted is None:
+            return
+        huge = np.full(PARAMETERS, 1e6, np.float32)
+        body = self._random.choice((b"", b"no frame", pack(huge), pack(huge * np.nan), pack(huge[:2])))
+        inline = self._random.choice((body, body, None))
+        topic, offsets = (UPDATES.name, ()) if inline is not None else (BODIES.name, (self._random.randrange(9),))
+        ref = BodyRef(
+            topic=topic,
+            partition=task.partition,
+            offsets=offsets,
+            sha256=hashlib.sha256(body).digest(),
+            size=len(body),
+            codec=self._random.choice((task.rules.compression.codec, "float32")),
+        )
+        submitted = UpdateSubmitted(sealed=granted.sealed, samples=9, body=ref, inline=inline)
+        self._append(task, UPDATES.name, sign(encode(submitted), identity(granted.device).key))
+
+    def _granted(self, device: str) -> Granted | None:
+        """Any lease that the device ever got."""
+        found = []
+        for record in scan(self._log, TopicPartition(ANSWERS.name, partition_of(device))):
+            answer: Any = decode(record.value or b"", Answer)  # type: ignore[arg-type]
+            if isinstance(answer, Granted) and answer.device == device:
+                found.append(answer)
+        return self._random.choice(found) if found else None
+
+    def _intruder(self, task: Task) -> None:
+        """A device that never comes back, or somebody else under a known device's name once that is bound."""
+        self._strangers += 1
+        stranger = identity(f"x-{self._strangers % 20}")
+        known = self._random.choice(task.devices)
+        taken = self._granted(known) is not None and self._random.random() < 0.5
+        checkin = DeviceCheckedIn(
+            task=self._random.choice((task.name, task.name, "nowhere")),
+            device=known if taken else stranger.device,
+            public_key=stranger.public_key,
+            battery_percent=self._random.randrange(101),
+            charging=True,
+            unmetered=True,
+            idle=True,
+            samples=3,
+            cohort="",
+        )
+        self._append(task, CHECKINS.name, sign(encode(checkin), stranger.key))
+
+    def _operate(self, task: Task) -> None:
+        """Pause, resume, say the creation once more, or report an evaluation."""
+        tasks = TopicPartition(TASKS.name, task.partition)
+        kind = self._random.choice(("pause", "resume", "resume", "again", "evaluate"))
+        if kind == "pause":
+            self._append(task, TASKS.name, encode(TaskPaused(task=task.name)))
+        elif kind == "resume":
+            self._append(task, TASKS.name, encode(TaskResumed(task=task.name)))
+        elif kind == "again":
+            self._append(task, TASKS.name, next(scan(self._log, tasks)).value or b"")
+        else:
+            evaluated = VersionEvaluated(task=task.name, version=0, metrics={"accuracy": 0.5}, samples=9, cohort="")
+            self._append(task, EVALUATIONS.name, encode(evaluated))
+
+    def _close(self, task: Task) -> None:
+        self._append(task, TASKS.name, encode(TaskClosed(task=task.name)))
+
+    def _compact(self, task: Task) -> None:
+        """The broker keeps the newest record of each key."""
+        for topic in (MODELS.name, SNAPSHOTS.name):
+            self._compacted(TopicPartition(topic, task.partition))
+
+    def _compacted(self, at: TopicPartition) -> None:
+        partition = self._log._partitions[at]
+        newest: set[bytes] = set()
+        for entry in reversed(partition.entries):
+            if entry.record is not None and entry.record.key is not None:
+                if entry.record.key in newest:
+                    self._faults.hits["records compacted"] += 1
+                    entry.record = None
+                else:
+                    newest.add(entry.record.key)

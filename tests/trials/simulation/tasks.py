@@ -1,0 +1,100 @@
+"""The tasks of a simulated world: where they live and by which policy, all drawn."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from itertools import count
+
+import msgspec
+import numpy as np
+
+from schemas.canonical import encode
+from schemas.policy import Policy, checked
+from schemas.tensors import pack
+from schemas.topics import MODELS, TASKS, partition_of
+from streams.bodies import store
+from streams.log import Draft, TopicPartition
+from streams.memory import MemoryLog
+from tests.worlds.federation import created, policy
+
+SHAPES = ("buffered", "buffered", "private", "private", "fedasync", "synchronous")
+IDLE_NEVER_S = 30 * 86_400.0
+PARAMETERS = 6
+
+
+@dataclass(slots=True, kw_only=True)
+class Task:
+    """One task, its devices, and what the world knows of its rules."""
+
+    name: str
+    rules: Policy
+    devices: list[str]
+    partition: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.partition = partition_of(self.name)
+
+    def create(self, log: MemoryLog) -> None:
+        """Store the first model and say so, as `fedlog task create` does."""
+        place = TopicPartition(MODELS.name, self.partition)
+        zeros = pack(np.zeros(PARAMETERS, np.float32))
+        model = store(log, place, data=zeros, upload_id=f"{self.name}/initial", codec="float32")
+        fact = created(self.rules, model, parameters=PARAMETERS, task=self.name)
+        log.append([Draft(topic=TASKS.name, partition=self.partition, value=encode(fact))])
+
+
+def drawn(chance: random.Random) -> list[Task]:
+    """One task, or two, in one partition or in two."""
+    first = Task(name="a", rules=_rules(chance, devices := chance.randint(2, 5)), devices=_names("a", devices))
+    if chance.random() < 0.75:
+        return [first]
+    together = chance.random() < 0.5
+    name = next(n for n in map("b{}".format, count()) if (partition_of(n) == first.partition) == together)
+    return [first, Task(name=name, rules=_rules(chance, devices := chance.randint(2, 3)), devices=_names("b", devices))]
+
+
+def _names(prefix: str, devices: int) -> list[str]:
+    return [f"{prefix}-{number}" for number in range(devices)]
+
+
+def _rules(chance: random.Random, devices: int) -> Policy:
+    shape = chance.choice(SHAPES)
+    size = 1 if shape == "fedasync" else chance.randint(min(2, devices), devices)
+    older = 0 if shape == "synchronous" else chance.choice((1, 3, 8))
+    sections = {
+        "selection": {
+            "devices_expected": devices,
+            "concurrency": chance.randint(size, 2 * devices),
+            "lease_s": chance.choice((6.0, 20.0, 60.0)),
+            "retry_after_s": chance.choice((0.3, 2.0)),
+            "battery_min_percent": chance.choice((0, 40)),
+            "require_charging": chance.random() < 0.2,
+        },
+        "aggregation": {"updates_per_round": size},
+        "clipping": {"norm": 1.0},
+        "compression": {
+            "codec": chance.choice(("float32", "int8", "topk")),
+            "topk_fraction": 0.5,
+            "error_feedback": chance.random() < 0.7,
+        },
+        "staleness": {"rule": chance.choice(("constant", "polynomial", "threshold")), "max_versions": older},
+        "optimizer": {"rule": chance.choice(("sgd", "momentum", "adam"))},
+        "retention": {"body_hours": 1.0, "models_kept": older + chance.randint(2, 4), "milestone_every": 0},
+        "stop": {
+            "versions_max": chance.choice((3, 12, 1_000)),
+            "idle_s": 120.0 if chance.random() < 0.1 else IDLE_NEVER_S,
+        },
+    }
+    if shape == "private":
+        _make_private(sections, chance, devices=devices, size=size)
+    elif chance.random() < 0.3:
+        sections["aggregation"] |= {"samples_max": 5, "normalisation": "weight"}
+    return checked(msgspec.convert(msgspec.to_builtins(policy(**sections)), Policy))
+
+
+def _make_private(sections: dict[str, dict[str, object]], chance: random.Random, *, devices: int, size: int) -> None:
+    """A noise multiplier and a cap; as many versions as the cap may pay for, which faults make fewer."""
+    noise, cap = chance.choice((1.0, 3.0)), chance.choice((2, 8, 60))
+    sections["privacy"] = {"noise_multiplier": noise, "rho_max": (cap + 0.5) / (2 * noise**2)}
+    sections["stop"]["versions_max"] = max(1, cap * devices // size)

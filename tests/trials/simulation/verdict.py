@@ -1,0 +1,88 @@
+"""What is said about a simulated world in the end. It knows the log, and where the world itself broke a journal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from schemas.events import ModelPublished, TaskHalted
+from schemas.topics import PARTITIONS, ROUNDS
+from streams.log import EventLog, TopicPartition
+from tests.judges.lawcheck import check_book, counted
+from tests.judges.lawcheck_models import secret_faults
+from tests.judges.lawcheck_rounds import round_faults
+from tests.judges.logbook import Journal, read
+from tests.trials.simulation.devices import examples, identity
+from tests.trials.simulation.tasks import Task
+from tests.worlds.federation import KEY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """How one seed went and ended; `faults` is empty where every law held and everybody got on."""
+
+    seed: int
+    steps: int
+    faults: list[str]
+    digest: str
+    trace: list[str]
+    hits: Counter[str] = field(default_factory=Counter)
+
+
+def judged(
+    log: EventLog, tasks: list[Task], *, broken: Collection[int], settled: bool, seen: Counter[str] | None = None
+) -> list[str]:
+    """Everything that is against a law; what the journals hold is counted in `seen`.
+
+    Of a partition with a broken chain only the rounds before the break are judged.
+    """
+    found: list[str] = []
+    for partition in sorted({task.partition for task in tasks}):
+        book = read(log, partition, noise_key=KEY.noise)
+        if partition in broken:
+            found += round_faults(book, settled=False)
+        else:
+            found += check_book(log, book, settled=settled)
+        if seen is not None:
+            seen.update({f"log: {name}": count for name, count in counted(book).items()})
+            seen["models recomputed"] += book.models
+    names = {name for task in tasks for name in task.devices}
+    return [*found, *secret_faults(log, range(PARTITIONS) if settled else (), _secrets(tuple(sorted(names))))]
+
+
+def unpublished(log: EventLog, partition: int) -> list[str]:
+    """Rounds that were proposed and got no version, which nobody may say of a partition where all has been read."""
+    return [fault for fault in round_faults(read(log, partition), settled=True) if "got no version" in fault]
+
+
+class Watch:
+    """Follows the rounds of one partition as they are written: each task's newest version, and who has halted."""
+
+    def __init__(self, log: EventLog, partition: int) -> None:
+        self.versions: dict[str, int] = {}
+        self.halted: set[str] = set()
+        self._journal = Journal(ROUNDS.name)
+        self._reader = log.reader({TopicPartition(ROUNDS.name, partition): 0})
+
+    def look(self) -> None:
+        """Read on to the end."""
+        seen = len(self._journal.batches)
+        for record in self._reader.poll(0):
+            self._journal.follow(record)
+        for _, batch in self._journal.batches[seen:]:
+            for event in (event for decision in batch.decisions for event in decision.events):
+                if isinstance(event, ModelPublished):
+                    self.versions[event.task] = event.version
+                if isinstance(event, TaskHalted):
+                    self.halted.add(event.task)
+
+
+@lru_cache(maxsize=64)
+def _secrets(names: tuple[str, ...]) -> dict[str, bytes]:
+    """Everything that may stand in no topic."""
+    keys = {f"the key for {label}": KEY.derived(label) for label in ("seal", "noise", "resume", "key-id")}
+    devices = {f"the key of {name}": identity(name).key.private_bytes_raw() for name in names}
+    data = {f"an example of {name}": row.tobytes() for name in names for row in examples(name)[0]}
+    return {"the operator's key": KEY.secret, **keys, **devices, **data}

@@ -1,0 +1,74 @@
+"""Virtual time and entropy: while a world runs, everything that asks the machine is answered from the seed."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from logging import CRITICAL
+from typing import Any
+from unittest.mock import patch
+
+import dp_accounting
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from actors.runtime import actor, batches
+from client_agent.outbox import outbox as publishing
+from schemas import signing
+
+alarms: list[str] = []  # of the world that runs now
+
+# Pure functions, and dear: what a world asks again and again is computed once.
+_epsilon = lru_cache(maxsize=4_096)(dp_accounting.get_epsilon_gaussian)
+_public_key = lru_cache(maxsize=256)(Ed25519PublicKey.from_public_bytes)
+
+
+class _VerifiesOnce:
+    """A public key that remembers which signatures it has found good."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    from_public_bytes = classmethod(lambda cls, raw: cls(raw))
+
+    def verify(self, signature: bytes, payload: bytes) -> None:
+        """Raises InvalidSignature."""
+        _verified(self._raw, signature, payload)
+
+
+@lru_cache(maxsize=4_096)
+def _verified(raw: bytes, signature: bytes, payload: bytes) -> None:
+    _public_key(raw).verify(signature, payload)
+
+
+@contextmanager
+def virtual(chance: random.Random, *, sleep: Callable[[float], None]) -> Iterator[None]:
+    """Entropy from `chance`, sleeping by `sleep`, and limits so small that a short story reaches them."""
+    entropy = random.Random(chance.getrandbits(64))
+    limits: list[tuple[Any, str, int]] = [
+        (actor, "DIGEST_EVERY", chance.choice((1, 7, 40))),
+        (actor, "FORCED_AFTER_INPUTS", chance.choice((5, 10_000))),
+        (batches, "_BATCH_BYTES", chance.choice((1_500, batches._BATCH_BYTES))),
+        (publishing, "INLINE_BYTES_MAX", chance.choice((0, publishing.INLINE_BYTES_MAX))),
+    ]
+    with ExitStack() as stack:
+        for target, name, value in limits:
+            stack.enter_context(patch.object(target, name, value))
+        stack.enter_context(patch.object(os, "urandom", entropy.randbytes))
+        stack.enter_context(patch.object(random, "_urandom", entropy.randbytes))
+        stack.enter_context(patch.object(time, "sleep", sleep))
+        stack.enter_context(patch.object(signing, "Ed25519PublicKey", _VerifiesOnce))
+        stack.enter_context(patch.object(dp_accounting, "get_epsilon_gaussian", _epsilon))
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(CRITICAL), processors=[_note])
+        alarms.clear()
+        yield
+
+
+def _note(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Alarms are kept for the verdict; nothing is printed."""
+    alarms.append(f"{event.get('event')}: {event.get('error')}")
+    raise structlog.DropEvent

@@ -1,0 +1,155 @@
+"""Noise drawn once (law 7): the right distribution, from integers only, and never another for the same proposal."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.deciders.arithmetic import noise
+from actors.deciders.arithmetic.noise import draw, ladder
+from schemas.events import Mechanism, RoundProposed
+from tests.worlds.federation import KEY
+
+MECHANISM = Mechanism(
+    noise_multiplier=1.0, clip_steps=1 << 16, weight_max=1 << 20, sigma=1 << 36, sampler="ladder-1", key_id=KEY.key_id
+)
+PROPOSAL = RoundProposed(
+    task="digits",
+    round=4,
+    members_root=b"r" * 32,
+    members=50,
+    weight_sum=50 << 20,
+    mechanism=MECHANISM,
+    participations_max=5,
+)
+INTEGER = {"gcd", "lcm", "isqrt", "isfinite"}  # of math; Fraction reduces with gcd, encoding asks isfinite
+GOLDEN = "b03d62d227a7ce012268b9e663902e8ce42cd054f7821b5c0998abd16bb3539f"
+
+
+def _proposal(sigma: int) -> RoundProposed:
+    return msgspec.structs.replace(PROPOSAL, mechanism=msgspec.structs.replace(MECHANISM, sigma=sigma))
+
+
+def test_the_same_key_and_proposal_give_the_same_noise() -> None:
+    """A crash between draw and publish, a full replay, another machine: the same bits, and this draw for ever."""
+    drawn = draw(KEY.noise, PROPOSAL, parameters=1_000)
+    assert drawn.tobytes() == draw(KEY.noise, PROPOSAL, parameters=1_000).tobytes()
+    assert hashlib.sha256(drawn.astype("<i8").tobytes()).hexdigest() == GOLDEN
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"task": "digits-2"},
+    {"round": 5},
+    {"members_root": b"s" * 32},
+    {"members": 51},
+    {"weight_sum": 1},
+    {"participations_max": 6},
+    {"mechanism": msgspec.structs.replace(MECHANISM, noise_multiplier=1.5)},
+    {"mechanism": msgspec.structs.replace(MECHANISM, clip_steps=1 << 15)},
+    {"mechanism": msgspec.structs.replace(MECHANISM, weight_max=1 << 21)},
+    {"mechanism": msgspec.structs.replace(MECHANISM, key_id=bytes(8))},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_any_other_proposal_gives_independent_noise(changes: dict[str, Any]) -> None:
+    """Two proposals never share noise: their difference would cancel it."""
+    one = draw(KEY.noise, PROPOSAL, parameters=4_000).astype(np.float64)
+    other = draw(KEY.noise, msgspec.structs.replace(PROPOSAL, **changes), parameters=4_000).astype(np.float64)
+    assert (one == other).sum() == 0
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.08
+
+
+def test_another_key_gives_other_noise() -> None:
+    """Whoever reads the log, but not the operator's key file, cannot take the noise off again."""
+    assert (draw(KEY.noise, PROPOSAL, parameters=100) == draw(bytes(32), PROPOSAL, parameters=100)).sum() == 0
+
+
+def test_a_longer_draw_begins_with_the_shorter() -> None:
+    """Each element has its place in the stream."""
+    assert np.array_equal(draw(KEY.noise, PROPOSAL, parameters=10), draw(KEY.noise, PROPOSAL, parameters=1_000)[:10])
+
+
+def test_the_sampler_uses_integers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither libm nor numpy's generators are touched, tables included; the draw is the same without them."""
+    expected = draw(KEY.noise, PROPOSAL, parameters=100)
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("the sampler asked for floating point or for entropy")
+
+    for module in (math, np.random):
+        for name in {name for name in dir(module) if name[0] != "_" and callable(getattr(module, name))} - INTEGER:
+            if not isinstance(getattr(module, name), type):
+                monkeypatch.setattr(module, name, forbidden)
+    for name in ("exp", "log", "sqrt", "rint", "floor"):
+        monkeypatch.setattr(np, name, forbidden)
+    noise._table.cache_clear()
+    drawn = draw(KEY.noise, PROPOSAL, parameters=100)
+    assert drawn.dtype == np.int64
+    assert np.array_equal(drawn, expected)
+
+
+@given(sigma=st.one_of(st.integers(1, 1 << 13), st.integers(1, 1 << 50)))
+def test_the_ladders_variances_sum_exactly(sigma: int) -> None:
+    """The rungs together have the mechanism's variance, to the last unit, and each smooths the next."""
+    rungs = ladder(sigma)
+    assert sum(variance * (1 << 20 * rung) for rung, variance in enumerate(rungs)) == Fraction(sigma) ** 2
+    assert all(variance > 0 for variance in rungs)
+    assert all(variance >= (2 << 10) ** 2 for variance in rungs[:-1])
+
+
+@pytest.mark.parametrize("variance", [Fraction(1), Fraction(7, 3), Fraction(12), Fraction(1 << 22)])
+def test_tables_are_the_same_when_computed_again(variance: Fraction) -> None:
+    """A table is a function of its variance alone."""
+    thresholds, lowest = noise._table(variance)
+    noise._table.cache_clear()
+    again, lowest_again = noise._table(variance)
+    assert thresholds.tobytes() == again.tobytes()
+    assert lowest == lowest_again
+    assert (np.diff(thresholds) >= 0).all()
+
+
+def _density(sigma: int, reach: int) -> dict[int, float]:
+    """The exact discrete Gaussian, from its definition."""
+    weights = {k: math.exp(-(k * k) / (2 * sigma * sigma)) for k in range(-reach, reach + 1)}
+    whole = sum(weights.values())
+    return {k: weight / whole for k, weight in weights.items()}
+
+
+@pytest.mark.parametrize("sigma", [1, 2, 5])
+def test_small_sigmas_have_the_exact_distribution(sigma: int) -> None:
+    """Chi-square against the discrete Gaussian itself: every value is as frequent as its definition says."""
+    count = 200_000
+    drawn = draw(KEY.noise, _proposal(sigma), parameters=count)
+    density = {k: p for k, p in _density(sigma, 12 * sigma).items() if p * count >= 20}
+    statistic = sum(((drawn == k).sum() - p * count) ** 2 / (p * count) for k, p in density.items())
+    freedom = len(density) - 1
+    assert statistic < freedom + 6 * math.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("sigma", [3, 100, 4_096, 4_097, 1 << 20, 1 << 36])
+def test_moments_are_a_gaussians(sigma: int) -> None:
+    """Mean 0, the mechanism's variance, no skew, kurtosis 3, on one rung, right above the first, and on several."""
+    count = 200_000
+    drawn = draw(KEY.noise, _proposal(sigma), parameters=count) / sigma
+    assert abs(drawn.mean()) < 6 / math.sqrt(count)
+    assert abs((drawn**2).mean() - 1) < 6 * math.sqrt(2 / count)
+    assert abs((drawn**3).mean()) < 6 * math.sqrt(15 / count)
+    assert abs((drawn**4).mean() - 3) < 6 * math.sqrt(96 / count)
+
+
+@pytest.mark.parametrize("sigma", [4_097, 1 << 20])
+def test_no_rung_shows_through(sigma: int) -> None:
+    """A coarse rung is smoothed by the finer one: remainders to its base are as even as they must be."""
+    count = 200_000
+    remainders = np.bincount(draw(KEY.noise, _proposal(sigma), parameters=count) % 1024, minlength=1024)
+    statistic = float(((remainders - count / 1024) ** 2 / (count / 1024)).sum())
+    assert statistic < 1023 + 6 * math.sqrt(2 * 1023)

@@ -1,0 +1,387 @@
+"""The aggregator: every reason to refuse, every rule of staleness, and every way in which a task ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from actors.deciders.arithmetic.sums import members_root
+from actors.effects.aggregator import intake
+from actors.keys import OperatorKey, Seals
+from schemas.canonical import encode
+from schemas.events import (
+    BudgetExhausted,
+    Granted,
+    Lease,
+    ModelPublished,
+    Noticed,
+    Outcome,
+    RoundAbandoned,
+    RoundCharged,
+    RoundOpened,
+    RoundProposed,
+    SumStored,
+    TaskClosed,
+    TaskHalted,
+    TaskPaused,
+    UpdateAdmitted,
+    UpdateRefused,
+    UpdateSubmitted,
+    VersionEvaluated,
+)
+from schemas.identifiers import BodyRef
+from schemas.policy import WEIGHT_ONE, Policy
+from schemas.signing import sign
+from schemas.topics import EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
+from tests.worlds.federation import KEY, Federation, ScriptedDevice, policy
+
+ONES = np.ones(4, np.float32)
+FEDASYNC = {"updates_per_round": 1}
+
+
+def _leased(world: Federation, *names: str) -> list[ScriptedDevice]:
+    devices = [world.device(name) for name in names]
+    for device in devices:
+        device.check_in()
+    world.settle()
+    return devices
+
+
+def _private(**sections: dict[str, Any]) -> Policy:
+    return policy(**{"privacy": {"noise_multiplier": 1.0, "rho_max": 9.0}, "stop": {"versions_max": 9}, **sections})
+
+
+def _refused(world: Federation) -> list[str]:
+    assert world.actors["aggregator"].defects == 0
+    return [event.reason for event in world.events(ROUNDS.name, UpdateRefused)]
+
+
+def _lease(world: Federation, device: ScriptedDevice, **changes: Any) -> Granted:
+    """The device's lease with other contents under a good seal, as an older or another operator's log would have it."""
+    granted = device.granted()
+    lease = Seals(KEY).open(granted.sealed)
+    assert isinstance(lease, Lease)
+    return msgspec.structs.replace(granted, sealed=Seals(KEY).seal(msgspec.structs.replace(lease, **changes)))
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_a_deadline_is_compared_with_the_append_time() -> None:
+    """An update appended at its deadline counts, whenever it is decided; one appended later is expired."""
+    world = Federation(policy(selection={"lease_s": 60.0}))
+    a, b = _leased(world, "a", "b")
+    world.now_ms += 60_000
+    a.submit(ONES, world.rules)
+    world.now_ms += 1
+    b.submit(ONES, world.rules)
+    world.now_ms += 3_600_000
+    world.settle()
+    assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == ["a"]
+    assert _refused(world) == ["expired"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"task": "elsewhere"}, "unknown_task"),
+        ({"policy_sha256": b"o" * 32}, "other_policy"),
+        ({"version": 1}, "from_the_future"),
+        ({"deadline_ms": 1}, "expired"),
+    ],
+)
+def test_a_lease_that_does_not_fit_is_refused(changes: dict[str, Any], reason: str) -> None:
+    """A seal proves who wrote the lease; what it says must fit this task, this policy and this history."""
+    world = Federation(_private())
+    [device] = _leased(world, "a")
+    device.submit(ONES, world.rules, lease=_lease(world, device, **changes))
+    world.settle()
+    assert _refused(world) == [reason]
+    assert not world.events(ROUNDS.name, UpdateAdmitted)
+
+
+def test_what_is_too_stale_is_refused() -> None:
+    """Staleness is newest version + pending - base; beyond max_versions there is no admission."""
+    world = Federation(policy(aggregation=FEDASYNC, staleness={"max_versions": 1}))
+    a, b, c = _leased(world, "a", "b", "c")
+    for device in (a, b, c):
+        device.submit(ONES, world.rules)
+    world.settle()
+    assert [event.staleness for event in world.events(ROUNDS.name, UpdateAdmitted)] == [0, 1]
+    assert _refused(world) == ["stale"]
+
+
+def test_a_device_is_once_in_a_round_whatever_leases_it_has() -> None:
+    """A second lease of the same device in the same round is refused, and its first update stays."""
+    world = Federation(policy(selection={"lease_s": 60.0}))
+    [device] = _leased(world, "a")
+    first = device.granted()
+    device.submit(ONES, world.rules, lease=first)
+    device.submit(ONES, world.rules, lease=_lease(world, device, lease="f" * 32))
+    world.settle()
+    assert _refused(world) == ["in_round"]
+    assert len(world.events(ROUNDS.name, UpdateAdmitted)) == 1
+
+
+def test_admission_checks_the_participation_cap_again() -> None:
+    """A lease past the cap, however it came about, is not admitted: the guarantee does not rest on the selector."""
+    world = Federation(_private(privacy={"noise_multiplier": 1.0, "rho_max": 0.5}, stop={"versions_max": 3}))
+    devices = _leased(world, "a", "b", "c")
+    again = _lease(world, devices[0], lease="f" * 32)
+    for device in devices:
+        device.submit(ONES, world.rules)
+    world.settle()
+    devices[0].submit(ONES, world.rules, lease=again)
+    world.settle()
+    assert _refused(world) == ["participations"]
+    assert world.actors["aggregator"].state.tasks[world.task].participations_max == 1
+
+
+def test_after_the_end_updates_are_refused() -> None:
+    """A closed task refuses by that name; one whose last round is full refuses as finished."""
+    world = Federation(_private(stop={"versions_max": 1}, selection={"concurrency": 4}))
+    world.actors.pop("privacy")
+    devices = _leased(world, "a", "b", "c", "d")
+    for device in devices:
+        device.submit(ONES, world.rules)
+    world.settle()
+    assert _refused(world) == ["finished"]
+    other = Federation(policy())
+    [device] = _leased(other, "a")
+    other.append(TASKS.name, encode(TaskClosed(task=other.task)))
+    other.settle()
+    device.submit(ONES, other.rules)
+    other.settle()
+    assert _refused(other) == ["closed"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"junk", "body_malformed"),
+        (b"", "body_malformed"),
+        (bytes(60_000), "body_malformed"),
+    ],
+    ids=["junk", "empty", "too long"],
+)
+def test_a_bad_body_is_refused_by_its_name(body: bytes, reason: str) -> None:
+    """Without privacy what is wrong with a body refuses the update."""
+    world = Federation(policy())
+    [device] = _leased(world, "a")
+    device.submit_body(body, codec="float32")
+    world.settle()
+    assert _refused(world) == [reason]
+
+
+FAULTY = {"body_shape": np.ones(5), "not_finite": np.array([np.nan] * 4), "out_of_grid": np.full(4, 17.0)}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_body_of_another_shape_or_size_is_refused(fault: str) -> None:
+    """Shape, NaN and range each have their reason, and with privacy the same fault only zeroes the vector."""
+    for rules in (policy(), _private()):
+        world = Federation(rules)
+        [device] = _leased(world, "a")
+        device.submit(FAULTY[fault].astype(np.float32), world.rules)
+        world.settle()
+        admitted = world.events(ROUNDS.name, UpdateAdmitted)
+        assert _refused(world) == ([fault] if rules.privacy is None else [])
+        assert [event.zeroed for event in admitted] == ([] if rules.privacy is None else [fault])
+        told = "admitted" if rules.privacy else fault
+        assert [answer.outcome for answer in device.answers() if isinstance(answer, Outcome)] == [told]
+
+
+def test_an_absent_body_is_refused() -> None:
+    """A ref past the end of `bodies` is absent, which is a fact and not a wait."""
+    world = Federation(policy())
+    [device] = _leased(world, "a")
+    ref = BodyRef(topic="bodies", partition=world.partition, offsets=(99,), sha256=bytes(32), size=9, codec="float32")
+    submitted = UpdateSubmitted(sealed=device.granted().sealed, samples=7, body=ref, inline=None)
+    device.append(UPDATES.name, sign(encode(submitted), device.key))
+    world.settle()
+    assert _refused(world) == ["body_absent"]
+
+
+def test_our_own_defect_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception while a body is checked is an outcome of its own, and zeroed with privacy (law 9)."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(intake, "read_update", broken)
+    world = Federation(_private())
+    [device] = _leased(world, "a")
+    device.submit(ONES, world.rules)
+    world.settle()
+    assert [event.zeroed for event in world.events(ROUNDS.name, UpdateAdmitted)] == ["defect"]
+
+
+def test_a_lease_is_admitted_once_even_after_a_long_silence() -> None:
+    """Law 2: an update is remembered until an append time past its deadline, however far log time is ahead."""
+    world = Federation(policy(aggregation=FEDASYNC, selection={"lease_s": 60.0}))
+    a, b = _leased(world, "a", "b")
+    for device in (a, b, a):
+        device.submit(ONES, world.rules)
+    world.now_ms += 10 * 3_600_000
+    world.append(TASKS.name, encode(TaskPaused(task=world.task)))
+    world.settle()
+    assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == ["a", "b"]
+    assert _refused(world) == ["duplicate"]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Outcomes are forgotten once their lease is long over, so that memory stays flat."""
+    world = Federation(policy(aggregation=FEDASYNC, selection={"lease_s": 60.0}))
+    for _ in range(5):
+        world.round_of({"a": ONES})
+        world.pass_ms(3_600_000 // 10 * 3)
+    world.round_of({"a": ONES})
+    assert len(world.actors["aggregator"].state.tasks[world.task].outcomes) <= 2
+
+
+# --- staleness ------------------------------------------------------------------------------------------------------
+
+WEIGHTS = {
+    "constant": [1, 1, 1, 1],
+    "polynomial": [1, 2**-0.5, 3**-0.5, 0.5],
+    "hinge": [1, 1, 1 / 11, 1 / 21],
+    "threshold": [1, 1],
+}
+
+
+@pytest.mark.parametrize("rule", WEIGHTS)
+def test_fedasync_weighs_by_staleness(rule: str) -> None:
+    """K = 1: every update is a version, and each later one of the same base counts by the policy's rule."""
+    world = Federation(policy(aggregation=FEDASYNC, staleness={"rule": rule, "hinge_b": 1, "threshold": 1}))
+    devices = _leased(world, *"abcd")
+    for device in devices:
+        device.submit(ONES, world.rules)
+    world.settle()
+    admitted = world.events(ROUNDS.name, UpdateAdmitted)
+    assert [event.staleness for event in admitted] == [*range(len(WEIGHTS[rule]))]
+    assert [event.weight for event in admitted] == [round(WEIGHT_ONE * factor) for factor in WEIGHTS[rule]]
+    assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [*range(len(WEIGHTS[rule]) + 1)]
+    assert _refused(world) == ["stale"] * (4 - len(WEIGHTS[rule]))
+
+
+def test_synchronous_fedavg_is_the_same_path() -> None:
+    """K = cohort and no staleness: the late ones of a round are refused, and the model is the plain mean."""
+    world = Federation(policy(staleness={"max_versions": 0}, selection={"concurrency": 4}))
+    devices = _leased(world, *"abcd")
+    for number, device in enumerate(devices):
+        device.submit(ONES * (number + 1), world.rules)
+    world.settle()
+    assert _refused(world) == ["stale"]
+    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx([2, 2, 2, 2])
+
+
+def test_samples_weigh_up_to_their_cap() -> None:
+    """With samples_max the weight is the samples, at most so many, times the staleness weight."""
+    world = Federation(policy(aggregation={"samples_max": 5, "normalisation": "weight"}))
+    world.round_of({"a": ONES, "b": ONES, "c": ONES})
+    assert {event.weight for event in world.events(ROUNDS.name, UpdateAdmitted)} == {5 * WEIGHT_ONE}
+    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx(ONES)
+
+
+# --- how it ends ----------------------------------------------------------------------------------------------------
+
+
+def _halt(world: Federation) -> TaskHalted:
+    [halted] = world.events(ROUNDS.name, TaskHalted)
+    assert isinstance(halted, TaskHalted)
+    return halted
+
+
+def test_the_last_version_halts_the_task() -> None:
+    """versions_max versions after the first, no round is opened for another."""
+    world = Federation(policy(stop={"versions_max": 2}))
+    for _ in range(3):
+        for name in "abc":
+            world.device(name).check_in()
+        world.settle()
+        for name in "abc" if not world.events(ROUNDS.name, TaskHalted) else "":
+            world.device(name).submit(ONES, world.rules)
+        world.settle()
+    assert (_halt(world).reason, _halt(world).version) == ("versions_max", 2)
+    assert len(world.events(ROUNDS.name, RoundOpened)) == 2
+
+
+@pytest.mark.parametrize(("value", "halts"), [(0.89, False), (0.9, True), (0.95, True)])
+def test_the_target_halts_the_task(value: float, halts: bool) -> None:
+    """A version that reaches the target on held-out data ends the task; the open buffer is named as dropped."""
+    world = Federation(policy(stop={"versions_max": 9, "target_metric": "accuracy", "target_value": 0.9}))
+    world.round_of({"a": ONES})
+    evaluated = VersionEvaluated(task=world.task, version=0, metrics={"accuracy": value}, samples=9, cohort="")
+    world.append(EVALUATIONS.name, encode(evaluated))
+    world.settle()
+    assert [event.reason for event in world.events(ROUNDS.name, TaskHalted)] == (["target"] if halts else [])
+    assert [(event.reason, event.members) for event in world.events(ROUNDS.name, RoundAbandoned)] == (
+        [("halted", 1)] if halts else []
+    )
+
+
+def test_closing_names_what_it_drops() -> None:
+    """Members of a buffer that is given up are named by their root, and their participations stay counted."""
+    world = Federation(policy())
+    world.round_of({"a": ONES, "b": ONES})
+    world.append(TASKS.name, encode(TaskClosed(task=world.task)))
+    world.settle()
+    [abandoned] = world.events(ROUNDS.name, RoundAbandoned)
+    assert abandoned.members_root == members_root(world.events(ROUNDS.name, UpdateAdmitted))
+    assert (abandoned.reason, abandoned.members, _halt(world).reason) == ("closed", 2, "closed")
+    assert world.actors["aggregator"].state.tasks[world.task].participations == {"a": 1, "b": 1}
+
+
+def test_too_few_devices_halt_the_task() -> None:
+    """When fewer devices than K are left below the cap, the task halts with that reason instead of hanging."""
+    rules = _private(
+        privacy={"noise_multiplier": 1.0, "rho_max": 0.5}, selection={"devices_expected": 4}, stop={"versions_max": 5}
+    )
+    world = Federation(rules)
+    world.round_of(dict.fromkeys("abc", ONES))
+    assert (_halt(world).reason, _halt(world).version) == ("too_few_devices", 1)
+
+
+def test_an_exhausted_budget_halts_the_task() -> None:
+    """What the ledger withholds is abandoned, and its exhaustion ends the task with the version last paid for."""
+    world = Federation(_private())
+    world.round_of(dict.fromkeys("abc", ONES))
+    account = world.actors["privacy"].state.accounts[world.task]
+    poorer = msgspec.structs.replace(world.rules.privacy, rho_max=0.5)
+    account.created = msgspec.structs.replace(
+        account.created, policy=msgspec.structs.replace(world.rules, privacy=poorer)
+    )
+    world.round_of(dict.fromkeys("abc", ONES))
+    assert len(world.events(LEDGER.name, BudgetExhausted)) == 1
+    assert [(event.reason, event.round) for event in world.events(ROUNDS.name, RoundAbandoned)] == [("withheld", 1)]
+    assert (_halt(world).reason, _halt(world).version) == ("budget", 1)
+
+
+def test_a_missing_noise_key_abandons_the_round_and_the_next_is_charged() -> None:
+    """A round whose noise key is not at hand is abandoned, its participations stay, and another one is charged anew."""
+    world = Federation(_private())
+    budget = world.actors.pop("privacy")
+    world.round_of(dict.fromkeys("abc", ONES))
+    edge = world.actors["aggregator"]._edge
+    edge._key = OperatorKey(b"k" * 32)
+    world.actors["privacy"] = budget
+    world.settle()
+    [abandoned] = world.events(ROUNDS.name, RoundAbandoned)
+    assert (abandoned.reason, abandoned.members) == ("key_missing", 3)
+    edge._key = KEY
+    world.round_of(dict.fromkeys("abc", ONES))
+    assert [event.participations_max for event in world.events(LEDGER.name, RoundCharged)] == [1, 2]
+    assert [event.round for event in world.events(ROUNDS.name, ModelPublished)] == [None, 1]
+
+
+def test_a_charge_stands_before_its_version_in_the_journal() -> None:
+    """The aggregator's own journal notices the charge before it publishes; a sum comes with each version."""
+    world = Federation(_private())
+    world.round_of(dict.fromkeys("abc", ONES))
+    kinds = [type(event.fact) if isinstance(event, Noticed) else type(event) for event in world.events(ROUNDS.name)]
+    order = [kinds.index(kind) for kind in (RoundProposed, RoundCharged, SumStored)]
+    assert order == sorted(order)
+    assert kinds[order[-1] + 1] is ModelPublished

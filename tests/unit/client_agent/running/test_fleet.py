@@ -1,0 +1,119 @@
+"""A fleet in Ray: it starts, counts, ends, and leaves nothing behind; whoever kills it leaves nothing behind either."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from client_agent.learning.plugins import PlugError
+from client_agent.running.fleet import Fleet, FleetError, FleetOptions, all_closed, shared_out
+from client_agent.running.loop import Stats
+from schemas.topics import CATALOGUE, partition_of
+from streams.memory import MemoryLog
+
+
+def lonely_log() -> MemoryLog:
+    """A log of one process, in which nobody answers."""
+    return MemoryLog(CATALOGUE)
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def options(folder: Path, **changes: object) -> FleetOptions:
+    return FleetOptions(task="digits", open_log=lonely_log, folder=folder, devices=12, processes=1, **changes)  # type: ignore[arg-type]
+
+
+def test_a_fleet_starts_and_ends(tmp_path: Path) -> None:
+    """Guarantee: after `stop` no process of the fleet is left; while it ran, its devices checked in."""
+    before = children()
+    with Fleet(options(tmp_path)) as fleet:
+        deadline = time.monotonic() + 30
+        while (stats := fleet.stats()).checked_in < 6 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert children() - before
+    assert (stats.devices, stats.failed, stats.error) == (12, 0, "")
+    assert stats.checked_in >= 6
+    deadline = time.monotonic() + 10
+    while children() - before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not children() - before
+    assert len(list(tmp_path.glob("*/identity.json"))) == 12
+
+
+def test_a_fleet_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """Guarantee: a wrong plug point, or nobody to run, is told before any process is started."""
+    before = children()
+    with pytest.raises(PlugError, match="no_such_module_here"), Fleet(options(tmp_path, data="no_such_module_here:f")):
+        pass
+    with pytest.raises(FleetError, match="at least 1"):
+        Fleet(replace(options(tmp_path), devices=0))
+    assert not children() - before
+
+
+SCRIPT = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
+from dataclasses import replace
+from pathlib import Path
+from tests.unit.client_agent.running.test_fleet import options
+from client_agent.running.fleet import Fleet
+try:
+    with Fleet(options(Path(sys.argv[1]))):
+        print("up", flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_fleet_that_is_interrupted(tmp_path: Path, how: signal.Signals) -> None:
+    """Guarantee: Ctrl-C takes every process of the fleet along; kill -9 of its driver at least every device."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, start_new_session=True, text=True
+    )
+    assert run.stdout is not None
+    assert run.stdout.readline() == "up\n"
+    family = psutil.Process(run.pid).children(recursive=True)
+    assert family
+    if how is signal.SIGKILL:
+        # Two of Ray's own agents first try for a minute to report that their node is gone.
+        family = [process for process in family if "Agent" not in process.cmdline()[0]]
+    if how is signal.SIGINT:
+        os.killpg(run.pid, how)  # as a terminal does
+    else:
+        run.kill()
+    code = run.wait(timeout=120)
+    assert code == (3 if how is signal.SIGINT else -signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
+    for session in Path("/tmp").glob(f"fl-*/session_*_{run.pid}"):
+        shutil.rmtree(session.parent, ignore_errors=True)
+
+
+def test_devices_are_shared_out_evenly_and_by_partition() -> None:
+    """Guarantee: each device runs in exactly one process, each process has about as many, and reads few partitions."""
+    names = [f"sim0-{index:05d}" for index in range(200)]
+    shares = shared_out(names, 4)
+    assert sorted(index for share in shares for index in share) == list(range(200))
+    assert {len(share) for share in shares} == {50}
+    assert all(len({partition_of(names[index]) for index in share}) <= 4 for share in shares)
+    assert [len(share) for share in shared_out(names[:2], 4)] == [1, 1]
+
+
+def test_all_closed_counts_the_failed() -> None:
+    """Guarantee: a fleet is over when nobody is left who could train."""
+    assert all_closed(Stats(devices=3, closed=2, failed=1))
+    assert not all_closed(Stats(devices=3, closed=2))
+    assert Stats(devices=1, error="a") + Stats(devices=2, error="b") == Stats(devices=3, error="a")

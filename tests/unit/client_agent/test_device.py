@@ -1,0 +1,256 @@
+"""One lease on a device, step by step, against a server that a test plays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client_agent.device import OVER_MS, Device
+from client_agent.links.kafka import Link
+from schemas.events import Declined, Lease
+from schemas.policy import Compression
+from schemas.tensors import from_grid, to_grid
+from schemas.topics import partition_of
+from tests.worlds.device_world import TASK, World, flush, policy, train_by_one
+
+
+def trained(world: World, device: Device, number: int = 1) -> Lease:
+    """Let the device train and send under lease `number`."""
+    lease = world.lease(number, device)
+    device.wake(0)
+    device.wake(device.answered(world.grant(lease), 0))
+    flush(device)
+    return lease
+
+
+def test_a_device_is_light() -> None:
+    """Guarantee: a device's own code loads none of the heavy libraries; they come with what it trains."""
+    code = (
+        "import sys, client_agent.device, client_agent.running.loop; "
+        "import client_agent.running.foreground, client_agent.running.profiles; "
+        "sys.exit(bool({'torch', 'ray', 'sklearn', 'actors', 'ops'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_sentence(tmp_path: Path) -> None:
+    """Guarantee: check in, fetch, train, protect, compress, publish; the update says what was trained."""
+    world = World()
+    device = world.device(tmp_path)
+    lease = trained(world, device)
+    [checkin] = world.checkins()
+    assert (checkin.task, checkin.device, checkin.samples) == (TASK, "phone", 7)
+    [update] = world.submitted()
+    assert update.samples == 7
+    assert update.body.offsets == ()
+    assert update.sealed == world.grant(lease).sealed
+    assert np.linalg.norm(world.seen(update)) <= world.policy.clipping.norm * 1.01
+    assert world.trainings == 1
+
+
+def test_no_second_training_for_one_lease(tmp_path: Path) -> None:
+    """Guarantee: the same lease again re-sends the same bytes, before its outcome; afterwards it does nothing."""
+    world = World()
+    device = world.device(tmp_path)
+    lease = trained(world, device)
+    device.wake(device.answered(world.grant(lease), 10))
+    flush(device)
+    first, second = world.records("updates")
+    assert first.value == second.value
+    device.answered(world.outcome(lease, "admitted"), 20)
+    device.wake(device.answered(world.grant(lease), 30))
+    flush(device)
+    assert len(world.records("updates")) == 2
+    assert world.trainings == 1
+
+
+def test_a_restart_keeps_the_lease_over(tmp_path: Path) -> None:
+    """Guarantee: a lease that had its outcome is not trained again by the device's next life either."""
+    world = World()
+    device = world.device(tmp_path)
+    lease = trained(world, device)
+    device.answered(world.outcome(lease, "admitted"), 20)
+    again = world.device(tmp_path)
+    again.wake(again.answered(world.grant(lease), 30))
+    assert world.trainings == 1
+    assert again._outbox.entries == ()
+
+
+def test_a_lost_check_in_is_repeated_ever_more_slowly(tmp_path: Path) -> None:
+    """Guarantee: without an answer the device asks again, with growing pauses, and never goes silent."""
+    world = World()
+    device = world.device(tmp_path)
+    at_ms, pauses = 0, []
+    for _ in range(8):
+        next_ms = device.wake(at_ms)
+        pauses.append(next_ms - at_ms)
+        at_ms = next_ms
+    flush(device)
+    assert len(world.checkins()) == 8
+    assert pauses[0] < pauses[2] < pauses[4]
+    assert max(pauses) <= 75_000
+
+
+def test_a_selector_that_lags_is_asked_ever_more_slowly(tmp_path: Path) -> None:
+    """Guarantee: a device that is given its last lease again asks less and less often; the next lease ends that."""
+    world = World()
+    device = world.device(tmp_path)
+    lease = trained(world, device)
+    next_ms, pauses = device.answered(world.outcome(lease, "admitted"), 20), []
+    for _ in range(9):
+        at_ms = next_ms
+        device.wake(at_ms)
+        next_ms = device.answered(world.grant(lease), at_ms)
+        pauses.append(next_ms - at_ms)
+    assert all(one * 1.5 < other for one, other in pairwise(pauses))
+    assert world.trainings == 1
+    fresh = world.lease(2, device)
+    device.wake(device.answered(world.grant(fresh), next_ms))
+    device.wake(device.answered(world.outcome(fresh, "admitted"), next_ms))
+    assert world.trainings == 2
+    assert device.answered(world.grant(fresh), next_ms) - next_ms <= pauses[0] * 1.25
+
+
+def test_a_lost_update_is_sent_again(tmp_path: Path) -> None:
+    """Guarantee: without an outcome the same record goes out again, and no check-in meanwhile."""
+    world = World()
+    device = world.device(tmp_path)
+    trained(world, device)
+    device.wake(device.wake(1))
+    flush(device)
+    values = [record.value for record in world.records("updates")]
+    assert len(values) == 2
+    assert len(set(values)) == 1
+    assert len(world.checkins()) == 1
+
+
+def test_declined_waits(tmp_path: Path) -> None:
+    """Guarantee: a declined device asks again after the time it was told, and a closed task is left alone."""
+    world = World()
+    device = world.device(tmp_path)
+    device.wake(0)
+    told = Declined(device="phone", task=TASK, reason="no_slot", retry_after_ms=1_000)
+    assert 1_000 <= device.answered(told, 0) <= 1_250
+    told = Declined(device="phone", task=TASK, reason="closed", retry_after_ms=1_000)
+    assert device.answered(told, 0) >= OVER_MS
+    assert device.declined_for == "closed"
+    told = Declined(device="phone", task="other", reason="no_slot", retry_after_ms=1)
+    assert device.answered(told, 0) >= OVER_MS
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"device": "other"},
+        {"task": "other"},
+        {"public_key": bytes(32)},
+        {"model_sha256": bytes(32)},
+        {"policy_sha256": bytes(32)},
+    ],
+)
+def test_a_lease_for_something_else_is_ignored(tmp_path: Path, changes: dict[str, object]) -> None:
+    """Guarantee: nothing is trained under a lease of another device, task, key, model or policy."""
+    world = World()
+    device = world.device(tmp_path)
+    device.wake(0)
+    device.wake(device.answered(world.grant(world.lease(1, device, **changes)), 0))
+    flush(device)
+    assert world.trainings == 0
+    assert world.submitted() == []
+
+
+def test_junk_in_place_of_a_seal_is_ignored(tmp_path: Path) -> None:
+    """Guarantee: an answer that is no lease changes nothing."""
+    world = World()
+    device = world.device(tmp_path)
+    before = device.wake(0)
+    answer = world.grant(world.lease(1, device))
+    for junk in (b"", b"\x93", answer.sealed[:-1]):
+        assert device.answered(type(answer)(device="phone", sealed=junk, model=answer.model), 0) == before
+
+
+def test_a_model_that_is_gone_gives_the_lease_up(tmp_path: Path) -> None:
+    """Guarantee: a device without its model reports nothing, and asks again."""
+    world = World()
+    device = world.device(tmp_path)
+    lease = world.lease(1, device)
+    import msgspec
+
+    gone = msgspec.structs.replace(world.created.model, offsets=(999,))
+    device.wake(0)
+    next_ms = device.wake(device.answered(world.grant(lease, gone), 0))
+    flush(device)
+    assert world.submitted() == []
+    assert next_ms > 0
+    device.wake(next_ms)
+    flush(device)
+    assert len(world.checkins()) == 2
+
+
+def test_not_finite_reports_nothing(tmp_path: Path) -> None:
+    """Guarantee: a training that gives NaN sends nothing, and is not tried again under the same lease."""
+    world = World()
+    world.train = lambda *_, **__: np.full(650, np.nan, np.float32)  # type: ignore[method-assign]
+    device = world.device(tmp_path)
+    lease = trained(world, device)
+    assert world.submitted() == []
+    assert device._outbox.is_over(lease.lease)
+
+
+def test_a_refused_residual_comes_back(tmp_path: Path) -> None:
+    """Guarantee: after a refusal all that was sent is in the residual again; after an admission only what was lost."""
+    world = World(policy(compression=Compression(codec="topk", topk_fraction=0.05)))
+    device = world.device(tmp_path)
+    lease = trained(world, device)
+    from client_agent.device import _seed
+
+    whole = train_by_one(world.policy, world.model, *device.setting.examples, seed=_seed(lease))
+    seen = world.seen(world.submitted()[0])
+    np.testing.assert_allclose(device._outbox.residual, whole - seen, atol=1e-7)
+    device.answered(world.outcome(lease, "stale"), 20)
+    np.testing.assert_allclose(device._outbox.residual, whole, atol=1e-7)
+    second = trained(world, device, 2)
+    kept = device._outbox.residual
+    device.answered(world.outcome(second, "admitted"), 30)
+    np.testing.assert_array_equal(device._outbox.residual, kept)
+
+
+def test_an_old_lease_is_not_trained(tmp_path: Path) -> None:
+    """Guarantee: a device that was away past its deadline does not train for nothing."""
+    world = World()
+    device = world.device(tmp_path)
+    device.wake(0)
+    device.answered(world.grant(world.lease(1, device)), 0)
+    device.wake(world.policy.lease_ms + 1)
+    assert world.trainings == 0
+
+
+def test_one_download_for_many_devices(tmp_path: Path) -> None:
+    """Guarantee: the devices of a process fetch a model once, and keep a bounded number of them."""
+    world = World()
+    link = Link(world.log, ["a", "b"])
+    devices = [Device(link, world.setting(tmp_path / name, name=name)) for name in ("a", "b")]
+    for device in devices:
+        device.wake(0)
+        device.wake(device.answered(world.grant(world.lease(1, device)), 0))
+    assert len(link._models) == 1
+    link.flush()
+    assert len(world.submitted()) == 2
+    assert from_grid(to_grid(world.model, world.policy.clipping), world.policy.clipping).size == 650
+
+
+def test_answers_reach_their_device_only(tmp_path: Path) -> None:
+    """Guarantee: a link gives the answers for its own devices, whatever else is in the partition."""
+    world = World()
+    device = world.device(tmp_path)
+    link = Link(world.log, ["phone"])
+    world.say(Declined(device="other", task=TASK, reason="no_slot", retry_after_ms=1), "phone")
+    world.append("answers", partition_of("phone"), b"junk")
+    mine = world.grant(world.lease(1, device))
+    world.say(mine, "phone")
+    assert link.answers(0) == [mine]

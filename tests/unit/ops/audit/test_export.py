@@ -1,0 +1,146 @@
+"""`fedlog export-log` and `--from-files`: what an auditor does, with files and a public key and no Kafka."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from ops.settings import ENVIRONMENT, Settings
+from ops.terminal.cli import app
+from schemas.topics import BODIES, PUBLISHED, partition_of
+from streams.log import TopicPartition, scan
+from tests.worlds.federation import KEY, Federation, policy
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def world() -> Federation:
+    """Two rounds, with bodies beside."""
+    world = Federation(policy())
+    for turn in range(2):
+        world.round_of({name + str(turn): np.ones(4, np.float32) for name in "abc"})
+    return world
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`fedlog` in a folder of its own, where no Kafka answers and the operator's key is at hand."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ENVIRONMENT:
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / ".fedlog").mkdir()
+    (tmp_path / ".fedlog/operator.key").write_text(KEY.secret.hex())
+    (tmp_path / ".fedlog/operator.key").chmod(0o600)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def exported(world: Federation, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An export of the partition with all its bodies."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Settings, "log", lambda self, client_id="": world.log)
+        result = run("export-log", "--to", "out", "--task", world.task, "--bodies")
+    assert result.exit_code == 0, result.output
+    return Path("out").resolve()
+
+
+def test_an_export_is_verified_and_replayed_without_kafka(run: Run, exported: Path) -> None:
+    """Chains, heads, every sum and every model, from files alone."""
+    verified = run("verify", "--from-files", exported)
+    assert verified.exit_code == 0, verified.output
+    assert "signed heads" in verified.output
+    replayed = run("replay", "--full", "--from-files", exported)
+    assert (replayed.exit_code, "2 sums, 2 models" in replayed.output) == (0, True), replayed.output
+    assert "ModelPublished" in run("events", "--from-files", exported).output
+
+
+def test_an_auditor_needs_the_public_key_alone(run: Run, exported: Path, world: Federation) -> None:
+    """A saved announcement and 64 hex digits: with those of another key the answer is no."""
+    public = run("key", "show").output.strip()
+    assert public == KEY.public_key.hex()
+    Path(".fedlog/operator.key").unlink()
+    records = scan(world.log, TopicPartition(PUBLISHED.name, world.partition))
+    Path("saved").write_bytes(b"\n".join(record.value or b"" for record in records))
+    assert run("verify", "--from-files", exported, "--checkpoint", "saved").exit_code == 2
+    for checkpoint in ("saved", exported / "checkpoint.json"):
+        words = ("verify", "--from-files", exported, "--checkpoint", checkpoint, "--checkpoint-key")
+        assert run(*words, public).exit_code == 0
+        refused = run(*words, "00" * 32)
+        assert (refused.exit_code, "not signed with the operator's key" in refused.output) == (1, True)
+    assert "Who signed them was not checked" in run("verify", "--from-files", exported).output
+
+
+def test_a_checkpoint_of_a_partition_that_is_not_there_is_no_pass(run: Run, exported: Path, world: Federation) -> None:
+    """A whole partition left out is a cut too."""
+    other = Federation(
+        policy(),
+        task=next(f"t{n}" for n in range(99) if Federation(policy(), task=f"t{n}").partition != world.partition),
+    )
+    [record, *_] = scan(other.log, TopicPartition(PUBLISHED.name, other.partition))
+    Path("saved").write_bytes(record.value or b"")
+    refused = run("verify", "--from-files", exported, "--checkpoint", "saved")
+    assert (refused.exit_code, "which are not here" in refused.output) == (1, True)
+
+
+def test_a_folder_that_is_no_export_is_explained(run: Run, exported: Path) -> None:
+    """Neither a traceback nor an empty success."""
+    Path("empty").mkdir()
+    assert (run("verify", "--from-files", "empty").exit_code, run("verify", "--from-files", "none").exit_code) == (1, 1)
+    [file] = exported.glob(f"{BODIES.name}-*")
+    file.write_bytes(b"x" * file.stat().st_size)
+    for name in exported.glob("rounds-*"):
+        name.write_bytes(name.read_bytes()[:-1] + b"x")
+    refused = run("verify", "--from-files", exported)
+    assert (refused.exit_code, "not the bytes that were exported" in refused.output) == (1, True)
+
+
+def test_a_flipped_byte_of_a_file_is_named_by_both(run: Run, exported: Path, world: Federation) -> None:
+    """Whichever byte of a journal's file it is: `verify` and `replay` name topic, partition and offset, and end."""
+    path = exported / f"rounds-{world.partition}"
+    whole = path.read_bytes()
+    for at in range(0, len(whole), len(whole) // 9):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        for words in (("verify",), ("replay",), ("replay", "--full")):
+            refused = run(*words, "--from-files", exported)
+            assert refused.exit_code == 1, refused.output
+            assert f"topic rounds, partition {world.partition}, offset " in refused.stderr
+
+
+def test_a_difference_is_told_once(run: Run, world: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For people each difference is one line on stderr; for machines all stand in the JSON. Either way exit 1."""
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": world.log)
+    entries = world.log._partitions[TopicPartition("rounds", world.partition)].entries
+    record = entries[2].record
+    assert record is not None
+    entries[2].record = replace(record, value=b"junk")
+    named = f"topic rounds, partition {world.partition}, offset 2: not a journal record"
+    told = run("replay")
+    assert (told.exit_code, told.output.count(named), named in told.stderr) == (1, 1, True)
+    machine = run("replay", "--json")
+    assert (machine.exit_code, machine.stderr) == (1, "")
+    assert json.loads(machine.stdout)["replay"].startswith(named)
+
+
+def test_a_replay_says_how_far_it_went(run: Run, exported: Path, world: Federation) -> None:
+    """--to ends the fold with or without --full; a task that is not there is no success."""
+    short = run("replay", "--to", 1, "--from-files", exported)
+    assert (short.exit_code, f"Folded up to: {world.task}/1;" in short.output) == (0, True), short.output
+    assert "Replay: identical, as far as was asked" in short.output
+    told = json.loads(run("replay", "--to", 0, "--full", "--json", "--from-files", exported).stdout)
+    assert (told["reached"], told["models"], told["unchecked"]) == ([f"{world.task}/0"], 0, [])
+    assert run("replay", "--to", -1, "--from-files", exported).exit_code == 2
+    name = next(name for name in (f"t{n}" for n in range(99)) if partition_of(name) == world.partition)
+    missing = run("replay", "--task", name, "--from-files", exported)
+    assert (missing.exit_code, f"no task '{name}'" in missing.stderr) == (1, True)
+
+
+def test_a_folder_that_holds_something_is_not_written_over(run: Run, exported: Path) -> None:
+    """An export never mixes with another."""
+    assert (run("export-log", "--to", exported).exit_code, (exported / "manifest.json").exists()) == (2, True)

@@ -1,0 +1,220 @@
+"""Journals vouch for one another, and signed heads for journals: what a chain alone cannot show."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ops.audit.export import CHECKPOINT, exported, topics_of
+from ops.audit.replay import Audit
+from ops.audit.verification import Verification
+from schemas.canonical import decode, encode
+from schemas.journal import Batch, JournalRecord
+from schemas.published import Checkpoint, checkpoint, signed
+from schemas.topics import LEDGER, PUBLISHED, ROUNDS, SELECTIONS
+from streams.exported import ExportedLog
+from streams.log import EventLog, TopicPartition, scan
+from tests.unit.ops.audit.test_replay import _audited
+from tests.worlds.federation import KEY, Federation, policy
+
+PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
+
+
+@pytest.fixture
+def world() -> Federation:
+    """Two private rounds."""
+    world = Federation(policy(privacy=PRIVATE, stop={"versions_max": 40}))
+    for turn in range(2):
+        world.round_of({name + str(turn): np.ones(4, np.float32) for name in "abc"})
+    return world
+
+
+def _faults(log: EventLog, partition: int, *given: Checkpoint) -> list[str]:
+    check = Verification(log, partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
+    return [str(fault) for fault in check.faults(given)]
+
+
+def _saved(world: Federation) -> list[Checkpoint]:
+    at = TopicPartition(PUBLISHED.name, world.partition)
+    return [checkpoint(record.value or b"") for record in scan(world.log, at)]
+
+
+def _cut(world: Federation, topic: str, records: int) -> None:
+    """Drop the last records of a topic, as if they had never been."""
+    partition = world.log._partitions[TopicPartition(topic, world.partition)]
+    for _ in range(records):
+        while partition.entries.pop().record is None:
+            pass
+
+
+def _change(world: Federation, topic: str, number: int, change: Callable[[bytes], bytes]) -> int:
+    """Change the value of one record, counted from the end; its offset."""
+    entries = [e for e in world.log._partitions[TopicPartition(topic, world.partition)].entries if e.record]
+    entry = entries[number]
+    entry.record = replace(entry.record, value=change(entry.record.value or b""))
+    return entry.record.offset
+
+
+def test_an_honest_log_has_no_fault(world: Federation, tmp_path: Path) -> None:
+    """In the log and in its export, by itself and against every checkpoint that it gave."""
+    given = _saved(world)
+    assert len(given) == 3
+    assert _faults(world.log, world.partition, *given) == []
+    exported(world.log, [world.partition], topics=topics_of(bodies=True, inputs=True), folder=tmp_path, key=KEY)
+    given.append(checkpoint((tmp_path / CHECKPOINT).read_bytes().strip()))
+    assert {head.topic for head in given[-1].heads} == {"selections", "rounds", "ledger"}
+    assert _faults(ExportedLog(tmp_path), world.partition, *given) == []
+
+
+@pytest.mark.parametrize("topic", [ROUNDS.name, LEDGER.name])
+def test_a_tail_that_another_journal_has_read_is_missed(world: Federation, topic: str) -> None:
+    """Without any checkpoint: who read of the tail still says so."""
+    _cut(world, PUBLISHED.name, 3)
+    _cut(world, topic, 1)
+    assert any(f"has read {topic}" in fault for fault in _faults(world.log, world.partition))
+
+
+@pytest.mark.parametrize("topic", [SELECTIONS.name, ROUNDS.name, LEDGER.name])
+def test_a_cut_tail_is_found_against_a_checkpoint(world: Federation, topic: str, tmp_path: Path) -> None:
+    """The head of an export vouches for every journal up to there, whoever reads it."""
+    exported(world.log, [world.partition], topics=topics_of(bodies=False, inputs=False), folder=tmp_path, key=KEY)
+    given = checkpoint((tmp_path / CHECKPOINT).read_bytes().strip())
+    _cut(world, topic, 1)
+    assert any(
+        "its tail is cut off" in fault and topic in fault for fault in _faults(world.log, world.partition, given)
+    )
+
+
+def test_everything_cut_back_alike_is_found_against_a_checkpoint(world: Federation) -> None:
+    """A whole partition set back to an earlier moment agrees with itself; the announcement somebody saved does not."""
+    given = _saved(world)
+    for topic in (SELECTIONS.name, LEDGER.name, ROUNDS.name):
+        partition = world.log._partitions[TopicPartition(topic, world.partition)]
+        del partition.entries[2:]
+    _cut(world, PUBLISHED.name, 3)
+    assert _faults(world.log, world.partition) == []
+    assert any("tail is cut off" in fault for fault in _faults(world.log, world.partition, *given))
+
+
+def test_another_last_record_is_found(world: Federation) -> None:
+    """Nothing follows the last record; those who have read it know its digest, and a replay asks them too."""
+
+    def later(data: bytes) -> bytes:
+        batch = decode(data, Batch)
+        return encode(msgspec.structs.replace(batch, time_ms=batch.time_ms + 1))
+
+    offset = _change(world, LEDGER.name, -1, later)
+    [fault] = _faults(world.log, world.partition)
+    assert "has read ledger" in fault
+    assert f"with the record at offset {offset} there" in fault
+    for full in (False, True):
+        assert Audit(world.log, world.partition, key=KEY, full=full, to=None).run().verdict == fault
+
+
+def test_a_rewritten_journal_is_found(world: Federation, tmp_path: Path) -> None:
+    """A rewritten journal with a chain made anew has other heads than those announced."""
+    head = bytes(32)
+    for entry in world.log._partitions[TopicPartition(ROUNDS.name, world.partition)].entries:
+        if entry.record is None:
+            continue
+        data = entry.record.value or b""
+        item = decode(data, JournalRecord)
+        if isinstance(item, Batch):
+            data = encode(msgspec.structs.replace(item, prev=head, time_ms=item.time_ms + 1))
+            entry.record = replace(entry.record, value=data)
+            head = hashlib.sha256(data).digest()
+        else:
+            head = hashlib.sha256(hashlib.sha256(head).digest() + hashlib.sha256(data).digest()).digest()
+    faults = _faults(world.log, world.partition)
+    assert any("topic published" in fault and "rewritten" in fault for fault in faults)
+    assert any("topic selections" in fault for fault in faults)
+
+
+def _resigned(change: Callable[[dict], None], key: Ed25519PrivateKey) -> Callable[[bytes], bytes]:
+    def changed(data: bytes) -> bytes:
+        event = json.loads(data)
+        event.pop("signature")
+        change(event)
+        return signed(event, key)
+
+    return changed
+
+
+OTHER = type(KEY)(bytes(32)).checkpoint
+
+ANNOUNCEMENTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "a flipped digit": (lambda data: data.replace(b'"version":1', b'"version":7'), "signature is not over"),
+    "a space": (lambda data: data.replace(b",", b", ", 1), "canonical"),
+    "no json": (lambda data: data[:-1], "no announcement"),
+    "nothing": (lambda data: b"", "no announcement"),
+    "another's signature": (_resigned(lambda event: None, OTHER), "not with the operator's key"),
+    "no signature": (
+        lambda data: json.dumps(
+            {k: v for k, v in json.loads(data).items() if k not in ("signature", "signedby")},
+            separators=(",", ":"),
+            sort_keys=True,
+        ).encode(),
+        "not signed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANNOUNCEMENTS)
+def test_a_changed_announcement_is_named(world: Federation, name: str) -> None:
+    """Every byte of an announcement is under its signature, and that is the operator's."""
+    change, named = ANNOUNCEMENTS[name]
+    offset = _change(world, PUBLISHED.name, 1, change)
+    faults = [fault for fault in _faults(world.log, world.partition) if f"offset {offset}:" in fault]
+    assert any(named in fault for fault in faults), faults
+
+
+def test_announcements_of_older_releases_are_taken(world: Federation) -> None:
+    """Before the first signed one: they carry no head, and the replay finds them identical but for that."""
+
+    def older(data: bytes) -> bytes:
+        event = json.loads(data)
+        del event["signature"], event["signedby"], event["data"]["journal"]
+        return json.dumps(event, separators=(",", ":"), sort_keys=True).encode()
+
+    _change(world, PUBLISHED.name, 0, older)
+    assert _faults(world.log, world.partition) == []
+    assert _audited(world).verdict == "identical"
+
+
+def test_an_announcement_twice_or_of_nothing_is_named(world: Federation) -> None:
+    """`published` says each version once: the replay names what the journal does not hold."""
+    at = TopicPartition(PUBLISHED.name, world.partition)
+    first = next(scan(world.log, at)).value or b""
+    world.append(PUBLISHED.name, first)
+    told = f"offset {world.log.bounds(at).end - 1}: announces what the journal does not hold"
+    assert any(str(difference).endswith(told) for difference in _audited(world).differences)
+
+
+def test_what_came_since_is_no_fault(world: Federation) -> None:
+    """On a log that grows, journals are read one after the other: what one says of later records waits."""
+    check = Verification(world.log, world.partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
+    rounds = check.reports[ROUNDS.name]
+    before = {name: len(report.stands) for name, report in check.reports.items()}
+    world.round_of({name + "9": np.ones(4, np.float32) for name in "abc"})
+    later = Verification(world.log, world.partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
+    assert len(later.reports[ROUNDS.name].stands) > before[ROUNDS.name]
+    later.reports[ROUNDS.name] = rounds
+    assert [str(fault) for fault in later.faults()] == []
+
+
+def test_the_same_history_signs_the_same_bytes(world: Federation) -> None:
+    """Law 5: `published` follows from the journal and the key, so that a lost record is written again as it was."""
+    partition = world.log._partitions[TopicPartition(PUBLISHED.name, world.partition)]
+    before = [record.value for record in scan(world.log, TopicPartition(PUBLISHED.name, world.partition))]
+    partition.entries.clear()
+    world.start("aggregator")
+    after = [record.value for record in scan(world.log, TopicPartition(PUBLISHED.name, world.partition))]
+    assert after == before

@@ -1,0 +1,200 @@
+"""Read models: what the console shows of a task is a fold over the journals."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops.history.projections import Follower, Projection, TaskView
+from schemas.events import (
+    CheckinsDeclined,
+    JournalEvent,
+    LeaseClosed,
+    LeaseGranted,
+    Mechanism,
+    ModelPublished,
+    Noticed,
+    RoundCharged,
+    RoundOpened,
+    RoundProposed,
+    TaskHalted,
+    TaskPaused,
+    UpdateAdmitted,
+    UpdateRefused,
+    VersionEvaluated,
+)
+from schemas.journal import ChainBroken
+from streams.log import TopicPartition
+from streams.memory import MemoryLog
+from tests.worlds.ops_journal import BODY, PLACE, TASK, Journal, append, created, memory_log, policy
+
+MECHANISM = Mechanism(
+    noise_multiplier=1.0, clip_steps=65_536, weight_max=1 << 20, sigma=1, sampler="ladder-1", key_id=bytes(8)
+)
+
+
+def admitted(number: int, round_id: int = 0, *, device: str = "d1", staleness: int = 0) -> UpdateAdmitted:
+    """Update `number` of a device."""
+    return UpdateAdmitted(
+        task=TASK,
+        round=round_id,
+        update=f"{number:032x}",
+        device=device,
+        body=BODY,
+        version=0,
+        staleness=staleness,
+        weight=1 << 20,
+        clip_scale=65_536,
+        zeroed=None,
+        deadline_ms=0,
+    )
+
+
+def published(version: int, round_id: int | None) -> ModelPublished:
+    """A version."""
+    return ModelPublished(task=TASK, version=version, round=round_id, model=BODY, moments=None)
+
+
+def proposed(round_id: int) -> RoundProposed:
+    """A full round of three."""
+    return RoundProposed(
+        task=TASK, round=round_id, members_root=bytes(32), members=3, weight_sum=3, mechanism=None, participations_max=2
+    )
+
+
+ROUND: tuple[JournalEvent, ...] = (
+    Noticed(fact=created(participations_before=4)),
+    published(0, None),
+    RoundOpened(task=TASK, round=0),
+    admitted(1, device="d1"),
+    admitted(2, device="d2", staleness=2),
+    UpdateRefused(task=TASK, update=f"{9:032x}", device="d3", reason="stale", deadline_ms=0),
+    admitted(3, device="d1", staleness=1),
+    proposed(0),
+    RoundOpened(task=TASK, round=1),
+    admitted(4, 1, device="d1"),
+)
+
+
+def read(log: MemoryLog) -> TaskView:
+    """The view of the task, from the first record on."""
+    with Follower(log, Projection(), partitions=[PLACE]) as follower:
+        return follower.catch_up().view(TASK)
+
+
+def test_a_round_from_its_opening_to_its_version() -> None:
+    """Buffer, pending rounds, staleness, participations and versions are what the journal says at that point."""
+    log = memory_log()
+    journal = Journal(log, "rounds")
+    for event in ROUND:
+        journal.batch(event)
+    view = read(log)
+    assert (view.status, view.version, view.round, view.buffer_fill, view.buffer_size) == ("running", 0, 1, 1, 3)
+    assert (view.admitted, dict(view.refused), view.staleness_mean, view.staleness_max) == (4, {"stale": 1}, 0.75, 2)
+    assert (view.rounds_pending, view.participations_max) == ({0}, 4 + 3)
+    journal.batch(published(1, 0), TaskHalted(task=TASK, reason="versions_max", version=1))
+    view = read(log)
+    assert (view.rounds_pending, view.version, view.status) == (set(), 1, "halted: versions_max")
+
+
+def test_the_view_is_the_same_at_any_pace() -> None:
+    """A follower that saw every record when it came and one that read them later show the same."""
+    log = memory_log()
+    journal = Journal(log, "rounds")
+    with Follower(log, Projection(), partitions=[PLACE]) as live:
+        for event in ROUND:
+            journal.batch(event)
+            live.poll(0)
+        assert live.projection.view(TASK) == read(log)
+
+
+def test_leases_are_in_flight_until_they_are_closed() -> None:
+    """A lease counts from its grant to its end, whatever that is."""
+    log = memory_log()
+    leases = [
+        LeaseGranted(
+            task=TASK,
+            lease=f"{n:032x}",
+            device=f"d{n}",
+            public_key=bytes(32),
+            version=0,
+            deadline_ms=0,
+            cohort="",
+        )
+        for n in (1, 2, 3)
+    ]
+    closed = LeaseClosed(task=TASK, lease=leases[0].lease, device="d1", outcome="expired", round=None)
+    Journal(log, "selections").batch(*leases, closed, CheckinsDeclined(task=TASK, counts={"no_slot": 7}))
+    view = read(log)
+    assert (len(view.leases), view.leases_granted, view.leases_expired) == (2, 3, 1)
+    assert view.declined == {"no_slot": 7}
+
+
+def test_privacy_and_accuracy_come_from_ledger_and_evaluations() -> None:
+    """rho and epsilon are the newest charge's; the accuracy is the newest version's."""
+    log = memory_log()
+    append(log, "tasks", created(policy=policy(privacy={"noise_multiplier": 1.0, "rho_max": 9.0})))
+    ledger = Journal(log, "ledger")
+    for number in (1, 2):
+        charge = RoundCharged(
+            task=TASK,
+            round=number,
+            mechanism=MECHANISM,
+            participations_max=number,
+            rho_total=number / 2,
+            epsilon=float(number),
+            delta=1e-5,
+        )
+        ledger.batch(charge)
+    for version, accuracy in ((1, 0.5), (2, 0.75)):
+        metrics = {"loss": 1.0, "accuracy": accuracy}
+        append(log, "evaluations", VersionEvaluated(task=TASK, version=version, metrics=metrics, samples=9, cohort=""))
+    view = read(log)
+    assert (view.rho, view.epsilon, view.delta, view.metric, view.curve()) == (1.0, 2.0, 1e-5, 0.75, [0.5, 0.75])
+    assert view.status == "created"
+
+
+def test_pause_shows_before_any_actor_has_read_it() -> None:
+    """What an operator said is visible at once."""
+    log = memory_log()
+    append(log, "tasks", created())
+    append(log, "tasks", TaskPaused(task=TASK))
+    assert read(log).status == "paused"
+
+
+def test_a_zombies_batch_counts_for_nothing() -> None:
+    """A batch under a superseded claim is skipped, as every reader of the journal does."""
+    log = memory_log()
+    journal = Journal(log, "rounds")
+    first_claim = journal.chain.at.claim
+    journal.batch(*ROUND[:3])
+    journal.claim()
+    journal.batch(admitted(8), claim=first_claim)
+    assert (read(log).admitted, journal.chain.zombies) == (0, 1)
+
+
+def test_a_broken_chain_is_named_with_its_place() -> None:
+    """The console shows nothing that rests on a record off the chain."""
+    log = memory_log()
+    journal = Journal(log, "rounds")
+    offset = journal.commit(b"junk", follow=False)
+    with pytest.raises(ChainBroken, match=f"topic rounds, partition {PLACE}, offset {offset}"):
+        read(log)
+
+
+def test_junk_in_a_plain_topic_is_counted() -> None:
+    """A record of `tasks` that nobody can read stops nobody."""
+    log = memory_log()
+    append(log, "tasks", b"\xff\xff")
+    append(log, "tasks", created())
+    with Follower(log, Projection(), partitions=[PLACE]) as follower:
+        projection = follower.catch_up()
+    assert (projection.unreadable, list(projection.tasks)) == (1, [TASK])
+
+
+def test_following_starts_at_what_the_log_still_holds() -> None:
+    """Plain topics may have lost their first records to retention."""
+    log = memory_log()
+    append(log, "tasks", b"old")
+    log.delete_records(TopicPartition("tasks", PLACE), 1)
+    append(log, "tasks", created())
+    assert read(log).created == created()

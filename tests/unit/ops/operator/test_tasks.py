@@ -1,0 +1,159 @@
+"""What an operator does to tasks, on the log's twin."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import client_agent
+from ops.console import ConsoleError
+from ops.operator import models as weights
+from ops.operator import tasks
+from schemas.events import (
+    ModelPublished,
+    Noticed,
+    RoundOpened,
+    TaskClosed,
+    TaskCreated,
+    TaskHalted,
+    TaskPaused,
+    TensorSpec,
+)
+from schemas.topics import partition_of
+from streams.log import TopicPartition
+from streams.memory import MemoryLog
+from tests.unit.ops.history.test_projections import admitted
+from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
+
+TENSORS = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
+FLAT = np.arange(6, dtype=np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model without torch."""
+    stub = SimpleNamespace(initial=lambda _: (TENSORS, FLAT))
+    monkeypatch.setitem(sys.modules, "client_agent.learning.classification", stub)  # type: ignore[arg-type]
+    monkeypatch.setattr(client_agent, "training", stub, raising=False)
+
+
+def test_a_task_is_created_with_all_that_decides() -> None:
+    """Weights, digest and a readable first model are in TaskCreated, which lies in the task's partition."""
+    log = memory_log()
+    tasks.create(log, TASK, policy=policy())
+    found = tasks.existing(log, TASK)
+    assert found.weights == policy().weights()
+    assert (found.parameters, found.tensors, found.participations_before) == (6, TENSORS, 0)
+    assert found.policy_sha256 == created().policy_sha256
+    assert weights.read(log, found.model, parameters=6).tolist() == FLAT.tolist()
+
+
+def test_a_name_is_taken_once() -> None:
+    """A second task of that name is refused, and nothing is written."""
+    log = memory_log()
+    tasks.create(log, TASK, policy=policy())
+    end = log.bounds(TopicPartition("tasks", PLACE)).end
+    with pytest.raises(ConsoleError, match="exists already"):
+        tasks.create(log, TASK, policy=policy())
+    assert log.bounds(TopicPartition("tasks", PLACE)).end == end
+
+
+def test_of_two_creators_at_once_the_first_in_the_log_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes second in the log is told, though the name was free when it looked."""
+    log = memory_log()
+    store = weights.store
+
+    def slow(log: Any, flat: Any, *, partition: int) -> Any:
+        append(log, "tasks", created(participations_before=77))
+        return store(log, flat, partition=partition)
+
+    monkeypatch.setattr(weights, "store", slow)
+    with pytest.raises(ConsoleError, match="Somebody else"):
+        tasks.create(log, TASK, policy=policy())
+    assert tasks.existing(log, TASK).participations_before == 77
+
+
+def test_nothing_is_said_of_a_task_that_does_not_exist() -> None:
+    """A typing error does not end up in the log for ever."""
+    with pytest.raises(ConsoleError, match="no task 'nope'"):
+        tasks.say_of(memory_log(), TaskPaused(task="nope"))
+
+
+def halted(log: MemoryLog) -> Journal:
+    """A task whose busiest device took part three times, with a version, and at its end."""
+    append(log, "tasks", created(participations_before=4))
+    journal = Journal(log, "rounds")
+    model = weights.store(log, FLAT * 2, partition=PLACE)
+    journal.batch(
+        Noticed(fact=created(participations_before=4)),
+        ModelPublished(task=TASK, version=0, round=None, model=model, moments=None),
+        RoundOpened(task=TASK, round=0),
+        *(admitted(n, device="busy") for n in range(3)),
+        admitted(9, device="rare"),
+    )
+    return journal
+
+
+def test_privacy_already_spent_stays_spent() -> None:
+    """The new task starts from the busiest device's participations, those before the old task included."""
+    log = memory_log()
+    halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
+    parent = tasks.carried_on(log, TASK, wait_s=0)
+    child = tasks.create(log, "next", policy=policy(), parent=parent)
+    assert (child.parent, child.participations_before) == (TASK, 7)
+    assert child.model.partition == partition_of("next")
+
+
+def test_the_newest_model_is_taken_over_when_asked() -> None:
+    """A warm start begins with the old task's newest version, not with a fresh model."""
+    log = memory_log()
+    halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
+    parent = tasks.carried_on(log, TASK, wait_s=0)
+    child = tasks.create(log, "next", policy=policy(), parent=parent, warm=True)
+    assert weights.read(log, child.model, parameters=6).tolist() == (FLAT * 2).tolist()
+
+
+def test_other_tensors_take_no_model_over() -> None:
+    """A model of another shape is refused before anything is written."""
+    log = memory_log()
+    halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
+    parent = tasks.carried_on(log, TASK, wait_s=0)
+    parent.view.created = created(tensors=TENSORS[:1])
+    with pytest.raises(ConsoleError, match="other tensors"):
+        tasks.create(log, "next", policy=policy(), parent=replace(parent), warm=True)
+
+
+def test_an_aggregator_that_does_not_answer_is_named() -> None:
+    """The close stands in the log, once, and the same command can be given again."""
+    log = memory_log()
+    journal = halted(log)
+    for _ in range(2):
+        with pytest.raises(ConsoleError, match="fedlog worker aggregator"):
+            tasks.carried_on(log, TASK, wait_s=0)
+    facts = tasks.facts_of(log, PLACE)
+    assert [type(fact) for fact in facts] == [TaskCreated, TaskClosed]
+    journal.batch(TaskHalted(task=TASK, reason="closed", version=0))
+    assert tasks.carried_on(log, TASK, wait_s=0).participations == 7
+
+
+def test_a_task_has_one_successor() -> None:
+    """Two successors would each spend what the one before had left."""
+    log = memory_log()
+    halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
+    tasks.create(log, "next", policy=policy(), parent=tasks.carried_on(log, TASK, wait_s=0))
+    with pytest.raises(ConsoleError, match="'next' already carries on from 'digits'"):
+        tasks.carried_on(log, TASK, wait_s=0)
+
+
+def test_a_model_that_retention_took_is_named() -> None:
+    """The message says where the body stood and which policy section keeps more."""
+    log = memory_log()
+    ref = weights.store(log, FLAT, partition=PLACE)
+    log.delete_records(TopicPartition("models", PLACE), 1)
+    with pytest.raises(ConsoleError, match=r"models/\d@0 is gone .*\[retention\]"):
+        weights.read(log, ref, parameters=6)

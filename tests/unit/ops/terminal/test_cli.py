@@ -1,0 +1,234 @@
+"""The console as people use it: options anywhere, tables or JSON, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ops.settings import ENVIRONMENT, Settings
+from ops.terminal import cli
+from ops.terminal.cli import app, hoisted
+from schemas.events import VersionEvaluated
+from schemas.topics import CATALOGUE
+from streams.log import LogUnavailable, TopicPartition
+from streams.memory import MemoryLog
+from tests.unit.ops.history.test_projections import ROUND
+from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    """A log with a running task."""
+    log = memory_log()
+    append(log, "tasks", created(participations_before=4))
+    Journal(log, "rounds").batch(*ROUND)
+    fact = VersionEvaluated(task=TASK, version=0, metrics={"accuracy": 0.125}, samples=9, cohort="")
+    append(log, "evaluations", fact)
+    return log
+
+
+@pytest.fixture
+def run(log: MemoryLog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs `fedlog` on that log, in a folder of its own and without the environment's settings."""
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": log)
+    monkeypatch.chdir(tmp_path)
+    for variable in ENVIRONMENT:
+        monkeypatch.delenv(variable, raising=False)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_the_help_brings_nothing_heavy_with_it() -> None:
+    """`fedlog --help` answers at once: no numpy, Kafka client, torch, ray or Faust is imported."""
+    heavy = {"numpy", "kafka", "torch", "ray", "faust", "sklearn", "dp_accounting", "structlog", "psutil", "jgo"}
+    program = (
+        "import sys; from typer.testing import CliRunner; from ops.terminal.cli import app; "
+        f"assert CliRunner().invoke(app, ['--help']).exit_code == 0; print(*{heavy!r} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+
+
+def test_every_command_that_was_promised_is_there(run: Run) -> None:
+    """Names are what scripts and READMEs hang on."""
+    promised = {
+        "demo": (),
+        "broker": ("start", "stop", "status"),
+        "key": ("create", "show"),
+        "topics": ("create", "list", "check"),
+        "task": ("create", "list", "show", "pause", "resume", "close"),
+        "worker": ("selector", "aggregator", "privacy"),
+        "evaluate": ("--follow", "--task", "--data"),
+        "fleet": ("--task", "--devices"),
+        "device": ("--task", "--state", "--data"),
+        "events": ("--topic", "--from", "--follow", "--json", "--partition", "--limit"),
+        "replay": ("--to", "--full"),
+        "verify": ("--json", "--from-files", "--checkpoint"),
+        "export-log": ("--to", "--task", "--bodies", "--all"),
+        "model": ("list", "export"),
+    }
+    for command, words in promised.items():
+        result = run(command, "--help")
+        assert result.exit_code == 0, command
+        for word in words:
+            assert word in result.output, f"{command} {word}"
+
+
+def test_global_options_may_stand_before_or_after_the_command() -> None:
+    """People put --bootstrap-servers where it comes to mind; nothing after `--` is touched."""
+    takes_value = {"--bootstrap-servers": True, "--debug": False}
+    for words in (
+        ["--bootstrap-servers", "k:1", "task", "list", "--debug"],
+        ["task", "--bootstrap-servers", "k:1", "list", "--debug"],
+        ["task", "list", "--bootstrap-servers", "k:1", "--debug"],
+    ):
+        assert hoisted(words, takes_value) == ["--bootstrap-servers", "k:1", "--debug", "task", "list"]
+    assert hoisted(["x", "--bootstrap-servers=k:1"], takes_value) == ["--bootstrap-servers=k:1", "x"]
+    assert hoisted(["x", "--", "--debug"], takes_value) == ["x", "--", "--debug"]
+    assert hoisted(["x", "--bootstrap-servers"], takes_value) == ["--bootstrap-servers", "x"]
+
+
+def test_an_option_after_the_command_counts(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting reaches the log, wherever it stood."""
+    seen: list[Settings] = []
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": seen.append(self) or log)
+    for words in (["--topic-prefix", "here", "task", "list"], ["task", "list", "--topic-prefix=here"]):
+        assert CliRunner().invoke(app, words).exit_code == 0
+    assert [settings.topic_prefix for settings in seen] == ["here", "here"]
+
+
+def test_tasks_are_listed_for_people_and_for_machines(run: Run) -> None:
+    """The same numbers, as columns and as one JSON object a task."""
+    lines = run("task", "list").output.splitlines()
+    assert lines[0].split()[:4] == ["task", "status", "version", "buffer"]
+    assert lines[1].split()[:4] == [TASK, "running", "0", "1/3"]
+    (told,) = [json.loads(line) for line in run("task", "list", "--json").output.splitlines()]
+    assert (told["task"], told["updates_admitted"], told["updates_refused"]) == (TASK, 4, {"stale": 1})
+    assert (told["accuracy"], told["staleness_mean"], told["participations_max"]) == (0.125, 0.75, 7)
+
+
+def test_a_task_is_shown_in_full(run: Run, log: MemoryLog) -> None:
+    """`task show` names what has happened, and leaves out what has not."""
+    output = run("task", "show", TASK).output
+    assert "buffer" in output
+    assert "1 of 3" in output
+    assert "epsilon" not in output
+    assert json.loads(run("task", "show", TASK, "--json").output)["policy"]["stop"]["versions_max"] == 5
+
+
+def test_the_life_of_a_task_is_told_to_the_log(run: Run, log: MemoryLog) -> None:
+    """pause, resume and close each append one fact, and the list shows it."""
+    for command, status in (("pause", "paused"), ("resume", "running"), ("close", "closing")):
+        assert run("task", command, TASK).exit_code == 0
+        assert status in run("task", "list").output
+    assert log.bounds(TopicPartition("tasks", PLACE)).end == 4
+
+
+FAILING: dict[str, tuple[list[str], int, str]] = {
+    "unknown task": (["task", "show", "nope"], 1, "no task 'nope'"),
+    "unknown topic": (["events", "--topic", "nope"], 2, "no topic 'nope'; there are tasks"),
+    "bad name": (["task", "create", "p.toml", "--name", "Not Good"], 2, "lower-case"),
+    "no policy file": (["task", "create", "nowhere.toml", "--name", "x"], 2, "nowhere.toml: No such file"),
+    "warm without from": (["task", "create", "p.toml", "--name", "x", "--warm-start"], 2, "--from"),
+    "no version": (["model", "export", "--task", TASK, "--out", "o", "--version", "9"], 1, "it has 0 to 0"),
+    "bad setting": (["task", "list", "--sasl-mechanism", "X"], 2, "--sasl-mechanism"),
+    "no broker": (["broker", "status"], 1, "fedlog broker start"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_an_error_is_a_message_and_an_exit_code(run: Run, case: str) -> None:
+    """What happened and what to do, on stderr, without a traceback."""
+    words, code, message = FAILING[case]
+    result = run(*words)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_bad_policy_is_told_field_by_field(run: Run, tmp_path: Path) -> None:
+    """Every field that is wrong has its line, with value and bound."""
+    (tmp_path / "p.toml").write_text(
+        'model = "a:b"\n[selection]\ndevices_expected = 2\nconcurrency = 0\n'
+        "[aggregation]\nupdates_per_round = 1\n[stop]\nversions_max = 0\n"
+    )
+    result = run("task", "create", "p.toml", "--name", "x")
+    assert result.exit_code == 2
+    assert "selection.concurrency = 0" in result.stderr
+    assert "stop.versions_max = 0" in result.stderr
+
+
+def test_no_broker_is_an_exit_code_of_its_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script can tell 'no Kafka' from 'no'."""
+
+    def unavailable(self: Settings, client_id: str = "") -> MemoryLog:
+        raise LogUnavailable("nobody at k:1")
+
+    monkeypatch.setattr(Settings, "log", unavailable)
+    result = run("task", "list")
+    assert (result.exit_code, "nobody at k:1" in result.stderr) == (3, True)
+
+
+def test_an_unknown_error_is_short_unless_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--debug shows the traceback, before or after the command; nobody else gets one."""
+
+    def broken(self: Settings, client_id: str = "") -> MemoryLog:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr(Settings, "log", broken)
+    assert "surprise" in run("task", "list").stderr
+    assert "Traceback" not in run("task", "list").stderr
+    assert "Traceback" in run("task", "list", "--debug").stderr
+
+
+def test_events_tell_a_tasks_story(run: Run) -> None:
+    """Without a topic: what happened to the tasks, in the order of time; a limit ends it."""
+    lines = run("events", "--task", TASK).output.splitlines()
+    assert "TaskCreated" in lines[0]
+    assert "UpdateAdmitted" in "".join(lines)
+    assert "VersionEvaluated" in lines[-1]
+    assert len(run("events", "--task", TASK, "--limit", 3).output.splitlines()) == 3
+    told = [json.loads(line) for line in run("events", "--topic", "rounds", "--json").output.splitlines()]
+    assert {(event["topic"], event["partition"]) for event in told} == {("rounds", PLACE)}
+    assert [event["seq"] for event in told if "seq" in event] == [0] * len(ROUND)
+
+
+def test_verify_says_how_much_holds(run: Run, log: MemoryLog) -> None:
+    """Exit 0 and the counts; exit 1, topic, partition and offset as soon as a record is off the chain."""
+    assert run("verify").exit_code == 0
+    offset = append(log, "rounds", b"junk")
+    result = run("verify")
+    assert result.exit_code == 1
+    assert f"topic rounds, partition {PLACE}, offset {offset}" in result.stderr
+    (broken,) = [row for row in map(json.loads, run("verify", "--json").stdout.splitlines()) if row["fault"]]
+    assert (broken["topic"], broken["partition"], broken["offset"]) == ("rounds", PLACE, offset)
+
+
+def test_topics_are_created_and_checked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`create` makes what is missing; a second time there is nothing to do."""
+    empty = MemoryLog()
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": empty)
+    assert f"{len(CATALOGUE)} of {len(CATALOGUE)}" in run("topics", "create").output
+    assert f"0 of {len(CATALOGUE)}" in run("topics", "create").output
+
+
+def test_a_key_is_made_once_and_for_its_owner_alone(run: Run, tmp_path: Path) -> None:
+    """Mode 0600, 64 hex digits, and never overwritten."""
+    assert run("key", "create").exit_code == 0
+    path = tmp_path / ".fedlog" / "operator.key"
+    text = path.read_text()
+    assert (path.stat().st_mode & 0o777, len(bytes.fromhex(text))) == (0o600, 32)
+    assert run("key", "create").exit_code != 0
+    assert path.read_text() == text
+
+
+def test_the_entry_point_exists() -> None:
+    """What pyproject.toml names as `fedlog`."""
+    assert callable(cli.main)

@@ -1,0 +1,88 @@
+"""`fedlog verify`: a journal that was changed is found, and the place is named."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ops.audit.verification import verified
+from schemas.canonical import decode, encode
+from schemas.events import RoundOpened
+from schemas.journal import Batch
+from streams.log import Draft, TopicPartition, scan
+from streams.memory import MemoryLog
+from tests.worlds.ops_journal import PLACE, TASK, Journal, memory_log
+
+ROUNDS = TopicPartition("rounds", PLACE)
+
+
+def written() -> tuple[MemoryLog, list[int]]:
+    """A journal of two claims, six batches and one zombie's; the log, and the offsets of the batches."""
+    log = memory_log()
+    journal = Journal(log, "rounds")
+    first = journal.chain.at.claim
+    offsets = [journal.batch(RoundOpened(task=TASK, round=n)) for n in range(3)]
+    journal.claim()
+    journal.batch(RoundOpened(task=TASK, round=9), claim=first)
+    return log, offsets + [journal.batch(RoundOpened(task=TASK, round=n)) for n in range(3, 6)]
+
+
+def copied(log: MemoryLog, changed: dict[int, bytes]) -> MemoryLog:
+    """The same journal record by record, at the same offsets, some values replaced."""
+    copy = memory_log()
+    for record in scan(log, ROUNDS):
+        value = changed.get(record.offset, record.value)
+        copy.writer("copy").commit([Draft(topic="rounds", partition=PLACE, value=value)])
+    return copy
+
+
+def test_a_whole_chain_is_counted() -> None:
+    """Claims, batches and zombies are told apart, and nothing is wrong."""
+    report = verified(written()[0], ROUNDS)
+    assert (report.fault, report.claims, report.batches, report.zombies, report.seq) == (None, 2, 6, 1, 5)
+
+
+def test_an_unchanged_copy_verifies() -> None:
+    """The chain knows offsets and bytes alone, so an exact copy is as good as the journal."""
+    assert verified(copied(written()[0], {}), ROUNDS).fault is None
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.5, 0.7, 0.98])
+def test_one_flipped_byte_is_found_at_its_record_or_the_next(which: int, place: float) -> None:
+    """A changed byte makes that record unreadable, or breaks the digest that the next one carries."""
+    log, offsets = written()
+    values = {record.offset: record.value or b"" for record in scan(log, ROUNDS)}
+    whole = values[offsets[which]]
+    at = int(place * len(whole))
+    report = verified(copied(log, {offsets[which]: whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]}), ROUNDS)
+    later = [offset for offset in values if offset > offsets[which]]
+    assert report.fault is not None
+    # A zombie's record carries no promise about its predecessor, so the next one of the chain tells.
+    assert report.offset in {offsets[which], *later[:3]}
+    assert report.offset == offsets[which] or f"offset {offsets[which]}" in report.fault
+
+
+def test_both_records_that_may_be_to_blame_are_named() -> None:
+    """The next batch shows that a digest does not fit, and cannot say whose: the message names the two."""
+    log, offsets = written()
+    changed = {}
+    for which in (0, 2):
+        batch = decode(next(scan(log, ROUNDS, start=offsets[which])).value or b"", Batch)
+        changed[which] = encode(msgspec.structs.replace(batch, time_ms=batch.time_ms + 1))
+    first = verified(copied(log, {offsets[0]: changed[0]}), ROUNDS)
+    assert first.offset == offsets[1]
+    assert f"this record or the one at offset {offsets[0]} is not what its writer wrote" in (first.fault or "")
+    # A claim and a zombie's batch came in between; the claim is under the same digest.
+    third = verified(copied(log, {offsets[2]: changed[2]}), ROUNDS)
+    assert third.offset == offsets[3]
+    assert f"this record or one from offset {offsets[2]} on is not what" in (third.fault or "")
+
+
+def test_a_journal_without_its_beginning_is_not_whole() -> None:
+    """History is kept for ever: a first record that is gone is a fault, not a start."""
+    log, offsets = written()
+    log.delete_records(ROUNDS, offsets[1])
+    report = verified(log, ROUNDS)
+    assert report.offset == 0
+    assert "begins at offset" in (report.fault or "")

@@ -1,0 +1,155 @@
+"""The deployment names only what exists: commands, options, settings, ports, services, files."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+import yaml
+
+from ops import settings
+from ops.terminal.cli import app
+from tests.root import ROOT
+
+COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE = yaml.safe_load(COMPOSE_TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+OURS = {name for name, service in SERVICES.items() if service.get("image") == "fedlog"}
+BROKERS = {name for name, service in SERVICES.items() if service["image"].startswith("apache/kafka:")}
+WORKERS = {name: SERVICES[name]["command"][1] for name in OURS if SERVICES[name]["command"][0] == "worker"}
+
+
+def defaults_filled(text: str) -> str:
+    """`text` with every ${NAME:-default} as compose fills it where nobody set NAME."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(text))
+
+
+def fedlog_commands() -> Iterator[tuple[str, ...]]:
+    """Every invocation of fedlog in the services, their health checks, and the comments of both files."""
+    for service in OURS:
+        yield tuple(SERVICES[service]["command"])
+        check = SERVICES[service]["healthcheck"].get("test", [])
+        if "fedlog" in check:
+            yield tuple(check[check.index("fedlog") + 1 :])
+    for line in COMPOSE_TEXT.splitlines():
+        if match := re.match(r"#\s+(?:fedlog|docker compose run .*? topics) (.*)", line):
+            yield tuple(shlex.split(match[1], comments=True))
+
+
+def parsed(words: tuple[str, ...]) -> click.Command:
+    """The command that `fedlog words` runs. Raises click's UsageError for a word that no command knows."""
+    command: Any = typer.main.get_command(app)
+    rest, context = list(words), None
+    while True:
+        context = command.make_context(command.name or "fedlog", rest, parent=context)
+        if not hasattr(command, "resolve_command"):
+            return command
+        _, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+@pytest.mark.parametrize("words", sorted(set(fedlog_commands())), ids=" ".join)
+def test_every_command_exists_with_its_options(words: tuple[str, ...]) -> None:
+    """The console accepts each command line of the deployment, options and arguments included."""
+    assert parsed(words).callback is not None
+
+
+@pytest.mark.parametrize("words", [("worker", "chief"), ("evaluate", "--folow"), ("topics", "create", "now"), ("go",)])
+def test_a_misspelt_command_would_be_seen(words: tuple[str, ...]) -> None:
+    """The check above fails for a command, option or argument that does not exist."""
+    with pytest.raises(Exception, match=r"(?i)no such|unexpected|invalid|not one of"):
+        parsed(words)
+
+
+def test_every_setting_exists() -> None:
+    """Each FEDLOG_ variable in the compose file and the Dockerfile is one that the console reads."""
+    named = set(re.findall(r"\bFEDLOG_\w+", COMPOSE_TEXT + DOCKERFILE))
+    assert named
+    assert named <= set(settings.ENVIRONMENT)
+
+
+@pytest.mark.parametrize("service", sorted(OURS))
+def test_the_settings_of_each_service_hold(service: str) -> None:
+    """With nothing set outside, the console accepts the values that a service gets."""
+    environment = {name: defaults_filled(value) for name, value in SERVICES[service]["environment"].items()}
+    resolved = settings.resolve({}, environment)
+    assert {server.split(":")[0] for server in resolved.bootstrap_servers.split(",")} == BROKERS
+    assert resolved.replication == len(BROKERS)
+
+
+def test_prometheus_scrapes_each_worker() -> None:
+    """Prometheus asks every worker, and only workers, at the port where it serves its metrics to others."""
+    scrapes = yaml.safe_load((ROOT / "ops/prometheus.yml").read_text())["scrape_configs"]
+    targets = {target for job in scrapes for static in job["static_configs"] for target in static["targets"]}
+    served = {f"{name}:{SERVICES[name]['environment']['FEDLOG_METRICS_PORT']}" for name in WORKERS}
+    assert targets == served
+    assert all(SERVICES[name]["environment"]["FEDLOG_METRICS_HOST"] == "0.0.0.0" for name in WORKERS)
+    assert all(target.split(":")[1] in str(SERVICES[target.split(":")[0]]["healthcheck"]) for target in targets)
+
+
+def test_every_worker_runs() -> None:
+    """One service for each actor and for shards, each with the operator's key where its settings look for it."""
+    assert sorted(WORKERS.values()) == ["aggregator", "privacy", "selector", "shard"]
+    for name in WORKERS:
+        secret = Path(SERVICES[name]["environment"]["FEDLOG_OPERATOR_KEY_FILE"])
+        assert secret.parent == Path("/run/secrets")
+        assert secret.name in SERVICES[name]["secrets"]
+
+
+def test_a_record_survives_a_broker() -> None:
+    """Three brokers, each record on three of them and acknowledged by two, topics created on purpose only."""
+    assert len(BROKERS) == 3
+    nodes = {SERVICES[name]["environment"]["KAFKA_NODE_ID"] for name in BROKERS}
+    assert len(nodes) == 3
+    for name in BROKERS:
+        environment = SERVICES[name]["environment"]
+        copies = {value for key, value in environment.items() if key.endswith("REPLICATION_FACTOR")}
+        acknowledging = {value for key, value in environment.items() if key.endswith(("MIN_ISR", "INSYNC_REPLICAS"))}
+        assert (copies, acknowledging) == ({3}, {2})
+        assert environment["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+        assert f"//{name}:9092" in environment["KAFKA_ADVERTISED_LISTENERS"]
+        assert f"{environment['KAFKA_NODE_ID']}@{name}:9093" in environment["KAFKA_CONTROLLER_QUORUM_VOTERS"]
+
+
+def test_every_name_that_a_service_uses_is_declared() -> None:
+    """Services, volumes, secrets, configs and networks that a service names exist, and so do the files it mounts."""
+    for name, service in SERVICES.items():
+        assert set(service.get("depends_on", [])) <= set(SERVICES), name
+        for kind in ("secrets", "configs", "networks"):
+            assert set(service.get(kind, [])) <= set(COMPOSE.get(kind) or {}), (name, kind)
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], (name, volume)
+
+
+def test_every_service_is_watched() -> None:
+    """Whatever keeps running has a health check, and what others wait for to be healthy can become so."""
+    lasting = {name for name, service in SERVICES.items() if service.get("restart") != "no"}
+    checked = {name for name, service in SERVICES.items() if "test" in service.get("healthcheck", {})}
+    assert lasting <= checked
+    for name, service in SERVICES.items():
+        waits = service.get("depends_on", {})
+        conditions = {} if isinstance(waits, list) else waits
+        healthy = {other for other, how in conditions.items() if how["condition"] == "service_healthy"}
+        assert healthy <= checked, name
+
+
+def test_the_image_holds_the_application() -> None:
+    """The Dockerfile copies every package, installs from the hashed lock, and drops root."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    copied = {match[1] for match in re.finditer(r"^COPY (\S+)", DOCKERFILE, re.MULTILINE)}
+    packages = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert packages | {"requirements.lock", "pyproject.toml"} == copied
+    assert all((ROOT / path).exists() for path in copied)
+    assert "--require-hashes -r requirements.lock" in DOCKERFILE
+    assert re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)[-1] != "root"
+    assert 'ENTRYPOINT ["fedlog"]' in DOCKERFILE
+    assert "fedlog" in project["project"]["scripts"]

@@ -1,0 +1,152 @@
+"""What the documents name exists: fields with their bounds, commands with their options, files, and links."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+import msgspec
+import pytest
+import typer
+
+from actors.hosts import metrics
+from ops.terminal.cli import app
+from schemas.policy import BOUNDS, Policy
+from schemas.topics import CATALOGUE
+from tests.root import ROOT
+
+POLICY = (ROOT / "docs" / "policy.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+ARCHITECTURE_LINES_MAX = 110
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+# A command in a fenced or indented block, with or without a prompt, or in backticks within a sentence.
+COMMAND = re.compile(r"^(?:    |\$ )fedlog ([^#\n]+)|`fedlog ([^`\n]+)`", re.MULTILINE)
+PATH = re.compile(r"`((?:schemas|streams|actors|client_agent|ops|tests|docs)/[\w./-]*|\.importlinter)`")
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+
+
+def sections() -> Iterator[tuple[str, type[Any]]]:
+    """Each table of the policy, with its type; an optional one without its None."""
+    for name, hint in get_type_hints(Policy).items():
+        kinds = [kind for kind in (hint, *getattr(hint, "__args__", ())) if isinstance(kind, type)]
+        struct = next((kind for kind in kinds if issubclass(kind, msgspec.Struct)), None)
+        if struct is not None:
+            yield name, struct
+
+
+def written(number: float) -> str:
+    """A bound or a default as the page writes it."""
+    if abs(number) == sys.float_info.max:
+        return "any finite number"
+    return f"{int(number):,}" if float(number).is_integer() else f"{number:g}"
+
+
+def rows(title: str) -> dict[str, list[str]]:
+    """The rows of a section's table: field -> its cells."""
+    text = POLICY.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if "| `" in line]
+    return {row[0].strip("| `"): row[1:] for row in cells}
+
+
+@pytest.mark.parametrize("path", BOUNDS)
+def test_every_bound_of_the_policy_is_told(path: str) -> None:
+    """A field's row gives both of its bounds, as numbers, and its default."""
+    section, name = path.split(".")
+    _, default, bounds, meaning = rows(f"[{section}]")[name]
+    low, high = (written(bound) for bound in BOUNDS[path])
+    assert bounds == (high if low == high else f"{low} … {high}")
+    fields = {field.name: field for field in msgspec.structs.fields(dict(sections())[section])}
+    is_required = fields[name].default is msgspec.NODEFAULT
+    assert default == ("required" if is_required else written(fields[name].default))
+    assert meaning
+
+
+def test_every_field_of_the_policy_is_told() -> None:
+    """No field is missing from the page, and none stands there that the policy does not have."""
+    nested = dict(sections())
+    for name, struct in nested.items():
+        assert set(rows(f"[{name}]")) == {field.name for field in msgspec.structs.fields(struct)}
+    assert set(rows("The top of the file")) == {field.name for field in msgspec.structs.fields(Policy)} - nested.keys()
+
+
+def commands() -> list[str]:
+    """Every `fedlog …` of every document, once."""
+    found = {(one or other).strip() for path in DOCUMENTS for one, other in COMMAND.findall(path.read_text())}
+    return sorted(found)
+
+
+def known_options(command: click.Command) -> set[str]:
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_in_the_documents_exists(line: str) -> None:
+    """Each command, subcommand and option that a document names is one that `fedlog` has."""
+    root: Any = typer.main.get_command(app)
+    command, options = root, known_options(root)
+    for word in shlex.split(line.replace("…", "VALUE")):
+        if word == "|":
+            break
+        if word.startswith("--"):
+            assert word.partition("=")[0] in {*options, "--help"}, word
+        elif hasattr(command, "commands"):
+            assert word in command.commands, word
+            command = command.commands[word]
+            options |= known_options(command)
+
+
+def test_the_architecture_fits_on_a_few_screens() -> None:
+    """A newcomer reads all of it."""
+    assert len(ARCHITECTURE.splitlines()) <= ARCHITECTURE_LINES_MAX
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_file_that_a_document_names_exists(document: Path) -> None:
+    """A file that was moved takes its mention along; so does the target of a link."""
+    text = document.read_text()
+    named = [ROOT / path for path in PATH.findall(text)]
+    linked = [document.parent / link for link in LINK.findall(text) if "://" not in link]
+    assert [path.as_posix() for path in (*named, *linked) if not path.exists()] == []
+
+
+def modules() -> list[Path]:
+    """Every module of every package, but the `__init__` of its folder."""
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    packages = ("schemas/", "streams/", "actors/", "client_agent/", "ops/")
+    paths = [Path(path) for path in listed.split() if path.startswith(packages)]
+    return [path for path in paths if path.name != "__init__.py"]
+
+
+def test_the_map_of_the_code_leaves_no_folder_out() -> None:
+    """Every folder that holds modules stands in ARCHITECTURE.md."""
+    folders = sorted({path.parent.as_posix() for path in modules()})
+    assert [folder for folder in folders if f"`{folder}/`" not in ARCHITECTURE] == []
+
+
+def test_every_folder_says_what_its_modules_are_for() -> None:
+    """The docstring of a folder's `__init__` names each module that stands in it."""
+    told = {path: ast.get_docstring(ast.parse((ROOT / path.parent / "__init__.py").read_text())) for path in modules()}
+    assert [path.as_posix() for path, text in told.items() if f"`{path.stem}`" not in (text or "")] == []
+
+
+def test_every_topic_is_in_the_readme() -> None:
+    """The table of topics has each, with its only writer."""
+    readme = (ROOT / "README.md").read_text()
+    writers = {topic.name: topic.writer for topic in CATALOGUE}
+    assert {name: writer for name, writer in writers.items() if f"| `{name}` | {writer} |" not in readme} == {}
+
+
+def test_every_metric_is_in_the_operations_page() -> None:
+    """The page names what a worker serves, under the name that Prometheus sees, and nothing else."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    served = metrics.WorkerMetrics().registry.collect()
+    names = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in served}
+    assert set(re.findall(r"fedlog_\w+", page)) == names

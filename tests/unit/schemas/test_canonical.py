@@ -1,0 +1,108 @@
+"""What the envelope promises of single records; the laws over many of them are in tests/property."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from schemas.canonical import RECORD_BYTES_MAX, MalformedError, decode, decode_state, encode, encode_state, plain
+from schemas.events import DeviceCheckedIn, RoundOpened, Tick
+from schemas.journal import Batch, Chain, ChainBroken, JournalPosition, Position, WriterClaimed
+
+CHECKIN = DeviceCheckedIn(
+    task="digits",
+    device="phone-7",
+    public_key=bytes(32),
+    battery_percent=90,
+    charging=True,
+    unmetered=True,
+    idle=False,
+    samples=7,
+    cohort="",
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("task", "Digits"),
+        ("task", "a" * 64),
+        ("task", "digits\n"),
+        ("device", "../etc"),
+        ("device", ""),
+        ("cohort", "a b"),
+        ("public_key", bytes(31)),
+        ("public_key", bytes(33)),
+        ("battery_percent", 101),
+        ("battery_percent", -1),
+        ("samples", -1),
+        ("samples", True),
+        ("charging", 1),
+        ("idle", None),
+    ],
+)
+def test_a_value_out_of_its_bounds_is_refused(field: str, value: object) -> None:
+    """Names, keys and counts are bounded before anything looks at them."""
+    fields = {name: getattr(CHECKIN, name) for name in CHECKIN.__struct_fields__}
+    data = encode({"type": "DeviceCheckedIn/1", **fields, field: value})
+    with pytest.raises(MalformedError):
+        decode(data, DeviceCheckedIn)
+    assert decode(encode({"type": "DeviceCheckedIn/1", **fields}), DeviceCheckedIn) == CHECKIN
+
+
+def test_a_state_is_written_like_everything_else_whatever_its_size() -> None:
+    """Digests and snapshots are over canonical bytes; a state may be larger than a record, and is as strictly read."""
+    state = {"places": {1: "a"}, "rows": bytearray(RECORD_BYTES_MAX)}
+    kind = dict[str, dict[int, str] | bytearray]
+    data = encode_state(state)
+    assert data == encode(state)
+    assert decode_state(data, kind) == state
+    for other in (data + b"\x00", data[:-1], data.replace(b"\x81\x01\xa1", b"\x81\xcc\x01\xa1")):
+        with pytest.raises(MalformedError):
+            decode_state(other, kind)
+
+
+def test_another_fact_is_not_taken_for_this_one() -> None:
+    """The tag decides what a record is; one fact never passes for another."""
+    with pytest.raises(MalformedError):
+        decode(encode(Tick()), RoundOpened)
+    with pytest.raises(MalformedError):
+        decode(encode(CHECKIN).replace(b"DeviceCheckedIn/1", b"DeviceCheckedIn/2"), DeviceCheckedIn)
+
+
+def test_fields_in_another_order_are_refused() -> None:
+    """A map with the right pairs in another order is another byte string, hence refused."""
+    with pytest.raises(MalformedError):
+        decode(encode({"task": "digits", "round": 1, "type": "RoundOpened/1"}), RoundOpened)
+
+
+def test_a_record_has_a_longest_length() -> None:
+    """Law 5: a record above 512 KiB is refused before it is parsed."""
+    with pytest.raises(MalformedError, match=str(RECORD_BYTES_MAX)):
+        decode(bytes(RECORD_BYTES_MAX + 1), Tick)
+
+
+def test_the_writer_and_its_reader_agree_on_the_chain() -> None:
+    """A writer that steps without reading back stands where each reader of its records stands."""
+    writer, reader = Chain(), Chain()
+    claim = encode(WriterClaimed(actor="selector", partition=0, nonce=bytes(32)))
+    for chain in (writer, reader):
+        chain.follow(0, claim)
+    batch = Batch(seq=0, claim=0, prev=writer.at.head, time_ms=1, position=Position(), decisions=())
+    writer.wrote(batch, encode(batch))
+    assert reader.follow(2, encode(batch)) == batch
+    assert writer.at == reader.at == JournalPosition(claim=0, seq=0, head=hashlib.sha256(encode(batch)).digest())
+
+
+def test_a_batch_of_a_claim_still_to_come_breaks_the_chain() -> None:
+    """A batch under a claim that the journal does not hold is no zombie's."""
+    batch = Batch(seq=0, claim=5, prev=bytes(32), time_ms=1, position=Position(), decisions=())
+    with pytest.raises(ChainBroken, match="claim is 5"):
+        Chain().follow(0, encode(batch))
+
+
+def test_people_see_bytes_as_hex() -> None:
+    """`plain` gives JSON types at every depth."""
+    shown = plain(Position(offsets={"updates": 3}, journals={"rounds": JournalPosition(head=b"\x01" * 32)}))
+    assert shown == {"offsets": {"updates": 3}, "journals": {"rounds": {"claim": -1, "seq": -1, "head": "01" * 32}}}

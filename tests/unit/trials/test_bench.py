@@ -1,0 +1,114 @@
+"""The page of figures: what it says follows from the rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench.__main__ import newest
+from tests.bench.pages import page
+from tests.bench.row import Row, ratios
+from tests.bench.rows import ingest
+
+MACHINE = {"cpu": "abacus", "cores": 2, "memory_gb": 8, "system": "Linux 7", "load": 1.5, "python": "3.13"}
+
+
+def _rows() -> list[Row]:
+    """A row or two of each name, all aims kept."""
+    mine = {"more": {"floor_ms": 2.0, "wall_ms": 3.0, "stages_ms": {"add": 0.5}}, "share_of_floor": 0.7}
+    fast = {"updates_per_s": 400.0, "cpu_ms_per_update": 2.9, "mb_per_s": 1.0, **ratios([400.0], [33.0])}
+    told = {"against": "K", "at": 10, "peak_mb": 100.0, "exponent": None}
+    grown = [
+        Row(
+            name="growth",
+            params=10,
+            cpu_ms_per_update=1.0,
+            more={**told, "against": curve, "at": at, "exponent": slope},
+        )
+        for curve in ("K", "parameters", "devices", "log")
+        for at, slope in ((10, None), (100, 0.05))
+    ]
+    late = {"releases": 100, "p50_ms": 40.0, "p99_ms": 90.0, "max_ms": 95}
+    curves = {"curve": [(0.0, 0.5), (9.0, 0.95)], "peer_curve": [(0.0, 0.4), (20.0, 0.92)]}
+    goals = {"seconds_to_goal": [9.0], "peer_seconds_to_goal": [None], "updates_per_s": 9.0, "peer_updates_per_s": 8.0}
+    cases = [(size, codec) for size in (2_410, 1_000_000) for codec in ("float32", "int8")]
+    flower = {"peer": "flower engine", "more": {"peer_updates_per_s": 33.0, "floor_ms": 1.0, "aim_ms": 6.0}}
+    return [
+        *(Row(name="ingest", params=size, codec=codec, **fast, **mine) for size, codec in cases),
+        *(Row(name="end_to_end", params=size, codec=codec, **fast, **flower) for size, codec in cases),
+        *(
+            Row(name="latency", params=size, updates_per_s=9.0, more={**late, "private": private})
+            for size in (2_410, 1_000_000)
+            for private in (False, True)
+        ),
+        Row(name="replay", params=10, **fast, peer="aggregator", more={"peer_cpu_ms": 3.1, "peak_mb": 90.0}),
+        *(
+            Row(name="shards", params=10, cpu_ms_per_update=cpu_ms, more={"shards": number, "peak_mb": 90.0, **taken})
+            for number, cpu_ms, taken in (
+                (1, 3.6, {"shard_cpu_ms": 0.0}),
+                (4, 0.9, {"shard_cpu_ms": 3.8, "shard_peak_mb": 99.0}),
+            )
+        ),
+        *(Row(name="tasks", params=10, codec="int8", more=more) for more in _tasks()),
+        *grown,
+        Row(name="demo", params=650, codec="int8", peer="flower engine", **fast, more={**curves, **goals}),
+    ]
+
+
+def _tasks() -> list[dict[str, Any]]:
+    """What the rows of many tasks tell: the move, then waits."""
+    move = {"moved": {"selector": 2, "aggregator": 2}, "opened_anew": 4, "still_s": 1.5, "still_before_s": 0.9}
+    size = {"tasks": 1_000, "partitions": 8, "workers": 3, "devices": 2_000, "period_s": 32.0, "versions": 3}
+    curve = {"curve": [(0, 9.0, 60.0), (2, 11.0, 140.0)], "curve_join_s": 1.0}
+    waits = {"decisions": 96, "decisions_per_s": 23.0, "p50_ms": 11.0, "p99_ms": 63.5, "max_ms": 74}
+    return [
+        {**size, **move, **curve, "created_s": 20.0, "peak_mb": 114.0},
+        *({"when": "steady load", "actor": actor, **waits} for actor in ("selector", "aggregator")),
+    ]
+
+
+def _written(rows: list[Row], monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
+    monkeypatch.setattr(page, "PAGE", folder / "performance.md")
+    monkeypatch.setattr(page, "PLOTS", folder / "plots")
+    stamp: dict[str, Any] = {"began": "2026-01-01T00:00:00", "commit": "abc", "machine": MACHINE}
+    page.write([{**asdict(row), **stamp} for row in rows])
+    return (folder / "performance.md").read_text()
+
+
+def test_an_aim_is_kept_or_missed_by_its_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A missed aim stands on the page as missed, and only that one; every part has its plot and its command."""
+    good = _written(_rows(), monkeypatch, tmp_path)
+    assert "missed" not in good
+    assert "<!--" not in good
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == set(page.SECTIONS)
+    assert all(f"`make bench ONLY={name}`" in good for name in page.SECTIONS)
+    slow = [replace(row, share_of_floor=0.59) if row.name == "ingest" else row for row in _rows()]
+    assert _written(slow, monkeypatch, tmp_path).count("**missed**") == 1
+    assert [ingest.missed(row) for row in slow].count(True) == 1
+
+
+def test_what_was_not_measured_is_not_claimed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A part without rows says so."""
+    only = [row for row in _rows() if row.name == "latency"]
+    assert _written(only, monkeypatch, tmp_path).count("Not measured yet.") == len(page.SECTIONS) - 1
+
+
+def test_a_peer_that_was_left_out_keeps_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run without a peer leaves that peer's rows of an earlier run on the page, which says which run that was."""
+    [engine, *_] = [row for row in _rows() if row.name == "end_to_end"]
+    stamp = {"commit": "abc", "machine": MACHINE}
+    recorded = [
+        {**asdict(replace(engine, updates_per_s=updates_per_s, peer=name)), **stamp, "began": began}
+        for began, name, updates_per_s in (("1", "slow", 1.0), ("1", "fast", 1.0), ("2", "fast", 2.0))
+    ]
+    kept = newest(recorded)
+    assert [(row["began"], row["peer"]) for row in kept] == [("2", "fast"), ("1", "slow")]
+    assert " The rows of slow are those of 1, commit abc." in page._stamp(kept)
+
+
+def test_a_ratio_is_that_of_pairs() -> None:
+    """Median and spread over runs that were made together, not of two medians."""
+    assert ratios([1.0, 20.0, 9.0], [1.0, 10.0, 3.0]) == {"ratio_median": 2.0, "ratio_min": 1.0, "ratio_max": 3.0}

@@ -1,0 +1,111 @@
+"""Law 11: what a release wrote, every later one folds to the same states and decides to the same bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from actors.deciders.decider import digest
+from actors.wiring import ROLES
+from ops.audit.replay import Audit
+from ops.audit.verification import Verification
+from schemas.events import ModelPublished
+from schemas.journal import Chain
+from schemas.published import Head, announced, signed
+from schemas.topics import PUBLISHED, ROUNDS
+from streams.log import TopicPartition, scan
+from tests.judges.lawcheck import check
+from tests.trials.histories.history import FOLDER, History, Retelling, record, unpacked
+
+HISTORIES = sorted(FOLDER.glob("*.tar"))
+BYTES_MAX = 500_000
+
+
+@pytest.fixture(params=HISTORIES, ids=lambda path: path.stem)
+def history(request: pytest.FixtureRequest, tmp_path: Path) -> History:
+    """Each recorded history in turn."""
+    return unpacked(request.param, tmp_path)
+
+
+def test_there_is_a_history() -> None:
+    """At least one, and each small enough to be kept for ever."""
+    assert HISTORIES
+    assert [path.name for path in HISTORIES if path.stat().st_size > BYTES_MAX] == []
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_each_actor_decides_its_history_again(history: History, name: str) -> None:
+    """On the recorded inputs in the recorded order: the same events, byte for byte, and the recorded digests."""
+    retelling = Retelling(history, name)
+    retelling.run()
+    assert retelling.faults == []
+    assert digest(retelling.state).hex() == history.states[ROLES[name].journal]
+    assert retelling.decisions > 5
+    assert retelling.digests > 0
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_fold_alone_gives_the_recorded_state(history: History, name: str) -> None:
+    """The journal is enough: its events, without any decision, give the digest recorded at the end."""
+    retelling, chain = Retelling(history, name), Chain()
+    for entry in scan(history.log, TopicPartition(ROLES[name].journal, history.partition)):
+        batch = chain.follow(entry.offset, entry.value or b"")
+        for decision in batch.decisions if batch is not None else ():
+            for event in decision.events:
+                retelling.decider.evolve(retelling.state, event, decision.time_ms)
+    assert digest(retelling.state).hex() == history.states[ROLES[name].journal]
+
+
+def test_a_history_verifies_and_replays(history: History) -> None:
+    """Chains, announcements and the laws hold, and every sum and model is made again from the bodies."""
+    faults = Verification(
+        history.log, history.partition, accepts_resume=history.key.accepts, public_key=history.key.public_key
+    ).faults()
+    assert [str(fault) for fault in faults] == []
+    assert check(history.log, history.partition, settled=True, defects=True) == []
+    found = Audit(history.log, history.partition, key=history.key, full=True, to=None).run()
+    assert (found.verdict, found.unchecked) == ("identical", [])
+    assert found.models > 5
+
+
+def test_the_announcements_are_made_again(history: History) -> None:
+    """`published` follows from the journal and the key, signatures included, in every later release."""
+    chain, said = Chain(), []
+    for entry in scan(history.log, TopicPartition(ROUNDS.name, history.partition)):
+        batch = chain.follow(entry.offset, entry.value or b"")
+        head = Head(topic=ROUNDS.name, partition=history.partition, seq=chain.at.seq, head=chain.at.head.hex())
+        for decision in batch.decisions if batch is not None else ():
+            published = [event for event in decision.events if isinstance(event, ModelPublished)]
+            said += [
+                signed(announced(event, decision.time_ms, head=head), history.key.checkpoint) for event in published
+            ]
+    assert said == [entry.value for entry in scan(history.log, TopicPartition(PUBLISHED.name, history.partition))]
+
+
+def test_another_decision_is_noticed(history: History) -> None:
+    """The test can fail: a decider that decides otherwise, or folds otherwise, differs from the history."""
+    retelling = Retelling(history, "aggregator")
+    honest = retelling.decider
+
+    def decide(state, fact, time_ms):
+        events = honest.decide(state, fact, time_ms)
+        return [msgspec.structs.replace(e, weight=e.weight + 1) if hasattr(e, "clip_scale") else e for e in events]
+
+    retelling.decider = dataclasses.replace(honest, decide=decide)
+    retelling.run()
+    assert any("UpdateAdmitted" in fault for fault in retelling.faults)
+    assert any("another digest" in fault for fault in retelling.faults)
+
+
+def test_a_recording_is_a_history(tmp_path: Path) -> None:
+    """`make history` records with the code of today what the same code then finds right."""
+    (tmp_path / "told").mkdir()
+    record(tmp_path / "today.tar", tmp_path / "told")
+    history = unpacked(tmp_path / "today.tar", tmp_path / "unpacked")
+    for name in ROLES:
+        retelling = Retelling(history, name)
+        retelling.run()
+        assert (retelling.faults, digest(retelling.state).hex()) == ([], history.states[ROLES[name].journal])

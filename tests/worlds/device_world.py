@@ -1,0 +1,161 @@
+"""A small world for tests of devices: the log in memory, and a server that does what a test tells it to."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from client_agent.device import Device, Life, Plain, Setting
+from client_agent.identity import open_identity
+from client_agent.learning.data import Examples
+from client_agent.links.kafka import Link
+from schemas.canonical import decode, encode
+from schemas.events import DeviceCheckedIn, Granted, Lease, Outcome, TaskCreated, TensorSpec, UpdateSubmitted
+from schemas.identifiers import BodyRef
+from schemas.policy import Aggregation, Compression, Policy, Selection, Stop, Training
+from schemas.signing import is_signed_by, unsigned
+from schemas.tensors import Floats, decode_update, from_grid, pack
+from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, MODELS, TASKS, UPDATES, partition_of
+from streams.bodies import BodyReader, store
+from streams.log import Draft, Record, TopicPartition, scan
+from streams.memory import MemoryLog
+
+TASK = "digits"
+SEAL = bytes(32)
+
+
+def policy(**changes: object) -> Policy:
+    """A policy for the digits; `changes` replace whole fields."""
+    plain = Policy(
+        model="client_agent.learning.models:softmax_regression",
+        selection=Selection(devices_expected=8, concurrency=8, lease_s=60.0),
+        aggregation=Aggregation(updates_per_round=4),
+        stop=Stop(versions_max=10),
+        training=Training(batch_size=4),
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+def train_by_one(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
+    """Stands in for torch: a delta that tells trainings apart by their seed."""
+    del policy, examples
+    return np.random.default_rng(seed).normal(0, 1e-2, flat.size).astype(np.float32)
+
+
+@dataclass
+class World:
+    """One task over a MemoryLog; the server's decisions are the test's calls."""
+
+    policy: Policy = field(default_factory=policy)
+    parameters: int = 650
+    trainings: int = 0
+
+    def __post_init__(self) -> None:
+        self.log = MemoryLog(CATALOGUE)
+        self.place = partition_of(TASK)
+        self.model = np.zeros(self.parameters, np.float32)
+        place = TopicPartition(MODELS.name, self.place)
+        body = store(self.log, place, data=pack(self.model), upload_id="model-0", codec="float32")
+        self.created = TaskCreated(
+            task=TASK,
+            policy=self.policy,
+            policy_sha256=hashlib.sha256(encode(self.policy)).digest(),
+            tensors=(TensorSpec(name="w", shape=(self.parameters,)),),
+            parameters=self.parameters,
+            weights=self.policy.weights(),
+            model=body,
+            parent=None,
+            participations_before=0,
+        )
+        self.append(TASKS.name, self.place, encode(self.created))
+
+    def append(self, topic: str, partition: int, value: bytes) -> None:
+        self.log.append([Draft(topic=topic, partition=partition, value=value)])
+
+    def records(self, topic: str) -> list[Record]:
+        return list(scan(self.log, TopicPartition(topic, self.place)))
+
+    def checkins(self) -> list[DeviceCheckedIn]:
+        """Every check-in; each signed with the key that it names."""
+        found = []
+        for record in self.records(CHECKINS.name):
+            message = unsigned(record.value or b"")
+            fact = decode(message.payload, DeviceCheckedIn)
+            assert is_signed_by(message, fact.public_key)
+            found.append(fact)
+        return found
+
+    def submitted(self) -> list[UpdateSubmitted]:
+        return [decode(unsigned(record.value or b"").payload, UpdateSubmitted) for record in self.records(UPDATES.name)]
+
+    def seen(self, update: UpdateSubmitted) -> Floats:
+        """What a server makes of an update before it clips."""
+        data = (
+            update.inline
+            if update.inline is not None
+            else BodyReader(self.log, update.body.topic, self.place).fetch(update.body)
+        )
+        assert isinstance(data, bytes)
+        assert hashlib.sha256(data).digest() == update.body.sha256
+        grid = decode_update(data, self.policy, parameters=self.parameters)
+        return from_grid(grid, self.policy.clipping)
+
+    def lease(self, number: int, holder: Device, **changes: object) -> Lease:
+        lease = Lease(
+            lease=f"{number:032x}",
+            task=TASK,
+            device=holder.setting.identity.device,
+            public_key=holder.setting.identity.public_key,
+            version=0,
+            model_sha256=self.created.model.sha256,
+            deadline_ms=60_000,
+            policy_sha256=self.created.policy_sha256,
+        )
+        return msgspec.structs.replace(lease, **changes)
+
+    def grant(self, lease: Lease, model: BodyRef | None = None) -> Granted:
+        sealed = encode([encode(lease), SEAL])
+        return Granted(device=lease.device, sealed=sealed, model=model or self.created.model)
+
+    def outcome(self, lease: Lease, outcome: str) -> Outcome:
+        return Outcome(device=lease.device, task=TASK, update=lease.lease, outcome=outcome)
+
+    def say(self, answer: msgspec.Struct, device: str) -> None:
+        """Put an answer where the device reads."""
+        self.append(ANSWERS.name, partition_of(device), encode(answer))
+
+    def device(self, folder: Path, *, life: Life | None = None, name: str = "phone") -> Device:
+        """A device on `folder`, as after a start or a restart."""
+        link = Link(self.log, [name])
+        return Device(link, self.setting(folder, life=life, name=name))
+
+    def setting(self, folder: Path, *, life: Life | None = None, name: str = "phone") -> Setting:
+        return Setting(
+            task=TASK,
+            identity=open_identity(folder, name, secret=hashlib.sha256(name.encode()).digest()),
+            folder=folder,
+            examples=(np.ones((7, 64), np.float32), np.arange(7)),
+            train=self.train,
+            life=life or Plain(),
+            synced=False,
+        )
+
+    def train(self, policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
+        self.trainings += 1
+        return train_by_one(policy, flat, *examples, seed=seed)
+
+
+def large() -> World:
+    """A world whose updates are stored in `bodies`."""
+    return World(policy(compression=Compression(codec="float32")), parameters=40_000)
+
+
+def flush(device: Device, at_ms: int = 0) -> None:
+    """Store and append what the device wants to send."""
+    for _, update, body in device._link.stored():
+        device.stored(at_ms, update=update, body=body)
+    device._link.flush()

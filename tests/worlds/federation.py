@@ -1,0 +1,213 @@
+"""A whole federation in one thread over the log's twin: the real actors, and devices that do as the test tells them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from actors.hosts.assembly import assemble
+from actors.keys import OperatorKey
+from actors.runtime.actor import Actor
+from actors.wiring import ROLES
+from schemas.canonical import decode, encode
+from schemas.events import (
+    Answer,
+    DeviceCheckedIn,
+    Granted,
+    JournalEvent,
+    TaskCreated,
+    TensorSpec,
+    Tick,
+    UpdateSubmitted,
+)
+from schemas.identifiers import BodyRef
+from schemas.journal import Chain, Decision
+from schemas.policy import Policy
+from schemas.signing import sign
+from schemas.tensors import Floats, encode_update, pack
+from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, MODELS, TASKS, UPDATES, body_place, partition_of
+from streams.bodies import store
+from streams.log import Draft, EventLog, Record, TopicPartition, scan
+from streams.memory import MemoryLog
+
+KEY = OperatorKey(bytes(range(32)))
+TASK = "digits"
+
+
+def policy(**sections: dict[str, Any]) -> Policy:
+    """A small task (K = 3, 10 devices, sgd, no privacy); each section given replaces fields of its own."""
+    import msgspec
+
+    plain: dict[str, Any] = {
+        "model": "nowhere:model",
+        "selection": {"devices_expected": 10, "concurrency": 10},
+        "aggregation": {"updates_per_round": 3},
+        "clipping": {"norm": 8.0},
+        "compression": {"codec": "float32"},
+        "stop": {"versions_max": 100},
+    }
+    for name, fields in sections.items():
+        plain[name] = {**plain.get(name, {}), **fields}
+    return msgspec.convert(plain, Policy)
+
+
+def created(rules: Policy, model: BodyRef, *, parameters: int, task: str = TASK) -> TaskCreated:
+    """A TaskCreated for one flat tensor."""
+    return TaskCreated(
+        task=task,
+        policy=rules,
+        policy_sha256=hashlib.sha256(encode(rules)).digest(),
+        tensors=(TensorSpec(name="flat", shape=(parameters,)),),
+        parameters=parameters,
+        weights=rules.weights(),
+        model=model,
+        parent=None,
+        participations_before=0,
+    )
+
+
+class ScriptedDevice:
+    """Checks in, and submits whatever delta it is given."""
+
+    def __init__(self, name: str, log: EventLog, *, task: str = TASK, shards: int = 1) -> None:
+        self.name, self.task, self._log = name, task, log
+        self.place = TopicPartition(*body_place(task, name, shards=shards))
+        self.key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
+        self.partition = partition_of(task)
+
+    def check_in(self, **changes: Any) -> None:
+        """Append a signed check-in."""
+        plain = {"battery_percent": 90, "charging": True, "unmetered": True, "idle": True, "samples": 7, "cohort": ""}
+        checkin = DeviceCheckedIn(
+            task=self.task,
+            device=self.name,
+            public_key=self.key.public_key().public_bytes_raw(),
+            **{**plain, **changes},
+        )
+        self.append(CHECKINS.name, sign(encode(checkin), self.key))
+
+    def answers(self) -> list[Answer]:
+        """Everything that was ever answered to this device, oldest first."""
+        records = scan(self._log, TopicPartition(ANSWERS.name, partition_of(self.name)))
+        answers = [decode(record.value or b"", Answer) for record in records]  # type: ignore[arg-type]
+        return [answer for answer in answers if answer.device == self.name]
+
+    def granted(self) -> Granted:
+        """The newest lease."""
+        return [answer for answer in self.answers() if isinstance(answer, Granted)][-1]
+
+    def submit(self, delta: Floats, rules: Policy, *, lease: Granted | None = None, inline: bool = True) -> int:
+        """Append an update under the newest lease; return its offset."""
+        body = encode_update(delta, rules)
+        return self.submit_body(body, codec=rules.compression.codec, lease=lease, inline=inline)
+
+    def submit_body(self, body: bytes, *, codec: str, lease: Granted | None = None, inline: bool = True) -> int:
+        """The same for raw bytes."""
+        if inline:
+            ref = BodyRef(
+                topic=UPDATES.name,
+                partition=self.partition,
+                offsets=(),
+                sha256=hashlib.sha256(body).digest(),
+                size=len(body),
+                codec=codec,
+            )
+        else:
+            ref = store(self._log, self.place, data=body, upload_id=self.name, codec=codec)
+        submitted = UpdateSubmitted(
+            sealed=(lease or self.granted()).sealed, samples=7, body=ref, inline=body if inline else None
+        )
+        return self.append(UPDATES.name, sign(encode(submitted), self.key))
+
+    def append(self, topic: str, value: bytes) -> int:
+        """Append any bytes to the task's partition."""
+        [offset] = self._log.append([Draft(topic=topic, partition=self.partition, value=value)])
+        return offset
+
+
+class Federation:
+    """The three actors on one partition, driven by `settle`."""
+
+    def __init__(self, rules: Policy, *, parameters: int = 4, task: str = TASK) -> None:
+        self.now_ms = 1_700_000_000_000
+        self.log = MemoryLog(CATALOGUE, clock=lambda: self.now_ms)
+        self.rules, self.parameters, self.task = rules, parameters, task
+        self.partition = partition_of(task)
+        self.actors: dict[str, Actor[Any]] = {}
+        for name in ROLES:
+            self.start(name)
+        model = store(
+            self.log,
+            TopicPartition(MODELS.name, self.partition),
+            data=pack(np.zeros(parameters, np.float32)),
+            upload_id=f"{task}/initial",
+            codec="float32",
+        )
+        self.append(TASKS.name, encode(created(rules, model, parameters=parameters, task=task)))
+        self.settle()
+
+    def start(self, name: str) -> Actor[Any]:
+        """Open the actor, as a new process would after the one before died."""
+        actor = assemble(name, self.partition, log=self.log, key=KEY)
+        actor.open()
+        actor.work()
+        self.actors[name] = actor
+        return actor
+
+    def append(self, topic: str, value: bytes) -> None:
+        """Append to the task's partition."""
+        self.log.append([Draft(topic=topic, partition=self.partition, value=value)])
+
+    def device(self, name: str) -> ScriptedDevice:
+        """A device of this task."""
+        return ScriptedDevice(name, self.log, task=self.task, shards=self.rules.shard_count)
+
+    def pass_ms(self, ms: int) -> None:
+        """Let log time pass, as the hosts' ticks would."""
+        self.now_ms += ms
+        for topic in (CHECKINS.name, UPDATES.name):
+            self.append(topic, encode(Tick()))
+        self.settle()
+
+    def settle(self) -> None:
+        """Feed every actor until nobody has anything left to read."""
+        while sum(self.feed(name) for name in self.actors):
+            pass
+
+    def feed(self, name: str, *, most: int = 1_000) -> int:
+        """Give one actor the inputs that it has not read yet; return how many there were."""
+        actor = self.actors[name]
+        records = [record for topic in actor.role.inputs for record in self._unread(actor, topic)][:most]
+        actor.handle(records)
+        actor.work()
+        return len(records)
+
+    def _unread(self, actor: Actor[Any], topic: str) -> Iterator[Record]:
+        return scan(self.log, TopicPartition(topic, self.partition), start=actor.expected(topic))
+
+    def round_of(self, deltas: dict[str, Floats]) -> None:
+        """Each device checks in, gets a lease and submits."""
+        for name in deltas:
+            self.device(name).check_in()
+        self.settle()
+        for name, delta in deltas.items():
+            self.device(name).submit(np.asarray(delta, np.float32), self.rules)
+        self.settle()
+
+    def journal(self, topic: str) -> list[Decision]:
+        """Every decision of a journal, in order."""
+        chain = Chain()
+        batches = [
+            chain.follow(record.offset, record.value or b"")
+            for record in scan(self.log, TopicPartition(topic, self.partition))
+        ]
+        return [decision for batch in batches if batch is not None for decision in batch.decisions]
+
+    def events(self, topic: str, *kinds: type[JournalEvent]) -> list[Any]:
+        """Events of a journal, of these kinds or all."""
+        all_events = [event for decision in self.journal(topic) for event in decision.events]
+        return [event for event in all_events if not kinds or isinstance(event, kinds)]
