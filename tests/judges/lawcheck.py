@@ -45,11 +45,11 @@ from schemas.journal import Decision
 from schemas.signing import is_signed_by, unsigned
 from schemas.topics import CHECKINS, EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
 from streams.log import EventLog, Record
-from tests.judges.lawcheck_defects import defect_faults, facts, is_passed
-from tests.judges.lawcheck_models import model_faults
-from tests.judges.lawcheck_published import announcement_faults
-from tests.judges.lawcheck_rounds import round_faults, sum_faults, totals
+from tests.judges.defects import defect_faults, facts, is_passed
 from tests.judges.logbook import INPUTS, READS, Journal, Logbook, differences, read
+from tests.judges.models import model_faults
+from tests.judges.published import announcement_faults
+from tests.judges.rounds import round_faults, sum_faults, totals
 
 TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskClosed)
 ROUND_NEWS = (RoundProposed, ModelPublished, RoundAbandoned, TaskHalted)

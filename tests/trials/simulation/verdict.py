@@ -11,9 +11,9 @@ from schemas.events import ModelPublished, TaskHalted
 from schemas.topics import PARTITIONS, ROUNDS
 from streams.log import EventLog, TopicPartition
 from tests.judges.lawcheck import check_book, counted
-from tests.judges.lawcheck_models import secret_faults
-from tests.judges.lawcheck_rounds import round_faults
 from tests.judges.logbook import Journal, read
+from tests.judges.models import secret_faults
+from tests.judges.rounds import round_faults
 from tests.trials.simulation.devices import examples, identity
 from tests.trials.simulation.tasks import Task
 from tests.worlds.federation import KEY

@@ -41,8 +41,8 @@ from schemas.topics import (
 )
 from streams.log import Bounds, TopicPartition
 from tests.judges.lawcheck import check, check_book, counts
-from tests.judges.lawcheck_models import secret_faults
 from tests.judges.logbook import read
+from tests.judges.models import secret_faults
 from tests.worlds.federation import KEY, Federation, policy
 
 Change = Callable[[Any], list[Any]]

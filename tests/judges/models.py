@@ -19,8 +19,8 @@ from schemas.policy import Policy
 from schemas.tensors import unpack
 from schemas.topics import CATALOGUE, MODELS, ROUNDS
 from streams.log import EventLog, TopicPartition, scan
-from tests.judges.lawcheck_rounds import Totals
 from tests.judges.logbook import Logbook
+from tests.judges.rounds import Totals
 
 TAIL_SIGMAS = 18
 NOISE_MIN = 1e-2  # of sigma: four numbers in a row below it are drawn once in 10^8
