@@ -331,7 +331,7 @@ class Actor(Generic[S]):
             return []
 
     def _decide(self, fact: object) -> list[JournalEvent]:
-        """Decide and fold. Raises StateHalfApplied where a part of the decision is in the state; else it is as it was."""
+        """Decide and fold. Raises StateHalfApplied where a part of it is in the state already."""
         events = self._decider.decide(self.state, fact, self.time_ms)
         try:
             for event in events:
