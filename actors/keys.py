@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from schemas.canonical import MalformedError, decode, encode, learn
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import Lease, Partial
 from schemas.identifiers import Sha256
 from schemas.journal import ChainResumed, resume_payload
@@ -26,6 +26,9 @@ P = TypeVar("P", bound=Partial)
 
 class OperatorKeyError(FedlogError):
     """The operator's key file cannot be used; the message says why and what to do."""
+
+    exit_code = EXIT_USAGE
+    code = "operator_key_unusable"
 
 
 class Sealed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -149,6 +149,8 @@ class _Work:
 class GivenUp(FedlogError):
     """There will be no update under this lease."""
 
+    code = "lease_given_up"
+
 
 class Device:
     """A device at work on one task.

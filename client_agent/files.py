@@ -58,6 +58,8 @@ def _sync_folder(folder: Path) -> None:
 class DamagedError(FedlogError):
     """Neither copy of a file is whole; the message names it."""
 
+    code = "file_damaged"
+
 
 class DoubleBufferedFile:
     """A file that is replaced often: two copies by turns, of which the newer whole one counts.

@@ -11,7 +11,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client_agent.files import write_durably
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.identifiers import DeviceId
 
 FILE = "identity.json"
@@ -19,6 +19,9 @@ FILE = "identity.json"
 
 class IdentityError(FedlogError):
     """The folder holds no usable identity, or another device's; the message says which file."""
+
+    exit_code = EXIT_USAGE
+    code = "identity_unusable"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from schemas.tensors import Floats
 class NotFiniteError(FedlogError):
     """Training gave NaN or infinity; nothing is reported. A smaller learning rate usually helps."""
 
+    code = "update_not_finite"
+
 
 def clip(delta: Floats, norm: float) -> Floats:
     """`delta` scaled down to the L2 norm `norm` where it is longer. Raises NotFiniteError."""

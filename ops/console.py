@@ -13,6 +13,8 @@ from schemas.errors import FedlogError
 class ConsoleError(FedlogError):
     """A command could not do its work: what happened, where, what to do. `exit_code` is the command's."""
 
+    code = "command_failed"
+
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code

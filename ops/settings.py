@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 
 if TYPE_CHECKING:
     from streams.kafka.log import KafkaLog
@@ -42,6 +42,9 @@ SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 class SettingsError(FedlogError):
     """A setting is missing or cannot hold; the message names the option, the variable and what to do."""
+
+    exit_code = EXIT_USAGE
+    code = "setting_invalid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from schemas.errors import FedlogError
 
 T = TypeVar("T")
 
-RECORD_BYTES_MAX = 512 * 1024
-TASK_BYTES_MAX = RECORD_BYTES_MAX // 2  # so that it also fits into a journal record that notices it
+JOURNAL_RECORD_BYTES_MAX = 512 * 1024
+TASK_BYTES_MAX = JOURNAL_RECORD_BYTES_MAX // 2  # so that it also fits into a journal record that notices it
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: dict[str, Upcaster] = {}  # "Name/1" -> the same fact as "Name/2"; pure, applied until none fits
@@ -27,6 +27,8 @@ UPCASTERS: dict[str, Upcaster] = {}  # "Name/1" -> the same fact as "Name/2"; pu
 
 class MalformedError(FedlogError):
     """These bytes are not the canonical encoding of a value of that type."""
+
+    code = "malformed"
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -45,8 +47,8 @@ def encode(value: Any) -> bytes:
 
 def decode(data: bytes, kind: type[T]) -> T:
     """The value of type `kind` that `encode` wrote as `data`. Raises MalformedError for any other bytes."""
-    if len(data) > RECORD_BYTES_MAX:
-        raise MalformedError(f"{len(data)} bytes, at most {RECORD_BYTES_MAX}")
+    if len(data) > JOURNAL_RECORD_BYTES_MAX:
+        raise MalformedError(f"{len(data)} bytes, at most {JOURNAL_RECORD_BYTES_MAX}")
     try:
         value: T = _canonical(data, kind)
     except (MalformedError, ValueError, TypeError, RecursionError, msgspec.MsgspecError) as error:

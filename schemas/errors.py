@@ -1,7 +1,64 @@
-"""The root of every error that fedlog raises on purpose."""
+"""The root of every error that fedlog raises on purpose: what a terminal exits with, and the code for an API.
+
+A console or an API recognises `FedlogError` and reads its two attributes. Each error class is defined beside the code
+that raises it.
+"""
 
 from __future__ import annotations
 
+import inspect
+
+EXIT_NO = 1  # the answer is no: a broken chain, a name that is taken
+EXIT_USAGE = 2  # wrong use: an option, a setting, a policy
+EXIT_UNAVAILABLE = 3  # no Kafka answers
+EXIT_LOST = 4  # the log no longer holds what is needed
+
 
 class FedlogError(Exception):
-    """Something that fedlog cannot do, said so that a person knows what, where and what to do."""
+    """fedlog cannot do what was asked.
+
+    The first paragraph of a class's docstring is its message when it is raised without one.
+
+    FedlogError
+     ├── MalformedError          bytes are not the canonical encoding of a value
+     ├── PolicyError             a policy contradicts itself or is out of bounds
+     ├── BodyError               a body does not decode
+     ├── ChainBroken             a journal's record does not follow the one before it
+     │    ├── OutOfStep          it reads well, but it is not the next batch
+     │    └── Broken             the same for a person, with the places to look at
+     ├── LogError                the log could not do what was asked
+     │    ├── WriterFenced       another writer of the same name has taken over
+     │    ├── CommitUncertain    the outcome of a commit is unknown
+     │    ├── LogUnavailable     no broker answers
+     │    ├── LogRefused         the broker says no
+     │    │    └── ExportDamaged a folder is not the export that its manifest describes
+     │    ├── TopicUnfit         a topic is not set up as fedlog needs it
+     │    └── OffsetLost         the log does not hold the offset that was asked for
+     ├── OperatorKeyError        the operator's key file cannot be used
+     ├── NoiseKeyMissing         the operator's key is not the one that a release names
+     ├── BodyLost                a body that a journal names is not there
+     ├── ReplayDiffers           a journal folds to another state than it recorded
+     ├── Gap                     an input skipped an offset
+     ├── StateHalfApplied        a decision was folded half-way
+     ├── Unusable                a snapshot cannot be started from
+     ├── DeviceError             a device cannot go on
+     ├── FleetError              a fleet cannot go on
+     ├── IdentityError           a folder holds no identity, or another device's
+     ├── OutboxError             an outbox holds something else
+     ├── DamagedError            neither copy of a file is whole
+     ├── ModelMissing            the model that a lease starts from cannot be read
+     ├── GivenUp                 there will be no update under this lease
+     ├── NotFiniteError          training gave NaN or infinity
+     ├── PlugError               a plug point names nothing that can be called
+     │    ├── ModelError         a model cannot be trained this way
+     │    └── DataError          a data plug gave nothing to train on
+     ├── SettingsError           a setting is missing or out of bounds
+     ├── BrokerError             the embedded broker could not do what was asked
+     └── ConsoleError            a command could not do its work
+    """
+
+    exit_code: int = EXIT_NO
+    code: str = "failed"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(args or (inspect.cleandoc(type(self).__doc__ or "").split("\n\n")[0],)))

@@ -117,9 +117,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class ChainBroken(FedlogError):
     """A record does not follow the one before it. The message names the offset and what was expected."""
 
+    code = "chain_broken"
+
 
 class OutOfStep(ChainBroken):
     """A batch that reads well is not the next one: it, or what stands before it, is not what was written."""
+
+    code = "chain_out_of_step"
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.topics import PARTITIONS
 
 WEIGHT_ONE = 1 << 20  # the integer weight of a fresh update that counts once
@@ -24,6 +24,9 @@ NOISE_TAIL_SIGMAS = 18  # no draw is further out: 12 a rung, and two rungs side 
 
 class PolicyError(FedlogError):
     """The policy cannot hold; the message has one line for each field that is wrong."""
+
+    exit_code = EXIT_USAGE
+    code = "policy_invalid"
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

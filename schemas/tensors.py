@@ -24,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_LOST, FedlogError
 from schemas.policy import Clipping, Compression, Policy
 
 Grid = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Fault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid"]
+DecodeFault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid"]
 
 ZSTD_LEVEL = 1
 # Of models and moments. Level 1 makes them 7 % shorter, and takes seven times as long to write and thirty to read;
@@ -44,9 +44,12 @@ _AT_ONCE = 1 << 16  # elements whose intermediate results stay in a core's own c
 class BodyError(FedlogError):
     """The bytes are not a body of this codec and size; `fault` is the reason that an event can carry."""
 
-    def __init__(self, fault: Fault, detail: str) -> None:
+    exit_code = EXIT_LOST
+    code = "body_invalid"
+
+    def __init__(self, fault: DecodeFault, detail: str) -> None:
         super().__init__(f"{fault}: {detail}")
-        self.fault: Fault = fault
+        self.fault: DecodeFault = fault
 
 
 # --- the frame ------------------------------------------------------------------------------------------------------

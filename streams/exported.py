@@ -37,6 +37,8 @@ _HEAD = struct.Struct(">QI32s")  # of a frame: offset, bytes that follow, their 
 class ExportDamaged(LogRefused):
     """A folder is no export, or a file of it is not what its manifest says."""
 
+    code = "export_damaged"
+
 
 class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where some records of a file lie: `bytes` in the file. Up to 0.2 with the `size` unpacked, and a digest."""

@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_LOST, EXIT_UNAVAILABLE, FedlogError
 
 # Kafka's default limit is 1,048,588 bytes for a whole batch; the rest is room for its header.
-RECORD_BYTES_MAX = 1_000_000
+KAFKA_RECORD_BYTES_MAX = 1_000_000
 # A topic with another of these is not a worse one but a wrong one: deadlines and histories hang on them.
 _SETTINGS_CHECKED = ("message.timestamp.type", "cleanup.policy")
 
@@ -39,6 +39,8 @@ class LogError(FedlogError):
      └── OffsetLost         the log does not hold the offset that was asked for
     """
 
+    code = "log_failed"
+
 
 class WriterFenced(LogError):
     """Another writer of the same name has taken over this journal partition.
@@ -46,9 +48,13 @@ class WriterFenced(LogError):
     What was in flight may still have been committed just before: the answer can get lost. The next claim finds out.
     """
 
+    code = "writer_fenced"
+
 
 class CommitUncertain(LogError):
     """It is not known whether the transaction was committed."""
+
+    code = "commit_uncertain"
 
 
 class LogUnavailable(LogError):
@@ -58,17 +64,27 @@ class LogUnavailable(LogError):
     can write them twice. After anything else nothing has changed.
     """
 
+    exit_code = EXIT_UNAVAILABLE
+    code = "log_unavailable"
+
 
 class LogRefused(LogError):
     """The broker refuses: credentials, rights, or its release is too old."""
+
+    code = "log_refused"
 
 
 class TopicUnfit(LogError):
     """A topic is not set up as fedlog needs it."""
 
+    code = "topic_unfit"
+
 
 class OffsetLost(LogError):
     """The log does not hold the offset that was asked for: deleted below the beginning, or beyond the end."""
+
+    exit_code = EXIT_LOST
+    code = "offset_lost"
 
 
 class TopicPartition(NamedTuple):
@@ -106,9 +122,9 @@ class Draft:
         if self.value is None and self.key is None:
             raise ValueError(f"a tombstone for {self.topic}/{self.partition} without a key")
         size = len(self.value or b"") + len(self.key or b"")
-        if size > RECORD_BYTES_MAX:
+        if size > KAFKA_RECORD_BYTES_MAX:
             raise ValueError(
-                f"a record of {size:,} bytes for {self.topic}/{self.partition}; at most {RECORD_BYTES_MAX:,}"
+                f"a record of {size:,} bytes for {self.topic}/{self.partition}; at most {KAFKA_RECORD_BYTES_MAX:,}"
             )
 
 

@@ -40,9 +40,13 @@ logger = structlog.get_logger()
 class ReplayDiffers(FedlogError):
     """The journal folds to another state than the one recorded in it: this code is not the code that wrote it."""
 
+    code = "replay_differs"
+
 
 class Gap(FedlogError):
     """An input skipped an offset; the host goes back to `expected` and looks again."""
+
+    code = "input_gap"
 
     def __init__(self, topic: str, *, expected: int, found: int) -> None:
         super().__init__(f"{topic}: offset {found} came where {expected} was expected")

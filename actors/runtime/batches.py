@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from actors.deciders.decider import coalesced
-from schemas.canonical import RECORD_BYTES_MAX, encode
+from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode
 from schemas.events import StateDigest
 from schemas.journal import Decision, Position
 
-_BATCH_BYTES = RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
+_BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
 
 
 class Uncommitted:

@@ -57,6 +57,8 @@ class StateHalfApplied(FedlogError):
     The next actor of the partition needs this one's `passes`, or it fails at the same input again.
     """
 
+    code = "state_half_applied"
+
 
 def described(error: BaseException) -> str:
     """The type of an exception and where it was raised; never its text, which may hold what a device sent."""

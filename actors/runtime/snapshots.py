@@ -70,6 +70,8 @@ class Found(Generic[S]):
 class Unusable(FedlogError):
     """A snapshot that this actor cannot start from; the message says why."""
 
+    code = "snapshot_unusable"
+
 
 class Snapshots:
     """The snapshots of one actor on one partition: keeps the newest, by key, and gives it back if it holds."""

@@ -30,6 +30,8 @@ torch.set_num_threads(1)
 class ModelError(PlugError):
     """The model cannot be trained this way; the message says what to change."""
 
+    code = "model_unusable"
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:

@@ -19,6 +19,8 @@ Examples = tuple[Features, Labels]
 class DataError(PlugError):
     """The data plug point gave nothing that a model can train on."""
 
+    code = "data_unusable"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 
 # Policies in old journals, and options in old scripts, name what came with fedlog where it stood then.
 MOVED = {
@@ -20,6 +20,9 @@ MOVED = {
 
 class PlugError(FedlogError):
     """A plug point names nothing that can be called; the message says what to change."""
+
+    exit_code = EXIT_USAGE
+    code = "plug_invalid"
 
 
 def resolve(plug: str) -> Callable[..., Any]:

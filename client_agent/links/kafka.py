@@ -30,6 +30,8 @@ _log = structlog.get_logger(__name__)
 class ModelMissing(FedlogError):
     """The model that a lease starts from cannot be read any more, or is not what the lease says."""
 
+    code = "model_missing"
+
 
 class Link:
     """The only way that devices of this process reach the log; used from one thread.

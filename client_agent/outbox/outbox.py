@@ -21,7 +21,7 @@ from client_agent.files import DamagedError, DoubleBufferedFile
 from client_agent.identity import Identity
 from client_agent.outbox.slots import Piece, Slots
 from schemas.canonical import encode
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy
@@ -41,6 +41,9 @@ _SPENT = ("admitted", "duplicate")
 
 class OutboxError(FedlogError):
     """The outbox's file holds something else; the message names it."""
+
+    exit_code = EXIT_USAGE
+    code = "outbox_unusable"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

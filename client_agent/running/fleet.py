@@ -30,7 +30,7 @@ from client_agent.learning.plugins import resolve
 from client_agent.links.kafka import Link
 from client_agent.running.loop import Crowd, Stats, wall_ms
 from client_agent.running.profiles import Habits, Life
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.topics import partition_of
 from streams.log import EventLog
 
@@ -48,6 +48,9 @@ OpenLog = Callable[[], EventLog]
 
 class FleetError(FedlogError):
     """The fleet cannot start or go on; the message says why."""
+
+    exit_code = EXIT_USAGE
+    code = "fleet_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from client_agent.learning.data import Part, load
 from client_agent.learning.plugins import resolve
 from client_agent.links.kafka import Link
 from client_agent.running.loop import Crowd, Stats, wall_ms
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 from streams.log import EventLog
 
 STEP_MS_MAX = 500
@@ -20,6 +20,9 @@ STEP_MS_MAX = 500
 
 class DeviceError(FedlogError):
     """The device cannot go on; the message says why."""
+
+    exit_code = EXIT_USAGE
+    code = "device_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

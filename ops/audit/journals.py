@@ -14,6 +14,8 @@ Accepts = Callable[[ChainResumed], bool]
 class Broken(ChainBroken):
     """A journal is off its chain; `fault` names the records that may be to blame."""
 
+    code = "journal_broken"
+
     def __init__(self, fault: Fault) -> None:
         super().__init__(str(fault))
         self.fault = fault

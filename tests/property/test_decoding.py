@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect as shapes
 
-from schemas.canonical import RECORD_BYTES_MAX, MalformedError, decode, encode
+from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, MalformedError, decode, encode
 from schemas.events import AnyEvent, Event, Tick, UpdateSubmitted
 from schemas.journal import Batch, ChainResumed, JournalRecord
 from schemas.signing import Signed
@@ -224,7 +224,7 @@ def test_deep_nesting_and_long_records_are_refused() -> None:
     for data in (
         b"\x91" * 100_000,
         b"\x81\xa1a" * 50_000,
-        bytes(RECORD_BYTES_MAX + 1),
+        bytes(JOURNAL_RECORD_BYTES_MAX + 1),
         b"\xdd\xff\xff\xff\xff",
         b"\xc6\xff\xff\xff\xff",
     ):

@@ -22,6 +22,8 @@ class BodyLost(FedlogError):
     `deleted`: the log no longer reaches back to it. `altered`: other bytes stand in its place, as no retention leaves.
     """
 
+    code = "body_lost"
+
     def __init__(self, ref: BodyRef, absent: Absent) -> None:
         offset = ref.offsets[0] if ref.offsets else "?"
         super().__init__(f"body {ref.topic}[{ref.partition}]@{offset}: {absent}")

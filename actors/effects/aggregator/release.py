@@ -18,6 +18,8 @@ Fetch = Callable[[BodyRef], bytes]
 class NoiseKeyMissing(FedlogError):
     """The mechanism names a noise key that this operator's key file does not hold."""
 
+    code = "noise_key_missing"
+
 
 @dataclass(frozen=True, slots=True)
 class Release:

@@ -14,7 +14,7 @@ from ops.processes import broker
 from streams.kafka.log import KafkaLog, KafkaWriter
 from streams.kafka.settings import KafkaSettings
 from streams.log import (
-    RECORD_BYTES_MAX,
+    KAFKA_RECORD_BYTES_MAX,
     Bounds,
     CommitUncertain,
     Draft,
@@ -326,16 +326,16 @@ def test_chunks_of_bodies(log: Log) -> None:
 
 def test_impossible_records_are_refused_before_sending() -> None:
     """A record above the broker's limit and a tombstone without a key fail when they are made, not in mid-commit."""
-    Draft(topic="events", partition=0, value=bytes(RECORD_BYTES_MAX))
+    Draft(topic="events", partition=0, value=bytes(KAFKA_RECORD_BYTES_MAX))
     with pytest.raises(ValueError, match="1,000,001 bytes"):
-        Draft(topic="events", partition=0, value=bytes(RECORD_BYTES_MAX), key=b"k")
+        Draft(topic="events", partition=0, value=bytes(KAFKA_RECORD_BYTES_MAX), key=b"k")
     with pytest.raises(ValueError, match="without a key"):
         Draft(topic="events", partition=0, value=None)
 
 
 def test_largest_record_is_taken(log: Log) -> None:
     """The limit that a draft is checked against is one that the log keeps."""
-    largest = Draft(topic="events", partition=0, value=bytes(RECORD_BYTES_MAX))
+    largest = Draft(topic="events", partition=0, value=bytes(KAFKA_RECORD_BYTES_MAX))
     assert log.append([largest]) == [0]
     assert log.writer("w").commit([largest]) == [1]
 

@@ -6,7 +6,15 @@ import hashlib
 
 import pytest
 
-from schemas.canonical import RECORD_BYTES_MAX, MalformedError, decode, decode_state, encode, encode_state, plain
+from schemas.canonical import (
+    JOURNAL_RECORD_BYTES_MAX,
+    MalformedError,
+    decode,
+    decode_state,
+    encode,
+    encode_state,
+    plain,
+)
 from schemas.events import DeviceCheckedIn, RoundOpened, Tick
 from schemas.journal import Batch, Chain, ChainBroken, JournalPosition, Position, WriterClaimed
 
@@ -53,7 +61,7 @@ def test_a_value_out_of_its_bounds_is_refused(field: str, value: object) -> None
 
 def test_a_state_is_written_like_everything_else_whatever_its_size() -> None:
     """Digests and snapshots are over canonical bytes; a state may be larger than a record, and is as strictly read."""
-    state = {"places": {1: "a"}, "rows": bytearray(RECORD_BYTES_MAX)}
+    state = {"places": {1: "a"}, "rows": bytearray(JOURNAL_RECORD_BYTES_MAX)}
     kind = dict[str, dict[int, str] | bytearray]
     data = encode_state(state)
     assert data == encode(state)
@@ -79,8 +87,8 @@ def test_fields_in_another_order_are_refused() -> None:
 
 def test_a_record_has_a_longest_length() -> None:
     """Law 5: a record above 512 KiB is refused before it is parsed."""
-    with pytest.raises(MalformedError, match=str(RECORD_BYTES_MAX)):
-        decode(bytes(RECORD_BYTES_MAX + 1), Tick)
+    with pytest.raises(MalformedError, match=str(JOURNAL_RECORD_BYTES_MAX)):
+        decode(bytes(JOURNAL_RECORD_BYTES_MAX + 1), Tick)
 
 
 def test_the_writer_and_its_reader_agree_on_the_chain() -> None:

@@ -12,7 +12,7 @@ import pytest
 from actors.hosts.assembly import assemble
 from actors.runtime import actor as actor_module
 from actors.runtime.actor import Actor, Gap, ReplayDiffers
-from schemas.canonical import RECORD_BYTES_MAX, decode, encode
+from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, decode, encode
 from schemas.events import (
     CheckinsDeclined,
     LeaseGranted,
@@ -163,7 +163,7 @@ def test_batches_stay_below_the_limit() -> None:
     world.feed("selector", most=2_500)
     written = _batches(world, SELECTIONS.name)[before:]
     assert len(written) > 1
-    assert all(len(encode(batch)) <= RECORD_BYTES_MAX for batch in written)
+    assert all(len(encode(batch)) <= JOURNAL_RECORD_BYTES_MAX for batch in written)
     ends = [batch.position.offsets[CHECKINS.name] for batch in written]
     lasts = [batch.decisions[-1].offset for batch in written]
     assert ends == [last + 1 for last in lasts]

@@ -22,11 +22,11 @@ from schemas.identifiers import CHUNK_BYTES
 from streams.bodies import BUDGET_BYTES_MIN
 from streams.kafka.bulk import AT_ONCE, UNDER_WAY_BYTES_MAX, Appender, BulkReader, portions
 from streams.kafka.settings import KafkaSettings
-from streams.log import RECORD_BYTES_MAX, Draft, LogError, LogRefused, LogUnavailable, OffsetLost, TopicPartition
+from streams.log import KAFKA_RECORD_BYTES_MAX, Draft, LogError, LogRefused, LogUnavailable, OffsetLost, TopicPartition
 
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:9")
 BODIES = NOWHERE.named("bodies")
-VALUES = [None, *map(bytes, (0, 1, 2**19, RECORD_BYTES_MAX - 2))]
+VALUES = [None, *map(bytes, (0, 1, 2**19, KAFKA_RECORD_BYTES_MAX - 2))]
 
 
 @given(st.lists(st.sampled_from(range(len(VALUES))), max_size=20))
