@@ -1,4 +1,8 @@
-"""The accumulating results: one JSON line for each thing that was tried, kept in docs/results, never edited by hand."""
+"""The accumulating results: one JSON line for each thing that was tried, kept in docs/results; no row is ever edited.
+
+Every row of simulation and chaos counts as a try. Of the benches, mutants and recoveries the pages read the newest row
+of a case: older ones are dropped from time to time.
+"""
 
 from __future__ import annotations
 
