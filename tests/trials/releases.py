@@ -1,4 +1,4 @@
-"""Releases, packed so that later ones can be tried beside them (`make release-archive NAME=0.2.0`).
+"""Releases, packed so that later ones can be tried beside them (`make release-archive NAME=0.3.0`).
 
 An archive holds the application's packages as one commit has them. The same commit gives the same bytes.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.root import ROOT
 
-ARCHIVES = ROOT / "tests" / "histories" / "releases"
+ARCHIVES = ROOT / "tests" / "trials" / "histories" / "releases"
 PACKAGES = ("schemas", "streams", "actors", "client_agent", "ops")
 ARCHIVE_BYTES_MAX = 300_000
 
@@ -43,6 +43,11 @@ def unpack(path: Path, folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(path.read_bytes()))) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def entrance(source: Path | str) -> str:
+    """The module that is `fedlog` in `source`: 0.3.0 had it elsewhere than the releases after it."""
+    return "ops.cli" if (Path(source) / "ops" / "cli.py").is_file() else "ops.terminal.cli"
 
 
 def version() -> str:
