@@ -17,6 +17,7 @@ import pytest
 import typer
 
 from actors.hosts import metrics
+from ops.settings import ENVIRONMENT
 from ops.terminal.cli import app
 from schemas.policy import BOUNDS, Policy
 from schemas.topics import CATALOGUE
@@ -25,6 +26,7 @@ from tests.root import ROOT
 POLICY = (ROOT / "docs" / "policy.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 ARCHITECTURE_LINES_MAX = 110
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 # A command in a fenced or indented block, with or without a prompt, or in backticks within a sentence.
@@ -137,11 +139,32 @@ def test_every_folder_says_what_its_modules_are_for() -> None:
     assert [path.as_posix() for path, text in told.items() if f"`{path.stem}`" not in (text or "")] == []
 
 
-def test_every_topic_is_in_the_readme() -> None:
+def test_every_topic_is_in_the_reference() -> None:
     """The table of topics has each, with its only writer."""
-    readme = (ROOT / "README.md").read_text()
     writers = {topic.name: topic.writer for topic in CATALOGUE}
-    assert {name: writer for name, writer in writers.items() if f"| `{name}` | {writer} |" not in readme} == {}
+    assert {name: writer for name, writer in writers.items() if f"| `{name}` | {writer} |" not in REFERENCE} == {}
+
+
+def leaves(command: Any, path: str = "fedlog") -> Iterator[str]:
+    """Every command that does something, with the words that lead to it."""
+    if not hasattr(command, "commands"):
+        yield path
+    for name, child in getattr(command, "commands", {}).items():
+        yield from leaves(child, f"{path} {name}")
+
+
+def test_every_command_and_variable_is_in_the_reference() -> None:
+    """The page names each command, and each option that is an environment variable too."""
+    named = [*leaves(typer.main.get_command(app)), *(f"--{name.replace('_', '-')}" for name in ENVIRONMENT.values())]
+    assert [name for name in named if f"`{name}`" not in REFERENCE] == []
+
+
+def test_a_word_that_a_document_links_is_in_the_glossary() -> None:
+    """Every link into the glossary meets its row, and each word has one row of one line."""
+    words = re.findall(r'^\| <a id="([\w-]+)"></a>', (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    linked = {word for path in DOCUMENTS for word in re.findall(r"glossary\.md#([\w-]+)", path.read_text())}
+    assert len(words) == len(set(words)) == 30
+    assert linked <= set(words)
 
 
 def test_every_metric_is_in_the_operations_page() -> None:

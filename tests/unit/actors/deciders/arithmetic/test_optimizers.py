@@ -16,7 +16,7 @@ D = 64
 
 
 def _mean_of(rules: Policy) -> float:
-    """The round that README compares systems with, through the table of weights and the integer sum."""
+    """The round that docs/comparison.md compares systems with, through the table of weights and the integer sum."""
     weights = [rules.weights()[staleness] for staleness in STALENESS]
     total = sums.RunningSum(1)
     for delta, weight in zip(DELTAS, weights, strict=True):
