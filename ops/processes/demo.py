@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from actors import keys
+from ops.broker_state import find_running
 from ops.console import ConsoleError, note
 from ops.history.projections import Follower, TaskView
 from ops.operator import tasks
-from ops.processes import broker
+from ops.processes import broker, children
 from ops.processes.demo_view import View
 from ops.settings import Settings
 from schemas import policy
@@ -58,7 +59,7 @@ class Demo:
         if not self._own_broker:
             self._settings = replace(self._settings, topic_prefix=f"{settings.topic_prefix}-demo-{os.getpid()}")
         self._policy = policy.parse(POLICY_FILE.read_text())
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, children.Child] = {}
         self._kill: Kill | None = None
 
     def run(self) -> dict[str, Any]:
@@ -86,7 +87,7 @@ class Demo:
         if not self._own_broker:
             yield
             return
-        if broker.status(self._settings.broker_folder) is not None:
+        if find_running(self._settings.broker_folder) is not None:
             broker.stop(self._settings.broker_folder)
         shutil.rmtree(folder, ignore_errors=True)
         self._view.say("Starting an embedded Apache Kafka …")
@@ -117,14 +118,7 @@ class Demo:
     def _start(self, name: str, *arguments: str) -> None:
         logs = self._settings.folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        with (logs / f"{name}.log").open("wb") as output:
-            self._children[name] = subprocess.Popen(
-                self._command(*arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._children[name] = children.start(self._command(*arguments), output=logs / f"{name}.log")
 
     def _command(self, *arguments: str) -> list[str]:
         settings = self._settings
@@ -192,18 +186,9 @@ class Demo:
                 raise ConsoleError(f"The {name} ended with exit code {child.returncode}; {log} ends in:\n{tail}")
 
     def _end_children(self) -> None:
-        children, self._children = self._children, {}
-        for child in children.values():
-            with contextlib.suppress(ProcessLookupError):
-                child.terminate()
-        deadline_s = time.monotonic() + STOP_TIMEOUT_S
-        for child in children.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(max(0.1, deadline_s - time.monotonic()))
-            # Each child leads a session of its own, so this ends what it has left behind and nothing else.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+        ending, self._children = self._children, {}
+        # Ray leaves processes behind when it is interrupted, so the descendants go too.
+        children.end(ending.values(), timeout_s=STOP_TIMEOUT_S, with_descendants=True)
 
     # --- prove it ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from actors.hosts.crash_marker import CrashMarker
 from actors.runtime.guard import DEATHS_MAX, InputPlace, PoisonInput
 from actors.wiring import ROLES
 from ops.console import ConsoleError, note
+from ops.processes import children
 from ops.settings import Settings
 
 BACKOFF_FIRST_S = 0.2
@@ -46,7 +46,7 @@ class Supervisor:
     def __init__(self, actor: str, settings: Settings) -> None:
         self._actor = actor
         self._settings = settings
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: children.Child | None = None
         self._stopping = threading.Event()
         self._starts = 0
         self._breadcrumb = CrashMarker.new(_inputs(actor))
@@ -80,13 +80,11 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     self.run_file.unlink(missing_ok=True)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(
+    def _start(self) -> children.Child:
+        child = children.start(
             [sys.executable, "-c", _WORKER, str(Path(__file__).parents[2]), self._actor],
-            stdin=subprocess.PIPE,
-            pass_fds=[self._breadcrumb.descriptor],
-            # A session of its own: Ctrl-C reaches the supervisor alone, which then ends the worker in order.
-            start_new_session=True,
+            has_pipe=True,
+            descriptors=[self._breadcrumb.descriptor],
         )
         self._child = child
         self._starts += 1
@@ -123,29 +121,16 @@ class Supervisor:
             # A container's file system may be read-only; the worker can do without.
             note(f"{self.run_file}: {error.strerror}; the pids stand only here")
 
-    def _watch(self, child: subprocess.Popen[bytes]) -> int:
+    def _watch(self, child: children.Child) -> int:
         """Wait for the worker's end, or for the order to stop."""
         while child.poll() is None and not self._stopping.wait(0.1):
             pass
         return child.returncode if child.returncode is not None else 0
 
     def _end(self) -> None:
-        """End the worker: SIGTERM, and SIGKILL when that is not heard (a stopped process hears nothing else)."""
-        child = self._child
-        if child is None:
-            return
-        try:
-            if child.poll() is None:
-                child.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(STOP_TIMEOUT_S)
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-            if child.stdin is not None:
-                with contextlib.suppress(OSError):
-                    child.stdin.close()
+        """End the worker, if one was started."""
+        if self._child is not None:
+            children.end([self._child], timeout_s=STOP_TIMEOUT_S)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -177,9 +162,9 @@ def work(actor: str) -> None:
     values = told["settings"]
     settings = Settings(**{**values, **{name: Path(values[name]) for name in ("folder", "operator_key_file")}})
     threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
-    from ops import logs
+    from ops.logging_setup import set_up_logging
 
-    logs.configure(as_json=True)
+    set_up_logging(as_json=True)
     from actors import keys
     from streams.log import LogRefused, TopicUnfit
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops import settings
-from ops.processes import broker
+from ops.broker_state import BrokerHandle
 from ops.settings import ENVIRONMENT, Settings, SettingsError, resolve
 
 
@@ -27,11 +27,11 @@ def test_the_embedded_broker_stands_in_only_when_no_server_is_named(monkeypatch:
     """A named cluster is never replaced by the broker that happens to run in the folder."""
     asked: list[Path] = []
 
-    def status(folder: Path) -> broker.BrokerHandle:
+    def find_running(folder: Path) -> BrokerHandle:
         asked.append(folder)
-        return broker.BrokerHandle(pid=1, started_at=0.0, port=4711, controller_port=4712)
+        return BrokerHandle(pid=1, started_at=0.0, port=4711, controller_port=4712)
 
-    monkeypatch.setattr(broker, "status", status)
+    monkeypatch.setattr(settings, "find_running", find_running)
     assert resolve({"bootstrap_servers": "kafka:9092"}, {}).servers() == "kafka:9092"
     assert asked == []
     assert resolve({"folder": Path("there")}, {}).servers() == "127.0.0.1:4711"

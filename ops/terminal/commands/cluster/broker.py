@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from ops.broker_state import find_running
 from ops.console import ConsoleError, note, say
 
 app = typer.Typer(help="The embedded Kafka: start, stop, status.", no_args_is_help=True)
@@ -34,9 +35,7 @@ def stop(ctx: typer.Context) -> None:
 @app.command()
 def status(ctx: typer.Context) -> None:
     """Say whether the embedded Kafka runs, and where; exit 1 when it does not."""
-    from ops.processes import broker
-
-    handle = broker.status(ctx.obj.broker_folder)
+    handle = find_running(ctx.obj.broker_folder)
     if handle is None:
         raise ConsoleError(f"No Kafka runs in {ctx.obj.broker_folder}. `fedlog broker start` starts one.")
     say(f"running at {handle.bootstrap_servers} (pid {handle.pid})")

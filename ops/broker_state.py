@@ -1,0 +1,67 @@
+"""What the folder of the embedded broker says: which process it is, on which ports, and whether it still runs.
+
+The settings ask here where the embedded broker answers; `ops.processes.broker` writes here what it has started.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+STATE_FILE = "broker.json"
+START_TIME_TOLERANCE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerHandle:
+    """A running embedded broker; `started_at` is its process's start time and tells it from a recycled pid."""
+
+    pid: int
+    started_at: float
+    port: int
+    controller_port: int
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients find it."""
+        return f"127.0.0.1:{self.port}"
+
+
+def find_running(folder: Path) -> BrokerHandle | None:
+    """The broker that runs on `folder`, if any."""
+    handle = read_state(folder)
+    return handle if handle is not None and find_process(handle) is not None else None
+
+
+def read_state(folder: Path) -> BrokerHandle | None:
+    """The broker that was started last on `folder`; its process may have ended since."""
+    try:
+        return BrokerHandle(**json.loads((folder / STATE_FILE).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def write_state(folder: Path, handle: BrokerHandle) -> None:
+    """Record the broker of `folder`, all of it or nothing."""
+    # A reader in another process must never see half a file, so the new one replaces the old one in one step.
+    written = folder / f"{STATE_FILE}.new"
+    written.write_text(json.dumps(asdict(handle)))
+    written.replace(folder / STATE_FILE)
+
+
+def find_process(handle: BrokerHandle) -> psutil.Process | None:
+    """The living process that the handle means; None when it ended or when its pid now names another one."""
+    # psutil is slow to import, and most commands name their servers and never come here.
+    import psutil
+
+    try:
+        process = psutil.Process(handle.pid)
+        same = abs(process.create_time() - handle.started_at) < START_TIME_TOLERANCE_S
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
