@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +15,7 @@ from schemas.identifiers import TaskId
 from schemas.journal import Batch, ChainResumed, JournalRecord, WriterClaimed
 from schemas.signing import unsigned
 from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
-from streams.log import EventLog, Record, TopicPartition
+from streams.log import Record
 
 _JOURNALS = frozenset(topic.name for topic in JOURNALS)
 _OPAQUE = frozenset(topic.name for topic in (BODIES, SHARDS, MODELS, SNAPSHOTS))
@@ -176,48 +174,3 @@ def shown(value: Any, *, nested: bool = False) -> str:
 
 def _is_long_hex(text: str) -> bool:
     return len(text) >= 32 and all(character in "0123456789abcdef" for character in text)
-
-
-class Story:
-    """Records of many partitions in the order of their append time, up to now; then as they come."""
-
-    def __init__(self, log: EventLog, places: Iterable[TopicPartition], start: int | None = None) -> None:
-        bounds = {place: log.bounds(place) for place in places}
-        self._ends = {place: bound.end for place, bound in bounds.items()}
-        begins = {place: bound.beginning if start is None else start for place, bound in bounds.items()}
-        # An empty topic has no offset to begin at but its end.
-        self._reader = log.reader(
-            {at: min(max(begin, bounds[at].beginning), self._ends[at]) for at, begin in begins.items()}
-        )
-        self._waiting: dict[TopicPartition, deque[Record]] = {place: deque() for place in bounds}
-
-    def past(self) -> Iterator[Record]:
-        """What the log held when this story was made."""
-        unread = set(self._waiting)
-        while unread:
-            unread = {place for place in unread if self._reader.position(place) < self._ends[place]}
-            if unread:
-                self._take(self._reader.poll(0.2))
-            yield from self._ripe(unread)
-
-    def present(self, timeout_s: float = 0.5) -> list[Record]:
-        """What has come since; empty after `timeout_s` without any."""
-        return self._reader.poll(timeout_s)
-
-    def close(self) -> None:
-        """Release the reader."""
-        self._reader.close()
-
-    def _take(self, records: Iterable[Record]) -> None:
-        for record in records:
-            self._waiting[TopicPartition(record.topic, record.partition)].append(record)
-
-    def _ripe(self, unread: set[TopicPartition]) -> Iterator[Record]:
-        """The oldest first, as long as no partition that is still being read could bring an older one."""
-        heap = [(queue[0].time_ms, place) for place, queue in self._waiting.items() if queue]
-        heapq.heapify(heap)
-        while heap and all(self._waiting[place] for place in unread):
-            _, place = heapq.heappop(heap)
-            yield self._waiting[place].popleft()
-            if self._waiting[place]:
-                heapq.heappush(heap, (self._waiting[place][0].time_ms, place))

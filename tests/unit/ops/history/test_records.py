@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import get_args
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.keys import OperatorKey, Seals
-from ops.history.records import Story, lines
+from ops.history.merging import MergedReader
+from ops.history.records import Line, lines
 from schemas.canonical import decode, encode
 from schemas.events import (
     Declined,
@@ -27,8 +29,9 @@ from schemas.events import (
 from schemas.signing import sign
 from schemas.topics import CATALOGUE
 from streams.log import Record, TopicPartition
+from streams.memory import MemoryLog
 from tests.root import ROOT
-from tests.worlds.ops_journal import BODY, PLACE, TASK, Journal, append, created, memory_log
+from tests.worlds.ops_journal import BODY, PLACE, TASK, Journal, created, memory_log
 
 GOLDEN: dict[str, str] = json.loads((ROOT / "tests" / "trials" / "golden" / "facts.json").read_text())
 DEVICE_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -39,23 +42,29 @@ def record(topic: str, value: bytes | None, *, key: bytes | None = None) -> Reco
     return Record(topic, PLACE, 7, 1_000, key, value)
 
 
+def journal_lines(log: MemoryLog) -> Iterator[Line]:
+    """Every line of the aggregator's journal."""
+    for found in MergedReader(log, [TopicPartition("rounds", PLACE)]).read_past():
+        yield from lines(found)
+
+
 def test_a_batch_shows_each_event_with_its_offset_and_seq() -> None:
     """One record, two events: two lines at one place, with one seq."""
     log = memory_log()
     journal = Journal(log, "rounds")
     offset = journal.batch(Noticed(fact=created()), RoundOpened(task=TASK, round=0))
-    with_claim = [line for found in Story(log, [TopicPartition("rounds", PLACE)]).past() for line in lines(found)]
-    assert [line.name for line in with_claim] == ["WriterClaimed", "Noticed TaskCreated", "RoundOpened"]
-    assert {(line.offset, line.seq, line.task) for line in with_claim[1:]} == {(offset, 0, TASK)}
-    assert f"rounds/{PLACE}@{offset} #0" in with_claim[2].text()
-    assert "round=0" in with_claim[2].text()
+    found = list(journal_lines(log))
+    assert [line.name for line in found] == ["WriterClaimed", "Noticed TaskCreated", "RoundOpened"]
+    assert {(line.offset, line.seq, line.task) for line in found[1:]} == {(offset, 0, TASK)}
+    assert f"rounds/{PLACE}@{offset} #0" in found[2].text()
+    assert "round=0" in found[2].text()
 
 
 def test_a_batch_without_decisions_shows_the_position() -> None:
     """A batch that only moves the position is not invisible."""
     log = memory_log()
     Journal(log, "rounds").batch()
-    found = [line for each in Story(log, [TopicPartition("rounds", PLACE)]).past() for line in lines(each)]
+    found = list(journal_lines(log))
     assert [line.name for line in found] == ["WriterClaimed", "PositionMoved"]
     assert "updates=1" in found[1].text()
 
@@ -151,7 +160,7 @@ def test_every_event_of_a_journal_gives_a_line() -> None:
         event = decode(bytes.fromhex(GOLDEN[kind.__struct_config__.tag]), kind)
         log = memory_log()
         Journal(log, "rounds").batch(event)
-        names = [line.name for each in Story(log, [TopicPartition("rounds", PLACE)]).past() for line in lines(each)]
+        names = [line.name for line in journal_lines(log)]
         assert any(kind.__name__ in name for name in names), names
 
 
@@ -160,30 +169,7 @@ def test_a_device_cannot_write_to_the_terminal() -> None:
     dropped = InputsDropped(topic="\x1b[2Jgone", count=1, first_offset=0, last_offset=0)
     log = memory_log()
     Journal(log, "rounds").batch(dropped)
-    texts = [line.text() for each in Story(log, [TopicPartition("rounds", PLACE)]).past() for line in lines(each)]
+    texts = [line.text() for line in journal_lines(log)]
     assert not any("\x1b" in text for text in texts)
     (chunk,) = lines(record("models", b"", key=b"\x1b[2J"))
     assert "\x1b" not in chunk.text()
-
-
-def test_a_story_is_told_in_the_order_of_time() -> None:
-    """Records of several topics come by their append time, those of one partition in the log's order."""
-    log = memory_log()
-    places = [TopicPartition(topic, PLACE) for topic in ("tasks", "evaluations")]
-    for topic in ("tasks", "evaluations", "tasks", "tasks", "evaluations"):
-        append(log, topic, Tick())
-    story = Story(log, places)
-    assert [each.time_ms for each in story.past()] == [1_000, 2_000, 3_000, 4_000, 5_000]
-    append(log, "tasks", Tick())
-    assert [each.time_ms for each in story.present(0)] == [6_000]
-
-
-@pytest.mark.parametrize(("start", "expected"), [(0, [1, 2]), (2, [2]), (9, [])])
-def test_a_story_begins_where_it_is_told_within_what_is_held(start: int, expected: list[int]) -> None:
-    """An offset below what retention left means the first that is held; one past the end means the end."""
-    log = memory_log()
-    place = TopicPartition("tasks", PLACE)
-    for _ in range(3):
-        append(log, "tasks", Tick())
-    log.delete_records(place, 1)
-    assert [each.offset for each in Story(log, [place], start).past()] == expected
