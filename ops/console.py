@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.errors import FedlogError
+
+PROGRESS_INTERVAL_S = 5.0
 
 
 class ConsoleError(FedlogError):
@@ -69,3 +72,35 @@ def sparkline(values: Sequence[float]) -> str:
         return ""
     low, high = min(values), max(values)
     return "".join(bars[round((value - low) / ((high - low) or 1) * (len(bars) - 1))] for value in values)
+
+
+class Progress:
+    """Reports counts of a long run: every few seconds on stderr while they change, and once on stdout at the end."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._counts: Mapping[str, object] = {}
+        self._reported: Mapping[str, object] = {}
+        self._reported_s = time.monotonic()
+
+    def update(self, counts: Mapping[str, object]) -> None:
+        """Take the newest counts, and report them when the last report is old enough."""
+        self._counts = counts
+        if counts != self._reported and time.monotonic() - self._reported_s > PROGRESS_INTERVAL_S:
+            self._reported, self._reported_s = counts, time.monotonic()
+            note(f"{self._title}: {_list_counts(counts)}")
+
+    def finish(self, *, as_json: bool) -> None:
+        """Print the last counts; nothing when there were none."""
+        if not self._counts:
+            return
+        if as_json:
+            say_json(self._counts)
+        else:
+            say(f"{self._title}: {_list_counts(self._counts)}")
+
+
+def _list_counts(counts: Mapping[str, object]) -> str:
+    # How many devices there are stands in the title already.
+    changing = {name: count for name, count in counts.items() if count and name != "devices"}
+    return ", ".join(f"{name} {count}" for name, count in changing.items()) or "nothing yet"

@@ -23,7 +23,7 @@ from actors.hosts.faust_app import Host, WorkerOptions
 from actors.runtime import actor as actor_module
 from actors.runtime.actor import Actor
 from actors.wiring import ROLES, Role
-from ops import logs
+from ops.logging_setup import set_up_logging
 from schemas.topics import ANSWERS, MODELS, PUBLISHED, SNAPSHOTS
 from streams.kafka.log import KafkaLog, KafkaReader, KafkaSettings, KafkaWriter
 from streams.log import Draft, Record, TopicPartition
@@ -64,7 +64,7 @@ def prepare(log_file: Path) -> None:
     output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)
-    logs.configure(as_json=True)
+    set_up_logging(as_json=True)
 
 
 def trapped(actor: Actor[Any], trap: Trap) -> Actor[Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ops.console import say, say_json, table
-from ops.logs import opened
+from ops.opening import open_log
 from ops.settings import Settings
 from schemas.topics import CATALOGUE, Topic
 from streams.log import TopicPartition
@@ -17,7 +17,7 @@ app = typer.Typer(help="The topics on the cluster: create, list, check.", no_arg
 
 def create_topics(settings: Settings) -> list[str]:
     """Create every topic of the catalogue that is missing; their names."""
-    with opened(settings) as log:
+    with open_log(settings) as log:
         return log.create_topics(CATALOGUE, replication=settings.replication or None)
 
 
@@ -34,7 +34,7 @@ def list_topics(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a topic.")] = False,
 ) -> None:
     """Show every topic: who alone writes it, how long it is kept, how far it reaches."""
-    with opened(ctx.obj) as log:
+    with open_log(ctx.obj) as log:
         there = log.describe_topics([topic.name for topic in CATALOGUE])
         ends = {
             topic.name: [log.bounds(TopicPartition(topic.name, p)).end for p in range(topic.partitions)]
@@ -52,7 +52,7 @@ def list_topics(
 @app.command()
 def check(ctx: typer.Context) -> None:
     """Exit 1 and name each topic that is missing or has a setting that breaks a law."""
-    with opened(ctx.obj) as log:
+    with open_log(ctx.obj) as log:
         log.check_topics(CATALOGUE)
     say(f"All {len(CATALOGUE)} topics are as they must be.")
 

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from ops.console import ConsoleError, say, say_json
+from ops.history.merging import MergedReader
 from ops.history.projections import TOPICS
-from ops.history.records import Line, Story, lines
-from ops.logs import FromFiles, partitions_of, reading
+from ops.history.records import Line, lines
+from ops.opening import list_partitions, open_log_or_export
+from ops.terminal.options import FromFiles
 from schemas.topics import ANSWERS, CATALOGUE, PARTITIONS, partition_of
 from streams.log import EventLog, Record, TopicPartition
 
@@ -31,9 +33,12 @@ def events(
     places = list(_places(topic or list(TOPICS), partition, task=task))
     if follow and from_files is not None:
         raise ConsoleError("An export does not grow: --follow and --from-files exclude each other.", exit_code=2)
-    with reading(ctx.obj, from_files) as log, closing(Story(log, _there(log, places), start)) as story:
+    with (
+        open_log_or_export(ctx.obj, from_files) as log,
+        closing(MergedReader(log, _keep_known(log, places), start)) as reader,
+    ):
         left = limit
-        for record in _records(story, follow=follow):
+        for record in _records(reader, follow=follow):
             for line in lines(record):
                 if task is not None and line.task != task:
                     continue
@@ -56,17 +61,17 @@ def _places(topics: list[str], partition: int | None, *, task: str | None) -> It
             yield from (TopicPartition(name, number) for number in wanted)
 
 
-def _there(log: EventLog, places: list[TopicPartition]) -> list[TopicPartition]:
+def _keep_known(log: EventLog, places: list[TopicPartition]) -> list[TopicPartition]:
     """An export may hold a few partitions only."""
-    known = partitions_of(log)
+    known = list_partitions(log)
     return [place for place in places if place.partition in known]
 
 
-def _records(story: Story, *, follow: bool) -> Iterator[Record]:
-    yield from story.past()
+def _records(reader: MergedReader, *, follow: bool) -> Iterator[Record]:
+    yield from reader.read_past()
     while follow:
         try:
-            yield from story.present()
+            yield from reader.poll()
         except KeyboardInterrupt:
             return
 

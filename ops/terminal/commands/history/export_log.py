@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.console import ConsoleError, note, say
-from ops.logs import opened
+from ops.opening import open_log
 from schemas.topics import PARTITIONS, partition_of
 
 
@@ -33,7 +33,7 @@ def export_log(
     chosen = {*(partition or ()), *(partition_of(name) for name in task or ())} or {*range(PARTITIONS)}
     topics = topics_of(bodies=bodies or everything, inputs=everything)
     key = keys.load(ctx.obj.operator_key_file) if ctx.obj.operator_key_file.exists() else None
-    with opened(ctx.obj) as log:
+    with open_log(ctx.obj) as log:
         export = exported(log, sorted(chosen), topics=topics, folder=to, key=key)
     for report in export.reports:
         if report.fault is not None:

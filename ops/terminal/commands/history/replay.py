@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.console import ConsoleError, say, say_json
-from ops.logs import FromFiles, partitions_of, reading
+from ops.opening import list_partitions, open_log_or_export
+from ops.terminal.options import FromFiles
 from schemas.topics import partition_of
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def replay(
     key = keys.load(key_file) if key_file.exists() else None
     target = None if to is None else Target(to, task)
     found = Findings()
-    with reading(ctx.obj, from_files) as log:
-        for partition in partitions_of(log) if task is None else [partition_of(task)]:
+    with open_log_or_export(ctx.obj, from_files) as log:
+        for partition in list_partitions(log) if task is None else [partition_of(task)]:
             audit = Audit(log, partition, key=key, full=full, to=target)
             found += audit.run()
             if task not in (None, *audit.state.tasks) and not found.differences:

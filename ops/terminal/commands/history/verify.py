@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import ConsoleError, note, say_json, table
-from ops.logs import FromFiles, partitions_of, reading
+from ops.opening import list_partitions, open_log_or_export
+from ops.terminal.options import FromFiles
 
 if TYPE_CHECKING:
     from ops.audit.findings import Fault
@@ -35,8 +36,8 @@ def verify(
     key = keys.load(ctx.obj.operator_key_file) if ctx.obj.operator_key_file.exists() else None
     public = _public(checkpoint_key) or (key.public_key if key else None)
     given = [found for path in checkpoint or () for found in _read(path, public)]
-    with reading(ctx.obj, from_files) as log:
-        partitions = partitions_of(log)
+    with open_log_or_export(ctx.obj, from_files) as log:
+        partitions = list_partitions(log)
         checks = [
             Verification(log, number, accepts_resume=key.accepts if key else lambda _: False, public_key=public)
             for number in partitions

@@ -18,11 +18,11 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end; progress on stderr.")] = False,
 ) -> None:
     """Train handwritten digits on 200 devices with privacy, kill the aggregator, and prove that nothing was lost."""
-    from ops.logs import configure
+    from ops.logging_setup import set_up_logging
     from ops.processes.demo import Demo, told_next
     from ops.processes.demo_view import View
 
-    configure(as_json=False, level="warning")
+    set_up_logging(as_json=False, level="warning")
     report = Demo(replace(ctx.obj), keep=keep, view=View(to_stderr=as_json)).run()
     if as_json:
         say_json(report)

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.console import note
-from ops.logs import opened
-from ops.terminal.commands.training.fleet import Progress
+from ops.console import Progress, note
+from ops.opening import open_log
+from ops.terminal.options import DataPlugin
+
+if TYPE_CHECKING:
+    from client_agent.running.loop import Stats
 
 
 def device(
     ctx: typer.Context,
-    task: Annotated[str, typer.Option(help="The task to take part in.")],
-    state: Annotated[Path, typer.Option(metavar="FOLDER", help="Its key, its outbox and, by default, its data.npz.")],
-    name: Annotated[str | None, typer.Option(help="Its name; drawn the first time when left out.")] = None,
-    data: Annotated[
-        str, typer.Option(metavar="MODULE:CALLABLE", help="The data plug point.")
-    ] = "client_agent.learning.examples:folder_npz",
-    cohort: Annotated[str, typer.Option(help="What it is counted among.")] = "",
-    battery_percent: Annotated[int, typer.Option(help="As it says.", min=0, max=100)] = 100,
-    charging: Annotated[bool, typer.Option(help="As it says.")] = True,
-    unmetered: Annotated[bool, typer.Option(help="As it says.")] = True,
-    idle: Annotated[bool, typer.Option(help="As it says.")] = True,
-    updates: Annotated[int | None, typer.Option(help="Stop after so many outcomes.", min=1)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="What it did, as one JSON object at the end.")] = False,
+    task: Annotated[str, typer.Option(help="Task to take part in.")],
+    state: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the device: key, outbox, data.npz.")],
+    name: Annotated[str | None, typer.Option(help="Name of the device; random if left out.")] = None,
+    data: DataPlugin = "client_agent.learning.examples:folder_npz",
+    cohort: Annotated[str, typer.Option(help="Group that the device is counted in.")] = "",
+    battery_percent: Annotated[
+        int, typer.Option(help="Battery level that the device reports, in percent.", min=0, max=100)
+    ] = 100,
+    charging: Annotated[bool, typer.Option(help="Report the device as charging.")] = True,
+    unmetered: Annotated[bool, typer.Option(help="Report the network as unmetered.")] = True,
+    idle: Annotated[bool, typer.Option(help="Report the device as idle.")] = True,
+    updates: Annotated[int | None, typer.Option(help="Stop after this many answered updates.", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
-    """Run one device on its own folder until its task is over, or until Ctrl-C; it can be started again at any time."""
+    """Run one device until its task is over or until Ctrl-C. Start it again at any time: its folder keeps its state."""
     from client_agent.device import Conditions
     from client_agent.running.foreground import DeviceOptions, run_device
 
@@ -41,16 +45,14 @@ def device(
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
     progress = Progress(f"device for {task}")
-    with opened(ctx.obj) as log:
+
+    def is_done(stats: Stats) -> bool:
+        progress.update(asdict(stats))
+        return stats.closed > 0 or (updates is not None and stats.admitted + stats.refused >= updates)
+
+    with open_log(ctx.obj) as log:
         try:
-            run_device(
-                log,
-                options,
-                is_done=lambda stats: (
-                    progress.seen(stats).closed > 0
-                    or (updates is not None and stats.admitted + stats.refused >= updates)
-                ),
-            )
+            run_device(log, options, is_done=is_done)
         except KeyboardInterrupt:
-            note("stopped; what is in the outbox is sent at the next start")
-    progress.tell(as_json=as_json)
+            note("Stopped. What is in the outbox is sent at the next start.")
+    progress.finish(as_json=as_json)

@@ -8,17 +8,16 @@ from typing import Annotated
 import typer
 
 from ops.console import note, say, say_json
-from ops.logs import opened
+from ops.opening import open_log
+from ops.terminal.options import DIGITS, DataPlugin
 from schemas.topics import PARTITIONS, partition_of
-
-DATA_DEFAULT = "client_agent.learning.examples:digits"
 
 
 def evaluate(
     ctx: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new versions come.")] = False,
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    data: Annotated[str, typer.Option(metavar="MODULE:CALLABLE", help="The data plug point.")] = DATA_DEFAULT,
+    data: DataPlugin = DIGITS,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a version.")] = False,
 ) -> None:
     """Score every version that was not scored yet on held-out data; goes on where it was."""
@@ -26,7 +25,7 @@ def evaluate(
 
     partitions = range(PARTITIONS) if task is None else [partition_of(task)]
     with (
-        opened(ctx.obj) as log,
+        open_log(ctx.obj) as log,
         closing(Evaluator(log, data=data, partitions=partitions, task=task)) as evaluator,
         suppress(KeyboardInterrupt),
     ):

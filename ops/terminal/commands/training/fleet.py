@@ -1,8 +1,7 @@
-"""`fedlog fleet`: many simulated devices in Ray, which see nothing but Kafka."""
+"""`fedlog fleet`: many simulated devices in Ray, which talk to the actors through Kafka alone."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.console import note, say, say_json
+from ops.console import Progress, note
 from ops.history.projections import Follower, Projection
-from ops.logs import opened
+from ops.opening import open_log
 from ops.settings import Settings
+from ops.terminal.options import DIGITS, DataPlugin
 
 if TYPE_CHECKING:
     from client_agent.running.loop import Stats
-
-TOLD_EVERY_S = 5.0
 
 
 def fleet(
@@ -26,9 +24,7 @@ def fleet(
     task: Annotated[str | None, typer.Option(help="Default: the first task that is not over; waits for one.")] = None,
     devices: Annotated[int, typer.Option(help="How many.", min=1)] = 200,
     processes: Annotated[int, typer.Option(help="In how many processes of Ray.", min=1)] = 2,
-    data: Annotated[
-        str, typer.Option(metavar="MODULE:CALLABLE", help="The data plug point.")
-    ] = "client_agent.learning.examples:digits",
+    data: DataPlugin = DIGITS,
     seed: Annotated[int, typer.Option(help="Another seed: other devices, other shares of the data.")] = 0,
     state: Annotated[Path | None, typer.Option(help="Keys and outboxes of the devices (FOLDER/fleet).")] = None,
     cohort: Annotated[list[str] | None, typer.Option(help="May be repeated: the devices take turns.")] = None,
@@ -55,49 +51,22 @@ def fleet(
         cohorts=tuple(cohort or [""]),
     )
     progress = Progress(f"fleet of {devices} for {chosen}")
+
+    def is_done(stats: Stats) -> bool:
+        progress.update(asdict(stats))
+        return all_closed(stats)
+
     try:
-        run_fleet(options, is_done=lambda stats: all_closed(progress.seen(stats)))
+        run_fleet(options, is_done=is_done)
         note(f"{chosen} is over.")
     except KeyboardInterrupt:
         note("stopped")
-    progress.tell(as_json=as_json)
-
-
-class Progress:
-    """Says every now and then, on stderr, what devices did, and at the end once on stdout."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._stats: Stats | None = None
-        self._told: Stats | None = None
-        self._told_s = time.monotonic()
-
-    def seen(self, stats: Stats) -> Stats:
-        """Take these numbers in; the same again."""
-        self._stats = stats
-        if stats != self._told and time.monotonic() - self._told_s > TOLD_EVERY_S:
-            self._told, self._told_s = stats, time.monotonic()
-            note(f"{self._title}: {_sentence(stats)}")
-        return stats
-
-    def tell(self, *, as_json: bool) -> None:
-        """The last numbers; nothing when there were none."""
-        if self._stats is None:
-            return
-        if as_json:
-            say_json(asdict(self._stats))
-        else:
-            say(f"{self._title}: {_sentence(self._stats)}")
-
-
-def _sentence(stats: Stats) -> str:
-    told = {name: value for name, value in asdict(stats).items() if value and name != "devices"}
-    return ", ".join(f"{name} {value}" for name, value in told.items()) or "nothing yet"
+    progress.finish(as_json=as_json)
 
 
 def _first_open(settings: Settings) -> str:
     """The oldest task that is not over; waits until there is one."""
-    with opened(settings) as log, Follower(log, Projection()) as follower:
+    with open_log(settings) as log, Follower(log, Projection()) as follower:
         views = follower.catch_up().tasks
         while not (running := [view for view in views.values() if view.created and not view.is_over]):
             note("There is no task that is not over; waiting for one (`fedlog task create`).")

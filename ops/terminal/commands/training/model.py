@@ -12,7 +12,7 @@ import typer
 
 from ops.console import ConsoleError, note, number, say, say_json, table
 from ops.history.projections import Follower, Projection, TaskView
-from ops.logs import opened
+from ops.opening import open_log
 from schemas.canonical import plain
 from schemas.events import ModelPublished, TaskCreated
 from schemas.topics import LEDGER, partition_of
@@ -30,7 +30,7 @@ def list_versions(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a version.")] = False,
 ) -> None:
     """Show every version of a task, with what it scored."""
-    with opened(ctx.obj) as log:
+    with open_log(ctx.obj) as log:
         view = _view(log, task)
     if as_json:
         for version, model in sorted(view.published.items()):
@@ -49,7 +49,7 @@ def export(
     version: Annotated[int | None, typer.Option(help="Default: the newest.", min=0)] = None,
 ) -> None:
     """Write weights.bin (flat little-endian float32), config.json and privacy.log."""
-    with opened(ctx.obj) as log:
+    with open_log(ctx.obj) as log:
         view = _view(log, task)
         chosen = view.version if version is None else version
         if chosen not in view.published or view.created is None:

@@ -10,7 +10,7 @@ import typer
 
 from ops.console import ConsoleError, note, number, say, say_json, sparkline, table
 from ops.history.projections import Follower, Projection, TaskView
-from ops.logs import opened
+from ops.opening import open_log
 from ops.operator import tasks
 from ops.settings import Settings
 from schemas import policy as policies
@@ -42,7 +42,7 @@ def create(
     if warm_start and old is None:
         raise ConsoleError("--warm-start takes a model over from another task: name that with --from.", exit_code=2)
     checked = policies.parse(policy.read_text())
-    with opened(ctx.obj) as log:
+    with open_log(ctx.obj) as log:
         if tasks.creation_of(log, name) is not None:
             raise ConsoleError(f"A task {name!r} exists already, and a policy never changes: choose another name.")
         parent = tasks.carried_on(log, old, wait_s=wait_s) if old else None
@@ -99,13 +99,13 @@ def close(ctx: typer.Context, name: Name) -> None:
 
 
 def _say_of(settings: Settings, fact: TaskPaused | TaskResumed | TaskClosed, *, what: str) -> None:
-    with opened(settings) as log:
+    with open_log(settings) as log:
         tasks.say_of(log, fact)
     say(f"{fact.task} {what}")
 
 
 def _read(settings: Settings, partitions: Any) -> Projection:
-    with opened(settings) as log, Follower(log, Projection(), partitions=partitions) as follower:
+    with open_log(settings) as log, Follower(log, Projection(), partitions=partitions) as follower:
         return follower.catch_up()
 
 

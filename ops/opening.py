@@ -1,0 +1,46 @@
+"""Opens the log that a command works on: the Kafka of the settings, or an exported folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ops.logging_setup import set_up_logging
+from ops.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.kafka.log import KafkaLog
+    from streams.log import EventLog
+
+
+@contextmanager
+def open_log(settings: Settings) -> Iterator[KafkaLog]:
+    """The log of a command for people: its warnings go to stderr, and it is closed at the end."""
+    set_up_logging(as_json=False)
+    with closing(settings.log()) as log:
+        yield log
+
+
+@contextmanager
+def open_log_or_export(settings: Settings, folder: Path | None) -> Iterator[EventLog]:
+    """The log of a command that only reads: an exported folder where one is named, else Kafka's."""
+    if folder is None:
+        with open_log(settings) as log:
+            yield log
+        return
+    # Reading an export needs no Kafka client, so an auditor's machine need not reach a cluster.
+    from streams.exported import ExportedLog
+
+    set_up_logging(as_json=False)
+    yield ExportedLog(folder)
+
+
+def list_partitions(log: EventLog) -> list[int]:
+    """The partitions that there are: all of them, or those of an export."""
+    from schemas.topics import JOURNALS, PARTITIONS
+
+    # Only an export can hold some partitions and lack others.
+    known = getattr(log, "partitions", None)
+    return known([topic.name for topic in JOURNALS]) if known else [*range(PARTITIONS)]

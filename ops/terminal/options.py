@@ -1,0 +1,17 @@
+"""Options that several commands have, written once so that they are called and explained alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FromFiles = Annotated[
+    Path | None,
+    typer.Option("--from-files", metavar="FOLDER", help="Read an export in this folder instead of Kafka."),
+]
+DataPlugin = Annotated[
+    str, typer.Option(metavar="MODULE:CALLABLE", help="Function that loads the examples (the data plug point).")
+]
+DIGITS = "client_agent.learning.examples:digits"
