@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import client_agent
+import client_agent.learning
 from ops.console import ConsoleError
 from ops.operator import models as weights
 from ops.operator import tasks
@@ -39,7 +39,8 @@ def _training(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model without torch."""
     stub = SimpleNamespace(initial=lambda _: (TENSORS, FLAT))
     monkeypatch.setitem(sys.modules, "client_agent.learning.classification", stub)  # type: ignore[arg-type]
-    monkeypatch.setattr(client_agent, "training", stub, raising=False)
+    # Another test may have imported the module, and then the package holds it too.
+    monkeypatch.setattr(client_agent.learning, "classification", stub, raising=False)
 
 
 def test_a_task_is_created_with_all_that_decides() -> None:
