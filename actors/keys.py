@@ -7,18 +7,18 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from schemas.canonical import MalformedError, decode, encode, learn
+from schemas.canonical import encode
 from schemas.errors import EXIT_USAGE, FedlogError
-from schemas.events import Lease, Partial
-from schemas.identifiers import Sha256
+from schemas.events import Partial
 from schemas.journal import ChainResumed, resume_payload
+from schemas.leases import Lease, open_lease, seal_lease
 
 KEY_BYTES = 32
 P = TypeVar("P", bound=Partial)
@@ -29,13 +29,6 @@ class OperatorKeyError(FedlogError):
 
     exit_code = EXIT_USAGE
     code = "operator_key_unusable"
-
-
-class Sealed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A lease's bytes and the HMAC-SHA256 over them."""
-
-    payload: Annotated[bytes, msgspec.Meta(max_length=768)]
-    mac: Sha256
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -85,22 +78,12 @@ class Seals:
         self._key = key.derived("seal")
 
     def seal(self, lease: Lease) -> bytes:
-        """The token that the device carries."""
-        payload = encode(lease)
-        return encode(Sealed(payload, self._mac(payload)))
+        """The sealed lease that the device carries."""
+        return seal_lease(lease, self._key)
 
     def open(self, sealed: bytes) -> Lease | None:
         """The lease, or None when these bytes were not sealed here."""
-        try:
-            token = decode(sealed, Sealed)
-            if not hmac.compare_digest(token.mac, self._mac(token.payload)):
-                return None
-            return decode(token.payload, Lease)
-        except MalformedError:
-            return None
-
-    def _mac(self, payload: bytes) -> bytes:
-        return hmac.digest(self._key, payload, "sha256")
+        return open_lease(sealed, self._key)
 
 
 class PartialSeals:
@@ -147,6 +130,3 @@ def create(path: Path) -> OperatorKey:
     path.chmod(0o600)
     path.write_text(secret.hex() + "\n")
     return OperatorKey(secret)
-
-
-learn(Sealed)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import structlog
 
 from client_agent.compression import compress
@@ -22,10 +21,11 @@ from client_agent.learning.data import Examples
 from client_agent.links.kafka import Link, ModelMissing
 from client_agent.outbox.outbox import Entry, Outbox
 from client_agent.privacy import NotFiniteError
-from schemas.canonical import MalformedError, decode, encode
+from schemas.canonical import MalformedError, encode
 from schemas.errors import FedlogError
-from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Lease, Outcome
+from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Outcome
 from schemas.identifiers import BodyRef
+from schemas.leases import Lease, read_lease
 from schemas.policy import Policy
 from schemas.signing import sign
 from schemas.tensors import Floats
@@ -126,13 +126,6 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         """Both together."""
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-
-class _Sealed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A lease as it travels. Only the actors can check the seal."""
-
-    payload: bytes
-    seal: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +349,7 @@ class Device:
 
 def _lease(sealed: bytes) -> Lease | None:
     try:
-        return decode(decode(sealed, _Sealed).payload, Lease)
+        return read_lease(sealed)
     except MalformedError:
         return None
 

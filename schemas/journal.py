@@ -19,7 +19,6 @@ from schemas.events import (
     DeviceCheckedIn,
     Event,
     JournalEvent,
-    Lease,
     Partial,
     TaskEvent,
     Tick,
@@ -202,6 +201,6 @@ def _shown(value: Any) -> str:
 _TAGGED: tuple[type[msgspec.Struct], ...] = (*Event.__subclasses__(), Batch, WriterClaimed, ChainResumed)
 _KNOWN = {str(kind.__struct_config__.tag) for kind in _TAGGED}
 learn(
-    *(JournalRecord, Snapshot, TaskEvent, DeviceCheckedIn, UpdateSubmitted, VersionEvaluated, Tick, Lease, Answer),
+    *(JournalRecord, Snapshot, TaskEvent, DeviceCheckedIn, UpdateSubmitted, VersionEvaluated, Tick, Answer),
     *(Partial, AnyEvent | Partial),
 )

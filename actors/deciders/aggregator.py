@@ -12,7 +12,6 @@ from schemas.events import (
     BudgetExhausted,
     HaltReason,
     JournalEvent,
-    Lease,
     Mechanism,
     ModelPublished,
     Noticed,
@@ -34,6 +33,7 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
+from schemas.leases import Lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

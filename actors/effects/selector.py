@@ -16,9 +16,9 @@ from schemas.events import (
     DeviceCheckedIn,
     Granted,
     JournalEvent,
-    Lease,
     Tick,
 )
+from schemas.leases import Lease
 from schemas.signing import is_signed_by, unsigned
 from schemas.topics import ANSWERS, partition_of
 from streams.log import Draft, EventLog, Record

@@ -9,7 +9,6 @@ disagree; what is large in them lies in slots beside it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,14 +19,13 @@ from client_agent.compression import returned
 from client_agent.files import DamagedError, DoubleBufferedFile
 from client_agent.identity import Identity
 from client_agent.outbox.slots import Piece, Slots
-from schemas.canonical import encode
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy
-from schemas.signing import sign
 from schemas.tensors import Floats
 from schemas.topics import UPDATES, body_place, partition_of
+from schemas.updates import address_inline, sign_update
 from streams.bodies import Upload
 from streams.log import Draft, TopicPartition
 
@@ -113,7 +111,8 @@ class Outbox:
         """Take an update in, together with the residual that it leaves."""
         data = self._held(entry.body)
         if len(data) <= INLINE_BYTES_MAX:
-            entry = self._signed(entry, _inline(entry, data, partition=partition_of(self._file.task)), inline=data)
+            address = address_inline(data, partition=partition_of(self._file.task), codec=entry.codec)
+            entry = self._signed(entry, address, inline=data)
         kept = msgspec.structs.replace(entry, body=self._slots.put(data, taken=self._taken()))
         left = None if residual is None else self._slots.put(_bytes(residual), taken=[*self._taken(), kept.body])
         self._write(residual=left, entries={**self._file.entries, entry.update: kept})
@@ -178,7 +177,7 @@ class Outbox:
 
     def _signed(self, entry: Entry, body: BodyRef, *, inline: bytes | None = None) -> Entry:
         fact = UpdateSubmitted(sealed=entry.sealed, samples=entry.samples, body=body, inline=inline)
-        return msgspec.structs.replace(entry, record=sign(encode(fact), self._identity.key))
+        return msgspec.structs.replace(entry, record=sign_update(fact, self._identity.key))
 
     def _read(self, task: str) -> _File:
         try:
@@ -194,18 +193,6 @@ class Outbox:
         changed = msgspec.structs.replace(self._file, **changes)
         self._index.write(msgspec.msgpack.encode(changed))
         self._file = changed
-
-
-def _inline(entry: Entry, data: bytes, *, partition: int) -> BodyRef:
-    """The address that means "in this very record"."""
-    return BodyRef(
-        topic=UPDATES.name,
-        partition=partition,
-        offsets=(),
-        sha256=hashlib.sha256(data).digest(),
-        size=len(data),
-        codec=entry.codec,
-    )
 
 
 def _bytes(vector: Floats) -> bytes:

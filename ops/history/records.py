@@ -10,9 +10,10 @@ from typing import Any
 
 from ops.history.projections import task_of
 from schemas.canonical import MalformedError, decode, plain
-from schemas.events import AnyEvent, Lease, Partial
+from schemas.events import AnyEvent, Partial
 from schemas.identifiers import TaskId
 from schemas.journal import Batch, ChainResumed, JournalRecord, WriterClaimed
+from schemas.leases import read_lease
 from schemas.signing import unsigned
 from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
 from streams.log import Record
@@ -135,10 +136,8 @@ def _lease(sealed: bytes | None) -> dict[str, Any] | None:
     """What a sealed lease claims; nobody has checked its seal here."""
     if sealed is None:
         return None
-    from actors.keys import Sealed
-
     try:
-        return dict(plain(decode(decode(sealed, Sealed).payload, Lease)))
+        return dict(plain(read_lease(sealed)))
     except MalformedError:
         return None
 

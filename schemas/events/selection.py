@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
 from schemas.events.event import Event
 from schemas.identifiers import (
     BodyRef,
@@ -15,7 +13,6 @@ from schemas.identifiers import (
     LeaseId,
     PublicKey,
     RoundId,
-    Sha256,
     TaskId,
     TimeMs,
     UpdateId,
@@ -61,19 +58,6 @@ class CheckinsDeclined(Event):
 
 
 # --- answer: topic `answers`, for devices; not history --------------------------------------------------------------
-
-
-class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a seal protects; the device carries the sealed bytes back with its update."""
-
-    lease: LeaseId
-    task: TaskId
-    device: DeviceId
-    public_key: PublicKey
-    version: Version
-    model_sha256: Sha256
-    deadline_ms: TimeMs
-    policy_sha256: Sha256
 
 
 class Granted(Event):

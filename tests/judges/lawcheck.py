@@ -11,16 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from schemas.canonical import MalformedError, decode, encode
 from schemas.events import (
     CheckinsDeclined,
     DeviceCheckedIn,
     InputsDropped,
-    Lease,
     LeaseClosed,
     LeaseGranted,
     ModelPublished,
@@ -38,12 +35,13 @@ from schemas.events import (
     Tick,
     UpdateAdmitted,
     UpdateRefused,
-    UpdateSubmitted,
     VersionEvaluated,
 )
 from schemas.journal import Decision
+from schemas.leases import Lease, read_lease
 from schemas.signing import is_signed_by, unsigned
 from schemas.topics import CHECKINS, EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
+from schemas.updates import parse_update
 from streams.log import EventLog, Record
 from tests.judges.defects import defect_faults, facts, is_passed
 from tests.judges.logbook import INPUTS, READS, Journal, Logbook, differences, read
@@ -54,13 +52,6 @@ from tests.judges.rounds import round_faults, sum_faults, totals
 TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskClosed)
 ROUND_NEWS = (RoundProposed, ModelPublished, RoundAbandoned, TaskHalted)
 _END = float("inf")
-
-
-class _Sealed(msgspec.Struct, frozen=True, array_like=True):
-    """A lease as devices carry it."""
-
-    payload: bytes
-    mac: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
 def check(log: EventLog, partition: int, *, settled: bool, sums: bool = True, defects: bool = False) -> list[str]:
@@ -343,13 +334,12 @@ def _update(book: Logbook, record: Record) -> Lease | Tick | None:
     if record.value == encode(Tick()):
         return Tick()
     try:
-        message = unsigned(record.value or b"")
-        submitted = decode(message.payload, UpdateSubmitted)
-        lease = decode(decode(submitted.sealed, _Sealed).payload, Lease)
+        update = parse_update(record.value or b"")
+        lease = read_lease(update.submitted.sealed)
     except MalformedError:
         return None
-    known = submitted.sealed in book.sealed
-    return lease if known and is_signed_by(message, lease.public_key) else None
+    known = update.submitted.sealed in book.sealed
+    return lease if known and update.is_signed_by(lease.public_key) else None
 
 
 def counts(log: EventLog, partitions: Iterable[int]) -> Counter[str]:

@@ -14,8 +14,9 @@ from client_agent.identity import open_identity
 from client_agent.learning.data import Examples
 from client_agent.links.kafka import Link
 from schemas.canonical import decode, encode
-from schemas.events import DeviceCheckedIn, Granted, Lease, Outcome, TaskCreated, TensorSpec, UpdateSubmitted
+from schemas.events import DeviceCheckedIn, Granted, Outcome, TaskCreated, TensorSpec, UpdateSubmitted
 from schemas.identifiers import BodyRef
+from schemas.leases import Lease
 from schemas.policy import Aggregation, Compression, Policy, Selection, Stop, Training
 from schemas.signing import is_signed_by, unsigned
 from schemas.tensors import Floats, decode_update, from_grid, pack

@@ -30,6 +30,7 @@ from schemas.policy import Policy
 from schemas.signing import sign
 from schemas.tensors import Floats, encode_update, pack
 from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, MODELS, TASKS, UPDATES, body_place, partition_of
+from schemas.updates import address_inline, sign_update
 from streams.bodies import store
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
 from streams.memory import MemoryLog
@@ -108,20 +109,13 @@ class ScriptedDevice:
     def submit_body(self, body: bytes, *, codec: str, lease: Granted | None = None, inline: bool = True) -> int:
         """The same for raw bytes."""
         if inline:
-            ref = BodyRef(
-                topic=UPDATES.name,
-                partition=self.partition,
-                offsets=(),
-                sha256=hashlib.sha256(body).digest(),
-                size=len(body),
-                codec=codec,
-            )
+            ref = address_inline(body, partition=self.partition, codec=codec)
         else:
             ref = store(self._log, self.place, data=body, upload_id=self.name, codec=codec)
         submitted = UpdateSubmitted(
             sealed=(lease or self.granted()).sealed, samples=7, body=ref, inline=body if inline else None
         )
-        return self.append(UPDATES.name, sign(encode(submitted), self.key))
+        return self.append(UPDATES.name, sign_update(submitted, self.key))
 
     def append(self, topic: str, value: bytes) -> int:
         """Append any bytes to the task's partition."""

@@ -8,13 +8,13 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-import msgspec
 import numpy as np
 
 from schemas.canonical import decode
-from schemas.events import Answer, Declined, Granted, Lease, Outcome
+from schemas.events import Answer, Declined, Granted, Outcome
+from schemas.leases import Lease, read_lease
 from schemas.policy import Policy
 from schemas.tensors import encode_update
 from schemas.topics import ANSWERS, PARTITIONS, UPDATES
@@ -23,16 +23,6 @@ from streams.log import EventLog, LogError, TopicPartition
 from tests.worlds.federation import ScriptedDevice
 
 PATIENCE_S = 2.0
-
-
-class _Sealed(msgspec.Struct, frozen=True, array_like=True):
-    payload: bytes
-    mac: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-
-
-def lease_of(granted: Granted) -> Lease:
-    """The lease inside its seal, which anyone may read."""
-    return decode(decode(granted.sealed, _Sealed).payload, Lease)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +132,7 @@ class Fleet:
     def _hear(self, member: Member, answer: Answer) -> None:
         match answer:
             case Granted() if member.lease is None and not self._resting.is_set():
-                member.lease = lease_of(answer)
+                member.lease = read_lease(answer.sealed)
                 if self._random.random() < self.habits.gives_up:
                     member.lease, member.due_s = None, time.monotonic() + self.rules.selection.lease_s
                 else:

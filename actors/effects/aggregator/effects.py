@@ -28,7 +28,6 @@ from schemas.canonical import TASK_BYTES_MAX, MalformedError, decode, encode
 from schemas.events import (
     BodyFault,
     JournalEvent,
-    Lease,
     ModelPublished,
     Outcome,
     RoundAbandoned,
@@ -41,6 +40,7 @@ from schemas.events import (
 )
 from schemas.identifiers import BodyRef
 from schemas.journal import Batch, Decision, JournalPosition
+from schemas.leases import Lease
 from schemas.published import Head, announced, cloud_event_id, signed
 from schemas.tensors import Floats, Grid, Quanta, pack, unpack
 from schemas.topics import (

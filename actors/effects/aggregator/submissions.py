@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from actors.deciders.aggregator import UpdateChecked
 from actors.effects.aggregator.intake import Wanted
 from actors.keys import Seals
-from schemas.canonical import decode
-from schemas.events import BodyFault, TaskCreated, UpdateSubmitted
-from schemas.identifiers import BodyRef
-from schemas.signing import is_signed_by, unsigned
+from schemas.events import BodyFault, TaskCreated
 from schemas.tensors import body_bytes_max
-from schemas.topics import UPDATES, body_place
+from schemas.topics import body_place
+from schemas.updates import parse_update
 from streams.log import Record
 
 
@@ -27,17 +24,14 @@ class Leased:
 
 def leased(record: Record, seals: Seals) -> Leased | None:
     """An update with a valid lease and signature, its body not looked at. Raises MalformedError."""
-    message = unsigned(record.value or b"")
-    submitted = decode(message.payload, UpdateSubmitted)
+    signed = parse_update(record.value or b"")
+    submitted = signed.submitted
     lease = seals.open(submitted.sealed)
-    if lease is None or not is_signed_by(message, lease.public_key):
+    if lease is None or not signed.is_signed_by(lease.public_key):
         return None
-    body = submitted.body
-    if submitted.inline is not None:
-        body = _inline_ref(record, submitted.inline, codec=body.codec)
     update = UpdateChecked(
         lease=lease,
-        body=body,
+        body=signed.locate_body(record.partition, record.offset),
         samples=submitted.samples,
         append_ms=record.time_ms,
         clip_scale=0,
@@ -58,14 +52,3 @@ def wanted(created: TaskCreated, submitted: Leased) -> Wanted | BodyFault:
         if elsewhere or not ref.is_well_formed():
             return "body_malformed"
     return Wanted(created, ref)
-
-
-def _inline_ref(record: Record, inline: bytes, *, codec: str) -> BodyRef:
-    return BodyRef(
-        topic=UPDATES.name,
-        partition=record.partition,
-        offsets=(record.offset,),
-        sha256=hashlib.sha256(inline).digest(),
-        size=len(inline),
-        codec=codec,
-    )

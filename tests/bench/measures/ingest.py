@@ -40,12 +40,13 @@ from actors.keys import Seals
 from actors.runtime.actor import Actor
 from ops.processes import broker
 from schemas.canonical import decode, encode
-from schemas.events import Lease, UpdateSubmitted
-from schemas.identifiers import BodyRef
+from schemas.events import UpdateSubmitted
+from schemas.leases import Lease
 from schemas.policy import Policy
-from schemas.signing import is_signed_by, sign, unsigned
+from schemas.signing import is_signed_by, unsigned
 from schemas.tensors import encode_update, pack
 from schemas.topics import CATALOGUE, MODELS, TASKS, UPDATES, body_place, partition_of
+from schemas.updates import address_inline, sign_update
 from streams.bodies import BodyReader, store
 from streams.kafka.log import KafkaLog, KafkaWriter
 from streams.kafka.settings import KafkaSettings
@@ -117,15 +118,10 @@ def fill(log: KafkaLog, case: Case) -> None:
         inline = len(body) <= INLINE_BYTES_MAX
         at = TopicPartition(*body_place(TASK, lease.device, shards=case.shards))
         stored = None if inline else store(log, at, data=body, upload_id=f"{number}", codec=case.codec)
-        ref = stored or _inline(body, case.codec)
+        ref = stored or address_inline(body, partition=PARTITION, codec=case.codec)
         update = UpdateSubmitted(sealed=SEALS.seal(lease), samples=7, body=ref, inline=body if inline else None)
-        drafts.append(Draft(topic=UPDATES.name, partition=PARTITION, value=sign(encode(update), key)))
+        drafts.append(Draft(topic=UPDATES.name, partition=PARTITION, value=sign_update(update, key)))
     log.append(drafts)
-
-
-def _inline(body: bytes, codec: str) -> BodyRef:
-    digest = hashlib.sha256(body).digest()
-    return BodyRef(topic=UPDATES.name, partition=PARTITION, offsets=(), sha256=digest, size=len(body), codec=codec)
 
 
 # --- the child: the aggregator, then the floor ----------------------------------------------------------------------

@@ -13,9 +13,10 @@ from actors.runtime.actor import Actor, Observer
 from actors.runtime.effects import Effects
 from actors.wiring import ROLES
 from schemas.canonical import decode, encode
-from schemas.events import DeviceCheckedIn, Lease, LeaseGranted, TaskCreated, TaskEvent
+from schemas.events import DeviceCheckedIn, LeaseGranted, TaskCreated, TaskEvent
 from schemas.identifiers import BodyRef
 from schemas.journal import Chain, Decision
+from schemas.leases import Lease
 from schemas.policy import Policy
 from schemas.topics import CATALOGUE, CHECKINS, TASKS, UPDATES, partition_of
 from streams.log import Draft, Record, TopicPartition, scan

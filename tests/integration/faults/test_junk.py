@@ -19,6 +19,7 @@ from kafka import KafkaProducer
 from schemas.canonical import decode, encode
 from schemas.events import DeviceCheckedIn, Granted, InputsDropped, UpdateAdmitted, UpdateRefused, UpdateSubmitted
 from schemas.identifiers import BodyRef
+from schemas.leases import read_lease
 from schemas.policy import Policy
 from schemas.signing import sign, unsigned
 from schemas.tensors import encode_update
@@ -28,7 +29,7 @@ from streams.kafka.log import KafkaSettings
 from streams.log import Draft, TopicPartition, scan
 from tests.judges.logbook import read
 from tests.worlds.federation import ScriptedDevice, policy
-from tests.worlds.scripted_fleet import Fleet, Habits, lease_of
+from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Stage, say, staged
 
 TASK = "task"
@@ -167,7 +168,7 @@ def _send_wrong_leases(sender: Sender) -> None:
     for sealed in (bytes(forged), b"", b"\x00" * 1024, granted.sealed + b"\x00"):
         fake = msgspec.structs.replace(submission(granted), sealed=sealed)
         sender.junk(UPDATES.name, sign(encode(fake), device.key))
-    longer = msgspec.structs.replace(lease_of(granted), deadline_ms=YEAR_2099_MS)
+    longer = msgspec.structs.replace(read_lease(granted.sealed), deadline_ms=YEAR_2099_MS)
     resealed = encode([encode(longer), bytes(32)])
     sender.junk(UPDATES.name, sign(encode(msgspec.structs.replace(submission(granted), sealed=resealed)), device.key))
     message = unsigned(sign(encode(submission(granted)), device.key))

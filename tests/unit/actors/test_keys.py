@@ -8,7 +8,7 @@ import pytest
 
 from actors.keys import OperatorKey, OperatorKeyError, Seals, create, load
 from schemas.canonical import encode
-from schemas.events import Lease
+from schemas.leases import Lease
 
 KEY = OperatorKey(bytes(range(32)))
 LEASE = Lease(

@@ -12,7 +12,8 @@ import pytest
 
 from client_agent.device import OVER_MS, Device
 from client_agent.links.kafka import Link
-from schemas.events import Declined, Lease
+from schemas.events import Declined
+from schemas.leases import Lease
 from schemas.policy import Compression
 from schemas.tensors import from_grid, to_grid
 from schemas.topics import partition_of

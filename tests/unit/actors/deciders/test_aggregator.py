@@ -15,7 +15,6 @@ from schemas.canonical import encode
 from schemas.events import (
     BudgetExhausted,
     Granted,
-    Lease,
     ModelPublished,
     Noticed,
     Outcome,
@@ -33,6 +32,7 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
+from schemas.leases import Lease
 from schemas.policy import WEIGHT_ONE, Policy
 from schemas.signing import sign
 from schemas.topics import EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES

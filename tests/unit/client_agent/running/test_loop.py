@@ -19,8 +19,9 @@ from client_agent.running.foreground import DeviceOptions, run_device
 from client_agent.running.loop import Crowd, Stats
 from client_agent.running.profiles import Died, Habits, Life
 from schemas.canonical import decode
-from schemas.events import Declined, DeviceCheckedIn, Lease, UpdateSubmitted
+from schemas.events import Declined, DeviceCheckedIn, UpdateSubmitted
 from schemas.identifiers import BodyRef
+from schemas.leases import Lease
 from schemas.signing import unsigned
 from schemas.topics import ANSWERS, CHECKINS, UPDATES, partition_of
 from streams.log import LogUnavailable, TopicPartition

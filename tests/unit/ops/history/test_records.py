@@ -20,12 +20,12 @@ from schemas.events import (
     DeviceCheckedIn,
     InputsDropped,
     JournalEvent,
-    Lease,
     Noticed,
     RoundOpened,
     Tick,
     UpdateSubmitted,
 )
+from schemas.leases import Lease
 from schemas.signing import sign
 from schemas.topics import CATALOGUE
 from streams.log import Record, TopicPartition

@@ -1,0 +1,65 @@
+"""The record that submits an update: a device writes it, the aggregator and its shard workers read it.
+
+A small body travels in the record itself. Its address then has no offsets, because the device does not know the offset
+that the record will get; the reader fills in the offset at which it found the record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.canonical import decode, encode
+from schemas.events import UpdateSubmitted
+from schemas.identifiers import BodyRef
+from schemas.signing import Signed, is_signed_by, sign, unsigned
+from schemas.topics import UPDATES
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUpdate:
+    """A parsed record. Nothing has been checked: neither the seal of its lease nor its signature."""
+
+    submitted: UpdateSubmitted
+    message: Signed
+
+    def is_signed_by(self, public_key: bytes) -> bool:
+        """Whether the holder of `public_key` (32 raw bytes) signed the record."""
+        return is_signed_by(self.message, public_key)
+
+    def locate_body(self, partition: int, offset: int) -> BodyRef:
+        """The address of the body, for a record found at this place of `updates`.
+
+        What the record says of an inline body is ignored but for the codec: size and digest follow from its bytes.
+        """
+        inline, body = self.submitted.inline, self.submitted.body
+        return body if inline is None else _address(inline, partition=partition, offsets=(offset,), codec=body.codec)
+
+
+def sign_update(submitted: UpdateSubmitted, key: Ed25519PrivateKey) -> bytes:
+    """The record's value."""
+    return sign(encode(submitted), key)
+
+
+def parse_update(value: bytes) -> SignedUpdate:
+    """Read a record's value. Raises MalformedError."""
+    message = unsigned(value)
+    return SignedUpdate(decode(message.payload, UpdateSubmitted), message)
+
+
+def address_inline(data: bytes, *, partition: int, codec: str) -> BodyRef:
+    """The address that means "in this very record"."""
+    return _address(data, partition=partition, offsets=(), codec=codec)
+
+
+def _address(data: bytes, *, partition: int, offsets: tuple[int, ...], codec: str) -> BodyRef:
+    return BodyRef(
+        topic=UPDATES.name,
+        partition=partition,
+        offsets=offsets,
+        sha256=hashlib.sha256(data).digest(),
+        size=len(data),
+        codec=codec,
+    )
