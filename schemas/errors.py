@@ -25,7 +25,7 @@ class FedlogError(Exception):
      ├── BodyError               a body does not decode
      ├── ChainBroken             a journal's record does not follow the one before it
      │    ├── OutOfStep          it reads well, but it is not the next batch
-     │    └── Broken             the same for a person, with the places to look at
+     │    └── JournalBroken      the same with the place in the log and the records to look at
      ├── LogError                the log could not do what was asked
      │    ├── WriterFenced       another writer of the same name has taken over
      │    ├── CommitUncertain    the outcome of a commit is unknown

@@ -35,6 +35,9 @@ class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     size: Count
     codec: Annotated[str, msgspec.Meta(max_length=16)]
 
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.offsets[0] if self.offsets else '?'}"
+
     def is_well_formed(self) -> bool:
         """As many chunks as the size asks for, each after the one before."""
         chunks = -(-self.size // CHUNK_BYTES)

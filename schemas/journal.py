@@ -114,9 +114,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ChainBroken(FedlogError):
-    """A record does not follow the one before it. The message names the offset and what was expected."""
+    """A record does not follow the one before it; `what` says what was expected, the message also where."""
 
     code = "chain_broken"
+
+    def __init__(self, what: str, *, offset: int | None = None) -> None:
+        super().__init__(what if offset is None else f"offset {offset}: {what}")
+        self.what = what
 
 
 class OutOfStep(ChainBroken):
@@ -139,14 +143,14 @@ class Chain:
             record: JournalRecord = decode(data, JournalRecord)  # type: ignore[arg-type]
         except MalformedError as error:
             if unknown := _unknown_kinds(data):
-                raise ChainBroken(f"offset {offset}: {unknown}: this release is too old to read that") from error
-            raise ChainBroken(f"offset {offset}: not a journal record ({error})") from error
+                raise ChainBroken(f"{unknown}: this release is too old to read that", offset=offset) from error
+            raise ChainBroken(f"not a journal record ({error})", offset=offset) from error
         match record:
             case WriterClaimed():
                 self.at = self._moved(claim=offset, head=_digest(self.at.head, data))
             case ChainResumed():
                 if not self.accepts_resume(record):
-                    raise ChainBroken(f"offset {offset}: a ChainResumed that the operator's key did not seal")
+                    raise ChainBroken("a ChainResumed that the operator's key did not seal", offset=offset)
                 self.at = JournalPosition(claim=self.at.claim, seq=record.seq, head=record.head)
             case Batch():
                 return self._batch(offset, record, data=data)
@@ -163,7 +167,8 @@ class Chain:
         expected = {"claim": self.at.claim, "seq": self.at.seq + 1, "prev": self.at.head}
         for name, value in expected.items():
             if (found := getattr(batch, name)) != value:
-                raise OutOfStep(f"offset {offset}: {name} is {_shown(found)}, the chain expects {_shown(value)}")
+                what = f"{name} is {_shown(found)}, the chain expects {_shown(value)}"
+                raise OutOfStep(what, offset=offset)
         self.at = self._moved(seq=batch.seq, head=hashlib.sha256(data).digest())
         return batch
 

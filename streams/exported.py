@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from schemas.tensors import BodyError, decompress
-from streams.log import Bounds, Draft, EventLog, LogRefused, OffsetLost, Record, TopicPartition, Writer, scan
+from streams.log import Bounds, Draft, EventLog, LogRefused, OffsetLost, Place, Record, TopicPartition, Writer, scan
 
 FORMAT = "fedlog-export/2"
 FORMAT_OF_BLOCKS = "fedlog-export/1"
@@ -97,9 +97,9 @@ def _part(log: EventLog, at: TopicPartition, *, end: int, folder: Path, is_past:
     with (folder / part.file).open("wb") as file:
         rows: list[Row] = []
         held = 0
-        for record in scan(log, at):
-            if record.offset >= end or is_past(record):
-                end = min(end, record.offset)
+        for record in scan(log, at, end=end):
+            if is_past(record):
+                end = record.offset
                 break
             rows.append((record.offset, record.time_ms, record.key, record.value))
             held += len(record.value or b"")
@@ -209,7 +209,7 @@ class ExportedLog:
         held = self._at(at)
         if not held.part.beginning <= position <= held.part.end:
             bounds = f"{held.part.beginning} to {held.part.end}"
-            raise OffsetLost(f"{self._folder} holds {bounds} of {at.topic}/{at.partition}, not {position}")
+            raise OffsetLost(f"{self._folder} holds {bounds} of {at}, not {position}")
         number = max(0, bisect_right(held.starts, position) - 1)
         after = held.starts[number + 1] if number + 1 < len(held.starts) else held.part.end
         rows = self._rows(held, number) if held.starts else []
@@ -219,7 +219,7 @@ class ExportedLog:
     def _at(self, at: TopicPartition) -> _Held:
         if at not in self._held:
             raise LogRefused(
-                f"the export {self._folder} has no {at.topic}/{at.partition}; "
+                f"the export {self._folder} has no {at}; "
                 "`fedlog export-log` takes it along with --bodies or --all, or with its partition"
             )
         return self._held[at]
@@ -253,10 +253,12 @@ class ExportedLog:
         try:
             rows = [*_rows_of_frames(data)] if self._has_frames else _rows_of_block(data, block)
         except _Damaged as damaged:
-            place = f"topic {held.part.topic}, partition {held.part.partition}"
-            where = damaged.where or f"one of the records from offset {block.first} to before {after}"
+            at = TopicPartition(held.part.topic, held.part.partition)
+            where = f"{at}, one of the records from offset {block.first} to before {after}"
+            if damaged.offset is not None:
+                where = str(Place(at, damaged.offset))
             raise ExportDamaged(
-                f"{place}, {where}: {damaged} ({path}, from byte {held.places[number] + damaged.byte} on)"
+                f"{where}: {damaged} ({path}, from byte {held.places[number] + damaged.byte} on)"
             ) from damaged
         offsets = [offset for offset, *_ in rows]
         if offsets[:1] != [block.first] or any(a >= b for a, b in pairwise([*offsets, after])):
@@ -268,9 +270,9 @@ class ExportedLog:
 class _Damaged(Exception):
     """Bytes of a block are not what was exported: of which record, and where in the block that begins."""
 
-    def __init__(self, what: str, *, where: str = "", byte: int = 0) -> None:
+    def __init__(self, what: str, *, offset: int | None = None, byte: int = 0) -> None:
         super().__init__(what)
-        self.where, self.byte = where, byte
+        self.offset, self.byte = offset, byte
 
 
 def _rows_of_frames(data: bytes) -> Iterator[Row]:
@@ -279,13 +281,13 @@ def _rows_of_frames(data: bytes) -> Iterator[Row]:
         offset, size, digest = _HEAD.unpack(data[at : at + _HEAD.size].ljust(_HEAD.size))
         row = data[at + _HEAD.size : at + _HEAD.size + size]
         if len(row) != size or hashlib.sha256(row).digest() != digest:
-            raise _Damaged("not the bytes that were exported", where=f"offset {offset}", byte=at)
+            raise _Damaged("not the bytes that were exported", offset=offset, byte=at)
         try:
             found = msgspec.msgpack.decode(row, type=Row)
         except msgspec.DecodeError as error:
-            raise _Damaged(f"no record ({error})", where=f"offset {offset}", byte=at) from error
+            raise _Damaged(f"no record ({error})", offset=offset, byte=at) from error
         if found[0] != offset:
-            raise _Damaged(f"its frame says offset {offset}", where=f"offset {found[0]}", byte=at)
+            raise _Damaged(f"its frame says offset {offset}", offset=found[0], byte=at)
         yield found
         at += _HEAD.size + size
 

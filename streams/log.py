@@ -93,6 +93,19 @@ class TopicPartition(NamedTuple):
     topic: str
     partition: int
 
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]"
+
+
+class Place(NamedTuple):
+    """One offset of one partition; its text is the only form in which a person reads where something stands."""
+
+    at: TopicPartition
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.at}@{self.offset}"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -104,6 +117,16 @@ class Record:
     time_ms: int
     key: bytes | None
     value: bytes | None
+
+    @property
+    def at(self) -> TopicPartition:
+        """Its partition."""
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def place(self) -> Place:
+        """Its partition and offset."""
+        return Place(self.at, self.offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,13 +142,12 @@ class Draft:
     key: bytes | None = None
 
     def __post_init__(self) -> None:
+        at = TopicPartition(self.topic, self.partition)
         if self.value is None and self.key is None:
-            raise ValueError(f"a tombstone for {self.topic}/{self.partition} without a key")
+            raise ValueError(f"a tombstone for {at} without a key")
         size = len(self.value or b"") + len(self.key or b"")
         if size > KAFKA_RECORD_BYTES_MAX:
-            raise ValueError(
-                f"a record of {size:,} bytes for {self.topic}/{self.partition}; at most {KAFKA_RECORD_BYTES_MAX:,}"
-            )
+            raise ValueError(f"a record of {size:,} bytes for {at}; at most {KAFKA_RECORD_BYTES_MAX:,}")
 
 
 class Bounds(NamedTuple):
@@ -257,10 +279,18 @@ class EventLog(Protocol):
         ...
 
 
-def scan(log: EventLog, at: TopicPartition, *, start: int | None = None) -> Iterator[Record]:
-    """Every committed record of `at` from `start` (default: the beginning) to where the log ended at the call."""
-    beginning, end = log.bounds(at)
-    reader = log.reader({at: beginning if start is None else start})
+def scan(log: EventLog, at: TopicPartition, *, start: int | None = None, end: int | None = None) -> Iterator[Record]:
+    """Every committed record of `at` from `start` (default: the beginning) up to, not including, `end`.
+
+    Without `end` it is where the log ended at the first step; with it the log is awaited until it can be read that far.
+    """
+    if start is None or end is None:
+        bounds = log.bounds(at)
+        start = bounds.beginning if start is None else start
+        end = bounds.end if end is None else end
+    if start >= end:
+        return
+    reader = log.reader({at: start})
     try:
         while reader.position(at) < end:
             yield from (record for record in reader.poll(timeout_s=0.2) if record.offset < end)

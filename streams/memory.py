@@ -204,14 +204,14 @@ class MemoryLog:
         """Delete every record of `at` below `before_offset`."""
         partition = self._partition(at)
         if before_offset > partition.high_watermark:
-            raise OffsetLost(f"{at.topic}/{at.partition} ends at {partition.high_watermark}, before {before_offset}")
+            raise OffsetLost(f"{at} ends at {partition.high_watermark}, before {before_offset}")
         if before_offset > partition.beginning:
             del partition.entries[: before_offset - partition.beginning]
             partition.beginning = before_offset
 
     def _partition(self, at: TopicPartition) -> _Partition:
         if at not in self._partitions:
-            raise LogUnavailable(f"there is no {at.topic}/{at.partition}")
+            raise LogUnavailable(f"there is no {at}")
         return self._partitions[at]
 
     def _stable_end(self, at: TopicPartition) -> int:
@@ -224,7 +224,7 @@ class MemoryLog:
         partition = self._partition(at)
         if not partition.beginning <= position <= partition.high_watermark:
             held = f"{partition.beginning} to {partition.high_watermark}"
-            raise OffsetLost(f"{at.topic}/{at.partition} holds {held}, not {position}")
+            raise OffsetLost(f"{at} holds {held}, not {position}")
         found: list[Record] = []
         end = self._stable_end(at)
         while position < end and len(found) < records_max:

@@ -9,8 +9,9 @@ from typing import TypeVar
 import structlog
 
 from schemas.canonical import MalformedError, decode
+from schemas.creations import find_creation
 from schemas.errors import FedlogError
-from schemas.events import Answer, TaskCreated, TaskEvent
+from schemas.events import Answer, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.tensors import BodyError, Floats, unpack
 from schemas.topics import ANSWERS, TASKS, partition_of
@@ -99,11 +100,10 @@ class Link:
     def task(self, name: str) -> TaskCreated | None:
         """How the task was created; None while the log does not know it."""
         if name not in self._tasks:
-            for record in scan(self.log, TopicPartition(TASKS.name, partition_of(name))):
-                fact = _task_fact(record.value)
-                if isinstance(fact, TaskCreated) and fact.task == name:
-                    _remember(self._tasks, (name, fact), most=TASKS_KEPT)
-                    break
+            place = TopicPartition(TASKS.name, partition_of(name))
+            created = find_creation((record.value for record in scan(self.log, place)), name)
+            if created is not None:
+                _remember(self._tasks, (name, created), most=TASKS_KEPT)
         return self._tasks.get(name)
 
     def model(self, body: BodyRef, parameters: int) -> Floats:
@@ -115,7 +115,7 @@ class Link:
 
     def _download(self, body: BodyRef, parameters: int) -> Floats:
         place = TopicPartition(body.topic, body.partition)
-        where = f"the model in {place.topic}[{place.partition}] at {body.offsets}"
+        where = f"the model in {body}"
         if place not in self._readers:
             self._readers[place] = BodyReader(self.log, place.topic, place.partition, bulk=True)
         try:
@@ -148,12 +148,5 @@ def _remember(cache: OrderedDict[K, V], item: tuple[K, V], *, most: int) -> None
 def _answer(data: bytes | None) -> Answer | None:
     try:
         return decode(data or b"", Answer)  # type: ignore[arg-type]
-    except MalformedError:
-        return None
-
-
-def _task_fact(data: bytes | None) -> TaskEvent | None:
-    try:
-        return decode(data or b"", TaskEvent)  # type: ignore[arg-type]
     except MalformedError:
         return None

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.keys import OperatorKey
-from ops.audit.journals import Accepts
 from ops.audit.verification import ChainReport, verified
 from schemas.canonical import MalformedError, decode
 from schemas.journal import Batch, JournalRecord
@@ -30,6 +29,7 @@ from schemas.topics import (
     UPDATES,
 )
 from streams import exported as files
+from streams.journals import AcceptsResume, reject_all
 from streams.log import EventLog, Record, TopicPartition
 
 CHECKPOINT = "checkpoint.json"
@@ -62,7 +62,7 @@ def exported(
 
     Raises FileExistsError where the folder is not empty.
     """
-    accepts = key.accepts if key else lambda _: False
+    accepts = key.accepts if key else reject_all
     # Answers lie by device, and so do the bodies of tasks with shards: those of a task are anywhere.
     chosen = {topic: range(PARTITIONS) if topic in _BY_DEVICE else partitions for topic in topics}
     places = [TopicPartition(topic, number) for topic in topics for number in chosen[topic]]
@@ -83,7 +83,7 @@ def exported(
 class _Cut:
     """Ends the ledger and `published` before their first record that rests on rounds behind the cut."""
 
-    def __init__(self, log: EventLog, rounds: dict[int, int], accepts: Accepts) -> None:
+    def __init__(self, log: EventLog, rounds: dict[int, int], accepts: AcceptsResume) -> None:
         self._log, self._rounds, self._accepts = log, rounds, accepts
         self._seqs: dict[int, int] = {}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from streams.log import TopicPartition
+from streams.journals import JournalBroken
+from streams.log import Place, TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +18,14 @@ class Fault:
     task: str = ""
 
     def __str__(self) -> str:
-        at = "" if self.offset is None else f", offset {self.offset}"
+        place = self.place if self.offset is None else Place(self.place, self.offset)
         task = f"task {self.task}: " if self.task else ""
-        return f"topic {self.place.topic}, partition {self.place.partition}{at}: {task}{self.what}"
+        return f"{place}: {task}{self.what}"
+
+    @classmethod
+    def of_journal(cls, broken: JournalBroken) -> Fault:
+        """The same for a journal that is off its chain."""
+        return cls(broken.place.at, broken.place.offset, broken.what)
 
 
 @dataclass(slots=True)

@@ -24,10 +24,10 @@ from actors.deciders.selector import SELECTOR
 from actors.keys import OperatorKey
 from ops.audit import announcements
 from ops.audit.findings import Fault, Findings
-from ops.audit.journals import Broken, decisions_of, nobody
 from ops.audit.recomputing import Recomputer
 from ops.audit.verification import Verification
-from schemas.canonical import MalformedError, decode, encode
+from schemas.canonical import encode
+from schemas.creations import collect_creations
 from schemas.events import (
     JournalEvent,
     ModelPublished,
@@ -43,6 +43,7 @@ from schemas.journal import Decision, JournalPosition
 from schemas.policy import PolicyError, checked
 from schemas.published import Head, announced, cloud_event_id
 from schemas.topics import LEDGER, ROUNDS, SELECTIONS, TASKS
+from streams.journals import JournalBroken, read_decisions, reject_all
 from streams.log import EventLog, LogError, Record, TopicPartition, scan
 
 
@@ -74,7 +75,7 @@ class Audit:
         self.findings = Findings()
         self.state = Rounds()
         self._log, self._partition = log, partition
-        self._accepts = key.accepts if key else nobody
+        self._accepts = key.accepts if key else reject_all
         self._public_key = key.public_key if key else None
         self._full, self._to = full, to
         self._recomputing = Recomputer(log, partition, key=key, findings=self.findings)
@@ -102,7 +103,10 @@ class Audit:
     def _is_through(self, fold: Callable[[], None]) -> bool:
         try:
             fold()
-        except (Broken, Stuck) as error:
+        except JournalBroken as error:
+            self.findings.differs(Fault.of_journal(error))
+            return False
+        except Stuck as error:
             self.findings.differs(error.fault)
             return False
         return True
@@ -263,18 +267,11 @@ class Audit:
             yield f"round {round_id}: charged rho {charge.rho_total:g} does not cover its participations"
 
     def _decisions(self, topic: str) -> Iterator[tuple[Record, Decision, JournalPosition]]:
-        return decisions_of(self._log, self._place(topic), accepts_resume=self._accepts)
+        return read_decisions(self._log, self._place(topic), accepts_resume=self._accepts)
 
     def _created(self) -> dict[str, TaskCreated]:
-        """What the operator wrote; the first record of a name counts."""
-        found: dict[str, TaskCreated] = {}
-        for record in scan(self._log, TopicPartition(TASKS.name, self._partition)):
-            try:
-                created = decode(record.value or b"", TaskCreated)
-            except MalformedError:
-                continue
-            found.setdefault(created.task, created)
-        return found
+        """What the operator wrote."""
+        return collect_creations(record.value for record in scan(self._log, self._place(TASKS.name)))
 
 
 def _task_of(event: JournalEvent) -> str:

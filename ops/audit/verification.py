@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.audit.findings import Fault
-from ops.audit.journals import Accepts, Broken, followed, nobody
 from schemas.canonical import MalformedError
 from schemas.journal import JournalPosition, Position
 from schemas.published import Checkpoint, Head, checkpoint
 from schemas.topics import JOURNALS, PUBLISHED
+from streams.journals import AcceptsResume, JournalBroken, JournalReader, reject_all
 from streams.log import EventLog, TopicPartition, scan
 
 
@@ -64,27 +64,28 @@ class ChainReport:
         return Head(topic=self.topic, partition=self.partition, seq=at.seq, head=at.head.hex())
 
 
-def verified(log: EventLog, place: TopicPartition, *, accepts_resume: Accepts = nobody) -> ChainReport:
+def verified(log: EventLog, place: TopicPartition, *, accepts_resume: AcceptsResume = reject_all) -> ChainReport:
     """Follow the chain of one journal partition to its end or to its first fault."""
     end = log.bounds(place).end
     report = ChainReport(*place, end=end)
-    before = JournalPosition()
+    journal = JournalReader(place, accepts_resume=accepts_resume)
+    before = journal.position
     try:
-        for record, batch, chain in followed(log, place, accepts_resume=accepts_resume, end=end):
+        for record, batch in journal.read(log, end=end):
             report.records += 1
             if batch is not None:
                 report.batches += 1
                 report.decisions += len(batch.decisions)
                 report.said.append((record.offset, batch.position))
-            elif chain.at != before:
-                claimed = chain.at.claim != before.claim
+            elif journal.position != before:
+                claimed = journal.position.claim != before.claim
                 report.claims += claimed
                 report.resumes += not claimed
-            before = chain.at
-            report.stands.append((record.offset, chain.at))
-            report.zombies, report.seq = chain.zombies, chain.at.seq
-    except Broken as error:
-        report.offset, report.fault = error.fault.offset, error.fault.what
+            before = journal.position
+            report.stands.append((record.offset, before))
+            report.zombies, report.seq = journal.zombies, before.seq
+    except JournalBroken as error:
+        report.offset, report.fault = error.place.offset, error.what
     return report
 
 
@@ -94,7 +95,9 @@ class Verification:
     `public_key` is the operator's, 32 bytes; without it a signature is only checked against the key that it names.
     """
 
-    def __init__(self, log: EventLog, partition: int, *, accepts_resume: Accepts, public_key: bytes | None) -> None:
+    def __init__(
+        self, log: EventLog, partition: int, *, accepts_resume: AcceptsResume, public_key: bytes | None
+    ) -> None:
         self.partition = partition
         self.checkpoints = 0
         self._log, self._key = log, public_key
@@ -170,7 +173,7 @@ class Verification:
     def _head_fault(self, head: Head) -> str | None:
         report = self.reports.get(head.topic)
         if report is None or head.partition != self.partition:
-            return f"speaks of {head.topic}/{head.partition}, which is no journal here"
+            return f"speaks of {TopicPartition(head.topic, head.partition)}, which is no journal here"
         self.checkpoints += 1
         # Claims move the head and not the seq, so several heads can stand at one.
         first = bisect_left(report.stands, head.seq, key=lambda stand: stand[1].seq)

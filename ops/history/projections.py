@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self, get_args
 
@@ -36,8 +36,9 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.identifiers import RoundId, TaskId, Version
-from schemas.journal import Chain, ChainBroken, ChainResumed, Decision
+from schemas.journal import Decision
 from schemas.topics import EVALUATIONS, JOURNALS, LEDGER, PARTITIONS, ROUNDS, SELECTIONS, TASKS
+from streams.journals import AcceptsResume, JournalReader, reject_all
 from streams.log import EventLog, Reader, Record, TopicPartition
 
 TOPICS = tuple(topic.name for topic in (TASKS, SELECTIONS, ROUNDS, LEDGER, EVALUATIONS))
@@ -232,23 +233,23 @@ def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None
 class Projection:
     """Every task's view. Records of one partition must come in the order of the log; partitions may come in any.
 
-    `accepts_resume` judges an operator's ChainResumed (see `schemas.canonical.Chain`).
+    `accepts_resume` judges an operator's ChainResumed.
     """
 
-    def __init__(self, accepts_resume: Callable[[ChainResumed], bool] = lambda _: False) -> None:
+    def __init__(self, accepts_resume: AcceptsResume = reject_all) -> None:
         self.tasks: dict[TaskId, TaskView] = {}
         self.dropped: Counter[str] = Counter()
         self.unreadable = 0
         self._accepts_resume = accepts_resume
-        self._chains: dict[TopicPartition, Chain] = {}
+        self._journals: dict[TopicPartition, JournalReader] = {}
 
     @property
     def zombies(self) -> int:
         """Batches of superseded writers, which every reader skips."""
-        return sum(chain.zombies for chain in self._chains.values())
+        return sum(journal.zombies for journal in self._journals.values())
 
     def apply(self, record: Record) -> tuple[Decision, ...]:
-        """Fold one record; gives the decisions that it holds. Raises ChainBroken, and names the place."""
+        """Fold one record; gives the decisions that it holds. Raises JournalBroken."""
         if record.topic in _JOURNALS:
             return self._apply_batch(record)
         kind = TaskEvent if record.topic == TASKS.name else VersionEvaluated
@@ -265,12 +266,10 @@ class Projection:
         return self.tasks.setdefault(task, TaskView(task))
 
     def _apply_batch(self, record: Record) -> tuple[Decision, ...]:
-        place = TopicPartition(record.topic, record.partition)
-        chain = self._chains.setdefault(place, Chain(accepts_resume=self._accepts_resume))
-        try:
-            batch = chain.follow(record.offset, record.value or b"")
-        except ChainBroken as error:
-            raise ChainBroken(f"topic {record.topic}, partition {record.partition}, {error}") from error
+        journal = self._journals.get(record.at)
+        if journal is None:
+            journal = self._journals[record.at] = JournalReader(record.at, accepts_resume=self._accepts_resume)
+        batch = journal.follow(record)
         if batch is None:
             return ()
         for decision in batch.decisions:

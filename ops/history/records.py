@@ -16,7 +16,7 @@ from schemas.journal import Batch, ChainResumed, JournalRecord, WriterClaimed
 from schemas.leases import read_lease
 from schemas.signing import unsigned
 from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
-from streams.log import Record
+from streams.log import Place, Record, TopicPartition
 
 _JOURNALS = frozenset(topic.name for topic in JOURNALS)
 _OPAQUE = frozenset(topic.name for topic in (BODIES, SHARDS, MODELS, SNAPSHOTS))
@@ -40,7 +40,8 @@ class Line:
     def text(self) -> str:
         """For people: when, where, what."""
         when = datetime.fromtimestamp(self.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
-        where = f"{self.topic}/{self.partition}@{self.offset}" + (f" #{self.seq}" if self.seq is not None else "")
+        place = Place(TopicPartition(self.topic, self.partition), self.offset)
+        where = f"{place}" if self.seq is None else f"{place} #{self.seq}"
         return f"{when}  {where:<24}  {self.name:<18} {shown(self.values)}".rstrip()
 
     def plain(self) -> dict[str, Any]:

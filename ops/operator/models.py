@@ -30,10 +30,8 @@ def read(log: EventLog, ref: BodyRef, *, parameters: int) -> tensors.Floats:
     with closing(bodies.BodyReader(log, ref.topic, ref.partition)) as reader:
         data = reader.fetch(ref)
     if isinstance(data, bodies.Absent):
-        offset = ref.offsets[0] if ref.offsets else "?"
         raise ConsoleError(
-            f"The body at {ref.topic}/{ref.partition}@{offset} is gone ({data.reason}): the policy's "
-            "[retention] says how many models are kept.",
+            f"The body at {ref} is gone ({data.reason}): the policy's [retention] says how many models are kept.",
             exit_code=4,
         )
     return tensors.unpack(data, "float32", count=parameters)

@@ -9,7 +9,8 @@ from typing import Any
 
 from ops.console import ConsoleError
 from ops.history.projections import Follower, Projection, TaskView
-from schemas.canonical import TASK_BYTES_MAX, MalformedError, decode, encode
+from schemas.canonical import TASK_BYTES_MAX, encode
+from schemas.creations import find_creation, parse_task_event
 from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed
 from schemas.identifiers import TaskId
 from schemas.policy import Policy
@@ -30,13 +31,8 @@ class Parent:
 
 def facts_of(log: EventLog, partition: int) -> list[TaskEvent]:
     """Every readable fact in one partition of `tasks`."""
-    found: list[TaskEvent] = []
-    for record in scan(log, TopicPartition(TASKS.name, partition)):
-        try:
-            found.append(decode(record.value or b"", TaskEvent))  # type: ignore[arg-type]
-        except MalformedError:
-            continue
-    return found
+    events = (parse_task_event(record.value) for record in scan(log, TopicPartition(TASKS.name, partition)))
+    return [event for event in events if event is not None]
 
 
 def existing(log: EventLog, task: TaskId) -> TaskCreated:
@@ -49,8 +45,8 @@ def existing(log: EventLog, task: TaskId) -> TaskCreated:
 
 def creation_of(log: EventLog, task: TaskId) -> TaskCreated | None:
     """The first TaskCreated of that name; a later one counts for nothing."""
-    facts = facts_of(log, partition_of(task))
-    return next((fact for fact in facts if isinstance(fact, TaskCreated) and fact.task == task), None)
+    place = TopicPartition(TASKS.name, partition_of(task))
+    return find_creation((record.value for record in scan(log, place)), task)
 
 
 def say_of(log: EventLog, fact: TaskPaused | TaskResumed | TaskClosed) -> None:

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as BrokerPartition
 
 from streams.kafka.settings import REQUEST_TIMEOUT_S, KafkaSettings
-from streams.log import Draft, LogError, LogRefused, LogUnavailable, OffsetLost, Record, TopicPartition
+from streams.log import Draft, LogError, LogRefused, LogUnavailable, OffsetLost, Place, Record, TopicPartition
 
 # Fetched and not yet handed out: the queue is filled up to its mark, and then by one more answer of the broker.
 QUEUE_BYTES = 16 * 2**20
@@ -144,7 +144,7 @@ class BulkReader:
             if 0 <= message.offset() != self._positions[at]:
                 self._asked_elsewhere = True  # it was asked before the last `seek`, or behind a marker
                 return None
-            self._lost[at] = f"reading {at.topic}/{at.partition} at {self._positions[at]}: {error.str()}"
+            self._lost[at] = f"reading {Place(at, self._positions[at])}: {error.str()}"
         else:
             _heard(self._refused, error)
         return None

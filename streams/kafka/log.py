@@ -131,7 +131,7 @@ class KafkaReader:
     def position(self, at: TopicPartition) -> int:
         if self._consumer is None:
             return self._positions[at]
-        with _translated(f"reading {at.topic}/{at.partition}"):
+        with _translated(f"reading {at}"):
             return int(self._consumer.position(_placed(self._settings, at), timeout_ms=0))
 
     def seek(self, at: TopicPartition, offset: int) -> None:
@@ -196,7 +196,7 @@ class KafkaLog:
         name = _placed(self._settings, at)
         # The end for readers of committed records is the last stable offset. One question at a time: the admin client
         # of kafka-python fails with "node paused" when several threads ask at once.
-        with _translated(f"asking for the bounds of {at.topic}/{at.partition}", self.outage), self._asking:
+        with _translated(f"asking for the bounds of {at}", self.outage), self._asking:
             ask = self._admin().list_partition_offsets
             end = ask({name: OffsetSpec.LATEST}, isolation_level="read_committed")[name].offset
             beginning = ask({name: OffsetSpec.EARLIEST})[name].offset
@@ -204,7 +204,7 @@ class KafkaLog:
 
     def first_since(self, at: TopicPartition, time_ms: int) -> int:
         name = _placed(self._settings, at)
-        with _translated(f"looking up a time in {at.topic}/{at.partition}", self.outage), self._asking:
+        with _translated(f"looking up a time in {at}", self.outage), self._asking:
             found = self._admin().list_partition_offsets({name: time_ms})[name].offset
         return int(found) if found >= 0 else self.bounds(at).end
 
@@ -264,7 +264,7 @@ class KafkaLog:
 
     def delete_records(self, at: TopicPartition, before_offset: int) -> None:
         """Delete every record of `at` below `before_offset`; the broker frees the space segment by segment."""
-        with _translated(f"deleting records of {at.topic}/{at.partition}", self.outage):
+        with _translated(f"deleting records of {at}", self.outage):
             self._admin().delete_records({_placed(self._settings, at): before_offset})
 
     def _create(self, specs: Sequence[TopicSpec], copies: int) -> None:

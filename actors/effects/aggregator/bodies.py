@@ -25,8 +25,7 @@ class BodyLost(FedlogError):
     code = "body_lost"
 
     def __init__(self, ref: BodyRef, absent: Absent) -> None:
-        offset = ref.offsets[0] if ref.offsets else "?"
-        super().__init__(f"body {ref.topic}[{ref.partition}]@{offset}: {absent}")
+        super().__init__(f"body {ref}: {absent}")
         self.deleted = absent.reason == DELETED
         self.altered = absent.reason in ALTERED
 

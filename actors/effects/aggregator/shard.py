@@ -21,7 +21,8 @@ from actors.effects.aggregator.partials import by_partition
 from actors.effects.aggregator.release import round_sum
 from actors.effects.aggregator.submissions import Leased, leased, wanted
 from actors.keys import OperatorKey, PartialSeals, Seals
-from schemas.canonical import MalformedError, decode, encode
+from schemas.canonical import MalformedError, encode
+from schemas.creations import parse_creation
 from schemas.events import (
     BodyMeasured,
     JournalEvent,
@@ -33,10 +34,11 @@ from schemas.events import (
     UpdateAdmitted,
     UpdateRefused,
 )
-from schemas.journal import Chain, ChainBroken
+from schemas.journal import Batch
 from schemas.tensors import Quanta
 from schemas.topics import PARTIALS, PARTITIONS, ROUNDS, SHARDS, TASKS, UPDATES, partition_of
 from streams.bodies import BUDGET_BYTES, BUDGET_BYTES_MIN, Absent, store
+from streams.journals import JournalReader
 from streams.log import Draft, EventLog, LogError, Reader, Record, TopicPartition, scan
 
 HELD_BYTES = 128 * 2**20  # of opened bodies that wait for their admission
@@ -52,7 +54,7 @@ logger = structlog.get_logger()
 class Followed:
     """One partition in which tasks with shards live, folded from its aggregator's journal."""
 
-    chain: Chain
+    journal: JournalReader
     state: Rounds = field(default_factory=Rounds)
     decided: int = 0  # the first offset of `updates` that is not decided yet
 
@@ -60,7 +62,7 @@ class Followed:
 class Shard:
     """Looks after some partitions of `shards`; for one thread.
 
-    Every call may raise LogError, ChainBroken, or BodyLost where it comes too late: then this one is thrown away, and
+    Every call may raise LogError, JournalBroken, or BodyLost where it comes too late: then this one is thrown away, and
     another begins.
     """
 
@@ -102,8 +104,9 @@ class Shard:
         news = self._reader.poll(0.0 if has_work else timeout_s)
         for record in news:
             if record.topic == ROUNDS.name:
-                for event in self._folded(self._followed[record.partition], record):
-                    self._act(self._followed[record.partition].state, event)
+                followed = self._followed[record.partition]
+                for event in self._folded(followed, followed.journal.follow(record)):
+                    self._act(followed.state, event)
         self._coming.extend(self._found(record for record in news if record.topic == UPDATES.name))
         return len(records) + len(news) + self._measure()
 
@@ -150,10 +153,9 @@ class Shard:
     def _learn(self, records: Iterable[Record]) -> None:
         """Tasks; where one has shards, its partition is followed from now on."""
         for record in records:
-            try:
-                created = decode(record.value or b"", TaskCreated)
-            except MalformedError:
-                continue  # another fact, or junk, which the aggregator counts
+            created = parse_creation(record.value)
+            if created is None:
+                continue  # another event, or junk, which the aggregator counts
             self._created.setdefault(created.task, created if created.policy.shard_count > 1 else None)
             if self._created[created.task] is not None and record.partition not in self._followed:
                 self._begin(record.partition)
@@ -161,11 +163,11 @@ class Shard:
     def _begin(self, partition: int) -> None:
         """Fold the journal up to now, store the sums that somebody may wait for, and read on from there."""
         rounds, updates = TopicPartition(ROUNDS.name, partition), TopicPartition(UPDATES.name, partition)
-        followed = self._followed[partition] = Followed(Chain(accepts_resume=self._key.accepts))
+        followed = self._followed[partition] = Followed(JournalReader(rounds, accepts_resume=self._key.accepts))
         end = 0
-        for record in scan(self._log, rounds):
+        for record, batch in followed.journal.read(self._log):
             end = record.offset + 1
-            for _ in self._folded(followed, record):
+            for _ in self._folded(followed, batch):
                 pass
         for task in followed.state.tasks.values():
             for pending in task.pending:
@@ -179,12 +181,8 @@ class Shard:
         if before is not None:
             before.close()
 
-    def _folded(self, followed: Followed, record: Record) -> Iterator[JournalEvent]:
-        """The events of a journal's record, each once it is in the state."""
-        try:
-            batch = followed.chain.follow(record.offset, record.value or b"")
-        except ChainBroken as error:
-            raise ChainBroken(f"{record.topic}[{record.partition}] {error}") from error
+    def _folded(self, followed: Followed, batch: Batch | None) -> Iterator[JournalEvent]:
+        """The events of a batch, each once it is in the state."""
         if batch is None:
             return
         for decision in batch.decisions:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from ops.audit.journals import decisions_of
 from schemas.policy import Policy
 from schemas.topics import CHECKINS, PARTITIONS, ROUNDS, SELECTIONS, UPDATES
+from streams.journals import read_decisions
 from streams.log import EventLog, TopicPartition, scan
 from tests.bench import machine
 from tests.bench.row import Bench
@@ -164,7 +164,7 @@ def read(log: EventLog, found: Found) -> None:
         for partition in range(PARTITIONS):
             appended = {record.offset: record.time_ms for record in scan(log, TopicPartition(topic, partition))}
             times: dict[int, int] = {}
-            for record, decision, _ in decisions_of(log, TopicPartition(journal, partition)):
+            for record, decision, _ in read_decisions(log, TopicPartition(journal, partition)):
                 times[record.offset] = record.time_ms
                 if decision.topic == topic:
                     append_ms = appended[decision.offset]

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from client_agent.running.fleet import Fleet, FleetOptions
 from client_agent.running.profiles import Habits
-from ops.audit.journals import decisions_of
 from ops.operator import models as weights
 from ops.operator import tasks
 from schemas.events import ModelPublished, RoundProposed, UpdateAdmitted
@@ -22,6 +21,7 @@ from schemas.identifiers import BodyRef
 from schemas.policy import Policy, checked
 from schemas.tensors import Floats
 from schemas.topics import ROUNDS, UPDATES, partition_of
+from streams.journals import read_decisions
 from streams.kafka.log import KafkaLog
 from streams.log import EventLog, TopicPartition, scan
 from tests.bench.row import Bench
@@ -163,7 +163,7 @@ def read(log: EventLog, found: Found, window: tuple[float, float]) -> list[tuple
     appended = {record.offset: record.time_ms for record in scan(log, TopicPartition(UPDATES.name, PARTITION))}
     needed_ms: dict[int | None, int] = {}
     models = []
-    for record, decision, _ in decisions_of(log, TopicPartition(ROUNDS.name, PARTITION)):
+    for record, decision, _ in read_decisions(log, TopicPartition(ROUNDS.name, PARTITION)):
         for event in decision.events:
             match event:
                 case UpdateAdmitted() if begin_ms <= record.time_ms < end_ms:

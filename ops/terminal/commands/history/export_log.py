@@ -27,6 +27,7 @@ def export_log(
     """Write journals, tasks, evaluations and announcements into files; with the operator's key also signed heads."""
     from actors import keys
     from ops.audit.export import CHECKPOINT, exported, topics_of
+    from ops.audit.findings import Fault
 
     if to.exists() and any(to.iterdir()):
         raise ConsoleError(f"{to} is not empty; name a new folder.", exit_code=2)
@@ -37,8 +38,7 @@ def export_log(
         export = exported(log, sorted(chosen), topics=topics, folder=to, key=key)
     for report in export.reports:
         if report.fault is not None:
-            where = f"{report.topic}, partition {report.partition}, offset {report.offset}"
-            note(f"Exported as it is: {where}: {report.fault}.")
+            note(f"Exported as it is: {Fault(report.place, report.offset, report.fault)}.")
     if export.is_signed:
         note(f"{to / CHECKPOINT} has the head of every journal, signed; keep a copy where the files are not.")
     records = sum(report.records for report in export.reports)

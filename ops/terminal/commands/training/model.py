@@ -142,5 +142,11 @@ def _view(log: EventLog, task: str) -> TaskView:
 def _row(view: TaskView, version: int) -> tuple[object, ...]:
     model = view.published[version]
     when = datetime.fromtimestamp(view.published_ms[version] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    place = f"{model.model.topic}/{model.model.partition}@{model.model.offsets[0] if model.model.offsets else '?'}"
-    return (version, model.round, when, number(view.metric_of(version)), model.model.sha256.hex()[:16], place)
+    return (
+        version,
+        model.round,
+        when,
+        number(view.metric_of(version)),
+        model.model.sha256.hex()[:16],
+        str(model.model),
+    )

@@ -110,7 +110,7 @@ def test_a_flipped_byte_of_a_file_is_named_by_both(run: Run, exported: Path, wor
         for words in (("verify",), ("replay",), ("replay", "--full")):
             refused = run(*words, "--from-files", exported)
             assert refused.exit_code == 1, refused.output
-            assert f"topic rounds, partition {world.partition}, offset " in refused.stderr
+            assert f"rounds[{world.partition}]@" in refused.stderr
 
 
 def test_a_difference_is_told_once(run: Run, world: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_difference_is_told_once(run: Run, world: Federation, monkeypatch: pyt
     record = entries[2].record
     assert record is not None
     entries[2].record = replace(record, value=b"junk")
-    named = f"topic rounds, partition {world.partition}, offset 2: not a journal record"
+    named = f"rounds[{world.partition}]@2: not a journal record"
     told = run("replay")
     assert (told.exit_code, told.output.count(named), named in told.stderr) == (1, 1, True)
     machine = run("replay", "--json")

@@ -129,7 +129,7 @@ def test_a_flipped_journal_byte_stops_the_replay() -> None:
     offset = next(i for i, entry in enumerate(batches) if entry.record is not None and i > 3)
     _flip(world, ROUNDS.name, offset=offset, at=40)
     (found,) = {str(difference) for difference in _audited(world).differences if difference.offset == offset}
-    assert found.startswith(f"topic rounds, partition {world.partition}, offset {offset}: this record or the one")
+    assert found.startswith(f"rounds[{world.partition}]@{offset}: this record or the one")
 
 
 def test_an_event_that_cannot_be_folded_is_named() -> None:
@@ -144,9 +144,7 @@ def test_an_event_that_cannot_be_folded_is_named() -> None:
         )
         for full in (False, True):
             found = Audit(world.log, world.partition, key=KEY, full=full, to=None).run()
-            told = (
-                f"topic {topic}, partition {world.partition}, offset {offset}: task nobodys: {kind.__name__} cannot be"
-            )
+            told = f"{topic}[{world.partition}]@{offset}: task nobodys: {kind.__name__} cannot be"
             assert any(str(difference).startswith(told) for difference in found.differences), found.differences
 
 

@@ -134,8 +134,8 @@ def test_a_rewritten_journal_is_found(world: Federation, tmp_path: Path) -> None
         else:
             head = hashlib.sha256(hashlib.sha256(head).digest() + hashlib.sha256(data).digest()).digest()
     faults = _faults(world.log, world.partition)
-    assert any("topic published" in fault and "rewritten" in fault for fault in faults)
-    assert any("topic selections" in fault for fault in faults)
+    assert any("published[" in fault and "rewritten" in fault for fault in faults)
+    assert any("selections[" in fault for fault in faults)
 
 
 def _resigned(change: Callable[[dict], None], key: Ed25519PrivateKey) -> Callable[[bytes], bytes]:
@@ -172,7 +172,7 @@ def test_a_changed_announcement_is_named(world: Federation, name: str) -> None:
     """Every byte of an announcement is under its signature, and that is the operator's."""
     change, named = ANNOUNCEMENTS[name]
     offset = _change(world, PUBLISHED.name, 1, change)
-    faults = [fault for fault in _faults(world.log, world.partition) if f"offset {offset}:" in fault]
+    faults = [fault for fault in _faults(world.log, world.partition) if f"]@{offset}:" in fault]
     assert any(named in fault for fault in faults), faults
 
 
@@ -194,7 +194,7 @@ def test_an_announcement_twice_or_of_nothing_is_named(world: Federation) -> None
     at = TopicPartition(PUBLISHED.name, world.partition)
     first = next(scan(world.log, at)).value or b""
     world.append(PUBLISHED.name, first)
-    told = f"offset {world.log.bounds(at).end - 1}: announces what the journal does not hold"
+    told = f"]@{world.log.bounds(at).end - 1}: announces what the journal does not hold"
     assert any(str(difference).endswith(told) for difference in _audited(world).differences)
 
 

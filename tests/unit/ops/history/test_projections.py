@@ -22,7 +22,7 @@ from schemas.events import (
     UpdateRefused,
     VersionEvaluated,
 )
-from schemas.journal import ChainBroken
+from streams.journals import JournalBroken
 from streams.log import TopicPartition
 from streams.memory import MemoryLog
 from tests.worlds.ops_journal import BODY, PLACE, TASK, Journal, append, created, memory_log, policy
@@ -177,7 +177,7 @@ def test_a_broken_chain_is_named_with_its_place() -> None:
     log = memory_log()
     journal = Journal(log, "rounds")
     offset = journal.commit(b"junk", follow=False)
-    with pytest.raises(ChainBroken, match=f"topic rounds, partition {PLACE}, offset {offset}"):
+    with pytest.raises(JournalBroken, match=rf"^rounds\[{PLACE}\]@{offset}: "):
         read(log)
 
 

@@ -56,7 +56,7 @@ def test_a_batch_shows_each_event_with_its_offset_and_seq() -> None:
     found = list(journal_lines(log))
     assert [line.name for line in found] == ["WriterClaimed", "Noticed TaskCreated", "RoundOpened"]
     assert {(line.offset, line.seq, line.task) for line in found[1:]} == {(offset, 0, TASK)}
-    assert f"rounds/{PLACE}@{offset} #0" in found[2].text()
+    assert f"rounds[{PLACE}]@{offset} #0" in found[2].text()
     assert "round=0" in found[2].text()
 
 

@@ -156,5 +156,5 @@ def test_a_model_that_retention_took_is_named() -> None:
     log = memory_log()
     ref = weights.store(log, FLAT, partition=PLACE)
     log.delete_records(TopicPartition("models", PLACE), 1)
-    with pytest.raises(ConsoleError, match=r"models/\d@0 is gone .*\[retention\]"):
+    with pytest.raises(ConsoleError, match=r"models\[\d\]@0 is gone .*\[retention\]"):
         weights.read(log, ref, parameters=6)

@@ -206,7 +206,7 @@ def test_verify_says_how_much_holds(run: Run, log: MemoryLog) -> None:
     offset = append(log, "rounds", b"junk")
     result = run("verify")
     assert result.exit_code == 1
-    assert f"topic rounds, partition {PLACE}, offset {offset}" in result.stderr
+    assert f"rounds[{PLACE}]@{offset}: " in result.stderr
     (broken,) = [row for row in map(json.loads, run("verify", "--json").stdout.splitlines()) if row["fault"]]
     assert (broken["topic"], broken["partition"], broken["offset"]) == ("rounds", PLACE, offset)
 
