@@ -1,7 +1,8 @@
-"""docs/performance.md and its plots, from the rows; nobody edits them by hand."""
+"""docs/performance.md and its plots, from the rows; never edited by hand."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,15 @@ def _stamp(rows: Rows) -> str:
     others = [each for each in rows if each["began"] != row["began"]]
     older = {each["peer"]: f"{each['began'][:10]}, commit {each['commit']}" for each in others}
     versions += "".join(f". The rows of {name} are those of {when}" for name, when in older.items())
-    return (
-        f"\n\n`make bench ONLY={row['name']}`, {row['began'][:10]}, commit {row['commit']}: {what}; {versions}. "
+    return "\n\n" + _wrapped(
+        f"`make bench ONLY={row['name']}`, {row['began'][:10]}, commit {row['commit']}: {what}; {versions}. "
         f"Load of the machine while it was measured, the bench included: {min(loads):g} to {max(loads):g}."
     )
+
+
+def _wrapped(text: str, *, indent: str = "") -> str:
+    """A paragraph, or an item whose further lines are indented, in lines that fit the page."""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _plot(name: str, panels: Sequence[Panel], *, what: str) -> str:
@@ -120,9 +126,12 @@ def _end_to_end(rows: Rows) -> str:
         for row in rows
     ]
     aims = [
-        f"- {row['params']:,} parameters, {row['codec']}: {_kept(row['ratio_median'] >= end_to_end.AIM)}, "
-        f"{row['ratio_median']:.2f}. It would leave {row['more']['aim_ms']:g} ms of CPU for an update; the arithmetic "
-        f"alone takes {row['more']['floor_ms']:g} ms, all of it {row['cpu_ms_per_update']:g} ms"
+        _wrapped(
+            f"- {row['params']:,} parameters, {row['codec']}: {_kept(row['ratio_median'] >= end_to_end.AIM)}, "
+            f"{row['ratio_median']:.2f}. It would leave {row['more']['aim_ms']:g} ms of CPU for an update; the "
+            f"arithmetic alone takes {row['more']['floor_ms']:g} ms, all of it {row['cpu_ms_per_update']:g} ms",
+            indent="  ",
+        )
         for row in rows
         if row["peer"] == "flower engine"
     ]
@@ -204,12 +213,12 @@ def _tasks(rows: Rows) -> str:
         lines={"p50": p50, "p99": p99},
     )
     moved = ", ".join(f"{count} of the {actor}'s" for actor, count in told["moved"].items())
-    said = (
+    said = _wrapped(
         f"{told['tasks']:,} tasks on {told['partitions']} partitions and {told['workers']} workers an actor: "
         f"{_cell(told['created_s'])} s from the creation of the first task until each had its version 0. "
         f"{told['devices']:,} devices, each asking every {told['period_s']:g} s, brought all of them to version "
         f"{told['versions']}. Then one more worker an actor took over partitions: {moved}; {told['opened_anew']} were "
-        f"opened anew in all. The longest time without a commit in one that moved was {_cell(told['still_s'])} s, and "
+        f"opened again in all. The longest time without a commit in one that moved was {_cell(told['still_s'])} s, and "
         f"{_cell(told['still_before_s'])} s before. Nothing was lost, nothing decided twice. A worker had at most "
         f"{_cell(told['peak_mb'])} MB."
     )

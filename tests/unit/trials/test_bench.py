@@ -106,7 +106,7 @@ def test_a_peer_that_was_left_out_keeps_its_rows(monkeypatch: pytest.MonkeyPatch
     ]
     kept = newest(recorded)
     assert [(row["began"], row["peer"]) for row in kept] == [("2", "fast"), ("1", "slow")]
-    assert " The rows of slow are those of 1, commit abc." in page._stamp(kept)
+    assert " The rows of slow are those of 1, commit abc." in " ".join(page._stamp(kept).split())
 
 
 def test_a_ratio_is_that_of_pairs() -> None:
