@@ -39,13 +39,13 @@ def _stamp(rows: Rows) -> str:
     others = [each for each in rows if each["began"] != row["began"]]
     older = {each["peer"]: f"{each['began'][:10]}, commit {each['commit']}" for each in others}
     versions += "".join(f". The rows of {name} are those of {when}" for name, when in older.items())
-    return "\n\n" + _wrapped(
+    return "\n\n" + _wrap(
         f"`make bench ONLY={row['name']}`, {row['began'][:10]}, commit {row['commit']}: {what}; {versions}. "
         f"Load of the machine while it was measured, the bench included: {min(loads):g} to {max(loads):g}."
     )
 
 
-def _wrapped(text: str, *, indent: str = "") -> str:
+def _wrap(text: str, *, indent: str = "") -> str:
     """A paragraph, or an item whose further lines are indented, in lines that fit the page."""
     return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
@@ -126,7 +126,7 @@ def _end_to_end(rows: Rows) -> str:
         for row in rows
     ]
     aims = [
-        _wrapped(
+        _wrap(
             f"- {row['params']:,} parameters, {row['codec']}: {_kept(row['ratio_median'] >= end_to_end.AIM)}, "
             f"{row['ratio_median']:.2f}. It would leave {row['more']['aim_ms']:g} ms of CPU for an update; the "
             f"arithmetic alone takes {row['more']['floor_ms']:g} ms, all of it {row['cpu_ms_per_update']:g} ms",
@@ -213,7 +213,7 @@ def _tasks(rows: Rows) -> str:
         lines={"p50": p50, "p99": p99},
     )
     moved = ", ".join(f"{count} of the {actor}'s" for actor, count in told["moved"].items())
-    said = _wrapped(
+    said = _wrap(
         f"{told['tasks']:,} tasks on {told['partitions']} partitions and {told['workers']} workers an actor: "
         f"{_cell(told['created_s'])} s from the creation of the first task until each had its version 0. "
         f"{told['devices']:,} devices, each asking every {told['period_s']:g} s, brought all of them to version "

@@ -1,4 +1,4 @@
-"""Writes docs/guarantees.md and build/guarantees.json from promises.toml and what was tried; nobody edits either.
+"""Writes docs/guarantees.md and build/guarantees.json from promises.toml and what was tried; neither is edited by hand.
 
 python -m tests.trials.guarantees
 """
@@ -14,21 +14,21 @@ from typing import Any
 
 from tests.root import ROOT
 from tests.trials.guarantees import kills, restarts, trials
-from tests.trials.guarantees.evidence import Evidence, Excuses, table
+from tests.trials.guarantees.evidence import Evidence, Excuses, table, wrap_text
 from tests.trials.results import rows
 
 PAGE = ROOT / "docs" / "guarantees.md"
 FIGURES = ROOT / "build" / "guarantees.json"
 TITLE = """# Guarantees
 
-What fedlog promises, what was done to break it, and what came of that. Written by `make guarantees` from the results
-under [docs/results](results); never by hand."""
-LEGEND = """*Broken* counts violations that no bug in the list below explains; a promise with anything but 0 there is
-not kept, or, with ?, not tried. Where promises name the same trials, each of these was checked for all of them."""
+What fedlog promises, what was done to break it, and the result. `make guarantees` writes this page from the results
+under [docs/results](results); it is never edited by hand. The [glossary](glossary.md) explains the words."""
+LEGEND = """*Broken* counts violations that no bug in the list below explains. A promise with anything but 0 there is
+not kept; ? means not tried. Where promises name the same trials, each trial was checked for all of them."""
 COMMITS = """A commit id in this list, in [docs/results](results), in [codecs.md](codecs.md) or in [scale.md](scale.md)
 that git does not know here was recorded before the first commit of this repository, “Set up, pinned and hashed, with
-nothing presumed but Python, git and make”: the history before it was not kept, so that the state in which a seed failed
-cannot be checked out. A bug without a seed was found by what stands beside it, and no seed of it was recorded."""
+nothing presumed but Python, git and make”: the history before it was not kept, so the state in which a seed failed
+cannot be checked out. Of a bug without a seed no seed was recorded."""
 KAFKA = {"simulation": "simulated", "chaos": "on Kafka, runs", "tamper": "changes", "recovery": "deaths"}
 
 
@@ -47,7 +47,7 @@ class Claim:
 
     @property
     def violations(self) -> int:
-        """What was found against it and no mended bug explains."""
+        """What was found against it and no fixed bug explains."""
         return sum(each.violations for each in self.found.values())
 
     @property
@@ -91,7 +91,7 @@ def gathered(*, exact: bool = False) -> dict[str, Evidence]:
 
 
 def excuses() -> Excuses:
-    """Where each mended bug showed, and as what."""
+    """Where each fixed bug showed, and as what."""
     return frozenset((where, what) for bug in _text()["bug"] for where, what in bug.get("excuses", ()))
 
 
@@ -118,7 +118,7 @@ def page() -> str:
         (f"**{c.promise['name']}.** {c.promise['sentence']}", c.tried, f"{c.violations}" if c.tries else "?")
         for c in made
     ]
-    not_promised = [f"- {row['what']} {row['instead']}" for row in text["not_promised"]]
+    not_promised = [wrap_text(f"- {row['what']} {row['instead']}", indent="  ") for row in text["not_promised"]]
     sections = [
         TITLE,
         table(("promise", "tried", "broken"), promises),
@@ -135,7 +135,8 @@ def page() -> str:
 def _against(claim: Claim) -> str:
     untried = claim.told(struck=False)
     tried = "; ".join(claim.told(struck=True)) or "nothing so far"
-    return f"- *{claim.promise['name']}*: {tried}." + (f" **Not tried yet**: {'; '.join(untried)}." if untried else "")
+    rest = f" **Not tried yet**: {'; '.join(untried)}." if untried else ""
+    return wrap_text(f"- *{claim.promise['name']}*: {tried}.{rest}", indent="  ")
 
 
 def _strikes(faults: Iterable[Mapping[str, Any]], found: Mapping[str, Evidence]) -> str:
@@ -149,12 +150,12 @@ def _strikes(faults: Iterable[Mapping[str, Any]], found: Mapping[str, Evidence])
 
 
 def _bugs(bugs: Sequence[Mapping[str, Any]]) -> str:
-    """Each bug with what found it, its seeds, and the commit that mended it."""
+    """Each bug with what found it, its seeds, and the commit that fixed it."""
     lines = []
     for bug in bugs:
         seeds = [*([bug["seed"]] if "seed" in bug else []), *(where for where, _ in bug.get("excuses", ()))]
         lines.append((bug["what"], bug["found_by"], ", ".join(seeds), f"`{bug['commit']}`"))
-    return table(("bug", "found by", "seed", "mended in"), lines)
+    return table(("bug", "found by", "seed", "fixed in"), lines)
 
 
 def _text() -> dict[str, Any]:

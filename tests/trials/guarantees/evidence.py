@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,3 +39,8 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     written = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)]
     return "\n".join(written)
+
+
+def wrap_text(text: str, *, indent: str = "") -> str:
+    """A paragraph, or an item whose further lines are indented, in lines that fit the page."""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

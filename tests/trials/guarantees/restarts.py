@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tests.trials.chaos.points import POINTS
-from tests.trials.guarantees.evidence import Evidence, Excuses, Row, table
+from tests.trials.guarantees.evidence import Evidence, Excuses, Row, table, wrap_text
 
 BEYOND_TIMEOUT_S_MAX = 5.0
 DECISIONS = 1_000_000
@@ -48,8 +48,8 @@ def named(row: Row) -> str:
 
 def _body(newest: Sequence[Row], *, shorter: int) -> str:
     measured = {row["actor"] for row in newest if row["snapshots"] and row["decisions"] >= DECISIONS}
-    told = ", ".join(actor for actor in ACTORS if actor in measured) or "nobody"
-    untold = ", ".join(actor for actor in ACTORS if actor not in measured) or "nobody"
+    told = ", ".join(actor for actor in ACTORS if actor in measured) or "none"
+    untold = ", ".join(actor for actor in ACTORS if actor not in measured) or "none"
     head = ("actor", "killed", "snapshots", "decisions", "median s", "worst s", "runs", "within the limit")
     lines = [
         (
@@ -71,4 +71,4 @@ def _body(newest: Sequence[Row], *, shorter: int) -> str:
         f"before there were snapshots; neither counts as tried. Measured at that length: {told}. Not measured: "
         f"{untold}."
     )
-    return f"{table(head, lines)}\n\n{words}"
+    return f"{table(head, lines)}\n\n{wrap_text(words)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tests.trials.guarantees.evidence import MODELS, Evidence, Excuses, Row, table
+from tests.trials.guarantees.evidence import MODELS, Evidence, Excuses, Row, table, wrap_text
 from tests.trials.mutants.table import Mutant, Unplanted, mutants, unplanted
 
 
@@ -63,7 +63,7 @@ def tamper(found: Sequence[Row]) -> Evidence:
 
 
 def planted(found: Sequence[Row]) -> Evidence:
-    """The newest verdict on each mutant that the table has today; one that nobody has tried yet is no try."""
+    """The newest verdict on each mutant that the table has today; one that was not tried yet is no try."""
     newest = {row["mutant"]: row for row in found}
     known = mutants()
     judged = [newest[mutant.name] for mutant in known if mutant.name in newest]
@@ -89,4 +89,4 @@ def _verdict(mutant: Mutant, row: Row | None) -> tuple[str, ...]:
 
 def _nowhere(reasons: Sequence[Unplanted]) -> Iterator[str]:
     for each in reasons:
-        yield f"\n\nPlanted nowhere: *{each.name}*, because {each.because} Held by `{each.test}`."
+        yield "\n\n" + wrap_text(f"Planted nowhere: *{each.name}*, because {each.because} Held by `{each.test}`.")
