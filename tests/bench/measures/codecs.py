@@ -126,7 +126,7 @@ million normally distributed parameters. `topk` keeps the default tenth.
 {table}
 
 Every codec decodes to whole multiples of the task's step before anything else happens, so that sums stay exact
-whichever is chosen; the formats stand at the top of `schemas/tensors.py`. With error feedback a device keeps what its
+whichever is chosen; `schemas/tensors.py` describes the formats at its top. With error feedback a device keeps what its
 codec has lost and adds it to its next update.
 """
 

@@ -26,6 +26,8 @@ from tests.root import ROOT
 POLICY = (ROOT / "docs" / "policy.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 ARCHITECTURE_LINES_MAX = 110
+DECISION_LINES_MAX = 45
+LINE_CHARACTERS_MAX = 120
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -110,6 +112,12 @@ def test_the_architecture_fits_on_a_few_screens() -> None:
     assert len(ARCHITECTURE.splitlines()) <= ARCHITECTURE_LINES_MAX
 
 
+def test_a_decision_fits_on_one_screen() -> None:
+    """Context, decision, consequences and how it was tried; figures belong to the pages that measure."""
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "docs" / "decisions").glob("*.md")}
+    assert {name: length for name, length in lengths.items() if length > DECISION_LINES_MAX} == {}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_file_that_a_document_names_exists(document: Path) -> None:
     """A file that was moved takes its mention along; so does the target of a link."""
@@ -165,6 +173,14 @@ def test_a_word_that_a_document_links_is_in_the_glossary() -> None:
     linked = {word for path in DOCUMENTS for word in re.findall(r"glossary\.md#([\w-]+)", path.read_text())}
     assert len(words) == len(set(words)) == 30
     assert linked <= set(words)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_line_of_prose_fits_the_screen(document: Path) -> None:
+    """Lines have at most 120 characters; rows of tables, links and printed output cannot be wrapped."""
+    prose = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = [line for line in prose.splitlines() if len(line) > LINE_CHARACTERS_MAX and not line.startswith("|")]
+    assert lines == []
 
 
 def test_every_metric_is_in_the_operations_page() -> None:
