@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from schemas.canonical import decode, encode
 from schemas.events import InputsDropped
-from schemas.journal import GENESIS, Batch, Chain, ChainBroken, ChainResumed, Decision, Position, WriterClaimed
+from schemas.journal import GENESIS, Batch, Chain, ChainBroken, ChainResumed
+from tests.worlds.builders import batch, decision, writer_claimed
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Writer:
     def claim(self) -> None:
         """A new life; the batch that the one before would have written next becomes a zombie's."""
         self.zombies.append(self._next())
-        self._put(encode(WriterClaimed(actor="selector", partition=0, nonce=bytes([len(self.records)]) * 32)))
+        self._put(encode(writer_claimed("selector", nonce=bytes([len(self.records)]) * 32)))
 
     def batch(self) -> None:
         """The next batch."""
@@ -43,18 +44,7 @@ class Writer:
     def _next(self) -> bytes:
         at, offset = self.chain.at, len(self.records)
         dropped = InputsDropped(topic="updates", count=1, first_offset=offset, last_offset=offset)
-        decision = Decision(topic="updates", offset=offset, time_ms=offset, events=(dropped,))
-        position = Position(offsets={"updates": offset + 1})
-        return encode(
-            Batch(
-                seq=at.seq + 1,
-                claim=max(0, at.claim),
-                prev=at.head,
-                time_ms=offset,
-                position=position,
-                decisions=(decision,),
-            )
-        )
+        return encode(batch(at, decision(dropped, offset=offset, time_ms=offset)))
 
 
 def written(steps: list[str]) -> Writer:

@@ -9,22 +9,17 @@ from hypothesis import strategies as st
 
 from client_agent.compression import Compressed, compress, returned
 from client_agent.privacy import NotFiniteError, clip, norm_of
-from schemas.policy import Aggregation, Clipping, Compression, Policy, Selection, Stop
+from schemas.policy import Policy
 from schemas.tensors import Floats, body_bytes_max, decode_update, from_grid
+from tests.worlds import builders
 
 CODECS = st.sampled_from(["float32", "float16", "int8", "int4", "topk"])
 ROUNDING = 2.0**-20  # float32's, for vectors about one clip norm long
 
 
 def policy(codec: str, norm: float, *, error_feedback: bool = True) -> Policy:
-    return Policy(
-        model="m:f",
-        selection=Selection(devices_expected=2, concurrency=2),
-        aggregation=Aggregation(updates_per_round=2),
-        stop=Stop(versions_max=1),
-        clipping=Clipping(norm=norm),
-        compression=Compression(codec=codec, topk_fraction=0.1, error_feedback=error_feedback),  # type: ignore[arg-type]
-    )
+    sent = {"codec": codec, "topk_fraction": 0.1, "error_feedback": error_feedback}
+    return builders.policy(clipping={"norm": norm}, compression=sent)
 
 
 @st.composite

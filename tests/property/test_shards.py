@@ -26,7 +26,8 @@ from schemas.identifiers import BodyRef
 from schemas.signing import unsigned
 from schemas.topics import PARTIALS, PARTITIONS, ROUNDS, SHARDS, UPDATES
 from streams.log import TopicPartition, scan
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 PARAMETERS = 40
 DEVICES = [f"device-{number}" for number in range(9)]

@@ -16,7 +16,8 @@ from ops.audit.replay import Audit
 from schemas.canonical import encode
 from schemas.events import StateDigest
 from tests.property.test_stories import ACTORS, POLICIES, STEPS, played
-from tests.worlds.federation import KEY, Federation
+from tests.worlds.builders import KEY
+from tests.worlds.federation import Federation
 
 
 def opened(world: Federation, name: str, *, whole: bool) -> Actor[Any]:

@@ -41,7 +41,8 @@ from schemas.events import (
 from schemas.journal import Batch, Chain
 from schemas.topics import CHECKINS, LEDGER, ROUNDS, SELECTIONS, UPDATES
 from streams.log import Record, TopicPartition, scan
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 DEVICES = 5
 ACTORS = sorted(ROLES)

@@ -14,29 +14,30 @@ from client_agent.identity import open_identity
 from client_agent.learning.data import Examples
 from client_agent.links.kafka import Link
 from schemas.canonical import decode, encode
-from schemas.events import DeviceCheckedIn, Granted, Outcome, TaskCreated, TensorSpec, UpdateSubmitted
+from schemas.events import DeviceCheckedIn, Granted, Outcome, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
-from schemas.policy import Aggregation, Compression, Policy, Selection, Stop, Training
+from schemas.policy import Compression, Policy
 from schemas.signing import is_signed_by, unsigned
-from schemas.tensors import Floats, decode_update, from_grid, pack
-from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, MODELS, TASKS, UPDATES, partition_of
-from streams.bodies import BodyReader, store
+from schemas.tensors import Floats, decode_update, from_grid
+from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, partition_of
+from streams.bodies import BodyReader
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
-
-TASK = "digits"
-SEAL = bytes(32)
+from tests.worlds.builders import TASK, create_task, granted, lease, lease_id
+from tests.worlds.builders import policy as build_policy
 
 
 def policy(**changes: object) -> Policy:
     """A policy for the digits; `changes` replace whole fields."""
-    plain = Policy(
+    plain = build_policy(
         model="client_agent.learning.models:softmax_regression",
-        selection=Selection(devices_expected=8, concurrency=8, lease_s=60.0),
-        aggregation=Aggregation(updates_per_round=4),
-        stop=Stop(versions_max=10),
-        training=Training(batch_size=4),
+        selection={"devices_expected": 8, "concurrency": 8, "lease_s": 60.0},
+        aggregation={"updates_per_round": 4},
+        clipping={"norm": 1.0},
+        compression={"codec": "int8"},
+        stop={"versions_max": 10},
+        training={"batch_size": 4},
     )
     return msgspec.structs.replace(plain, **changes)
 
@@ -59,20 +60,7 @@ class World:
         self.log = MemoryLog(CATALOGUE)
         self.place = partition_of(TASK)
         self.model = np.zeros(self.parameters, np.float32)
-        place = TopicPartition(MODELS.name, self.place)
-        body = store(self.log, place, data=pack(self.model), upload_id="model-0", codec="float32")
-        self.created = TaskCreated(
-            task=TASK,
-            policy=self.policy,
-            policy_sha256=hashlib.sha256(encode(self.policy)).digest(),
-            tensors=(TensorSpec(name="w", shape=(self.parameters,)),),
-            parameters=self.parameters,
-            weights=self.policy.weights(),
-            model=body,
-            parent=None,
-            participations_before=0,
-        )
-        self.append(TASKS.name, self.place, encode(self.created))
+        self.created = create_task(self.log, self.policy, task=TASK, model=self.model)
 
     def append(self, topic: str, partition: int, value: bytes) -> None:
         self.log.append([Draft(topic=topic, partition=partition, value=value)])
@@ -106,21 +94,12 @@ class World:
         return from_grid(grid, self.policy.clipping)
 
     def lease(self, number: int, holder: Device, **changes: object) -> Lease:
-        lease = Lease(
-            lease=f"{number:032x}",
-            task=TASK,
-            device=holder.setting.identity.device,
-            public_key=holder.setting.identity.public_key,
-            version=0,
-            model_sha256=self.created.model.sha256,
-            deadline_ms=60_000,
-            policy_sha256=self.created.policy_sha256,
-        )
-        return msgspec.structs.replace(lease, **changes)
+        identity = holder.setting.identity
+        plain = lease(identity.device, of=self.created, lease=lease_id(number), public_key=identity.public_key)
+        return msgspec.structs.replace(plain, **{"deadline_ms": 60_000, **changes})
 
     def grant(self, lease: Lease, model: BodyRef | None = None) -> Granted:
-        sealed = encode([encode(lease), SEAL])
-        return Granted(device=lease.device, sealed=sealed, model=model or self.created.model)
+        return granted(lease, model or self.created.model)
 
     def outcome(self, lease: Lease, outcome: str) -> Outcome:
         return Outcome(device=lease.device, task=TASK, update=lease.lease, outcome=outcome)

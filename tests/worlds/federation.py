@@ -2,73 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.hosts.assembly import assemble
-from actors.keys import OperatorKey
 from actors.runtime.actor import Actor
 from actors.wiring import ROLES
 from schemas.canonical import decode, encode
-from schemas.events import (
-    Answer,
-    DeviceCheckedIn,
-    Granted,
-    JournalEvent,
-    TaskCreated,
-    TensorSpec,
-    Tick,
-    UpdateSubmitted,
-)
-from schemas.identifiers import BodyRef
+from schemas.events import Answer, Granted, JournalEvent, Tick
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
-from schemas.signing import sign
-from schemas.tensors import Floats, encode_update, pack
-from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, MODELS, TASKS, UPDATES, body_place, partition_of
-from schemas.updates import address_inline, sign_update
+from schemas.tensors import Floats, encode_update
+from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, body_place, partition_of
 from streams.bodies import store
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
 from streams.memory import MemoryLog
-
-KEY = OperatorKey(bytes(range(32)))
-TASK = "digits"
-
-
-def policy(**sections: dict[str, Any]) -> Policy:
-    """A small task (K = 3, 10 devices, sgd, no privacy); each section given replaces fields of its own."""
-    import msgspec
-
-    plain: dict[str, Any] = {
-        "model": "nowhere:model",
-        "selection": {"devices_expected": 10, "concurrency": 10},
-        "aggregation": {"updates_per_round": 3},
-        "clipping": {"norm": 8.0},
-        "compression": {"codec": "float32"},
-        "stop": {"versions_max": 100},
-    }
-    for name, fields in sections.items():
-        plain[name] = {**plain.get(name, {}), **fields}
-    return msgspec.convert(plain, Policy)
-
-
-def created(rules: Policy, model: BodyRef, *, parameters: int, task: str = TASK) -> TaskCreated:
-    """A TaskCreated for one flat tensor."""
-    return TaskCreated(
-        task=task,
-        policy=rules,
-        policy_sha256=hashlib.sha256(encode(rules)).digest(),
-        tensors=(TensorSpec(name="flat", shape=(parameters,)),),
-        parameters=parameters,
-        weights=rules.weights(),
-        model=model,
-        parent=None,
-        participations_before=0,
-    )
+from tests.worlds.builders import KEY, TASK, create_task, device_checked_in, device_key, signed, update_submitted
 
 
 class ScriptedDevice:
@@ -77,19 +28,13 @@ class ScriptedDevice:
     def __init__(self, name: str, log: EventLog, *, task: str = TASK, shards: int = 1) -> None:
         self.name, self.task, self._log = name, task, log
         self.place = TopicPartition(*body_place(task, name, shards=shards))
-        self.key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
+        self.key = device_key(name)
         self.partition = partition_of(task)
 
     def check_in(self, **changes: Any) -> None:
         """Append a signed check-in."""
-        plain = {"battery_percent": 90, "charging": True, "unmetered": True, "idle": True, "samples": 7, "cohort": ""}
-        checkin = DeviceCheckedIn(
-            task=self.task,
-            device=self.name,
-            public_key=self.key.public_key().public_bytes_raw(),
-            **{**plain, **changes},
-        )
-        self.append(CHECKINS.name, sign(encode(checkin), self.key))
+        changes = {"public_key": self.key.public_key().public_bytes_raw(), **changes}
+        self.append(CHECKINS.name, signed(device_checked_in(self.name, task=self.task, **changes), self.key))
 
     def answers(self) -> list[Answer]:
         """Everything that was ever answered to this device, oldest first."""
@@ -108,14 +53,10 @@ class ScriptedDevice:
 
     def submit_body(self, body: bytes, *, codec: str, lease: Granted | None = None, inline: bool = True) -> int:
         """The same for raw bytes."""
-        if inline:
-            ref = address_inline(body, partition=self.partition, codec=codec)
-        else:
-            ref = store(self._log, self.place, data=body, upload_id=self.name, codec=codec)
-        submitted = UpdateSubmitted(
-            sealed=(lease or self.granted()).sealed, samples=7, body=ref, inline=body if inline else None
-        )
-        return self.append(UPDATES.name, sign_update(submitted, self.key))
+        sent = body if inline else store(self._log, self.place, data=body, upload_id=self.name, codec=codec)
+        held = (lease or self.granted()).sealed
+        submitted = update_submitted(held, sent, codec=codec, partition=self.partition)
+        return self.append(UPDATES.name, signed(submitted, self.key))
 
     def append(self, topic: str, value: bytes) -> int:
         """Append any bytes to the task's partition."""
@@ -134,14 +75,7 @@ class Federation:
         self.actors: dict[str, Actor[Any]] = {}
         for name in ROLES:
             self.start(name)
-        model = store(
-            self.log,
-            TopicPartition(MODELS.name, self.partition),
-            data=pack(np.zeros(parameters, np.float32)),
-            upload_id=f"{task}/initial",
-            codec="float32",
-        )
-        self.append(TASKS.name, encode(created(rules, model, parameters=parameters, task=task)))
+        create_task(self.log, rules, task=task, model=np.zeros(parameters))
         self.settle()
 
     def start(self, name: str) -> Actor[Any]:

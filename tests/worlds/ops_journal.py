@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
-
-import msgspec
 
 from schemas.canonical import encode
 from schemas.events import JournalEvent, TaskCreated, TensorSpec
-from schemas.identifiers import BodyRef
-from schemas.journal import Batch, Chain, Decision, Position, WriterClaimed
+from schemas.journal import Chain, Position
 from schemas.policy import Policy
 from schemas.topics import CATALOGUE, partition_of
 from streams.log import Draft, EventLog
 from streams.memory import MemoryLog
+from tests.worlds.builders import TASK, batch, body_ref, decision, task_created, writer_claimed
+from tests.worlds.builders import policy as build_policy
 
-TASK = "digits"
 PLACE = partition_of(TASK)
-BODY = BodyRef(topic="models", partition=PLACE, offsets=(0,), sha256=bytes(32), size=10, codec="float32")
+BODY = body_ref("initial", "models", partition=PLACE, offsets=(0,), sha256=bytes(32), size=10)
 
 
 def memory_log() -> MemoryLog:
@@ -29,31 +26,20 @@ def memory_log() -> MemoryLog:
 
 def policy(**sections: Any) -> Policy:
     """K = 3 over 10 devices; each section given replaces the one here."""
-    told = {
+    plain = {
         "model": "client_agent.learning.models:softmax_regression",
-        "selection": {"devices_expected": 10, "concurrency": 10},
-        "aggregation": {"updates_per_round": 3},
+        "clipping": {"norm": 1.0},
+        "compression": {"codec": "int8"},
         "stop": {"versions_max": 5},
-        **sections,
     }
-    return msgspec.convert(told, Policy)
+    return build_policy(**{**plain, **sections})
 
 
 def created(task: str = TASK, **changes: Any) -> TaskCreated:
     """A task of two tensors and six parameters."""
-    rules = changes.pop("policy", policy())
-    told: dict[str, Any] = {
-        "task": task,
-        "policy": rules,
-        "policy_sha256": hashlib.sha256(encode(rules)).digest(),
-        "tensors": (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,))),
-        "parameters": 6,
-        "weights": rules.weights(),
-        "model": BODY,
-        "parent": None,
-        "participations_before": 0,
-    }
-    return TaskCreated(**{**told, **changes})
+    tensors = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
+    plain: dict[str, Any] = {"task": task, "tensors": tensors, "parameters": 6, "model": BODY}
+    return task_created(changes.pop("policy", policy()), **{**plain, **changes})
 
 
 def append(log: EventLog, topic: str, value: bytes | Any, *, partition: int = PLACE, key: bytes | None = None) -> int:
@@ -73,24 +59,15 @@ class Journal:
     def claim(self) -> int:
         """Take the journal over."""
         self._writer = self._log.writer(f"{self._topic}.{self._partition}")
-        return self.commit(encode(WriterClaimed(actor="test", partition=self._partition, nonce=bytes(32))))
+        return self.commit(encode(writer_claimed("test", self._partition)))
 
     def batch(self, *events: JournalEvent, time_ms: int = 1_000, claim: int | None = None) -> int:
         """One decision with these events; its offset. `claim` other than the one in force makes it a zombie's."""
         at = self.chain.at
-        decision = Decision(topic="updates", offset=0, time_ms=time_ms, events=events)
-        return self.commit(
-            encode(
-                Batch(
-                    seq=at.seq + 1,
-                    claim=at.claim if claim is None else claim,
-                    prev=at.head,
-                    time_ms=time_ms,
-                    position=Position(offsets={"updates": 1}),
-                    decisions=(decision,) if events else (),
-                )
-            )
-        )
+        decisions = (decision(*events, time_ms=time_ms),) if events else ()
+        position = Position(offsets={"updates": 1})
+        drafted = batch(at, *decisions, claim=at.claim if claim is None else claim, time_ms=time_ms, position=position)
+        return self.commit(encode(drafted))
 
     def commit(self, data: bytes, *, follow: bool = True) -> int:
         """Write these bytes in a transaction; their offset."""

@@ -24,16 +24,14 @@ from actors import keys
 from ops.terminal.cli import app
 from schemas.canonical import encode
 from schemas.policy import Policy, checked
-from schemas.tensors import pack
-from schemas.topics import CATALOGUE, MODELS, PARTITIONS, PUBLISHED, TASKS, partition_of
-from streams.bodies import store
+from schemas.topics import CATALOGUE, PARTITIONS, PUBLISHED
 from streams.kafka.log import KafkaLog, KafkaSettings
-from streams.log import Draft, LogError, TopicPartition
+from streams.log import LogError, TopicPartition
 from tests.judges.lawcheck import check_book, counts
 from tests.judges.logbook import read
 from tests.root import ROOT
 from tests.trials.releases import entrance
-from tests.worlds.federation import created
+from tests.worlds.builders import create_task
 
 ACTORS = ("selector", "aggregator", "privacy")
 STARTED_WITHIN_S = 60.0
@@ -148,11 +146,8 @@ class Stage:
     def create_task(self, name: str, rules: Policy, *, parameters: int) -> None:
         """Create a task with one flat tensor of random first weights."""
         start = np.random.default_rng(7).normal(size=parameters).astype(np.float32)
-        at = TopicPartition(MODELS.name, partition_of(name))
-        model = store(self.log, at, data=pack(start), upload_id=f"{name}/initial", codec="float32")
-        fact = created(checked(rules), model, parameters=parameters, task=name)
+        fact = create_task(self.log, checked(rules), task=name, model=start)
         assert fact.policy_sha256 == hashlib.sha256(encode(rules)).digest()
-        self.log.append([Draft(topic=TASKS.name, partition=partition_of(name), value=encode(fact))])
 
     def start(self, *actors: str, source: Path | str = ROOT) -> list[Worker]:
         """Start workers, of another release where `source` names its folder, or a list of folders to import from."""

@@ -26,10 +26,10 @@ from schemas.events import DeviceCheckedIn, Event, RoundProposed, TaskClosed, Ta
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy
 from schemas.tensors import pack
-from schemas.topics import BODIES, CHECKINS, EVALUATIONS, MODELS, ROUNDS, TASKS, UPDATES, partition_of
-from streams.bodies import store
+from schemas.topics import BODIES, CHECKINS, EVALUATIONS, ROUNDS, TASKS, UPDATES, partition_of
 from streams.log import Draft, TopicPartition, scan
-from tests.worlds.federation import TASK, Federation, ScriptedDevice, created, policy
+from tests.worlds.builders import TASK, create_task, policy
+from tests.worlds.federation import Federation, ScriptedDevice
 
 PARAMETERS = 24
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
@@ -62,15 +62,8 @@ class Story(Federation):
         """Create a task that lives in the same partition; its name."""
         name = next(f"{kind}-{n}" for n in range(999) if partition_of(f"{kind}-{n}") == self.partition)
         rules = policy(**{"stop": STOP, "staleness": {"max_versions": 3}, **sections})
-        model = store(
-            self.log,
-            TopicPartition(MODELS.name, self.partition),
-            data=pack(np.zeros(PARAMETERS, np.float32)),
-            upload_id=f"{name}/initial",
-            codec="float32",
-        )
         self.policies[name] = rules
-        self.append(TASKS.name, encode(created(rules, model, parameters=PARAMETERS, task=name)))
+        create_task(self.log, rules, task=name, model=np.zeros(PARAMETERS))
         self.settle()
         return name
 

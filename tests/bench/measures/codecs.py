@@ -25,7 +25,7 @@ from schemas.policy import Policy
 from schemas.tensors import Floats, encode_update, read_update
 from tests.root import ROOT
 from tests.trials.results import add_row, commit
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 
 PAGE = ROOT / "docs/codecs.md"
 CODECS = ("float32", "float16", "int8", "int4", "topk")

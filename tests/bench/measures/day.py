@@ -42,10 +42,10 @@ from schemas.events import (
     UpdateRefused,
 )
 from schemas.policy import Policy, checked
-from tests.bench.measures.trusting import TASK, body, check_in, task_of, update
+from tests.bench.measures.trusting import TASK, check_in, task_of, update
 from tests.bench.pages import day_page
 from tests.trials.results import add_row
-from tests.worlds.federation import KEY, policy
+from tests.worlds.builders import KEY, body_ref, policy
 
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
@@ -156,7 +156,7 @@ class Day:
         if awaited is None or awaited.id <= self._releasing:
             return
         self._releasing = awaited.id
-        model = body(f"model {awaited.id}", "models")
+        model = body_ref(f"model {awaited.id}", "models")
         stored = ReleaseStored(task=TASK, round=awaited.id, sum_sha256=bytes(32), model=model, moments=None)
         self._at(time_ms + RELEASE_MS, "aggregator", stored)
 

@@ -39,14 +39,12 @@ from actors.hosts.faust_app import MEASURERS
 from actors.keys import Seals
 from actors.runtime.actor import Actor
 from ops.processes import broker
-from schemas.canonical import decode, encode
+from schemas.canonical import decode
 from schemas.events import UpdateSubmitted
-from schemas.leases import Lease
 from schemas.policy import Policy
 from schemas.signing import is_signed_by, unsigned
-from schemas.tensors import encode_update, pack
-from schemas.topics import CATALOGUE, MODELS, TASKS, UPDATES, body_place, partition_of
-from schemas.updates import address_inline, sign_update
+from schemas.tensors import encode_update
+from schemas.topics import CATALOGUE, TASKS, UPDATES, body_place, partition_of
 from streams.bodies import BodyReader, store
 from streams.kafka.log import KafkaLog, KafkaWriter
 from streams.kafka.settings import KafkaSettings
@@ -54,7 +52,7 @@ from streams.log import Draft, TopicPartition
 from tests.bench.machine import peak_mb
 from tests.root import ROOT
 from tests.trials.results import add_row
-from tests.worlds.federation import KEY, created, policy
+from tests.worlds.builders import KEY, create_task, lease, lease_id, policy, signed, update_submitted
 
 TASK = "ingest"
 SEALS = Seals(KEY)
@@ -95,32 +93,20 @@ def fill(log: KafkaLog, case: Case) -> None:
     """Create the task, and append an update of each of as many devices."""
     log.create_topics(CATALOGUE)
     rng = np.random.default_rng(1)
-    start = pack(rng.standard_normal(case.parameters, np.float32))
-    model = store(log, TopicPartition(MODELS.name, PARTITION), data=start, upload_id="start", codec="float32")
-    task = created(case.rules, model, parameters=case.parameters, task=TASK)
-    log.append([Draft(topic=TASKS.name, partition=PARTITION, value=encode(task))])
+    task = create_task(log, case.rules, task=TASK, model=rng.standard_normal(case.parameters, np.float32))
     scale = np.float32(1 / np.sqrt(case.parameters))
     made = [encode_update(rng.standard_normal(case.parameters, np.float32) * scale, case.rules) for _ in range(4)]
     key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
     drafts = []
     for number in range(case.updates + WARM):
-        lease = Lease(
-            lease=f"{number:032x}",
-            task=TASK,
-            device=f"device-{number}",
-            public_key=key.public_key().public_bytes_raw(),
-            version=0,
-            model_sha256=model.sha256,
-            deadline_ms=1 << 50,
-            policy_sha256=task.policy_sha256,
-        )
+        held = lease(f"device-{number}", of=task, lease=lease_id(number), public_key=public, deadline_ms=1 << 50)
         body = made[number % len(made)]
         inline = len(body) <= INLINE_BYTES_MAX
-        at = TopicPartition(*body_place(TASK, lease.device, shards=case.shards))
-        stored = None if inline else store(log, at, data=body, upload_id=f"{number}", codec=case.codec)
-        ref = stored or address_inline(body, partition=PARTITION, codec=case.codec)
-        update = UpdateSubmitted(sealed=SEALS.seal(lease), samples=7, body=ref, inline=body if inline else None)
-        drafts.append(Draft(topic=UPDATES.name, partition=PARTITION, value=sign_update(update, key)))
+        at = TopicPartition(*body_place(TASK, held.device, shards=case.shards))
+        sent = body if inline else store(log, at, data=body, upload_id=f"{number}", codec=case.codec)
+        update = update_submitted(SEALS.seal(held), sent, codec=case.codec, partition=PARTITION)
+        drafts.append(Draft(topic=UPDATES.name, partition=PARTITION, value=signed(update, key)))
     log.append(drafts)
 
 

@@ -16,7 +16,7 @@ from streams.journals import read_decisions
 from streams.log import EventLog, TopicPartition, scan
 from tests.bench import machine
 from tests.bench.row import Bench
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import Stage, Worker, staged
 

@@ -15,7 +15,7 @@ from actors.hosts.metrics import WorkerMetrics
 from schemas.journal import Decision
 from tests.bench.measures.trusting import TASK, TrustingWorld
 from tests.trials.results import add_row
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 
 DEVICES = 1_000
 RULES = policy(

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.deciders.decider import digest
 from actors.deciders.selector import SELECTOR, Selections
 from schemas.canonical import decode_state, encode, encode_state
-from schemas.events import DeviceCheckedIn, JournalEvent, ModelPublished, Noticed, UpdateAdmitted
+from schemas.events import JournalEvent, ModelPublished, Noticed, UpdateAdmitted
 from schemas.signing import is_signed_by, sign, unsigned
-from tests.bench.measures.trusting import TASK, body, check_in, task_of
+from tests.bench.measures.trusting import TASK, check_in, task_of
 from tests.trials.results import add_row
-from tests.worlds.federation import policy
+from tests.worlds.builders import body_ref, device_checked_in, policy, update_admitted
 
 AT_ONCE = 10_000
 NOW_MS = 1_700_000_000_000
@@ -52,17 +52,14 @@ def decided(state: Selections, facts: Inputs) -> list[JournalEvent]:
 def admissions(state: Selections, round_id: int) -> Iterator[UpdateAdmitted]:
     """The aggregator's answer to every lease in flight."""
     for lease in [*state.tasks[TASK].leases.values()]:
-        yield UpdateAdmitted(
-            task=TASK,
+        yield update_admitted(
+            lease.granted.device,
             round=round_id,
             update=lease.granted.lease,
-            device=lease.granted.device,
             body=lease.model,
             version=lease.granted.version,
-            staleness=0,
             weight=1,
             clip_scale=1,
-            zeroed=None,
             deadline_ms=lease.granted.deadline_ms,
         )
 
@@ -71,7 +68,7 @@ def registered(devices: int) -> Selections:
     """A state in which so many devices have taken part once."""
     state = SELECTOR.initial()
     created = Noticed(fact=task_of(rules(devices)))
-    model = ModelPublished(task=TASK, version=0, round=None, model=body("model", "models"), moments=None)
+    model = ModelPublished(task=TASK, version=0, round=None, model=body_ref("initial", "models"), moments=None)
     decided(state, [created, model])
     for start in range(0, devices, AT_ONCE):
         decided(state, map(check_in, range(start, min(devices, start + AT_ONCE))))
@@ -130,10 +127,7 @@ def _snapshot(state: Selections, devices: int) -> dict[str, float]:
 
 def _signature_us() -> int:
     key = Ed25519PrivateKey.from_private_bytes(bytes(32))
-    checkin = DeviceCheckedIn(
-        **{name: getattr(check_in(0), name) for name in DeviceCheckedIn.__struct_fields__ if name != "public_key"},
-        public_key=key.public_key().public_bytes_raw(),
-    )
+    checkin = device_checked_in("device-0", task=TASK, public_key=key.public_key().public_bytes_raw())
     message = unsigned(sign(encode(checkin), key))
     began = time.process_time()
     assert all(is_signed_by(message, checkin.public_key) for _ in range(1_000))

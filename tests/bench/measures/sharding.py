@@ -19,7 +19,7 @@ from streams.kafka.settings import KafkaSettings
 from tests.bench.machine import peak_mb
 from tests.bench.measures.ingest import TASK, WARM, Case, filled, words
 from tests.trials.results import ROOT
-from tests.worlds.federation import KEY
+from tests.worlds.builders import KEY
 
 
 def measure(case: Case, bootstrap_servers: str) -> dict[str, Any]:

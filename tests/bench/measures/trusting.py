@@ -14,29 +14,21 @@ from actors.runtime.effects import Effects
 from actors.wiring import ROLES
 from schemas.canonical import decode, encode
 from schemas.events import DeviceCheckedIn, LeaseGranted, TaskCreated, TaskEvent
-from schemas.identifiers import BodyRef
 from schemas.journal import Chain, Decision
-from schemas.leases import Lease
 from schemas.policy import Policy
 from schemas.topics import CATALOGUE, CHECKINS, TASKS, UPDATES, partition_of
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
-from tests.worlds.federation import KEY, created
+from tests.worlds.builders import KEY, body_ref, device_checked_in, lease, task_created, update_checked
 
 TASK = "bench"
 PARTITION = partition_of(TASK)
 KINDS: dict[str, Any] = {TASKS.name: TaskEvent, CHECKINS.name: DeviceCheckedIn, UPDATES.name: UpdateChecked}
 
 
-def body(name: str, topic: str = "bodies") -> BodyRef:
-    """The address of a body that nobody will read."""
-    digest = hashlib.sha256(name.encode()).digest()
-    return BodyRef(topic=topic, partition=PARTITION, offsets=(7,), sha256=digest, size=4_000, codec="int8")
-
-
 def task_of(rules: Policy) -> TaskCreated:
     """The task."""
-    return created(rules, body("model", "models"), parameters=4_000, task=TASK)
+    return task_created(rules, parameters=4_000, task=TASK)
 
 
 class TrustingEdge(Effects[Any]):
@@ -51,7 +43,7 @@ class TrustingEdge(Effects[Any]):
         while isinstance(state, Rounds) and (task := state.tasks.get(TASK)) and (awaited := task.awaited()):
             name = f"model {awaited.id}"
             yield ReleaseStored(
-                task=TASK, round=awaited.id, sum_sha256=bytes(32), model=body(name, "models"), moments=None
+                task=TASK, round=awaited.id, sum_sha256=bytes(32), model=body_ref(name, "models"), moments=None
             )
 
 
@@ -113,32 +105,19 @@ class TrustingWorld:
 
 
 def update(granted: LeaseGranted, task: TaskCreated, *, append_ms: int) -> UpdateChecked:
-    """What the aggregator's edge would make of an honest update."""
-    lease = Lease(
+    """What the aggregator's effects would make of an honest update."""
+    held = lease(
+        granted.device,
+        of=task,
         lease=granted.lease,
-        task=granted.task,
-        device=granted.device,
         public_key=granted.public_key,
         version=granted.version,
-        model_sha256=bytes(32),
         deadline_ms=granted.deadline_ms,
-        policy_sha256=task.policy_sha256,
     )
-    return UpdateChecked(
-        lease=lease, body=body(granted.lease), samples=7, append_ms=append_ms, clip_scale=60_000, fault=None
-    )
+    return update_checked(under=held, append_ms=append_ms, clip_scale=60_000)
 
 
 def check_in(number: int) -> DeviceCheckedIn:
     """A check-in of device `number`, which nothing speaks against."""
-    return DeviceCheckedIn(
-        task=TASK,
-        device=f"device-{number:07d}",
-        public_key=hashlib.sha256(number.to_bytes(8)).digest(),
-        battery_percent=90,
-        charging=True,
-        unmetered=True,
-        idle=True,
-        samples=7,
-        cohort="",
-    )
+    key = hashlib.sha256(number.to_bytes(8)).digest()
+    return device_checked_in(f"device-{number:07d}", task=TASK, public_key=key)

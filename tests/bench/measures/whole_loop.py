@@ -25,7 +25,7 @@ from streams.journals import read_decisions
 from streams.kafka.log import KafkaLog
 from streams.log import EventLog, TopicPartition, scan
 from tests.bench.row import Bench
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 from tests.worlds.stage import Stage, staged
 
 TASK = "bench"

@@ -17,7 +17,7 @@ from tests.bench.machine import peak_mb
 from tests.bench.measures import ingest
 from tests.bench.row import Bench, Row, median, ratios
 from tests.trials.results import ROOT
-from tests.worlds.federation import KEY
+from tests.worlds.builders import KEY
 
 NAME = "replay"
 SIZES = {2_410: 1_980, 1_000_000: 180}  # parameters, and updates after those that are taken before the clock starts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import KafkaProducer
 
 from schemas.canonical import decode, encode
-from schemas.events import DeviceCheckedIn, Granted, InputsDropped, UpdateAdmitted, UpdateRefused, UpdateSubmitted
+from schemas.events import Granted, InputsDropped, UpdateAdmitted, UpdateRefused, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import read_lease
 from schemas.policy import Policy
@@ -28,7 +27,8 @@ from streams.bodies import store
 from streams.kafka.log import KafkaSettings
 from streams.log import Draft, TopicPartition, scan
 from tests.judges.logbook import read
-from tests.worlds.federation import ScriptedDevice, policy
+from tests.worlds.builders import device_checked_in, policy, signed, update_submitted
+from tests.worlds.federation import ScriptedDevice
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Stage, say, staged
 
@@ -116,16 +116,7 @@ class Sender:
 
 def submission(granted: Granted, *, inline: bytes | None = GOOD, body: BodyRef | None = None) -> UpdateSubmitted:
     """An update under this lease."""
-    data = inline or b""
-    ref = BodyRef(
-        topic=UPDATES.name,
-        partition=PARTITION,
-        offsets=(),
-        sha256=hashlib.sha256(data).digest(),
-        size=len(data),
-        codec="float32",
-    )
-    return UpdateSubmitted(sealed=granted.sealed, samples=7, body=body or ref, inline=inline)
+    return update_submitted(granted.sealed, body or (inline or b""), partition=PARTITION)
 
 
 def _bodies(stage: Stage) -> dict[str, BodyRef]:
@@ -182,7 +173,7 @@ def _send_bytes(sender: Sender, chance: random.Random) -> None:
     """Random and truncated bytes, and records of 600 KB, in both topics."""
     [(device, granted)] = sender.leased(1)
     update = sign(encode(submission(granted)), device.key)
-    checkin = sign(encode(_checkin(device)), device.key)
+    checkin = signed(device_checked_in(device.name, task=TASK), device.key)
     for topic, honest in ((UPDATES.name, update), (CHECKINS.name, checkin)):
         for _ in range(40):
             sender.junk(topic, chance.randbytes(chance.randrange(0, 300)) + b"\xc1")
@@ -190,22 +181,8 @@ def _send_bytes(sender: Sender, chance: random.Random) -> None:
         for value in (bytes(LARGE), b"\x93" * LARGE, honest + bytes(LARGE), b"\xdd\xff\xff\xff\xff", b"\x81" * 5_000):
             sender.junk(topic, value)
     for changes in ({"samples": -1}, {"battery_percent": 101}, {"device": "../x"}, {"cohort": "ä" * 99}, {"idle": 2}):
-        plain = msgspec.to_builtins(_checkin(device), builtin_types=(bytes,)) | changes
+        plain = msgspec.to_builtins(device_checked_in(device.name, task=TASK), builtin_types=(bytes,)) | changes
         sender.junk(CHECKINS.name, sign(encode(plain), device.key))
-
-
-def _checkin(device: ScriptedDevice) -> DeviceCheckedIn:
-    return DeviceCheckedIn(
-        task=TASK,
-        device=device.name,
-        public_key=device.key.public_key().public_bytes_raw(),
-        battery_percent=90,
-        charging=True,
-        unmetered=True,
-        idle=True,
-        samples=7,
-        cohort="",
-    )
 
 
 def _send_from_2099(sender: Sender) -> None:
@@ -214,7 +191,7 @@ def _send_from_2099(sender: Sender) -> None:
     producer = KafkaProducer(bootstrap_servers=sender.stage.kafka.bootstrap_servers)
     try:
         for topic in (UPDATES.name, CHECKINS.name):
-            value = b"junk" if topic == UPDATES.name else sign(encode(_checkin(device)), device.key)
+            value = b"junk" if topic == UPDATES.name else signed(device_checked_in(device.name, task=TASK), device.key)
             sent = producer.send(
                 sender.stage.kafka.named(topic), value, partition=PARTITION, timestamp_ms=YEAR_2099_MS
             ).get(timeout=30)

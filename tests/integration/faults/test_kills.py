@@ -21,7 +21,7 @@ from schemas.policy import Policy
 from schemas.topics import PARTITIONS, partition_of
 from streams.kafka.log import KafkaSettings
 from streams.log import TopicPartition
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Stage, Worker, resume, say, staged
 

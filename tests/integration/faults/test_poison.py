@@ -14,7 +14,8 @@ from schemas.tensors import encode_update
 from schemas.topics import UPDATES, partition_of
 from streams.kafka.log import KafkaSettings
 from tests.judges.logbook import read
-from tests.worlds.federation import ScriptedDevice, policy
+from tests.worlds.builders import policy
+from tests.worlds.federation import ScriptedDevice
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, ROOT, say, staged
 

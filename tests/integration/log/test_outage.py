@@ -23,7 +23,7 @@ from ops.processes import broker
 from schemas.policy import Policy
 from schemas.topics import partition_of
 from streams.kafka.log import KafkaLog, KafkaSettings
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Worker, say, staged
 

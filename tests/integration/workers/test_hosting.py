@@ -10,13 +10,12 @@ import pytest
 
 from schemas.canonical import encode
 from schemas.events import JournalEvent, Noticed, TaskCreated, TaskPaused
-from schemas.identifiers import BodyRef
-from schemas.journal import Batch, Chain, Decision, Position, WriterClaimed
-from schemas.topics import MODELS, PARTITIONS, ROUNDS, SELECTIONS, partition_of
+from schemas.journal import Chain
+from schemas.topics import PARTITIONS, ROUNDS, SELECTIONS, partition_of
 from streams.kafka.log import KafkaSettings, KafkaWriter
 from streams.log import Draft, TopicPartition
 from tests.judges.logbook import read
-from tests.worlds.federation import created, policy
+from tests.worlds.builders import batch, decision, policy, task_created, writer_claimed
 from tests.worlds.stage import Stage, staged
 
 TASK = "task"
@@ -53,25 +52,20 @@ def test_what_was_aborted_is_never_read(kafka_settings: KafkaSettings, tmp_path:
 
 def task() -> TaskCreated:
     """Any task."""
-    rules = policy()
-    model = BodyRef(topic=MODELS.name, partition=PARTITION, offsets=(0,), sha256=bytes(32), size=16, codec="float32")
-    return created(rules, model, parameters=4, task=TASK)
+    return task_created(policy(), task=TASK)
 
 
 def claim(writer: KafkaWriter, chain: Chain) -> None:
     """Claim the aggregator's journal."""
-    value = encode(WriterClaimed(actor="aggregator", partition=PARTITION, nonce=bytes(32)))
+    value = encode(writer_claimed(partition=PARTITION))
     [offset] = writer.commit([Draft(topic=ROUNDS.name, partition=PARTITION, value=value)])
     chain.follow(offset, value)
 
 
 def drafted(chain: Chain, events: Sequence[JournalEvent]) -> Draft:
     """The next batch of the chain, with one decision."""
-    at = chain.at
-    decision = Decision(topic="tasks", offset=0, time_ms=1, events=tuple(events))
-    position = Position(offsets={"tasks": 1}, journals={})
-    batch = Batch(seq=at.seq + 1, claim=at.claim, prev=at.head, time_ms=1, position=position, decisions=(decision,))
-    return Draft(topic=ROUNDS.name, partition=PARTITION, value=encode(batch))
+    value = encode(batch(chain.at, decision(*events, topic="tasks", time_ms=1)))
+    return Draft(topic=ROUNDS.name, partition=PARTITION, value=value)
 
 
 def committed(stage: Stage) -> list[tuple[int, bytes]]:

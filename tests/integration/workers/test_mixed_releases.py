@@ -10,7 +10,7 @@ from schemas.policy import Policy
 from schemas.topics import partition_of
 from streams.kafka.log import KafkaSettings
 from tests.trials.releases import previous, unpack
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Stage, Worker, say, staged
 

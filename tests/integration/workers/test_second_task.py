@@ -9,7 +9,7 @@ import pytest
 
 from schemas.topics import partition_of
 from streams.kafka.log import KafkaSettings
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, say, staged
 

@@ -36,7 +36,7 @@ from tests.trials.chaos import device
 from tests.trials.chaos.cast import Cast, signalled
 from tests.trials.chaos.points import PARTITION, TASK, Cell
 from tests.trials.chaos.trap import Blow, Trap
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS
 

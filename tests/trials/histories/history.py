@@ -26,7 +26,7 @@ from schemas.journal import Batch, Chain, Decision
 from schemas.topics import JOURNALS
 from streams.exported import ExportedLog
 from streams.log import EventLog, Record, TopicPartition, scan
-from tests.worlds.federation import KEY
+from tests.worlds.builders import KEY
 from tests.worlds.story import told
 
 FOLDER = Path(__file__).parent

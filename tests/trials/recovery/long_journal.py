@@ -21,7 +21,7 @@ from schemas.events import DeviceCheckedIn, Tick
 from schemas.policy import Policy
 from schemas.topics import CHECKINS, partition_of
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
-from tests.worlds.federation import policy
+from tests.worlds.builders import device_checked_in, policy
 from tests.worlds.stage import Stage
 
 TASK = "long"
@@ -85,14 +85,4 @@ def _story(began_ms: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _checkin(number: int) -> DeviceCheckedIn:
-    return DeviceCheckedIn(
-        task=TASK,
-        device=f"device-{number}",
-        public_key=number.to_bytes(32),
-        battery_percent=90,
-        charging=True,
-        unmetered=True,
-        idle=True,
-        samples=7,
-        cohort="",
-    )
+    return device_checked_in(f"device-{number}", task=TASK, public_key=number.to_bytes(32))

@@ -14,7 +14,7 @@ from streams.log import Draft, LogUnavailable, Record, TopicPartition
 from streams.memory import MemoryLog, MemoryReader
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.shaky import HostLog, HostWriter
-from tests.worlds.federation import KEY
+from tests.worlds.builders import KEY
 
 T = TypeVar("T")
 

@@ -10,7 +10,6 @@ import numpy as np
 from schemas.canonical import decode, encode
 from schemas.events import (
     Answer,
-    DeviceCheckedIn,
     Granted,
     TaskClosed,
     TaskPaused,
@@ -27,6 +26,7 @@ from streams.memory import MemoryLog
 from tests.trials.simulation.devices import identity
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.tasks import PARAMETERS, Task
+from tests.worlds.builders import device_checked_in
 
 
 class Meddler:
@@ -93,16 +93,12 @@ class Meddler:
         stranger = identity(f"x-{self._strangers % 20}")
         known = self._random.choice(task.devices)
         taken = self._granted(known) is not None and self._random.random() < 0.5
-        checkin = DeviceCheckedIn(
+        checkin = device_checked_in(
+            known if taken else stranger.device,
             task=self._random.choice((task.name, task.name, "nowhere")),
-            device=known if taken else stranger.device,
             public_key=stranger.public_key,
             battery_percent=self._random.randrange(101),
-            charging=True,
-            unmetered=True,
-            idle=True,
             samples=3,
-            cohort="",
         )
         self._append(task, CHECKINS.name, sign(encode(checkin), stranger.key))
 

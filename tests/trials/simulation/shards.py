@@ -15,7 +15,7 @@ from schemas.topics import PARTITIONS
 from streams.log import LogError
 from streams.memory import MemoryLog
 from tests.trials.simulation.tasks import Task
-from tests.worlds.federation import KEY
+from tests.worlds.builders import KEY
 
 SHARE = 0.4  # of the worlds have tasks with shards
 

@@ -9,14 +9,10 @@ from itertools import count
 import msgspec
 import numpy as np
 
-from schemas.canonical import encode
 from schemas.policy import Policy, checked
-from schemas.tensors import pack
-from schemas.topics import MODELS, TASKS, partition_of
-from streams.bodies import store
-from streams.log import Draft, TopicPartition
+from schemas.topics import partition_of
 from streams.memory import MemoryLog
-from tests.worlds.federation import created, policy
+from tests.worlds.builders import create_task, policy
 
 SHAPES = ("buffered", "buffered", "private", "private", "fedasync", "synchronous")
 IDLE_NEVER_S = 30 * 86_400.0
@@ -37,11 +33,7 @@ class Task:
 
     def create(self, log: MemoryLog) -> None:
         """Store the first model and say so, as `fedlog task create` does."""
-        place = TopicPartition(MODELS.name, self.partition)
-        zeros = pack(np.zeros(PARAMETERS, np.float32))
-        model = store(log, place, data=zeros, upload_id=f"{self.name}/initial", codec="float32")
-        fact = created(self.rules, model, parameters=PARAMETERS, task=self.name)
-        log.append([Draft(topic=TASKS.name, partition=self.partition, value=encode(fact))])
+        create_task(log, self.rules, task=self.name, model=np.zeros(PARAMETERS))
 
 
 def drawn(chance: random.Random) -> list[Task]:

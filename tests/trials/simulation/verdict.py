@@ -16,7 +16,7 @@ from tests.judges.models import secret_faults
 from tests.judges.rounds import round_faults
 from tests.trials.simulation.devices import examples, identity
 from tests.trials.simulation.tasks import Task
-from tests.worlds.federation import KEY
+from tests.worlds.builders import KEY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from streams import exported as files
 from streams.exported import ExportDamaged, ExportedLog, Manifest, Part
 from streams.log import Record, TopicPartition, scan
 from tests.trials.tamper.mutations import MUTATIONS, Change, Original
-from tests.worlds.federation import KEY
+from tests.worlds.builders import KEY
 from tests.worlds.story import told
 
 

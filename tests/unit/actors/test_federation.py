@@ -28,7 +28,8 @@ from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SHARDS, UP
 from streams.bodies import store
 from streams.log import LogUnavailable, TopicPartition, WriterFenced, scan
 from tests.judges.lawcheck import check
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
 

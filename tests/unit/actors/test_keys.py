@@ -8,19 +8,9 @@ import pytest
 
 from actors.keys import OperatorKey, OperatorKeyError, Seals, create, load
 from schemas.canonical import encode
-from schemas.leases import Lease
+from tests.worlds.builders import KEY, lease
 
-KEY = OperatorKey(bytes(range(32)))
-LEASE = Lease(
-    lease="0" * 32,
-    task="digits",
-    device="phone-7",
-    public_key=b"p" * 32,
-    version=3,
-    model_sha256=b"m" * 32,
-    deadline_ms=1_700_000_000_000,
-    policy_sha256=b"r" * 32,
-)
+LEASE = lease("phone-7", version=3)
 
 
 def test_a_seal_opens_to_its_lease() -> None:

@@ -16,19 +16,10 @@ from schemas.canonical import (
     plain,
 )
 from schemas.events import DeviceCheckedIn, RoundOpened, Tick
-from schemas.journal import Batch, Chain, ChainBroken, JournalPosition, Position, WriterClaimed
+from schemas.journal import Chain, ChainBroken, JournalPosition, Position
+from tests.worlds.builders import batch, device_checked_in, writer_claimed
 
-CHECKIN = DeviceCheckedIn(
-    task="digits",
-    device="phone-7",
-    public_key=bytes(32),
-    battery_percent=90,
-    charging=True,
-    unmetered=True,
-    idle=False,
-    samples=7,
-    cohort="",
-)
+CHECKIN = device_checked_in("phone-7", public_key=bytes(32), idle=False)
 
 
 @pytest.mark.parametrize(
@@ -94,20 +85,20 @@ def test_a_record_has_a_longest_length() -> None:
 def test_the_writer_and_its_reader_agree_on_the_chain() -> None:
     """A writer that steps without reading back stands where each reader of its records stands."""
     writer, reader = Chain(), Chain()
-    claim = encode(WriterClaimed(actor="selector", partition=0, nonce=bytes(32)))
+    claim = encode(writer_claimed("selector"))
     for chain in (writer, reader):
         chain.follow(0, claim)
-    batch = Batch(seq=0, claim=0, prev=writer.at.head, time_ms=1, position=Position(), decisions=())
-    writer.wrote(batch, encode(batch))
-    assert reader.follow(2, encode(batch)) == batch
-    assert writer.at == reader.at == JournalPosition(claim=0, seq=0, head=hashlib.sha256(encode(batch)).digest())
+    written = batch(writer.at)
+    writer.wrote(written, encode(written))
+    assert reader.follow(2, encode(written)) == written
+    assert writer.at == reader.at == JournalPosition(claim=0, seq=0, head=hashlib.sha256(encode(written)).digest())
 
 
 def test_a_batch_of_a_claim_still_to_come_breaks_the_chain() -> None:
     """A batch under a claim that the journal does not hold is no zombie's."""
-    batch = Batch(seq=0, claim=5, prev=bytes(32), time_ms=1, position=Position(), decisions=())
+    written = batch(JournalPosition(claim=5))
     with pytest.raises(ChainBroken, match="claim is 5"):
-        Chain().follow(0, encode(batch))
+        Chain().follow(0, encode(written))
 
 
 def test_people_see_bytes_as_hex() -> None:

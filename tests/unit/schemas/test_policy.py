@@ -9,7 +9,7 @@ import pytest
 
 from schemas.canonical import encode
 from schemas.policy import BOUNDS, NOISE_TAIL_SIGMAS, WEIGHT_ONE, Policy, PolicyError, checked, parse
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 
 FULL = """
 model = "client_agent.learning.models:softmax"

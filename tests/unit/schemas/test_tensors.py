@@ -26,7 +26,7 @@ from schemas.tensors import (
     unpack,
 )
 from tests.judges import slow_sums
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 
 CODECS = ("float32", "float16", "int8", "int4", "topk")
 D = 5_000

@@ -16,12 +16,13 @@ import pytest
 from schemas import canonical as envelope
 from schemas.canonical import decode, encode
 from schemas.events import RoundOpened, TaskHalted
-from schemas.journal import Batch, Chain, ChainBroken, Decision, Position, WriterClaimed
+from schemas.journal import Chain, ChainBroken
 from tests.root import ROOT
+from tests.worlds.builders import batch, decision, writer_claimed
 
 GOLDEN: dict[str, str] = json.loads((ROOT / "tests" / "trials" / "golden" / "facts.json").read_text())
 OPENED = RoundOpened(task="digits", round=7)
-CLAIM = encode(WriterClaimed(actor="aggregator", partition=3, nonce=bytes(32)))
+CLAIM = encode(writer_claimed(partition=3))
 FIRST, SECOND = 40, 42  # offsets: of the claim, and of the batch after it
 
 
@@ -29,9 +30,7 @@ def journal(*events: dict[str, Any]) -> tuple[Chain, bytes]:
     """A chain that has read the claim, and the record of one batch with these events as they were written."""
     chain = Chain()
     chain.follow(FIRST, CLAIM)
-    decision = Decision(topic="updates", offset=5, time_ms=6, events=())
-    batch = Batch(seq=0, claim=FIRST, prev=chain.at.head, time_ms=6, position=Position(), decisions=(decision,))
-    plain = msgspec.to_builtins(batch, builtin_types=(bytes,))
+    plain = msgspec.to_builtins(batch(chain.at, decision(offset=5, time_ms=6)), builtin_types=(bytes,))
     plain["decisions"][0]["events"] = list(events)
     return chain, encode(plain)
 

@@ -43,7 +43,8 @@ from streams.log import Bounds, TopicPartition
 from tests.judges.lawcheck import check, check_book, counts
 from tests.judges.logbook import read
 from tests.judges.models import secret_faults
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 Change = Callable[[Any], list[Any]]
 

@@ -36,7 +36,8 @@ from schemas.leases import Lease
 from schemas.policy import WEIGHT_ONE, Policy
 from schemas.signing import sign
 from schemas.topics import EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
-from tests.worlds.federation import KEY, Federation, ScriptedDevice, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation, ScriptedDevice
 
 ONES = np.ones(4, np.float32)
 FEDASYNC = {"updates_per_round": 1}

@@ -21,10 +21,10 @@ from schemas.events import (
     TaskCreated,
 )
 from schemas.identifiers import BodyRef
-from tests.worlds.federation import KEY, created, policy
+from tests.worlds.builders import KEY, policy, task_created
 
 MODEL = BodyRef(topic="models", partition=0, offsets=(0,), sha256=bytes(32), size=9, codec="float32")
-CREATED = created(policy(privacy={"noise_multiplier": 2.0, "rho_max": 0.5}), MODEL, parameters=4)
+CREATED = task_created(policy(privacy={"noise_multiplier": 2.0, "rho_max": 0.5}))
 MECHANISM = mechanism_of(CREATED, KEY.key_id)
 
 
@@ -153,7 +153,7 @@ def test_participations_of_withheld_rounds_stay_counted() -> None:
 
 def test_without_privacy_nothing_is_charged() -> None:
     """A task without privacy has no account, and its rounds ask for none."""
-    state = _ledger(created(policy(), MODEL, parameters=4))
+    state = _ledger(task_created(policy()))
     assert not state.accounts
     assert _decided(state, _proposed(0, 1, None)) == []
     assert _decided(state, Noticed(fact=TaskClosed(task="digits"))) == []

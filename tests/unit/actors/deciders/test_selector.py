@@ -26,7 +26,8 @@ from schemas.events import (
 )
 from schemas.policy import Policy
 from schemas.topics import CHECKINS, SELECTIONS, TASKS
-from tests.worlds.federation import KEY, TASK, Federation, policy
+from tests.worlds.builders import KEY, TASK, policy
+from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
 STRICT = {

@@ -21,11 +21,12 @@ from schemas.events import (
     StateDigest,
     TaskPaused,
 )
-from schemas.journal import Batch, ChainBroken, Decision, Position, WriterClaimed
+from schemas.journal import Batch, ChainBroken, WriterClaimed
 from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, TASKS
 from streams.log import CommitUncertain, Record, TopicPartition, WriterFenced, scan
 from streams.memory import MemoryWriter
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, batch, decision, policy
+from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
 
@@ -117,10 +118,8 @@ def test_a_zombies_batch_behind_an_unseen_claim_is_a_gap() -> None:
     lagging = world.actors.pop("selector")
     at = world.actors["aggregator"]._journal._chain.at
     world.start("aggregator")
-    decision = Decision(topic=TASKS.name, offset=9, time_ms=1, events=(Noticed(fact=TaskPaused(task=world.task)),))
-    position = Position(offsets={TASKS.name: 10})
-    batch = Batch(seq=at.seq + 1, claim=at.claim, prev=at.head, time_ms=1, position=position, decisions=(decision,))
-    world.append(ROUNDS.name, encode(batch))
+    late = decision(Noticed(fact=TaskPaused(task=world.task)), topic=TASKS.name, offset=9, time_ms=1)
+    world.append(ROUNDS.name, encode(batch(at, late)))
     unread = [record for record in _records(world, ROUNDS.name) if record.offset >= lagging.expected(ROUNDS.name)]
     with pytest.raises(Gap):
         lagging.handle(unread[-1:])

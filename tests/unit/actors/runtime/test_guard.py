@@ -30,7 +30,8 @@ from schemas.events import (
 from schemas.topics import CHECKINS, LEDGER, ROUNDS, SELECTIONS, UPDATES
 from streams.log import LogUnavailable
 from tests.judges.lawcheck import check
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}

@@ -28,7 +28,8 @@ from schemas.journal import Batch, JournalRecord, Snapshot, WriterClaimed
 from schemas.topics import CHECKINS, PUBLISHED, ROUNDS, SELECTIONS, SNAPSHOTS
 from streams.bodies import BodyReader, store
 from streams.log import Draft, LogUnavailable, Record, TopicPartition, WriterFenced, scan
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 20.0}

@@ -25,6 +25,7 @@ from schemas.leases import Lease
 from schemas.signing import unsigned
 from schemas.topics import ANSWERS, CHECKINS, UPDATES, partition_of
 from streams.log import LogUnavailable, TopicPartition
+from tests.worlds.builders import lease
 from tests.worlds.device_world import TASK, World, large, train_by_one
 
 HABITS = Habits(training_ms=300, drop_probability=0.3, day_ms=20_000, presence=0.7, away_after_death_ms=1_000)
@@ -53,15 +54,8 @@ class Server:
     def _grant(self, checkin: DeviceCheckedIn) -> None:
         if checkin.device not in self.leases:
             number = hashlib.sha256(f"{checkin.device}/{len(self.outcomes)}".encode()).hexdigest()[:32]
-            self.leases[checkin.device] = Lease(
-                lease=number,
-                task=TASK,
-                device=checkin.device,
-                public_key=checkin.public_key,
-                version=0,
-                model_sha256=self.world.created.model.sha256,
-                deadline_ms=0,
-                policy_sha256=self.world.created.policy_sha256,
+            self.leases[checkin.device] = lease(
+                checkin.device, of=self.world.created, lease=number, public_key=checkin.public_key, deadline_ms=0
             )
         self._say(self.world.grant(self.leases[checkin.device]), checkin.device)
 

@@ -15,7 +15,8 @@ from ops.settings import ENVIRONMENT, Settings
 from ops.terminal.cli import app
 from schemas.topics import BODIES, PUBLISHED, partition_of
 from streams.log import TopicPartition, scan
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 Run = Callable[..., Result]
 

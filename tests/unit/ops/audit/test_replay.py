@@ -33,7 +33,8 @@ from schemas.events import (
 from schemas.journal import GENESIS, Batch, JournalRecord
 from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SELECTIONS, TASKS
 from streams.log import LogUnavailable, TopicPartition, scan
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 Forge = Callable[[Any], Any]
 NOT_STALE = {"max_versions": 1}

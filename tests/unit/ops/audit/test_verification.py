@@ -23,7 +23,8 @@ from schemas.topics import LEDGER, PUBLISHED, ROUNDS, SELECTIONS
 from streams.exported import ExportedLog
 from streams.log import EventLog, TopicPartition, scan
 from tests.unit.ops.audit.test_replay import _audited
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
 

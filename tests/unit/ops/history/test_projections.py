@@ -9,7 +9,6 @@ from schemas.events import (
     CheckinsDeclined,
     JournalEvent,
     LeaseClosed,
-    LeaseGranted,
     Mechanism,
     ModelPublished,
     Noticed,
@@ -25,7 +24,8 @@ from schemas.events import (
 from streams.journals import JournalBroken
 from streams.log import TopicPartition
 from streams.memory import MemoryLog
-from tests.worlds.ops_journal import BODY, PLACE, TASK, Journal, append, created, memory_log, policy
+from tests.worlds.builders import lease_granted, lease_id, model_published, round_proposed, update_admitted
+from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
 MECHANISM = Mechanism(
     noise_multiplier=1.0, clip_steps=65_536, weight_max=1 << 20, sigma=1, sampler="ladder-1", key_id=bytes(8)
@@ -34,31 +34,17 @@ MECHANISM = Mechanism(
 
 def admitted(number: int, round_id: int = 0, *, device: str = "d1", staleness: int = 0) -> UpdateAdmitted:
     """Update `number` of a device."""
-    return UpdateAdmitted(
-        task=TASK,
-        round=round_id,
-        update=f"{number:032x}",
-        device=device,
-        body=BODY,
-        version=0,
-        staleness=staleness,
-        weight=1 << 20,
-        clip_scale=65_536,
-        zeroed=None,
-        deadline_ms=0,
-    )
+    return update_admitted(device, round=round_id, update=lease_id(number), staleness=staleness)
 
 
 def published(version: int, round_id: int | None) -> ModelPublished:
     """A version."""
-    return ModelPublished(task=TASK, version=version, round=round_id, model=BODY, moments=None)
+    return model_published(version, round=round_id)
 
 
 def proposed(round_id: int) -> RoundProposed:
     """A full round of three."""
-    return RoundProposed(
-        task=TASK, round=round_id, members_root=bytes(32), members=3, weight_sum=3, mechanism=None, participations_max=2
-    )
+    return round_proposed(round_id, participations_max=2)
 
 
 ROUND: tuple[JournalEvent, ...] = (
@@ -110,18 +96,7 @@ def test_the_view_is_the_same_at_any_pace() -> None:
 def test_leases_are_in_flight_until_they_are_closed() -> None:
     """A lease counts from its grant to its end, whatever that is."""
     log = memory_log()
-    leases = [
-        LeaseGranted(
-            task=TASK,
-            lease=f"{n:032x}",
-            device=f"d{n}",
-            public_key=bytes(32),
-            version=0,
-            deadline_ms=0,
-            cohort="",
-        )
-        for n in (1, 2, 3)
-    ]
+    leases = [lease_granted(f"d{n}") for n in (1, 2, 3)]
     closed = LeaseClosed(task=TASK, lease=leases[0].lease, device="d1", outcome="expired", round=None)
     Journal(log, "selections").batch(*leases, closed, CheckinsDeclined(task=TASK, counts={"no_slot": 7}))
     view = read(log)

@@ -11,13 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.keys import OperatorKey, Seals
 from ops.history.merging import MergedReader
 from ops.history.records import Line, lines
 from schemas.canonical import decode, encode
 from schemas.events import (
     Declined,
-    DeviceCheckedIn,
     InputsDropped,
     JournalEvent,
     Noticed,
@@ -25,12 +23,11 @@ from schemas.events import (
     Tick,
     UpdateSubmitted,
 )
-from schemas.leases import Lease
-from schemas.signing import sign
 from schemas.topics import CATALOGUE
 from streams.log import Record, TopicPartition
 from streams.memory import MemoryLog
 from tests.root import ROOT
+from tests.worlds.builders import device_checked_in, granted, lease, signed, update_submitted
 from tests.worlds.ops_journal import BODY, PLACE, TASK, Journal, created, memory_log
 
 GOLDEN: dict[str, str] = json.loads((ROOT / "tests" / "trials" / "golden" / "facts.json").read_text())
@@ -69,42 +66,20 @@ def test_a_batch_without_decisions_shows_the_position() -> None:
     assert "updates=1" in found[1].text()
 
 
-def checkin(task: str) -> DeviceCheckedIn:
-    """A device that could train now."""
-    return DeviceCheckedIn(
-        task=task,
-        device="d1",
-        public_key=bytes(32),
-        battery_percent=50,
-        charging=True,
-        unmetered=True,
-        idle=True,
-        samples=9,
-        cohort="",
-    )
-
-
 def submitted() -> UpdateSubmitted:
     """An update under a sealed lease."""
-    lease = Lease(
-        lease="ab" * 16,
-        task=TASK,
-        device="d1",
-        public_key=bytes(32),
-        version=0,
-        model_sha256=bytes(32),
-        deadline_ms=9,
-        policy_sha256=bytes(32),
-    )
-    sealed = Seals(OperatorKey(bytes(32))).seal(lease)
-    return UpdateSubmitted(sealed=sealed, samples=9, body=BODY, inline=None)
+    return update_submitted(granted(lease("d1", lease="ab" * 16)).sealed, BODY)
 
 
 READABLE: dict[str, tuple[Record, str, str]] = {
     "task": (record("tasks", encode(created())), "TaskCreated", "parameters=6"),
-    "signed check-in": (record("checkins", sign(encode(checkin(TASK)), DEVICE_KEY)), "DeviceCheckedIn", "device=d1"),
+    "signed check-in": (
+        record("checkins", signed(device_checked_in("d1"), DEVICE_KEY)),
+        "DeviceCheckedIn",
+        "device=d1",
+    ),
     "tick": (record("updates", encode(Tick())), "Tick", ""),
-    "update": (record("updates", sign(encode(submitted()), DEVICE_KEY)), "UpdateSubmitted", "lease=abababab…"),
+    "update": (record("updates", signed(submitted(), DEVICE_KEY)), "UpdateSubmitted", "lease=abababab…"),
     "answer": (
         record("answers", encode(Declined(device="d1", task=TASK, reason="paused", retry_after_ms=5))),
         "Declined",

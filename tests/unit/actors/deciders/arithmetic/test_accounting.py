@@ -7,7 +7,7 @@ import math
 import pytest
 
 from actors.deciders.arithmetic.accounting import epsilon, rho
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 
 EXACT = [
     (1, 1, 1e-5, 4.377178),

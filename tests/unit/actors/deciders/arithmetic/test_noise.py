@@ -16,19 +16,13 @@ from hypothesis import strategies as st
 from actors.deciders.arithmetic import noise
 from actors.deciders.arithmetic.noise import draw, ladder
 from schemas.events import Mechanism, RoundProposed
-from tests.worlds.federation import KEY
+from tests.worlds.builders import KEY, round_proposed
 
 MECHANISM = Mechanism(
     noise_multiplier=1.0, clip_steps=1 << 16, weight_max=1 << 20, sigma=1 << 36, sampler="ladder-1", key_id=KEY.key_id
 )
-PROPOSAL = RoundProposed(
-    task="digits",
-    round=4,
-    members_root=b"r" * 32,
-    members=50,
-    weight_sum=50 << 20,
-    mechanism=MECHANISM,
-    participations_max=5,
+PROPOSAL = round_proposed(
+    4, members_root=b"r" * 32, members=50, weight_sum=50 << 20, mechanism=MECHANISM, participations_max=5
 )
 INTEGER = {"gcd", "lcm", "isqrt", "isfinite"}  # of math; Fraction reduces with gcd, encoding asks isfinite
 GOLDEN = "b03d62d227a7ce012268b9e663902e8ce42cd054f7821b5c0998abd16bb3539f"

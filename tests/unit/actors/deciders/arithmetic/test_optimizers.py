@@ -9,7 +9,7 @@ from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.optimizers import MOMENTS, mean, step
 from schemas.policy import WEIGHT_ONE, Optimizer, Policy
 from schemas.tensors import Floats, Quanta, to_grid
-from tests.worlds.federation import policy
+from tests.worlds.builders import policy
 
 DELTAS, STALENESS = (1.0, 2.0, 4.0), (0, 1, 3)
 D = 64

@@ -21,11 +21,10 @@ from actors.deciders.arithmetic.sums import (
     sum_digest,
 )
 from schemas.events import UpdateAdmitted
-from schemas.identifiers import BodyRef
 from schemas.policy import NOISE_TAIL_SIGMAS, WEIGHT_ONE
 from schemas.tensors import BLOCK, Quanta
 from tests.judges import slow_sums
-from tests.worlds.federation import policy
+from tests.worlds.builders import body_ref, policy, update_admitted
 
 STEPS = 1 << 16
 ELEMENTS = st.integers(-2 * STEPS, 2 * STEPS)
@@ -177,19 +176,7 @@ def test_a_zero_vector_has_scale_one() -> None:
 
 
 def _member(number: int) -> UpdateAdmitted:
-    return UpdateAdmitted(
-        task="digits",
-        round=0,
-        update=f"{number:032x}",
-        device=f"d{number}",
-        body=BodyRef(topic="bodies", partition=0, offsets=(number,), sha256=bytes([number]) * 32, size=9, codec="int8"),
-        version=0,
-        staleness=0,
-        weight=WEIGHT_ONE,
-        clip_scale=SCALE_ONE,
-        zeroed=None,
-        deadline_ms=1,
-    )
+    return update_admitted(f"d{number}", body=body_ref(f"{number}"))
 
 
 MEMBERS = [_member(number) for number in range(4)]

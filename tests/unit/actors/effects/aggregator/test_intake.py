@@ -24,7 +24,8 @@ from schemas.topics import BODIES, CATALOGUE, ROUNDS, UPDATES
 from streams.bodies import Absent, store
 from streams.log import LogError, LogRefused, TopicPartition
 from streams.memory import MemoryLog
-from tests.worlds.federation import Federation, created, policy
+from tests.worlds.builders import policy, task_created
+from tests.worlds.federation import Federation
 
 RULES = policy(compression={"codec": "int8"})
 AT = TopicPartition(BODIES.name, 0)
@@ -124,7 +125,7 @@ def _shelf(count: int) -> tuple[Shelf, list[Wanted]]:
     model = BodyRef(
         topic="models", partition=0, offsets=(0,), sha256=hashlib.sha256().digest(), size=1, codec="float32"
     )
-    task = created(RULES, model, parameters=PARAMETERS)
+    task = task_created(RULES, model=model, parameters=PARAMETERS)
     return Shelf(log), [Wanted(task, ref) for ref in refs]
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from actors.effects.aggregator.model_cache import ModelCache, Newest
 from schemas.events import TaskHalted
 from schemas.topics import ROUNDS
-from tests.worlds.federation import Federation, policy
+from tests.worlds.builders import policy
+from tests.worlds.federation import Federation
 
 
 def _newest(digest: int, *, moments: bool = False) -> Newest:

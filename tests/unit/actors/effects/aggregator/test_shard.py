@@ -22,7 +22,8 @@ from streams.exported import ExportedLog
 from streams.log import TopicPartition
 from tests.unit.client_agent.outbox.test_outbox import one_life
 from tests.worlds import device_world
-from tests.worlds.federation import KEY, Federation, policy
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
 
 PARAMETERS = 100
 BODY_BYTES = 4 * PARAMETERS

@@ -1,0 +1,289 @@
+"""One builder for each thing that tests write into a log or hand to a decider.
+
+A builder is named like what it builds (`update_admitted` builds an UpdateAdmitted) and gives an unremarkable one of the
+task `digits`; `changes` replace any field. Worlds, unit tests, trials and benches all build with these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from actors.deciders.aggregator import UpdateChecked, mechanism_of
+from actors.keys import OperatorKey, Seals
+from schemas.canonical import encode
+from schemas.events import (
+    DeviceCheckedIn,
+    Granted,
+    JournalEvent,
+    LeaseGranted,
+    Mechanism,
+    ModelPublished,
+    RoundProposed,
+    TaskCreated,
+    TensorSpec,
+    UpdateAdmitted,
+    UpdateSubmitted,
+)
+from schemas.identifiers import BodyRef
+from schemas.journal import Batch, Decision, JournalPosition, Position, WriterClaimed
+from schemas.leases import Lease
+from schemas.policy import WEIGHT_ONE, Policy
+from schemas.signing import sign
+from schemas.tensors import Floats, pack
+from schemas.topics import MODELS, TASKS, partition_of
+from schemas.updates import address_inline
+from streams.bodies import store
+from streams.log import Draft, EventLog, TopicPartition
+
+KEY = OperatorKey(bytes(range(32)))
+TASK = "digits"
+SCALE_ONE = 1 << 16
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------------
+
+
+def policy(**sections: Any) -> Policy:
+    """A small task (K = 3, 10 devices, sgd, no privacy); each section given replaces fields of its own."""
+    plain: dict[str, Any] = {
+        "model": "nowhere:model",
+        "selection": {"devices_expected": 10, "concurrency": 10},
+        "aggregation": {"updates_per_round": 3},
+        "clipping": {"norm": 8.0},
+        "compression": {"codec": "float32"},
+        "stop": {"versions_max": 100},
+    }
+    for name, given in sections.items():
+        plain[name] = {**plain.get(name, {}), **given} if isinstance(given, dict) else given
+    return msgspec.convert(plain, Policy)
+
+
+def private_policy(noise_multiplier: float = 1.0, rho_max: float = 9.0, **sections: Any) -> Policy:
+    """The same with privacy; a device may take part floor(2 z^2 rho_max) times."""
+    privacy = {"noise_multiplier": noise_multiplier, "rho_max": rho_max}
+    return policy(**{"stop": {"versions_max": 9}, "privacy": privacy, **sections})
+
+
+def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes: Any) -> TaskCreated:
+    """A task with one flat tensor."""
+    rules = rules or policy()
+    plain = TaskCreated(
+        task=TASK,
+        policy=rules,
+        policy_sha256=hashlib.sha256(encode(rules)).digest(),
+        tensors=(TensorSpec(name="flat", shape=(parameters,)),),
+        parameters=parameters,
+        weights=rules.weights(),
+        model=body_ref("initial", topic="models"),
+        parent=None,
+        participations_before=0,
+    )
+    return _changed(plain, changes)
+
+
+def create_task(log: EventLog, rules: Policy, *, task: str, model: Floats) -> TaskCreated:
+    """Store a task's first model and append its TaskCreated, as `fedlog task create` does."""
+    partition = partition_of(task)
+    place = TopicPartition(MODELS.name, partition)
+    ref = store(log, place, data=pack(model.astype(np.float32)), upload_id=f"{task}/initial", codec="float32")
+    created = task_created(rules, task=task, model=ref, parameters=model.size)
+    log.append([Draft(topic=TASKS.name, partition=partition, value=encode(created))])
+    return created
+
+
+# --- devices --------------------------------------------------------------------------------------------------------
+
+
+def device_key(device: str) -> Ed25519PrivateKey:
+    """The key that a device of this name has in every test."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(device.encode()).digest())
+
+
+def public_key(device: str) -> bytes:
+    """The public half of it."""
+    return device_key(device).public_key().public_bytes_raw()
+
+
+def device_checked_in(device: str = "a", **changes: Any) -> DeviceCheckedIn:
+    """A check-in that no condition speaks against, not signed."""
+    plain = DeviceCheckedIn(
+        task=TASK,
+        device=device,
+        public_key=changes.pop("public_key", None) or public_key(device),
+        battery_percent=90,
+        charging=True,
+        unmetered=True,
+        idle=True,
+        samples=7,
+        cohort="",
+    )
+    return _changed(plain, changes)
+
+
+def lease(device: str = "a", *, of: TaskCreated | None = None, **changes: Any) -> Lease:
+    """A lease on version 0 of a task, without a seal; its number follows from device and task."""
+    created = of or task_created()
+    plain = Lease(
+        lease=lease_id(f"{created.task}/{device}"),
+        task=created.task,
+        device=device,
+        public_key=changes.pop("public_key", None) or public_key(device),
+        version=0,
+        model_sha256=created.model.sha256,
+        deadline_ms=600_000,
+        policy_sha256=created.policy_sha256,
+    )
+    return _changed(plain, changes)
+
+
+def lease_id(name: str | int) -> str:
+    """An id that follows from a name."""
+    return f"{name:032x}" if isinstance(name, int) else hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def granted(under: Lease, model: BodyRef | None = None, *, key: OperatorKey = KEY) -> Granted:
+    """The answer that brings a device its sealed lease."""
+    return Granted(device=under.device, sealed=Seals(key).seal(under), model=model or body_ref("initial", "models"))
+
+
+def update_submitted(
+    sealed: bytes, body: bytes | BodyRef, *, codec: str = "float32", partition: int = 0, samples: int = 7
+) -> UpdateSubmitted:
+    """An update whose body comes inline, or stands where a ref says; not signed."""
+    if isinstance(body, BodyRef):
+        return UpdateSubmitted(sealed=sealed, samples=samples, body=body, inline=None)
+    ref = address_inline(body, partition=partition, codec=codec)
+    return UpdateSubmitted(sealed=sealed, samples=samples, body=ref, inline=body)
+
+
+def signed(fact: msgspec.Struct, device: str | Ed25519PrivateKey) -> bytes:
+    """The record that a device sends."""
+    return sign(encode(fact), device_key(device) if isinstance(device, str) else device)
+
+
+# --- bodies ---------------------------------------------------------------------------------------------------------
+
+
+def body_ref(name: str = "body", topic: str = "bodies", **changes: Any) -> BodyRef:
+    """The address of a body that nobody reads; equal names give equal addresses."""
+    digest = hashlib.sha256(name.encode()).digest()
+    plain = BodyRef(topic=topic, partition=0, offsets=(7,), sha256=digest, size=9, codec="float32")
+    return _changed(plain, changes)
+
+
+# --- what deciders read and write -----------------------------------------------------------------------------------
+
+
+def update_checked(device: str = "a", *, under: Lease | None = None, **changes: Any) -> UpdateChecked:
+    """An honest update as its effects hand it to the aggregator, appended at 1,000 ms."""
+    held = under or lease(device)
+    plain: dict[str, Any] = {
+        "lease": held,
+        "body": body_ref(held.lease),
+        "samples": 7,
+        "append_ms": 1_000,
+        "clip_scale": SCALE_ONE,
+        "fault": None,
+    }
+    return UpdateChecked(**{**plain, **changes})
+
+
+def lease_granted(device: str = "a", **changes: Any) -> LeaseGranted:
+    """A lease on version 0 in the selector's journal."""
+    plain = LeaseGranted(
+        task=TASK,
+        lease=lease_id(f"{TASK}/{device}"),
+        device=device,
+        public_key=changes.pop("public_key", None) or public_key(device),
+        version=0,
+        deadline_ms=600_000,
+        cohort="",
+    )
+    return _changed(plain, changes)
+
+
+def update_admitted(device: str = "a", **changes: Any) -> UpdateAdmitted:
+    """A fresh update of full weight in round 0."""
+    plain = UpdateAdmitted(
+        task=TASK,
+        round=0,
+        update=lease_id(f"{TASK}/{device}"),
+        device=device,
+        body=body_ref(f"{TASK}/{device}"),
+        version=0,
+        staleness=0,
+        weight=WEIGHT_ONE,
+        clip_scale=SCALE_ONE,
+        zeroed=None,
+        deadline_ms=600_000,
+    )
+    return _changed(plain, changes)
+
+
+def mechanism(rules: Policy, *, key: OperatorKey = KEY) -> Mechanism | None:
+    """The noise that the policy promises; None without privacy."""
+    return mechanism_of(task_created(rules), key.key_id)
+
+
+def round_proposed(round_id: int = 0, **changes: Any) -> RoundProposed:
+    """A full round of three, without privacy."""
+    plain = RoundProposed(
+        task=TASK,
+        round=round_id,
+        members_root=bytes(32),
+        members=3,
+        weight_sum=3 * WEIGHT_ONE,
+        mechanism=None,
+        participations_max=1,
+    )
+    return _changed(plain, changes)
+
+
+def model_published(version: int = 0, **changes: Any) -> ModelPublished:
+    """A version; version v comes of round v - 1."""
+    plain = ModelPublished(
+        task=TASK,
+        version=version,
+        round=version - 1 if version else None,
+        model=body_ref(f"model {version}", "models"),
+        moments=None,
+    )
+    return _changed(plain, changes)
+
+
+# --- journals -------------------------------------------------------------------------------------------------------
+
+
+def writer_claimed(actor: str = "aggregator", partition: int = 0, *, nonce: bytes = bytes(32)) -> WriterClaimed:
+    """A writer's first record."""
+    return WriterClaimed(actor=actor, partition=partition, nonce=nonce)
+
+
+def decision(*events: JournalEvent, topic: str = "updates", offset: int = 0, time_ms: int = 1_000) -> Decision:
+    """What one input caused."""
+    return Decision(topic=topic, offset=offset, time_ms=time_ms, events=events)
+
+
+def batch(at: JournalPosition, *decisions: Decision, **changes: Any) -> Batch:
+    """The batch that follows `at`; its position is past its decisions, its time that of the last."""
+    offsets = {each.topic: each.offset + 1 for each in decisions}
+    plain = Batch(
+        seq=at.seq + 1,
+        claim=max(0, at.claim),
+        prev=at.head,
+        time_ms=max(itertools.chain([0], (each.time_ms for each in decisions))),
+        position=Position(offsets=offsets),
+        decisions=decisions,
+    )
+    return _changed(plain, changes)
+
+
+def _changed(plain: S, changes: dict[str, Any]) -> S:
+    return msgspec.structs.replace(plain, **changes)
