@@ -1,1 +1,17 @@
-"""The console: what people run."""
+"""What people run: the console, services, and the processes that keep actors alive. May import everything of ours.
+
+Inside, imports point down this list (`.importlinter` holds it):
+
+    terminal              the commands of `fedlog`
+    services, processes   what runs for long: evaluator; supervisor, embedded broker, demo
+    operator, audit       what an operator does; what an auditor checks
+    history               read models, and records as lines
+
+and below them these modules:
+
+`opening`: opens the log that a command works on; called by the commands.
+`settings`: options and environment variables as one value; called by the console's root, read by all above.
+`console`: prints results and progress; called by terminal and processes alone, never by what an API would call too.
+`logging_setup`: sets up structured logging; called by `opening` and by each worker.
+`broker_state`: which embedded broker runs on a folder; called by `settings` and by the broker that writes it.
+"""

@@ -1,1 +1,12 @@
-"""ops/audit."""
+"""Checks of what the log holds, for anybody who has the log or an export. May import `actors`, which it recomputes.
+
+Prints nothing.
+
+`findings`: what checks find, and how much was looked at.
+`journals`: follows a journal's chain, and names the records to blame where it breaks.
+`verification`: checks chains, what journals say of one another, and signed heads; called by `fedlog verify`.
+`announcements`: compares `published` with the journal; called by `replay`.
+`replay`: folds every journal and checks each event; called by `fedlog replay`.
+`recomputing`: makes sums and models again from the bodies; called by `replay`.
+`export`: an export that agrees with itself; called by `fedlog export-log`.
+"""

@@ -1,1 +1,9 @@
-"""ops/operator."""
+"""What an operator does, for the console and an API alike: takes an open log, returns data, raises `OperatorError`s.
+
+May import `ops.history` and what lies below `ops`; prints nothing.
+
+`tasks`: create, pause, resume, close, and look at tasks; called by `fedlog task`, `fedlog replay` and the demo.
+`models`: writes, reads and chooses model versions; called by `tasks`, `model_files` and the evaluator.
+`model_files`: a version as files that need nothing of fedlog; called by `fedlog model export`.
+`errors`: what can be asked for in vain; recognised by the console.
+"""

@@ -1,1 +1,6 @@
-"""ops/terminal."""
+"""`fedlog`, the command line. Commands parse options, call what lies below, and print; may import all of `ops`.
+
+`cli`: the root: global options and the list of commands; the entry point of the package.
+`errors`: turns errors into a message and an exit code; called by `cli`.
+`options`: options that several commands share.
+"""

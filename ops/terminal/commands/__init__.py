@@ -1,1 +1,1 @@
-"""One module a command."""
+"""One module a command, in folders by what people want: run a cluster, train, read what happened."""

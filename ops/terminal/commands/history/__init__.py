@@ -1,1 +1,5 @@
-"""ops/terminal/commands/history."""
+"""Commands that read what happened; each is registered in `ops.terminal.cli`.
+
+`events`: the log, one line an event. `verify`: chains and signed heads. `replay`: fold and recompute everything.
+`export_log`: the log as files.
+"""

@@ -1,1 +1,5 @@
-"""ops/terminal/commands/training."""
+"""Commands that train; each is registered in `ops.terminal.cli`.
+
+`task`: tasks. `model`: versions and their files. `device`: one device. `fleet`: many simulated ones. `evaluate`: scores.
+`demo`: all of it once.
+"""
