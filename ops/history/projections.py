@@ -1,242 +1,50 @@
-"""Read models: what the console shows of a task is a fold over the topics, the same from any start and at any pace.
+"""Read models: folds over the topics that give the same result from any start and at any pace.
 
-`TaskView` is the state of one task, `Projection` folds records into views, `Follower` feeds it from a log.
+`TaskViews` holds what the console shows of every task. `ops.history.following` feeds projections from a log.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Self, get_args
+from collections.abc import Mapping, Sequence
+from typing import Protocol, get_args
 
+from ops.history.task_view import TaskView, evolve
 from schemas.canonical import MalformedError, decode
-from schemas.events import (
-    BudgetExhausted,
-    CheckinsDeclined,
-    InputsDropped,
-    JournalEvent,
-    LeaseClosed,
-    LeaseGranted,
-    ModelPublished,
-    Noticed,
-    RoundAbandoned,
-    RoundCharged,
-    RoundOpened,
-    RoundProposed,
-    RoundWithheld,
-    TaskClosed,
-    TaskCreated,
-    TaskEvent,
-    TaskHalted,
-    TaskPaused,
-    TaskResumed,
-    UpdateAdmitted,
-    UpdateRefused,
-    VersionEvaluated,
-)
-from schemas.identifiers import RoundId, TaskId, Version
-from schemas.journal import Decision
-from schemas.topics import EVALUATIONS, JOURNALS, LEDGER, PARTITIONS, ROUNDS, SELECTIONS, TASKS
+from schemas.events import InputsDropped, JournalEvent, Noticed, TaskEvent, VersionEvaluated
+from schemas.identifiers import TaskId
+from schemas.topics import EVALUATIONS, JOURNALS, LEDGER, ROUNDS, SELECTIONS, TASKS
 from streams.journals import AcceptsResume, JournalReader, reject_all
-from streams.log import EventLog, Reader, Record, TopicPartition
+from streams.log import Record, TopicPartition
 
 TOPICS = tuple(topic.name for topic in (TASKS, SELECTIONS, ROUNDS, LEDGER, EVALUATIONS))
 _JOURNALS = frozenset(topic.name for topic in JOURNALS)
 
 
-@dataclass(slots=True)
-class TaskView:
-    """One task as the console shows it. `created` is None while only journals without their task have been read."""
+class Projection(Protocol):
+    """A fold over some topics that knows how far it has read.
 
-    task: TaskId
-    created: TaskCreated | None = None
-    created_ms: int = 0
-    noticed: bool = False
-    paused: bool = False
-    closed: bool = False
-    halted: TaskHalted | None = None
-    round: RoundId | None = None
-    rounds_pending: set[RoundId] = field(default_factory=set)
-    buffer_fill: int = 0
-    admitted: int = 0
-    zeroed: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    declined: Counter[str] = field(default_factory=Counter)
-    staleness_sum: int = 0
-    staleness_max: int = 0
-    participations: Counter[str] = field(default_factory=Counter)
-    published: dict[Version, ModelPublished] = field(default_factory=dict)
-    published_ms: dict[Version, int] = field(default_factory=dict)
-    abandoned: Counter[str] = field(default_factory=Counter)
-    leases: dict[str, LeaseGranted] = field(default_factory=dict)
-    leases_granted: int = 0
-    leases_expired: int = 0
-    charges: list[RoundCharged] = field(default_factory=list)
-    withheld: Counter[str] = field(default_factory=Counter)
-    exhausted: BudgetExhausted | None = None
-    evaluations: dict[Version, VersionEvaluated] = field(default_factory=dict)
-
-    @property
-    def status(self) -> str:
-        """created (no aggregator has read it yet), running, paused, closing, or halted and why."""
-        if self.halted is not None:
-            return f"halted: {self.halted.reason}"
-        if self.closed:
-            return "closing"
-        if self.paused:
-            return "paused"
-        return "running" if self.noticed else "created"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no lease will be granted any more."""
-        return self.closed or self.halted is not None
-
-    @property
-    def version(self) -> Version | None:
-        """The newest version; None before the first."""
-        return max(self.published, default=None)
-
-    @property
-    def buffer_size(self) -> int | None:
-        """K of the policy."""
-        return None if self.created is None else self.created.policy.aggregation.updates_per_round
-
-    @property
-    def staleness_mean(self) -> float | None:
-        """Over all admitted updates."""
-        return self.staleness_sum / self.admitted if self.admitted else None
-
-    @property
-    def rho(self) -> float:
-        """What the ledger has charged in all."""
-        return self.charges[-1].rho_total if self.charges else 0.0
-
-    @property
-    def epsilon(self) -> float | None:
-        """For `delta`; None where nothing was charged."""
-        return self.charges[-1].epsilon if self.charges else None
-
-    @property
-    def delta(self) -> float | None:
-        """As charged, else as the policy asks; None without privacy."""
-        if self.charges:
-            return self.charges[-1].delta
-        return self.created.policy.privacy.delta if self.created and self.created.policy.privacy else None
-
-    @property
-    def participations_max(self) -> int:
-        """How often the busiest device has taken part, the tasks before this one included."""
-        before = self.created.participations_before if self.created else 0
-        return before + max(self.participations.values(), default=0)
-
-    def metric_of(self, version: Version) -> float | None:
-        """The accuracy of a version, or its first metric; None when it was not evaluated."""
-        metrics = self.evaluations[version].metrics if version in self.evaluations else {}
-        return metrics.get("accuracy", next(iter(metrics.values()), None))
-
-    @property
-    def metric(self) -> float | None:
-        """`metric_of` the newest version that was evaluated."""
-        return self.metric_of(max(self.evaluations)) if self.evaluations else None
-
-    def curve(self) -> list[float]:
-        """`metric_of` every evaluated version, in order."""
-        found = (self.metric_of(version) for version in sorted(self.evaluations))
-        return [value for value in found if value is not None]
-
-
-def evolve(view: TaskView, event: JournalEvent | TaskEvent | VersionEvaluated, *, time_ms: int = 0) -> None:
-    """Fold one fact of the task into its view; a fact that the view does not show changes nothing."""
-    match event:
-        case TaskCreated() | TaskPaused() | TaskResumed() | TaskClosed():
-            _evolve_life(view, event, time_ms=time_ms)
-        case LeaseGranted() | LeaseClosed() | CheckinsDeclined():
-            _evolve_selection(view, event)
-        case UpdateAdmitted() | UpdateRefused():
-            _evolve_updates(view, event)
-        case RoundOpened() | RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted():
-            _evolve_rounds(view, event, time_ms=time_ms)
-        case RoundCharged():
-            view.charges.append(event)
-        case RoundWithheld(reason=reason):
-            view.withheld[reason] += 1
-        case BudgetExhausted():
-            view.exhausted = event
-        case VersionEvaluated():
-            view.evaluations[event.version] = event
-
-
-def _evolve_life(view: TaskView, event: TaskEvent, *, time_ms: int) -> None:
-    match event:
-        # The first one counts: actors answer a second creation of the same name with nothing.
-        case TaskCreated() if view.created is None:
-            view.created, view.created_ms = event, time_ms
-        case TaskPaused():
-            view.paused = True
-        case TaskResumed():
-            view.paused = False
-        case TaskClosed():
-            view.closed = True
-
-
-def _evolve_selection(view: TaskView, event: LeaseGranted | LeaseClosed | CheckinsDeclined) -> None:
-    match event:
-        case LeaseGranted(lease=lease):
-            view.leases[lease] = event
-            view.leases_granted += 1
-        case LeaseClosed(lease=lease, outcome=outcome):
-            view.leases.pop(lease, None)
-            view.leases_expired += outcome == "expired"
-        case CheckinsDeclined(counts=counts):
-            view.declined.update(counts)
-
-
-def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused) -> None:
-    match event:
-        case UpdateAdmitted(staleness=staleness, device=device, zeroed=zeroed):
-            view.admitted += 1
-            view.buffer_fill += 1
-            view.staleness_sum += staleness
-            view.staleness_max = max(view.staleness_max, staleness)
-            view.participations[device] += 1
-            if zeroed is not None:
-                view.zeroed[zeroed] += 1
-        case UpdateRefused(reason=reason):
-            view.refused[reason] += 1
-
-
-def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None:
-    match event:
-        case RoundOpened(round=round_id):
-            view.round = round_id
-            view.buffer_fill = 0
-        case RoundProposed(round=round_id):
-            view.rounds_pending.add(round_id)
-            if view.round == round_id:
-                view.round, view.buffer_fill = None, 0
-        case ModelPublished(version=version, round=round_id):
-            view.published[version] = event
-            view.published_ms[version] = time_ms
-            if round_id is not None:
-                view.rounds_pending.discard(round_id)
-        case RoundAbandoned(round=round_id, reason=reason):
-            view.rounds_pending.discard(round_id)
-            view.abandoned[reason] += 1
-            if view.round == round_id:
-                view.round, view.buffer_fill = None, 0
-        case TaskHalted():
-            view.halted = event
-
-
-class Projection:
-    """Every task's view. Records of one partition must come in the order of the log; partitions may come in any.
-
-    `accepts_resume` judges an operator's ChainResumed.
+    Records of one partition come in the order of the log, each once; partitions may come in any order.
     """
 
-    def __init__(self, accepts_resume: AcceptsResume = reject_all) -> None:
+    @property
+    def topics(self) -> Sequence[str]:
+        """The topics that it reads."""
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The next offset to apply of each partition read so far; one that is stored with its rows resumes there."""
+
+    def apply(self, record: Record) -> None:
+        """Fold one record, and move the position past it."""
+
+
+class TaskViews:
+    """The view of every task. `accepts_resume` judges an operator's ChainResumed."""
+
+    def __init__(self, topics: Sequence[str] = TOPICS, *, accepts_resume: AcceptsResume = reject_all) -> None:
+        self.topics = topics
+        self.positions: dict[TopicPartition, int] = {}
         self.tasks: dict[TaskId, TaskView] = {}
         self.dropped: Counter[str] = Counter()
         self.unreadable = 0
@@ -248,92 +56,53 @@ class Projection:
         """Batches of superseded writers, which every reader skips."""
         return sum(journal.zombies for journal in self._journals.values())
 
-    def apply(self, record: Record) -> tuple[Decision, ...]:
-        """Fold one record; gives the decisions that it holds. Raises JournalBroken."""
-        if record.topic in _JOURNALS:
-            return self._apply_batch(record)
-        kind = TaskEvent if record.topic == TASKS.name else VersionEvaluated
-        try:
-            fact: TaskEvent | VersionEvaluated = decode(record.value or b"", kind)  # type: ignore[arg-type]
-        except MalformedError:
-            self.unreadable += 1
-            return ()
-        evolve(self.view(fact.task), fact, time_ms=record.time_ms)
-        return ()
-
     def view(self, task: TaskId) -> TaskView:
-        """The view of a task; an empty one is made for a name not heard of."""
+        """The view of a task; an empty one is made for an unknown name."""
         return self.tasks.setdefault(task, TaskView(task))
 
-    def _apply_batch(self, record: Record) -> tuple[Decision, ...]:
+    def apply(self, record: Record) -> None:
+        """Fold one record. Raises JournalBroken, which names the place."""
+        if record.topic in _JOURNALS:
+            self._apply_batch(record)
+        else:
+            self._apply_plain(record)
+        self.positions[record.at] = record.offset + 1
+
+    def _apply_plain(self, record: Record) -> None:
+        kind = TaskEvent if record.topic == TASKS.name else VersionEvaluated
+        try:
+            event: TaskEvent | VersionEvaluated = decode(record.value or b"", kind)  # type: ignore[arg-type]
+        except MalformedError:
+            # Others than us may write to these topics; a record that nobody can read must stop nobody.
+            self.unreadable += 1
+            return
+        evolve(self.view(event.task), event, time_ms=record.time_ms)
+
+    def _apply_batch(self, record: Record) -> None:
         journal = self._journals.get(record.at)
         if journal is None:
             journal = self._journals[record.at] = JournalReader(record.at, accepts_resume=self._accepts_resume)
         batch = journal.follow(record)
-        if batch is None:
-            return ()
-        for decision in batch.decisions:
+        for decision in batch.decisions if batch else ():
             for event in decision.events:
                 self._apply_event(record.topic, event, time_ms=decision.time_ms)
-        return batch.decisions
 
     def _apply_event(self, topic: str, event: JournalEvent, *, time_ms: int) -> None:
         match event:
             case InputsDropped():
                 self.dropped[event.topic] += event.count
             case Noticed(fact=fact):
-                # Another's fact counts in its own journal; what the aggregator noticed of a task is the exception.
+                # Another's event counts in its own journal; what the aggregator noticed of a task is the exception.
                 if topic == ROUNDS.name and isinstance(fact, get_args(TaskEvent)):
                     view = self.view(fact.task)
                     view.noticed = True
                     evolve(view, fact, time_ms=time_ms)
             case _:
-                if (task := task_of(event)) is not None:
+                if (task := find_task_of(event)) is not None:
                     evolve(self.view(task), event, time_ms=time_ms)
 
 
-def task_of(event: object) -> TaskId | None:
-    """The task that a fact is about; None for facts about none."""
+def find_task_of(event: object) -> TaskId | None:
+    """The task that an event is about; None for events about none."""
     found = getattr(event.fact if isinstance(event, Noticed) else event, "task", None)
     return found if isinstance(found, str) else None
-
-
-class Follower:
-    """Tails the projection's topics through one reader. Close it, or use it as a context."""
-
-    def __init__(
-        self,
-        log: EventLog,
-        projection: Projection | None = None,
-        *,
-        partitions: Iterable[int] = range(PARTITIONS),
-        topics: Iterable[str] = TOPICS,
-    ) -> None:
-        self.projection = projection or Projection()
-        places = [TopicPartition(topic, partition) for topic in topics for partition in partitions]
-        bounds = {place: log.bounds(place) for place in places}
-        self._ends = {place: bound.end for place, bound in bounds.items()}
-        self._reader: Reader = log.reader({place: bound.beginning for place, bound in bounds.items()})
-
-    def poll(self, timeout_s: float = 0.5) -> list[Record]:
-        """Apply what is new and give it back; empty after `timeout_s` without any."""
-        records = self._reader.poll(timeout_s)
-        for record in records:
-            self.projection.apply(record)
-        return records
-
-    def catch_up(self) -> Projection:
-        """Read to where the topics ended when this follower was made."""
-        while any(self._reader.position(place) < end for place, end in self._ends.items()):
-            self.poll(0.2)
-        return self.projection
-
-    def close(self) -> None:
-        """Release the reader."""
-        self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.history.projections import task_of
+from ops.history.projections import find_task_of
 from schemas.canonical import MalformedError, decode, plain
 from schemas.events import AnyEvent, Partial
 from schemas.identifiers import TaskId
@@ -107,8 +107,8 @@ def _of_event(event: Any) -> _Told:
     """A fact's name, task and fields; a Noticed shows the fact that was noticed."""
     fact = getattr(event, "fact", None)
     if fact is not None:
-        return _Told(f"Noticed {type(fact).__name__}", task_of(fact), _values(fact))
-    return _Told(type(event).__name__, task_of(event), _values(event))
+        return _Told(f"Noticed {type(fact).__name__}", find_task_of(fact), _values(fact))
+    return _Told(type(event).__name__, find_task_of(event), _values(event))
 
 
 def _values(fact: Any) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ops.history.projections import Follower, Projection, TaskView
+from ops.history.following import Follower
+from ops.history.projections import TaskViews
+from ops.history.task_view import TaskView
 from schemas.events import (
     CheckinsDeclined,
     JournalEvent,
@@ -22,7 +24,6 @@ from schemas.events import (
     VersionEvaluated,
 )
 from streams.journals import JournalBroken
-from streams.log import TopicPartition
 from streams.memory import MemoryLog
 from tests.worlds.builders import lease_granted, lease_id, model_published, round_proposed, update_admitted
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
@@ -63,8 +64,15 @@ ROUND: tuple[JournalEvent, ...] = (
 
 def read(log: MemoryLog) -> TaskView:
     """The view of the task, from the first record on."""
-    with Follower(log, Projection(), partitions=[PLACE]) as follower:
-        return follower.catch_up().view(TASK)
+    return read_all(log).view(TASK)
+
+
+def read_all(log: MemoryLog) -> TaskViews:
+    """Every view, from the first record on."""
+    views = TaskViews()
+    with Follower(log, views, partitions=[PLACE]) as follower:
+        follower.catch_up()
+    return views
 
 
 def test_a_round_from_its_opening_to_its_version() -> None:
@@ -86,11 +94,12 @@ def test_the_view_is_the_same_at_any_pace() -> None:
     """A follower that saw every record when it came and one that read them later show the same."""
     log = memory_log()
     journal = Journal(log, "rounds")
-    with Follower(log, Projection(), partitions=[PLACE]) as live:
+    views = TaskViews()
+    with Follower(log, views, partitions=[PLACE]) as live:
         for event in ROUND:
             journal.batch(event)
             live.poll(0)
-        assert live.projection.view(TASK) == read(log)
+        assert views.view(TASK) == read(log)
 
 
 def test_leases_are_in_flight_until_they_are_closed() -> None:
@@ -161,15 +170,5 @@ def test_junk_in_a_plain_topic_is_counted() -> None:
     log = memory_log()
     append(log, "tasks", b"\xff\xff")
     append(log, "tasks", created())
-    with Follower(log, Projection(), partitions=[PLACE]) as follower:
-        projection = follower.catch_up()
-    assert (projection.unreadable, list(projection.tasks)) == (1, [TASK])
-
-
-def test_following_starts_at_what_the_log_still_holds() -> None:
-    """Plain topics may have lost their first records to retention."""
-    log = memory_log()
-    append(log, "tasks", b"old")
-    log.delete_records(TopicPartition("tasks", PLACE), 1)
-    append(log, "tasks", created())
-    assert read(log).created == created()
+    views = read_all(log)
+    assert (views.unreadable, list(views.tasks)) == (1, [TASK])

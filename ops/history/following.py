@@ -1,0 +1,62 @@
+"""Feeds projections from a log: up to its present end, and then with each record that is appended.
+
+The console, the evaluator and the demo follow through it; a table in a database or a page will do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+from ops.history.projections import Projection
+from schemas.topics import PARTITIONS
+from streams.log import EventLog, Record, TopicPartition
+
+
+class Follower:
+    """Reads the topics of its projections through one reader. Close it, or use it as a context.
+
+    Each projection gets the records of its own topics from its own position on.
+    """
+
+    def __init__(self, log: EventLog, *projections: Projection, partitions: Iterable[int] = range(PARTITIONS)) -> None:
+        self._projections = projections
+        topics = dict.fromkeys(topic for projection in projections for topic in projection.topics)
+        numbers = list(partitions)
+        places = [TopicPartition(topic, number) for topic in topics for number in numbers]
+        bounds = {at: log.bounds(at) for at in places}
+        self._ends = {at: bound.end for at, bound in bounds.items()}
+        # Retention may have taken the first records of a plain topic, so no start lies below what the log holds.
+        self._reader = log.reader({at: max(bound.beginning, self._find_start(at)) for at, bound in bounds.items()})
+
+    def poll(self, timeout_s: float = 0.5) -> list[Record]:
+        """Apply what is new and return it; empty after `timeout_s` without any."""
+        records = self._reader.poll(timeout_s)
+        for record in records:
+            self._apply(record)
+        return records
+
+    def catch_up(self) -> None:
+        """Read to where the topics ended when this follower was made."""
+        while any(self._reader.position(at) < end for at, end in self._ends.items()):
+            self.poll(0.2)
+
+    def close(self) -> None:
+        """Release the reader."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _find_start(self, at: TopicPartition) -> int:
+        """The lowest position of the projections that read this partition."""
+        return min(each.positions.get(at, 0) for each in self._projections if at.topic in each.topics)
+
+    def _apply(self, record: Record) -> None:
+        for projection in self._projections:
+            # Projections may stand at different offsets: one that is ahead has these records already.
+            if record.topic in projection.topics and record.offset >= projection.positions.get(record.at, 0):
+                projection.apply(record)

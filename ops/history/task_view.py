@@ -1,0 +1,218 @@
+"""One task as people see it: a value folded from the events of the log, and the numbers derived from it.
+
+`ops.history.projections` folds; the console, the demo and the operator's functions read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from schemas.events import (
+    BudgetExhausted,
+    CheckinsDeclined,
+    JournalEvent,
+    LeaseClosed,
+    LeaseGranted,
+    ModelPublished,
+    RoundAbandoned,
+    RoundCharged,
+    RoundOpened,
+    RoundProposed,
+    RoundWithheld,
+    TaskClosed,
+    TaskCreated,
+    TaskEvent,
+    TaskHalted,
+    TaskPaused,
+    TaskResumed,
+    UpdateAdmitted,
+    UpdateRefused,
+    VersionEvaluated,
+)
+from schemas.identifiers import RoundId, TaskId, Version
+
+
+@dataclass(slots=True)
+class TaskView:
+    """One task as the console shows it. `created` is None while only journals without their task have been read."""
+
+    task: TaskId
+    created: TaskCreated | None = None
+    created_ms: int = 0
+    noticed: bool = False
+    paused: bool = False
+    closed: bool = False
+    halted: TaskHalted | None = None
+    round: RoundId | None = None
+    rounds_pending: set[RoundId] = field(default_factory=set)
+    buffer_fill: int = 0
+    admitted: int = 0
+    zeroed: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    declined: Counter[str] = field(default_factory=Counter)
+    staleness_sum: int = 0
+    staleness_max: int = 0
+    participations: Counter[str] = field(default_factory=Counter)
+    published: dict[Version, ModelPublished] = field(default_factory=dict)
+    published_ms: dict[Version, int] = field(default_factory=dict)
+    abandoned: Counter[str] = field(default_factory=Counter)
+    leases: dict[str, LeaseGranted] = field(default_factory=dict)
+    leases_granted: int = 0
+    leases_expired: int = 0
+    charges: list[RoundCharged] = field(default_factory=list)
+    withheld: Counter[str] = field(default_factory=Counter)
+    exhausted: BudgetExhausted | None = None
+    evaluations: dict[Version, VersionEvaluated] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """created (no aggregator has read it yet), running, paused, closing, or halted and why."""
+        if self.halted is not None:
+            return f"halted: {self.halted.reason}"
+        if self.closed:
+            return "closing"
+        if self.paused:
+            return "paused"
+        return "running" if self.noticed else "created"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no lease will be granted any more."""
+        return self.closed or self.halted is not None
+
+    @property
+    def version(self) -> Version | None:
+        """The newest version; None before the first."""
+        return max(self.published, default=None)
+
+    @property
+    def buffer_size(self) -> int | None:
+        """K of the policy."""
+        return None if self.created is None else self.created.policy.aggregation.updates_per_round
+
+    @property
+    def staleness_mean(self) -> float | None:
+        """Over all admitted updates."""
+        return self.staleness_sum / self.admitted if self.admitted else None
+
+    @property
+    def rho(self) -> float:
+        """What the ledger has charged in all."""
+        return self.charges[-1].rho_total if self.charges else 0.0
+
+    @property
+    def epsilon(self) -> float | None:
+        """For `delta`; None where nothing was charged."""
+        return self.charges[-1].epsilon if self.charges else None
+
+    @property
+    def delta(self) -> float | None:
+        """As charged, else as the policy asks; None without privacy."""
+        if self.charges:
+            return self.charges[-1].delta
+        return self.created.policy.privacy.delta if self.created and self.created.policy.privacy else None
+
+    @property
+    def participations_max(self) -> int:
+        """How often the busiest device has taken part, the tasks before this one included."""
+        before = self.created.participations_before if self.created else 0
+        return before + max(self.participations.values(), default=0)
+
+    def metric_of(self, version: Version) -> float | None:
+        """The accuracy of a version, or its first metric; None when it was not evaluated."""
+        metrics = self.evaluations[version].metrics if version in self.evaluations else {}
+        return metrics.get("accuracy", next(iter(metrics.values()), None))
+
+    @property
+    def metric(self) -> float | None:
+        """`metric_of` the newest version that was evaluated."""
+        return self.metric_of(max(self.evaluations)) if self.evaluations else None
+
+    def curve(self) -> list[float]:
+        """`metric_of` every evaluated version, in order."""
+        found = (self.metric_of(version) for version in sorted(self.evaluations))
+        return [value for value in found if value is not None]
+
+
+def evolve(view: TaskView, event: JournalEvent | TaskEvent | VersionEvaluated, *, time_ms: int = 0) -> None:
+    """Fold one fact of the task into its view; a fact that the view does not show changes nothing."""
+    match event:
+        case TaskCreated() | TaskPaused() | TaskResumed() | TaskClosed():
+            _evolve_life(view, event, time_ms=time_ms)
+        case LeaseGranted() | LeaseClosed() | CheckinsDeclined():
+            _evolve_selection(view, event)
+        case UpdateAdmitted() | UpdateRefused():
+            _evolve_updates(view, event)
+        case RoundOpened() | RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted():
+            _evolve_rounds(view, event, time_ms=time_ms)
+        case RoundCharged():
+            view.charges.append(event)
+        case RoundWithheld(reason=reason):
+            view.withheld[reason] += 1
+        case BudgetExhausted():
+            view.exhausted = event
+        case VersionEvaluated():
+            view.evaluations[event.version] = event
+
+
+def _evolve_life(view: TaskView, event: TaskEvent, *, time_ms: int) -> None:
+    match event:
+        # The first one counts: actors answer a second creation of the same name with nothing.
+        case TaskCreated() if view.created is None:
+            view.created, view.created_ms = event, time_ms
+        case TaskPaused():
+            view.paused = True
+        case TaskResumed():
+            view.paused = False
+        case TaskClosed():
+            view.closed = True
+
+
+def _evolve_selection(view: TaskView, event: LeaseGranted | LeaseClosed | CheckinsDeclined) -> None:
+    match event:
+        case LeaseGranted(lease=lease):
+            view.leases[lease] = event
+            view.leases_granted += 1
+        case LeaseClosed(lease=lease, outcome=outcome):
+            view.leases.pop(lease, None)
+            view.leases_expired += outcome == "expired"
+        case CheckinsDeclined(counts=counts):
+            view.declined.update(counts)
+
+
+def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused) -> None:
+    match event:
+        case UpdateAdmitted(staleness=staleness, device=device, zeroed=zeroed):
+            view.admitted += 1
+            view.buffer_fill += 1
+            view.staleness_sum += staleness
+            view.staleness_max = max(view.staleness_max, staleness)
+            view.participations[device] += 1
+            if zeroed is not None:
+                view.zeroed[zeroed] += 1
+        case UpdateRefused(reason=reason):
+            view.refused[reason] += 1
+
+
+def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None:
+    match event:
+        case RoundOpened(round=round_id):
+            view.round = round_id
+            view.buffer_fill = 0
+        case RoundProposed(round=round_id):
+            view.rounds_pending.add(round_id)
+            if view.round == round_id:
+                view.round, view.buffer_fill = None, 0
+        case ModelPublished(version=version, round=round_id):
+            view.published[version] = event
+            view.published_ms[version] = time_ms
+            if round_id is not None:
+                view.rounds_pending.discard(round_id)
+        case RoundAbandoned(round=round_id, reason=reason):
+            view.rounds_pending.discard(round_id)
+            view.abandoned[reason] += 1
+            if view.round == round_id:
+                view.round, view.buffer_fill = None, 0
+        case TaskHalted():
+            view.halted = event
