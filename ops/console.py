@@ -8,19 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from schemas.errors import FedlogError
-
 PROGRESS_INTERVAL_S = 5.0
-
-
-class ConsoleError(FedlogError):
-    """A command could not do its work: what happened, where, what to do. `exit_code` is the command's."""
-
-    code = "command_failed"
-
-    def __init__(self, message: str, *, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def say(text: str) -> None:

@@ -54,6 +54,18 @@ class FedlogError(Exception):
      │    └── DataError          a data plug gave nothing to train on
      ├── SettingsError           a setting is missing or out of bounds
      ├── BrokerError             the embedded broker could not do what was asked
+     ├── WorkerCannotRun         a worker ended because of its settings
+     ├── DemoFailed              the demo did not reach its end
+     ├── OperatorError           what an operator asked for cannot be done
+     │    ├── TaskUnknown        there is no task of that name
+     │    ├── TaskExists         there is one already
+     │    ├── TaskNameInvalid    a name cannot be that of a task
+     │    ├── TaskTooLarge       a task's description does not fit into one record
+     │    ├── SuccessorExists    another task carries on from that one already
+     │    ├── CloseUnnoticed     the aggregator has not noticed a close in time
+     │    ├── ModelMismatch      a model does not fit the policy
+     │    ├── VersionUnknown     a task has no version of that number
+     │    └── ModelGone          retention has deleted a model
      └── ConsoleError            a command could not do its work
     """
 

@@ -1,13 +1,17 @@
-"""A model's body in the log, as one flat float32 vector."""
+"""A model in the log: one flat float32 vector as a body of `models`, written, read and found by its version.
+
+Called by `ops.operator.tasks` for the first model, by the evaluator, and by `ops.operator.model_files`.
+"""
 
 from __future__ import annotations
 
 import uuid
 from contextlib import closing
 
-from ops.console import ConsoleError
+from ops.history.task_view import TaskView
+from ops.operator.errors import ModelGone, VersionUnknown
 from schemas import tensors
-from schemas.identifiers import BodyRef
+from schemas.identifiers import BodyRef, Version
 from schemas.topics import MODELS
 from streams import bodies
 from streams.log import EventLog, TopicPartition
@@ -26,12 +30,20 @@ def store(log: EventLog, flat: tensors.Floats, *, partition: int) -> BodyRef:
 
 
 def read(log: EventLog, ref: BodyRef, *, parameters: int) -> tensors.Floats:
-    """The vector, shape (parameters,). Raises ConsoleError when the log lost it, BodyError for other bytes."""
+    """The vector, shape (parameters,). Raises ModelGone when the log no longer holds it, BodyError for other bytes."""
     with closing(bodies.BodyReader(log, ref.topic, ref.partition)) as reader:
         data = reader.fetch(ref)
     if isinstance(data, bodies.Absent):
-        raise ConsoleError(
-            f"The body at {ref} is gone ({data.reason}): the policy's [retention] says how many models are kept.",
-            exit_code=4,
+        raise ModelGone(
+            f"The body at {ref} is gone ({data.reason}): the policy's [retention] says how many models are kept."
         )
     return tensors.unpack(data, "float32", count=parameters)
+
+
+def choose_version(view: TaskView, version: Version | None) -> Version:
+    """`version` if the task has it, the newest one for None. Raises VersionUnknown."""
+    chosen = view.version if version is None else version
+    if chosen is None or chosen not in view.published:
+        has = f"0 to {view.version}" if view.published else "none yet"
+        raise VersionUnknown(f"{view.task!r} has no version {'' if chosen is None else chosen}; it has {has}.")
+    return chosen

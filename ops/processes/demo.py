@@ -17,13 +17,16 @@ from typing import Any
 
 from actors import keys
 from ops.broker_state import find_running
-from ops.console import ConsoleError, note
-from ops.history.projections import Follower, TaskView
+from ops.console import note
+from ops.history.following import Follower
+from ops.history.projections import TaskViews
+from ops.history.task_view import TaskView
 from ops.operator import tasks
 from ops.processes import broker, children
 from ops.processes.demo_view import View
 from ops.settings import Settings
 from schemas import policy
+from schemas.errors import FedlogError
 from schemas.topics import CATALOGUE, partition_of
 from streams.kafka.log import KafkaLog
 
@@ -34,6 +37,12 @@ FLEET_PROCESSES = 2
 KILL_AFTER_VERSION = 5
 PATIENCE_S = 300.0
 STOP_TIMEOUT_S = 20.0
+
+
+class DemoFailed(FedlogError):
+    """The demo did not reach its end."""
+
+    code = "demo_failed"
 
 
 @dataclass(slots=True)
@@ -63,7 +72,7 @@ class Demo:
         self._kill: Kill | None = None
 
     def run(self) -> dict[str, Any]:
-        """Everything from the broker's start to its stop. Raises ConsoleError when the task does not end."""
+        """Everything from the broker's start to its stop. Raises DemoFailed when the task does not end."""
         began_s = time.monotonic()
         with self._broker(), contextlib.ExitStack() as stack:
             stack.callback(self._end_children)
@@ -135,17 +144,18 @@ class Demo:
 
     def _watch(self, log: KafkaLog) -> TaskView:
         deadline_s = time.monotonic() + PATIENCE_S
-        with Follower(log, partitions=[partition_of(TASK)]) as follower, self._view.live():
+        views = TaskViews()
+        with Follower(log, views, partitions=[partition_of(TASK)]) as follower, self._view.live():
             while True:
                 follower.poll(0.25)
-                view = follower.projection.view(TASK)
+                view = views.view(TASK)
                 self._view.show(view)
                 self._kill_once(view)
                 if view.halted is not None and self._is_scored(view):
                     return view
                 self._check_children()
                 if time.monotonic() > deadline_s:
-                    raise ConsoleError(
+                    raise DemoFailed(
                         f"The task did not end within {PATIENCE_S:g} s; see {self._settings.folder / 'logs'}."
                     )
 
@@ -183,7 +193,7 @@ class Demo:
             if child.poll() is not None:
                 log = self._settings.folder / "logs" / f"{name}.log"
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                raise ConsoleError(f"The {name} ended with exit code {child.returncode}; {log} ends in:\n{tail}")
+                raise DemoFailed(f"The {name} ended with exit code {child.returncode}; {log} ends in:\n{tail}")
 
     def _end_children(self) -> None:
         ending, self._children = self._children, {}
@@ -199,7 +209,7 @@ class Demo:
         try:
             found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         except (IndexError, ValueError) as error:
-            raise ConsoleError(f"The replay failed:\n{done.stderr.decode(errors='replace')}") from error
+            raise DemoFailed(f"The replay failed:\n{done.stderr.decode(errors='replace')}") from error
         return found
 
     def _report(self, view: TaskView, replayed: dict[str, Any], *, seconds: float) -> dict[str, Any]:

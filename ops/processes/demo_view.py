@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ops.console import number, sparkline
-from ops.history.projections import TaskView
+from ops.history.task_view import TaskView
 
 
 class View:

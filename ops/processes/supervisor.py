@@ -25,9 +25,10 @@ from typing import Any
 from actors.hosts.crash_marker import CrashMarker
 from actors.runtime.guard import DEATHS_MAX, InputPlace, PoisonInput
 from actors.wiring import ROLES
-from ops.console import ConsoleError, note
+from ops.console import note
 from ops.processes import children
 from ops.settings import Settings
+from schemas.errors import FedlogError
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 30.0
@@ -40,8 +41,14 @@ EXIT_UNCERTAIN = 70
 _WORKER = "import sys; sys.path[0] = sys.argv[1]; from ops.processes import supervisor; supervisor.work(sys.argv[2])"
 
 
+class WorkerCannotRun(FedlogError):
+    """The worker ended because of its settings; starting it again cannot help."""
+
+    code = "worker_cannot_run"
+
+
 class Supervisor:
-    """One worker's keeper. `run` returns when told to stop, and raises ConsoleError when the worker cannot run."""
+    """One worker's keeper. `run` returns when told to stop, and raises WorkerCannotRun."""
 
     def __init__(self, actor: str, settings: Settings) -> None:
         self._actor = actor
@@ -69,7 +76,9 @@ class Supervisor:
                     if self._stopping.is_set():
                         return
                     if code == EXIT_CONFIGURATION:
-                        raise ConsoleError(f"The {self._actor} cannot run with these settings; see its message above.")
+                        raise WorkerCannotRun(
+                            f"The {self._actor} cannot run with these settings; see its message above."
+                        )
                     if time.monotonic() - began > STEADY_AFTER_S:
                         backoff_s = BACKOFF_FIRST_S
                     note(f"{self._actor}: {ended(code)}; starts again in {backoff_s:g} s")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ops.console import ConsoleError
-from ops.history.projections import Follower, Projection, TaskView
-from ops.operator import models as weights
+from ops.history.following import Follower
+from ops.history.projections import TaskViews
+from ops.history.task_view import TaskView
+from ops.operator import models
+from ops.operator.errors import ModelGone
 from schemas.canonical import encode
 from schemas.events import VersionEvaluated
 from schemas.identifiers import TaskId, Version
@@ -35,13 +37,14 @@ class Evaluator:
         self._task = task
         self._examples = load(data, Part(split="test"))
         self._gave_up: set[tuple[TaskId, Version]] = set()
-        self._follower = Follower(log, Projection(), partitions=partitions, topics=(ROUNDS.name, EVALUATIONS.name))
+        self._views = TaskViews((ROUNDS.name, EVALUATIONS.name))
+        self._follower = Follower(log, self._views, partitions=partitions)
         # To the end first: a version that was scored before a restart is not scored again.
-        self._projection = self._follower.catch_up()
+        self._follower.catch_up()
 
     def step(self) -> Iterator[VersionEvaluated | Missed]:
         """Score what is published and not scored yet, the oldest first; each is in the log when it is given."""
-        for view in list(self._projection.tasks.values()):
+        for view in list(self._views.tasks.values()):
             if self._task is None or view.task == self._task:
                 yield from self._score(view)
 
@@ -63,7 +66,7 @@ class Evaluator:
                 continue
             try:
                 yield self._evaluated(view, version)
-            except (ConsoleError, BodyError, PlugError, ValueError, RuntimeError) as error:
+            except (ModelGone, BodyError, PlugError, ValueError, RuntimeError) as error:
                 # Another task's model may not fit these data: that is no reason to stop scoring the others.
                 self._gave_up.add((view.task, version))
                 yield Missed(task=view.task, version=version, reason=str(error))
@@ -72,7 +75,7 @@ class Evaluator:
         from client_agent.learning import classification as training
 
         assert view.created is not None
-        flat = weights.read(self._log, view.published[version].model, parameters=view.created.parameters)
+        flat = models.read(self._log, view.published[version].model, parameters=view.created.parameters)
         metrics = training.evaluate(view.created.policy, flat, *self._examples)
         fact = VersionEvaluated(
             task=view.task, version=version, metrics=metrics, samples=len(self._examples[1]), cohort=""

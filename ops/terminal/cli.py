@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from ops import settings
 from ops.console import note
-from ops.terminal import errors as faults
+from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
 from ops.terminal.commands.history import events, export_log, replay, verify
 from ops.terminal.commands.training import demo, device, evaluate, fleet, model, task
@@ -65,7 +65,7 @@ class Root(TyperGroup):
         except Exception as error:
             if type(error).__module__.partition(".")[0] in ("click", "typer"):
                 raise
-            code, message = faults.explained(error)
+            code, message = errors.explain(error)
             if ctx.params.get("debug"):
                 traceback.print_exc()
             note(message)

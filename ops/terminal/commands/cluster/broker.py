@@ -1,11 +1,12 @@
-"""`fedlog broker`: the embedded Kafka, started, stopped and asked after."""
+"""`fedlog broker`: start and stop the embedded Kafka, and ask whether it runs."""
 
 from __future__ import annotations
 
 import typer
 
 from ops.broker_state import find_running
-from ops.console import ConsoleError, note, say
+from ops.console import note, say
+from ops.terminal.errors import ConsoleError
 
 app = typer.Typer(help="The embedded Kafka: start, stop, status.", no_args_is_help=True)
 
@@ -18,9 +19,10 @@ def start(ctx: typer.Context) -> None:
 
     handle = broker.start(ctx.obj.broker_folder)
     say(f"Kafka answers at {handle.bootstrap_servers} (pid {handle.pid}, data in {ctx.obj.broker_folder})")
+    # Where other servers are named, the topics there are the business of `fedlog topics create`.
     if ctx.obj.bootstrap_servers in ("", handle.bootstrap_servers):
         create_topics(ctx.obj)
-    note("It keeps what it has when processes die, not when the machine does. `fedlog broker stop` ends it.")
+    note("Its data survive the death of processes, not of the machine. `fedlog broker stop` stops it.")
 
 
 @app.command()

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from ops.console import ConsoleError, say, say_json
+from ops.console import say, say_json
 from ops.history.merging import MergedReader
 from ops.history.projections import TOPICS
 from ops.history.records import Line, lines
 from ops.opening import list_partitions, open_log_or_export
+from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 from schemas.topics import ANSWERS, CATALOGUE, PARTITIONS, partition_of
 from streams.log import EventLog, Record, TopicPartition

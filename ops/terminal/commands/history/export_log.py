@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ops.console import ConsoleError, note, say
+from ops.console import note, say
 from ops.opening import open_log
+from ops.terminal.errors import ConsoleError
 from schemas.topics import PARTITIONS, partition_of
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.console import ConsoleError, say, say_json
+from ops.console import say, say_json
 from ops.opening import list_partitions, open_log_or_export
+from ops.operator import tasks
+from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 from schemas.topics import partition_of
 
@@ -43,8 +45,8 @@ def replay(
         for partition in list_partitions(log) if task is None else [partition_of(task)]:
             audit = Audit(log, partition, key=key, full=full, to=target)
             found += audit.run()
-            if task not in (None, *audit.state.tasks) and not found.differences:
-                raise ConsoleError(f"There is no task {task!r} in the log.")
+            if task is not None and not found.differences:
+                tasks.require(audit.state.tasks, task)
     report = _report(found, seconds=round(time.monotonic() - began_s, 2))
     if as_json:
         say_json(report)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.console import ConsoleError, note, say_json, table
+from ops.console import note, say_json, table
 from ops.opening import list_partitions, open_log_or_export
+from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 
 if TYPE_CHECKING:

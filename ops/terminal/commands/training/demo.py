@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.console import ConsoleError, number, say, say_json
+from ops.console import number, say, say_json
+from ops.terminal.errors import ConsoleError
 
 ACCURACY_PROMISED = 0.90
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import Progress, note
-from ops.history.projections import Follower, Projection
+from ops.history.following import Follower
+from ops.history.projections import TaskViews
 from ops.opening import open_log
 from ops.settings import Settings
 from ops.terminal.options import DIGITS, DataPlugin
@@ -38,7 +39,7 @@ def fleet(
     from client_agent.running.profiles import Habits
     from streams.kafka.log import KafkaLog
 
-    chosen = task or _first_open(ctx.obj)
+    chosen = task or _wait_for_task(ctx.obj)
     options = FleetOptions(
         task=chosen,
         open_log=partial(KafkaLog, ctx.obj.kafka("fedlog-fleet")),
@@ -64,11 +65,12 @@ def fleet(
     progress.finish(as_json=as_json)
 
 
-def _first_open(settings: Settings) -> str:
+def _wait_for_task(settings: Settings) -> str:
     """The oldest task that is not over; waits until there is one."""
-    with open_log(settings) as log, Follower(log, Projection()) as follower:
-        views = follower.catch_up().tasks
-        while not (running := [view for view in views.values() if view.created and not view.is_over]):
+    views = TaskViews()
+    with open_log(settings) as log, Follower(log, views) as follower:
+        follower.catch_up()
+        while not (running := [view for view in views.tasks.values() if view.created and not view.is_over]):
             note("There is no task that is not over; waiting for one (`fedlog task create`).")
             while not follower.poll(1.0):
                 pass

@@ -1,16 +1,15 @@
-"""`fedlog model export`: a version as files that need nothing of fedlog to be read."""
+"""A version as files that need nothing of fedlog to be read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 
-from ops.history.projections import TaskView, evolve
-from ops.operator import models as weights
-from ops.terminal.commands.training.model import privacy_text, write
+from ops.history.task_view import TaskView, evolve
+from ops.operator import models
+from ops.operator.model_files import describe_privacy, read_files
 from schemas.events import ModelPublished, RoundCharged
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import MECHANISM
@@ -25,7 +24,7 @@ def view(log: MemoryLog, **changes: object) -> TaskView:
     found = TaskView(TASK)
     evolve(found, created(**changes))
     for version, round_id in ((0, None), (1, 0), (2, 1)):
-        model = weights.store(log, FLAT * (version + 1), partition=PLACE)
+        model = models.store(log, FLAT * (version + 1), partition=PLACE)
         evolve(found, ModelPublished(task=TASK, version=version, round=round_id, model=model, moments=None))
     for round_id in range(3):
         charge = RoundCharged(
@@ -41,12 +40,12 @@ def view(log: MemoryLog, **changes: object) -> TaskView:
     return found
 
 
-def test_the_weights_are_flat_little_endian_float32(tmp_path: Path) -> None:
+def test_the_weights_are_flat_little_endian_float32() -> None:
     """numpy alone reads the file; its digest and the tensors' places are in config.json."""
     log = memory_log()
-    write(log, view(log), 1, out=tmp_path / "out")
-    raw = (tmp_path / "out" / "weights.bin").read_bytes()
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    files = read_files(log, view(log), 1)
+    raw = files["weights.bin"]
+    config = json.loads(files["config.json"])
     assert np.frombuffer(raw, "<f4").tolist() == (FLAT * 2).tolist()
     assert config["sha256"] == hashlib.sha256(raw).hexdigest()
     assert (config["task"], config["version"], config["policy"]["aggregation"]["updates_per_round"]) == (TASK, 1, 3)
@@ -56,7 +55,7 @@ def test_the_weights_are_flat_little_endian_float32(tmp_path: Path) -> None:
 
 def test_privacy_is_told_up_to_that_version() -> None:
     """Charges of later rounds are not this version's; the last line is what holds for it."""
-    text = privacy_text(view(memory_log(), policy=PRIVATE, participations_before=3), 1)
+    text = describe_privacy(view(memory_log(), policy=PRIVATE, participations_before=3), 1)
     assert text.count("\nround ") == 1
     assert "before this task: 3" in text
     assert text.splitlines()[-1] == "total: rho 0.5 epsilon 4 delta 1e-05"
@@ -64,9 +63,9 @@ def test_privacy_is_told_up_to_that_version() -> None:
 
 def test_the_operators_own_model_has_cost_nothing() -> None:
     """Version 0 has seen no device."""
-    assert "nothing was charged" in privacy_text(view(memory_log(), policy=PRIVATE), 0)
+    assert "nothing was charged" in describe_privacy(view(memory_log(), policy=PRIVATE), 0)
 
 
 def test_a_task_without_privacy_promises_nothing() -> None:
     """The file says so, instead of being empty."""
-    assert "without differential privacy" in privacy_text(view(memory_log()), 1)
+    assert "without differential privacy" in describe_privacy(view(memory_log()), 1)

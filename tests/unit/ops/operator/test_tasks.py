@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,21 +10,22 @@ import numpy as np
 import pytest
 
 import client_agent.learning
-from ops.console import ConsoleError
-from ops.operator import models as weights
-from ops.operator import tasks
+from ops.operator import models, tasks
+from ops.operator.errors import CloseUnnoticed, ModelMismatch, SuccessorExists, TaskExists, TaskUnknown
+from ops.operator.tasks import Predecessor
+from schemas.canonical import decode
 from schemas.events import (
     ModelPublished,
     Noticed,
     RoundOpened,
     TaskClosed,
     TaskCreated,
+    TaskEvent,
     TaskHalted,
-    TaskPaused,
     TensorSpec,
 )
 from schemas.topics import partition_of
-from streams.log import TopicPartition
+from streams.log import TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import admitted
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
@@ -47,11 +47,11 @@ def test_a_task_is_created_with_all_that_decides() -> None:
     """Weights, digest and a readable first model are in TaskCreated, which lies in the task's partition."""
     log = memory_log()
     tasks.create(log, TASK, policy=policy())
-    found = tasks.existing(log, TASK)
+    found = tasks.read_creations(log, PLACE)[TASK]
     assert found.weights == policy().weights()
     assert (found.parameters, found.tensors, found.participations_before) == (6, TENSORS, 0)
     assert found.policy_sha256 == created().policy_sha256
-    assert weights.read(log, found.model, parameters=6).tolist() == FLAT.tolist()
+    assert models.read(log, found.model, parameters=6).tolist() == FLAT.tolist()
 
 
 def test_a_name_is_taken_once() -> None:
@@ -59,7 +59,7 @@ def test_a_name_is_taken_once() -> None:
     log = memory_log()
     tasks.create(log, TASK, policy=policy())
     end = log.bounds(TopicPartition("tasks", PLACE)).end
-    with pytest.raises(ConsoleError, match="exists already"):
+    with pytest.raises(TaskExists, match="exists already"):
         tasks.create(log, TASK, policy=policy())
     assert log.bounds(TopicPartition("tasks", PLACE)).end == end
 
@@ -67,29 +67,29 @@ def test_a_name_is_taken_once() -> None:
 def test_of_two_creators_at_once_the_first_in_the_log_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes second in the log is told, though the name was free when it looked."""
     log = memory_log()
-    store = weights.store
+    store = models.store
 
     def slow(log: Any, flat: Any, *, partition: int) -> Any:
         append(log, "tasks", created(participations_before=77))
         return store(log, flat, partition=partition)
 
-    monkeypatch.setattr(weights, "store", slow)
-    with pytest.raises(ConsoleError, match="Somebody else"):
+    monkeypatch.setattr(models, "store", slow)
+    with pytest.raises(TaskExists, match="Another operator"):
         tasks.create(log, TASK, policy=policy())
-    assert tasks.existing(log, TASK).participations_before == 77
+    assert tasks.read_creations(log, PLACE)[TASK].participations_before == 77
 
 
 def test_nothing_is_said_of_a_task_that_does_not_exist() -> None:
     """A typing error does not end up in the log for ever."""
-    with pytest.raises(ConsoleError, match="no task 'nope'"):
-        tasks.say_of(memory_log(), TaskPaused(task="nope"))
+    with pytest.raises(TaskUnknown, match="no task 'nope'"):
+        tasks.pause(memory_log(), "nope")
 
 
 def halted(log: MemoryLog) -> Journal:
     """A task whose busiest device took part three times, with a version, and at its end."""
     append(log, "tasks", created(participations_before=4))
     journal = Journal(log, "rounds")
-    model = weights.store(log, FLAT * 2, partition=PLACE)
+    model = models.store(log, FLAT * 2, partition=PLACE)
     journal.batch(
         Noticed(fact=created(participations_before=4)),
         ModelPublished(task=TASK, version=0, round=None, model=model, moments=None),
@@ -104,8 +104,7 @@ def test_privacy_already_spent_stays_spent() -> None:
     """The new task starts from the busiest device's participations, those before the old task included."""
     log = memory_log()
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    parent = tasks.carried_on(log, TASK, wait_s=0)
-    child = tasks.create(log, "next", policy=policy(), parent=parent)
+    child = tasks.create(log, "next", policy=policy(), after=Predecessor(task=TASK, wait_s=0))
     assert (child.parent, child.participations_before) == (TASK, 7)
     assert child.model.partition == partition_of("next")
 
@@ -114,19 +113,18 @@ def test_the_newest_model_is_taken_over_when_asked() -> None:
     """A warm start begins with the old task's newest version, not with a fresh model."""
     log = memory_log()
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    parent = tasks.carried_on(log, TASK, wait_s=0)
-    child = tasks.create(log, "next", policy=policy(), parent=parent, warm=True)
-    assert weights.read(log, child.model, parameters=6).tolist() == (FLAT * 2).tolist()
+    child = tasks.create(log, "next", policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
+    assert models.read(log, child.model, parameters=6).tolist() == (FLAT * 2).tolist()
 
 
-def test_other_tensors_take_no_model_over() -> None:
+def test_other_tensors_take_no_model_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model of another shape is refused before anything is written."""
     log = memory_log()
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    parent = tasks.carried_on(log, TASK, wait_s=0)
-    parent.view.created = created(tensors=TENSORS[:1])
-    with pytest.raises(ConsoleError, match="other tensors"):
-        tasks.create(log, "next", policy=policy(), parent=replace(parent), warm=True)
+    monkeypatch.setattr(sys.modules["client_agent.learning.classification"], "initial", lambda _: (TENSORS[:1], FLAT))
+    with pytest.raises(ModelMismatch, match="other tensors"):
+        tasks.create(log, "next", policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
+    assert tasks.read_creations(log, partition_of("next")).keys() <= {TASK}
 
 
 def test_an_aggregator_that_does_not_answer_is_named() -> None:
@@ -134,27 +132,18 @@ def test_an_aggregator_that_does_not_answer_is_named() -> None:
     log = memory_log()
     journal = halted(log)
     for _ in range(2):
-        with pytest.raises(ConsoleError, match="fedlog worker aggregator"):
-            tasks.carried_on(log, TASK, wait_s=0)
-    facts = tasks.facts_of(log, PLACE)
-    assert [type(fact) for fact in facts] == [TaskCreated, TaskClosed]
+        with pytest.raises(CloseUnnoticed, match="its aggregator has not noticed"):
+            tasks.close_and_wait(log, TASK, wait_s=0)
+    written = [record.value or b"" for record in scan(log, TopicPartition("tasks", PLACE))]
+    assert [type(decode(value, TaskEvent)) for value in written] == [TaskCreated, TaskClosed]
     journal.batch(TaskHalted(task=TASK, reason="closed", version=0))
-    assert tasks.carried_on(log, TASK, wait_s=0).participations == 7
+    assert tasks.close_and_wait(log, TASK, wait_s=0).participations_max == 7
 
 
 def test_a_task_has_one_successor() -> None:
     """Two successors would each spend what the one before had left."""
     log = memory_log()
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    tasks.create(log, "next", policy=policy(), parent=tasks.carried_on(log, TASK, wait_s=0))
-    with pytest.raises(ConsoleError, match="'next' already carries on from 'digits'"):
-        tasks.carried_on(log, TASK, wait_s=0)
-
-
-def test_a_model_that_retention_took_is_named() -> None:
-    """The message says where the body stood and which policy section keeps more."""
-    log = memory_log()
-    ref = weights.store(log, FLAT, partition=PLACE)
-    log.delete_records(TopicPartition("models", PLACE), 1)
-    with pytest.raises(ConsoleError, match=r"models\[\d\]@0 is gone .*\[retention\]"):
-        weights.read(log, ref, parameters=6)
+    tasks.create(log, "next", policy=policy(), after=Predecessor(task=TASK, wait_s=0))
+    with pytest.raises(SuccessorExists, match="'next' already carries on from 'digits'"):
+        tasks.close_and_wait(log, TASK, wait_s=0)

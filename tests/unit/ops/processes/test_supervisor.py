@@ -21,7 +21,7 @@ from tests.root import ROOT
 PROGRAM = """
 import sys
 from pathlib import Path
-from ops import console
+from schemas.errors import FedlogError
 from ops.processes import supervisor
 from ops.settings import Settings
 supervisor.BACKOFF_FIRST_S = 0.01
@@ -47,7 +47,7 @@ settings = Settings(bootstrap_servers="nowhere:1", folder=Path({folder!r}), secu
                     sasl_mechanism="PLAIN", sasl_username="u", sasl_password="secret-word")
 try:
     supervisor.Supervisor("selector", settings).run()
-except console.ConsoleError as error:
+except FedlogError as error:
     print(error)
     sys.exit(error.exit_code)
 """

@@ -1,0 +1,70 @@
+"""What an operator can ask for in vain; a terminal and an API turn these into their own answers.
+
+The messages name what happened and where. Which command helps is added by `ops.terminal.errors`.
+"""
+
+from __future__ import annotations
+
+from schemas.errors import EXIT_LOST, EXIT_USAGE, FedlogError
+
+
+class OperatorError(FedlogError):
+    """What an operator asked for cannot be done."""
+
+    code = "operator_refused"
+
+
+class TaskUnknown(OperatorError):
+    """The log holds no task of that name."""
+
+    code = "task_unknown"
+
+
+class TaskExists(OperatorError):
+    """The log holds a task of that name already."""
+
+    code = "task_exists"
+
+
+class TaskNameInvalid(OperatorError):
+    """A name cannot be that of a task."""
+
+    exit_code = EXIT_USAGE
+    code = "task_name_invalid"
+
+
+class TaskTooLarge(OperatorError):
+    """The description of a task does not fit into one record."""
+
+    code = "task_too_large"
+
+
+class SuccessorExists(OperatorError):
+    """Another task carries on from that one already."""
+
+    code = "successor_exists"
+
+
+class CloseUnnoticed(OperatorError):
+    """The aggregator has not noticed in time that a task is closed."""
+
+    code = "close_unnoticed"
+
+
+class ModelMismatch(OperatorError):
+    """The model of a task does not fit the policy of another."""
+
+    code = "model_mismatch"
+
+
+class VersionUnknown(OperatorError):
+    """A task has no version of that number."""
+
+    code = "version_unknown"
+
+
+class ModelGone(OperatorError):
+    """Retention has deleted the body of a model."""
+
+    exit_code = EXIT_LOST
+    code = "model_gone"
