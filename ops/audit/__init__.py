@@ -3,7 +3,6 @@
 Prints nothing.
 
 `findings`: what checks find, and how much was looked at.
-`journals`: follows a journal's chain, and names the records to blame where it breaks.
 `verification`: checks chains, what journals say of one another, and signed heads; called by `fedlog verify`.
 `announcements`: compares `published` with the journal; called by `replay`.
 `replay`: folds every journal and checks each event; called by `fedlog replay`.
