@@ -15,7 +15,7 @@ from tests.trials.simulation.sweep import STEPS, simulate, swept
 
 SECONDS = float(os.environ.get("SIM_SECONDS", "45"))
 BASE = int(os.environ.get("SIM_BASE", "0")) or random.SystemRandom().randrange(1 << 32, 1 << 48)
-COMMAND = f"SIM_BASE={BASE} SIM_SECONDS={SECONDS:g} pytest tests/trials/simulation"
+COMMAND = f"SIM_BASE={BASE} SIM_SECONDS={SECONDS:g} pytest tests/property/test_simulation.py"
 
 # Seeds that once broke a law: what they found, and the steps that it took.
 REGRESSIONS = {
