@@ -1,4 +1,8 @@
-"""A file's content is replaced whole or not at all, whenever the process or the machine stops; but for `write_over`."""
+"""Files whose content survives a crash: replaced whole or not at all, whenever the process or the machine stops.
+
+Identities are written with `write_durably`, the index of an outbox in a `DoubleBufferedFile`, its slots with
+`overwrite`, the one function here that a crash can interrupt half-way.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +22,22 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644, synced: bool = 
 
     Without `synced` it survives the death of the process, not that of the machine: for simulated devices.
     """
-    beside = path.with_name(path.name + ".new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    replacement = path.with_name(path.name + ".new")
+    descriptor = os.open(replacement, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         if synced:
             os.fsync(file.fileno())
-    beside.replace(path)
+    replacement.replace(path)
     if synced:
         _sync_folder(path.parent)
 
 
-def write_over(path: Path, data: bytes, *, synced: bool = True) -> None:
-    """The same in place, which a death can tear: only for what nobody relies on before this has returned.
+def overwrite(path: Path, data: bytes, *, synced: bool = True) -> None:
+    """The same in place, where a crash can leave half of it: only for content that nothing names before this returns.
 
-    To rename a new file into its place would make the file system write it to the disk at once, asked to or not.
+    Renaming a new file into place would make the file system write it to the disk at once, with or without `synced`.
     """
     if not path.exists():
         write_durably(path, data, synced=synced)
@@ -62,9 +66,9 @@ class DamagedError(FedlogError):
 
 
 class DoubleBufferedFile:
-    """A file that is replaced often: two copies by turns, of which the newer whole one counts.
+    """A file that is replaced often: two copies written in turn, of which the newer whole one counts.
 
-    Each is written over in place while the other is whole: a death tears at most what nobody has been told of.
+    Each is overwritten in place while the other is whole, so that a crash costs at most the write that it interrupts.
     """
 
     def __init__(self, path: Path, *, synced: bool = True) -> None:
@@ -74,31 +78,30 @@ class DoubleBufferedFile:
 
     def read(self) -> bytes | None:
         """The content; None where there is none yet. Raises DamagedError."""
-        there = [copy for copy in self._copies if copy.exists()]
-        whole = [found for copy in there if (found := _parsed(copy.read_bytes())) is not None]
-        if there and not whole:
-            raise DamagedError(f"{there[0]} is not whole")
+        existing = [path for path in self._copies if path.exists()]
+        whole = [copy for path in existing if (copy := _parse_copy(path.read_bytes())) is not None]
+        if existing and not whole:
+            raise DamagedError(f"{existing[0]} is not whole")
         self._number, data = max(whole, default=(0, None))
         return data
 
     def write(self, data: bytes) -> None:
         """Replace the content; with `synced` it is on the disk when this returns."""
         number = self._number + 1
-        header = _HEADER.pack(_MAGIC, number, len(data), _checksum(number, data))
-        write_over(self._copies[number % 2], header + data, synced=self._synced)
-        self._number = number  # not before: after a write that failed it is the same copy's turn again
+        header = _HEADER.pack(_MAGIC, number, len(data), _compute_checksum(number, data))
+        overwrite(self._copies[number % 2], header + data, synced=self._synced)
+        # Only now: after a write that failed it is the same copy's turn again.
+        self._number = number
 
 
-def _parsed(framed: bytes) -> tuple[int, bytes] | None:
-    """Number and content of a copy; None where it is torn. A file from before release 0.3 is its content, number 0."""
-    if not framed.startswith(_MAGIC):
-        return 0, framed
-    if len(framed) < _HEADER.size:
+def _parse_copy(framed: bytes) -> tuple[int, bytes] | None:
+    """Number and content of a copy; None where it is not whole."""
+    if not framed.startswith(_MAGIC) or len(framed) < _HEADER.size:
         return None
     _, number, size, checksum = _HEADER.unpack_from(framed)
     data = framed[_HEADER.size : _HEADER.size + size]
-    return (number, data) if len(data) == size and _checksum(number, data) == checksum else None
+    return (number, data) if len(data) == size and _compute_checksum(number, data) == checksum else None
 
 
-def _checksum(number: int, data: bytes) -> int:
+def _compute_checksum(number: int, data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(number.to_bytes(8, "little")))

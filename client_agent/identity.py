@@ -1,4 +1,7 @@
-"""Who a device is: its name and its Ed25519 key, kept in its folder and readable by its owner alone."""
+"""Who a device is: its name and its Ed25519 key, in a file of its folder that only its owner may read.
+
+The modules of `running/` open it when they put a device together; `Device` signs check-ins with it, the outbox updates.
+"""
 
 from __future__ import annotations
 
@@ -38,24 +41,26 @@ class Identity:
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of the file."""
+
     device: DeviceId
     key: bytes
 
 
 def open_identity(folder: Path, device: str | None = None, *, secret: bytes | None = None) -> Identity:
-    """The identity in `folder`; the first call makes one, named `device` or else by chance.
+    """The identity in `folder`; the first call creates one, with the name `device` or a random one.
 
     `secret` (32 bytes) replaces the random key, for simulations that must repeat. Raises IdentityError.
     """
     path = folder / FILE
     if not path.exists():
-        made = _File(device=device or f"device-{secrets.token_hex(6)}", key=secret or secrets.token_bytes(32))
+        new = _File(device=device or f"device-{secrets.token_hex(6)}", key=secret or secrets.token_bytes(32))
         try:
-            msgspec.convert(made.device, DeviceId)
+            msgspec.convert(new.device, DeviceId)
         except msgspec.ValidationError as error:
-            raise IdentityError(f"device name {made.device!r}: letters, digits, '.', '_' and '-', up to 63") from error
+            raise IdentityError(f"device name {new.device!r}: letters, digits, '.', '_' and '-', up to 63") from error
         folder.mkdir(parents=True, exist_ok=True)
-        write_durably(path, msgspec.json.encode(made), mode=0o600)
+        write_durably(path, msgspec.json.encode(new), mode=0o600)
     return _read(path, device)
 
 
@@ -63,10 +68,10 @@ def _read(path: Path, device: str | None) -> Identity:
     if path.stat().st_mode & 0o077:
         raise IdentityError(f"{path} can be read by others; it holds a private key: chmod 600 {path}")
     try:
-        held = msgspec.json.decode(path.read_bytes(), type=_File)
-        key = Ed25519PrivateKey.from_private_bytes(held.key)
+        stored = msgspec.json.decode(path.read_bytes(), type=_File)
+        key = Ed25519PrivateKey.from_private_bytes(stored.key)
     except (msgspec.DecodeError, ValueError) as error:
         raise IdentityError(f"{path} holds no identity ({error}); move it away to start as a new device") from error
-    if device is not None and device != held.device:
-        raise IdentityError(f"{path} belongs to device {held.device!r}, not to {device!r}; take another folder")
-    return Identity(held.device, key)
+    if device is not None and device != stored.device:
+        raise IdentityError(f"{path} belongs to device {stored.device!r}, not to {device!r}; take another folder")
+    return Identity(stored.device, key)

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client_agent.files import DamagedError, DoubleBufferedFile
-from client_agent.outbox.slots import SMALL_BYTES_MAX, Slots
 
 CONTENTS = st.lists(st.binary(max_size=200), min_size=1, max_size=8)
 
@@ -25,13 +24,13 @@ def test_torn_anywhere_it_is_the_one_before(
     tmp_path_factory: pytest.TempPathFactory, contents: list[bytes], at: float, flipped: bool
 ) -> None:
     """Guarantee: a write that stopped half-way, at any byte, leaves what was written before it, never anything else."""
-    folder = tmp_path_factory.mktemp("twofold")
+    folder = tmp_path_factory.mktemp("double")
     file = DoubleBufferedFile(folder / "index", synced=False)
     for content in contents:
         file.write(content)
     newest = copies(folder)[0]
     framed = newest.read_bytes()
-    where = 4 + int(at * (15 + len(contents[-1])))  # somewhere behind the magic word
+    where = int(at * (19 + len(contents[-1])))  # any byte of the header or the content
     torn = framed[:where] + bytes([framed[where] ^ 1]) + framed[where + 1 :] if flipped else framed[:where]
     newest.write_bytes(torn)
     if len(contents) == 1:
@@ -47,7 +46,7 @@ def test_torn_anywhere_it_is_the_one_before(
 @given(contents=CONTENTS)
 def test_the_last_one_counts(tmp_path_factory: pytest.TempPathFactory, contents: list[bytes]) -> None:
     """Guarantee: what was written last is read, by whoever opens it anew between any two writes."""
-    path = tmp_path_factory.mktemp("twofold") / "index"
+    path = tmp_path_factory.mktemp("double") / "index"
     assert DoubleBufferedFile(path).read() is None
     for content in contents:
         file = DoubleBufferedFile(path, synced=False)
@@ -66,31 +65,8 @@ def test_a_write_that_failed_costs_nothing(tmp_path: Path, monkeypatch: pytest.M
         path.write_bytes(data[: len(data) // 2])
         raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr("client_agent.files.write_over", torn)
+    monkeypatch.setattr("client_agent.files.overwrite", torn)
     for content in (b"three", b"four"):
         with pytest.raises(OSError, match="no space"):
             file.write(content)
         assert DoubleBufferedFile(tmp_path / "index").read() == b"two"
-
-
-def test_a_file_from_before(tmp_path: Path) -> None:
-    """Guarantee: a file of an earlier release, which is its content and no more, is read and then replaced."""
-    (tmp_path / "index").write_bytes(b"plain")
-    file = DoubleBufferedFile(tmp_path / "index")
-    assert file.read() == b"plain"
-    for content in (b"one", b"two", b"three"):
-        file.write(content)
-        assert DoubleBufferedFile(tmp_path / "index").read() == content
-
-
-def test_slots_in_use_are_left_alone(tmp_path: Path) -> None:
-    """Guarantee: no piece is written over while the index names it, and free slots are used again."""
-    slots = Slots(tmp_path / "x", synced=True)
-    one, two, three = (bytes([number]) * (SMALL_BYTES_MAX + number) for number in (1, 2, 3))
-    first = slots.put(one, taken=[None, b"small"])
-    second = slots.put(two, taken=[first])
-    assert (slots.get(first), slots.get(second), slots.get(b"small")) == (one, two, b"small")
-    third = slots.put(three[: SMALL_BYTES_MAX + 1], taken=[first])
-    assert (third, slots.get(third), slots.get(first)) == (second, three[: SMALL_BYTES_MAX + 1], one)
-    assert len(list(tmp_path.iterdir())) == 2
-    assert slots.put(b"small", taken=[]) == b"small"
