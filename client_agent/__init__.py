@@ -1,1 +1,14 @@
-"""The device: trains on its own data and sees nothing but Kafka."""
+"""The device: it checks in, trains under leases, and keeps everything that it sends on its own disk first.
+
+May import `schemas` only; `links/` alone may import `streams`, and nothing here imports `actors` or `ops`.
+
+- `device`: one lease of one device as a sentence: fetch, train, protect, compress, store, publish. `running/loop.py`
+  calls it.
+- `schedule`: when the device checks in and repeats what got no answer; `device` asks it.
+- `setting`: what one device is made of; `running/` puts it together.
+- `conditions`: the conditions that a check-in reports, and the profile that a device asks for them.
+- `compression`: clipping, codecs and error feedback; called by `device`, and by the outbox after a refusal.
+- `identity`: the device's name and key, in its folder; opened by `running/`.
+- `files`: files that survive a crash; written by `identity` and `outbox/`.
+- `link`: the protocol by which a device speaks to the server; `links/` implements it.
+"""

@@ -1,21 +1,32 @@
-"""Error feedback: what a codec loses of one update is added to the next (Seide et al. 2014; Karimireddy et al. 2019).
+"""What happens to a trained update before it leaves the device: its norm is bounded, then it is compressed.
 
-    corrected = clip(delta + residual)        what should arrive
-    seen      = decode(encode(corrected))     what does arrive
-    residual' = corrected - seen              at most about one clip norm long
+`Device` calls `protect` and `compress`; the outbox calls `restore` when the server refuses an update. What a codec
+loses of one update is added to the next (error feedback; Seide et al. 2014, Karimireddy et al. 2019):
 
-What the clip cuts off does not come back: it would pile up without bound, and pull every later update its way.
+    protected = clip(delta + residual)         what should arrive
+    received  = decode(encode(protected))      what does arrive
+    residual' = protected - received           at most about one clip norm long
+
+What the clip cuts off does not come back: it would grow without bound, and bias every later update. The server clips
+again, exactly and on its grid; noise is added there, once a release.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from client_agent.privacy import clip
+from schemas.errors import FedlogError
 from schemas.policy import Policy
 from schemas.tensors import Floats, encode_update, from_grid, read_update
+
+
+class NotFiniteError(FedlogError):
+    """Training gave NaN or infinity; nothing is reported. A smaller learning rate usually helps."""
+
+    code = "update_not_finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +37,49 @@ class Compressed:
     residual: Floats | None
 
 
-def compress(delta: Floats, residual: Floats | None, *, policy: Policy) -> Compressed:
-    """Clip and encode `delta` with what was left over before. Raises NotFiniteError."""
-    corrected = clip(delta if residual is None else delta + residual, policy.clipping.norm)
-    body = encode_update(corrected, policy)
+def protect(delta: Floats, residual: Floats | None, *, norm: float) -> Floats:
+    """`delta` with what earlier updates left over, at most `norm` long. Raises NotFiniteError."""
+    # A residual of another size belongs to another model, after a task or a trainer has changed under this name.
+    if residual is None or residual.size != delta.size:
+        return clip(delta, norm)
+    return clip(delta + residual, norm)
+
+
+def clip(delta: Floats, norm: float) -> Floats:
+    """`delta` scaled down to the L2 norm `norm` where it is longer. Raises NotFiniteError."""
+    length = measure_norm(delta)
+    if not math.isfinite(length):
+        raise NotFiniteError("the update holds NaN or infinity; nothing is sent. Try a smaller training.learning_rate")
+    return delta if length <= norm else (delta * (norm / length)).astype(np.float32)
+
+
+def measure_norm(delta: Floats) -> float:
+    """The L2 norm, in float64."""
+    wide = delta.astype(np.float64)
+    return math.sqrt(float(np.dot(wide, wide)))
+
+
+def compress(protected: Floats, *, policy: Policy) -> Compressed:
+    """Encode a protected update by the policy's codec."""
+    body = encode_update(protected, policy)
     if not policy.compression.error_feedback:
         return Compressed(body, None)
-    return Compressed(body, _plus_seen(corrected, body, policy=policy, sign=-1))
+    return Compressed(body, _add_received(protected, body, policy=policy, sign=-1))
 
 
-def returned(residual: Floats, body: bytes, *, policy: Policy) -> Floats:
-    """The residual after the update `body` was refused: all that was sent comes back to it."""
+def restore(residual: Floats, body: bytes, *, policy: Policy) -> Floats:
+    """The residual after the update `body` was refused: everything that was sent returns to it."""
     if not policy.compression.error_feedback:
         return residual
-    return _plus_seen(residual, body, policy=policy, sign=1)
+    return _add_received(residual, body, policy=policy, sign=1)
 
 
-def _plus_seen(vector: Floats, body: bytes, *, policy: Policy, sign: int) -> Floats:
-    """`vector` and what a server sees of `body`; piece by piece, because a core's cache is quicker than its memory."""
+def _add_received(vector: Floats, body: bytes, *, policy: Policy, sign: int) -> Floats:
+    """`vector` plus or minus what the server decodes from `body`."""
     total, quanta = vector.copy(), read_update(body, policy, parameters=vector.size)
+    # Piece by piece, because a core's cache is faster than its memory.
     for place, values, multipliers in quanta.pieces():
-        # Grid units as float64: as exact, and quicker to multiply than bytes by int64.
-        seen = from_grid((values * multipliers.astype(np.float64)).reshape(-1), policy.clipping)
-        total[place if quanta.indices is None else quanta.indices[place]] += sign * seen
+        # Grid units as float64: as exact, and faster to multiply than bytes by int64.
+        received = from_grid((values * multipliers.astype(np.float64)).reshape(-1), policy.clipping)
+        total[place if quanta.indices is None else quanta.indices[place]] += sign * received
     return total

@@ -15,7 +15,7 @@ from schemas.canonical import decode, encode
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.signing import Signed, is_signed_by, sign, unsigned
-from schemas.topics import UPDATES
+from schemas.topics import UPDATES, partition_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ def parse_update(value: bytes) -> SignedUpdate:
     return SignedUpdate(decode(message.payload, UpdateSubmitted), message)
 
 
-def address_inline(data: bytes, *, partition: int, codec: str) -> BodyRef:
+def address_inline(data: bytes, *, task: str, codec: str) -> BodyRef:
     """The address that means "in this very record"."""
-    return _address(data, partition=partition, offsets=(), codec=codec)
+    return _address(data, partition=partition_of(task), offsets=(), codec=codec)
 
 
 def _address(data: bytes, *, partition: int, offsets: tuple[int, ...], codec: str) -> BodyRef:

@@ -1,151 +1,193 @@
-"""What the devices of one process share: the log, one reader of answers, and each task and model fetched once."""
+"""The link over the log itself: for devices that may reach Kafka, such as a fleet's, and for tests in memory.
+
+Bodies and records of all devices in the process are held back and appended together, because an append costs more than
+the bytes in it. Each task and model is fetched once for all of them.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import structlog
 
+from client_agent.link import LinkUnavailable, ModelMissing, StoredBody, UpdateBody
 from schemas.canonical import MalformedError, decode
 from schemas.creations import find_creation
-from schemas.errors import FedlogError
 from schemas.events import Answer, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.tensors import BodyError, Floats, unpack
-from schemas.topics import ANSWERS, TASKS, partition_of
+from schemas.topics import ANSWERS, CHECKINS, TASKS, UPDATES, Topic, body_place, partition_of
 from streams.bodies import Absent, BodyReader, Upload, store_all
 from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, Record, TopicPartition, scan
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-MODELS_KEPT = 4
-LADEN_BYTES = 4 * 2**20  # of bodies; what waits longer for company holds up the aggregator
-TASKS_KEPT = 256
+MODELS_MAX = 4
+TASKS_MAX = 256
+# Bodies held back beyond this are stored at once: the aggregator would wait for bytes that wait for company.
+HELD_BACK_BYTES_MAX = 4 * 2**20
 
-_log = structlog.get_logger(__name__)
-
-
-class ModelMissing(FedlogError):
-    """The model that a lease starts from cannot be read any more, or is not what the lease says."""
-
-    code = "model_missing"
+logger = structlog.get_logger(__name__)
 
 
-class Link:
-    """The only way that devices of this process reach the log; used from one thread.
+class KafkaLink:
+    """A `Link` that appends to the log and reads from it; the log stays open when it is closed.
 
-    Answers are read from now on: what was missed is answered again when a device asks again.
+    It hears the answers from now on: an answer that came earlier is given again when the device asks again.
     """
 
     def __init__(self, log: EventLog, devices: Iterable[str]) -> None:
-        self.log = log
+        self._log = log
         self._devices = frozenset(devices)
-        places = {TopicPartition(ANSWERS.name, partition_of(device)) for device in self._devices}
-        self._answers = log.bulk_reader({place: log.bounds(place).end for place in sorted(places)})
-        self._places = places
-        self._outgoing: list[Draft] = []
-        self._uploads: list[tuple[str, Upload]] = []
+        self._answer_places = {TopicPartition(ANSWERS.name, partition_of(device)) for device in self._devices}
+        self._answers = log.bulk_reader({at: log.bounds(at).end for at in sorted(self._answer_places)})
+        self._drafts: list[Draft] = []
+        self._bodies: list[UpdateBody] = []
+        self._stored: list[StoredBody] = []
         self._tasks: OrderedDict[str, TaskCreated] = OrderedDict()
         self._models: OrderedDict[bytes, Floats] = OrderedDict()
-        self._readers: dict[TopicPartition, BodyReader] = {}
+        self._body_readers: dict[TopicPartition, BodyReader] = {}
 
-    def send(self, draft: Draft) -> None:
-        """Append `draft` with the next `flush`; a device repeats what gets no answer, so it may be lost."""
-        self._outgoing.append(draft)
+    def check_in(self, task: str, message: bytes) -> None:
+        """Append the check-in with the next `send`."""
+        self._hold_back(CHECKINS, task, message=message)
 
-    def flush(self) -> None:
-        """Append what is to be sent, in order."""
-        drafts, self._outgoing = self._outgoing, []
+    def store(self, body: UpdateBody) -> None:
+        """Store the body with the next `collect_stored`, or now when a lot is held back."""
+        self._bodies.append(body)
+        if sum(len(held.data) for held in self._bodies) >= HELD_BACK_BYTES_MAX:
+            self._store_bodies()
+
+    def submit(self, task: str, message: bytes) -> None:
+        """Append the update with the next `send`."""
+        self._hold_back(UPDATES, task, message=message)
+
+    def collect_stored(self) -> list[StoredBody]:
+        """Store the bodies held back, all in one append. Those lost with the broker are missing from the result."""
+        self._store_bodies()
+        stored, self._stored = self._stored, []
+        return stored
+
+    def send(self) -> None:
+        """Append the records held back, all together; they are lost when no broker answers."""
+        drafts, self._drafts = self._drafts, []
         if not drafts:
             return
         try:
-            self.log.append(drafts)
+            self._log.append(drafts)
         except LogUnavailable as error:
-            _log.warning("log_unavailable", lost=len(drafts), error=str(error))
+            logger.warning("records_lost", records=len(drafts), error=str(error))
 
-    def store(self, device: str, upload: Upload) -> None:
-        """Store this body with the next call of `stored`, which may come to nothing."""
-        self._uploads.append((device, upload))
-
-    @property
-    def is_laden(self) -> bool:
-        """Whether so much is to be stored that it should not wait for more."""
-        return sum(len(upload.data) for _, upload in self._uploads) >= LADEN_BYTES
-
-    def stored(self) -> list[tuple[str, str, BodyRef]]:
-        """Store what is to be stored: each device, the id of its upload, and where that lies now."""
-        uploads, self._uploads = self._uploads, []
-        try:
-            refs = store_all(self.log, [upload for _, upload in uploads])
-        except LogUnavailable as error:
-            _log.warning("log_unavailable", lost=len(uploads), error=str(error))
-            return []
-        return [(device, upload.upload_id, ref) for (device, upload), ref in zip(uploads, refs, strict=True)]
-
-    def answers(self, timeout_s: float) -> list[Answer]:
-        """What came for this process's devices; empty after `timeout_s` without anything."""
+    def read_answers(self, timeout_s: float) -> list[Answer]:
+        """Every answer to this process's devices that has arrived; waits up to `timeout_s` for the first."""
         records = list[Record]()
-        try:
-            records += self._answers.poll(timeout_s)
-            while more := self._answers.poll(0):
-                records += more
-        except OffsetLost:
-            self._find_place()
-        found = (_answer(record.value) for record in records)
-        return [answer for answer in found if answer is not None and answer.device in self._devices]
+        with _unavailable_as_link_error():
+            try:
+                records += self._answers.poll(timeout_s)
+                while more := self._answers.poll(0):
+                    records += more
+            except OffsetLost:
+                self._skip_lost_answers()
+        answers = (_decode_answer(record.value) for record in records)
+        return [answer for answer in answers if answer is not None and answer.device in self._devices]
 
-    def task(self, name: str) -> TaskCreated | None:
-        """How the task was created; None while the log does not know it."""
+    def find_task(self, name: str) -> TaskCreated | None:
+        """The first creation of the task in the log."""
         if name not in self._tasks:
-            place = TopicPartition(TASKS.name, partition_of(name))
-            created = find_creation((record.value for record in scan(self.log, place)), name)
+            at = TopicPartition(TASKS.name, partition_of(name))
+            with _unavailable_as_link_error():
+                created = find_creation((record.value for record in scan(self._log, at)), name)
             if created is not None:
-                _remember(self._tasks, (name, created), most=TASKS_KEPT)
+                _remember(self._tasks, (name, created), limit=TASKS_MAX)
         return self._tasks.get(name)
 
-    def model(self, body: BodyRef, parameters: int) -> Floats:
-        """The version in `body`, shape (parameters,), read-only. Raises ModelMissing."""
-        if body.sha256 not in self._models:
-            _remember(self._models, (body.sha256, self._download(body, parameters)), most=MODELS_KEPT)
-        self._models.move_to_end(body.sha256)
-        return self._models[body.sha256]
+    def fetch_model(self, ref: BodyRef, parameters: int) -> Floats:
+        """The model, downloaded once for all devices of the process."""
+        if ref.sha256 not in self._models:
+            _remember(self._models, (ref.sha256, self._download(ref, parameters)), limit=MODELS_MAX)
+        self._models.move_to_end(ref.sha256)
+        return self._models[ref.sha256]
 
-    def _download(self, body: BodyRef, parameters: int) -> Floats:
-        place = TopicPartition(body.topic, body.partition)
-        where = f"the model in {body}"
-        if place not in self._readers:
-            self._readers[place] = BodyReader(self.log, place.topic, place.partition, bulk=True)
+    def close(self) -> None:
+        """Close the readers; the log stays open."""
+        self._answers.close()
+        for reader in self._body_readers.values():
+            reader.close()
+
+    def _hold_back(self, topic: Topic, task: str, *, message: bytes) -> None:
+        self._drafts.append(Draft(topic=topic.name, partition=partition_of(task), value=message))
+
+    def _store_bodies(self) -> None:
+        bodies, self._bodies = self._bodies, []
         try:
-            data = self._readers[place].fetch(body)
+            addresses = store_all(self._log, [_as_upload(body) for body in bodies])
+        except LogUnavailable as error:
+            logger.warning("bodies_lost", bodies=len(bodies), error=str(error))
+            return
+        self._stored += [
+            StoredBody(device=body.device, update=body.update, address=address)
+            for body, address in zip(bodies, addresses, strict=True)
+        ]
+
+    def _download(self, ref: BodyRef, parameters: int) -> Floats:
+        at = TopicPartition(ref.topic, ref.partition)
+        where = f"the model in {ref}"
+        if at not in self._body_readers:
+            self._body_readers[at] = BodyReader(self._log, at.topic, at.partition, bulk=True)
+        try:
+            with _unavailable_as_link_error():
+                data = self._body_readers[at].fetch(ref)
             if isinstance(data, Absent):
                 raise ModelMissing(f"{where} is gone: {data.reason}")
             return unpack(data, "float32", count=parameters)
         except BodyError as error:
             raise ModelMissing(f"{where} cannot be read: {error}") from error
 
-    def _find_place(self) -> None:
-        """Go on at the end of each partition whose answers are gone, and in the others where they are."""
-        for place in self._places:
-            here, bounds = self._answers.position(place), self.log.bounds(place)
-            self._answers.seek(place, here if bounds.beginning <= here <= bounds.end else bounds.end)
+    def _skip_lost_answers(self) -> None:
+        """Continue at the end of each partition whose answers were deleted, and unchanged in the others."""
+        for at in self._answer_places:
+            position, bounds = self._answers.position(at), self._log.bounds(at)
+            self._answers.seek(at, position if bounds.beginning <= position <= bounds.end else bounds.end)
+
+
+class OwningKafkaLink(KafkaLink):
+    """A link on a log of its own, which it closes too."""
 
     def close(self) -> None:
-        """Let go of the readers; the log stays open."""
-        self._answers.close()
-        for reader in self._readers.values():
-            reader.close()
+        """Close the readers and the log."""
+        super().close()
+        self._log.close()
 
 
-def _remember(cache: OrderedDict[K, V], item: tuple[K, V], *, most: int) -> None:
+def open_link(open_log: Callable[[], EventLog], devices: Sequence[str]) -> OwningKafkaLink:
+    """A link on a log of its own. With `open_log` bound it is an `OpenLink` that another process can be given."""
+    return OwningKafkaLink(open_log(), devices)
+
+
+@contextmanager
+def _unavailable_as_link_error() -> Iterator[None]:
+    try:
+        yield
+    except LogUnavailable as error:
+        raise LinkUnavailable(str(error)) from error
+
+
+def _as_upload(body: UpdateBody) -> Upload:
+    at = TopicPartition(*body_place(body.task, body.device, shards=body.shards))
+    return Upload(at=at, upload_id=body.update, data=body.data, codec=body.codec)
+
+
+def _remember(cache: OrderedDict[K, V], item: tuple[K, V], *, limit: int) -> None:
     cache[item[0]] = item[1]
-    while len(cache) > most:
+    while len(cache) > limit:
         cache.popitem(last=False)
 
 
-def _answer(data: bytes | None) -> Answer | None:
+def _decode_answer(data: bytes | None) -> Answer | None:
     try:
         return decode(data or b"", Answer)  # type: ignore[arg-type]
     except MalformedError:

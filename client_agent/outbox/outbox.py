@@ -2,9 +2,9 @@
 
     kept → (a body above 16 KiB: stored → addressed) → sent → settled
 
-A device may die between any two of these. It then goes on from the last one: the same update id, the same bytes, and
-no body written twice once its address was kept. Residual and entries are named in one file, the index, so they never
-disagree; what is large in them lies in slots beside it.
+`Device` calls it at each of these steps and may die between any two of them. It then continues from the last one: the
+same update id, the same bytes, and no body stored twice once its address was kept. Residual and entries are named in
+one file, the index, so they never disagree; the large ones lie in slots beside it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,24 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from client_agent.compression import returned
+from client_agent.compression import restore
 from client_agent.files import DamagedError, DoubleBufferedFile
 from client_agent.identity import Identity
+from client_agent.link import UpdateBody
 from client_agent.outbox.slots import Piece, Slots
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy
 from schemas.tensors import Floats
-from schemas.topics import UPDATES, body_place, partition_of
 from schemas.updates import address_inline, sign_update
-from streams.bodies import Upload
-from streams.log import Draft, TopicPartition
 
 INLINE_BYTES_MAX = 16 * 1024
-# An outcome is not waited for longer than this after the lease: the answer itself lives for an hour.
+# The longest wait for an outcome after the lease has ended: answers themselves are deleted after an hour.
 GRACE_MS = 3_600_000
 
-# Outcomes after which nothing comes back: the update counts, or it is not known whether it does.
-_SPENT = ("admitted", "duplicate")
+# After these outcomes nothing returns to the residual: the update counts, or may count.
+_FINAL_OUTCOMES = ("admitted", "duplicate")
 
 
 class OutboxError(FedlogError):
@@ -45,10 +43,10 @@ class OutboxError(FedlogError):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One update on its way. `record` is what is sent, signed once, so that every repeat has the same bytes.
+    """One update on its way. `record` is its submission, signed once, so that every repeat has the same bytes.
 
-    By `until_ms` its lease is surely over; of the device's own clock, which may differ from the log's. `shards`: of its
-    task, which say where a large body is stored.
+    By `until_ms` its lease has certainly ended, by the device's own clock, which may differ from the log's. `shards`:
+    the task's number of partitions for large bodies.
     """
 
     update: str
@@ -61,8 +59,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     record: bytes | None = None
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that a device remembers of one task; `over` has each finished lease until it is long past."""
+class _Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a device remembers of one task; `over` has each finished lease until long after its end."""
 
     task: str
     residual: Piece | None = None
@@ -73,7 +71,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Outbox:
     """One device's updates for one task, in `folder`.
 
-    `passed` is called after each step, with its name; what it raises stops the device there, as a crash would.
+    `note_step` is called after each step, with its name; an exception from it stops the device, as a crash would.
     """
 
     def __init__(
@@ -83,117 +81,131 @@ class Outbox:
         *,
         identity: Identity,
         synced: bool = True,
-        passed: Callable[[str], None] = lambda _: None,
+        note_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._path = folder / f"{task}.outbox"
         self._identity = identity
-        self._passed = passed
-        self._index = DoubleBufferedFile(self._path, synced=synced)
+        self._note_step = note_step
+        self._file = DoubleBufferedFile(self._path, synced=synced)
         self._slots = Slots(self._path, synced=synced)
-        self._file = self._read(task)
+        self._index = self._read_index(task)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """What has no outcome yet, oldest first."""
-        return tuple(self._file.entries.values())
+        """The updates without an outcome, oldest first."""
+        return tuple(self._index.entries.values())
 
     @property
     def residual(self) -> Floats | None:
         """What earlier updates left over, shape (parameters,); None before the first."""
-        kept = self._file.residual
-        return None if kept is None else np.frombuffer(self._held(kept), "<f4").astype(np.float32, copy=False)
+        piece = self._index.residual
+        return None if piece is None else np.frombuffer(self._read(piece), "<f4").astype(np.float32, copy=False)
 
     def is_over(self, update: str) -> bool:
         """Whether nothing more is to be done under this lease."""
-        return update in self._file.over
+        return update in self._index.over
 
     def keep(self, entry: Entry, residual: Floats | None) -> None:
-        """Take an update in, together with the residual that it leaves."""
-        data = self._held(entry.body)
+        """Add an update, together with the residual that it leaves."""
+        data = self._read(entry.body)
         if len(data) <= INLINE_BYTES_MAX:
-            address = address_inline(data, partition=partition_of(self._file.task), codec=entry.codec)
-            entry = self._signed(entry, address, inline=data)
-        kept = msgspec.structs.replace(entry, body=self._slots.put(data, taken=self._taken()))
-        left = None if residual is None else self._slots.put(_bytes(residual), taken=[*self._taken(), kept.body])
-        self._write(residual=left, entries={**self._file.entries, entry.update: kept})
-        self._passed("kept")
+            address = address_inline(data, task=self._index.task, codec=entry.codec)
+            entry = self._sign(entry, address, inline=data)
+        kept = msgspec.structs.replace(entry, body=self._slots.put(data, taken=self._list_pieces()))
+        left = None
+        if residual is not None:
+            left = self._slots.put(_to_bytes(residual), taken=[*self._list_pieces(), kept.body])
+        self._write_index(residual=left, entries={**self._index.entries, entry.update: kept})
+        self._note_step("kept")
 
-    def upload(self, update: str) -> Upload | None:
-        """The large body of `update`, to be stored before it is submitted; None where that has been done."""
-        entry = self._file.entries[update]
+    def find_unstored_body(self, update: str) -> UpdateBody | None:
+        """The large body of `update`, to be stored before it is submitted; None once it has an address."""
+        entry = self._index.entries[update]
         if entry.record is not None:
             return None
-        place = TopicPartition(*body_place(self._file.task, self._identity.device, shards=entry.shards))
-        return Upload(at=place, upload_id=update, data=self._held(entry.body), codec=entry.codec)
+        return UpdateBody(
+            task=self._index.task,
+            device=self._identity.device,
+            update=update,
+            codec=entry.codec,
+            shards=entry.shards,
+            data=self._read(entry.body),
+        )
 
-    def address(self, update: str, body: BodyRef) -> None:
-        """The large body of `update` is stored there."""
-        self._passed("stored")
-        entry = self._signed(self._file.entries[update], body)
-        self._write(entries={**self._file.entries, update: entry})
-        self._passed("addressed")
+    def keep_address(self, update: str, address: BodyRef) -> None:
+        """Sign the address of the stored body of `update` into its submission."""
+        self._note_step("stored")
+        entry = self._sign(self._index.entries[update], address)
+        self._write_index(entries={**self._index.entries, update: entry})
+        self._note_step("addressed")
 
-    def draft(self, update: str) -> Draft:
-        """The record that submits `update`, which has no large body to be stored any more."""
-        record = self._file.entries[update].record
-        return Draft(topic=UPDATES.name, partition=partition_of(self._file.task), value=record)
+    def read_submission(self, update: str) -> bytes:
+        """The signed message that submits `update`, whose body is inside it or has an address."""
+        record = self._index.entries[update].record
+        assert record is not None, f"update {update} is submitted before its body is stored"
+        return record
 
     def settle(self, update: str, outcome: str, *, policy: Policy) -> bool:
-        """The outcome is known: forget the update, take back what a refused one held. False when known before."""
-        entry = self._file.entries.get(update)
+        """Forget an update with an outcome, and add a refused one to the residual. False when already settled."""
+        entry = self._index.entries.get(update)
         if entry is None:
             return False
-        left = self._file.residual
-        if outcome not in _SPENT and (residual := self.residual) is not None:
-            back = returned(residual, self._held(entry.body), policy=policy)
-            left = self._slots.put(_bytes(back), taken=self._taken())
+        left = self._index.residual
+        if outcome not in _FINAL_OUTCOMES and (residual := self.residual) is not None:
+            restored = restore(residual, self._read(entry.body), policy=policy)
+            left = self._slots.put(_to_bytes(restored), taken=self._list_pieces())
         self._close(update, entry.until_ms, residual=left)
-        self._passed("settled")
+        self._note_step("settled")
         return True
 
     def give_up(self, update: str, until_ms: int) -> None:
         """Never train under this lease (again)."""
-        self._close(update, until_ms, residual=self._file.residual)
+        self._close(update, until_ms, residual=self._index.residual)
 
     def forget(self, now_ms: int) -> None:
-        """Drop what is long past. Nothing comes back: an update counted twice is worse than one lost."""
-        entries = {name: entry for name, entry in self._file.entries.items() if entry.until_ms + GRACE_MS > now_ms}
-        over = {name: until for name, until in self._file.over.items() if until + GRACE_MS > now_ms}
-        if len(entries) + len(over) < len(self._file.entries) + len(self._file.over):
-            self._write(entries=entries, over=over)
+        """Drop what ended long ago. Nothing returns to the residual: an update counted twice is worse than one lost."""
+        index = self._index
+        entries = {name: entry for name, entry in index.entries.items() if entry.until_ms + GRACE_MS > now_ms}
+        over = {name: until_ms for name, until_ms in index.over.items() if until_ms + GRACE_MS > now_ms}
+        if len(entries) + len(over) < len(index.entries) + len(index.over):
+            self._write_index(entries=entries, over=over)
 
     def _close(self, update: str, until_ms: int, *, residual: Piece | None) -> None:
-        entries = {name: entry for name, entry in self._file.entries.items() if name != update}
-        self._write(residual=residual, entries=entries, over={**self._file.over, update: until_ms})
+        entries = {name: entry for name, entry in self._index.entries.items() if name != update}
+        self._write_index(residual=residual, entries=entries, over={**self._index.over, update: until_ms})
 
-    def _taken(self) -> list[Piece | None]:
-        return [self._file.residual, *(entry.body for entry in self._file.entries.values())]
+    def _list_pieces(self) -> list[Piece | None]:
+        """The pieces that the index names; their slots must not be written over."""
+        return [self._index.residual, *(entry.body for entry in self._index.entries.values())]
 
-    def _held(self, piece: Piece) -> bytes:
+    def _read(self, piece: Piece) -> bytes:
         try:
             return self._slots.get(piece)
         except FileNotFoundError as error:
-            raise OutboxError(f"{error.filename} is missing; move {self._path} away to go on without it") from error
+            raise OutboxError(f"{error.filename} is missing; move {self._path} away to continue without it") from error
 
-    def _signed(self, entry: Entry, body: BodyRef, *, inline: bytes | None = None) -> Entry:
-        fact = UpdateSubmitted(sealed=entry.sealed, samples=entry.samples, body=body, inline=inline)
-        return msgspec.structs.replace(entry, record=sign_update(fact, self._identity.key))
+    def _sign(self, entry: Entry, address: BodyRef, *, inline: bytes | None = None) -> Entry:
+        submission = UpdateSubmitted(sealed=entry.sealed, samples=entry.samples, body=address, inline=inline)
+        return msgspec.structs.replace(entry, record=sign_update(submission, self._identity.key))
 
-    def _read(self, task: str) -> _File:
+    def _read_index(self, task: str) -> _Index:
         try:
-            data = self._index.read()
-            held = _File(task=task) if data is None else msgspec.msgpack.decode(data, type=_File)
+            data = self._file.read()
+            index = _Index(task=task) if data is None else msgspec.msgpack.decode(data, type=_Index)
         except (DamagedError, msgspec.DecodeError) as error:
-            raise OutboxError(f"{self._path} is not an outbox ({error}); move it away to go on without it") from error
-        if held.task != task:
-            raise OutboxError(f"{self._path} belongs to task {held.task!r}, not to {task!r}")
-        return held
+            raise OutboxError(
+                f"{self._path} is not an outbox ({error}); move it away to continue without it"
+            ) from error
+        if index.task != task:
+            raise OutboxError(f"{self._path} belongs to task {index.task!r}, not to {task!r}")
+        return index
 
-    def _write(self, **changes: object) -> None:
-        changed = msgspec.structs.replace(self._file, **changes)
-        self._index.write(msgspec.msgpack.encode(changed))
-        self._file = changed
+    def _write_index(self, **changes: object) -> None:
+        index = msgspec.structs.replace(self._index, **changes)
+        self._file.write(msgspec.msgpack.encode(index))
+        # Only now: after a write that failed, memory must agree with the disk.
+        self._index = index
 
 
-def _bytes(vector: Floats) -> bytes:
+def _to_bytes(vector: Floats) -> bytes:
     return vector.astype("<f4", copy=False).tobytes()

@@ -1,1 +1,9 @@
-"""client_agent/running."""
+"""Running devices: many in one process, many processes in Ray, or one in the foreground. The console calls it.
+
+May import everything of `client_agent` but a transport of `links/`, and never `streams`.
+
+- `loop`: the devices of one process, by wake times; driven by `fleet`, `foreground` and the simulation of the tests.
+- `fleet`: many loops in Ray, its only importer; `fedlog fleet` and the benchmarks call it.
+- `foreground`: one real device; `fedlog device` calls it.
+- `profiles`: simulated devices, drawn from a seed; `fleet` gives them to its devices.
+"""

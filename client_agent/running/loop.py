@@ -1,4 +1,8 @@
-"""The devices of one process: a loop over a heap of wake times, with one link to the log."""
+"""The devices of one process: a heap of wake times, one link, and the books on what the devices did.
+
+`running/fleet.py` calls `step` in each of its processes, `running/foreground.py` for a single device, and the
+deterministic simulation by virtual time. The loop itself knows no clock.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,30 @@ import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 
 import structlog
 
-from client_agent.device import Counts, Device, Setting
-from client_agent.links.kafka import Link
-from client_agent.running.profiles import Died
+from client_agent.device import Counts, Device
+from client_agent.link import Link, LinkUnavailable, StoredBody
+from client_agent.running.profiles import SimulatedCrash
+from client_agent.setting import DeviceSetting
 from schemas.events import Answer
-from streams.log import LogUnavailable
 
 RETRY_MS = 1_000
 NEVER_MS = 1 << 62
-WORK_MS_MAX = 1_000  # of one step: what has been made by then is sent before the next device trains
+WORK_MS_MAX = 1_000
 
-_log = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 
-def wall_ms() -> int:
-    """The wall clock, which a crowd at real work lives by."""
+def read_clock_ms() -> int:
+    """The wall clock, for devices that do real work."""
     return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """What a crowd, or a whole fleet, is doing and has done. `closed`: devices that were told that the task is over."""
+    """What the devices of a loop, or of a whole fleet, are doing and have done. `closed`: those whose task is over."""
 
     devices: int = 0
     training: int = 0
@@ -46,53 +49,46 @@ class Stats:
     error: str = ""
 
     def __add__(self, other: Stats) -> Stats:
-        """Both together; of two errors the first."""
+        """Both together; the first error of the two."""
         numbers = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "error"}
         return Stats(**numbers, error=self.error or other.error)
 
 
-class Crowd:
-    """Drives devices by calls; knows no clock but theirs, so a fleet and a deterministic simulation use it alike.
+class DeviceLoop:
+    """Drives devices through their link, whenever its owner calls `step`.
 
-    A device that dies is made anew from its folder after `down_ms`; one that fails for good stays away.
+    A device that crashes is created again from its folder after `down_ms`; one that fails for good stays away.
     """
 
-    def __init__(self, link: Link, settings: Sequence[Setting], *, now_ms: int, down_ms: int = 3_000) -> None:
+    def __init__(self, link: Link, settings: Sequence[DeviceSetting], *, now_ms: int, down_ms: int = 3_000) -> None:
         self._link = link
         self._down_ms = down_ms
         self._settings = {setting.identity.device: setting for setting in settings}
         self._devices = {name: Device(link, setting) for name, setting in self._settings.items()}
-        self._due = dict.fromkeys(self._settings, now_ms)
+        self._wake_ms = dict.fromkeys(self._settings, now_ms)
         self._heap = [(now_ms, name) for name in self._settings]
         heapq.heapify(self._heap)
-        self._past = Counts()
-        self._died = 0
-        self._failed: dict[str, str] = {}
+        self._past_counts = Counts()
+        self._crashes = 0
+        self._errors: dict[str, str] = {}
         self._away: set[str] = set()
 
     def step(self, now_ms: int, timeout_s: float = 0.0) -> int:
-        """Take in the answers that came within `timeout_s`, wake whoever is due, send; the next wake time in ms."""
-        try:
-            answers = self._link.answers(timeout_s)
-        except LogUnavailable:
-            answers = []
-        for answer in answers:
-            self._answered(answer, now_ms)
-        while self._heap and self._heap[0][0] <= now_ms:
-            at_ms, name = heapq.heappop(self._heap)
-            if self._due[name] == at_ms:
-                self._drive(name, now_ms, call=self._wake)
-            if self._link.is_laden:
-                self._store(now_ms)
-            if self._settings[name].clock_ms() > now_ms + WORK_MS_MAX:
-                break
-        self._store(now_ms)
-        self._link.flush()
+        """Pass on the answers that arrive within `timeout_s`, wake all devices that are due, send; the next wake time.
+
+        `timeout_s` is in seconds, the times are in ms.
+        """
+        for answer in self._read_answers(timeout_s):
+            self._pass_answer(answer, now_ms)
+        self._wake_due(now_ms)
+        for stored in self._link.collect_stored():
+            self._pass_address(stored, now_ms)
+        self._link.send()
         return self._heap[0][0] if self._heap else NEVER_MS
 
-    def stats(self) -> Stats:
-        """Now, or about now when another thread asks; for any thread."""
-        past, devices, errors = self._past, list(self._devices.values()), list(self._failed.values())
+    def count(self) -> Stats:
+        """What the devices are doing now, or were a moment ago when another thread asks."""
+        past, devices, errors = self._past_counts, list(self._devices.values()), list(self._errors.values())
         counts = [past, *(device.counts for device in devices)]
         return Stats(
             devices=len(self._settings),
@@ -104,53 +100,67 @@ class Crowd:
             trained=sum(count.trained for count in counts),
             admitted=sum(count.admitted for count in counts),
             refused=sum(count.refused for count in counts),
-            died=self._died,
+            died=self._crashes,
             failed=len(errors),
             error=next(iter(errors), ""),
         )
 
-    def _answered(self, answer: Answer, now_ms: int) -> None:
-        """A device that is down hears nothing, and asks again when it is back."""
-        name = answer.device
-        if name in self._devices and self._settings[name].life.away_until_ms(now_ms) <= now_ms:
-            self._drive(name, now_ms, call=lambda device, at_ms: device.answered(answer, at_ms))
+    def _read_answers(self, timeout_s: float) -> list[Answer]:
+        try:
+            return self._link.read_answers(timeout_s)
+        except LinkUnavailable:
+            return []
 
-    def _store(self, now_ms: int) -> None:
-        """Store the bodies that devices have, all together, and let each submit its own."""
-        for name, update, body in self._link.stored():
-            if name in self._devices:
-                self._drive(name, now_ms, call=partial(Device.stored, update=update, body=body))
+    def _pass_answer(self, answer: Answer, now_ms: int) -> None:
+        """A device that is away misses the answer, and asks again after its return."""
+        name = answer.device
+        if name in self._devices and self._settings[name].profile.find_return_ms(now_ms) <= now_ms:
+            self._drive(name, now_ms, call=lambda device, at_ms: device.receive(answer, at_ms))
+
+    def _pass_address(self, stored: StoredBody, now_ms: int) -> None:
+        """A device that has crashed since stores its body again after its restart."""
+        if stored.device in self._devices:
+            self._drive(stored.device, now_ms, call=lambda device, at_ms: device.take_address(stored, at_ms))
+
+    def _wake_due(self, now_ms: int) -> None:
+        while self._heap and self._heap[0][0] <= now_ms:
+            at_ms, name = heapq.heappop(self._heap)
+            if self._wake_ms[name] == at_ms:
+                self._drive(name, now_ms, call=self._wake)
+            # After a second of training the updates are sent first: their devices wait for outcomes from now on.
+            if self._settings[name].clock_ms() > now_ms + WORK_MS_MAX:
+                break
 
     def _wake(self, device: Device, now_ms: int) -> int:
         name = device.setting.identity.device
-        is_away = device.setting.life.away_until_ms(now_ms) > now_ms
+        is_away = device.setting.profile.find_return_ms(now_ms) > now_ms
         (self._away.add if is_away else self._away.discard)(name)
         return device.wake(now_ms)
 
     def _drive(self, name: str, now_ms: int, *, call: Callable[[Device, int], int]) -> None:
-        """Let one device do something, and note when it wants to be woken next."""
+        """Let one device act, and schedule the time at which it wants to be woken next."""
         try:
             if name not in self._devices:
                 self._devices[name] = Device(self._link, self._settings[name])
             self._schedule(name, call(self._devices[name], now_ms))
-        except Died:
-            self._forget(name)
-            self._died += 1
+        except SimulatedCrash:
+            self._discard(name)
+            self._crashes += 1
             self._schedule(name, now_ms + self._down_ms)
-        except LogUnavailable:
+        except LinkUnavailable:
             self._schedule(name, now_ms + RETRY_MS)
         except Exception as error:  # noqa: BLE001 - one device's model or data must not stop the others
-            self._forget(name)
-            self._due[name] = NEVER_MS
-            self._failed[name] = f"{name}: {error}"
-            _log.error("device_failed", device=name, error=f"{type(error).__name__}: {error}")
+            self._discard(name)
+            self._wake_ms[name] = NEVER_MS
+            self._errors[name] = f"{name}: {error}"
+            logger.error("device_failed", device=name, error=f"{type(error).__name__}: {error}")
 
-    def _forget(self, name: str) -> None:
-        """The device's memory is gone; what it counted stays."""
+    def _discard(self, name: str) -> None:
+        """Forget the device's memory, but not what it counted."""
         device = self._devices.pop(name, None)
         if device is not None:
-            self._past += device.counts
+            self._past_counts += device.counts
 
     def _schedule(self, name: str, at_ms: int) -> None:
-        self._due[name] = at_ms
+        self._wake_ms[name] = at_ms
         heapq.heappush(self._heap, (at_ms, name))

@@ -1,28 +1,30 @@
-"""Simulated lives: how fast a device is, when it is there, and when it dies; all drawn from one seed."""
+"""Simulated devices: how fast each is, when it is reachable and where it crashes, all drawn from one seed.
+
+`running/fleet.py` gives each of its devices a `SimulatedProfile`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from dataclasses import dataclass
 
-from client_agent.device import Conditions
+from client_agent.conditions import Conditions
 
-# Where a dying device stops: while training, with the update kept but not sent, or right after it was sent.
-_DEATHS = ("granted", "kept", "sent")
+# Where a device may crash: while training, with the update kept but not sent, or right after it was sent.
+_CRASH_STEPS = ("granted", "kept", "sent")
 
 
-class Died(Exception):
-    """The device stops here, as a crash would; what is on its disk is what it starts from again."""
+class SimulatedCrash(Exception):
+    """The device stops here, as a crash would stop it; it starts again from what is on its disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Habits:
+class SimulationOptions:
     """How the devices of a fleet differ. Times in ms.
 
     Training takes `training_ms` for a typical device and one pass over a typical share, times a lognormal factor with
-    `speed_sigma` for each device. A device is there for `presence` of each `day_ms`, at its own hours.
+    `speed_sigma` for each device. A device is reachable for `presence` of each `day_ms`, at its own hours.
     """
 
     training_ms: float = 400.0
@@ -34,52 +36,48 @@ class Habits:
     charging_share: float = 0.6
 
 
-class Life:
-    """The life of device `device` under `habits`; the same for the same seed and the same leases."""
+class SimulatedProfile:
+    """The profile of device `device` under `options`; the same for the same seed and the same leases."""
 
-    def __init__(self, habits: Habits, *, device: str, seed: int) -> None:
+    def __init__(self, options: SimulationOptions, *, device: str, seed: int) -> None:
         draw = random.Random(f"{seed}/{device}")
-        self._habits = habits
+        self._options = options
         self._name = f"{seed}/{device}"
-        self._speed = math.exp(draw.gauss(0.0, habits.speed_sigma))
+        self._slowness = math.exp(draw.gauss(0.0, options.speed_sigma))
         self._phase = draw.random()
-        self._battery = draw.randrange(30, 101)
-        self._is_plugged_in = draw.random() < habits.charging_share
-        self._death = ""
+        self._battery_percent = draw.randrange(30, 101)
+        self._is_plugged_in = draw.random() < options.charging_share
+        self._crash_step = ""
 
-    def conditions(self, now_ms: int) -> Conditions:
-        """Battery sinks over the device's day unless it is plugged in."""
-        _, hour = self._clock(now_ms)
-        battery = self._battery if self._is_plugged_in else max(5, self._battery - round(25 * hour))
+    def read_conditions(self, now_ms: int) -> Conditions:
+        """The battery drains over the device's day unless it is plugged in."""
+        _, hour = self._split_time(now_ms)
+        battery = self._battery_percent if self._is_plugged_in else max(5, self._battery_percent - round(25 * hour))
         return Conditions(battery_percent=battery, charging=self._is_plugged_in)
 
-    def away_until_ms(self, now_ms: int) -> int:
+    def find_return_ms(self, now_ms: int) -> int:
         """When the device's next day begins, once this day's presence is over."""
-        day, hour = self._clock(now_ms)
-        if hour < self._habits.presence:
+        day, hour = self._split_time(now_ms)
+        if hour < self._options.presence:
             return now_ms
-        return max(now_ms + 1, math.ceil((day + 1 - self._phase) * self._habits.day_ms))
+        return max(now_ms + 1, math.ceil((day + 1 - self._phase) * self._options.day_ms))
 
-    def training_ms(self, lease: str, samples: int) -> int:
-        """Log-normal by device, with the samples; draws too whether, and where, the device dies under this lease."""
+    def choose_training_ms(self, lease: str, samples: int) -> int:
+        """Lognormal by device, growing with the samples; also draws whether, and where, the device crashes."""
+        # By lease, so that the draws do not depend on how many leases the device had before.
         draw = random.Random(f"{self._name}/{lease}")
-        dies = draw.random() < self._habits.drop_probability
-        self._death = draw.choice(_DEATHS) if dies else ""
+        crashes = draw.random() < self._options.drop_probability
+        self._crash_step = draw.choice(_CRASH_STEPS) if crashes else ""
         share = math.sqrt(max(1, samples) / 7)
-        return max(1, round(self._habits.training_ms * self._speed * share * draw.uniform(0.8, 1.25)))
+        return max(1, round(self._options.training_ms * self._slowness * share * draw.uniform(0.8, 1.25)))
 
-    def passed(self, step: str) -> None:
-        """Raises Died at the step that was drawn, once."""
-        if step == self._death:
-            self._death = ""
-            raise Died(step)
+    def note_step(self, step: str) -> None:
+        """Raises SimulatedCrash at the step that was drawn, once."""
+        if step == self._crash_step:
+            self._crash_step = ""
+            raise SimulatedCrash(step)
 
-    def _clock(self, now_ms: int) -> tuple[int, float]:
-        """The device's own day, and how much of it is over, from 0 to 1."""
-        days = now_ms / self._habits.day_ms + self._phase
+    def _split_time(self, now_ms: int) -> tuple[int, float]:
+        """The device's own day, and the part of it that is over, from 0 to 1."""
+        days = now_ms / self._options.day_ms + self._phase
         return math.floor(days), days % 1.0
-
-
-def seed_of(name: str) -> int:
-    """A number for a name, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])

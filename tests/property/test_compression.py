@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_agent.compression import Compressed, compress, returned
-from client_agent.privacy import NotFiniteError, clip, norm_of
+from client_agent.compression import Compressed, NotFiniteError, clip, compress, measure_norm, protect, restore
 from schemas.policy import Policy
 from schemas.tensors import Floats, body_bytes_max, decode_update, from_grid
 from tests.worlds import builders
@@ -38,6 +37,11 @@ def deltas(draw: st.DrawFn) -> Floats:
 NORMS = st.sampled_from([0.01, 1.0, 1000.0])
 
 
+def leave(delta: Floats, residual: Floats | None, *, rules: Policy) -> Compressed:
+    """An update as it leaves the device: protected, then compressed."""
+    return compress(protect(delta, residual, norm=rules.clipping.norm), policy=rules)
+
+
 def seen(made: Compressed, rules: Policy) -> Floats:
     """What a server sees of it."""
     assert made.residual is not None
@@ -48,9 +52,9 @@ def seen(made: Compressed, rules: Policy) -> Floats:
 def test_seen_and_residual_are_all_there_was(codec: str, norm: float, delta: Floats) -> None:
     """Guarantee: what the server sees plus the new residual is the clipped update with the old residual."""
     rules = policy(codec, norm)
-    made = compress(delta, None, policy=rules)
+    made = leave(delta, None, rules=rules)
     np.testing.assert_allclose(seen(made, rules) + made.residual, clip(delta, norm), atol=ROUNDING * norm)
-    again = compress(delta, made.residual, policy=rules)
+    again = leave(delta, made.residual, rules=rules)
     np.testing.assert_allclose(
         seen(again, rules) + again.residual, clip(delta + made.residual, norm), atol=ROUNDING * norm
     )
@@ -62,12 +66,12 @@ def test_the_norm_is_bounded(codec: str, norm: float, delta: Floats) -> None:
     rules = policy(codec, norm)
     residual = None
     for _ in range(5):
-        made = compress(delta, residual, policy=rules)
+        made = leave(delta, residual, rules=rules)
         residual = made.residual
         # int8 and int4 round each element to 1/254 or 1/14 of its block's largest, floats to half a step of the grid.
         rounding = np.sqrt(delta.size) * (norm / (14 if codec == "int4" else 254) + rules.clipping.step)
-        assert norm_of(seen(made, rules)) <= norm + rounding
-        assert norm_of(residual) <= norm * 1.001 + rounding
+        assert measure_norm(seen(made, rules)) <= norm + rounding
+        assert measure_norm(residual) <= norm * 1.001 + rounding
         assert len(made.body) <= body_bytes_max(rules.compression, delta.size)
 
 
@@ -75,8 +79,8 @@ def test_the_norm_is_bounded(codec: str, norm: float, delta: Floats) -> None:
 def test_a_refusal_returns_what_was_sent(codec: str, norm: float, delta: Floats) -> None:
     """Guarantee: after a refusal the residual is the whole clipped update again."""
     rules = policy(codec, norm)
-    made = compress(delta, None, policy=rules)
-    back = returned(made.residual, made.body, policy=rules)
+    made = leave(delta, None, rules=rules)
+    back = restore(made.residual, made.body, policy=rules)
     np.testing.assert_allclose(back, clip(delta, norm), atol=ROUNDING * norm)
 
 
@@ -84,9 +88,9 @@ def test_a_refusal_returns_what_was_sent(codec: str, norm: float, delta: Floats)
 def test_without_error_feedback_nothing_stays(codec: str, delta: Floats) -> None:
     """Guarantee: a policy without error feedback carries nothing over, whatever the outcome."""
     rules = policy(codec, 1.0, error_feedback=False)
-    made = compress(delta, None, policy=rules)
+    made = leave(delta, None, rules=rules)
     assert made.residual is None
-    assert not returned(np.zeros_like(delta), made.body, policy=rules).any()
+    assert not restore(np.zeros_like(delta), made.body, policy=rules).any()
 
 
 @given(CODECS)
@@ -95,7 +99,7 @@ def test_top_k_arrives_in_the_end(codec: str) -> None:
     delta = np.linspace(-1e-3, 1e-3, 200).astype(np.float32)
     rules, residual, arrived = policy(codec, 1.0), None, np.zeros(200)
     for _ in range(60):
-        made = compress(delta, residual, policy=rules)
+        made = leave(delta, residual, rules=rules)
         residual, arrived = made.residual, arrived + seen(made, rules)
     assert np.abs(arrived / 60 - delta).max() < 3e-4
 
@@ -106,15 +110,15 @@ def test_not_finite_is_refused_here(bad: float) -> None:
     delta = np.zeros(4, np.float32)
     delta[2] = bad
     with pytest.raises(NotFiniteError):
-        compress(delta, None, policy=policy("int8", 1.0))
+        protect(delta, None, norm=1.0)
 
 
 @given(deltas(), NORMS)
 def test_clip_keeps_the_direction(delta: Floats, norm: float) -> None:
     """Guarantee: clipping scales; what is short enough is not touched by a bit."""
     clipped = clip(delta, norm)
-    if norm_of(delta) <= norm:
+    if measure_norm(delta) <= norm:
         assert clipped is delta
     else:
-        np.testing.assert_allclose(clipped * (norm_of(delta) / norm), delta, rtol=1e-5, atol=1e-30)
-        assert norm_of(clipped) <= norm * (1 + 1e-6)
+        np.testing.assert_allclose(clipped * (measure_norm(delta) / norm), delta, rtol=1e-5, atol=1e-30)
+        assert measure_norm(clipped) <= norm * (1 + 1e-6)

@@ -154,12 +154,12 @@ def granted(under: Lease, model: BodyRef | None = None, *, key: OperatorKey = KE
 
 
 def update_submitted(
-    sealed: bytes, body: bytes | BodyRef, *, codec: str = "float32", partition: int = 0, samples: int = 7
+    sealed: bytes, body: bytes | BodyRef, *, codec: str = "float32", task: str = TASK, samples: int = 7
 ) -> UpdateSubmitted:
     """An update whose body comes inline, or stands where a ref says; not signed."""
     if isinstance(body, BodyRef):
         return UpdateSubmitted(sealed=sealed, samples=samples, body=body, inline=None)
-    ref = address_inline(body, partition=partition, codec=codec)
+    ref = address_inline(body, task=task, codec=codec)
     return UpdateSubmitted(sealed=sealed, samples=samples, body=ref, inline=body)
 
 

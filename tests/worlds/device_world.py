@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from client_agent.device import Device, Life, Plain, Setting
+from client_agent.conditions import DeviceProfile, FixedProfile
+from client_agent.device import Device
 from client_agent.identity import open_identity
 from client_agent.learning.data import Examples
-from client_agent.links.kafka import Link
+from client_agent.links.kafka import KafkaLink
+from client_agent.setting import DeviceSetting
 from schemas.canonical import decode, encode
 from schemas.events import DeviceCheckedIn, Granted, Outcome, UpdateSubmitted
 from schemas.identifiers import BodyRef
@@ -108,19 +110,19 @@ class World:
         """Put an answer where the device reads."""
         self.append(ANSWERS.name, partition_of(device), encode(answer))
 
-    def device(self, folder: Path, *, life: Life | None = None, name: str = "phone") -> Device:
+    def device(self, folder: Path, *, profile: DeviceProfile | None = None, name: str = "phone") -> Device:
         """A device on `folder`, as after a start or a restart."""
-        link = Link(self.log, [name])
-        return Device(link, self.setting(folder, life=life, name=name))
+        link = KafkaLink(self.log, [name])
+        return Device(link, self.setting(folder, profile=profile, name=name))
 
-    def setting(self, folder: Path, *, life: Life | None = None, name: str = "phone") -> Setting:
-        return Setting(
+    def setting(self, folder: Path, *, profile: DeviceProfile | None = None, name: str = "phone") -> DeviceSetting:
+        return DeviceSetting(
             task=TASK,
             identity=open_identity(folder, name, secret=hashlib.sha256(name.encode()).digest()),
             folder=folder,
             examples=(np.ones((7, 64), np.float32), np.arange(7)),
             train=self.train,
-            life=life or Plain(),
+            profile=profile or FixedProfile(),
             synced=False,
         )
 
@@ -136,6 +138,6 @@ def large() -> World:
 
 def flush(device: Device, at_ms: int = 0) -> None:
     """Store and append what the device wants to send."""
-    for _, update, body in device._link.stored():
-        device.stored(at_ms, update=update, body=body)
-    device._link.flush()
+    for stored in device._link.collect_stored():
+        device.take_address(stored, at_ms)
+    device._link.send()

@@ -55,7 +55,7 @@ class ScriptedDevice:
         """The same for raw bytes."""
         sent = body if inline else store(self._log, self.place, data=body, upload_id=self.name, codec=codec)
         held = (lease or self.granted()).sealed
-        submitted = update_submitted(held, sent, codec=codec, partition=self.partition)
+        submitted = update_submitted(held, sent, codec=codec, task=self.task)
         return self.append(UPDATES.name, signed(submitted, self.key))
 
     def append(self, topic: str, value: bytes) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.arithmetic import optimizers, sums
-from client_agent.compression import compress
+from client_agent.compression import compress, protect
 from schemas.policy import WEIGHT_ONE
 from schemas.signing import is_signed_by, sign, unsigned
 from schemas.tensors import Floats, pack, read_update, unpack
@@ -36,7 +36,7 @@ def _round(loop: Loop, model: Floats) -> Floats:
     delta = nothing.train(rules, model, seed=0)
     residual = np.zeros_like(delta) if rules.compression.error_feedback else None
     for _ in range(loop.updates_per_round):
-        made = compress(delta, residual, policy=rules)
+        made = compress(protect(delta, residual, norm=rules.clipping.norm), policy=rules)
         residual, digest = made.residual, hashlib.sha256(made.body).digest()
         for message in (bytes(CHECKIN_BYTES), digest):
             assert is_signed_by(unsigned(sign(message, key)), key.public_key().public_bytes_raw())

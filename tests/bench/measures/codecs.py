@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from actors.deciders.arithmetic import optimizers, sums
-from client_agent.compression import compress
+from client_agent.compression import compress, protect
 from client_agent.learning.classification import evaluate, initial, train
 from client_agent.learning.data import Part
 from client_agent.learning.examples import digits
@@ -64,7 +64,7 @@ def trained(task: Policy, seed: int) -> tuple[float, float]:
         running = sums.RunningSum(model.size)
         for number, examples in enumerate(data):
             delta = train(task, model, *examples, seed=1000 * turn + number)
-            sent = compress(delta, residuals[number], policy=task)
+            sent = compress(protect(delta, residuals[number], norm=task.clipping.norm), policy=task)
             residuals[number] = sent.residual
             sizes.append(len(sent.body))
             quanta = read_update(sent.body, task, parameters=model.size)

@@ -105,7 +105,7 @@ def fill(log: KafkaLog, case: Case) -> None:
         inline = len(body) <= INLINE_BYTES_MAX
         at = TopicPartition(*body_place(TASK, held.device, shards=case.shards))
         sent = body if inline else store(log, at, data=body, upload_id=f"{number}", codec=case.codec)
-        update = update_submitted(SEALS.seal(held), sent, codec=case.codec, partition=PARTITION)
+        update = update_submitted(SEALS.seal(held), sent, codec=case.codec, task=TASK)
         drafts.append(Draft(topic=UPDATES.name, partition=PARTITION, value=signed(update, key)))
     log.append(drafts)
 

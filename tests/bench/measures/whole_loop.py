@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 from msgspec.structs import replace
 
+from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetOptions
-from client_agent.running.profiles import Habits
+from client_agent.running.profiles import SimulationOptions
 from ops.operator import models as weights
 from ops.operator import tasks
 from schemas.events import ModelPublished, RoundProposed, UpdateAdmitted
@@ -34,9 +35,11 @@ WARM_VERSIONS = 2  # releases before the clock starts: every device has trained 
 PATIENCE_S = 300.0
 
 
-def tireless(training_ms: float = 1.0) -> Habits:
+def tireless(training_ms: float = 1.0) -> SimulationOptions:
     """Devices that are always there, never die, and take this long for a training."""
-    return Habits(training_ms=training_ms, speed_sigma=0.0, drop_probability=0.0, presence=1.0, charging_share=1.0)
+    return SimulationOptions(
+        training_ms=training_ms, speed_sigma=0.0, drop_probability=0.0, presence=1.0, charging_share=1.0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,7 @@ class Loop:
     codec: str
     devices: int
     updates_per_round: int
-    habits: Habits = field(default_factory=tireless)
+    simulation: SimulationOptions = field(default_factory=tireless)
     private: bool = False
     processes: int = 2
     data: str = "tests.bench.peers.nothing:data"
@@ -110,13 +113,13 @@ def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) ->
         stage.until_version(TASK, 0)
         options = FleetOptions(
             task=TASK,
-            open_log=partial(KafkaLog, stage.kafka),
+            open_link=partial(open_link, partial(KafkaLog, stage.kafka)),
             folder=folder / "fleet",
             devices=loop.devices,
             processes=loop.processes,
             data=loop.data,
             trainer=loop.trainer,
-            habits=loop.habits,
+            simulation=loop.simulation,
         )
         with Fleet(options):
             found, window = _timed(stage, seconds=seconds, versions=versions)

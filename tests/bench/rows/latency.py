@@ -25,7 +25,7 @@ def rows(bench: Bench) -> Iterator[Row]:
                 codec="int8",
                 devices=DEVICES,
                 updates_per_round=K,
-                habits=tireless(training_ms),
+                simulation=tireless(training_ms),
                 private=private,
                 processes=1,
             )

@@ -116,7 +116,7 @@ class Sender:
 
 def submission(granted: Granted, *, inline: bytes | None = GOOD, body: BodyRef | None = None) -> UpdateSubmitted:
     """An update under this lease."""
-    return update_submitted(granted.sealed, body or (inline or b""), partition=PARTITION)
+    return update_submitted(granted.sealed, body or (inline or b""), task=TASK)
 
 
 def _bodies(stage: Stage) -> dict[str, BodyRef]:

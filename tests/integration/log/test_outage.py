@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client_agent.device import Setting
 from client_agent.identity import open_identity
-from client_agent.links.kafka import Link
+from client_agent.links.kafka import KafkaLink
 from client_agent.outbox.outbox import Outbox
-from client_agent.running.loop import Crowd
+from client_agent.running.loop import DeviceLoop
+from client_agent.setting import DeviceSetting
 from ops.processes import broker
 from schemas.policy import Policy
 from schemas.topics import partition_of
@@ -43,7 +43,7 @@ def rules() -> Policy:
 
 
 class Phone:
-    """One real device: its own outbox on disk, its own crowd and connection, one training that lasts until told."""
+    """One real device: its own outbox on disk, its own loop and connection, one training that lasts until told."""
 
     def __init__(self, kafka: KafkaSettings, folder: Path) -> None:
         folder.mkdir()
@@ -68,12 +68,14 @@ class Phone:
 
     def _live(self, kafka: KafkaSettings) -> None:
         examples = (np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
-        setting = Setting(task=TASK, identity=self.identity, folder=self.folder, examples=examples, train=self._train)
-        with closing(KafkaLog(kafka)) as log, closing(Link(log, ["phone"])) as link:
-            crowd = Crowd(link, [setting], now_ms=_now_ms())
+        setting = DeviceSetting(
+            task=TASK, identity=self.identity, folder=self.folder, examples=examples, train=self._train
+        )
+        with closing(KafkaLog(kafka)) as log, closing(KafkaLink(log, ["phone"])) as link:
+            loop = DeviceLoop(link, [setting], now_ms=_now_ms())
             while not self.heard.is_set():
-                crowd.step(_now_ms(), 0.2)
-                if crowd.stats().admitted:
+                loop.step(_now_ms(), 0.2)
+                if loop.count().admitted:
                     self.heard.set()
 
 

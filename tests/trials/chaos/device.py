@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from client_agent.device import Conditions, Plain
+from client_agent.conditions import Conditions, FixedProfile
 from client_agent.learning.data import Examples, Part
+from client_agent.links.kafka import KafkaLink
 from client_agent.running import foreground
 from schemas.policy import Policy
 from schemas.tensors import Floats
@@ -34,22 +36,22 @@ class Orders:
 def work(orders: Orders) -> None:
     """Be a device until death."""
     prepare(orders.log_file)
-    foreground.Plain = lambda conditions: TrappedLife(conditions, orders.trap)  # type: ignore[assignment,misc]
+    foreground.FixedProfile = lambda conditions: TrappedProfile(conditions, orders.trap)  # type: ignore[assignment,misc]
     options = foreground.DeviceOptions(
         task=TASK, folder=orders.folder, name=NAME, data=f"{__name__}:examples", trainer=f"{__name__}:train"
     )
     with closing(KafkaLog(orders.kafka)) as log:
-        foreground.run_device(log, options, is_done=lambda _: False)
+        foreground.run_device(partial(KafkaLink, log), options, is_done=lambda _: False)
 
 
-class TrappedLife(Plain):
-    """A plain life that passes points."""
+class TrappedProfile(FixedProfile):
+    """A real device's profile, in which each step is a crash point."""
 
     def __init__(self, conditions: Conditions, trap: Trap) -> None:
         super().__init__(conditions)
         self._trap = trap
 
-    def passed(self, step: str) -> None:
+    def note_step(self, step: str) -> None:
         self._trap.passed(step)
 
 

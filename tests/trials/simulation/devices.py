@@ -1,4 +1,4 @@
-"""The devices of a simulated world: the real device code in a crowd, with lives that are drawn, and a training stub."""
+"""The devices of a simulated world: the real device code, with profiles that are drawn and a training stub."""
 
 from __future__ import annotations
 
@@ -9,45 +9,46 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client_agent.device import Conditions, Setting
+from client_agent.conditions import Conditions
 from client_agent.identity import Identity
 from client_agent.learning.data import Examples
-from client_agent.running.profiles import Died
+from client_agent.running.profiles import SimulatedCrash
+from client_agent.setting import DeviceSetting
 from schemas.policy import Policy
 from schemas.tensors import Floats
 from tests.trials.simulation.faults import Faults
 
 
-class Fickle:
-    """A device's life under the world's faults: it leaves and comes back, is slow or quick, and dies at any step."""
+class FaultyProfile:
+    """A device's profile under the world's faults: it leaves and comes back, is slow or quick, and dies at any step."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
         self._back_ms = 0
 
-    def conditions(self, now_ms: int) -> Conditions:
+    def read_conditions(self, now_ms: int) -> Conditions:
         """Good, or anything."""
         draw = self._faults.random
         if self._faults.healed or draw.random() < 0.8:
             return Conditions()
         return Conditions(battery_percent=draw.randrange(101), charging=draw.random() < 0.5)
 
-    def away_until_ms(self, now_ms: int) -> int:
+    def find_return_ms(self, now_ms: int) -> int:
         """Away for up to a minute and a half, now and then."""
         if now_ms >= self._back_ms and self._faults.strikes("device away"):
             self._back_ms = now_ms + self._faults.random.randrange(500, 90_000)
         return now_ms if self._faults.healed else max(now_ms, self._back_ms)
 
-    def training_ms(self, lease: str, samples: int) -> int:
+    def choose_training_ms(self, lease: str, samples: int) -> int:
         """Between nothing and half a minute, mostly short."""
         draw = self._faults.random
         return draw.randrange(1_500) if self._faults.healed or draw.random() < 0.8 else draw.randrange(30_000)
 
-    def passed(self, step: str) -> None:
-        """Raises Died now and then."""
+    def note_step(self, step: str) -> None:
+        """Raises SimulatedCrash now and then."""
         if self._faults.strikes("device dies"):
             self._faults.hits[f"device died at {step}"] += 1
-            raise Died(step)
+            raise SimulatedCrash(step)
 
 
 def train(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
@@ -74,16 +75,16 @@ def examples(name: str) -> Examples:
     return np.frombuffer(raw, "<f4").reshape(4, 2), np.arange(4)
 
 
-def setting(name: str, task: str, *, folder: Path, faults: Faults) -> Setting:
+def setting(name: str, task: str, *, folder: Path, faults: Faults) -> DeviceSetting:
     """What a device of the world is made of; a restart finds the same folder."""
     place = folder / name
     place.mkdir(exist_ok=True)
-    return Setting(
+    return DeviceSetting(
         task=task,
         identity=identity(name),
         folder=place,
         examples=examples(name),
         train=train,
-        life=Fickle(faults),
+        profile=FaultyProfile(faults),
         synced=False,
     )

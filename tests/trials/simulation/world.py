@@ -17,8 +17,8 @@ from pathlib import Path
 from actors.effects.aggregator.bodies import BodyLost
 from actors.runtime.guard import StateHalfApplied
 from actors.wiring import ROLES
-from client_agent.links.kafka import Link
-from client_agent.running.loop import NEVER_MS, Crowd
+from client_agent.links.kafka import KafkaLink
+from client_agent.running.loop import NEVER_MS, DeviceLoop
 from schemas.journal import ChainBroken
 from schemas.topics import CATALOGUE, JOURNALS
 from streams.log import CommitUncertain, Draft, TopicPartition, WriterFenced, scan
@@ -100,9 +100,9 @@ class World:
         for task in self.tasks:
             task.create(self.log)
         net = DeviceLog(self.log, self.faults, later=self._hold)
-        self.crowds = {
-            task.name: Crowd(
-                Link(net, task.devices),
+        self.loops = {
+            task.name: DeviceLoop(
+                KafkaLink(net, task.devices),
                 [setting(name, task.name, folder=folder, faults=self.faults) for name in task.devices],
                 now_ms=self.now_ms + self._skew_ms,
             )
@@ -172,12 +172,12 @@ class World:
 
     def _devices(self) -> None:
         """Time goes on to when the next device wants to be woken, if that is soon; then all that are due wake up."""
-        crowd = self.crowds[self.random.choice(self.tasks).name]
-        due_ms = crowd.step(self.now_ms + self._skew_ms) - self._skew_ms
+        loop = self.loops[self.random.choice(self.tasks).name]
+        due_ms = loop.step(self.now_ms + self._skew_ms) - self._skew_ms
         if self.now_ms < due_ms < self.now_ms + 20_000:
             self.now_ms = due_ms
-            crowd.step(self.now_ms + self._skew_ms)
-        if error := crowd.stats().error:
+            loop.step(self.now_ms + self._skew_ms)
+        if error := loop.count().error:
             raise Stuck(f"a device failed for good: {error}")
 
     def _append_ms(self) -> int:
@@ -308,7 +308,7 @@ class World:
         before = {name: version for watch in watches.values() for name, version in watch.versions.items()}
         end_ms, ticked_ms = self.now_ms + HEALED_WITHIN_MS, self.now_ms
         while waiting := [task.name for task in self.tasks if self._waits(task, watches[task.partition], before)]:
-            due_ms = min(crowd.step(self.now_ms + self._skew_ms) for crowd in self.crowds.values()) - self._skew_ms
+            due_ms = min(loop.step(self.now_ms + self._skew_ms) for loop in self.loops.values()) - self._skew_ms
             self._settle()
             self.now_ms = min(max(due_ms, self.now_ms + 400), self.now_ms + 2_500)
             if self.now_ms >= ticked_ms + 2_500:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client_agent.device import OVER_MS, Device
-from client_agent.links.kafka import Link
+from client_agent.device import Device
+from client_agent.links.kafka import KafkaLink
+from client_agent.schedule import OVER_MS
 from schemas.events import Declined
 from schemas.leases import Lease
 from schemas.policy import Compression
 from schemas.tensors import from_grid, to_grid
-from schemas.topics import partition_of
 from tests.worlds.device_world import TASK, World, flush, policy, train_by_one
 
 
@@ -24,7 +24,7 @@ def trained(world: World, device: Device, number: int = 1) -> Lease:
     """Let the device train and send under lease `number`."""
     lease = world.lease(number, device)
     device.wake(0)
-    device.wake(device.answered(world.grant(lease), 0))
+    device.wake(device.receive(world.grant(lease), 0))
     flush(device)
     return lease
 
@@ -59,12 +59,12 @@ def test_no_second_training_for_one_lease(tmp_path: Path) -> None:
     world = World()
     device = world.device(tmp_path)
     lease = trained(world, device)
-    device.wake(device.answered(world.grant(lease), 10))
+    device.wake(device.receive(world.grant(lease), 10))
     flush(device)
     first, second = world.records("updates")
     assert first.value == second.value
-    device.answered(world.outcome(lease, "admitted"), 20)
-    device.wake(device.answered(world.grant(lease), 30))
+    device.receive(world.outcome(lease, "admitted"), 20)
+    device.wake(device.receive(world.grant(lease), 30))
     flush(device)
     assert len(world.records("updates")) == 2
     assert world.trainings == 1
@@ -75,9 +75,9 @@ def test_a_restart_keeps_the_lease_over(tmp_path: Path) -> None:
     world = World()
     device = world.device(tmp_path)
     lease = trained(world, device)
-    device.answered(world.outcome(lease, "admitted"), 20)
+    device.receive(world.outcome(lease, "admitted"), 20)
     again = world.device(tmp_path)
-    again.wake(again.answered(world.grant(lease), 30))
+    again.wake(again.receive(world.grant(lease), 30))
     assert world.trainings == 1
     assert again._outbox.entries == ()
 
@@ -102,19 +102,19 @@ def test_a_selector_that_lags_is_asked_ever_more_slowly(tmp_path: Path) -> None:
     world = World()
     device = world.device(tmp_path)
     lease = trained(world, device)
-    next_ms, pauses = device.answered(world.outcome(lease, "admitted"), 20), []
+    next_ms, pauses = device.receive(world.outcome(lease, "admitted"), 20), []
     for _ in range(9):
         at_ms = next_ms
         device.wake(at_ms)
-        next_ms = device.answered(world.grant(lease), at_ms)
+        next_ms = device.receive(world.grant(lease), at_ms)
         pauses.append(next_ms - at_ms)
     assert all(one * 1.5 < other for one, other in pairwise(pauses))
     assert world.trainings == 1
     fresh = world.lease(2, device)
-    device.wake(device.answered(world.grant(fresh), next_ms))
-    device.wake(device.answered(world.outcome(fresh, "admitted"), next_ms))
+    device.wake(device.receive(world.grant(fresh), next_ms))
+    device.wake(device.receive(world.outcome(fresh, "admitted"), next_ms))
     assert world.trainings == 2
-    assert device.answered(world.grant(fresh), next_ms) - next_ms <= pauses[0] * 1.25
+    assert device.receive(world.grant(fresh), next_ms) - next_ms <= pauses[0] * 1.25
 
 
 def test_a_lost_update_is_sent_again(tmp_path: Path) -> None:
@@ -136,12 +136,12 @@ def test_declined_waits(tmp_path: Path) -> None:
     device = world.device(tmp_path)
     device.wake(0)
     told = Declined(device="phone", task=TASK, reason="no_slot", retry_after_ms=1_000)
-    assert 1_000 <= device.answered(told, 0) <= 1_250
+    assert 1_000 <= device.receive(told, 0) <= 1_250
     told = Declined(device="phone", task=TASK, reason="closed", retry_after_ms=1_000)
-    assert device.answered(told, 0) >= OVER_MS
+    assert device.receive(told, 0) >= OVER_MS
     assert device.declined_for == "closed"
     told = Declined(device="phone", task="other", reason="no_slot", retry_after_ms=1)
-    assert device.answered(told, 0) >= OVER_MS
+    assert device.receive(told, 0) >= OVER_MS
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_lease_for_something_else_is_ignored(tmp_path: Path, changes: dict[str
     world = World()
     device = world.device(tmp_path)
     device.wake(0)
-    device.wake(device.answered(world.grant(world.lease(1, device, **changes)), 0))
+    device.wake(device.receive(world.grant(world.lease(1, device, **changes)), 0))
     flush(device)
     assert world.trainings == 0
     assert world.submitted() == []
@@ -172,7 +172,7 @@ def test_junk_in_place_of_a_seal_is_ignored(tmp_path: Path) -> None:
     before = device.wake(0)
     answer = world.grant(world.lease(1, device))
     for junk in (b"", b"\x93", answer.sealed[:-1]):
-        assert device.answered(type(answer)(device="phone", sealed=junk, model=answer.model), 0) == before
+        assert device.receive(type(answer)(device="phone", sealed=junk, model=answer.model), 0) == before
 
 
 def test_a_model_that_is_gone_gives_the_lease_up(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_model_that_is_gone_gives_the_lease_up(tmp_path: Path) -> None:
 
     gone = msgspec.structs.replace(world.created.model, offsets=(999,))
     device.wake(0)
-    next_ms = device.wake(device.answered(world.grant(lease, gone), 0))
+    next_ms = device.wake(device.receive(world.grant(lease, gone), 0))
     flush(device)
     assert world.submitted() == []
     assert next_ms > 0
@@ -208,16 +208,16 @@ def test_a_refused_residual_comes_back(tmp_path: Path) -> None:
     world = World(policy(compression=Compression(codec="topk", topk_fraction=0.05)))
     device = world.device(tmp_path)
     lease = trained(world, device)
-    from client_agent.device import _seed
+    from client_agent.device import _derive_seed
 
-    whole = train_by_one(world.policy, world.model, *device.setting.examples, seed=_seed(lease))
+    whole = train_by_one(world.policy, world.model, *device.setting.examples, seed=_derive_seed(lease))
     seen = world.seen(world.submitted()[0])
     np.testing.assert_allclose(device._outbox.residual, whole - seen, atol=1e-7)
-    device.answered(world.outcome(lease, "stale"), 20)
+    device.receive(world.outcome(lease, "stale"), 20)
     np.testing.assert_allclose(device._outbox.residual, whole, atol=1e-7)
     second = trained(world, device, 2)
     kept = device._outbox.residual
-    device.answered(world.outcome(second, "admitted"), 30)
+    device.receive(world.outcome(second, "admitted"), 30)
     np.testing.assert_array_equal(device._outbox.residual, kept)
 
 
@@ -226,7 +226,7 @@ def test_an_old_lease_is_not_trained(tmp_path: Path) -> None:
     world = World()
     device = world.device(tmp_path)
     device.wake(0)
-    device.answered(world.grant(world.lease(1, device)), 0)
+    device.receive(world.grant(world.lease(1, device)), 0)
     device.wake(world.policy.lease_ms + 1)
     assert world.trainings == 0
 
@@ -234,24 +234,12 @@ def test_an_old_lease_is_not_trained(tmp_path: Path) -> None:
 def test_one_download_for_many_devices(tmp_path: Path) -> None:
     """Guarantee: the devices of a process fetch a model once, and keep a bounded number of them."""
     world = World()
-    link = Link(world.log, ["a", "b"])
+    link = KafkaLink(world.log, ["a", "b"])
     devices = [Device(link, world.setting(tmp_path / name, name=name)) for name in ("a", "b")]
     for device in devices:
         device.wake(0)
-        device.wake(device.answered(world.grant(world.lease(1, device)), 0))
+        device.wake(device.receive(world.grant(world.lease(1, device)), 0))
     assert len(link._models) == 1
-    link.flush()
+    link.send()
     assert len(world.submitted()) == 2
     assert from_grid(to_grid(world.model, world.policy.clipping), world.policy.clipping).size == 650
-
-
-def test_answers_reach_their_device_only(tmp_path: Path) -> None:
-    """Guarantee: a link gives the answers for its own devices, whatever else is in the partition."""
-    world = World()
-    device = world.device(tmp_path)
-    link = Link(world.log, ["phone"])
-    world.say(Declined(device="other", task=TASK, reason="no_slot", retry_after_ms=1), "phone")
-    world.append("answers", partition_of("phone"), b"junk")
-    mine = world.grant(world.lease(1, device))
-    world.say(mine, "phone")
-    assert link.answers(0) == [mine]

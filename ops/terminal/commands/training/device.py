@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,8 @@ def device(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run one device until its task is over or until Ctrl-C. Start it again at any time: its folder keeps its state."""
-    from client_agent.device import Conditions
+    from client_agent.conditions import Conditions
+    from client_agent.links.kafka import KafkaLink
     from client_agent.running.foreground import DeviceOptions, run_device
 
     options = DeviceOptions(
@@ -52,7 +54,7 @@ def device(
 
     with open_log(ctx.obj) as log:
         try:
-            run_device(log, options, is_done=is_done)
+            run_device(partial(KafkaLink, log), options, is_done=is_done)
         except KeyboardInterrupt:
             note("Stopped. What is in the outbox is sent at the next start.")
     progress.finish(as_json=as_json)

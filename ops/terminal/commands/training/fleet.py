@@ -35,27 +35,28 @@ def fleet(
     as_json: Annotated[bool, typer.Option("--json", help="What they did, as one JSON object at the end.")] = False,
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
-    from client_agent.running.fleet import FleetOptions, all_closed, run_fleet
-    from client_agent.running.profiles import Habits
+    from client_agent.links.kafka import open_link
+    from client_agent.running.fleet import FleetOptions, is_over, run_fleet
+    from client_agent.running.profiles import SimulationOptions
     from streams.kafka.log import KafkaLog
 
     chosen = task or _wait_for_task(ctx.obj)
     options = FleetOptions(
         task=chosen,
-        open_log=partial(KafkaLog, ctx.obj.kafka("fedlog-fleet")),
+        open_link=partial(open_link, partial(KafkaLog, ctx.obj.kafka("fedlog-fleet"))),
         folder=(state or ctx.obj.folder / "fleet").resolve(),
         devices=devices,
         processes=processes,
         data=data,
         seed=seed,
-        habits=Habits(training_ms=training_ms, drop_probability=drop_probability, presence=presence),
+        simulation=SimulationOptions(training_ms=training_ms, drop_probability=drop_probability, presence=presence),
         cohorts=tuple(cohort or [""]),
     )
     progress = Progress(f"fleet of {devices} for {chosen}")
 
     def is_done(stats: Stats) -> bool:
         progress.update(asdict(stats))
-        return all_closed(stats)
+        return is_over(stats)
 
     try:
         run_fleet(options, is_done=is_done)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from msgspec import msgpack, structs
 
-from client_agent.device import Plain
+from client_agent.conditions import FixedProfile
 from client_agent.files import DoubleBufferedFile
 from client_agent.outbox.outbox import GRACE_MS, Entry, OutboxError
 from tests.worlds.device_world import World, flush, large
@@ -24,31 +23,31 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-class PoisonInput(Plain):
-    """A life that ends right after one step."""
+class CrashAfter(FixedProfile):
+    """A device that dies right after one step."""
 
     def __init__(self, step: str) -> None:
         super().__init__()
         self.step = step
 
-    def passed(self, step: str) -> None:
+    def note_step(self, step: str) -> None:
         if step == self.step:
             raise Killed(step)
 
 
 def one_life(world: World, folder: Path, step: str, *, at_ms: int) -> None:
     """From a start to the outcome, or to the death at `step`."""
-    device = world.device(folder, life=PoisonInput(step))
+    device = world.device(folder, profile=CrashAfter(step))
     lease = world.lease(1, device)
     try:
         device.wake(at_ms)
         flush(device, at_ms)
         if not world.submitted():
-            device.answered(world.grant(lease), at_ms)
+            device.receive(world.grant(lease), at_ms)
         device.wake(at_ms)
         flush(device, at_ms)
         if world.submitted():
-            device.answered(world.outcome(lease, "admitted"), at_ms)
+            device.receive(world.outcome(lease, "admitted"), at_ms)
     except Killed:
         return
 
@@ -116,13 +115,13 @@ def test_large_pieces_survive_a_death_before_the_index(
         outbox = world.device(tmp_path)._outbox
         outbox.keep(entry(number), np.full(40_000, number, np.float32))
     before = world.device(tmp_path)._outbox
-    held = [(each.update, before._held(each.body)) for each in before.entries]
+    held = [(each.update, before._read(each.body)) for each in before.entries]
     residual = before.residual
     monkeypatch.setattr(DoubleBufferedFile, "write", lambda *_: pytest.fail("the process ends here"))
     with pytest.raises(pytest.fail.Exception):
         before.keep(entry(count), np.full(40_000, count, np.float32))
     after = world.device(tmp_path)._outbox
-    assert [(each.update, after._held(each.body)) for each in after.entries] == held
+    assert [(each.update, after._read(each.body)) for each in after.entries] == held
     np.testing.assert_array_equal(after.residual, residual)
 
 
@@ -130,20 +129,6 @@ def entry(number: int) -> Entry:
     """An update that fits into no index."""
     body = bytes([number]) * 50_000
     return Entry(update=f"u{number}", until_ms=10, sealed=b"", samples=1, codec="float32", body=body)
-
-
-def test_an_outbox_from_before(tmp_path: Path) -> None:
-    """Guarantee: an update in the outbox of release 0.2, one file without a header, is sent by this one."""
-    world = large()
-    one_life(world, tmp_path, "kept", at_ms=0)
-    [kept] = world.device(tmp_path)._outbox.entries
-    whole = world.device(tmp_path)._outbox._held(kept.body)
-    written = {"task": "digits", "entries": {kept.update: structs.replace(kept, body=whole)}, "over": {}}
-    for path in tmp_path.glob("digits.outbox*"):
-        path.unlink()
-    (tmp_path / "digits.outbox").write_bytes(msgpack.encode(written | {"residual": bytes(160_000)}))
-    one_life(world, tmp_path, "", at_ms=1_000)
-    assert [update.body.size for update in world.submitted()] == [len(whole)]
 
 
 def test_what_is_long_past_is_forgotten(tmp_path: Path) -> None:
@@ -159,9 +144,14 @@ def test_what_is_long_past_is_forgotten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xc1", b"\x81\xa4task\xa5other"])
-def test_a_foreign_file_is_named(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("is_framed", [False, True])
+def test_a_foreign_file_is_named(tmp_path: Path, content: bytes, is_framed: bool) -> None:
     """Guarantee: a file that is no outbox of this task stops the device with a message that names it."""
     world = World()
-    (tmp_path / "digits.outbox").write_bytes(content)
+    path = tmp_path / "digits.outbox"
+    if is_framed:
+        DoubleBufferedFile(path).write(content)
+    else:
+        path.write_bytes(content)
     with pytest.raises(OutboxError, match=r"digits\.outbox"):
         world.device(tmp_path)

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from client_agent.learning.plugins import PlugError
-from client_agent.running.fleet import Fleet, FleetError, FleetOptions, all_closed, shared_out
+from client_agent.links.kafka import open_link
+from client_agent.running.fleet import Fleet, FleetError, FleetOptions, is_over, spread_devices
 from client_agent.running.loop import Stats
 from schemas.topics import CATALOGUE, partition_of
 from streams.memory import MemoryLog
@@ -31,7 +33,8 @@ def children() -> set[int]:
 
 
 def options(folder: Path, **changes: object) -> FleetOptions:
-    return FleetOptions(task="digits", open_log=lonely_log, folder=folder, devices=12, processes=1, **changes)  # type: ignore[arg-type]
+    link = partial(open_link, lonely_log)
+    return FleetOptions(task="digits", open_link=link, folder=folder, devices=12, processes=1, **changes)  # type: ignore[arg-type]
 
 
 def test_a_fleet_starts_and_ends(tmp_path: Path) -> None:
@@ -39,7 +42,7 @@ def test_a_fleet_starts_and_ends(tmp_path: Path) -> None:
     before = children()
     with Fleet(options(tmp_path)) as fleet:
         deadline = time.monotonic() + 30
-        while (stats := fleet.stats()).checked_in < 6 and time.monotonic() < deadline:
+        while (stats := fleet.count()).checked_in < 6 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert children() - before
     assert (stats.devices, stats.failed, stats.error) == (12, 0, "")
@@ -65,6 +68,7 @@ SCRIPT = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tests.unit.client_agent.running.test_fleet import options
 from client_agent.running.fleet import Fleet
@@ -102,18 +106,18 @@ def test_a_fleet_that_is_interrupted(tmp_path: Path, how: signal.Signals) -> Non
         shutil.rmtree(session.parent, ignore_errors=True)
 
 
-def test_devices_are_shared_out_evenly_and_by_partition() -> None:
+def test_devices_are_spread_devices_evenly_and_by_partition() -> None:
     """Guarantee: each device runs in exactly one process, each process has about as many, and reads few partitions."""
     names = [f"sim0-{index:05d}" for index in range(200)]
-    shares = shared_out(names, 4)
+    shares = spread_devices(names, 4)
     assert sorted(index for share in shares for index in share) == list(range(200))
     assert {len(share) for share in shares} == {50}
     assert all(len({partition_of(names[index]) for index in share}) <= 4 for share in shares)
-    assert [len(share) for share in shared_out(names[:2], 4)] == [1, 1]
+    assert [len(share) for share in spread_devices(names[:2], 4)] == [1, 1]
 
 
-def test_all_closed_counts_the_failed() -> None:
+def test_is_over_counts_the_failed() -> None:
     """Guarantee: a fleet is over when nobody is left who could train."""
-    assert all_closed(Stats(devices=3, closed=2, failed=1))
-    assert not all_closed(Stats(devices=3, closed=2))
+    assert is_over(Stats(devices=3, closed=2, failed=1))
+    assert not is_over(Stats(devices=3, closed=2))
     assert Stats(devices=1, error="a") + Stats(devices=2, error="b") == Stats(devices=3, error="a")

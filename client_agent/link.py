@@ -1,0 +1,98 @@
+"""The link: everything that devices say to the server and hear from it, in the words of a device.
+
+`Device`, `DeviceLoop` and the outbox know this protocol only. How the words travel is one module in `links/`: there is
+`links/kafka.py`, and a transport for phones is one more file beside it. A link serves all devices of one process and
+is used from one thread, so it may hold back what devices hand over and send it together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.errors import EXIT_UNAVAILABLE, FedlogError
+from schemas.events import Answer, TaskCreated
+from schemas.identifiers import BodyRef
+from schemas.tensors import Floats
+
+
+class LinkUnavailable(FedlogError):
+    """The server cannot be reached; nothing has changed, try again later."""
+
+    exit_code = EXIT_UNAVAILABLE
+    code = "link_unavailable"
+
+
+class ModelMissing(FedlogError):
+    """The model that a lease starts from cannot be read any more, or is not what the lease says."""
+
+    code = "model_missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateBody:
+    """The bytes of an update that are too large to travel inside its submission.
+
+    `shards` is the number of partitions over which the task's policy spreads such bodies.
+    """
+
+    task: str
+    device: str
+    update: str
+    codec: str
+    shards: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBody:
+    """The address under which the server has stored a body; the device signs it into its submission."""
+
+    device: str
+    update: str
+    address: BodyRef
+
+
+class Link(Protocol):
+    """The words of a device. What a device hands over may get lost: it repeats whatever gets no answer."""
+
+    def check_in(self, task: str, message: bytes) -> None:
+        """Hand over a signed check-in for `task`."""
+        ...
+
+    def store(self, body: UpdateBody) -> None:
+        """Hand over a body to be stored; `collect_stored` tells its address."""
+        ...
+
+    def submit(self, task: str, message: bytes) -> None:
+        """Hand over a signed update for `task`, whose body is inside it or stored."""
+        ...
+
+    def collect_stored(self) -> list[StoredBody]:
+        """Store the bodies that are still held back; the addresses of all bodies stored since the last call."""
+        ...
+
+    def send(self) -> None:
+        """Send the check-ins and updates that are still held back, in the order in which they were handed over."""
+        ...
+
+    def read_answers(self, timeout_s: float) -> list[Answer]:
+        """The answers to this process's devices; empty after `timeout_s` without any. Raises LinkUnavailable."""
+        ...
+
+    def find_task(self, name: str) -> TaskCreated | None:
+        """How the task was created; None while the server does not know it. Raises LinkUnavailable."""
+        ...
+
+    def fetch_model(self, ref: BodyRef, parameters: int) -> Floats:
+        """The model at `ref`, shape (parameters,), read-only. Raises ModelMissing, LinkUnavailable."""
+        ...
+
+    def close(self) -> None:
+        """Release the link's connections."""
+        ...
+
+
+# Opens the link of one process for the devices with these names.
+OpenLink = Callable[[Sequence[str]], Link]

@@ -1,0 +1,40 @@
+"""What one device is made of; `running/` puts it together, `Device` works with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client_agent.conditions import DeviceProfile, FixedProfile
+from client_agent.identity import Identity
+from client_agent.learning.data import Examples
+from client_agent.learning.learner import Train
+
+
+def _work_takes_no_time() -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSetting:
+    """One device's identity, data and behaviour.
+
+    `synced`: whether the outbox survives the death of the machine, not only of the process. `clock_ms`: the time after
+    work; in a simulation by virtual time, where work takes none, it stays 0.
+    """
+
+    task: str
+    identity: Identity
+    folder: Path
+    examples: Examples
+    train: Train
+    profile: DeviceProfile = field(default_factory=FixedProfile)
+    cohort: str = ""
+    synced: bool = True
+    clock_ms: Callable[[], int] = _work_takes_no_time
+
+    @property
+    def sample_count(self) -> int:
+        """How many examples the device trains on."""
+        return len(self.examples[1])

@@ -1,0 +1,42 @@
+"""One real device in the foreground, on a folder of its own."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client_agent.links.kafka import KafkaLink
+from client_agent.outbox.outbox import OutboxError
+from client_agent.running.foreground import DeviceOptions, run_device
+from client_agent.running.loop import Stats
+from tests.worlds.device_world import TASK, World
+
+
+def test_one_device_in_the_foreground(tmp_path: Path) -> None:
+    """Guarantee: `run_device` takes its own data and identity from its folder, and ends when it is told to."""
+    world = World()
+    np.savez(tmp_path / "data.npz", x=np.zeros((3, 64)), y=[0, 1, 2])
+    steps = 0
+
+    def is_done(stats: Stats) -> bool:
+        nonlocal steps
+        steps += 1
+        return stats.checked_in > 0
+
+    stats = run_device(partial(KafkaLink, world.log), DeviceOptions(task=TASK, folder=tmp_path), is_done=is_done)
+    assert stats.checked_in == 1
+    [checkin] = world.checkins()
+    assert checkin.samples == 3
+    assert checkin.device.startswith("device-")
+
+
+def test_a_broken_device_in_the_foreground_says_so(tmp_path: Path) -> None:
+    """Guarantee: what stops a real device is told, not hidden in a count."""
+    world = World()
+    np.savez(tmp_path / "data.npz", x=np.zeros((3, 64)), y=[0, 1, 2])
+    (tmp_path / f"{TASK}.outbox").write_bytes(b"junk")
+    with pytest.raises(OutboxError, match="outbox"):
+        run_device(partial(KafkaLink, world.log), DeviceOptions(task=TASK, folder=tmp_path), is_done=lambda _: False)
