@@ -239,7 +239,7 @@ class Demo:
         }
 
 
-def told_next(settings: Settings, *, keep: bool) -> None:
+def suggest_next(settings: Settings, *, keep: bool) -> None:
     """What to try after the demo."""
     folder = settings.folder / "demo"
     if keep:

@@ -1,6 +1,6 @@
-"""`fedlog`: the console's root. Global options, the list of commands, and errors that people can act on.
+"""`fedlog`, the entry point: global options, the list of commands, and errors that people can act on.
 
-Nothing heavy is imported here or at the top of a command's module: `fedlog --help` answers at once.
+Nothing heavy is imported here or at the top of a command's module, so that `fedlog --help` answers at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ops.terminal.commands.history import events, export_log, replay, verify
 from ops.terminal.commands.training import demo, device, evaluate, fleet, model, task
 
 EXIT_INTERRUPTED = 130
-STORY = (
+COMMANDS = (
     "demo",
     "broker",
     "key",
@@ -41,30 +41,31 @@ STORY = (
 
 
 class Root(TyperGroup):
-    """Takes the global options wherever they stand, and turns known exceptions into a message and an exit code."""
+    """Accepts global options anywhere on the line, and turns exceptions into a message and an exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order in which a newcomer needs them."""
-        return sorted(self.commands, key=lambda name: (*STORY, name).index(name))
+        return sorted(self.commands, key=lambda name: (*COMMANDS, name).index(name))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move global options to the front, so that they may stand after the command too."""
+        # click would take a global option behind the command for one of the command's own, and refuse it.
         takes_value = {name: not option.is_flag for option in self.params for name in option.opts}  # type: ignore[attr-defined]
         takes_value.pop("--help", None)
-        rest: list[str] = super().parse_args(ctx, hoisted(args, takes_value))
+        rest: list[str] = super().parse_args(ctx, move_to_front(args, takes_value))
         return rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. A known exception ends in its message on stderr, any other in a plea for a report."""
+        """Run the command. An exception ends in a message on stderr that says what to do."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
-            raise  # the reader of a pipe, `head` for instance, has seen enough
+            raise  # the reader of the pipe has ended, as `head` does
         except Exception as error:
             if type(error).__module__.partition(".")[0] in ("click", "typer"):
-                raise
+                raise  # wrong usage, which typer explains itself
             code, message = errors.explain(error)
             if ctx.params.get("debug"):
                 traceback.print_exc()
@@ -72,7 +73,7 @@ class Root(TyperGroup):
             raise typer.Exit(code) from None
 
 
-def hoisted(args: list[str], takes_value: dict[str, bool]) -> list[str]:
+def move_to_front(args: list[str], takes_value: dict[str, bool]) -> list[str]:
     """`args` with the global options (name -> whether a value follows) first; nothing after `--` is touched."""
     end = args.index("--") if "--" in args else len(args)
     front: list[str] = []
@@ -93,7 +94,7 @@ app = typer.Typer(
     name="fedlog",
     cls=Root,
     help="Federated learning on a Kafka log.",
-    epilog="The options above may stand before or after the command.",
+    epilog="Options may stand before or after the command. Each is also a variable: --folder is FEDLOG_FOLDER.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -107,31 +108,41 @@ Text = str | None
 @app.callback()
 def root(
     ctx: typer.Context,
-    bootstrap_servers: Annotated[Text, typer.Option(help="HOST:PORT,… of Kafka (the embedded broker's).")] = None,
-    topic_prefix: Annotated[Text, typer.Option(help="First part of every topic's name (fedlog).")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Holds the broker's data, the key, pids (.fedlog).")] = None,
-    operator_key_file: Annotated[Path | None, typer.Option(help="The operator's key (FOLDER/operator.key).")] = None,
-    replication: Annotated[int | None, typer.Option(help="Copies of a new topic (3 where 3 brokers are).")] = None,
+    bootstrap_servers: Annotated[
+        Text, typer.Option(help="Addresses of Kafka, HOST:PORT,… (default: the embedded broker).")
+    ] = None,
+    topic_prefix: Annotated[Text, typer.Option(help="Prefix of every topic's name (default: fedlog).")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the broker's data, the key and pids (default: .fedlog).")
+    ] = None,
+    operator_key_file: Annotated[
+        Path | None, typer.Option(help="File with the operator's key (default: FOLDER/operator.key).")
+    ] = None,
+    replication: Annotated[
+        int | None, typer.Option(help="Replicas of a new topic (default: 3 with 3 or more brokers, else 1).")
+    ] = None,
     security_protocol: Annotated[
-        Text, typer.Option(help=", ".join(settings.SECURITY_PROTOCOLS) + ".", rich_help_panel=_KAFKA)
+        Text, typer.Option(help="One of " + ", ".join(settings.SECURITY_PROTOCOLS) + ".", rich_help_panel=_KAFKA)
     ] = None,
     sasl_mechanism: Annotated[
-        Text, typer.Option(help=", ".join(settings.SASL_MECHANISMS) + ".", rich_help_panel=_KAFKA)
+        Text, typer.Option(help="One of " + ", ".join(settings.SASL_MECHANISMS) + ".", rich_help_panel=_KAFKA)
     ] = None,
-    sasl_username: Annotated[Text, typer.Option(rich_help_panel=_KAFKA)] = None,
+    sasl_username: Annotated[Text, typer.Option(help="User name for SASL.", rich_help_panel=_KAFKA)] = None,
     sasl_password: Annotated[
-        Text, typer.Option(help="Better in FEDLOG_SASL_PASSWORD: options show in ps.", rich_help_panel=_KAFKA)
+        Text, typer.Option(help="Safer as FEDLOG_SASL_PASSWORD: `ps` shows options.", rich_help_panel=_KAFKA)
     ] = None,
     ssl_cafile: Annotated[
-        Text, typer.Option(help="Who may sign brokers' certificates.", rich_help_panel=_KAFKA)
+        Text, typer.Option(help="Certificates of the authorities that sign the brokers' own.", rich_help_panel=_KAFKA)
     ] = None,
-    ssl_certfile: Annotated[Text, typer.Option(help="This client's certificate.", rich_help_panel=_KAFKA)] = None,
-    ssl_keyfile: Annotated[Text, typer.Option(help="This client's private key.", rich_help_panel=_KAFKA)] = None,
-    metrics_host: Annotated[Text, typer.Option(help="Where a worker serves its metrics (127.0.0.1).")] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="0 chooses a free one (0).")] = None,
+    ssl_certfile: Annotated[Text, typer.Option(help="Certificate of this client.", rich_help_panel=_KAFKA)] = None,
+    ssl_keyfile: Annotated[Text, typer.Option(help="Private key of this client.", rich_help_panel=_KAFKA)] = None,
+    metrics_host: Annotated[
+        Text, typer.Option(help="Address on which a worker serves metrics (default: 127.0.0.1).")
+    ] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port for metrics; 0 takes a free one (default: 0).")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Federated learning on a Kafka log: every option is also a variable, FEDLOG_ and its name in capitals."""
+    """Federated learning on a Kafka log. Each option is also a variable: FEDLOG_ and its name in capitals."""
     options = {name: value for name, value in ctx.params.items() if name != "debug"}
     ctx.obj = settings.resolve(options)
 
@@ -152,13 +163,13 @@ app.command("export-log")(export_log.export_log)
 app.command("demo")(demo.demo)
 
 
-def _interrupted(signum: int, frame: FrameType | None) -> None:
+def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def main() -> None:
     """The entry point of `fedlog`; SIGTERM ends a command as Ctrl-C does, so that it cleans up."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(app())
 
 

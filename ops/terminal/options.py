@@ -1,4 +1,4 @@
-"""Options that several commands have, written once so that they are called and explained alike."""
+"""Options that several commands share, so that they have one name and one explanation."""
 
 from __future__ import annotations
 

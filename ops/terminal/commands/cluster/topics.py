@@ -1,4 +1,4 @@
-"""`fedlog topics`: the catalogue on the cluster, created with explicit settings and checked."""
+"""`fedlog topics`: create the topics of the catalogue on the cluster, list and check them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ app = typer.Typer(help="The topics on the cluster: create, list, check.", no_arg
 
 
 def create_topics(settings: Settings) -> list[str]:
-    """Create every topic of the catalogue that is missing; their names."""
+    """Create every topic of the catalogue that is missing; returns their names."""
     with open_log(settings) as log:
         return log.create_topics(CATALOGUE, replication=settings.replication or None)
 
 
 @app.command()
 def create(ctx: typer.Context) -> None:
-    """Create what is missing of fedlog's topics, and check the rest."""
+    """Create the topics that are missing, and check the others."""
     created = create_topics(ctx.obj)
     say(f"{len(created)} of {len(CATALOGUE)} topics created under the prefix {ctx.obj.topic_prefix!r}.")
 
@@ -31,35 +31,37 @@ def create(ctx: typer.Context) -> None:
 @app.command("list")
 def list_topics(
     ctx: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a topic.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per topic.")] = False,
 ) -> None:
-    """Show every topic: who alone writes it, how long it is kept, how far it reaches."""
+    """Show every topic: its only writer, its retention, its number of offsets."""
     with open_log(ctx.obj) as log:
-        there = log.describe_topics([topic.name for topic in CATALOGUE])
+        existing = log.describe_topics([topic.name for topic in CATALOGUE])
         ends = {
             topic.name: [log.bounds(TopicPartition(topic.name, p)).end for p in range(topic.partitions)]
             for topic in CATALOGUE
-            if topic.name in there
+            if topic.name in existing
         }
     if as_json:
         for topic in CATALOGUE:
             say_json({"topic": topic.name, "writer": topic.writer, "ends": ends.get(topic.name)})
         return
-    rows = [(t.name, t.writer, _kept(t), sum(ends[t.name]) if t.name in ends else "missing") for t in CATALOGUE]
+    rows = [
+        (t.name, t.writer, _format_retention(t), sum(ends[t.name]) if t.name in ends else "missing") for t in CATALOGUE
+    ]
     table(("topic", "only writer", "kept", "offsets"), rows)
 
 
 @app.command()
 def check(ctx: typer.Context) -> None:
-    """Exit 1 and name each topic that is missing or has a setting that breaks a law."""
+    """Exit 1 and name each topic that is missing or set up wrongly."""
     with open_log(ctx.obj) as log:
         log.check_topics(CATALOGUE)
-    say(f"All {len(CATALOGUE)} topics are as they must be.")
+    say(f"All {len(CATALOGUE)} topics are set up correctly.")
 
 
-def _kept(topic: Topic) -> str:
-    """The retention for people."""
+def _format_retention(topic: Topic) -> str:
+    """How long records are kept, for people."""
     if topic.retention["cleanup.policy"] == "compact":
         return "newest of each key"
     hours = int(topic.retention["retention.ms"]) // 3_600_000
-    return "for ever" if hours < 0 else f"{hours} h" if hours < 48 else f"{hours // 24} days"
+    return "forever" if hours < 0 else f"{hours} h" if hours < 48 else f"{hours // 24} days"

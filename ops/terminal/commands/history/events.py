@@ -1,4 +1,4 @@
-"""`fedlog events`: what stands in the log, one line a fact."""
+"""`fedlog events`: the content of the log, one line per event."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from streams.log import EventLog, Record, TopicPartition
 
 def events(
     ctx: typer.Context,
-    topic: Annotated[list[str] | None, typer.Option(help="May be repeated; default: a task's story.")] = None,
-    start: Annotated[int | None, typer.Option("--from", metavar="OFFSET", help="Begin at this offset.", min=0)] = None,
-    partition: Annotated[int | None, typer.Option(help="Only this partition.", min=0, max=PARTITIONS - 1)] = None,
-    task: Annotated[str | None, typer.Option(help="Only facts about this task.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new records come.")] = False,
+    topic: Annotated[
+        list[str] | None, typer.Option(help="Topic to read; may be repeated. Default: journals, tasks and evaluations.")
+    ] = None,
+    start: Annotated[int | None, typer.Option("--from", metavar="OFFSET", help="Start at this offset.", min=0)] = None,
+    partition: Annotated[int | None, typer.Option(help="Read this partition only.", min=0, max=PARTITIONS - 1)] = None,
+    task: Annotated[str | None, typer.Option(help="Show only events of this task.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and show new records.")] = False,
     from_files: FromFiles = None,
-    limit: Annotated[int | None, typer.Option(help="Stop after so many lines.", min=1)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, nothing cut short.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Stop after this many lines.", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one complete JSON object per event.")] = False,
 ) -> None:
-    """Show the facts in the log, oldest first: when, where (topic/partition@offset #seq), what."""
-    places = list(_places(topic or list(TOPICS), partition, task=task))
+    """Show the events in the log, oldest first, each with its time and place."""
+    places = list(_select_partitions(topic or list(TOPICS), partition, task=task))
     if follow and from_files is not None:
-        raise ConsoleError("An export does not grow: --follow and --from-files exclude each other.", exit_code=2)
+        raise ConsoleError("--follow needs Kafka: an export in files does not grow.", exit_code=2)
     with (
         open_log_or_export(ctx.obj, from_files) as log,
         closing(MergedReader(log, _keep_known(log, places), start)) as reader,
     ):
         left = limit
-        for record in _records(reader, follow=follow):
+        for record in _read(reader, follow=follow):
             for line in lines(record):
                 if task is not None and line.task != task:
                     continue
@@ -49,26 +51,26 @@ def events(
                     return
 
 
-def _places(topics: list[str], partition: int | None, *, task: str | None) -> Iterator[TopicPartition]:
+def _select_partitions(topics: list[str], partition: int | None, *, task: str | None) -> Iterator[TopicPartition]:
     known = {topic.name: topic for topic in CATALOGUE}
     for name in topics:
         if name not in known:
             raise ConsoleError(f"There is no topic {name!r}; there are {', '.join(known)}.", exit_code=2)
-        # A task lives in one partition of every topic but the answers, which lie by device.
+        # A task lives in one partition of every topic but the answers, whose partition is the device's.
         if partition is None and task is not None and name != ANSWERS.name:
             yield TopicPartition(name, partition_of(task))
         else:
-            wanted = range(known[name].partitions) if partition is None else [partition]
-            yield from (TopicPartition(name, number) for number in wanted)
+            numbers = range(known[name].partitions) if partition is None else [partition]
+            yield from (TopicPartition(name, number) for number in numbers)
 
 
 def _keep_known(log: EventLog, places: list[TopicPartition]) -> list[TopicPartition]:
-    """An export may hold a few partitions only."""
+    """Without the partitions that an export does not hold."""
     known = list_partitions(log)
     return [place for place in places if place.partition in known]
 
 
-def _records(reader: MergedReader, *, follow: bool) -> Iterator[Record]:
+def _read(reader: MergedReader, *, follow: bool) -> Iterator[Record]:
     yield from reader.read_past()
     while follow:
         try:

@@ -1,4 +1,4 @@
-"""`fedlog export-log`: journals, and what belongs to them, into files that `--from-files` reads."""
+"""`fedlog export-log`: copy journals and the topics beside them into files that `--from-files` reads."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from schemas.topics import PARTITIONS, partition_of
 
 def export_log(
     ctx: typer.Context,
-    to: Annotated[Path, typer.Option(metavar="FOLDER", help="New or empty.")],
-    task: Annotated[list[str] | None, typer.Option(help="Only the partition of this task; may be repeated.")] = None,
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="New or empty folder for the files.")],
+    task: Annotated[
+        list[str] | None, typer.Option(help="Export the partition of this task only; may be repeated.")
+    ] = None,
     partition: Annotated[
-        list[int] | None, typer.Option(help="Only this partition; may be repeated.", min=0, max=PARTITIONS - 1)
+        list[int] | None, typer.Option(help="Export this partition only; may be repeated.", min=0, max=PARTITIONS - 1)
     ] = None,
     bodies: Annotated[
-        bool, typer.Option("--bodies", help="Updates, bodies and models too: for a full replay.")
+        bool, typer.Option("--bodies", help="Include updates, bodies and models, for a full replay.")
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="All topics but partials and snapshots.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include all topics but partials and snapshots.")] = False,
 ) -> None:
-    """Write journals, tasks, evaluations and announcements into files; with the operator's key also signed heads."""
+    """Write journals, tasks, evaluations and published into files; with the operator's key also signed heads."""
     from actors import keys
     from ops.audit.export import CHECKPOINT, exported, topics_of
     from ops.audit.findings import Fault
@@ -39,8 +41,8 @@ def export_log(
         export = exported(log, sorted(chosen), topics=topics, folder=to, key=key)
     for report in export.reports:
         if report.fault is not None:
-            note(f"Exported as it is: {Fault(report.place, report.offset, report.fault)}.")
+            note(f"Exported with its fault: {Fault(report.place, report.offset, report.fault)}.")
     if export.is_signed:
-        note(f"{to / CHECKPOINT} has the head of every journal, signed; keep a copy where the files are not.")
+        note(f"{to / CHECKPOINT} holds the signed head of every journal; keep a copy of it in another place.")
     records = sum(report.records for report in export.reports)
     say(f"{records} journal records, {len(export.parts)} topic partitions in {to}.")

@@ -1,4 +1,4 @@
-"""`fedlog replay`: fold the log from its first event and compare it with what was published."""
+"""`fedlog replay`: fold the log from its first event and compare the result with what was published."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ SHOWN_MAX = 20
 
 def replay(
     ctx: typer.Context,
-    task: Annotated[str | None, typer.Option(help="Only the partition of this task.")] = None,
+    task: Annotated[str | None, typer.Option(help="Replay the partition of this task only.")] = None,
     to: Annotated[
         int | None,
-        typer.Option(metavar="VERSION", min=0, help="Fold up to this version of the task, or of every task."),
+        typer.Option(metavar="VERSION", min=0, help="Stop at this version of the task, or of every task."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Recompute every sum and every model from the bodies.")] = False,
     from_files: FromFiles = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fold every journal from its first event, with --full make every version anew; exit 1 and name what differs."""
+    """Fold every journal from its first event, with --full recompute every version; exit 1 and name what differs."""
     from actors import keys
     from ops.audit.findings import Findings
     from ops.audit.replay import Audit, Target
@@ -53,9 +53,9 @@ def replay(
         if found.differences:
             raise typer.Exit(1)
         return
-    _tell(report, full=full, to=to)
+    _print_report(report, full=full, to=to)
     if found.differences:
-        raise ConsoleError("\n".join(_told(report["differences"])))
+        raise ConsoleError("\n".join(_list_differences(report["differences"])))
     say(f"Replay: {found.verdict}")
 
 
@@ -76,17 +76,17 @@ def _report(found: Findings, *, seconds: float) -> dict[str, Any]:
     }
 
 
-def _tell(report: dict[str, Any], *, full: bool, to: int | None) -> None:
+def _print_report(report: dict[str, Any], *, full: bool, to: int | None) -> None:
     say(f"{report['events']} events in {report['decisions']} decisions folded in {report['seconds']} s.")
     if to is not None:
-        say(f"Folded up to: {', '.join(report['reached']) or 'no version'}; of the aggregator's journal alone.")
+        say(f"Folded up to: {', '.join(report['reached']) or 'no version'}; the aggregator's journal only.")
     if full:
         say(f"Recomputed from bodies: {report['sums']} sums, {report['models']} models; {report['charges']} charges.")
     for name in report["unchecked"]:
         say(f"Not checked: {name}")
 
 
-def _told(differences: list[str]) -> list[str]:
+def _list_differences(differences: list[str]) -> list[str]:
     more = len(differences) - SHOWN_MAX
-    told = [f"Replay: {len(differences)} {'difference' if len(differences) == 1 else 'differences'}."]
-    return [*told, *differences[:SHOWN_MAX], *([f"And {more} more; --json has all."] if more > 0 else [])]
+    lines = [f"Replay: {len(differences)} {'difference' if len(differences) == 1 else 'differences'}."]
+    return [*lines, *differences[:SHOWN_MAX], *([f"And {more} more; --json lists all."] if more > 0 else [])]

@@ -1,4 +1,4 @@
-"""`fedlog verify`: every journal's chain, what the journals say of one another, and every signed head."""
+"""`fedlog verify`: check the chain of every journal, what journals say of one another, and every signed head."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ def verify(
     ctx: typer.Context,
     from_files: FromFiles = None,
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Saved records of `published`, or an export's.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="File with signed heads: an export's, or saved records of `published`."),
     ] = None,
     checkpoint_key: Annotated[
-        str | None, typer.Option(metavar="HEX", help="The public key of checkpoints (that of the operator's key).")
+        str | None,
+        typer.Option(metavar="HEX", help="Public key that signed them (default: from the operator's key file)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a journal partition.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per journal partition.")] = False,
 ) -> None:
-    """Check every journal, and every signed head against it; exit 1 and name each place that is wrong."""
+    """Check every journal and every signed head; exit 1 and name each record that is wrong."""
     from actors import keys
     from ops.audit.verification import Verification
 
@@ -53,12 +55,12 @@ def verify(
         table(columns, [_row(report) for report in reports if report.records or report.fault])
     for found in given:
         if strange := {head.partition for head in found.heads} - {*partitions}:
-            raise ConsoleError(f"Checkpoint {found.id} is of partitions {sorted(strange)}, which are not here.")
+            raise ConsoleError(f"Checkpoint {found.id} names partitions {sorted(strange)}, which are not here.")
     if faults:
         raise ConsoleError("\n".join(_told(faults)))
     records = sum(report.records for report in reports)
     heads = sum(check.checkpoints for check in checks)
-    note(f"Every chain holds: {records} records in {len(reports)} journal partitions, {heads} signed heads.")
+    note(f"Every chain is whole: {records} records in {len(reports)} journal partitions, {heads} signed heads.")
     if heads and public is None:
         note("Who signed them was not checked: name the operator's public key with --checkpoint-key.")
 
@@ -88,7 +90,7 @@ def _read(path: Path, public: bytes | None) -> Iterator[Checkpoint]:
         try:
             found = checkpoint(line)
         except MalformedError as error:
-            raise ConsoleError(f"{path}, line {number}: no checkpoint: {error}") from error
+            raise ConsoleError(f"{path}, line {number}: not a checkpoint: {error}") from error
         if found.signed_by != public:
             raise ConsoleError(f"{path}, line {number}: {found.id} is not signed with the operator's key.")
         yield found
@@ -103,6 +105,6 @@ def _row(report: ChainReport) -> tuple[object, ...]:
 def _told(faults: list[Fault]) -> Iterator[str]:
     yield from (f"{fault}." for fault in faults)
     yield (
-        "Compare what is named with a copy or another replica, and restore it from there: until then no actor opens a "
-        "partition whose chain is broken."
+        "Restore these records from a copy or from another replica. Until then no actor opens a partition whose "
+        "chain is broken."
     )

@@ -1,4 +1,4 @@
-"""`fedlog demo`: the main job, end to end, on an embedded Kafka."""
+"""`fedlog demo`: one training run from start to end on an embedded Kafka, with a crash and a replay."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ ACCURACY_PROMISED = 0.90
 
 def demo(
     ctx: typer.Context,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave broker and data for a closer look.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end; progress on stderr.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the broker running afterwards.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end, progress on stderr.")
+    ] = False,
 ) -> None:
-    """Train handwritten digits on 200 devices with privacy, kill the aggregator, and prove that nothing was lost."""
+    """Train digits on 200 simulated devices with privacy, kill the aggregator, prove by replay that nothing is lost."""
     from ops.logging_setup import set_up_logging
-    from ops.processes.demo import Demo, told_next
+    from ops.processes.demo import Demo, suggest_next
     from ops.processes.demo_view import View
 
     set_up_logging(as_json=False, level="warning")
@@ -28,30 +30,30 @@ def demo(
     if as_json:
         say_json(report)
     else:
-        _tell(report)
-    told_next(ctx.obj, keep=keep)
+        _print_report(report)
+    suggest_next(ctx.obj, keep=keep)
     if report["replay"] != "identical":
-        raise ConsoleError(f"The replay is not identical in all: {report['replay']}")
+        raise ConsoleError(f"The replay is not identical: {report['replay']}")
     if (report["accuracy"] or 0) < ACCURACY_PROMISED or not report["crashes_survived"]:
         raise ConsoleError(
-            f"The demo ended at accuracy {report['accuracy']}, {report['crashes_survived']} kills survived."
+            f"The demo ended with accuracy {report['accuracy']} and {report['crashes_survived']} survived crashes."
         )
 
 
-def _tell(report: dict[str, Any]) -> None:
+def _print_report(report: dict[str, Any]) -> None:
     say("")
     say(
         f"Test accuracy {number(report['accuracy'], 3)} after {report['versions']} versions and "
         f"{report['updates_admitted']} updates ({report['updates_refused']} refused) in {report['seconds']} s; "
-        f"the task halted: {report['halted']}."
+        f"the task halted because of {report['halted']}."
     )
     say(f"Privacy spent: epsilon {number(report['epsilon'], 3)} at delta {number(report['delta'])} for each device.")
     if report["crashes_survived"]:
         say(
-            f"The aggregator was killed with {report['buffer_at_kill']} updates in its buffer and was back after "
+            f"The aggregator was killed with {report['buffer_at_kill']} updates in its buffer and recovered in "
             f"{report['recovery_seconds']:.1f} s."
         )
     say(
-        f"Replay of {report['events_replayed']} events from the first: {report['sums_recomputed']} sums and "
+        f"Replayed {report['events_replayed']} events from the first: {report['sums_recomputed']} sums and "
         f"{report['models_recomputed']} models recomputed from the bodies: {report['replay']}."
     )

@@ -1,4 +1,4 @@
-"""`fedlog evaluate`: scores versions on held-out data."""
+"""`fedlog evaluate`: score versions on held-out data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from schemas.topics import PARTITIONS, partition_of
 
 def evaluate(
     ctx: typer.Context,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new versions come.")] = False,
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and score new versions.")] = False,
+    task: Annotated[str | None, typer.Option(help="Score this task only.")] = None,
     data: DataPlugin = DIGITS,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a version.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
 ) -> None:
-    """Score every version that was not scored yet on held-out data; goes on where it was."""
+    """Score every version that has no score yet on held-out data."""
     from ops.services.evaluator import Evaluator, Missed
 
     partitions = range(PARTITIONS) if task is None else [partition_of(task)]
@@ -30,14 +30,14 @@ def evaluate(
         suppress(KeyboardInterrupt),
     ):
         while True:
-            for told in evaluator.step():
-                if isinstance(told, Missed):
-                    note(f"{told.task} version {told.version}: not scored. {told.reason}")
+            for result in evaluator.step():
+                if isinstance(result, Missed):
+                    note(f"{result.task} version {result.version}: not scored. {result.reason}")
                 elif as_json:
-                    say_json({"task": told.task, "version": told.version, **told.metrics})
+                    say_json({"task": result.task, "version": result.version, **result.metrics})
                 else:
-                    metrics = " ".join(f"{name} {value:.4f}" for name, value in told.metrics.items())
-                    say(f"{told.task} version {told.version}: {metrics} ({told.samples} examples)")
+                    metrics = " ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+                    say(f"{result.task} version {result.version}: {metrics} ({result.samples} examples)")
             if not follow:
                 return
             evaluator.wait(0.5)

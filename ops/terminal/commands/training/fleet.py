@@ -22,17 +22,23 @@ if TYPE_CHECKING:
 
 def fleet(
     ctx: typer.Context,
-    task: Annotated[str | None, typer.Option(help="Default: the first task that is not over; waits for one.")] = None,
-    devices: Annotated[int, typer.Option(help="How many.", min=1)] = 200,
-    processes: Annotated[int, typer.Option(help="In how many processes of Ray.", min=1)] = 2,
+    task: Annotated[str | None, typer.Option(help="Task to train; default: the oldest one that is not over.")] = None,
+    devices: Annotated[int, typer.Option(help="Number of simulated devices.", min=1)] = 200,
+    processes: Annotated[int, typer.Option(help="Number of Ray processes that run them.", min=1)] = 2,
     data: DataPlugin = DIGITS,
-    seed: Annotated[int, typer.Option(help="Another seed: other devices, other shares of the data.")] = 0,
-    state: Annotated[Path | None, typer.Option(help="Keys and outboxes of the devices (FOLDER/fleet).")] = None,
-    cohort: Annotated[list[str] | None, typer.Option(help="May be repeated: the devices take turns.")] = None,
-    training_ms: Annotated[float, typer.Option(help="How long a typical device trains.", min=1)] = 400.0,
-    drop_probability: Annotated[float, typer.Option(help="How often one dies under a lease.", min=0, max=1)] = 0.03,
-    presence: Annotated[float, typer.Option(help="The share of its day that one is there.", min=0.01, max=1)] = 0.85,
-    as_json: Annotated[bool, typer.Option("--json", help="What they did, as one JSON object at the end.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the devices and of how the data are split.")] = 0,
+    state: Annotated[Path | None, typer.Option(help="Folder for keys and outboxes (default: FOLDER/fleet).")] = None,
+    cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
+    training_ms: Annotated[
+        float, typer.Option(help="Time that a typical device trains, in milliseconds.", min=1)
+    ] = 400.0,
+    drop_probability: Annotated[
+        float, typer.Option(help="Probability that a device dies under a lease.", min=0, max=1)
+    ] = 0.03,
+    presence: Annotated[
+        float, typer.Option(help="Share of the day that a device is available.", min=0.01, max=1)
+    ] = 0.85,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
     from client_agent.links.kafka import open_link
@@ -62,7 +68,7 @@ def fleet(
         run_fleet(options, is_done=is_done)
         note(f"{chosen} is over.")
     except KeyboardInterrupt:
-        note("stopped")
+        note("Stopped.")
     progress.finish(as_json=as_json)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from ops.settings import ENVIRONMENT, Settings
 from ops.terminal import cli
-from ops.terminal.cli import app, hoisted
+from ops.terminal.cli import app, move_to_front
 from schemas.events import VersionEvaluated
 from schemas.topics import CATALOGUE
 from streams.log import LogUnavailable, TopicPartition
@@ -89,10 +89,10 @@ def test_global_options_may_stand_before_or_after_the_command() -> None:
         ["task", "--bootstrap-servers", "k:1", "list", "--debug"],
         ["task", "list", "--bootstrap-servers", "k:1", "--debug"],
     ):
-        assert hoisted(words, takes_value) == ["--bootstrap-servers", "k:1", "--debug", "task", "list"]
-    assert hoisted(["x", "--bootstrap-servers=k:1"], takes_value) == ["--bootstrap-servers=k:1", "x"]
-    assert hoisted(["x", "--", "--debug"], takes_value) == ["x", "--", "--debug"]
-    assert hoisted(["x", "--bootstrap-servers"], takes_value) == ["--bootstrap-servers", "x"]
+        assert move_to_front(words, takes_value) == ["--bootstrap-servers", "k:1", "--debug", "task", "list"]
+    assert move_to_front(["x", "--bootstrap-servers=k:1"], takes_value) == ["--bootstrap-servers=k:1", "x"]
+    assert move_to_front(["x", "--", "--debug"], takes_value) == ["x", "--", "--debug"]
+    assert move_to_front(["x", "--bootstrap-servers"], takes_value) == ["--bootstrap-servers", "x"]
 
 
 def test_an_option_after_the_command_counts(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
