@@ -1,1 +1,8 @@
-"""The server: pure deciders and the one actor that runs them."""
+"""The server: actors, each of which decides from its own journal and is the only writer of it.
+
+- `wiring`: one row an actor: what it reads and writes, where its code is. Hosts, audit, console and tests loop over it.
+- `keys`: the operator's key, and what is derived from it. Hosts load it, effects use it.
+
+Below stand `deciders/` (the pure half of each actor), `effects/` (the other half, under the same name), `runtime/`
+(runs any actor) and `hosts/` (the processes). They may import `streams` and `schemas`, never `ops` or `client_agent`.
+"""

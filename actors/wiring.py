@@ -1,39 +1,54 @@
-"""Who reads what, who writes what. A newcomer reads this table first, then the decider that it names."""
+"""Who reads what, who writes what, and where the code is. A newcomer reads this table first, then the deciders in it.
+
+A new actor is a module in `actors/deciders/`, one of the same name in `actors/effects/`, and a row here.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from actors.runtime.role import Role
+from schemas.events import (
+    BudgetExhausted,
+    ModelPublished,
+    RoundAbandoned,
+    RoundCharged,
+    RoundProposed,
+    RoundWithheld,
+    TaskHalted,
+)
+from schemas.topics import CHECKINS, EVALUATIONS, LEDGER, ROUNDS, SELECTIONS, TASKS, UPDATES
 
-from schemas.topics import CHECKINS, EVALUATIONS, JOURNALS, LEDGER, ROUNDS, SELECTIONS, TASKS, UPDATES, Topic
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
-    """One actor: its journal, which it alone writes; its inputs; and the input in which its host marks time."""
-
-    name: str
-    journal: str
-    inputs: tuple[str, ...]
-    ticks: str | None
-
-    @property
-    def journal_inputs(self) -> tuple[str, ...]:
-        """Inputs that are another actor's journal."""
-        return tuple(topic for topic in self.inputs if topic in {journal.name for journal in JOURNALS})
-
-
-def _role(name: str, journal: Topic, *, inputs: tuple[Topic, ...], ticks: Topic | None = None) -> Role:
-    return Role(
-        name=name,
-        journal=journal.name,
-        inputs=tuple(topic.name for topic in inputs),
-        ticks=ticks.name if ticks else None,
-    )
-
-
-#                           writes      reads
-SELECTOR_ROLE = _role("selector", SELECTIONS, inputs=(CHECKINS, ROUNDS), ticks=CHECKINS)
-AGGREGATOR_ROLE = _role("aggregator", ROUNDS, inputs=(TASKS, UPDATES, LEDGER, EVALUATIONS), ticks=UPDATES)
-PRIVACY_ROLE = _role("privacy", LEDGER, inputs=(ROUNDS,))
+SELECTOR_ROLE = Role(
+    name="selector",
+    summary="Grant leases: who may train, how many at a time, for how long.",
+    journal=SELECTIONS.name,
+    inputs=(CHECKINS.name, ROUNDS.name),
+    ticks=CHECKINS.name,
+    decider="actors.deciders.selector",
+    effects="actors.effects.selector",
+    meter="actors.effects.selector",
+    turning_points=(),
+)
+AGGREGATOR_ROLE = Role(
+    name="aggregator",
+    summary="Admit updates, fill rounds, publish versions.",
+    journal=ROUNDS.name,
+    inputs=(TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name),
+    ticks=UPDATES.name,
+    decider="actors.deciders.aggregator",
+    effects="actors.effects.aggregator.effects",
+    meter="actors.effects.aggregator.meter",
+    turning_points=(RoundProposed, ModelPublished, RoundAbandoned, TaskHalted),
+)
+PRIVACY_ROLE = Role(
+    name="privacy",
+    summary="Charge each round before it is published, and withhold what would pass the budget.",
+    journal=LEDGER.name,
+    inputs=(ROUNDS.name,),
+    ticks=None,
+    decider="actors.deciders.privacy_budget",
+    effects="actors.effects.privacy_budget",
+    meter="actors.effects.privacy_budget",
+    turning_points=(RoundCharged, RoundWithheld, BudgetExhausted),
+)
 
 ROLES = {role.name: role for role in (SELECTOR_ROLE, AGGREGATOR_ROLE, PRIVACY_ROLE)}

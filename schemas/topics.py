@@ -17,12 +17,16 @@ def _kept_for(hours: int) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic: who alone writes it, and for how long its records are kept."""
+    """One topic: who alone writes it, and for how long its records are kept.
+
+    A journal is what exactly one actor writes along a chain; `actors.wiring` has a row for each.
+    """
 
     name: str
     writer: str
     retention: dict[str, str]
     partitions: int = PARTITIONS
+    is_journal: bool = False
 
     @property
     def config(self) -> dict[str, str]:
@@ -32,14 +36,14 @@ class Topic:
 
 TASKS = Topic("tasks", "operator", _FOR_EVER)
 CHECKINS = Topic("checkins", "devices, selector (ticks)", _kept_for(14 * 24))
-SELECTIONS = Topic("selections", "selector", _FOR_EVER)
+SELECTIONS = Topic("selections", "selector", _FOR_EVER, is_journal=True)
 ANSWERS = Topic("answers", "selector, aggregator", _kept_for(1))
 BODIES = Topic("bodies", "devices", _FOR_EVER)
 SHARDS = Topic("shards", "devices, shard workers", _FOR_EVER)
 PARTIALS = Topic("partials", "shard workers", _kept_for(24))
 UPDATES = Topic("updates", "devices, aggregator (ticks)", _kept_for(14 * 24))
-ROUNDS = Topic("rounds", "aggregator", _FOR_EVER)
-LEDGER = Topic("ledger", "privacy budget", _FOR_EVER)
+ROUNDS = Topic("rounds", "aggregator", _FOR_EVER, is_journal=True)
+LEDGER = Topic("ledger", "privacy budget", _FOR_EVER, is_journal=True)
 EVALUATIONS = Topic("evaluations", "evaluator", _FOR_EVER)
 MODELS = Topic("models", "operator, aggregator", {"cleanup.policy": "compact"})
 PUBLISHED = Topic("published", "aggregator", _FOR_EVER)
@@ -62,7 +66,7 @@ CATALOGUE = (
     PUBLISHED,
     SNAPSHOTS,
 )
-JOURNALS = (SELECTIONS, ROUNDS, LEDGER)
+JOURNALS = tuple(topic for topic in CATALOGUE if topic.is_journal)
 
 
 def partition_of(name: str) -> int:

@@ -316,6 +316,6 @@ def _after(task: Task, *, versions: int, version: int | None = None) -> list[Jou
     return [TaskHalted(task=task.created.task, reason=reason, version=newest if newest >= 0 else None)]
 
 
-def decider(key_id: bytes) -> Decider[Rounds]:
-    """The aggregator as a decider."""
+def make_decider(key_id: bytes) -> Decider[Rounds]:
+    """The aggregator as a decider; `key_id` names the key of the noise that it asks for."""
     return Decider(initial=Rounds, decide=Aggregator(key_id).decide, evolve=evolve, entries=entries)

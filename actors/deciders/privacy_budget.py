@@ -116,4 +116,10 @@ def entries(state: Ledger) -> int:
 
 PRIVACY_BUDGET: Decider[Ledger] = Decider(initial=Ledger, decide=decide, evolve=evolve, entries=entries)
 
+
+def make_decider(key_id: bytes) -> Decider[Ledger]:
+    """The privacy budget as a decider; it charges whatever key draws the noise."""
+    return PRIVACY_BUDGET
+
+
 learn(Ledger)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from actors.deciders.arithmetic.accounting import epsilon, rho
 from actors.deciders.privacy_budget import Ledger, Unchargeable
+from actors.keys import OperatorKey
 from actors.runtime.effects import Effects
-from schemas.events import RoundProposed
-from streams.log import Record
+from actors.runtime.meter import Instruments, Meter
+from schemas.events import JournalEvent, Noticed, RoundCharged, RoundProposed, TaskCreated
+from streams.log import EventLog, Record
 
 
 class PrivacyBudgetEffects(Effects[Ledger]):
@@ -14,3 +17,69 @@ class PrivacyBudgetEffects(Effects[Ledger]):
     def salvaged(self, record: Record, fact: object) -> Unchargeable | None:
         """A round that asks for its charge gets a no."""
         return Unchargeable(fact) if isinstance(fact, RoundProposed) and fact.mechanism is not None else None
+
+
+class PrivacyBudgetMeter(Meter):
+    """Shows what each private task has spent, and what is left of it."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._epsilon = instruments.gauge("privacy_epsilon_spent", "Epsilon at the policy's delta", "task")
+        self._epsilon_left = instruments.gauge(
+            "privacy_epsilon_left", "Until the budget is spent, at the policy's delta", "task"
+        )
+        self._rho = instruments.gauge("privacy_rho_spent", "zCDP spent", "task")
+        self._rho_left = instruments.gauge("privacy_rho_left", "zCDP left", "task")
+        self._created: dict[str, TaskCreated] = {}
+        self._epsilon_max: dict[str, float] = {}
+
+    def restore(self, state: Ledger) -> None:
+        """What the accounts say."""
+        for account in state.accounts.values():
+            privacy, cap = account.created.policy.privacy, account.created.policy.participations_cap or 0
+            assert privacy is not None
+            # Beyond the cap nothing was charged, only withheld.
+            charged = min(account.participations_max, cap)
+            self._created[account.created.task] = account.created
+            self._show(
+                account.created.task,
+                rho(charged, privacy.noise_multiplier),
+                epsilon_spent=epsilon(charged, privacy.noise_multiplier, delta=privacy.delta),
+            )
+
+    def follow(self, event: JournalEvent, time_ms: int) -> None:
+        """What a charge leaves."""
+        match event:
+            case Noticed(fact=TaskCreated() as created) if created.policy.privacy is not None:
+                self._created[created.task] = created
+            case RoundCharged():
+                self._show(event.task, event.rho_total, epsilon_spent=event.epsilon)
+
+    def _show(self, task: str, rho_spent: float, *, epsilon_spent: float) -> None:
+        self._rho.labels(task).set(rho_spent)
+        self._epsilon.labels(task).set(epsilon_spent)
+        if task in self._created:
+            privacy = self._created[task].policy.privacy
+            assert privacy is not None
+            self._rho_left.labels(task).set(privacy.rho_max - rho_spent)
+            self._epsilon_left.labels(task).set(self._whole_epsilon(task) - epsilon_spent)
+
+    def _whole_epsilon(self, task: str) -> float:
+        """What the whole budget is worth at the policy's delta."""
+        if task not in self._epsilon_max:
+            policy = self._created[task].policy
+            assert policy.privacy is not None
+            # Kept, because accounting takes milliseconds and a replay shows every charge.
+            self._epsilon_max[task] = epsilon(
+                policy.participations_cap or 0, policy.privacy.noise_multiplier, delta=policy.privacy.delta
+            )
+        return self._epsilon_max[task]
+
+
+def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> PrivacyBudgetEffects:
+    """The effects of the role, which touch neither log nor key."""
+    return PrivacyBudgetEffects()
+
+
+def make_meter(instruments: Instruments) -> PrivacyBudgetMeter:
+    """The meter of the role."""
+    return PrivacyBudgetMeter(instruments)

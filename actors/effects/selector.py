@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from actors.deciders.selector import OpenLease, Selections, Task
-from actors.keys import Seals
+from actors.keys import OperatorKey, Seals
 from actors.runtime.effects import Effects, tell
+from actors.runtime.meter import Instruments, Meter
 from schemas.canonical import MalformedError, decode, encode
 from schemas.events import (
     Answer,
@@ -16,6 +17,8 @@ from schemas.events import (
     DeviceCheckedIn,
     Granted,
     JournalEvent,
+    LeaseClosed,
+    LeaseGranted,
     Tick,
 )
 from schemas.leases import Lease
@@ -94,3 +97,32 @@ def _sealable(lease: OpenLease, policy_sha256: bytes) -> Lease:
         deadline_ms=granted.deadline_ms,
         policy_sha256=policy_sha256,
     )
+
+
+class SelectorMeter(Meter):
+    """Counts leases and declined check-ins."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._declined = instruments.counter("checkins_declined", "Check-ins without a lease", "task", "reason")
+        self._leases = instruments.counter("leases", "Leases granted and closed", "task", "event")
+
+    def count(self, event: JournalEvent, time_ms: int) -> None:
+        """Leases by what happened to them, declined check-ins by reason."""
+        match event:
+            case CheckinsDeclined():
+                for reason, count in event.counts.items():
+                    self._declined.labels(event.task, reason).inc(count)
+            case LeaseGranted():
+                self._leases.labels(event.task, "granted").inc()
+            case LeaseClosed():
+                self._leases.labels(event.task, event.outcome).inc()
+
+
+def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> SelectorEffects:
+    """The effects of the role; they are the same on every partition."""
+    return SelectorEffects(log, Seals(key))
+
+
+def make_meter(instruments: Instruments) -> SelectorMeter:
+    """The meter of the role."""
+    return SelectorMeter(instruments)

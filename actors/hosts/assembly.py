@@ -1,17 +1,11 @@
-"""Puts an actor together: its role, its decider and its edge, on one partition of one log."""
+"""Puts an actor together: its role's decider and effects, on one partition of one log. Hosts and tests call it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from actors.deciders import aggregator
-from actors.deciders.decider import Decider
-from actors.deciders.selector import SELECTOR
-from actors.effects.aggregator.effects import AggregatorEffects
-from actors.effects.selector import SelectorEffects
-from actors.keys import OperatorKey, Seals
+from actors.keys import OperatorKey
 from actors.runtime.actor import Actor, Observer
-from actors.runtime.effects import Effects
 from actors.wiring import ROLES
 from streams.log import EventLog
 
@@ -25,19 +19,13 @@ def assemble(
     observer: Observer | None = None,
 ) -> Actor[Any]:
     """The actor `name`, not yet opened; `observer` sees what it replays and decides."""
-    decider: Decider[Any]
-    edge: Effects[Any]
-    match name:
-        case "selector":
-            decider, edge = SELECTOR, SelectorEffects(log, Seals(key))
-        case "aggregator":
-            decider, edge = aggregator.decider(key.key_id), AggregatorEffects(log, partition, key=key)
-        case _:
-            # Here, because dp-accounting takes as long to import as all the rest, and the others do without.
-            from actors.deciders.privacy_budget import PRIVACY_BUDGET  # noqa: PLC0415
-            from actors.effects.privacy_budget import PrivacyBudgetEffects  # noqa: PLC0415
-
-            decider, edge = PRIVACY_BUDGET, PrivacyBudgetEffects()
+    role = ROLES[name]
     return Actor(
-        ROLES[name], partition, log=log, decider=decider, edge=edge, accepts_resume=key.accepts, observer=observer
+        role,
+        partition,
+        log=log,
+        decider=role.load_decider(key.key_id),
+        edge=role.load_effects(log, partition, key=key),
+        accepts_resume=key.accepts,
+        observer=observer,
     )

@@ -1,4 +1,7 @@
-"""What a worker's log tells of its decisions: the turning points of a task, each with task, seq and input offset."""
+"""What a worker's log shows of decisions: the turning points of a task, each with task, seq and input offset.
+
+Everything else (leases, admissions, refusals) comes by the thousand: metrics count it, and the journal holds it.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +9,35 @@ from typing import Any
 
 import structlog
 
-from schemas.events import (
-    BudgetExhausted,
-    DefectFound,
-    InputsDropped,
-    JournalEvent,
-    ModelPublished,
-    Noticed,
-    RoundAbandoned,
-    RoundCharged,
-    RoundProposed,
-    RoundWithheld,
-    TaskCreated,
-    TaskHalted,
-)
+from actors.runtime.role import Role
+from schemas.events import DefectFound, Event, InputsDropped, JournalEvent, Noticed, TaskCreated
 from schemas.journal import Decision
 
 logger = structlog.get_logger()
 
-# Everything else (leases, admissions, refusals) comes by the thousand: metrics count it, the journal holds it.
-_TOLD = (
-    RoundProposed,
-    RoundCharged,
-    ModelPublished,
-    RoundAbandoned,
-    RoundWithheld,
-    BudgetExhausted,
-    TaskHalted,
-    InputsDropped,
-    DefectFound,
-)
+_FIELDS = ("task", "round", "version", "reason", "members", "rho_total", "epsilon", "count", "topic", "error")
 
 
-def narrate(decision: Decision, seq: int) -> None:
-    """Log the turning points among a decision's events."""
-    for event in decision.events:
-        if isinstance(event, _TOLD) or (isinstance(event, Noticed) and isinstance(event.fact, TaskCreated)):
-            where = {"seq": seq, "input": decision.topic or "host", "offset": decision.offset}
-            logger.info(type(event).__name__, **_shown(event), **where)
+class TurningPoints:
+    """An observer of the actors of one role."""
+
+    def __init__(self, role: Role) -> None:
+        self._kinds: tuple[type[Event], ...] = (*role.turning_points, InputsDropped, DefectFound)
+
+    def restored(self, state: object) -> None:
+        """Say nothing: it was said when it was decided."""
+
+    def replayed(self, decision: Decision) -> None:
+        """Say nothing, as above."""
+
+    def decided(self, decision: Decision, seq: int) -> None:
+        """Log the turning points among the events of a new decision."""
+        for event in decision.events:
+            if isinstance(event, self._kinds) or (isinstance(event, Noticed) and isinstance(event.fact, TaskCreated)):
+                place = {"seq": seq, "input": decision.topic or "host", "offset": decision.offset}
+                logger.info(type(event).__name__, **_fields_of(event), **place)
 
 
-def _shown(event: JournalEvent) -> dict[str, Any]:
+def _fields_of(event: JournalEvent) -> dict[str, Any]:
     fact = event.fact if isinstance(event, Noticed) else event
-    names = ("task", "round", "version", "reason", "members", "rho_total", "epsilon", "count", "topic", "error")
-    return {name: getattr(fact, name) for name in names if getattr(fact, name, None) is not None}
+    return {name: getattr(fact, name) for name in _FIELDS if getattr(fact, name, None) is not None}

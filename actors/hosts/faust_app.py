@@ -26,11 +26,12 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from actors import keys
 from actors.hosts.assembly import assemble
 from actors.hosts.crash_marker import CrashMarker
-from actors.hosts.event_log import narrate
-from actors.hosts.metrics import WorkerMetrics
+from actors.hosts.event_log import TurningPoints
+from actors.hosts.metrics import ActorMetrics, WorkerMetrics
 from actors.runtime.actor import Actor, Gap
 from actors.runtime.guard import InputPlace, PoisonInput, Skip, StateHalfApplied
-from actors.wiring import ROLES, Role
+from actors.runtime.role import Role
+from actors.wiring import ROLES
 from schemas.canonical import encode
 from schemas.events import Tick
 from schemas.journal import Decision
@@ -90,9 +91,10 @@ class Host:
         self._kafka = options.kafka
         self._key = keys.load(options.operator_key_file)
         self._log = KafkaLog(options.kafka)
-        self._metrics = WorkerMetrics()
-        self._metrics.watch(self._log.outage)
-        self._metrics.serve(options.metrics_host, options.metrics_port)
+        metrics = WorkerMetrics()
+        metrics.watch(self._log.outage)
+        metrics.serve(options.metrics_host, options.metrics_port)
+        self._metrics, self._turning_points = ActorMetrics(role, metrics.instruments), TurningPoints(role)
         # Deadlines compare append times and tasks live in one partition: topics that break this are refused (law 10).
         retry_until_available(partial(self._log.check_topics, CATALOGUE))
         keep_asking(partial(self._log.bounds, TopicPartition(role.journal, 0)))
@@ -181,7 +183,7 @@ class Host:
         await self._seek(partition)
         await self._in_thread(actor.work)
         seconds = time.monotonic() - started_s
-        self._metrics.opened(partition, actor, seconds=seconds)
+        self._metrics.show_opening(partition, actor, seconds=seconds)
         logger.info(
             "opened",
             partition=partition,
@@ -203,13 +205,11 @@ class Host:
         self._metrics.restored(state)
 
     def replayed(self, decision: Decision) -> None:
-        """An actor has read this decision back: gauges follow it, counters do not."""
-        self._metrics.measured(decision)
+        self._metrics.replayed(decision)
 
     def decided(self, decision: Decision, seq: int) -> None:
-        """A decision is in the journal now."""
-        self._metrics.decided(decision)
-        narrate(decision, seq)
+        self._metrics.decided(decision, seq)
+        self._turning_points.decided(decision, seq)
 
     def _assigned(self) -> set[int]:
         """Partitions of which every input is ours; half a partition for long is fatal."""
@@ -342,7 +342,7 @@ class Host:
             for topic in self._role.inputs:
                 at = TopicPartition(topic, partition)
                 bounds = await self._in_thread(partial(self._log.bounds, at))
-                self._metrics.lagging(at, max(0, bounds.end - actor.expected(topic)))
+                self._metrics.show_lag(at, max(0, bounds.end - actor.expected(topic)))
 
 
 class _App(faust.App):

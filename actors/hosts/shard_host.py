@@ -15,7 +15,7 @@ import structlog
 from actors import keys
 from actors.effects.aggregator.bodies import BodyLost
 from actors.effects.aggregator.shard import Shard
-from actors.hosts.metrics import WorkerMetrics
+from actors.hosts.metrics import ShardMetrics, WorkerMetrics
 from schemas.topics import CATALOGUE, SHARDS
 from streams.kafka.log import KafkaLog
 from streams.kafka.membership import Membership
@@ -34,9 +34,10 @@ logger = structlog.get_logger()
 def run(kafka: KafkaSettings, operator_key_file: Path, *, instance: str, metrics: tuple[str, int]) -> None:
     """Look after shards until stopped; `metrics`: the host and port to answer Prometheus on."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    key, log, told = keys.load(operator_key_file), KafkaLog(kafka), WorkerMetrics()
-    told.watch(log.outage)
-    told.serve(*metrics)
+    key, log, worker_metrics = keys.load(operator_key_file), KafkaLog(kafka), WorkerMetrics()
+    worker_metrics.watch(log.outage)
+    worker_metrics.serve(*metrics)
+    shard_metrics = ShardMetrics(worker_metrics.instruments)
     retry_until_available(partial(log.check_topics, CATALOGUE))
     keep_asking(partial(log.bounds, TopicPartition(SHARDS.name, 0)))
     membership = retry_until_available(partial(Membership, kafka, NAME, topic=SHARDS.name, instance=instance))
@@ -49,7 +50,7 @@ def run(kafka: KafkaSettings, operator_key_file: Path, *, instance: str, metrics
             shard = _another(shard, Shard(log, key, mine), threads=threads)
         try:
             shard.step(IDLE_WAIT_S)
-            told.sharded(*shard.counted())
+            shard_metrics.count(*shard.counted())
             if time.monotonic() - housekept_s > HOUSEKEEP_EVERY_S:
                 housekept_s = time.monotonic()
                 shard.housekeep()

@@ -18,8 +18,8 @@ from actors.runtime.batches import Uncommitted
 from actors.runtime.effects import Effects
 from actors.runtime.guard import InputPlace, Skip, SkipLevel, StateHalfApplied, described
 from actors.runtime.journal import Journal, Written
+from actors.runtime.role import Role
 from actors.runtime.snapshots import Found, Snapshots, Taken, closing_digest
-from actors.wiring import Role
 from schemas.canonical import encode_state
 from schemas.errors import FedlogError
 from schemas.events import DefectFound, InputsDropped, JournalEvent, StateDigest

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from actors.wiring import Role
+from actors.runtime.role import Role
 from schemas.canonical import encode
 from schemas.journal import Batch, Chain, ChainResumed, Decision, JournalPosition, Position, WriterClaimed
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced

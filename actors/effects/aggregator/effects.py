@@ -338,3 +338,8 @@ def _wanted(state: Rounds, submitted: Leased) -> Wanted | BodyFault | None:
 def _members(task: Task, round_id: int) -> Iterable[UpdateAdmitted]:
     rounds = [*task.pending, *([task.buffer] if task.buffer else [])]
     return next((buffer.members.values() for buffer in rounds if buffer.id == round_id), ())
+
+
+def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> AggregatorEffects:
+    """The effects of the role on one partition."""
+    return AggregatorEffects(log, partition, key=key)

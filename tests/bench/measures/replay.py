@@ -11,8 +11,8 @@ import sys
 import time
 from typing import Any
 
-from actors.hosts.metrics import WorkerMetrics
-from schemas.journal import Decision
+from actors.hosts.metrics import ActorMetrics, PrometheusInstruments
+from actors.wiring import ROLES
 from tests.bench.measures.trusting import TASK, TrustingWorld
 from tests.trials.results import add_row
 from tests.worlds.builders import policy
@@ -26,25 +26,6 @@ RULES = policy(
     staleness={"max_versions": 1_000},
     retention={"models_kept": 1_001},
 )
-
-
-class Watching:
-    """Metrics follow a replay as they do in a worker."""
-
-    def __init__(self) -> None:
-        self._metrics = WorkerMetrics()
-
-    def restored(self, state: object) -> None:
-        """As the host's."""
-        self._metrics.restored(state)
-
-    def replayed(self, decision: Decision) -> None:
-        """As the host's."""
-        self._metrics.measured(decision)
-
-    def decided(self, decision: Decision, seq: int) -> None:
-        """As the host's."""
-        self._metrics.decided(decision)
 
 
 def story(decisions: int) -> TrustingWorld:
@@ -68,7 +49,7 @@ def _row(world: TrustingWorld, name: str, *, tries: int) -> dict[str, Any]:
     seconds, folded = [], 0
     for _ in range(tries):
         began = time.process_time()
-        folded = world.opened(name, observer=Watching()).replayed_decisions
+        folded = world.opened(name, observer=ActorMetrics(ROLES[name], PrometheusInstruments())).replayed_decisions
         seconds.append(time.process_time() - began)
     return {
         "name": f"replay {name}",

@@ -22,7 +22,8 @@ from actors.hosts.assembly import assemble
 from actors.hosts.faust_app import Host, WorkerOptions
 from actors.runtime import actor as actor_module
 from actors.runtime.actor import Actor
-from actors.wiring import ROLES, Role
+from actors.runtime.role import Role
+from actors.wiring import ROLES
 from ops.logging_setup import set_up_logging
 from schemas.topics import ANSWERS, MODELS, PUBLISHED, SNAPSHOTS
 from streams.kafka.log import KafkaLog, KafkaReader, KafkaSettings, KafkaWriter

@@ -15,7 +15,8 @@ from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, Se
 from actors.hosts.assembly import assemble
 from actors.runtime.actor import Actor
 from actors.runtime.effects import Effects
-from actors.wiring import AGGREGATOR_ROLE, SELECTOR_ROLE, Role
+from actors.runtime.role import Role
+from actors.wiring import AGGREGATOR_ROLE, SELECTOR_ROLE
 from schemas.canonical import decode, encode
 from schemas.events import DeviceCheckedIn, Tick
 from schemas.policy import Policy

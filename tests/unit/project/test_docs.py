@@ -17,6 +17,7 @@ import pytest
 import typer
 
 from actors.hosts import metrics
+from actors.wiring import ROLES
 from ops.settings import ENVIRONMENT
 from ops.terminal.cli import app
 from schemas.policy import BOUNDS, Policy
@@ -186,6 +187,10 @@ def test_a_line_of_prose_fits_the_screen(document: Path) -> None:
 def test_every_metric_is_in_the_operations_page() -> None:
     """The page names what a worker serves, under the name that Prometheus sees, and nothing else."""
     page = (ROOT / "docs" / "operations.md").read_text()
-    served = metrics.WorkerMetrics().registry.collect()
+    workers = [metrics.WorkerMetrics() for _ in (*ROLES, "shard")]
+    for worker, role in zip(workers, ROLES.values(), strict=False):
+        metrics.ActorMetrics(role, worker.instruments)
+    metrics.ShardMetrics(workers[-1].instruments)
+    served = [metric for worker in workers for metric in worker.instruments.registry.collect()]
     names = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in served}
     assert set(re.findall(r"fedlog_\w+", page)) == names

@@ -16,7 +16,7 @@ import structlog
 from actors.deciders.decider import digest
 from actors.effects.aggregator.effects import CLOCKS_DIFFER_MS_MAX
 from actors.hosts.assembly import assemble
-from actors.hosts.metrics import WorkerMetrics
+from actors.hosts.metrics import ActorMetrics, PrometheusInstruments
 from actors.runtime import actor as actor_module
 from actors.runtime import snapshots
 from actors.runtime.actor import Actor
@@ -183,12 +183,12 @@ def test_gauges_follow_a_snapshot(world: Federation) -> None:
     for name in ("aggregator", "privacy"):
         shown = []
         for whole in (False, True):
-            metrics = WorkerMetrics()
-            _opened(world, name, whole=whole, observer=_Watching(metrics))
+            instruments = PrometheusInstruments()
+            _opened(world, name, whole=whole, observer=ActorMetrics(ROLES[name], instruments))
             shown.append(
                 {
                     sample.name: sample.value
-                    for metric in metrics.registry.collect()
+                    for metric in instruments.registry.collect()
                     for sample in metric.samples
                     if sample.name in SHOWN and sample.labels == {"task": world.task}
                 }
@@ -199,16 +199,6 @@ def test_gauges_follow_a_snapshot(world: Federation) -> None:
 
 PRIVACY = ("epsilon_spent", "rho_spent", "rho_left")
 SHOWN = {"fedlog_version", "fedlog_buffer_fill", *(f"fedlog_privacy_{name}" for name in PRIVACY)}
-
-
-class _Watching:
-    """As the host watches."""
-
-    def __init__(self, metrics: WorkerMetrics) -> None:
-        self.restored, self.replayed = metrics.restored, metrics.measured
-
-    def decided(self, decision: Any, seq: int) -> None:
-        """Nothing is decided here."""
 
 
 # --- one that does not ----------------------------------------------------------------------------------------------

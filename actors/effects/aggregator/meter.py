@@ -1,0 +1,80 @@
+"""The aggregator in numbers: updates by outcome, the fill of the open round, the time a round takes, the version."""
+
+from __future__ import annotations
+
+from actors.deciders.aggregator_state import Rounds
+from actors.runtime.meter import Gauge, Instruments, Meter
+from schemas.events import (
+    JournalEvent,
+    ModelPublished,
+    RoundOpened,
+    RoundProposed,
+    TaskHalted,
+    UpdateAdmitted,
+    UpdateRefused,
+)
+
+_STALENESS_BUCKETS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55)
+_ROUND_SECONDS_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_600, 14_400, 86_400)
+
+
+class AggregatorMeter(Meter):
+    """Follows the journal `rounds`."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._admitted = instruments.counter("updates_admitted", "Updates in a round", "task")
+        self._zeroed = instruments.counter("updates_zeroed", "Admitted updates that count as zero", "task")
+        self._refused = instruments.counter("updates_refused", "Updates in no round", "task", "reason")
+        self._staleness = instruments.histogram(
+            "staleness_versions", "Staleness of admitted updates", "task", buckets=_STALENESS_BUCKETS
+        )
+        self._round_s = instruments.histogram(
+            "round_seconds", "From opening to proposing", "task", buckets=_ROUND_SECONDS_BUCKETS
+        )
+        self._fill = instruments.gauge("buffer_fill", "Updates in the open round", "task")
+        self._version = instruments.gauge("version", "Newest version", "task")
+        self._opened_ms: dict[str, int] = {}
+        self._fills: dict[str, Gauge] = {}
+
+    def restore(self, state: Rounds) -> None:
+        """Versions and buffers as they are."""
+        for name, task in state.tasks.items():
+            if task.version >= 0:
+                self._version.labels(name).set(task.version)
+            self._fill_of(name).set(len(task.buffer.members) if task.buffer else 0)
+
+    def follow(self, event: JournalEvent, time_ms: int) -> None:
+        """Versions and buffers as an event leaves them."""
+        match event:
+            case RoundOpened():
+                self._opened_ms[event.task] = time_ms
+                self._fill_of(event.task).set(0)
+            case UpdateAdmitted():
+                self._fill_of(event.task).inc()
+            case ModelPublished():
+                self._version.labels(event.task).set(event.version)
+            case RoundProposed() | TaskHalted():
+                self._fill_of(event.task).set(0)
+
+    def count(self, event: JournalEvent, time_ms: int) -> None:
+        """Outcomes of updates, and the time from the opening of a round to its proposal."""
+        match event:
+            case UpdateAdmitted():
+                self._admitted.labels(event.task).inc()
+                self._zeroed.labels(event.task).inc(event.zeroed is not None)
+                self._staleness.labels(event.task).observe(event.staleness)
+            case UpdateRefused():
+                self._refused.labels(event.task, event.reason).inc()
+            case RoundProposed() if event.task in self._opened_ms:
+                self._round_s.labels(event.task).observe((time_ms - self._opened_ms[event.task]) / 1000)
+
+    def _fill_of(self, task: str) -> Gauge:
+        # Kept by task, because looking labels up costs more than the step itself.
+        if task not in self._fills:
+            self._fills[task] = self._fill.labels(task)
+        return self._fills[task]
+
+
+def make_meter(instruments: Instruments) -> AggregatorMeter:
+    """The meter of the role."""
+    return AggregatorMeter(instruments)
