@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from actors.keys import OperatorKey
+from actors.wiring import ROLES
 from ops.audit.verification import ChainReport, verified
 from schemas.canonical import MalformedError, decode
 from schemas.journal import Batch, JournalRecord
@@ -17,13 +18,10 @@ from schemas.topics import (
     BODIES,
     CHECKINS,
     EVALUATIONS,
-    JOURNALS,
-    LEDGER,
     MODELS,
     PARTITIONS,
     PUBLISHED,
     ROUNDS,
-    SELECTIONS,
     SHARDS,
     TASKS,
     UPDATES,
@@ -33,17 +31,20 @@ from streams.journals import AcceptsResume, reject_all
 from streams.log import EventLog, Record, TopicPartition
 
 CHECKPOINT = "checkpoint.json"
-# The order in which their ends are taken: whatever stands in one was caused by what stands in those after it, but for
-# the ledger and `published`, which `_Cut` ends where they speak of rounds that came later.
-_ALWAYS = (SELECTIONS, ROUNDS, LEDGER, PUBLISHED, TASKS, EVALUATIONS)
+_ALWAYS = (PUBLISHED, TASKS, EVALUATIONS)
 _BODIES = (UPDATES, BODIES, SHARDS, MODELS)
 _INPUTS = (CHECKINS, ANSWERS)
 _BY_DEVICE = frozenset((ANSWERS.name, SHARDS.name))
 
 
 def topics_of(*, bodies: bool, inputs: bool) -> list[str]:
-    """What an export holds, in the order in which it is taken."""
-    return [topic.name for topic in (*_ALWAYS, *(_BODIES if bodies else ()), *(_INPUTS if inputs else ()))]
+    """What an export holds, in the order in which it is taken: journals, in that of `actors.wiring`, come first.
+
+    End offsets of effects are taken before those of their causes, so that the export never holds an effect without its
+    cause. `_Cut` trims the exceptions.
+    """
+    others = (*_ALWAYS, *(_BODIES if bodies else ()), *(_INPUTS if inputs else ()))
+    return [*(role.journal for role in ROLES.values()), *(topic.name for topic in others)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,9 @@ def exported(
     chosen = {topic: range(PARTITIONS) if topic in _BY_DEVICE else partitions for topic in topics}
     places = [TopicPartition(topic, number) for topic in topics for number in chosen[topic]]
     ends = {at: log.bounds(at).end for at in places}
-    rounds = {number: ends[TopicPartition(ROUNDS.name, number)] for number in partitions}
-    manifest = files.export(log, ends, folder=folder, is_past=_Cut(log, rounds, accepts).is_past)
+    manifest = files.export(log, ends, folder=folder, is_past=_Cut(log, ends, accepts).is_past)
     there = files.ExportedLog(folder)
-    journals = [TopicPartition(topic.name, number) for number in partitions for topic in JOURNALS]
+    journals = [TopicPartition(role.journal, number) for number in partitions for role in ROLES.values()]
     reports = tuple(verified(there, place, accepts_resume=accepts) for place in journals)
     if key is not None:
         heads = [report.head() for report in reports if report.stands]
@@ -81,31 +81,48 @@ def exported(
 
 
 class _Cut:
-    """Ends the ledger and `published` before their first record that rests on rounds behind the cut."""
+    """Ends a topic before its first record that rests on journal records behind their end.
 
-    def __init__(self, log: EventLog, rounds: dict[int, int], accepts: AcceptsResume) -> None:
-        self._log, self._rounds, self._accepts = log, rounds, accepts
+    That may be so in `published`, and in a journal whose writer reads one that was taken before it.
+    """
+
+    def __init__(self, log: EventLog, ends: Mapping[TopicPartition, int], accepts: AcceptsResume) -> None:
+        self._log, self._ends, self._accepts = log, ends, accepts
+        self._earlier = _list_earlier_inputs()
         self._seqs: dict[int, int] = {}
 
     def is_past(self, record: Record) -> bool:
-        """Whether this record came after the rounds that were taken."""
-        if record.topic == LEDGER.name:
-            return _read_of_rounds(record) > self._rounds[record.partition]
-        return record.topic == PUBLISHED.name and _announced_seq(record) > self._seq(record.partition)
+        """Whether this record came after the journals that were taken before it."""
+        if record.topic == PUBLISHED.name:
+            return _announced_seq(record) > self._seq(record.partition)
+        inputs = [TopicPartition(topic, record.partition) for topic in self._earlier.get(record.topic, ())]
+        # Few journals are looked into here, because decoding takes as long as all the rest of an export.
+        return bool(inputs) and any(_position_in(record, at.topic) > self._ends[at] for at in inputs)
 
     def _seq(self, partition: int) -> int:
         if partition not in self._seqs:
-            report = verified(self._log, TopicPartition(ROUNDS.name, partition), accepts_resume=self._accepts)
-            self._seqs[partition] = report.stand(self._rounds[partition]).seq if report.fault is None else 2**63
+            rounds = TopicPartition(ROUNDS.name, partition)
+            report = verified(self._log, rounds, accepts_resume=self._accepts)
+            self._seqs[partition] = report.stand(self._ends[rounds]).seq if report.fault is None else 2**63
         return self._seqs[partition]
 
 
-def _read_of_rounds(record: Record) -> int:
+def _list_earlier_inputs() -> dict[str, list[str]]:
+    """The inputs of each journal's writer that are journals of rows before its own."""
+    journals = [role.journal for role in ROLES.values()]
+    return {
+        role.journal: [topic for topic in role.inputs if topic in journals[: journals.index(role.journal)]]
+        for role in ROLES.values()
+    }
+
+
+def _position_in(record: Record, topic: str) -> int:
+    """Up to where the writer of a journal record had read an input."""
     try:
         found: JournalRecord = decode(record.value or b"", JournalRecord)  # type: ignore[arg-type]
     except MalformedError:
         return -1  # the export shows what is there
-    return found.position.offsets.get(ROUNDS.name, 0) if isinstance(found, Batch) else -1
+    return found.position.offsets.get(topic, 0) if isinstance(found, Batch) else -1
 
 
 def _announced_seq(record: Record) -> int:

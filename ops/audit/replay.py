@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from actors.deciders.aggregator import mechanism_of
 from actors.deciders.aggregator_state import Rounds, Task, evolve
 from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.accounting import rho
-from actors.deciders.decider import Decider, digest
-from actors.deciders.privacy_budget import PRIVACY_BUDGET
-from actors.deciders.selector import SELECTOR
+from actors.deciders.decider import digest
 from actors.keys import OperatorKey
+from actors.runtime.role import Role
+from actors.wiring import PRIVACY_ROLE, ROLES
 from ops.audit import announcements
 from ops.audit.findings import Fault, Findings
 from ops.audit.recomputing import Recomputer
@@ -42,7 +43,7 @@ from schemas.events import (
 from schemas.journal import Decision, JournalPosition
 from schemas.policy import PolicyError, checked
 from schemas.published import Head, announced, cloud_event_id
-from schemas.topics import LEDGER, ROUNDS, SELECTIONS, TASKS
+from schemas.topics import LEDGER, ROUNDS, TASKS
 from streams.journals import JournalBroken, read_decisions, reject_all
 from streams.log import EventLog, LogError, Record, TopicPartition, scan
 
@@ -89,8 +90,10 @@ class Audit:
         check = Verification(self._log, self._partition, accepts_resume=self._accepts, public_key=self._public_key)
         for fault in check.faults():
             self.findings.differs(fault)
-        if self._to is None:
-            self._is_through(lambda: self._fold(SELECTIONS.name, SELECTOR))
+        for role in ROLES.values() if self._to is None else ():
+            if role.journal not in (LEDGER.name, ROUNDS.name):
+                self._is_through(partial(self._fold, role))
+        # Versions are compared with charges, so that a ledger that breaks off says nothing about them.
         if self._is_through(self._fold_ledger):
             self._is_through(self._fold_rounds)
         self.findings.reached = [
@@ -115,7 +118,7 @@ class Audit:
         events = (event for _, decision, _ in self._decisions(LEDGER.name) for event in decision.events)
         self._charges = {(event.task, event.round): event for event in events if isinstance(event, RoundCharged)}
         if self._to is None:
-            self._fold(LEDGER.name, PRIVACY_BUDGET)
+            self._fold(PRIVACY_ROLE)
 
     def _fold_rounds(self) -> None:
         place = self._place(ROUNDS.name)
@@ -135,17 +138,18 @@ class Audit:
             for fault in announcements.faults(self._log, self._partition, expected=self._published, seq=self._seq):
                 self.findings.differs(fault)
 
-    def _fold(self, topic: str, decider: Decider[Any]) -> None:
+    def _fold(self, role: Role) -> None:
         """Fold another actor's journal; each digest that it recorded on the way must be that of the state here."""
+        decider = role.load_decider()
         state = decider.initial()
-        for record, decision, _ in self._decisions(topic):
+        for record, decision, _ in self._decisions(role.journal):
             self.findings.decisions += 1
             for event in decision.events:
                 self.findings.events += 1
                 with self._named(record, event):
                     if isinstance(event, StateDigest) and not decider.recognises(state, event.sha256):
                         what = "StateDigest: the fold gives another"
-                        self.findings.differs(Fault(self._place(topic), record.offset, what))
+                        self.findings.differs(Fault(self._place(role.journal), record.offset, what))
                     decider.evolve(state, event, decision.time_ms)
 
     @contextmanager

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from actors.wiring import ROLES
 from ops.audit.findings import Fault
 from schemas.canonical import MalformedError
 from schemas.journal import JournalPosition, Position
 from schemas.published import Checkpoint, Head, checkpoint
-from schemas.topics import JOURNALS, PUBLISHED
+from schemas.topics import PUBLISHED
 from streams.journals import AcceptsResume, JournalBroken, JournalReader, reject_all
 from streams.log import EventLog, TopicPartition, scan
 
@@ -101,7 +102,7 @@ class Verification:
         self.partition = partition
         self.checkpoints = 0
         self._log, self._key = log, public_key
-        places = [TopicPartition(topic.name, partition) for topic in JOURNALS]
+        places = [TopicPartition(role.journal, partition) for role in ROLES.values()]
         self.reports = {place.topic: verified(log, place, accepts_resume=accepts_resume) for place in places}
 
     def faults(self, checkpoints: Iterable[Checkpoint] = ()) -> Iterator[Fault]:

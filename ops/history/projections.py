@@ -9,16 +9,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol, get_args
 
+from actors.wiring import ROLES
 from ops.history.task_view import TaskView, evolve
 from schemas.canonical import MalformedError, decode
 from schemas.events import InputsDropped, JournalEvent, Noticed, TaskEvent, VersionEvaluated
 from schemas.identifiers import TaskId
-from schemas.topics import EVALUATIONS, JOURNALS, LEDGER, ROUNDS, SELECTIONS, TASKS
+from schemas.topics import EVALUATIONS, ROUNDS, TASKS
 from streams.journals import AcceptsResume, JournalReader, reject_all
 from streams.log import Record, TopicPartition
 
-TOPICS = tuple(topic.name for topic in (TASKS, SELECTIONS, ROUNDS, LEDGER, EVALUATIONS))
-_JOURNALS = frozenset(topic.name for topic in JOURNALS)
+_JOURNALS = tuple(role.journal for role in ROLES.values())
+TOPICS = (TASKS.name, *_JOURNALS, EVALUATIONS.name)
 
 
 class Projection(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from actors.wiring import ROLES
 from ops.history.projections import find_task_of
 from schemas.canonical import MalformedError, decode, plain
 from schemas.events import AnyEvent, Partial
@@ -15,10 +16,10 @@ from schemas.identifiers import TaskId
 from schemas.journal import Batch, ChainResumed, JournalRecord, WriterClaimed
 from schemas.leases import read_lease
 from schemas.signing import unsigned
-from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
+from schemas.topics import BODIES, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
 from streams.log import Place, Record, TopicPartition
 
-_JOURNALS = frozenset(topic.name for topic in JOURNALS)
+_JOURNALS = frozenset(role.journal for role in ROLES.values())
 _OPAQUE = frozenset(topic.name for topic in (BODIES, SHARDS, MODELS, SNAPSHOTS))
 HEX_SHOWN = 8
 ITEMS_SHOWN = 6

@@ -1,38 +1,32 @@
-"""`fedlog worker`: runs an actor and keeps it alive."""
+"""`fedlog worker`: runs an actor, or a shard worker, and keeps it alive. One command a row of `actors.wiring`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import typer
 
+from actors.wiring import ROLES
 from ops.settings import Settings
 
-app = typer.Typer(help="An actor, kept alive: selector, aggregator, privacy; or a shard worker.", no_args_is_help=True)
+SHARD = ("shard", "Measure and add the bodies of tasks with shards, so that the aggregator need not.")
 
 
-@app.command()
-def selector(ctx: typer.Context) -> None:
-    """Grant leases: who may train, how many at a time, for how long."""
-    _supervise("selector", ctx.obj)
+def make_app() -> typer.Typer:
+    """The commands, one a kind of worker."""
+    names = ", ".join(ROLES)
+    made = typer.Typer(help=f"An actor, kept alive: {names}; or a shard worker.", no_args_is_help=True)
+    for name, summary in (*((role.name, role.summary) for role in ROLES.values()), SHARD):
+        made.command(name, help=summary)(_make_command(name))
+    return made
 
 
-@app.command()
-def aggregator(ctx: typer.Context) -> None:
-    """Admit updates, fill rounds, publish versions."""
-    _supervise("aggregator", ctx.obj)
+def _make_command(name: str) -> Callable[[typer.Context], None]:
+    def supervise(ctx: typer.Context) -> None:
+        _supervise(name, ctx.obj)
 
-
-@app.command()
-def privacy(ctx: typer.Context) -> None:
-    """Charge each round before it is published, and withhold what would pass the budget."""
-    _supervise("privacy", ctx.obj)
-
-
-@app.command()
-def shard(ctx: typer.Context) -> None:
-    """Measure and add the bodies of tasks with shards, so that the aggregator need not."""
-    _supervise("shard", ctx.obj)
+    return supervise
 
 
 def _supervise(actor: str, settings: Settings) -> None:
@@ -40,3 +34,6 @@ def _supervise(actor: str, settings: Settings) -> None:
 
     # The servers are settled once: a worker that starts again must not find another broker in the folder.
     Supervisor(actor, replace(settings, bootstrap_servers=settings.servers())).run()
+
+
+app = make_app()
