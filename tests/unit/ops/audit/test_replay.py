@@ -5,7 +5,6 @@ A forger here is thorough: after changing an event it makes the whole chain anew
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -30,11 +29,11 @@ from schemas.events import (
     TaskCreated,
     UpdateAdmitted,
 )
-from schemas.journal import GENESIS, Batch, JournalRecord
 from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SELECTIONS, TASKS
 from streams.log import LogUnavailable, TopicPartition, scan
 from tests.worlds.builders import KEY, policy
 from tests.worlds.federation import Federation
+from tests.worlds.forging import forge_event
 
 Forge = Callable[[Any], Any]
 NOT_STALE = {"max_versions": 1}
@@ -66,32 +65,6 @@ def _flip(world: Federation, topic: str, *, offset: int, at: int = -1) -> None:
     data = bytearray(entry.record.value or b"")
     data[at] ^= 1
     entry.record = replace(entry.record, value=bytes(data))
-
-
-def _forge(world: Federation, topic: str, kind: type[JournalEvent], *, change: Forge) -> None:
-    """Change the first event of a kind in a journal, and make the chain anew as its writer would have."""
-    head, done = GENESIS, False
-    for entry in world.log._partitions[TopicPartition(topic, world.partition)].entries:
-        if entry.record is None:
-            continue
-        data = entry.record.value or b""
-        record: Any = decode(data, JournalRecord)  # type: ignore[arg-type]
-        if not isinstance(record, Batch):
-            parts = hashlib.sha256(head).digest() + hashlib.sha256(data).digest()
-            head = hashlib.sha256(parts).digest()
-            continue
-        decisions = []
-        for decision in record.decisions:
-            events = []
-            for event in decision.events:
-                forged = not done and isinstance(event, kind)
-                done = done or forged
-                events.append(change(event) if forged else event)
-            decisions.append(msgspec.structs.replace(decision, events=tuple(events)))
-        data = encode(msgspec.structs.replace(record, prev=head, decisions=tuple(decisions)))
-        entry.record = replace(entry.record, value=data)
-        head = hashlib.sha256(data).digest()
-    assert done
 
 
 def test_an_honest_log_is_identical() -> None:
@@ -137,7 +110,7 @@ def test_an_event_that_cannot_be_folded_is_named() -> None:
     """A bit can make an id another one that is well-formed: the fold then fails there, and the record is named."""
     for topic, kind in ((ROUNDS.name, UpdateAdmitted), (SELECTIONS.name, LeaseGranted)):
         world = _world()
-        _forge(world, topic, kind, change=lambda event: msgspec.structs.replace(event, task="nobodys"))
+        forge_event(world, topic, kind, change=lambda event: msgspec.structs.replace(event, task="nobodys"))
         offset = next(
             record.offset
             for record in scan(world.log, TopicPartition(topic, world.partition))
@@ -158,7 +131,7 @@ def test_a_body_in_a_topic_that_holds_none_is_named() -> None:
             ref = msgspec.structs.replace(getattr(event, field), topic="bodieb")
             return msgspec.structs.replace(event, **{field: ref})
 
-        _forge(world, ROUNDS.name, kind, change=elsewhere)
+        forge_event(world, ROUNDS.name, kind, change=elsewhere)
         assert any("bodieb holds no bodies" in difference.what for difference in _audited(world).differences)
 
 
@@ -273,7 +246,7 @@ def test_a_forgery_is_named(name: str) -> None:
     """A journal forged with a valid chain still differs from what policy and bodies give."""
     topic, kind, change, named = FORGERIES[name]
     world = _world()
-    _forge(world, topic, kind, change=change)
+    forge_event(world, topic, kind, change=change)
     differences = _audited(world).differences
     assert any(named in str(difference) for difference in differences), [str(d) for d in differences]
 
