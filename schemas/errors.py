@@ -50,9 +50,9 @@ class FedlogError(Exception):
      ├── ModelMissing            the model that a lease starts from cannot be read
      ├── GivenUp                 there will be no update under this lease
      ├── NotFiniteError          training gave NaN or infinity
-     ├── PlugError               a plug point names nothing that can be called
+     ├── PluginError             a plugin name leads to nothing that can be called
      │    ├── ModelError         a model cannot be trained this way
-     │    └── DataError          a data plug gave nothing to train on
+     │    └── DataError          a data plugin returned nothing to train on
      ├── SettingsError           a setting is missing or out of bounds
      ├── BrokerError             the embedded broker could not do what was asked
      ├── WorkerCannotRun         a worker ended because of its settings

@@ -1,6 +1,7 @@
-"""Local training and evaluation with torch; models cross this module's border as one flat float32 vector.
+"""Classification with torch: the first model, local training and evaluation.
 
-The vector is the concatenation of the module's parameters in the order of `named_parameters`.
+Devices call `train`, `fedlog task create` calls `initial`, the evaluator calls `evaluate`. Outside this module a model
+is one flat float32 vector: its parameters in the order of `named_parameters`.
 """
 
 from __future__ import annotations
@@ -14,28 +15,29 @@ import torch
 from torch import Tensor, nn
 
 from client_agent.learning.data import Examples
-from client_agent.learning.plugins import PlugError, resolve
+from client_agent.learning.plugins import PluginError, resolve
 from schemas.canonical import decode, encode
 from schemas.events import TensorSpec
 from schemas.policy import Policy
 from schemas.tensors import Floats
 
 EVALUATION_BATCH = 1024
-LOSS_MAX = 1e9  # what a loss that is not finite is reported as: a metric must be a number
+# Reported for a loss that is not finite, because an event takes numbers only.
+LOSS_MAX = 1e9
 
-# A process has many devices and few cores; threads inside one tiny product cost more than they bring.
+# A process has many devices and few cores: threads inside one small product cost more than they gain.
 torch.set_num_threads(1)
 
 
-class ModelError(PlugError):
+class ModelError(PluginError):
     """The model cannot be trained this way; the message says what to change."""
 
     code = "model_unusable"
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """A module that this process uses again and again (so by one thread only), and its parameters in order."""
+class _LoadedModel:
+    """A module that this process reuses, in one thread only, and its parameters in order."""
 
     module: nn.Module
     parameters: tuple[nn.Parameter, ...]
@@ -43,12 +45,12 @@ class _Held:
 
 
 def initial(policy: Policy, seed: int = 0) -> tuple[tuple[TensorSpec, ...], Floats]:
-    """The model's tensors and its first parameters, drawn from `seed`. Raises PlugError, ModelError."""
+    """The model's tensors and its first parameters, drawn from `seed`. Raises PluginError, ModelError."""
     torch.manual_seed(seed)
-    module = _made(policy.model, encode(policy.model_arguments))
+    module = _make_module(policy.model, encode(policy.model_arguments))
     named = list(module.named_parameters())
     specs = tuple(TensorSpec(name=name, shape=tuple(parameter.shape)) for name, parameter in named)
-    return specs, _flat([parameter for _, parameter in named])
+    return specs, _flatten([parameter for _, parameter in named])
 
 
 def train(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
@@ -56,96 +58,103 @@ def train(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floa
 
     FedProx (Li et al. 2020, eq. 2) adds mu/2 * |w - w0|^2 to the loss, hence mu * (w - w0) to the gradient.
     """
-    how = policy.training
-    held = _held(policy)
-    _fill(held, flat)
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed costs as much as a small training
-    held.module.train()
-    optimizer = torch.optim.SGD(held.parameters, lr=how.learning_rate, momentum=how.momentum)
-    start = [p.detach().clone() for p in held.parameters] if how.algorithm == "fedprox" else []
+    training, model = policy.training, _load_model(policy)
+    _fill(model, flat)
+    # Not torch.manual_seed, which also seeds devices that are not used and takes as long as a small training.
+    torch.default_generator.manual_seed(seed)
+    model.module.train()
+    optimizer = torch.optim.SGD(model.parameters, lr=training.learning_rate, momentum=training.momentum)
+    origin = [p.detach().clone() for p in model.parameters] if training.algorithm == "fedprox" else []
     features, labels = (torch.from_numpy(array) for array in examples)
-    for _ in range(how.epochs):
-        for batch in torch.split(torch.randperm(len(labels)), how.batch_size):
+    for _ in range(training.epochs):
+        for batch in torch.split(torch.randperm(len(labels)), training.batch_size):
             optimizer.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(held.module(features[batch]), labels[batch])
+            loss = nn.functional.cross_entropy(model.module(features[batch]), labels[batch])
             loss.backward()  # type: ignore[no-untyped-call]
-            if how.algorithm == "fedprox":
-                _pull(held, start, mu=how.proximal_mu)
+            if training.algorithm == "fedprox":
+                _add_proximal_gradient(model, origin, mu=training.proximal_mu)
             optimizer.step()
-    return _flat(held.parameters) - flat
+    return _flatten(model.parameters) - flat
 
 
 def evaluate(policy: Policy, flat: Floats, *examples: *Examples) -> dict[str, float]:
     """Accuracy and mean cross-entropy of the model `flat` on the examples; both finite."""
-    held = _held(policy)
-    _fill(held, flat)
-    held.module.eval()
+    model = _load_model(policy)
+    _fill(model, flat)
+    model.module.eval()
     (x, y), correct, loss = examples, 0, 0.0
     with torch.no_grad():
         for begin in range(0, len(y), EVALUATION_BATCH):
             labels = torch.from_numpy(y[begin : begin + EVALUATION_BATCH])
-            outputs = held.module(torch.from_numpy(x[begin : begin + EVALUATION_BATCH]))
+            outputs = model.module(torch.from_numpy(x[begin : begin + EVALUATION_BATCH]))
             correct += int((outputs.argmax(dim=1) == labels).sum())
             loss += float(nn.functional.cross_entropy(outputs, labels, reduction="sum"))
     mean = loss / len(y)
     return {"accuracy": correct / len(y), "loss": min(mean, LOSS_MAX) if np.isfinite(mean) else LOSS_MAX}
 
 
-def _pull(held: _Held, start: list[Tensor], *, mu: float) -> None:
-    """The proximal term's gradient."""
-    for parameter, origin in zip(held.parameters, start, strict=True):
+def _add_proximal_gradient(model: _LoadedModel, origin: list[Tensor], *, mu: float) -> None:
+    for parameter, start in zip(model.parameters, origin, strict=True):
         if parameter.grad is not None:
-            parameter.grad.add_(parameter.detach() - origin, alpha=mu)
+            parameter.grad.add_(parameter.detach() - start, alpha=mu)
 
 
-def _held(policy: Policy) -> _Held:
-    return _kept(policy.model, encode(policy.model_arguments))
+def _load_model(policy: Policy) -> _LoadedModel:
+    return _load_cached(policy.model, encode(policy.model_arguments))
 
 
+# A process trains hundreds of devices on a few models, so that each module is made once.
 @lru_cache(maxsize=4)
-def _kept(model: str, arguments: bytes) -> _Held:
-    module = _made(model, arguments)
+def _load_cached(model: str, arguments: bytes) -> _LoadedModel:
+    module = _make_module(model, arguments)
     parameters = tuple(module.parameters())
-    return _Held(module, parameters, [parameter.numel() for parameter in parameters])
+    return _LoadedModel(module, parameters, [parameter.numel() for parameter in parameters])
 
 
-def _made(model: str, arguments: bytes) -> nn.Module:
-    """A fresh module. Raises PlugError, ModelError."""
-    given = decode(arguments, dict[str, int | float | str])
+def _make_module(model: str, arguments: bytes) -> nn.Module:
+    """A fresh module that can be trained federatedly. Raises PluginError, ModelError."""
+    keywords = decode(arguments, dict[str, int | float | str])
     try:
-        module = resolve(model)(**given)
+        module = resolve(model)(**keywords)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"model {model!r} with model_arguments {given}: {error}") from error
+        raise ModelError(f"model {model!r} with model_arguments {keywords}: {error}") from error
     if not isinstance(module, nn.Module):
-        raise ModelError(f"model {model!r} gave {type(module).__name__}, expected a torch.nn.Module")
-    faults = [
+        raise ModelError(f"model {model!r} returned {type(module).__name__}, expected a torch.nn.Module")
+    if problems := _list_problems(module):
+        raise ModelError(f"model {model!r}: " + "; ".join(problems))
+    return module
+
+
+def _list_problems(module: nn.Module) -> list[str]:
+    """Why the module cannot be trained federatedly; empty when it can."""
+    problems = [
         f"parameter {name} is {parameter.dtype}; only float32 is trained"
         for name, parameter in module.named_parameters()
         if parameter.dtype != torch.float32
     ]
-    # state_dict has the buffers that are meant to last; a constant registered as not persistent does no harm.
+    # state_dict holds the buffers that are meant to last; a constant registered as not persistent does no harm.
     trained = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    faults += [
+    problems += [
         f"{name} is a buffer that changes in training, and would not reach the server; use GroupNorm for BatchNorm"
         for name, value in module.state_dict().items()
         if name not in trained and value.is_floating_point()
     ]
     if not trained:
-        faults.append("it has no parameters")
-    if faults:
-        raise ModelError(f"model {model!r}: " + "; ".join(faults))
-    return module
+        problems.append("it has no parameters")
+    return problems
 
 
-def _fill(held: _Held, flat: Floats) -> None:
-    """Set the module's parameters. Raises ModelError when `flat` is of another model."""
-    if flat.size != sum(held.sizes):
-        raise ModelError(f"the model has {sum(held.sizes)} parameters, the version {flat.size}; is it the same code?")
-    parts = torch.split(torch.from_numpy(np.array(flat, np.float32)), held.sizes)
+def _fill(model: _LoadedModel, flat: Floats) -> None:
+    """Set the module's parameters. Raises ModelError when `flat` belongs to another model."""
+    size = sum(model.sizes)
+    if flat.size != size:
+        raise ModelError(f"the model has {size} parameters, the version {flat.size}; is it the same code?")
+    # A copy, because the version is read-only and torch warns of tensors over such memory.
+    parts = torch.split(torch.from_numpy(np.array(flat, np.float32)), model.sizes)
     with torch.no_grad():
-        for parameter, part in zip(held.parameters, parts, strict=True):
+        for parameter, part in zip(model.parameters, parts, strict=True):
             parameter.copy_(part.view_as(parameter))
 
 
-def _flat(parameters: Iterable[nn.Parameter]) -> Floats:
+def _flatten(parameters: Iterable[nn.Parameter]) -> Floats:
     return np.concatenate([parameter.detach().reshape(-1).numpy() for parameter in parameters])

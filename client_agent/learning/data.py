@@ -1,4 +1,7 @@
-"""The data plug point: one callable gives a fleet's device, a real device and the evaluator their examples."""
+"""Examples, and the data plugin that gives them to devices and to the evaluator.
+
+A data plugin is a callable that takes a `Part` and returns features and labels; `load` calls it and checks the result.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,22 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from client_agent.learning.plugins import PlugError, resolve
+from client_agent.learning.plugins import PluginError, resolve
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 Examples = tuple[Features, Labels]
 
 
-class DataError(PlugError):
-    """The data plug point gave nothing that a model can train on."""
+class DataError(PluginError):
+    """The data plugin returned nothing that a model can train on."""
 
     code = "data_unusable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Which examples are wanted: device `index` of `count` in a fleet, the data in `folder`, or the held-out split."""
+    """The examples to load: those of device `index` of `count` in a fleet, those in `folder`, or the held-out split."""
 
     split: Literal["train", "test"] = "train"
     index: int = 0
@@ -33,30 +36,31 @@ class Part:
     seed: int = 0
 
 
-def load(plug: str, part: Part) -> Examples:
+def load(plugin: str, part: Part) -> Examples:
     """The examples of `part`: features float32 of shape (n, ...), labels int64 of shape (n,), n at least 1.
 
-    Raises PlugError when `plug` names no callable, DataError when it fails or gives something else.
+    Raises PluginError when `plugin` names no callable, DataError when it fails or returns something else.
     """
-    where = f"data {plug!r} for {part}"
-    make = resolve(plug)
+    where = f"data {plugin!r} for {part}"
+    make = resolve(plugin)
     try:
-        given = make(part)
+        examples = make(part)
     except DataError:
         raise
+    # A user's code can raise anything; what it raises must name the plugin.
     except Exception as error:
         raise DataError(f"{where}: {type(error).__name__}: {error}") from error
-    if not (isinstance(given, tuple) and len(given) == 2):
-        raise DataError(f"{where}: gave {type(given).__name__}, expected a pair (features, labels)")
-    return checked(given[0], given[1], where=where)
+    if not (isinstance(examples, tuple) and len(examples) == 2):
+        raise DataError(f"{where}: returned {type(examples).__name__}, expected a pair (features, labels)")
+    return check_examples(examples[0], examples[1], where=where)
 
 
-def checked(features: Any, labels: Any, *, where: str) -> Examples:
-    """The pair as float32 and int64. Raises DataError that starts with `where`."""
+def check_examples(features: Any, labels: Any, *, where: str) -> Examples:
+    """The pair as float32 and int64. Raises DataError, whose message starts with `where`."""
     try:
         x = np.ascontiguousarray(features, np.float32)
-        y_given = np.asarray(labels)
-        y = np.ascontiguousarray(y_given, np.int64)
+        raw_labels = np.asarray(labels)
+        y = np.ascontiguousarray(raw_labels, np.int64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: not arrays of numbers ({error})") from error
     if y.ndim != 1 or x.ndim < 2 or len(x) != len(y):
@@ -65,6 +69,7 @@ def checked(features: Any, labels: Any, *, where: str) -> Examples:
         raise DataError(f"{where}: no examples")
     if not np.isfinite(x).all():
         raise DataError(f"{where}: a feature is NaN or infinite; clean the data first")
-    if not np.array_equal(y, y_given) or y.min() < 0:
+    # The cast to int64 would silently truncate a label such as 0.5.
+    if not np.array_equal(y, raw_labels) or y.min() < 0:
         raise DataError(f"{where}: labels must be whole numbers from 0")
     return x, y

@@ -1,6 +1,6 @@
-"""Models that come along; each is made by a callable that takes the policy's `model_arguments`.
+"""Model plugins that come with fedlog; each takes the policy's `model_arguments` and returns a torch module.
 
-Normalisation is by group: BatchNorm's running statistics would leave the device beside the clipped update.
+They normalise by group: BatchNorm's running statistics would leave the device outside the clipped update.
 """
 
 from __future__ import annotations

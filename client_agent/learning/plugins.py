@@ -1,4 +1,7 @@
-"""Plug points: a name `module:callable` in a policy or an option, and the callable that it names."""
+"""Plugins: the callable behind a name `module:callable` in a policy or an option.
+
+Models, data and trainers are named so; fedlog's own and a user's are found in the same way.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +13,37 @@ from typing import Any
 
 from schemas.errors import EXIT_USAGE, FedlogError
 
-# Policies in old journals, and options in old scripts, name what came with fedlog where it stood then.
-MOVED = {
+# Recorded policies and older scripts name modules by the place that they had then, and must resolve for good.
+RENAMED_MODULES = {
     "client_agent.examples": "client_agent.learning.examples",
     "client_agent.models": "client_agent.learning.models",
     "client_agent.training": "client_agent.learning.classification",
 }
 
 
-class PlugError(FedlogError):
-    """A plug point names nothing that can be called; the message says what to change."""
+class PluginError(FedlogError):
+    """A plugin name leads to nothing that can be called; the message says what to change."""
 
     exit_code = EXIT_USAGE
-    code = "plug_invalid"
+    code = "plugin_invalid"
 
 
-def resolve(plug: str) -> Callable[..., Any]:
-    """The callable that `plug` names; modules of the current directory count. Raises PlugError."""
-    module_name, colon, name = plug.partition(":")
+def resolve(plugin: str) -> Callable[..., Any]:
+    """The callable that `plugin` names, also in a module of the current directory. Raises PluginError."""
+    module_name, colon, name = plugin.partition(":")
     if not (module_name and colon and name):
-        raise PlugError(f"{plug!r} must be 'module:callable', for instance 'my_model:make'")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
+        raise PluginError(f"{plugin!r} must be 'module:callable', for instance 'my_model:make'")
+    # At the end of the path, so that a user's file never hides a module of fedlog or of a library.
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)
     try:
-        module = importlib.import_module(MOVED.get(module_name, module_name))
+        module = importlib.import_module(RENAMED_MODULES.get(module_name, module_name))
     except ImportError as error:
-        raise PlugError(
-            f"{plug!r}: module {module_name!r} cannot be imported ({error}); run from the folder that holds it, "
+        raise PluginError(
+            f"{plugin!r}: module {module_name!r} cannot be imported ({error}); run from the folder that holds it, "
             "or install it into this environment"
         ) from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise PlugError(f"{plug!r}: {module.__file__} defines no callable {name!r}")
-    return found  # type: ignore[no-any-return]
+    target = getattr(module, name, None)
+    if not callable(target):
+        raise PluginError(f"{plugin!r}: {module.__file__} defines no callable {name!r}")
+    return target  # type: ignore[no-any-return]

@@ -91,7 +91,7 @@ class Fleet:
         self.stop()
 
     def start(self) -> None:
-        """Start Ray and the devices; returns when each process has its data. Raises FleetError, PlugError."""
+        """Start Ray and the devices; returns when each process has its data. Raises FleetError, PluginError."""
         # Resolved here too, so that a wrong name fails at once and in this process.
         resolve(self._options.data)
         if ray.is_initialized():

@@ -41,7 +41,7 @@ class DeviceOptions:
 def run_device(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable[[Stats], bool]) -> Stats:
     """Take part until `is_done`, asked after each step, says so; what the device did.
 
-    Raises IdentityError, PlugError, OutboxError and DeviceError.
+    Raises IdentityError, PluginError, OutboxError and DeviceError.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
     identity = open_identity(options.folder, options.name)

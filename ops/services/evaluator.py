@@ -57,7 +57,7 @@ class Evaluator:
         self._follower.close()
 
     def _score(self, view: TaskView) -> Iterator[VersionEvaluated | Missed]:
-        from client_agent.learning.plugins import PlugError
+        from client_agent.learning.plugins import PluginError
 
         if view.created is None:
             return
@@ -66,7 +66,7 @@ class Evaluator:
                 continue
             try:
                 yield self._evaluated(view, version)
-            except (ModelGone, BodyError, PlugError, ValueError, RuntimeError) as error:
+            except (ModelGone, BodyError, PluginError, ValueError, RuntimeError) as error:
                 # Another task's model may not fit these data: that is no reason to stop scoring the others.
                 self._gave_up.add((view.task, version))
                 yield Missed(task=view.task, version=version, reason=str(error))

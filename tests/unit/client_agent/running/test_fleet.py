@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client_agent.learning.plugins import PlugError
+from client_agent.learning.plugins import PluginError
 from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetError, FleetOptions, is_over, spread_devices
 from client_agent.running.loop import Stats
@@ -57,7 +57,10 @@ def test_a_fleet_starts_and_ends(tmp_path: Path) -> None:
 def test_a_fleet_that_cannot_start_says_why(tmp_path: Path) -> None:
     """Guarantee: a wrong plug point, or nobody to run, is told before any process is started."""
     before = children()
-    with pytest.raises(PlugError, match="no_such_module_here"), Fleet(options(tmp_path, data="no_such_module_here:f")):
+    with (
+        pytest.raises(PluginError, match="no_such_module_here"),
+        Fleet(options(tmp_path, data="no_such_module_here:f")),
+    ):
         pass
     with pytest.raises(FleetError, match="at least 1"):
         Fleet(replace(options(tmp_path), devices=0))

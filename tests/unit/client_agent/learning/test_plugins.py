@@ -1,0 +1,33 @@
+"""Names `module:callable`, and what they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from client_agent.learning.plugins import PluginError, resolve
+
+
+def test_a_module_that_has_moved_is_found_under_its_old_name() -> None:
+    """Guarantee: recorded policies name `client_agent.models`, where the models once stood, and still train."""
+    from client_agent.learning import examples, models
+
+    assert resolve("client_agent.models:softmax_regression") is models.softmax_regression
+    assert resolve("client_agent.examples:digits") is examples.digits
+
+
+def test_a_file_of_the_current_folder_hides_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: a user's `json.py` does not replace the standard library's for fedlog."""
+    (tmp_path / "json.py").write_text("def loads(): ...\n")
+    monkeypatch.chdir(tmp_path)
+    import json
+
+    assert resolve("json:loads") is json.loads
+
+
+@pytest.mark.parametrize("plugin", ["nonsense", "a:", ":b", "no_such_module_here:f", "math:no_such_name", "math:pi"])
+def test_plugins_that_name_nothing(plugin: str) -> None:
+    """Guarantee: a plugin name that leads to nothing is an error that repeats it."""
+    with pytest.raises(PluginError, match=plugin):
+        resolve(plugin)
