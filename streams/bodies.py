@@ -8,7 +8,6 @@ undisturbed. Refs come from devices: every bound that one can break is checked, 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +15,8 @@ from itertools import islice
 import structlog
 
 from schemas.identifiers import CHUNK_BYTES, BodyRef
-from streams.log import Bounds, Draft, EventLog, LogUnavailable, OffsetLost, Reader, Record, TopicPartition
+from streams.log import Bounds, Draft, EventLog, OffsetLost, Reader, Record, TopicPartition
+from streams.retry import retry_until_available
 
 BUDGET_BYTES = 64 * 2**20
 BUDGET_BYTES_MIN = 16 * 2**20  # half of it takes what one poll brings; with less a reader throws that away, and seeks
@@ -144,13 +144,10 @@ class BodyReader:
             return Absent("another partition")
         while True:
             try:
-                return self._found(ref)
+                return retry_until_available(lambda: self._found(ref), every_s=POLL_S)
             except OffsetLost:
                 # Deleted where a reader stood: both start anew, after the question what is there.
                 self._let_go()
-            except LogUnavailable as error:
-                _log.debug("waiting for a body", topic=self.topic, partition=self.partition, error=str(error))
-                time.sleep(POLL_S)
 
     def close(self) -> None:
         """Release both readers and what was read ahead."""

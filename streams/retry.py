@@ -52,13 +52,13 @@ class Outage:
             self.answers, self._answered_s = True, time.monotonic()
 
 
-def retry_until_available(call: Callable[[], T]) -> T:
-    """What may be called again, until a broker answers."""
+def retry_until_available(call: Callable[[], T], *, every_s: float = ASK_EVERY_S) -> T:
+    """Call until a broker answers, every `every_s` seconds; only for a call that may be made again."""
     while True:
         try:
             return call()
         except LogUnavailable:
-            time.sleep(ASK_EVERY_S)
+            time.sleep(every_s)
 
 
 def keep_asking(question: Callable[[], object]) -> None:
