@@ -20,15 +20,13 @@ from schemas.events import (
     Tick,
     UpdateAdmitted,
     UpdateRefused,
-    UpdateSubmitted,
 )
 from schemas.identifiers import BodyRef
-from schemas.signing import sign
 from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SHARDS, UPDATES
 from streams.bodies import store
 from streams.log import LogUnavailable, TopicPartition, WriterFenced, scan
 from tests.judges.lawcheck import check
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import KEY, policy, signed, update_submitted
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -255,8 +253,8 @@ def test_an_invented_address_holds_nobody_up(topic: str, partition: int, offsets
     for device in map(world.device, "ab"):
         device.check_in()
         world.settle()
-        submitted = UpdateSubmitted(sealed=device.granted().sealed, samples=7, body=ref, inline=None)
-        device.append(UPDATES.name, sign(encode(submitted), device.key))
+        submitted = update_submitted(device.granted().sealed, ref)
+        device.append(UPDATES.name, signed(submitted, device.key))
     world.pass_ms(2 * 3_600_000)
     world.append(UPDATES.name, encode(Tick()))
     world.settle()

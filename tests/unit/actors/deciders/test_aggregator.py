@@ -1,246 +1,100 @@
-"""The aggregator: every reason to refuse, every rule of staleness, and every way in which a task ends."""
+"""The aggregator as a specification, part one: how an update is admitted, weighed or refused."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
-import numpy as np
 import pytest
 
+from actors.deciders.aggregator import Aggregator, refusal
+from actors.deciders.aggregator_state import REMEMBERED_MS
 from actors.deciders.arithmetic.sums import members_root
-from actors.effects.aggregator import intake
-from actors.keys import OperatorKey, Seals
-from schemas.canonical import encode
 from schemas.events import (
+    BodyFault,
     BudgetExhausted,
-    Granted,
     ModelPublished,
     Noticed,
-    Outcome,
-    RoundAbandoned,
-    RoundCharged,
+    RefusalReason,
     RoundOpened,
     RoundProposed,
-    SumStored,
     TaskClosed,
-    TaskHalted,
-    TaskPaused,
-    UpdateAdmitted,
-    UpdateRefused,
-    UpdateSubmitted,
-    VersionEvaluated,
 )
-from schemas.identifiers import BodyRef
-from schemas.leases import Lease
-from schemas.policy import WEIGHT_ONE, Policy
-from schemas.signing import sign
-from schemas.topics import EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
-from tests.worlds.builders import KEY, policy
-from tests.worlds.federation import Federation, ScriptedDevice
-
-ONES = np.ones(4, np.float32)
-FEDASYNC = {"updates_per_round": 1}
-
-
-def _leased(world: Federation, *names: str) -> list[ScriptedDevice]:
-    devices = [world.device(name) for name in names]
-    for device in devices:
-        device.check_in()
-    world.settle()
-    return devices
-
-
-def _private(**sections: dict[str, Any]) -> Policy:
-    return policy(**{"privacy": {"noise_multiplier": 1.0, "rho_max": 9.0}, "stop": {"versions_max": 9}, **sections})
-
-
-def _refused(world: Federation) -> list[str]:
-    assert world.actors["aggregator"].defects == 0
-    return [event.reason for event in world.events(ROUNDS.name, UpdateRefused)]
-
-
-def _lease(world: Federation, device: ScriptedDevice, **changes: Any) -> Granted:
-    """The device's lease with other contents under a good seal, as an older or another operator's log would have it."""
-    granted = device.granted()
-    lease = Seals(KEY).open(granted.sealed)
-    assert isinstance(lease, Lease)
-    return msgspec.structs.replace(granted, sealed=Seals(KEY).seal(msgspec.structs.replace(lease, **changes)))
-
-
-# --- refusals -------------------------------------------------------------------------------------------------------
-
-
-def test_a_deadline_is_compared_with_the_append_time() -> None:
-    """An update appended at its deadline counts, whenever it is decided; one appended later is expired."""
-    world = Federation(policy(selection={"lease_s": 60.0}))
-    a, b = _leased(world, "a", "b")
-    world.now_ms += 60_000
-    a.submit(ONES, world.rules)
-    world.now_ms += 1
-    b.submit(ONES, world.rules)
-    world.now_ms += 3_600_000
-    world.settle()
-    assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == ["a"]
-    assert _refused(world) == ["expired"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"task": "elsewhere"}, "unknown_task"),
-        ({"policy_sha256": b"o" * 32}, "other_policy"),
-        ({"version": 1}, "from_the_future"),
-        ({"deadline_ms": 1}, "expired"),
-    ],
+from schemas.policy import WEIGHT_ONE
+from tests.worlds.builders import (
+    TASK,
+    lease_id,
+    mechanism,
+    policy,
+    private_policy,
+    round_proposed,
+    task_created,
 )
-def test_a_lease_that_does_not_fit_is_refused(changes: dict[str, Any], reason: str) -> None:
-    """A seal proves who wrote the lease; what it says must fit this task, this policy and this history."""
-    world = Federation(_private())
-    [device] = _leased(world, "a")
-    device.submit(ONES, world.rules, lease=_lease(world, device, **changes))
-    world.settle()
-    assert _refused(world) == [reason]
-    assert not world.events(ROUNDS.name, UpdateAdmitted)
-
-
-def test_what_is_too_stale_is_refused() -> None:
-    """Staleness is newest version + pending - base; beyond max_versions there is no admission."""
-    world = Federation(policy(aggregation=FEDASYNC, staleness={"max_versions": 1}))
-    a, b, c = _leased(world, "a", "b", "c")
-    for device in (a, b, c):
-        device.submit(ONES, world.rules)
-    world.settle()
-    assert [event.staleness for event in world.events(ROUNDS.name, UpdateAdmitted)] == [0, 1]
-    assert _refused(world) == ["stale"]
-
-
-def test_a_device_is_once_in_a_round_whatever_leases_it_has() -> None:
-    """A second lease of the same device in the same round is refused, and its first update stays."""
-    world = Federation(policy(selection={"lease_s": 60.0}))
-    [device] = _leased(world, "a")
-    first = device.granted()
-    device.submit(ONES, world.rules, lease=first)
-    device.submit(ONES, world.rules, lease=_lease(world, device, lease="f" * 32))
-    world.settle()
-    assert _refused(world) == ["in_round"]
-    assert len(world.events(ROUNDS.name, UpdateAdmitted)) == 1
-
-
-def test_admission_checks_the_participation_cap_again() -> None:
-    """A lease past the cap, however it came about, is not admitted: the guarantee does not rest on the selector."""
-    world = Federation(_private(privacy={"noise_multiplier": 1.0, "rho_max": 0.5}, stop={"versions_max": 3}))
-    devices = _leased(world, "a", "b", "c")
-    again = _lease(world, devices[0], lease="f" * 32)
-    for device in devices:
-        device.submit(ONES, world.rules)
-    world.settle()
-    devices[0].submit(ONES, world.rules, lease=again)
-    world.settle()
-    assert _refused(world) == ["participations"]
-    assert world.actors["aggregator"].state.tasks[world.task].participations_max == 1
-
-
-def test_after_the_end_updates_are_refused() -> None:
-    """A closed task refuses by that name; one whose last round is full refuses as finished."""
-    world = Federation(_private(stop={"versions_max": 1}, selection={"concurrency": 4}))
-    world.actors.pop("privacy")
-    devices = _leased(world, "a", "b", "c", "d")
-    for device in devices:
-        device.submit(ONES, world.rules)
-    world.settle()
-    assert _refused(world) == ["finished"]
-    other = Federation(policy())
-    [device] = _leased(other, "a")
-    other.append(TASKS.name, encode(TaskClosed(task=other.task)))
-    other.settle()
-    device.submit(ONES, other.rules)
-    other.settle()
-    assert _refused(other) == ["closed"]
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        (b"junk", "body_malformed"),
-        (b"", "body_malformed"),
-        (bytes(60_000), "body_malformed"),
-    ],
-    ids=["junk", "empty", "too long"],
+from tests.worlds.rounds import (
+    AGGREGATOR,
+    PRIVATE,
+    admission_of,
+    fill,
+    given,
+    refusal_of,
+    release_stored,
+    round_charged,
+    update_of,
 )
-def test_a_bad_body_is_refused_by_its_name(body: bytes, reason: str) -> None:
-    """Without privacy what is wrong with a body refuses the update."""
-    world = Federation(policy())
-    [device] = _leased(world, "a")
-    device.submit_body(body, codec="float32")
-    world.settle()
-    assert _refused(world) == [reason]
+from tests.worlds.specification import given as given_decider
+
+FAULTS: tuple[BodyFault, ...] = get_args(BodyFault)
+OPENED = RoundOpened(task=TASK, round=0)
+ONE = {"updates_per_round": 1}
 
 
-FAULTY = {"body_shape": np.ones(5), "not_finite": np.array([np.nan] * 4), "out_of_grid": np.full(4, 17.0)}
+# --- a task begins --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", FAULTY)
-def test_a_body_of_another_shape_or_size_is_refused(fault: str) -> None:
-    """Shape, NaN and range each have their reason, and with privacy the same fault only zeroes the vector."""
-    for rules in (policy(), _private()):
-        world = Federation(rules)
-        [device] = _leased(world, "a")
-        device.submit(FAULTY[fault].astype(np.float32), world.rules)
-        world.settle()
-        admitted = world.events(ROUNDS.name, UpdateAdmitted)
-        assert _refused(world) == ([fault] if rules.privacy is None else [])
-        assert [event.zeroed for event in admitted] == ([] if rules.privacy is None else [fault])
-        told = "admitted" if rules.privacy else fault
-        assert [answer.outcome for answer in device.answers() if isinstance(answer, Outcome)] == [told]
+def test_a_task_begins_with_its_first_version_and_an_open_round() -> None:
+    """Version 0 is the operator's first model, of no round."""
+    created = task_created()
+    first = ModelPublished(task=TASK, version=0, round=None, model=created.model, moments=None)
+    situation = given_decider(AGGREGATOR).when(created).then(Noticed(fact=created), first, OPENED)
+    situation.when(created).then_nothing()
+    situation.when(msgspec.structs.replace(created, participations_before=9)).then_nothing()
 
 
-def test_an_absent_body_is_refused() -> None:
-    """A ref past the end of `bodies` is absent, which is a fact and not a wait."""
-    world = Federation(policy())
-    [device] = _leased(world, "a")
-    ref = BodyRef(topic="bodies", partition=world.partition, offsets=(99,), sha256=bytes(32), size=9, codec="float32")
-    submitted = UpdateSubmitted(sealed=device.granted().sealed, samples=7, body=ref, inline=None)
-    device.append(UPDATES.name, sign(encode(submitted), device.key))
-    world.settle()
-    assert _refused(world) == ["body_absent"]
+# --- admission ------------------------------------------------------------------------------------------------------
 
 
-def test_our_own_defect_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception while a body is checked is an outcome of its own, and zeroed with privacy (law 9)."""
-
-    def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(intake, "read_update", broken)
-    world = Federation(_private())
-    [device] = _leased(world, "a")
-    device.submit(ONES, world.rules)
-    world.settle()
-    assert [event.zeroed for event in world.events(ROUNDS.name, UpdateAdmitted)] == ["defect"]
+def test_an_update_is_admitted_to_the_open_round() -> None:
+    """An admission holds all that its part of the sum follows from: address, weight and clip scale."""
+    situation = given()
+    update = update_of("a", situation, clip_scale=60_000)
+    situation.when(update).then(admission_of(situation, "a", body=update.body, clip_scale=60_000))
 
 
-def test_a_lease_is_admitted_once_even_after_a_long_silence() -> None:
-    """Law 2: an update is remembered until an append time past its deadline, however far log time is ahead."""
-    world = Federation(policy(aggregation=FEDASYNC, selection={"lease_s": 60.0}))
-    a, b = _leased(world, "a", "b")
-    for device in (a, b, a):
-        device.submit(ONES, world.rules)
-    world.now_ms += 10 * 3_600_000
-    world.append(TASKS.name, encode(TaskPaused(task=world.task)))
-    world.settle()
-    assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == ["a", "b"]
-    assert _refused(world) == ["duplicate"]
+def test_the_last_update_of_a_round_proposes_it_and_opens_the_next() -> None:
+    """K admissions, one proposal that commits to them, and no gap before the next round."""
+    situation = given()
+    first = fill(situation, "ab")
+    last = admission_of(situation, "c")
+    proposed = round_proposed(0, members_root=members_root([*first, last]))
+    situation.when(update_of("c", situation)).then(last, proposed, RoundOpened(task=TASK, round=1))
 
 
-def test_what_is_remembered_is_bounded() -> None:
-    """Outcomes are forgotten once their lease is long over, so that memory stays flat."""
-    world = Federation(policy(aggregation=FEDASYNC, selection={"lease_s": 60.0}))
-    for _ in range(5):
-        world.round_of({"a": ONES})
-        world.pass_ms(3_600_000 // 10 * 3)
-    world.round_of({"a": ONES})
-    assert len(world.actors["aggregator"].state.tasks[world.task].outcomes) <= 2
+def test_a_private_proposal_names_its_mechanism_and_the_busiest_device() -> None:
+    """Law 8: what a round costs follows from the proposal alone."""
+    situation = given(PRIVATE)
+    for number in range(2):
+        fill(situation, "abc", number=number)
+    proposed = situation.caused[1]
+    assert isinstance(proposed, RoundProposed)
+    assert (proposed.mechanism, proposed.participations_max) == (mechanism(PRIVATE), 2)
+
+
+@pytest.mark.parametrize(("samples", "units"), [(0, 1), (1, 1), (4, 4), (5, 5), (9, 5)])
+def test_samples_weigh_up_to_their_cap(samples: int, units: int) -> None:
+    """The weight is the samples, at least 1 and at most `samples_max`, times the weight of the staleness."""
+    situation = given(policy(aggregation={"samples_max": 5, "normalisation": "weight"}))
+    expected = admission_of(situation, "a", weight=units * WEIGHT_ONE)
+    situation.when(update_of("a", situation, samples=samples)).then(expected)
 
 
 # --- staleness ------------------------------------------------------------------------------------------------------
@@ -254,135 +108,163 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("rule", WEIGHTS)
-def test_fedasync_weighs_by_staleness(rule: str) -> None:
-    """K = 1: every update is a version, and each later one of the same base counts by the policy's rule."""
-    world = Federation(policy(aggregation=FEDASYNC, staleness={"rule": rule, "hinge_b": 1, "threshold": 1}))
-    devices = _leased(world, *"abcd")
-    for device in devices:
-        device.submit(ONES, world.rules)
-    world.settle()
-    admitted = world.events(ROUNDS.name, UpdateAdmitted)
-    assert [event.staleness for event in admitted] == [*range(len(WEIGHTS[rule]))]
-    assert [event.weight for event in admitted] == [round(WEIGHT_ONE * factor) for factor in WEIGHTS[rule]]
-    assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [*range(len(WEIGHTS[rule]) + 1)]
-    assert _refused(world) == ["stale"] * (4 - len(WEIGHTS[rule]))
+def test_an_update_weighs_by_its_staleness(rule: str) -> None:
+    """Each rule's weights, rounded once to integers; beyond them there is no admission."""
+    rules = policy(aggregation=ONE, staleness={"rule": rule, "hinge_b": 1, "threshold": 1, "max_versions": 3})
+    situation = given(rules)
+    for staleness, factor in enumerate(WEIGHTS[rule]):
+        [admitted] = fill(situation, f"{staleness}")
+        assert (admitted.staleness, admitted.weight) == (staleness, round(WEIGHT_ONE * factor))
+        situation.when(release_stored(staleness, staleness + 1))
+    assert refusal_of(situation, update_of("late", situation)) == "stale"
 
 
-def test_synchronous_fedavg_is_the_same_path() -> None:
-    """K = cohort and no staleness: the late ones of a round are refused, and the model is the plain mean."""
-    world = Federation(policy(staleness={"max_versions": 0}, selection={"concurrency": 4}))
-    devices = _leased(world, *"abcd")
-    for number, device in enumerate(devices):
-        device.submit(ONES * (number + 1), world.rules)
-    world.settle()
-    assert _refused(world) == ["stale"]
-    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx([2, 2, 2, 2])
+def test_pending_rounds_make_an_update_stale() -> None:
+    """Staleness is newest version + rounds pending - base version, at admission."""
+    situation = given(PRIVATE)
+    assert [admitted.staleness for admitted in fill(situation, "abcd")] == [0, 0, 0, 1]
+    situation.when(round_charged(0, PRIVATE)).when(release_stored(0, 1))
+    assert [admitted.staleness for admitted in fill(situation, "e", version=1)] == [0]
 
 
-def test_samples_weigh_up_to_their_cap() -> None:
-    """With samples_max the weight is the samples, at most so many, times the staleness weight."""
-    world = Federation(policy(aggregation={"samples_max": 5, "normalisation": "weight"}))
-    world.round_of({"a": ONES, "b": ONES, "c": ONES})
-    assert {event.weight for event in world.events(ROUNDS.name, UpdateAdmitted)} == {5 * WEIGHT_ONE}
-    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx(ONES)
+def test_synchronous_fedavg_refuses_the_late() -> None:
+    """With no staleness allowed, an update for a round that is full is too late."""
+    situation = given(policy(staleness={"max_versions": 0}))
+    fill(situation, "abc")
+    assert refusal_of(situation, update_of("d", situation)) == "stale"
 
 
-# --- how it ends ----------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 
-def _halt(world: Federation) -> TaskHalted:
-    [halted] = world.events(ROUNDS.name, TaskHalted)
-    assert isinstance(halted, TaskHalted)
-    return halted
+def test_a_lease_of_an_unknown_task_is_refused() -> None:
+    """A seal proves who wrote a lease; its task need not be here."""
+    situation = given()
+    assert refusal_of(situation, update_of("a", situation, task="elsewhere")) == "unknown_task"
 
 
-def test_the_last_version_halts_the_task() -> None:
-    """versions_max versions after the first, no round is opened for another."""
-    world = Federation(policy(stop={"versions_max": 2}))
-    for _ in range(3):
-        for name in "abc":
-            world.device(name).check_in()
-        world.settle()
-        for name in "abc" if not world.events(ROUNDS.name, TaskHalted) else "":
-            world.device(name).submit(ONES, world.rules)
-        world.settle()
-    assert (_halt(world).reason, _halt(world).version) == ("versions_max", 2)
-    assert len(world.events(ROUNDS.name, RoundOpened)) == 2
+def test_an_update_is_admitted_once() -> None:
+    """Law 2: the id of an update is its lease; a repeat is an outcome of its own and changes nothing."""
+    situation = given()
+    fill(situation, "a")
+    for _ in range(2):
+        assert refusal_of(situation, update_of("a", situation)) == "duplicate"
+    assert list(situation.state.tasks[TASK].buffer.members) == ["a"]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("value", "halts"), [(0.89, False), (0.9, True), (0.95, True)])
-def test_the_target_halts_the_task(value: float, halts: bool) -> None:
-    """A version that reaches the target on held-out data ends the task; the open buffer is named as dropped."""
-    world = Federation(policy(stop={"versions_max": 9, "target_metric": "accuracy", "target_value": 0.9}))
-    world.round_of({"a": ONES})
-    evaluated = VersionEvaluated(task=world.task, version=0, metrics={"accuracy": value}, samples=9, cohort="")
-    world.append(EVALUATIONS.name, encode(evaluated))
-    world.settle()
-    assert [event.reason for event in world.events(ROUNDS.name, TaskHalted)] == (["target"] if halts else [])
-    assert [(event.reason, event.members) for event in world.events(ROUNDS.name, RoundAbandoned)] == (
-        [("halted", 1)] if halts else []
-    )
+def test_a_refused_update_is_not_admitted_later() -> None:
+    """Its first outcome stays: the second copy is a duplicate, whatever has changed since."""
+    situation = given(policy(staleness={"max_versions": 0}))
+    fill(situation, "abc")
+    assert refusal_of(situation, update_of("d", situation)) == "stale"
+    assert refusal_of(situation, update_of("d", situation)) == "duplicate"
 
 
-def test_closing_names_what_it_drops() -> None:
-    """Members of a buffer that is given up are named by their root, and their participations stay counted."""
-    world = Federation(policy())
-    world.round_of({"a": ONES, "b": ONES})
-    world.append(TASKS.name, encode(TaskClosed(task=world.task)))
-    world.settle()
-    [abandoned] = world.events(ROUNDS.name, RoundAbandoned)
-    assert abandoned.members_root == members_root(world.events(ROUNDS.name, UpdateAdmitted))
-    assert (abandoned.reason, abandoned.members, _halt(world).reason) == ("closed", 2, "closed")
-    assert world.actors["aggregator"].state.tasks[world.task].participations == {"a": 1, "b": 1}
+def test_an_update_under_another_policy_is_refused() -> None:
+    """A lease of a task that had the same name and other rules is none of this task's."""
+    situation = given()
+    assert refusal_of(situation, update_of("a", situation, policy_sha256=b"o" * 32)) == "other_policy"
 
 
-def test_too_few_devices_halt_the_task() -> None:
-    """When fewer devices than K are left below the cap, the task halts with that reason instead of hanging."""
-    rules = _private(
-        privacy={"noise_multiplier": 1.0, "rho_max": 0.5}, selection={"devices_expected": 4}, stop={"versions_max": 5}
-    )
-    world = Federation(rules)
-    world.round_of(dict.fromkeys("abc", ONES))
-    assert (_halt(world).reason, _halt(world).version) == ("too_few_devices", 1)
+def test_a_deadline_is_compared_with_the_append_time() -> None:
+    """Law 10: an update appended at its deadline counts, whenever it is decided; a millisecond later it is expired."""
+    situation = given().at(10**9)
+    fill(situation, "a", deadline_ms=5_000, append_ms=5_000)
+    assert refusal_of(situation, update_of("b", situation, deadline_ms=5_000, append_ms=5_001)) == "expired"
 
 
-def test_an_exhausted_budget_halts_the_task() -> None:
-    """What the ledger withholds is abandoned, and its exhaustion ends the task with the version last paid for."""
-    world = Federation(_private())
-    world.round_of(dict.fromkeys("abc", ONES))
-    account = world.actors["privacy"].state.accounts[world.task]
-    poorer = msgspec.structs.replace(world.rules.privacy, rho_max=0.5)
-    account.created = msgspec.structs.replace(
-        account.created, policy=msgspec.structs.replace(world.rules, privacy=poorer)
-    )
-    world.round_of(dict.fromkeys("abc", ONES))
-    assert len(world.events(LEDGER.name, BudgetExhausted)) == 1
-    assert [(event.reason, event.round) for event in world.events(ROUNDS.name, RoundAbandoned)] == [("withheld", 1)]
-    assert (_halt(world).reason, _halt(world).version) == ("budget", 1)
+def test_an_update_from_a_version_to_come_is_refused() -> None:
+    """A sealed lease may come from a log that was cut: its version does not exist here."""
+    situation = given()
+    assert refusal_of(situation, update_of("a", situation, version=1)) == "from_the_future"
 
 
-def test_a_missing_noise_key_abandons_the_round_and_the_next_is_charged() -> None:
-    """A round whose noise key is not at hand is abandoned, its participations stay, and another one is charged anew."""
-    world = Federation(_private())
-    budget = world.actors.pop("privacy")
-    world.round_of(dict.fromkeys("abc", ONES))
-    edge = world.actors["aggregator"]._edge
-    edge._key = OperatorKey(b"k" * 32)
-    world.actors["privacy"] = budget
-    world.settle()
-    [abandoned] = world.events(ROUNDS.name, RoundAbandoned)
-    assert (abandoned.reason, abandoned.members) == ("key_missing", 3)
-    edge._key = KEY
-    world.round_of(dict.fromkeys("abc", ONES))
-    assert [event.participations_max for event in world.events(LEDGER.name, RoundCharged)] == [1, 2]
-    assert [event.round for event in world.events(ROUNDS.name, ModelPublished)] == [None, 1]
+def test_a_device_is_once_in_a_round_whatever_leases_it_has() -> None:
+    """A second lease of the same device in the same round is refused; in the next round it counts."""
+    situation = given()
+    fill(situation, "a")
+    assert refusal_of(situation, update_of("a", situation, number=1)) == "in_round"
+    fill(situation, "bc")
+    assert [admitted.round for admitted in fill(situation, "a", number=2)] == [1]
 
 
-def test_a_charge_stands_before_its_version_in_the_journal() -> None:
-    """The aggregator's own journal notices the charge before it publishes; a sum comes with each version."""
-    world = Federation(_private())
-    world.round_of(dict.fromkeys("abc", ONES))
-    kinds = [type(event.fact) if isinstance(event, Noticed) else type(event) for event in world.events(ROUNDS.name)]
-    order = [kinds.index(kind) for kind in (RoundProposed, RoundCharged, SumStored)]
-    assert order == sorted(order)
-    assert kinds[order[-1] + 1] is ModelPublished
+def test_admission_checks_the_participation_cap_again() -> None:
+    """Law 8: the guarantee does not rest on the selector; participations of the parents count."""
+    once = private_policy(rho_max=0.5)
+    situation = given(once)
+    fill(situation, "abc")
+    situation.when(round_charged(0, once)).when(release_stored(0, 1))
+    assert refusal_of(situation, update_of("a", situation, number=1)) == "participations"
+    carried_on = given(once, participations_before=1)
+    assert refusal_of(carried_on, update_of("a", carried_on)) == "participations"
+
+
+def test_after_the_last_round_updates_are_refused() -> None:
+    """A task whose last round is full has no buffer left, and waits for nothing but its release."""
+    rules = private_policy(stop={"versions_max": 1})
+    situation = given(rules)
+    fill(situation, "abc")
+    assert refusal_of(situation, update_of("d", situation)) == "finished"
+
+
+@pytest.mark.parametrize("ending", [TaskClosed(task=TASK), BudgetExhausted(task=TASK, rho_total=2.0, rho_max=1.0)])
+def test_after_the_end_updates_are_refused(ending: Any) -> None:
+    """A task that has ended refuses by that name."""
+    situation = given().when(ending)
+    assert refusal_of(situation, update_of("a", situation)) == "closed"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_body_that_is_no_update_is_refused(fault: BodyFault) -> None:
+    """Without privacy what is wrong with a body refuses the update, by its name."""
+    situation = given()
+    assert refusal_of(situation, update_of("a", situation, fault=fault, clip_scale=0)) == fault
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_with_privacy_a_bad_body_counts_as_zero(fault: BodyFault) -> None:
+    """Law 9: with privacy nothing about the body may refuse; the update keeps its slot as a zero vector."""
+    situation = given(PRIVATE)
+    expected = admission_of(situation, "a", clip_scale=0, zeroed=fault)
+    situation.when(update_of("a", situation, fault=fault)).then(expected)
+
+
+def test_the_lease_is_judged_before_the_body() -> None:
+    """What is known without the body refuses first: a body that cannot count need not be read."""
+    situation = given()
+    late = update_of("a", situation, append_ms=10**9, fault="not_finite")
+    assert refusal(situation.state.tasks[TASK], late.lease, append_ms=late.append_ms) == "expired"
+    assert refusal_of(situation, late) == "expired"
+
+
+SPECIFIED = {"unknown_task", "duplicate", "other_policy", "expired", "closed", "finished", "from_the_future", "stale"}
+SPECIFIED |= {"in_round", "participations", *FAULTS}
+
+
+def test_every_reason_to_refuse_is_specified() -> None:
+    """The closed list of reasons, and those of the tests above."""
+    faults, others = get_args(RefusalReason)
+    assert {*get_args(faults), *get_args(others)} == SPECIFIED
+
+
+def test_an_outcome_is_remembered_until_its_lease_is_long_over() -> None:
+    """Law 2: a repeat is a duplicate while another copy could still be in time; memory of it is bounded."""
+    situation = given(policy(aggregation=ONE, selection={"lease_s": 60.0}, staleness={"max_versions": 9}))
+    outcomes = situation.state.tasks[TASK].outcomes
+    fill(situation, "a", deadline_ms=60_000)
+    fill(situation, "b", deadline_ms=120_000 + REMEMBERED_MS)
+    assert len(outcomes) == 2
+    fill(situation, "c", deadline_ms=120_001 + REMEMBERED_MS)
+    assert len(outcomes) == 2
+    assert lease_id("a/0") not in outcomes
+
+
+def test_a_proposal_names_the_noise_key_of_its_operator() -> None:
+    """Law 7: the key that a mechanism names is the one that this aggregator holds."""
+    other = Aggregator(b"k" * 8)
+    situation = given(private_policy(aggregation=ONE))
+    update = update_of("a", situation)
+    [_, proposed, *_] = other.decide(situation.state, update, 0)
+    assert isinstance(proposed, RoundProposed)
+    assert proposed.mechanism is not None
+    assert proposed.mechanism.key_id == b"k" * 8

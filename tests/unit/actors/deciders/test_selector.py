@@ -1,35 +1,50 @@
-"""The selector: who may train, how many at a time, and until when."""
+"""The selector as a specification: who may train, how many at a time, from which version, and until when."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
+import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from actors.deciders.decider import digest
-from actors.deciders.selector import GRACE_MS, SELECTOR
-from actors.keys import Seals
-from schemas.canonical import encode
+from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, Selections, why_not
 from schemas.events import (
     CheckinsDeclined,
-    Declined,
-    Granted,
-    InputsDropped,
+    DeclineReason,
+    JournalEvent,
     LeaseClosed,
     LeaseGranted,
+    Noticed,
+    RoundAbandoned,
+    RoundCharged,
+    RoundOpened,
+    RoundWithheld,
+    StateDigest,
     TaskClosed,
+    TaskHalted,
     TaskPaused,
     TaskResumed,
+    Tick,
+    UpdateRefused,
 )
 from schemas.policy import Policy
-from schemas.topics import CHECKINS, SELECTIONS, TASKS
-from tests.worlds.builders import KEY, TASK, policy
-from tests.worlds.federation import Federation
+from tests.worlds.builders import (
+    TASK,
+    device_checked_in,
+    lease_granted,
+    lease_id,
+    mechanism,
+    model_published,
+    policy,
+    private_policy,
+    public_key,
+    round_proposed,
+    task_created,
+    update_admitted,
+)
+from tests.worlds.specification import Situation, given
 
-ONES = np.ones(4, np.float32)
+LEASE_MS = 60_000
 STRICT = {
     "battery_min_percent": 50,
     "require_charging": True,
@@ -39,231 +54,305 @@ STRICT = {
 }
 
 
-def _answer(world: Federation, name: str, **changes: Any) -> Granted | Declined:
-    device = world.device(name)
-    device.check_in(**changes)
-    world.settle()
-    assert world.actors["selector"].defects == 0
-    answer = device.answers()[-1]
-    assert isinstance(answer, Granted | Declined)
-    return answer
+def _task(rules: Policy | None = None, **changes: Any) -> tuple[JournalEvent, ...]:
+    """A task with its first version, as the selector notices it."""
+    created = task_created(rules or _policy(), **changes)
+    return Noticed(fact=created), Noticed(fact=model_published(task=created.task))
 
 
-def _reason(world: Federation, name: str, **changes: Any) -> str:
-    answer = _answer(world, name, **changes)
-    assert isinstance(answer, Declined)
-    assert answer.retry_after_ms > 0
-    last = world.events(SELECTIONS.name, CheckinsDeclined)[-1]
-    assert last.counts == {answer.reason: 1}
-    return answer.reason
+def _policy(**selection: Any) -> Policy:
+    return policy(selection={"lease_s": LEASE_MS / 1000, **selection})
 
 
-def _private(devices: int = 10, versions: int = 5) -> Policy:
-    return policy(
-        privacy={"noise_multiplier": 1.0, "rho_max": 0.5},
-        selection={"devices_expected": devices},
-        stop={"versions_max": versions},
-    )
+def _granted(number: int, device: str, *, at_ms: int = 0, **changes: Any) -> LeaseGranted:
+    """Lease `number` of the task."""
+    return lease_granted(device, lease=lease_id(f"{TASK}/{number}"), deadline_ms=at_ms + LEASE_MS, **changes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"battery_percent": 49}, "battery"),
-        ({"charging": False}, "not_charging"),
-        ({"unmetered": False}, "metered"),
-        ({"idle": False}, "not_idle"),
-        ({"samples": 4}, "too_few_samples"),
-    ],
-)
-def test_a_condition_that_does_not_hold_declines(changes: dict[str, Any], reason: str) -> None:
-    """Each condition of the policy declines by its own name, and the bound itself is enough."""
-    world = Federation(policy(selection=STRICT))
-    assert _reason(world, "a", **changes) == reason
-    assert isinstance(_answer(world, "a", battery_percent=50, samples=5), Granted)
+def _closed(lease: LeaseGranted, outcome: str, round_id: int | None = None) -> LeaseClosed:
+    return LeaseClosed(task=TASK, lease=lease.lease, device=lease.device, outcome=outcome, round=round_id)
+
+
+def _admitted(lease: LeaseGranted, round_id: int) -> Any:
+    return update_admitted(lease.device, update=lease.lease, round=round_id)
+
+
+def _refused(lease: LeaseGranted, reason: str) -> UpdateRefused:
+    return UpdateRefused(task=TASK, update=lease.lease, device=lease.device, reason=reason, deadline_ms=0)
+
+
+def _abandoned(round_id: int) -> RoundAbandoned:
+    return RoundAbandoned(task=TASK, round=round_id, members_root=bytes(32), members=3, reason="withheld")
+
+
+def _declined(reason: DeclineReason, task: str = TASK) -> CheckinsDeclined:
+    return CheckinsDeclined(task=task, counts={reason: 1})
+
+
+A, B, C = _granted(0, "a"), _granted(1, "b"), _granted(2, "c")
+
+
+# --- a lease --------------------------------------------------------------------------------------------------------
+
+
+def test_a_device_gets_a_lease_on_the_newest_version() -> None:
+    """A lease names the device and its key, the newest version, and a deadline by the policy from log time on."""
+    situation = given(SELECTOR, *_task(), Noticed(fact=model_published(1))).at(5_000)
+    situation.when(device_checked_in("a", cohort="eu")).then(_granted(0, "a", at_ms=5_000, version=1, cohort="eu"))
+
+
+def test_every_lease_has_a_number_of_its_own() -> None:
+    """The id of a lease follows from how many there were before, so that a replay gives the same one."""
+    given(SELECTOR, *_task()).when(device_checked_in("a")).then(A).when(device_checked_in("b")).then(B)
+
+
+def test_a_lease_in_flight_is_not_granted_again() -> None:
+    """One lease a device: a second check-in decides nothing, whatever has changed; its answer repeats the lease."""
+    situation = given(SELECTOR, *_task(_policy(battery_min_percent=50, concurrency=1)), A)
+    again = device_checked_in("a", battery_percent=1)
+    situation.when(again).then_nothing()
+    assert why_not(situation.state, again) is None
+
+
+def test_a_task_that_another_device_trains_grants_too() -> None:
+    """Devices do not stand in each other's way below the concurrency."""
+    given(SELECTOR, *_task(_policy(concurrency=2)), A).when(device_checked_in("b")).then(B)
+
+
+# --- reasons to decline ---------------------------------------------------------------------------------------------
+
+FULL = _policy(concurrency=1)
+COHORTS = _policy(concurrency=5, cohort_shares={"eu": 0.5, "us": 0.2})
+SYNCHRONOUS = policy(staleness={"max_versions": 0})
+ONCE = private_policy(rho_max=0.5)
+
+DECLINED: dict[str, tuple[tuple[JournalEvent, ...], dict[str, Any], DeclineReason]] = {
+    "no task of that name": ((), {}, "unknown_task"),
+    "paused": ((*_task(), Noticed(fact=TaskPaused(task=TASK))), {}, "paused"),
+    "closed": ((*_task(), Noticed(fact=TaskClosed(task=TASK))), {}, "closed"),
+    "closed, then resumed": (
+        (*_task(), Noticed(fact=TaskClosed(task=TASK)), Noticed(fact=TaskResumed(task=TASK))),
+        {},
+        "closed",
+    ),
+    "halted": ((*_task(), Noticed(fact=TaskHalted(task=TASK, reason="idle", version=0))), {}, "closed"),
+    "before its first version": (_task()[:1], {}, "no_model"),
+    "synchronous, a round pending": ((*_task(SYNCHRONOUS), Noticed(fact=round_proposed(0))), {}, "round_pending"),
+    "battery": (_task(_policy(**STRICT)), {"battery_percent": 49}, "battery"),
+    "not on the charger": (_task(_policy(**STRICT)), {"charging": False}, "not_charging"),
+    "on a metered line": (_task(_policy(**STRICT)), {"unmetered": False}, "metered"),
+    "in use": (_task(_policy(**STRICT)), {"idle": False}, "not_idle"),
+    "too few samples": (_task(_policy(**STRICT)), {"samples": 4}, "too_few_samples"),
+    "a cohort without a share": (_task(COHORTS), {"cohort": "mars"}, "unknown_cohort"),
+    "no slot left": ((*_task(FULL), B), {}, "no_slot"),
+    "the cohort's slots are taken": ((*_task(COHORTS), _granted(0, "b", cohort="us")), {"cohort": "us"}, "no_slot"),
+    "another key than before": ((*_task(), A), {"public_key": public_key("b")}, "other_key"),
+    "in this round already": ((*_task(), A, _closed(A, "used", 0)), {}, "in_round"),
+    "as often as the budget pays for": (
+        (*_task(ONCE), A, _closed(A, "used", 0), Noticed(fact=round_proposed(0))),
+        {},
+        "participations",
+    ),
+    "as often, in the task that this one carries on": (_task(ONCE, participations_before=1), {}, "participations"),
+}
+
+
+@pytest.mark.parametrize("case", DECLINED)
+def test_a_check_in_is_declined(case: str) -> None:
+    """Each reason to decline, by its name; it is counted, and changes nothing."""
+    history, changes, reason = DECLINED[case]
+    situation = given(SELECTOR, *history)
+    situation.when(device_checked_in("a", **changes)).then(_declined(reason))
+    situation.when(device_checked_in("a", **changes)).then(_declined(reason))
+
+
+def test_every_reason_to_decline_is_specified() -> None:
+    """The closed list of reasons and the cases above are the same."""
+    assert {reason for _, _, reason in DECLINED.values()} == {*get_args(DeclineReason)}
+
+
+def test_the_bounds_themselves_are_enough() -> None:
+    """A device that just meets each condition gets its lease."""
+    given(SELECTOR, *_task(_policy(**STRICT))).when(device_checked_in("a", battery_percent=50, samples=5)).then(A)
 
 
 def test_conditions_count_only_where_the_policy_asks() -> None:
     """A policy that asks for nothing takes a device on its last percent, on a mobile line, in use."""
-    world = Federation(policy())
     bare = {"battery_percent": 0, "charging": False, "unmetered": False, "idle": False, "samples": 1}
-    assert isinstance(_answer(world, "a", **bare), Granted)
+    given(SELECTOR, *_task()).when(device_checked_in("a", **bare)).then(A)
 
 
-def test_an_unknown_task_declines() -> None:
-    """A check-in for a task that is not here is answered, and costs nothing."""
-    world = Federation(policy())
-    stranger = world.device("a")
-    stranger.task = "elsewhere"
-    stranger.check_in()
-    world.settle()
-    answer = stranger.answers()[-1]
-    assert isinstance(answer, Declined)
-    assert answer.reason == "unknown_task"
+# --- what makes room ------------------------------------------------------------------------------------------------
+
+ROOM: dict[str, tuple[Policy, tuple[JournalEvent, ...]]] = {
+    "a lease was used": (FULL, (B, _closed(B, "used", 0))),
+    "a lease was refused": (FULL, (B, _closed(B, "refused"))),
+    "a lease expired": (FULL, (B, _closed(B, "expired"))),
+    "the task was resumed": (
+        _policy(),
+        (B, Noticed(fact=TaskPaused(task=TASK)), Noticed(fact=TaskResumed(task=TASK))),
+    ),
+    "the pending round is a version": (
+        SYNCHRONOUS,
+        (B, Noticed(fact=round_proposed(0)), Noticed(fact=model_published(0, round=0))),
+    ),
+    "the pending round was abandoned": (
+        SYNCHRONOUS,
+        (B, Noticed(fact=round_proposed(0)), Noticed(fact=_abandoned(0))),
+    ),
+}
 
 
-def test_a_pause_declines_until_it_is_resumed() -> None:
-    """Paused means no new leases; resumed means leases again; closed is for ever."""
-    world = Federation(policy())
-    world.append(TASKS.name, encode(TaskPaused(task=world.task)))
-    world.settle()
-    assert _reason(world, "a") == "paused"
-    world.append(TASKS.name, encode(TaskResumed(task=world.task)))
-    world.settle()
-    assert isinstance(_answer(world, "a"), Granted)
-    world.append(TASKS.name, encode(TaskClosed(task=world.task)))
-    world.settle()
-    assert _reason(world, "b") == "closed"
+@pytest.mark.parametrize("case", ROOM)
+def test_a_device_gets_the_room_that_others_leave(case: str) -> None:
+    """A slot that comes free is given again, and what held a task up holds it no longer."""
+    rules, history = ROOM[case]
+    lease_ms = rules.lease_ms
+    expected = msgspec.structs.replace(_granted(1, "a"), deadline_ms=lease_ms)
+    given(SELECTOR, *_task(rules), *history).when(device_checked_in("a")).then(expected)
 
 
-def test_no_more_leases_than_the_concurrency() -> None:
-    """The cap holds for all devices together, and a slot that comes free is given again."""
-    world = Federation(policy(selection={"concurrency": 3}))
-    for name in "abc":
-        assert isinstance(_answer(world, name), Granted)
-    assert _reason(world, "d") == "no_slot"
-    world.device("a").submit(ONES, world.rules)
-    world.settle()
-    assert isinstance(_answer(world, "d"), Granted)
+def test_a_device_trains_again_in_the_next_round() -> None:
+    """A device is at most once in a round; when that round is full it may have a lease for the next."""
+    situation = given(SELECTOR, *_task(), A, _closed(A, "used", 0)).when(device_checked_in("a"))
+    situation.then(_declined("in_round")).given(Noticed(fact=round_proposed(0)))
+    situation.when(device_checked_in("a")).then(_granted(1, "a"))
 
 
-def test_cohorts_have_their_shares() -> None:
-    """A cohort holds at most its share of the concurrency, rounded up, and an unknown one nothing."""
-    world = Federation(policy(selection={"concurrency": 5, "cohort_shares": {"eu": 0.5, "us": 0.2}}))
-    answers = [_answer(world, f"eu{number}", cohort="eu") for number in range(4)]
-    assert [isinstance(answer, Granted) for answer in answers] == [True, True, True, False]
-    assert isinstance(_answer(world, "us0", cohort="us"), Granted)
-    assert _reason(world, "us1", cohort="us") == "no_slot"
-    assert _reason(world, "mars", cohort="mars") == "unknown_cohort"
+def test_a_share_of_the_concurrency_is_rounded_up() -> None:
+    """Half of five slots are three, and the other cohort's one is not touched by them."""
+    leases = [_granted(number, f"eu{number}", cohort="eu") for number in range(3)]
+    situation = given(SELECTOR, *_task(COHORTS), *leases[:2])
+    situation.when(device_checked_in("eu2", cohort="eu")).then(leases[2])
+    situation.when(device_checked_in("eu3", cohort="eu")).then(_declined("no_slot"))
+    situation.when(device_checked_in("us0", cohort="us")).then(_granted(3, "us0", cohort="us"))
 
 
-def test_a_lease_in_flight_is_given_again() -> None:
-    """One lease a device: a second check-in gets the same sealed bytes, whatever has changed."""
-    world = Federation(policy(selection={"concurrency": 1, "battery_min_percent": 50}))
-    first, second = _answer(world, "a"), _answer(world, "a", battery_percent=1)
-    assert first == second
-    assert len(world.events(SELECTIONS.name, LeaseGranted)) == 1
-    world.start("selector")
-    assert _answer(world, "a") == first
+def test_the_first_lease_binds_a_device_to_its_key() -> None:
+    """A check-in under a known name with another key is declined, also after the lease is over."""
+    situation = given(SELECTOR, *_task(), A, _closed(A, "expired"))
+    situation.when(device_checked_in("a", public_key=public_key("b"))).then(_declined("other_key"))
+    situation.when(device_checked_in("a")).then(_granted(1, "a"))
 
 
-def test_a_lease_ends_by_log_time() -> None:
-    """The lease is over some grace after its deadline, by the log's time and no other clock; its slot is free again."""
-    world = Federation(policy(selection={"concurrency": 3, "lease_s": 60.0}))
-    first, *_ = [_answer(world, name) for name in "abc"]
-    world.pass_ms(60_000 + GRACE_MS)
-    assert world.events(SELECTIONS.name, LeaseClosed) == []
-    assert _reason(world, "d") == "no_slot"
-    world.pass_ms(1)
-    assert [event.outcome for event in world.events(SELECTIONS.name, LeaseClosed)] == ["expired"] * 3
-    assert isinstance(_answer(world, "d"), Granted)
-    again = _answer(world, "a")
-    assert isinstance(first, Granted)
-    assert isinstance(again, Granted)
-    assert Seals(KEY).open(again.sealed) != Seals(KEY).open(first.sealed)
+# --- how a lease ends -----------------------------------------------------------------------------------------------
 
 
-def test_a_late_end_of_an_old_lease_leaves_the_new_one() -> None:
-    """An update in time, admitted after its lease expired here, takes nothing from the device's next lease."""
-    world = Federation(policy(selection={"lease_s": 60.0}))
-    old = _answer(world, "a")
-    assert isinstance(old, Granted)
-    aggregator = world.actors.pop("aggregator")
-    world.device("a").submit(ONES, world.rules, lease=old)
-    world.pass_ms(60_000 + GRACE_MS + 1)
-    new = _answer(world, "a")
-    world.actors["aggregator"] = aggregator
-    world.settle()
-    assert [event.outcome for event in world.events(SELECTIONS.name, LeaseClosed)] == ["expired", "used"]
-    assert _answer(world, "a") == new != old
+def test_a_lease_expires_by_log_time() -> None:
+    """A lease is over some grace after its deadline, by log time and no other clock; then its slot is free."""
+    situation = given(SELECTOR, *_task(FULL), A).at(LEASE_MS + GRACE_MS)
+    situation.when(Tick()).then_nothing()
+    situation.at(LEASE_MS + GRACE_MS + 1).when(Tick()).then(_closed(A, "expired"))
+    situation.when(Tick()).then_nothing()
+    situation.when(device_checked_in("b")).then(_granted(1, "b", at_ms=situation.time_ms))
 
 
-def test_a_seal_says_what_was_granted() -> None:
-    """The sealed lease binds task, device and its key, the version and its bytes, the deadline and the policy."""
-    world = Federation(policy(selection={"lease_s": 30.0}))
-    answer = _answer(world, "a")
-    assert isinstance(answer, Granted)
-    lease = Seals(KEY).open(answer.sealed)
-    state = world.actors["selector"].state.tasks[world.task]
-    assert lease is not None
-    assert (lease.task, lease.device, lease.version) == (world.task, "a", 0)
-    assert lease.public_key == world.device("a").key.public_key().public_bytes_raw()
-    assert (lease.model_sha256, lease.policy_sha256) == (answer.model.sha256, state.created.policy_sha256)
-    assert lease.deadline_ms == world.now_ms + 30_000
+def test_leases_expire_a_thousand_at_a_time() -> None:
+    """One decision stays a small record; the next tick goes on."""
+    count = EXPIRED_AT_ONCE_MAX + 5
+    leases = [_granted(number, f"d{number}") for number in range(count)]
+    situation = given(SELECTOR, *_task(_policy(concurrency=count)), *leases).at(LEASE_MS + GRACE_MS + 1)
+    situation.when(Tick()).then(*(_closed(lease, "expired") for lease in leases[:EXPIRED_AT_ONCE_MAX]))
+    situation.when(Tick()).then(*(_closed(lease, "expired") for lease in leases[EXPIRED_AT_ONCE_MAX:]))
 
 
-def test_the_first_key_of_a_device_is_its_key() -> None:
-    """Whoever comes later under the same name with another key is declined, and the lease stays the first one's."""
-    world = Federation(policy())
-    first = _answer(world, "a")
-    impostor = world.device("a")
-    impostor.key = Ed25519PrivateKey.from_private_bytes(b"i" * 32)
-    impostor.check_in()
-    world.settle()
-    refused = impostor.answers()[-1]
-    assert isinstance(refused, Declined)
-    assert refused.reason == "other_key"
-    assert _answer(world, "a") == first
+def test_an_admission_uses_the_lease_up() -> None:
+    """The round that took the update is named; it counts as a participation."""
+    situation = given(SELECTOR, *_task(), A).when(_admitted(A, 4)).then(_closed(A, "used", 4))
+    device = situation.state.tasks[TASK].devices.get("a")
+    assert device is not None
+    assert (device.participations, device.round) == (1, 4)
 
 
-def test_a_check_in_with_a_bad_signature_is_dropped() -> None:
-    """A check-in that its own key did not sign is junk: counted, and not answered."""
-    world = Federation(policy())
-    device = world.device("a")
-    device.check_in()
-    good = [*_raw(world)][-1]
-    device.append(CHECKINS.name, good[:-1] + bytes([good[-1] ^ 1]))
-    world.settle()
-    assert [event.count for event in world.events(SELECTIONS.name, InputsDropped)] == [1]
-    assert len(device.answers()) == 1
+def test_an_admission_counts_after_its_lease_expired() -> None:
+    """An update in time may be decided late: it takes part, and takes nothing from the device's next lease."""
+    new = _granted(1, "a")
+    situation = given(SELECTOR, *_task(), A, _closed(A, "expired"), new)
+    situation.when(_admitted(A, 0)).then(_closed(A, "used", 0))
+    situation.when(device_checked_in("a")).then_nothing()
+    situation.when(_admitted(new, 1)).then(_closed(new, "used", 1))
 
 
-def _raw(world: Federation) -> list[bytes]:
-    from streams.log import TopicPartition, scan
-
-    return [record.value or b"" for record in scan(world.log, TopicPartition(CHECKINS.name, world.partition))]
-
-
-def test_no_lease_past_the_participation_cap() -> None:
-    """m = floor(2 z^2 rho_max): here one participation a device, then no lease for it any more."""
-    world = Federation(_private())
-    world.round_of(dict.fromkeys("abc", ONES))
-    assert _reason(world, "a") == "participations"
-    assert isinstance(_answer(world, "d"), Granted)
+def test_a_refusal_frees_the_slot() -> None:
+    """A refused update ends its lease without a round."""
+    given(SELECTOR, *_task(), A).when(_refused(A, "stale")).then(_closed(A, "refused"))
 
 
-def test_a_synchronous_round_waits_for_its_version() -> None:
-    """With no staleness allowed there is no lease between a proposal and its version."""
-    world = Federation(
-        policy(
-            privacy={"noise_multiplier": 1.0, "rho_max": 9.0}, staleness={"max_versions": 0}, stop={"versions_max": 9}
-        )
-    )
-    budget = world.actors.pop("privacy")
-    world.round_of(dict.fromkeys("abc", ONES))
-    assert _reason(world, "d") == "round_pending"
-    world.actors["privacy"] = budget
-    world.settle()
-    assert isinstance(_answer(world, "d"), Granted)
+IGNORED = {
+    "a repeat": ((A,), _refused(A, "duplicate")),
+    "after its lease expired": ((A, _closed(A, "expired")), _refused(A, "expired")),
+    "of a lease that the device has no longer": ((A, _closed(A, "expired"), _granted(1, "a")), _refused(A, "expired")),
+}
 
 
-def test_declines_of_a_batch_are_one_event() -> None:
-    """Declines are counted by reason, so that a crowd that is turned away costs one event a batch."""
-    world = Federation(policy(selection={"samples_min": 5, "concurrency": 3}))
-    for number in range(20):
-        world.device(f"d{number}").check_in(samples=4 if number % 2 else 0)
-    world.settle()
-    [declined] = world.events(SELECTIONS.name, CheckinsDeclined)
-    assert declined.counts == {"too_few_samples": 20}
+@pytest.mark.parametrize("case", IGNORED)
+def test_a_refusal_that_ends_no_lease_decides_nothing(case: str) -> None:
+    """A repeat was answered before; a lease that is over cannot end again."""
+    history, refused = IGNORED[case]
+    given(SELECTOR, *_task(), *history).when(refused).then_nothing()
 
 
-def test_digests_of_an_earlier_form_are_recognised() -> None:
-    """Law 11: journals outlive the form of a state; a decider that names the form before still knows its digests."""
-    world = Federation(policy())
-    world.device("a").check_in()
-    world.settle()
-    state = world.actors["selector"].state
-    renamed = dataclasses.replace(SELECTOR, earlier=(lambda held: sorted(held.tasks),))
-    assert renamed.recognises(state, digest(state))
-    assert renamed.recognises(state, digest([TASK]))
-    assert not SELECTOR.recognises(state, digest([TASK]))
+def test_outcomes_of_an_unknown_task_decide_nothing() -> None:
+    """An outcome without a task here is somebody else's."""
+    given(SELECTOR).when(_admitted(A, 0)).then_nothing().when(_refused(A, "stale")).then_nothing()
+
+
+# --- what it notices of others --------------------------------------------------------------------------------------
+
+NOTICED = [
+    round_proposed(0),
+    model_published(1),
+    _abandoned(0),
+    TaskHalted(task=TASK, reason="idle", version=None),
+]
+
+
+@pytest.mark.parametrize("fact", NOTICED, ids=lambda fact: type(fact).__name__)
+def test_it_notices_what_changes_who_may_train(fact: Any) -> None:
+    """Law 1: what the aggregator decides stands in the selector's own journal before it counts."""
+    given(SELECTOR, *_task()).when(fact).then(Noticed(fact=fact))
+
+
+@pytest.mark.parametrize("fact", [TaskPaused(task=TASK), TaskResumed(task=TASK), TaskClosed(task=TASK), task_created()])
+def test_it_notices_what_the_aggregator_noticed_of_the_operator(fact: Any) -> None:
+    """Facts about a task reach the selector through the aggregator's journal."""
+    given(SELECTOR, *_task()).when(Noticed(fact=fact)).then(Noticed(fact=fact))
+
+
+CHARGED = RoundCharged(
+    task=TASK,
+    round=0,
+    mechanism=mechanism(ONCE),  # type: ignore[arg-type]
+    participations_max=1,
+    rho_total=0.5,
+    epsilon=1.0,
+    delta=1e-5,
+)
+OTHERS = [
+    RoundOpened(task=TASK, round=1),
+    StateDigest(decisions=9, sha256=bytes(32)),
+    Noticed(fact=CHARGED),
+    Noticed(fact=RoundWithheld(task=TASK, round=0, participations_max=1, reason="budget")),
+]
+
+
+@pytest.mark.parametrize("event", OTHERS, ids=lambda event: type(event).__name__)
+def test_what_says_nothing_about_leases_decides_nothing(event: JournalEvent) -> None:
+    """The rest of the aggregator's journal only moves the position."""
+    given(SELECTOR, *_task(), A).when(event).then_nothing()
+
+
+def test_tasks_of_one_partition_are_apart() -> None:
+    """A check-in, a lease and a pause count for the task that they name."""
+    other = task_created(_policy(concurrency=1), task="other")
+    history = (*_task(FULL), Noticed(fact=other), Noticed(fact=model_published(task="other")), A)
+    situation: Situation[Selections] = given(SELECTOR, *history, Noticed(fact=TaskPaused(task=TASK)))
+    situation.when(device_checked_in("b", task="other"))
+    assert [type(event) for event in situation.caused] == [LeaseGranted]
+    situation.when(device_checked_in("c")).then(_declined("paused"))
+    assert SELECTOR.entries(situation.state) == 2
+
+
+def test_a_task_counts_when_the_aggregator_has_noticed_it() -> None:
+    """What the operator writes decides nothing here: the selector does not read that topic."""
+    given(SELECTOR).when(task_created()).then_nothing()

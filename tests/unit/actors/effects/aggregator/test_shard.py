@@ -13,16 +13,15 @@ from actors.effects.aggregator.shard import Shard
 from ops.audit.export import exported, topics_of
 from ops.audit.replay import Audit
 from schemas.canonical import encode
-from schemas.events import ModelPublished, Tick, UpdateRefused, UpdateSubmitted
+from schemas.events import ModelPublished, Tick, UpdateRefused
 from schemas.identifiers import BodyRef
 from schemas.policy import Compression, PolicyError, checked, parse
-from schemas.signing import sign
 from schemas.topics import PARTITIONS, ROUNDS, SHARDS, UPDATES, body_place, partition_of
 from streams.exported import ExportedLog
 from streams.log import TopicPartition
 from tests.unit.client_agent.outbox.test_outbox import one_life
 from tests.worlds import device_world
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import KEY, policy, signed, update_submitted
 from tests.worlds.federation import Federation
 
 PARAMETERS = 100
@@ -121,8 +120,8 @@ def test_an_invented_address_ends_no_worker() -> None:
     device.check_in()
     world.settle()
     ref = BodyRef(topic=SHARDS.name, partition=world.partition, offsets=(), sha256=bytes(32), size=5, codec="float32")
-    submitted = UpdateSubmitted(sealed=device.granted().sealed, samples=7, body=ref, inline=None)
-    device.append(UPDATES.name, sign(encode(submitted), device.key))
+    submitted = update_submitted(device.granted().sealed, ref)
+    device.append(UPDATES.name, signed(submitted, device.key))
     world.settle()
     _work(worker)
     worker.housekeep()

@@ -1,0 +1,170 @@
+"""The selector's effects: what devices are answered, under which seal, and whose check-ins count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from actors.deciders.selector import GRACE_MS
+from actors.keys import Seals
+from schemas.canonical import encode
+from schemas.events import (
+    CheckinsDeclined,
+    Declined,
+    Granted,
+    InputsDropped,
+    LeaseClosed,
+    LeaseGranted,
+    TaskClosed,
+    TaskPaused,
+    TaskResumed,
+)
+from schemas.topics import CHECKINS, SELECTIONS, TASKS
+from tests.worlds.builders import KEY, policy
+from tests.worlds.federation import Federation
+
+ONES = np.ones(4, np.float32)
+
+
+def _answer(world: Federation, name: str, **changes: Any) -> Granted | Declined:
+    device = world.device(name)
+    device.check_in(**changes)
+    world.settle()
+    assert world.actors["selector"].defects == 0
+    answer = device.answers()[-1]
+    assert isinstance(answer, Granted | Declined)
+    return answer
+
+
+def _reason(world: Federation, name: str, **changes: Any) -> str:
+    answer = _answer(world, name, **changes)
+    assert isinstance(answer, Declined)
+    assert answer.retry_after_ms > 0
+    last = world.events(SELECTIONS.name, CheckinsDeclined)[-1]
+    assert last.counts == {answer.reason: 1}
+    return answer.reason
+
+
+def test_an_unknown_task_declines() -> None:
+    """A check-in for a task that is not here is answered, and costs nothing."""
+    world = Federation(policy())
+    stranger = world.device("a")
+    stranger.task = "elsewhere"
+    stranger.check_in()
+    world.settle()
+    answer = stranger.answers()[-1]
+    assert isinstance(answer, Declined)
+    assert answer.reason == "unknown_task"
+
+
+def test_a_pause_declines_until_it_is_resumed() -> None:
+    """Paused means no new leases; resumed means leases again; closed is for ever."""
+    world = Federation(policy())
+    world.append(TASKS.name, encode(TaskPaused(task=world.task)))
+    world.settle()
+    assert _reason(world, "a") == "paused"
+    world.append(TASKS.name, encode(TaskResumed(task=world.task)))
+    world.settle()
+    assert isinstance(_answer(world, "a"), Granted)
+    world.append(TASKS.name, encode(TaskClosed(task=world.task)))
+    world.settle()
+    assert _reason(world, "b") == "closed"
+
+
+def test_a_lease_in_flight_is_given_again() -> None:
+    """One lease a device: a second check-in gets the same sealed bytes, whatever has changed."""
+    world = Federation(policy(selection={"concurrency": 1, "battery_min_percent": 50}))
+    first, second = _answer(world, "a"), _answer(world, "a", battery_percent=1)
+    assert first == second
+    assert len(world.events(SELECTIONS.name, LeaseGranted)) == 1
+    world.start("selector")
+    assert _answer(world, "a") == first
+
+
+def test_a_lease_ends_by_log_time() -> None:
+    """The lease is over some grace after its deadline, by the log's time and no other clock; its slot is free again."""
+    world = Federation(policy(selection={"concurrency": 3, "lease_s": 60.0}))
+    first, *_ = [_answer(world, name) for name in "abc"]
+    world.pass_ms(60_000 + GRACE_MS)
+    assert world.events(SELECTIONS.name, LeaseClosed) == []
+    assert _reason(world, "d") == "no_slot"
+    world.pass_ms(1)
+    assert [event.outcome for event in world.events(SELECTIONS.name, LeaseClosed)] == ["expired"] * 3
+    assert isinstance(_answer(world, "d"), Granted)
+    again = _answer(world, "a")
+    assert isinstance(first, Granted)
+    assert isinstance(again, Granted)
+    assert Seals(KEY).open(again.sealed) != Seals(KEY).open(first.sealed)
+
+
+def test_a_late_end_of_an_old_lease_leaves_the_new_one() -> None:
+    """An update in time, admitted after its lease expired here, takes nothing from the device's next lease."""
+    world = Federation(policy(selection={"lease_s": 60.0}))
+    old = _answer(world, "a")
+    assert isinstance(old, Granted)
+    aggregator = world.actors.pop("aggregator")
+    world.device("a").submit(ONES, world.rules, lease=old)
+    world.pass_ms(60_000 + GRACE_MS + 1)
+    new = _answer(world, "a")
+    world.actors["aggregator"] = aggregator
+    world.settle()
+    assert [event.outcome for event in world.events(SELECTIONS.name, LeaseClosed)] == ["expired", "used"]
+    assert _answer(world, "a") == new != old
+
+
+def test_a_seal_says_what_was_granted() -> None:
+    """The sealed lease binds task, device and its key, the version and its bytes, the deadline and the policy."""
+    world = Federation(policy(selection={"lease_s": 30.0}))
+    answer = _answer(world, "a")
+    assert isinstance(answer, Granted)
+    lease = Seals(KEY).open(answer.sealed)
+    state = world.actors["selector"].state.tasks[world.task]
+    assert lease is not None
+    assert (lease.task, lease.device, lease.version) == (world.task, "a", 0)
+    assert lease.public_key == world.device("a").key.public_key().public_bytes_raw()
+    assert (lease.model_sha256, lease.policy_sha256) == (answer.model.sha256, state.created.policy_sha256)
+    assert lease.deadline_ms == world.now_ms + 30_000
+
+
+def test_the_first_key_of_a_device_is_its_key() -> None:
+    """Whoever comes later under the same name with another key is declined, and the lease stays the first one's."""
+    world = Federation(policy())
+    first = _answer(world, "a")
+    impostor = world.device("a")
+    impostor.key = Ed25519PrivateKey.from_private_bytes(b"i" * 32)
+    impostor.check_in()
+    world.settle()
+    refused = impostor.answers()[-1]
+    assert isinstance(refused, Declined)
+    assert refused.reason == "other_key"
+    assert _answer(world, "a") == first
+
+
+def test_a_check_in_with_a_bad_signature_is_dropped() -> None:
+    """A check-in that its own key did not sign is junk: counted, and not answered."""
+    world = Federation(policy())
+    device = world.device("a")
+    device.check_in()
+    good = [*_raw(world)][-1]
+    device.append(CHECKINS.name, good[:-1] + bytes([good[-1] ^ 1]))
+    world.settle()
+    assert [event.count for event in world.events(SELECTIONS.name, InputsDropped)] == [1]
+    assert len(device.answers()) == 1
+
+
+def _raw(world: Federation) -> list[bytes]:
+    from streams.log import TopicPartition, scan
+
+    return [record.value or b"" for record in scan(world.log, TopicPartition(CHECKINS.name, world.partition))]
+
+
+def test_declines_of_a_batch_are_one_event() -> None:
+    """Declines are counted by reason, so that a crowd that is turned away costs one event a batch."""
+    world = Federation(policy(selection={"samples_min": 5, "concurrency": 3}))
+    for number in range(20):
+        world.device(f"d{number}").check_in(samples=4 if number % 2 else 0)
+    world.settle()
+    [declined] = world.events(SELECTIONS.name, CheckinsDeclined)
+    assert declined.counts == {"too_few_samples": 20}
