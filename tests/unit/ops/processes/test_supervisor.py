@@ -26,7 +26,7 @@ from ops.processes import supervisor
 from ops.settings import Settings
 supervisor.BACKOFF_FIRST_S = 0.01
 supervisor.STOP_TIMEOUT_S = 1.0
-supervisor._WORKER = '''
+supervisor._PROGRAM = '''
 import sys, types
 sys.path[0] = sys.argv[1]
 import os, signal, time
@@ -39,9 +39,9 @@ stub.run, stub.WorkerOptions = run, lambda **values: types.SimpleNamespace(**val
 sys.modules["actors.hosts.faust_app"] = stub
 import actors.hosts
 actors.hosts.faust_app = stub
-from ops.processes import supervisor
-supervisor.STOP_TIMEOUT_S = 1.0
-supervisor.work(sys.argv[2])
+from ops.processes import worker
+worker.STOP_TIMEOUT_S = 1.0
+worker.work(sys.argv[2])
 '''
 settings = Settings(bootstrap_servers="nowhere:1", folder=Path({folder!r}), security_protocol="SASL_SSL",
                     sasl_mechanism="PLAIN", sasl_username="u", sasl_password="secret-word")

@@ -1,0 +1,115 @@
+"""The child process of `fedlog worker`: reads its orders from stdin, runs the actor, and ends with its supervisor.
+
+`ops.processes.supervisor` starts it. Stdin is the pipe between the two: one line of orders, so that no secret is in an
+argument list, and then nothing. When the pipe closes, however the supervisor has died, the worker ends.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from actors.hosts.crash_marker import CrashMarker
+from actors.runtime.guard import InputPlace, PoisonInput
+from actors.wiring import ROLES
+from ops.console import note
+from ops.logging_setup import set_up_logging
+from ops.settings import Settings
+
+STOP_TIMEOUT_S = 15.0
+EXIT_CONFIGURATION = 78  # sysexits.h: starting again cannot help
+EXIT_UNCERTAIN = 70
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a supervisor tells its worker: the settings, the open file of the crash marker, an input to skip."""
+
+    settings: Settings
+    crash_marker: int
+    poison_input: PoisonInput | None
+
+    def encode(self) -> bytes:
+        """One line of JSON."""
+        fields = {
+            "settings": asdict(self.settings),
+            "crash_marker": self.crash_marker,
+            "poison_input": self.poison_input,
+        }
+        return json.dumps(fields, default=str).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Orders:
+        """The same from its line."""
+        fields = json.loads(line)
+        values, poison = fields["settings"], fields["poison_input"]
+        paths = {name: Path(values[name]) for name in ("folder", "operator_key_file")}
+        return cls(
+            settings=Settings(**{**values, **paths}),
+            crash_marker=fields["crash_marker"],
+            poison_input=poison and PoisonInput(poison[0], InputPlace(*poison[1]), *poison[2:]),
+        )
+
+
+def list_inputs(actor: str) -> tuple[str, ...]:
+    """The topics that an actor decides on; a shard worker decides nothing."""
+    return ROLES[actor].inputs if actor in ROLES else ()
+
+
+def work(actor: str) -> None:
+    """Read the orders, watch the pipe, run the actor. Never returns with the pipe unwatched."""
+    # A crash inside a C extension leaves no traceback otherwise.
+    faulthandler.enable()
+    orders = Orders.decode(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
+    set_up_logging(as_json=True)
+    from actors.keys import OperatorKeyError
+    from streams.log import LogRefused, TopicUnfit
+
+    try:
+        _host(actor, orders)
+    except (OperatorKeyError, LogRefused, TopicUnfit) as error:
+        note(f"{actor}: {error}")
+        sys.exit(EXIT_CONFIGURATION)
+
+
+def _host(actor: str, orders: Orders) -> None:
+    settings = orders.settings
+    kafka, metrics = settings.kafka(f"fedlog-{actor}"), (settings.metrics_host, settings.metrics_port)
+    # Named after the supervisor, so that a worker that restarts within the session timeout keeps its partitions.
+    instance = f"{socket.gethostname()}-{os.getppid()}"
+    if actor not in ROLES:
+        from actors.hosts import shard_host
+
+        shard_host.run(kafka, settings.operator_key_file, instance=instance, metrics=metrics)
+        return
+    from actors.hosts import faust_app
+
+    options = faust_app.WorkerOptions(
+        kafka=kafka,
+        operator_key_file=settings.operator_key_file,
+        metrics_host=settings.metrics_host,
+        metrics_port=settings.metrics_port,
+        instance=instance,
+        breadcrumb=CrashMarker(orders.crash_marker, list_inputs(actor)),
+        deadly=orders.poison_input,
+    )
+    faust_app.run(actor, options)
+
+
+def _end_with_supervisor() -> None:
+    """Block until the pipe closes, then end this process: in order when that is possible, in any case soon."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_TIMEOUT_S)
+    # Whatever keeps the process alive now, a partition that nobody may write is worse than a doubtful end.
+    os._exit(EXIT_UNCERTAIN)
