@@ -3,9 +3,11 @@
 Prints nothing.
 
 `findings`: what checks find, and how much was looked at.
+`chains`: follows the chain of one journal; called by `verification` and `export`.
 `verification`: checks chains, what journals say of one another, and signed heads; called by `fedlog verify`.
 `announcements`: compares `published` with the journal; called by `replay`.
 `replay`: folds every journal and checks each event; called by `fedlog replay`.
+`event_checks`: what single events must agree with; called by `replay`.
 `recomputing`: makes sums and models again from the bodies; called by `replay`.
 `export`: an export that agrees with itself; called by `fedlog export-log`.
 """

@@ -1,4 +1,7 @@
-"""What `published` holds against what the journal gives; who signed it is the matter of `ops.audit.verification`."""
+"""Compares `published` with what the journal gives. Who signed it is checked in `ops.audit.verification`.
+
+Called by `replay` and `recomputing`.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ops.audit.findings import Fault
+from ops.audit.findings import Finding
 from schemas.canonical import MalformedError
 from schemas.published import SIGNATURE, checkpoint
 from schemas.topics import PUBLISHED
 from streams.log import EventLog, Record, TopicPartition, scan
 
 
-def newest(log: EventLog, partition: int) -> dict[str, int]:
-    """The newest version of each task that is announced."""
+def find_newest_versions(log: EventLog, partition: int) -> dict[str, int]:
+    """The newest announced version of each task."""
     found: dict[str, int] = {}
     for record in scan(log, TopicPartition(PUBLISHED.name, partition)):
         with contextlib.suppress(MalformedError, ValueError):  # a number of a thousand digits is none for Python
@@ -24,39 +27,39 @@ def newest(log: EventLog, partition: int) -> dict[str, int]:
     return found
 
 
-def faults(log: EventLog, partition: int, *, expected: Mapping[str, dict[str, Any]], seq: int) -> Iterator[Fault]:
+def compare(log: EventLog, partition: int, *, expected: Mapping[str, dict[str, Any]], seq: int) -> Iterator[Finding]:
     """Where `published` does not hold each of `expected` (by id) once and nothing else.
 
-    What was announced behind `seq` came after the journal was read, and is passed over.
+    What was announced beyond `seq` came after the journal was read, and is skipped.
     """
     missing = dict(expected)
     place = TopicPartition(PUBLISHED.name, partition)
     for record in scan(log, place):
-        said = _said(record)
-        wanted = missing.pop(str(said.get("id")), None)
-        is_later = wanted is None and _seq(said) > seq
-        if not is_later and (wanted is None or said not in (wanted, _unheaded(wanted))):
-            yield Fault(place, record.offset, "announces what the journal does not hold")
-    for name, wanted in missing.items():
-        yield Fault(place, None, f"{name} is not announced", wanted["subject"])
+        found = _parse(record)
+        announcement = missing.pop(str(found.get("id")), None)
+        is_later = announcement is None and _find_seq(found) > seq
+        if not is_later and (announcement is None or found not in (announcement, _without_head(announcement))):
+            yield Finding(place, record.offset, "announces what the journal does not hold")
+    for name, announcement in missing.items():
+        yield Finding(place, None, f"{name} is not announced", announcement["subject"])
 
 
-def _said(record: Record) -> dict[str, Any]:
+def _parse(record: Record) -> dict[str, Any]:
     """An announcement without its signature; nothing where it is none."""
     try:
-        said = json.loads(record.value or b"")
+        event = json.loads(record.value or b"")
     except (ValueError, RecursionError):
         return {}
-    return {name: value for name, value in said.items() if name not in SIGNATURE} if isinstance(said, dict) else {}
+    return {name: value for name, value in event.items() if name not in SIGNATURE} if isinstance(event, dict) else {}
 
 
-def _unheaded(said: dict[str, Any]) -> dict[str, Any]:
+def _without_head(event: dict[str, Any]) -> dict[str, Any]:
     """The same as releases before there were checkpoints announced it."""
-    return {**said, "data": {name: value for name, value in said["data"].items() if name != "journal"}}
+    return {**event, "data": {name: value for name, value in event["data"].items() if name != "journal"}}
 
 
-def _seq(said: dict[str, Any]) -> int:
+def _find_seq(event: dict[str, Any]) -> int:
     try:
-        return int(said["data"]["journal"]["seq"])
+        return int(event["data"]["journal"]["seq"])
     except (KeyError, TypeError, ValueError, OverflowError):
         return -1

@@ -1,4 +1,4 @@
-"""An export that agrees with itself, from a log that others go on writing."""
+"""Exports a log that others go on writing, so that what is exported agrees with itself. `fedlog export-log` runs it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from actors.keys import OperatorKey
 from actors.wiring import ROLES
-from ops.audit.verification import ChainReport, verified
+from ops.audit.chains import ChainReport, verify_chain
 from schemas.canonical import MalformedError, decode
 from schemas.journal import Batch, JournalRecord
 from schemas.published import checkpoint, heads_said, signed
@@ -37,7 +37,7 @@ _INPUTS = (CHECKINS, ANSWERS)
 _BY_DEVICE = frozenset((ANSWERS.name, SHARDS.name))
 
 
-def topics_of(*, bodies: bool, inputs: bool) -> list[str]:
+def select_topics(*, bodies: bool, inputs: bool) -> list[str]:
     """What an export holds, in the order in which it is taken: journals, in that of `actors.wiring`, come first.
 
     End offsets of effects are taken before those of their causes, so that the export never holds an effect without its
@@ -56,7 +56,7 @@ class Export:
     is_signed: bool
 
 
-def exported(
+def write_export(
     log: EventLog, partitions: Sequence[int], *, topics: Sequence[str], folder: Path, key: OperatorKey | None
 ) -> Export:
     """Copy these partitions of these topics into `folder`; with the key, the signed heads of their journals too.
@@ -64,16 +64,16 @@ def exported(
     Raises FileExistsError where the folder is not empty.
     """
     accepts = key.accepts if key else reject_all
-    # Answers lie by device, and so do the bodies of tasks with shards: those of a task are anywhere.
+    # The partition of an answer, and of a body of a task with shards, is the device's: a task's are anywhere.
     chosen = {topic: range(PARTITIONS) if topic in _BY_DEVICE else partitions for topic in topics}
     places = [TopicPartition(topic, number) for topic in topics for number in chosen[topic]]
     ends = {at: log.bounds(at).end for at in places}
     manifest = files.export(log, ends, folder=folder, is_past=_Cut(log, ends, accepts).is_past)
-    there = files.ExportedLog(folder)
+    written = files.ExportedLog(folder)
     journals = [TopicPartition(role.journal, number) for number in partitions for role in ROLES.values()]
-    reports = tuple(verified(there, place, accepts_resume=accepts) for place in journals)
+    reports = tuple(verify_chain(written, place, accepts_resume=accepts) for place in journals)
     if key is not None:
-        heads = [report.head() for report in reports if report.stands]
+        heads = [report.head for report in reports if report.positions]
         (folder / CHECKPOINT).write_bytes(
             signed(heads_said(heads, time.time_ns() // 1_000_000), key.checkpoint) + b"\n"
         )
@@ -94,16 +94,16 @@ class _Cut:
     def is_past(self, record: Record) -> bool:
         """Whether this record came after the journals that were taken before it."""
         if record.topic == PUBLISHED.name:
-            return _announced_seq(record) > self._seq(record.partition)
+            return _find_announced_seq(record) > self._find_seq(record.partition)
         inputs = [TopicPartition(topic, record.partition) for topic in self._earlier.get(record.topic, ())]
         # Few journals are looked into here, because decoding takes as long as all the rest of an export.
-        return bool(inputs) and any(_position_in(record, at.topic) > self._ends[at] for at in inputs)
+        return bool(inputs) and any(_find_position_in(record, at.topic) > self._ends[at] for at in inputs)
 
-    def _seq(self, partition: int) -> int:
+    def _find_seq(self, partition: int) -> int:
         if partition not in self._seqs:
             rounds = TopicPartition(ROUNDS.name, partition)
-            report = verified(self._log, rounds, accepts_resume=self._accepts)
-            self._seqs[partition] = report.stand(self._ends[rounds]).seq if report.fault is None else 2**63
+            report = verify_chain(self._log, rounds, accepts_resume=self._accepts)
+            self._seqs[partition] = report.find_last(self._ends[rounds])[1].seq if report.fault is None else 2**63
         return self._seqs[partition]
 
 
@@ -116,16 +116,16 @@ def _list_earlier_inputs() -> dict[str, list[str]]:
     }
 
 
-def _position_in(record: Record, topic: str) -> int:
+def _find_position_in(record: Record, topic: str) -> int:
     """Up to where the writer of a journal record had read an input."""
     try:
         found: JournalRecord = decode(record.value or b"", JournalRecord)  # type: ignore[arg-type]
     except MalformedError:
-        return -1  # the export shows what is there
+        return -1  # a record that cannot be read is exported as it is
     return found.position.offsets.get(topic, 0) if isinstance(found, Batch) else -1
 
 
-def _announced_seq(record: Record) -> int:
+def _find_announced_seq(record: Record) -> int:
     try:
         return max((head.seq for head in checkpoint(record.value or b"").heads), default=-1)
     except MalformedError:

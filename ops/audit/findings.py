@@ -1,15 +1,16 @@
-"""What checks of a log find: where something is wrong, and how much was looked at."""
+"""What checks of a log find: which record is wrong and why, and how much was looked at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from streams.journals import JournalBroken
 from streams.log import Place, TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Finding:
     """Where something is wrong, and what; `offset` is None where no record of the log is to blame alone."""
 
     place: TopicPartition
@@ -23,8 +24,8 @@ class Fault:
         return f"{place}: {task}{self.what}"
 
     @classmethod
-    def of_journal(cls, broken: JournalBroken) -> Fault:
-        """The same for a journal that is off its chain."""
+    def from_journal(cls, broken: JournalBroken) -> Finding:
+        """The finding that a journal's chain is broken."""
         return cls(broken.place.at, broken.place.offset, broken.what)
 
 
@@ -46,15 +47,15 @@ class Findings:
     stopped: int = 0
     unchecked: list[str] = field(default_factory=list)
     reached: list[str] = field(default_factory=list)
-    differences: list[Fault] = field(default_factory=list)
+    differences: list[Finding] = field(default_factory=list)
 
     def __add__(self, other: Findings) -> Findings:
         return Findings(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Findings)})
 
-    def differs(self, fault: Fault) -> None:
-        """Note a difference, once."""
-        if fault not in self.differences:
-            self.differences.append(fault)
+    def add_difference(self, finding: Finding) -> None:
+        """Note a difference, once: the chains are checked first, and a fold meets the same fault again."""
+        if finding not in self.differences:
+            self.differences.append(finding)
 
     @property
     def verdict(self) -> str:
@@ -62,6 +63,13 @@ class Findings:
         if self.differences:
             return str(self.differences[0])
         asked = ", as far as was asked" if self.stopped else ""
+        # The word alone is a claim about every version, so anything that was not recomputed is said beside it.
         if not self.unchecked and self.compared == self.versions:
             return f"identical{asked}"
         return f"identical{asked}, as far as it could be checked: {self.compared} of {self.versions} models"
+
+    def plain(self) -> dict[str, Any]:
+        """The verdict and the figures, as one JSON object."""
+        names = ("events", "decisions", "sums", "models", "charges", "compared", "versions", "reached", "unchecked")
+        figures = {name: getattr(self, name) for name in names}
+        return {"replay": self.verdict, **figures, "differences": [str(finding) for finding in self.differences]}

@@ -40,7 +40,7 @@ class Recomputer:
     def __init__(self, log: EventLog, partition: int, *, key: OperatorKey | None, findings: Findings) -> None:
         self._key, self._findings = key, findings
         self._bodies = Bodies(log, partition)
-        self._newest = announcements.newest(log, partition)
+        self._newest = announcements.find_newest_versions(log, partition)
         self._held: dict[str, tuple[Floats, Floats | None]] = {}
         self._released: dict[str, releases.Release] = {}  # of the round whose version comes next
         self._reasons: dict[str, str] = {}  # why its next version cannot be compared

@@ -19,7 +19,7 @@ from actors.hosts.assembly import assemble
 from actors.keys import OperatorKey
 from actors.runtime.actor import _dropped
 from actors.wiring import ROLES
-from ops.audit.export import exported, topics_of
+from ops.audit.export import select_topics, write_export
 from schemas.canonical import encode
 from schemas.events import DefectFound, JournalEvent, ModelPublished, RoundAbandoned, StateDigest, SumStored
 from schemas.journal import Batch, Chain, Decision
@@ -46,7 +46,9 @@ class History:
 def record(path: Path, folder: Path) -> None:
     """Tell the story with the code of today, and keep what it leaves behind."""
     story = told()
-    exported(story.log, [story.partition], topics=topics_of(bodies=True, inputs=True), folder=folder / "log", key=KEY)
+    write_export(
+        story.log, [story.partition], topics=select_topics(bodies=True, inputs=True), folder=folder / "log", key=KEY
+    )
     states = {actor.role.journal: digest(actor.state).hex() for actor in story.actors.values()}
     (folder / "log" / STATES_FILE).write_text(json.dumps(states, indent=1))
     (folder / "log" / KEY_FILE).write_text(KEY.secret.hex() + "\n")

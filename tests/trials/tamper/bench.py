@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ops.audit.export import CHECKPOINT, exported, topics_of
+from ops.audit.export import CHECKPOINT, select_topics, write_export
 from ops.audit.findings import Findings
 from ops.audit.replay import Audit
 from ops.audit.verification import Verification
@@ -49,7 +49,9 @@ class Bench:
         self._replay_every = replay_every
         self._honest, self._scratch, self._seed = folder / "honest", folder / "changed", seed
         self._partition = story.partition
-        exported(story.log, [story.partition], topics=topics_of(bodies=True, inputs=True), folder=self._honest, key=KEY)
+        write_export(
+            story.log, [story.partition], topics=select_topics(bodies=True, inputs=True), folder=self._honest, key=KEY
+        )
         self._manifest = msgspec.json.decode((self._honest / files.MANIFEST).read_bytes(), type=Manifest)
         self._given = [checkpoint((self._honest / CHECKPOINT).read_bytes().strip())]
         log = ExportedLog(self._honest)
@@ -92,9 +94,9 @@ class Bench:
     def judged(self, log: ExportedLog) -> tuple[str, str]:
         """Who finds something wrong first: the journals by themselves, a checkpoint, or the full replay."""
         check = Verification(log, self._partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
-        if (fault := next(check.faults(), None)) is not None:
+        if (fault := next(check.check(), None)) is not None:
             return "verify", str(fault)
-        if (fault := next(check.faults(self._given), None)) is not None:
+        if (fault := next(check.check(self._given), None)) is not None:
             return "checkpoint", str(fault)
         found = self._replayed(log)
         return ("replay", found.verdict) if found.differences else ("", found.verdict)

@@ -20,7 +20,7 @@ from actors.hosts.event_log import TurningPoints
 from actors.hosts.metrics import ActorMetrics, PrometheusInstruments
 from actors.runtime import actor as actor_module
 from actors.wiring import ROLES
-from ops.audit.export import exported, topics_of
+from ops.audit.export import select_topics, write_export
 from ops.audit.findings import Findings
 from ops.audit.replay import Audit
 from ops.audit.verification import Verification
@@ -111,9 +111,9 @@ def test_a_new_actor_is_metered_and_logged(world: Federation) -> None:
 
 def test_a_new_journal_is_exported(world: Federation, tmp_path: Path) -> None:
     """All of it, and its chain is checked like the others."""
-    topics = topics_of(bodies=True, inputs=True)
-    export = exported(world.log, [world.partition], topics=topics, folder=tmp_path, key=KEY)
-    assert [report.place.topic for report in export.reports if report.stands] == [r.journal for r in ROLES.values()]
+    topics = select_topics(bodies=True, inputs=True)
+    export = write_export(world.log, [world.partition], topics=topics, folder=tmp_path, key=KEY)
+    assert [report.place.topic for report in export.reports if report.positions] == [r.journal for r in ROLES.values()]
     there = Audit(ExportedLog(tmp_path), world.partition, key=KEY, full=True, to=None).run()
     assert (there.verdict, there.decisions) == ("identical", audit(world).decisions)
 
@@ -153,5 +153,5 @@ def test_a_cut_new_journal_is_not_identical(world: Federation) -> None:
     at = TopicPartition(TALLIES.name, world.partition)
     world.log.delete_records(at, 3)
     check = Verification(world.log, world.partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
-    assert [fault.place for fault in check.faults()] == [at]
+    assert [fault.place for fault in check.check()] == [at]
     assert {fault.place for fault in audit(world).differences} == {at}

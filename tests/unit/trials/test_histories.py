@@ -63,7 +63,7 @@ def test_a_history_verifies_and_replays(history: History) -> None:
     """Chains, announcements and the laws hold, and every sum and model is made again from the bodies."""
     faults = Verification(
         history.log, history.partition, accepts_resume=history.key.accepts, public_key=history.key.public_key
-    ).faults()
+    ).check()
     assert [str(fault) for fault in faults] == []
     assert check(history.log, history.partition, settled=True, defects=True) == []
     found = Audit(history.log, history.partition, key=history.key, full=True, to=None).run()

@@ -29,19 +29,19 @@ def export_log(
 ) -> None:
     """Write journals, tasks, evaluations and published into files; with the operator's key also signed heads."""
     from actors import keys
-    from ops.audit.export import CHECKPOINT, exported, topics_of
-    from ops.audit.findings import Fault
+    from ops.audit.export import CHECKPOINT, select_topics, write_export
+    from ops.audit.findings import Finding
 
     if to.exists() and any(to.iterdir()):
         raise ConsoleError(f"{to} is not empty; name a new folder.", exit_code=2)
     chosen = {*(partition or ()), *(partition_of(name) for name in task or ())} or {*range(PARTITIONS)}
-    topics = topics_of(bodies=bodies or everything, inputs=everything)
+    topics = select_topics(bodies=bodies or everything, inputs=everything)
     key = keys.load(ctx.obj.operator_key_file) if ctx.obj.operator_key_file.exists() else None
     with open_log(ctx.obj) as log:
-        export = exported(log, sorted(chosen), topics=topics, folder=to, key=key)
+        export = write_export(log, sorted(chosen), topics=topics, folder=to, key=key)
     for report in export.reports:
         if report.fault is not None:
-            note(f"Exported with its fault: {Fault(report.place, report.offset, report.fault)}.")
+            note(f"Exported with its fault: {Finding(report.place, report.offset, report.fault)}.")
     if export.is_signed:
         note(f"{to / CHECKPOINT} holds the signed head of every journal; keep a copy of it in another place.")
     records = sum(report.records for report in export.reports)

@@ -15,7 +15,7 @@ from ops.terminal.options import FromFiles
 from schemas.topics import partition_of
 
 if TYPE_CHECKING:
-    from ops.audit.findings import Findings
+    pass
 
 SHOWN_MAX = 20
 
@@ -47,7 +47,7 @@ def replay(
             found += audit.run()
             if task is not None and not found.differences:
                 tasks.require(audit.state.tasks, task)
-    report = _report(found, seconds=round(time.monotonic() - began_s, 2))
+    report = {**found.plain(), "seconds": round(time.monotonic() - began_s, 2)}
     if as_json:
         say_json(report)
         if found.differences:
@@ -57,23 +57,6 @@ def replay(
     if found.differences:
         raise ConsoleError("\n".join(_list_differences(report["differences"])))
     say(f"Replay: {found.verdict}")
-
-
-def _report(found: Findings, *, seconds: float) -> dict[str, Any]:
-    return {
-        "replay": found.verdict,
-        "events": found.events,
-        "decisions": found.decisions,
-        "sums": found.sums,
-        "models": found.models,
-        "charges": found.charges,
-        "compared": found.compared,
-        "versions": found.versions,
-        "reached": found.reached,
-        "unchecked": found.unchecked,
-        "differences": [str(difference) for difference in found.differences],
-        "seconds": seconds,
-    }
 
 
 def _print_report(report: dict[str, Any], *, full: bool, to: int | None) -> None:

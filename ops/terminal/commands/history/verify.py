@@ -14,8 +14,8 @@ from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 
 if TYPE_CHECKING:
-    from ops.audit.findings import Fault
-    from ops.audit.verification import ChainReport
+    from ops.audit.chains import ChainReport
+    from ops.audit.findings import Finding
     from schemas.published import Checkpoint
 
 
@@ -45,19 +45,19 @@ def verify(
             Verification(log, number, accepts_resume=key.accepts if key else lambda _: False, public_key=public)
             for number in partitions
         ]
-        faults = [fault for check in checks for fault in check.faults(given)]
+        findings = [finding for check in checks for finding in check.check(given)]
     reports = [report for check in checks for report in check.reports.values()]
     if as_json:
         for report in reports:
             say_json(report.plain())
     else:
         columns = ("journal", "partition", "batches", "decisions", "claims", "zombies skipped", "chain")
-        table(columns, [_row(report) for report in reports if report.records or report.fault])
+        table(columns, [_format_row(report) for report in reports if report.records or report.fault])
     for found in given:
         if strange := {head.partition for head in found.heads} - {*partitions}:
             raise ConsoleError(f"Checkpoint {found.id} names partitions {sorted(strange)}, which are not here.")
-    if faults:
-        raise ConsoleError("\n".join(_told(faults)))
+    if findings:
+        raise ConsoleError("\n".join(_list_findings(findings)))
     records = sum(report.records for report in reports)
     heads = sum(check.checkpoints for check in checks)
     note(f"Every chain is whole: {records} records in {len(reports)} journal partitions, {heads} signed heads.")
@@ -96,14 +96,14 @@ def _read(path: Path, public: bytes | None) -> Iterator[Checkpoint]:
         yield found
 
 
-def _row(report: ChainReport) -> tuple[object, ...]:
+def _format_row(report: ChainReport) -> tuple[object, ...]:
     whole = "whole" if report.fault is None else f"BROKEN at offset {report.offset}"
     numbers = (report.batches, report.decisions, report.claims, report.zombies)
     return (report.topic, report.partition, *numbers, whole)
 
 
-def _told(faults: list[Fault]) -> Iterator[str]:
-    yield from (f"{fault}." for fault in faults)
+def _list_findings(findings: list[Finding]) -> Iterator[str]:
+    yield from (f"{finding}." for finding in findings)
     yield (
         "Restore these records from a copy or from another replica. Until then no actor opens a partition whose "
         "chain is broken."

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ops.audit.export import CHECKPOINT, exported, topics_of
+from ops.audit.export import CHECKPOINT, select_topics, write_export
 from ops.audit.replay import Audit
 from ops.audit.verification import Verification
 from schemas.canonical import decode, encode
@@ -40,7 +40,7 @@ def world() -> Federation:
 
 def _faults(log: EventLog, partition: int, *given: Checkpoint) -> list[str]:
     check = Verification(log, partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
-    return [str(fault) for fault in check.faults(given)]
+    return [str(fault) for fault in check.check(given)]
 
 
 def _saved(world: Federation) -> list[Checkpoint]:
@@ -69,7 +69,7 @@ def test_an_honest_log_has_no_fault(world: Federation, tmp_path: Path) -> None:
     given = _saved(world)
     assert len(given) == 3
     assert _faults(world.log, world.partition, *given) == []
-    exported(world.log, [world.partition], topics=topics_of(bodies=True, inputs=True), folder=tmp_path, key=KEY)
+    write_export(world.log, [world.partition], topics=select_topics(bodies=True, inputs=True), folder=tmp_path, key=KEY)
     given.append(checkpoint((tmp_path / CHECKPOINT).read_bytes().strip()))
     assert {head.topic for head in given[-1].heads} == {"selections", "rounds", "ledger"}
     assert _faults(ExportedLog(tmp_path), world.partition, *given) == []
@@ -86,7 +86,9 @@ def test_a_tail_that_another_journal_has_read_is_missed(world: Federation, topic
 @pytest.mark.parametrize("topic", [SELECTIONS.name, ROUNDS.name, LEDGER.name])
 def test_a_cut_tail_is_found_against_a_checkpoint(world: Federation, topic: str, tmp_path: Path) -> None:
     """The head of an export vouches for every journal up to there, whoever reads it."""
-    exported(world.log, [world.partition], topics=topics_of(bodies=False, inputs=False), folder=tmp_path, key=KEY)
+    write_export(
+        world.log, [world.partition], topics=select_topics(bodies=False, inputs=False), folder=tmp_path, key=KEY
+    )
     given = checkpoint((tmp_path / CHECKPOINT).read_bytes().strip())
     _cut(world, topic, 1)
     assert any(
@@ -203,12 +205,12 @@ def test_what_came_since_is_no_fault(world: Federation) -> None:
     """On a log that grows, journals are read one after the other: what one says of later records waits."""
     check = Verification(world.log, world.partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
     rounds = check.reports[ROUNDS.name]
-    before = {name: len(report.stands) for name, report in check.reports.items()}
+    before = {name: len(report.positions) for name, report in check.reports.items()}
     world.round_of({name + "9": np.ones(4, np.float32) for name in "abc"})
     later = Verification(world.log, world.partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
-    assert len(later.reports[ROUNDS.name].stands) > before[ROUNDS.name]
+    assert len(later.reports[ROUNDS.name].positions) > before[ROUNDS.name]
     later.reports[ROUNDS.name] = rounds
-    assert [str(fault) for fault in later.faults()] == []
+    assert [str(fault) for fault in later.check()] == []
 
 
 def test_the_same_history_signs_the_same_bytes(world: Federation) -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from actors.effects.aggregator import shard
 from actors.effects.aggregator.shard import Shard
-from ops.audit.export import exported, topics_of
+from ops.audit.export import select_topics, write_export
 from ops.audit.replay import Audit
 from schemas.canonical import encode
 from schemas.events import ModelPublished, Tick, UpdateRefused
@@ -159,8 +159,8 @@ def test_an_export_holds_the_bodies_of_shards(tmp_path: Path) -> None:
     world = _world()
     _submit(world, "abcdef")
     world.settle()
-    topics = topics_of(bodies=True, inputs=False)
-    exported(world.log, [world.partition], topics=topics, folder=tmp_path / "out", key=KEY)
+    topics = select_topics(bodies=True, inputs=False)
+    write_export(world.log, [world.partition], topics=topics, folder=tmp_path / "out", key=KEY)
     found = Audit(ExportedLog(tmp_path / "out"), world.partition, key=KEY, full=True, to=None).run()
     assert (found.verdict, found.sums, found.unchecked) == ("identical", 2, [])
 

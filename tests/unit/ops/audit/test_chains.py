@@ -1,11 +1,11 @@
-"""`fedlog verify`: a journal that was changed is found, and the place is named."""
+"""The chain of a journal: a record that was changed is found, and the place is named."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
 
-from ops.audit.verification import verified
+from ops.audit.chains import verify_chain
 from schemas.canonical import decode, encode
 from schemas.events import RoundOpened
 from schemas.journal import Batch
@@ -38,13 +38,13 @@ def copied(log: MemoryLog, changed: dict[int, bytes]) -> MemoryLog:
 
 def test_a_whole_chain_is_counted() -> None:
     """Claims, batches and zombies are told apart, and nothing is wrong."""
-    report = verified(written()[0], ROUNDS)
+    report = verify_chain(written()[0], ROUNDS)
     assert (report.fault, report.claims, report.batches, report.zombies, report.seq) == (None, 2, 6, 1, 5)
 
 
 def test_an_unchanged_copy_verifies() -> None:
     """The chain knows offsets and bytes alone, so an exact copy is as good as the journal."""
-    assert verified(copied(written()[0], {}), ROUNDS).fault is None
+    assert verify_chain(copied(written()[0], {}), ROUNDS).fault is None
 
 
 @pytest.mark.parametrize("which", range(5))
@@ -55,7 +55,7 @@ def test_one_flipped_byte_is_found_at_its_record_or_the_next(which: int, place: 
     values = {record.offset: record.value or b"" for record in scan(log, ROUNDS)}
     whole = values[offsets[which]]
     at = int(place * len(whole))
-    report = verified(copied(log, {offsets[which]: whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]}), ROUNDS)
+    report = verify_chain(copied(log, {offsets[which]: whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]}), ROUNDS)
     later = [offset for offset in values if offset > offsets[which]]
     assert report.fault is not None
     # A zombie's record carries no promise about its predecessor, so the next one of the chain tells.
@@ -70,11 +70,11 @@ def test_both_records_that_may_be_to_blame_are_named() -> None:
     for which in (0, 2):
         batch = decode(next(scan(log, ROUNDS, start=offsets[which])).value or b"", Batch)
         changed[which] = encode(msgspec.structs.replace(batch, time_ms=batch.time_ms + 1))
-    first = verified(copied(log, {offsets[0]: changed[0]}), ROUNDS)
+    first = verify_chain(copied(log, {offsets[0]: changed[0]}), ROUNDS)
     assert first.offset == offsets[1]
     assert f"this record or the one at offset {offsets[0]} is not what its writer wrote" in (first.fault or "")
     # A claim and a zombie's batch came in between; the claim is under the same digest.
-    third = verified(copied(log, {offsets[2]: changed[2]}), ROUNDS)
+    third = verify_chain(copied(log, {offsets[2]: changed[2]}), ROUNDS)
     assert third.offset == offsets[3]
     assert f"this record or one from offset {offsets[2]} on is not what" in (third.fault or "")
 
@@ -83,6 +83,6 @@ def test_a_journal_without_its_beginning_is_not_whole() -> None:
     """History is kept for ever: a first record that is gone is a fault, not a start."""
     log, offsets = written()
     log.delete_records(ROUNDS, offsets[1])
-    report = verified(log, ROUNDS)
+    report = verify_chain(log, ROUNDS)
     assert report.offset == 0
     assert "begins at offset" in (report.fault or "")

@@ -1,0 +1,96 @@
+"""The chain of one journal partition: followed to its end or to its first fault, with all that other checks compare.
+
+Called by `verification`, and by `export` for what it has written.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.journal import JournalPosition, Position
+from schemas.published import Head
+from streams.journals import AcceptsResume, JournalBroken, JournalReader, reject_all
+from streams.log import EventLog, TopicPartition
+
+
+@dataclass(slots=True)
+class ChainReport:
+    """One journal partition; `fault` says why the record at `offset` does not continue the chain.
+
+    `positions` has where the chain stands after each record, `reported_inputs` what each batch says of its inputs.
+    """
+
+    topic: str
+    partition: int
+    records: int = 0
+    batches: int = 0
+    claims: int = 0
+    resumes: int = 0
+    zombies: int = 0
+    decisions: int = 0
+    seq: int = -1
+    offset: int | None = None
+    fault: str | None = None
+    end: int = 0
+    positions: list[tuple[int, JournalPosition]] = field(default_factory=list)
+    reported_inputs: list[tuple[int, Position]] = field(default_factory=list)
+
+    @property
+    def place(self) -> TopicPartition:
+        """The journal partition."""
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def head(self) -> Head:
+        """Where the chain stands now."""
+        at = self.positions[-1][1] if self.positions else JournalPosition()
+        return Head(topic=self.topic, partition=self.partition, seq=at.seq, head=at.head.hex())
+
+    def plain(self) -> dict[str, Any]:
+        """The figures, as one JSON object."""
+        left_out = ("end", "positions", "reported_inputs")
+        return {name: getattr(self, name) for name in ChainReport.__slots__ if name not in left_out}
+
+    def find_last(self, before: int) -> tuple[int, JournalPosition]:
+        """The last record below the offset `before`, and where the chain stands after it."""
+        number = bisect_left(self.positions, before, key=lambda position: position[0])
+        return self.positions[number - 1] if number else (-1, JournalPosition())
+
+    def find_heads(self, seq: int) -> list[str]:
+        """The heads of the chain at `seq`, in hex. Claims move the head and not the seq, so there can be several."""
+        first = bisect_left(self.positions, seq, key=lambda position: position[1].seq)
+        heads = []
+        for _, at in self.positions[first:]:
+            if at.seq != seq:
+                break
+            heads.append(at.head.hex())
+        return heads
+
+
+def verify_chain(log: EventLog, place: TopicPartition, *, accepts_resume: AcceptsResume = reject_all) -> ChainReport:
+    """Follow the chain of one journal partition to its end or to its first fault."""
+    # Whatever is appended from now on is the next check's, so that all reports of one check agree on an end.
+    end = log.bounds(place).end
+    report = ChainReport(*place, end=end)
+    journal = JournalReader(place, accepts_resume=accepts_resume)
+    before = journal.position
+    try:
+        for record, batch in journal.read(log, end=end):
+            report.records += 1
+            if batch is not None:
+                report.batches += 1
+                report.decisions += len(batch.decisions)
+                report.reported_inputs.append((record.offset, batch.position))
+            elif journal.position != before:
+                # A zombie's batch leaves the position as it was; a claim and a resume both move it.
+                claimed = journal.position.claim != before.claim
+                report.claims += claimed
+                report.resumes += not claimed
+            before = journal.position
+            report.positions.append((record.offset, before))
+            report.zombies, report.seq = journal.zombies, before.seq
+    except JournalBroken as error:
+        report.offset, report.fault = error.place.offset, error.what
+    return report

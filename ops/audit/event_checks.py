@@ -1,0 +1,80 @@
+"""What a replay checks of single events of the aggregator's journal, each against the state before it.
+
+Called by `replay`. Nothing recorded is compared with itself: weights come from the policy, charges from the admissions.
+Each function yields what is wrong, in words for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from math import prod
+
+from actors.deciders.aggregator import mechanism_of
+from actors.deciders.aggregator_state import Task
+from actors.deciders.arithmetic import sums
+from actors.deciders.arithmetic.accounting import rho
+from schemas.canonical import encode
+from schemas.events import RoundCharged, RoundProposed, TaskCreated, UpdateAdmitted
+from schemas.identifiers import RoundId
+from schemas.policy import PolicyError, checked
+
+
+def check_creation(created: TaskCreated) -> Iterator[str]:
+    """A creation against its own policy."""
+    if created.policy_sha256 != hashlib.sha256(encode(created.policy)).digest():
+        yield "the policy is not the one of policy_sha256"
+    try:
+        weights = checked(created.policy).weights()
+    except PolicyError as error:
+        # Without a policy there is nothing to compare the rest with.
+        yield f"a policy that cannot be used: {error}"
+        return
+    if created.weights != weights:
+        yield "the weights are not the policy's"
+    if created.parameters != sum(prod(tensor.shape) for tensor in created.tensors):
+        yield "parameters is not the size of the tensors"
+
+
+def check_admission(task: Task, admitted: UpdateAdmitted) -> Iterator[str]:
+    """Staleness and weight of an admission against the versions so far and the policy's table."""
+    if admitted.staleness != task.staleness(admitted.version):
+        yield f"update {admitted.update}: staleness {admitted.staleness}, not {task.staleness(admitted.version)}"
+    base = task.created.weights[min(admitted.staleness, len(task.created.weights) - 1)]
+    samples_max = max(1, task.created.policy.aggregation.samples_max)
+    # How many samples a device reported stands in no journal, so only the possible multiples can be checked.
+    if admitted.weight % max(base, 1) or not base <= admitted.weight <= base * samples_max:
+        yield f"update {admitted.update}: weight {admitted.weight}, which staleness {admitted.staleness} never has"
+
+
+def check_proposal(task: Task, proposed: RoundProposed) -> Iterator[str]:
+    """A proposal against the admissions of its round and the policy's mechanism."""
+    assert task.buffer is not None
+    members = [*task.buffer.members.values()]
+    if proposed.members_root != sums.members_root(members) or proposed.members != len(members):
+        yield f"round {proposed.round}: its members, weights or clip scales are not those admitted"
+    if proposed.weight_sum != sum(member.weight for member in members):
+        yield f"round {proposed.round}: weight_sum is not the sum of the weights"
+    # More than was counted costs privacy that nobody spent, which is allowed; less would hide what was spent.
+    if proposed.participations_max < task.participations_max:
+        reported, counted = proposed.participations_max, task.participations_max
+        yield f"round {proposed.round}: participations_max {reported}, counted {counted}"
+    expected = mechanism_of(task.created, proposed.mechanism.key_id if proposed.mechanism else b"")
+    if proposed.mechanism != expected:
+        yield f"round {proposed.round}: the mechanism is not the policy's"
+
+
+def check_charge(task: Task, round_id: RoundId, charge: RoundCharged | None) -> Iterator[str]:
+    """That a round of a private task was charged, and enough, before its version was published."""
+    privacy = task.created.policy.privacy
+    assert privacy is not None
+    pending = next((pending for pending in task.pending if pending.id == round_id), None)
+    proposed = pending.proposed if pending else None
+    if charge is None or pending is None or proposed is None:
+        yield f"round {round_id} was published without a charge in the ledger"
+        return
+    if not pending.charged:
+        yield f"round {round_id} was published before its charge was noticed"
+    covers = charge.rho_total >= rho(proposed.participations_max, privacy.noise_multiplier)
+    if not covers or charge.mechanism != proposed.mechanism:
+        yield f"round {round_id}: charged rho {charge.rho_total:g} does not cover its participations"
