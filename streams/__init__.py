@@ -1,1 +1,12 @@
-"""The log: append, read and tail. Knows nothing of learning."""
+"""The log: append, read, one fenced writer a journal; and what is read from it as a whole. May import `schemas` only.
+
+* `log`: the protocol that both implementations obey, with its errors, records and places; everybody imports it.
+* `memory`: the log in memory, for tests, simulations and recomputed histories.
+* `kafka/`: the log on Apache Kafka.
+* `writer`: the commit that every writer has, dead after a doubt; the two implementations extend it.
+* `topics`: what a topic must look like; the two implementations check theirs.
+* `journals`: the one reader of journals, which follows their chain; for replay, shard workers, read models and audit.
+* `bodies`: stores and fetches the bytes that events name by a BodyRef; for actors, devices and audit.
+* `exported`: exports partitions into files, and reads such a folder as a log; for `fedlog export-log` and audit.
+* `retry`: waits while no broker answers, and logs when one goes and when it is back.
+"""

@@ -1,16 +1,16 @@
-"""The log as fedlog needs it: append, read and one fenced writer a journal partition.
+"""The log as fedlog needs it: append, read, and one fenced writer for each journal partition.
 
-Two implementations obey these laws and pass one contract suite: `streams.memory` (the twin) and `streams.kafka.log`.
+Two implementations obey these laws and pass one contract suite: `streams.memory` and `streams.kafka.log`.
 
 * Offsets only grow; every commit and every abort of a transaction burns one offset for its marker.
 * Readers see committed records only, and nothing at or past the first record of an open transaction (the LSO).
 * What was committed becomes visible soon after `commit` has returned, not always at once: the broker writes the marker
-  behind its answer. Whoever must see it reads until its position has passed the offset that `commit` returned.
+  behind its answer. A reader that must see it reads until its position has passed the offset that `commit` returned.
 * The time of a record is the broker's append time, never the producer's.
 * `writer(name)` fences: an older writer of the same name fails with `WriterFenced` from its next commit on, and what it
   had not committed is aborted.
 
-Everything here blocks. Whoever has an event loop calls it from a thread.
+Everything here blocks; an event loop calls it from a thread.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from schemas.errors import EXIT_LOST, EXIT_UNAVAILABLE, FedlogError
 
 # Kafka's default limit is 1,048,588 bytes for a whole batch; the rest is room for its header.
 KAFKA_RECORD_BYTES_MAX = 1_000_000
-# A topic with another of these is not a worse one but a wrong one: deadlines and histories hang on them.
-_SETTINGS_CHECKED = ("message.timestamp.type", "cleanup.policy")
 
 
 class LogError(FedlogError):
@@ -34,7 +32,7 @@ class LogError(FedlogError):
      ├── WriterFenced       another writer of the same name has taken over; stop
      ├── CommitUncertain    the outcome of a commit is unknown; stop, the next claim finds out
      ├── LogUnavailable     no broker answers; wait and try again
-     ├── LogRefused         the broker says no: credentials, rights, or a release that is too old; waiting is no help
+     ├── LogRefused         the broker says no: credentials, rights, or its release is too old; waiting does not help
      ├── TopicUnfit         a topic is not set up as fedlog needs it
      └── OffsetLost         the log does not hold the offset that was asked for
     """
@@ -157,49 +155,6 @@ class Bounds(NamedTuple):
     end: int
 
 
-class TopicSpec(Protocol):
-    """What is needed of a row of the catalogue to create its topic."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the catalogue."""
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions it has."""
-
-    @property
-    def config(self) -> Mapping[str, str]:
-        """The broker's settings for it."""
-
-
-class TopicFound(NamedTuple):
-    """A topic as the broker describes it, with all its settings."""
-
-    partitions: int
-    config: Mapping[str, str]
-
-
-def require_topics(specs: Sequence[TopicSpec], found: Mapping[str, TopicFound], *, prefix: str = "") -> None:
-    """Raise TopicUnfit, which names each topic at fault, the setting, what was found and what is wanted."""
-    faults = [f"topic {spec.name}: {fault}" for spec in specs for fault in _faults(spec, found.get(spec.name))]
-    if faults:
-        where = f" Under the prefix {prefix!r}." if prefix else ""
-        raise TopicUnfit("; ".join(faults) + f".{where} Change it on the cluster, or choose another topic prefix.")
-
-
-def _faults(spec: TopicSpec, found: TopicFound | None) -> Iterator[str]:
-    if found is None:
-        yield "it does not exist"
-        return
-    if found.partitions != spec.partitions:
-        yield f"partitions is {found.partitions}, wanted {spec.partitions}"
-    for key in _SETTINGS_CHECKED:
-        wanted = spec.config.get(key)
-        if wanted is not None and found.config.get(key) != wanted:
-            yield f"{key} is {found.config.get(key)}, wanted {wanted}"
-
-
 class Writer(Protocol):
     """The only writer of one journal partition, until the next one of its name is started."""
 
@@ -212,7 +167,7 @@ class Writer(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it, without fencing anyone."""
+        """Let go of it, without fencing another."""
         ...
 
 
@@ -259,7 +214,7 @@ class EventLog(Protocol):
         ...
 
     def delete_records(self, at: TopicPartition, before_offset: int) -> None:
-        """Let go of every record of `at` below `before_offset`."""
+        """Delete every record of `at` below `before_offset`."""
         ...
 
     def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
@@ -267,7 +222,7 @@ class EventLog(Protocol):
         ...
 
     def bulk_reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
-        """The same for whoever reads much, in order: it may read further ahead, and is slow to seek."""
+        """The same for much data in order: it may read further ahead, and is slow to seek."""
         ...
 
     def writer(self, name: str) -> Writer:

@@ -1,9 +1,9 @@
-"""The log's twin in memory: the same laws as Kafka, deterministic, without threads, sleeping or a clock of its own.
+"""The log in memory: the same laws as on Kafka, deterministic, without threads, sleeping or a clock of its own.
 
 Every commit and every abort burns an offset for its marker, aborted records stay in the log where no reader sees them,
 an open transaction holds readers back at its first record, and a new writer aborts what the one before left open.
-For a simulation: `MemoryWriter.begin`, `put` and `finish` are the steps of a commit; a subclass that fails or stops
-between them, and a log whose `writer` returns it, is a crash at that point.
+Tests and simulations run on it. `MemoryWriter.begin`, `put` and `finish` are the steps of a commit; a subclass that
+fails or stops between them, and a log whose `writer` returns it, is a crash at that point.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from streams.log import (
     LogUnavailable,
     OffsetLost,
     Record,
-    TopicFound,
     TopicPartition,
-    TopicSpec,
     WriterFenced,
-    require_topics,
 )
+from streams.topics import TopicDescription, TopicSpec, require_topics
+from streams.writer import TransactionalWriter
 
 POLL_RECORDS_MAX = 500
 
@@ -60,35 +59,14 @@ class _Partition:
         return self.beginning + len(self.entries)
 
 
-class MemoryWriter:
+class MemoryWriter(TransactionalWriter):
     """The only writer of its name, until the next one is started."""
 
     def __init__(self, log: MemoryLog, name: str, *, epoch: int) -> None:
+        super().__init__(name)
         self._log = log
-        self._name = name
         self._epoch = epoch
-        self._dead: LogError | None = None
         self._open: _Transaction | None = None
-
-    def commit(self, drafts: Sequence[Draft]) -> list[int]:
-        if self._dead is not None:
-            raise type(self._dead)(f"the writer {self._name} is dead since: {self._dead}")
-        if not drafts:
-            return []
-        # Set first: a step that fails leaves the transaction open and the writer dead, as a crash would.
-        self._dead = CommitUncertain(f"it is not known whether {self._name} has committed")
-        try:
-            self.begin()
-            offsets = self.put(drafts)
-            self.finish()
-        except LogError as error:
-            self._dead = error
-            raise
-        self._dead = None
-        return offsets
-
-    def close(self) -> None:
-        self._dead = self._dead or CommitUncertain("it is closed")
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -105,6 +83,12 @@ class MemoryWriter:
         self._check_fence()
         self._log._finish(self._name, committed=True)
         self._open = None
+
+    def judge(self, error: Exception) -> LogError:
+        """An error of the log is what it says; any other left the transaction open, as a crash would."""
+        if isinstance(error, LogError):
+            return error
+        return CommitUncertain(f"it is not known whether {self._name} has committed: {error}")
 
     def _check_fence(self) -> None:
         if self._log._epochs[self._name] != self._epoch:
@@ -151,12 +135,12 @@ class MemoryReader:
 
 
 class MemoryLog:
-    """The twin. `clock` gives the append time in ms; its values are kept as they come, and may go back."""
+    """The log in memory. `clock` gives the append time in ms; its values are kept as they come, and may go back."""
 
     def __init__(self, specs: Sequence[TopicSpec] = (), *, clock: Callable[[], int] = lambda: 0) -> None:
         self._clock = clock
         self._partitions: dict[TopicPartition, _Partition] = {}
-        self._found: dict[str, TopicFound] = {}
+        self._found: dict[str, TopicDescription] = {}
         self._epochs: dict[str, int] = {}
         self._transactions: dict[str, _Transaction] = {}
         self.create_topics(specs)
@@ -188,7 +172,7 @@ class MemoryLog:
         """Create what is missing and return its names; `replication` has no meaning here. Raises TopicUnfit."""
         missing = [spec for spec in specs if spec.name not in self._found]
         for spec in missing:
-            self._found[spec.name] = TopicFound(spec.partitions, dict(spec.config))
+            self._found[spec.name] = TopicDescription(spec.partitions, dict(spec.config))
             for number in range(spec.partitions):
                 self._partitions[TopicPartition(spec.name, number)] = _Partition()
         require_topics(specs, self._found)

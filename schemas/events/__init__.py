@@ -1,11 +1,25 @@
-"""Every fact of fedlog, in the order of the story. Start reading here.
+"""Every event of fedlog, in the order of the story. Start reading here.
 
-Rules for changing this file:
+* `event`: what all events have in common.
+* `tasks`: create, pause, resume and close a task.
+* `checkins`: a device says that it could train; time has passed.
+* `selection`: who trains, and what a device is answered.
+* `updates`: an update arrives, is admitted or refused.
+* `rounds`: a round opens, is summed, published or abandoned.
+* `ledger`: a round is charged to the privacy budget.
+* `partials`: what shard workers report to the aggregator.
+* `evaluations`: how a version does on held-out data.
+* `journal`: what stands in every journal, and the unions of all events.
 
-* A fact is named in the past tense; its tag `Name/1` is on the wire for ever, in golden bytes and in journals.
+Import events from here, not from a chapter. A chapter may import `schemas.identifiers`,
+`schemas.policy` and other chapters.
+
+Rules for changing an event:
+
+* An event is named in the past tense; its tag `Name/1` stays on the wire forever, in golden bytes and in journals.
 * A field is never added, removed, renamed or given another meaning in place. Write `Name/2` beside the old one, and an
   upcaster from `Name/1` in `schemas.canonical`; the golden bytes of `Name/1` stay in the tests.
-* A new kind of fact, or a new word in a closed list, is first read by a release, and written by the next one.
+* A new kind of event, or a new word in a closed list, is first read by a release, and written by the next one.
 * No floating point from a device, no clock, no secret: neither seed nor key nor training example is ever in an event.
 """
 

@@ -1,6 +1,6 @@
-"""Who of several equal workers looks after which partitions: a Kafka consumer group, used for nothing but that.
+"""Divides partitions among equal workers: a Kafka consumer group, used for nothing else.
 
-Nothing is fetched through it and no offset is committed. It knows kafka-python because the group protocol lives there.
+A shard host asks it which partitions are its own. Nothing is fetched through it and no offset is committed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SESSION_TIMEOUT_S = 8.0
 class Membership:
     """One member of the group `name`, over all partitions of `topic`; for one thread.
 
-    `instance` names it across restarts: whoever is back within the session timeout finds its partitions waiting.
+    `instance` names it across restarts: a member that is back within the session timeout keeps its partitions.
     """
 
     def __init__(self, settings: KafkaSettings, name: str, *, topic: str, instance: str) -> None:
@@ -28,11 +28,11 @@ class Membership:
             auto_offset_reset="latest",
             **settings.client(),
         )
-        self._listener = _Paused(self._consumer)
+        self._listener = _PauseAssigned(self._consumer)
         self._consumer.subscribe([settings.named(topic)], listener=self._listener)
 
     def partitions(self) -> frozenset[int]:
-        """Those that are this member's now; to be asked for again and again, for the group to know that it lives."""
+        """The partitions that are this member's now. Call it often: it is also the sign of life to the group."""
         self._consumer.poll(timeout_ms=0)
         return frozenset(at.partition for at in self._consumer.assignment())
 
@@ -41,8 +41,8 @@ class Membership:
         self._consumer.close()
 
 
-class _Paused(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Nothing of what is assigned is ever fetched."""
+class _PauseAssigned(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Pauses whatever is assigned, so that nothing of it is ever fetched."""
 
     def __init__(self, consumer: KafkaConsumer) -> None:
         self._consumer = consumer

@@ -1,4 +1,4 @@
-"""Where the brokers are, and how every client speaks to them."""
+"""Where the brokers are, and how every client of them is configured: kafka-python, librdkafka and an SSL context."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 REQUEST_TIMEOUT_S = 10.0
+BOOTSTRAP_TIMEOUT_S = 5.0
+RECONNECT_BACKOFF_MAX_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class KafkaSettings:
         return f"{self.topic_prefix}.{name}" if self.topic_prefix else name
 
     def client(self) -> dict[str, Any]:
-        """What every kafka-python client is given."""
+        """The connection of every kafka-python client."""
         return {
             "bootstrap_servers": [server.strip() for server in self.bootstrap_servers.split(",")],
             "client_id": self.client_id,
@@ -40,9 +42,27 @@ class KafkaSettings:
             "ssl_cafile": self.ssl_cafile,
             "ssl_certfile": self.ssl_certfile,
             "ssl_keyfile": self.ssl_keyfile,
-            "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000),
-            "bootstrap_timeout_ms": 5000,
-            "reconnect_backoff_max_ms": 1000,
+            "request_timeout_ms": _ms(REQUEST_TIMEOUT_S),
+            "bootstrap_timeout_ms": _ms(BOOTSTRAP_TIMEOUT_S),
+            "reconnect_backoff_max_ms": _ms(RECONNECT_BACKOFF_MAX_S),
+        }
+
+    def librdkafka(self) -> dict[str, Any]:
+        """The connection of every librdkafka client; it takes no value for what is not used."""
+        optional = {
+            "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.sasl_username,
+            "sasl.password": self.sasl_password,
+            "ssl.ca.location": self.ssl_cafile,
+            "ssl.certificate.location": self.ssl_certfile,
+            "ssl.key.location": self.ssl_keyfile,
+        }
+        return {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": self.client_id,
+            "security.protocol": self.security_protocol,
+            **{name: value for name, value in optional.items() if value is not None},
+            "reconnect.backoff.max.ms": _ms(RECONNECT_BACKOFF_MAX_S),
         }
 
     def ssl_context(self) -> ssl.SSLContext | None:
@@ -53,3 +73,7 @@ class KafkaSettings:
         if self.ssl_certfile:
             context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
         return context
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -18,7 +18,8 @@ from schemas.leases import Lease, read_lease
 from schemas.policy import Policy
 from schemas.tensors import encode_update
 from schemas.topics import ANSWERS, PARTITIONS, UPDATES
-from streams.kafka.log import KafkaLog, KafkaSettings
+from streams.kafka.log import KafkaLog
+from streams.kafka.settings import KafkaSettings
 from streams.log import EventLog, LogError, TopicPartition
 from tests.worlds.federation import ScriptedDevice
 

@@ -25,7 +25,8 @@ from ops.terminal.cli import app
 from schemas.canonical import encode
 from schemas.policy import Policy, checked
 from schemas.topics import CATALOGUE, PARTITIONS, PUBLISHED
-from streams.kafka.log import KafkaLog, KafkaSettings
+from streams.kafka.log import KafkaLog
+from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, TopicPartition
 from tests.judges.lawcheck import check_book, counts
 from tests.judges.logbook import read

@@ -46,8 +46,9 @@ from schemas.signing import is_signed_by, unsigned
 from schemas.tensors import encode_update
 from schemas.topics import CATALOGUE, TASKS, UPDATES, body_place, partition_of
 from streams.bodies import BodyReader, store
-from streams.kafka.log import KafkaLog, KafkaWriter
+from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
+from streams.kafka.writer import KafkaWriter
 from streams.log import Draft, TopicPartition
 from tests.bench.machine import peak_mb
 from tests.root import ROOT

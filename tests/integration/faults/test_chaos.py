@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from tests.trials.chaos import experiment
 from tests.trials.chaos.points import cell, matrix
 from tests.worlds.stage import say

@@ -24,7 +24,7 @@ from schemas.signing import sign, unsigned
 from schemas.tensors import encode_update
 from schemas.topics import BODIES, CHECKINS, PARTITIONS, UPDATES, partition_of
 from streams.bodies import store
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from streams.log import Draft, TopicPartition, scan
 from tests.judges.logbook import read
 from tests.worlds.builders import device_checked_in, policy, signed, update_submitted

@@ -19,7 +19,7 @@ from actors.hosts.faust_app import SESSION_TIMEOUT_S
 from actors.wiring import ROLES
 from schemas.policy import Policy
 from schemas.topics import PARTITIONS, partition_of
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits

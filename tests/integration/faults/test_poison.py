@@ -12,7 +12,7 @@ from schemas.events import DefectFound, UpdateAdmitted
 from schemas.policy import Policy
 from schemas.tensors import encode_update
 from schemas.topics import UPDATES, partition_of
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from tests.judges.logbook import read
 from tests.worlds.builders import policy
 from tests.worlds.federation import ScriptedDevice

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ops.processes import broker
-from streams.kafka.log import KafkaLog, KafkaWriter
+from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
+from streams.kafka.writer import KafkaWriter
 from streams.log import (
     KAFKA_RECORD_BYTES_MAX,
     Bounds,
@@ -354,7 +355,7 @@ def test_topics_are_created_once_and_checked(log: Log) -> None:
 
 def test_kafka_comes_back(broker_folder: Path, kafka_log: KafkaLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the broker is down a reader waits, a commit is uncertain and its writer dead; then all goes on."""
-    monkeypatch.setattr("streams.kafka.log.COMMIT_TIMEOUT_S", 3.0)
+    monkeypatch.setattr("streams.kafka.writer.COMMIT_TIMEOUT_S", 3.0)
     kafka_log.create_topics([Spec("events")])
     writer = kafka_log.writer("w")
     writer.commit([draft("a")])

@@ -22,7 +22,8 @@ from client_agent.setting import DeviceSetting
 from ops.processes import broker
 from schemas.policy import Policy
 from schemas.topics import partition_of
-from streams.kafka.log import KafkaLog, KafkaSettings
+from streams.kafka.log import KafkaLog
+from streams.kafka.settings import KafkaSettings
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Worker, say, staged

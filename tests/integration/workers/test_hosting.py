@@ -12,7 +12,8 @@ from schemas.canonical import encode
 from schemas.events import JournalEvent, Noticed, TaskCreated, TaskPaused
 from schemas.journal import Chain
 from schemas.topics import PARTITIONS, ROUNDS, SELECTIONS, partition_of
-from streams.kafka.log import KafkaSettings, KafkaWriter
+from streams.kafka.settings import KafkaSettings
+from streams.kafka.writer import KafkaWriter
 from streams.log import Draft, TopicPartition
 from tests.judges.logbook import read
 from tests.worlds.builders import batch, decision, policy, task_created, writer_claimed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.topics import PARTITIONS, partition_of
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import Stage, Worker, say, staged

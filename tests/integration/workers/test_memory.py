@@ -15,7 +15,7 @@ import pytest
 
 from schemas.tensors import encode_update
 from schemas.topics import partition_of
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Worker, say, staged

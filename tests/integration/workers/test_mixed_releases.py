@@ -8,7 +8,7 @@ import pytest
 
 from schemas.policy import Policy
 from schemas.topics import partition_of
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from tests.trials.releases import previous, unpack
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits

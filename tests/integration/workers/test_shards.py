@@ -11,7 +11,7 @@ from schemas.canonical import decode
 from schemas.events import BodyMeasured, Partial, PartialStored
 from schemas.policy import Policy
 from schemas.topics import PARTIALS, SHARDS, partition_of
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition, scan
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits

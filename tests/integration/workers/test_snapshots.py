@@ -13,7 +13,7 @@ from actors.deciders.decider import digest
 from actors.hosts.assembly import assemble
 from actors.runtime.actor import DIGEST_EVERY
 from schemas.topics import SELECTIONS, SNAPSHOTS
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition, scan
 from tests.trials.recovery.long_journal import PARTITION, fill
 from tests.worlds.stage import Stage, Worker, say, staged

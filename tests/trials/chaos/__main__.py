@@ -15,7 +15,7 @@ from typing import Any
 
 from ops.console import say
 from ops.processes import broker
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from tests.trials.chaos import experiment, results
 from tests.trials.chaos.points import Cell, matrix
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.hosts.faust_app import WorkerOptions
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from tests.trials.chaos import device, worker
 from tests.trials.chaos.proxy import HOST, Proxy
 from tests.trials.chaos.trap import Trap

@@ -15,7 +15,8 @@ from client_agent.links.kafka import KafkaLink
 from client_agent.running import foreground
 from schemas.policy import Policy
 from schemas.tensors import Floats
-from streams.kafka.log import KafkaLog, KafkaSettings
+from streams.kafka.log import KafkaLog
+from streams.kafka.settings import KafkaSettings
 from tests.trials.chaos.points import TASK
 from tests.trials.chaos.trap import Trap
 from tests.trials.chaos.worker import prepare

@@ -28,7 +28,7 @@ from schemas.events import UpdateSubmitted
 from schemas.policy import Policy
 from schemas.signing import is_signed_by, unsigned
 from schemas.topics import CATALOGUE, JOURNALS, PUBLISHED, UPDATES
-from streams.kafka.log import KafkaSettings
+from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, LogUnavailable, Record, TopicPartition, scan
 from tests.judges.lawcheck import check
 from tests.judges.logbook import read

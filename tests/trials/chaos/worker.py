@@ -26,7 +26,10 @@ from actors.runtime.role import Role
 from actors.wiring import ROLES
 from ops.logging_setup import set_up_logging
 from schemas.topics import ANSWERS, MODELS, PUBLISHED, SNAPSHOTS
-from streams.kafka.log import KafkaLog, KafkaReader, KafkaSettings, KafkaWriter
+from streams.kafka.log import KafkaLog
+from streams.kafka.reader import KafkaReader
+from streams.kafka.settings import KafkaSettings
+from streams.kafka.writer import KafkaWriter
 from streams.log import Draft, Record, TopicPartition
 from tests.trials.chaos.trap import Trap
 

@@ -29,7 +29,7 @@ from ops.processes import broker
 from schemas.canonical import decode
 from schemas.journal import Batch, JournalRecord, WriterClaimed
 from schemas.topics import SELECTIONS
-from streams.kafka.log import KafkaReader
+from streams.kafka.reader import KafkaReader
 from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition
 from tests.trials.recovery.long_journal import PARTITION, TASK, fill

@@ -87,7 +87,7 @@ class HostWriter(MemoryWriter):
         self.unmade = False
 
     def commit(self, drafts: Sequence[Draft]) -> list[int]:
-        if self._dead is None and self.is_fenced() and self._leaks(drafts):
+        if self._death is None and self.is_fenced() and self._leaks(drafts):
             self._log.append(drafts)
         offsets = super().commit(drafts)
         self._commits += 1

@@ -1,0 +1,123 @@
+"""Questions to the cluster and changes of its topics, through kafka-python's admin client; used by `log` alone."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+
+from kafka import KafkaAdminClient, errors
+from kafka import TopicPartition as BrokerPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+
+from streams.kafka.errors import translate_errors
+from streams.kafka.settings import REQUEST_TIMEOUT_S, KafkaSettings
+from streams.log import Bounds, LogUnavailable, TopicPartition
+from streams.retry import Outage
+from streams.topics import TopicDescription, TopicSpec, require_topics
+
+# With this many brokers each partition has three copies, and a commit waits for two of them.
+REPLICATED_FROM_BROKERS = 3
+READY_POLL_S = 0.1
+
+
+class KafkaAdmin:
+    """One admin client, made when it is first needed. Its methods may be called from any thread."""
+
+    def __init__(self, settings: KafkaSettings, *, outage: Outage) -> None:
+        self._settings, self._outage = settings, outage
+        self._lock = threading.Lock()
+        # kafka-python's admin client fails with "node paused" when several threads ask for offsets at once.
+        self._offset_lock = threading.Lock()
+        self._admin_client: KafkaAdminClient | None = None
+
+    def bounds(self, at: TopicPartition) -> Bounds:
+        """What a reader of committed records can see of `at` now: its end is the last stable offset."""
+        name = self._broker_partition(at)
+        with translate_errors(f"asking for the bounds of {at}", self._outage), self._offset_lock:
+            ask = self._client().list_partition_offsets
+            end = ask({name: OffsetSpec.LATEST}, isolation_level="read_committed")[name].offset
+            beginning = ask({name: OffsetSpec.EARLIEST})[name].offset
+        return Bounds(beginning, max(beginning, end))
+
+    def first_since(self, at: TopicPartition, time_ms: int) -> int:
+        """The first offset of `at` that was appended at `time_ms` or later; its end when there is none."""
+        name = self._broker_partition(at)
+        with translate_errors(f"looking up a time in {at}", self._outage), self._offset_lock:
+            offset = self._client().list_partition_offsets({name: time_ms})[name].offset
+        return int(offset) if offset >= 0 else self.bounds(at).end
+
+    def delete_records(self, at: TopicPartition, before_offset: int) -> None:
+        """Delete every record of `at` below `before_offset`; the broker frees the space segment by segment."""
+        with translate_errors(f"deleting records of {at}", self._outage):
+            self._client().delete_records({self._broker_partition(at): before_offset})
+
+    def wait_ready(self, timeout_s: float) -> int:
+        """Wait until a broker and a controller answer; the number of brokers. Raises LogUnavailable."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with contextlib.suppress(LogUnavailable), translate_errors("looking for the cluster"):
+                cluster = self._client().describe_cluster()
+                if cluster["brokers"] and cluster["controller_id"] >= 0:
+                    return len(cluster["brokers"])
+            if time.monotonic() > deadline:
+                raise LogUnavailable(f"no Kafka answers at {self._settings.bootstrap_servers} within {timeout_s:.0f} s")
+            time.sleep(READY_POLL_S)
+
+    def create_topics(self, specs: Sequence[TopicSpec], *, replication: int | None = None) -> list[str]:
+        """Create what is missing and return its names; `replication`: 3 on three brokers, else 1. Raises TopicUnfit."""
+        is_replicated = self.wait_ready(REQUEST_TIMEOUT_S) >= REPLICATED_FROM_BROKERS
+        copies = replication or (3 if is_replicated else 1)
+        known = self.describe_topics([spec.name for spec in specs])
+        missing = [spec for spec in specs if spec.name not in known]
+        if missing:
+            with translate_errors("creating topics", self._outage):
+                self._create(missing, copies)
+        self.check_topics(specs)
+        return [spec.name for spec in missing]
+
+    def check_topics(self, specs: Sequence[TopicSpec]) -> None:
+        """Raise TopicUnfit, which names every topic that is missing or has a setting that breaks a law."""
+        require_topics(specs, self.describe_topics([spec.name for spec in specs]), prefix=self._settings.topic_prefix)
+
+    def describe_topics(self, names: Sequence[str]) -> dict[str, TopicDescription]:
+        """Those of the topics that exist."""
+        wanted = {self._settings.named(name): name for name in names}
+        with translate_errors("describing topics", self._outage):
+            rows = [row for row in self._client().describe_topics(list(wanted)) if not row["error_code"]]
+            resources = [ConfigResource(ConfigResourceType.TOPIC, row["name"]) for row in rows]
+            configs = self._client().describe_configs(resources, config_filter="all")["topic"] if resources else {}
+        settings = {topic: {key: row["value"] for key, row in config.items()} for topic, config in configs.items()}
+        return {wanted[row["name"]]: TopicDescription(len(row["partitions"]), settings[row["name"]]) for row in rows}
+
+    def close(self) -> None:
+        """Release its connections."""
+        with self._lock:
+            client, self._admin_client = self._admin_client, None
+        if client is not None:
+            client.close()
+
+    def _create(self, specs: Sequence[TopicSpec], copies: int) -> None:
+        rows = {
+            self._settings.named(spec.name): {
+                "num_partitions": spec.partitions,
+                "replication_factor": copies,
+                "configs": {"min.insync.replicas": "2" if copies >= 3 else "1", **spec.config},
+            }
+            for spec in specs
+        }
+        for row in self._client().create_topics(rows, raise_errors=False)["topics"]:
+            # Another process may have created it meanwhile, which is as good.
+            if row["error_code"] not in (0, errors.TopicAlreadyExistsError.errno):
+                raise errors.for_code(row["error_code"])(f"{row['name']}: {row.get('error_message')}")
+        self._client().wait_for_topics(list(rows))
+
+    def _client(self) -> KafkaAdminClient:
+        with self._lock:
+            if self._admin_client is None:
+                self._admin_client = KafkaAdminClient(**self._settings.client())
+            return self._admin_client
+
+    def _broker_partition(self, at: TopicPartition) -> BrokerPartition:
+        return BrokerPartition(self._settings.named(at.topic), at.partition)

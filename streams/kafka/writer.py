@@ -1,0 +1,121 @@
+"""The fenced writer of a journal partition: a transactional producer of kafka-python.
+
+Brokers below 2.8 are refused: there a fenced kafka-python producer can renew itself and fence its successor.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Any
+
+from kafka import KafkaProducer, errors
+
+from streams.kafka.errors import is_fencing, translate_errors
+from streams.kafka.settings import KafkaSettings
+from streams.log import CommitUncertain, Draft, LogError, LogRefused, WriterFenced
+from streams.writer import TransactionalWriter
+
+BROKER_RELEASE_MIN = (2, 8)
+TRANSACTION_TIMEOUT_S = 15.0
+COMMIT_TIMEOUT_S = 20.0
+BATCH_BYTES = 256 * 1024
+
+
+class KafkaWriter(TransactionalWriter):
+    """A transactional producer that is never reused after a doubt."""
+
+    def __init__(self, settings: KafkaSettings, name: str) -> None:
+        super().__init__(settings.named(name))
+        self._settings = settings
+        with translate_errors(f"starting the writer {self._name}"):
+            self._producer = _start_producer(settings, self._name)
+
+    def close(self) -> None:
+        """Let go of it, without fencing another."""
+        super().close()
+        _close(self._producer)
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._producer.begin_transaction()
+
+    def put(self, drafts: Sequence[Draft]) -> list[int]:
+        """Write into the open transaction and wait for the offsets."""
+        futures = [self._send(draft) for draft in drafts]
+        return _wait_for_offsets(futures, time.monotonic() + COMMIT_TIMEOUT_S)
+
+    def finish(self) -> None:
+        """Commit the open transaction."""
+        _commit(self._producer, COMMIT_TIMEOUT_S)
+
+    def judge(self, error: Exception) -> LogError:
+        """WriterFenced where another producer of this name has taken over, else CommitUncertain."""
+        if is_fencing(error):
+            return WriterFenced(f"another writer of the name {self._name} has taken over: {error}")
+        return CommitUncertain(f"it is not known whether {self._name} has committed: {error}")
+
+    def _send(self, draft: Draft) -> Any:
+        topic = self._settings.named(draft.topic)
+        return self._producer.send(topic, value=draft.value, key=draft.key, partition=draft.partition)
+
+
+def _start_producer(settings: KafkaSettings, name: str) -> KafkaProducer:
+    """A producer that has fenced the one before it."""
+    producer = KafkaProducer(
+        transactional_id=name,
+        transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
+        delivery_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
+        # The marker of a transaction may still be under way when the next one begins: ask again soon.
+        retry_backoff_ms=5,
+        acks="all",
+        enable_idempotence=True,
+        allow_auto_create_topics=False,
+        max_block_ms=int(COMMIT_TIMEOUT_S * 1000),
+        batch_size=BATCH_BYTES,
+        linger_ms=0,
+        metrics_enabled=False,
+        **settings.client(),
+    )
+    try:
+        if producer.config["api_version"] < BROKER_RELEASE_MIN:
+            raise LogRefused(f"the broker speaks Kafka {producer.config['api_version']}; at least {BROKER_RELEASE_MIN}")
+        producer.init_transactions()
+    except BaseException:
+        _close(producer)
+        raise
+    return producer
+
+
+def _wait_for_offsets(futures: Sequence[Any], deadline: float) -> list[int]:
+    offsets = [int(future.get(timeout=max(0.0, deadline - time.monotonic())).offset) for future in futures]
+    # A broker that already had the record, and no longer remembers where, answers without an offset.
+    if min(offsets, default=0) < 0:
+        raise errors.KafkaTimeoutError("the broker did not say at which offset a record stands")
+    return offsets
+
+
+def _commit(producer: KafkaProducer, timeout_s: float) -> None:
+    """Commit, or raise queue.Empty after the timeout: kafka-python itself waits without end for the answer."""
+    answer: SimpleQueue[Exception | None] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            producer.commit_transaction()
+            answer.put(None)
+        except errors.KafkaError as error:
+            answer.put(error)
+
+    threading.Thread(target=ask, name="commit", daemon=True).start()
+    error = answer.get(timeout=timeout_s)
+    if error is not None:
+        raise error
+
+
+def _close(producer: KafkaProducer) -> None:
+    """Let go of a producer without waiting for what it cannot deliver any more."""
+    # Its own close gives up half-way, and leaves a thread behind, when its flush does not end in time.
+    producer.flush = lambda timeout=None: None
+    producer.close(timeout=0.5)
