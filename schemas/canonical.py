@@ -6,9 +6,9 @@ of a number, trailing bytes, NaN, are all refused, because re-encoding gives oth
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ class MalformedError(FedlogError):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+_DECODERS_LOCK = threading.Lock()
 # A float64 whose exponent is all ones, or bytes that only look like one: then each number is looked at.
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
@@ -84,7 +85,9 @@ def _canonical(data: bytes, kind: Any) -> Any:
 def _decoded(data: bytes, kind: Any) -> Any:
     decoder = _DECODERS.get(kind)
     if decoder is None:
-        decoder = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
+        # msgspec 0.22 crashes when two threads meet a type for the first time at once.
+        with _DECODERS_LOCK:
+            decoder = _DECODERS.setdefault(kind, msgspec.msgpack.Decoder(kind))
     return decoder.decode(data)
 
 
@@ -98,13 +101,6 @@ def _older(data: bytes, kind: type[T]) -> T:
 
 def _malformed(error: Exception) -> MalformedError:
     return error if isinstance(error, MalformedError) else MalformedError(f"{type(error).__name__}: {error}")
-
-
-def learn(*kinds: Any) -> None:
-    """Have msgspec learn these types now: at first use it does, and crashes when two threads are the first (0.22)."""
-    for kind in kinds:
-        with contextlib.suppress(MalformedError):
-            decode(b"", kind)
 
 
 def _require_finite(value: Any) -> None:

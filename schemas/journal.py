@@ -11,19 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from schemas.canonical import UPCASTERS, MalformedError, decode, encode, learn
+from schemas.canonical import UPCASTERS, MalformedError, decode, encode
 from schemas.errors import FedlogError
 from schemas.events import (
-    Answer,
-    AnyEvent,
-    DeviceCheckedIn,
     Event,
     JournalEvent,
-    Partial,
-    TaskEvent,
-    Tick,
-    UpdateSubmitted,
-    VersionEvaluated,
 )
 from schemas.identifiers import BodyRef, Count, Sha256, TimeMs
 
@@ -205,7 +197,3 @@ def _shown(value: Any) -> str:
 
 _TAGGED: tuple[type[msgspec.Struct], ...] = (*Event.__subclasses__(), Batch, WriterClaimed, ChainResumed)
 _KNOWN = {str(kind.__struct_config__.tag) for kind in _TAGGED}
-learn(
-    *(JournalRecord, Snapshot, TaskEvent, DeviceCheckedIn, UpdateSubmitted, VersionEvaluated, Tick, Answer),
-    *(Partial, AnyEvent | Partial),
-)

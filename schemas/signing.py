@@ -8,7 +8,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from schemas.canonical import decode, encode, learn
+from schemas.canonical import decode, encode
 
 
 class Signed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -35,6 +35,3 @@ def is_signed_by(message: Signed, public_key: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-learn(Signed)

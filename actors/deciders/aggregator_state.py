@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from schemas.canonical import learn
 from schemas.events import (
     BudgetExhausted,
     HaltReason,
@@ -206,6 +205,3 @@ def _abandon(task: Task, round_id: int) -> None:
 def entries(state: Rounds) -> int:
     """Devices and outcomes remembered, over all tasks."""
     return sum(len(task.participations) + len(task.outcomes) for task in state.tasks.values())
-
-
-learn(Rounds)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from actors.deciders.arithmetic.accounting import epsilon, rho
 from actors.deciders.decider import Decider
-from schemas.canonical import learn
 from schemas.events import (
     BudgetExhausted,
     JournalEvent,
@@ -120,6 +119,3 @@ PRIVACY_BUDGET: Decider[Ledger] = Decider(initial=Ledger, decide=decide, evolve=
 def make_decider(key_id: bytes) -> Decider[Ledger]:
     """The privacy budget as a decider; it charges whatever key draws the noise."""
     return PRIVACY_BUDGET
-
-
-learn(Ledger)

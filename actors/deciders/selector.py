@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from actors.deciders.decider import Decider
 from actors.deciders.devices import Device, Devices
-from schemas.canonical import learn
 from schemas.events import (
     CheckinsDeclined,
     DeclineReason,
@@ -252,6 +251,3 @@ SELECTOR: Decider[Selections] = Decider(initial=Selections, decide=decide, evolv
 def make_decider(key_id: bytes) -> Decider[Selections]:
     """The selector as a decider; it asks for no noise, so that `key_id` plays no part."""
     return SELECTOR
-
-
-learn(Selections)

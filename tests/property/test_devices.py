@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.deciders.devices import Device, Devices
-from schemas.canonical import decode_state, encode_state, learn
+from schemas.canonical import decode_state, encode_state
 
-learn(Devices)
 NAMES = st.sampled_from(["a", "b", "phone.7", "Z" * 63])
 KEYS = st.binary(min_size=32, max_size=32)
 ROUNDS = st.integers(0, 2**31 - 1)
