@@ -55,6 +55,7 @@ def clip(delta: Floats, norm: float) -> Floats:
 
 def measure_norm(delta: Floats) -> float:
     """The L2 norm, in float64."""
+    # The sum of a million squares needs more digits than float32 has.
     wide = delta.astype(np.float64)
     return math.sqrt(float(np.dot(wide, wide)))
 
@@ -69,6 +70,7 @@ def compress(protected: Floats, *, policy: Policy) -> Compressed:
 
 def restore(residual: Floats, body: bytes, *, policy: Policy) -> Floats:
     """The residual after the update `body` was refused: everything that was sent returns to it."""
+    # Without error feedback nothing is carried over, not even what was refused.
     if not policy.compression.error_feedback:
         return residual
     return _add_received(residual, body, policy=policy, sign=1)

@@ -23,6 +23,8 @@ class Conditions:
 class DeviceProfile(Protocol):
     """How one device behaves: its owner's use of it, or a simulation's random draws."""
 
+    # All times are given and returned, so that a profile can be simulated in virtual time.
+
     def read_conditions(self, now_ms: int) -> Conditions:
         """Battery and network at `now_ms`."""
         ...

@@ -89,7 +89,7 @@ class Device:
         self._outbox.forget(now_ms)
         if self._work is not None and now_ms >= self._work.ready_ms:
             self._carry_out(self._work, now_ms)
-            # The wait for an outcome begins when training has ended.
+            # Training takes time, and the wait for an outcome begins after it.
             now_ms = max(now_ms, self.setting.clock_ms())
         for entry in self._outbox.entries:
             if now_ms >= self._schedule.find_resend_ms(entry.update):
@@ -114,6 +114,7 @@ class Device:
     def take_address(self, stored: StoredBody, now_ms: int) -> int:
         """The body of an update is stored: submit the update; return when to be woken next."""
         self._outbox.keep_address(stored.update, stored.address)
+        # Other devices of the process may have trained since this step began.
         now_ms = max(now_ms, self.setting.clock_ms())
         self._publish(stored.update, now_ms)
         return self._find_next_ms(now_ms)
@@ -138,6 +139,7 @@ class Device:
     def _accept(self, granted: Granted, now_ms: int) -> None:
         """Take the lease, unless it is for another device or task, is at work already, or is over."""
         identity, lease = self.setting.identity, _parse_lease(granted.sealed)
+        # Anybody who may write answers can name this device; only the actors can tell whether the seal is theirs.
         if lease is None or lease.device != identity.device or lease.task != self.setting.task:
             return
         if lease.public_key != identity.public_key or lease.model_sha256 != granted.model.sha256:
@@ -146,14 +148,16 @@ class Device:
         self._schedule.note_grant()
         self.declined_for = ""
         if self._schedule.is_tracking(lease.lease):
-            # The device has trained already, but its update seems lost.
+            # The selector would grant another lease if it knew of the update: it must have got lost.
             self._schedule.send_at_once(lease.lease, now_ms)
         elif self._outbox.is_over(lease.lease):
             self._schedule.note_spent_lease(now_ms)
+        # A repeated answer for the lease at work must not restart its training time.
         elif self._work is None or self._work.lease.lease != lease.lease:
             self._schedule.note_new_lease()
             training_ms = self.setting.profile.choose_training_ms(lease.lease, self.setting.sample_count)
             self._work = _Work(lease, granted.sealed, granted.model, now_ms, now_ms + training_ms)
+            # Last, because a simulated device may crash in here.
             self.setting.profile.note_step("granted")
 
     def _carry_out(self, work: _Work, now_ms: int) -> None:
@@ -162,6 +166,7 @@ class Device:
         try:
             self._train(work, now_ms)
         except (GivenUp, ModelMissing, NotFiniteError) as error:
+            # Training would fail again in the same way, so the lease is not tried a second time.
             logger.warning("lease_given_up", device=lease.device, lease=lease.lease, reason=str(error))
             self._outbox.give_up(lease.lease, now_ms)
             self._schedule.note_given_up(now_ms)
@@ -194,8 +199,10 @@ class Device:
     def _find_task(self, work: _Work, now_ms: int) -> TaskCreated:
         """The task as the lease knows it. Raises GivenUp when it differs, or the lease is out of time."""
         created = self._link.find_task(work.lease.task)
+        # What trains is decided by the policy, so it must be the one that the selector leased under.
         if created is None or created.policy_sha256 != work.lease.policy_sha256:
             raise GivenUp(f"task {work.lease.task!r} has another policy in the log than in the lease")
+        # By the device's own clock only a duration can be judged; the deadline is in the log's time.
         if now_ms > work.since_ms + created.policy.lease_ms:
             raise GivenUp("its deadline has passed")
         return created

@@ -30,6 +30,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644, synced: bool = 
         if synced:
             os.fsync(file.fileno())
     replacement.replace(path)
+    # A rename is on the disk when its folder is.
     if synced:
         _sync_folder(path.parent)
 
@@ -44,6 +45,7 @@ def overwrite(path: Path, data: bytes, *, synced: bool = True) -> None:
         return
     with path.open("r+b") as file:
         file.write(data)
+        # Only after the write, so that the blocks of the file are reused and not allocated again.
         file.truncate()
         if synced:
             file.flush()
@@ -51,7 +53,6 @@ def overwrite(path: Path, data: bytes, *, synced: bool = True) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A rename is durable once its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -100,6 +101,7 @@ def _parse_copy(framed: bytes) -> tuple[int, bytes] | None:
         return None
     _, number, size, checksum = _HEADER.unpack_from(framed)
     data = framed[_HEADER.size : _HEADER.size + size]
+    # The checksum covers the number too: half of an older header must not make a copy the newer one.
     return (number, data) if len(data) == size and _compute_checksum(number, data) == checksum else None
 
 

@@ -34,6 +34,7 @@ class Identity:
     device: str
     key: Ed25519PrivateKey
 
+    # Cached, because every answer is compared with it.
     @cached_property
     def public_key(self) -> bytes:
         """32 raw bytes."""
@@ -55,6 +56,7 @@ def open_identity(folder: Path, device: str | None = None, *, secret: bytes | No
     path = folder / FILE
     if not path.exists():
         new = _File(device=device or f"device-{secrets.token_hex(6)}", key=secret or secrets.token_bytes(32))
+        # Checked before it is written: a name that no event can carry would only fail at the first check-in.
         try:
             msgspec.convert(new.device, DeviceId)
         except msgspec.ValidationError as error:
@@ -65,6 +67,7 @@ def open_identity(folder: Path, device: str | None = None, *, secret: bytes | No
 
 
 def _read(path: Path, device: str | None) -> Identity:
+    # Whoever reads the key can send updates in this device's name.
     if path.stat().st_mode & 0o077:
         raise IdentityError(f"{path} can be read by others; it holds a private key: chmod 600 {path}")
     try:

@@ -57,6 +57,8 @@ class StoredBody:
 class Link(Protocol):
     """The words of a device. What a device hands over may get lost: it repeats whatever gets no answer."""
 
+    # Three words hand something over and return at once, so that a link can send it with that of other devices.
+
     def check_in(self, task: str, message: bytes) -> None:
         """Hand over a signed check-in for `task`."""
         ...
@@ -94,5 +96,5 @@ class Link(Protocol):
         ...
 
 
-# Opens the link of one process for the devices with these names.
+# Takes the names of the process's devices, because a transport may listen only for those.
 OpenLink = Callable[[Sequence[str]], Link]

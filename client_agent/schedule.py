@@ -8,10 +8,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-ANSWER_MS = 4_000  # without an answer for this long the device asks again, and doubles the wait each time
+# Without an answer for this long the device asks again, and doubles the wait each time.
+ANSWER_MS = 4_000
 ANSWER_MS_MAX = 60_000
-REST_MS = 50  # from an outcome to the next check-in
-OVER_MS = 30_000  # least wait once the task is closed, or the device has given its share
+# The selector hears of an outcome through the aggregator's journal: a check-in at once would come too early.
+REST_MS = 50
+# The least wait once the task is closed, or the device has given its share of updates.
+OVER_MS = 30_000
 
 # Reasons to decline that a later check-in will meet again.
 _LASTING_REASONS = frozenset({"closed", "participations"})
@@ -24,7 +27,8 @@ class Schedule:
         self._random = random.Random(f"{device}/{task}")
         self._checkin_ms = 0
         self._unanswered = 0
-        self._spent_grants = 0  # check-ins in a row that were answered with a lease which is over
+        # Check-ins in a row that were answered with a lease which is over.
+        self._spent_grants = 0
         self._resend_ms = dict.fromkeys(updates, 0)
         self._submissions: dict[str, int] = {}
 

@@ -29,6 +29,7 @@ class DeviceSetting:
     folder: Path
     examples: Examples
     train: Train
+    # A real device's profile is the default; a fleet sets one a device.
     profile: DeviceProfile = field(default_factory=FixedProfile)
     cohort: str = ""
     synced: bool = True

@@ -21,6 +21,7 @@ from schemas.events import TensorSpec
 from schemas.policy import Policy
 from schemas.tensors import Floats
 
+# Bounds the memory that an evaluation takes.
 EVALUATION_BATCH = 1024
 # Reported for a loss that is not finite, because an event takes numbers only.
 LOSS_MAX = 1e9

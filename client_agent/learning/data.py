@@ -67,6 +67,7 @@ def check_examples(features: Any, labels: Any, *, where: str) -> Examples:
         raise DataError(f"{where}: features {x.shape} and labels {y.shape}, expected (n, ...) and (n,)")
     if len(y) == 0:
         raise DataError(f"{where}: no examples")
+    # One NaN would spread over the whole model in the first step.
     if not np.isfinite(x).all():
         raise DataError(f"{where}: a feature is NaN or infinite; clean the data first")
     # The cast to int64 would silently truncate a label such as 0.5.

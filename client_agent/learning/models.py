@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 
 def softmax_regression(*, inputs: int = 64, classes: int = 10) -> nn.Module:
-    """One linear layer on flattened features; starts at zero, as its loss is convex."""
+    """One linear layer on flattened features; starts at zero."""
     layer = nn.Linear(inputs, classes)
+    # A convex loss needs no random start, and zeros make runs comparable.
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return nn.Sequential(nn.Flatten(), layer)
@@ -44,6 +45,7 @@ def resnet18(*, side: int = 32, channels: int = 3, classes: int = 10, width: int
     before = width
     for stage in range(4):
         after = width << stage
+        # Each later stage halves the image and doubles the channels.
         layers += [_Residual(before, after, groups, 1 if stage == 0 else 2), _Residual(after, after, groups, 1)]
         before = after
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
@@ -70,6 +72,7 @@ class _Residual(nn.Module):
             _convolution(after, after, groups=groups),
         )
         self.body = nn.Sequential(*first, nn.ReLU(), *second)
+        # Where the shape changes, the shortcut has to change it as well.
         same = before == after and stride == 1
         self.shortcut = (
             nn.Identity() if same else nn.Sequential(*_convolution(before, after, groups=groups, stride=stride, size=1))
@@ -80,5 +83,6 @@ class _Residual(nn.Module):
 
 
 def _convolution(before: int, after: int, *, groups: int, stride: int = 1, size: int = 3) -> list[nn.Module]:
+    # The normalisation that follows has a bias of its own.
     convolution = nn.Conv2d(before, after, size, stride=stride, padding=size // 2, bias=False)
     return [convolution, nn.GroupNorm(groups, after)]

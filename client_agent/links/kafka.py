@@ -44,6 +44,7 @@ class KafkaLink:
         self._log = log
         self._devices = frozenset(devices)
         self._answer_places = {TopicPartition(ANSWERS.name, partition_of(device)) for device in self._devices}
+        # One reader for all partitions, because each reader has connections and buffers of its own.
         self._answers = log.bulk_reader({at: log.bounds(at).end for at in sorted(self._answer_places)})
         self._drafts: list[Draft] = []
         self._bodies: list[UpdateBody] = []
@@ -88,15 +89,18 @@ class KafkaLink:
         with _unavailable_as_link_error():
             try:
                 records += self._answers.poll(timeout_s)
+                # A poll ends at the first records; what else has arrived is handed out in the same step.
                 while more := self._answers.poll(0):
                     records += more
             except OffsetLost:
                 self._skip_lost_answers()
         answers = (_decode_answer(record.value) for record in records)
+        # A partition of answers also holds those of other processes' devices.
         return [answer for answer in answers if answer is not None and answer.device in self._devices]
 
     def find_task(self, name: str) -> TaskCreated | None:
         """The first creation of the task in the log."""
+        # A task's creation never changes, so it is read once.
         if name not in self._tasks:
             at = TopicPartition(TASKS.name, partition_of(name))
             with _unavailable_as_link_error():
@@ -107,6 +111,7 @@ class KafkaLink:
 
     def fetch_model(self, ref: BodyRef, parameters: int) -> Floats:
         """The model, downloaded once for all devices of the process."""
+        # By digest, which the lease names: two addresses of the same bytes are one download.
         if ref.sha256 not in self._models:
             _remember(self._models, (ref.sha256, self._download(ref, parameters)), limit=MODELS_MAX)
         self._models.move_to_end(ref.sha256)
@@ -122,6 +127,7 @@ class KafkaLink:
         self._drafts.append(Draft(topic=topic.name, partition=partition_of(task), value=message))
 
     def _store_bodies(self) -> None:
+        # Emptied first: each device repeats a body that is lost, and a second copy here would be stored twice.
         bodies, self._bodies = self._bodies, []
         try:
             addresses = store_all(self._log, [_as_upload(body) for body in bodies])
@@ -177,6 +183,7 @@ def _unavailable_as_link_error() -> Iterator[None]:
 
 
 def _as_upload(body: UpdateBody) -> Upload:
+    # By the update's id, so that the chunks of a repeated upload have the keys of the first.
     at = TopicPartition(*body_place(body.task, body.device, shards=body.shards))
     return Upload(at=at, upload_id=body.update, data=body.data, codec=body.codec)
 

@@ -27,6 +27,7 @@ from schemas.policy import Policy
 from schemas.tensors import Floats
 from schemas.updates import address_inline, sign_update
 
+# A larger body inside the record would be read by everybody who reads `updates`.
 INLINE_BYTES_MAX = 16 * 1024
 # The longest wait for an outcome after the lease has ended: answers themselves are deleted after an hour.
 GRACE_MS = 3_600_000
@@ -111,6 +112,7 @@ class Outbox:
         if len(data) <= INLINE_BYTES_MAX:
             address = address_inline(data, task=self._index.task, codec=entry.codec)
             entry = self._sign(entry, address, inline=data)
+        # The slots are written before the index that names them: a crash in between changes nothing.
         kept = msgspec.structs.replace(entry, body=self._slots.put(data, taken=self._list_pieces()))
         left = None
         if residual is not None:
@@ -121,6 +123,7 @@ class Outbox:
     def find_unstored_body(self, update: str) -> UpdateBody | None:
         """The large body of `update`, to be stored before it is submitted; None once it has an address."""
         entry = self._index.entries[update]
+        # A submission is signed when its body is inline or has an address, so there is nothing left to store.
         if entry.record is not None:
             return None
         return UpdateBody(
@@ -134,6 +137,7 @@ class Outbox:
 
     def keep_address(self, update: str, address: BodyRef) -> None:
         """Sign the address of the stored body of `update` into its submission."""
+        # Before the address is kept: a crash here costs a second copy of the body, never the update.
         self._note_step("stored")
         entry = self._sign(self._index.entries[update], address)
         self._write_index(entries={**self._index.entries, update: entry})
@@ -148,6 +152,7 @@ class Outbox:
     def settle(self, update: str, outcome: str, *, policy: Policy) -> bool:
         """Forget an update with an outcome, and add a refused one to the residual. False when already settled."""
         entry = self._index.entries.get(update)
+        # The aggregator repeats its outcome for every repeat of an update.
         if entry is None:
             return False
         left = self._index.residual
@@ -196,6 +201,7 @@ class Outbox:
             raise OutboxError(
                 f"{self._path} is not an outbox ({error}); move it away to continue without it"
             ) from error
+        # A folder that was copied or renamed would otherwise mix two tasks' residuals.
         if index.task != task:
             raise OutboxError(f"{self._path} belongs to task {index.task!r}, not to {task!r}")
         return index
@@ -208,4 +214,5 @@ class Outbox:
 
 
 def _to_bytes(vector: Floats) -> bytes:
+    # Little-endian on every machine, because the folder may move to another.
     return vector.astype("<f4", copy=False).tobytes()

@@ -30,6 +30,7 @@ class Slots:
         """Store `data` in a slot that is not in `taken`."""
         if len(data) <= SMALL_BYTES_MAX:
             return data
+        # The lowest free number, so that files are used again and do not pile up.
         slot = next(number for number in itertools.count() if number not in taken)
         overwrite(self._get_path(slot), data, synced=self._synced)
         return slot

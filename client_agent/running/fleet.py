@@ -101,6 +101,7 @@ class Fleet:
         try:
             self._start_ray(self._scratch)
             shares = spread_devices(self._options.device_names, self._options.processes)
+            # Ray restarts a process that dies; the next `count` starts its devices again.
             actor: Any = ray.remote(num_cpus=1, max_restarts=-1)(_FleetProcess)
             self._processes = [actor.remote(self._options, share, str(Path.cwd())) for share in shares]
             ray.get([process.start.remote() for process in self._processes], timeout=CALL_S)
@@ -121,6 +122,7 @@ class Fleet:
     def stop(self) -> None:
         """Stop the devices where they are, end every process of Ray, and remove its scratch folder."""
         try:
+            # A process that does not stop in time is ended by the shutdown below.
             if stopped := [process.stop.remote() for process in self._processes]:
                 ray.wait(stopped, num_returns=len(stopped), timeout=5.0)
         except ray.exceptions.RayError as error:
@@ -173,6 +175,7 @@ class _FleetProcess:
         link = self._options.open_link([setting.identity.device for setting in settings])
         down_ms = self._options.simulation.away_after_death_ms
         self._loop = DeviceLoop(link, settings, now_ms=read_clock_ms(), down_ms=down_ms)
+        # A daemon, so that the process can end while a device trains.
         self._thread = threading.Thread(target=self._run, args=(link,), daemon=True)
         self._thread.start()
 
@@ -192,6 +195,7 @@ class _FleetProcess:
 
     def _run(self, link: Link) -> None:
         assert self._loop is not None
+        # The first step does not wait: no device has checked in yet, so no answer can come.
         wait_s = 0.0
         try:
             while not self._stopping.is_set():

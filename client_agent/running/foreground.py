@@ -65,6 +65,7 @@ def run_device(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable
 def _run(loop: DeviceLoop, is_done: Callable[[Stats], bool]) -> Stats:
     wait_s = 0.0
     while not is_done(stats := loop.count()):
+        # In a fleet the other devices go on without a failed one; here there is no other.
         if stats.error:
             raise DeviceError(stats.error)
         next_ms = loop.step(read_clock_ms(), wait_s)

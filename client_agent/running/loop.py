@@ -20,7 +20,9 @@ from client_agent.setting import DeviceSetting
 from schemas.events import Answer
 
 RETRY_MS = 1_000
+# Beyond any clock, and still a number that can be compared.
 NEVER_MS = 1 << 62
+# After this much training in one step, the updates made so far are sent before the next device trains.
 WORK_MS_MAX = 1_000
 
 logger = structlog.get_logger(__name__)
@@ -81,6 +83,7 @@ class DeviceLoop:
         for answer in self._read_answers(timeout_s):
             self._pass_answer(answer, now_ms)
         self._wake_due(now_ms)
+        # Bodies first: the addresses complete updates, which then leave with the other messages.
         for stored in self._link.collect_stored():
             self._pass_address(stored, now_ms)
         self._link.send()
@@ -88,6 +91,7 @@ class DeviceLoop:
 
     def count(self) -> Stats:
         """What the devices are doing now, or were a moment ago when another thread asks."""
+        # Copies, because a fleet asks from another thread than the one that steps.
         past, devices, errors = self._past_counts, list(self._devices.values()), list(self._errors.values())
         counts = [past, *(device.counts for device in devices)]
         return Stats(
@@ -109,6 +113,7 @@ class DeviceLoop:
         try:
             return self._link.read_answers(timeout_s)
         except LinkUnavailable:
+            # Devices that are due still train; what they then hand over is repeated until it arrives.
             return []
 
     def _pass_answer(self, answer: Answer, now_ms: int) -> None:
@@ -125,9 +130,9 @@ class DeviceLoop:
     def _wake_due(self, now_ms: int) -> None:
         while self._heap and self._heap[0][0] <= now_ms:
             at_ms, name = heapq.heappop(self._heap)
+            # An answer may have moved the wake time since; the older item of the heap is void then.
             if self._wake_ms[name] == at_ms:
                 self._drive(name, now_ms, call=self._wake)
-            # After a second of training the updates are sent first: their devices wait for outcomes from now on.
             if self._settings[name].clock_ms() > now_ms + WORK_MS_MAX:
                 break
 
@@ -149,7 +154,8 @@ class DeviceLoop:
             self._schedule(name, now_ms + self._down_ms)
         except LinkUnavailable:
             self._schedule(name, now_ms + RETRY_MS)
-        except Exception as error:  # noqa: BLE001 - one device's model or data must not stop the others
+        # One device's model, data or disk must not stop the others.
+        except Exception as error:  # noqa: BLE001
             self._discard(name)
             self._wake_ms[name] = NEVER_MS
             self._errors[name] = f"{name}: {error}"

@@ -60,6 +60,7 @@ class SimulatedProfile:
         day, hour = self._split_time(now_ms)
         if hour < self._options.presence:
             return now_ms
+        # Later than now in any case: rounding down would let the device return while it is still away.
         return max(now_ms + 1, math.ceil((day + 1 - self._phase) * self._options.day_ms))
 
     def choose_training_ms(self, lease: str, samples: int) -> int:
@@ -73,6 +74,7 @@ class SimulatedProfile:
 
     def note_step(self, step: str) -> None:
         """Raises SimulatedCrash at the step that was drawn, once."""
+        # Only once, because the restarted device passes the same step under the same lease.
         if step == self._crash_step:
             self._crash_step = ""
             raise SimulatedCrash(step)
