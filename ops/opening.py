@@ -11,6 +11,7 @@ from ops.logging_setup import set_up_logging
 from ops.settings import Settings
 
 if TYPE_CHECKING:
+    from actors.keys import OperatorKey
     from streams.kafka.log import KafkaLog
     from streams.log import EventLog
 
@@ -35,6 +36,14 @@ def open_log_or_export(settings: Settings, folder: Path | None) -> Iterator[Even
 
     set_up_logging(as_json=False)
     yield ExportedLog(folder)
+
+
+def load_key(settings: Settings) -> OperatorKey | None:
+    """The operator's key; None where this machine has none, as on an auditor's."""
+    # Only commands that check signatures or noise need the cryptography behind it.
+    from actors import keys
+
+    return keys.load(settings.operator_key_file) if settings.operator_key_file.exists() else None
 
 
 def list_partitions(log: EventLog) -> list[int]:

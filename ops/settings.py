@@ -109,7 +109,7 @@ def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     values: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for variable, name in ENVIRONMENT.items():
         if name not in values and environment.get(variable):
-            values[name] = _typed(variable, name, text=environment[variable])
+            values[name] = _parse(variable, name, text=environment[variable])
     if "folder" in values and "operator_key_file" not in values:
         values["operator_key_file"] = Path(values["folder"]) / "operator.key"
     if values.get("sasl_mechanism") and "security_protocol" not in values:
@@ -121,7 +121,7 @@ def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     return settings
 
 
-def _typed(variable: str, name: str, *, text: str) -> Any:
+def _parse(variable: str, name: str, *, text: str) -> Any:
     if name in ("metrics_port", "replication"):
         try:
             return int(text)
@@ -134,33 +134,35 @@ def _find_problems(settings: Settings) -> list[str]:
     """One line for each setting that cannot hold."""
     problems = []
     if settings.security_protocol not in SECURITY_PROTOCOLS:
-        problems.append(_one_of("security_protocol", settings.security_protocol, allowed=SECURITY_PROTOCOLS))
+        problems.append(_require_one_of("security_protocol", settings.security_protocol, allowed=SECURITY_PROTOCOLS))
     if settings.sasl_mechanism and settings.sasl_mechanism not in SASL_MECHANISMS:
-        problems.append(_one_of("sasl_mechanism", settings.sasl_mechanism, allowed=SASL_MECHANISMS))
+        problems.append(_require_one_of("sasl_mechanism", settings.sasl_mechanism, allowed=SASL_MECHANISMS))
     if settings.security_protocol.startswith("SASL"):
         missing = [n for n in ("sasl_mechanism", "sasl_username", "sasl_password") if not getattr(settings, n)]
-        problems += [f"{_named(name)} is missing: {settings.security_protocol} needs it" for name in missing]
+        problems += [f"{_name_setting(name)} is missing: {settings.security_protocol} needs it" for name in missing]
     elif settings.sasl_mechanism:
         problems.append(
-            f"{_named('sasl_mechanism')} = {settings.sasl_mechanism} needs --security-protocol SASL_SSL "
+            f"{_name_setting('sasl_mechanism')} = {settings.sasl_mechanism} needs --security-protocol SASL_SSL "
             f"(or SASL_PLAINTEXT), not {settings.security_protocol}"
         )
     for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
-            problems.append(f"{_named(name)} = {path}: there is no such file")
+            problems.append(f"{_name_setting(name)} = {path}: there is no such file")
     if not 0 <= settings.metrics_port < 65_536:
-        problems.append(f"{_named('metrics_port')} = {settings.metrics_port}: must be from 0 (choose one) to 65535")
+        problems.append(
+            f"{_name_setting('metrics_port')} = {settings.metrics_port}: must be from 0 (choose one) to 65535"
+        )
     if settings.replication < 0:
-        problems.append(f"{_named('replication')} = {settings.replication}: must be 0 (choose) or more")
+        problems.append(f"{_name_setting('replication')} = {settings.replication}: must be 0 (choose) or more")
     return problems
 
 
-def _one_of(name: str, value: str, *, allowed: tuple[str, ...]) -> str:
-    return f"{_named(name)} = {value}: must be one of {', '.join(allowed)}"
+def _require_one_of(name: str, value: str, *, allowed: tuple[str, ...]) -> str:
+    return f"{_name_setting(name)} = {value}: must be one of {', '.join(allowed)}"
 
 
-def _named(name: str) -> str:
+def _name_setting(name: str) -> str:
     """A setting as people give it: its option and its variable."""
     variable = next(variable for variable, of in ENVIRONMENT.items() if of == name)
     return f"--{name.replace('_', '-')} ({variable})"

@@ -64,7 +64,7 @@ def check_proposal(task: Task, proposed: RoundProposed) -> Iterator[str]:
         yield f"round {proposed.round}: the mechanism is not the policy's"
 
 
-def check_charge(task: Task, round_id: RoundId, charge: RoundCharged | None) -> Iterator[str]:
+def check_charge(task: Task, round_id: RoundId, *, charge: RoundCharged | None) -> Iterator[str]:
     """That a round of a private task was charged, and enough, before its version was published."""
     privacy = task.created.policy.privacy
     assert privacy is not None

@@ -110,7 +110,7 @@ class Recomputer:
         held: list[Floats | None] = []
         for part, ref in (("model", published.model), ("moments", published.moments)):
             faults: list[str] = []
-            stored, lost = self._stored(task, ref, part=part, faults=faults) if ref else (None, "")
+            stored, lost = self._read_stored(task, ref, part=part, faults=faults) if ref else (None, "")
             expected = getattr(released, part) if released else stored
             if released and not faults and not lost and _differ(expected, stored):
                 faults.append(f"the round gives another {part}")
@@ -133,7 +133,7 @@ class Recomputer:
         if is_made and not is_compared:
             self._findings.unchecked.append(f"{published.task}/{published.version} ({reason})")
 
-    def _stored(self, task: Task, ref: BodyRef, *, part: str, faults: list[str]) -> tuple[Floats | None, str]:
+    def _read_stored(self, task: Task, ref: BodyRef, *, part: str, faults: list[str]) -> tuple[Floats | None, str]:
         """A published vector, or why it cannot be read: a fault for as long as the policy keeps it."""
         count = task.created.parameters * (1 if part == "model" else MOMENTS[task.created.policy.optimizer.rule])
         try:

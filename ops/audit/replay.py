@@ -213,7 +213,7 @@ class Audit:
         if task.created.policy.privacy is not None and published.round is not None:
             charge = self._charges.get((task.created.task, published.round))
             self.findings.charges += charge is not None
-            yield from event_checks.check_charge(task, published.round, charge)
+            yield from event_checks.check_charge(task, published.round, charge=charge)
         if self._is_asked(task):
             yield from self._recomputer.check_model(task, published)
 

@@ -43,7 +43,7 @@ class Line:
         when = datetime.fromtimestamp(self.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
         place = Place(TopicPartition(self.topic, self.partition), self.offset)
         where = f"{place}" if self.seq is None else f"{place} #{self.seq}"
-        return f"{when}  {where:<24}  {self.name:<18} {shown(self.values)}".rstrip()
+        return f"{when}  {where:<24}  {self.name:<18} {format_value(self.values)}".rstrip()
 
     def plain(self) -> dict[str, Any]:
         """For machines: all of it."""
@@ -56,67 +56,72 @@ def lines(record: Record) -> Iterator[Line]:
     """Every fact that the record holds; at least one line, whatever its bytes are."""
     value = record.value
     if value is None:
-        yield _line(record, "Tombstone", values={"key": _key(record)})
+        yield _make_line(record, "Tombstone", values={"key": _format_key(record)})
     elif record.topic in _OPAQUE:
-        yield _line(record, "Chunk", values={"key": _key(record), "bytes": len(value)})
+        yield _make_line(record, "Chunk", values={"key": _format_key(record), "bytes": len(value)})
     elif record.topic == PUBLISHED.name:
-        yield _cloud_event(record, value)
+        yield _make_announcement_line(record, value)
     elif record.topic in _JOURNALS:
-        yield from _journal(record, value)
+        yield from _read_journal_record(record, value)
     else:
-        yield _fact(record, value)
+        yield _make_plain_line(record, value)
 
 
-def _line(record: Record, name: str, *, values: dict[str, Any], **more: Any) -> Line:
+def _make_line(record: Record, name: str, *, values: dict[str, Any], **more: Any) -> Line:
     place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     return Line(**{"time_ms": record.time_ms, **place, "name": name, "values": values, **more})
 
 
-def _unreadable(record: Record, why: str) -> Line:
+def _make_unreadable_line(record: Record, why: str) -> Line:
     value = record.value or b""
-    return _line(record, "Unreadable", values={"why": why, "size": len(value), "begins": value[:HEX_SHOWN].hex()})
+    return _make_line(record, "Unreadable", values={"why": why, "size": len(value), "begins": value[:HEX_SHOWN].hex()})
 
 
-def _journal(record: Record, value: bytes) -> Iterator[Line]:
+def _read_journal_record(record: Record, value: bytes) -> Iterator[Line]:
     try:
-        found: Any = decode(value, JournalRecord)  # type: ignore[arg-type]
+        content: Any = decode(value, JournalRecord)  # type: ignore[arg-type]
     except MalformedError as error:
-        yield _unreadable(record, str(error))
+        yield _make_unreadable_line(record, str(error))
         return
-    match found:
+    match content:
         case WriterClaimed() | ChainResumed():
-            yield _line(record, type(found).__name__, values=_values(found))
+            yield _make_line(record, type(content).__name__, values=_list_fields(content))
         case Batch(seq=seq, decisions=()):
-            yield _line(record, "PositionMoved", values=dict(found.position.offsets), seq=seq)
+            yield _make_line(record, "PositionMoved", values=dict(content.position.offsets), seq=seq)
         case Batch(seq=seq):
-            for decision in found.decisions:
+            for decision in content.decisions:
                 for event in decision.events:
-                    told = _of_event(event)
-                    yield _line(
-                        record, told.name, values=told.values, seq=seq, task=told.task, time_ms=decision.time_ms
+                    described = _describe_event(event)
+                    yield _make_line(
+                        record,
+                        described.name,
+                        values=described.values,
+                        seq=seq,
+                        task=described.task,
+                        time_ms=decision.time_ms,
                     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Description:
     name: str
     task: TaskId | None
     values: dict[str, Any]
 
 
-def _of_event(event: Any) -> _Told:
+def _describe_event(event: Any) -> _Description:
     """A fact's name, task and fields; a Noticed shows the fact that was noticed."""
     fact = getattr(event, "fact", None)
     if fact is not None:
-        return _Told(f"Noticed {type(fact).__name__}", find_task_of(fact), _values(fact))
-    return _Told(type(event).__name__, find_task_of(event), _values(event))
+        return _Description(f"Noticed {type(fact).__name__}", find_task_of(fact), _list_fields(fact))
+    return _Description(type(event).__name__, find_task_of(event), _list_fields(event))
 
 
-def _values(fact: Any) -> dict[str, Any]:
+def _list_fields(fact: Any) -> dict[str, Any]:
     return {name: value for name, value in plain(fact).items() if name != "type"}
 
 
-def _fact(record: Record, value: bytes) -> Line:
+def _make_plain_line(record: Record, value: bytes) -> Line:
     """A plain record: a fact as it is, or one that a device signed."""
     signed = False
     try:
@@ -127,11 +132,11 @@ def _fact(record: Record, value: bytes) -> Line:
     try:
         fact: Any = decode(value, AnyEvent | Partial)  # type: ignore[arg-type]
     except MalformedError as error:
-        return _unreadable(record, f"{'signed, but ' if signed else ''}{error}")
-    told = _of_event(fact)
+        return _make_unreadable_line(record, f"{'signed, but ' if signed else ''}{error}")
+    described = _describe_event(fact)
     lease = _lease(getattr(fact, "sealed", None))
-    values = {**told.values, **({"lease": lease["lease"], "device": lease["device"]} if lease else {})}
-    return _line(record, told.name, values=values, task=told.task or (lease or {}).get("task"))
+    values = {**described.values, **({"lease": lease["lease"], "device": lease["device"]} if lease else {})}
+    return _make_line(record, described.name, values=values, task=described.task or (lease or {}).get("task"))
 
 
 def _lease(sealed: bytes | None) -> dict[str, Any] | None:
@@ -144,27 +149,29 @@ def _lease(sealed: bytes | None) -> dict[str, Any] | None:
         return None
 
 
-def _cloud_event(record: Record, value: bytes) -> Line:
+def _make_announcement_line(record: Record, value: bytes) -> Line:
     try:
         event = json.loads(value)
-        return _line(record, str(event["type"]), values=event, task=str(event["id"]).partition("/")[0])
+        return _make_line(record, str(event["type"]), values=event, task=str(event["id"]).partition("/")[0])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return _unreadable(record, f"not a CloudEvent ({type(error).__name__})")
+        return _make_unreadable_line(record, f"not a CloudEvent ({type(error).__name__})")
 
 
-def _key(record: Record) -> str:
+def _format_key(record: Record) -> str:
     return (record.key or b"").decode(errors="backslashreplace")
 
 
-def shown(value: Any, *, nested: bool = False) -> str:
+def format_value(value: Any, *, nested: bool = False) -> str:
     """Fields in one line: long hex is cut, long lists are counted, control characters are escaped."""
     match value:
         case dict():
-            inside = " ".join(f"{name}={shown(item, nested=True)}" for name, item in value.items() if item is not None)
+            inside = " ".join(
+                f"{name}={format_value(item, nested=True)}" for name, item in value.items() if item is not None
+            )
             return f"{{{inside}}}" if nested else inside
         case list():
             more = f" …{len(value)} in all" if len(value) > ITEMS_SHOWN else ""
-            return "[" + " ".join(shown(item, nested=True) for item in value[:ITEMS_SHOWN]) + more + "]"
+            return "[" + " ".join(format_value(item, nested=True) for item in value[:ITEMS_SHOWN]) + more + "]"
         case str():
             short = f"{value[:HEX_SHOWN]}…" if _is_long_hex(value) else value
             return short if short.isprintable() else short.encode("unicode_escape").decode()

@@ -20,7 +20,7 @@ from schemas.topics import LEDGER, partition_of
 from streams.log import EventLog
 
 
-def read_files(log: EventLog, view: TaskView, version: Version) -> dict[str, bytes]:
+def read_files(log: EventLog, view: TaskView, *, version: Version) -> dict[str, bytes]:
     """weights.bin (flat little-endian float32), config.json and privacy.log of a version: name -> content.
 
     Raises VersionUnknown, ModelGone, BodyError.
@@ -29,7 +29,7 @@ def read_files(log: EventLog, view: TaskView, version: Version) -> dict[str, byt
     if view.created is None:
         raise VersionUnknown(f"The creation of {view.task!r} cannot be read, and without it no version of it.")
     weights = models.read(log, published.model, parameters=view.created.parameters).astype("<f4").tobytes()
-    configuration = describe_configuration(view.created, published, hashlib.sha256(weights).hexdigest())
+    configuration = describe_configuration(view.created, published, sha256=hashlib.sha256(weights).hexdigest())
     return {
         "weights.bin": weights,
         "config.json": (json.dumps(configuration, indent=2) + "\n").encode(),
@@ -37,7 +37,7 @@ def read_files(log: EventLog, view: TaskView, version: Version) -> dict[str, byt
     }
 
 
-def describe_configuration(created: TaskCreated, published: ModelPublished, sha256: str) -> dict[str, Any]:
+def describe_configuration(created: TaskCreated, published: ModelPublished, *, sha256: str) -> dict[str, Any]:
     """The content of config.json; `sha256` is that of weights.bin."""
     offset, tensors = 0, []
     for spec in created.tensors:

@@ -96,14 +96,14 @@ def start(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S) 
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(folder):
+    with _lock_start(folder):
         running = find_running(folder)
         if running is not None:
             _wait_until_it_answers(folder, running, timeout_s=timeout_s)
             return running
         port, controller_port = _free_ports(read_state(folder))
         _configure(folder, port=port, controller_port=controller_port)
-        java = _java(folder, _jars())
+        java = _build_command(folder, _fetch_jars())
         _format(folder, java)
         handle = _launch(folder, java, port=port, controller_port=controller_port)
         try:
@@ -129,7 +129,7 @@ def crash(folder: Path = FOLDER_DEFAULT) -> bool:
 
 
 @contextlib.contextmanager
-def embedded(folder: Path = FOLDER_DEFAULT) -> Iterator[BrokerHandle]:
+def run_embedded(folder: Path = FOLDER_DEFAULT) -> Iterator[BrokerHandle]:
     """A broker for the length of a `with` block; it is stopped on exceptions and Ctrl-C too."""
     handle = start(folder)
     try:
@@ -139,7 +139,7 @@ def embedded(folder: Path = FOLDER_DEFAULT) -> Iterator[BrokerHandle]:
         stop(folder)
 
 
-def log_tail(folder: Path = FOLDER_DEFAULT, lines: int = 15) -> str:
+def read_log_tail(folder: Path = FOLDER_DEFAULT, lines: int = 15) -> str:
     """The last lines that the broker of `folder` wrote."""
     path = folder / "broker.log"
     text = path.read_text(errors="replace") if path.exists() else ""
@@ -154,7 +154,7 @@ def _end(handle: BrokerHandle, *, timeout_s: float) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def _lock_start(folder: Path) -> Iterator[None]:
     """Two starts of one folder at once: the second waits, and then finds the broker of the first."""
     with (folder / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -165,11 +165,11 @@ def _free_ports(before: BrokerHandle | None) -> tuple[int, int]:
     """Ports for clients and for the controller: those of the last start where they are free, else any."""
     wanted = (before.port, before.controller_port) if before else (0, 0)
     with contextlib.ExitStack() as held:
-        first, second = (held.enter_context(_bound(port)).getsockname()[1] for port in wanted)
+        first, second = (held.enter_context(_bind(port)).getsockname()[1] for port in wanted)
         return int(first), int(second)
 
 
-def _bound(port: int) -> socket.socket:
+def _bind(port: int) -> socket.socket:
     """A socket bound to `port` on loopback, or to one that the system chooses when it is taken."""
     for candidate in (port, 0):
         taken = socket.socket()
@@ -189,7 +189,7 @@ def _configure(folder: Path, *, port: int, controller_port: int) -> None:
     (folder / "log4j2.properties").write_text(_LOGGING)
 
 
-def _jars() -> list[Path]:
+def _fetch_jars() -> list[Path]:
     """Kafka's jars: from the cache, else from Maven Central."""
     try:
         return list(jgo.build(_ENDPOINT).all_jars)
@@ -200,7 +200,7 @@ def _jars() -> list[Path]:
         ) from error
 
 
-def _java(folder: Path, jars: list[Path]) -> list[str]:
+def _build_command(folder: Path, jars: list[Path]) -> list[str]:
     """The command up to the name of the class to run."""
     classpath = os.pathsep.join(str(jar) for jar in jars)
     logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
@@ -247,7 +247,7 @@ def _wait_until_it_answers(folder: Path, handle: BrokerHandle, *, timeout_s: flo
             what = "ended while starting" if ended else f"did not answer within {timeout_s:.0f} s"
             raise BrokerError(
                 f"The embedded Kafka (pid {handle.pid}, port {handle.port}) {what}.\n"
-                f"The end of {folder / 'broker.log'}:\n{log_tail(folder)}\n"
+                f"The end of {folder / 'broker.log'}:\n{read_log_tail(folder)}\n"
                 f"If the data there are not needed, delete {folder} and start again."
             )
         time.sleep(0.05)

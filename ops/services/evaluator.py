@@ -65,13 +65,13 @@ class Evaluator:
             if version in view.evaluations or (view.task, version) in self._gave_up:
                 continue
             try:
-                yield self._evaluated(view, version)
+                yield self._evaluate(view, version)
             except (ModelGone, BodyError, PluginError, ValueError, RuntimeError) as error:
                 # Another task's model may not fit these data: that is no reason to stop scoring the others.
                 self._gave_up.add((view.task, version))
                 yield Missed(task=view.task, version=version, reason=str(error))
 
-    def _evaluated(self, view: TaskView, version: Version) -> VersionEvaluated:
+    def _evaluate(self, view: TaskView, version: Version) -> VersionEvaluated:
         from client_agent.learning import classification as training
 
         assert view.created is not None

@@ -37,7 +37,7 @@ def main() -> int:
     asked = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     began = datetime.now(UTC).isoformat(timespec="seconds")
-    with tempfile.TemporaryDirectory() as name, broker.embedded(Path(name) / "broker") as handle:
+    with tempfile.TemporaryDirectory() as name, broker.run_embedded(Path(name) / "broker") as handle:
         bench = Bench(
             bootstrap_servers=handle.bootstrap_servers,
             folder=Path(name),

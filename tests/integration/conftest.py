@@ -17,7 +17,7 @@ from streams.kafka.settings import KafkaSettings
 def broker_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a running embedded Kafka; it may be crashed and restarted through `ops.processes.broker`."""
     folder = tmp_path_factory.mktemp("broker")
-    with broker.embedded(folder):
+    with broker.run_embedded(folder):
         yield folder
 
 

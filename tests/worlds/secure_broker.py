@@ -110,7 +110,7 @@ def secure_broker(folder: Path) -> Iterator[Secure]:
     listener = LISTENER.format(secure=port, folder=folder, user=USER, password=PASSWORD)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(broker, "_SETTINGS", broker._SETTINGS + listener)
-        with broker.embedded(folder / "kafka") as running:
+        with broker.run_embedded(folder / "kafka") as running:
             admin = KafkaAdminClient(bootstrap_servers=running.bootstrap_servers)
             try:
                 user = UserScramCredentialUpsertion(USER, ScramMechanism.SCRAM_SHA_512, PASSWORD)

@@ -328,7 +328,7 @@ def main() -> None:
         beside = floor(settings, cases[0]) if cases[0].shards == 1 else {}
         sys.stdout.write(json.dumps(found | beside) + "\n")
         return
-    with tempfile.TemporaryDirectory() as folder, broker.embedded(Path(folder)) as handle:
+    with tempfile.TemporaryDirectory() as folder, broker.run_embedded(Path(folder)) as handle:
         for case in cases:
             row = {**asdict(case), **measure(case, handle.bootstrap_servers)}
             sys.stdout.write(json.dumps(row) + "\n")

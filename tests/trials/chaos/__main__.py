@@ -50,7 +50,7 @@ def _run(cells: list[Cell], *, lanes: int, folder: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="fedlog-chaos-") as scratch, ExitStack() as ending:
         for number in range(lanes):
             lane = (folder or Path(scratch)).resolve() / f"lane-{number}"
-            ending.enter_context(broker.embedded(lane / "broker"))
+            ending.enter_context(broker.run_embedded(lane / "broker"))
             process = multiprocessing.Process(target=_work, args=(lane, work))
             process.start()
             ending.callback(process.join)

@@ -167,7 +167,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--decisions", default="1000,10000,100000,1000000", help="lengths, with commas")
     parser.add_argument("--runs", type=int, default=5, help="deaths of each kind")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="fedlog-recovery-") as name, broker.embedded(Path(name)) as running:
+    with tempfile.TemporaryDirectory(prefix="fedlog-recovery-") as name, broker.run_embedded(Path(name)) as running:
         for length in map(int, options.decisions.split(",")):
             kafka = KafkaSettings(bootstrap_servers=running.bootstrap_servers, topic_prefix=f"long-{length}")
             folder = Path(name) / kafka.topic_prefix

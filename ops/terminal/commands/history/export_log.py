@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.console import note, say
-from ops.opening import open_log
+from ops.opening import load_key, open_log
 from ops.terminal.errors import ConsoleError
 from schemas.topics import PARTITIONS, partition_of
 
@@ -28,7 +28,6 @@ def export_log(
     everything: Annotated[bool, typer.Option("--all", help="Include all topics but partials and snapshots.")] = False,
 ) -> None:
     """Write journals, tasks, evaluations and published into files; with the operator's key also signed heads."""
-    from actors import keys
     from ops.audit.export import CHECKPOINT, select_topics, write_export
     from ops.audit.findings import Finding
 
@@ -36,7 +35,7 @@ def export_log(
         raise ConsoleError(f"{to} is not empty; name a new folder.", exit_code=2)
     chosen = {*(partition or ()), *(partition_of(name) for name in task or ())} or {*range(PARTITIONS)}
     topics = select_topics(bodies=bodies or everything, inputs=everything)
-    key = keys.load(ctx.obj.operator_key_file) if ctx.obj.operator_key_file.exists() else None
+    key = load_key(ctx.obj)
     with open_log(ctx.obj) as log:
         export = write_export(log, sorted(chosen), topics=topics, folder=to, key=key)
     for report in export.reports:

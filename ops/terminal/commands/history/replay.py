@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.console import say, say_json
-from ops.opening import list_partitions, open_log_or_export
+from ops.opening import list_partitions, load_key, open_log_or_export
 from ops.operator import tasks
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
@@ -32,31 +32,29 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fold every journal from its first event, with --full recompute every version; exit 1 and name what differs."""
-    from actors import keys
     from ops.audit.findings import Findings
     from ops.audit.replay import Audit, Target
 
     began_s = time.monotonic()
-    key_file = ctx.obj.operator_key_file
-    key = keys.load(key_file) if key_file.exists() else None
+    key = load_key(ctx.obj)
     target = None if to is None else Target(to, task)
-    found = Findings()
+    findings = Findings()
     with open_log_or_export(ctx.obj, from_files) as log:
         for partition in list_partitions(log) if task is None else [partition_of(task)]:
             audit = Audit(log, partition, key=key, full=full, to=target)
-            found += audit.run()
-            if task is not None and not found.differences:
+            findings += audit.run()
+            if task is not None and not findings.differences:
                 tasks.require(audit.state.tasks, task)
-    report = {**found.plain(), "seconds": round(time.monotonic() - began_s, 2)}
+    report = {**findings.plain(), "seconds": round(time.monotonic() - began_s, 2)}
     if as_json:
         say_json(report)
-        if found.differences:
+        if findings.differences:
             raise typer.Exit(1)
         return
     _print_report(report, full=full, to=to)
-    if found.differences:
+    if findings.differences:
         raise ConsoleError("\n".join(_list_differences(report["differences"])))
-    say(f"Replay: {found.verdict}")
+    say(f"Replay: {findings.verdict}")
 
 
 def _print_report(report: dict[str, Any], *, full: bool, to: int | None) -> None:

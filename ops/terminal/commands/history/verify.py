@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import note, say_json, table
-from ops.opening import list_partitions, open_log_or_export
+from ops.opening import list_partitions, load_key, open_log_or_export
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 
@@ -33,12 +33,11 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per journal partition.")] = False,
 ) -> None:
     """Check every journal and every signed head; exit 1 and name each record that is wrong."""
-    from actors import keys
     from ops.audit.verification import Verification
 
-    key = keys.load(ctx.obj.operator_key_file) if ctx.obj.operator_key_file.exists() else None
-    public = _public(checkpoint_key) or (key.public_key if key else None)
-    given = [found for path in checkpoint or () for found in _read(path, public)]
+    key = load_key(ctx.obj)
+    public = _parse_key(checkpoint_key) or (key.public_key if key else None)
+    given = [each for path in checkpoint or () for each in _read_checkpoints(path, public)]
     with open_log_or_export(ctx.obj, from_files) as log:
         partitions = list_partitions(log)
         checks = [
@@ -53,9 +52,9 @@ def verify(
     else:
         columns = ("journal", "partition", "batches", "decisions", "claims", "zombies skipped", "chain")
         table(columns, [_format_row(report) for report in reports if report.records or report.fault])
-    for found in given:
-        if strange := {head.partition for head in found.heads} - {*partitions}:
-            raise ConsoleError(f"Checkpoint {found.id} names partitions {sorted(strange)}, which are not here.")
+    for each in given:
+        if strange := {head.partition for head in each.heads} - {*partitions}:
+            raise ConsoleError(f"Checkpoint {each.id} names partitions {sorted(strange)}, which are not here.")
     if findings:
         raise ConsoleError("\n".join(_list_findings(findings)))
     records = sum(report.records for report in reports)
@@ -65,7 +64,7 @@ def verify(
         note("Who signed them was not checked: name the operator's public key with --checkpoint-key.")
 
 
-def _public(text: str | None) -> bytes | None:
+def _parse_key(text: str | None) -> bytes | None:
     if text is None:
         return None
     try:
@@ -77,10 +76,10 @@ def _public(text: str | None) -> bytes | None:
     return key
 
 
-def _read(path: Path, public: bytes | None) -> Iterator[Checkpoint]:
+def _read_checkpoints(path: Path, public: bytes | None) -> Iterator[Checkpoint]:
     """One checkpoint a line; each must be signed with the operator's key."""
     from schemas.canonical import MalformedError
-    from schemas.published import checkpoint
+    from schemas.published import checkpoint as parse_checkpoint
 
     if public is None:
         raise ConsoleError(
@@ -88,12 +87,12 @@ def _read(path: Path, public: bytes | None) -> Iterator[Checkpoint]:
         )
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            found = checkpoint(line)
+            read = parse_checkpoint(line)
         except MalformedError as error:
             raise ConsoleError(f"{path}, line {number}: not a checkpoint: {error}") from error
-        if found.signed_by != public:
-            raise ConsoleError(f"{path}, line {number}: {found.id} is not signed with the operator's key.")
-        yield found
+        if read.signed_by != public:
+            raise ConsoleError(f"{path}, line {number}: {read.id} is not signed with the operator's key.")
+        yield read
 
 
 def _format_row(report: ChainReport) -> tuple[object, ...]:

@@ -51,7 +51,7 @@ def export(
     with open_log(ctx.obj) as log:
         view = tasks.find_view(log, task)
         chosen = choose_version(view, version)
-        files = read_files(log, view, chosen)
+        files = read_files(log, view, version=chosen)
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (out / name).write_bytes(content)

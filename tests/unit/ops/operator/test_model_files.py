@@ -43,7 +43,7 @@ def view(log: MemoryLog, **changes: object) -> TaskView:
 def test_the_weights_are_flat_little_endian_float32() -> None:
     """numpy alone reads the file; its digest and the tensors' places are in config.json."""
     log = memory_log()
-    files = read_files(log, view(log), 1)
+    files = read_files(log, view(log), version=1)
     raw = files["weights.bin"]
     config = json.loads(files["config.json"])
     assert np.frombuffer(raw, "<f4").tolist() == (FLAT * 2).tolist()
