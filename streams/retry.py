@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ from streams.log import LogError, LogUnavailable
 
 T = TypeVar("T")
 ASK_EVERY_S = 2.0
+RETRY_EVERY_S = 1.0
 # After an outage the clients of a process reconnect one by one: one that is late is no second outage.
 SETTLES_S = 5.0
 
@@ -52,13 +55,22 @@ class Outage:
             self.answers, self._answered_s = True, time.monotonic()
 
 
-def retry_until_available(call: Callable[[], T], *, every_s: float = ASK_EVERY_S) -> T:
+def retry_until_available(call: Callable[[], T], *, every_s: float = RETRY_EVERY_S) -> T:
     """Call until a broker answers, every `every_s` seconds; only for a call that may be made again."""
     while True:
         try:
             return call()
         except LogUnavailable:
             time.sleep(every_s)
+
+
+async def run_until_available(call: Callable[[], T], threads: Executor) -> T:
+    """The same in other threads, while an event loop goes on."""
+    while True:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, call)
+        except LogUnavailable:
+            await asyncio.sleep(RETRY_EVERY_S)
 
 
 def keep_asking(question: Callable[[], object]) -> None:

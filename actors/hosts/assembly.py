@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from actors.keys import OperatorKey
@@ -16,9 +17,9 @@ def assemble(
     *,
     log: EventLog,
     key: OperatorKey,
-    observer: Observer | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Actor[Any]:
-    """The actor `name`, not yet opened; `observer` sees what it replays and decides."""
+    """The actor `name`, not yet opened; `observers` see what it replays and decides."""
     role = ROLES[name]
     return Actor(
         role,
@@ -27,5 +28,5 @@ def assemble(
         decider=role.load_decider(key.key_id),
         edge=role.load_effects(log, partition, key=key),
         accepts_resume=key.accepts,
-        observer=observer,
+        observers=observers,
     )

@@ -1,66 +1,80 @@
-"""Hosts a shard worker: the partitions that its group leaves to it, and a new shard whenever these change."""
+"""Hosts a shard worker: the partitions that its group leaves to it, and a new shard whenever these change.
+
+The supervisor calls `run`.
+"""
 
 from __future__ import annotations
 
-import os
+import asyncio
 import signal
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 
 import structlog
 
-from actors import keys
 from actors.effects.aggregator.bodies import BodyLost
 from actors.effects.aggregator.shard import Shard
-from actors.hosts.metrics import ShardMetrics, WorkerMetrics
-from schemas.topics import CATALOGUE, SHARDS
-from streams.kafka.log import KafkaLog
+from actors.hosts.loop import HostLoop
+from actors.hosts.metrics import ShardMetrics
+from actors.hosts.worker import Worker, WorkerOptions, make_measurers, start_worker
+from schemas.topics import SHARDS
 from streams.kafka.membership import Membership
-from streams.kafka.settings import KafkaSettings
-from streams.log import LogUnavailable, OffsetLost, TopicPartition
-from streams.retry import keep_asking, retry_until_available
+from streams.log import LogUnavailable, OffsetLost
+from streams.retry import RETRY_EVERY_S, retry_until_available
 
 NAME = "shard"
 IDLE_WAIT_S = 0.1
-HOUSEKEEP_EVERY_S = 600.0
-MEASURERS = min(8, os.cpu_count() or 2)
 
 logger = structlog.get_logger()
 
 
-def run(kafka: KafkaSettings, operator_key_file: Path, *, instance: str, metrics: tuple[str, int]) -> None:
-    """Look after shards until stopped; `metrics`: the host and port to answer Prometheus on."""
+def run(options: WorkerOptions) -> None:
+    """Look after shards until stopped."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    key, log, worker_metrics = keys.load(operator_key_file), KafkaLog(kafka), WorkerMetrics()
-    worker_metrics.watch(log.outage)
-    worker_metrics.serve(*metrics)
-    shard_metrics = ShardMetrics(worker_metrics.instruments)
-    retry_until_available(partial(log.check_topics, CATALOGUE))
-    keep_asking(partial(log.bounds, TopicPartition(SHARDS.name, 0)))
-    membership = retry_until_available(partial(Membership, kafka, NAME, topic=SHARDS.name, instance=instance))
-    threads = ThreadPoolExecutor(MEASURERS, thread_name_prefix="measurer")
-    shard = Shard(log, key, ())
-    housekept_s = time.monotonic()
-    while True:
-        if (mine := membership.partitions()) != shard.partitions:
-            logger.info("shards", partitions=sorted(mine))
-            shard = _another(shard, Shard(log, key, mine), threads=threads)
+    worker = start_worker(options, topic=SHARDS.name)
+    membership = retry_until_available(
+        partial(Membership, options.kafka, NAME, topic=SHARDS.name, instance=options.instance)
+    )
+    asyncio.run(ShardHost(worker, membership).run())
+
+
+class ShardHost(HostLoop):
+    """One shard over all partitions that are ours. Its calls may block: nothing else runs in this process's loop."""
+
+    def __init__(self, worker: Worker, membership: Membership) -> None:
+        super().__init__()
+        self._worker, self._membership = worker, membership
+        self._metrics = ShardMetrics(worker.metrics.instruments)
+        self._measurers = make_measurers()
+        self._shard = Shard(worker.log, worker.key, ())
+
+    async def turn(self) -> None:
+        """As every host, but a shard may fail: all that it holds is a function of the log, so that another begins."""
         try:
-            shard.step(IDLE_WAIT_S)
-            shard_metrics.count(*shard.counted())
-            if time.monotonic() - housekept_s > HOUSEKEEP_EVERY_S:
-                housekept_s = time.monotonic()
-                shard.housekeep()
+            await super().turn()
         except (LogUnavailable, OffsetLost, BodyLost) as error:
-            logger.warning("begins anew", error=str(error))
-            time.sleep(1.0)
-            shard = _another(shard, Shard(log, key, shard.partitions), threads=threads)
+            logger.warning("shard_discarded", error=str(error))
+            await asyncio.sleep(RETRY_EVERY_S)
+            self._begin(self._shard.partitions)
 
+    async def open_assigned(self) -> None:
+        """Begin another shard where the group has decided anew."""
+        if (assigned := self._membership.partitions()) != self._shard.partitions:
+            logger.info("shards_assigned", partitions=sorted(assigned))
+            self._begin(assigned)
 
-def _another(before: Shard, shard: Shard, *, threads: ThreadPoolExecutor) -> Shard:
-    before.close()
-    shard.employ(threads)
-    return shard
+    async def feed(self) -> int:
+        """Let the shard read, measure and add."""
+        count = self._shard.step(IDLE_WAIT_S)
+        self._metrics.count(*self._shard.counted())
+        return count
+
+    async def delete_unneeded(self) -> None:
+        """Let the shard delete bodies."""
+        self._shard.housekeep()
+
+    def _begin(self, partitions: Iterable[int]) -> None:
+        before, self._shard = self._shard, Shard(self._worker.log, self._worker.key, partitions)
+        before.close()
+        self._shard.employ(self._measurers)

@@ -81,13 +81,13 @@ class Actor(Generic[S]):
         decider: Decider[S],
         edge: Effects[S],
         accepts_resume: Callable[[ChainResumed], bool] = lambda _: False,
-        observer: Observer | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.role, self.partition = role, partition
         self.defects = 0
         self.passes: dict[InputPlace, Skip] = {}  # what has failed before; the partition's next actor gets it too
         self.in_hand: Callable[[InputPlace | None], None] = lambda _: None  # told which input is being decided
-        self._log, self._decider, self._edge, self._observer = log, decider, edge, observer
+        self._log, self._decider, self._edge, self._observers = log, decider, edge, observers
         self._accepts_resume = accepts_resume
         self._journal = Journal(log, role, partition, accepts_resume=accepts_resume)
         self._snapshots = Snapshots(log, self._journal)
@@ -129,8 +129,8 @@ class Actor(Generic[S]):
         self.state, self.snapshot = found.state, found
         self._journal.stand(found.written.at)
         self._stand(found.written.batch)
-        if self._observer:
-            self._observer.restored(self.state)
+        for observer in self._observers:
+            observer.restored(self.state)
         try:
             self._replay(self._journal.batches(found.written.offset + 1))
         except (ChainBroken, ReplayDiffers) as error:
@@ -162,8 +162,8 @@ class Actor(Generic[S]):
             self._decider.evolve(self.state, event, decision.time_ms)
         self.replayed_decisions += 1
         self._edge.replayed(decision, written.at)
-        if self._observer:
-            self._observer.replayed(decision)
+        for observer in self._observers:
+            observer.replayed(decision)
 
     def _confirms(self, stated: StateDigest) -> bool:
         if self._digest() == stated.sha256:
@@ -379,8 +379,8 @@ class Actor(Generic[S]):
             self._mark(written)
         self._uncommitted = Uncommitted()
         for decision in decided:
-            if self._observer:
-                self._observer.decided(decision, self._journal.seq)
+            for observer in self._observers:
+                observer.decided(decision, self._journal.seq)
 
     def _conclude(self) -> None:
         self._commit()

@@ -82,27 +82,27 @@ def work(actor: str) -> None:
 
 
 def _host(actor: str, orders: Orders) -> None:
+    from actors.hosts.worker import WorkerOptions
+
     settings = orders.settings
-    kafka, metrics = settings.kafka(f"fedlog-{actor}"), (settings.metrics_host, settings.metrics_port)
-    # Named after the supervisor, so that a worker that restarts within the session timeout keeps its partitions.
-    instance = f"{socket.gethostname()}-{os.getppid()}"
-    if actor not in ROLES:
-        from actors.hosts import shard_host
-
-        shard_host.run(kafka, settings.operator_key_file, instance=instance, metrics=metrics)
-        return
-    from actors.hosts import faust_app
-
-    options = faust_app.WorkerOptions(
-        kafka=kafka,
+    options = WorkerOptions(
+        kafka=settings.kafka(f"fedlog-{actor}"),
         operator_key_file=settings.operator_key_file,
         metrics_host=settings.metrics_host,
         metrics_port=settings.metrics_port,
-        instance=instance,
-        breadcrumb=CrashMarker(orders.crash_marker, list_inputs(actor)),
-        deadly=orders.poison_input,
+        # Named after the supervisor, so that a worker that restarts within the session timeout keeps its partitions.
+        instance=f"{socket.gethostname()}-{os.getppid()}",
+        crash_marker=CrashMarker(orders.crash_marker, list_inputs(actor)),
+        poison_input=orders.poison_input,
     )
-    faust_app.run(actor, options)
+    if actor in ROLES:
+        from actors.hosts import faust_app
+
+        faust_app.run(actor, options)
+    else:
+        from actors.hosts import shard_host
+
+        shard_host.run(options)
 
 
 def _end_with_supervisor() -> None:

@@ -18,7 +18,7 @@ class Membership:
     `instance` names it across restarts: a member that is back within the session timeout keeps its partitions.
     """
 
-    def __init__(self, settings: KafkaSettings, name: str, *, topic: str, instance: str) -> None:
+    def __init__(self, settings: KafkaSettings, name: str, *, topic: str, instance: str | None) -> None:
         self._consumer = KafkaConsumer(
             group_id=settings.named(name),
             group_instance_id=instance,

@@ -35,7 +35,7 @@ from actors.deciders.arithmetic import sums
 from actors.effects.aggregator import effects as aggregation
 from actors.effects.aggregator import intake
 from actors.hosts.assembly import assemble
-from actors.hosts.faust_app import MEASURERS
+from actors.hosts.worker import MEASURERS
 from actors.keys import Seals
 from actors.runtime.actor import Actor
 from ops.processes import broker

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from actors.effects.aggregator.shard import Shard
-from actors.hosts.shard_host import MEASURERS
+from actors.hosts.worker import MEASURERS
 from schemas.topics import PARTITIONS, body_place
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings

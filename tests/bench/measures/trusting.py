@@ -60,9 +60,9 @@ class TrustingWorld:
         self.append(TASKS.name, [self.created])
         self.settle()
 
-    def opened(self, name: str, *, observer: Observer | None = None) -> Actor[Any]:
+    def opened(self, name: str, *, observers: Sequence[Observer] = ()) -> Actor[Any]:
         """A new process, claimed and replayed: all of its journal, whatever snapshots there are."""
-        actor = assemble(name, PARTITION, log=self.log, key=KEY, observer=observer)
+        actor = assemble(name, PARTITION, log=self.log, key=KEY, observers=observers)
         actor.open(whole=True)
         return actor
 

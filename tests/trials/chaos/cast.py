@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.hosts.faust_app import WorkerOptions
+from actors.hosts.worker import WorkerOptions
 from streams.kafka.settings import KafkaSettings
 from tests.trials.chaos import device, worker
 from tests.trials.chaos.proxy import HOST, Proxy

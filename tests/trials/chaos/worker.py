@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from actors.deciders import privacy_budget  # noqa: F401 - slow to import, so once for all processes forked from here
-from actors.hosts import faust_app
+from actors.hosts import faust_app, host, worker
 from actors.hosts.assembly import assemble
-from actors.hosts.faust_app import Host, WorkerOptions
+from actors.hosts.assignment import Carrier
+from actors.hosts.host import Host
+from actors.hosts.inbox import Delivery
+from actors.hosts.worker import Worker, WorkerOptions
 from actors.runtime import actor as actor_module
 from actors.runtime.actor import Actor
 from actors.runtime.role import Role
@@ -51,9 +54,9 @@ def work(orders: Orders) -> None:
     """Be a worker until death."""
     prepare(orders.log_file)
     trap, role = orders.trap, ROLES[orders.actor]
-    faust_app.KafkaLog = lambda settings: TrappedLog(settings, role, trap=trap)  # type: ignore[assignment,misc]
-    faust_app.Host = lambda role, options: TrappedHost(role, options, trap=trap)  # type: ignore[assignment,misc]
-    faust_app.assemble = lambda *place, **parts: trapped(assemble(*place, **parts), trap)
+    worker.KafkaLog = lambda settings: TrappedLog(settings, role, trap=trap)  # type: ignore[assignment,misc]
+    faust_app.Host = lambda *parts, carrier: TrappedHost(*parts, carrier=carrier, trap=trap)  # type: ignore[assignment,misc]
+    host.assemble = lambda *place, **parts: trapped(assemble(*place, **parts), trap)
     actor_module.DIGEST_EVERY = DIGEST_EVERY
     faust_app.run(orders.actor, orders.options)
 
@@ -97,13 +100,13 @@ def trapped(actor: Actor[Any], trap: Trap) -> Actor[Any]:
 class TrappedHost(Host):
     """A host that passes `ack`."""
 
-    def __init__(self, role: Role, options: WorkerOptions, *, trap: Trap) -> None:
+    def __init__(self, role: Role, started: Worker, *, carrier: Carrier, trap: Trap) -> None:
         self._trap = trap
-        super().__init__(role, options)
+        super().__init__(role, started, carrier=carrier)
 
-    async def _handle(self, events: list[Any]) -> None:
-        await super()._handle(events)
-        if any(event.message.partition == self._trap.partition for event in events):
+    def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        super()._acknowledge(deliveries)
+        if any(delivery.record.partition == self._trap.partition for delivery in deliveries):
             self._trap.passed("ack")
 
 

@@ -103,7 +103,9 @@ def test_a_new_actor_has_a_worker_command(world: Federation) -> None:
 def test_a_new_actor_is_metered_and_logged(world: Federation) -> None:
     """Its gauge shows what it counted, beside what every actor has; its turning points are in its worker's log."""
     instruments = PrometheusInstruments()
-    actor = assemble("tally", world.partition, log=world.log, key=KEY, observer=ActorMetrics(TALLY_ROLE, instruments))
+    actor = assemble(
+        "tally", world.partition, log=world.log, key=KEY, observers=[ActorMetrics(TALLY_ROLE, instruments)]
+    )
     actor.open(whole=True)
     assert instruments.registry.get_sample_value("fedlog_tally_newest", {"task": world.task}) == 2
     assert Noticed in TurningPoints(TALLY_ROLE)._kinds

@@ -20,13 +20,14 @@ def test_a_start_leaves_no_folder_behind(tmp_path: Path) -> None:
 import asyncio, os, tempfile
 from pathlib import Path
 from actors.hosts import faust_app
+from actors.hosts.worker import WorkerOptions
 from actors.wiring import ROLES
 from streams.kafka.settings import KafkaSettings
 os.chdir({str(tmp_path)!r})
 tempfile.tempdir = {str(tmp_path)!r}
-options = faust_app.WorkerOptions(kafka=KafkaSettings(bootstrap_servers="localhost:1"), operator_key_file=Path("key"))
+options = WorkerOptions(kafka=KafkaSettings(bootstrap_servers="localhost:1"), operator_key_file=Path("key"))
 async def start():
-    await faust_app._faust_app(ROLES["aggregator"], options).on_first_start()
+    await faust_app.make_app(ROLES["aggregator"], options).on_first_start()
 asyncio.run(start())
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -49,8 +49,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Federation:
     return world
 
 
-def _opened(world: Federation, name: str, *, whole: bool = False, observer: Any = None) -> Actor[Any]:
-    actor = assemble(name, world.partition, log=world.log, key=KEY, observer=observer)
+def _opened(world: Federation, name: str, *, whole: bool = False, observers: Any = ()) -> Actor[Any]:
+    actor = assemble(name, world.partition, log=world.log, key=KEY, observers=observers)
     actor.open(whole=whole)
     return actor
 
@@ -184,7 +184,7 @@ def test_gauges_follow_a_snapshot(world: Federation) -> None:
         shown = []
         for whole in (False, True):
             instruments = PrometheusInstruments()
-            _opened(world, name, whole=whole, observer=ActorMetrics(ROLES[name], instruments))
+            _opened(world, name, whole=whole, observers=[ActorMetrics(ROLES[name], instruments)])
             shown.append(
                 {
                     sample.name: sample.value

@@ -35,7 +35,7 @@ def run(name, options):
         file.write(f"{{os.getpid()}} {{options.kafka.sasl_password}} {{sys.argv}}\\\\n")
     {deed}
 stub = types.ModuleType("actors.hosts.faust_app")
-stub.run, stub.WorkerOptions = run, lambda **values: types.SimpleNamespace(**values)
+stub.run = run
 sys.modules["actors.hosts.faust_app"] = stub
 import actors.hosts
 actors.hosts.faust_app = stub
@@ -162,10 +162,11 @@ def test_a_worker_that_cannot_run_is_not_started_again(started: Start, tmp_path:
 
 DIES = (
     "from actors.runtime.guard import InputPlace; "
-    "told = options.deadly and [*options.deadly.at, options.deadly.deaths, options.deadly.passing.how.name]; "
+    "poison = options.poison_input; "
+    "told = poison and [*poison.at, poison.deaths, poison.passing.how.name]; "
     "print(told, file=open(file.name + '.told', 'a', 1)); "
     "starts = len(open(file.name).readlines()); "
-    "options.breadcrumb.put(5, InputPlace('rounds', {offset}, 2)); "
+    "options.crash_marker.put(5, InputPlace('rounds', {offset}, 2)); "
     "{lifts}; "
     "os.kill(os.getpid(), signal.{by}) if starts < {until} else time.sleep(60)"
 )
@@ -182,7 +183,7 @@ def test_three_deaths_at_one_input_are_told_to_the_next_worker(started: Start, t
 
 @pytest.mark.parametrize(
     ("offset", "lifts"),
-    [("starts // 2", "0"), ("41", "options.breadcrumb.put(5, None)"), ("41 + starts % 2", "0")],
+    [("starts // 2", "0"), ("41", "options.crash_marker.put(5, None)"), ("41 + starts % 2", "0")],
     ids=["with progress", "between two inputs", "by turns"],
 )
 def test_deaths_at_random_skip_nothing(started: Start, tmp_path: Path, offset: str, lifts: str) -> None:

@@ -1,0 +1,209 @@
+"""Hosts actors: one on each partition that is ours, fed from a carrier that need not be trusted with offsets.
+
+Every actor opens by claim and replay, every input is sought to the position in its journal, and what was decided before
+is skipped. All deciding is done by one thread, so that the event loop stays free for the carrier's heartbeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from actors.hosts.assembly import assemble
+from actors.hosts.assignment import Assignment, Carrier
+from actors.hosts.event_log import TurningPoints
+from actors.hosts.inbox import Delivery
+from actors.hosts.loop import HostLoop, Timer
+from actors.hosts.metrics import ActorMetrics
+from actors.hosts.worker import Worker, make_measurers
+from actors.runtime.actor import Actor, Gap
+from actors.runtime.guard import InputPlace, Skip, StateHalfApplied
+from actors.runtime.role import Role
+from schemas.canonical import encode
+from schemas.events import Tick
+from streams.log import Draft, LogError, LogUnavailable, OffsetLost, TopicPartition, scan
+from streams.retry import run_until_available
+
+TICK_EVERY_S = 1.0
+LAG_EVERY_S = 15.0
+# Run single-threaded for the first 10 s, so that an input that crashes the process is the one recorded as current.
+ALONE_S = 10.0
+OPENERS = 8
+
+T = TypeVar("T")
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Threads:
+    """Actors share one thread; opening is mostly waiting for the broker, so that it has several."""
+
+    actor: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, "actor"))
+    openers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, OPENERS, "opener"))
+    measurers: ThreadPoolExecutor = field(default_factory=make_measurers)
+
+
+class Host(HostLoop):
+    """The actors of one role in one process. An exception leaves a doubt that only a new claim can settle: end then."""
+
+    def __init__(self, role: Role, worker: Worker, *, carrier: Carrier) -> None:
+        super().__init__()
+        self._role, self._worker, self._carrier = role, worker, carrier
+        self._metrics = ActorMetrics(role, worker.metrics.instruments)
+        self._observers = (self._metrics, TurningPoints(role))
+        self._actors: dict[int, Actor[Any]] = {}
+        self._skips: defaultdict[int, dict[InputPlace, Skip]] = defaultdict(dict)
+        if (poison := worker.options.poison_input) is not None:
+            self._skips[poison.partition][poison.at] = poison.passing
+        self._threads = _Threads()
+        self._assignment = Assignment(role.inputs, carrier)
+        self._tick, self._lag = Timer(TICK_EVERY_S), Timer(LAG_EVERY_S)
+        self._alone_until_s = time.monotonic() + ALONE_S
+
+    # --- open -------------------------------------------------------------------------------------------------------
+
+    async def open_assigned(self) -> None:
+        """Close actors whose partition was taken away, and open one on each new partition."""
+        ours = self._assignment.find_partitions()
+        for partition in [*self._actors]:
+            if partition not in ours:
+                await self._in_thread(self._actors.pop(partition).close)
+        if self._carrier.is_rebalancing:
+            return
+        if self._assignment.has_changed():
+            # A rebalance ends by moving every input to the group's offset, over our own position.
+            for partition in self._actors:
+                await self._seek(partition)
+        await asyncio.gather(*(self._open(partition) for partition in ours - self._actors.keys()))
+
+    async def _open(self, partition: int) -> None:
+        started_s = time.monotonic()
+        actor = await run_until_available(partial(self._claim, partition), self._threads.openers)
+        self._actors[partition] = actor
+        await self._seek(partition)
+        await self._in_thread(actor.work)
+        seconds = time.monotonic() - started_s
+        self._metrics.show_opening(partition, actor, seconds=seconds)
+        logger.info(
+            "opened",
+            partition=partition,
+            decisions=actor.replayed_decisions,
+            snapshot=actor.snapshot and actor.snapshot.written.at.seq,
+            seconds=round(seconds, 3),
+        )
+
+    def _claim(self, partition: int) -> Actor[Any]:
+        """A new actor that has claimed its journal and replayed it."""
+        actor = assemble(
+            self._role.name, partition, log=self._worker.log, key=self._worker.key, observers=self._observers
+        )
+        actor.passes = self._skips[partition]
+        if (marker := self._worker.options.crash_marker) is not None:
+            actor.in_hand = partial(marker.put, partition)
+        actor.open()
+        return actor
+
+    async def _seek(self, partition: int) -> None:
+        """Have every input delivered from the first record that is not decided."""
+        for topic in self._role.inputs:
+            at, offset = TopicPartition(topic, partition), self._actors[partition].expected(topic)
+            beginning = (await self._in_thread(partial(self._worker.log.bounds, at))).beginning
+            if 0 < offset < beginning:
+                raise OffsetLost(
+                    f"{topic}[{partition}]: the next undecided offset is {offset}, and the log begins at "
+                    f"{beginning}; inputs were deleted before they were decided"
+                )
+            if offset < beginning:
+                # Never read, and the log no longer reaches back to its first record: that is no gap.
+                self._actors[partition].skip(topic, beginning)
+            await self._carrier.seek(at, max(offset, beginning))
+
+    # --- feed -------------------------------------------------------------------------------------------------------
+
+    async def feed(self) -> int:
+        """Have what was delivered decided, partition by partition, and acknowledge what is in the journals."""
+        deliveries = await self._carrier.inbox.drain()
+        by_partition: defaultdict[int, list[Delivery]] = defaultdict(list)
+        for delivery in deliveries:
+            by_partition[delivery.record.partition].append(delivery)
+        for partition, group in by_partition.items():
+            # Records of a partition that is not ours any more are dropped: its next host seeks to its position.
+            if partition in self._actors and await self._decide(partition, group):
+                self._acknowledge(group)
+        return len(deliveries)
+
+    async def _decide(self, partition: int, deliveries: Sequence[Delivery]) -> bool:
+        """Whether all of these are decided; otherwise they will be delivered again."""
+        actor = self._actors[partition]
+        try:
+            await self._in_thread(partial(actor.handle, [delivery.record for delivery in deliveries]))
+        except Gap as gap:
+            await self._resolve_gap(partition, gap)
+            return False
+        except StateHalfApplied as error:
+            if isinstance(error.__cause__, LogError) and not isinstance(error.__cause__, LogUnavailable):
+                raise
+            logger.error("actor_discarded", partition=partition, error=str(error))
+            await self._in_thread(self._actors.pop(partition).close)
+            return False
+        await self._in_thread(actor.work)
+        return True
+
+    def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            delivery.acknowledge()
+
+    async def _resolve_gap(self, partition: int, gap: Gap) -> None:
+        """Ask the log itself whether it holds anything in the gap: if so go back, else the hole is real."""
+        at = TopicPartition(gap.topic, partition)
+        first = await self._in_thread(lambda: next(scan(self._worker.log, at, start=gap.expected), None))
+        if first is not None and first.offset == gap.found:
+            self._actors[partition].skip(gap.topic, gap.found)
+        logger.info("gap", topic=gap.topic, partition=partition, expected=gap.expected, found=gap.found)
+        # Every input, because what came behind the gap in the same run was not decided either.
+        await self._seek(partition)
+
+    # --- let time pass ----------------------------------------------------------------------------------------------
+
+    async def pass_time(self) -> None:
+        """Measure, delete and tick when that is due."""
+        if time.monotonic() > self._alone_until_s:
+            for actor in self._actors.values():
+                actor.employ(self._threads.measurers)
+        if self._lag.is_due():
+            await self._measure_lag()
+        await super().pass_time()
+        if self._role.ticks is not None and self._tick.is_due():
+            await self._send_ticks(self._role.ticks)
+
+    async def delete_unneeded(self) -> None:
+        """Have each actor delete what no decision of it needs."""
+        for actor in self._actors.values():
+            await self._in_thread(actor.housekeep)
+
+    async def _send_ticks(self, topic: str) -> None:
+        """Mark the passing of time where it alone could change something."""
+        value = encode(Tick())
+        waiting = [partition for partition, actor in self._actors.items() if actor.wants_tick()]
+        if waiting:
+            ticks = [Draft(topic=topic, partition=partition, value=value) for partition in waiting]
+            await self._in_thread(partial(self._worker.log.append, ticks))
+
+    async def _measure_lag(self) -> None:
+        for partition, actor in self._actors.items():
+            for topic in self._role.inputs:
+                at = TopicPartition(topic, partition)
+                bounds = await self._in_thread(partial(self._worker.log.bounds, at))
+                self._metrics.show_lag(at, max(0, bounds.end - actor.expected(topic)))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Do actor work in the one thread for it, again and again while the broker is away."""
+        return await run_until_available(call, self._threads.actor)
