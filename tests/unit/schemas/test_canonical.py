@@ -1,8 +1,6 @@
-"""What the envelope promises of single records; the laws over many of them are in tests/property."""
+"""Canonical bytes: what is out of its bounds, in another order or too long is refused before anything looks at it."""
 
 from __future__ import annotations
-
-import hashlib
 
 import pytest
 
@@ -16,8 +14,8 @@ from schemas.canonical import (
     plain,
 )
 from schemas.events import DeviceCheckedIn, RoundOpened, Tick
-from schemas.journal import Chain, ChainBroken, JournalPosition, Position
-from tests.worlds.builders import batch, device_checked_in, writer_claimed
+from schemas.journal import JournalPosition, Position
+from tests.worlds.builders import device_checked_in
 
 CHECKIN = device_checked_in("phone-7", public_key=bytes(32), idle=False)
 
@@ -80,25 +78,6 @@ def test_a_record_has_a_longest_length() -> None:
     """Law 5: a record above 512 KiB is refused before it is parsed."""
     with pytest.raises(MalformedError, match=str(JOURNAL_RECORD_BYTES_MAX)):
         decode(bytes(JOURNAL_RECORD_BYTES_MAX + 1), Tick)
-
-
-def test_the_writer_and_its_reader_agree_on_the_chain() -> None:
-    """A writer that steps without reading back stands where each reader of its records stands."""
-    writer, reader = Chain(), Chain()
-    claim = encode(writer_claimed("selector"))
-    for chain in (writer, reader):
-        chain.follow(0, claim)
-    written = batch(writer.at)
-    writer.wrote(written, encode(written))
-    assert reader.follow(2, encode(written)) == written
-    assert writer.at == reader.at == JournalPosition(claim=0, seq=0, head=hashlib.sha256(encode(written)).digest())
-
-
-def test_a_batch_of_a_claim_still_to_come_breaks_the_chain() -> None:
-    """A batch under a claim that the journal does not hold is no zombie's."""
-    written = batch(JournalPosition(claim=5))
-    with pytest.raises(ChainBroken, match="claim is 5"):
-        Chain().follow(0, encode(written))
 
 
 def test_people_see_bytes_as_hex() -> None:
