@@ -14,6 +14,7 @@ UNIT = "tests/unit/"
 OF_MANY = {
     "actors/test_federation.py": "all actors together",
     "actors/test_road.py": "how control goes through the files of an actor",
+    "schemas/test_first_use.py": "decoders that two threads use at once for the first time",
     "schemas/events/test_golden.py": "the bytes of every event that was ever written",
     "schemas/events/test_upgrading.py": "what an older release makes of newer records",
 }
