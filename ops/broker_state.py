@@ -42,6 +42,7 @@ def read_state(folder: Path) -> BrokerHandle | None:
     """The broker that was started last on `folder`; its process may have ended since."""
     try:
         return BrokerHandle(**json.loads((folder / STATE_FILE).read_text()))
+    # A file that another release wrote is as good as none: the broker then starts as on a new folder.
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
@@ -61,6 +62,7 @@ def find_process(handle: BrokerHandle) -> psutil.Process | None:
 
     try:
         process = psutil.Process(handle.pid)
+        # A process id is used again after a while; only together with its start time does it name one process.
         same = abs(process.create_time() - handle.started_at) < START_TIME_TOLERANCE_S
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:

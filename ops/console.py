@@ -13,6 +13,7 @@ PROGRESS_INTERVAL_S = 5.0
 
 def say(text: str) -> None:
     """One line of result."""
+    # Results go to stdout alone and at once, so that a pipe gets each line when it is known.
     print(text, flush=True)
 
 
@@ -28,16 +29,19 @@ def say_json(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
     """A table for people on a terminal; columns of plain text elsewhere."""
+    # Cells are text from here on, so that the widths are those of what is printed.
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _rich_table(columns, texts, title=title)
         return
+    # Plain columns, so that `grep`, `awk` and a test read the same text that a person sees.
     widths = [max(len(row[i]) for row in [list(columns), *texts]) for i in range(len(columns))]
     for row in [list(columns), *texts]:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> None:
+    # rich takes a while to import, and a program that reads our output never needs it.
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -74,6 +78,7 @@ class Progress:
     def update(self, counts: Mapping[str, object]) -> None:
         """Take the newest counts, and report them when the last report is old enough."""
         self._counts = counts
+        # A run that waits for devices would otherwise repeat the same line for hours.
         if counts != self._reported and time.monotonic() - self._reported_s > PROGRESS_INTERVAL_S:
             self._reported, self._reported_s = counts, time.monotonic()
             note(f"{self._title}: {_list_counts(counts)}")

@@ -90,9 +90,11 @@ class Settings:
 
     def kafka(self, client_id: str = "fedlog-console") -> KafkaSettings:
         """How to reach the cluster, for every client."""
+        # `fedlog --help` reads settings too, and must not wait for a Kafka client.
         from streams.kafka.settings import KafkaSettings
 
         wanted = {f.name: getattr(self, f.name) for f in fields(self)}
+        # The connection has its own type in `streams`, which must not know this one.
         known = {f.name for f in fields(KafkaSettings)}
         given = {name: value for name, value in wanted.items() if name in known and value != ""}
         return KafkaSettings(**{**given, "bootstrap_servers": self.servers(), "client_id": client_id})
@@ -108,14 +110,17 @@ def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     """The settings of this run; an option of None was not given. Raises SettingsError."""
     values: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for variable, name in ENVIRONMENT.items():
+        # An empty variable counts as not given: compose files pass on variables that were never set.
         if name not in values and environment.get(variable):
             values[name] = _parse(variable, name, text=environment[variable])
+    # Another folder is another deployment, and a deployment has a key of its own.
     if "folder" in values and "operator_key_file" not in values:
         values["operator_key_file"] = Path(values["folder"]) / "operator.key"
     if values.get("sasl_mechanism") and "security_protocol" not in values:
         # A password must not travel in clear text only because nobody named the protocol.
         values["security_protocol"] = "SASL_SSL"
     settings = Settings(**values)
+    # All problems in one message: a person should not have to find them one run at a time.
     if problems := _find_problems(settings):
         raise SettingsError("\n".join(problems))
     return settings
@@ -127,6 +132,7 @@ def _parse(variable: str, name: str, *, text: str) -> Any:
             return int(text)
         except ValueError as error:
             raise SettingsError(f"{variable} = {text!r}: must be a whole number") from error
+    # Settings are compared and passed on as values, so each must have its own type from the start.
     return Path(text) if name in ("folder", "operator_key_file") else text
 
 
@@ -146,6 +152,7 @@ def _find_problems(settings: Settings) -> list[str]:
             f"(or SASL_PLAINTEXT), not {settings.security_protocol}"
         )
     for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+        # A client reports a missing file as a failed handshake, which names neither the file nor the option.
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             problems.append(f"{_name_setting(name)} = {path}: there is no such file")

@@ -32,6 +32,7 @@ def compare(log: EventLog, partition: int, *, expected: Mapping[str, dict[str, A
 
     What was announced beyond `seq` came after the journal was read, and is skipped.
     """
+    # What is found is taken out, so that a second announcement of the same version is one too many.
     missing = dict(expected)
     place = TopicPartition(PUBLISHED.name, partition)
     for record in scan(log, place):
@@ -50,6 +51,7 @@ def _parse(record: Record) -> dict[str, Any]:
         event = json.loads(record.value or b"")
     except (ValueError, RecursionError):
         return {}
+    # The signature is checked elsewhere, and the journal does not hold it.
     return {name: value for name, value in event.items() if name not in SIGNATURE} if isinstance(event, dict) else {}
 
 

@@ -50,6 +50,7 @@ class ChainReport:
 
     def plain(self) -> dict[str, Any]:
         """The figures, as one JSON object."""
+        # A script reads the figures; the positions grow with the journal and are for other checks only.
         left_out = ("end", "positions", "reported_inputs")
         return {name: getattr(self, name) for name in ChainReport.__slots__ if name not in left_out}
 

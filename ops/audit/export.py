@@ -72,6 +72,7 @@ def write_export(
     written = files.ExportedLog(folder)
     journals = [TopicPartition(role.journal, number) for number in partitions for role in ROLES.values()]
     reports = tuple(verify_chain(written, place, accepts_resume=accepts) for place in journals)
+    # Without the operator's key an export is as good, but nobody can later prove where its journals ended.
     if key is not None:
         heads = [report.head for report in reports if report.positions]
         (folder / CHECKPOINT).write_bytes(
@@ -93,6 +94,7 @@ class _Cut:
 
     def is_past(self, record: Record) -> bool:
         """Whether this record came after the journals that were taken before it."""
+        # `published` follows the aggregator's journal in the same transaction but is copied later.
         if record.topic == PUBLISHED.name:
             return _find_announced_seq(record) > self._find_seq(record.partition)
         inputs = [TopicPartition(topic, record.partition) for topic in self._earlier.get(record.topic, ())]

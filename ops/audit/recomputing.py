@@ -62,6 +62,7 @@ class Recomputer:
             self._findings.sums += 1
             if held is None:
                 self._reasons[name] = "the model before it is no longer in the log"
+            # The noise is derived from the key, so without it the sum is checked and the model is not.
             elif self._key is None and awaited.proposed.mechanism is not None:
                 self._reasons[name] = "needs the operator's key"
             else:
@@ -83,11 +84,13 @@ class Recomputer:
                 quanta = read_update(self._fetch(member.body), task.created.policy, parameters=task.created.parameters)
             except (BodyError, BodyLost) as error:
                 if member.zeroed is None:
+                    # A body that retention deleted is no fault, but without it there is no sum to compare.
                     if isinstance(error, BodyLost) and error.deleted:
                         raise
                     faults.append(f"{where}: {error}")
                 continue
             if member.zeroed is not None:
+                # A defect is an error of our own code, so the body may well be whole.
                 if member.zeroed != "defect":
                     faults.append(f"{where}: zeroed as {member.zeroed}, and nothing is wrong with it")
                 continue
@@ -98,6 +101,7 @@ class Recomputer:
         return running.total()
 
     def _fetch(self, ref: BodyRef) -> bytes:
+        # The reference stands in a record that may be forged, and must not make us read any topic.
         if ref.topic not in BODY_TOPICS:
             raise BodyError("body_malformed", f"{ref.topic} holds no bodies")
         return self._bodies.fetch(ref)
@@ -112,6 +116,7 @@ class Recomputer:
             faults: list[str] = []
             stored, lost = self._read_stored(task, ref, part=part, faults=faults) if ref else (None, "")
             expected = getattr(released, part) if released else stored
+            # A body that cannot be read is reported as such; comparing it too would say the same twice.
             if released and not faults and not lost and _differ(expected, stored):
                 faults.append(f"the round gives another {part}")
             if part == "model":
@@ -121,6 +126,7 @@ class Recomputer:
                 )
             yield from (f"version {published.version}: {fault}" for fault in faults)
             held.append(expected)
+        # The next round starts from this version, recomputed where that was possible, else as stored.
         self._held.pop(name, None)
         if held[0] is not None:
             self._held[name] = (held[0], held[1])

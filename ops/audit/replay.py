@@ -113,6 +113,7 @@ class Audit:
 
     def _fold_ledger(self) -> None:
         events = (event for _, decision, _ in self._read_decisions(LEDGER.name) for event in decision.events)
+        # All charges first: the aggregator publishes a round after its charge, in another journal.
         self._charges = {(event.task, event.round): event for event in events if isinstance(event, RoundCharged)}
         if self._to is None:
             self._fold(PRIVACY_ROLE)
@@ -131,6 +132,7 @@ class Audit:
                     for task, what in self._check(event, decision, at=at):
                         self.findings.add_difference(Finding(record.at, record.offset, what, task))
                     evolve(self.state, event, decision.time_ms)
+        # Only a fold to the end knows every version that must be announced.
         if self._full and self._to is None:
             expected = self._announcements
             for finding in announcements.compare(self._log, self._partition, expected=expected, seq=self._seq):
@@ -167,6 +169,7 @@ class Audit:
         """Whether every task that counts stands at the target; those to come are known from what the operator wrote."""
         if self._to is None:
             return False
+        # A task that was created and has no version yet must hold the fold back.
         names = self._creations if self._to.task is None else (self._to.task,)
         tasks = [self.state.tasks.get(name) for name in names]
         return bool(tasks) and all(task is not None and task.version >= self._to.version for task in tasks)
@@ -214,6 +217,7 @@ class Audit:
             charge = self._charges.get((task.created.task, published.round))
             self.findings.charges += charge is not None
             yield from event_checks.check_charge(task, published.round, charge=charge)
+        # Recomputing a version reads every body of its round, so it is done only as far as asked.
         if self._is_asked(task):
             yield from self._recomputer.check_model(task, published)
 

@@ -42,6 +42,7 @@ class Verification:
                 yield Finding(report.place, report.offset, report.fault)
         for report in self.reports.values():
             yield from self._check_links(report)
+        # A broken chain explains most of what is wrong with announcements, so it is reported first.
         yield from self._check_announcements()
         for given in checkpoints:
             for head in given.heads:
@@ -91,6 +92,7 @@ class Verification:
             except MalformedError as error:
                 yield Finding(at, record.offset, str(error))
                 continue
+            # Compaction and consumers go by the key, so a wrong one hides a version from them.
             if record.key != given.id.partition("/")[0].encode():
                 yield Finding(at, record.offset, f"{given.id} stands under another key")
             if given.signed_by is None and signs:

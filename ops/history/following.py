@@ -21,6 +21,7 @@ class Follower:
 
     def __init__(self, log: EventLog, *projections: Projection, partitions: Iterable[int] = range(PARTITIONS)) -> None:
         self._projections = projections
+        # A dict keeps the order of the topics and drops those that two projections share.
         topics = dict.fromkeys(topic for projection in projections for topic in projection.topics)
         numbers = list(partitions)
         places = [TopicPartition(topic, number) for topic in topics for number in numbers]
@@ -38,6 +39,7 @@ class Follower:
 
     def catch_up(self) -> None:
         """Read to where the topics ended when this follower was made."""
+        # The position may pass the end: a transaction's marker follows every record of a journal.
         while any(self._reader.position(at) < end for at, end in self._ends.items()):
             self.poll(0.2)
 

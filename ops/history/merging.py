@@ -16,6 +16,7 @@ class MergedReader:
     """Reads partitions from the offset `start`, or from the beginning, in the order of append time. Close it."""
 
     def __init__(self, log: EventLog, partitions: Iterable[TopicPartition], start: int | None = None) -> None:
+        # The ends are fixed here, so that reading the past ends although others go on writing.
         bounds = {at: log.bounds(at) for at in partitions}
         self._ends = {at: bound.end for at, bound in bounds.items()}
         starts = {at: bound.beginning if start is None else start for at, bound in bounds.items()}

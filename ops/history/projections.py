@@ -67,6 +67,7 @@ class TaskViews:
             self._apply_batch(record)
         else:
             self._apply_plain(record)
+        # Only now, so that a record that could not be folded is offered again.
         self.positions[record.at] = record.offset + 1
 
     def _apply_plain(self, record: Record) -> None:
@@ -80,6 +81,7 @@ class TaskViews:
         evolve(self.view(event.task), event, time_ms=record.time_ms)
 
     def _apply_batch(self, record: Record) -> None:
+        # Every journal partition has a chain of its own, and its records may come between those of others.
         journal = self._journals.get(record.at)
         if journal is None:
             journal = self._journals[record.at] = JournalReader(record.at, accepts_resume=self._accepts_resume)
@@ -90,6 +92,7 @@ class TaskViews:
 
     def _apply_event(self, topic: str, event: JournalEvent, *, time_ms: int) -> None:
         match event:
+            # Junk names no task, so it is counted for the topic that it came in.
             case InputsDropped():
                 self.dropped[event.topic] += event.count
             case Noticed(fact=fact):

@@ -55,8 +55,10 @@ class Line:
 def lines(record: Record) -> Iterator[Line]:
     """Every fact that the record holds; at least one line, whatever its bytes are."""
     value = record.value
+    # A record without a value deletes the one with its key from a compacted topic.
     if value is None:
         yield _make_line(record, "Tombstone", values={"key": _format_key(record)})
+    # Bodies are compressed vectors, and a line of them would tell a person nothing.
     elif record.topic in _OPAQUE:
         yield _make_line(record, "Chunk", values={"key": _format_key(record), "bytes": len(value)})
     elif record.topic == PUBLISHED.name:
@@ -86,6 +88,7 @@ def _read_journal_record(record: Record, value: bytes) -> Iterator[Line]:
     match content:
         case WriterClaimed() | ChainResumed():
             yield _make_line(record, type(content).__name__, values=_list_fields(content))
+        # A batch without decisions only moves the position; hiding it would look like a gap in seq.
         case Batch(seq=seq, decisions=()):
             yield _make_line(record, "PositionMoved", values=dict(content.position.offsets), seq=seq)
         case Batch(seq=seq):
@@ -125,6 +128,7 @@ def _make_plain_line(record: Record, value: bytes) -> Line:
     """A plain record: a fact as it is, or one that a device signed."""
     signed = False
     try:
+        # Devices sign what they send and operators do not; which it is shows only in the bytes.
         value = unsigned(value).payload
         signed = True
     except MalformedError:
@@ -134,6 +138,7 @@ def _make_plain_line(record: Record, value: bytes) -> Line:
     except MalformedError as error:
         return _make_unreadable_line(record, f"{'signed, but ' if signed else ''}{error}")
     described = _describe_event(fact)
+    # An update names its device and task only in the lease that it carries.
     lease = _lease(getattr(fact, "sealed", None))
     values = {**described.values, **({"lease": lease["lease"], "device": lease["device"]} if lease else {})}
     return _make_line(record, described.name, values=values, task=described.task or (lease or {}).get("task"))
@@ -153,6 +158,7 @@ def _make_announcement_line(record: Record, value: bytes) -> Line:
     try:
         event = json.loads(value)
         return _make_line(record, str(event["type"]), values=event, task=str(event["id"]).partition("/")[0])
+    # Others may write to this topic; JSON nested deeply enough raises RecursionError.
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return _make_unreadable_line(record, f"not a CloudEvent ({type(error).__name__})")
 
@@ -173,7 +179,9 @@ def format_value(value: Any, *, nested: bool = False) -> str:
             more = f" …{len(value)} in all" if len(value) > ITEMS_SHOWN else ""
             return "[" + " ".join(format_value(item, nested=True) for item in value[:ITEMS_SHOWN]) + more + "]"
         case str():
+            # The first digits tell digests apart; all of them would fill the line.
             short = f"{value[:HEX_SHOWN]}…" if _is_long_hex(value) else value
+            # What a device wrote must not be able to move the cursor of the person who reads it.
             return short if short.isprintable() else short.encode("unicode_escape").decode()
         case float():
             return f"{value:.6g}"

@@ -68,6 +68,7 @@ class TaskView:
     @property
     def status(self) -> str:
         """created (no aggregator has read it yet), running, paused, closing, or halted and why."""
+        # The strongest statement wins: a halted task may have been paused and closed before.
         if self.halted is not None:
             return f"halted: {self.halted.reason}"
         if self.closed:
@@ -109,6 +110,7 @@ class TaskView:
     @property
     def delta(self) -> float | None:
         """As charged, else as the policy asks; None without privacy."""
+        # What was charged is a fact; what the policy asks for is only a plan until the first charge.
         if self.charges:
             return self.charges[-1].delta
         return self.created.policy.privacy.delta if self.created and self.created.policy.privacy else None
@@ -116,12 +118,14 @@ class TaskView:
     @property
     def participations_max(self) -> int:
         """How often the busiest device has taken part, the tasks before this one included."""
+        # A successor starts from what its predecessor has spent, or the privacy budget would begin again.
         before = self.created.participations_before if self.created else 0
         return before + max(self.participations.values(), default=0)
 
     def metric_of(self, version: Version) -> float | None:
         """The accuracy of a version, or its first metric; None when it was not evaluated."""
         metrics = self.evaluations[version].metrics if version in self.evaluations else {}
+        # Every task so far classifies; a task of another kind shows its first metric instead.
         return metrics.get("accuracy", next(iter(metrics.values()), None))
 
     @property
@@ -175,6 +179,7 @@ def _evolve_selection(view: TaskView, event: LeaseGranted | LeaseClosed | Checki
             view.leases[lease] = event
             view.leases_granted += 1
         case LeaseClosed(lease=lease, outcome=outcome):
+            # A close without its grant must not stop a read model: to judge the journal is the audit's task.
             view.leases.pop(lease, None)
             view.leases_expired += outcome == "expired"
         case CheckinsDeclined(counts=counts):
@@ -189,6 +194,7 @@ def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused) -> No
             view.staleness_sum += staleness
             view.staleness_max = max(view.staleness_max, staleness)
             view.participations[device] += 1
+            # A zeroed update keeps its place in the round, so it counts as admitted too.
             if zeroed is not None:
                 view.zeroed[zeroed] += 1
         case UpdateRefused(reason=reason):
@@ -197,6 +203,7 @@ def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused) -> No
 
 def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None:
     match event:
+        # The next round opens in the decision that proposes the last, so one round at a time fills.
         case RoundOpened(round=round_id):
             view.round = round_id
             view.buffer_fill = 0
@@ -207,6 +214,7 @@ def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None
         case ModelPublished(version=version, round=round_id):
             view.published[version] = event
             view.published_ms[version] = time_ms
+            # Version 0 is the operator's own model and belongs to no round.
             if round_id is not None:
                 view.rounds_pending.discard(round_id)
         case RoundAbandoned(round=round_id, reason=reason):

@@ -25,6 +25,7 @@ def read_files(log: EventLog, view: TaskView, *, version: Version) -> dict[str, 
 
     Raises VersionUnknown, ModelGone, BodyError.
     """
+    # The choice checks the number, so that an API cannot ask for a version that is not there.
     published = view.published[models.choose_version(view, version)]
     if view.created is None:
         raise VersionUnknown(f"The creation of {view.task!r} cannot be read, and without it no version of it.")
@@ -39,6 +40,7 @@ def read_files(log: EventLog, view: TaskView, *, version: Version) -> dict[str, 
 
 def describe_configuration(created: TaskCreated, published: ModelPublished, *, sha256: str) -> dict[str, Any]:
     """The content of config.json; `sha256` is that of weights.bin."""
+    # Offsets count elements, not bytes, so that numpy can slice the flat vector with them.
     offset, tensors = 0, []
     for spec in created.tensors:
         size = prod(spec.shape)

@@ -31,6 +31,7 @@ def store(log: EventLog, flat: tensors.Floats, *, partition: int) -> BodyRef:
 
 def read(log: EventLog, ref: BodyRef, *, parameters: int) -> tensors.Floats:
     """The vector, shape (parameters,). Raises ModelGone when the log no longer holds it, BodyError for other bytes."""
+    # A reader for each call: versions are read rarely, and an open reader holds a connection.
     with closing(bodies.BodyReader(log, ref.topic, ref.partition)) as reader:
         data = reader.fetch(ref)
     if isinstance(data, bodies.Absent):

@@ -67,6 +67,7 @@ def create(log: EventLog, name: TaskId, *, policy: Policy, after: Predecessor | 
     check_name(name)
     _check_is_free(log, name)
     parent = None if after is None else close_and_wait(log, after.task, wait_s=after.wait_s)
+    # The predecessor is closed before the model is made: nothing may be written for a task that cannot start.
     tensors, flat = classification.initial(policy)
     if parent is not None and after is not None and after.warm_start:
         flat = _read_newest_model(log, parent, tensors=tensors)
@@ -124,6 +125,7 @@ def close_and_wait(log: EventLog, task: TaskId, *, wait_s: float = CLOSE_WAIT_S)
         if not view.closed and view.halted is None:
             _append(log, TaskClosed(task=task))
         _wait_until_halted(follower, view, wait_s=wait_s)
+    # The aggregator's journal may lag behind `tasks`, where the creation was just read.
     view.created = view.created or created
     return view
 
@@ -186,12 +188,14 @@ def summarize(view: TaskView) -> dict[str, Any]:
 
 
 def _check_is_free(log: EventLog, name: TaskId) -> None:
+    # A policy is never changed, so a second creation of the name would be ignored by every actor.
     if name in read_creations(log, partition_of(name)):
         raise TaskExists(f"A task {name!r} exists already, and a policy never changes: choose another name.")
 
 
 def _append_creation(log: EventLog, created: TaskCreated) -> None:
     size = len(encode(created))
+    # Actors note the creation in their journals, whose records are bounded too.
     if size > TASK_BYTES_MAX:
         raise TaskTooLarge(
             f"{created.task!r} has {len(created.tensors)} tensors, and its description of {size} bytes is above "
@@ -233,6 +237,7 @@ def _wait_until_halted(follower: Follower, view: TaskView, *, wait_s: float) -> 
                 f"({TopicPartition(ROUNDS.name, partition_of(view.task))}). Until then its last participations are "
                 "unknown."
             )
+        # The aggregator answers in its own journal, so there is nothing to ask it directly.
         follower.poll(0.2)
 
 
@@ -243,5 +248,6 @@ def _append_change(log: EventLog, event: TaskPaused | TaskResumed | TaskClosed) 
 
 
 def _append(log: EventLog, event: TaskEvent) -> None:
+    # The partition is chosen explicitly: it is the task's in every topic.
     draft = Draft(topic=TASKS.name, partition=partition_of(event.task), value=encode(event), key=event.task.encode())
     log.append([draft])

@@ -101,6 +101,7 @@ def start(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S) 
         if running is not None:
             _wait_until_it_answers(folder, running, timeout_s=timeout_s)
             return running
+        # The ports of last time, where they are free: other programs may have noted the address.
         port, controller_port = _free_ports(read_state(folder))
         _configure(folder, port=port, controller_port=controller_port)
         java = _build_command(folder, _fetch_jars())
@@ -164,6 +165,7 @@ def _lock_start(folder: Path) -> Iterator[None]:
 def _free_ports(before: BrokerHandle | None) -> tuple[int, int]:
     """Ports for clients and for the controller: those of the last start where they are free, else any."""
     wanted = (before.port, before.controller_port) if before else (0, 0)
+    # Both are held at once, or the system could choose the same port twice.
     with contextlib.ExitStack() as held:
         first, second = (held.enter_context(_bind(port)).getsockname()[1] for port in wanted)
         return int(first), int(second)
@@ -173,6 +175,7 @@ def _bind(port: int) -> socket.socket:
     """A socket bound to `port` on loopback, or to one that the system chooses when it is taken."""
     for candidate in (port, 0):
         taken = socket.socket()
+        # Without it a port that the last broker used stays taken for a minute.
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken.bind(("127.0.0.1", candidate))
@@ -209,6 +212,7 @@ def _build_command(folder: Path, jars: list[Path]) -> list[str]:
 
 def _format(folder: Path, java: list[str]) -> None:
     """Give the data folder its cluster id, once."""
+    # Kafka refuses to format a folder twice, and starts only on one that is formatted.
     if (folder / "data" / "meta.properties").exists():
         return
     # The letter in front: an id may begin with a dash, which the tool takes for an option.
@@ -225,6 +229,7 @@ def _format(folder: Path, java: list[str]) -> None:
 def _launch(folder: Path, java: list[str], *, port: int, controller_port: int) -> BrokerHandle:
     """Start the process in a session of its own and record it before anything else can go wrong."""
     log = folder / "broker.log"
+    # One old log is kept, because the reason of a crash stands in the log before the restart.
     if log.exists():
         log.replace(folder / "broker.log.1")
     child = children.start([*java, "kafka.Kafka", str(folder / "server.properties")], output=log)
@@ -250,11 +255,13 @@ def _wait_until_it_answers(folder: Path, handle: BrokerHandle, *, timeout_s: flo
                 f"The end of {folder / 'broker.log'}:\n{read_log_tail(folder)}\n"
                 f"If the data there are not needed, delete {folder} and start again."
             )
+        # A start takes two seconds; a longer pause would show in every test that needs a broker.
         time.sleep(0.05)
 
 
 def _answers(port: int) -> bool:
     """Whether a Kafka answers an ApiVersions request (key 18, version 0) on `port`."""
+    # The port is open long before Kafka answers on it, so a connection alone proves nothing.
     correlation_id, client = 7, b"fedlog"
     body = struct.pack(">hhih", 18, 0, correlation_id, len(client)) + client
     try:

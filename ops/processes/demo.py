@@ -98,6 +98,7 @@ class Demo:
             return
         if find_running(self._settings.broker_folder) is not None:
             broker.stop(self._settings.broker_folder)
+        # Each demo starts from an empty log, so that its figures are those of this run.
         shutil.rmtree(folder, ignore_errors=True)
         self._view.say("Starting an embedded Apache Kafka …")
         try:
@@ -110,6 +111,7 @@ class Demo:
                 broker.stop(self._settings.broker_folder)
 
     def _prepare(self, log: KafkaLog) -> None:
+        # With --bootstrap-servers the folder of an earlier demo may still hold its key.
         if not self._settings.operator_key_file.exists():
             keys.create(self._settings.operator_key_file)
         log.create_topics(CATALOGUE)
@@ -132,6 +134,7 @@ class Demo:
     def _command(self, *arguments: str) -> list[str]:
         settings = self._settings
         return [
+            # `-P`, so that a folder `ops` in the current folder is not taken for ours.
             *(sys.executable, "-P", "-m", "ops.terminal.cli"),
             *("--bootstrap-servers", settings.bootstrap_servers),
             *("--topic-prefix", settings.topic_prefix),
@@ -160,6 +163,7 @@ class Demo:
                     )
 
     def _is_scored(self, view: TaskView) -> bool:
+        # The demo promises an accuracy, so it waits for the score of the last version.
         return view.version is not None and view.metric_of(view.version) is not None
 
     def _kill_once(self, view: TaskView) -> None:
@@ -173,10 +177,13 @@ class Demo:
                 )
             return
         size = view.buffer_size or 0
+        # Half-way through a round, so that the aggregator has a buffer to rebuild from the log.
         is_midway = size // 4 <= view.buffer_fill <= size * 3 // 4 and view.buffer_fill > 0
         if (view.version or 0) < KILL_AFTER_VERSION or not is_midway:
             return
+        # The worker, not its supervisor: the supervisor is what must bring it back.
         pid = self._worker_pid("aggregator")
+        # SIGKILL, because the claim is that nothing is lost when a process ends without warning.
         os.kill(pid, signal.SIGKILL)
         self._kill = Kill(pid, view.buffer_fill, view.version or 0, view.admitted, time.monotonic())
         self._view.say(
@@ -192,6 +199,7 @@ class Demo:
         for name, child in self._children.items():
             if child.poll() is not None:
                 log = self._settings.folder / "logs" / f"{name}.log"
+                # The reason why a child ended stands in its own log, which is closed to a person who watches the demo.
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
                 raise DemoFailed(f"The {name} ended with exit code {child.returncode}; {log} ends in:\n{tail}")
 
@@ -203,6 +211,7 @@ class Demo:
     # --- prove it ---------------------------------------------------------------------------------------------------
 
     def _replay(self) -> dict[str, Any]:
+        # A fresh process, which can know nothing but what stands in the log.
         done = subprocess.run(
             self._command("replay", "--full", "--json"), stdin=subprocess.DEVNULL, capture_output=True, check=False
         )

@@ -26,6 +26,7 @@ class View:
         """One line that stays."""
         line = f"[{time.monotonic() - self._began_s:5.1f} s] {text}"
         if self._live is not None:
+            # Text beside the panel must go through it, or the two overwrite each other.
             self._live.console.print(line, highlight=False, markup=False)
         else:
             print(line, file=self._stream, flush=True)
@@ -33,9 +34,11 @@ class View:
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
         """The panel, for as long as the block runs; nothing special where there is no terminal."""
+        # A panel redraws itself with control characters, which would fill a file or a pipe.
         if not self._stream.isatty():
             yield
             return
+        # Only a person at a terminal needs rich, and it is slow to import.
         from rich.console import Console
         from rich.live import Live
 
@@ -48,6 +51,7 @@ class View:
         if self._live is not None:
             self._live.update(_panel(view, time.monotonic() - self._began_s))
             return
+        # Outside a terminal one line a version is enough, and one now and then shows that it is alive.
         is_new, is_late = view.version != self._shown_version, time.monotonic() - self._shown_s > 10
         if view.version is None or not (is_new or is_late):
             return
@@ -78,6 +82,7 @@ def _panel(view: TaskView, seconds: float) -> Any:
     refused = ", ".join(f"{count} {reason}" for reason, count in view.refused.most_common(3))
     rows.add_row("updates", f"{view.admitted} admitted, {sum(view.refused.values())} refused {refused}")
     if privacy is not None:
+        # The budget is spent in rho, which adds up over rounds; epsilon does not.
         spent = f"{_bar(view.rho, privacy.rho_max)} rho {view.rho:.2f} of {privacy.rho_max:g}"
         rows.add_row("privacy", f"{spent}  epsilon {number(view.epsilon, 3) or '-'} at delta {privacy.delta:g}")
     rows.add_row("devices at work", f"{len(view.leases)}")

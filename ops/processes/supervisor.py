@@ -115,15 +115,18 @@ class Supervisor:
 
     def _count_deaths(self, code: int) -> PoisonInput | None:
         """The input that the worker had in hand when it died and the deaths in a row there; None for none."""
+        # Reading it also empties it: the next worker may die before it reaches any input.
         found = self._crash_marker.taken()
         if found is None:
             return None
         before = self._poison_input
+        # Only deaths in a row count: whoever kills workers at random never makes an input look deadly.
         deaths = before.deaths if before is not None and (before.partition, before.at) == found else 0
         return PoisonInput(*found, deaths + 1, describe_end(code))
 
     def _write_run_file(self, child: int) -> None:
         pids = {"actor": self._actor, "supervisor": os.getpid(), "child": child, "starts": self._starts}
+        # The demo and tests read this file while it changes, so it is replaced in one step.
         written = self.run_file.with_suffix(".new")
         try:
             self.run_file.parent.mkdir(parents=True, exist_ok=True)
@@ -144,6 +147,7 @@ class Supervisor:
         def stop(signum: int, frame: FrameType | None) -> None:
             self._stop_requested.set()
 
+        # The handlers are restored afterwards, so that a second signal ends the process as usual.
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield

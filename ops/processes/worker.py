@@ -68,6 +68,7 @@ def work(actor: str) -> None:
     """Read the orders, watch the pipe, run the actor. Never returns with the pipe unwatched."""
     # A crash inside a C extension leaves no traceback otherwise.
     faulthandler.enable()
+    # Before anything else, because the supervisor has written only this line and then waits.
     orders = Orders.decode(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
     set_up_logging(as_json=True)
@@ -78,6 +79,7 @@ def work(actor: str) -> None:
         _host(actor, orders)
     except (OperatorKeyError, LogRefused, TopicUnfit) as error:
         note(f"{actor}: {error}")
+        # A key file or a topic that is wrong stays wrong: the supervisor must not try again.
         sys.exit(EXIT_CONFIGURATION)
 
 

@@ -31,6 +31,7 @@ class Evaluator:
     """Follows the aggregator's journal. `data` is the plug point whose held-out split is scored."""
 
     def __init__(self, log: EventLog, *, data: str, partitions: Iterable[int], task: TaskId | None = None) -> None:
+        # Loading data brings numpy and scikit-learn, which `fedlog --help` must not wait for.
         from client_agent.learning.data import Part, load
 
         self._log = log
@@ -44,6 +45,7 @@ class Evaluator:
 
     def step(self) -> Iterator[VersionEvaluated | Missed]:
         """Score what is published and not scored yet, the oldest first; each is in the log when it is given."""
+        # A copy, because scoring takes long and the caller polls in between.
         for view in list(self._views.tasks.values()):
             if self._task is None or view.task == self._task:
                 yield from self._score(view)
@@ -62,6 +64,7 @@ class Evaluator:
         if view.created is None:
             return
         for version in sorted(view.published):
+            # Given up for this run only: a restart tries again, for instance with other data.
             if version in view.evaluations or (view.task, version) in self._gave_up:
                 continue
             try:

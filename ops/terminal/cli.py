@@ -51,6 +51,7 @@ class Root(TyperGroup):
         """Move global options to the front, so that they may stand after the command too."""
         # click would take a global option behind the command for one of the command's own, and refuse it.
         takes_value = {name: not option.is_flag for option in self.params for name in option.opts}  # type: ignore[attr-defined]
+        # `--help` must stay where it stands: it asks about the command before it.
         takes_value.pop("--help", None)
         rest: list[str] = super().parse_args(ctx, move_to_front(args, takes_value))
         return rest
@@ -67,6 +68,7 @@ class Root(TyperGroup):
             if type(error).__module__.partition(".")[0] in ("click", "typer"):
                 raise  # wrong usage, which typer explains itself
             code, message = errors.explain(error)
+            # A traceback helps whoever writes fedlog, and hides the message from everybody else.
             if ctx.params.get("debug"):
                 traceback.print_exc()
             note(message)
@@ -75,6 +77,7 @@ class Root(TyperGroup):
 
 def move_to_front(args: list[str], takes_value: dict[str, bool]) -> list[str]:
     """`args` with the global options (name -> whether a value follows) first; nothing after `--` is touched."""
+    # Whatever follows `--` belongs to the command, even where it looks like an option of ours.
     end = args.index("--") if "--" in args else len(args)
     front: list[str] = []
     rest: list[str] = []
@@ -84,6 +87,7 @@ def move_to_front(args: list[str], takes_value: dict[str, bool]) -> list[str]:
         if name not in takes_value:
             rest.append(word)
             continue
+        # Only the global options move; those of a command keep their order, which may matter to it.
         front.append(word)
         if takes_value[name] and not equals and (value := next(remaining, None)) is not None:
             front.append(value)
@@ -143,6 +147,7 @@ def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Federated learning on a Kafka log. Each option is also a variable: FEDLOG_ and its name in capitals."""
+    # Settings are resolved once here, so that every command sees the same ones.
     options = {name: value for name, value in ctx.params.items() if name != "debug"}
     ctx.obj = settings.resolve(options)
 
@@ -169,6 +174,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """The entry point of `fedlog`; SIGTERM ends a command as Ctrl-C does, so that it cleans up."""
+    # A container stops its command with SIGTERM, and children must then be ended in order.
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(app())
 

@@ -45,6 +45,7 @@ def explain(error: Exception) -> tuple[int, str]:
     """The exit code and the message for `error`."""
     match error:
         case FedlogError():
+            # The class itself first, then those above it: the advice for a log error fits each kind of it.
             codes = [getattr(kind, "code", "") for kind in type(error).__mro__]
             advice = next((ADVICE[code] for code in codes if code in ADVICE), "{error}")
             return error.exit_code, advice.format(error=error)

@@ -14,4 +14,5 @@ FromFiles = Annotated[
 DataPlugin = Annotated[
     str, typer.Option(metavar="MODULE:CALLABLE", help="Function that loads the examples (the data plug point).")
 ]
+# The examples that come with the package, so that a first run needs no data.
 DIGITS = "client_agent.learning.examples:digits"

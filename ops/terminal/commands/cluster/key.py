@@ -15,6 +15,7 @@ def create(ctx: typer.Context) -> None:
     from actors import keys
 
     keys.create(ctx.obj.operator_key_file)
+    # The path alone: a key that is printed stands in the history of the terminal.
     say(str(ctx.obj.operator_key_file))
     note("Keep a copy in a safe place: without it a full replay cannot recompute the noise of private tasks.")
 

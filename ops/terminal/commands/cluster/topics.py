@@ -24,6 +24,7 @@ def create_topics(settings: Settings) -> list[str]:
 @app.command()
 def create(ctx: typer.Context) -> None:
     """Create the topics that are missing, and check the others."""
+    # Topics that exist are only checked: their settings may be the cluster owner's.
     created = create_topics(ctx.obj)
     say(f"{len(created)} of {len(CATALOGUE)} topics created under the prefix {ctx.obj.topic_prefix!r}.")
 
@@ -45,6 +46,7 @@ def list_topics(
         for topic in CATALOGUE:
             say_json({"topic": topic.name, "writer": topic.writer, "ends": ends.get(topic.name)})
         return
+    # These are offsets, so deleted records and transaction markers count too.
     rows = [
         (t.name, t.writer, _format_retention(t), sum(ends[t.name]) if t.name in ends else "missing") for t in CATALOGUE
     ]
@@ -61,6 +63,7 @@ def check(ctx: typer.Context) -> None:
 
 def _format_retention(topic: Topic) -> str:
     """How long records are kept, for people."""
+    # A compacted topic has no age: what counts is whether a newer record has the same key.
     if topic.retention["cleanup.policy"] == "compact":
         return "newest of each key"
     hours = int(topic.retention["retention.ms"]) // 3_600_000

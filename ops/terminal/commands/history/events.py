@@ -43,6 +43,7 @@ def events(
         left = limit
         for record in _read(reader, follow=follow):
             for line in lines(record):
+                # The partition narrows the search, but other tasks may live in it too.
                 if task is not None and line.task != task:
                     continue
                 _print(line, as_json=as_json)
@@ -52,6 +53,7 @@ def events(
 
 
 def _select_partitions(topics: list[str], partition: int | None, *, task: str | None) -> Iterator[TopicPartition]:
+    # A misspelt topic would otherwise look like an empty one.
     known = {topic.name: topic for topic in CATALOGUE}
     for name in topics:
         if name not in known:
@@ -72,6 +74,7 @@ def _keep_known(log: EventLog, places: list[TopicPartition]) -> list[TopicPartit
 
 def _read(reader: MergedReader, *, follow: bool) -> Iterator[Record]:
     yield from reader.read_past()
+    # What is appended from now on is shown as it comes: to sort it by time would mean to wait for it.
     while follow:
         try:
             yield from reader.poll()

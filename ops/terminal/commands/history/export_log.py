@@ -31,6 +31,7 @@ def export_log(
     from ops.audit.export import CHECKPOINT, select_topics, write_export
     from ops.audit.findings import Finding
 
+    # Before a log is opened: files of two exports side by side would not agree with each other.
     if to.exists() and any(to.iterdir()):
         raise ConsoleError(f"{to} is not empty; name a new folder.", exit_code=2)
     chosen = {*(partition or ()), *(partition_of(name) for name in task or ())} or {*range(PARTITIONS)}
@@ -40,6 +41,7 @@ def export_log(
         export = write_export(log, sorted(chosen), topics=topics, folder=to, key=key)
     for report in export.reports:
         if report.fault is not None:
+            # A damaged journal is exported all the same, because an auditor needs to see it.
             note(f"Exported with its fault: {Finding(report.place, report.offset, report.fault)}.")
     if export.is_signed:
         note(f"{to / CHECKPOINT} holds the signed head of every journal; keep a copy of it in another place.")

@@ -43,9 +43,11 @@ def replay(
         for partition in list_partitions(log) if task is None else [partition_of(task)]:
             audit = Audit(log, partition, key=key, full=full, to=target)
             findings += audit.run()
+            # A difference comes first: a damaged journal may be the reason why the task is missing.
             if task is not None and not findings.differences:
                 tasks.require(audit.state.tasks, task)
     report = {**findings.plain(), "seconds": round(time.monotonic() - began_s, 2)}
+    # A program reads the exit code and the object; the list of differences is in it already.
     if as_json:
         say_json(report)
         if findings.differences:
@@ -68,6 +70,7 @@ def _print_report(report: dict[str, Any], *, full: bool, to: int | None) -> None
 
 
 def _list_differences(differences: list[str]) -> list[str]:
+    # One damaged record can make every later one differ, and the first ones tell which it was.
     more = len(differences) - SHOWN_MAX
     lines = [f"Replay: {len(differences)} {'difference' if len(differences) == 1 else 'differences'}."]
     return [*lines, *differences[:SHOWN_MAX], *([f"And {more} more; --json lists all."] if more > 0 else [])]

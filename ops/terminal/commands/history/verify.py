@@ -45,6 +45,7 @@ def verify(
             for number in partitions
         ]
         findings = [finding for check in checks for finding in check.check(given)]
+    # Everything is printed before any error, so that a person sees how far the journals are whole.
     reports = [report for check in checks for report in check.reports.values()]
     if as_json:
         for report in reports:
@@ -53,6 +54,7 @@ def verify(
         columns = ("journal", "partition", "batches", "decisions", "claims", "zombies skipped", "chain")
         table(columns, [_format_row(report) for report in reports if report.records or report.fault])
     for each in given:
+        # A head of a partition that was not exported can be neither confirmed nor refuted.
         if strange := {head.partition for head in each.heads} - {*partitions}:
             raise ConsoleError(f"Checkpoint {each.id} names partitions {sorted(strange)}, which are not here.")
     if findings:
@@ -60,6 +62,7 @@ def verify(
     records = sum(report.records for report in reports)
     heads = sum(check.checkpoints for check in checks)
     note(f"Every chain is whole: {records} records in {len(reports)} journal partitions, {heads} signed heads.")
+    # Signatures are consistent with the key that they name, which may be a forger's.
     if heads and public is None:
         note("Who signed them was not checked: name the operator's public key with --checkpoint-key.")
 
@@ -81,6 +84,7 @@ def _read_checkpoints(path: Path, public: bytes | None) -> Iterator[Checkpoint]:
     from schemas.canonical import MalformedError
     from schemas.published import checkpoint as parse_checkpoint
 
+    # Anybody can sign a checkpoint; only the operator's key makes it evidence.
     if public is None:
         raise ConsoleError(
             "--checkpoint needs the operator's public key: --checkpoint-key, or the key file.", exit_code=2

@@ -25,6 +25,7 @@ def demo(
     from ops.processes.demo import Demo, suggest_next
     from ops.processes.demo_view import View
 
+    # The demo tells its own story; structured log lines would bury it.
     set_up_logging(as_json=False, level="warning")
     report = Demo(replace(ctx.obj), keep=keep, view=View(to_stderr=as_json)).run()
     if as_json:
@@ -32,6 +33,7 @@ def demo(
     else:
         _print_report(report)
     suggest_next(ctx.obj, keep=keep)
+    # Scripts run the demo as an acceptance test, so a promise that fails is an exit code.
     if report["replay"] != "identical":
         raise ConsoleError(f"The replay is not identical: {report['replay']}")
     if (report["accuracy"] or 0) < ACCURACY_PROMISED or not report["crashes_survived"]:

@@ -50,11 +50,13 @@ def device(
 
     def is_done(stats: Stats) -> bool:
         progress.update(asdict(stats))
+        # An update counts once it is answered: one that is only sent may still be lost.
         return stats.closed > 0 or (updates is not None and stats.admitted + stats.refused >= updates)
 
     with open_log(ctx.obj) as log:
         try:
             run_device(partial(KafkaLink, log), options, is_done=is_done)
         except KeyboardInterrupt:
+            # Ctrl-C is how a device is meant to end, so it is no error.
             note("Stopped. What is in the outbox is sent at the next start.")
     progress.finish(as_json=as_json)

@@ -32,6 +32,7 @@ def evaluate(
         while True:
             for result in evaluator.step():
                 if isinstance(result, Missed):
+                    # A version that cannot be scored is reported beside the results, and the others go on.
                     note(f"{result.task} version {result.version}: not scored. {result.reason}")
                 elif as_json:
                     say_json({"task": result.task, "version": result.version, **result.metrics})

@@ -79,6 +79,8 @@ def _wait_for_task(settings: Settings) -> str:
         follower.catch_up()
         while not (running := [view for view in views.tasks.values() if view.created and not view.is_over]):
             note("There is no task that is not over; waiting for one (`fedlog task create`).")
+            # Whatever is new in the log may be the task, so the views are looked at again.
             while not follower.poll(1.0):
                 pass
+        # The oldest first, so that a fleet that is started twice works on the same task.
         return min(running, key=lambda view: view.created_ms).task

@@ -54,6 +54,7 @@ def export(
         files = read_files(log, view, version=chosen)
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        # Only what is complete is written: all files were read before the folder was made.
         (out / name).write_bytes(content)
         say(str(out / name))
     if view.created is not None:

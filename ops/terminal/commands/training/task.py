@@ -58,6 +58,7 @@ def list_tasks(
 ) -> None:
     """Show every task on one line."""
     with open_log(ctx.obj) as log:
+        # Sorted by name, so that the list is the same on every run.
         views = [view for _, view in sorted(tasks.find_views(log).items())]
     if as_json:
         for view in views:
@@ -132,6 +133,7 @@ def _format_details(view: TaskView) -> list[tuple[str, object]]:
         shown["epsilon"] = f"{number(view.epsilon)} at delta {number(view.delta, 2)}"
         shown["rho"] = f"{number(view.rho)} of {number(shown['rho_max'])}"
     shown["curve"] = sparkline(view.curve())
+    # These are shown as part of another line.
     left_out = ("task", "buffer_size", "delta", "rho_max")
     return [
         (name.replace("_", " "), _format_value(value))
