@@ -151,11 +151,12 @@ class Policy(_Section):
     optimizer: Optimizer = Optimizer()
     privacy: Privacy | None = None
     retention: Retention = Retention()
-    shards: int | UnsetType = UNSET  # came in 0.3: where nobody set it, its bytes are those of a policy of before
+    # Omitted from the encoding when unset: a policy without it has the same bytes and digest in every release.
+    shards: int | UnsetType = UNSET
 
     @property
     def shard_count(self) -> int:
-        """Over how many partitions the bodies are spread, each measured and added by a shard worker; 1: no such."""
+        """Number of partitions over which the bodies are spread, one shard worker each; 1 means no shard workers."""
         return 1 if self.shards is UNSET else self.shards
 
     def weights(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from schemas.events import ModelPublished
 EVENT_TYPE = "io.fedlog.model.published.v1"
 EXPORT_TYPE = "io.fedlog.journals.exported.v1"
 SIGNATURE = ("signedby", "signature")
+DIGITS_MAX = 19  # of a version: more do not fit into an event
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,21 +36,34 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A signed record as it was read: its id, the heads that it vouches for, and the public key that signed it.
-
-    Records of releases before there were checkpoints have no head and no key.
-    """
+    """A signed record as it was read: its id, the heads that it vouches for, and the public key that signed it."""
 
     id: str
     heads: tuple[Head, ...]
-    signed_by: bytes | None
+    signed_by: bytes
+
+    @property
+    def task(self) -> str:
+        """The task of an announced version."""
+        return self.id.partition("/")[0]
+
+    @property
+    def version(self) -> int:
+        """The announced version; 0 where the id names none."""
+        number = self.id.partition("/")[2]
+        return int(number) if number.isdecimal() and len(number) < DIGITS_MAX else 0
+
+    @property
+    def seq(self) -> int:
+        """The last batch that any of its heads vouches for; -1 without a head."""
+        return max((head.seq for head in self.heads), default=-1)
 
 
-def announced(published: ModelPublished, time_ms: int, *, head: Head) -> dict[str, Any]:
-    """What is said of one version, not yet signed: a pure function of the journal."""
+def describe_version(published: ModelPublished, time_ms: int, *, head: Head) -> dict[str, Any]:
+    """The statement of one version, not yet signed: a pure function of the journal."""
     return {
         "specversion": "1.0",
-        "id": cloud_event_id(published),
+        "id": version_id(published),
         "source": f"/fedlog/tasks/{published.task}",
         "type": EVENT_TYPE,
         "subject": published.task,
@@ -65,8 +79,8 @@ def announced(published: ModelPublished, time_ms: int, *, head: Head) -> dict[st
     }
 
 
-def heads_said(heads: Iterable[Head], time_ms: int) -> dict[str, Any]:
-    """What is said of the journals in an export, not yet signed."""
+def describe_heads(heads: Iterable[Head], time_ms: int) -> dict[str, Any]:
+    """The statement of the journals in an export, not yet signed."""
     return {
         "specversion": "1.0",
         "id": f"journals/{time_ms}",
@@ -78,24 +92,25 @@ def heads_said(heads: Iterable[Head], time_ms: int) -> dict[str, Any]:
     }
 
 
-def signed(event: dict[str, Any], key: Ed25519PrivateKey) -> bytes:
-    """The record; Ed25519 draws nothing, so the same event and key always give the same bytes."""
-    event = {**event, "signedby": key.public_key().public_bytes_raw().hex()}
+def sign_statement(statement: dict[str, Any], key: Ed25519PrivateKey) -> bytes:
+    """The record; Ed25519 draws nothing, so the same statement and key always give the same bytes."""
+    event = {**statement, "signedby": key.public_key().public_bytes_raw().hex()}
     return _canonical({**event, "signature": key.sign(_canonical(event)).hex()})
 
 
-def checkpoint(data: bytes) -> Checkpoint:
-    """The record `data`, its signature checked against the key that it names. Raises MalformedError."""
+def parse_checkpoint(data: bytes) -> Checkpoint:
+    """Read a record and check its signature against the key that it names. Raises MalformedError."""
     try:
         event = json.loads(data)
         if _canonical(event) != data:
             raise MalformedError("not the canonical form")
-        given = [event["data"]["journal"]] if "journal" in event["data"] else event["data"].get("journals", [])
+        if "signedby" not in event:
+            raise MalformedError("it is not signed")
+        given = [event["data"]["journal"]] if "journal" in event["data"] else event["data"]["journals"]
         heads = msgspec.convert(given, tuple[Head, ...])
-        public = bytes.fromhex(event["signedby"]) if "signedby" in event else None
-        if public is not None:
-            signature = bytes.fromhex(event.pop("signature"))
-            Ed25519PublicKey.from_public_bytes(public).verify(signature, _canonical(event))
+        public = bytes.fromhex(event["signedby"])
+        signature = bytes.fromhex(event.pop("signature"))
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, _canonical(event))
         return Checkpoint(id=str(event["id"]), heads=heads, signed_by=public)
     except InvalidSignature as error:
         raise MalformedError("its signature is not over these bytes") from error
@@ -103,8 +118,25 @@ def checkpoint(data: bytes) -> Checkpoint:
         raise MalformedError(f"no announcement of fedlog ({type(error).__name__}: {error})") from error
 
 
-def cloud_event_id(published: ModelPublished) -> str:
-    """task/version."""
+def parse_statement(data: bytes) -> dict[str, Any]:
+    """What a record says, without its signature, which is not checked; empty where it says nothing."""
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return {name: value for name, value in event.items() if name not in SIGNATURE} if isinstance(event, dict) else {}
+
+
+def find_seq(statement: dict[str, Any]) -> int:
+    """The batch that published what a statement says; -1 where it names none."""
+    try:
+        return int(statement["data"]["journal"]["seq"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return -1
+
+
+def version_id(published: ModelPublished) -> str:
+    """The id of a version's record: task/version."""
     return f"{published.task}/{published.version}"
 
 

@@ -32,9 +32,8 @@ Floats = npt.NDArray[np.float32]
 DecodeFault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid"]
 
 ZSTD_LEVEL = 1
-# Of models and moments. Level 1 makes them 7 % shorter, and takes seven times as long to write and thirty to read;
-# those of releases before 0.3 have it.
-ZSTD_LEVEL_MODELS, ZSTD_LEVEL_MODELS_BEFORE = -1, 1
+# Level 1 makes models and moments 7 % shorter, and takes seven times as long to write and thirty to read.
+ZSTD_LEVEL_MODELS = -1
 WINDOW_BYTES_MAX = 1 << 23
 BLOCK = 4096
 _LARGEST = {"int8": 127, "int4": 7, "topk": 127}  # as an encoder writes it; -128 and -8 are read too

@@ -5,8 +5,6 @@ then msgpack `[offset, time, key, value]`. The manifest has each partition's bou
 each with its first offset and its length. So a damaged file names the record; nothing is compressed across records,
 where one bit would take others with it. Whoever writes a file can write its digests too: what was changed on purpose
 has to be found in the records (`fedlog verify`).
-
-Exports of releases before 0.3 are read as well: a block was one zstd frame, and one digest of it stood in the manifest.
 """
 
 from __future__ import annotations
@@ -21,11 +19,9 @@ from pathlib import Path
 
 import msgspec
 
-from schemas.tensors import BodyError, decompress
 from streams.log import Bounds, Draft, EventLog, LogRefused, OffsetLost, Place, Record, TopicPartition, Writer, scan
 
 FORMAT = "fedlog-export/2"
-FORMAT_OF_BLOCKS = "fedlog-export/1"
 MANIFEST = "manifest.json"
 BLOCK_BYTES = 4 * 2**20
 
@@ -40,13 +36,11 @@ class ExportDamaged(LogRefused):
     code = "export_damaged"
 
 
-class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where some records of a file lie: `bytes` in the file. Up to 0.2 with the `size` unpacked, and a digest."""
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Some records of a file: the offset of the first, and how many bytes of the file they take."""
 
     first: int
     bytes: int
-    size: int = 0
-    sha256: str = ""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,9 +163,8 @@ class ExportedLog:
             raise ExportDamaged(f"{folder} holds no {MANIFEST}: it was not written by `fedlog export-log`") from error
         except msgspec.DecodeError as error:
             raise ExportDamaged(f"{folder / MANIFEST}: {error}") from error
-        if manifest.format not in (FORMAT, FORMAT_OF_BLOCKS):
+        if manifest.format != FORMAT:
             raise ExportDamaged(f"{folder / MANIFEST}: format {manifest.format!r}, this release reads {FORMAT!r}")
-        self._has_frames = manifest.format == FORMAT
         self._held = {TopicPartition(part.topic, part.partition): self._opened(part) for part in manifest.parts}
 
     def partitions(self, topics: Iterable[str]) -> list[int]:
@@ -251,14 +244,11 @@ class ExportedLog:
             data = file.read(block.bytes)
         after = held.starts[number + 1] if number + 1 < len(held.starts) else held.part.end
         try:
-            rows = [*_rows_of_frames(data)] if self._has_frames else _rows_of_block(data, block)
+            rows = [*_rows_of_frames(data)]
         except _Damaged as damaged:
             at = TopicPartition(held.part.topic, held.part.partition)
-            where = f"{at}, one of the records from offset {block.first} to before {after}"
-            if damaged.offset is not None:
-                where = str(Place(at, damaged.offset))
             raise ExportDamaged(
-                f"{where}: {damaged} ({path}, from byte {held.places[number] + damaged.byte} on)"
+                f"{Place(at, damaged.offset)}: {damaged} ({path}, from byte {held.places[number] + damaged.byte} on)"
             ) from damaged
         offsets = [offset for offset, *_ in rows]
         if offsets[:1] != [block.first] or any(a >= b for a, b in pairwise([*offsets, after])):
@@ -270,7 +260,7 @@ class ExportedLog:
 class _Damaged(Exception):
     """Bytes of a block are not what was exported: of which record, and where in the block that begins."""
 
-    def __init__(self, what: str, *, offset: int | None = None, byte: int = 0) -> None:
+    def __init__(self, what: str, *, offset: int, byte: int) -> None:
         super().__init__(what)
         self.offset, self.byte = offset, byte
 
@@ -290,12 +280,3 @@ def _rows_of_frames(data: bytes) -> Iterator[Row]:
             raise _Damaged(f"its frame says offset {offset}", offset=found[0], byte=at)
         yield found
         at += _HEAD.size + size
-
-
-def _rows_of_block(data: bytes, block: Block) -> list[Row]:
-    if hashlib.sha256(data).hexdigest() != block.sha256:
-        raise _Damaged("not the bytes that were exported")
-    try:
-        return msgspec.msgpack.decode(decompress(data, block.size), type=list[Row])
-    except (BodyError, msgspec.DecodeError) as error:
-        raise _Damaged(str(error)) from error

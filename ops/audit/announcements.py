@@ -6,24 +6,23 @@ Called by `replay` and `recomputing`.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ops.audit.findings import Finding
 from schemas.canonical import MalformedError
-from schemas.published import SIGNATURE, checkpoint
+from schemas.published import find_seq, parse_checkpoint, parse_statement
 from schemas.topics import PUBLISHED
-from streams.log import EventLog, Record, TopicPartition, scan
+from streams.log import EventLog, TopicPartition, scan
 
 
 def find_newest_versions(log: EventLog, partition: int) -> dict[str, int]:
     """The newest announced version of each task."""
     found: dict[str, int] = {}
     for record in scan(log, TopicPartition(PUBLISHED.name, partition)):
-        with contextlib.suppress(MalformedError, ValueError):  # a number of a thousand digits is none for Python
-            task, _, version = checkpoint(record.value or b"").id.partition("/")
-            found[task] = int(version) if version.isdecimal() else 0
+        with contextlib.suppress(MalformedError):
+            announced = parse_checkpoint(record.value or b"")
+            found[announced.task] = announced.version
     return found
 
 
@@ -36,32 +35,10 @@ def compare(log: EventLog, partition: int, *, expected: Mapping[str, dict[str, A
     missing = dict(expected)
     place = TopicPartition(PUBLISHED.name, partition)
     for record in scan(log, place):
-        found = _parse(record)
+        found = parse_statement(record.value or b"")
         announcement = missing.pop(str(found.get("id")), None)
-        is_later = announcement is None and _find_seq(found) > seq
-        if not is_later and (announcement is None or found not in (announcement, _without_head(announcement))):
+        is_later = announcement is None and find_seq(found) > seq
+        if not is_later and found != announcement:
             yield Finding(place, record.offset, "announces what the journal does not hold")
     for name, announcement in missing.items():
         yield Finding(place, None, f"{name} is not announced", announcement["subject"])
-
-
-def _parse(record: Record) -> dict[str, Any]:
-    """An announcement without its signature; nothing where it is none."""
-    try:
-        event = json.loads(record.value or b"")
-    except (ValueError, RecursionError):
-        return {}
-    # The signature is checked elsewhere, and the journal does not hold it.
-    return {name: value for name, value in event.items() if name not in SIGNATURE} if isinstance(event, dict) else {}
-
-
-def _without_head(event: dict[str, Any]) -> dict[str, Any]:
-    """The same as releases before there were checkpoints announced it."""
-    return {**event, "data": {name: value for name, value in event["data"].items() if name != "journal"}}
-
-
-def _find_seq(event: dict[str, Any]) -> int:
-    try:
-        return int(event["data"]["journal"]["seq"])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return -1

@@ -12,7 +12,7 @@ from actors.wiring import ROLES
 from ops.audit.chains import ChainReport, verify_chain
 from schemas.canonical import MalformedError, decode
 from schemas.journal import Batch, JournalRecord
-from schemas.published import checkpoint, heads_said, signed
+from schemas.published import describe_heads, parse_checkpoint, sign_statement
 from schemas.topics import (
     ANSWERS,
     BODIES,
@@ -76,7 +76,7 @@ def write_export(
     if key is not None:
         heads = [report.head for report in reports if report.positions]
         (folder / CHECKPOINT).write_bytes(
-            signed(heads_said(heads, time.time_ns() // 1_000_000), key.checkpoint) + b"\n"
+            sign_statement(describe_heads(heads, time.time_ns() // 1_000_000), key.checkpoint) + b"\n"
         )
     return Export(manifest.parts, reports, key is not None)
 
@@ -129,6 +129,6 @@ def _find_position_in(record: Record, topic: str) -> int:
 
 def _find_announced_seq(record: Record) -> int:
     try:
-        return max((head.seq for head in checkpoint(record.value or b"").heads), default=-1)
+        return parse_checkpoint(record.value or b"").seq
     except MalformedError:
         return -1

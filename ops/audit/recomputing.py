@@ -16,8 +16,6 @@ from ops.audit.findings import Findings
 from schemas.events import ModelPublished, SumStored, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.tensors import (
-    ZSTD_LEVEL_MODELS,
-    ZSTD_LEVEL_MODELS_BEFORE,
     BodyError,
     Floats,
     Grid,
@@ -166,7 +164,4 @@ def _differ(one: Floats | None, other: Floats | None) -> bool:
 
 def _is_body(model: Floats, ref: BodyRef) -> bool:
     """Whether a body that has left was this model: proven where the same compression gives the same digest."""
-    return any(
-        hashlib.sha256(pack(model, level)).digest() == ref.sha256
-        for level in (ZSTD_LEVEL_MODELS, ZSTD_LEVEL_MODELS_BEFORE)
-    )
+    return hashlib.sha256(pack(model)).digest() == ref.sha256

@@ -35,7 +35,7 @@ from schemas.events import (
 )
 from schemas.identifiers import RoundId
 from schemas.journal import Decision, JournalPosition
-from schemas.published import Head, announced, cloud_event_id
+from schemas.published import Head, describe_version, version_id
 from schemas.topics import LEDGER, ROUNDS, TASKS
 from streams.journals import JournalBroken, read_decisions, reject_all
 from streams.log import EventLog, LogError, Record, TopicPartition, scan
@@ -197,7 +197,7 @@ class Audit:
                 faults = self._recomputer.check_sum(self.state.tasks[event.task], event)
             case ModelPublished():
                 head = Head(topic=ROUNDS.name, partition=self._partition, seq=at.seq, head=at.head.hex())
-                self._announcements[cloud_event_id(event)] = announced(event, decision.time_ms, head=head)
+                self._announcements[version_id(event)] = describe_version(event, decision.time_ms, head=head)
                 faults = self._check_version(self.state.tasks[event.task], event)
         for fault in faults:
             yield _find_task_of(event), f"{type(event).__name__}: {fault}"

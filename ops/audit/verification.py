@@ -14,7 +14,7 @@ from ops.audit.chains import ChainReport, verify_chain
 from ops.audit.findings import Finding
 from schemas.canonical import MalformedError
 from schemas.journal import Position
-from schemas.published import Checkpoint, Head, checkpoint
+from schemas.published import Checkpoint, Head, parse_checkpoint
 from schemas.topics import PUBLISHED
 from streams.journals import AcceptsResume
 from streams.log import EventLog, TopicPartition, scan
@@ -51,7 +51,7 @@ class Verification:
 
     def compare_signer(self, given: Checkpoint) -> str | None:
         """What is wrong with who signed a checkpoint; None for nothing."""
-        if given.signed_by is None or self._key in (None, given.signed_by):
+        if self._key in (None, given.signed_by):
             return None
         return f"{given.id} is signed by {given.signed_by.hex()[:16]}, not with the operator's key"
 
@@ -85,21 +85,17 @@ class Verification:
 
     def _check_announcements(self) -> Iterator[Finding]:
         at = TopicPartition(PUBLISHED.name, self.partition)
-        signs = False  # once announcements are signed, all are
         for record in scan(self._log, at):
             try:
-                given = checkpoint(record.value or b"")
+                given = parse_checkpoint(record.value or b"")
             except MalformedError as error:
                 yield Finding(at, record.offset, str(error))
                 continue
-            # Compaction and consumers go by the key, so a wrong one hides a version from them.
-            if record.key != given.id.partition("/")[0].encode():
+            # Consumers may go by the key, so a wrong one hides a version from them.
+            if record.key != given.task.encode():
                 yield Finding(at, record.offset, f"{given.id} stands under another key")
-            if given.signed_by is None and signs:
-                yield Finding(at, record.offset, f"{given.id} is not signed, and those before it are")
-            elif fault := self.compare_signer(given):
+            if fault := self.compare_signer(given):
                 yield Finding(at, record.offset, fault)
-            signs = signs or given.signed_by is not None
             for head in given.heads:
                 if fault := self._compare_head(head):
                     yield Finding(at, record.offset, f"{given.id}: {fault}")

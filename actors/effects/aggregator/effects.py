@@ -41,7 +41,7 @@ from schemas.events import (
 from schemas.identifiers import BodyRef
 from schemas.journal import Batch, Decision, JournalPosition
 from schemas.leases import Lease
-from schemas.published import Head, announced, cloud_event_id, signed
+from schemas.published import Head, describe_version, sign_statement, version_id
 from schemas.tensors import Floats, Grid, Quanta, pack, unpack
 from schemas.topics import (
     ANSWERS,
@@ -205,7 +205,7 @@ class AggregatorEffects(Effects[Rounds]):
 
     def _announcement(self, event: ModelPublished, time_ms: int, *, at: JournalPosition) -> Draft:
         head = Head(topic=ROUNDS.name, partition=self._partition, seq=at.seq, head=at.head.hex())
-        value = signed(announced(event, time_ms, head=head), self._key.checkpoint)
+        value = sign_statement(describe_version(event, time_ms, head=head), self._key.checkpoint)
         return Draft(topic=PUBLISHED.name, partition=self._partition, value=value, key=event.task.encode())
 
     def committed(self) -> None:
@@ -220,7 +220,7 @@ class AggregatorEffects(Effects[Rounds]):
         """Remember what `published` must hold."""
         for event in decision.events:
             if isinstance(event, ModelPublished):
-                self._replayed[cloud_event_id(event)] = (event, decision.time_ms, at)
+                self._replayed[version_id(event)] = (event, decision.time_ms, at)
 
     def opened(self, state: Rounds, *, since_ms: int | None) -> list[Draft]:
         """Versions that replay has met and `published` does not hold."""

@@ -14,7 +14,7 @@ from ops.audit.export import CHECKPOINT, select_topics, write_export
 from ops.audit.findings import Findings
 from ops.audit.replay import Audit
 from ops.audit.verification import Verification
-from schemas.published import checkpoint
+from schemas.published import parse_checkpoint
 from streams import exported as files
 from streams.exported import ExportDamaged, ExportedLog, Manifest, Part
 from streams.log import Record, TopicPartition, scan
@@ -53,7 +53,7 @@ class Bench:
             story.log, [story.partition], topics=select_topics(bodies=True, inputs=True), folder=self._honest, key=KEY
         )
         self._manifest = msgspec.json.decode((self._honest / files.MANIFEST).read_bytes(), type=Manifest)
-        self._given = [checkpoint((self._honest / CHECKPOINT).read_bytes().strip())]
+        self._given = [parse_checkpoint((self._honest / CHECKPOINT).read_bytes().strip())]
         log = ExportedLog(self._honest)
         parts = [part for part in self._manifest.parts if part.partition == self._partition]
         self._original = Original({p.topic: [*scan(log, TopicPartition(p.topic, p.partition))] for p in parts})

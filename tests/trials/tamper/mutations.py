@@ -19,7 +19,7 @@ from schemas.canonical import MalformedError, decode, encode
 from schemas.events import ModelPublished, SumStored, TaskCreated, UpdateAdmitted, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.journal import Batch, Chain, ChainResumed, WriterClaimed
-from schemas.published import SIGNATURE, signed
+from schemas.published import SIGNATURE, sign_statement
 from schemas.signing import unsigned
 from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, TASKS, UPDATES
 from streams.log import Record
@@ -351,7 +351,7 @@ def _signed_anew(record: Record, forger: Forger) -> Record:
     event = {name: value for name, value in event.items() if name not in SIGNATURE}
     journal = event["data"]["journal"]
     journal["head"] = forger.head(journal["topic"], journal["seq"]).hex()
-    return replace(record, value=signed(event, OTHER_KEY.checkpoint))
+    return replace(record, value=sign_statement(event, OTHER_KEY.checkpoint))
 
 
 def _forged(original: Original, draw: Random, *, topic: str, index: int) -> list[Record] | None:
@@ -372,7 +372,7 @@ def announce(original: Original, draw: Random) -> Change | None:
     event["data"]["version"] += draw.randint(1, 9)
     event["id"] = f"{event['data']['task']}/{event['data']['version']}"
     plain = json.dumps(event, separators=(",", ":"), sort_keys=True).encode()
-    value = draw.choice([plain, signed(event, OTHER_KEY.checkpoint)])
+    value = draw.choice([plain, sign_statement(event, OTHER_KEY.checkpoint)])
     new = replace(last, offset=last.offset + 2, value=value)
     return original.changed(PUBLISHED.name, "a version that never was", lambda records: records.append(new))
 

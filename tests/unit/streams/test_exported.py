@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from schemas.tensors import compress
 from schemas.topics import CATALOGUE
 from streams import exported
 from streams.exported import ExportDamaged, ExportedLog, export
@@ -101,32 +99,6 @@ def test_each_flipped_byte_of_a_file_is_named(folder: Path) -> None:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         with pytest.raises(ExportDamaged, match=rf"^rounds\[3\]@{offsets[at]}: .*rounds-3, from"):
             _records(ExportedLog(folder))
-
-
-def _as_before(folder: Path) -> None:
-    """Write the export anew as releases up to 0.2 did, two records a block."""
-    rows = [(r.offset, r.time_ms, r.key, r.value) for r in _records(ExportedLog(folder))]
-    manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
-    blocks, data = [], b""
-    for first in range(0, len(rows), 2):
-        plain = msgspec.msgpack.encode(rows[first : first + 2])
-        packed = compress(plain)
-        digest = hashlib.sha256(packed).hexdigest()
-        blocks.append({"first": rows[first][0], "bytes": len(packed), "size": len(plain), "sha256": digest})
-        data += packed
-    (folder / "rounds-3").write_bytes(data)
-    manifest["format"], manifest["parts"][0]["blocks"] = "fedlog-export/1", blocks
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
-
-
-def test_exports_of_earlier_releases_are_read(folder: Path) -> None:
-    """The same records; where one is damaged, its block is named by the offsets that it spans."""
-    _as_before(folder)
-    assert _records(ExportedLog(folder)) == _records(_written())
-    whole = (folder / "rounds-3").read_bytes()
-    (folder / "rounds-3").write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
-    with pytest.raises(ExportDamaged, match=r"^rounds\[3\], one of the records from offset 20 to before"):
-        _records(ExportedLog(folder))
 
 
 @pytest.mark.parametrize("cut", [0, 10, None])

@@ -14,7 +14,7 @@ from ops.audit.replay import Audit
 from ops.audit.verification import Verification
 from schemas.events import ModelPublished
 from schemas.journal import Chain
-from schemas.published import Head, announced, signed
+from schemas.published import Head, describe_version, sign_statement
 from schemas.topics import PUBLISHED, ROUNDS
 from streams.log import TopicPartition, scan
 from tests.judges.lawcheck import check
@@ -79,9 +79,9 @@ def test_the_announcements_are_made_again(history: History) -> None:
         head = Head(topic=ROUNDS.name, partition=history.partition, seq=chain.at.seq, head=chain.at.head.hex())
         for decision in batch.decisions if batch is not None else ():
             published = [event for event in decision.events if isinstance(event, ModelPublished)]
-            said += [
-                signed(announced(event, decision.time_ms, head=head), history.key.checkpoint) for event in published
-            ]
+            for event in published:
+                statement = describe_version(event, decision.time_ms, head=head)
+                said.append(sign_statement(statement, history.key.checkpoint))
     assert said == [entry.value for entry in scan(history.log, TopicPartition(PUBLISHED.name, history.partition))]
 
 

@@ -82,7 +82,7 @@ def _parse_key(text: str | None) -> bytes | None:
 def _read_checkpoints(path: Path, public: bytes | None) -> Iterator[Checkpoint]:
     """One checkpoint a line; each must be signed with the operator's key."""
     from schemas.canonical import MalformedError
-    from schemas.published import checkpoint as parse_checkpoint
+    from schemas.published import parse_checkpoint
 
     # Anybody can sign a checkpoint; only the operator's key makes it evidence.
     if public is None:
