@@ -22,7 +22,13 @@ def _own_log() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies under tests/integration, so that no test there runs in `make test-fast` by oversight."""
+    """Mark what lies under tests/integration, so that no test there runs in `make test-fast` by oversight.
+
+    The log's contract over the in-memory log needs no broker, and is not marked.
+    """
     for item in items:
-        if Path(__file__).with_name("integration") in item.path.parents:
+        under = Path(__file__).with_name("integration") in item.path.parents
+        if under and getattr(item, "callspec", None) is not None and item.callspec.params.get("log") == "memory":
+            continue
+        if under:
             item.add_marker(pytest.mark.integration)
