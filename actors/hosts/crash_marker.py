@@ -37,8 +37,8 @@ class CrashMarker:
         else:
             _LAYOUT.pack_into(self._memory, 0, 1, self._numbers[at.topic], partition, at.offset, at.number)
 
-    def taken(self) -> tuple[int, InputPlace] | None:
-        """The partition and the input that were in hand, and no longer are."""
+    def take(self) -> tuple[int, InputPlace] | None:
+        """The partition and the input that were in hand; from now on none is."""
         there, topic, partition, offset, number = _LAYOUT.unpack_from(self._memory)
         self._memory[0] = 0
         return (partition, InputPlace(self._topics[topic], offset, number)) if there else None

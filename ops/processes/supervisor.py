@@ -116,7 +116,7 @@ class Supervisor:
     def _count_deaths(self, code: int) -> PoisonInput | None:
         """The input that the worker had in hand when it died and the deaths in a row there; None for none."""
         # Reading it also empties it: the next worker may die before it reaches any input.
-        found = self._crash_marker.taken()
+        found = self._crash_marker.take()
         if found is None:
             return None
         before = self._poison_input

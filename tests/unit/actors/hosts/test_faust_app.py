@@ -1,10 +1,99 @@
-"""A worker is a small process: what only devices need never reaches it, and it leaves nothing on the disk."""
+"""Faust as a carrier: what it is asked for in its own words, what it never loads, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiokafka
+import pytest
+from faust.types import TP
+
+from actors.hosts.faust_app import FaustCarrier
+from actors.hosts.worker import WorkerOptions
+from actors.wiring import PRIVACY_ROLE, SELECTOR_ROLE
+from streams.kafka.settings import KafkaSettings
+from streams.log import Record, TopicPartition
+
+OPTIONS = WorkerOptions(
+    kafka=KafkaSettings(bootstrap_servers="nowhere:1", topic_prefix="fl"), operator_key_file=Path("key")
+)
+
+
+class Consumer:
+    """Faust's consumer as a carrier meets it."""
+
+    def __init__(self, *assigned: TP) -> None:
+        self.assigned, self.sought, self.is_lost = set(assigned), [], False
+
+    def assignment(self) -> set[TP]:
+        """What is ours."""
+        return self.assigned
+
+    async def seek(self, tp: TP, offset: int) -> None:
+        """Note it once it is awaited."""
+        if self.is_lost:
+            raise aiokafka.errors.IllegalStateError(f"No current assignment for partition {tp}")
+        self.sought.append((tp, offset))
+
+
+@pytest.fixture
+def consumer(monkeypatch: pytest.MonkeyPatch) -> Consumer:
+    """In the place of that of every app."""
+    found = Consumer(TP("fl.checkins", 3), TP("fl.rounds", 3), TP("fl.rounds", 4), TP("other.rounds", 5))
+    monkeypatch.setattr("faust.App.consumer", found)
+    return found
+
+
+@pytest.mark.usefixtures("consumer")
+def test_assigned_topics_are_named_without_their_prefix() -> None:
+    """A topic that is no input of ours counts for nothing."""
+    found = FaustCarrier(SELECTOR_ROLE, OPTIONS).find_assigned()
+    assert found == {3: {"checkins", "rounds"}, 4: {"rounds"}}
+
+
+def test_a_seek_is_awaited(consumer: Consumer) -> None:
+    """Faust's seek is a coroutine: without the await nothing happens but a warning."""
+    carrier = FaustCarrier(SELECTOR_ROLE, OPTIONS)
+    asyncio.run(carrier.seek(TopicPartition("rounds", 3), 7))
+    assert consumer.sought == [(TP("fl.rounds", 3), 7)]
+
+
+def test_a_seek_of_a_lost_partition_does_nothing(consumer: Consumer) -> None:
+    """The end of the rebalance that took it away seeks again if it comes back."""
+    consumer.is_lost = True
+    asyncio.run(FaustCarrier(SELECTOR_ROLE, OPTIONS).seek(TopicPartition("rounds", 3), 7))
+
+
+def test_events_are_delivered_unacknowledged() -> None:
+    """An event's own acknowledgement goes along, and is called by nobody but the host."""
+    acknowledged: list[int] = []
+
+    class Stream:
+        def noack(self) -> Stream:
+            return self
+
+        async def events(self) -> Any:
+            for offset in (7, 8):
+                message = SimpleNamespace(
+                    topic="fl.rounds", partition=3, offset=offset, timestamp=1.5, key=None, value=b"x"
+                )
+                yield SimpleNamespace(message=message, ack=lambda offset=offset: acknowledged.append(offset))
+
+    async def received() -> list[Record]:
+        carrier = FaustCarrier(PRIVACY_ROLE, OPTIONS)
+        await carrier._receive(Stream())
+        deliveries = await carrier.inbox.drain()
+        assert acknowledged == []
+        deliveries[1].acknowledge()
+        return [each.record for each in deliveries]
+
+    assert asyncio.run(received()) == [Record("rounds", 3, offset, 1_500, None, b"x") for offset in (7, 8)]
+    assert acknowledged == [8]
 
 
 def test_workers_start_without_heavy_libraries() -> None:

@@ -1,0 +1,73 @@
+"""The inbox: a lone record is handed on at once, many are handed on together."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from actors.hosts import inbox
+from actors.hosts.inbox import Delivery, Inbox
+from streams.log import Record
+
+
+def delivery(offset: int) -> Delivery:
+    """One record."""
+    return Delivery(Record("updates", 0, offset, 0, None, b""), lambda: None)
+
+
+def test_what_came_together_is_handed_on_together() -> None:
+    """In the order in which it came, so that one transaction covers all of it."""
+
+    async def drained() -> list[int]:
+        box = Inbox()
+        for offset in range(3):
+            await box.put(delivery(offset))
+        return [each.record.offset for each in await box.drain()]
+
+    assert asyncio.run(drained()) == [0, 1, 2]
+
+
+def test_a_quiet_inbox_gives_the_turn_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without inputs still has partitions to open and time to mark."""
+    monkeypatch.setattr(inbox, "IDLE_WAIT_S", 0.001)
+
+    async def drained() -> list[Delivery]:
+        return await Inbox().drain()
+
+    assert asyncio.run(drained()) == []
+
+
+def test_a_full_inbox_makes_its_writer_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded however far behind a host is."""
+    monkeypatch.setattr(inbox, "RECORDS_MAX", 2)
+
+    async def filled() -> tuple[bool, bool]:
+        box = Inbox()
+        writer = asyncio.gather(*(box.put(delivery(offset)) for offset in range(3)))
+        await asyncio.sleep(0.01)
+        was_done = writer.done()
+        await box.drain()
+        await asyncio.sleep(0.01)
+        return was_done, writer.done()
+
+    assert asyncio.run(filled()) == (False, True)
+
+
+def test_only_load_is_paced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a record that came alone the next one is not held up, after several it waits for others."""
+    monkeypatch.setattr(inbox, "PACE_S", 1e6)
+
+    async def paced(count: int) -> bool:
+        box = Inbox()
+        for offset in range(count):
+            await box.put(delivery(offset))
+        await box.drain()
+        await box.put(delivery(count))
+        try:
+            await asyncio.wait_for(box.drain(), 0.01)
+        except TimeoutError:
+            return True
+        return False
+
+    assert (asyncio.run(paced(1)), asyncio.run(paced(2))) == (False, True)

@@ -1,0 +1,81 @@
+"""What Prometheus sees: counters count what is new, gauges show where things stand, replayed or not."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.hosts.metrics import ActorMetrics, PrometheusInstruments, ShardMetrics, WorkerMetrics
+from actors.wiring import AGGREGATOR_ROLE, ROLES, SELECTOR_ROLE
+from schemas.events import DefectFound, InputsDropped, JournalEvent, LeaseClosed, RoundOpened
+from schemas.journal import Decision
+from streams.retry import Outage
+from tests.worlds.builders import round_proposed, update_admitted
+
+TASK = {"task": "digits"}
+OPENED = RoundOpened(task="digits", round=0)
+
+
+def decision(*events: JournalEvent, time_ms: int = 1_000) -> Decision:
+    """Of one input."""
+    return Decision(topic="updates", offset=1, time_ms=time_ms, events=events)
+
+
+def test_counters_count_what_is_new() -> None:
+    """Read back from the journal an update was counted by the worker before; the gauge shows it again."""
+    instruments = PrometheusInstruments()
+    metrics, registry = ActorMetrics(AGGREGATOR_ROLE, instruments), instruments.registry
+    metrics.replayed(decision(OPENED, update_admitted("a")))
+    assert registry.get_sample_value("fedlog_updates_admitted_total", TASK) is None
+    metrics.decided(decision(update_admitted("b")), 1)
+    assert registry.get_sample_value("fedlog_updates_admitted_total", TASK) == 1
+    assert registry.get_sample_value("fedlog_buffer_fill", TASK) == 2
+
+
+def test_a_round_is_measured_from_its_own_opening() -> None:
+    """The decision that proposes a round opens the next one, which must not be taken for its beginning."""
+    instruments = PrometheusInstruments()
+    metrics = ActorMetrics(AGGREGATOR_ROLE, instruments)
+    metrics.replayed(decision(OPENED, time_ms=1_000))
+    metrics.decided(decision(round_proposed(), RoundOpened(task="digits", round=1), time_ms=31_000), 1)
+    assert instruments.registry.get_sample_value("fedlog_round_seconds_sum", TASK) == 30
+
+
+def test_the_selector_counts_leases() -> None:
+    """By what became of them."""
+    instruments = PrometheusInstruments()
+    closed = LeaseClosed(task="digits", lease="l", device="a", outcome="expired", round=None)
+    ActorMetrics(SELECTOR_ROLE, instruments).decided(decision(closed), 1)
+    labels = {**TASK, "event": "expired"}
+    assert instruments.registry.get_sample_value("fedlog_leases_total", labels) == 1
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_every_actor_counts_junk_and_defects(name: str) -> None:
+    """These are no role's own."""
+    instruments = PrometheusInstruments()
+    dropped = InputsDropped(topic="updates", count=3, first_offset=1, last_offset=3)
+    failed = DefectFound(topic="updates", offset=4, number=0, error="ValueError")
+    ActorMetrics(ROLES[name], instruments).decided(decision(dropped, failed), 1)
+    labels = {"topic": "updates"}
+    assert instruments.registry.get_sample_value("fedlog_inputs_dropped_total", labels) == 3
+    assert instruments.registry.get_sample_value("fedlog_defects_total", labels) == 1
+
+
+def test_a_worker_shows_whether_its_broker_answers() -> None:
+    """At the moment of the question, not of the last decision."""
+    metrics, outage = WorkerMetrics(), Outage("nowhere:1")
+    metrics.watch(outage)
+    outage.answered()
+    assert metrics.instruments.registry.get_sample_value("fedlog_broker_available") == 1
+    outage.missed("gone")
+    assert metrics.instruments.registry.get_sample_value("fedlog_broker_available") == 0
+
+
+def test_a_shard_worker_adds_up_its_results() -> None:
+    """Each call brings what is new since the last one."""
+    instruments = PrometheusInstruments()
+    metrics = ShardMetrics(instruments)
+    for _ in range(2):
+        metrics.count(3, 1)
+    assert instruments.registry.get_sample_value("fedlog_shard_bodies_measured_total") == 6
+    assert instruments.registry.get_sample_value("fedlog_shard_partials_stored_total") == 2

@@ -1,0 +1,74 @@
+"""What a worker process begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.hosts import worker
+from actors.hosts.worker import WorkerOptions, start_worker
+from actors.keys import OperatorKeyError
+from schemas.topics import ROUNDS
+from streams.kafka.settings import KafkaSettings
+from streams.log import LogUnavailable, TopicUnfit
+from streams.retry import Outage
+from tests.worlds.builders import KEY
+
+
+class Cluster:
+    """A log whose broker answers the third question, and may have topics that do not fit."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.outage, self.questions, self._error = Outage("nowhere:1"), 0, error
+
+    def check_topics(self, topics: object) -> None:
+        """Answer at last."""
+        self.questions += 1
+        if self.questions < 3:
+            raise LogUnavailable("away")
+        if self._error is not None:
+            raise self._error
+
+    def bounds(self, at: object) -> None:
+        """Nobody looks at the answer."""
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> WorkerOptions:
+    """With a key file."""
+    file = tmp_path / "operator.key"
+    file.write_text(KEY.secret.hex())
+    file.chmod(0o600)
+    return WorkerOptions(kafka=KafkaSettings(bootstrap_servers="nowhere:1"), operator_key_file=file)
+
+
+def start(options: WorkerOptions, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> worker.Worker:
+    """Start it against that cluster."""
+    monkeypatch.setattr(worker, "KafkaLog", lambda settings: cluster)
+    monkeypatch.setattr("streams.retry.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(worker, "keep_asking", lambda question: None)
+    return start_worker(options, topic=ROUNDS.name)
+
+
+def test_a_broker_that_is_away_is_waited_for(options: WorkerOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers and broker may be started in any order."""
+    cluster = Cluster()
+    assert start(options, cluster, monkeypatch).key == KEY
+    assert cluster.questions == 3
+
+
+def test_a_topic_that_does_not_fit_is_refused(options: WorkerOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines compare append times: without those nothing may be decided (law 10)."""
+    with pytest.raises(TopicUnfit):
+        start(options, Cluster(TopicUnfit("rounds has CreateTime")), monkeypatch)
+
+
+def test_a_key_that_others_can_read_is_refused(options: WorkerOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any broker is asked."""
+    options.operator_key_file.chmod(0o644)
+    cluster = Cluster()
+    with pytest.raises(OperatorKeyError, match="lets others read it"):
+        start(options, cluster, monkeypatch)
+    assert cluster.questions == 0
