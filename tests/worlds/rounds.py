@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from actors.deciders.aggregator import ReleaseStored, make_decider
+from actors.deciders.aggregator import ReleaseStored, make_decider, refusal
 from actors.deciders.aggregator_state import Rounds
 from schemas.events import (
     HaltReason,
@@ -48,7 +49,11 @@ def update_of(device: str, situation: Situation[Rounds], *, version: int = 0, nu
     created = situation.state.tasks[TASK].created
     lease_fields = {name: changes.pop(name) for name in ("deadline_ms", "policy_sha256", "task") if name in changes}
     held = lease(device, of=created, lease=lease_id(f"{device}/{number}"), version=version, **lease_fields)
-    return update_checked(under=held, **changes)
+    update = update_checked(under=held, **changes)
+    if not hasattr(update, "refusal"):
+        return update
+    task = situation.state.tasks.get(held.task)
+    return dataclasses.replace(update, refusal=refusal(task, held, append_ms=update.append_ms))  # type: ignore[call-arg]
 
 
 def admission_of(situation: Situation[Rounds], device: str, round_id: int = 0, **changes: Any) -> UpdateAdmitted:

@@ -51,13 +51,6 @@ def test_with_privacy_a_charge_comes_first() -> None:
     assert charged.id == 0
 
 
-def test_staleness_counts_pending_rounds() -> None:
-    """Newest version + rounds pending - base version; a version takes the place of its round."""
-    assert _task().staleness(0) == 0
-    assert _task(None, *_round(0), *_round(1)).staleness(0) == 2
-    assert _task(None, *_round(0), model_published(1), *_round(1)).staleness(1) == 1
-
-
 def _outdated(rules: Policy, versions: int) -> list[BodyRef]:
     published = [model_published(v, moments=body_ref(f"moments {v}", "models")) for v in range(1, versions + 1)]
     return _task(rules, *published).outdated()
