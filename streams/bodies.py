@@ -104,7 +104,7 @@ def discard(log: EventLog, refs: Sequence[BodyRef]) -> None:
             while reader.position(at) <= offset:
                 keys += [record.key for record in reader.poll(POLL_S) if record.offset in offsets and record.key]
     except OffsetLost:
-        _log.warning("bodies gone before their tombstones", topic=at.topic, partition=at.partition)
+        _log.warning("bodies_gone_before_tombstones", topic=at.topic, partition=at.partition)
     finally:
         reader.close()
     log.append([Draft(**at._asdict(), key=key, value=None) for key in keys])

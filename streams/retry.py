@@ -44,13 +44,13 @@ class Outage:
         with self._lock:
             if self.answers is not False and time.monotonic() - self._back_s >= SETTLES_S:
                 self.answers = False
-                _log.warning("broker away", servers=self.servers, error=error)
+                _log.warning("broker_away", servers=self.servers, error=error)
 
     def answered(self) -> None:
         """A question got its answer."""
         with self._lock:
             if self.answers is False:
-                _log.warning("broker back", servers=self.servers, away_s=round(self.silent_s, 1))
+                _log.warning("broker_back", servers=self.servers, away_s=round(self.silent_s, 1))
                 self._back_s = time.monotonic()
             self.answers, self._answered_s = True, time.monotonic()
 

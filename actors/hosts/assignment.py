@@ -9,6 +9,7 @@ from typing import Protocol
 from actors.hosts.inbox import Inbox
 from streams.log import TopicPartition
 
+# In a rebalance topics move one by one, so that a partition may be divided for a moment.
 UNEVEN_FOR_S = 30.0
 
 
@@ -47,6 +48,7 @@ class Assignment:
     def find_partitions(self) -> set[int]:
         """Partitions of which every input is ours. Raises RuntimeError where a partition stays divided."""
         found = self._carrier.find_assigned()
+        # An actor on half of its inputs would decide in an order that the other half contradicts.
         whole = {partition for partition, topics in found.items() if topics == set(self._inputs)}
         if whole == found.keys():
             self._uneven_since_s = None

@@ -15,6 +15,7 @@ from schemas.journal import Decision
 
 logger = structlog.get_logger()
 
+# Fields by name, for all kinds of events: a new kind shows those that it shares.
 _FIELDS = ("task", "round", "version", "reason", "members", "rho_total", "epsilon", "count", "topic", "error")
 
 
@@ -33,6 +34,7 @@ class TurningPoints:
     def decided(self, decision: Decision, seq: int) -> None:
         """Log the turning points among the events of a new decision."""
         for event in decision.events:
+            # What was noticed is another actor's turning point, but a task begins where the aggregator notices it.
             if isinstance(event, self._kinds) or (isinstance(event, Noticed) and isinstance(event.fact, TaskCreated)):
                 place = {"seq": seq, "input": decision.topic or "host", "offset": decision.offset}
                 logger.info(type(event).__name__, **_fields_of(event), **place)

@@ -23,6 +23,7 @@ class Timer:
         """Whether the interval is over; if so the next one begins."""
         if time.monotonic() - self._began_s < self._every_s:
             return False
+        # From now on, not from when it was due: a host that was held up does not catch up.
         self._began_s = time.monotonic()
         return True
 
@@ -55,6 +56,7 @@ class HostLoop(ABC):
 
     async def pass_time(self) -> None:
         """Do what is due."""
+        # After the inputs: what they have decided frees the most.
         if self._deletion.is_due():
             await self.delete_unneeded()
 

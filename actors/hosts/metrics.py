@@ -51,11 +51,13 @@ class WorkerMetrics:
 
     def serve(self, host: str, port: int) -> None:
         """Answer Prometheus on `host`:`port`; port 0 is a free one, named in the log."""
+        # In a thread of the library's own, so that a worker that hangs still shows its last numbers.
         server, _ = start_http_server(port, host, registry=self.instruments.registry)
         logger.info("metrics", host=host, port=server.server_port)
 
     def watch(self, outage: Outage) -> None:
         """Show whether the broker answers what the process asks of it."""
+        # Asked at the time of a scrape, because silence makes no event that could set a gauge.
         self._available.set_function(lambda: bool(outage.answers))
         self._silent_s.set_function(lambda: outage.silent_s)
 

@@ -31,6 +31,7 @@ logger = structlog.get_logger()
 
 def run(options: WorkerOptions) -> None:
     """Look after shards until stopped."""
+    # An exit code of its own, because a supervisor reports death by a signal as a failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     worker = start_worker(options, topic=SHARDS.name)
     membership = retry_until_available(
@@ -55,6 +56,7 @@ class ShardHost(HostLoop):
             await super().turn()
         except (LogUnavailable, OffsetLost, BodyLost) as error:
             logger.warning("shard_discarded", error=str(error))
+            # A broker that is away fails the next one too, at once.
             await asyncio.sleep(RETRY_EVERY_S)
             self._begin(self._shard.partitions)
 
@@ -75,6 +77,7 @@ class ShardHost(HostLoop):
         self._shard.housekeep()
 
     def _begin(self, partitions: Iterable[int]) -> None:
+        # The new one first: where it cannot begin, the old one is still there to be asked for its partitions.
         before, self._shard = self._shard, Shard(self._worker.log, self._worker.key, partitions)
         before.close()
         self._shard.employ(self._measurers)

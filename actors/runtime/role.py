@@ -43,6 +43,7 @@ class Role:
     @property
     def journal_inputs(self) -> tuple[str, ...]:
         """Inputs that are another actor's journal."""
+        # By name, because a role says the names of topics only.
         journals = {journal.name for journal in JOURNALS}
         return tuple(topic for topic in self.inputs if topic in journals)
 

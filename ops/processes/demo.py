@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from actors import keys
+from actors.wiring import ROLES
 from ops.broker_state import find_running
 from ops.console import note
 from ops.history.following import Follower
@@ -121,7 +122,7 @@ class Demo:
         self._start(
             "fleet", "fleet", "--task", TASK, "--devices", devices, "--processes", str(FLEET_PROCESSES), "--data", DATA
         )
-        for actor in ("aggregator", "selector", "privacy"):
+        for actor in ROLES:
             self._start(actor, "worker", actor)
         self._start("evaluator", "evaluate", "--follow", "--task", TASK, "--data", DATA)
         self._view.say(f"Three workers, an evaluator and a fleet of {devices} devices are starting.")

@@ -21,6 +21,7 @@ import psutil
 from typer.testing import CliRunner, Result
 
 from actors import keys
+from actors.wiring import ROLES
 from ops.terminal.cli import app
 from schemas.canonical import encode
 from schemas.policy import Policy, checked
@@ -34,7 +35,7 @@ from tests.root import ROOT
 from tests.trials.releases import entrance
 from tests.worlds.builders import create_task
 
-ACTORS = ("selector", "aggregator", "privacy")
+ACTORS = tuple(ROLES)
 STARTED_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 30.0
 

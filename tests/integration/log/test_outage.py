@@ -120,8 +120,8 @@ def _judge(worker: Worker) -> None:
     lines = worker.log_file.read_text(errors="replace").splitlines()
     told = [json.loads(line) for line in lines if line.startswith("{") and '"event": "broker ' in line]
     events = [line["event"] for line in told]
-    assert 1 <= events.count("broker away") <= worker.starts, lines[-40:]
-    assert events[-1] == "broker back"
+    assert 1 <= events.count("broker_away") <= worker.starts, lines[-40:]
+    assert events[-1] == "broker_back"
     assert told[-1]["away_s"] > 5
     spam = [line for line in lines if any(word in line for word in ("Connect attempt", "Unable connect", "NotLeader"))]
     assert not spam, spam[:3]

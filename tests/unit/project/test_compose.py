@@ -14,6 +14,7 @@ import pytest
 import typer
 import yaml
 
+from actors.wiring import ROLES
 from ops import settings
 from ops.terminal.cli import app
 from tests.root import ROOT
@@ -97,7 +98,7 @@ def test_prometheus_scrapes_each_worker() -> None:
 
 def test_every_worker_runs() -> None:
     """One service for each actor and for shards, each with the operator's key where its settings look for it."""
-    assert sorted(WORKERS.values()) == ["aggregator", "privacy", "selector", "shard"]
+    assert sorted(WORKERS.values()) == sorted([*ROLES, "shard"])
     for name in WORKERS:
         secret = Path(SERVICES[name]["environment"]["FEDLOG_OPERATOR_KEY_FILE"])
         assert secret.parent == Path("/run/secrets")

@@ -29,7 +29,7 @@ def test_an_outage_is_two_lines() -> None:
         assert outage.answers
         outage._back_s -= SETTLES_S
         outage.missed("again")
-    assert [line["event"] for line in lines] == ["broker away", "broker back", "broker away"]
+    assert [line["event"] for line in lines] == ["broker_away", "broker_back", "broker_away"]
     assert lines[0]["error"] == "question 0"
 
 
@@ -49,4 +49,4 @@ def test_a_log_that_finds_no_broker_tells_its_outage() -> None:
         with pytest.raises(LogUnavailable):
             log.bounds(TopicPartition("updates", 0))
         assert log.outage.answers is False
-    assert [line["event"] for line in lines] == ["broker away"]
+    assert [line["event"] for line in lines] == ["broker_away"]
