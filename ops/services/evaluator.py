@@ -28,7 +28,7 @@ class Missed:
 
 
 class Evaluator:
-    """Follows the aggregator's journal. `data` is the plug point whose held-out split is scored."""
+    """Follows the aggregator's journal. `data` names the data plugin whose held-out split is scored."""
 
     def __init__(self, log: EventLog, *, data: str, partitions: Iterable[int], task: TaskId | None = None) -> None:
         # Loading data brings numpy and scikit-learn, which `fedlog --help` must not wait for.

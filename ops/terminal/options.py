@@ -12,7 +12,7 @@ FromFiles = Annotated[
     typer.Option("--from-files", metavar="FOLDER", help="Read an export in this folder instead of Kafka."),
 ]
 DataPlugin = Annotated[
-    str, typer.Option(metavar="MODULE:CALLABLE", help="Function that loads the examples (the data plug point).")
+    str, typer.Option(metavar="MODULE:CALLABLE", help="Function that loads the examples (a data plugin).")
 ]
 # The examples that come with the package, so that a first run needs no data.
 DIGITS = "client_agent.learning.examples:digits"

@@ -1,0 +1,76 @@
+"""The evaluator: each version is scored once, whatever ends in between, and a version that cannot be is named."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import client_agent.learning
+from ops.operator import models
+from ops.services.evaluator import Evaluator, Missed
+from schemas.canonical import decode
+from schemas.events import ModelPublished, Noticed, VersionEvaluated
+from streams.log import TopicPartition, scan
+from streams.memory import MemoryLog
+from tests.worlds.ops_journal import PLACE, TASK, Journal, created, memory_log
+
+FLAT = np.arange(6, dtype=np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score without torch: the sum of the weights; and three examples."""
+    from client_agent.learning import data
+
+    stub = SimpleNamespace(evaluate=lambda policy, flat, features, labels: {"sum": float(flat.sum())})
+    monkeypatch.setitem(sys.modules, "client_agent.learning.classification", stub)  # type: ignore[arg-type]
+    monkeypatch.setattr(client_agent.learning, "classification", stub, raising=False)
+    monkeypatch.setattr(data, "load", lambda plugin, part: (np.zeros((3, 2), np.float32), np.zeros(3, np.int64)))
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    """A task with versions 0 and 1; the body of version 0 is gone."""
+    log = memory_log()
+    refs = [models.store(log, FLAT * factor, partition=PLACE) for factor in (1, 2)]
+    log.delete_records(TopicPartition("models", PLACE), 1)
+    published = [
+        ModelPublished(task=TASK, version=version, round=None, model=ref, moments=None)
+        for version, ref in enumerate(refs)
+    ]
+    Journal(log, "rounds").batch(Noticed(fact=created()), *published)
+    return log
+
+
+def score(log: MemoryLog, task: str | None = None) -> list[VersionEvaluated | Missed]:
+    """What a fresh evaluator finds to do."""
+    with closing(Evaluator(log, data="a:b", partitions=[PLACE], task=task)) as evaluator:
+        return [*evaluator.step(), *evaluator.step()]
+
+
+def test_a_version_is_scored_once_and_a_lost_one_is_named(log: MemoryLog) -> None:
+    """The score is in the log; the version whose body is gone is reported, and stops nothing."""
+    missed, evaluated = score(log)
+    assert isinstance(missed, Missed)
+    assert (missed.version, "[retention]" in missed.reason) == (0, True)
+    assert isinstance(evaluated, VersionEvaluated)
+    assert (evaluated.version, evaluated.metrics, evaluated.samples) == (1, {"sum": 30.0}, 3)
+    written = [
+        decode(record.value or b"", VersionEvaluated) for record in scan(log, TopicPartition("evaluations", PLACE))
+    ]
+    assert written == [evaluated]
+
+
+def test_a_restart_scores_nothing_again(log: MemoryLog) -> None:
+    """What is in the log is done; only the version that is missing is tried once more."""
+    score(log)
+    assert [type(each) for each in score(log)] == [Missed]
+
+
+def test_another_task_is_left_alone(log: MemoryLog) -> None:
+    """With a task named, the versions of others are none of its business."""
+    assert score(log, task="another") == []

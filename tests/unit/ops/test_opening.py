@@ -1,0 +1,46 @@
+"""What a command works on: a log, the partitions that it holds, and the key, where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from actors import keys
+from ops.opening import list_partitions, load_key, open_log_or_export
+from ops.settings import Settings
+from schemas.topics import PARTITIONS
+from streams.exported import export
+from streams.log import TopicPartition
+from streams.memory import MemoryLog
+from tests.worlds.ops_journal import PLACE, Journal, memory_log
+
+
+def test_the_settings_log_is_closed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that ends, in whatever way, leaves no connection behind."""
+    log = memory_log()
+    closed: list[bool] = []
+    monkeypatch.setattr(log, "close", lambda: closed.append(True), raising=False)
+    monkeypatch.setattr(Settings, "log", lambda self: log)
+    with open_log_or_export(Settings(), None) as opened:
+        assert opened is log
+        assert closed == []
+    assert closed == [True]
+
+
+def test_an_export_holds_the_partitions_of_its_journals(tmp_path: Path) -> None:
+    """A log has all partitions, an export those that were written."""
+    log: MemoryLog = memory_log()
+    Journal(log, "rounds")
+    export(log, {TopicPartition("rounds", PLACE): 1}, folder=tmp_path / "out")
+    with open_log_or_export(Settings(), tmp_path / "out") as opened:
+        assert list_partitions(opened) == [PLACE]
+    assert list_partitions(log) == [*range(PARTITIONS)]
+
+
+def test_a_machine_without_the_key_has_none(tmp_path: Path) -> None:
+    """An auditor has no operator's key, and that is no error."""
+    settings = Settings(operator_key_file=tmp_path / "operator.key")
+    assert load_key(settings) is None
+    keys.create(settings.operator_key_file)
+    assert load_key(settings) == keys.load(settings.operator_key_file)
