@@ -2,14 +2,14 @@
 
 * `events/`: everything that can happen, a module for each chapter of the story.
 * `identifiers`: names and counts, and the address of a body.
-* `policy`: the rules of a task, with units and bounds.
+* `policy/`: the rules of a task, with units and bounds.
 * `topics`: the catalogue of topics, and which partition a task lives in.
 * `canonical`: values as bytes and back, strict and unambiguous, with upcasters for older events.
 * `journal`: the records of a journal, and the chain that ties them.
 * `leases`: the sealed lease; selector, device and aggregator.
 * `updates`: the record that submits an update; device and aggregator.
 * `signing`: a device's signature over what it sends.
-* `tensors`: updates and models as bytes, each codec with both halves.
+* `tensors/`: updates and models as bytes, each codec with both halves.
 * `published`: the announcement of a version, a signed CloudEvent for services that know nothing of fedlog.
 * `creations`: which creation of a task counts.
 * `errors`: the root of all errors, with exit codes.

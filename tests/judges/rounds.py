@@ -26,7 +26,7 @@ from schemas.events import (
     UpdateSubmitted,
 )
 from schemas.signing import unsigned
-from schemas.tensors import BodyError, decode_update
+from schemas.tensors import BodyError, read_update
 from schemas.topics import BODIES, PARTITIONS, ROUNDS, SHARDS, UPDATES
 from streams.log import EventLog, TopicPartition, scan
 from tests.judges.logbook import Logbook
@@ -255,7 +255,7 @@ def _body(chunks: dict[TopicPartition, dict[int, bytes]], member: UpdateAdmitted
 def _weighted(created: TaskCreated, member: UpdateAdmitted, *, body: bytes) -> Any:
     if member.zeroed is not None:
         return 0
-    grid = decode_update(body, created.policy, parameters=created.parameters)
+    grid = read_update(body, created.policy, parameters=created.parameters).grid()
     norm2 = sum(int(q) * int(q) for q in grid)
     steps = created.policy.clipping.steps
     scale = min(1 << 16, isqrt((steps * steps << 32) // norm2)) if norm2 else 1 << 16

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from client_agent.compression import Compressed, NotFiniteError, clip, compress, measure_norm, protect, restore
 from schemas.policy import Policy
-from schemas.tensors import Floats, body_bytes_max, decode_update, from_grid
+from schemas.tensors import Floats, body_bytes_max, from_grid, read_update
 from tests.worlds import builders
 
 CODECS = st.sampled_from(["float32", "float16", "int8", "int4", "topk"])
@@ -45,7 +45,7 @@ def leave(delta: Floats, residual: Floats | None, *, rules: Policy) -> Compresse
 def seen(made: Compressed, rules: Policy) -> Floats:
     """What a server sees of it."""
     assert made.residual is not None
-    return from_grid(decode_update(made.body, rules, parameters=made.residual.size), rules.clipping)
+    return from_grid(read_update(made.body, rules, parameters=made.residual.size).grid(), rules.clipping)
 
 
 @given(CODECS, NORMS, deltas())

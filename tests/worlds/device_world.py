@@ -21,7 +21,7 @@ from schemas.identifiers import BodyRef
 from schemas.leases import Lease
 from schemas.policy import Compression, Policy
 from schemas.signing import is_signed_by, unsigned
-from schemas.tensors import Floats, decode_update, from_grid
+from schemas.tensors import Floats, from_grid, read_update
 from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, partition_of
 from streams.bodies import BodyReader
 from streams.log import Draft, Record, TopicPartition, scan
@@ -92,7 +92,7 @@ class World:
         )
         assert isinstance(data, bytes)
         assert hashlib.sha256(data).digest() == update.body.sha256
-        grid = decode_update(data, self.policy, parameters=self.parameters)
+        grid = read_update(data, self.policy, parameters=self.parameters).grid()
         return from_grid(grid, self.policy.clipping)
 
     def lease(self, number: int, holder: Device, **changes: object) -> Lease:

@@ -126,8 +126,8 @@ million normally distributed parameters. `topk` keeps the default tenth.
 {table}
 
 Every codec decodes to whole multiples of the task's step before anything else happens, so that sums stay exact
-whichever is chosen; `schemas/tensors.py` describes the formats at its top. With error feedback a device keeps what its
-codec has lost and adds it to its next update.
+whichever is chosen; `schemas/tensors/codecs.py` describes the formats at its top. With error feedback a device keeps
+what its codec has lost and adds it to its next update.
 """
 
 

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from schemas.policy import Policy
 from schemas.tensors import (
     BodyError,
+    Grid,
     body_bytes_max,
     compress,
-    decode_update,
     decompress,
     encode_update,
     from_grid,
     pack,
     payload_bytes,
+    read_update,
     to_grid,
     unpack,
 )
@@ -36,9 +37,13 @@ def _rules(codec: str, **fields: float) -> Policy:
     return policy(compression={"codec": codec, **fields}, clipping={"norm": 2.0, "steps": 1 << 16})
 
 
+def _decode(data: bytes, rules: Policy, *, parameters: int) -> Grid:
+    return read_update(data, rules, parameters=parameters).grid()
+
+
 def _fault(data: bytes, rules: Policy, parameters: int = D) -> str:
     with pytest.raises(BodyError) as caught:
-        decode_update(data, rules, parameters=parameters)
+        _decode(data, rules, parameters=parameters)
     return caught.value.fault
 
 
@@ -48,7 +53,7 @@ def test_a_codec_gives_back_the_delta_within_its_bound(seed: int, size: int, cod
     rules = _rules(codec, topk_fraction=0.25)
     delta = np.random.default_rng(seed).normal(0, 0.3, size).clip(-3.9, 3.9).astype(np.float32)
     grid = to_grid(delta, rules.clipping)
-    decoded = decode_update(encode_update(delta, rules), rules, parameters=size)
+    decoded = _decode(encode_update(delta, rules), rules, parameters=size)
     assert decoded.dtype == np.int64
     if codec == "float32":
         assert np.array_equal(decoded, grid)
@@ -63,7 +68,7 @@ def test_topk_keeps_the_largest() -> None:
     """Top-k is the k largest elements, with the error of their codec, and exactly zero elsewhere."""
     delta = np.zeros(10, np.float32)
     delta[[2, 5, 7, 9]] = [1.0, -1.9, 0.001, 1.5]
-    decoded = decode_update(
+    decoded = _decode(
         encode_update(delta, _rules("topk", topk_fraction=0.3)), _rules("topk", topk_fraction=0.3), parameters=10
     )
     assert [*np.flatnonzero(decoded)] == [2, 5, 9]
@@ -73,14 +78,14 @@ def test_topk_keeps_the_largest() -> None:
 def test_a_delta_at_the_clip_fits_every_codec(codec: str) -> None:
     """A device that clips elementwise at the norm is never out of the grid, whatever its codec rounds up."""
     delta = np.full(D, 2.0, np.float32) * np.where(np.arange(D) % 2, 1, -1).astype(np.float32)
-    decoded = decode_update(encode_update(delta, _rules(codec)), _rules(codec), parameters=D)
+    decoded = _decode(encode_update(delta, _rules(codec)), _rules(codec), parameters=D)
     assert 0 <= np.abs(decoded).max() - (1 << 16) <= 1 << 8
 
 
 def test_twice_the_clip_is_the_last_that_passes() -> None:
     """Elements up to 2C exactly are within the grid; the clip of the norm comes later, exactly."""
     delta = np.array([4.0, -4.0], np.float32)
-    assert decode_update(encode_update(delta, _rules("float32")), _rules("float32"), parameters=2).tolist() == [
+    assert _decode(encode_update(delta, _rules("float32")), _rules("float32"), parameters=2).tolist() == [
         2 << 16,
         -2 << 16,
     ]
@@ -101,7 +106,7 @@ def test_what_a_server_sees_is_what_the_device_subtracts(codec: str) -> None:
 def test_random_bytes_raise_body_error_and_nothing_else(data: bytes, codec: str, parameters: int) -> None:
     """No body at all raises anything but BodyError."""
     try:
-        decode_update(data, _rules(codec), parameters=parameters)
+        _decode(data, _rules(codec), parameters=parameters)
     except BodyError:
         return
 
@@ -114,7 +119,7 @@ def test_random_payloads_decode_within_the_grid_or_raise_body_error(
     rules = _rules(codec)
     size = payload_bytes(rules.compression, parameters)
     body = compress(data.draw(st.binary(min_size=size, max_size=size)))
-    assert _outcome(decode_update, body, rules, parameters) == _outcome(slow_sums.decoded, body, rules, parameters)
+    assert _outcome(_decode, body, rules, parameters) == _outcome(slow_sums.decoded, body, rules, parameters)
 
 
 @given(seed=st.integers(0, 2**32), codec=st.sampled_from(CODECS), parameters=st.sampled_from([1, 4096, 4097, 70_001]))
@@ -126,7 +131,7 @@ def test_payloads_that_stay_just_within_decode_as_the_slow_path_does(seed: int, 
         [4.0, -4.0, 4.01, 0.0, *([np.inf, np.nan] * codec.startswith("float"))]
     )
     body = encode_update(delta, rules)
-    found = _outcome(decode_update, body, rules, parameters)
+    found = _outcome(_decode, body, rules, parameters)
     assert found == _outcome(slow_sums.decoded, body, rules, parameters)
 
 
@@ -259,7 +264,7 @@ def test_an_element_beyond_twice_the_clip_is_out_of_grid() -> None:
 def test_half_a_byte_is_nobodys() -> None:
     """An odd number of elements leaves four bits over, which must be zero: one body has one encoding of them."""
     rules = _rules("int4")
-    assert decode_update(compress((3).to_bytes(4, "little") + b"\x2f\x07"), rules, parameters=3).tolist() == [-3, 21, 6]
+    assert _decode(compress((3).to_bytes(4, "little") + b"\x2f\x07"), rules, parameters=3).tolist() == [-3, 21, 6]
     assert _fault(compress((3).to_bytes(4, "little") + b"\x2f\x17"), rules, 3) == "body_malformed"
 
 
@@ -268,7 +273,7 @@ def test_a_half_is_in_units_of_the_clip() -> None:
     for norm in (1e-9, 1.0, 1e9):
         rules = policy(compression={"codec": "float16"}, clipping={"norm": norm, "steps": 1 << 16})
         delta = (np.array([2.0, -1.0, 0.5, 2.0**-14], np.float32) * np.float32(norm)).astype(np.float32)
-        decoded = decode_update(encode_update(delta, rules), rules, parameters=4)
+        decoded = _decode(encode_update(delta, rules), rules, parameters=4)
         assert decoded.tolist() == [2 << 16, -1 << 16, 1 << 15, 4]
 
 

@@ -1,0 +1,46 @@
+"""The rules of a task: everything that changes a decision, with units and bounds. May import `schemas.topics`.
+
+* `sections`: the tables of a policy and what follows from them; everybody imports them.
+* `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
+
+Import the names from here.
+"""
+
+from __future__ import annotations
+
+from schemas.policy.checks import BOUNDS, PolicyError, checked, parse
+from schemas.policy.sections import (
+    NOISE_TAIL_SIGMAS,
+    WEIGHT_ONE,
+    Aggregation,
+    Clipping,
+    Compression,
+    Optimizer,
+    Policy,
+    Privacy,
+    Retention,
+    Selection,
+    Staleness,
+    Stop,
+    Training,
+)
+
+__all__ = [
+    "BOUNDS",
+    "NOISE_TAIL_SIGMAS",
+    "WEIGHT_ONE",
+    "Aggregation",
+    "Clipping",
+    "Compression",
+    "Optimizer",
+    "Policy",
+    "PolicyError",
+    "Privacy",
+    "Retention",
+    "Selection",
+    "Staleness",
+    "Stop",
+    "Training",
+    "checked",
+    "parse",
+]

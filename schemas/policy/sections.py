@@ -1,0 +1,191 @@
+"""The tables of a policy file, with their defaults, and what follows from them: weights, noise, lease time.
+
+It is written as TOML, recorded in TaskCreated, and never changed: another policy is another task.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+WEIGHT_ONE = 1 << 20  # the integer weight of a fresh update that counts once
+NOISE_TAIL_SIGMAS = 18  # no draw is further out: 12 a rung, and two rungs side by side add up to 12 sqrt 2
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the policy file."""
+
+
+class Training(Section):
+    """What a device does under one lease."""
+
+    algorithm: Literal["fedavg", "fedprox"] = "fedavg"
+    epochs: int = 1
+    batch_size: int = 16
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    proximal_mu: float = 0.0  # FedProx, Li et al. 2020, eq. 2
+
+
+class Compression(Section):
+    """How an update's delta is written."""
+
+    codec: Literal["float32", "float16", "int8", "int4", "topk"] = "int8"
+    topk_fraction: float = 0.1
+    error_feedback: bool = True
+
+
+class Clipping(Section):
+    """The norm that no update exceeds, and the grid that makes sums exact: step = norm / steps."""
+
+    norm: float = 1.0
+    steps: int = 1 << 16
+
+    @property
+    def step(self) -> float:
+        """The width of the grid, in units of the model's parameters."""
+        return self.norm / self.steps
+
+
+class Selection(Section):
+    """Which devices may train, how many at a time, and for how long."""
+
+    devices_expected: int
+    concurrency: int
+    lease_s: float = 60.0
+    battery_min_percent: int = 0
+    require_charging: bool = False
+    require_unmetered: bool = False
+    require_idle: bool = False
+    samples_min: int = 1
+    cohort_shares: dict[str, float] = {}  # share of the concurrency that a cohort may hold; empty: one pool
+    retry_after_s: float = 5.0
+
+
+class Staleness(Section):
+    """How much an update counts that trained on an older version."""
+
+    rule: Literal["constant", "polynomial", "hinge", "threshold"] = "polynomial"
+    exponent: float = 0.5
+    hinge_a: float = 10.0
+    hinge_b: int = 4
+    threshold: int = 4
+    max_versions: int = 20
+
+
+class Optimizer(Section):
+    """The server's step on the mean delta."""
+
+    rule: Literal["sgd", "momentum", "adam"] = "sgd"
+    learning_rate: float = 1.0
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3  # Adam's epsilon (Reddi et al. 2021, FedAdam)
+
+
+class Aggregation(Section):
+    """When a round is full and how its updates become one."""
+
+    updates_per_round: int
+    rule: Literal["mean", "median", "trimmed_mean", "krum"] = "mean"
+    normalisation: Literal["count", "weight"] = "count"
+    samples_max: int = 0  # 0: every update counts alike; else its weight is its samples, up to this many
+
+
+class Privacy(Section):
+    """Central differential privacy (zCDP); the unit is one device."""
+
+    noise_multiplier: float
+    rho_max: float
+    delta: float = 1e-5
+
+
+class Stop(Section):
+    """When the task is done, and when it gives up."""
+
+    versions_max: int
+    target_metric: str = ""
+    target_value: float = 0.0
+    idle_s: float = 600.0
+
+
+class Retention(Section):
+    """How long bodies and models stay readable."""
+
+    body_hours: float = 48.0
+    models_kept: int = 30
+    milestone_every: int = 0
+
+
+class Policy(Section):
+    """All of it; `model` is the plug point `module:callable` that makes the model to be trained."""
+
+    model: str
+    selection: Selection
+    aggregation: Aggregation
+    stop: Stop
+    model_arguments: dict[str, int | float | str] = {}
+    tier: Literal["plain"] = "plain"
+    training: Training = Training()
+    compression: Compression = Compression()
+    clipping: Clipping = Clipping()
+    staleness: Staleness = Staleness()
+    optimizer: Optimizer = Optimizer()
+    privacy: Privacy | None = None
+    retention: Retention = Retention()
+    # Omitted from the encoding when unset: a policy without it has the same bytes and digest in every release.
+    shards: int | UnsetType = UNSET
+
+    @property
+    def shard_count(self) -> int:
+        """Number of partitions over which the bodies are spread, one shard worker each; 1 means no shard workers."""
+        return 1 if self.shards is UNSET else self.shards
+
+    def weights(self) -> tuple[int, ...]:
+        """The integer weight for each staleness from 0 to `staleness.max_versions`; recorded in TaskCreated."""
+        return tuple(round(WEIGHT_ONE * _staleness_factor(self.staleness, s)) for s in range(self._staleness_end()))
+
+    def _staleness_end(self) -> int:
+        return self.staleness.max_versions + 1
+
+    @property
+    def weight_max(self) -> int:
+        """The largest weight that any update can get."""
+        return WEIGHT_ONE * max(1, self.aggregation.samples_max)
+
+    @property
+    def participations_cap(self) -> int | None:
+        """How often one device may take part: m = floor(2 z^2 rho_max); None without privacy."""
+        if self.privacy is None:
+            return None
+        return math.floor(2 * self.privacy.noise_multiplier**2 * self.privacy.rho_max)
+
+    @property
+    def sigma(self) -> int:
+        """The noise's standard deviation on the sum's grid: z * w_max * C, rounded up; 0 without privacy."""
+        if self.privacy is None:
+            return 0
+        return math.ceil(self.privacy.noise_multiplier * self.weight_max * self.clipping.steps)
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a device may take, from the grant to the append of its update."""
+        return round(self.selection.lease_s * 1000)
+
+
+def _staleness_factor(rule: Staleness, staleness: int) -> float:
+    """FedAsync's functions (Xie et al. 2019, section 5.2); `threshold` counts fully up to its bound, then not."""
+    match rule.rule:
+        case "constant":
+            return 1.0
+        case "polynomial":
+            return float((1 + staleness) ** -rule.exponent)
+        case "hinge":
+            late = staleness - rule.hinge_b
+            return 1.0 if late <= 0 else 1.0 / (rule.hinge_a * late + 1)
+        case "threshold":
+            return 1.0 if staleness <= rule.threshold else 0.0

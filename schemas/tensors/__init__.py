@@ -1,0 +1,32 @@
+"""Parameters as bytes and back; decoding is bounded whatever the bytes are. May import `schemas.policy`.
+
+* `frames`: one zstd frame around a payload of known length, and bodies that are plain vectors (models, moments, sums).
+* `grid`: whole multiples of the policy's step, and an update in them (`Quanta`).
+* `codecs`: the body of an update, each codec with both halves.
+
+Actors, devices, audit and the operator's commands import the names from here.
+"""
+
+from __future__ import annotations
+
+from schemas.tensors.codecs import body_bytes_max, encode_update, payload_bytes, read_update
+from schemas.tensors.frames import BodyError, Floats, compress, decompress, pack, unpack
+from schemas.tensors.grid import BLOCK, Grid, Quanta, from_grid, to_grid
+
+__all__ = [
+    "BLOCK",
+    "BodyError",
+    "Floats",
+    "Grid",
+    "Quanta",
+    "body_bytes_max",
+    "compress",
+    "decompress",
+    "encode_update",
+    "from_grid",
+    "pack",
+    "payload_bytes",
+    "read_update",
+    "to_grid",
+    "unpack",
+]

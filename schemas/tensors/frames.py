@@ -1,0 +1,65 @@
+"""A body is one zstd frame around a payload of known length: models, moments and sums are plain vectors in it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from schemas.errors import EXIT_LOST, FedlogError
+
+Floats = npt.NDArray[np.float32]
+DecodeFault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid"]
+
+ZSTD_LEVEL = 1
+# Level 1 makes models and moments 7 % shorter, and takes seven times as long to write and thirty to read.
+ZSTD_LEVEL_MODELS = -1
+WINDOW_BYTES_MAX = 1 << 23
+
+
+class BodyError(FedlogError):
+    """The bytes are not a body of this codec and size; `fault` is the reason that an event can carry."""
+
+    exit_code = EXIT_LOST
+    code = "body_invalid"
+
+    def __init__(self, fault: DecodeFault, detail: str) -> None:
+        super().__init__(f"{fault}: {detail}")
+        self.fault: DecodeFault = fault
+
+
+def compress(payload: bytes | memoryview, level: int = ZSTD_LEVEL) -> bytes:
+    """One zstd frame that declares the payload's size."""
+    return zstandard.ZstdCompressor(level=level).compress(payload)
+
+
+def decompress(data: bytes, size: int) -> bytes:
+    """Exactly `size` bytes out of exactly one frame; never allocates more. Raises BodyError."""
+    try:
+        frame = zstandard.get_frame_parameters(data)
+        if frame.content_size != size:
+            raise BodyError("body_shape", f"declares {frame.content_size} bytes, expected {size}")
+        if frame.window_size > WINDOW_BYTES_MAX or frame.dict_id:
+            raise BodyError("body_malformed", "window above 8 MiB, or a dictionary")
+        decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
+        # It allocates the declared size, which was checked above, and fails on a frame that holds more. Bytes behind
+        # the frame are refused, because a device would have signed what no reader looks at.
+        payload = decompressor.decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise BodyError("body_malformed", str(error)) from error
+    if len(payload) != size:
+        raise BodyError("body_malformed", f"{len(payload)} bytes in the frame, expected {size}")
+    return payload
+
+
+def pack(array: npt.NDArray[Any], level: int = ZSTD_LEVEL_MODELS) -> bytes:
+    """A vector (model, moments) as a body; any level can be read."""
+    return compress(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).view(np.uint8).data, level)
+
+
+def unpack(data: bytes, codec: str, *, count: int) -> npt.NDArray[Any]:
+    """The array that `pack` wrote; codec "float32" or "int64". Raises BodyError."""
+    dtype = np.dtype({"float32": "<f4", "int64": "<i8"}[codec])
+    return np.frombuffer(decompress(data, count * dtype.itemsize), dtype)
