@@ -135,11 +135,11 @@ class Aggregator:
                     RoundOpened(task=fact.task, round=0),
                 ]
             case Tick():
-                return [event for task in state.tasks.values() for event in _idle(task, time_ms)]
+                return [event for task in state.tasks.values() for event in _halt_idle(task, time_ms)]
             case TaskPaused() | TaskResumed() | TaskClosed() | VersionEvaluated() | RoundCharged():
-                return _noticed(state.tasks.get(fact.task), fact)
+                return _notice(state.tasks.get(fact.task), fact)
             case RoundWithheld() | BudgetExhausted() | ReleaseStored() | KeyMissing():
-                return _noticed(state.tasks.get(fact.task), fact)
+                return _notice(state.tasks.get(fact.task), fact)
         return []
 
     def _checked(self, task: Task | None, update: UpdateChecked) -> list[JournalEvent]:
@@ -157,12 +157,12 @@ class Aggregator:
                     deadline_ms=lease.deadline_ms,
                 )
             ]
-        admitted = _admission(task, update, round_id=task.buffer.id)
+        admitted = _admit(task, update, round_id=task.buffer.id)
         if len(task.buffer.members) + 1 < task.created.policy.aggregation.updates_per_round:
             return [admitted]
-        return [admitted, *self._proposal(task, [*task.buffer.members.values(), admitted])]
+        return [admitted, *self._propose(task, [*task.buffer.members.values(), admitted])]
 
-    def _proposal(self, task: Task, members: list[UpdateAdmitted]) -> list[JournalEvent]:
+    def _propose(self, task: Task, members: list[UpdateAdmitted]) -> list[JournalEvent]:
         last = members[-1]
         busiest = max(task.participations_max, task.taken(last.device) + 1)
         proposed = RoundProposed(
@@ -176,10 +176,10 @@ class Aggregator:
         )
         cap = task.created.policy.participations_cap
         exhausted = task.exhausted + (cap is not None and task.taken(last.device) + 1 == cap)
-        return [proposed, *_opened(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
+        return [proposed, *_open_round(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
 
 
-def _admission(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted:
+def _admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted:
     lease, policy = update.lease, task.created.policy
     staleness = task.staleness(lease.version)
     samples = max(1, min(update.samples, policy.aggregation.samples_max))
@@ -198,7 +198,7 @@ def _admission(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdm
     )
 
 
-def _opened(task: Task, *, versions: int, exhausted: int) -> list[JournalEvent]:
+def _open_round(task: Task, *, versions: int, exhausted: int) -> list[JournalEvent]:
     """The next round, unless `versions` (published and pending) are enough or too few devices are left for it."""
     if _next_halt(task, versions=versions, exhausted=exhausted) is not None:
         return []
@@ -218,21 +218,21 @@ def _next_halt(task: Task, *, versions: int, exhausted: int) -> HaltReason | Non
     return "too_few_devices" if known - exhausted < policy.aggregation.updates_per_round else None
 
 
-def _idle(task: Task, time_ms: int) -> list[JournalEvent]:
+def _halt_idle(task: Task, time_ms: int) -> list[JournalEvent]:
     idle_ms = task.created.policy.stop.idle_s * 1000
     if task.status != "open" or task.pending or task.buffer is None or time_ms - task.progress_ms <= idle_ms:
         return []
-    return [*_dropped(task, "halted"), _halted(task, "idle")]
+    return [*_drop_buffer(task, "halted"), _halt(task, "idle")]
 
 
-def _dropped(task: Task, reason: str) -> list[JournalEvent]:
+def _drop_buffer(task: Task, reason: str) -> list[JournalEvent]:
     """The open buffer is given up; an empty one needs no word."""
     if task.buffer is None or not task.buffer.members:
         return []
-    return [_abandoned(task, task.buffer, reason=reason)]
+    return [_abandon(task, task.buffer, reason=reason)]
 
 
-def _abandoned(task: Task, buffer: Round, *, reason: str) -> RoundAbandoned:
+def _abandon(task: Task, buffer: Round, *, reason: str) -> RoundAbandoned:
     root = buffer.proposed.members_root if buffer.proposed else members_root(buffer.members.values())
     return RoundAbandoned(
         task=task.created.task,
@@ -243,11 +243,11 @@ def _abandoned(task: Task, buffer: Round, *, reason: str) -> RoundAbandoned:
     )
 
 
-def _halted(task: Task, reason: HaltReason) -> TaskHalted:
+def _halt(task: Task, reason: HaltReason) -> TaskHalted:
     return TaskHalted(task=task.created.task, reason=reason, version=task.version if task.version >= 0 else None)
 
 
-def _noticed(task: Task | None, fact: object) -> list[JournalEvent]:
+def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
     """What the operator, the budget, the evaluator or the host tells about a task that is still running."""
     if task is None or (task.status == "halted" and not task.pending):
         return []
@@ -255,17 +255,17 @@ def _noticed(task: Task | None, fact: object) -> list[JournalEvent]:
         case TaskPaused() | TaskResumed() | RoundCharged():
             return [Noticed(fact=fact)]
         case TaskClosed():
-            return [Noticed(fact=fact), *_ended(task, "closed")]
+            return [Noticed(fact=fact), *_end_task(task, "closed")]
         case BudgetExhausted():
-            return [Noticed(fact=fact), *_ended(task, "budget")]
+            return [Noticed(fact=fact), *_end_task(task, "budget")]
         case VersionEvaluated() if _on_target(task, fact):
-            return [Noticed(fact=fact), *_ended(task, "target")]
+            return [Noticed(fact=fact), *_end_task(task, "target")]
         case RoundWithheld():
-            return [Noticed(fact=fact), *_given_up(task, fact.round, reason="withheld")]
+            return [Noticed(fact=fact), *_give_up(task, fact.round, reason="withheld")]
         case KeyMissing():
-            return _given_up(task, fact.round, reason="key_missing")
+            return _give_up(task, fact.round, reason="key_missing")
         case ReleaseStored():
-            return _released(task, fact)
+            return _publish(task, fact)
     return []
 
 
@@ -275,21 +275,21 @@ def _on_target(task: Task, evaluated: VersionEvaluated) -> bool:
     return value is not None and value >= stop.target_value and task.ending is None
 
 
-def _ended(task: Task, reason: HaltReason) -> list[JournalEvent]:
+def _end_task(task: Task, reason: HaltReason) -> list[JournalEvent]:
     """Give up the open buffer; rounds already proposed are still released, and the last of them halts the task."""
-    dropped = _dropped(task, "closed" if reason == "closed" else "halted")
-    return dropped if task.pending else [*dropped, _halted(task, reason)]
+    dropped = _drop_buffer(task, "closed" if reason == "closed" else "halted")
+    return dropped if task.pending else [*dropped, _halt(task, reason)]
 
 
-def _given_up(task: Task, round_id: int, *, reason: str) -> list[JournalEvent]:
+def _give_up(task: Task, round_id: int, *, reason: str) -> list[JournalEvent]:
     given_up = next((pending for pending in task.pending if pending.id == round_id), None)
     if given_up is None:
         return []
-    events: list[JournalEvent] = [_abandoned(task, given_up, reason=reason)]
-    return [*events, *_after(task, versions=task.version + len(task.pending) - 1)]
+    events: list[JournalEvent] = [_abandon(task, given_up, reason=reason)]
+    return [*events, *_open_or_halt(task, versions=task.version + len(task.pending) - 1)]
 
 
-def _released(task: Task, release: ReleaseStored) -> list[JournalEvent]:
+def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
     awaited = task.awaited()
     if awaited is None or awaited.id != release.round:
         return []
@@ -300,10 +300,10 @@ def _released(task: Task, release: ReleaseStored) -> list[JournalEvent]:
     published = ModelPublished(
         task=task_id, version=version, round=release.round, model=release.model, moments=release.moments
     )
-    return [stored, published, *_after(task, versions=task.version + len(task.pending), version=version)]
+    return [stored, published, *_open_or_halt(task, versions=task.version + len(task.pending), version=version)]
 
 
-def _after(task: Task, *, versions: int, version: int | None = None) -> list[JournalEvent]:
+def _open_or_halt(task: Task, *, versions: int, version: int | None = None) -> list[JournalEvent]:
     """What follows when a pending round is gone: a new buffer where none is open, or the halt that was waiting."""
     if task.buffer is not None:
         return []

@@ -146,17 +146,17 @@ def _notice(task: Task, fact: object, *, time_ms: int) -> None:
         case TaskResumed() if task.status == "paused":
             task.status, task.progress_ms = "open", time_ms
         case TaskClosed():
-            task.ending, task.buffer = "closed", _unless_dropped(task)
+            task.ending, task.buffer = "closed", _keep_filled_buffer(task)
         case BudgetExhausted():
-            task.ending, task.buffer = "budget", _unless_dropped(task)
+            task.ending, task.buffer = "budget", _keep_filled_buffer(task)
         case VersionEvaluated():
-            task.ending, task.buffer = "target", _unless_dropped(task)
+            task.ending, task.buffer = "target", _keep_filled_buffer(task)
         case RoundCharged():
             for pending in task.pending:
                 pending.charged = pending.charged or pending.id == fact.round
 
 
-def _unless_dropped(task: Task) -> Round | None:
+def _keep_filled_buffer(task: Task) -> Round | None:
     """A buffer with members stays until its RoundAbandoned, the next event, names it."""
     return task.buffer if task.buffer is not None and task.buffer.members else None
 

@@ -78,11 +78,11 @@ def decide(state: Selections, fact: object, time_ms: int) -> list[JournalEvent]:
         case DeviceCheckedIn():
             return _checked_in(state, fact, time_ms=time_ms)
         case Tick():
-            return list(_expired(state.tasks.values(), time_ms))
+            return list(_expire_leases(state.tasks.values(), time_ms))
         case UpdateAdmitted():
-            return _closed(state, fact, outcome_round=fact.round)
+            return _end_lease(state, fact, outcome_round=fact.round)
         case UpdateRefused() if fact.reason != "duplicate":
-            return _closed(state, fact, outcome_round=None)
+            return _end_lease(state, fact, outcome_round=None)
         case Noticed(fact=TaskCreated() | TaskPaused() | TaskResumed() | TaskClosed() as noticed):
             return [Noticed(fact=noticed)]
         case RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted():
@@ -166,7 +166,7 @@ def _slot(task: Task, checkin: DeviceCheckedIn) -> DeclineReason | None:
     return "no_slot" if task.in_flight.get(checkin.cohort, 0) >= math.ceil(share * wanted.concurrency) else None
 
 
-def _expired(tasks: Iterable[Task], time_ms: int) -> Iterable[JournalEvent]:
+def _expire_leases(tasks: Iterable[Task], time_ms: int) -> Iterable[JournalEvent]:
     left = EXPIRED_AT_ONCE_MAX
     for task in tasks:
         for lease in task.leases.values():
@@ -179,7 +179,7 @@ def _expired(tasks: Iterable[Task], time_ms: int) -> Iterable[JournalEvent]:
             )
 
 
-def _closed(
+def _end_lease(
     state: Selections, fact: UpdateAdmitted | UpdateRefused, *, outcome_round: int | None
 ) -> list[JournalEvent]:
     task = state.tasks.get(fact.task)

@@ -65,7 +65,7 @@ class RunningSum:
         """Clip one update by its scale, and add it."""
         part = self._parts.get(weight)
         if part is None or part.updates == _PART_UPDATES_MAX:
-            part = self._opened(weight)
+            part = self._open_part(weight)
         part.updates += 1
         for place, values, multipliers in quanta.pieces():
             if scale == SCALE_ONE:
@@ -82,7 +82,7 @@ class RunningSum:
             self._weigh(weight)
         return self._total
 
-    def _opened(self, weight: int) -> _Part:
+    def _open_part(self, weight: int) -> _Part:
         if weight in self._parts or len(self._parts) == PARTS:
             self._weigh(weight if weight in self._parts else next(iter(self._parts)))
         self._parts[weight] = _Part(np.zeros(self._total.size, np.int32))

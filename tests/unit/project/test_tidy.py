@@ -28,7 +28,9 @@ from tests.judges.style import (
 )
 from tests.root import ROOT
 
-NOT_YET = re.compile("begins with no verb|class .*; split it")  # what the source is being brought to
+NOT_YET = re.compile(
+    "^(actors|schemas|streams)/.*begins with no verb|^actors/.*class .*; split it"
+)  # what the source is being brought to
 
 
 def readable(path: str) -> str | None:
