@@ -52,7 +52,7 @@ class SettingsError(FedlogError):
 class Settings:
     """All settings of one run of the console.
 
-    `bootstrap_servers` is empty when nobody gave any; `replication` 0 is 3 where the cluster has three brokers, else 1.
+    `bootstrap_servers` is empty when none were given; `replication` 0 is 3 where the cluster has three brokers, else 1.
     """
 
     bootstrap_servers: str = ""
@@ -117,7 +117,7 @@ def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     if "folder" in values and "operator_key_file" not in values:
         values["operator_key_file"] = Path(values["folder"]) / "operator.key"
     if values.get("sasl_mechanism") and "security_protocol" not in values:
-        # A password must not travel in clear text only because nobody named the protocol.
+        # A password must not travel in clear text only because the protocol was left out.
         values["security_protocol"] = "SASL_SSL"
     settings = Settings(**values)
     # All problems in one message: a person should not have to find them one run at a time.

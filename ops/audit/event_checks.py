@@ -55,7 +55,7 @@ def check_proposal(task: Task, proposed: RoundProposed) -> Iterator[str]:
         yield f"round {proposed.round}: its members, weights or clip scales are not those admitted"
     if proposed.weight_sum != sum(member.weight for member in members):
         yield f"round {proposed.round}: weight_sum is not the sum of the weights"
-    # More than was counted costs privacy that nobody spent, which is allowed; less would hide what was spent.
+    # Reporting more than was counted only wastes privacy budget; reporting less would hide what was spent.
     if proposed.participations_max < task.participations_max:
         reported, counted = proposed.participations_max, task.participations_max
         yield f"round {proposed.round}: participations_max {reported}, counted {counted}"

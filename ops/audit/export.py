@@ -72,7 +72,7 @@ def write_export(
     written = files.ExportedLog(folder)
     journals = [TopicPartition(role.journal, number) for number in partitions for role in ROLES.values()]
     reports = tuple(verify_chain(written, place, accepts_resume=accepts) for place in journals)
-    # Without the operator's key an export is as good, but nobody can later prove where its journals ended.
+    # Without the operator's key an export is as good, but where its journals ended cannot be proven later.
     if key is not None:
         heads = [report.head for report in reports if report.positions]
         (folder / CHECKPOINT).write_bytes(

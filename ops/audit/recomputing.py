@@ -1,4 +1,7 @@
-"""Sums and models of one partition, made anew from the bodies and compared with what is recorded."""
+"""Recomputes the sums and models of one partition from the bodies, and compares them with what is recorded.
+
+Called by `replay` for a full replay.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +133,7 @@ class Recomputer:
             self._held[name] = (held[0], held[1])
 
     def _count(self, published: ModelPublished, *, is_compared: bool, reason: str) -> None:
-        """Version 0 is the operator's: nothing makes it anew."""
+        """Version 0 is the operator's own model, so there is nothing to recompute it from."""
         is_made = published.round is not None
         self._findings.versions += is_made
         self._findings.compared += is_made and is_compared

@@ -75,7 +75,7 @@ class TaskViews:
         try:
             event: TaskEvent | VersionEvaluated = decode(record.value or b"", kind)  # type: ignore[arg-type]
         except MalformedError:
-            # Others than us may write to these topics; a record that nobody can read must stop nobody.
+            # Other programs may write to these topics, and a record that cannot be read must not stop the fold.
             self.unreadable += 1
             return
         evolve(self.view(event.task), event, time_ms=record.time_ms)

@@ -145,7 +145,7 @@ def _make_plain_line(record: Record, value: bytes) -> Line:
 
 
 def _lease(sealed: bytes | None) -> dict[str, Any] | None:
-    """What a sealed lease claims; nobody has checked its seal here."""
+    """What a sealed lease claims; its seal is not checked here."""
     if sealed is None:
         return None
     try:

@@ -242,7 +242,7 @@ def _wait_until_halted(follower: Follower, view: TaskView, *, wait_s: float) -> 
 
 
 def _append_change(log: EventLog, event: TaskPaused | TaskResumed | TaskClosed) -> None:
-    # The log keeps tasks for ever, so a misspelt name must not get into it.
+    # The log never deletes tasks, so a misspelt name must not get into it.
     require(read_creations(log, partition_of(event.task)), event.task)
     _append(log, event)
 

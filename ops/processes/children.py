@@ -35,7 +35,7 @@ def start(
             stdout=file,
             stderr=None if file is None else subprocess.STDOUT,
             pass_fds=descriptors,
-            # In its own session Ctrl-C in the terminal does not reach it: whoever started it ends it, in order.
+            # In its own session Ctrl-C in the terminal does not reach it: its parent ends it, in order.
             start_new_session=True,
         )
 

@@ -120,7 +120,7 @@ class Supervisor:
         if found is None:
             return None
         before = self._poison_input
-        # Only deaths in a row count: whoever kills workers at random never makes an input look deadly.
+        # Only deaths in a row count, so that kills at random never make an input look poisonous.
         deaths = before.deaths if before is not None and (before.partition, before.at) == found else 0
         return PoisonInput(*found, deaths + 1, describe_end(code))
 

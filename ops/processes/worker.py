@@ -113,5 +113,5 @@ def _end_with_supervisor() -> None:
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_TIMEOUT_S)
-    # Whatever keeps the process alive now, a partition that nobody may write is worse than a doubtful end.
+    # A worker without a supervisor would hold its partitions forever, which is worse than a doubtful end.
     os._exit(EXIT_UNCERTAIN)

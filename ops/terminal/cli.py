@@ -68,7 +68,7 @@ class Root(TyperGroup):
             if type(error).__module__.partition(".")[0] in ("click", "typer"):
                 raise  # wrong usage, which typer explains itself
             code, message = errors.explain(error)
-            # A traceback helps whoever writes fedlog, and hides the message from everybody else.
+            # A traceback helps a developer of fedlog, and hides the message from everybody else.
             if ctx.params.get("debug"):
                 traceback.print_exc()
             note(message)
