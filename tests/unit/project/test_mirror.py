@@ -51,3 +51,60 @@ def test_a_file_without_its_module_is_seen() -> None:
     assert _names_a_module("actors/deciders/test_aggregator_rounds.py", modules)
     assert not _names_a_module("actors/hosts/test_faust_app.py", modules)
     assert not _names_a_module("actors/deciders/test_host.py", modules)
+
+
+# Modules that other tests hold; a folder stands for all that is in it.
+HELD_BY = {
+    "actors/effects/aggregator": "tests/unit/actors/effects/aggregator/test_effects.py",
+    "actors/effects/privacy_budget": "tests/unit/actors/test_federation.py",
+    "actors/runtime/meter": "tests/unit/actors/hosts/test_metrics.py",
+    "actors/hosts/assignment": "tests/integration/workers/test_workers.py",
+    "actors/runtime/batches": "tests/unit/actors/runtime/test_actor.py",
+    "actors/runtime/effects": "tests/unit/actors/effects/test_selector.py",
+    "actors/runtime/journal": "tests/unit/actors/runtime/test_actor.py",
+    "actors/runtime/role": "tests/unit/actors/test_wiring.py",
+    "client_agent/compression": "tests/property/test_compression.py",
+    "client_agent/conditions": "tests/unit/client_agent/running/test_profiles.py",
+    "client_agent/learning/learner": "tests/unit/client_agent/learning/test_plugins.py",
+    "client_agent/setting": "tests/unit/client_agent/test_device.py",
+    "ops/audit/recomputing": "tests/unit/ops/audit/test_replay.py",
+    "ops/logging_setup": "tests/unit/ops/terminal/test_cli.py",
+    "ops/operator/errors": "tests/unit/ops/terminal/test_errors.py",
+    "ops/processes/broker": "tests/integration/log/test_outage.py",
+    "ops/processes/demo_view": "tests/unit/ops/processes/test_demo.py",
+    "ops/terminal/commands": "tests/unit/ops/terminal/test_cli.py",
+    "ops/terminal/options": "tests/unit/ops/terminal/test_cli.py",
+    "schemas/events": "tests/unit/schemas/events/test_golden.py",
+    "schemas/identifiers": "tests/unit/schemas/test_canonical.py",
+    "schemas/policy/sections": "tests/unit/schemas/policy/test_checks.py",
+    "schemas/tensors/frames": "tests/unit/schemas/tensors/test_codecs.py",
+    "schemas/tensors/grid": "tests/unit/schemas/tensors/test_codecs.py",
+    # The log in memory and the one on Kafka keep one contract.
+    "streams/kafka": "tests/integration/log/test_log_contract.py",
+    "streams/log": "tests/integration/log/test_log_contract.py",
+    "streams/memory": "tests/integration/log/test_log_contract.py",
+    "streams/topics": "tests/integration/log/test_log_contract.py",
+    "streams/writer": "tests/integration/log/test_log_contract.py",
+}
+
+
+def _is_held(module: str, unit_files: set[str]) -> bool:
+    """Whether a test file of its own name holds a module, or the file that is named for it or for its folder."""
+    path = Path(module)
+    if f"{path.parent.as_posix()}/test_{path.name}.py" in unit_files:
+        return True
+    return any(place.as_posix() in HELD_BY for place in (path, *path.parents))
+
+
+def test_every_module_is_held_by_a_test() -> None:
+    """A new module comes with its tests, or says here which others hold it."""
+    unit_files = set(_unit_files())
+    modules = {module for module in _modules() if not module.endswith("__init__")}
+    assert sorted(module for module in modules if not _is_held(module, unit_files)) == []
+
+
+def test_what_holds_a_module_exists() -> None:
+    """Neither side of the list is left behind when a module or a test moves."""
+    modules, tests = _modules(), set(tracked_files())
+    assert [place for place in HELD_BY if not any(f"{name}/".startswith(f"{place}/") for name in modules)] == []
+    assert sorted(set(HELD_BY.values()) - tests) == []
