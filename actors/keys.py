@@ -37,45 +37,45 @@ class OperatorKey:
 
     secret: bytes
 
-    def derived(self, label: str) -> bytes:
+    def derive(self, label: str) -> bytes:
         """The 32-byte key for one use."""
         return HKDF(SHA256(), 32, salt=None, info=f"fedlog/{label}/1".encode()).derive(self.secret)
 
     @property
     def noise(self) -> bytes:
         """The key that noise is drawn from."""
-        return self.derived("noise")
+        return self.derive("noise")
 
     @property
     def checkpoint(self) -> Ed25519PrivateKey:
         """The key that signs what is announced; its public half may be known to everybody."""
-        return Ed25519PrivateKey.from_private_bytes(self.derived("checkpoint"))
+        return Ed25519PrivateKey.from_private_bytes(self.derive("checkpoint"))
 
     @property
     def public_key(self) -> bytes:
         """32 bytes against which whoever has them checks checkpoints."""
         return self.checkpoint.public_key().public_bytes_raw()
 
-    def resumed(self, resumed: ChainResumed) -> ChainResumed:
+    def seal_resume(self, resumed: ChainResumed) -> ChainResumed:
         """The same with the operator's seal."""
-        seal = hmac.digest(self.derived("resume"), resume_payload(resumed), "sha256")
+        seal = hmac.digest(self.derive("resume"), resume_payload(resumed), "sha256")
         return msgspec.structs.replace(resumed, seal=seal)
 
     def accepts(self, resumed: ChainResumed) -> bool:
         """Whether the operator's key sealed it."""
-        return hmac.compare_digest(self.resumed(resumed).seal, resumed.seal)
+        return hmac.compare_digest(self.seal_resume(resumed).seal, resumed.seal)
 
     @property
     def key_id(self) -> bytes:
         """8 bytes that name the noise key in a mechanism and tell nothing about it."""
-        return hashlib.sha256(self.derived("key-id")).digest()[:8]
+        return hashlib.sha256(self.derive("key-id")).digest()[:8]
 
 
 class Seals:
     """Seals leases and opens them again; selector and aggregator hold the same key."""
 
     def __init__(self, key: OperatorKey) -> None:
-        self._key = key.derived("seal")
+        self._key = key.derive("seal")
 
     def seal(self, lease: Lease) -> bytes:
         """The sealed lease that the device carries."""
@@ -90,7 +90,7 @@ class PartialSeals:
     """Seals what shard workers tell: whoever may write to `partials` could change a model otherwise."""
 
     def __init__(self, key: OperatorKey) -> None:
-        self._key = key.derived("partials")
+        self._key = key.derive("partials")
 
     def sealed(self, partial: P) -> P:
         """The same with its seal."""

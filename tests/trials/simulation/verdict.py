@@ -82,7 +82,7 @@ class Watch:
 @lru_cache(maxsize=64)
 def _secrets(names: tuple[str, ...]) -> dict[str, bytes]:
     """Everything that may stand in no topic."""
-    keys = {f"the key for {label}": KEY.derived(label) for label in ("seal", "noise", "resume", "key-id")}
+    keys = {f"the key for {label}": KEY.derive(label) for label in ("seal", "noise", "resume", "key-id")}
     devices = {f"the key of {name}": identity(name).key.private_bytes_raw() for name in names}
     data = {f"an example of {name}": row.tobytes() for name in names for row in examples(name)[0]}
     return {"the operator's key": KEY.secret, **keys, **devices, **data}

@@ -283,7 +283,7 @@ def insert(original: Original, draw: Random) -> Change | None:
             draw.randbytes(draw.randint(0, 60)),
             encode(WriterClaimed(actor="aggregator", partition=record.partition, nonce=draw.randbytes(32))),
             encode(
-                OTHER_KEY.resumed(
+                OTHER_KEY.seal_resume(
                     ChainResumed(
                         partition=record.partition, seq=draw.randrange(99), head=bytes(32), reason="", seal=bytes(32)
                     )

@@ -44,7 +44,7 @@ def test_another_key_opens_nothing() -> None:
 
 def test_each_use_has_a_key_of_its_own() -> None:
     """Seals, noise and the key's public name are derived apart: none tells anything about another."""
-    derived = [KEY.derived("seal"), KEY.noise, KEY.derived("key-id"), KEY.secret]
+    derived = [KEY.derive("seal"), KEY.noise, KEY.derive("key-id"), KEY.secret]
     assert len(set(derived)) == 4
     assert KEY.key_id not in b"".join(derived)
     assert len(KEY.key_id) == 8
