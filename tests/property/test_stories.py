@@ -1,4 +1,4 @@
-"""Whole stories over the twin, drawn at random: whatever happens, the laws hold, and the logs alone prove it."""
+"""Whole stories over the in-memory log, drawn at random: the laws hold, and the logs alone prove it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole federation in one thread over the log's twin: the real actors, and devices that do as the test tells them."""
+"""A whole federation in one thread over the in-memory log: the real actors, and devices that a test scripts."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     python -m tests.bench.measures.ingest                      every row, on an embedded Kafka of its own
     python -m tests.bench.measures.ingest --parameters 1000000 --codec int8 --updates 300 --record
 
-The real actor with its real edge takes the updates in a process of its own; every thread's CPU time counts. Beside it,
+The real actor takes the updates in a process of its own; CPU time of all threads counts. Beside it,
 in the same process and on the same records, stands the floor: the fetch alone, and the arithmetic in plain numpy.
 """
 

@@ -1,6 +1,6 @@
 """How fast a journal folds: `python -m tests.bench.measures.replay [decisions]`, a row an actor in replay.jsonl.
 
-The three actors decide a story over the twin (check-ins, updates, rounds, charges); then each journal is opened anew,
+The three actors decide a story in memory (check-ins, updates, rounds, charges); then each journal is opened anew,
 as after a restart: the chain, canonical decoding, the fold and the metrics, in CPU seconds of one core.
 """
 

@@ -1,4 +1,4 @@
-"""The three actors over the twin with edges that trust: no signature, no seal, no body, the deciders' own cost."""
+"""The three actors in memory with effects that trust: no signature, no seal, no body, the deciders' own cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of the log, one suite for the twin and for Kafka: what one of them allows, the other must allow too."""
+"""The laws of the log, one suite for the log in memory and for Kafka: what one allows, the other allows too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One simulated world: the real actors and the real devices over the twin, in one thread and in virtual time.
+"""One simulated world: the real actors and the real devices over the in-memory log, one thread, virtual time.
 
 Every choice comes from one seed, so a seed and a number of steps are the whole story. First faults, then everything is
 healed: nobody may wait for ever, the next version must come, and the log must be lawful. Only the log is judged.

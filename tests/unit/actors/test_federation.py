@@ -1,4 +1,4 @@
-"""The story, end to end over the twin: lease, update, round, charge, version, and what stops it."""
+"""The story, end to end over the in-memory log: lease, update, round, charge, version, and what stops it."""
 
 from __future__ import annotations
 

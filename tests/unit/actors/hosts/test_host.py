@@ -1,4 +1,4 @@
-"""The host loop without Faust: what it opens, seeks, hands on, acknowledges and lets go of, over the log's twin."""
+"""The host loop without Faust: what it opens, seeks, hands on, acknowledges and lets go of, over the in-memory log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INPUTS = set(SELECTOR_ROLE.inputs)
 
 
 class ScriptedCarrier:
-    """Delivers from the twin what its host asks for; a test changes what is assigned, or delivers something else."""
+    """Delivers from memory what its host asks for; a test changes the assignment, or delivers something else."""
 
     def __init__(self, log: EventLog, partition: int) -> None:
         self.inbox = Inbox()

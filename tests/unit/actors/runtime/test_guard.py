@@ -71,7 +71,7 @@ def replaced(actor: Actor[Any], **parts: Call) -> None:
 
 
 def reopened(world: Federation, name: str, **parts: Call) -> Actor[Any]:
-    """What a host does with a spoilt actor: the next one replays, and is told what failed."""
+    """What a host does with an actor whose state is half-way: the next one replays, and is told what failed."""
     actor = assemble(name, world.partition, log=world.log, key=KEY)
     actor.passes = world.actors[name].passes
     replaced(actor, **parts)

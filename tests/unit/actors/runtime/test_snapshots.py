@@ -119,7 +119,7 @@ def test_a_stale_snapshot_only_costs_replay(world: Federation) -> None:
     newest = _opened(world, "selector")
     _write(world, "selector", stale.value or b"")
     old = decode(stale.value or b"", Snapshot)
-    # What compaction would have taken is still there in the twin.
+    # What compaction would have taken is still there in memory.
     actor = _opened(world, "selector")
     assert actor.snapshot is not None
     assert actor.snapshot.written.offset == old.offset

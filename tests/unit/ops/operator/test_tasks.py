@@ -1,4 +1,4 @@
-"""What an operator does to tasks, on the log's twin."""
+"""What an operator does to tasks, on the in-memory log."""
 
 from __future__ import annotations
 
