@@ -192,8 +192,6 @@ def update_checked(device: str = "a", *, under: Lease | None = None, **changes: 
         "clip_scale": SCALE_ONE,
         "fault": None,
     }
-    if "refusal" in UpdateChecked.__dataclass_fields__:
-        plain["refusal"] = None
     return UpdateChecked(**{**plain, **changes})
 
 

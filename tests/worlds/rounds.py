@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from actors.deciders.aggregator import ReleaseStored, make_decider, refusal
+from actors.deciders.aggregator import ReleaseStored, make_decider
 from actors.deciders.aggregator_state import Rounds
 from schemas.events import (
     HaltReason,
@@ -49,11 +48,7 @@ def update_of(device: str, situation: Situation[Rounds], *, version: int = 0, nu
     created = situation.state.tasks[TASK].created
     lease_fields = {name: changes.pop(name) for name in ("deadline_ms", "policy_sha256", "task") if name in changes}
     held = lease(device, of=created, lease=lease_id(f"{device}/{number}"), version=version, **lease_fields)
-    update = update_checked(under=held, **changes)
-    if not hasattr(update, "refusal"):
-        return update
-    task = situation.state.tasks.get(held.task)
-    return dataclasses.replace(update, refusal=refusal(task, held, append_ms=update.append_ms))  # type: ignore[call-arg]
+    return update_checked(under=held, **changes)
 
 
 def admission_of(situation: Situation[Rounds], device: str, round_id: int = 0, **changes: Any) -> UpdateAdmitted:
