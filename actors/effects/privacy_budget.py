@@ -61,9 +61,9 @@ class PrivacyBudgetMeter(Meter):
             privacy = self._created[task].policy.privacy
             assert privacy is not None
             self._rho_left.labels(task).set(privacy.rho_max - rho_spent)
-            self._epsilon_left.labels(task).set(self._whole_epsilon(task) - epsilon_spent)
+            self._epsilon_left.labels(task).set(self._compute_epsilon_max(task) - epsilon_spent)
 
-    def _whole_epsilon(self, task: str) -> float:
+    def _compute_epsilon_max(self, task: str) -> float:
         """What the whole budget is worth at the policy's delta."""
         if task not in self._epsilon_max:
             policy = self._created[task].policy
