@@ -1,4 +1,4 @@
-"""Whether a broker answers: one line in the log when it goes, and one when it is back."""
+"""Waits while no broker answers, and logs one line when a broker goes and one when it is back."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ RETRY_EVERY_S = 1.0
 # After an outage the clients of a process reconnect one by one: one that is late is no second outage.
 SETTLES_S = 5.0
 
-_log = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Outage:
-    """What all that one process asks of its brokers tells of them; may be told from any thread."""
+    """Whether the brokers answer this process. Every client of it reports here, from any thread."""
 
     servers: str
-    answers: bool | None = field(default=None, init=False)  # None before the first question has ended
+    answers: bool | None = field(default=None, init=False)  # None until the first request has ended
     _answered_s: float = field(default_factory=time.monotonic, init=False)
     _back_s: float = field(default=-SETTLES_S, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -40,17 +40,17 @@ class Outage:
         return time.monotonic() - self._answered_s
 
     def missed(self, error: str) -> None:
-        """A question got no answer."""
+        """A request got no answer."""
         with self._lock:
             if self.answers is not False and time.monotonic() - self._back_s >= SETTLES_S:
                 self.answers = False
-                _log.warning("broker_away", servers=self.servers, error=error)
+                logger.warning("broker_away", servers=self.servers, error=error)
 
     def answered(self) -> None:
-        """A question got its answer."""
+        """A request got its answer."""
         with self._lock:
             if self.answers is False:
-                _log.warning("broker_back", servers=self.servers, away_s=round(self.silent_s, 1))
+                logger.warning("broker_back", servers=self.servers, away_s=round(self.silent_s, 1))
                 self._back_s = time.monotonic()
             self.answers, self._answered_s = True, time.monotonic()
 
@@ -73,13 +73,13 @@ async def run_until_available(call: Callable[[], T], threads: Executor) -> T:
             await asyncio.sleep(RETRY_EVERY_S)
 
 
-def keep_asking(question: Callable[[], object]) -> None:
-    """Ask now and then, in a thread of its own, so that silence is noticed also where nothing else asks."""
+def keep_asking(request: Callable[[], object]) -> None:
+    """Make the request every two seconds, in its own thread, so that an outage shows where nothing else asks."""
 
     def ask() -> None:
         while True:
             with contextlib.suppress(LogError):
-                question()
+                request()
             time.sleep(ASK_EVERY_S)
 
     threading.Thread(target=ask, name="asker", daemon=True).start()

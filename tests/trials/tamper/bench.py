@@ -15,8 +15,8 @@ from ops.audit.findings import Findings
 from ops.audit.replay import Audit
 from ops.audit.verification import Verification
 from schemas.published import parse_checkpoint
-from streams import exported as files
-from streams.exported import ExportDamaged, ExportedLog, Manifest, Part
+from streams.exported import MANIFEST, ExportDamaged, ExportedLog, Manifest, Part
+from streams.exported.writer import write_block
 from streams.log import Record, TopicPartition, scan
 from tests.trials.tamper.mutations import MUTATIONS, Change, Original
 from tests.worlds.builders import KEY
@@ -52,7 +52,7 @@ class Bench:
         write_export(
             story.log, [story.partition], topics=select_topics(bodies=True, inputs=True), folder=self._honest, key=KEY
         )
-        self._manifest = msgspec.json.decode((self._honest / files.MANIFEST).read_bytes(), type=Manifest)
+        self._manifest = msgspec.json.decode((self._honest / MANIFEST).read_bytes(), type=Manifest)
         self._given = [parse_checkpoint((self._honest / CHECKPOINT).read_bytes().strip())]
         log = ExportedLog(self._honest)
         parts = [part for part in self._manifest.parts if part.partition == self._partition]
@@ -112,7 +112,7 @@ class Bench:
             for part in self._manifest.parts
         )
         manifest = msgspec.structs.replace(self._manifest, parts=parts)
-        (self._scratch / files.MANIFEST).write_bytes(msgspec.json.encode(manifest))
+        (self._scratch / MANIFEST).write_bytes(msgspec.json.encode(manifest))
         return self._scratch
 
     def _part(self, part: Part, records: Sequence[Record] | None) -> Part:
@@ -120,8 +120,9 @@ class Bench:
         if records is None:
             path.hardlink_to(self._honest / part.file)
             return part
-        rows = [(record.offset, record.time_ms, record.key, record.value) for record in records]
         with path.open("wb") as file:
-            blocks = (files._written(file.write, rows),) if rows else ()
-        end = rows[-1][0] + 2 if rows else 0  # a cut tail leaves no hole behind, and a new record room for a marker
+            blocks = (write_block(file.write, records),) if records else ()
+        end = (
+            records[-1].offset + 2 if records else 0
+        )  # a cut tail leaves no hole behind, and a new record room for a marker
         return msgspec.structs.replace(part, blocks=blocks, end=end)

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.identifiers import BodyRef
-from streams import bodies
-from streams.bodies import Absent, BodyReader, store
+from streams.bodies import MISSES_BEFORE_MOVING, Absent, BodyReader, store
 from streams.log import Bounds, Draft, LogUnavailable, Record, TopicPartition
 from streams.memory import MemoryLog, MemoryReader
 
@@ -34,7 +33,8 @@ class Spec:
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of a few bytes, so that every case fits into a test, and no waiting."""
     monkeypatch.setattr("schemas.identifiers.CHUNK_BYTES", CHUNK)
-    monkeypatch.setattr(bodies, "CHUNK_BYTES", CHUNK)
+    for module in ("reader", "uploads"):
+        monkeypatch.setattr(f"streams.bodies.{module}.CHUNK_BYTES", CHUNK)
     monkeypatch.setattr("time.sleep", lambda _: None)
 
 
@@ -42,13 +42,13 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The first offset of each body that was sought instead of read ahead."""
     found: list[int] = []
-    sought = BodyReader._sought
+    sought = BodyReader._seek
 
     def counted(reader: BodyReader, offsets: Sequence[int]) -> dict[int, bytes]:
         found.append(offsets[0])
         return sought(reader, offsets)
 
-    monkeypatch.setattr(BodyReader, "_sought", counted)
+    monkeypatch.setattr(BodyReader, "_seek", counted)
     return found
 
 
@@ -127,7 +127,7 @@ def test_any_order_any_budget(sizes: list[int], data: st.DataObject, budget: int
     reader = BodyReader(log, "bodies", 0, budget_bytes=budget)
     for number in data.draw(st.lists(st.integers(0, len(refs) - 1), max_size=30)):
         assert reader.fetch(refs[number]) == wanted[number]
-        assert sum(map(len, reader._chunks.values())) == reader._held_bytes <= budget
+        assert sum(map(len, reader._buffer.chunks.values())) == reader._buffer.size_bytes <= budget
 
 
 def test_about_in_order_needs_no_seek(seeks: list[int]) -> None:
@@ -172,7 +172,7 @@ def test_the_reader_moves_with_the_order(seeks: list[int]) -> None:
     reader = BodyReader(log, "bodies", 0, budget_bytes=10 * CHUNK)
     for number in (0, *range(60, 100)):
         assert reader.fetch(refs[number]) == body(number)
-    assert len(seeks) == bodies.MISSES_BEFORE_MOVING - 1
+    assert len(seeks) == MISSES_BEFORE_MOVING - 1
 
 
 def test_what_is_absent() -> None:

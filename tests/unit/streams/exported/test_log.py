@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from schemas.topics import CATALOGUE
-from streams import exported
 from streams.exported import ExportDamaged, ExportedLog, export
+from streams.exported.format import encode_frame
+from streams.exported.writer import write_block
 from streams.log import Draft, LogRefused, OffsetLost, Record, TopicPartition, scan
 from streams.memory import MemoryLog
 
@@ -32,7 +33,7 @@ def _written() -> MemoryLog:
 
 @pytest.fixture(params=[1, 700, 2**20], ids=["a record a block", "three a block", "one block"])
 def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(exported, "BLOCK_BYTES", request.param)
+    monkeypatch.setattr("streams.exported.writer.BLOCK_BYTES", request.param)
     log = _written()
     export(log, {AT: log.bounds(AT).end, EMPTY: 0}, folder=tmp_path / "out")
     return tmp_path / "out"
@@ -91,10 +92,10 @@ def test_each_flipped_byte_of_a_file_is_named(folder: Path) -> None:
     """Damage on a disk is told from what was changed on purpose, with topic, partition and offset of its record."""
     path = folder / "rounds-3"
     whole = path.read_bytes()
-    rows = [(r.offset, r.time_ms, r.key, r.value) for r in _records(ExportedLog(folder))]
-    offsets = [row[0] for row in rows for _ in exported._framed(row)]
+    records = _records(ExportedLog(folder))
+    offsets = [record.offset for record in records for _ in encode_frame(record)]
     assert len(offsets) == len(whole)
-    last = len(exported._framed(rows[-1]))
+    last = len(encode_frame(records[-1]))
     for at in {*range(0, len(whole), 7), *range(len(whole) - last, len(whole) - last + 48)}:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         with pytest.raises(ExportDamaged, match=rf"^rounds\[3\]@{offsets[at]}: .*rounds-3, from"):
@@ -134,9 +135,9 @@ def test_records_out_of_order_are_refused(tmp_path: Path) -> None:
     """Whoever writes files anew, digests included, cannot make offsets go back."""
     log = _written()
     manifest = export(log, {AT: 24}, folder=tmp_path)
-    rows = [(r.offset, r.time_ms, r.key, r.value) for r in _records(log)]
+    records = _records(log)
     with (tmp_path / "rounds-3").open("wb") as file:
-        block = exported._written(file.write, [rows[0], *reversed(rows[1:])])
+        block = write_block(file.write, [records[0], *reversed(records[1:])])
     part = msgspec.structs.replace(manifest.parts[0], blocks=(block,))
     (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, parts=(part,))))
     with pytest.raises(ExportDamaged, match="order of their offsets"):

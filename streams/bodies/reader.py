@@ -1,0 +1,221 @@
+"""Fetches the body that a BodyRef names.
+
+A BodyReader reads its partition ahead, in order, into a buffer that is bounded in bytes; what is not in there it seeks
+with a second reader, which leaves the first where it is. Refs come from devices: every bound that one can break is
+checked, and costs no more than its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from schemas.identifiers import CHUNK_BYTES, BodyRef
+from streams.log import Bounds, EventLog, OffsetLost, Reader, Record, TopicPartition
+from streams.retry import retry_until_available
+
+BUDGET_BYTES = 64 * 2**20
+# Half of it takes what one poll brings; with less a reader throws that away, and seeks.
+BUDGET_BYTES_MIN = 16 * 2**20
+SIZE_MAX = 2**30
+POLL_S = 0.2
+SHORT_POLL_S = 0.02  # for what has most likely been fetched already
+# Give up after this many empty short polls; a single one can be a race with the append.
+EMPTY_POLLS_MAX = 2
+# One device can name any offset: only when several refs in a row were elsewhere has the order really moved there.
+MISSES_BEFORE_MOVING = 4
+# Within this many offsets it is quicker to read on than to seek.
+GAP_MAX = 16
+
+ALTERED = frozenset({"another size", "other bytes"})  # reasons: something is there, and it is not what was stored
+DELETED = "below the beginning"  # the reason for what may have been there once
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The fact that a body is not where its ref says, and why; never that a broker did not answer."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(slots=True)
+class ChunkBuffer:
+    """Chunks that were read and not fetched yet, by offset, at most `budget_bytes` of them: the oldest go first."""
+
+    budget_bytes: int
+    chunks: dict[int, bytes] = field(default_factory=dict)
+    size_bytes: int = 0
+
+    def add(self, offset: int, chunk: bytes) -> None:
+        """Keep a chunk."""
+        self.drop([offset])
+        self.chunks[offset] = chunk
+        self.size_bytes += len(chunk)
+        while self.size_bytes > self.budget_bytes:
+            self.drop([next(iter(self.chunks))])
+
+    def drop(self, offsets: Iterable[int]) -> None:
+        """Keep these no longer."""
+        for offset in offsets:
+            self.size_bytes -= len(self.chunks.pop(offset, b""))
+
+    def find_missing(self, ref: BodyRef) -> list[int]:
+        """The offsets of a body that are not here."""
+        return [offset for offset in ref.offsets if offset not in self.chunks]
+
+    def clear(self) -> None:
+        """Drop all."""
+        self.chunks.clear()
+        self.size_bytes = 0
+
+
+class BodyReader:
+    """Fetches the bodies of one partition, in about the order of their offsets; for one thread.
+
+    `unwrap` takes the chunk out of a record's value, where the records of the topic are more than chunks. `bulk`: much
+    is going to be read, so that a reader that costs more to start and less to run is the right one.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        topic: str,
+        partition: int,
+        *,
+        budget_bytes: int = BUDGET_BYTES,
+        unwrap: Callable[[bytes], bytes] = bytes,
+        bulk: bool = False,
+    ) -> None:
+        self._log, self._at = log, TopicPartition(topic, partition)
+        self.unwrap, self._is_bulk = unwrap, bulk
+        self._buffer = ChunkBuffer(budget_bytes)
+        self._bounds = Bounds(0, 0)
+        self._misses = 0
+        self._ahead: Reader | None = None
+        self._seeker: Reader | None = None
+
+    def fetch(self, ref: BodyRef, *, size_max: int = SIZE_MAX) -> bytes | Absent:
+        """The bytes that `ref` names, checked against its size and digest; waits while no broker answers.
+
+        Absent is a fact: an offset below the beginning, past the readable end, or with other bytes; or a ref that
+        cannot be one, or one of more than `size_max` bytes.
+        """
+        if not ref.is_well_formed() or ref.size > size_max:
+            return Absent("malformed ref")
+        if (ref.topic, ref.partition) != self._at:
+            return Absent("another partition")
+        while True:
+            try:
+                return retry_until_available(lambda: self._find(ref), every_s=POLL_S)
+            except OffsetLost:
+                # Records were deleted where a reader stood: start again by asking what the log holds.
+                self._close_readers()
+
+    def close(self) -> None:
+        """Release both readers and what was read ahead."""
+        self._close_readers()
+        self._buffer.clear()
+
+    def _find(self, ref: BodyRef) -> bytes | Absent:
+        missing = self._buffer.find_missing(ref)
+        if missing and self._ahead is not None and self._lies_ahead(self._ahead, missing):
+            missing = self._read_on_briefly(self._ahead, ref, last=missing[-1])
+        if not missing:
+            self._misses = 0
+        else:
+            absent = self._compare_with_bounds(missing)
+            if absent is not None:
+                return absent
+            missing = self._read_ahead(ref, missing)
+        sought = self._seek(missing) if missing else {}
+        return self._join(ref, [self._buffer.chunks.get(offset, sought.get(offset)) for offset in ref.offsets])
+
+    def _read_on_briefly(self, reader: Reader, ref: BodyRef, *, last: int) -> list[int]:
+        """Read on for a moment, without asking first what the log holds, which takes three requests a body."""
+        empty_polls = 0
+        while reader.position(self._at) <= last and empty_polls < EMPTY_POLLS_MAX:
+            records = reader.poll(SHORT_POLL_S)
+            self._keep(reader, records, until=last)
+            empty_polls += not records
+        return self._buffer.find_missing(ref)
+
+    def _compare_with_bounds(self, missing: Sequence[int]) -> Absent | None:
+        """Why the partition, as it is now, cannot hold these offsets; asked only when the last answer leaves doubt."""
+        is_behind = self._ahead is None or missing[0] < self._ahead.position(self._at)
+        if is_behind or missing[-1] >= self._bounds.end:
+            self._bounds = self._log.bounds(self._at)
+        if missing[0] < self._bounds.beginning:
+            return Absent(DELETED)
+        return Absent("past the end") if missing[-1] >= self._bounds.end else None
+
+    def _read_ahead(self, ref: BodyRef, missing: list[int]) -> list[int]:
+        """Read on, in order, where that finds the body; return what is missing still."""
+        if ref.size > self._buffer.budget_bytes:
+            return missing
+        if self._ahead is None:
+            self._ahead = (self._log.bulk_reader if self._is_bulk else self._log.reader)({self._at: missing[0]})
+        if not self._lies_ahead(self._ahead, missing):
+            self._misses += 1
+            if self._misses < MISSES_BEFORE_MOVING:
+                return missing
+            self._ahead.seek(self._at, missing[0])
+        self._misses = 0
+        while self._ahead.position(self._at) <= missing[-1]:
+            self._keep(self._ahead, self._ahead.poll(POLL_S), until=missing[-1])
+        return self._buffer.find_missing(ref)
+
+    def _lies_ahead(self, reader: Reader, missing: Sequence[int]) -> bool:
+        position = reader.position(self._at)
+        window = max(GAP_MAX, self._buffer.budget_bytes // CHUNK_BYTES)
+        return position <= missing[0] and missing[-1] < position + window
+
+    def _keep(self, reader: Reader, records: Sequence[Record], *, until: int) -> None:
+        """Buffer these chunks; go back to the first that would take more than half of the budget behind `until`.
+
+        The other half is for what was read before it and is fetched later.
+        """
+        bytes_behind = 0
+        for record in records:
+            chunk = self.unwrap(record.value or b"")
+            bytes_behind += len(chunk) if record.offset > until else 0
+            if bytes_behind > self._buffer.budget_bytes // 2:
+                reader.seek(self._at, record.offset)
+                return
+            self._buffer.add(record.offset, chunk)
+
+    def _seek(self, offsets: Sequence[int]) -> dict[int, bytes]:
+        """Read exactly these offsets with the second reader; one that holds no record is left out."""
+        if self._seeker is None:
+            self._seeker = self._log.reader({self._at: offsets[0]})
+        reader, wanted, found = self._seeker, set(offsets), dict[int, bytes]()
+        reader.seek(self._at, offsets[0])
+        for offset in offsets:
+            if offset > reader.position(self._at) + GAP_MAX:
+                reader.seek(self._at, offset)
+            while reader.position(self._at) <= offset:
+                found |= {r.offset: self.unwrap(r.value or b"") for r in reader.poll(POLL_S) if r.offset in wanted}
+        return found
+
+    def _join(self, ref: BodyRef, chunks: Sequence[bytes | None]) -> bytes | Absent:
+        present = [chunk for chunk in chunks if chunk is not None]
+        if len(present) < len(chunks):
+            return Absent("no record at an offset")
+        if any(len(chunk) != CHUNK_BYTES for chunk in present[:-1]) or sum(map(len, present)) != ref.size:
+            return Absent("another size")
+        data = b"".join(present)
+        if hashlib.sha256(data).digest() != ref.sha256:
+            return Absent("other bytes")
+        # Only now: a forged ref must not throw away what an honest one will ask for.
+        self._buffer.drop(ref.offsets)
+        return data
+
+    def _close_readers(self) -> None:
+        for reader in (self._ahead, self._seeker):
+            if reader is not None:
+                reader.close()
+        self._ahead = self._seeker = None
+        self._bounds = Bounds(0, 0)
