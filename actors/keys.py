@@ -58,16 +58,19 @@ class OperatorKey:
 
     def seal_resume(self, resumed: ChainResumed) -> ChainResumed:
         """The same with the operator's seal."""
+        # An HMAC suffices: only processes that hold the operator's key follow a resumed chain.
         seal = hmac.digest(self.derive("resume"), resume_payload(resumed), "sha256")
         return msgspec.structs.replace(resumed, seal=seal)
 
     def accepts(self, resumed: ChainResumed) -> bool:
         """Whether the operator's key sealed it."""
+        # In constant time, so that a forger learns nothing from how long a refusal takes.
         return hmac.compare_digest(self.seal_resume(resumed).seal, resumed.seal)
 
     @property
     def key_id(self) -> bytes:
         """8 bytes that name the noise key in a mechanism and tell nothing about it."""
+        # A digest of a key of its own: it names the noise key and could not be used to draw.
         return hashlib.sha256(self.derive("key-id")).digest()[:8]
 
 
@@ -94,6 +97,7 @@ class PartialSeals:
 
     def sealed(self, partial: P) -> P:
         """The same with its seal."""
+        # The seal covers all fields but itself, so the field has a fixed value while it is computed.
         bare = msgspec.structs.replace(partial, seal=bytes(32))
         return msgspec.structs.replace(partial, seal=hmac.digest(self._key, encode(bare), "sha256"))
 

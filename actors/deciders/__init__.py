@@ -1,1 +1,13 @@
-"""Pure deciders: state, decide and evolve, without clock, entropy or I/O."""
+"""Pure deciders: state, `decide` and `evolve`, without clock, entropy, environment or I/O.
+
+`actors.runtime` runs them, `ops.audit` folds them again, and tests specify them on the pure functions. They may import
+`schemas` and the arithmetic below, nothing else; `.importlinter` holds that. A new decider has a module here, and its
+impure half under the same name in `actors/effects/`.
+
+- `decider`: what a decider is, and digests of its state. The runtime calls it.
+- `selector`: which device may train, from which version, and until when.
+- `devices`: what the selector knows of each device, in rows of bytes. `selector` alone uses it.
+- `aggregator`: what the aggregator decides: admission, proposal, publication, halt.
+- `aggregator_state`: the state of those decisions, folded from the journal. `aggregator` and its effects read it.
+- `privacy_budget`: charges each round before it may be published.
+"""

@@ -89,16 +89,20 @@ def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason
     """Why an update under this lease is in no round, whatever its body is; None if only the body matters now."""
     if task is None:
         return "unknown_task"
+    # A repeat is told apart first, so that its answer is the outcome that it had, whatever has changed since.
     if lease.lease in task.outcomes:
         return "duplicate"
     if lease.policy_sha256 != task.created.policy_sha256:
         return "other_policy"
+    # The append time decides: how long an update waits for its decision is not the fault of its device.
     if append_ms > lease.deadline_ms:
         return "expired"
     if task.status == "halted" or task.ending == "closed":
         return "closed"
+    # Between the last proposal and the halt no round is open.
     if task.buffer is None:
         return "finished"
+    # A seal outlives a log that was cut or restored: the version may not exist here.
     if lease.version > task.version:
         return "from_the_future"
     return _staleness_refusal(task, lease) or _device_refusal(task, lease)
@@ -111,9 +115,11 @@ def _staleness_refusal(task: Task, lease: Lease) -> RefusalReason | None:
 
 def _device_refusal(task: Task, lease: Lease) -> RefusalReason | None:
     assert task.buffer is not None
+    # Two updates of one device in one round would count twice against what the mechanism covers.
     if lease.device in task.buffer.members:
         return "in_round"
     cap = task.created.policy.participations_cap
+    # The selector grants no lease past the cap; this is checked again because the guarantee must not rest on it.
     return "participations" if cap is not None and task.taken(lease.device) >= cap else None
 
 
@@ -145,6 +151,7 @@ class Aggregator:
     def _checked(self, task: Task | None, update: UpdateChecked) -> list[JournalEvent]:
         lease = update.lease
         reason = refusal(task, lease, append_ms=update.append_ms)
+        # With privacy, who is in a round must not depend on what a body holds: a bad one counts as zero (law 9).
         if reason is None and task is not None and task.created.policy.privacy is None:
             reason = update.fault
         if reason is not None or task is None or task.buffer is None:
@@ -164,6 +171,7 @@ class Aggregator:
 
     def _propose(self, task: Task, members: list[UpdateAdmitted]) -> list[JournalEvent]:
         last = members[-1]
+        # The state has not folded the last admission yet.
         busiest = max(task.participations_max, task.taken(last.device) + 1)
         proposed = RoundProposed(
             task=last.task,
@@ -182,6 +190,7 @@ class Aggregator:
 def _admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted:
     lease, policy = update.lease, task.created.policy
     staleness = task.staleness(lease.version)
+    # Reported samples are not trusted: at least one, because a weight of zero would be no part of the round.
     samples = max(1, min(update.samples, policy.aggregation.samples_max))
     return UpdateAdmitted(
         task=lease.task,
@@ -192,6 +201,7 @@ def _admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitte
         version=lease.version,
         staleness=staleness,
         weight=task.created.weights[staleness] * samples,
+        # A scale of zero makes the vector zero wherever the sum is computed again.
         clip_scale=0 if update.fault else update.clip_scale,
         zeroed=update.fault,
         deadline_ms=lease.deadline_ms,
@@ -211,8 +221,10 @@ def _next_halt(task: Task, *, versions: int, exhausted: int) -> HaltReason | Non
         return task.ending
     if versions >= policy.stop.versions_max:
         return "versions_max"
+    # Devices that have not come yet may come, up to the number that the operator expects.
     known = max(policy.selection.devices_expected, len(task.participations))
     cap = policy.participations_cap
+    # The parents have spent all: no device could be admitted even once.
     if cap is not None and task.created.participations_before >= cap:
         return "too_few_devices"
     return "too_few_devices" if known - exhausted < policy.aggregation.updates_per_round else None
@@ -233,6 +245,7 @@ def _drop_buffer(task: Task, reason: str) -> list[JournalEvent]:
 
 
 def _abandon(task: Task, buffer: Round, *, reason: str) -> RoundAbandoned:
+    # A proposed round keeps the root that the ledger has seen.
     root = buffer.proposed.members_root if buffer.proposed else members_root(buffer.members.values())
     return RoundAbandoned(
         task=task.created.task,
@@ -249,6 +262,7 @@ def _halt(task: Task, reason: HaltReason) -> TaskHalted:
 
 def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
     """What the operator, the budget, the evaluator or the host tells about a task that is still running."""
+    # A halted task with rounds pending still waits for their charges and releases.
     if task is None or (task.status == "halted" and not task.pending):
         return []
     match fact:
@@ -291,6 +305,7 @@ def _give_up(task: Task, round_id: int, *, reason: str) -> list[JournalEvent]:
 
 def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
     awaited = task.awaited()
+    # A host that opens the partition again stores a release once more; only the awaited round becomes a version.
     if awaited is None or awaited.id != release.round:
         return []
     task_id, version = release.task, task.version + 1
@@ -310,6 +325,7 @@ def _open_or_halt(task: Task, *, versions: int, version: int | None = None) -> l
     reason = _next_halt(task, versions=versions, exhausted=task.exhausted)
     if reason is None:
         return [RoundOpened(task=task.created.task, round=task.next_round)]
+    # Rounds behind this one still become versions; the last of them halts the task.
     if len(task.pending) > 1:
         return []
     newest = task.version if version is None else version

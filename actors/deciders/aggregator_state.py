@@ -80,6 +80,7 @@ class Task(Derived):
         """The round whose release comes next, if nothing else has to happen first."""
         if not self.pending:
             return None
+        # Versions come in the order of their proposals, so a later round waits even when it is charged first.
         first = self.pending[0]
         return first if first.charged or self.created.policy.privacy is None else None
 
@@ -93,6 +94,7 @@ class Task(Derived):
         Two moments stay, so that a reader of the version before is not cut off; milestones stay for ever.
         """
         retention = self.created.policy.retention
+        # Each version makes exactly one model leave the window, so no list of old models is kept.
         leaving = self.published.get(self.version - retention.models_kept)
         without = self.published.get(self.version - MOMENTS_KEPT)
         is_milestone = leaving and retention.milestone_every and leaving.version % retention.milestone_every == 0
@@ -123,6 +125,7 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
         case RoundOpened():
             task = state.tasks[event.task]
             task.buffer, task.next_round = Round(event.round), event.round + 1
+            # An opened round counts as progress: devices need time to fill it.
             task.progress_ms = time_ms
         case RoundProposed():
             _propose(state.tasks[event.task], event)
@@ -132,6 +135,7 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             task = state.tasks[event.task]
             task.version, task.model, task.moments = event.version, event.model, event.moments
             task.published[event.version] = event
+            # One more than the window, because `outdated` looks up the one that is leaving.
             task.published.pop(event.version - task.created.policy.retention.models_kept - 1, None)
             task.pending = [pending for pending in task.pending if pending.id != event.round]
         case TaskHalted():
@@ -162,6 +166,7 @@ def _keep_filled_buffer(task: Task) -> Round | None:
 
 
 def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms: int) -> None:
+    # A duplicate must not replace the first outcome, which its device may still ask for.
     if task is None or (isinstance(event, UpdateRefused) and event.reason == "duplicate"):
         return
     # When this lease was granted: no later update can have been appended before. Log time may be far ahead of that,
@@ -178,6 +183,7 @@ def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms
     taken = task.taken(event.device) + 1
     task.participations[event.device] = taken
     task.participations_max = max(task.participations_max, taken)
+    # Counted once, at the moment the cap is reached, so that a proposal need not walk all devices.
     task.exhausted += taken == task.created.policy.participations_cap
 
 

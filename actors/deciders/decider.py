@@ -50,6 +50,7 @@ def coalesced(before: JournalEvent, after: JournalEvent) -> JournalEvent | None:
                 last_offset=after.last_offset,
             )
         case CheckinsDeclined(), CheckinsDeclined() if before.task == after.task:
+            # Sorted by reason below, so that the same declines give the same bytes in any order.
             counts = dict(before.counts)
             for reason, count in after.counts.items():
                 counts[reason] = counts.get(reason, 0) + count

@@ -42,6 +42,7 @@ class Devices:
 
     def add(self, device: str, public_key: bytes) -> None:
         """Its first lease binds the device to its key; later ones change nothing."""
+        # A row is written once; participations are packed over its end.
         if device not in self.places:
             self.places[device] = len(self.places)
             self.rows += _ROW.pack(public_key, 0, NO_ROUND)
@@ -49,6 +50,7 @@ class Devices:
     def take_part(self, device: str, round_id: int) -> None:
         """A round took an update of the device. Raises KeyError for one that is not here."""
         at = self.places[device] * _ROW.size + _TAKEN_AT
+        # Only the end of the row is written, so that the key in it can never change.
         participations, _ = _TAKEN.unpack_from(self.rows, at)
         _TAKEN.pack_into(self.rows, at, participations + 1, round_id)
 

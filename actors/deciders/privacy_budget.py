@@ -53,6 +53,7 @@ def decide(state: Ledger, fact: object, time_ms: int) -> list[JournalEvent]:
 
 
 def _charge(account: Account | None, proposed: RoundProposed) -> list[JournalEvent]:
+    # What the ledger cannot vouch for it withholds: a round without an account or a mechanism may be a forgery.
     if account is None or account.created.policy.privacy is None or proposed.mechanism is None:
         return [_withheld(proposed, "mechanism")]
     privacy, cap = account.created.policy.privacy, account.created.policy.participations_cap or 0
@@ -61,7 +62,9 @@ def _charge(account: Account | None, proposed: RoundProposed) -> list[JournalEve
     # A device is at most once in a round, so the busiest one gains at most one from a proposal to the next.
     if not account.participations_max <= proposed.participations_max <= account.participations_max + 1:
         return [_withheld(proposed, "participations")]
+    # A total over all releases, not the cost of this one: a crash may count too much, never too little.
     total = rho(proposed.participations_max, privacy.noise_multiplier)
+    # Compared as whole participations, because rho is a float and the cap was rounded down from it.
     if proposed.participations_max > cap:
         exhausted = BudgetExhausted(task=proposed.task, rho_total=total, rho_max=privacy.rho_max)
         return [_withheld(proposed, "budget"), exhausted]
@@ -83,6 +86,7 @@ def _is_the_policys(proposed: RoundProposed, account: Account) -> bool:
     policy, mechanism = account.created.policy, proposed.mechanism
     assert policy.privacy is not None
     assert mechanism is not None
+    # Compared exactly: noise that is almost as promised is another guarantee.
     promised = (policy.privacy.noise_multiplier, policy.clipping.steps, policy.weight_max, policy.sigma)
     found = (mechanism.noise_multiplier, mechanism.clip_steps, mechanism.weight_max, mechanism.sigma)
     return found == promised and proposed.round >= account.next_round
@@ -104,6 +108,7 @@ def evolve(state: Ledger, event: JournalEvent, time_ms: int) -> None:
             state.accounts[created.task] = Account(created, created.participations_before)
         case RoundCharged() | RoundWithheld() if event.task in state.accounts:
             account = state.accounts[event.task]
+            # A withheld round counts as well: its proposal may have been seen.
             account.participations_max = max(account.participations_max, event.participations_max)
             account.next_round = event.round + 1
 

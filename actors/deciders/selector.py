@@ -95,11 +95,13 @@ def _checked_in(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) ->
     if reason is not None:
         return [CheckinsDeclined(task=checkin.task, counts={reason: 1})]
     task = state.tasks[checkin.task]
+    # A device that lost its answer asks again; a second lease would let it take part twice.
     if checkin.device in task.leases:
         return []  # the answer repeats the lease
     return [
         LeaseGranted(
             task=checkin.task,
+            # A number that is unique in the log, without entropy: `decide` must give the same on every replay.
             lease=hashlib.sha256(f"{checkin.task}/{task.granted}".encode()).hexdigest()[:32],
             device=checkin.device,
             public_key=checkin.public_key,
@@ -116,6 +118,7 @@ def why_not(state: Selections, checkin: DeviceCheckedIn) -> DeclineReason | None
     if task is None:
         return "unknown_task"
     device = task.devices.get(checkin.device)
+    # Before the lease in flight is looked at: a stranger under a known name must not be sent that lease.
     if device is not None and device.public_key != checkin.public_key:
         return "other_key"
     if checkin.device in task.leases:
@@ -130,6 +133,7 @@ def _task_reason(task: Task) -> DeclineReason | None:
         return "paused"
     if task.model is None:
         return "no_model"
+    # A device that starts now would be too stale at admission.
     return "round_pending" if task.pending > task.created.policy.staleness.max_versions else None
 
 
@@ -163,6 +167,7 @@ def _slot(task: Task, checkin: DeviceCheckedIn) -> DeclineReason | None:
     share = wanted.cohort_shares.get(checkin.cohort)
     if share is None:
         return "unknown_cohort"
+    # Rounded up, so that a small share of a small concurrency still gets one slot.
     return "no_slot" if task.in_flight.get(checkin.cohort, 0) >= math.ceil(share * wanted.concurrency) else None
 
 
@@ -170,6 +175,7 @@ def _expire_leases(tasks: Iterable[Task], time_ms: int) -> Iterable[JournalEvent
     left = EXPIRED_AT_ONCE_MAX
     for task in tasks:
         for lease in task.leases.values():
+            # Leases are in the order of their deadlines, so the first that is not over ends the search.
             if left == 0 or lease.granted.deadline_ms + GRACE_MS >= time_ms:
                 break
             left -= 1
@@ -215,6 +221,7 @@ def _grant(task: Task, granted: LeaseGranted) -> None:
 
 def _close(task: Task, closed: LeaseClosed) -> None:
     lease = task.lease_of(closed.device, closed.lease)
+    # An expired lease may be closed a second time, by an admission that was decided late.
     if lease is not None:
         del task.leases[closed.device]
         task.in_flight[lease.granted.cohort] -= 1
@@ -234,8 +241,10 @@ def _notice(task: Task, noticed: object) -> None:
             task.pending += 1
             task.round = noticed.round + 1
         case RoundAbandoned():
+            # A buffer that is dropped before its proposal is abandoned too, and was never pending.
             task.pending = max(0, task.pending - 1)
         case ModelPublished():
+            # Version 0 comes of no round, so it takes none from the pending ones.
             task.version, task.model = noticed.version, noticed.model
             task.pending -= noticed.round is not None
 

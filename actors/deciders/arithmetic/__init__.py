@@ -1,1 +1,10 @@
-"""actors/deciders/arithmetic."""
+"""The numbers behind decisions: pure functions that give the same bits on every machine.
+
+Deciders and effects call them, and `ops.audit` recomputes with them. They may import `schemas`, numpy and the one
+library that each names; no clock, no entropy, no I/O.
+
+- `sums`: exact clipping, weighting and adding of updates in integers, and the digest that commits to a round's members.
+- `noise`: the discrete Gaussian of one release, drawn from a key and the proposal.
+- `optimizers`: the server's step from a sum to the next model.
+- `accounting`: what releases cost: rho, and the epsilon that follows from it.
+"""

@@ -19,6 +19,7 @@ def rho(participations: int, noise_multiplier: float) -> float:
 
 def epsilon(participations: int, noise_multiplier: float, *, delta: float) -> float:
     """Exact epsilon at `delta`; 0 for no participation."""
+    # A multiplier of z / sqrt(0) has no meaning; nothing was released, so nothing was lost.
     if participations == 0:
         return 0.0
     return float(dp_accounting.get_epsilon_gaussian(noise_multiplier / math.sqrt(participations), delta))

@@ -38,10 +38,12 @@ def draw(noise_key: bytes, proposal: RoundProposed, *, parameters: int) -> Grid:
     mechanism gives an independent one.
     """
     assert proposal.mechanism is not None
+    # The whole proposal is the info, so that a round that was changed in any way gets independent noise.
     seed = HKDF(SHA256(), 32, salt=None, info=b"fedlog/noise/1" + encode(proposal)).derive(noise_key)
     total = np.zeros(parameters, np.int64)
     for rung, variance in enumerate(ladder(proposal.mechanism.sigma)):
         thresholds, lowest = _table(variance)
+        # Below 2^63, so that a uniform fits into int64 as the thresholds do.
         uniforms = _keystream(seed, rung, count=parameters) >> np.uint64(1)
         drawn = np.searchsorted(thresholds, uniforms.astype(np.int64), side="right") + lowest
         total += drawn * _BASE**rung
@@ -52,6 +54,7 @@ def ladder(sigma: int) -> tuple[Fraction, ...]:
     """The variance of each Y_i, finest first; sum of B^(2i) times them is sigma^2 exactly."""
     rungs: list[Fraction] = []
     left, scale = Fraction(sigma * sigma), 1
+    # Exact fractions: a rounded variance would be another mechanism than the one that was charged.
     while left / scale > _TOP_VARIANCE_MAX:
         rungs.append(Fraction(_RUNG_SIGMA**2))
         left -= scale * _RUNG_SIGMA**2
@@ -81,6 +84,7 @@ def _table(variance: Fraction) -> tuple[npt.NDArray[np.int64], int]:
 
 
 def _keystream(seed: bytes, rung: int, *, count: int) -> npt.NDArray[np.uint64]:
+    # A counter of zero and one nonce a rung, so that no two rungs share a byte of the stream.
     nonce = bytes(4) + rung.to_bytes(12, "little")
     stream = Cipher(ChaCha20(seed, nonce), mode=None).encryptor().update(bytes(8 * count))
     return np.frombuffer(stream, "<u8")

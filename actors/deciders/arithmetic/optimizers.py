@@ -31,6 +31,7 @@ def mean(total: Grid, policy: Policy, *, members: int, weight_sum: int) -> Doubl
 
     "count": sum of weighted deltas / K, FedBuff's form (Nguyen et al. 2022, algorithm 1); "weight": / sum of weights.
     """
+    # Weights are integers of 2^20 a unit, which "count" has to divide out as well.
     whole = weight_sum if policy.aggregation.normalisation == "weight" else members * WEIGHT_ONE
     return np.multiply(total, policy.clipping.step / whole, dtype=np.float64)
 
@@ -43,6 +44,7 @@ def step(optimizer: Optimizer, model: Floats, *, moments: Floats | None, delta: 
         moved = rate * delta
         moved += model
         return Stepped(moved.astype(np.float32), None)
+    # One rounding a release: what is kept between releases is float32, so that a body holds all of it.
     x = model.astype(np.float64)
     carried = np.zeros(MOMENTS[optimizer.rule] * x.size, np.float32) if moments is None else moments
     if optimizer.rule == "momentum":

@@ -46,6 +46,7 @@ def _squares(values: npt.NDArray[Any]) -> Grid:
 
 def clip_scale(quanta: Quanta, clip_steps: int) -> int:
     """c = min(2^16, isqrt(floor(2^32 C^2 / |q|^2))), so that |c q / 2^16| <= C."""
+    # Integers throughout: a float norm would differ in its last bit from one machine to the next.
     norm2 = squared_norm(quanta)
     return SCALE_ONE if norm2 == 0 else min(SCALE_ONE, isqrt((clip_steps * clip_steps << 32) // norm2))
 
@@ -83,6 +84,7 @@ class RunningSum:
         return self._total
 
     def _open_part(self, weight: int) -> _Part:
+        # Weighing costs a pass over the vector: only when a part is full, or a new weight needs its room.
         if weight in self._parts or len(self._parts) == PARTS:
             self._weigh(weight if weight in self._parts else next(iter(self._parts)))
         self._parts[weight] = _Part(np.zeros(self._total.size, np.int32))
@@ -90,6 +92,7 @@ class RunningSum:
 
     def _weigh(self, weight: int) -> None:
         vector = self._parts.pop(weight).vector
+        # In slices, so that the 64-bit product of a large vector does not double the memory.
         for start in range(0, vector.size, _AT_ONCE):
             self._total[start : start + _AT_ONCE] += vector[start : start + _AT_ONCE].astype(np.int64) * weight
 
@@ -104,6 +107,7 @@ class _Part:
 
 def members_root(members: Iterable[UpdateAdmitted]) -> bytes:
     """A digest over members, weights and clip scales, the same for any order of arrival."""
+    # Sorted by update, because the order of arrival is not part of what is committed to.
     rows = sorted([m.update, m.body.sha256, m.weight, m.clip_scale, m.zeroed or ""] for m in members)
     return hashlib.sha256(encode(rows)).digest()
 
