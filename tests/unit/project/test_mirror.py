@@ -79,6 +79,9 @@ HELD_BY = {
     "schemas/policy/sections": "tests/unit/schemas/policy/test_checks.py",
     "schemas/tensors/frames": "tests/unit/schemas/tensors/test_codecs.py",
     "schemas/tensors/grid": "tests/unit/schemas/tensors/test_codecs.py",
+    "streams/bodies/uploads": "tests/unit/streams/bodies/test_reader.py",
+    "streams/exported/format": "tests/unit/streams/exported/test_log.py",
+    "streams/exported/writer": "tests/unit/streams/exported/test_log.py",
     # The log in memory and the one on Kafka keep one contract.
     "streams/kafka": "tests/integration/log/test_log_contract.py",
     "streams/log": "tests/integration/log/test_log_contract.py",
