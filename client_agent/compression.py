@@ -50,6 +50,7 @@ def clip(delta: Floats, norm: float) -> Floats:
     length = measure_norm(delta)
     if not math.isfinite(length):
         raise NotFiniteError("the update holds NaN or infinity; nothing is sent. Try a smaller training.learning_rate")
+    # Never scaled up: the norm bounds what one device can change, it is no target.
     return delta if length <= norm else (delta * (norm / length)).astype(np.float32)
 
 
