@@ -19,10 +19,11 @@ from schemas.errors import FedlogError
 T = TypeVar("T")
 
 JOURNAL_RECORD_BYTES_MAX = 512 * 1024
-TASK_BYTES_MAX = JOURNAL_RECORD_BYTES_MAX // 2  # so that it also fits into a journal record that notices it
+# Every actor notices a task in its own journal, so its creation has to fit into a record there.
+TASK_BYTES_MAX = JOURNAL_RECORD_BYTES_MAX // 2
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-UPCASTERS: dict[str, Upcaster] = {}  # "Name/1" -> the same fact as "Name/2"; pure, applied until none fits
+UPCASTERS: dict[str, Upcaster] = {}  # from "Name/1" to the same event as "Name/2"; pure, applied until none fits
 
 
 class MalformedError(FedlogError):
@@ -34,7 +35,8 @@ class MalformedError(FedlogError):
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 _DECODERS_LOCK = threading.Lock()
-# A float64 whose exponent is all ones, or bytes that only look like one: then each number is looked at.
+# A float64 whose exponent is all ones, or bytes that only look like one. The search spares almost every value the slow
+# check of each number.
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
@@ -51,38 +53,39 @@ def decode(data: bytes, kind: type[T]) -> T:
     if len(data) > JOURNAL_RECORD_BYTES_MAX:
         raise MalformedError(f"{len(data)} bytes, at most {JOURNAL_RECORD_BYTES_MAX}")
     try:
-        value: T = _canonical(data, kind)
+        value: T = _decode_canonical(data, kind)
     except (MalformedError, ValueError, TypeError, RecursionError, msgspec.MsgspecError) as error:
         if UPCASTERS:
-            return _older(data, kind)
-        raise _malformed(error) from error
+            # The form is checked before lifting, because lifted values have other bytes than those written.
+            return _decode_older(data, kind)
+        raise _to_malformed(error) from error
     return value
 
 
 def encode_state(state: object) -> bytes:
-    """The one encoding of an actor's state: its numbers came out of facts, so none has to be looked at again."""
+    """The one encoding of an actor's state; its numbers come from events, where they were checked."""
     return _ENCODER.encode(state)
 
 
 def decode_state(data: bytes, kind: type[T]) -> T:
-    """The state that `encode_state` wrote as `data`, of any size: never for bytes of strangers."""
+    """The state that `encode_state` wrote as `data`, of any size; not for bytes from outside."""
     try:
-        state: T = _decoded(data, kind)
+        state: T = _decode_any_form(data, kind)
     except (ValueError, TypeError, RecursionError, msgspec.MsgspecError) as error:
-        raise _malformed(error) from error
+        raise _to_malformed(error) from error
     if encode_state(state) != data:
         raise MalformedError("not the canonical encoding")
     return state
 
 
-def _canonical(data: bytes, kind: Any) -> Any:
-    value = _decoded(data, kind)
+def _decode_canonical(data: bytes, kind: Any) -> Any:
+    value = _decode_any_form(data, kind)
     if encode(value) != data:
         raise MalformedError("not the canonical encoding")
     return value
 
 
-def _decoded(data: bytes, kind: Any) -> Any:
+def _decode_any_form(data: bytes, kind: Any) -> Any:
     decoder = _DECODERS.get(kind)
     if decoder is None:
         # msgspec 0.22 crashes when two threads meet a type for the first time at once.
@@ -91,15 +94,15 @@ def _decoded(data: bytes, kind: Any) -> Any:
     return decoder.decode(data)
 
 
-def _older(data: bytes, kind: type[T]) -> T:
-    """An older version's bytes are compared with what was written, and decode to the newest value."""
+def _decode_older(data: bytes, kind: type[T]) -> T:
+    """The newest version of an event that was written in an older one."""
     try:
-        return msgspec.convert(_upcast(_canonical(data, Any)), kind, builtin_types=(bytes,))
+        return msgspec.convert(_upcast(_decode_canonical(data, Any)), kind, builtin_types=(bytes,))
     except (MalformedError, ValueError, TypeError, RecursionError, msgspec.MsgspecError) as error:
-        raise _malformed(error) from error
+        raise _to_malformed(error) from error
 
 
-def _malformed(error: Exception) -> MalformedError:
+def _to_malformed(error: Exception) -> MalformedError:
     return error if isinstance(error, MalformedError) else MalformedError(f"{type(error).__name__}: {error}")
 
 
@@ -111,7 +114,7 @@ def _require_finite(value: Any) -> None:
 
 
 def _upcast(plain: Any) -> Any:
-    """Lift every fact in `plain` to its newest version; the same object when there is nothing to lift."""
+    """Lift every event in `plain` to its newest version; the same object when there is nothing to lift."""
     if not UPCASTERS:
         return plain
     if isinstance(plain, dict):
@@ -125,19 +128,19 @@ def _upcast(plain: Any) -> Any:
     return plain
 
 
-def plain(value: Any) -> Mapping[str, Any]:
+def to_plain(value: Any) -> Mapping[str, Any]:
     """`value` as JSON types for people: bytes become hex."""
-    shown: Mapping[str, Any] = _hexed(msgspec.to_builtins(value, builtin_types=(bytes,)))
-    return shown
+    converted: Mapping[str, Any] = _replace_bytes(msgspec.to_builtins(value, builtin_types=(bytes,)))
+    return converted
 
 
-def _hexed(value: Any) -> Any:
+def _replace_bytes(value: Any) -> Any:
     match value:
         case bytes():
             return value.hex()
         case dict():
-            return {key: _hexed(item) for key, item in value.items()}
+            return {key: _replace_bytes(item) for key, item in value.items()}
         case list() | tuple():
-            return [_hexed(item) for item in value]
+            return [_replace_bytes(item) for item in value]
         case _:
             return value

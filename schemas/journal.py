@@ -13,10 +13,7 @@ import msgspec
 
 from schemas.canonical import UPCASTERS, MalformedError, decode, encode
 from schemas.errors import FedlogError
-from schemas.events import (
-    Event,
-    JournalEvent,
-)
+from schemas.events import Event, JournalEvent
 from schemas.identifiers import BodyRef, Count, Sha256, TimeMs
 
 TAG = re.compile(r"[A-Za-z]+/[0-9]+")  # of an event: its name and its version
@@ -39,7 +36,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """The events that one input caused, at one log time; `topic` is empty for a fact of the host (a release)."""
+    """The events that one input caused, at one log time; `topic` is empty for the host's own input (a release)."""
 
     topic: str
     offset: Count
@@ -94,7 +91,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where a state stands in canonical bytes, as it was at the StateDigest that closes one journal record.
 
     `offset` and `record_sha256` are that record's, `code` is a digest of the source that folded, `size` the length of
-    the state's bytes before compression. It is no history: whoever cannot use it replays the journal.
+    the state's bytes before compression. It is no history: an actor that cannot use it replays the journal.
     """
 
     format: Literal[1] = 1
@@ -134,12 +131,12 @@ class Chain:
         try:
             record: JournalRecord = decode(data, JournalRecord)  # type: ignore[arg-type]
         except MalformedError as error:
-            if unknown := _unknown_kinds(data):
+            if unknown := _list_unknown_iterate_tags(data):
                 raise ChainBroken(f"{unknown}: this release is too old to read that", offset=offset) from error
             raise ChainBroken(f"not a journal record ({error})", offset=offset) from error
         match record:
             case WriterClaimed():
-                self.at = self._moved(claim=offset, head=_digest(self.at.head, data))
+                self.at = self._move(claim=offset, head=_digest(self.at.head, data))
             case ChainResumed():
                 if not self.accepts_resume(record):
                     raise ChainBroken("a ChainResumed that the operator's key did not seal", offset=offset)
@@ -150,40 +147,41 @@ class Chain:
 
     def wrote(self, batch: Batch, data: bytes) -> None:
         """The same step for the writer itself, which need not read back what it has just committed."""
-        self.at = self._moved(seq=batch.seq, head=hashlib.sha256(data).digest())
+        self.at = self._move(seq=batch.seq, head=hashlib.sha256(data).digest())
 
     def _batch(self, offset: int, batch: Batch, *, data: bytes) -> Batch | None:
+        # The log fences writers only from their next commit on, so one record of an older claim can still come late.
         if batch.claim < self.at.claim:
             self.zombies += 1
             return None
         expected = {"claim": self.at.claim, "seq": self.at.seq + 1, "prev": self.at.head}
         for name, value in expected.items():
             if (found := getattr(batch, name)) != value:
-                what = f"{name} is {_shown(found)}, the chain expects {_shown(value)}"
+                what = f"{name} is {_format(found)}, the chain expects {_format(value)}"
                 raise OutOfStep(what, offset=offset)
-        self.at = self._moved(seq=batch.seq, head=hashlib.sha256(data).digest())
+        self.at = self._move(seq=batch.seq, head=hashlib.sha256(data).digest())
         return batch
 
-    def _moved(self, **changes: Any) -> JournalPosition:
+    def _move(self, **changes: Any) -> JournalPosition:
         return msgspec.structs.replace(self.at, **changes)
 
 
-def _unknown_kinds(data: bytes) -> str:
-    """The tags in a record that this release has never heard of: a newer one wrote them."""
+def _list_unknown_iterate_tags(data: bytes) -> str:
+    """The tags in a record that this release does not know, because a newer one wrote them."""
     with contextlib.suppress(ValueError, TypeError, RecursionError, msgspec.MsgspecError):
-        return ", ".join(sorted(set(_tags(msgspec.msgpack.decode(data))) - _KNOWN - UPCASTERS.keys()))
+        return ", ".join(sorted(set(_iterate_tags(msgspec.msgpack.decode(data))) - _KNOWN - UPCASTERS.keys()))
     return ""
 
 
-def _tags(plain: Any) -> Iterator[str]:
+def _iterate_tags(plain: Any) -> Iterator[str]:
     match plain:
         case {"type": str(tag), **rest}:
             if TAG.fullmatch(tag):
                 yield tag
-            yield from _tags(rest)
+            yield from _iterate_tags(rest)
         case dict() | list():
             for value in plain.values() if isinstance(plain, dict) else plain:
-                yield from _tags(value)
+                yield from _iterate_tags(value)
 
 
 def _digest(*parts: bytes) -> bytes:
@@ -191,7 +189,7 @@ def _digest(*parts: bytes) -> bytes:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return value.hex()[:16] if isinstance(value, bytes) else str(value)
 
 

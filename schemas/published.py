@@ -16,7 +16,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from schemas.canonical import MalformedError, plain
+from schemas.canonical import MalformedError, to_plain
 from schemas.events import ModelPublished
 
 EVENT_TYPE = "io.fedlog.model.published.v1"
@@ -73,7 +73,7 @@ def describe_version(published: ModelPublished, time_ms: int, *, head: Head) -> 
             "task": published.task,
             "version": published.version,
             "round": published.round,
-            "model": plain(published.model),
+            "model": to_plain(published.model),
             "journal": msgspec.to_builtins(head),
         },
     }
@@ -102,6 +102,7 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
     """Read a record and check its signature against the key that it names. Raises MalformedError."""
     try:
         event = json.loads(data)
+        # Only one form is signed: another would be a second record with the same signature.
         if _canonical(event) != data:
             raise MalformedError("not the canonical form")
         if "signedby" not in event:

@@ -12,7 +12,7 @@ from schemas.canonical import decode, encode
 
 
 class Signed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The bytes of a fact, and the signature over exactly these bytes."""
+    """The bytes of an event, and the signature over exactly these bytes."""
 
     payload: bytes
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]

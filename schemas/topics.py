@@ -8,10 +8,10 @@ from dataclasses import dataclass
 PARTITIONS = 8
 
 _HOUR_MS = 3_600_000
-_FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+_KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 
-def _kept_for(hours: int) -> dict[str, str]:
+def _keep_hours(hours: int) -> dict[str, str]:
     return {"retention.ms": str(hours * _HOUR_MS), "cleanup.policy": "delete"}
 
 
@@ -34,19 +34,22 @@ class Topic:
         return {**self.retention, "message.timestamp.type": "LogAppendTime"}
 
 
-TASKS = Topic("tasks", "operator", _FOR_EVER)
-CHECKINS = Topic("checkins", "devices, selector (ticks)", _kept_for(14 * 24))
-SELECTIONS = Topic("selections", "selector", _FOR_EVER, is_journal=True)
-ANSWERS = Topic("answers", "selector, aggregator", _kept_for(1))
-BODIES = Topic("bodies", "devices", _FOR_EVER)
-SHARDS = Topic("shards", "devices, shard workers", _FOR_EVER)
-PARTIALS = Topic("partials", "shard workers", _kept_for(24))
-UPDATES = Topic("updates", "devices, aggregator (ticks)", _kept_for(14 * 24))
-ROUNDS = Topic("rounds", "aggregator", _FOR_EVER, is_journal=True)
-LEDGER = Topic("ledger", "privacy budget", _FOR_EVER, is_journal=True)
-EVALUATIONS = Topic("evaluations", "evaluator", _FOR_EVER)
+TASKS = Topic("tasks", "operator", _KEEP_FOREVER)
+CHECKINS = Topic("checkins", "devices, selector (ticks)", _keep_hours(14 * 24))
+SELECTIONS = Topic("selections", "selector", _KEEP_FOREVER, is_journal=True)
+# A device that missed its answer asks again, so an hour is enough.
+ANSWERS = Topic("answers", "selector, aggregator", _keep_hours(1))
+BODIES = Topic("bodies", "devices", _KEEP_FOREVER)
+SHARDS = Topic("shards", "devices, shard workers", _KEEP_FOREVER)
+# Results that anyone can compute again: kept for as long as a round may wait for them.
+PARTIALS = Topic("partials", "shard workers", _keep_hours(24))
+UPDATES = Topic("updates", "devices, aggregator (ticks)", _keep_hours(14 * 24))
+ROUNDS = Topic("rounds", "aggregator", _KEEP_FOREVER, is_journal=True)
+LEDGER = Topic("ledger", "privacy budget", _KEEP_FOREVER, is_journal=True)
+EVALUATIONS = Topic("evaluations", "evaluator", _KEEP_FOREVER)
+# Compacted, so that a tombstone deletes one model and leaves the others.
 MODELS = Topic("models", "operator, aggregator", {"cleanup.policy": "compact"})
-PUBLISHED = Topic("published", "aggregator", _FOR_EVER)
+PUBLISHED = Topic("published", "aggregator", _KEEP_FOREVER)
 # The broker compacts closed segments only, and its own default closes one at a gigabyte.
 SNAPSHOTS = Topic("snapshots", "actors", {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20)})
 
@@ -80,7 +83,7 @@ def partition_of(name: str) -> int:
 def body_place(task: str, device: str, *, shards: int) -> tuple[str, int]:
     """Topic and partition of a device's larger bodies: those of a task with shards are spread over as many partitions.
 
-    A topic of their own, because who deletes a body has to know every round that may still need it.
+    They have a topic of their own, because whatever deletes a body has to know every round that may still need it.
     """
     if shards == 1:
         return BODIES.name, partition_of(task)

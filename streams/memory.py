@@ -146,6 +146,7 @@ class MemoryLog:
         self.create_topics(specs)
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
+        # All partitions are looked up before the first record is added: an append that fails here has added nothing.
         for draft in drafts:
             self._partition(TopicPartition(draft.topic, draft.partition))
         return [self._add(draft, None) for draft in drafts]
@@ -161,6 +162,7 @@ class MemoryLog:
         return self.reader(positions)
 
     def writer(self, name: str) -> MemoryWriter:
+        # As a broker does for a transactional id: what the writer before left open is aborted first.
         self._finish(name, committed=False)
         self._epochs[name] = self._epochs.get(name, -1) + 1
         return MemoryWriter(self, name, epoch=self._epochs[name])
@@ -200,8 +202,9 @@ class MemoryLog:
 
     def _stable_end(self, at: TopicPartition) -> int:
         """The last stable offset: the first record of the oldest open transaction, else the end."""
-        held = [transaction.first[at] for transaction in [*self._transactions.values()] if at in transaction.first]
-        return min(held, default=self._partition(at).high_watermark)
+        # A copy, because another thread of a test may end a transaction meanwhile.
+        firsts = [transaction.first[at] for transaction in [*self._transactions.values()] if at in transaction.first]
+        return min(firsts, default=self._partition(at).high_watermark)
 
     def _read(self, at: TopicPartition, position: int, *, records_max: int) -> tuple[list[Record], int]:
         """The next visible records and the position after them and after every marker and aborted record passed."""

@@ -39,14 +39,14 @@ class Outage:
         """Seconds since the last answer; since the beginning, before the first."""
         return time.monotonic() - self._answered_s
 
-    def missed(self, error: str) -> None:
+    def note_silence(self, error: str) -> None:
         """A request got no answer."""
         with self._lock:
             if self.answers is not False and time.monotonic() - self._back_s >= SETTLES_S:
                 self.answers = False
                 logger.warning("broker_away", servers=self.servers, error=error)
 
-    def answered(self) -> None:
+    def note_answer(self) -> None:
         """A request got its answer."""
         with self._lock:
             if self.answers is False:

@@ -17,7 +17,7 @@ from actors.deciders.arithmetic.accounting import rho
 from schemas.canonical import encode
 from schemas.events import RoundCharged, RoundProposed, TaskCreated, UpdateAdmitted
 from schemas.identifiers import RoundId
-from schemas.policy import PolicyError, checked
+from schemas.policy import PolicyError, check_policy
 
 
 def check_creation(created: TaskCreated) -> Iterator[str]:
@@ -25,7 +25,7 @@ def check_creation(created: TaskCreated) -> Iterator[str]:
     if created.policy_sha256 != hashlib.sha256(encode(created.policy)).digest():
         yield "the policy is not the one of policy_sha256"
     try:
-        weights = checked(created.policy).weights()
+        weights = check_policy(created.policy).weights()
     except PolicyError as error:
         # Without a policy there is nothing to compare the rest with.
         yield f"a policy that cannot be used: {error}"

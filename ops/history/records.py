@@ -10,7 +10,7 @@ from typing import Any
 
 from actors.wiring import ROLES
 from ops.history.projections import find_task_of
-from schemas.canonical import MalformedError, decode, plain
+from schemas.canonical import MalformedError, decode, to_plain
 from schemas.events import AnyEvent, Partial
 from schemas.identifiers import TaskId
 from schemas.journal import Batch, ChainResumed, JournalRecord, WriterClaimed
@@ -121,7 +121,7 @@ def _describe_event(event: Any) -> _Description:
 
 
 def _list_fields(fact: Any) -> dict[str, Any]:
-    return {name: value for name, value in plain(fact).items() if name != "type"}
+    return {name: value for name, value in to_plain(fact).items() if name != "type"}
 
 
 def _make_plain_line(record: Record, value: bytes) -> Line:
@@ -149,7 +149,7 @@ def _lease(sealed: bytes | None) -> dict[str, Any] | None:
     if sealed is None:
         return None
     try:
-        return dict(plain(read_lease(sealed)))
+        return dict(to_plain(read_lease(sealed)))
     except MalformedError:
         return None
 

@@ -13,7 +13,7 @@ from typing import Any
 from ops.history.task_view import TaskView
 from ops.operator import models
 from ops.operator.errors import VersionUnknown
-from schemas.canonical import plain
+from schemas.canonical import to_plain
 from schemas.events import ModelPublished, RoundCharged, TaskCreated
 from schemas.identifiers import Version
 from schemas.topics import LEDGER, partition_of
@@ -55,7 +55,7 @@ def describe_configuration(created: TaskCreated, published: ModelPublished, *, s
         "byte_order": "little",
         "sha256": sha256,
         "tensors": tensors,
-        "policy": plain(created.policy),
+        "policy": to_plain(created.policy),
         "policy_sha256": created.policy_sha256.hex(),
     }
 

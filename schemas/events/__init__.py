@@ -11,8 +11,8 @@
 * `evaluations`: how a version does on held-out data.
 * `journal`: what stands in every journal, and the unions of all events.
 
-Import events from here, not from a chapter. A chapter may import `schemas.identifiers`,
-`schemas.policy` and other chapters.
+Import events from here, not from a chapter. A chapter may import `schemas.identifiers`, `schemas.policy` and other
+chapters.
 
 Rules for changing an event:
 

@@ -26,9 +26,9 @@ class Noticed(Event):
 
 
 class DefectFound(Event):
-    """Our own code failed on this input, and passed it: only an update under a lease has another outcome beside.
+    """Our own code failed on this input and skipped it; only an update under a lease has another outcome as well.
 
-    `number` counts the facts of a journal's record; `error` says what failed and where, never in the words of an input.
+    `number` counts the events of a journal's record; `error` says what failed and where, without words of an input.
     """
 
     topic: str

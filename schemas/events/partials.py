@@ -1,8 +1,8 @@
-"""What shard workers tell the aggregator, in `partials`: results that name what they are results of.
+"""What shard workers report to the aggregator, in `partials`: results that name what they are results of.
 
 Each is a function of a task's policy and of bodies, so that it does not matter who computed it, how often, or whether
-anybody did: whoever finds none computes it. None of it is history, and full replay never looks at it. `seal` is an
-HMAC with a key that only the operator's workers have, over all the rest.
+it was computed at all: an aggregator that finds none computes it. None of it is history, and full replay never looks
+at it. `seal` is an HMAC with a key that only the operator's workers have, over all the rest.
 """
 
 from __future__ import annotations

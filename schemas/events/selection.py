@@ -51,7 +51,7 @@ class LeaseClosed(Event):
 
 
 class CheckinsDeclined(Event):
-    """So many check-ins got no lease, by reason; the declines of a batch are one event."""
+    """How many check-ins got no lease, by reason; the declines of a batch are one event."""
 
     task: TaskId
     counts: dict[DeclineReason, Count]

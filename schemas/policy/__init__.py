@@ -8,7 +8,7 @@ Import the names from here.
 
 from __future__ import annotations
 
-from schemas.policy.checks import BOUNDS, PolicyError, checked, parse
+from schemas.policy.checks import BOUNDS, PolicyError, check_policy, parse
 from schemas.policy.sections import (
     NOISE_TAIL_SIGMAS,
     WEIGHT_ONE,
@@ -41,6 +41,6 @@ __all__ = [
     "Staleness",
     "Stop",
     "Training",
-    "checked",
+    "check_policy",
     "parse",
 ]

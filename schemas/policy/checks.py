@@ -63,51 +63,52 @@ class PolicyError(FedlogError):
 
 
 def parse(text: str) -> Policy:
-    """Read a policy file. Raises PolicyError that names field, value and bound, one line for each fault."""
+    """Read a policy file. Raises PolicyError that names field, value and bound, one line for each problem."""
     try:
-        return checked(msgspec.convert(tomllib.loads(text), Policy))
+        return check_policy(msgspec.convert(tomllib.loads(text), Policy))
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"the policy is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise PolicyError(f"the policy does not fit: {error}; see docs/policy.md") from error
 
 
-def checked(policy: Policy) -> Policy:
-    """The policy itself. Raises PolicyError when a value is out of bounds or two of them cannot hold together."""
-    faults = [*_out_of_bounds(policy)] or [*_contradictions(policy), *_privacy_faults(policy)]
-    if faults:
-        raise PolicyError("\n".join(faults))
+def check_policy(policy: Policy) -> Policy:
+    """The policy with its numbers in canonical form. Raises PolicyError where it is out of bounds or contradictory."""
+    # Contradictions are only looked for within the bounds: beyond them their arithmetic may fail itself.
+    problems = [*_find_out_of_bounds(policy)] or [*_find_contradictions(policy), *_find_privacy_problems(policy)]
+    if problems:
+        raise PolicyError("\n".join(problems))
     # A whole number in a float's place becomes a float, as the canonical bytes have it.
     return msgspec.convert(msgspec.to_builtins(policy), Policy)
 
 
-def _out_of_bounds(policy: Policy) -> Iterator[str]:
+def _find_out_of_bounds(policy: Policy) -> Iterator[str]:
     for path, (low, high) in BOUNDS.items():
         if getattr(policy, path.split(".")[0]) is None:
             continue
         value = reduce(getattr, path.split("."), policy)
-        # Written so that NaN fails too.
+        # In this form of the comparison NaN fails too.
         if not low <= value <= high:  # type: ignore[operator]
-            yield f"{path} = {value}: must be from {_number(low)} to {_number(high)}"
+            yield f"{path} = {value}: must be from {_format_number(low)} to {_format_number(high)}"
     if not 1 <= policy.shard_count <= PARTITIONS:
         yield f"shards = {policy.shard_count}: must be from 1 to {PARTITIONS}"
     for cohort, share in policy.selection.cohort_shares.items():
         if not 0 < share <= 1:
             yield f"selection.cohort_shares.{cohort} = {share}: must be above 0 and at most 1"
     for name, argument in policy.model_arguments.items():
-        # What the log cannot hold: msgpack's integers have 64 bits, and no number in it is infinite.
+        # The log could not hold others: msgpack's integers have 64 bits, and canonical bytes no infinite number.
         if isinstance(argument, float) and not math.isfinite(argument):
             yield f"model_arguments.{name} = {argument}: must be finite"
         if isinstance(argument, int) and not -(1 << 63) <= argument < 1 << 63:
             yield f"model_arguments.{name} = {argument}: must be from -2^63 to 2^63 - 1"
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     """For people: whole numbers in full, as far as a float tells them apart."""
     return str(int(value)) if abs(value) < 2**53 and value == int(value) else f"{value:g}"
 
 
-def _contradictions(policy: Policy) -> Iterator[str]:
+def _find_contradictions(policy: Policy) -> Iterator[str]:
     k, expected = policy.aggregation.updates_per_round, policy.selection.devices_expected
     if policy.model.count(":") != 1:
         yield f"model = {policy.model!r}: must be 'module:callable'"
@@ -121,11 +122,11 @@ def _contradictions(policy: Policy) -> Iterator[str]:
     if policy.aggregation.samples_max and policy.aggregation.normalisation == "count":
         yield "aggregation.normalisation = 'count': weights by samples (samples_max > 0) need 'weight'"
     if policy.stop.target_metric == "" and policy.stop.target_value != 0:
-        yield f"stop.target_value = {_number(policy.stop.target_value)}: needs stop.target_metric"
+        yield f"stop.target_value = {_format_number(policy.stop.target_value)}: needs stop.target_metric"
     if policy.retention.body_hours * 3600 <= policy.selection.lease_s:
         yield (
-            f"retention.body_hours = {_number(policy.retention.body_hours)}: a body must outlive its lease "
-            f"(selection.lease_s = {_number(policy.selection.lease_s)})"
+            f"retention.body_hours = {_format_number(policy.retention.body_hours)}: a body must outlive its lease "
+            f"(selection.lease_s = {_format_number(policy.selection.lease_s)})"
         )
     if policy.retention.models_kept <= policy.staleness.max_versions:
         yield (
@@ -142,7 +143,7 @@ def _contradictions(policy: Policy) -> Iterator[str]:
         )
 
 
-def _privacy_faults(policy: Policy) -> Iterator[str]:
+def _find_privacy_problems(policy: Policy) -> Iterator[str]:
     if policy.privacy is None:
         return
     cap = policy.participations_cap or 0
@@ -161,8 +162,8 @@ def _privacy_faults(policy: Policy) -> Iterator[str]:
         yield "aggregation.normalisation = 'weight': with privacy the mean is over the count; take 'count'"
     if cap < 1:
         yield (
-            f"privacy.rho_max = {_number(policy.privacy.rho_max)}: allows no participation at all "
-            f"(one costs 1/(2 z^2) = {_number(1 / (2 * policy.privacy.noise_multiplier**2))})"
+            f"privacy.rho_max = {_format_number(policy.privacy.rho_max)}: allows no participation at all "
+            f"(one costs 1/(2 z^2) = {_format_number(1 / (2 * policy.privacy.noise_multiplier**2))})"
         )
     elif needed > cap * policy.selection.devices_expected:
         yield (

@@ -154,6 +154,7 @@ def _half(parameters: int) -> int:
 def _encode_sparse(delta: Floats, policy: Policy) -> bytes:
     grid = to_grid(delta, policy.clipping)
     kept = _count_kept(policy.compression, grid.size)
+    # Sorted, so that gaps between neighbours are written, which zstd makes shorter than the indices.
     indices = np.sort(np.argpartition(-np.abs(grid), kept - 1)[:kept])
     multiplier = _multiplier(np.abs(grid[indices]).max(), _LARGEST["topk"])
     values = np.rint(grid[indices] / multiplier).astype("<i1")

@@ -128,7 +128,7 @@ class ExportedLog:
         return [record for record in block if record.offset >= position], indexed.end_of(number)
 
     def _refuse_to_write(self) -> NoReturn:
-        raise LogRefused(f"{self._folder} is an export, which nobody writes")
+        raise LogRefused(f"{self._folder} is an export, which cannot be written")
 
     def _find_part(self, at: TopicPartition) -> _IndexedPart:
         if at not in self._parts:

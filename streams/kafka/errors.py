@@ -29,10 +29,10 @@ def translate_errors(action: str, outage: Outage | None = None) -> Iterator[None
     except errors.KafkaError as error:
         kind = next((kind for kind, causes in _TRANSLATIONS.items() if isinstance(error, causes)), LogError)
         if outage is not None and kind is LogUnavailable:
-            outage.missed(f"{action}: {error}")
+            outage.note_silence(f"{action}: {error}")
         raise kind(f"{action}: {error}") from error
     if outage is not None:
-        outage.answered()
+        outage.note_answer()
 
 
 def is_fencing(error: Exception) -> bool:

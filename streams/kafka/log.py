@@ -43,9 +43,9 @@ class KafkaLog:
         except LogError as error:
             self._drop_appender(appender)
             if isinstance(error, LogUnavailable):
-                self.outage.missed(str(error))
+                self.outage.note_silence(str(error))
             raise
-        self.outage.answered()
+        self.outage.note_answer()
         return offsets
 
     def bounds(self, at: TopicPartition) -> Bounds:

@@ -35,10 +35,10 @@ class KafkaReader:
                 consumer = self._consumer or self._connect(timeout_s)
                 answer = consumer.poll(timeout_ms=int(timeout_s * 1000))
         except LogUnavailable as error:
-            self._outage.missed(str(error))
+            self._outage.note_silence(str(error))
             return []
         if answer:
-            self._outage.answered()
+            self._outage.note_answer()
         return [_to_record(self._partitions[name], item) for name, items in answer.items() for item in items]
 
     def position(self, at: TopicPartition) -> int:
@@ -65,6 +65,7 @@ class KafkaReader:
         consumer = KafkaConsumer(
             group_id=None,
             enable_auto_commit=False,
+            # A lost position is an error to report: a client that resets by itself would skip records.
             auto_offset_reset="none",
             isolation_level="read_committed",
             allow_auto_create_topics=False,

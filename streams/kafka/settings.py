@@ -8,6 +8,7 @@ from typing import Any
 
 REQUEST_TIMEOUT_S = 10.0
 BOOTSTRAP_TIMEOUT_S = 5.0
+# Short, because a client that is late after an outage keeps its process from working.
 RECONNECT_BACKOFF_MAX_S = 1.0
 
 

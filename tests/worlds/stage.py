@@ -24,7 +24,7 @@ from actors import keys
 from actors.wiring import ROLES
 from ops.terminal.cli import app
 from schemas.canonical import encode
-from schemas.policy import Policy, checked
+from schemas.policy import Policy, check_policy
 from schemas.topics import CATALOGUE, PARTITIONS, PUBLISHED
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
@@ -148,7 +148,7 @@ class Stage:
     def create_task(self, name: str, rules: Policy, *, parameters: int) -> None:
         """Create a task with one flat tensor of random first weights."""
         start = np.random.default_rng(7).normal(size=parameters).astype(np.float32)
-        fact = create_task(self.log, checked(rules), task=name, model=start)
+        fact = create_task(self.log, check_policy(rules), task=name, model=start)
         assert fact.policy_sha256 == hashlib.sha256(encode(rules)).digest()
 
     def start(self, *actors: str, source: Path | str = ROOT) -> list[Worker]:

@@ -41,7 +41,7 @@ from schemas.events import (
     UpdateAdmitted,
     UpdateRefused,
 )
-from schemas.policy import Policy, checked
+from schemas.policy import Policy, check_policy
 from tests.bench.measures.trusting import TASK, check_in, task_of, update
 from tests.bench.pages import day_page
 from tests.trials.results import add_row
@@ -63,7 +63,7 @@ READERS = {"selector": (), "aggregator": ("selector", "privacy"), "privacy": ("a
 
 def rules(devices: int, updates_per_round: int = 1_000) -> Policy:
     """FedBuff with privacy: concurrency 1 % of the devices, at most eight participations each."""
-    return checked(
+    return check_policy(
         policy(
             selection={"devices_expected": devices, "concurrency": devices // 100, "lease_s": 600.0},
             aggregation={"updates_per_round": updates_per_round},

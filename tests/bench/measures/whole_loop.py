@@ -19,7 +19,7 @@ from ops.operator import models as weights
 from ops.operator import tasks
 from schemas.events import ModelPublished, RoundProposed, UpdateAdmitted
 from schemas.identifiers import BodyRef
-from schemas.policy import Policy, checked
+from schemas.policy import Policy, check_policy
 from schemas.tensors import Floats
 from schemas.topics import ROUNDS, UPDATES, partition_of
 from streams.journals import read_decisions
@@ -107,7 +107,7 @@ def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) ->
     with staged(bench.kafka(name), folder) as stage:
         stage.start(*loop.actors)
         if loop.sections:
-            tasks.create(stage.log, TASK, policy=checked(loop.rules))
+            tasks.create(stage.log, TASK, policy=check_policy(loop.rules))
         else:
             stage.create_task(TASK, loop.rules, parameters=loop.parameters)
         stage.until_version(TASK, 0)

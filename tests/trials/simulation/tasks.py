@@ -9,7 +9,7 @@ from itertools import count
 import msgspec
 import numpy as np
 
-from schemas.policy import Policy, checked
+from schemas.policy import Policy, check_policy
 from schemas.topics import partition_of
 from streams.memory import MemoryLog
 from tests.worlds.builders import create_task, policy
@@ -82,7 +82,7 @@ def _rules(chance: random.Random, devices: int) -> Policy:
         _make_private(sections, chance, devices=devices, size=size)
     elif chance.random() < 0.3:
         sections["aggregation"] |= {"samples_max": 5, "normalisation": "weight"}
-    return checked(msgspec.convert(msgspec.to_builtins(policy(**sections)), Policy))
+    return check_policy(msgspec.convert(msgspec.to_builtins(policy(**sections)), Policy))
 
 
 def _make_private(sections: dict[str, dict[str, object]], chance: random.Random, *, devices: int, size: int) -> None:

@@ -11,7 +11,7 @@ from schemas.canonical import (
     decode_state,
     encode,
     encode_state,
-    plain,
+    to_plain,
 )
 from schemas.events import DeviceCheckedIn, RoundOpened, Tick
 from schemas.journal import JournalPosition, Position
@@ -81,6 +81,6 @@ def test_a_record_has_a_longest_length() -> None:
 
 
 def test_people_see_bytes_as_hex() -> None:
-    """`plain` gives JSON types at every depth."""
-    shown = plain(Position(offsets={"updates": 3}, journals={"rounds": JournalPosition(head=b"\x01" * 32)}))
+    """`to_plain` gives JSON types at every depth."""
+    shown = to_plain(Position(offsets={"updates": 3}, journals={"rounds": JournalPosition(head=b"\x01" * 32)}))
     assert shown == {"offsets": {"updates": 3}, "journals": {"rounds": {"claim": -1, "seq": -1, "head": "01" * 32}}}

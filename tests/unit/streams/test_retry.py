@@ -18,17 +18,17 @@ def test_an_outage_is_two_lines() -> None:
     outage = Outage("nowhere:1")
     with capture_logs() as lines:
         assert outage.answers is None
-        outage.answered()
+        outage.note_answer()
         for number in range(3):
-            outage.missed(f"question {number}")
+            outage.note_silence(f"question {number}")
             assert outage.answers is False
         for _ in range(3):
-            outage.answered()
+            outage.note_answer()
             assert outage.answers
-        outage.missed("a client that is late")
+        outage.note_silence("a client that is late")
         assert outage.answers
         outage._back_s -= SETTLES_S
-        outage.missed("again")
+        outage.note_silence("again")
     assert [line["event"] for line in lines] == ["broker_away", "broker_back", "broker_away"]
     assert lines[0]["error"] == "question 0"
 
@@ -37,9 +37,9 @@ def test_silence_is_counted_from_the_last_answer() -> None:
     """Questions that get no answer do not make a broker less silent."""
     outage = Outage("nowhere:1")
     outage._answered_s -= 100
-    outage.missed("nothing")
+    outage.note_silence("nothing")
     assert outage.silent_s > 99
-    outage.answered()
+    outage.note_answer()
     assert outage.silent_s < 99
 
 

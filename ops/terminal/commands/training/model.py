@@ -12,7 +12,7 @@ from ops.console import note, number, say, say_json, table
 from ops.history.task_view import TaskView
 from ops.opening import open_log
 from ops.operator import tasks
-from schemas.canonical import plain
+from schemas.canonical import to_plain
 
 app = typer.Typer(help="The versions of a task: list, export.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def list_versions(
     if as_json:
         for version, model in sorted(view.published.items()):
             metrics = view.evaluations[version].metrics if version in view.evaluations else None
-            say_json({**plain(model), "time_ms": view.published_ms[version], "metrics": metrics})
+            say_json({**to_plain(model), "time_ms": view.published_ms[version], "metrics": metrics})
         return
     columns = ("version", "round", "published", "accuracy", "sha256", "stored in")
     table(columns, [_format_row(view, version) for version in sorted(view.published)])

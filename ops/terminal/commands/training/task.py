@@ -13,7 +13,7 @@ from ops.opening import open_log
 from ops.operator import tasks
 from ops.terminal.errors import ConsoleError
 from schemas import policy as policies
-from schemas.canonical import plain
+from schemas.canonical import to_plain
 from schemas.topics import partition_of
 
 app = typer.Typer(help="Tasks: create, list, show, pause, resume, close.", no_args_is_help=True)
@@ -80,7 +80,7 @@ def show(
     with open_log(ctx.obj) as log:
         view = tasks.find_view(log, name)
     if as_json:
-        policy = plain(view.created.policy) if view.created else None
+        policy = to_plain(view.created.policy) if view.created else None
         say_json({**tasks.summarize(view), "policy": policy, "curve": view.curve()})
         return
     table(("what", "is"), _format_details(view), title=name)

@@ -65,9 +65,9 @@ def test_a_worker_shows_whether_its_broker_answers() -> None:
     """At the moment of the question, not of the last decision."""
     metrics, outage = WorkerMetrics(), Outage("nowhere:1")
     metrics.watch(outage)
-    outage.answered()
+    outage.note_answer()
     assert metrics.instruments.registry.get_sample_value("fedlog_broker_available") == 1
-    outage.missed("gone")
+    outage.note_silence("gone")
     assert metrics.instruments.registry.get_sample_value("fedlog_broker_available") == 0
 
 

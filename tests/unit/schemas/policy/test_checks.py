@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from schemas.canonical import encode
-from schemas.policy import BOUNDS, NOISE_TAIL_SIGMAS, WEIGHT_ONE, Policy, PolicyError, checked, parse
+from schemas.policy import BOUNDS, NOISE_TAIL_SIGMAS, WEIGHT_ONE, Policy, PolicyError, check_policy, parse
 from tests.worlds.builders import policy
 
 FULL = """
@@ -36,7 +36,7 @@ PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
 
 def _refused(rules: Policy) -> str:
     with pytest.raises(PolicyError) as caught:
-        checked(rules)
+        check_policy(rules)
     return str(caught.value)
 
 
@@ -223,13 +223,13 @@ def test_all_faults_are_told_at_once() -> None:
 def test_the_last_policy_before_overflow_is_accepted() -> None:
     """The bound is exact: K w_max C plus the noise's tail stays below 2^63, and one update more does not."""
     fits = {"updates_per_round": 7, "samples_max": 1 << 20, "normalisation": "weight"}
-    rules = checked(policy(aggregation=fits, clipping={"steps": 1 << 20}))
+    rules = check_policy(policy(aggregation=fits, clipping={"steps": 1 << 20}))
     assert 7 * rules.weight_max * rules.clipping.steps < 1 << 63 <= 8 * rules.weight_max * rules.clipping.steps
 
 
 def test_noise_counts_towards_overflow() -> None:
     """With privacy the sum may reach its bound and the noise its tail, at once."""
-    rules = checked(policy(privacy={"noise_multiplier": 1e4, "rho_max": 1e3}, clipping={"steps": 1 << 20}))
+    rules = check_policy(policy(privacy={"noise_multiplier": 1e4, "rho_max": 1e3}, clipping={"steps": 1 << 20}))
     assert 3 * rules.weight_max * rules.clipping.steps + NOISE_TAIL_SIGMAS * rules.sigma < 1 << 63
 
 

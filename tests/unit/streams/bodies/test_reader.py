@@ -53,7 +53,7 @@ def seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class SilentLog(MemoryLog):
-    """The twin, on demand without a broker for a number of questions."""
+    """The log in memory, on demand without a broker for a number of requests."""
 
     def __init__(self) -> None:
         super().__init__([Spec()])
@@ -93,18 +93,6 @@ def changed(ref: BodyRef, **fields: Any) -> BodyRef:
 def reason(found: bytes | Absent) -> str:
     assert isinstance(found, Absent)
     return found.reason
-
-
-def test_store_names_every_chunk() -> None:
-    """A ref holds the offset of each chunk, and the chunks have the upload's id and their number as keys."""
-    log = MemoryLog([Spec()])
-    put(log, b"x" * 3)
-    ref = put(log, b"a" * 8 + b"b" * 8 + b"c", "id")
-    assert (ref.offsets, ref.size, ref.is_well_formed()) == ((1, 2, 3), 17, True)
-    rows = log.reader({AT: 1}).poll(0)
-    assert [(row.key, row.value) for row in rows] == [(b"id/0", b"a" * 8), (b"id/1", b"b" * 8), (b"id/2", b"c")]
-    with pytest.raises(ValueError, match="empty"):
-        put(log, b"")
 
 
 @given(

@@ -15,7 +15,7 @@ from ops.audit.replay import Audit
 from schemas.canonical import encode
 from schemas.events import ModelPublished, Tick, UpdateRefused
 from schemas.identifiers import BodyRef
-from schemas.policy import Compression, PolicyError, checked, parse
+from schemas.policy import Compression, PolicyError, check_policy, parse
 from schemas.topics import PARTITIONS, ROUNDS, SHARDS, UPDATES, body_place, partition_of
 from streams.exported import ExportedLog
 from streams.log import TopicPartition
@@ -58,7 +58,7 @@ def test_a_policy_without_shards_has_the_bytes_of_before() -> None:
 def test_as_many_shards_as_partitions_at_most(shards: int) -> None:
     """A number of shards that no cluster has is refused, with field, value and bound."""
     with pytest.raises(PolicyError, match=rf"shards = {shards}: must be from 1 to {PARTITIONS}"):
-        checked(replace(policy(), shards=shards))
+        check_policy(replace(policy(), shards=shards))
 
 
 def test_devices_are_spread_evenly() -> None:
