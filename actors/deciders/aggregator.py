@@ -24,6 +24,7 @@ from schemas.events import (
     SumStored,
     TaskClosed,
     TaskCreated,
+    TaskEvent,
     TaskHalted,
     TaskPaused,
     TaskResumed,
@@ -40,13 +41,16 @@ from schemas.leases import Lease
 class UpdateChecked:
     """An update whose seal, signature and body were checked outside: facts, handed in as data.
 
-    `append_ms` is the append time of its record; `fault` is None for a body that can be added.
+    `append_ms` is the append time of its record. `refusal` is the answer of `refusal` on the state that decides: it is
+    worked out once, before the body is fetched, because the body of a refused update is not looked at. `fault` is None
+    for a body that can be added.
     """
 
     lease: Lease
     body: BodyRef
     samples: int
     append_ms: int
+    refusal: RefusalReason | None
     clip_scale: int
     fault: BodyFault | None
 
@@ -70,6 +74,9 @@ class KeyMissing:
     round: int
 
 
+AggregatorInput = UpdateChecked | ReleaseStored | KeyMissing | TaskEvent | Tick | VersionEvaluated | JournalEvent
+
+
 def mechanism_of(created: TaskCreated, key_id: bytes) -> Mechanism | None:
     """The noise that each release of a task gets; None without privacy."""
     policy = created.policy
@@ -83,6 +90,11 @@ def mechanism_of(created: TaskCreated, key_id: bytes) -> Mechanism | None:
         sampler="ladder-1",
         key_id=key_id,
     )
+
+
+def staleness_of(task: Task, version: int) -> int:
+    """Staleness in versions at this moment: newest version + rounds pending - base version."""
+    return task.version + len(task.pending) - version
 
 
 def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason | None:
@@ -109,7 +121,7 @@ def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason
 
 
 def _staleness_refusal(task: Task, lease: Lease) -> RefusalReason | None:
-    staleness = task.staleness(lease.version)
+    staleness = staleness_of(task, lease.version)
     return "stale" if staleness >= len(task.created.weights) or task.created.weights[staleness] == 0 else None
 
 
@@ -129,8 +141,8 @@ class Aggregator:
 
     key_id: bytes
 
-    def decide(self, state: Rounds, fact: object, time_ms: int) -> list[JournalEvent]:
-        """The events that this fact causes."""
+    def decide(self, state: Rounds, fact: AggregatorInput, time_ms: int) -> list[JournalEvent]:
+        """The events that this input causes."""
         match fact:
             case UpdateChecked():
                 return self._checked(state.tasks.get(fact.lease.task), fact)
@@ -149,8 +161,7 @@ class Aggregator:
         return []
 
     def _checked(self, task: Task | None, update: UpdateChecked) -> list[JournalEvent]:
-        lease = update.lease
-        reason = refusal(task, lease, append_ms=update.append_ms)
+        lease, reason = update.lease, update.refusal
         # With privacy, who is in a round must not depend on what a body holds: a bad one counts as zero (law 9).
         if reason is None and task is not None and task.created.policy.privacy is None:
             reason = update.fault
@@ -189,7 +200,7 @@ class Aggregator:
 
 def _admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted:
     lease, policy = update.lease, task.created.policy
-    staleness = task.staleness(lease.version)
+    staleness = staleness_of(task, lease.version)
     # Reported samples are not trusted: at least one, because a weight of zero would be no part of the round.
     samples = max(1, min(update.samples, policy.aggregation.samples_max))
     return UpdateAdmitted(

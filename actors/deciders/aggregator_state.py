@@ -84,9 +84,9 @@ class Task(Derived):
         first = self.pending[0]
         return first if first.charged or self.created.policy.privacy is None else None
 
-    def staleness(self, version: int) -> int:
-        """Newest version + rounds pending - base version."""
-        return self.version + len(self.pending) - version
+    def rounds(self) -> list[Round]:
+        """Every round that is not published yet: the pending ones, then the open one."""
+        return self.pending if self.buffer is None else [*self.pending, self.buffer]
 
     def outdated(self) -> list[BodyRef]:
         """Bodies that the newest version has made superfluous: its forerunner's moments, and a model out of the window.

@@ -40,8 +40,11 @@ class Unchargeable:
     proposed: RoundProposed
 
 
-def decide(state: Ledger, fact: object, time_ms: int) -> list[JournalEvent]:
-    """The events that this fact causes."""
+LedgerInput = JournalEvent | Unchargeable
+
+
+def decide(state: Ledger, fact: LedgerInput, time_ms: int) -> list[JournalEvent]:
+    """The events that this input causes."""
     match fact:
         case Noticed(fact=TaskCreated() as created) if created.policy.privacy is not None:
             return [Noticed(fact=created)]

@@ -72,8 +72,11 @@ class Selections:
     tasks: dict[str, Task] = field(default_factory=dict)
 
 
-def decide(state: Selections, fact: object, time_ms: int) -> list[JournalEvent]:
-    """The events that this fact causes."""
+SelectorInput = DeviceCheckedIn | Tick | JournalEvent
+
+
+def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[JournalEvent]:
+    """The events that this input causes."""
     match fact:
         case DeviceCheckedIn():
             return _checked_in(state, fact, time_ms=time_ms)

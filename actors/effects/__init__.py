@@ -1,1 +1,10 @@
-"""actors/effects."""
+"""The impure half of each actor, under the name of its decider: what is checked before a decision and follows from it.
+
+- `selector`: signed check-ins come in, sealed leases and declines go out
+- `privacy_budget`: a proposal that cannot be charged is withheld
+- `aggregator/`: updates come in checked and measured, running sums grow, releases are stored
+- `shard/`: shard workers, which measure and add bodies beside an aggregator
+
+`actors.wiring` names these modules and `actors.runtime.actor` calls them. May import `actors.runtime`,
+`actors.deciders`, `actors.keys`, `streams` and `schemas`; never `actors.hosts`.
+"""

@@ -1,9 +1,9 @@
-"""The privacy budget's edge: a proposal that cannot be reckoned is withheld, so that its task goes on without it."""
+"""Effects of the privacy budget: a proposal that cannot be charged is withheld, so that its task goes on without it."""
 
 from __future__ import annotations
 
 from actors.deciders.arithmetic.accounting import epsilon, rho
-from actors.deciders.privacy_budget import Ledger, Unchargeable
+from actors.deciders.privacy_budget import Ledger, LedgerInput, Unchargeable
 from actors.keys import OperatorKey
 from actors.runtime.effects import Effects
 from actors.runtime.meter import Instruments, Meter
@@ -11,12 +11,12 @@ from schemas.events import JournalEvent, Noticed, RoundCharged, RoundProposed, T
 from streams.log import EventLog, Record
 
 
-class PrivacyBudgetEffects(Effects[Ledger]):
+class PrivacyBudgetEffects(Effects[Ledger, LedgerInput]):
     """Everything comes from another journal, so there is nothing to check."""
 
-    def salvaged(self, record: Record, fact: object) -> Unchargeable | None:
+    def fallback_input(self, state: Ledger, record: Record, *, said: Record | JournalEvent) -> Unchargeable | None:
         """A round that asks for its charge gets a no."""
-        return Unchargeable(fact) if isinstance(fact, RoundProposed) and fact.mechanism is not None else None
+        return Unchargeable(said) if isinstance(said, RoundProposed) and said.mechanism is not None else None
 
 
 class PrivacyBudgetMeter(Meter):

@@ -1,12 +1,12 @@
-"""The selector's edge: check-ins with a valid signature come in, sealed leases and declines go out."""
+"""Effects of the selector: check-ins with a valid signature come in, sealed leases and declines go out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.deciders.selector import OpenLease, Selections, Task
+from actors.deciders.selector import OpenLease, Selections, SelectorInput, Task
 from actors.keys import OperatorKey, Seals
-from actors.runtime.effects import Effects, tell
+from actors.runtime.effects import NOTHING, Arrival, Effects, FollowUp
 from actors.runtime.meter import Instruments, Meter
 from schemas.canonical import MalformedError, decode, encode
 from schemas.events import (
@@ -23,44 +23,40 @@ from schemas.events import (
 )
 from schemas.leases import Lease
 from schemas.signing import is_signed_by, unsigned
-from schemas.topics import ANSWERS, partition_of
-from streams.log import Draft, EventLog, Record
+from streams.log import EventLog, Record
 
-_LATER = 12  # these reasons will not pass soon: ask again after so many times the policy's wait
+# Reasons that will not pass soon, so that the device asks again after this many times the policy's wait.
+_LATER = 12
 _LASTING: frozenset[DeclineReason] = frozenset({"closed", "other_key", "participations"})
 _RETRY_UNKNOWN_MS = 2_000
+_TICK = encode(Tick())
 
 
-class SelectorEffects(Effects[Selections]):
-    """Checks signatures before, answers devices after."""
+class SelectorEffects(Effects[Selections, SelectorInput]):
+    """Checks signatures before a decision, answers the device after it."""
 
-    def __init__(self, log: EventLog, seals: Seals) -> None:
-        self._log, self._seals = log, seals
-        self._answers: list[Draft] = []
+    def __init__(self, seals: Seals) -> None:
+        self._seals = seals
 
-    def fact(self, state: Selections, record: Record) -> DeviceCheckedIn | Tick | None:
+    def read(self, state: Selections, record: Record) -> Arrival | None:
         """A signed check-in, or a tick."""
         try:
-            if record.value == encode(Tick()):
-                return Tick()
+            if record.value == _TICK:
+                return Arrival(Tick())
             message = unsigned(record.value or b"")
             checkin = decode(message.payload, DeviceCheckedIn)
         except MalformedError:
             return None
-        return checkin if is_signed_by(message, checkin.public_key) else None
+        return Arrival(checkin) if is_signed_by(message, checkin.public_key) else None
 
-    def decided(self, state: Selections, fact: object, *, events: Sequence[JournalEvent]) -> None:
-        """Note the answer to a check-in; what it says follows from the state alone."""
-        if isinstance(fact, DeviceCheckedIn):
-            answer = encode(self._answer(state.tasks.get(fact.task), fact, events=events))
-            self._answers.append(
-                Draft(
-                    topic=ANSWERS.name,
-                    partition=partition_of(fact.device),
-                    value=answer,
-                    key=fact.device.encode(),
-                )
-            )
+    def follow_up(
+        self, state: Selections, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int
+    ) -> FollowUp:
+        """The answer to a check-in; what it says follows from the state alone."""
+        checkin = arrival.input
+        if not isinstance(checkin, DeviceCheckedIn):
+            return NOTHING
+        return FollowUp(answers=[self._answer(state.tasks.get(checkin.task), checkin, events=events)])
 
     def _answer(self, task: Task | None, checkin: DeviceCheckedIn, *, events: Sequence[JournalEvent]) -> Answer:
         match events:
@@ -73,12 +69,6 @@ class SelectorEffects(Effects[Selections]):
         lease = task.leases[checkin.device]
         sealed = self._seals.seal(_sealable(lease, task.created.policy_sha256))
         return Granted(device=checkin.device, sealed=sealed, model=lease.model)
-
-    def committed(self) -> None:
-        """Send what the journal now holds; a lost answer is asked for again."""
-        answers, self._answers = self._answers, []
-        if answers:
-            tell(self._log, answers)
 
     def wants_tick(self, state: Selections) -> bool:
         """Leases expire by log time."""
@@ -120,7 +110,7 @@ class SelectorMeter(Meter):
 
 def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> SelectorEffects:
     """The effects of the role; they are the same on every partition."""
-    return SelectorEffects(log, Seals(key))
+    return SelectorEffects(Seals(key))
 
 
 def make_meter(instruments: Instruments) -> SelectorMeter:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.keys import OperatorKey
-from actors.runtime.actor import Actor, Observer
+from actors.runtime.actor import Actor
+from actors.runtime.observer import Observer
 from actors.wiring import ROLES
 from streams.log import EventLog
 
@@ -26,7 +27,7 @@ def assemble(
         partition,
         log=log,
         decider=role.load_decider(key.key_id),
-        edge=role.load_effects(log, partition, key=key),
+        effects=role.load_effects(log, partition, key=key),
         accepts_resume=key.accepts,
         observers=observers,
     )

@@ -24,12 +24,13 @@ from actors.hosts.inbox import Delivery
 from actors.hosts.loop import HostLoop, Timer
 from actors.hosts.metrics import ActorMetrics
 from actors.hosts.worker import Worker, make_measurers
-from actors.runtime.actor import Actor, Gap
-from actors.runtime.guard import InputPlace, Skip, StateHalfApplied
+from actors.runtime.actor import Actor
+from actors.runtime.guard import Guard, StateHalfApplied
+from actors.runtime.inputs import Gap
 from actors.runtime.role import Role
 from schemas.canonical import encode
 from schemas.events import Tick
-from streams.log import Draft, LogError, LogUnavailable, OffsetLost, TopicPartition, scan
+from streams.log import Draft, LogError, LogUnavailable, OffsetLost, TopicPartition
 from streams.retry import run_until_available
 
 TICK_EVERY_S = 1.0
@@ -60,9 +61,9 @@ class Host(HostLoop):
         self._metrics = ActorMetrics(role, worker.metrics.instruments)
         self._observers = (self._metrics, TurningPoints(role))
         self._actors: dict[int, Actor[Any]] = {}
-        self._skips: defaultdict[int, dict[InputPlace, Skip]] = defaultdict(dict)
+        self._guards: dict[int, Guard] = {}
         if (poison := worker.options.poison_input) is not None:
-            self._skips[poison.partition][poison.at] = poison.passing
+            self._guard_of(poison.partition).skips[poison.place] = poison.skip
         self._threads = _Threads()
         self._assignment = Assignment(role.inputs, carrier)
         self._tick, self._lag = Timer(TICK_EVERY_S), Timer(LAG_EVERY_S)
@@ -95,8 +96,8 @@ class Host(HostLoop):
         logger.info(
             "opened",
             partition=partition,
-            decisions=actor.replayed_decisions,
-            snapshot=actor.snapshot and actor.snapshot.written.at.seq,
+            decisions=actor.opened.decisions,
+            snapshot=actor.opened.snapshot and actor.opened.snapshot.written.at.seq,
             seconds=round(seconds, 3),
         )
 
@@ -105,11 +106,15 @@ class Host(HostLoop):
         actor = assemble(
             self._role.name, partition, log=self._worker.log, key=self._worker.key, observers=self._observers
         )
-        actor.passes = self._skips[partition]
+        actor.guard = self._guard_of(partition)
         if (marker := self._worker.options.crash_marker) is not None:
-            actor.in_hand = partial(marker.put, partition)
+            actor.guard.mark_in_hand = partial(marker.put, partition)
         actor.open()
         return actor
+
+    def _guard_of(self, partition: int) -> Guard:
+        """What has failed on a partition, which each actor of it has to know from the one before."""
+        return self._guards.setdefault(partition, Guard(self._role.name, partition))
 
     async def _seek(self, partition: int) -> None:
         """Have every input delivered from the first record that is not decided."""
@@ -146,7 +151,9 @@ class Host(HostLoop):
         try:
             await self._in_thread(partial(actor.handle, [delivery.record for delivery in deliveries]))
         except Gap as gap:
-            await self._resolve_gap(partition, gap)
+            logger.info("gap", topic=gap.topic, partition=partition, expected=gap.expected, found=gap.found)
+            # Every input, because what came behind the gap in the same run was not decided either.
+            await self._seek(partition)
             return False
         except StateHalfApplied as error:
             if isinstance(error.__cause__, LogError) and not isinstance(error.__cause__, LogUnavailable):
@@ -161,23 +168,13 @@ class Host(HostLoop):
         for delivery in deliveries:
             delivery.acknowledge()
 
-    async def _resolve_gap(self, partition: int, gap: Gap) -> None:
-        """Ask the log itself whether it holds anything in the gap: if so go back, else the hole is real."""
-        at = TopicPartition(gap.topic, partition)
-        first = await self._in_thread(lambda: next(scan(self._worker.log, at, start=gap.expected), None))
-        if first is not None and first.offset == gap.found:
-            self._actors[partition].skip(gap.topic, gap.found)
-        logger.info("gap", topic=gap.topic, partition=partition, expected=gap.expected, found=gap.found)
-        # Every input, because what came behind the gap in the same run was not decided either.
-        await self._seek(partition)
-
     # --- let time pass ----------------------------------------------------------------------------------------------
 
     async def pass_time(self) -> None:
         """Measure, delete and tick when that is due."""
         if time.monotonic() > self._alone_until_s:
             for actor in self._actors.values():
-                actor.employ(self._threads.measurers)
+                actor.use_threads(self._threads.measurers)
         if self._lag.is_due():
             await self._measure_lag()
         await super().pass_time()
@@ -187,7 +184,7 @@ class Host(HostLoop):
     async def delete_unneeded(self) -> None:
         """Have each actor delete what no decision of it needs."""
         for actor in self._actors.values():
-            await self._in_thread(actor.housekeep)
+            await self._in_thread(actor.delete_unneeded)
 
     async def _send_ticks(self, topic: str) -> None:
         """Mark the passing of time where it alone could change something."""

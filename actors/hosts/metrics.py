@@ -100,8 +100,8 @@ class ActorMetrics:
     def show_opening(self, partition: int, actor: Actor[Any], *, seconds: float) -> None:
         """How an actor came to its state, and how long that took."""
         self._replay_s.labels(partition).set(seconds)
-        self._replayed.labels(partition).set(actor.replayed_decisions)
-        self._from_snapshot.labels(partition).set(actor.snapshot is not None)
+        self._replayed.labels(partition).set(actor.opened.decisions)
+        self._from_snapshot.labels(partition).set(actor.opened.snapshot is not None)
 
     def show_lag(self, at: TopicPartition, records: int) -> None:
         """How many offsets of an input are not decided yet."""

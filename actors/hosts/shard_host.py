@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 
 from actors.effects.aggregator.bodies import BodyLost
-from actors.effects.aggregator.shard import Shard
+from actors.effects.shard.worker import Shard
 from actors.hosts.loop import HostLoop
 from actors.hosts.metrics import ShardMetrics
 from actors.hosts.worker import Worker, WorkerOptions, make_measurers, start_worker
@@ -69,15 +69,16 @@ class ShardHost(HostLoop):
     async def feed(self) -> int:
         """Let the shard read, measure and add."""
         count = self._shard.step(IDLE_WAIT_S)
-        self._metrics.count(*self._shard.counted())
+        counts = self._shard.take_counts()
+        self._metrics.count(counts.measured, counts.stored)
         return count
 
     async def delete_unneeded(self) -> None:
         """Let the shard delete bodies."""
-        self._shard.housekeep()
+        self._shard.delete_unneeded()
 
     def _begin(self, partitions: Iterable[int]) -> None:
         # The new one first: where it cannot begin, the old one is still there to be asked for its partitions.
         before, self._shard = self._shard, Shard(self._worker.log, self._worker.key, partitions)
         before.close()
-        self._shard.employ(self._measurers)
+        self._shard.use_threads(self._measurers)

@@ -1,84 +1,97 @@
-"""The impure side of an actor: what is fetched and checked before a decision, and what follows after its commit."""
+"""The impure half of an actor: what is fetched and checked before a decision, and what follows from it.
+
+`runtime.actor` calls everything here, from one thread. The decider of the same name never sees bytes, keys or the log.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
-import structlog
-
-from schemas.events import JournalEvent
-from schemas.journal import Batch, Decision, JournalPosition
-from streams.log import Draft, EventLog, LogUnavailable, Record
+from schemas.events import Answer, JournalEvent
+from schemas.journal import Decision, JournalPosition
+from streams.log import Draft, Record
 
 S = TypeVar("S")
-logger = structlog.get_logger()
+I = TypeVar("I")  # noqa: E741  the input of a decider, as S is its state
+
+# Makes a record that has to be in the same transaction as a batch, from the chain's position after that batch.
+ExtraRecord = Callable[[JournalPosition], Draft]
 
 
-class Effects(Generic[S]):
-    """Does nothing at any of its places; an actor's own edge overrides those that it needs.
+class Arrival(NamedTuple):
+    """An input on its way to a decision, and the payload that the decider must not see but its effects need again."""
 
-    An edge may throw its memory away at any time: all it holds is a function of the state, of records and of bodies.
+    input: object
+    payload: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """What has to happen once a decision is in the journal: answers to devices, and records beside its batch."""
+
+    answers: Sequence[Answer] = ()
+    extra_records: Sequence[ExtraRecord] = ()
+
+
+NOTHING = FollowUp()
+
+
+class Effects(Generic[S, I]):
+    """The effects of an actor that needs none; each actor overrides what it needs.
+
+    All memory here can be lost at any time: it is a function of the state, of records and of bodies.
     """
 
-    run_max = 1 << 62  # inputs that are decided before a commit, where somebody else waits to read of them
+    # Largest number of inputs per transaction. Lower it when another process (a shard worker) must see decisions soon.
+    inputs_per_commit_max = 1 << 62
+    looks_ahead = False
+    has_work = False  # whether `make_inputs` could have something
 
-    def employ(self, threads: Executor) -> None:
-        """From now on these threads, and some of its own, may work beside the actor's; till then it does all."""
+    def use_threads(self, threads: Executor) -> None:
+        """From now on work in these threads, and in some of our own, beside the actor's; results stay the same."""
 
-    def expect(self, state: S, records: Sequence[Record]) -> None:
-        """Facts of these records are asked for next, in this order: what takes long may begin."""
+    def look_ahead(self, state: S, records: Sequence[Record]) -> None:
+        """Start what takes long: these records are read next, in this order. Called where `looks_ahead`."""
 
-    def fact(self, state: S, record: Record) -> object | None:
-        """What a record of a plain input says, checked; None for junk, which is counted and dropped."""
+    def read(self, state: S, record: Record) -> Arrival | None:
+        """The checked input that a record of a plain topic holds; None for junk, which is counted and dropped."""
         return None
 
-    def salvaged(self, record: Record, fact: object) -> object | None:
-        """What has to be decided of an input on which our own code fails; None where it is owed no outcome.
+    def fallback_input(self, state: S, record: Record, *, said: Record | JournalEvent) -> I | None:
+        """The input to decide instead of one on which our own code fails; None where no outcome is owed.
 
-        `fact` is the record itself, where it is of a plain input. The body is not touched: it may be what kills.
+        `said` is the record itself, or the event in it where it is another journal's. The body of an update is not
+        touched: it may be what fails.
         """
         return None
 
-    def decided(self, state: S, fact: object, *, events: Sequence[JournalEvent]) -> None:
-        """A fact has been decided and folded, not yet committed; a process that fails to commit ends."""
+    def follow_up(self, state: S, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> FollowUp:
+        """Act on a decision that is folded and not yet committed; a process that fails to commit it ends."""
+        return NOTHING
 
-    def beside(self, batch: Batch, at: JournalPosition) -> list[Draft]:
-        """Records that go into the same transaction as this batch; `at` is where the chain stands after it."""
-        return []
-
-    def committed(self) -> None:
-        """All decisions so far are in the journal."""
-
-    def replayed(self, decision: Decision, at: JournalPosition) -> None:
-        """A decision was read back from the journal; `at` is where the chain stands after its batch."""
-
-    def opened(self, state: S, *, since_ms: int | None) -> list[Draft]:
-        """The state is complete; records that are missing elsewhere and have to be written now.
-
-        `since_ms` is when the journal record was appended from which replay went on; None: it began at the beginning.
-        """
-        return []
-
-    def internal(self, state: S) -> Iterable[object]:
-        """Facts that this actor's state waits for and that the host itself makes, one at a time."""
+    def make_inputs(self, state: S) -> Iterable[I]:
+        """Inputs that the state waits for and that this host makes itself (releases), one at a time."""
         return ()
 
-    def housekeep(self, state: S, decided_ms: Mapping[str, int]) -> None:
-        """Let go of what nobody needs; `decided_ms` is the append time up to which each input is decided."""
+    def remember(self, decision: Decision, position: JournalPosition) -> None:
+        """Take note of a decision that is read back from the journal."""
 
-    def close(self) -> None:
-        """The actor leaves this partition."""
+    def recover(self, state: S, *, since_ms: int | None) -> list[Draft]:
+        """Records that an earlier life should have written beside its batches, and did not.
+
+        The state is complete. `since_ms` is the append time of the record at which replay began; None: the first one.
+        """
+        return []
+
+    def delete_unneeded(self, state: S, decided_ms: Mapping[str, int]) -> None:
+        """Delete what no decision needs any more; `decided_ms` is the append time up to which each input is decided."""
 
     def wants_tick(self, state: S) -> bool:
         """Whether the passing of time alone could change something."""
         return False
 
-
-def tell(log: EventLog, answers: Sequence[Draft]) -> None:
-    """Send answers to devices, which are no history: one that is lost is asked for again."""
-    try:
-        log.append(answers)
-    except LogUnavailable as error:
-        logger.warning("answers lost", count=len(answers), error=str(error))
+    def close(self) -> None:
+        """Release threads and connections: the actor leaves this partition."""

@@ -1,20 +1,32 @@
-"""Inputs on which our own code fails: how they are named, what is told of them, and how far they are passed (law 9)."""
+"""Law 9 for one partition: an input on which our own code fails is recorded as a defect and passed.
+
+An actor whose state is half changed by such an input is thrown away; the next one of the partition gets the same guard,
+and so knows what to skip. A worker that dies of an input leaves its place in a crash marker; its supervisor tells the
+next worker, which skips it too.
+"""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from schemas.errors import FedlogError
+from schemas.events import DefectFound
+from streams.log import Record
 
 ERROR_CHARACTERS_MAX = 200
-DEATHS_MAX = 3  # in a row at the same input; then it is passed
+DEATHS_MAX = 3  # in a row at the same input; then it is skipped
+
+logger = structlog.get_logger()
 
 
 class InputPlace(NamedTuple):
-    """One thing to decide: a record of an input topic, and the number of the fact in it; a journal's holds many."""
+    """One thing to decide: a record of an input topic, and the number of the event in it; a journal's holds many."""
 
     topic: str
     offset: int
@@ -22,17 +34,16 @@ class InputPlace(NamedTuple):
 
 
 class SkipLevel(IntEnum):
-    """How far an input is passed: not at all; decided without its body, where a lease asks for an outcome; or bare."""
+    """How much of an input is still decided: the outcome that its lease asks for, without its body; or nothing."""
 
-    NOT = 0
     WITHOUT_BODY = 1
-    BARE = 2
+    ENTIRELY = 2
 
 
 class Skip(NamedTuple):
-    """That an input has failed before, and of what: it is passed when it comes again."""
+    """That an input has failed before, and why: it is skipped when it comes again."""
 
-    how: SkipLevel
+    level: SkipLevel
     error: str
 
 
@@ -40,27 +51,61 @@ class PoisonInput(NamedTuple):
     """An input at which a worker died again and again, without an exception that anybody could catch."""
 
     partition: int
-    at: InputPlace
+    place: InputPlace
     deaths: int
     last: str
 
     @property
-    def passing(self) -> Skip:
-        """Without its body at first; bare where not even that is survived."""
-        how = SkipLevel.WITHOUT_BODY if self.deaths < 2 * DEATHS_MAX else SkipLevel.BARE
-        return Skip(how, f"{self.deaths} deaths in a row: {self.last}"[:ERROR_CHARACTERS_MAX])
+    def skip(self) -> Skip:
+        """Without its body at first; entirely where not even that is survived."""
+        level = SkipLevel.WITHOUT_BODY if self.deaths < 2 * DEATHS_MAX else SkipLevel.ENTIRELY
+        return Skip(level, f"{self.deaths} deaths in a row: {self.last}"[:ERROR_CHARACTERS_MAX])
 
 
 class StateHalfApplied(FedlogError):
-    """A decision was folded half-way, so nobody may use this state again: open anew, and replay.
+    """A part of a decision is in the state, so nobody may use this state again: open anew, and replay.
 
-    The next actor of the partition needs this one's `passes`, or it fails at the same input again.
+    The next actor of the partition needs the guard of this one, or it fails at the same input again.
     """
 
     code = "state_half_applied"
 
 
-def described(error: BaseException) -> str:
+class Guard:
+    """What has failed on one partition. It outlives the actors of the partition, but not the process.
+
+    `mark_in_hand`, where set, is called with the place of each input before it is decided and with None after.
+    """
+
+    def __init__(self, actor: str, partition: int) -> None:
+        self.skips: dict[InputPlace, Skip] = {}
+        self.defects = 0
+        self.mark_in_hand: Callable[[InputPlace | None], None] | None = None
+        self._actor, self._partition = actor, partition
+
+    def skips_any(self, record: Record, count: int) -> bool:
+        """Whether one of the `count` inputs of this record was to be skipped."""
+        return any(InputPlace(record.topic, record.offset, number) in self.skips for number in range(count))
+
+    def raise_alarm(self, place: InputPlace, error: BaseException) -> str:
+        """Count and log a failure; what the journal may say of it."""
+        self.defects += 1
+        where = f"{place.topic}[{self._partition}]@{place.offset} ({place.number})"
+        logger.critical("defect", actor=self._actor, where=where, error=repr(error), exc_info=error)
+        return describe(error)
+
+    def skip_next_time(self, place: InputPlace, error: BaseException, *, after: Skip | None) -> None:
+        """Skip this input when it comes again: without its body first, entirely where that was what failed."""
+        level = SkipLevel.WITHOUT_BODY if after is None else SkipLevel.ENTIRELY
+        self.skips[place] = Skip(level, self.raise_alarm(place, error))
+
+
+def record_defect(place: InputPlace, error: str) -> DefectFound:
+    """The event that stands for an input on which our own code fails."""
+    return DefectFound(topic=place.topic, offset=place.offset, number=place.number, error=error)
+
+
+def describe(error: BaseException) -> str:
     """The type of an exception and where it was raised; never its text, which may hold what a device sent."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -1,4 +1,7 @@
-"""The journal partition that one actor writes: its claim, its chain, and one fenced transaction a commit."""
+"""The journal partition that one actor writes: its claim, its chain, and one fenced transaction a commit.
+
+Decisions wait here until `commit`: those that only count are coalesced, and all are cut into records below the limit.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,21 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from actors.runtime.role import Role
-from schemas.canonical import encode
+import msgspec
+
+from actors.deciders.decider import coalesced
+from actors.runtime.effects import ExtraRecord
+from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode, encode_state
+from schemas.events import StateDigest
 from schemas.journal import Batch, Chain, ChainResumed, Decision, JournalPosition, Position, WriterClaimed
+from streams.journals import JournalReader
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced
 
 _TRANSACTION_OFFSETS = 2  # from the last record of one transaction to the first of the next; between them its marker
+_BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
 
 
-Beside = Callable[[Batch, JournalPosition], list[Draft]]
-
-
-class Written(NamedTuple):
+class WrittenBatch(NamedTuple):
     """A batch at its offset of the journal; `at` is where the chain stands after it."""
 
     batch: Batch
@@ -25,15 +31,33 @@ class Written(NamedTuple):
     at: JournalPosition
 
 
+class Uncommitted(NamedTuple):
+    """A decision that is not in the journal yet, the position after it, and what has to be written beside it."""
+
+    decision: Decision
+    position: Position
+    extra_records: Sequence[ExtraRecord] = ()
+
+
+class _Packed(NamedTuple):
+    """Decisions of one record, in their own bytes too, the position after them, and what is written beside them."""
+
+    decisions: list[Decision]
+    encoded: list[bytes]
+    position: Position
+    extra_records: list[ExtraRecord]
+
+
 class Journal:
-    """One partition of one role's journal, under one claim."""
+    """One partition of one actor's journal, under one claim. `uncommitted` is what the next commit writes."""
 
     def __init__(
-        self, log: EventLog, role: Role, partition: int, *, accepts_resume: Callable[[ChainResumed], bool]
+        self, log: EventLog, actor: str, at: TopicPartition, *, accepts_resume: Callable[[ChainResumed], bool]
     ) -> None:
-        self.at = TopicPartition(role.journal, partition)
-        self._log, self.actor, self._accepts_resume = log, role.name, accepts_resume
-        self.stand(JournalPosition())
+        self.actor, self.at = actor, at
+        self.uncommitted: list[Uncommitted] = []
+        self._log, self._accepts_resume = log, accepts_resume
+        self.set_position(JournalPosition())
 
     def __str__(self) -> str:
         return f"{self.at.topic}[{self.at.partition}]"
@@ -43,8 +67,8 @@ class Journal:
         """Of the newest batch."""
         return self._chain.at.seq
 
-    def stand(self, at: JournalPosition) -> None:
-        """Go on from there."""
+    def set_position(self, at: JournalPosition) -> None:
+        """Read or write on from there."""
         self._chain = Chain(at=at, accepts_resume=self._accepts_resume)
 
     def claim(self) -> None:
@@ -55,53 +79,60 @@ class Journal:
         self._end = self.claimed + _TRANSACTION_OFFSETS
 
     def record(self, offset: int) -> Record | None:
-        """What stands at an offset before our own claim, on the chain or not."""
+        """The record at an offset before our own claim, on the chain or not; None where there is none."""
         return next(self._read(offset, offset + 1), None) if offset < self.claimed else None
 
-    def batches(self, start: int | None = None) -> Iterator[Written]:
+    def batches(self, start: int | None = None) -> Iterator[WrittenBatch]:
         """Every batch of the chain from `start`, or the beginning, to our own claim.
 
         Raises ChainBroken, and CommitUncertain where the log has gone past our claim and does not hold it.
         """
         first = self._log.bounds(self.at).beginning if start is None else start
-        # The claim is waited for: a commit is acknowledged before readers can see its records.
+        journal = JournalReader(self.at, accepts_resume=self._accepts_resume, position=self._chain.at)
+        # Wait for the claim itself: a commit is acknowledged before readers can see its records.
         for record in self._read(first, self.claimed + 1):
-            batch = self._chain.follow(record.offset, record.value or b"")
+            batch = journal.follow(record)
             if batch is not None:
-                yield Written(batch, record.offset, self._chain.at)
+                yield WrittenBatch(batch, record.offset, journal.position)
+        self._chain.at = journal.position
         if self._chain.at.claim != self.claimed:
             raise CommitUncertain(f"{self}: the claim at offset {self.claimed} is not in the log")
 
-    def write(
-        self, packed: Sequence[tuple[Sequence[Decision], Position]], *, time_ms: int, beside: Beside
-    ) -> list[Written]:
-        """Commit these batches and what belongs beside each, or nothing. Raises WriterFenced or CommitUncertain."""
-        standing, batches, drafts, others = self._chain.at, list[tuple[Batch, JournalPosition]](), list[Draft](), []
-        for decisions, position in packed:
+    def commit(self, position: Position, *, time_ms: int) -> list[WrittenBatch]:
+        """Write all that is uncommitted, with what belongs beside it, in one transaction.
+
+        `position` is the one after the last input; where nothing was decided it is written alone. Raises WriterFenced
+        or CommitUncertain.
+        """
+        before, batches, drafts, extra = self._chain.at, list[tuple[Batch, JournalPosition]](), list[Draft](), []
+        for packed in _packed(self.uncommitted, position):
             chain = self._chain.at
             batch = Batch(
                 seq=chain.seq + 1,
                 claim=chain.claim,
                 prev=chain.head,
                 time_ms=time_ms,
-                position=position,
-                decisions=tuple(decisions),
+                position=packed.position,
+                decisions=tuple(packed.decisions),
             )
-            data = encode(batch)
+            # Each decision was encoded, and its numbers checked, when its length was taken.
+            raw = tuple(msgspec.Raw(data) for data in packed.encoded)
+            data = encode_state(msgspec.structs.replace(batch, decisions=raw))
             self._chain.wrote(batch, data)
             batches.append((batch, self._chain.at))
             drafts.append(self._draft(data))
-            others += beside(batch, self._chain.at)
-        offsets = self._writer.commit([*drafts, *others])[: len(drafts)]
-        self._require_ours(standing, offsets)
-        return [Written(batch, offset, at) for (batch, at), offset in zip(batches, offsets, strict=True)]
+            extra += [record(self._chain.at) for record in packed.extra_records]
+        offsets = self._writer.commit([*drafts, *extra])[: len(drafts)]
+        self._require_ours(before, offsets)
+        self.uncommitted = []
+        return [WrittenBatch(batch, offset, at) for (batch, at), offset in zip(batches, offsets, strict=True)]
 
-    def write_beside(self, drafts: Sequence[Draft]) -> None:
-        """Commit records that belong to batches of an earlier life."""
+    def write_missing(self, drafts: Sequence[Draft]) -> None:
+        """Commit records that belong beside batches of an earlier life."""
         self._writer.commit(drafts)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the writer."""
         self._writer.close()
 
     def require_alone(self) -> None:
@@ -119,20 +150,20 @@ class Journal:
             return False
         return True
 
-    def _require_ours(self, standing: JournalPosition, offsets: Sequence[int]) -> None:
+    def _require_ours(self, before: JournalPosition, offsets: Sequence[int]) -> None:
         """Raise WriterFenced where another claim stands before what was just committed: it is a zombie's, and void.
 
         Nobody else writes here, so that only a hole behind our transaction before can hold one. A snapshot that a
         zombie took off the chain would be proven by a record that is there, and nobody would see the claim before it.
         """
-        before, self._end = self._end, offsets[-1] + _TRANSACTION_OFFSETS
-        self._require_unclaimed(standing, before, end=offsets[0])
+        start, self._end = self._end, offsets[-1] + _TRANSACTION_OFFSETS
+        self._require_unclaimed(before, start, end=offsets[0])
 
-    def _require_unclaimed(self, standing: JournalPosition, start: int, *, end: int) -> None:
-        chain = Chain(at=standing, accepts_resume=self._accepts_resume)
+    def _require_unclaimed(self, before: JournalPosition, start: int, *, end: int) -> None:
+        chain = Chain(at=before, accepts_resume=self._accepts_resume)
         for record in self._read(start, end):
             chain.follow(record.offset, record.value or b"")
-        if chain.at != standing:
+        if chain.at != before:
             raise WriterFenced(f"{self}: another writer has claimed it before offset {end}")
 
     def _read(self, start: int, end: int) -> Iterator[Record]:
@@ -148,3 +179,37 @@ class Journal:
 
     def _draft(self, data: bytes) -> Draft:
         return Draft(**self.at._asdict(), value=data)
+
+
+def _packed(uncommitted: Sequence[Uncommitted], position: Position) -> Iterator[_Packed]:
+    """Records below the limit, each with the position after its last decision; a digest closes its record.
+
+    Inputs after the last decision decided nothing, and `position` covers them too.
+    """
+    packed, room = _Packed([], [], position, []), _BATCH_BYTES
+    for decision, after, extra_records in _coalesced(uncommitted):
+        data = encode(decision)
+        if packed.decisions and (len(data) > room or isinstance(packed.decisions[-1].events[-1], StateDigest)):
+            yield packed
+            packed, room = _Packed([], [], position, []), _BATCH_BYTES
+        packed.decisions.append(decision)
+        packed.encoded.append(data)
+        packed.extra_records.extend(extra_records)
+        packed, room = packed._replace(position=after), room - len(data)
+    yield packed._replace(position=position)
+
+
+def _coalesced(uncommitted: Sequence[Uncommitted]) -> Iterator[Uncommitted]:
+    """The same decisions; one that only counts becomes one with its forerunner."""
+    before: Uncommitted | None = None
+    for one in uncommitted:
+        merged = None
+        if before is not None and len(before.decision.events) == len(one.decision.events) == 1:
+            merged = coalesced(before.decision.events[0], one.decision.events[0])
+        if merged is not None:
+            one = one._replace(decision=msgspec.structs.replace(one.decision, events=(merged,)))  # noqa: PLW2901
+        elif before is not None:
+            yield before
+        before = one
+    if before is not None:
+        yield before

@@ -52,9 +52,9 @@ class Role:
         decider: Decider[Any] = import_module(self.decider).make_decider(key_id)
         return decider
 
-    def load_effects(self, log: EventLog, partition: int, *, key: OperatorKey) -> Effects[Any]:
+    def load_effects(self, log: EventLog, partition: int, *, key: OperatorKey) -> Effects[Any, Any]:
         """The effects of the actor on one partition."""
-        effects: Effects[Any] = import_module(self.effects).make_effects(log, partition, key=key)
+        effects: Effects[Any, Any] = import_module(self.effects).make_effects(log, partition, key=key)
         return effects
 
     def load_meter(self, instruments: Instruments) -> Meter:

@@ -17,7 +17,7 @@ import structlog
 
 import schemas
 from actors import deciders
-from actors.runtime.journal import Journal, Written
+from actors.runtime.journal import Journal, WrittenBatch
 from schemas.canonical import MalformedError, decode, decode_state, encode
 from schemas.errors import FedlogError
 from schemas.events import StateDigest
@@ -51,19 +51,19 @@ def digest_sources(folders: Iterable[Path]) -> bytes:
 _CODE = _source_digest()
 
 
-class Taken(NamedTuple):
+class StateAtDigest(NamedTuple):
     """A state's canonical bytes, and the batch whose last event is their digest."""
 
     state: bytes
-    written: Written
+    written: WrittenBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[S]):
+class LoadedSnapshot(Generic[S]):
     """A state that is proven to be the fold up to the end of `written`, which was appended at `since_ms`."""
 
     state: S
-    written: Written
+    written: WrittenBatch
     since_ms: int
 
 
@@ -80,26 +80,26 @@ class Snapshots:
         self._log, self._journal, self._actor = log, journal, journal.actor
         self._at = TopicPartition(SNAPSHOTS.name, journal.at.partition)
 
-    def keep(self, taken: Taken) -> None:
+    def keep(self, kept: StateAtDigest) -> None:
         """Store a snapshot, and its manifest last; one that fails is given up.
 
         Each has the keys of the one before, so that compaction keeps the newest. Another writer may be doing the same
         at the same time: what comes out of that is checked like everything else.
         """
         try:
-            body = store(self._log, self._at, data=compress(taken.state), upload_id=self._actor, codec="state")
+            body = store(self._log, self._at, data=compress(kept.state), upload_id=self._actor, codec="state")
             manifest = Snapshot(
                 code=_CODE,
-                offset=taken.written.offset,
-                record_sha256=taken.written.at.head,
-                size=len(taken.state),
+                offset=kept.written.offset,
+                record_sha256=kept.written.at.head,
+                size=len(kept.state),
                 body=body,
             )
             self._log.append([Draft(**self._at._asdict(), key=self._actor.encode(), value=encode(manifest))])
         except LogError as error:
             logger.warning("snapshot not stored", actor=self._actor, partition=self._at.partition, why=str(error))
 
-    def newest(self, kind: type[S]) -> Found[S] | None:
+    def newest(self, kind: type[S]) -> LoadedSnapshot[S] | None:
         """The newest snapshot, if a replay up to our claim may start from it.
 
         Raises LogUnavailable.
@@ -136,7 +136,7 @@ class Snapshots:
             reader.close()
         return None
 
-    def _checked(self, snapshot: Snapshot, kind: type[S]) -> Found[S]:
+    def _checked(self, snapshot: Snapshot, kind: type[S]) -> LoadedSnapshot[S]:
         if snapshot.code != _CODE:
             raise Unusable("code of another release made it")
         record = self._recorded(snapshot)
@@ -148,7 +148,8 @@ class Snapshots:
         if hashlib.sha256(state).digest() != stated.sha256:
             raise Unusable(f"the state is not that of the digest at offset {record.offset}")
         at = JournalPosition(claim=batch.claim, seq=batch.seq, head=snapshot.record_sha256)
-        return Found(decode_state(state, kind), Written(batch, record.offset, at), since_ms=record.time_ms)
+        written = WrittenBatch(batch, record.offset, at)
+        return LoadedSnapshot(decode_state(state, kind), written, since_ms=record.time_ms)
 
     def _recorded(self, snapshot: Snapshot) -> Record:
         """The journal record that the snapshot names, if it is still the same."""

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from math import prod
 
-from actors.deciders.aggregator import mechanism_of
+from actors.deciders.aggregator import mechanism_of, staleness_of
 from actors.deciders.aggregator_state import Task
 from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.accounting import rho
@@ -38,8 +38,8 @@ def check_creation(created: TaskCreated) -> Iterator[str]:
 
 def check_admission(task: Task, admitted: UpdateAdmitted) -> Iterator[str]:
     """Staleness and weight of an admission against the versions so far and the policy's table."""
-    if admitted.staleness != task.staleness(admitted.version):
-        yield f"update {admitted.update}: staleness {admitted.staleness}, not {task.staleness(admitted.version)}"
+    if admitted.staleness != staleness_of(task, admitted.version):
+        yield f"update {admitted.update}: staleness {admitted.staleness}, not {staleness_of(task, admitted.version)}"
     base = task.created.weights[min(admitted.staleness, len(task.created.weights) - 1)]
     samples_max = max(1, task.created.policy.aggregation.samples_max)
     # How many samples a device reported stands in no journal, so only the possible multiples can be checked.

@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from actors.deciders.aggregator_state import MOMENTS_KEPT, Task
 from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.optimizers import MOMENTS
-from actors.effects.aggregator import release as releases
 from actors.effects.aggregator.bodies import Bodies, BodyLost
+from actors.effects.aggregator.release import NoiseKeyMissing, Release, compute_release
+from actors.effects.aggregator.summation import Measured, choose_summation
 from actors.keys import OperatorKey
 from ops.audit import announcements
 from ops.audit.findings import Findings
@@ -23,7 +26,6 @@ from schemas.tensors import (
     Floats,
     Grid,
     pack,
-    read_update,
     unpack,
 )
 from schemas.topics import BODIES, MODELS, SHARDS, UPDATES
@@ -43,7 +45,7 @@ class Recomputer:
         self._bodies = Bodies(log, partition)
         self._newest = announcements.find_newest_versions(log, partition)
         self._held: dict[str, tuple[Floats, Floats | None]] = {}
-        self._released: dict[str, releases.Release] = {}  # of the round whose version comes next
+        self._released: dict[str, Release] = {}  # of the round whose version comes next
         self._reasons: dict[str, str] = {}  # why its next version cannot be compared
 
     def check_sum(self, task: Task, stored: SumStored) -> Iterator[str]:
@@ -68,38 +70,38 @@ class Recomputer:
                 self._reasons[name] = "needs the operator's key"
             else:
                 key = self._key or OperatorKey(b"")  # without privacy no key is asked for
-                self._released[name] = releases.release(
-                    task.created, awaited.proposed, total=total, start=held, key=key
-                )
+                self._released[name] = compute_release(task.created, awaited.proposed, total=total, start=held, key=key)
         except BodyLost as error:
             self._reasons[name] = str(error)
-        except releases.NoiseKeyMissing as error:
+        except NoiseKeyMissing as error:
             self._reasons[name] = str(error)
             yield f"{error}; this is not the operator's key of that time"
 
     def _total(self, task: Task, members: Iterable[UpdateAdmitted], *, faults: list[str]) -> Grid:
-        running = sums.RunningSum(task.created.parameters)
+        """The sum of the members, each measured again. Raises BodyLost where retention has taken one."""
+        summation = choose_summation(task.created)
+        running = summation.start()
         for member in members:
             where = f"update {member.update}"
             try:
-                quanta = read_update(self._fetch(member.body), task.created.policy, parameters=task.created.parameters)
+                found = summation.measure(self._fetch(member.body))
             except (BodyError, BodyLost) as error:
+                # A body that retention deleted is no fault, but without it there is no sum to compare.
+                if member.zeroed is None and isinstance(error, BodyLost) and error.deleted:
+                    raise
+                found = Measured(None, why=str(error))
+            if found.quanta is None:
                 if member.zeroed is None:
-                    # A body that retention deleted is no fault, but without it there is no sum to compare.
-                    if isinstance(error, BodyLost) and error.deleted:
-                        raise
-                    faults.append(f"{where}: {error}")
-                continue
-            if member.zeroed is not None:
+                    faults.append(f"{where}: {found.why}")
+            elif member.zeroed is not None:
                 # A defect is an error of our own code, so the body may well be whole.
                 if member.zeroed != "defect":
                     faults.append(f"{where}: zeroed as {member.zeroed}, and nothing is wrong with it")
-                continue
-            scale = sums.clip_scale(quanta, task.created.policy.clipping.steps)
-            if scale != member.clip_scale:
-                faults.append(f"{where}: clip scale {member.clip_scale}, the body gives {scale}")
-            running.add(quanta, weight=member.weight, scale=scale)
-        return running.total()
+            else:
+                if found.scale != member.clip_scale:
+                    faults.append(f"{where}: clip scale {member.clip_scale}, the body gives {found.scale}")
+                summation.add(running, msgspec.structs.replace(member, clip_scale=found.scale), quanta=found.quanta)
+        return summation.total(running)
 
     def _fetch(self, ref: BodyRef) -> bytes:
         # The reference stands in a record that may be forged, and must not make us read any topic.

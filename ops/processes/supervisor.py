@@ -109,7 +109,7 @@ class Supervisor:
         poison = self._poison_input
         if poison is None or poison.deaths < DEATHS_MAX:
             return None
-        where = f"{poison.at.topic}[{poison.partition}]@{poison.at.offset} ({poison.at.number})"
+        where = f"{poison.place.topic}[{poison.partition}]@{poison.place.offset} ({poison.place.number})"
         note(f"{self._actor}: {poison.deaths} deaths in a row at {where}; it is skipped as a defect")
         return poison
 
@@ -121,7 +121,7 @@ class Supervisor:
             return None
         before = self._poison_input
         # Only deaths in a row count, so that kills at random never make an input look poisonous.
-        deaths = before.deaths if before is not None and (before.partition, before.at) == found else 0
+        deaths = before.deaths if before is not None and (before.partition, before.place) == found else 0
         return PoisonInput(*found, deaths + 1, describe_end(code))
 
     def _write_run_file(self, child: int) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.effects.aggregator.shard import Shard
+from actors.effects.shard.worker import Shard
 from schemas.canonical import decode, encode
 from schemas.events import (
     BodyMeasured,
@@ -137,13 +137,13 @@ def test_what_a_worker_tells_is_used() -> None:
     for partition in range(PARTITIONS):
         end = world.log.bounds(TopicPartition(SHARDS.name, partition)).end
         world.log.delete_records(TopicPartition(SHARDS.name, partition), end)
-    edge = world.actors["aggregator"]._edge
+    effects = world.actors["aggregator"]._effects
     world.feed("selector")
     actor = world.actors["aggregator"]
     actor.handle([*world._unread(actor, "updates")])
     admitted = world.events(ROUNDS.name, UpdateAdmitted)
     assert [event.zeroed for event in admitted] == [None] * 4
-    assert edge._sums == {}
+    assert effects._sums.running == {}
     _work(worker)
     assert len(_told(world, PartialStored)) == len({event.body.partition for event in admitted})
     world.settle()

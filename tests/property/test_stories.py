@@ -174,7 +174,7 @@ def played(world: Federation, steps: list[tuple[str, tuple[Any, ...]]]) -> Story
     for kind, arguments in steps:
         getattr(story, kind)(*arguments)
     world.settle()
-    assert [actor.defects for actor in world.actors.values()] == [0, 0, 0]
+    assert [actor.guard.defects for actor in world.actors.values()] == [0, 0, 0]
     return story
 
 

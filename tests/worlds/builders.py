@@ -189,6 +189,7 @@ def update_checked(device: str = "a", *, under: Lease | None = None, **changes: 
         "body": body_ref(held.lease),
         "samples": 7,
         "append_ms": 1_000,
+        "refusal": None,
         "clip_scale": SCALE_ONE,
         "fault": None,
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from actors.deciders.aggregator import ReleaseStored, make_decider
+from actors.deciders.aggregator import ReleaseStored, UpdateChecked, make_decider, refusal
 from actors.deciders.aggregator_state import Rounds
 from schemas.events import (
     HaltReason,
@@ -40,7 +41,16 @@ AGGREGATOR = make_decider(KEY.key_id)
 def given(rules: Policy | None = None, *history: JournalEvent, **changes: Any) -> Situation[Rounds]:
     """A task with its first version and an open round, and what came then."""
     begun = given_decider(AGGREGATOR).when(task_created(rules or policy(), **changes))
+    begun.prepare = _judge
     return begun.given(*history)
+
+
+def _judge(state: Rounds, one: object) -> object:
+    """As the aggregator's effects do: work out the refusal of an update on the state that will decide it."""
+    if not isinstance(one, UpdateChecked):
+        return one
+    reason = refusal(state.tasks.get(one.lease.task), one.lease, append_ms=one.append_ms)
+    return replace(one, refusal=reason)
 
 
 def update_of(device: str, situation: Situation[Rounds], *, version: int = 0, number: int = 0, **changes: Any) -> Any:

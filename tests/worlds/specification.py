@@ -8,6 +8,7 @@ pure on the way: the state before and after it has the same digest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar
 
@@ -25,6 +26,7 @@ class Situation(Generic[S]):
     state: S
     time_ms: int = 0
     caused: list[JournalEvent] = field(default_factory=list)
+    prepare: Callable[[S, object], object] = lambda _, one: one  # what an actor's effects add to an input
 
     def given(self, *history: JournalEvent) -> Self:
         """Fold events that were decided earlier."""
@@ -39,9 +41,9 @@ class Situation(Generic[S]):
 
     def when(self, *inputs: object) -> Self:
         """Decide on each input, and fold what it causes."""
-        for fact in inputs:
+        for one in inputs:
             before = digest(self.state)
-            self.caused = self.decider.decide(self.state, fact, self.time_ms)
+            self.caused = self.decider.decide(self.state, self.prepare(self.state, one), self.time_ms)
             assert digest(self.state) == before, "decide has changed the state"
             self.given(*self.caused)
         return self

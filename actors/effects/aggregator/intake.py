@@ -1,23 +1,22 @@
-"""The bodies of updates: fetched, opened, measured and added up beside the actor's own thread, which decides.
+"""The bodies of updates, fetched, opened and added up beside the actor's own thread, which decides.
 
 One thread fetches, in order; several open and measure; one adds. What is under way is bounded in bytes on both sides of
-the decision. Nothing is decided here: an update that was expected in vain has cost its fetch, and no more. Without
-threads, as in a simulation, the same work is done where it is asked for.
+the decision. Nothing is decided here: a body that is fetched in vain costs its fetch, and no more. Without threads, as
+in a simulation, the same work is done at the call. Used by the aggregator's effects and by shard workers.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
 
-from actors.deciders.arithmetic import sums
 from actors.effects.aggregator.bodies import Bodies, present
-from schemas.events import BodyFault, TaskCreated
+from actors.effects.aggregator.summation import Measured, Summation
 from schemas.identifiers import BodyRef
-from schemas.tensors import BodyError, Quanta, body_bytes_max, read_update
+from schemas.tensors import body_bytes_max
 from streams.bodies import Absent
 
 _Key = tuple[str, BodyRef]
@@ -25,45 +24,26 @@ BUDGET_BYTES = 32 * 2**20  # of updates that wait to be decided, and again of th
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The body of an update of this task."""
+class UpdateBody:
+    """The body of an update, and how to measure it."""
 
-    created: TaskCreated
+    summation: Summation
     ref: BodyRef
 
     @property
     def key(self) -> _Key:
         """All that the result depends on: a task's policy never changes."""
-        return self.created.task, self.ref
+        return self.summation.created.task, self.ref
 
     @property
     def bytes_max(self) -> int:
-        """What it takes up at most while it is under way: the body, and what is in it."""
-        return 2 * body_bytes_max(self.created.policy.compression, self.created.parameters)
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a body holds and its clip scale, or what is wrong with it."""
-
-    quanta: Quanta | None
-    scale: int = 0
-    fault: BodyFault | None = None
-
-
-def measured(created: TaskCreated, body: bytes | Absent) -> Measured:
-    """Open a body and take its norm: a function of its bytes and of the task's policy."""
-    if isinstance(body, Absent):
-        return Measured(None, fault="body_absent")
-    try:
-        quanta = read_update(body, created.policy, parameters=created.parameters)
-    except BodyError as error:
-        return Measured(None, fault=error.fault)
-    return Measured(quanta, sums.clip_scale(quanta, created.policy.clipping.steps))
+        """Memory that it takes at most while it is under way: the body, and the vector in it."""
+        created = self.summation.created
+        return 2 * body_bytes_max(created.policy.compression, created.parameters)
 
 
 class _Threads:
-    """One that fetches and one that adds, for this actor alone; those that measure may be shared."""
+    """One that fetches and one that adds, for this actor alone; the ones that measure may be shared."""
 
     def __init__(self, measurers: Executor) -> None:
         self.measurers = measurers
@@ -77,32 +57,32 @@ class Intake:
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         self._threads: _Threads | None = None
-        self._waiting: dict[_Key, Wanted] = {}
+        self._waiting: dict[_Key, UpdateBody] = {}
         self._ahead: dict[_Key, tuple[Future[Future[Measured]], int]] = {}
         self._behind: deque[tuple[Future[None], int]] = deque()
 
-    def employ(self, measurers: Executor) -> None:
-        """From now on work in these threads, and in two of its own."""
+    def use_threads(self, measurers: Executor) -> None:
+        """From now on work in these threads, and in two of our own."""
         self._threads = self._threads or _Threads(measurers)
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether it helps to be told what comes next."""
+        """Whether it helps to know what comes next."""
         return self._threads is not None
 
-    def expect(self, wanted: Iterable[Wanted]) -> None:
-        """These are asked for next, in this order; what was expected before is forgotten."""
+    def expect(self, bodies: Iterable[UpdateBody]) -> None:
+        """Start on these bodies, which are taken next, in this order; what was expected before is dropped."""
         self._pass_over([*self._ahead])
-        self._waiting = {one.key: one for one in wanted}
+        self._waiting = {body.key: body for body in bodies}
         self._look_ahead()
 
-    def take(self, wanted: Wanted) -> Measured:
-        """What this body holds; those expected before it are not asked for any more. Raises LogError."""
-        if wanted.key not in self._ahead and wanted.key not in self._waiting:
-            return measured(wanted.created, self.find(wanted.ref))
-        self._pass_over(takewhile(lambda key: key != wanted.key, [*self._ahead, *self._waiting]))
+    def measure(self, body: UpdateBody) -> Measured:
+        """Fetch and measure this body; bodies expected before it are not taken any more. Raises LogError."""
+        if body.key not in self._ahead and body.key not in self._waiting:
+            return body.summation.measure(self.find(body.ref))
+        self._pass_over(takewhile(lambda key: key != body.key, [*self._ahead, *self._waiting]))
         self._look_ahead()
-        future, _ = self._ahead.pop(wanted.key)
+        future, _ = self._ahead.pop(body.key)
         self._look_ahead()
         return future.result().result()
 
@@ -116,15 +96,14 @@ class Intake:
         """Any body, now. Raises BodyLost."""
         return present(ref, self.find(ref))
 
-    def add(self, running: sums.RunningSum, quanta: Quanta, *, weight: int, scale: int) -> None:
-        """Add to the sum, now or soon; `settle` waits for it."""
+    def add(self, add: Callable[[], None], *, nbytes: int) -> None:
+        """Add a vector of this size to its sum, now or soon; `settle` waits for it."""
         if self._threads is None:
-            running.add(quanta, weight=weight, scale=scale)
+            add()
             return
         while self._behind and (self._behind[0][0].done() or sum(size for _, size in self._behind) > BUDGET_BYTES):
             self._behind.popleft()[0].result()
-        future = self._threads.adder.submit(running.add, quanta, weight=weight, scale=scale)
-        self._behind.append((future, quanta.values.nbytes))
+        self._behind.append((self._threads.adder.submit(add), nbytes))
 
     def settle(self) -> None:
         """Wait until all is added."""
@@ -132,7 +111,7 @@ class Intake:
             self._behind.popleft()[0].result()
 
     def close(self) -> None:
-        """Let go of threads and readers, without waiting for a broker."""
+        """Release threads and readers, without waiting for a broker."""
         self.expect(())
         if self._threads is None:
             self._bodies.close()
@@ -150,11 +129,11 @@ class Intake:
     def _look_ahead(self) -> None:
         """Begin with as many as the budget allows, and always with one."""
         while self._waiting and self._threads is not None:
-            key, wanted = next(iter(self._waiting.items()))
-            if self._ahead and sum(size for _, size in self._ahead.values()) + wanted.bytes_max > BUDGET_BYTES:
+            key, body = next(iter(self._waiting.items()))
+            if self._ahead and sum(size for _, size in self._ahead.values()) + body.bytes_max > BUDGET_BYTES:
                 return
             del self._waiting[key]
-            self._ahead[key] = self._threads.fetcher.submit(self._fetched, wanted, self._threads), wanted.bytes_max
+            self._ahead[key] = self._threads.fetcher.submit(self._fetch, body, self._threads), body.bytes_max
 
-    def _fetched(self, wanted: Wanted, threads: _Threads) -> Future[Measured]:
-        return threads.measurers.submit(measured, wanted.created, self._bodies.find(wanted.ref))
+    def _fetch(self, body: UpdateBody, threads: _Threads) -> Future[Measured]:
+        return threads.measurers.submit(body.summation.measure, self._bodies.find(body.ref))

@@ -10,7 +10,7 @@ BYTES_MAX = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Newest:
+class CachedModel:
     """A model, its moments, and the sha256 of the model's body."""
 
     sha256: bytes
@@ -24,27 +24,27 @@ class Newest:
 
 
 class ModelCache:
-    """Holds up to `bytes_max`, or one model that is larger; those whose task has published least lately leave first."""
+    """Keeps up to `bytes_max`, or one model that is larger. The task whose last release is oldest leaves first."""
 
     def __init__(self, bytes_max: int = BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._held: dict[str, Newest] = {}
+        self._models: dict[str, CachedModel] = {}
         self._bytes = 0
 
-    def put(self, task: str, newest: Newest) -> None:
-        """Hold this one in place of the one before."""
+    def put(self, task: str, model: CachedModel) -> None:
+        """Keep this model in place of the task's one before."""
         self.drop(task)
-        self._held[task] = newest
-        self._bytes += newest.size
-        while self._bytes > self._bytes_max and len(self._held) > 1:
-            self.drop(next(iter(self._held)))
+        self._models[task] = model
+        self._bytes += model.size
+        while self._bytes > self._bytes_max and len(self._models) > 1:
+            self.drop(next(iter(self._models)))
 
-    def get(self, task: str, sha256: bytes) -> Newest | None:
-        """The model with this digest, if it is the one that is held."""
-        held = self._held.get(task)
-        return held if held is not None and held.sha256 == sha256 else None
+    def get(self, task: str, sha256: bytes) -> CachedModel | None:
+        """The model whose body has this digest, if it is the one in memory."""
+        model = self._models.get(task)
+        return model if model is not None and model.sha256 == sha256 else None
 
     def drop(self, task: str) -> None:
-        """Let go of what is held of a task."""
-        gone = self._held.pop(task, None)
+        """Forget the model of a task."""
+        gone = self._models.pop(task, None)
         self._bytes -= 0 if gone is None else gone.size

@@ -1,18 +1,30 @@
-"""From a round's members to the next model: the one computation that publishing, recovery and full replay share."""
+"""From the sum of a round to the next model: noise, mean, optimizer step; stored before the journal names it.
+
+`compute_release` is the one computation that publishing, recovery and full replay share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import secrets
 from dataclasses import dataclass
 
+import structlog
+
+from actors.deciders.aggregator import KeyMissing, ReleaseStored
+from actors.deciders.aggregator_state import Round, Task
 from actors.deciders.arithmetic import noise, optimizers, sums
+from actors.effects.aggregator.model_cache import CachedModel, ModelCache
+from actors.effects.aggregator.summation import Fetch
 from actors.keys import OperatorKey
 from schemas.errors import FedlogError
-from schemas.events import RoundProposed, TaskCreated, UpdateAdmitted
+from schemas.events import RoundProposed, TaskCreated
 from schemas.identifiers import BodyRef
-from schemas.tensors import Floats, Grid, read_update
+from schemas.tensors import Floats, Grid, pack, unpack
+from schemas.topics import MODELS
+from streams.bodies import store
+from streams.log import EventLog, TopicPartition
 
-Fetch = Callable[[BodyRef], bytes]
+logger = structlog.get_logger()
 
 
 class NoiseKeyMissing(FedlogError):
@@ -23,30 +35,17 @@ class NoiseKeyMissing(FedlogError):
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a round gives: the exact sum before noise, the next model, and the optimizer's vectors after it."""
+    """The digest of a round's exact sum before noise, the next model, and the optimizer's vectors after it."""
 
     sum_sha256: bytes
     model: Floats
     moments: Floats | None
 
 
-def round_sum(created: TaskCreated, members: Iterable[UpdateAdmitted], *, fetch: Fetch) -> sums.RunningSum:
-    """The exact sum of a round from its members' bodies."""
-    running = sums.RunningSum(created.parameters)
-    for member in members:
-        if member.zeroed is None:
-            quanta = read_update(fetch(member.body), created.policy, parameters=created.parameters)
-            running.add(quanta, weight=member.weight, scale=member.clip_scale)
-    return running
-
-
-def release(
+def compute_release(
     created: TaskCreated, proposed: RoundProposed, *, total: Grid, start: tuple[Floats, Floats | None], key: OperatorKey
 ) -> Release:
-    """Noise (with privacy), mean, optimizer step; `start` is the newest model and its moments.
-
-    Raises NoiseKeyMissing.
-    """
+    """The release of a round with this sum; `start` is the newest model and its moments. Raises NoiseKeyMissing."""
     digest = sums.sum_digest(total)
     if proposed.mechanism is not None:
         if proposed.mechanism.key_id != key.key_id:
@@ -55,3 +54,44 @@ def release(
     delta = optimizers.mean(total, created.policy, members=proposed.members, weight_sum=proposed.weight_sum)
     model, moments = optimizers.step(created.policy.optimizer, start[0], moments=start[1], delta=delta)
     return Release(digest, model, moments)
+
+
+class Releases:
+    """Makes and stores the releases of one partition's tasks."""
+
+    def __init__(self, log: EventLog, partition: int, *, key: OperatorKey, fetch: Fetch) -> None:
+        self.models = ModelCache()
+        self._log, self._at, self._key, self._fetch = log, TopicPartition(MODELS.name, partition), key, fetch
+
+    def make(self, task: Task, awaited: Round, *, total: Grid) -> ReleaseStored | KeyMissing:
+        """Compute the release of a round from its exact sum, and store it."""
+        created, name = task.created, task.created.task
+        assert awaited.proposed is not None
+        start = self._start(task)
+        try:
+            release = compute_release(created, awaited.proposed, total=total, start=start, key=self._key)
+        except NoiseKeyMissing as error:
+            logger.error("noise_key_missing", task=name, round=awaited.id, error=str(error))
+            return KeyMissing(task=name, round=awaited.id)
+        model = self._store(name, release.model)
+        moments = None if release.moments is None else self._store(name, release.moments)
+        self.models.put(name, CachedModel(model.sha256, release.model, release.moments))
+        return ReleaseStored(task=name, round=awaited.id, sum_sha256=release.sum_sha256, model=model, moments=moments)
+
+    def _start(self, task: Task) -> tuple[Floats, Floats | None]:
+        """The newest model and its moments, from memory where this process has published it."""
+        assert task.model is not None
+        cached = self.models.get(task.created.task, task.model.sha256)
+        if cached is not None:
+            return cached.model, cached.moments
+        parameters = task.created.parameters
+        model = unpack(self._fetch(task.model), "float32", count=parameters)
+        if task.moments is None:
+            return model, None
+        count = optimizers.MOMENTS[task.created.policy.optimizer.rule] * parameters
+        return model, unpack(self._fetch(task.moments), "float32", count=count)
+
+    def _store(self, task: str, array: Floats) -> BodyRef:
+        # A name of its own for each attempt: compaction keeps one body a name, and a zombie may still store its own.
+        name = f"{task}/{secrets.token_hex(8)}"
+        return store(self._log, self._at, data=pack(array), upload_id=name, codec="float32")

@@ -1,13 +1,18 @@
-"""An update as it stands in `updates`: its lease and signature checked, its body placed, nothing of it decided."""
+"""An update as it stands in `updates`: seal and signature checked, its body located, nothing of it decided.
+
+Aggregator and shard worker read `updates` through this module.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actors.deciders.aggregator import UpdateChecked
-from actors.effects.aggregator.intake import Wanted
+from actors.effects.aggregator.intake import UpdateBody
+from actors.effects.aggregator.summation import Summation
 from actors.keys import Seals
-from schemas.events import BodyFault, TaskCreated
+from schemas.events import BodyFault
+from schemas.identifiers import BodyRef
+from schemas.leases import Lease
 from schemas.tensors import body_bytes_max
 from schemas.topics import body_place
 from schemas.updates import parse_update
@@ -15,40 +20,37 @@ from streams.log import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
-    """An update whose lease and signature are valid, and its body where that is inline."""
+class Submission:
+    """An update whose lease and signature are valid; `inline` is its body where that came in the record itself."""
 
-    update: UpdateChecked
+    lease: Lease
+    body: BodyRef
     inline: bytes | None
+    samples: int
+    append_ms: int
 
 
-def leased(record: Record, seals: Seals) -> Leased | None:
-    """An update with a valid lease and signature, its body not looked at. Raises MalformedError."""
+def verify_update(record: Record, seals: Seals) -> Submission | None:
+    """The update in a record; None without a valid lease and signature. Raises MalformedError."""
     signed = parse_update(record.value or b"")
     submitted = signed.submitted
     lease = seals.open(submitted.sealed)
     if lease is None or not signed.is_signed_by(lease.public_key):
         return None
-    update = UpdateChecked(
-        lease=lease,
-        body=signed.locate_body(record.partition, record.offset),
-        samples=submitted.samples,
-        append_ms=record.time_ms,
-        clip_scale=0,
-        fault=None,
-    )
-    return Leased(update, submitted.inline)
+    body = signed.locate_body(record.partition, record.offset)
+    return Submission(lease, body, submitted.inline, submitted.samples, record.time_ms)
 
 
-def wanted(created: TaskCreated, submitted: Leased) -> Wanted | BodyFault:
-    """The body on which an update of this task hangs, or why it cannot be one."""
-    policy, ref = created.policy, submitted.update.body
+def locate_body(summation: Summation, submission: Submission) -> UpdateBody | BodyFault:
+    """The body of an update of this task, or why it cannot be one; its bytes are not looked at."""
+    created, ref = summation.created, submission.body
+    policy = created.policy
     if ref.size > body_bytes_max(policy.compression, created.parameters) or ref.codec != policy.compression.codec:
         return "body_malformed"
-    if submitted.inline is None:
-        topic, partition = body_place(created.task, submitted.update.lease.device, shards=policy.shard_count)
-        # Without shards a body elsewhere is absent, as it was before there were any.
-        elsewhere = ref.topic != topic or (policy.shard_count > 1 and ref.partition != partition)
-        if elsewhere or not ref.is_well_formed():
+    if submission.inline is None:
+        topic, partition = body_place(created.task, submission.lease.device, shards=policy.shard_count)
+        # Without shards a wrong partition is not looked at here: the body is then reported as absent.
+        is_elsewhere = ref.topic != topic or (policy.shard_count > 1 and ref.partition != partition)
+        if is_elsewhere or not ref.is_well_formed():
             return "body_malformed"
-    return Wanted(created, ref)
+    return UpdateBody(summation, ref)

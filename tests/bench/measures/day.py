@@ -131,7 +131,7 @@ class Day:
         while self._due and self._due[0][0] <= time_ms:
             due_ms, _, name, fact = heapq.heappop(self._due)
             if isinstance(fact, LeaseGranted):
-                fact = update(fact, self.task, append_ms=due_ms)
+                fact = update(fact, self.task, append_ms=due_ms, state=self.states["aggregator"])
             self._tell(name, fact, time_ms=due_ms)
 
     def _tell(self, name: str, fact: object, *, time_ms: int) -> None:

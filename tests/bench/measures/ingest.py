@@ -33,7 +33,7 @@ from msgspec.structs import replace
 
 from actors.deciders.arithmetic import sums
 from actors.effects.aggregator import effects as aggregation
-from actors.effects.aggregator import intake
+from actors.effects.aggregator import summation
 from actors.hosts.assembly import assemble
 from actors.hosts.worker import MEASURERS
 from actors.keys import Seals
@@ -145,7 +145,7 @@ def take(settings: KafkaSettings, case: Case) -> dict[str, Any]:
     for owner, name, stage in _WATCHED:
         stages.watch(owner, name, stage)
     actor = assemble("aggregator", PARTITION, log=log, key=KEY)
-    actor.employ(ThreadPoolExecutor(MEASURERS))
+    actor.use_threads(ThreadPoolExecutor(MEASURERS))
     actor.open()
     places = [TopicPartition(topic, PARTITION) for topic in (TASKS.name, UPDATES.name)]
     reader = log.reader(dict.fromkeys(places, 0))
@@ -156,7 +156,7 @@ def take(settings: KafkaSettings, case: Case) -> dict[str, Any]:
     stages.seconds.clear()
     began_s, cpu_s = time.monotonic(), time.process_time()
     _until(actor, reader, WARM + case.updates)
-    actor._edge._intake.settle()
+    actor._effects._intake.settle()
     cpu_s, wall_s = time.process_time() - cpu_s, time.monotonic() - began_s
     shares = {stage: 1000 * seconds / case.updates for stage, seconds in stages.seconds.items()}
     shares["others"] = 1000 * cpu_s / case.updates - sum(shares.values())
@@ -182,7 +182,7 @@ _WATCHED: tuple[tuple[Any, str, str], ...] = (
     (aggregation, "leased", "seal and signature"),
     (BodyReader, "fetch", "fetch"),
     (BodyReader, "_checked", "digest"),
-    (intake, "read_update", "decode"),
+    (summation, "read_update", "decode"),
     (sums, "clip_scale", "norm"),
     (sums.RunningSum, "add", "add"),
     (KafkaWriter, "commit", "journal"),

@@ -49,7 +49,7 @@ def _row(world: TrustingWorld, name: str, *, tries: int) -> dict[str, Any]:
     seconds, folded = [], 0
     for _ in range(tries):
         began = time.process_time()
-        folded = world.opened(name, observers=[ActorMetrics(ROLES[name], PrometheusInstruments())]).replayed_decisions
+        folded = world.opened(name, observers=[ActorMetrics(ROLES[name], PrometheusInstruments())]).opened.decisions
         seconds.append(time.process_time() - began)
     return {
         "name": f"replay {name}",

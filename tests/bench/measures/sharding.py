@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from actors.effects.aggregator.shard import Shard
+from actors.effects.shard.worker import Shard
 from actors.hosts.worker import MEASURERS
 from schemas.topics import PARTITIONS, body_place
 from streams.kafka.log import KafkaLog
@@ -51,15 +51,15 @@ def _sums(case: Case) -> int:
 def work(settings: KafkaSettings, updates: int, *, sums: int) -> dict[str, float]:
     """Look after every shard until all is stored; CPU an update."""
     shard = Shard(KafkaLog(settings), KEY, range(PARTITIONS))
-    shard.employ(ThreadPoolExecutor(MEASURERS))
+    shard.use_threads(ThreadPoolExecutor(MEASURERS))
     measured, stored, began_s = 0, 0, time.process_time()
     while stored < sums:
         shard.step(0.05)
-        counts = shard.counted()
-        if not measured and counts[0]:
+        counts = shard.take_counts()
+        if not measured and counts.measured:
             sys.stdout.write("at work\n")
             sys.stdout.flush()
-        measured, stored = measured + counts[0], stored + counts[1]
+        measured, stored = measured + counts.measured, stored + counts.stored
     return {"cpu_ms": 1000 * (time.process_time() - began_s) / updates, "peak_mb": peak_mb()}
 
 

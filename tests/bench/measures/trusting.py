@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from actors.deciders.aggregator import ReleaseStored, UpdateChecked
+from actors.deciders.aggregator import ReleaseStored, UpdateChecked, refusal
 from actors.deciders.aggregator_state import Rounds
 from actors.hosts.assembly import assemble
-from actors.runtime.actor import Actor, Observer
-from actors.runtime.effects import Effects
+from actors.runtime.actor import Actor
+from actors.runtime.effects import Arrival, Effects
+from actors.runtime.observer import Observer
 from actors.wiring import ROLES
 from schemas.canonical import decode, encode
 from schemas.events import DeviceCheckedIn, LeaseGranted, TaskCreated, TaskEvent
@@ -31,14 +32,16 @@ def task_of(rules: Policy) -> TaskCreated:
     return task_created(rules, parameters=4_000, task=TASK)
 
 
-class TrustingEdge(Effects[Any]):
+class TrustingEffects(Effects[Any, Any]):
     """Takes facts as they are written, and stores no release."""
 
-    def fact(self, state: Any, record: Record) -> object:
-        """The fact itself."""
-        return decode(record.value or b"", KINDS[record.topic])
+    has_work = True
 
-    def internal(self, state: Any) -> Iterable[object]:
+    def read(self, state: Any, record: Record) -> Arrival:
+        """The fact itself."""
+        return Arrival(decode(record.value or b"", KINDS[record.topic]))
+
+    def make_inputs(self, state: Any) -> Iterable[object]:
         """A release for every round that awaits one."""
         while isinstance(state, Rounds) and (task := state.tasks.get(TASK)) and (awaited := task.awaited()):
             name = f"model {awaited.id}"
@@ -55,7 +58,7 @@ class TrustingWorld:
         self.now_ms = 1_700_000_000_000
         self.actors = {name: self.opened(name) for name in ROLES}
         for actor in self.actors.values():
-            actor._edge = TrustingEdge()
+            actor._effects = TrustingEffects()
         self.created = task_of(rules)
         self.append(TASKS.name, [self.created])
         self.settle()
@@ -104,7 +107,7 @@ class TrustingWorld:
         self.settle()
 
 
-def update(granted: LeaseGranted, task: TaskCreated, *, append_ms: int) -> UpdateChecked:
+def update(granted: LeaseGranted, task: TaskCreated, *, append_ms: int, state: Rounds | None = None) -> UpdateChecked:
     """What the aggregator's effects would make of an honest update."""
     held = lease(
         granted.device,
@@ -114,7 +117,8 @@ def update(granted: LeaseGranted, task: TaskCreated, *, append_ms: int) -> Updat
         version=granted.version,
         deadline_ms=granted.deadline_ms,
     )
-    return update_checked(under=held, append_ms=append_ms, clip_scale=60_000)
+    reason = None if state is None else refusal(state.tasks.get(task.task), held, append_ms=append_ms)
+    return update_checked(under=held, append_ms=append_ms, refusal=reason, clip_scale=60_000)
 
 
 def check_in(number: int) -> DeviceCheckedIn:

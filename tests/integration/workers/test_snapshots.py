@@ -33,9 +33,9 @@ def standing(stage: Stage, *, whole: bool) -> tuple[object, ...]:
     """What another process finds, with a snapshot or without."""
     actor = assemble("selector", PARTITION, log=stage.log, key=stage.key)
     actor.open(whole=whole)
-    assert (actor.snapshot is None) == whole
+    assert (actor.opened.snapshot is None) == whole
     actor.close()
-    return digest(actor.state), actor.time_ms, actor._offsets, actor._journal.seq
+    return digest(actor.state), actor.time_ms, actor._inputs.position.offsets, actor._journal.seq
 
 
 @pytest.mark.timeout(300)

@@ -17,7 +17,8 @@ from actors.deciders.aggregator import KeyMissing, ReleaseStored
 from actors.deciders.decider import coalesced, digest
 from actors.hosts.assembly import assemble
 from actors.keys import OperatorKey
-from actors.runtime.actor import _dropped
+from actors.runtime.actor import _drop
+from actors.runtime.effects import Arrival
 from actors.wiring import ROLES
 from ops.audit.export import select_topics, write_export
 from schemas.canonical import encode
@@ -78,7 +79,7 @@ class Retelling:
         self.faults: list[str] = []
         self.history, self.name = history, name
         actor: Any = assemble(name, history.partition, log=history.log, key=history.key)
-        self.state, self.decider, self._edge = actor.state, actor._decider, actor._edge
+        self.state, self.decider, self._effects = actor.state, actor._decider, actor._effects
         self._inputs = {topic: [*self._records(topic)] for topic in ROLES[name].inputs}
         self._chains = {topic: Chain() for topic in ROLES[name].journal_inputs}
         self._time_ms = 0
@@ -146,7 +147,7 @@ class Retelling:
                 events += self._decided(fact, self._time_ms)
                 continue
             self.decider.evolve(self.state, defect, self._time_ms)
-            salvaged = self._edge.salvaged(record, fact)
+            salvaged = self._effects.fallback_input(self.state, record, said=fact)
             events += [defect, *(self._decided(salvaged, self._time_ms) if salvaged is not None else ())]
         return events
 
@@ -159,8 +160,8 @@ class Retelling:
 
     def _decided(self, fact: Any, time_ms: int) -> list[JournalEvent]:
         """Decide and fold one fact; a record of a plain input first has to be read, with its body."""
-        said = self._edge.fact(self.state, fact) if isinstance(fact, Record) else fact
-        events = [_dropped(fact)] if said is None else self.decider.decide(self.state, said, time_ms)
+        arrival = self._effects.read(self.state, fact) if isinstance(fact, Record) else Arrival(fact)
+        events = [_drop(fact)] if arrival is None else self.decider.decide(self.state, arrival.input, time_ms)
         for event in events:
             self.decider.evolve(self.state, event, time_ms)
         return list(events)

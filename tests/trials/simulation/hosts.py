@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from actors.hosts.assembly import assemble
-from actors.runtime.actor import Actor, Gap
+from actors.runtime.actor import Actor
+from actors.runtime.inputs import Gap
 from actors.wiring import ROLES
 from schemas.canonical import encode
 from schemas.events import Tick
@@ -33,7 +34,7 @@ class Worker:
     def open(self) -> None:
         """Claim, replay, seek every input, and do what the state waits for, whether any event comes or not."""
         self.actor = self._waited(self._opened)
-        self._hits["snapshots used"] += self.actor.snapshot is not None
+        self._hits["snapshots used"] += self.actor.opened.snapshot is not None
         self._seek()
         self._waited(self.actor.work)
 
@@ -61,7 +62,7 @@ class Worker:
 
     def housekeep(self) -> None:
         """Let go of what nobody needs."""
-        self._waited(self._actor().housekeep)
+        self._waited(self._actor().delete_unneeded)
 
     def close(self) -> None:
         """End in good order."""
@@ -71,7 +72,7 @@ class Worker:
     def is_superseded(self) -> bool:
         """Whether another one has claimed its journal since, and it has blamed no input for what it did not know."""
         writer = getattr(self.actor and self.actor._journal, "_writer", None)
-        return isinstance(writer, HostWriter) and writer.is_fenced() and not self._actor().passes
+        return isinstance(writer, HostWriter) and writer.is_fenced() and not self._actor().guard.skips
 
     @property
     def unmade(self) -> bool:
@@ -129,19 +130,12 @@ class Worker:
         self._hits["records redelivered"] += sum(r.offset < actor.expected(r.topic) for r in records)
         try:
             self._waited(lambda: actor.handle(records))
-        except Gap as gap:
-            self._mind(gap)
+        except Gap:
+            self._hits["gaps"] += 1
+            self._seek()
         else:
             assert self._reader is not None
             for topic, offset in {r.topic: r.offset + 1 for r in records}.items():
                 at = TopicPartition(topic, self.partition)
                 self._reader.seek(at, max(offset, self._reader.position(at)))
             self._waited(actor.work)
-
-    def _mind(self, gap: Gap) -> None:
-        """Ask the log whether it holds anything in the gap: if so go back, else the hole is real."""
-        self._hits["gaps"] += 1
-        first = self._read(gap.topic, gap.expected, most=1)
-        if first and first[0].offset == gap.found:
-            self._actor().skip(gap.topic, gap.found)
-        self._seek()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from actors.effects.aggregator.bodies import BodyLost
-from actors.effects.aggregator.shard import Shard
+from actors.effects.shard.worker import Shard
 from schemas.journal import ChainBroken
 from schemas.topics import PARTITIONS
 from streams.log import LogError
@@ -44,10 +44,10 @@ class Shards:
         try:
             worker.step(0)
             if self._random.random() < 0.05:
-                worker.housekeep()
+                worker.delete_unneeded()
             if self._random.random() < 0.05:
                 self._workers.remove(worker)
         except (ChainBroken, LogError, BodyLost):
             self._workers.remove(worker)  # its supervisor starts another
-        measured, stored = worker.counted()
-        self._hits.update({"bodies measured by shards": measured, "sums stored by shards": stored})
+        counts = worker.take_counts()
+        self._hits.update({"bodies measured by shards": counts.measured, "sums stored by shards": counts.stored})

@@ -16,7 +16,7 @@ import dp_accounting
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from actors.runtime import actor, batches
+from actors.runtime import actor, inputs, journal
 from client_agent.outbox import outbox as publishing
 from schemas import signing
 
@@ -51,8 +51,8 @@ def virtual(chance: random.Random, *, sleep: Callable[[float], None]) -> Iterato
     entropy = random.Random(chance.getrandbits(64))
     limits: list[tuple[Any, str, int]] = [
         (actor, "DIGEST_EVERY", chance.choice((1, 7, 40))),
-        (actor, "FORCED_AFTER_INPUTS", chance.choice((5, 10_000))),
-        (batches, "_BATCH_BYTES", chance.choice((1_500, batches._BATCH_BYTES))),
+        (inputs, "WRITTEN_AFTER_INPUTS", chance.choice((5, 10_000))),
+        (journal, "_BATCH_BYTES", chance.choice((1_500, journal._BATCH_BYTES))),
         (publishing, "INLINE_BYTES_MAX", chance.choice((0, publishing.INLINE_BYTES_MAX))),
     ]
     with ExitStack() as stack:

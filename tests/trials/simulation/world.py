@@ -255,7 +255,7 @@ class World:
             raise
         except Exception as error:
             raise Stuck(f"{slot}: {type(error).__name__}: {error}") from error
-        if worker.actor is not None and worker.actor.defects and worker.partition not in self.broken:
+        if worker.actor is not None and worker.actor.guard.defects and worker.partition not in self.broken:
             raise Stuck(f"{slot}: {alarms[-1]}")
         self._note_unmade(worker)
 

@@ -42,7 +42,7 @@ def test_three_updates_make_a_version() -> None:
     world.round_of({"a": ONES, "b": ONES * 2, "c": ONES * 3})
     assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
     state = world.actors["aggregator"].state.tasks[world.task]
-    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx([2, 2, 2, 2])
+    assert world.actors["aggregator"]._effects._releases.models._models[world.task].model == pytest.approx([2, 2, 2, 2])
     assert (state.version, len(state.buffer.members)) == (1, 0)
     announced = list(scan(world.log, TopicPartition(PUBLISHED.name, world.partition)))
     assert len(announced) == 2
@@ -57,7 +57,7 @@ def test_an_actor_that_dies_comes_back_with_its_buffer() -> None:
     world.start("aggregator")
     assert world.actors["aggregator"].state == before
     world.round_of(_deltas("c", value=4.0))
-    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx([2, 2, 2, 2])
+    assert world.actors["aggregator"]._effects._releases.models._models[world.task].model == pytest.approx([2, 2, 2, 2])
 
 
 def test_the_same_update_twice_counts_once() -> None:
@@ -115,7 +115,7 @@ def test_what_is_published_is_noisy() -> None:
     """Law 7: with privacy a version carries noise of the mechanism's size, also when every delta is zero."""
     world = Federation(_private(rho_max=9.0), parameters=400)
     world.round_of(dict.fromkeys("abc", np.zeros(400, np.float32)))
-    model = world.actors["aggregator"]._edge._newest._held[world.task].model
+    model = world.actors["aggregator"]._effects._releases.models._models[world.task].model
     # sigma of the mean: z * clip / K, with z = 1, clip = 8, K = 3; its estimate from 400 draws is within 20 %.
     assert np.std(model) == pytest.approx(8 / 3, rel=0.2)
 
@@ -227,12 +227,12 @@ def test_bodies_are_deleted_when_nobody_needs_them() -> None:
         world.settle()
         offsets[name] = world.log.bounds(at).end
     aggregator = world.actors["aggregator"]
-    aggregator.housekeep()
+    aggregator.delete_unneeded()
     assert world.log.bounds(at).beginning == 0
     world.pass_ms(2 * 3_600_000)
     world.device("e").append(UPDATES.name, encode(Tick()))
     world.settle()
-    aggregator.housekeep()
+    aggregator.delete_unneeded()
     assert world.log.bounds(at).beginning == offsets["c"]
     world.start("aggregator")
     assert world.actors["aggregator"].state.tasks[world.task].buffer.members
@@ -245,9 +245,9 @@ def test_an_invented_address_holds_nobody_up(topic: str, partition: int, offsets
     """Law 9: with privacy a body that is nowhere keeps its slot; no actor ends or waits, and no other body stays."""
     private, stop = {"noise_multiplier": 1.0, "rho_max": 9.0}, {"idle_s": 86_400.0, "versions_max": 10}
     world = Federation(policy(privacy=private, retention={"body_hours": 1.0}, stop=stop))
-    edge, at = world.actors["aggregator"]._edge, TopicPartition(BODIES.name, world.partition)
+    effects, at = world.actors["aggregator"]._effects, TopicPartition(BODIES.name, world.partition)
     asked = list[object]()
-    edge._partials.stored = lambda *given, **_: asked.append(given)  # type: ignore[method-assign,func-returns-value]
+    effects._partials.stored = lambda *given, **_: asked.append(given)  # type: ignore[method-assign,func-returns-value]
     store(world.log, at, data=b"nobody's", upload_id="nobody", codec="float32")
     ref = BodyRef(topic=topic, partition=partition, offsets=offsets, sha256=bytes(32), size=5, codec="float32")
     for device in map(world.device, "ab"):
@@ -258,7 +258,7 @@ def test_an_invented_address_holds_nobody_up(topic: str, partition: int, offsets
     world.pass_ms(2 * 3_600_000)
     world.append(UPDATES.name, encode(Tick()))
     world.settle()
-    world.actors["aggregator"].housekeep()
+    world.actors["aggregator"].delete_unneeded()
     assert world.log.bounds(at).beginning == 1
     world.round_of({"c": ONES})
     assert [event.zeroed is None for event in world.events(ROUNDS.name, UpdateAdmitted)] == [False, False, True]
@@ -282,8 +282,8 @@ def test_tombstones_outlive_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(world.log, "append", away)
         with pytest.raises(LogUnavailable):
-            aggregator.housekeep()
-    aggregator.housekeep()
+            aggregator.delete_unneeded()
+    aggregator.delete_unneeded()
     place = TopicPartition(MODELS.name, world.partition)
     assert any(record.value is None for record in scan(world.log, place))
 
@@ -295,7 +295,7 @@ def test_models_leave_by_policy() -> None:
     )
     for turn in range(6):
         world.round_of(_deltas(*(f"{name}{turn}" for name in "abc")))
-    world.actors["aggregator"].housekeep()
+    world.actors["aggregator"].delete_unneeded()
     place = TopicPartition(MODELS.name, world.partition)
     gone = [record.key for record in scan(world.log, place) if record.value is None]
     published = world.events(ROUNDS.name, ModelPublished)

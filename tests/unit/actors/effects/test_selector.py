@@ -32,7 +32,7 @@ def _answer(world: Federation, name: str, **changes: Any) -> Granted | Declined:
     device = world.device(name)
     device.check_in(**changes)
     world.settle()
-    assert world.actors["selector"].defects == 0
+    assert world.actors["selector"].guard.defects == 0
     answer = device.answers()[-1]
     assert isinstance(answer, Granted | Declined)
     return answer

@@ -211,7 +211,7 @@ def test_a_host_begins_alone(
     """In the first seconds one thread does all, so that the input that kills is the one recorded as current."""
     hosting.turn()
     threads: list[Any] = []
-    monkeypatch.setattr(hosting.actor, "employ", threads.append)
+    monkeypatch.setattr(hosting.actor, "use_threads", threads.append)
     monkeypatch.setattr(hosting.host, "_alone_until_s", alone_until_s)
     hosting.turn()
     assert len(threads) == calls

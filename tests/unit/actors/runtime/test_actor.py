@@ -11,7 +11,10 @@ import pytest
 
 from actors.hosts.assembly import assemble
 from actors.runtime import actor as actor_module
-from actors.runtime.actor import Actor, Gap, ReplayDiffers
+from actors.runtime import inputs as inputs_module
+from actors.runtime.actor import Actor
+from actors.runtime.inputs import Gap
+from actors.runtime.replay import ReplayDiffers
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, decode, encode
 from schemas.events import (
     CheckinsDeclined,
@@ -103,11 +106,11 @@ def test_a_journal_read_from_the_middle_is_a_gap(start: int) -> None:
     for _ in range(3):
         world.append(TASKS.name, encode(TaskPaused(task=world.task)))
         world.settle()
-    before = (lagging.expected(ROUNDS.name), lagging._journals[ROUNDS.name].at)
+    before = (lagging.expected(ROUNDS.name), lagging._inputs.journals[ROUNDS.name].position)
     unread = [record for record in _records(world, ROUNDS.name) if record.offset >= before[0]]
     with pytest.raises(Gap):
         lagging.handle(unread[start:])
-    assert (lagging.expected(ROUNDS.name), lagging._journals[ROUNDS.name].at) == before
+    assert (lagging.expected(ROUNDS.name), lagging._inputs.journals[ROUNDS.name].position) == before
     lagging.handle(unread)
     assert len([event for event in world.events(SELECTIONS.name, Noticed) if isinstance(event.fact, TaskPaused)]) == 3
 
@@ -124,7 +127,7 @@ def test_a_zombies_batch_behind_an_unseen_claim_is_a_gap() -> None:
     with pytest.raises(Gap):
         lagging.handle(unread[-1:])
     lagging.handle(unread)
-    assert lagging._journals[ROUNDS.name].zombies == 1
+    assert lagging._inputs.journals[ROUNDS.name].zombies == 1
     assert not [event for event in world.events(SELECTIONS.name, Noticed) if isinstance(event.fact, TaskPaused)]
 
 
@@ -136,7 +139,7 @@ def test_a_broken_journal_stops_its_reader() -> None:
     world.settle()
     [unread] = [record for record in _records(world, ROUNDS.name) if record.offset >= lagging.expected(ROUNDS.name)]
     flipped = dataclasses.replace(unread, value=b"\x00" + (unread.value or b"")[1:])
-    with pytest.raises(ChainBroken, match=f"{ROUNDS.name}.*offset {unread.offset}"):
+    with pytest.raises(ChainBroken, match=f"{ROUNDS.name}.*@{unread.offset}"):
         lagging.handle([flipped])
 
 
@@ -171,7 +174,7 @@ def test_batches_stay_below_the_limit() -> None:
 
 def test_a_position_that_only_moved_is_forced_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inputs that decide nothing cost no record, but a restart does not read more than so many of them again."""
-    monkeypatch.setattr(actor_module, "FORCED_AFTER_INPUTS", 50)
+    monkeypatch.setattr(inputs_module, "WRITTEN_AFTER_INPUTS", 50)
     world = Federation(policy())
     world.device("a").check_in()
     world.settle()
@@ -192,7 +195,7 @@ def test_a_position_that_stands_for_an_hour_is_forced() -> None:
     world.device("a").check_in()
     world.settle()
     before = len(_batches(world, SELECTIONS.name))
-    world.pass_ms(actor_module.FORCED_AFTER_MS - 1)
+    world.pass_ms(inputs_module.WRITTEN_AFTER_MS - 1)
     assert len(_batches(world, SELECTIONS.name)) == before
     world.pass_ms(1)
     assert _batches(world, SELECTIONS.name)[-1].decisions == ()
@@ -285,7 +288,7 @@ def test_a_superseded_actor_does_not_blame_an_input() -> None:
     world.round_of({"a": ONES})
     with pytest.raises(WriterFenced, match="another writer has claimed it"):
         sleeper.handle(_records(world, ROUNDS.name))
-    assert (sleeper.defects, sleeper.passes) == (0, {})
+    assert (sleeper.guard.defects, sleeper.guard.skips) == (0, {})
     assert successor.expected(ROUNDS.name) > sleeper.expected(ROUNDS.name)
 
 

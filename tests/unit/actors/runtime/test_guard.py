@@ -11,10 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from actors.deciders.decider import digest
-from actors.effects.aggregator import intake
+from actors.effects.aggregator import summation
 from actors.hosts.assembly import assemble
 from actors.runtime.actor import Actor
-from actors.runtime.guard import InputPlace, Skip, SkipLevel, StateHalfApplied, described
+from actors.runtime.guard import InputPlace, Skip, SkipLevel, StateHalfApplied, describe
 from schemas.events import (
     DefectFound,
     LeaseClosed,
@@ -73,7 +73,7 @@ def replaced(actor: Actor[Any], **parts: Call) -> None:
 def reopened(world: Federation, name: str, **parts: Call) -> Actor[Any]:
     """What a host does with an actor whose state is half-way: the next one replays, and is told what failed."""
     actor = assemble(name, world.partition, log=world.log, key=KEY)
-    actor.passes = world.actors[name].passes
+    actor.guard = world.actors[name].guard
     replaced(actor, **parts)
     actor.open()
     world.actors[name] = actor
@@ -122,7 +122,7 @@ def test_a_defect_says_nothing_that_a_device_said() -> None:
     [found] = world.events(SELECTIONS.name, DefectFound)
     assert found.error.startswith("ZeroDivisionError at test_guard.py:")
     assert "device" not in found.error
-    assert described(ValueError("x" * 999)) == "ValueError"
+    assert describe(ValueError("x" * 999)) == "ValueError"
 
 
 @pytest.mark.parametrize("privacy", [None, PRIVATE], ids=["plain", "private"])
@@ -138,7 +138,7 @@ def test_a_leased_update_keeps_its_outcome(monkeypatch: pytest.MonkeyPatch, brok
     for name in "abc":
         with monkeypatch.context() as patch:
             if (broken, name) == ("read_update", "b"):
-                patch.setattr(intake, "read_update", failing(intake.read_update, lambda _: True))
+                patch.setattr(summation, "read_update", failing(summation.read_update, lambda _: True))
             world.device(name).submit(ONES, world.rules)
             world.settle()
     [found] = world.events(ROUNDS.name, DefectFound)
@@ -211,10 +211,10 @@ def test_an_outcome_that_cannot_be_folded_either_is_given_up() -> None:
     broken = half(world.actors["aggregator"]._decider.evolve, lambda e: isinstance(e, UpdateAdmitted))
     replaced(world.actors["aggregator"], evolve=broken)
     world.device("a").submit(ONES, world.rules)
-    for how in (SkipLevel.WITHOUT_BODY, SkipLevel.BARE):
+    for level in (SkipLevel.WITHOUT_BODY, SkipLevel.ENTIRELY):
         with pytest.raises(StateHalfApplied):
             world.feed("aggregator")
-        assert world.actors["aggregator"].passes[InputPlace(UPDATES.name, 0)].how is how
+        assert world.actors["aggregator"].guard.skips[InputPlace(UPDATES.name, 0)].level is level
         reopened(world, "aggregator", evolve=broken)
     world.settle()
     assert [e.topic for e in world.events(ROUNDS.name, DefectFound)] == [UPDATES.name]
@@ -244,12 +244,12 @@ def test_a_journal_that_could_not_be_folded_is_read_again() -> None:
 def test_a_broker_that_is_away_is_no_defect() -> None:
     """An answer that does not come says nothing about an input: it is decided when it is handed in again."""
     world = Federation(policy())
-    edge = world.actors["selector"]._edge
-    told, edge.fact = edge.fact, failing(edge.fact, lambda _: True, error=LogUnavailable)
+    effects = world.actors["selector"]._effects
+    honest, effects.read = effects.read, failing(effects.read, lambda _: True, error=LogUnavailable)
     world.device("a").check_in()
     with pytest.raises(LogUnavailable):
         world.feed("selector")
-    edge.fact = told
+    effects.read = honest
     world.settle()
     assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == ["a"]
     assert check(world.log, world.partition, settled=True) == []
@@ -259,9 +259,9 @@ def test_what_killed_before_is_passed_unseen() -> None:
     """An input that a supervisor names is a defect without being looked at, and in the journal before the next one."""
     world = Federation(policy())
     selector = world.actors["selector"]
-    selector.passes[InputPlace(CHECKINS.name, 1)] = Skip(SkipLevel.WITHOUT_BODY, "died 3 times")
+    selector.guard.skips[InputPlace(CHECKINS.name, 1)] = Skip(SkipLevel.WITHOUT_BODY, "died 3 times")
     seen: list[tuple[InputPlace | None, int]] = []
-    selector.in_hand = lambda at: seen.append((at, len(world.events(SELECTIONS.name, DefectFound))))
+    selector.guard.mark_in_hand = lambda at: seen.append((at, len(world.events(SELECTIONS.name, DefectFound))))
     for name in "abc":
         world.device(name).check_in()
     world.settle()

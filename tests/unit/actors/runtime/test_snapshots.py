@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 import structlog
 
 from actors.deciders.decider import digest
-from actors.effects.aggregator.effects import CLOCKS_DIFFER_MS_MAX
 from actors.hosts.assembly import assemble
 from actors.hosts.metrics import ActorMetrics, PrometheusInstruments
 from actors.runtime import actor as actor_module
@@ -25,7 +23,7 @@ from actors.wiring import ROLES
 from schemas.canonical import decode, decode_state, encode, encode_state
 from schemas.events import LeaseGranted, ModelPublished, StateDigest
 from schemas.journal import Batch, JournalRecord, Snapshot, WriterClaimed
-from schemas.topics import CHECKINS, PUBLISHED, ROUNDS, SELECTIONS, SNAPSHOTS
+from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, SNAPSHOTS
 from streams.bodies import BodyReader, store
 from streams.log import Draft, LogUnavailable, Record, TopicPartition, WriterFenced, scan
 from tests.worlds.builders import KEY, policy
@@ -57,9 +55,17 @@ def _opened(world: Federation, name: str, *, whole: bool = False, observers: Any
 
 def _standing(actor: Actor[Any]) -> tuple[object, ...]:
     """All that an actor knows once it is open."""
-    journals = {topic: chain.at for topic, chain in actor._journals.items()}
-    times = (actor.time_ms, actor._batch_time_ms)
-    return digest(actor.state), times, actor._offsets, journals, actor._undigested, actor._journal.seq
+    journals = {topic: journal.position for topic, journal in actor._inputs.journals.items()}
+    inputs = actor._inputs
+    times = (inputs.time_ms, inputs._written_ms)
+    return (
+        digest(actor.state),
+        times,
+        actor._inputs.position.offsets,
+        journals,
+        actor._digests.undigested,
+        actor._journal.seq,
+    )
 
 
 def _records(world: Federation, topic: str) -> list[Record]:
@@ -95,9 +101,9 @@ def _stored(world: Federation, data: bytes, manifest: Snapshot) -> Snapshot:
 def test_a_snapshot_gives_what_the_whole_journal_gives(world: Federation, name: str) -> None:
     """State, position and time after opening are the same with and without; only what was folded differs."""
     quick, whole = _opened(world, name), _opened(world, name, whole=True)
-    assert quick.snapshot is not None
-    assert whole.snapshot is None
-    assert quick.replayed_decisions < actor_module.DIGEST_EVERY < whole.replayed_decisions
+    assert quick.opened.snapshot is not None
+    assert whole.opened.snapshot is None
+    assert quick.opened.decisions < actor_module.DIGEST_EVERY < whole.opened.decisions
     assert _standing(quick) == _standing(whole)
 
 
@@ -106,7 +112,7 @@ def test_life_goes_on_from_a_snapshot(world: Federation) -> None:
     before = len(world.events(ROUNDS.name, ModelPublished))
     for name in ROLES:
         world.start(name)
-        assert world.actors[name].snapshot is not None
+        assert world.actors[name].opened.snapshot is not None
     world.round_of(dict.fromkeys("ab", ONES))
     assert len(world.events(ROUNDS.name, ModelPublished)) == before + 1
     for name in ROLES:
@@ -121,9 +127,9 @@ def test_a_stale_snapshot_only_costs_replay(world: Federation) -> None:
     old = decode(stale.value or b"", Snapshot)
     # What compaction would have taken is still there in memory.
     actor = _opened(world, "selector")
-    assert actor.snapshot is not None
-    assert actor.snapshot.written.offset == old.offset
-    assert actor.replayed_decisions > newest.replayed_decisions
+    assert actor.opened.snapshot is not None
+    assert actor.opened.snapshot.written.offset == old.offset
+    assert actor.opened.decisions > newest.opened.decisions
     assert _standing(actor) == _standing(newest)
 
 
@@ -133,7 +139,7 @@ def test_an_opening_without_a_snapshot_leaves_one(world: Federation) -> None:
     _write(world, "aggregator", b"no manifest")
     _opened(world, "aggregator").work()
     assert _manifest(world, "aggregator").offset == before.offset
-    assert _opened(world, "aggregator").snapshot is not None
+    assert _opened(world, "aggregator").opened.snapshot is not None
 
 
 def test_an_opening_that_passed_no_digest_stores_nothing(world: Federation) -> None:
@@ -148,11 +154,13 @@ def test_a_digest_of_an_earlier_form_leaves_no_snapshot(world: Federation) -> No
     actor = assemble("selector", world.partition, log=world.log, key=KEY)
     actor._decider = dataclasses.replace(actor._decider, earlier=(lambda state: state,))
 
-    def in_a_new_form() -> bytes:
-        actor._undigested, actor._canonical = 0, b"the same state in a new form"
-        return hashlib.sha256(actor._canonical).digest()
+    digests = actor._digests
 
-    actor._digest = in_a_new_form  # type: ignore[method-assign]
+    def in_a_new_form(_: object) -> StateDigest:
+        digests.undigested, digests._canonical = 0, b"the same state in a new form"
+        return StateDigest(decisions=1, sha256=hashlib.sha256(digests._canonical).digest())
+
+    digests.take = in_a_new_form  # type: ignore[method-assign]
     before = len(_records(world, SNAPSHOTS.name))
     actor.open(whole=True)
     actor.work()
@@ -167,7 +175,7 @@ def test_the_newest_digest_of_a_run_is_kept(world: Federation) -> None:
     ending = [record.offset for record in _records(world, SELECTIONS.name) if _digests(record)]
     assert _manifest(world, "selector").offset == ending[-1]
     actor = _opened(world, "selector")
-    assert actor.snapshot is not None
+    assert actor.opened.snapshot is not None
     assert _standing(actor) == _standing(_opened(world, "selector", whole=True))
 
 
@@ -269,7 +277,7 @@ def test_a_snapshot_that_does_not_hold_is_not_used(world: Federation, damage: st
     _write(world, "selector", damaged(world, _manifest(world, "selector")))
     with structlog.testing.capture_logs() as said:
         actor = _opened(world, "selector")
-    assert actor.snapshot is None
+    assert actor.opened.snapshot is None
     assert _standing(actor) == expected
     [refused] = [line for line in said if line["event"] == "snapshot not used"]
     assert any(part in refused["why"] for part in why.split("|")), refused["why"]
@@ -283,7 +291,7 @@ def test_no_flipped_byte_of_a_manifest_leads_astray(world: Federation) -> None:
     for at in range(len(manifest)):
         _write(world, "selector", manifest[:at] + bytes([manifest[at] ^ 1]) + manifest[at + 1 :])
         actor = _opened(world, "selector")
-        used += actor.snapshot is not None
+        used += actor.opened.snapshot is not None
         assert _standing(actor) == expected, at
     assert used <= len("state")  # the name of its codec
 
@@ -304,7 +312,7 @@ def test_a_snapshot_that_cannot_be_stored_stops_nobody(world: Federation, monkey
         world.settle()
     assert _manifest(world, "selector") == before
     reborn = _opened(world, "selector")
-    assert reborn.snapshot is not None
+    assert reborn.opened.snapshot is not None
     assert digest(reborn.state) == digest(selector.state)
 
 
@@ -349,7 +357,7 @@ def test_a_snapshot_off_the_chain_is_given_up(world: Federation, monkeypatch: py
     with structlog.testing.capture_logs() as said:
         actor = _opened(world, "selector")
     assert [line["event"] for line in said] == ["snapshot not used"]
-    assert actor.snapshot is None
+    assert actor.opened.snapshot is None
     assert _standing(actor) == expected
 
 
@@ -360,29 +368,3 @@ def test_a_writer_alone_reads_nothing_back(world: Federation, monkeypatch: pytes
     for _ in range(3):
         record = Record(CHECKINS.name, world.partition, selector.expected(CHECKINS.name), world.now_ms, None, b"\xc1")
         selector.handle([record])
-
-
-# --- published ------------------------------------------------------------------------------------------------------
-
-
-def test_published_is_read_from_about_the_snapshot_on(world: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an opening finds missing in `published` is written once, and what lies far before is not read for it."""
-    world.now_ms += 3 * CLOCKS_DIFFER_MS_MAX
-    old = len(_records(world, PUBLISHED.name))
-    world.round_of(dict.fromkeys("abc", ONES))
-    world.start("aggregator")._edge.beside = lambda *_: []  # type: ignore[method-assign]
-    world.round_of(dict.fromkeys("abc", ONES))
-    versions = [event.version for event in world.events(ROUNDS.name, ModelPublished)]
-    assert len(_records(world, PUBLISHED.name)) < len(versions)
-    starts, reader, at = list[int](), world.log.reader, TopicPartition(PUBLISHED.name, world.partition)
-
-    def watched(positions: Any) -> Any:
-        starts.extend(positions[at] for _ in range(at in positions))
-        return reader(positions)
-
-    monkeypatch.setattr(world.log, "reader", watched)
-    for _ in range(2):
-        assert world.start("aggregator").snapshot is not None
-    assert min(starts) >= old
-    told = [json.loads(record.value or b"")["id"] for record in _records(world, PUBLISHED.name)]
-    assert told == [f"{world.task}/{version}" for version in versions]

@@ -163,7 +163,7 @@ def test_a_worker_that_cannot_run_is_not_started_again(started: Start, tmp_path:
 DIES = (
     "from actors.runtime.guard import InputPlace; "
     "poison = options.poison_input; "
-    "told = poison and [*poison.at, poison.deaths, poison.passing.how.name]; "
+    "told = poison and [*poison.place, poison.deaths, poison.skip.level.name]; "
     "print(told, file=open(file.name + '.told', 'a', 1)); "
     "starts = len(open(file.name).readlines()); "
     "options.crash_marker.put(5, InputPlace('rounds', {offset}, 2)); "
@@ -177,7 +177,7 @@ def test_three_deaths_at_one_input_are_told_to_the_next_worker(started: Start, t
     """A crash loop is broken: the fourth worker is told to pass that input, and the seventh to pass it unseen."""
     started(DIES.format(offset="41", lifts="0", by=by, until=7))
     until(lambda: len(told(tmp_path)) == 7)
-    passed = [["rounds", 41, 2, deaths, "WITHOUT_BODY" if deaths < 6 else "BARE"] for deaths in range(3, 7)]
+    passed = [["rounds", 41, 2, deaths, "WITHOUT_BODY" if deaths < 6 else "ENTIRELY"] for deaths in range(3, 7)]
     assert told(tmp_path) == [None, None, None, *passed]
 
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from actors.effects.aggregator import intake
+from actors.effects.aggregator import summation
 from actors.keys import OperatorKey, Seals
 from schemas.canonical import encode
 from schemas.events import (
@@ -50,7 +50,7 @@ def _private(**sections: dict[str, Any]) -> Policy:
 
 
 def _refused(world: Federation) -> list[str]:
-    assert world.actors["aggregator"].defects == 0
+    assert world.actors["aggregator"].guard.defects == 0
     return [event.reason for event in world.events(ROUNDS.name, UpdateRefused)]
 
 
@@ -151,7 +151,7 @@ def test_our_own_defect_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(intake, "read_update", broken)
+    monkeypatch.setattr(summation, "read_update", broken)
     world = Federation(_private())
     [device] = _leased(world, "a")
     device.submit(ONES, world.rules)
@@ -183,7 +183,7 @@ def test_synchronous_fedavg_is_the_same_path() -> None:
         device.submit(ONES * (number + 1), world.rules)
     world.settle()
     assert _refused(world) == ["stale"]
-    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx([2, 2, 2, 2])
+    assert world.actors["aggregator"]._effects._releases.models._models[world.task].model == pytest.approx([2, 2, 2, 2])
 
 
 def test_samples_weigh_up_to_their_cap() -> None:
@@ -191,7 +191,7 @@ def test_samples_weigh_up_to_their_cap() -> None:
     world = Federation(policy(aggregation={"samples_max": 5, "normalisation": "weight"}))
     world.round_of({"a": ONES, "b": ONES, "c": ONES})
     assert {event.weight for event in world.events(ROUNDS.name, UpdateAdmitted)} == {5 * WEIGHT_ONE}
-    assert world.actors["aggregator"]._edge._newest._held[world.task].model == pytest.approx(ONES)
+    assert world.actors["aggregator"]._effects._releases.models._models[world.task].model == pytest.approx(ONES)
 
 
 # --- how it ends ----------------------------------------------------------------------------------------------------
@@ -223,13 +223,13 @@ def test_a_missing_noise_key_abandons_the_round_and_the_next_is_charged() -> Non
     world = Federation(_private())
     budget = world.actors.pop("privacy")
     world.round_of(dict.fromkeys("abc", ONES))
-    edge = world.actors["aggregator"]._edge
-    edge._key = OperatorKey(b"k" * 32)
+    releases = world.actors["aggregator"]._effects._releases
+    releases._key = OperatorKey(b"k" * 32)
     world.actors["privacy"] = budget
     world.settle()
     [abandoned] = world.events(ROUNDS.name, RoundAbandoned)
     assert (abandoned.reason, abandoned.members) == ("key_missing", 3)
-    edge._key = KEY
+    releases._key = KEY
     world.round_of(dict.fromkeys("abc", ONES))
     assert [event.participations_max for event in world.events(LEDGER.name, RoundCharged)] == [1, 2]
     assert [event.round for event in world.events(ROUNDS.name, ModelPublished)] == [None, 1]

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from actors.deciders.arithmetic import sums
 from actors.effects.aggregator import intake
 from actors.effects.aggregator.bodies import Bodies
-from actors.effects.aggregator.intake import Intake, Wanted
+from actors.effects.aggregator.intake import Intake, UpdateBody
+from actors.effects.aggregator.summation import PlainSum
 from schemas.events import InputsDropped, ModelPublished, SumStored, UpdateRefused
 from schemas.identifiers import BodyRef
 from schemas.journal import Decision
@@ -47,7 +49,7 @@ def _story(threads: ThreadPoolExecutor | None, seed: int) -> list[Decision]:
     rng = np.random.default_rng(seed)
     world = Federation(policy(compression={"codec": "int8"}, selection={"devices_expected": 40, "concurrency": 40}))
     if threads is not None:
-        world.actors["aggregator"].employ(threads)
+        world.actors["aggregator"].use_threads(threads)
     for turn in range(3):
         devices = [world.device(f"{turn}-{number}") for number in range(8)]
         for device in devices:
@@ -117,7 +119,7 @@ class Shelf(Bodies):
         return super().find(ref)
 
 
-def _shelf(count: int) -> tuple[Shelf, list[Wanted]]:
+def _shelf(count: int) -> tuple[Shelf, list[UpdateBody]]:
     log = MemoryLog(CATALOGUE)
     deltas = [np.full(PARAMETERS, number + 1, np.float32) / 1000 for number in range(count)]
     bodies = [encode_update(delta, RULES) for delta in deltas]
@@ -126,7 +128,7 @@ def _shelf(count: int) -> tuple[Shelf, list[Wanted]]:
         topic="models", partition=0, offsets=(0,), sha256=hashlib.sha256().digest(), size=1, codec="float32"
     )
     task = task_created(RULES, model=model, parameters=PARAMETERS)
-    return Shelf(log), [Wanted(task, ref) for ref in refs]
+    return Shelf(log), [UpdateBody(PlainSum(task), ref) for ref in refs]
 
 
 def test_what_is_under_way_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch, threads: ThreadPoolExecutor) -> None:
@@ -134,12 +136,12 @@ def test_what_is_under_way_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch, 
     shelf, wanted = _shelf(12)
     monkeypatch.setattr(intake, "BUDGET_BYTES", 3 * wanted[0].bytes_max)
     ahead = Intake(shelf)
-    ahead.employ(threads)
+    ahead.use_threads(threads)
     ahead.expect(wanted)
     for number, one in enumerate(wanted):
         [future.result().result() for future, _ in ahead._ahead.values()]
         assert len(shelf.fetched) == min(12, number + 3)
-        assert ahead.take(one).fault is None
+        assert ahead.measure(one).fault is None
     assert shelf.fetched == [one.ref.offsets[0] for one in wanted]
     assert len(shelf.fetchers) == 1
     ahead.close()
@@ -150,13 +152,13 @@ def test_a_body_larger_than_the_budget_passes(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(intake, "BUDGET_BYTES", 1)
     shelf, wanted = _shelf(4)
     ahead = Intake(shelf)
-    ahead.employ(threads)
+    ahead.use_threads(threads)
     ahead.expect(wanted)
     running = sums.RunningSum(PARAMETERS)
     for one in wanted:
-        found = ahead.take(one)
+        found = ahead.measure(one)
         assert found.quanta is not None
-        ahead.add(running, found.quanta, weight=1, scale=found.scale)
+        ahead.add(partial(running.add, found.quanta, weight=1, scale=found.scale), nbytes=found.quanta.values.nbytes)
     ahead.settle()
     assert running.total().any()
     ahead.close()
@@ -167,12 +169,12 @@ def test_those_passed_over_make_room(monkeypatch: pytest.MonkeyPatch, threads: T
     shelf, wanted = _shelf(12)
     monkeypatch.setattr(intake, "BUDGET_BYTES", 2 * wanted[0].bytes_max)
     ahead = Intake(shelf)
-    ahead.employ(threads)
+    ahead.use_threads(threads)
     ahead.expect(wanted)
-    assert ahead.take(wanted[9]).fault is None
+    assert ahead.measure(wanted[9]).fault is None
     assert not {one.key for one in wanted[2:9]} & {*ahead._ahead, *ahead._waiting}
     assert {one.key for one in wanted[10:]} == ahead._ahead.keys()
-    assert ahead.take(wanted[0]).fault is None
+    assert ahead.measure(wanted[0]).fault is None
     ahead.expect(wanted[3:5])
     assert ahead._ahead.keys() == {one.key for one in wanted[3:5]}
     ahead.close()
@@ -183,20 +185,21 @@ def test_a_failure_belongs_to_its_own_update(threads: ThreadPoolExecutor) -> Non
     shelf, wanted = _shelf(3)
     shelf.failing = {wanted[1].ref.offsets[0]: LogRefused("no")}
     ahead = Intake(shelf)
-    ahead.employ(threads)
+    ahead.use_threads(threads)
     ahead.expect(wanted)
-    assert ahead.take(wanted[0]).fault is None
+    assert ahead.measure(wanted[0]).fault is None
     with pytest.raises(LogError, match="no"):
-        ahead.take(wanted[1])
-    assert ahead.take(wanted[2]).fault is None
+        ahead.measure(wanted[1])
+    assert ahead.measure(wanted[2]).fault is None
     ahead.close()
 
 
 def test_what_fails_to_add_is_not_lost(threads: ThreadPoolExecutor) -> None:
     """A sum that could not be added to is never taken for a sum: the failure comes out before it is used."""
     ahead = Intake(_shelf(1)[0])
-    ahead.employ(threads)
-    ahead.add(sums.RunningSum(1), Quanta.of(np.ones(2, np.int64)), weight=1, scale=sums.SCALE_ONE)
+    ahead.use_threads(threads)
+    two = Quanta.of(np.ones(2, np.int64))
+    ahead.add(partial(sums.RunningSum(1).add, two, weight=1, scale=sums.SCALE_ONE), nbytes=16)
     with pytest.raises(ValueError, match="broadcast"):
         ahead.settle()
     ahead.close()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from actors.effects.aggregator.model_cache import ModelCache, Newest
+from actors.effects.aggregator.model_cache import CachedModel, ModelCache
 from schemas.events import TaskHalted
 from schemas.topics import ROUNDS
 from tests.worlds.builders import policy
 from tests.worlds.federation import Federation
 
 
-def _newest(digest: int, *, moments: bool = False) -> Newest:
+def _newest(digest: int, *, moments: bool = False) -> CachedModel:
     """Forty bytes, or eighty with moments."""
     vector = np.zeros(10, np.float32)
-    return Newest(bytes([digest]), vector, vector if moments else None)
+    return CachedModel(bytes([digest]), vector, vector if moments else None)
 
 
 def test_models_leave_in_the_order_in_which_they_were_published() -> None:
@@ -40,4 +40,4 @@ def test_nothing_is_held_of_a_task_that_has_halted() -> None:
     world = Federation(policy(stop={"versions_max": 1}))
     world.round_of({name: np.ones(4, np.float32) for name in "abc"})
     assert world.events(ROUNDS.name, TaskHalted)
-    assert world.actors["aggregator"]._edge._newest._held == {}
+    assert world.actors["aggregator"]._effects._releases.models._models == {}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from actors.effects.aggregator import shard
-from actors.effects.aggregator.shard import Shard
+from actors.effects.shard import held as held_vectors
+from actors.effects.shard import worker as shard
+from actors.effects.shard.worker import Shard
 from ops.audit.export import select_topics, write_export
 from ops.audit.replay import Audit
 from schemas.canonical import encode
@@ -96,18 +97,18 @@ def test_a_body_in_another_partition_is_malformed() -> None:
 
 def test_a_worker_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """It measures no further ahead than it can hold, goes on with what is decided, and forgets what was refused."""
-    monkeypatch.setattr(shard, "HELD_BYTES", 3 * BODY_BYTES)
-    monkeypatch.setattr(shard, "TOLD_AT_ONCE", 1)
+    monkeypatch.setattr(held_vectors, "BYTES_MAX", 3 * BODY_BYTES)
+    monkeypatch.setattr(shard, "MEASURED_AT_ONCE", 1)
     world = _world(aggregation={"updates_per_round": 6}, compression={"codec": "float32"})
     worker = Shard(world.log, KEY, range(PARTITIONS))
     _submit(world, "abcdefg")
     _work(worker)
-    assert 0 < worker._held_bytes <= 4 * BODY_BYTES
-    held = worker.measured
+    assert 0 < worker._held._bytes <= 4 * BODY_BYTES
+    held = worker.counts.measured
     assert held < 7
     world.feed("aggregator", most=1_000)
     _work(worker)
-    assert (worker._held_bytes, worker._held) == (0, {})
+    assert (worker._held._bytes, worker._held._vectors) == (0, {})
     world.settle()
     assert len(world.events(ROUNDS.name, ModelPublished)) == 2
 
@@ -124,12 +125,12 @@ def test_an_invented_address_ends_no_worker() -> None:
     device.append(UPDATES.name, signed(submitted, device.key))
     world.settle()
     _work(worker)
-    worker.housekeep()
+    worker.delete_unneeded()
     _submit(world, "bc")
     world.settle()
     _work(worker)
     assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
-    assert (worker._sums, worker.stored) == ({}, len({world.device(name).place for name in "bc"}))
+    assert (worker._sums, worker.counts.stored) == ({}, len({world.device(name).place for name in "bc"}))
 
 
 def test_bodies_of_shards_are_deleted_when_nobody_needs_them() -> None:
@@ -141,13 +142,13 @@ def test_bodies_of_shards_are_deleted_when_nobody_needs_them() -> None:
     _submit(world, "d")
     world.settle()
     _work(worker)
-    worker.housekeep()
+    worker.delete_unneeded()
     assert _held(world) == 4
     world.pass_ms(2 * 3_600_000)
     world.device("e").append(UPDATES.name, encode(Tick()))
     world.settle()
     _work(worker)
-    worker.housekeep()
+    worker.delete_unneeded()
     assert _held(world) == 1
     _submit(world, "ef")
     world.settle()

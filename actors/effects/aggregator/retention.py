@@ -1,0 +1,63 @@
+"""Which bodies may be deleted: no unpublished round and no undecided update can need them any more.
+
+The aggregator applies the rule to `bodies`, a shard worker to its partitions of `shards`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import structlog
+
+from actors.deciders.aggregator_state import Rounds, Task
+from schemas.events import UpdateAdmitted
+from schemas.identifiers import BodyRef
+from schemas.topics import BODIES, UPDATES
+from streams.bodies import discard
+from streams.log import EventLog, TopicPartition
+
+logger = structlog.get_logger()
+
+
+class Retention:
+    """What the aggregator of one partition deletes. `replaced` are models and moments that newer versions replace."""
+
+    def __init__(self, log: EventLog, partition: int) -> None:
+        self.replaced: list[BodyRef] = []
+        self._log, self._at = log, TopicPartition(BODIES.name, partition)
+
+    def delete_unneeded(self, state: Rounds, decided_ms: Mapping[str, int]) -> None:
+        """Delete replaced models, and bodies that no round and no undecided update can need."""
+        discard(self._log, self.replaced)
+        self.replaced = []
+        if state.tasks and UPDATES.name in decided_ms:
+            members = unpublished_members(state.tasks.values())
+            delete_old_bodies(
+                self._log,
+                self._at,
+                tasks=state.tasks.values(),
+                # With privacy a zeroed member keeps whatever address its device has made up.
+                needed=[member for member in members if member.zeroed is None and member.body.topic == BODIES.name],
+                decided_ms=decided_ms[UPDATES.name],
+            )
+
+
+def unpublished_members(tasks: Iterable[Task]) -> list[UpdateAdmitted]:
+    """Members of all rounds that are open or pending."""
+    return [member for task in tasks for round_ in task.rounds() for member in round_.members.values()]
+
+
+def delete_old_bodies(
+    log: EventLog, at: TopicPartition, *, tasks: Collection[Task], needed: Iterable[UpdateAdmitted], decided_ms: int
+) -> None:
+    """Delete bodies of `at` that lie before every needed one and are older than the policies of `tasks` keep them.
+
+    Age counts from `decided_ms`, the append time of the last decided update, so that nothing that a later update may
+    name is deleted, however far its decision lags behind. There has to be a task.
+    """
+    hours = max(task.created.policy.retention.body_hours for task in tasks)
+    aged = log.first_since(at, max(0, decided_ms - round(hours * 3_600_000)))
+    before = min([aged, *(member.body.offsets[0] for member in needed)])
+    if before > log.bounds(at).beginning:
+        log.delete_records(at, before)
+        logger.info("bodies_deleted", topic=at.topic, partition=at.partition, before_offset=before)

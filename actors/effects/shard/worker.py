@@ -1,0 +1,239 @@
+"""A shard worker: measures the bodies of tasks with shards, adds the admitted ones, and publishes the results.
+
+It decides nothing. It follows the aggregators' journals as any reader does, and all its memory is a function of these
+and of bodies: it may die at any time, or run twice at once. Each result names what it is a result of.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from actors.deciders.aggregator_state import Round, Rounds, Task
+from actors.deciders.arithmetic import sums
+from actors.effects.aggregator.bodies import Bodies, BodyLost
+from actors.effects.aggregator.intake import Intake, UpdateBody
+from actors.effects.aggregator.partials import by_partition
+from actors.effects.aggregator.retention import delete_old_bodies, unpublished_members
+from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
+from actors.effects.aggregator.summation import RunningTotal, choose_summation
+from actors.effects.shard.following import Following
+from actors.effects.shard.held import HeldVectors
+from actors.keys import OperatorKey, PartialSeals, Seals
+from schemas.canonical import MalformedError, encode
+from schemas.events import (
+    BodyMeasured,
+    JournalEvent,
+    Partial,
+    PartialStored,
+    RoundAbandoned,
+    RoundProposed,
+    UpdateAdmitted,
+    UpdateRefused,
+)
+from schemas.topics import PARTIALS, ROUNDS, SHARDS, UPDATES, partition_of
+from streams.bodies import BUDGET_BYTES, BUDGET_BYTES_MIN, Absent, store
+from streams.log import Draft, EventLog, LogError, Record, TopicPartition
+
+LEASES_REMEMBERED = 100_000
+MEASURED_AT_ONCE = 8
+UNSEALED = bytes(32)
+
+logger = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Counts:
+    """Bodies measured and sums stored since the counts were taken last."""
+
+    measured: int = 0
+    stored: int = 0
+
+
+class Shard:
+    """Looks after some partitions of `shards`; for one thread.
+
+    Every call may raise LogError, JournalBroken, or BodyLost where it comes too late: then this one is thrown away, and
+    another begins.
+    """
+
+    def __init__(self, log: EventLog, key: OperatorKey, partitions: Iterable[int]) -> None:
+        self.partitions = frozenset(partitions)
+        self.counts = Counts()
+        self._log = log
+        self._seals, self._partial_seals = Seals(key), PartialSeals(key)
+        # Split the memory budget over the partitions, but never below BUDGET_BYTES_MIN each.
+        budget_bytes = max(BUDGET_BYTES_MIN, BUDGET_BYTES // max(1, len(self.partitions)))
+        self._intake = Intake(Bodies(log, partition=0, budget_bytes=budget_bytes))
+        self._following = Following(log, accepts_resume=key.accepts, begin=self._store_pending)
+        self._leases: OrderedDict[str, None] = OrderedDict()
+        self._bodies: deque[tuple[Submission, UpdateBody]] = deque()
+        self._coming: deque[tuple[Submission, UpdateBody]] = deque()  # bodies found after those in _bodies
+        self._held = HeldVectors()
+        self._sums: dict[tuple[str, int, int], RunningTotal] = {}  # by task, round and partition
+
+    def take_counts(self) -> Counts:
+        """What was done since the last call."""
+        counts, self.counts = self.counts, Counts()
+        return counts
+
+    def use_threads(self, threads: Executor) -> None:
+        """Fetch, open and add beside the caller's thread."""
+        self._intake.use_threads(threads)
+
+    def step(self, timeout_s: float) -> int:
+        """Read what has come, and publish what follows; the number of records read and bodies measured."""
+        has_work = self._bodies and not self._held.is_full
+        created, news = self._following.poll(0.0 if has_work else timeout_s)
+        for record in news:
+            if record.topic == ROUNDS.name:
+                for state, event in self._following.fold(record):
+                    self._act(state, event)
+        self._coming.extend(self._find_bodies(record for record in news if record.topic == UPDATES.name))
+        return created + len(news) + self._measure_some()
+
+    def delete_unneeded(self) -> None:
+        """Delete bodies in these partitions that no unpublished round and no undecided update can need.
+
+        Nothing is deleted while one of the journals is not read to its end.
+        """
+        tasks = [task for task in self._following.tasks() if task.created.policy.shard_count > 1]
+        if not tasks or not self._following.is_up_to_date():
+            return
+        decided_ms, members = self._following.decided_ms(), by_partition(unpublished_members(tasks))
+        for partition in self.partitions:
+            at = TopicPartition(SHARDS.name, partition)
+            delete_old_bodies(self._log, at, tasks=tasks, needed=members.get(partition, ()), decided_ms=decided_ms)
+
+    def close(self) -> None:
+        """Release readers and threads."""
+        self._following.close()
+        self._intake.close()
+
+    def _act(self, state: Rounds, event: JournalEvent) -> None:
+        match event:
+            case UpdateAdmitted() if event.body.topic == SHARDS.name and event.body.partition in self.partitions:
+                self._add(state.tasks[event.task], event)
+            case UpdateRefused():
+                self._held.take(event.update)
+            case RoundProposed():
+                task = state.tasks[event.task]
+                self._store(task, task.pending[-1])
+            case RoundAbandoned():
+                for key in [key for key in self._sums if key[:2] == (event.task, event.round)]:
+                    del self._sums[key]
+
+    # --- measure ----------------------------------------------------------------------------------------------------
+
+    def _measure_some(self) -> int:
+        """Measure a few bodies: updates that are admitted meanwhile are added, and need not be kept in memory.
+
+        The aggregator decides in the same order, so that it never waits for a body that is measured only later.
+        """
+        if self._held.is_full:
+            self._held.drop_decided(self._following.tasks())
+            return 0
+        if not self._bodies:
+            self._bodies, self._coming = self._coming, deque()
+            if self._intake.looks_ahead:
+                self._intake.expect(body for _, body in self._bodies)
+        few = [self._bodies.popleft() for _ in range(min(MEASURED_AT_ONCE, len(self._bodies)))]
+        results = [self._measure(*each) for each in few]
+        self._publish([result for result in results if result is not None])
+        return len(few)
+
+    def _measure(self, submission: Submission, body: UpdateBody) -> BodyMeasured | None:
+        try:
+            found = self._intake.measure(body)
+        except LogError:
+            raise
+        except Exception as error:
+            # The aggregator meets it too, and records a defect.
+            logger.critical("defect", update=submission.lease.lease, error=repr(error), exc_info=error)
+            return None
+        if found.quanta is not None:
+            self._held.put(submission.lease.lease, found.quanta)
+        self.counts.measured += 1
+        task = body.summation.created.task
+        return BodyMeasured(task=task, body=body.ref, clip_scale=found.scale, fault=found.fault, seal=UNSEALED)
+
+    def _find_bodies(self, records: Iterable[Record]) -> Iterator[tuple[Submission, UpdateBody]]:
+        """Bodies in these partitions, the first of each lease: a repeat is decided without a look at its body."""
+        for record in records:
+            try:
+                submission = verify_update(record, self._seals)
+            except MalformedError:
+                continue
+            if submission is None or submission.inline is not None or submission.lease.lease in self._leases:
+                continue
+            created = self._following.task_with_shards(submission.lease.task)
+            body = locate_body(choose_summation(created), submission) if created else None
+            if isinstance(body, UpdateBody) and body.ref.partition in self.partitions:
+                self._leases[submission.lease.lease] = None
+                while len(self._leases) > LEASES_REMEMBERED:
+                    self._leases.popitem(last=False)
+                yield submission, body
+
+    # --- add --------------------------------------------------------------------------------------------------------
+
+    def _add(self, task: Task, admitted: UpdateAdmitted) -> None:
+        """Add an update to the sum of its round and partition; the first one adds those before it."""
+        quanta = self._held.take(admitted.update)
+        if admitted.zeroed is not None:
+            return
+        key, summation = (admitted.task, admitted.round, admitted.body.partition), choose_summation(task.created)
+        if key not in self._sums:
+            assert task.buffer is not None
+            members = by_partition(task.buffer.members.values())[admitted.body.partition]
+            before = [member for member in members if member.update != admitted.update]
+            self._sums[key] = summation.recompute(before, self._intake.fetch)
+        if quanta is None:
+            quanta = self._intake.measure(UpdateBody(summation, admitted.body)).quanta
+        if quanta is None:
+            raise BodyLost(admitted.body, Absent("it was there when it was measured"))
+        add = partial(summation.add, self._sums[key], admitted, quanta=quanta)
+        self._intake.add(add, nbytes=quanta.values.nbytes)
+
+    def _store_pending(self, tasks: Iterable[Task]) -> None:
+        """Store the sums of proposed rounds: their aggregator may be waiting for them."""
+        for task in tasks:
+            for pending in task.pending:
+                self._store(task, pending)
+
+    def _store(self, task: Task, proposed: Round) -> None:
+        """Store and publish the sums of a round in these partitions."""
+        self._intake.settle()
+        name = task.created.task
+        for partition, members in by_partition(proposed.members.values()).items():
+            if partition not in self.partitions:
+                continue
+            running = self._sums.pop((name, proposed.id, partition), None)
+            if running is None:
+                running = choose_summation(task.created).recompute(members, self._intake.fetch)
+            root = sums.members_root(members)
+            body = store(
+                self._log,
+                TopicPartition(SHARDS.name, partition),
+                data=running.total().astype("<i8").tobytes(),
+                upload_id=f"{name}/{proposed.id}/{root.hex()[:16]}",
+                codec="int64",
+            )
+            self.counts.stored += 1
+            self._publish([PartialStored(task=name, round=proposed.id, members_root=root, body=body, seal=UNSEALED)])
+
+    def _publish(self, results: Iterable[Partial]) -> None:
+        drafts = [
+            Draft(
+                topic=PARTIALS.name,
+                partition=partition_of(result.task),
+                value=encode(self._partial_seals.sealed(result)),
+            )
+            for result in results
+        ]
+        if drafts:
+            self._log.append(drafts)

@@ -1,0 +1,37 @@
+"""Answers to devices: not history, and a function of it, so they are sent after the commit and may get lost."""
+
+from __future__ import annotations
+
+import structlog
+
+from schemas.canonical import encode
+from schemas.events import Answer
+from schemas.topics import ANSWERS, partition_of
+from streams.log import Draft, EventLog, LogUnavailable
+
+logger = structlog.get_logger()
+
+
+class Answers:
+    """Collects answers while an actor decides, and sends them once the journal holds what they say."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.waiting: list[Answer] = []
+        self._log = log
+
+    def send(self) -> None:
+        """Send what waits. A device that misses its answer asks again, so that a failure is only logged."""
+        waiting, self.waiting = self.waiting, []
+        drafts = [
+            Draft(
+                topic=ANSWERS.name,
+                partition=partition_of(answer.device),
+                value=encode(answer),
+                key=answer.device.encode(),
+            )
+            for answer in waiting
+        ]
+        try:
+            self._log.append(drafts)
+        except LogUnavailable as error:
+            logger.warning("answers_lost", count=len(drafts), error=str(error))

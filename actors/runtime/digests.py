@@ -1,0 +1,49 @@
+"""Digests of an actor's state: when one is due, whether a recorded one holds, and which state to keep as a snapshot."""
+
+from __future__ import annotations
+
+import hashlib
+
+from actors.runtime.journal import WrittenBatch
+from actors.runtime.snapshots import Snapshots, StateAtDigest, closing_digest
+from schemas.canonical import encode_state
+from schemas.events import StateDigest
+
+
+class Digests:
+    """Counts the decisions since the newest digest, and keeps that digest's state until it can become a snapshot."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self.undigested = 0
+        self.snapshots = snapshots
+        self._canonical = b""  # the state's bytes at the newest digest
+        self._kept: StateAtDigest | None = None
+
+    def reset(self) -> None:
+        """Forget everything: replay begins at the journal's first record again."""
+        self.undigested, self._canonical, self._kept = 0, b"", None
+
+    def take(self, state: object) -> StateDigest:
+        """The digest of the state as it is now."""
+        decisions, self.undigested = self.undigested, 0
+        self._canonical = encode_state(state)
+        return StateDigest(decisions=decisions, sha256=hashlib.sha256(self._canonical).digest())
+
+    def confirms(self, state: object, recorded: StateDigest) -> bool:
+        """Whether this is the state of a recorded digest, in the form that this release writes."""
+        if self.take(state).sha256 == recorded.sha256:
+            return True
+        self._canonical = b""  # the digest of another form proves no snapshot in this one
+        return False
+
+    def mark(self, written: WrittenBatch) -> None:
+        """Note a batch that ends in a digest: what led there need not be replayed again."""
+        if self._canonical and closing_digest(written.batch):
+            self._kept = StateAtDigest(self._canonical, written)
+
+    def keep_snapshot(self) -> None:
+        """Store the newest noted state, if there is one."""
+        kept, self._kept = self._kept, None
+        if kept:
+            self._canonical = b""
+            self.snapshots.keep(kept)
