@@ -56,13 +56,11 @@ def test_a_file_without_its_module_is_seen() -> None:
 # Modules that other tests hold; a folder stands for all that is in it.
 HELD_BY = {
     "actors/effects/aggregator": "tests/unit/actors/effects/aggregator/test_effects.py",
-    "actors/effects/privacy_budget": "tests/unit/actors/test_federation.py",
     "actors/runtime/meter": "tests/unit/actors/hosts/test_metrics.py",
     "actors/hosts/assignment": "tests/integration/workers/test_workers.py",
     "actors/effects/shard": "tests/unit/actors/effects/shard/test_worker.py",
     "actors/runtime/answers": "tests/unit/actors/test_federation.py",
     "actors/runtime/digests": "tests/unit/actors/runtime/test_snapshots.py",
-    "actors/runtime/inputs": "tests/unit/actors/runtime/test_actor.py",
     "actors/runtime/effects": "tests/unit/actors/effects/test_selector.py",
     "actors/runtime/journal": "tests/unit/actors/runtime/test_actor.py",
     "actors/runtime/observer": "tests/unit/actors/hosts/test_metrics.py",

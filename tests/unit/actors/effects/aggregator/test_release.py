@@ -1,0 +1,59 @@
+"""A release is one computation, shared by publishing, recovery and full replay: sum, noise, mean, step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.deciders.arithmetic import noise, sums
+from actors.effects.aggregator.release import NoiseKeyMissing, compute_release
+from actors.keys import OperatorKey
+from schemas.policy import Policy
+from tests.worlds.builders import KEY, mechanism, policy, private_policy, round_proposed, task_created
+
+TOTAL = np.array([3, -6, 9, 0], np.int64) << 40
+ZEROS = np.zeros(4, np.float32)
+
+
+def _release(rules: Policy, key: OperatorKey = KEY, **start: Any) -> Any:
+    proposed = round_proposed(mechanism=mechanism(rules))
+    model, moments = start.get("model", ZEROS), start.get("moments")
+    return compute_release(task_created(rules), proposed, total=TOTAL, start=(model, moments), key=key)
+
+
+def test_the_digest_is_of_the_sum_before_noise() -> None:
+    """Full replay recomputes the sum from bodies without any key, and compares."""
+    assert _release(policy()).sum_sha256 == _release(private_policy()).sum_sha256 == sums.sum_digest(TOTAL)
+
+
+def test_without_privacy_the_model_moves_by_the_mean() -> None:
+    """K updates of full weight: sum / K in units of the grid's step."""
+    rules = policy()
+    expected = TOTAL / (3 << 20) * rules.clipping.step
+    assert _release(rules).model == pytest.approx(expected)
+    assert _release(rules, model=ZEROS + 1).model == pytest.approx(expected + 1)
+
+
+def test_with_privacy_the_noise_is_that_of_the_proposal() -> None:
+    """Law 7: drawn once, from the key and the proposal, and added to the sum before the mean."""
+    rules = private_policy()
+    drawn = noise.draw(KEY.noise, round_proposed(mechanism=mechanism(rules)), parameters=4)
+    assert drawn.any()
+    assert _release(rules).model == pytest.approx((TOTAL + drawn) / (3 << 20) * rules.clipping.step)
+    assert _release(rules).model.tobytes() == _release(rules).model.tobytes()
+
+
+def test_another_key_releases_nothing() -> None:
+    """A mechanism names its key: noise from another one could be drawn a second time, differently."""
+    with pytest.raises(NoiseKeyMissing, match=KEY.key_id.hex()):
+        _release(private_policy(), OperatorKey(bytes(32)))
+
+
+def test_moments_are_carried_from_release_to_release() -> None:
+    """Momentum starts from zeros, and goes on from what the version before has published."""
+    rules = policy(optimizer={"rule": "momentum", "momentum": 0.5})
+    first = _release(rules)
+    second = _release(rules, model=first.model, moments=first.moments)
+    assert second.moments == pytest.approx(first.moments * 1.5)
