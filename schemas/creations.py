@@ -31,6 +31,7 @@ def collect_creations(values: Iterable[bytes | None]) -> dict[TaskId, TaskCreate
     found: dict[TaskId, TaskCreated] = {}
     for value in values:
         if (created := parse_creation(value)) is not None:
+            # Two operators may create one name at once: the log's order decides, for every reader alike.
             found.setdefault(created.task, created)
     return found
 

@@ -19,6 +19,7 @@ TimeMs = Annotated[int, msgspec.Meta(ge=0)]
 Sha256 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
+# Half of what a broker takes by default, and large enough for few requests.
 CHUNK_BYTES = 512 * 1024
 
 
@@ -31,6 +32,7 @@ class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     topic: Annotated[str, msgspec.Meta(max_length=32)]
     partition: Annotated[int, msgspec.Meta(ge=0, lt=1024)]
     offsets: Annotated[tuple[Count, ...], msgspec.Meta(max_length=4096)]
+    # Every reader compares it, so that a body cannot be replaced after it was named.
     sha256: Sha256
     size: Count
     codec: Annotated[str, msgspec.Meta(max_length=16)]
@@ -41,5 +43,6 @@ class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def is_well_formed(self) -> bool:
         """As many chunks as the size asks for, each after the one before."""
         chunks = -(-self.size // CHUNK_BYTES)
+        # Ascending, so that no chunk is named twice and a reader never has to go back.
         ascending = all(a < b for a, b in zip(self.offsets, self.offsets[1:], strict=False))
         return len(self.offsets) == chunks > 0 and ascending

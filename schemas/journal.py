@@ -20,6 +20,7 @@ TAG = re.compile(r"[A-Za-z]+/[0-9]+")  # of an event: its name and its version
 GENESIS = bytes(32)  # the head of a journal without records
 
 
+# Structs without references into cycles are kept from the cycle collector (`gc=False`): a state holds very many.
 class JournalPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """How far a journal has been read: the claim in force (its offset), the last seq, and the chain's head."""
 
@@ -52,6 +53,7 @@ class WriterClaimed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     actor: str
     partition: int
+    # Random, because heads are published: the head of a guessable record could be recognised.
     nonce: Sha256
 
 
@@ -131,21 +133,23 @@ class Chain:
         try:
             record: JournalRecord = decode(data, JournalRecord)  # type: ignore[arg-type]
         except MalformedError as error:
-            if unknown := _list_unknown_iterate_tags(data):
+            if unknown := _list_unknown_tags(data):
                 raise ChainBroken(f"{unknown}: this release is too old to read that", offset=offset) from error
             raise ChainBroken(f"not a journal record ({error})", offset=offset) from error
         match record:
             case WriterClaimed():
+                # A claim moves the head and not the seq: it ties itself to what stands before, and decides nothing.
                 self.at = self._move(claim=offset, head=_digest(self.at.head, data))
             case ChainResumed():
                 if not self.accepts_resume(record):
                     raise ChainBroken("a ChainResumed that the operator's key did not seal", offset=offset)
+                # The claim stays: an operator repairs the chain and does not take the journal over.
                 self.at = JournalPosition(claim=self.at.claim, seq=record.seq, head=record.head)
             case Batch():
                 return self._batch(offset, record, data=data)
         return None
 
-    def wrote(self, batch: Batch, data: bytes) -> None:
+    def append(self, batch: Batch, data: bytes) -> None:
         """The same step for the writer itself, which need not read back what it has just committed."""
         self.at = self._move(seq=batch.seq, head=hashlib.sha256(data).digest())
 
@@ -154,6 +158,7 @@ class Chain:
         if batch.claim < self.at.claim:
             self.zombies += 1
             return None
+        # One message names one difference; the claim comes first, because a wrong one explains the others.
         expected = {"claim": self.at.claim, "seq": self.at.seq + 1, "prev": self.at.head}
         for name, value in expected.items():
             if (found := getattr(batch, name)) != value:
@@ -166,7 +171,7 @@ class Chain:
         return msgspec.structs.replace(self.at, **changes)
 
 
-def _list_unknown_iterate_tags(data: bytes) -> str:
+def _list_unknown_tags(data: bytes) -> str:
     """The tags in a record that this release does not know, because a newer one wrote them."""
     with contextlib.suppress(ValueError, TypeError, RecursionError, msgspec.MsgspecError):
         return ", ".join(sorted(set(_iterate_tags(msgspec.msgpack.decode(data))) - _KNOWN - UPCASTERS.keys()))
@@ -176,6 +181,7 @@ def _list_unknown_iterate_tags(data: bytes) -> str:
 def _iterate_tags(plain: Any) -> Iterator[str]:
     match plain:
         case {"type": str(tag), **rest}:
+            # A field named `type` with another form belongs to a value, not to an event.
             if TAG.fullmatch(tag):
                 yield tag
             yield from _iterate_tags(rest)

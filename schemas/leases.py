@@ -23,7 +23,9 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     device: DeviceId
     public_key: PublicKey
     version: Version
+    # What the device was told to start from: a model that was swapped on the way shows.
     model_sha256: Sha256
+    # In the log's time, which no device can move.
     deadline_ms: TimeMs
     policy_sha256: Sha256
 

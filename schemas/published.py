@@ -22,7 +22,8 @@ from schemas.events import ModelPublished
 EVENT_TYPE = "io.fedlog.model.published.v1"
 EXPORT_TYPE = "io.fedlog.journals.exported.v1"
 SIGNATURE = ("signedby", "signature")
-DIGITS_MAX = 19  # of a version: more do not fit into an event
+# A version with more digits does not fit into an event, and Python refuses to read very long numbers.
+DIGITS_MAX = 19
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +66,7 @@ def describe_version(published: ModelPublished, time_ms: int, *, head: Head) -> 
         "specversion": "1.0",
         "id": version_id(published),
         "source": f"/fedlog/tasks/{published.task}",
+        # The version is in the type: consumers subscribe to it, and another form is another type.
         "type": EVENT_TYPE,
         "subject": published.task,
         "time": _moment(time_ms),
@@ -105,6 +107,7 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         # Only one form is signed: another would be a second record with the same signature.
         if _canonical(event) != data:
             raise MalformedError("not the canonical form")
+        # Said apart from the rest: somebody may have removed the signature.
         if "signedby" not in event:
             raise MalformedError("it is not signed")
         given = [event["data"]["journal"]] if "journal" in event["data"] else event["data"]["journals"]

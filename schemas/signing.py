@@ -14,6 +14,7 @@ from schemas.canonical import decode, encode
 class Signed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The bytes of an event, and the signature over exactly these bytes."""
 
+    # Raw bytes and not a value, so that a check never depends on how a value is encoded.
     payload: bytes
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 
@@ -23,7 +24,7 @@ def sign(payload: bytes, key: Ed25519PrivateKey) -> bytes:
     return encode(Signed(payload, key.sign(payload)))
 
 
-def unsigned(data: bytes) -> Signed:
+def parse_signed(data: bytes) -> Signed:
     """Split a record value; says nothing about who signed it. Raises MalformedError."""
     return decode(data, Signed)
 

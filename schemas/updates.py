@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemas.canonical import decode, encode
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
-from schemas.signing import Signed, is_signed_by, sign, unsigned
+from schemas.signing import Signed, is_signed_by, parse_signed, sign
 from schemas.topics import UPDATES, partition_of
 
 
@@ -34,6 +34,7 @@ class SignedUpdate:
 
         What the record says of an inline body is ignored but for the codec: size and digest follow from its bytes.
         """
+        # An honest device says the same; a forged digest must not let one body pass for another.
         inline, body = self.submitted.inline, self.submitted.body
         return body if inline is None else _address(inline, partition=partition, offsets=(offset,), codec=body.codec)
 
@@ -45,7 +46,7 @@ def sign_update(submitted: UpdateSubmitted, key: Ed25519PrivateKey) -> bytes:
 
 def parse_update(value: bytes) -> SignedUpdate:
     """Read a record's value. Raises MalformedError."""
-    message = unsigned(value)
+    message = parse_signed(value)
     return SignedUpdate(decode(message.payload, UpdateSubmitted), message)
 
 

@@ -41,6 +41,7 @@ class JournalReader:
     ) -> None:
         self.at = at
         self._chain = Chain(at=position or JournalPosition(), accepts_resume=accepts_resume)
+        # Which records to suspect where the chain breaks.
         self._last_batch = -1  # its offset
         self._is_last = True  # whether no record has followed it
 
@@ -64,10 +65,12 @@ class JournalReader:
         Raises JournalBroken, and then the position stays as it was.
         """
         try:
+            # The chain covers the values alone, so a key could be added unseen.
             if record.key is not None:
                 raise ChainBroken("a key, which no journal record has")
             batch = self._chain.follow(record.offset, record.value or b"")
         except ChainBroken as error:
+            # A digest proves that something is wrong before the record that shows it, so both are named.
             what = error.what
             if isinstance(error, OutOfStep):
                 what = f"{self._suspects()} is not what its writer wrote, or one between them is gone ({what})"
@@ -81,6 +84,7 @@ class JournalReader:
         Raises JournalBroken, also where the journal's first records have been deleted.
         """
         beginning = log.bounds(self.at).beginning
+        # Claims carry no proof of what stood before them: a journal that lost its beginning could look whole.
         if beginning > 0:
             what = f"the journal begins at offset {beginning}: what stood before is gone"
             raise JournalBroken(Place(self.at, 0), what)

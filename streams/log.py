@@ -140,11 +140,12 @@ class Draft:
     key: bytes | None = None
 
     def __post_init__(self) -> None:
-        at = TopicPartition(self.topic, self.partition)
         if self.value is None and self.key is None:
-            raise ValueError(f"a tombstone for {at} without a key")
+            raise ValueError(f"a tombstone for {TopicPartition(self.topic, self.partition)} without a key")
         size = len(self.value or b"") + len(self.key or b"")
+        # Here and not at the broker, which would refuse the whole batch that it travels in.
         if size > KAFKA_RECORD_BYTES_MAX:
+            at = TopicPartition(self.topic, self.partition)
             raise ValueError(f"a record of {size:,} bytes for {at}; at most {KAFKA_RECORD_BYTES_MAX:,}")
 
 
@@ -155,6 +156,7 @@ class Bounds(NamedTuple):
     end: int
 
 
+# The three protocols name what callers need and no more: a log for tests or files is one class that has it.
 class Writer(Protocol):
     """The only writer of one journal partition, until the next one of its name is started."""
 
@@ -243,8 +245,10 @@ def scan(log: EventLog, at: TopicPartition, *, start: int | None = None, end: in
         bounds = log.bounds(at)
         start = bounds.beginning if start is None else start
         end = bounds.end if end is None else end
+    # A reader costs a connection: none is made where there is nothing to read.
     if start >= end:
         return
+    # Markers have offsets and no records, so the position tells when the end is reached, and not the last record.
     reader = log.reader({at: start})
     try:
         while reader.position(at) < end:

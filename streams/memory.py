@@ -70,6 +70,7 @@ class MemoryWriter(TransactionalWriter):
 
     def begin(self) -> None:
         """Open a transaction."""
+        # At every step, as a broker does: a fence may fall between two of them.
         self._check_fence()
         self._open = self._log._open(self._name)
 
@@ -114,6 +115,7 @@ class MemoryReader:
                 lost = error
             else:
                 found += records
+        # What was read along with a lost position is handed out first; the position is lost at the next poll too.
         if lost is not None and not found:
             raise lost
         # The next poll begins with another partition, so that a busy one does not starve the rest.
@@ -153,6 +155,7 @@ class MemoryLog:
 
     def bounds(self, at: TopicPartition) -> Bounds:
         beginning = self._partition(at).beginning
+        # Records may have been deleted past the first one of an open transaction.
         return Bounds(beginning, max(beginning, self._stable_end(at)))
 
     def reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
@@ -189,6 +192,7 @@ class MemoryLog:
     def delete_records(self, at: TopicPartition, before_offset: int) -> None:
         """Delete every record of `at` below `before_offset`."""
         partition = self._partition(at)
+        # As a broker refuses it: what is not there yet cannot be deleted.
         if before_offset > partition.high_watermark:
             raise OffsetLost(f"{at} ends at {partition.high_watermark}, before {before_offset}")
         if before_offset > partition.beginning:
@@ -240,5 +244,6 @@ class MemoryLog:
         if transaction is None:
             return
         transaction.committed = committed
+        # A marker in each partition it touched, also after an abort: offsets are burnt either way.
         for at in transaction.first:
             self._partition(at).entries.append(_Entry(None))

@@ -42,6 +42,7 @@ class Outage:
     def note_silence(self, error: str) -> None:
         """A request got no answer."""
         with self._lock:
+            # Many clients miss one outage: only the first says so.
             if self.answers is not False and time.monotonic() - self._back_s >= SETTLES_S:
                 self.answers = False
                 logger.warning("broker_away", servers=self.servers, error=error)
@@ -82,4 +83,5 @@ def keep_asking(request: Callable[[], object]) -> None:
                 request()
             time.sleep(ASK_EVERY_S)
 
+    # A daemon, because it must not keep a process alive that has ended.
     threading.Thread(target=ask, name="asker", daemon=True).start()

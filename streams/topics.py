@@ -37,6 +37,7 @@ class TopicDescription(NamedTuple):
 def require_topics(specs: Sequence[TopicSpec], found: Mapping[str, TopicDescription], *, prefix: str = "") -> None:
     """Raise TopicUnfit, which names each topic at fault, the setting, what was found and what is wanted."""
     problems = [f"topic {spec.name}: {problem}" for spec in specs for problem in _problems(spec, found.get(spec.name))]
+    # All at once, so that an operator changes a cluster once.
     if problems:
         where = f" Under the prefix {prefix!r}." if prefix else ""
         raise TopicUnfit("; ".join(problems) + f".{where} Change it on the cluster, or choose another topic prefix.")
@@ -46,6 +47,7 @@ def _problems(spec: TopicSpec, found: TopicDescription | None) -> Iterator[str]:
     if found is None:
         yield "it does not exist"
         return
+    # More partitions would move tasks: which one a task lives in follows from their number.
     if found.partitions != spec.partitions:
         yield f"partitions is {found.partitions}, wanted {spec.partitions}"
     for key in _SETTINGS_CHECKED:

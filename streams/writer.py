@@ -20,8 +20,10 @@ class TransactionalWriter(ABC):
 
     def commit(self, drafts: Sequence[Draft]) -> list[int]:
         """Append all of `drafts` or none; see `streams.log.Writer`."""
+        # Of the same type again: a caller reacts to every commit of a dead writer as to the first.
         if self._death is not None:
             raise type(self._death)(f"the writer {self._name} is dead since: {self._death}")
+        # An empty transaction would burn an offset for its marker.
         if not drafts:
             return []
         # Set first: whatever interrupts this call, the writer stays dead unless all three steps came to their end.

@@ -22,7 +22,7 @@ from schemas.events import (
     Tick,
 )
 from schemas.leases import Lease
-from schemas.signing import is_signed_by, unsigned
+from schemas.signing import is_signed_by, parse_signed
 from streams.log import EventLog, Record
 
 # Reasons that will not pass soon, so that the device asks again after this many times the policy's wait.
@@ -43,7 +43,7 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         try:
             if record.value == _TICK:
                 return Arrival(Tick())
-            message = unsigned(record.value or b"")
+            message = parse_signed(record.value or b"")
             checkin = decode(message.payload, DeviceCheckedIn)
         except MalformedError:
             return None

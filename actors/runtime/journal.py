@@ -17,7 +17,7 @@ from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode, encode_state
 from schemas.events import StateDigest
 from schemas.journal import Batch, Chain, ChainResumed, Decision, JournalPosition, Position, WriterClaimed
 from streams.journals import JournalReader
-from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced
+from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced, scan
 
 _TRANSACTION_OFFSETS = 2  # from the last record of one transaction to the first of the next; between them its marker
 _BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
@@ -60,7 +60,7 @@ class Journal:
         self.set_position(JournalPosition())
 
     def __str__(self) -> str:
-        return f"{self.at.topic}[{self.at.partition}]"
+        return str(self.at)
 
     @property
     def seq(self) -> int:
@@ -118,7 +118,7 @@ class Journal:
             # Each decision was encoded, and its numbers checked, when its length was taken.
             raw = tuple(msgspec.Raw(data) for data in packed.encoded)
             data = encode_state(msgspec.structs.replace(batch, decisions=raw))
-            self._chain.wrote(batch, data)
+            self._chain.append(batch, data)
             batches.append((batch, self._chain.at))
             drafts.append(self._draft(data))
             extra += [record(self._chain.at) for record in packed.extra_records]
@@ -168,14 +168,7 @@ class Journal:
 
     def _read(self, start: int, end: int) -> Iterator[Record]:
         """Every committed record from `start` up to, not including, `end`; waits until that can be read."""
-        if start >= end:
-            return
-        reader = self._log.reader({self.at: start})
-        try:
-            while reader.position(self.at) < end:
-                yield from (record for record in reader.poll(timeout_s=1.0) if record.offset < end)
-        finally:
-            reader.close()
+        return scan(self._log, self.at, start=start, end=end)
 
     def _draft(self, data: bytes) -> Draft:
         return Draft(**self.at._asdict(), value=data)

@@ -15,7 +15,7 @@ from schemas.events import AnyEvent, Partial
 from schemas.identifiers import TaskId
 from schemas.journal import Batch, ChainResumed, JournalRecord, WriterClaimed
 from schemas.leases import read_lease
-from schemas.signing import unsigned
+from schemas.signing import parse_signed
 from schemas.topics import BODIES, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
 from streams.log import Place, Record, TopicPartition
 
@@ -129,7 +129,7 @@ def _make_plain_line(record: Record, value: bytes) -> Line:
     signed = False
     try:
         # Devices sign what they send and operators do not; which it is shows only in the bytes.
-        value = unsigned(value).payload
+        value = parse_signed(value).payload
         signed = True
     except MalformedError:
         pass

@@ -15,11 +15,13 @@ class DeviceCheckedIn(Event):
 
     task: TaskId
     device: DeviceId
+    # In every check-in, so that the first one can bind it: there is no registration before.
     public_key: PublicKey
     battery_percent: Annotated[int, msgspec.Meta(ge=0, le=100)]
     charging: bool
     unmetered: bool
     idle: bool
+    # A device's own claim, which is compared with `selection.samples_min` and with nothing else.
     samples: Count
     cohort: Cohort
 

@@ -13,4 +13,5 @@ class VersionEvaluated(Event):
     version: Version
     metrics: dict[str, float]
     samples: Count
+    # Empty for all devices together.
     cohort: Cohort

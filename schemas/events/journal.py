@@ -22,6 +22,7 @@ Noticeable = TaskEvent | RoundProposed | ModelPublished | RoundAbandoned | TaskH
 class Noticed(Event):
     """What this actor learned from another's topic: recorded, so that its state folds from its own journal alone."""
 
+    # The name is on the wire, and cannot change.
     fact: Noticeable
 
 
@@ -34,6 +35,7 @@ class DefectFound(Event):
     topic: str
     offset: Count
     number: Count
+    # Type and place of an exception only: its text may hold what a device sent.
     error: Annotated[str, msgspec.Meta(max_length=200)]
 
 

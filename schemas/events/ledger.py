@@ -16,6 +16,7 @@ class RoundCharged(Event):
     round: RoundId
     mechanism: Mechanism
     participations_max: Count
+    # The sum so far and not this round's share: the last charge of a task says all.
     rho_total: float
     epsilon: float
     delta: float

@@ -34,6 +34,7 @@ class PartialStored(Event):
 
     task: TaskId
     round: RoundId
+    # It names the members that were added: a sum of other members is not taken.
     members_root: Sha256
     body: BodyRef
     seal: Sha256

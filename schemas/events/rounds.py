@@ -26,6 +26,7 @@ class Mechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     clip_steps: Count
     weight_max: Count
     sigma: Count
+    # Named, because a release that draws otherwise could not recompute this one.
     sampler: Literal["ladder-1"]
     key_id: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 
@@ -35,6 +36,7 @@ class RoundProposed(Event):
 
     task: TaskId
     round: RoundId
+    # A digest of the ordered members, which stand in the admissions before: a million of them fit into no record.
     members_root: Sha256
     members: Count
     weight_sum: Count
@@ -48,6 +50,7 @@ class SumStored(Event):
     task: TaskId
     round: RoundId
     members: Count
+    # Before noise, so that a full replay can compare it without the operator's key.
     sum_sha256: Sha256
     body: BodyRef | None
 
@@ -59,6 +62,7 @@ class ModelPublished(Event):
     version: Version
     round: RoundId | None
     model: BodyRef
+    # Beside the model, because a replay from this version on needs both.
     moments: BodyRef | None
 
 

@@ -34,6 +34,7 @@ class LeaseGranted(Event):
     task: TaskId
     lease: LeaseId
     device: DeviceId
+    # The first lease binds the device to this key.
     public_key: PublicKey
     version: Version
     deadline_ms: TimeMs
@@ -47,6 +48,7 @@ class LeaseClosed(Event):
     lease: LeaseId
     device: DeviceId
     outcome: Literal["used", "refused", "expired"]
+    # None unless the update was admitted: an expired lease frees its slot and leaves no member.
     round: RoundId | None
 
 
@@ -64,6 +66,7 @@ class Granted(Event):
     """Train now: `sealed` is the lease with its seal, `model` the version to start from."""
 
     device: DeviceId
+    # Opaque for the device, which cannot check the seal.
     sealed: bytes
     model: BodyRef
 
@@ -83,6 +86,7 @@ class Outcome(Event):
     device: DeviceId
     task: TaskId
     update: UpdateId
+    # A plain string, so that an older device reads the reasons of a newer aggregator.
     outcome: str
 
 

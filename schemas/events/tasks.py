@@ -25,9 +25,11 @@ class TaskCreated(Event):
 
     task: TaskId
     policy: Policy
+    # Each lease carries it, so that an update under another policy is refused.
     policy_sha256: Sha256
     tensors: tuple[TensorSpec, ...]
     parameters: Count
+    # Recorded, because another release or machine may round a power differently.
     weights: tuple[Count, ...]
     model: BodyRef
     parent: TaskId | None

@@ -24,6 +24,7 @@ RefusalReason = BodyFault | Literal[
 class UpdateSubmitted(Event):
     """The result of one lease. A small body comes inline; then `body.offsets` is empty and means this very record."""
 
+    # Task, device and version stand in the lease alone: what is said once cannot contradict itself.
     sealed: Annotated[bytes, msgspec.Meta(max_length=1024)]
     samples: Count
     body: BodyRef
@@ -45,6 +46,7 @@ class UpdateAdmitted(Event):
     staleness: Count
     weight: Count
     clip_scale: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
+    # With privacy a faulty update keeps its slot, or the refusal would depend on what is in it.
     zeroed: BodyFault | None
     deadline_ms: TimeMs
 
@@ -64,6 +66,7 @@ class InputsDropped(Event):
 
     topic: str
     count: Count
+    # Counted and not listed: junk costs its sender more than it costs the journal.
     first_offset: Count
     last_offset: Count
 

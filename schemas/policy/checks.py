@@ -84,6 +84,7 @@ def check_policy(policy: Policy) -> Policy:
 
 def _find_out_of_bounds(policy: Policy) -> Iterator[str]:
     for path, (low, high) in BOUNDS.items():
+        # An optional table that is left out has no values to check.
         if getattr(policy, path.split(".")[0]) is None:
             continue
         value = reduce(getattr, path.split("."), policy)
@@ -128,6 +129,7 @@ def _find_contradictions(policy: Policy) -> Iterator[str]:
             f"retention.body_hours = {_format_number(policy.retention.body_hours)}: a body must outlive its lease "
             f"(selection.lease_s = {_format_number(policy.selection.lease_s)})"
         )
+    # A lease names its model by version, and a deleted model would end the device's work without a reason.
     if policy.retention.models_kept <= policy.staleness.max_versions:
         yield (
             f"retention.models_kept = {policy.retention.models_kept}: devices may still train on the last "
@@ -135,6 +137,7 @@ def _find_contradictions(policy: Policy) -> Iterator[str]:
         )
     if policy.aggregation.rule != "mean" and policy.privacy is None:
         yield f"aggregation.rule = {policy.aggregation.rule!r}: only 'mean' is built so far"
+    # The worst case: every update at the clip with the largest weight, and noise at its furthest draw.
     largest = k * policy.weight_max * policy.clipping.steps + NOISE_TAIL_SIGMAS * policy.sigma
     if largest >= 1 << 63:
         yield (

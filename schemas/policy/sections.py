@@ -35,6 +35,7 @@ class Compression(Section):
 
     codec: Literal["float32", "float16", "int8", "int4", "topk"] = "int8"
     topk_fraction: float = 0.1
+    # The device adds what a codec has lost to its next update; without it topk would never send small elements.
     error_feedback: bool = True
 
 
@@ -42,6 +43,7 @@ class Clipping(Section):
     """The norm that no update exceeds, and the grid that makes sums exact: step = norm / steps."""
 
     norm: float = 1.0
+    # More steps are finer and sum up to larger numbers: `checks` keeps K updates below 2^63.
     steps: int = 1 << 16
 
     @property
@@ -53,6 +55,7 @@ class Clipping(Section):
 class Selection(Section):
     """Which devices may train, how many at a time, and for how long."""
 
+    # The population, which bounds K and the participations that privacy can pay for.
     devices_expected: int
     concurrency: int
     lease_s: float = 60.0
@@ -62,6 +65,7 @@ class Selection(Section):
     require_idle: bool = False
     samples_min: int = 1
     cohort_shares: dict[str, float] = {}  # share of the concurrency that a cohort may hold; empty: one pool
+    # What a declined device waits: it spreads the check-ins of a large population.
     retry_after_s: float = 5.0
 
 
@@ -73,6 +77,7 @@ class Staleness(Section):
     hinge_a: float = 10.0
     hinge_b: int = 4
     threshold: int = 4
+    # Older updates are refused, because the table of weights ends here.
     max_versions: int = 20
 
 
@@ -92,6 +97,7 @@ class Aggregation(Section):
 
     updates_per_round: int
     rule: Literal["mean", "median", "trimmed_mean", "krum"] = "mean"
+    # By the sum of weights or by the count; with privacy only the count has a bounded sensitivity.
     normalisation: Literal["count", "weight"] = "count"
     samples_max: int = 0  # 0: every update counts alike; else its weight is its samples, up to this many
 
@@ -110,6 +116,7 @@ class Stop(Section):
     versions_max: int
     target_metric: str = ""
     target_value: float = 0.0
+    # Without progress for this long the task halts, so that nothing waits for it without end.
     idle_s: float = 600.0
 
 
@@ -118,6 +125,7 @@ class Retention(Section):
 
     body_hours: float = 48.0
     models_kept: int = 30
+    # Every n-th model is kept besides the newest; 0 keeps none.
     milestone_every: int = 0
 
 
@@ -162,6 +170,7 @@ class Policy(Section):
         """How often one device may take part: m = floor(2 z^2 rho_max); None without privacy."""
         if self.privacy is None:
             return None
+        # One participation costs rho = 1/(2 z^2).
         return math.floor(2 * self.privacy.noise_multiplier**2 * self.privacy.rho_max)
 
     @property

@@ -72,10 +72,10 @@ def read_update(data: bytes, policy: Policy, *, parameters: int) -> Quanta:
     payload = decompress(data, payload_bytes(compression, parameters))
     match compression.codec:
         case "float32":
-            return Quanta.of(_quantise(np.frombuffer(payload, "<f4"), clipping))
+            return Quanta.from_values(_quantise(np.frombuffer(payload, "<f4"), clipping))
         case "float16":
             in_clips = np.frombuffer(payload, "<f2").astype(np.float32)
-            return Quanta.of(_quantise(in_clips, Clipping(norm=1.0, steps=clipping.steps)))
+            return Quanta.from_values(_quantise(in_clips, Clipping(norm=1.0, steps=clipping.steps)))
         case "int8" | "int4":
             multipliers = np.frombuffer(payload, "<u4", count_blocks(parameters)).astype(np.int64)
             values = np.frombuffer(payload, "<i1", offset=4 * multipliers.size)
@@ -93,6 +93,7 @@ def read_update(data: bytes, policy: Policy, *, parameters: int) -> Quanta:
 
 
 def _quantise(delta: Floats, clipping: Clipping) -> npt.NDArray[np.int32]:
+    # Checked before rounding, because an element beyond int32 would wrap around.
     largest = max(float(delta.max(initial=0)), -float(delta.min(initial=0)))
     if not math.isfinite(largest):
         raise BodyError("not_finite", "NaN or infinity")
@@ -115,6 +116,7 @@ def _shorten(delta: Floats, clipping: Clipping, *, largest: int) -> tuple[npt.ND
         grid = round_to_grid(delta[start:end], clipping).reshape(-1, min(BLOCK, end - start))
         block_multipliers = _multiplier(np.maximum(grid.max(axis=1), -grid.min(axis=1)), largest)
         multipliers[start // BLOCK : count_blocks(end)] = block_multipliers
+        # In place, because these vectors are the largest of a device.
         grid /= block_multipliers[:, None]
         values[start:end] = np.rint(grid, out=grid).reshape(-1)
     return values, multipliers
@@ -139,6 +141,7 @@ def _unfold(folded: npt.NDArray[np.int8], parameters: int) -> npt.NDArray[np.int
     values = np.empty(2 * half, np.int8)
     np.right_shift(folded << np.int8(4), np.int8(4), out=values[:half])
     np.right_shift(folded, np.int8(4), out=values[half:])
+    # One form for one update: else the same elements could have several digests.
     if values[parameters:].any():
         raise BodyError("body_malformed", "half a byte too much is not zero")
     return values[:parameters]
@@ -167,6 +170,7 @@ def _read_sparse(payload: bytes, *, kept: int, parameters: int) -> Quanta:
     gaps = np.frombuffer(payload, "<u4", kept, offset=4)
     values = np.frombuffer(payload, "<i1", offset=4 + 4 * kept)
     indices = np.cumsum(gaps, dtype=np.int64)
+    # The first gap is the first index itself, so it may be zero.
     if (gaps[1:] == 0).any() or int(indices[-1]) >= parameters:
         raise BodyError("body_malformed", "indices do not ascend within the parameters")
     return Quanta(parameters, values, np.full(count_blocks(kept), multiplier, np.int64), indices)

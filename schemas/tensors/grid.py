@@ -34,7 +34,7 @@ class Quanta:
     indices: Grid | None = None
 
     @classmethod
-    def of(cls, values: npt.NDArray[np.signedinteger[Any]]) -> Quanta:
+    def from_values(cls, values: npt.NDArray[np.signedinteger[Any]]) -> Quanta:
         """A vector that is in grid units already."""
         return cls(values.size, values, np.ones(count_blocks(values.size), np.int64))
 
@@ -43,6 +43,7 @@ class Quanta:
 
         Each piece has about `elements` values; the rest at the end is one short block.
         """
+        # Only whole blocks have the shape (blocks, BLOCK) without a copy.
         whole = self.values.size - self.values.size % BLOCK
         rest = [self.values.size] if whole < self.values.size else []
         for start, end in pairwise([*range(0, whole, elements), whole, *rest]):
@@ -54,6 +55,7 @@ class Quanta:
         """The largest absolute value of an element."""
         worst = 0
         for _, values, multipliers in self.pieces(1 << 30):
+            # In int64, because the negative of -128 does not fit into a byte.
             high, low = values.max(axis=1).astype(np.int64), values.min(axis=1).astype(np.int64)
             worst = max(worst, int((np.maximum(high, -low) * multipliers[:, 0]).max()))
         return worst

@@ -44,6 +44,7 @@ class Upload:
 
     def ref(self, offsets: Sequence[int]) -> BodyRef:
         """Its address, once its chunks stand at these offsets."""
+        # Over the whole body and not per chunk: a reader has to have all of them anyway.
         digest = hashlib.sha256(self.data).digest()
         return BodyRef(
             **self.at._asdict(), offsets=tuple(offsets), sha256=digest, size=len(self.data), codec=self.codec
@@ -56,6 +57,7 @@ def store_all(log: EventLog, uploads: Sequence[Upload]) -> list[BodyRef]:
     Raises LogUnavailable; storing again is safe and leaves the chunks of the first attempt to clean-up.
     """
     chunks = [upload.chunks() for upload in uploads]
+    # The offsets come in the order of the drafts, so each upload takes as many as it has chunks.
     offsets = iter(log.append([draft for each in chunks for draft in each]) if chunks else ())
     return [upload.ref(list(islice(offsets, len(each)))) for upload, each in zip(uploads, chunks, strict=True)]
 
@@ -68,6 +70,7 @@ def store(log: EventLog, at: TopicPartition, *, data: bytes, upload_id: str, cod
 
 def discard(log: EventLog, refs: Sequence[BodyRef]) -> None:
     """Write the tombstones of bodies in one partition of a compacted topic; those that are gone already are skipped."""
+    # Nothing to read, and no partition to read it from.
     if not refs:
         return
     at = TopicPartition(refs[0].topic, refs[0].partition)

@@ -72,6 +72,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a folder holds."""
 
+    # Read first: a reader refuses a format that it does not know instead of guessing.
     format: str
     parts: tuple[Part, ...]
 
@@ -88,6 +89,7 @@ def decode_frames(data: bytes, at: TopicPartition) -> Iterator[Record]:
     byte = 0
     while byte < len(data):
         offset, size, digest = _FRAME_HEAD.unpack(data[byte : byte + _FRAME_HEAD.size].ljust(_FRAME_HEAD.size))
+        # A damaged length may reach beyond the block: then the row is shorter than it says.
         row = data[byte + _FRAME_HEAD.size : byte + _FRAME_HEAD.size + size]
         if len(row) != size or hashlib.sha256(row).digest() != digest:
             raise FrameDamaged("not the bytes that were exported", offset=offset, byte=byte)

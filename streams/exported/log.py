@@ -76,6 +76,7 @@ class ExportedLog:
             raise ExportDamaged(f"{folder} holds no {MANIFEST}: it was not written by `fedlog export-log`") from error
         except msgspec.DecodeError as error:
             raise ExportDamaged(f"{folder / MANIFEST}: {error}") from error
+        # Before any file is opened: another format means other files.
         if manifest.format != FORMAT:
             raise ExportDamaged(f"{folder / MANIFEST}: format {manifest.format!r}, this release reads {FORMAT!r}")
         self._parts = {part.at: self._index(part) for part in manifest.parts}
@@ -103,6 +104,7 @@ class ExportedLog:
 
     def first_since(self, at: TopicPartition, time_ms: int) -> int:
         """The first offset of `at` that was appended at `time_ms` or later; its end when there is none."""
+        # Read in order, because an export has no index by time and is asked for it seldom.
         later = (record.offset for record in scan(self, at) if record.time_ms >= time_ms)
         return next(later, self.bounds(at).end)
 
@@ -131,6 +133,7 @@ class ExportedLog:
         raise LogRefused(f"{self._folder} is an export, which cannot be written")
 
     def _find_part(self, at: TopicPartition) -> _IndexedPart:
+        # Not an empty partition: a replay would take absent bodies for deleted ones.
         if at not in self._parts:
             raise LogRefused(
                 f"the export {self._folder} has no {at}; "
@@ -146,6 +149,7 @@ class ExportedLog:
         if any(a >= b for a, b in pairwise([part.beginning - 1, *starts, part.end])):
             raise ExportDamaged(f"{path}: its blocks do not begin in order, within the partition's bounds")
         size = path.stat().st_size if path.is_file() else None
+        # Compared at opening, so that a cut file is no short history for a reader that stops early.
         if size != bytes_before[-1]:
             found = "is missing" if size is None else f"{size} bytes"
             raise ExportDamaged(f"{path}: {found}, not {bytes_before[-1]} bytes")

@@ -25,6 +25,7 @@ def export(
     Raises FileExistsError where the folder holds anything.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # Files of another export would be read as part of this one.
     if any(folder.iterdir()):
         raise FileExistsError(17, "is not empty", str(folder))
     parts = tuple(_export_part(log, at, end=end, folder=folder, is_past=is_past) for at, end in ends.items())
@@ -48,6 +49,7 @@ def _export_part(
                 break
             records.append(record)
             records_bytes += len(record.value or b"")
+            # Bounds what a reader holds at a time, and what it has to read for one record.
             if records_bytes >= BLOCK_BYTES:
                 blocks.append(write_block(file.write, records))
                 records, records_bytes = [], 0

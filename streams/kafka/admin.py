@@ -50,6 +50,7 @@ class KafkaAdmin:
 
     def delete_records(self, at: TopicPartition, before_offset: int) -> None:
         """Delete every record of `at` below `before_offset`; the broker frees the space segment by segment."""
+        # Without the lock: only questions for offsets disturb each other.
         with translate_errors(f"deleting records of {at}", self._outage):
             self._client().delete_records({self._broker_partition(at): before_offset})
 
@@ -67,6 +68,7 @@ class KafkaAdmin:
 
     def create_topics(self, specs: Sequence[TopicSpec], *, replication: int | None = None) -> list[str]:
         """Create what is missing and return its names; `replication`: 3 on three brokers, else 1. Raises TopicUnfit."""
+        # Three copies of which two must have a record: one broker may then be lost without a word.
         is_replicated = self.wait_ready(REQUEST_TIMEOUT_S) >= REPLICATED_FROM_BROKERS
         copies = replication or (3 if is_replicated else 1)
         known = self.describe_topics([spec.name for spec in specs])
@@ -83,7 +85,7 @@ class KafkaAdmin:
 
     def describe_topics(self, names: Sequence[str]) -> dict[str, TopicDescription]:
         """Those of the topics that exist."""
-        wanted = {self._settings.named(name): name for name in names}
+        wanted = {self._settings.add_prefix(name): name for name in names}
         with translate_errors("describing topics", self._outage):
             rows = [row for row in self._client().describe_topics(list(wanted)) if not row["error_code"]]
             resources = [ConfigResource(ConfigResourceType.TOPIC, row["name"]) for row in rows]
@@ -100,7 +102,7 @@ class KafkaAdmin:
 
     def _create(self, specs: Sequence[TopicSpec], copies: int) -> None:
         rows = {
-            self._settings.named(spec.name): {
+            self._settings.add_prefix(spec.name): {
                 "num_partitions": spec.partitions,
                 "replication_factor": copies,
                 "configs": {"min.insync.replicas": "2" if copies >= 3 else "1", **spec.config},
@@ -120,4 +122,4 @@ class KafkaAdmin:
             return self._admin_client
 
     def _broker_partition(self, at: TopicPartition) -> BrokerPartition:
-        return BrokerPartition(self._settings.named(at.topic), at.partition)
+        return BrokerPartition(self._settings.add_prefix(at.topic), at.partition)

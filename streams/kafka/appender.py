@@ -73,7 +73,7 @@ class Appender:
         return offsets
 
     def _produce(self, draft: Draft, on_delivery: Any) -> None:
-        topic = self._settings.named(draft.topic)
+        topic = self._settings.add_prefix(draft.topic)
         while True:
             try:
                 return self._producer.produce(

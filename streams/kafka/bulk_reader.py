@@ -41,7 +41,7 @@ class BulkReader:
         self._positions = dict(positions)
         self._lost: dict[TopicPartition, str] = {}
         self._must_assign = False
-        self._names = {at: (settings.named(at.topic), at.partition) for at in positions}
+        self._names = {at: (settings.add_prefix(at.topic), at.partition) for at in positions}
         self._partitions = {name: at for at, name in self._names.items()}
         # No method of this object is handed over: the two would hold each other, and with them librdkafka's threads.
         self._refusals: list[KafkaError] = []
@@ -121,7 +121,7 @@ class BulkReader:
 def _consumer_options(settings: KafkaSettings, on_error: Any) -> dict[str, Any]:
     return settings.librdkafka() | {
         # librdkafka demands a group, which is used for nothing: partitions are assigned by hand, offsets stay here.
-        "group.id": settings.named("bodies"),
+        "group.id": settings.add_prefix("bodies"),
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",

@@ -27,6 +27,7 @@ def translate_errors(action: str, outage: Outage | None = None) -> Iterator[None
     try:
         yield
     except errors.KafkaError as error:
+        # The order of the rows counts: the first that fits decides.
         kind = next((kind for kind, causes in _TRANSLATIONS.items() if isinstance(error, causes)), LogError)
         if outage is not None and kind is LogUnavailable:
             outage.note_silence(f"{action}: {error}")
@@ -37,5 +38,6 @@ def translate_errors(action: str, outage: Outage | None = None) -> Iterator[None
 
 def is_fencing(error: Exception) -> bool:
     """Whether another producer of the same transactional id has taken over; kafka-python may wrap that error."""
+    # kafka-python wraps the broker's answer in one error or another, depending on the step that met it.
     causes = [error, *error.args, error.__cause__]
     return any(isinstance(cause, _FENCED) for cause in causes)

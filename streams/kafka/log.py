@@ -28,6 +28,7 @@ class KafkaLog:
         self._settings = settings
         self.outage = Outage(settings.bootstrap_servers)
         self._admin = KafkaAdmin(settings, outage=self.outage)
+        # Guards the appender alone; reading and asking take no lock of this class.
         self._lock = threading.Lock()
         self._appender: Appender | None = None
 
@@ -41,6 +42,7 @@ class KafkaLog:
         try:
             offsets = appender.append(drafts)
         except LogError as error:
+            # Also what it has not delivered goes with it; the caller is told that this may be in the log or not.
             self._drop_appender(appender)
             if isinstance(error, LogUnavailable):
                 self.outage.note_silence(str(error))

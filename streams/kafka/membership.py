@@ -20,16 +20,18 @@ class Membership:
 
     def __init__(self, settings: KafkaSettings, name: str, *, topic: str, instance: str | None) -> None:
         self._consumer = KafkaConsumer(
-            group_id=settings.named(name),
+            group_id=settings.add_prefix(name),
             group_instance_id=instance,
             enable_auto_commit=False,
             session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
+            # Four heartbeats in a session: three may be lost before a member counts as gone.
             heartbeat_interval_ms=int(SESSION_TIMEOUT_S * 1000 / 4),
+            # Of no effect: nothing is fetched through this consumer.
             auto_offset_reset="latest",
             **settings.client(),
         )
         self._listener = _PauseAssigned(self._consumer)
-        self._consumer.subscribe([settings.named(topic)], listener=self._listener)
+        self._consumer.subscribe([settings.add_prefix(topic)], listener=self._listener)
 
     def partitions(self) -> frozenset[int]:
         """The partitions that are this member's now. Call it often: it is also the sign of life to the group."""

@@ -26,6 +26,7 @@ class KafkaReader:
         self._settings, self._outage = settings, outage
         self._positions = dict(positions)
         self._partitions = {self._broker_partition(at): at for at in positions}
+        # Made later, because kafka-python raises where no broker answers, and a reader must not.
         self._consumer: KafkaConsumer | None = None
 
     def poll(self, timeout_s: float) -> list[Record]:
@@ -35,6 +36,7 @@ class KafkaReader:
                 consumer = self._consumer or self._connect(timeout_s)
                 answer = consumer.poll(timeout_ms=int(timeout_s * 1000))
         except LogUnavailable as error:
+            # A reader waits for its broker: it hands out nothing, and its position stays.
             self._outage.note_silence(str(error))
             return []
         if answer:
@@ -81,7 +83,7 @@ class KafkaReader:
         return consumer
 
     def _broker_partition(self, at: TopicPartition) -> BrokerPartition:
-        return BrokerPartition(self._settings.named(at.topic), at.partition)
+        return BrokerPartition(self._settings.add_prefix(at.topic), at.partition)
 
 
 def _to_record(at: TopicPartition, item: Any) -> Record:

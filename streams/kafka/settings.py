@@ -27,7 +27,7 @@ class KafkaSettings:
     ssl_keyfile: str | None = None
     client_id: str = "fedlog"
 
-    def named(self, name: str) -> str:
+    def add_prefix(self, name: str) -> str:
         """The name of a topic or a writer on the broker."""
         return f"{self.topic_prefix}.{name}" if self.topic_prefix else name
 
@@ -62,6 +62,7 @@ class KafkaSettings:
             "bootstrap.servers": self.bootstrap_servers,
             "client.id": self.client_id,
             "security.protocol": self.security_protocol,
+            # An empty value would be taken for a file or a mechanism of that name.
             **{name: value for name, value in optional.items() if value is not None},
             "reconnect.backoff.max.ms": _ms(RECONNECT_BACKOFF_MAX_S),
         }

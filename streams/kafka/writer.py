@@ -28,7 +28,7 @@ class KafkaWriter(TransactionalWriter):
     """A transactional producer that is never reused after a doubt."""
 
     def __init__(self, settings: KafkaSettings, name: str) -> None:
-        super().__init__(settings.named(name))
+        super().__init__(settings.add_prefix(name))
         self._settings = settings
         with translate_errors(f"starting the writer {self._name}"):
             self._producer = _start_producer(settings, self._name)
@@ -58,7 +58,7 @@ class KafkaWriter(TransactionalWriter):
         return CommitUncertain(f"it is not known whether {self._name} has committed: {error}")
 
     def _send(self, draft: Draft) -> Any:
-        topic = self._settings.named(draft.topic)
+        topic = self._settings.add_prefix(draft.topic)
         return self._producer.send(topic, value=draft.value, key=draft.key, partition=draft.partition)
 
 
@@ -71,10 +71,12 @@ def _start_producer(settings: KafkaSettings, name: str) -> KafkaProducer:
         # The marker of a transaction may still be under way when the next one begins: ask again soon.
         retry_backoff_ms=5,
         acks="all",
+        # A record that is sent again after a lost answer is written once.
         enable_idempotence=True,
         allow_auto_create_topics=False,
         max_block_ms=int(COMMIT_TIMEOUT_S * 1000),
         batch_size=BATCH_BYTES,
+        # A commit waits for its records: to linger would only make it later.
         linger_ms=0,
         metrics_enabled=False,
         **settings.client(),

@@ -39,7 +39,7 @@ from schemas.events import (
 )
 from schemas.journal import Decision
 from schemas.leases import Lease, read_lease
-from schemas.signing import is_signed_by, unsigned
+from schemas.signing import is_signed_by, parse_signed
 from schemas.topics import CHECKINS, EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
 from schemas.updates import parse_update
 from streams.log import EventLog, Record
@@ -322,7 +322,7 @@ def _checkin(record: Record) -> DeviceCheckedIn | Tick | None:
     if record.value == encode(Tick()):
         return Tick()
     try:
-        message = unsigned(record.value or b"")
+        message = parse_signed(record.value or b"")
         checkin = decode(message.payload, DeviceCheckedIn)
     except MalformedError:
         return None

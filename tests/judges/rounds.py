@@ -25,7 +25,7 @@ from schemas.events import (
     UpdateAdmitted,
     UpdateSubmitted,
 )
-from schemas.signing import unsigned
+from schemas.signing import parse_signed
 from schemas.tensors import BodyError, read_update
 from schemas.topics import BODIES, PARTITIONS, ROUNDS, SHARDS, UPDATES
 from streams.log import EventLog, TopicPartition, scan
@@ -246,7 +246,7 @@ def _body(chunks: dict[TopicPartition, dict[int, bytes]], member: UpdateAdmitted
         return b""
     data = b"".join(chunks[_place(member)][offset] for offset in member.body.offsets)
     if member.body.topic == UPDATES.name:
-        data = decode(unsigned(data).payload, UpdateSubmitted).inline or b""
+        data = decode(parse_signed(data).payload, UpdateSubmitted).inline or b""
     if hashlib.sha256(data).digest() != member.body.sha256:
         raise KeyError(member.body.offsets)
     return data

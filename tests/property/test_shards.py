@@ -23,7 +23,7 @@ from schemas.events import (
     UpdateSubmitted,
 )
 from schemas.identifiers import BodyRef
-from schemas.signing import unsigned
+from schemas.signing import parse_signed
 from schemas.topics import PARTIALS, PARTITIONS, ROUNDS, SHARDS, UPDATES
 from streams.log import TopicPartition, scan
 from tests.worlds.builders import KEY, policy
@@ -185,4 +185,4 @@ def test_a_partial_that_nobody_sealed_is_not_believed() -> None:
 
 def _bodies(world: Federation) -> list[BodyRef]:
     records = scan(world.log, TopicPartition(UPDATES.name, world.partition))
-    return [decode(unsigned(record.value or b"").payload, UpdateSubmitted).body for record in records]
+    return [decode(parse_signed(record.value or b"").payload, UpdateSubmitted).body for record in records]

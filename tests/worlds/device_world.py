@@ -20,9 +20,10 @@ from schemas.events import DeviceCheckedIn, Granted, Outcome, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
 from schemas.policy import Compression, Policy
-from schemas.signing import is_signed_by, unsigned
+from schemas.signing import is_signed_by, parse_signed
 from schemas.tensors import Floats, from_grid, read_update
 from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, partition_of
+from schemas.updates import parse_update
 from streams.bodies import BodyReader
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
@@ -74,14 +75,14 @@ class World:
         """Every check-in; each signed with the key that it names."""
         found = []
         for record in self.records(CHECKINS.name):
-            message = unsigned(record.value or b"")
+            message = parse_signed(record.value or b"")
             fact = decode(message.payload, DeviceCheckedIn)
             assert is_signed_by(message, fact.public_key)
             found.append(fact)
         return found
 
     def submitted(self) -> list[UpdateSubmitted]:
-        return [decode(unsigned(record.value or b"").payload, UpdateSubmitted) for record in self.records(UPDATES.name)]
+        return [parse_update(record.value or b"").submitted for record in self.records(UPDATES.name)]
 
     def seen(self, update: UpdateSubmitted) -> Floats:
         """What a server makes of an update before it clips."""

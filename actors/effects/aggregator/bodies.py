@@ -8,7 +8,7 @@ from schemas.canonical import MalformedError, decode
 from schemas.errors import FedlogError
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
-from schemas.signing import unsigned
+from schemas.signing import parse_signed
 from schemas.topics import PARTITIONS, SHARDS, UPDATES
 from streams.bodies import ALTERED, BUDGET_BYTES, DELETED, Absent, BodyReader
 from streams.log import EventLog, TopicPartition
@@ -71,6 +71,6 @@ def present(ref: BodyRef, body: bytes | Absent) -> bytes:
 def _inline(value: bytes) -> bytes:
     """The body inside an UpdateSubmitted; nothing where the record is none."""
     try:
-        return decode(unsigned(value).payload, UpdateSubmitted).inline or b""
+        return decode(parse_signed(value).payload, UpdateSubmitted).inline or b""
     except MalformedError:
         return b""

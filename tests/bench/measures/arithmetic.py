@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.deciders.arithmetic import optimizers, sums
 from client_agent.compression import compress, protect
 from schemas.policy import WEIGHT_ONE
-from schemas.signing import is_signed_by, sign, unsigned
+from schemas.signing import is_signed_by, parse_signed, sign
 from schemas.tensors import Floats, pack, read_update, unpack
 from tests.bench.measures.whole_loop import Loop
 from tests.bench.peers import nothing
@@ -39,7 +39,7 @@ def _round(loop: Loop, model: Floats) -> Floats:
         made = compress(protect(delta, residual, norm=rules.clipping.norm), policy=rules)
         residual, digest = made.residual, hashlib.sha256(made.body).digest()
         for message in (bytes(CHECKIN_BYTES), digest):
-            assert is_signed_by(unsigned(sign(message, key)), key.public_key().public_bytes_raw())
+            assert is_signed_by(parse_signed(sign(message, key)), key.public_key().public_bytes_raw())
         assert hashlib.sha256(made.body).digest() == digest
         quanta = read_update(made.body, rules, parameters=loop.parameters)
         running.add(quanta, weight=WEIGHT_ONE, scale=sums.clip_scale(quanta, rules.clipping.steps))

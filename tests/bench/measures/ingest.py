@@ -42,7 +42,7 @@ from ops.processes import broker
 from schemas.canonical import decode
 from schemas.events import UpdateSubmitted
 from schemas.policy import Policy
-from schemas.signing import is_signed_by, unsigned
+from schemas.signing import is_signed_by, parse_signed
 from schemas.tensors import encode_update
 from schemas.topics import CATALOGUE, TASKS, UPDATES, body_place, partition_of
 from streams.bodies import BodyReader, store
@@ -205,7 +205,7 @@ def floor(settings: KafkaSettings, case: Case) -> dict[str, float]:
     total, numpy_s = np.zeros(case.parameters, np.int64), 0.0
     coming, chunks = _read(log, topic, case), dict[int, bytes]()
     for number, update in enumerate(updates):
-        offsets = decode(unsigned(update).payload, UpdateSubmitted).body.offsets
+        offsets = decode(parse_signed(update).payload, UpdateSubmitted).body.offsets
         while not set(offsets) <= chunks.keys():
             record = next(coming)
             chunks[record.offset] = record.value or b""
@@ -215,14 +215,14 @@ def floor(settings: KafkaSettings, case: Case) -> dict[str, float]:
         for offset in offsets:
             del chunks[offset]
     return {
-        "body_bytes": decode(unsigned(updates[0]).payload, UpdateSubmitted).body.size,
+        "body_bytes": decode(parse_signed(updates[0]).payload, UpdateSubmitted).body.size,
         "fetch_ms": 1000 * fetch_s / (case.updates + WARM),
         "numpy_ms": 1000 * numpy_s / case.updates,
     }
 
 
 def _bodies_topic(updates: list[bytes]) -> str:
-    return decode(unsigned(updates[0]).payload, UpdateSubmitted).body.topic
+    return decode(parse_signed(updates[0]).payload, UpdateSubmitted).body.topic
 
 
 def _read(log: KafkaLog, topic: str, case: Case) -> Iterator[Any]:
@@ -234,7 +234,7 @@ def _read(log: KafkaLog, topic: str, case: Case) -> Iterator[Any]:
 
 
 def _arithmetic(update: bytes, chunks: dict[int, bytes], case: Case, *, total: Any) -> None:
-    message = unsigned(update)
+    message = parse_signed(update)
     submitted = decode(message.payload, UpdateSubmitted)
     lease = SEALS.open(submitted.sealed)
     assert lease is not None

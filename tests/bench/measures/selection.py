@@ -20,7 +20,7 @@ from actors.deciders.decider import digest
 from actors.deciders.selector import SELECTOR, Selections
 from schemas.canonical import decode_state, encode, encode_state
 from schemas.events import JournalEvent, ModelPublished, Noticed, UpdateAdmitted
-from schemas.signing import is_signed_by, sign, unsigned
+from schemas.signing import is_signed_by, parse_signed, sign
 from tests.bench.measures.trusting import TASK, check_in, task_of
 from tests.trials.results import add_row
 from tests.worlds.builders import body_ref, device_checked_in, policy, update_admitted
@@ -128,7 +128,7 @@ def _snapshot(state: Selections, devices: int) -> dict[str, float]:
 def _signature_us() -> int:
     key = Ed25519PrivateKey.from_private_bytes(bytes(32))
     checkin = device_checked_in("device-0", task=TASK, public_key=key.public_key().public_bytes_raw())
-    message = unsigned(sign(encode(checkin), key))
+    message = parse_signed(sign(encode(checkin), key))
     began = time.process_time()
     assert all(is_signed_by(message, checkin.public_key) for _ in range(1_000))
     return round((time.process_time() - began) * 1_000)

@@ -20,7 +20,7 @@ from schemas.events import Granted, InputsDropped, UpdateAdmitted, UpdateRefused
 from schemas.identifiers import BodyRef
 from schemas.leases import read_lease
 from schemas.policy import Policy
-from schemas.signing import sign, unsigned
+from schemas.signing import parse_signed, sign
 from schemas.tensors import encode_update
 from schemas.topics import BODIES, CHECKINS, PARTITIONS, UPDATES, partition_of
 from streams.bodies import store
@@ -162,7 +162,7 @@ def _send_wrong_leases(sender: Sender) -> None:
     longer = msgspec.structs.replace(read_lease(granted.sealed), deadline_ms=YEAR_2099_MS)
     resealed = encode([encode(longer), bytes(32)])
     sender.junk(UPDATES.name, sign(encode(msgspec.structs.replace(submission(granted), sealed=resealed)), device.key))
-    message = unsigned(sign(encode(submission(granted)), device.key))
+    message = parse_signed(sign(encode(submission(granted)), device.key))
     sender.junk(UPDATES.name, encode([message.payload[:-1] + b"\x00", message.signature]))
     sender.update(good, "admitted")
     sender.update(good, "duplicate")
@@ -193,7 +193,7 @@ def _send_from_2099(sender: Sender) -> None:
         for topic in (UPDATES.name, CHECKINS.name):
             value = b"junk" if topic == UPDATES.name else signed(device_checked_in(device.name, task=TASK), device.key)
             sent = producer.send(
-                sender.stage.kafka.named(topic), value, partition=PARTITION, timestamp_ms=YEAR_2099_MS
+                sender.stage.kafka.add_prefix(topic), value, partition=PARTITION, timestamp_ms=YEAR_2099_MS
             ).get(timeout=30)
             if topic == UPDATES.name:
                 sender.dropped[topic].append(sent.offset)

@@ -168,10 +168,10 @@ def _reset(stage: Stage, kind: str, chance: random.Random) -> None:
     admin = KafkaAdminClient(bootstrap_servers=stage.kafka.bootstrap_servers)
     try:
         for name in ACTORS:
-            group = stage.kafka.named(name)
+            group = stage.kafka.add_prefix(name)
             stage.until(lambda g=group: _is_empty(admin, g), f"{group} is empty", timeout_s=60)
             wanted = {
-                BrokerPartition(stage.kafka.named(topic), partition): OffsetAndMetadata(
+                BrokerPartition(stage.kafka.add_prefix(topic), partition): OffsetAndMetadata(
                     _offset(stage, TopicPartition(topic, partition), chance.choice(kind.split(" or ")), chance), "", -1
                 )
                 for topic in ROLES[name].inputs

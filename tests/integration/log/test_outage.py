@@ -118,7 +118,7 @@ def test_an_outage_is_waited_for(kafka_settings: KafkaSettings, broker_folder: P
 def _judge(worker: Worker) -> None:
     """One line when the broker goes and one when it is back, in each life that saw it, and none of the clients' own."""
     lines = worker.log_file.read_text(errors="replace").splitlines()
-    told = [json.loads(line) for line in lines if line.startswith("{") and '"event": "broker ' in line]
+    told = [json.loads(line) for line in lines if line.startswith("{") and '"event": "broker_' in line]
     events = [line["event"] for line in told]
     assert 1 <= events.count("broker_away") <= worker.starts, lines[-40:]
     assert events[-1] == "broker_back"

@@ -26,7 +26,7 @@ from ops.processes import broker
 from schemas.canonical import MalformedError, decode
 from schemas.events import UpdateSubmitted
 from schemas.policy import Policy
-from schemas.signing import is_signed_by, unsigned
+from schemas.signing import is_signed_by, parse_signed
 from schemas.topics import CATALOGUE, JOURNALS, PUBLISHED, UPDATES
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, LogUnavailable, Record, TopicPartition, scan
@@ -110,7 +110,7 @@ def _cast(kafka: KafkaSettings, folder: Path) -> Iterator[Cast]:
             cast.close()
         # A series leaves a hundred partitions, and all series together would leave thousands.
         with suppress(KafkaError), closing(KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)) as admin:
-            admin.delete_topics([kafka.named(topic.name) for topic in CATALOGUE])
+            admin.delete_topics([kafka.add_prefix(topic.name) for topic in CATALOGUE])
 
 
 class Experiment:
@@ -281,7 +281,7 @@ class Experiment:
 
     def _aborted(self, topic: str) -> int:
         """Records that a reader of everything sees, and a reader of what is committed does not."""
-        at, client = BrokerPartition(self.cast.kafka.named(topic), PARTITION), self.cast.kafka.client()
+        at, client = BrokerPartition(self.cast.kafka.add_prefix(topic), PARTITION), self.cast.kafka.client()
         with closing(KafkaConsumer(group_id=None, isolation_level="read_uncommitted", **client)) as everything:
             everything.assign([at])
             # Up to here only: an open transaction is neither committed nor aborted.
@@ -299,7 +299,7 @@ class Experiment:
         own = open_identity(self.cast.folder / "device-0", device.NAME).public_key if self.is_device else b""
         for record in self._committed(UPDATES.name):
             with suppress(MalformedError):
-                message = unsigned(record.value or b"")
+                message = parse_signed(record.value or b"")
                 if own and is_signed_by(message, own):
                     sealed = decode(message.payload, UpdateSubmitted).sealed
                     sent.setdefault(sealed, set()).add(record.value or b"")

@@ -20,7 +20,7 @@ from schemas.events import ModelPublished, SumStored, TaskCreated, UpdateAdmitte
 from schemas.identifiers import BodyRef
 from schemas.journal import Batch, Chain, ChainResumed, WriterClaimed
 from schemas.published import SIGNATURE, sign_statement
-from schemas.signing import unsigned
+from schemas.signing import parse_signed
 from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, TASKS, UPDATES
 from streams.log import Record
 from tests.trials.tamper.forgery import Forger, mutated
@@ -147,7 +147,7 @@ def flip_body(original: Original, draw: Random) -> Change | None:
     value = record.value or b""
     within = None
     if topic == UPDATES.name:
-        inline = decode(unsigned(value).payload, UpdateSubmitted).inline or b""
+        inline = decode(parse_signed(value).payload, UpdateSubmitted).inline or b""
         within = range(value.index(inline), value.index(inline) + len(inline))
     flipped = _flipped(value, draw, within=within)
     return original.changed(topic, f"a bit at offset {record.offset}", lambda records: _value(records, index, flipped))

@@ -26,7 +26,7 @@ def test_the_writer_and_its_reader_agree_on_the_chain() -> None:
     """A writer that steps without reading back stands where each reader of its records stands."""
     writer, reader = _claimed(), _claimed()
     written = batch(writer.at)
-    writer.wrote(written, encode(written))
+    writer.append(written, encode(written))
     assert reader.follow(2, encode(written)) == written
     assert writer.at == reader.at == JournalPosition(claim=0, seq=0, head=hashlib.sha256(encode(written)).digest())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.canonical import MalformedError, encode
-from schemas.signing import is_signed_by, sign, unsigned
+from schemas.signing import is_signed_by, parse_signed, sign
 from tests.worlds.builders import device_checked_in, device_key, public_key
 
 PAYLOAD = encode(device_checked_in("a"))
@@ -13,14 +13,14 @@ PAYLOAD = encode(device_checked_in("a"))
 
 def test_a_signed_record_reads_back() -> None:
     """Payload and signature come out as they went in, and the signer's key verifies them."""
-    message = unsigned(sign(PAYLOAD, device_key("a")))
+    message = parse_signed(sign(PAYLOAD, device_key("a")))
     assert message.payload == PAYLOAD
     assert is_signed_by(message, public_key("a"))
 
 
 def test_another_key_did_not_sign() -> None:
     """A key of somebody else, and bytes that are no key at all, verify nothing."""
-    message = unsigned(sign(PAYLOAD, device_key("a")))
+    message = parse_signed(sign(PAYLOAD, device_key("a")))
     assert not is_signed_by(message, public_key("b"))
     assert not is_signed_by(message, b"no key")
 
@@ -30,7 +30,7 @@ def test_a_changed_payload_is_not_signed(at: int) -> None:
     """One flipped bit anywhere in the payload."""
     changed = bytearray(PAYLOAD)
     changed[at] ^= 1
-    message = unsigned(sign(PAYLOAD, device_key("a")))
+    message = parse_signed(sign(PAYLOAD, device_key("a")))
     assert not is_signed_by(type(message)(bytes(changed), message.signature), public_key("a"))
 
 
@@ -38,4 +38,4 @@ def test_a_changed_payload_is_not_signed(at: int) -> None:
 def test_what_is_no_signed_record_is_malformed(data: bytes) -> None:
     """A signature has 64 bytes, and nothing stands beside the two."""
     with pytest.raises(MalformedError):
-        unsigned(data)
+        parse_signed(data)

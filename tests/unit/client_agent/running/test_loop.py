@@ -22,7 +22,7 @@ from schemas.canonical import decode
 from schemas.events import Declined, DeviceCheckedIn, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
-from schemas.signing import unsigned
+from schemas.signing import parse_signed
 from schemas.topics import CHECKINS, UPDATES
 from streams.log import LogUnavailable, TopicPartition
 from tests.worlds.builders import lease
@@ -47,7 +47,7 @@ class Server:
 
     def step(self) -> None:
         for record in self._reader.poll(0):
-            payload = unsigned(record.value or b"").payload
+            payload = parse_signed(record.value or b"").payload
             if record.topic == CHECKINS.name:
                 self._grant(decode(payload, DeviceCheckedIn))
             else:

@@ -16,7 +16,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import OffsetLost, TopicPartition
 
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:9")
-BODIES = NOWHERE.named("bodies")
+BODIES = NOWHERE.add_prefix("bodies")
 
 
 @dataclass

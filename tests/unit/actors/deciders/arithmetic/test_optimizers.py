@@ -20,7 +20,7 @@ def _mean_of(rules: Policy) -> float:
     weights = [rules.weights()[staleness] for staleness in STALENESS]
     total = sums.RunningSum(1)
     for delta, weight in zip(DELTAS, weights, strict=True):
-        grid = Quanta.of(to_grid(np.array([delta], np.float32), rules.clipping))
+        grid = Quanta.from_values(to_grid(np.array([delta], np.float32), rules.clipping))
         total.add(grid, weight=weight, scale=sums.clip_scale(grid, rules.clipping.steps))
     return float(mean(total.total(), rules, members=3, weight_sum=sum(weights))[0])
 

@@ -35,7 +35,7 @@ WEIGHTED = st.lists(st.tuples(GRIDS, st.integers(0, WEIGHT_ONE)), min_size=1, ma
 def _sum(updates: list[tuple[np.ndarray, int]]) -> np.ndarray:
     running = RunningSum(5)
     for grid, weight in updates:
-        quanta = Quanta.of(grid)
+        quanta = Quanta.from_values(grid)
         running.add(quanta, weight=weight, scale=clip_scale(quanta, STEPS))
     return running.total()
 
@@ -43,7 +43,7 @@ def _sum(updates: list[tuple[np.ndarray, int]]) -> np.ndarray:
 def clipped(grid: np.ndarray, scale: int) -> np.ndarray:
     """What one update of weight one adds."""
     running = RunningSum(grid.size)
-    running.add(Quanta.of(grid), weight=1, scale=scale)
+    running.add(Quanta.from_values(grid), weight=1, scale=scale)
     return running.total()
 
 
@@ -77,7 +77,7 @@ def test_the_sum_is_exact(updates: list[tuple[np.ndarray, int]]) -> None:
 @given(grid=GRIDS, steps=st.integers(16, 1 << 16))
 def test_no_norm_is_above_the_clip(grid: np.ndarray, steps: int) -> None:
     """After clipping the exact norm is at most C, and a vector within C is not touched."""
-    cut = clipped(grid, clip_scale(Quanta.of(grid), steps))
+    cut = clipped(grid, clip_scale(Quanta.from_values(grid), steps))
     assert sum(int(value) ** 2 for value in cut) <= steps * steps
     if sum(int(value) ** 2 for value in grid) <= steps * steps:
         assert cut.tolist() == grid.tolist()
@@ -86,7 +86,7 @@ def test_no_norm_is_above_the_clip(grid: np.ndarray, steps: int) -> None:
 @given(grid=GRIDS)
 def test_clipping_never_turns_a_sign_or_grows(grid: np.ndarray) -> None:
     """Rounding is towards zero for both signs alike."""
-    scale = clip_scale(Quanta.of(grid), 100)
+    scale = clip_scale(Quanta.from_values(grid), 100)
     cut = clipped(grid, scale)
     assert (np.abs(cut) <= np.abs(grid)).all()
     assert (np.sign(cut) * np.sign(grid) >= 0).all()
@@ -112,7 +112,7 @@ def test_small_numbers_give_the_bits_of_large_ones(seed: int, size: int, steps: 
     dense[slice(None) if indices is None else indices] = values * np.repeat(multipliers, BLOCK)[:size]
     assert np.array_equal(grid, dense)
     assert quanta.largest() == np.abs(grid).max()
-    assert squared_norm(quanta) == squared_norm(Quanta.of(grid)) == slow_sums.squared_norm(grid)
+    assert squared_norm(quanta) == squared_norm(Quanta.from_values(grid)) == slow_sums.squared_norm(grid)
     scale = clip_scale(quanta, steps)
     assert scale == slow_sums.clip_scale(grid, steps)
     for tried in (scale, SCALE_ONE, SCALE_ONE - 1, 1):
@@ -125,23 +125,23 @@ def test_small_numbers_give_the_bits_of_large_ones(seed: int, size: int, steps: 
 def test_the_squared_norm_is_exact(size: int) -> None:
     """No element count and no element within 2^21 overflows the norm."""
     grid = np.full(size, -(1 << 21), np.int64)
-    assert squared_norm(Quanta.of(grid)) == size * (1 << 42)
+    assert squared_norm(Quanta.from_values(grid)) == size * (1 << 42)
 
 
 @given(values=st.lists(st.integers(-(1 << 21), 1 << 21), max_size=50))
 def test_the_squared_norm_is_that_of_python_integers(values: list[int]) -> None:
     """The norm that clipping rests on is exact, not rounded."""
-    assert squared_norm(Quanta.of(np.array(values, np.int64))) == sum(value * value for value in values)
+    assert squared_norm(Quanta.from_values(np.array(values, np.int64))) == sum(value * value for value in values)
 
 
 def test_no_number_of_updates_or_weights_overflows_a_part() -> None:
     """The largest elements that pass, often, and more weights than are kept apart, in turn: the sum stays exact."""
     running, grid = RunningSum(2), np.array([1 << 21, -(1 << 21)], np.int64)
     for turn in range(2_500):
-        running.add(Quanta.of(grid), weight=1, scale=SCALE_ONE)
+        running.add(Quanta.from_values(grid), weight=1, scale=SCALE_ONE)
         if turn % 100 == 0:
             for weight in range(2, 9):
-                running.add(Quanta.of(grid), weight=weight, scale=SCALE_ONE)
+                running.add(Quanta.from_values(grid), weight=weight, scale=SCALE_ONE)
                 assert len(running._parts) <= PARTS
     assert running.total().tolist() == ((2_500 + 25 * sum(range(2, 9))) * grid).tolist()
     assert running.total().tolist() == running.total().tolist()
@@ -155,7 +155,7 @@ def test_the_largest_sum_of_an_accepted_policy_fits() -> None:
     )
     running = RunningSum(1)
     for _ in range(7):
-        grid = Quanta.of(np.array([2 << 20], np.int64))
+        grid = Quanta.from_values(np.array([2 << 20], np.int64))
         running.add(grid, weight=rules.weight_max, scale=clip_scale(grid, rules.clipping.steps))
     assert int(running.total()[0]) == 7 << 60
 
@@ -169,7 +169,7 @@ def test_no_noise_is_beyond_the_tail_that_a_policy_counts(sigma: int) -> None:
 
 def test_a_zero_vector_has_scale_one() -> None:
     """Nothing is divided by a norm of zero."""
-    assert clip_scale(Quanta.of(np.zeros(3, np.int64)), STEPS) == SCALE_ONE
+    assert clip_scale(Quanta.from_values(np.zeros(3, np.int64)), STEPS) == SCALE_ONE
 
 
 # --- what commits to the members ------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def test_what_fails_to_add_is_not_lost(threads: ThreadPoolExecutor) -> None:
     """A sum that could not be added to is never taken for a sum: the failure comes out before it is used."""
     ahead = Intake(_shelf(1)[0])
     ahead.use_threads(threads)
-    two = Quanta.of(np.ones(2, np.int64))
+    two = Quanta.from_values(np.ones(2, np.int64))
     ahead.add(partial(sums.RunningSum(1).add, two, weight=1, scale=sums.SCALE_ONE), nbytes=16)
     with pytest.raises(ValueError, match="broadcast"):
         ahead.settle()
