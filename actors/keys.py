@@ -78,15 +78,15 @@ class Seals:
     """Seals leases and opens them again; selector and aggregator hold the same key."""
 
     def __init__(self, key: OperatorKey) -> None:
-        self._key = key.derive("seal")
+        self.key = key.derive("seal")
 
     def seal(self, lease: Lease) -> bytes:
         """The sealed lease that the device carries."""
-        return seal_lease(lease, self._key)
+        return seal_lease(lease, self.key)
 
     def open(self, sealed: bytes) -> Lease | None:
         """The lease, or None when these bytes were not sealed here."""
-        return open_lease(sealed, self._key)
+        return open_lease(sealed, self.key)
 
 
 class PartialSeals:
@@ -95,7 +95,7 @@ class PartialSeals:
     def __init__(self, key: OperatorKey) -> None:
         self._key = key.derive("partials")
 
-    def sealed(self, partial: P) -> P:
+    def seal(self, partial: P) -> P:
         """The same with its seal."""
         # The seal covers all fields but itself, so the field has a fixed value while it is computed.
         bare = msgspec.structs.replace(partial, seal=bytes(32))
@@ -103,7 +103,7 @@ class PartialSeals:
 
     def holds(self, partial: Partial) -> bool:
         """Whether one of the operator's workers sealed it."""
-        return hmac.compare_digest(self.sealed(partial).seal, partial.seal)
+        return hmac.compare_digest(self.seal(partial).seal, partial.seal)
 
 
 def load(path: Path) -> OperatorKey:

@@ -132,7 +132,7 @@ def _device_refusal(task: Task, lease: Lease) -> RefusalReason | None:
         return "in_round"
     cap = task.created.policy.participations_cap
     # The selector grants no lease past the cap; this is checked again because the guarantee must not rest on it.
-    return "participations" if cap is not None and task.taken(lease.device) >= cap else None
+    return "participations" if cap is not None and task.count_participations(lease.device) >= cap else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Aggregator:
         """The events that this input causes."""
         match fact:
             case UpdateChecked():
-                return self._checked(state.tasks.get(fact.lease.task), fact)
+                return self._decide_update(state.tasks.get(fact.lease.task), fact)
             case TaskCreated() if fact.task not in state.tasks:
                 return [
                     Noticed(fact=fact),
@@ -160,7 +160,7 @@ class Aggregator:
                 return _notice(state.tasks.get(fact.task), fact)
         return []
 
-    def _checked(self, task: Task | None, update: UpdateChecked) -> list[JournalEvent]:
+    def _decide_update(self, task: Task | None, update: UpdateChecked) -> list[JournalEvent]:
         lease, reason = update.lease, update.refusal
         # With privacy, who is in a round must not depend on what a body holds: a bad one counts as zero (law 9).
         if reason is None and task is not None and task.created.policy.privacy is None:
@@ -183,7 +183,7 @@ class Aggregator:
     def _propose(self, task: Task, members: list[UpdateAdmitted]) -> list[JournalEvent]:
         last = members[-1]
         # The state has not folded the last admission yet.
-        busiest = max(task.participations_max, task.taken(last.device) + 1)
+        busiest = max(task.participations_max, task.count_participations(last.device) + 1)
         proposed = RoundProposed(
             task=last.task,
             round=last.round,
@@ -194,7 +194,7 @@ class Aggregator:
             participations_max=busiest,
         )
         cap = task.created.policy.participations_cap
-        exhausted = task.exhausted + (cap is not None and task.taken(last.device) + 1 == cap)
+        exhausted = task.exhausted + (cap is not None and task.count_participations(last.device) + 1 == cap)
         return [proposed, *_open_round(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
 
 
@@ -315,7 +315,7 @@ def _give_up(task: Task, round_id: int, *, reason: str) -> list[JournalEvent]:
 
 
 def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
-    awaited = task.awaited()
+    awaited = task.find_awaited()
     # A host that opens the partition again stores a release once more; only the awaited round becomes a version.
     if awaited is None or awaited.id != release.round:
         return []

@@ -76,7 +76,7 @@ class Task(Derived):
     progress_ms: int = 0
     next_round: int = 0
 
-    def awaited(self) -> Round | None:
+    def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
         if not self.pending:
             return None
@@ -88,7 +88,7 @@ class Task(Derived):
         """Every round that is not published yet: the pending ones, then the open one."""
         return self.pending if self.buffer is None else [*self.pending, self.buffer]
 
-    def outdated(self) -> list[BodyRef]:
+    def list_outdated(self) -> list[BodyRef]:
         """Bodies that the newest version has made superfluous: its forerunner's moments, and a model out of the window.
 
         Two moments stay, so that a reader of the version before is not cut off; milestones stay for ever.
@@ -101,7 +101,7 @@ class Task(Derived):
         gone = [leaving.model] if leaving and not is_milestone else []
         return [*gone, *([without.moments] if without and without.moments else [])]
 
-    def taken(self, device: str) -> int:
+    def count_participations(self, device: str) -> int:
         """How often the device has taken part, in this task and in those that it carries on from."""
         return self.participations.get(device, self.created.participations_before)
 
@@ -180,7 +180,7 @@ def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms
     task.outcomes[event.update] = ("admitted", event.deadline_ms)
     task.buffer.members[event.device] = event
     task.progress_ms = time_ms
-    taken = task.taken(event.device) + 1
+    taken = task.count_participations(event.device) + 1
     task.participations[event.device] = taken
     task.participations_max = max(task.participations_max, taken)
     # Counted once, at the moment the cap is reached, so that a proposal need not walk all devices.

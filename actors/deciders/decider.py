@@ -39,7 +39,7 @@ def digest(state: object) -> bytes:
     return hashlib.sha256(encode_state(state)).digest()
 
 
-def coalesced(before: JournalEvent, after: JournalEvent) -> JournalEvent | None:
+def coalesce(before: JournalEvent, after: JournalEvent) -> JournalEvent | None:
     """One event that says what both say, for the two kinds that only count; else None."""
     match before, after:
         case InputsDropped(), InputsDropped() if before.topic == after.topic:

@@ -79,7 +79,7 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
     """The events that this input causes."""
     match fact:
         case DeviceCheckedIn():
-            return _checked_in(state, fact, time_ms=time_ms)
+            return _decide_checkin(state, fact, time_ms=time_ms)
         case Tick():
             return list(_expire_leases(state.tasks.values(), time_ms))
         case UpdateAdmitted():
@@ -93,7 +93,7 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
     return []
 
 
-def _checked_in(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> list[JournalEvent]:
+def _decide_checkin(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> list[JournalEvent]:
     reason = why_not(state, checkin)
     if reason is not None:
         return [CheckinsDeclined(task=checkin.task, counts={reason: 1})]

@@ -25,13 +25,13 @@ class TurningPoints:
     def __init__(self, role: Role) -> None:
         self._kinds: tuple[type[Event], ...] = (*role.turning_points, InputsDropped, DefectFound)
 
-    def restored(self, state: object) -> None:
+    def note_restored(self, state: object) -> None:
         """Say nothing: it was said when it was decided."""
 
-    def replayed(self, decision: Decision) -> None:
+    def note_replayed(self, decision: Decision) -> None:
         """Say nothing, as above."""
 
-    def decided(self, decision: Decision, seq: int) -> None:
+    def note_decided(self, decision: Decision, seq: int) -> None:
         """Log the turning points among the events of a new decision."""
         for event in decision.events:
             # What was noticed is another actor's turning point, but a task begins where the aggregator notices it.

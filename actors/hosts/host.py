@@ -119,7 +119,7 @@ class Host(HostLoop):
     async def _seek(self, partition: int) -> None:
         """Have every input delivered from the first record that is not decided."""
         for topic in self._role.inputs:
-            at, offset = TopicPartition(topic, partition), self._actors[partition].expected(topic)
+            at, offset = TopicPartition(topic, partition), self._actors[partition].find_expected(topic)
             beginning = (await self._in_thread(partial(self._worker.log.bounds, at))).beginning
             if 0 < offset < beginning:
                 raise OffsetLost(
@@ -199,7 +199,7 @@ class Host(HostLoop):
             for topic in self._role.inputs:
                 at = TopicPartition(topic, partition)
                 bounds = await self._in_thread(partial(self._worker.log.bounds, at))
-                self._metrics.show_lag(at, max(0, bounds.end - actor.expected(topic)))
+                self._metrics.show_lag(at, max(0, bounds.end - actor.find_expected(topic)))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         """Do actor work in the one thread for it, again and again while the broker is away."""

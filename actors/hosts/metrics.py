@@ -76,16 +76,16 @@ class ActorMetrics:
             "opened_from_snapshot", "1 if the newest opening went on from a snapshot, else 0", "partition"
         )
 
-    def restored(self, state: object) -> None:
+    def note_restored(self, state: object) -> None:
         """Bring the gauges up to a state that came from a snapshot."""
         self._meter.restore(state)
 
-    def replayed(self, decision: Decision) -> None:
+    def note_replayed(self, decision: Decision) -> None:
         """Gauges follow a decision that was read back, counters do not."""
         for event in decision.events:
             self._meter.follow(event, decision.time_ms)
 
-    def decided(self, decision: Decision, seq: int) -> None:
+    def note_decided(self, decision: Decision, seq: int) -> None:
         """Counters and gauges follow a new decision."""
         # Counting comes first: it measures a round from its opening, and a proposal opens the next one.
         for event in decision.events:
@@ -95,7 +95,7 @@ class ActorMetrics:
                 case DefectFound():
                     self._defects.labels(event.topic).inc()
             self._meter.count(event, decision.time_ms)
-        self.replayed(decision)
+        self.note_replayed(decision)
 
     def show_opening(self, partition: int, actor: Actor[Any], *, seconds: float) -> None:
         """How an actor came to its state, and how long that took."""

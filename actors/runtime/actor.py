@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from actors.deciders.decider import Decider
 from actors.runtime.answers import Answers
 from actors.runtime.digests import Digests
-from actors.runtime.effects import Arrival, Effects, ExtraRecord
+from actors.runtime.effects import Arrival, Effects
 from actors.runtime.guard import Guard, InputPlace, Skip, SkipLevel, StateHalfApplied, describe, record_defect
 from actors.runtime.inputs import Inputs
 from actors.runtime.journal import Journal, Uncommitted
@@ -53,13 +53,8 @@ class Actor(Generic[S]):
         self._journal = Journal(log, role.name, TopicPartition(role.journal, partition), accepts_resume=accepts_resume)
         self._digests = Digests(Snapshots(log, self._journal))
         self._answers = Answers(log)
-        self._extra_records: list[ExtraRecord] = []  # of the decision that is being made
         self.opened = Opened(decider.initial(), 0, None)
-
-    @property
-    def state(self) -> S:
-        """The fold of the journal."""
-        return self.opened.state
+        self.state: S = self.opened.state
 
     def open(self, *, whole: bool = False) -> None:
         """Fence the writer before, claim the journal, and replay it up to that claim; `whole`: without a snapshot.
@@ -67,14 +62,9 @@ class Actor(Generic[S]):
         Raises ChainBroken or ReplayDiffers, which name the offset and need an operator.
         """
         self._journal.claim()
-        self.opened = Replay(
-            decider=self._decider,
-            effects=self._effects,
-            journal=self._journal,
-            inputs=self._inputs,
-            digests=self._digests,
-            observers=self._observers,
-        ).open(whole=whole)
+        replay = Replay(self._decider, self._effects, self._journal, self._inputs, self._digests, self._observers)
+        self.opened = replay.open(whole=whole)
+        self.state = self.opened.state
         if missing := self._effects.recover(self.state, since_ms=self.opened.since_ms):
             self._journal.write_missing(missing)
 
@@ -85,7 +75,7 @@ class Actor(Generic[S]):
         """
         self._effects.use_threads(threads)
 
-    def expected(self, topic: str) -> int:
+    def find_expected(self, topic: str) -> int:
         """The offset from which this input still has to be decided."""
         return self._inputs.position.offsets.get(topic, 0)
 
@@ -102,7 +92,7 @@ class Actor(Generic[S]):
             self._look_ahead(records)
         try:
             for number, record in enumerate(records, 1):
-                if record.offset >= self.expected(record.topic):
+                if record.offset >= self.find_expected(record.topic):
                     self._take(record)
                 if number % self._effects.inputs_per_commit_max == 0:
                     self._commit()
@@ -116,7 +106,8 @@ class Actor(Generic[S]):
             for made in self._effects.make_inputs(self.state):
                 self._note(*_HOST, events=self._decide(Arrival(made)))
                 self._commit()
-        self._digests.keep_snapshot()
+        if self._digests.noted:
+            self._digests.keep_snapshot()
 
     def delete_unneeded(self) -> None:
         """Delete what no decision needs any more; may be called at any time between two runs of inputs."""
@@ -135,8 +126,8 @@ class Actor(Generic[S]):
 
     def _look_ahead(self, records: Sequence[Record]) -> None:
         """Nothing is touched early while an input that has failed is still to be skipped."""
-        if not any(place.offset >= self.expected(place.topic) for place in self.guard.skips):
-            due = [record for record in records if record.offset >= self.expected(record.topic)]
+        if not any(place.offset >= self.find_expected(place.topic) for place in self.guard.skips):
+            due = [record for record in records if record.offset >= self.find_expected(record.topic)]
             self._effects.look_ahead(self.state, due)
 
     def _take(self, record: Record) -> None:
@@ -171,7 +162,10 @@ class Actor(Generic[S]):
                 except Exception as failure:  # noqa: BLE001  whatever comes in cannot stop an actor
                     self._journal.require_alone()
                     skip = Skip(SkipLevel.WITHOUT_BODY, self.guard.raise_alarm(place, failure))
-            return [record_defect(place, skip.error), *self._owed(place, record, said=said, level=skip.level)]
+            return [
+                record_defect(place, skip.error),
+                *self._fall_back(place, record, said=said, level=skip.level),
+            ]
         except StateHalfApplied as half:
             if not isinstance(half.__cause__, LogError) and self._journal.is_alone():
                 self.guard.skip_next_time(place, half.__cause__ or half, after=skip)
@@ -180,7 +174,7 @@ class Actor(Generic[S]):
             if self.guard.mark_in_hand:
                 self.guard.mark_in_hand(None)
 
-    def _owed(
+    def _fall_back(
         self, place: InputPlace, record: Record, *, said: Record | JournalEvent, level: SkipLevel
     ) -> list[JournalEvent]:
         """The outcome that even a defect owes to the sender of this input."""
@@ -206,7 +200,7 @@ class Actor(Generic[S]):
         except Exception as error:
             raise StateHalfApplied(f"{type(arrival.input).__name__}: {describe(error)}") from error
         self._answers.waiting += follow_up.answers
-        self._extra_records += follow_up.extra_records
+        self._journal.extra_records += follow_up.extra_records
         return events
 
     # --- commit -----------------------------------------------------------------------------------------------------
@@ -221,18 +215,19 @@ class Actor(Generic[S]):
         if due >= DIGEST_EVERY and due >= self._decider.entries(self.state) // 4:
             events = [*events, self._digests.take(self.state)]
         decision = Decision(topic=topic, offset=offset, time_ms=self._inputs.time_ms, events=tuple(events))
-        extra_records, self._extra_records = self._extra_records, []
+        extra_records, self._journal.extra_records = self._journal.extra_records, []
         self._journal.uncommitted.append(Uncommitted(decision, self._inputs.position, extra_records))
 
     def _commit(self) -> None:
         """Write what is decided, or a position that only moved for long; then answer the devices."""
         if self._journal.uncommitted or self._inputs.is_write_due():
             for written in self._journal.commit(self._inputs.position, time_ms=self._inputs.time_ms):
-                self._digests.mark(written)
+                if self._digests.canonical:
+                    self._digests.mark(written)
                 for observer in self._observers:
                     for decision in written.batch.decisions:
-                        observer.decided(decision, written.batch.seq)
-            self._inputs.mark_written()
+                        observer.note_decided(decision, written.batch.seq)
+            self._inputs.unwritten, self._inputs.written_ms = 0, self._inputs.time_ms
         if self._answers.waiting:
             self._answers.send()
 

@@ -16,34 +16,34 @@ class Digests:
     def __init__(self, snapshots: Snapshots) -> None:
         self.undigested = 0
         self.snapshots = snapshots
-        self._canonical = b""  # the state's bytes at the newest digest
-        self._kept: StateAtDigest | None = None
+        self.canonical = b""  # the state's bytes at the newest digest
+        self.noted: StateAtDigest | None = None
 
     def reset(self) -> None:
         """Forget everything: replay begins at the journal's first record again."""
-        self.undigested, self._canonical, self._kept = 0, b"", None
+        self.undigested, self.canonical, self.noted = 0, b"", None
 
     def take(self, state: object) -> StateDigest:
         """The digest of the state as it is now."""
         decisions, self.undigested = self.undigested, 0
-        self._canonical = encode_state(state)
-        return StateDigest(decisions=decisions, sha256=hashlib.sha256(self._canonical).digest())
+        self.canonical = encode_state(state)
+        return StateDigest(decisions=decisions, sha256=hashlib.sha256(self.canonical).digest())
 
     def confirms(self, state: object, recorded: StateDigest) -> bool:
         """Whether this is the state of a recorded digest, in the form that this release writes."""
         if self.take(state).sha256 == recorded.sha256:
             return True
-        self._canonical = b""  # the digest of another form proves no snapshot in this one
+        self.canonical = b""  # the digest of another form proves no snapshot in this one
         return False
 
     def mark(self, written: WrittenBatch) -> None:
         """Note a batch that ends in a digest: what led there need not be replayed again."""
-        if self._canonical and closing_digest(written.batch):
-            self._kept = StateAtDigest(self._canonical, written)
+        if self.canonical and closing_digest(written.batch):
+            self.noted = StateAtDigest(self.canonical, written)
 
     def keep_snapshot(self) -> None:
         """Store the newest noted state, if there is one."""
-        kept, self._kept = self._kept, None
+        kept, self.noted = self.noted, None
         if kept:
-            self._canonical = b""
+            self.canonical = b""
             self.snapshots.keep(kept)

@@ -50,12 +50,12 @@ class Inputs:
         self._log = log
         self.journals = {at.topic: JournalReader(at, accepts_resume=accepts_resume) for at in journals}
         self._before = _Before(self.position, None, self.decided_ms)
-        self._unwritten = 0
-        self._written_ms = 0
+        self.unwritten = 0
+        self.written_ms = 0
 
     def reset(self) -> None:
         """Go back before the first input."""
-        self.position, self.time_ms, self._written_ms = Position(), 0, 0
+        self.position, self.time_ms, self.written_ms = Position(), 0, 0
         for journal in self.journals.values():
             journal.position = JournalPosition()
 
@@ -64,7 +64,7 @@ class Inputs:
         self.position = batch.position
         for topic, at in batch.position.journals.items():
             self.journals[topic].position = at
-        self.time_ms = self._written_ms = batch.time_ms
+        self.time_ms = self.written_ms = batch.time_ms
 
     def skip(self, topic: str, offset: int) -> None:
         """Accept that the log holds nothing of `topic` before `offset`."""
@@ -88,7 +88,7 @@ class Inputs:
         self.time_ms = max(self.time_ms, record.time_ms)
         decided_ms = max(record.time_ms, self.decided_ms.get(record.topic, 0))
         self.decided_ms = {**self.decided_ms, record.topic: decided_ms}
-        self._unwritten += 1
+        self.unwritten += 1
         return given
 
     def unread(self, record: Record) -> None:
@@ -99,12 +99,8 @@ class Inputs:
 
     def is_write_due(self) -> bool:
         """Whether a position that only moved should be written."""
-        is_late = self._unwritten > 0 and self.time_ms - self._written_ms >= WRITTEN_AFTER_MS
-        return is_late or self._unwritten >= WRITTEN_AFTER_INPUTS
-
-    def mark_written(self) -> None:
-        """The position is in the journal now."""
-        self._unwritten, self._written_ms = 0, self.time_ms
+        is_late = self.unwritten > 0 and self.time_ms - self.written_ms >= WRITTEN_AFTER_MS
+        return is_late or self.unwritten >= WRITTEN_AFTER_INPUTS
 
     def _move(self, topic: str, offset: int) -> None:
         offsets, journals = self.position.offsets, self.position.journals

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.deciders.decider import coalesced
+from actors.deciders.decider import coalesce
 from actors.runtime.effects import ExtraRecord
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode, encode_state
 from schemas.events import StateDigest
@@ -56,6 +56,7 @@ class Journal:
     ) -> None:
         self.actor, self.at = actor, at
         self.uncommitted: list[Uncommitted] = []
+        self.extra_records: list[ExtraRecord] = []  # of the decision that is being made
         self._log, self._accepts_resume = log, accepts_resume
         self.set_position(JournalPosition())
 
@@ -104,8 +105,8 @@ class Journal:
         `position` is the one after the last input; where nothing was decided it is written alone. Raises WriterFenced
         or CommitUncertain.
         """
-        before, batches, drafts, extra = self._chain.at, list[tuple[Batch, JournalPosition]](), list[Draft](), []
-        for packed in _packed(self.uncommitted, position):
+        before, batches, records, extra = self._chain.at, list[tuple[Batch, JournalPosition]](), list[bytes](), []
+        for packed in _pack(self.uncommitted, position):
             chain = self._chain.at
             batch = Batch(
                 seq=chain.seq + 1,
@@ -120,12 +121,21 @@ class Journal:
             data = encode_state(msgspec.structs.replace(batch, decisions=raw))
             self._chain.append(batch, data)
             batches.append((batch, self._chain.at))
-            drafts.append(self._draft(data))
+            records.append(data)
             extra += [record(self._chain.at) for record in packed.extra_records]
-        offsets = self._writer.commit([*drafts, *extra])[: len(drafts)]
-        self._require_ours(before, offsets)
+        drafts = [*map(self._draft, records), *extra]
+        offsets = self._writer.commit(drafts)[: len(records)]
+        # Nobody else writes here, so that only a hole behind our last transaction can hold another claim. What follows
+        # it is a zombie's, and void. A snapshot that a zombie took off the chain would be proven by a record that is
+        # there, and no reader would see the claim before it.
+        start, self._end = self._end, offsets[-1] + _TRANSACTION_OFFSETS
+        if start < offsets[0]:
+            self._require_unclaimed(before, start, end=offsets[0])
         self.uncommitted = []
-        return [WrittenBatch(batch, offset, at) for (batch, at), offset in zip(batches, offsets, strict=True)]
+        written = list[WrittenBatch]()
+        for (batch, at), offset in zip(batches, offsets, strict=True):
+            written.append(WrittenBatch(batch, offset, at))
+        return written
 
     def write_missing(self, drafts: Sequence[Draft]) -> None:
         """Commit records that belong beside batches of an earlier life."""
@@ -150,15 +160,6 @@ class Journal:
             return False
         return True
 
-    def _require_ours(self, before: JournalPosition, offsets: Sequence[int]) -> None:
-        """Raise WriterFenced where another claim stands before what was just committed: it is a zombie's, and void.
-
-        Nobody else writes here, so that only a hole behind our transaction before can hold one. A snapshot that a
-        zombie took off the chain would be proven by a record that is there, and nobody would see the claim before it.
-        """
-        start, self._end = self._end, offsets[-1] + _TRANSACTION_OFFSETS
-        self._require_unclaimed(before, start, end=offsets[0])
-
     def _require_unclaimed(self, before: JournalPosition, start: int, *, end: int) -> None:
         chain = Chain(at=before, accepts_resume=self._accepts_resume)
         for record in self._read(start, end):
@@ -174,31 +175,31 @@ class Journal:
         return Draft(**self.at._asdict(), value=data)
 
 
-def _packed(uncommitted: Sequence[Uncommitted], position: Position) -> Iterator[_Packed]:
+def _pack(uncommitted: Sequence[Uncommitted], position: Position) -> list[_Packed]:
     """Records below the limit, each with the position after its last decision; a digest closes its record.
 
     Inputs after the last decision decided nothing, and `position` covers them too.
     """
-    packed, room = _Packed([], [], position, []), _BATCH_BYTES
-    for decision, after, extra_records in _coalesced(uncommitted):
+    done, packed, room = list[_Packed](), _Packed([], [], position, []), _BATCH_BYTES
+    for decision, after, extra_records in _coalesce(uncommitted):
         data = encode(decision)
         if packed.decisions and (len(data) > room or isinstance(packed.decisions[-1].events[-1], StateDigest)):
-            yield packed
+            done.append(packed)
             packed, room = _Packed([], [], position, []), _BATCH_BYTES
         packed.decisions.append(decision)
         packed.encoded.append(data)
         packed.extra_records.extend(extra_records)
         packed, room = packed._replace(position=after), room - len(data)
-    yield packed._replace(position=position)
+    return [*done, packed._replace(position=position)]
 
 
-def _coalesced(uncommitted: Sequence[Uncommitted]) -> Iterator[Uncommitted]:
+def _coalesce(uncommitted: Sequence[Uncommitted]) -> Iterator[Uncommitted]:
     """The same decisions; one that only counts becomes one with its forerunner."""
     before: Uncommitted | None = None
     for one in uncommitted:
         merged = None
         if before is not None and len(before.decision.events) == len(one.decision.events) == 1:
-            merged = coalesced(before.decision.events[0], one.decision.events[0])
+            merged = coalesce(before.decision.events[0], one.decision.events[0])
         if merged is not None:
             one = one._replace(decision=msgspec.structs.replace(one.decision, events=(merged,)))  # noqa: PLW2901
         elif before is not None:

@@ -10,14 +10,14 @@ from schemas.journal import Decision
 class Observer(Protocol):
     """Called by the actor's own thread, so that it must be quick and must not raise."""
 
-    def restored(self, state: object) -> None:
+    def note_restored(self, state: object) -> None:
         """A snapshot gave this state; the decisions that led to it are not read back."""
         ...
 
-    def replayed(self, decision: Decision) -> None:
+    def note_replayed(self, decision: Decision) -> None:
         """A decision was read back from the journal."""
         ...
 
-    def decided(self, decision: Decision, seq: int) -> None:
+    def note_decided(self, decision: Decision, seq: int) -> None:
         """A decision is in the journal now, in batch `seq`."""
         ...

@@ -40,7 +40,7 @@ class Opened(Generic[S]):
         return self.snapshot.since_ms if self.snapshot else None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Replay(Generic[S]):
     """One opening of one actor. Journal, inputs and digests are left where the actor goes on from."""
 
@@ -70,7 +70,7 @@ class Replay(Generic[S]):
         self.journal.set_position(snapshot.written.at)
         self.inputs.go_to(snapshot.written.batch)
         for observer in self.observers:
-            observer.restored(snapshot.state)
+            observer.note_restored(snapshot.state)
         rest = self.journal.batches(snapshot.written.offset + 1)
         return Opened(snapshot.state, self._fold(snapshot.state, rest), snapshot)
 
@@ -81,7 +81,7 @@ class Replay(Generic[S]):
                 self._fold_decision(state, decision, where=f"{self.journal} offset {written.offset}")
                 self.effects.remember(decision, written.at)
                 for observer in self.observers:
-                    observer.replayed(decision)
+                    observer.note_replayed(decision)
                 decisions += 1
             self.inputs.go_to(written.batch)
             self.digests.mark(written)

@@ -106,7 +106,7 @@ class Snapshots:
         """
         try:
             manifest = self._manifest()
-            return None if manifest is None else self._checked(decode(manifest, Snapshot), kind)
+            return None if manifest is None else self._check(decode(manifest, Snapshot), kind)
         except LogUnavailable:
             raise
         except (Unusable, MalformedError, BodyError, LogError) as error:
@@ -136,10 +136,10 @@ class Snapshots:
             reader.close()
         return None
 
-    def _checked(self, snapshot: Snapshot, kind: type[S]) -> LoadedSnapshot[S]:
+    def _check(self, snapshot: Snapshot, kind: type[S]) -> LoadedSnapshot[S]:
         if snapshot.code != _CODE:
             raise Unusable("code of another release made it")
-        record = self._recorded(snapshot)
+        record = self._find_record(snapshot)
         batch: JournalRecord = decode(record.value or b"", JournalRecord)  # type: ignore[arg-type]
         stated = closing_digest(batch) if isinstance(batch, Batch) else None
         if not isinstance(batch, Batch) or stated is None:
@@ -151,7 +151,7 @@ class Snapshots:
         written = WrittenBatch(batch, record.offset, at)
         return LoadedSnapshot(decode_state(state, kind), written, since_ms=record.time_ms)
 
-    def _recorded(self, snapshot: Snapshot) -> Record:
+    def _find_record(self, snapshot: Snapshot) -> Record:
         """The journal record that the snapshot names, if it is still the same."""
         record = self._journal.record(snapshot.offset)
         if record is None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
 from actors.deciders.aggregator_state import MOMENTS_KEPT, Task
 from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.optimizers import MOMENTS
@@ -100,7 +98,7 @@ class Recomputer:
             else:
                 if found.scale != member.clip_scale:
                     faults.append(f"{where}: clip scale {member.clip_scale}, the body gives {found.scale}")
-                summation.add(running, msgspec.structs.replace(member, clip_scale=found.scale), quanta=found.quanta)
+                running.add(found.quanta, weight=member.weight, scale=found.scale)
         return summation.total(running)
 
     def _fetch(self, ref: BodyRef) -> bytes:

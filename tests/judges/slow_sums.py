@@ -69,14 +69,14 @@ def _spread(payload: bytes, *, parameters: int) -> Grid:
     return grid
 
 
-def squared_norm(grid: Grid) -> int:
+def compute_squared_norm(grid: Grid) -> int:
     """In Python's own integers."""
     return sum(value * value for value in grid.tolist())
 
 
 def clip_scale(grid: Grid, steps: int) -> int:
     """c = min(2^16, isqrt(floor(2^32 C^2 / |q|^2)))."""
-    norm2 = squared_norm(grid)
+    norm2 = compute_squared_norm(grid)
     return min(1 << 16, isqrt((steps * steps << 32) // norm2)) if norm2 else 1 << 16
 
 

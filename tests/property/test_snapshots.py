@@ -31,7 +31,7 @@ def standing(actor: Actor[Any]) -> tuple[object, ...]:
     """All that an actor knows once it is open."""
     journals = {topic: journal.position for topic, journal in actor._inputs.journals.items()}
     inputs = actor._inputs
-    times = (inputs.time_ms, inputs._written_ms)
+    times = (inputs.time_ms, inputs.written_ms)
     return (
         encode(actor.state),
         times,

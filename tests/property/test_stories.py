@@ -110,7 +110,7 @@ class Story:
         """Every input from an earlier offset on, as after a group offset that was reset."""
         actor = self.world.actors[name]
         records = [record for topic in actor.role.inputs for record in self._records(topic)[-back:]]
-        actor.handle([record for record in records if record.offset < actor.expected(record.topic)])
+        actor.handle([record for record in records if record.offset < actor.find_expected(record.topic)])
         actor.work()
 
     def feed(self, name: str, most: int) -> None:
@@ -199,10 +199,10 @@ def _state_is_the_fold(world: Federation) -> None:
     """Law 1: a new process has the state that the old one had, bit for bit, and nothing left to do."""
     for name in ACTORS:
         live = digest(world.actors[name].state)
-        expected = {topic: world.actors[name].expected(topic) for topic in ROLES[name].inputs}
+        expected = {topic: world.actors[name].find_expected(topic) for topic in ROLES[name].inputs}
         reborn = world.start(name)
         assert digest(reborn.state) == live, name
-        assert all(reborn.expected(topic) <= expected[topic] for topic in expected), name
+        assert all(reborn.find_expected(topic) <= expected[topic] for topic in expected), name
     before = [len(world.journal(role.journal)) for role in ROLES.values()]
     world.settle()
     assert [len(world.journal(role.journal)) for role in ROLES.values()] == before

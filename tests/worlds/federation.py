@@ -115,7 +115,7 @@ class Federation:
         return len(records)
 
     def _unread(self, actor: Actor[Any], topic: str) -> Iterator[Record]:
-        return scan(self.log, TopicPartition(topic, self.partition), start=actor.expected(topic))
+        return scan(self.log, TopicPartition(topic, self.partition), start=actor.find_expected(topic))
 
     def round_of(self, deltas: dict[str, Floats]) -> None:
         """Each device checks in, gets a lease and submits."""

@@ -25,7 +25,7 @@ _AT_ONCE = 1 << 16
 _ROW = 1024  # elements of int8 whose squares add up to at most 2^24: exact in float32; of 2^21 to 2^52: in float64
 
 
-def squared_norm(quanta: Quanta) -> int:
+def compute_squared_norm(quanta: Quanta) -> int:
     """The exact squared L2 norm in grid units; elements are within 2^21."""
     return sum(
         int(np.vecdot(_squares(values), multipliers[:, 0] * multipliers[:, 0]))
@@ -47,7 +47,7 @@ def _squares(values: npt.NDArray[Any]) -> Grid:
 def clip_scale(quanta: Quanta, clip_steps: int) -> int:
     """c = min(2^16, isqrt(floor(2^32 C^2 / |q|^2))), so that |c q / 2^16| <= C."""
     # Integers throughout: a float norm would differ in its last bit from one machine to the next.
-    norm2 = squared_norm(quanta)
+    norm2 = compute_squared_norm(quanta)
     return SCALE_ONE if norm2 == 0 else min(SCALE_ONE, isqrt((clip_steps * clip_steps << 32) // norm2))
 
 

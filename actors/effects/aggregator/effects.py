@@ -25,6 +25,7 @@ from actors.keys import OperatorKey, PartialSeals, Seals
 from actors.runtime.effects import Arrival, Effects, FollowUp
 from schemas.canonical import TASK_BYTES_MAX, MalformedError, decode, encode
 from schemas.events import (
+    BodyFault,
     JournalEvent,
     ModelPublished,
     Noticed,
@@ -38,6 +39,7 @@ from schemas.events import (
     UpdateRefused,
     VersionEvaluated,
 )
+from schemas.identifiers import BodyRef
 from schemas.journal import Decision, JournalPosition
 from schemas.tensors import Quanta
 from schemas.topics import EVALUATIONS, SHARDS, TASKS, UPDATES
@@ -88,9 +90,9 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                 leases.add(submission.lease.lease)
                 task = state.tasks.get(submission.lease.task)
                 if task and refusal(task, submission.lease, append_ms=submission.append_ms) is None:
-                    body = locate_body(choose_summation(task.created), submission)
-                    if isinstance(body, UpdateBody) and not self._partials.expects(body.ref):
-                        yield body
+                    body = locate_body(task.created, submission)
+                    if isinstance(body, BodyRef) and not self._partials.expects(body):
+                        yield UpdateBody(choose_summation(task.created), body)
 
     def read(self, state: Rounds, record: Record) -> Arrival | None:
         """The input in a record of `tasks`, `updates` or `evaluations`; None for junk."""
@@ -112,8 +114,11 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         if submission is None:
             return None
         task = state.tasks.get(submission.lease.task)
+        body = None if task is None else locate_body(task.created, submission)
         reason = refusal(task, submission.lease, append_ms=submission.append_ms)
-        found = _NOT_LOOKED_AT if reason is not None or task is None else self._measure(task, submission)
+        found = _NOT_LOOKED_AT
+        if reason is None and task is not None and body is not None:
+            found = self._measure(task, submission, body=body)
         update = UpdateChecked(
             lease=submission.lease,
             body=submission.body,
@@ -125,16 +130,16 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         )
         return Arrival(update, found.quanta)
 
-    def _measure(self, task: Task, submission: Submission) -> Measured:
-        summation = choose_summation(task.created)
-        body = locate_body(summation, submission)
-        if not isinstance(body, UpdateBody):
+    def _measure(self, task: Task, submission: Submission, *, body: BodyRef | BodyFault) -> Measured:
+        if not isinstance(body, BodyRef):
             return Measured(None, fault=body)
+        summation = choose_summation(task.created)
         if submission.inline is not None:
             return summation.measure(submission.inline)
-        if body.ref.topic == SHARDS.name:
-            return self._partials.measured(task, body) or self._intake.measure(body)
-        return self._intake.measure(body)
+        stored = UpdateBody(summation, body)
+        if body.topic == SHARDS.name:
+            return self._partials.find_measured(task, stored) or self._intake.measure(stored)
+        return self._intake.measure(stored)
 
     def fallback_input(self, state: Rounds, record: Record, *, said: Record | JournalEvent) -> UpdateChecked | None:
         """An update under a lease keeps its outcome; with privacy its slot, as a zero vector."""
@@ -158,7 +163,9 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
 
     def follow_up(self, state: Rounds, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> FollowUp:
         """Add what was admitted, announce what was published, and answer the device."""
-        extra_records = []
+        update, answers, extra_records = arrival.input, [], []
+        if isinstance(update, UpdateChecked):
+            answers = [_answer(state.tasks.get(update.lease.task), update, events=events)]
         for event in events:
             match event:
                 case UpdateAdmitted():
@@ -168,7 +175,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                 case UpdateRefused():
                     continue
                 case ModelPublished():
-                    self._retention.replaced += state.tasks[event.task].outdated()
+                    self._retention.replaced += state.tasks[event.task].list_outdated()
                     extra_records.append(partial(self._published.announce, event, time_ms=time_ms))
                 case TaskHalted():
                     self._releases.models.drop(event.task)
@@ -178,15 +185,12 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                     # A shard worker keeps what it has opened in memory until it reads of the admission.
                     self.inputs_per_commit_max = INPUTS_PER_COMMIT_WITH_SHARDS
             self.has_work = True
-        if not isinstance(arrival.input, UpdateChecked):
-            return FollowUp(extra_records=extra_records)
-        answer = _answer(state.tasks.get(arrival.input.lease.task), arrival.input, events=events)
-        return FollowUp(answers=[answer], extra_records=extra_records)
+        return FollowUp(answers=answers, extra_records=extra_records)
 
     def make_inputs(self, state: Rounds) -> Iterator[AggregatorInput]:
         """Compute and store each release that is awaited."""
         for task in state.tasks.values():
-            while (awaited := task.awaited()) is not None:
+            while (awaited := task.find_awaited()) is not None:
                 yield self._releases.make(task, awaited, total=self._sums.total(task, awaited))
         self.has_work = False
 

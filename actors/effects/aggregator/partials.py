@@ -43,7 +43,7 @@ def by_partition(members: Iterable[UpdateAdmitted]) -> dict[int, list[UpdateAdmi
     return found
 
 
-def own(members: Iterable[UpdateAdmitted]) -> list[UpdateAdmitted]:
+def select_own(members: Iterable[UpdateAdmitted]) -> list[UpdateAdmitted]:
     """Members whose bodies are not in `shards`: the aggregator adds them itself."""
     return [member for member in members if member.body.topic != SHARDS.name]
 
@@ -62,12 +62,12 @@ class Partials:
         """Whether a worker that has not fallen silent looks after this body."""
         return ref.topic == SHARDS.name and ref.partition not in self._silent
 
-    def measured(self, task: Task, body: UpdateBody) -> Measured | None:
+    def find_measured(self, task: Task, body: UpdateBody) -> Measured | None:
         """The result of a shard worker for this body; None where none comes."""
         result = self._await((task.created.task, body.ref), body.ref.partition, since_ms=task.progress_ms)
         return Measured(None, result.clip_scale, result.fault) if isinstance(result, BodyMeasured) else None
 
-    def stored(self, task: Task, round_id: int, *, members: list[UpdateAdmitted]) -> PartialStored | None:
+    def find_stored(self, task: Task, round_id: int, *, members: list[UpdateAdmitted]) -> PartialStored | None:
         """Where the sum of these members, all of one partition, is stored; None where no result comes."""
         key = (task.created.task, round_id, sums.members_root(members))
         result = self._await(key, members[0].body.partition, since_ms=task.progress_ms)

@@ -31,7 +31,7 @@ class Retention:
         discard(self._log, self.replaced)
         self.replaced = []
         if state.tasks and UPDATES.name in decided_ms:
-            members = unpublished_members(state.tasks.values())
+            members = list_unpublished_members(state.tasks.values())
             delete_old_bodies(
                 self._log,
                 self._at,
@@ -42,7 +42,7 @@ class Retention:
             )
 
 
-def unpublished_members(tasks: Iterable[Task]) -> list[UpdateAdmitted]:
+def list_unpublished_members(tasks: Iterable[Task]) -> list[UpdateAdmitted]:
     """Members of all rounds that are open or pending."""
     return [member for task in tasks for round_ in task.rounds() for member in round_.members.values()]
 

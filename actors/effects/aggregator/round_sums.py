@@ -12,7 +12,7 @@ import numpy as np
 
 from actors.deciders.aggregator_state import Round, Task
 from actors.effects.aggregator.intake import Intake
-from actors.effects.aggregator.partials import Partials, by_partition, own
+from actors.effects.aggregator.partials import Partials, by_partition, select_own
 from actors.effects.aggregator.summation import RunningTotal, choose_summation
 from schemas.events import UpdateAdmitted
 from schemas.tensors import Grid, Quanta
@@ -30,14 +30,14 @@ class RoundSums:
         """Add an update that was just admitted; `quanta` is None where it counts as zero."""
         if admitted.body.topic == SHARDS.name:
             return  # its shard worker adds it
-        key, summation = (admitted.task, admitted.round), choose_summation(task.created)
+        key = (admitted.task, admitted.round)
         if key not in self.running:
             # The first of its round, or the first after a restart: then the ones before it are added again.
             [round_] = [round_ for round_ in task.rounds() if round_.id == admitted.round]
-            before = [member for member in own(round_.members.values()) if member.update != admitted.update]
-            self.running[key] = summation.recompute(before, self._intake.fetch)
+            before = [member for member in select_own(round_.members.values()) if member.update != admitted.update]
+            self.running[key] = choose_summation(task.created).recompute(before, self._intake.fetch)
         if admitted.zeroed is None and quanta is not None:
-            add = partial(summation.add, self.running[key], admitted, quanta=quanta)
+            add = partial(self.running[key].add, quanta, weight=admitted.weight, scale=admitted.clip_scale)
             self._intake.add(add, nbytes=quanta.values.nbytes)
 
     def drop(self, task: str, round_id: int) -> None:
@@ -50,13 +50,13 @@ class RoundSums:
         summation = choose_summation(task.created)
         running = self.running.pop((task.created.task, proposed.id), None)
         if running is None:
-            running = summation.recompute(own(proposed.members.values()), self._intake.fetch)
+            running = summation.recompute(select_own(proposed.members.values()), self._intake.fetch)
         spread = by_partition(proposed.members.values()).values()
         return summation.total(running, [self._partial(task, proposed.id, members=members) for members in spread])
 
     def _partial(self, task: Task, round_id: int, *, members: list[UpdateAdmitted]) -> Grid:
         """The sum of members whose bodies lie in one partition, as its shard worker stored it, or recomputed."""
-        stored = self._partials.stored(task, round_id, members=members)
+        stored = self._partials.find_stored(task, round_id, members=members)
         data = None if stored is None else self._intake.find(stored.body)
         if isinstance(data, bytes) and len(data) == 8 * task.created.parameters:
             return np.frombuffer(data, "<i8")

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actors.effects.aggregator.intake import UpdateBody
-from actors.effects.aggregator.summation import Summation
 from actors.keys import Seals
-from schemas.events import BodyFault
+from schemas.events import BodyFault, TaskCreated
 from schemas.identifiers import BodyRef
-from schemas.leases import Lease
+from schemas.leases import Lease, open_lease
 from schemas.tensors import body_bytes_max
 from schemas.topics import body_place
 from schemas.updates import parse_update
@@ -34,17 +32,16 @@ def verify_update(record: Record, seals: Seals) -> Submission | None:
     """The update in a record; None without a valid lease and signature. Raises MalformedError."""
     signed = parse_update(record.value or b"")
     submitted = signed.submitted
-    lease = seals.open(submitted.sealed)
+    lease = open_lease(submitted.sealed, seals.key)
     if lease is None or not signed.is_signed_by(lease.public_key):
         return None
     body = signed.locate_body(record.partition, record.offset)
     return Submission(lease, body, submitted.inline, submitted.samples, record.time_ms)
 
 
-def locate_body(summation: Summation, submission: Submission) -> UpdateBody | BodyFault:
-    """The body of an update of this task, or why it cannot be one; its bytes are not looked at."""
-    created, ref = summation.created, submission.body
-    policy = created.policy
+def locate_body(created: TaskCreated, submission: Submission) -> BodyRef | BodyFault:
+    """The address of the body of an update of this task, or why it cannot be one; its bytes are not looked at."""
+    policy, ref = created.policy, submission.body
     if ref.size > body_bytes_max(policy.compression, created.parameters) or ref.codec != policy.compression.codec:
         return "body_malformed"
     if submission.inline is None:
@@ -53,4 +50,4 @@ def locate_body(summation: Summation, submission: Submission) -> UpdateBody | Bo
         is_elsewhere = ref.topic != topic or (policy.shard_count > 1 and ref.partition != partition)
         if is_elsewhere or not ref.is_well_formed():
             return "body_malformed"
-    return UpdateBody(summation, ref)
+    return ref

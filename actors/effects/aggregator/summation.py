@@ -32,6 +32,10 @@ class Measured:
 class RunningTotal(Protocol):
     """What is added up of one round so far; a function of the set of its members, in any order."""
 
+    def add(self, quanta: Quanta, *, weight: int, scale: int) -> None:
+        """Add the vector of a member that is not zeroed, with its weight and clip scale."""
+        ...
+
     def total(self) -> Grid:
         """The sum so far, int64 of shape (parameters,); not to be written to."""
         ...
@@ -51,10 +55,6 @@ class Summation(Protocol):
 
     def start(self) -> RunningTotal:
         """The total of no members."""
-        ...
-
-    def add(self, running: RunningTotal, member: UpdateAdmitted, *, quanta: Quanta) -> None:
-        """Add the vector of a member that is not zeroed."""
         ...
 
     def total(self, running: RunningTotal, partials: Iterable[Grid] = ()) -> Grid:
@@ -87,11 +87,6 @@ class PlainSum:
         """Zero."""
         return sums.RunningSum(self.created.parameters)
 
-    def add(self, running: RunningTotal, member: UpdateAdmitted, *, quanta: Quanta) -> None:
-        """Clip by the member's scale, weigh, and add."""
-        assert isinstance(running, sums.RunningSum)
-        running.add(quanta, weight=member.weight, scale=member.clip_scale)
-
     def total(self, running: RunningTotal, partials: Iterable[Grid] = ()) -> Grid:
         """Sums of disjoint members add up to the sum of all."""
         total = running.total()
@@ -105,7 +100,7 @@ class PlainSum:
         for member in members:
             if member.zeroed is None:
                 quanta = read_update(fetch(member.body), self.created.policy, parameters=self.created.parameters)
-                self.add(running, member, quanta=quanta)
+                running.add(quanta, weight=member.weight, scale=member.clip_scale)
         return running
 
 

@@ -71,9 +71,9 @@ class Following:
         """Whether all creations of tasks have been read."""
         return all(self._tasks.position(at) >= self._log.bounds(at).end for at in _EVERY_TASK)
 
-    def decided_ms(self) -> int:
+    def find_decided_ms(self) -> int:
         """The append time up to which updates are decided in every partition; 0 where one cannot tell."""
-        return min(self._decided_ms(*followed) for followed in self.partitions.items())
+        return min(self._find_decided_ms(*followed) for followed in self.partitions.items())
 
     def close(self) -> None:
         """Release the readers."""
@@ -110,7 +110,7 @@ class Following:
         if before is not None:
             before.close()
 
-    def _decided_ms(self, partition: int, followed: Followed) -> int:
+    def _find_decided_ms(self, partition: int, followed: Followed) -> int:
         at, offset = TopicPartition(UPDATES.name, partition), followed.decided - 1
         if offset < self._log.bounds(at).beginning:
             return 0

@@ -19,7 +19,7 @@ from actors.deciders.arithmetic import sums
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.intake import Intake, UpdateBody
 from actors.effects.aggregator.partials import by_partition
-from actors.effects.aggregator.retention import delete_old_bodies, unpublished_members
+from actors.effects.aggregator.retention import delete_old_bodies, list_unpublished_members
 from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
 from actors.effects.aggregator.summation import RunningTotal, choose_summation
 from actors.effects.shard.following import Following
@@ -36,6 +36,7 @@ from schemas.events import (
     UpdateAdmitted,
     UpdateRefused,
 )
+from schemas.identifiers import BodyRef
 from schemas.topics import PARTIALS, ROUNDS, SHARDS, UPDATES, partition_of
 from streams.bodies import BUDGET_BYTES, BUDGET_BYTES_MIN, Absent, store
 from streams.log import Draft, EventLog, LogError, Record, TopicPartition
@@ -105,7 +106,7 @@ class Shard:
         tasks = [task for task in self._following.tasks() if task.created.policy.shard_count > 1]
         if not tasks or not self._following.is_up_to_date():
             return
-        decided_ms, members = self._following.decided_ms(), by_partition(unpublished_members(tasks))
+        decided_ms, members = self._following.find_decided_ms(), by_partition(list_unpublished_members(tasks))
         for partition in self.partitions:
             at = TopicPartition(SHARDS.name, partition)
             delete_old_bodies(self._log, at, tasks=tasks, needed=members.get(partition, ()), decided_ms=decided_ms)
@@ -172,12 +173,12 @@ class Shard:
             if submission is None or submission.inline is not None or submission.lease.lease in self._leases:
                 continue
             created = self._following.task_with_shards(submission.lease.task)
-            body = locate_body(choose_summation(created), submission) if created else None
-            if isinstance(body, UpdateBody) and body.ref.partition in self.partitions:
+            ref = locate_body(created, submission) if created else None
+            if created and isinstance(ref, BodyRef) and ref.partition in self.partitions:
                 self._leases[submission.lease.lease] = None
                 while len(self._leases) > LEASES_REMEMBERED:
                     self._leases.popitem(last=False)
-                yield submission, body
+                yield submission, UpdateBody(choose_summation(created), ref)
 
     # --- add --------------------------------------------------------------------------------------------------------
 
@@ -196,7 +197,7 @@ class Shard:
             quanta = self._intake.measure(UpdateBody(summation, admitted.body)).quanta
         if quanta is None:
             raise BodyLost(admitted.body, Absent("it was there when it was measured"))
-        add = partial(summation.add, self._sums[key], admitted, quanta=quanta)
+        add = partial(self._sums[key].add, quanta, weight=admitted.weight, scale=admitted.clip_scale)
         self._intake.add(add, nbytes=quanta.values.nbytes)
 
     def _store_pending(self, tasks: Iterable[Task]) -> None:
@@ -231,7 +232,7 @@ class Shard:
             Draft(
                 topic=PARTIALS.name,
                 partition=partition_of(result.task),
-                value=encode(self._partial_seals.sealed(result)),
+                value=encode(self._partial_seals.seal(result)),
             )
             for result in results
         ]

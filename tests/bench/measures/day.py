@@ -149,7 +149,7 @@ class Day:
                 trained_s = abs(self._random.gauss(0, TRAINING_SIGMA_S))
                 self._at(time_ms + round(trained_s * 1000), "aggregator", event)
         if name == "aggregator":
-            self._release(state.tasks[TASK].awaited(), time_ms=time_ms)
+            self._release(state.tasks[TASK].find_awaited(), time_ms=time_ms)
 
     def _release(self, awaited: Round | None, *, time_ms: int) -> None:
         """What the aggregator's host would do: compute the model, and hand it in a little later."""

@@ -169,12 +169,12 @@ def take(settings: KafkaSettings, case: Case) -> dict[str, Any]:
 
 
 def _until(actor: Actor[Any], reader: Any, updates: int, *, most: int | None = None) -> None:
-    while actor.expected(UPDATES.name) < updates:
+    while actor.find_expected(UPDATES.name) < updates:
         records = [record for record in reader.poll(1.0) if record.topic == UPDATES.name]
         actor.handle(records[: most or len(records)])
         actor.work()
         if most and len(records) > most:
-            reader.seek(TopicPartition(UPDATES.name, PARTITION), actor.expected(UPDATES.name))
+            reader.seek(TopicPartition(UPDATES.name, PARTITION), actor.find_expected(UPDATES.name))
 
 
 _WATCHED: tuple[tuple[Any, str, str], ...] = (

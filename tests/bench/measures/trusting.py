@@ -43,7 +43,7 @@ class TrustingEffects(Effects[Any, Any]):
 
     def make_inputs(self, state: Any) -> Iterable[object]:
         """A release for every round that awaits one."""
-        while isinstance(state, Rounds) and (task := state.tasks.get(TASK)) and (awaited := task.awaited()):
+        while isinstance(state, Rounds) and (task := state.tasks.get(TASK)) and (awaited := task.find_awaited()):
             name = f"model {awaited.id}"
             yield ReleaseStored(
                 task=TASK, round=awaited.id, sum_sha256=bytes(32), model=body_ref(name, "models"), moments=None
@@ -82,7 +82,7 @@ class TrustingWorld:
         records = [
             record
             for topic in actor.role.inputs
-            for record in scan(self.log, TopicPartition(topic, PARTITION), start=actor.expected(topic))
+            for record in scan(self.log, TopicPartition(topic, PARTITION), start=actor.find_expected(topic))
         ]
         for start in range(0, len(records), batch):
             actor.handle(records[start : start + batch])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
-from actors.deciders.decider import coalesced, digest
+from actors.deciders.decider import coalesce, digest
 from actors.hosts.assembly import assemble
 from actors.keys import OperatorKey
 from actors.runtime.actor import _drop
@@ -124,7 +124,7 @@ class Retelling:
             is_last = record.offset == recorded.offset
             self._time_ms = recorded.time_ms if is_last else max(self._time_ms, record.time_ms)
             events = self._outcome(record, recorded if is_last else None)
-            if len(found) == len(events) == 1 and (both := coalesced(found[0], events[0])) is not None:
+            if len(found) == len(events) == 1 and (both := coalesce(found[0], events[0])) is not None:
                 found = [both]
             else:
                 found += events

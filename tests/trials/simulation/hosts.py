@@ -100,7 +100,9 @@ class Worker:
                 self._hits["calls repeated"] += 1
 
     def _seek(self) -> None:
-        expected = {TopicPartition(topic, self.partition): self._actor().expected(topic) for topic in self._topics()}
+        expected = {
+            TopicPartition(topic, self.partition): self._actor().find_expected(topic) for topic in self._topics()
+        }
         self._reader = self.log.reader(expected)
 
     def _next(self, topic: str, most: int) -> list[Record]:
@@ -127,7 +129,7 @@ class Worker:
 
     def _handle(self, records: list[Record]) -> None:
         actor = self._actor()
-        self._hits["records redelivered"] += sum(r.offset < actor.expected(r.topic) for r in records)
+        self._hits["records redelivered"] += sum(r.offset < actor.find_expected(r.topic) for r in records)
         try:
             self._waited(lambda: actor.handle(records))
         except Gap:

@@ -36,24 +36,24 @@ def _round(round_id: int) -> tuple[JournalEvent, ...]:
 
 def test_the_first_pending_round_is_awaited() -> None:
     """Rounds are released in their order; without privacy no charge is waited for."""
-    assert _task().awaited() is None
-    awaited = _task(None, *_round(0), *_round(1)).awaited()
+    assert _task().find_awaited() is None
+    awaited = _task(None, *_round(0), *_round(1)).find_awaited()
     assert awaited is not None
     assert (awaited.id, [*awaited.members]) == (0, ["d0"])
 
 
 def test_with_privacy_a_charge_comes_first() -> None:
     """A charge of the round behind it does not help the first."""
-    assert _task(PRIVATE, *_round(0)).awaited() is None
-    assert _task(PRIVATE, *_round(0), *_round(1), Noticed(fact=round_charged(1, PRIVATE))).awaited() is None
-    charged = _task(PRIVATE, *_round(0), Noticed(fact=round_charged(0, PRIVATE))).awaited()
+    assert _task(PRIVATE, *_round(0)).find_awaited() is None
+    assert _task(PRIVATE, *_round(0), *_round(1), Noticed(fact=round_charged(1, PRIVATE))).find_awaited() is None
+    charged = _task(PRIVATE, *_round(0), Noticed(fact=round_charged(0, PRIVATE))).find_awaited()
     assert charged is not None
     assert charged.id == 0
 
 
 def _outdated(rules: Policy, versions: int) -> list[BodyRef]:
     published = [model_published(v, moments=body_ref(f"moments {v}", "models")) for v in range(1, versions + 1)]
-    return _task(rules, *published).outdated()
+    return _task(rules, *published).list_outdated()
 
 
 def test_a_version_makes_older_bodies_superfluous() -> None:
@@ -74,7 +74,7 @@ def test_milestones_stay() -> None:
 def test_participations_go_on_from_the_parents() -> None:
     """`task create --from`: what was spent counts against every device, known here or not."""
     task = Task(task_created(participations_before=3), participations={"a": 5})
-    assert (task.taken("a"), task.taken("b")) == (5, 3)
+    assert (task.count_participations("a"), task.count_participations("b")) == (5, 3)
 
 
 def test_what_follows_from_the_fields_is_in_no_digest() -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from actors.deciders.decider import coalesced, digest
+from actors.deciders.decider import coalesce, digest
 from actors.deciders.selector import SELECTOR
 from schemas.events import CheckinsDeclined, InputsDropped, JournalEvent, Noticed, RoundOpened
 from tests.worlds.builders import TASK, device_checked_in, model_published, task_created
@@ -35,13 +35,13 @@ def test_equal_states_have_equal_digests() -> None:
 def test_drops_of_one_topic_are_one_event() -> None:
     """The first and the last offset stay, the counts add up."""
     after = InputsDropped(topic="updates", count=1, first_offset=9, last_offset=9)
-    assert coalesced(DROPPED, after) == InputsDropped(topic="updates", count=3, first_offset=4, last_offset=9)
+    assert coalesce(DROPPED, after) == InputsDropped(topic="updates", count=3, first_offset=4, last_offset=9)
 
 
 def test_declines_of_one_task_are_one_event() -> None:
     """They are counted by reason, so that a crowd that is turned away costs one event a batch."""
     after = CheckinsDeclined(task=TASK, counts={"battery": 1, "no_slot": 2})
-    assert coalesced(DECLINED, after) == CheckinsDeclined(task=TASK, counts={"battery": 1, "no_slot": 5})
+    assert coalesce(DECLINED, after) == CheckinsDeclined(task=TASK, counts={"battery": 1, "no_slot": 5})
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_declines_of_one_task_are_one_event() -> None:
 def test_nothing_else_is_counted_together(after: JournalEvent) -> None:
     """Another topic, another task, another kind of event: two events."""
     for before in (DROPPED, DECLINED, RoundOpened(task=TASK, round=0)):
-        assert coalesced(before, after) is None
+        assert coalesce(before, after) is None

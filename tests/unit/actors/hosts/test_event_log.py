@@ -18,7 +18,7 @@ DROPPED = InputsDropped(topic="updates", count=3, first_offset=1, last_offset=3)
 def lines(observer: TurningPoints, *events: JournalEvent, topic: str = "updates") -> list[dict[str, object]]:
     """What is logged of one decision."""
     with capture_logs() as written:
-        observer.decided(Decision(topic=topic, offset=8, time_ms=1, events=events), 4)
+        observer.note_decided(Decision(topic=topic, offset=8, time_ms=1, events=events), 4)
     return [dict(line) for line in written]
 
 
@@ -42,5 +42,5 @@ def test_each_role_has_turning_points_of_its_own() -> None:
 def test_a_replay_says_nothing() -> None:
     """It was said when it was decided."""
     with capture_logs() as written:
-        TurningPoints(AGGREGATOR_ROLE).replayed(Decision(topic="", offset=0, time_ms=1, events=(HALTED,)))
+        TurningPoints(AGGREGATOR_ROLE).note_replayed(Decision(topic="", offset=0, time_ms=1, events=(HALTED,)))
     assert written == []

@@ -109,7 +109,7 @@ def test_an_assigned_partition_is_opened_and_sought(hosting: Hosting) -> None:
     """Without any input: the journal is claimed, and every input sought to the position in it."""
     before = hosting.world.actors["selector"]
     hosting.turn()
-    assert set(hosting.carrier.sought) == {(topic, before.expected(topic)) for topic in INPUTS}
+    assert set(hosting.carrier.sought) == {(topic, before.find_expected(topic)) for topic in INPUTS}
     assert hosting.actor.state == before.state
 
 
@@ -118,19 +118,19 @@ def test_what_is_decided_is_acknowledged(hosting: Hosting) -> None:
     end = hosting.check_in("d")
     hosting.turn()
     assert (CHECKINS.name, end - 1) in hosting.carrier.acknowledged
-    assert hosting.actor.expected(CHECKINS.name) == end
+    assert hosting.actor.find_expected(CHECKINS.name) == end
 
 
 def test_a_gap_is_sought_again(hosting: Hosting) -> None:
     """A carrier that skips records is sent back, on every input, and what it skipped is decided before the rest."""
     hosting.turn()
-    expected, end = hosting.actor.expected(CHECKINS.name), hosting.check_in("d", "e")
+    expected, end = hosting.actor.find_expected(CHECKINS.name), hosting.check_in("d", "e")
     hosting.carrier.sought.clear()
     hosting.deliver(end - 1)
     hosting.turn(2)
     assert (CHECKINS.name, expected) in hosting.carrier.sought
     assert {topic for topic, _ in hosting.carrier.sought} == INPUTS
-    assert hosting.actor.expected(CHECKINS.name) == end
+    assert hosting.actor.find_expected(CHECKINS.name) == end
 
 
 def test_a_rebalance_is_answered_with_a_seek(hosting: Hosting) -> None:
@@ -199,7 +199,7 @@ def test_ticks_are_sent_where_time_matters(hosting: Hosting, monkeypatch: pytest
     hosting.turn()
     assert hosting.ticks() == 0
     hosting.check_in("d")
-    hosting.deliver(hosting.actor.expected(CHECKINS.name))
+    hosting.deliver(hosting.actor.find_expected(CHECKINS.name))
     hosting.turn()
     assert hosting.ticks() == 1
 

@@ -24,9 +24,9 @@ def test_counters_count_what_is_new() -> None:
     """Read back from the journal an update was counted by the worker before; the gauge shows it again."""
     instruments = PrometheusInstruments()
     metrics, registry = ActorMetrics(AGGREGATOR_ROLE, instruments), instruments.registry
-    metrics.replayed(decision(OPENED, update_admitted("a")))
+    metrics.note_replayed(decision(OPENED, update_admitted("a")))
     assert registry.get_sample_value("fedlog_updates_admitted_total", TASK) is None
-    metrics.decided(decision(update_admitted("b")), 1)
+    metrics.note_decided(decision(update_admitted("b")), 1)
     assert registry.get_sample_value("fedlog_updates_admitted_total", TASK) == 1
     assert registry.get_sample_value("fedlog_buffer_fill", TASK) == 2
 
@@ -35,8 +35,8 @@ def test_a_round_is_measured_from_its_own_opening() -> None:
     """The decision that proposes a round opens the next one, which must not be taken for its beginning."""
     instruments = PrometheusInstruments()
     metrics = ActorMetrics(AGGREGATOR_ROLE, instruments)
-    metrics.replayed(decision(OPENED, time_ms=1_000))
-    metrics.decided(decision(round_proposed(), RoundOpened(task="digits", round=1), time_ms=31_000), 1)
+    metrics.note_replayed(decision(OPENED, time_ms=1_000))
+    metrics.note_decided(decision(round_proposed(), RoundOpened(task="digits", round=1), time_ms=31_000), 1)
     assert instruments.registry.get_sample_value("fedlog_round_seconds_sum", TASK) == 30
 
 
@@ -44,7 +44,7 @@ def test_the_selector_counts_leases() -> None:
     """By what became of them."""
     instruments = PrometheusInstruments()
     closed = LeaseClosed(task="digits", lease="l", device="a", outcome="expired", round=None)
-    ActorMetrics(SELECTOR_ROLE, instruments).decided(decision(closed), 1)
+    ActorMetrics(SELECTOR_ROLE, instruments).note_decided(decision(closed), 1)
     labels = {**TASK, "event": "expired"}
     assert instruments.registry.get_sample_value("fedlog_leases_total", labels) == 1
 
@@ -55,7 +55,7 @@ def test_every_actor_counts_junk_and_defects(name: str) -> None:
     instruments = PrometheusInstruments()
     dropped = InputsDropped(topic="updates", count=3, first_offset=1, last_offset=3)
     failed = DefectFound(topic="updates", offset=4, number=0, error="ValueError")
-    ActorMetrics(ROLES[name], instruments).decided(decision(dropped, failed), 1)
+    ActorMetrics(ROLES[name], instruments).note_decided(decision(dropped, failed), 1)
     labels = {"topic": "updates"}
     assert instruments.registry.get_sample_value("fedlog_inputs_dropped_total", labels) == 3
     assert instruments.registry.get_sample_value("fedlog_defects_total", labels) == 1

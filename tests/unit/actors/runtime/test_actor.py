@@ -68,7 +68,7 @@ def test_a_gap_is_raised_before_anything_behind_it_is_decided() -> None:
         selector.handle([first, second, fourth])
     assert (gap.value.topic, gap.value.expected, gap.value.found) == (CHECKINS.name, 2, 3)
     assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == ["a", "b"]
-    assert selector.expected(CHECKINS.name) == 2
+    assert selector.find_expected(CHECKINS.name) == 2
     world.settle()
     assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == [*"abcd"]
 
@@ -106,11 +106,11 @@ def test_a_journal_read_from_the_middle_is_a_gap(start: int) -> None:
     for _ in range(3):
         world.append(TASKS.name, encode(TaskPaused(task=world.task)))
         world.settle()
-    before = (lagging.expected(ROUNDS.name), lagging._inputs.journals[ROUNDS.name].position)
+    before = (lagging.find_expected(ROUNDS.name), lagging._inputs.journals[ROUNDS.name].position)
     unread = [record for record in _records(world, ROUNDS.name) if record.offset >= before[0]]
     with pytest.raises(Gap):
         lagging.handle(unread[start:])
-    assert (lagging.expected(ROUNDS.name), lagging._inputs.journals[ROUNDS.name].position) == before
+    assert (lagging.find_expected(ROUNDS.name), lagging._inputs.journals[ROUNDS.name].position) == before
     lagging.handle(unread)
     assert len([event for event in world.events(SELECTIONS.name, Noticed) if isinstance(event.fact, TaskPaused)]) == 3
 
@@ -123,7 +123,7 @@ def test_a_zombies_batch_behind_an_unseen_claim_is_a_gap() -> None:
     world.start("aggregator")
     late = decision(Noticed(fact=TaskPaused(task=world.task)), topic=TASKS.name, offset=9, time_ms=1)
     world.append(ROUNDS.name, encode(batch(at, late)))
-    unread = [record for record in _records(world, ROUNDS.name) if record.offset >= lagging.expected(ROUNDS.name)]
+    unread = [record for record in _records(world, ROUNDS.name) if record.offset >= lagging.find_expected(ROUNDS.name)]
     with pytest.raises(Gap):
         lagging.handle(unread[-1:])
     lagging.handle(unread)
@@ -137,7 +137,9 @@ def test_a_broken_journal_stops_its_reader() -> None:
     lagging = world.actors.pop("selector")
     world.append(TASKS.name, encode(TaskPaused(task=world.task)))
     world.settle()
-    [unread] = [record for record in _records(world, ROUNDS.name) if record.offset >= lagging.expected(ROUNDS.name)]
+    [unread] = [
+        record for record in _records(world, ROUNDS.name) if record.offset >= lagging.find_expected(ROUNDS.name)
+    ]
     flipped = dataclasses.replace(unread, value=b"\x00" + (unread.value or b"")[1:])
     with pytest.raises(ChainBroken, match=f"{ROUNDS.name}.*@{unread.offset}"):
         lagging.handle([flipped])
@@ -186,7 +188,7 @@ def test_a_position_that_only_moved_is_forced_now_and_then(monkeypatch: pytest.M
     forced = _batches(world, SELECTIONS.name)[-1]
     assert forced.decisions == ()
     assert forced.position.offsets[CHECKINS.name] == 51
-    assert _fresh(world, "selector").expected(CHECKINS.name) == 51
+    assert _fresh(world, "selector").find_expected(CHECKINS.name) == 51
 
 
 def test_a_position_that_stands_for_an_hour_is_forced() -> None:
@@ -289,7 +291,7 @@ def test_a_superseded_actor_does_not_blame_an_input() -> None:
     with pytest.raises(WriterFenced, match="another writer has claimed it"):
         sleeper.handle(_records(world, ROUNDS.name))
     assert (sleeper.guard.defects, sleeper.guard.skips) == (0, {})
-    assert successor.expected(ROUNDS.name) > sleeper.expected(ROUNDS.name)
+    assert successor.find_expected(ROUNDS.name) > sleeper.find_expected(ROUNDS.name)
 
 
 def test_every_life_claims_with_a_nonce_of_its_own() -> None:

@@ -57,7 +57,7 @@ def _standing(actor: Actor[Any]) -> tuple[object, ...]:
     """All that an actor knows once it is open."""
     journals = {topic: journal.position for topic, journal in actor._inputs.journals.items()}
     inputs = actor._inputs
-    times = (inputs.time_ms, inputs._written_ms)
+    times = (inputs.time_ms, inputs.written_ms)
     return (
         digest(actor.state),
         times,
@@ -157,8 +157,8 @@ def test_a_digest_of_an_earlier_form_leaves_no_snapshot(world: Federation) -> No
     digests = actor._digests
 
     def in_a_new_form(_: object) -> StateDigest:
-        digests.undigested, digests._canonical = 0, b"the same state in a new form"
-        return StateDigest(decisions=1, sha256=hashlib.sha256(digests._canonical).digest())
+        digests.undigested, digests.canonical = 0, b"the same state in a new form"
+        return StateDigest(decisions=1, sha256=hashlib.sha256(digests.canonical).digest())
 
     digests.take = in_a_new_form  # type: ignore[method-assign]
     before = len(_records(world, SNAPSHOTS.name))
@@ -332,7 +332,7 @@ def _crowd(world: Federation, actor: Actor[Any]) -> None:
     for number in range(8):
         world.device(f"z{number}").check_in()
     at = TopicPartition(CHECKINS.name, world.partition)
-    actor.handle([*scan(world.log, at, start=actor.expected(CHECKINS.name))])
+    actor.handle([*scan(world.log, at, start=actor.find_expected(CHECKINS.name))])
     actor.work()
 
 
@@ -347,7 +347,7 @@ def test_a_writer_that_finds_another_claim_before_its_commit_stops(world: Federa
 
 def test_a_snapshot_off_the_chain_is_given_up(world: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if a zombie had stored one: what its successor wrote does not follow from it, so all is replayed."""
-    monkeypatch.setattr(Journal, "_require_ours", lambda *_: None)
+    monkeypatch.setattr(Journal, "_require_unclaimed", lambda *_, **__: None)
     zombie, before = _zombie(world), _manifest(world, "selector")
     _crowd(world, zombie)
     assert _manifest(world, "selector") != before
@@ -366,5 +366,7 @@ def test_a_writer_alone_reads_nothing_back(world: Federation, monkeypatch: pytes
     selector = world.start("selector")
     monkeypatch.setattr(world.log, "reader", lambda _: pytest.fail("the journal was read"))
     for _ in range(3):
-        record = Record(CHECKINS.name, world.partition, selector.expected(CHECKINS.name), world.now_ms, None, b"\xc1")
+        record = Record(
+            CHECKINS.name, world.partition, selector.find_expected(CHECKINS.name), world.now_ms, None, b"\xc1"
+        )
         selector.handle([record])

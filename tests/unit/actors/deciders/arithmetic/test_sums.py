@@ -16,8 +16,8 @@ from actors.deciders.arithmetic.sums import (
     SCALE_ONE,
     RunningSum,
     clip_scale,
+    compute_squared_norm,
     members_root,
-    squared_norm,
     sum_digest,
 )
 from schemas.events import UpdateAdmitted
@@ -112,7 +112,11 @@ def test_small_numbers_give_the_bits_of_large_ones(seed: int, size: int, steps: 
     dense[slice(None) if indices is None else indices] = values * np.repeat(multipliers, BLOCK)[:size]
     assert np.array_equal(grid, dense)
     assert quanta.largest() == np.abs(grid).max()
-    assert squared_norm(quanta) == squared_norm(Quanta.from_values(grid)) == slow_sums.squared_norm(grid)
+    assert (
+        compute_squared_norm(quanta)
+        == compute_squared_norm(Quanta.from_values(grid))
+        == slow_sums.compute_squared_norm(grid)
+    )
     scale = clip_scale(quanta, steps)
     assert scale == slow_sums.clip_scale(grid, steps)
     for tried in (scale, SCALE_ONE, SCALE_ONE - 1, 1):
@@ -125,13 +129,15 @@ def test_small_numbers_give_the_bits_of_large_ones(seed: int, size: int, steps: 
 def test_the_squared_norm_is_exact(size: int) -> None:
     """No element count and no element within 2^21 overflows the norm."""
     grid = np.full(size, -(1 << 21), np.int64)
-    assert squared_norm(Quanta.from_values(grid)) == size * (1 << 42)
+    assert compute_squared_norm(Quanta.from_values(grid)) == size * (1 << 42)
 
 
 @given(values=st.lists(st.integers(-(1 << 21), 1 << 21), max_size=50))
 def test_the_squared_norm_is_that_of_python_integers(values: list[int]) -> None:
     """The norm that clipping rests on is exact, not rounded."""
-    assert squared_norm(Quanta.from_values(np.array(values, np.int64))) == sum(value * value for value in values)
+    assert compute_squared_norm(Quanta.from_values(np.array(values, np.int64))) == sum(
+        value * value for value in values
+    )
 
 
 def test_no_number_of_updates_or_weights_overflows_a_part() -> None:
