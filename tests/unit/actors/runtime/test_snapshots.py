@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -370,3 +371,23 @@ def test_a_writer_alone_reads_nothing_back(world: Federation, monkeypatch: pytes
             CHECKINS.name, world.partition, selector.find_expected(CHECKINS.name), world.now_ms, None, b"\xc1"
         )
         selector.handle([record])
+
+
+# --- the code that made one -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["new below a folder", "changed below a folder", "moved"])
+def test_code_in_a_folder_counts_too(tmp_path: Path, change: str) -> None:
+    """A snapshot made by other code is not believed, wherever below the deciders or schemas that code stands."""
+    package = tmp_path / "deciders"
+    (package / "arithmetic").mkdir(parents=True)
+    (package / "selector.py").write_text("a = 1\n")
+    (package / "arithmetic" / "sums.py").write_text("b = 1\n")
+    before = snapshots.digest_sources([package])
+    if change == "new below a folder":
+        (package / "arithmetic" / "noise.py").write_text("")
+    elif change == "changed below a folder":
+        (package / "arithmetic" / "sums.py").write_text("b = 2\n")
+    else:
+        (package / "arithmetic" / "sums.py").rename(package / "sums.py")
+    assert snapshots.digest_sources([package]) != before
