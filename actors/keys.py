@@ -39,6 +39,7 @@ class OperatorKey:
 
     def derive(self, label: str) -> bytes:
         """The 32-byte key for one use."""
+        # One key a use, so that one that leaks, or is handed to another process, opens nothing else.
         return HKDF(SHA256(), 32, salt=None, info=f"fedlog/{label}/1".encode()).derive(self.secret)
 
     @property
@@ -78,6 +79,7 @@ class Seals:
     """Seals leases and opens them again; selector and aggregator hold the same key."""
 
     def __init__(self, key: OperatorKey) -> None:
+        # Only the derived key is kept: whoever gets hold of this object can neither draw noise nor sign versions.
         self.key = key.derive("seal")
 
     def seal(self, lease: Lease) -> bytes:
@@ -103,6 +105,7 @@ class PartialSeals:
 
     def holds(self, partial: Partial) -> bool:
         """Whether one of the operator's workers sealed it."""
+        # Not by `==`: how long that takes would tell a forger how much of a seal is right already.
         return hmac.compare_digest(self.seal(partial).seal, partial.seal)
 
 
@@ -113,10 +116,12 @@ def load(path: Path) -> OperatorKey:
         text = path.read_text(errors="replace").strip()
     except OSError as error:
         raise OperatorKeyError(f"{path}: {error.strerror}; make one with `fedlog key create`") from error
+    # A key that others could read may have been copied, and with it the noise of every release can be taken off.
     if mode & 0o077:
         raise OperatorKeyError(f"{path}: mode {mode:04o} lets others read it; run `chmod 600 {path}`")
     try:
         secret = bytes.fromhex(text)
+    # Told below in words of our own: nothing of what is in this file may reach a log.
     except ValueError:
         secret = b""
     if len(secret) != KEY_BYTES:
@@ -129,8 +134,10 @@ def create(path: Path) -> OperatorKey:
     path.parent.mkdir(parents=True, exist_ok=True)
     secret = secrets.token_bytes(KEY_BYTES)
     path.touch(mode=0o600, exist_ok=True)
+    # A key that is overwritten takes with it every open lease, and the noise that a full replay has to draw again.
     if path.read_bytes():
         raise OperatorKeyError(f"{path}: exists; a key that was in use must be kept for as long as its journals")
+    # Before the secret is in it: an empty file of another mode may have been there already.
     path.chmod(0o600)
     path.write_text(secret.hex() + "\n")
     return OperatorKey(secret)

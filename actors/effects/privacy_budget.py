@@ -16,6 +16,7 @@ class PrivacyBudgetEffects(Effects[Ledger, LedgerInput]):
 
     def fallback_input(self, state: Ledger, record: Record, *, said: Record | JournalEvent) -> Unchargeable | None:
         """A round that asks for its charge gets a no."""
+        # Unknown means refuse (law 8): what cannot be accounted for must not be released.
         return Unchargeable(said) if isinstance(said, RoundProposed) and said.mechanism is not None else None
 
 

@@ -41,12 +41,14 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
     def read(self, state: Selections, record: Record) -> Arrival | None:
         """A signed check-in, or a tick."""
         try:
+            # A tick needs no signature: all that it does is let log time pass, as every record does.
             if record.value == _TICK:
                 return Arrival(Tick())
             message = parse_signed(record.value or b"")
             checkin = decode(message.payload, DeviceCheckedIn)
         except MalformedError:
             return None
+        # Nothing unsigned reaches the decider: the key that a device is bound to has to be one that it holds.
         return Arrival(checkin) if is_signed_by(message, checkin.public_key) else None
 
     def follow_up(
@@ -61,17 +63,20 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
     def _answer(self, task: Task | None, checkin: DeviceCheckedIn, *, events: Sequence[JournalEvent]) -> Answer:
         match events:
             case [CheckinsDeclined(counts=counts)]:
+                # One check-in gives one reason; counts are added up only later, on their way into the journal.
                 [reason] = counts
                 wait_ms = round(task.created.policy.selection.retry_after_s * 1000) if task else _RETRY_UNKNOWN_MS
                 wait_ms *= _LATER if reason in _LASTING else 1
                 return Declined(device=checkin.device, task=checkin.task, reason=reason, retry_after_ms=wait_ms)
         assert task is not None
         lease = task.leases[checkin.device]
+        # Sealed anew for each answer: the same lease gives the same bytes, so that no seal has to be kept.
         sealed = self._seals.seal(_sealable(lease, task.created.policy_sha256))
         return Granted(device=checkin.device, sealed=sealed, model=lease.model)
 
     def wants_tick(self, state: Selections) -> bool:
         """Leases expire by log time."""
+        # Where no lease is open nothing can expire, and ticks would only lengthen the topic.
         return any(task.leases for task in state.tasks.values())
 
 

@@ -28,6 +28,7 @@ def assemble(
         log=log,
         decider=role.load_decider(key.key_id),
         effects=role.load_effects(log, partition, key=key),
+        # Only the operator's seal lets a chain go on behind a break (law 4).
         accepts_resume=key.accepts,
         observers=observers,
     )

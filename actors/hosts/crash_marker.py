@@ -21,6 +21,7 @@ class CrashMarker:
         self.descriptor = descriptor
         self._topics = list(topics)
         self._numbers = {topic: number for number, topic in enumerate(topics)}
+        # Shared memory outlives a process that is killed outright, which no handler in it could take note of.
         self._memory = mmap.mmap(descriptor, _LAYOUT.size)
 
     @classmethod

@@ -27,6 +27,7 @@ class Inbox:
     """A bounded queue; who puts into a full one waits."""
 
     def __init__(self) -> None:
+        # Bounded, so that a host that falls behind slows its consumer down instead of filling the memory.
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(RECORDS_MAX)
         self._next_s = 0.0
 

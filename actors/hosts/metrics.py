@@ -24,6 +24,7 @@ class PrometheusInstruments:
     """Makes metrics in one registry, under names that begin with `fedlog_`."""
 
     def __init__(self) -> None:
+        # Not the registry that the library shares by default: two workers in one process would clash in it.
         self.registry = CollectorRegistry()
 
     def counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -82,6 +83,7 @@ class ActorMetrics:
 
     def note_replayed(self, decision: Decision) -> None:
         """Gauges follow a decision that was read back, counters do not."""
+        # A counter that grew with every replay would show work that nobody has done.
         for event in decision.events:
             self._meter.follow(event, decision.time_ms)
 

@@ -21,6 +21,7 @@ class Answers:
 
     def send(self) -> None:
         """Send what waits. A device that misses its answer asks again, so that a failure is only logged."""
+        # Emptied first: a device that misses its answer asks again, and a late one could contradict the newer one.
         waiting, self.waiting = self.waiting, []
         drafts = [
             Draft(
@@ -33,5 +34,6 @@ class Answers:
         ]
         try:
             self._log.append(drafts)
+        # The decisions stand in the journal: to end here would cost a replay and give nobody an answer.
         except LogUnavailable as error:
             logger.warning("answers_lost", count=len(drafts), error=str(error))

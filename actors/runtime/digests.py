@@ -45,5 +45,6 @@ class Digests:
         """Store the newest noted state, if there is one."""
         kept, self.noted = self.noted, None
         if kept:
+            # The bytes of a large state are not held until the next digest, which may be far away.
             self.canonical = b""
             self.snapshots.keep(kept)

@@ -21,6 +21,7 @@ I = TypeVar("I")  # noqa: E741  the input of a decider, as S is its state
 ExtraRecord = Callable[[JournalPosition], Draft]
 
 
+# A pair, because a decider that saw bytes could let them decide, and a replay would not have them again.
 class Arrival(NamedTuple):
     """An input on its way to a decision, and the payload that the decider must not see but its effects need again."""
 
@@ -36,6 +37,7 @@ class FollowUp:
     extra_records: Sequence[ExtraRecord] = ()
 
 
+# One for all: most decisions have nothing to follow, and this lies on the road of every input.
 NOTHING = FollowUp()
 
 
@@ -47,6 +49,7 @@ class Effects(Generic[S, I]):
 
     # Largest number of inputs per transaction. Lower it when another process (a shard worker) must see decisions soon.
     inputs_per_commit_max = 1 << 62
+    # Asked once for each run of inputs, so that an actor that never looks ahead pays nothing for it.
     looks_ahead = False
     has_work = False  # whether `make_inputs` could have something
 

@@ -19,7 +19,9 @@ from schemas.errors import FedlogError
 from schemas.events import DefectFound
 from streams.log import Record
 
+# An event has room for a hint; the log of the worker has the rest.
 ERROR_CHARACTERS_MAX = 200
+# One death may be chance, such as a machine short of memory; three at the same place are not.
 DEATHS_MAX = 3  # in a row at the same input; then it is skipped
 
 logger = structlog.get_logger()
@@ -58,6 +60,7 @@ class PoisonInput(NamedTuple):
     @property
     def skip(self) -> Skip:
         """Without its body at first; entirely where not even that is survived."""
+        # The body is the likelier cause, and without it the lease still gets the outcome that it is owed (law 9).
         level = SkipLevel.WITHOUT_BODY if self.deaths < 2 * DEATHS_MAX else SkipLevel.ENTIRELY
         return Skip(level, f"{self.deaths} deaths in a row: {self.last}"[:ERROR_CHARACTERS_MAX])
 
@@ -91,6 +94,7 @@ class Guard:
         """Count and log a failure; what the journal may say of it."""
         self.defects += 1
         where = f"{place.topic}[{self._partition}]@{place.offset} ({place.number})"
+        # The traceback goes to the log of the process alone: the journal is kept for ever, and others may read it.
         logger.critical("defect", actor=self._actor, where=where, error=repr(error), exc_info=error)
         return describe(error)
 

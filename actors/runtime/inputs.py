@@ -85,6 +85,7 @@ class Inputs:
                 self._require_next(record, expected=expected)
             given = (record,)
         self._move(record.topic, record.offset + 1)
+        # Topics may have leaders with clocks of their own, and log time must never run backwards (law 10).
         self.time_ms = max(self.time_ms, record.time_ms)
         decided_ms = max(record.time_ms, self.decided_ms.get(record.topic, 0))
         self.decided_ms = {**self.decided_ms, record.topic: decided_ms}
@@ -105,8 +106,10 @@ class Inputs:
     def _move(self, topic: str, offset: int) -> None:
         offsets, journals = self.position.offsets, self.position.journals
         if topic in offsets:
+            # A new dict each time: the old one may wait for its commit, or be what `unread` goes back to.
             offsets = {**offsets, topic: offset}
         else:
+            # Sorted, so that the order in which topics were first met leaves no trace in the journal.
             offsets = dict(sorted({**offsets, topic: offset}.items()))
         if topic in self.journals:
             positions = {name: journal.position for name, journal in self.journals.items()}
@@ -135,6 +138,7 @@ class Inputs:
         if record.offset <= expected:
             return
         at = TopicPartition(record.topic, record.partition)
+        # Markers and aborted transactions leave holes too: only a record that is there can have been missed.
         first = next(scan(self._log, at, start=expected), record)
         if first.offset < record.offset:
             raise Gap(record.topic, expected=expected, found=record.offset)

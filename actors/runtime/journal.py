@@ -75,6 +75,7 @@ class Journal:
     def claim(self) -> None:
         """Fence the writer before, and take its place."""
         self._writer = self._log.writer(f"{self.actor}.{self.at.partition}")
+        # Random, so that no batch of a zombie can fit on the chain behind a claim that its writer has never read.
         claim = WriterClaimed(actor=self.actor, partition=self.at.partition, nonce=os.urandom(32))
         [self.claimed] = self._writer.commit([self._draft(encode(claim))])
         self._end = self.claimed + _TRANSACTION_OFFSETS
@@ -96,6 +97,7 @@ class Journal:
             if batch is not None:
                 yield WrittenBatch(batch, record.offset, journal.position)
         self._chain.at = journal.position
+        # Without its own claim on the chain an actor would write batches that every reader skips.
         if self._chain.at.claim != self.claimed:
             raise CommitUncertain(f"{self}: the claim at offset {self.claimed} is not in the log")
 
@@ -156,6 +158,7 @@ class Journal:
         """The same; False where it cannot be known now. Raises WriterFenced."""
         try:
             self.require_alone()
+        # Not to know counts as not alone: an input is blamed only where nothing else can be the cause.
         except LogUnavailable:
             return False
         return True
@@ -183,6 +186,7 @@ def _pack(uncommitted: Sequence[Uncommitted], position: Position) -> list[_Packe
     done, packed, room = list[_Packed](), _Packed([], [], position, []), _BATCH_BYTES
     for decision, after, extra_records in _coalesce(uncommitted):
         data = encode(decision)
+        # A decision that is larger than a record goes into one alone: it cannot be cut, and the log's limit judges it.
         if packed.decisions and (len(data) > room or isinstance(packed.decisions[-1].events[-1], StateDigest)):
             done.append(packed)
             packed, room = _Packed([], [], position, []), _BATCH_BYTES
@@ -199,6 +203,7 @@ def _coalesce(uncommitted: Sequence[Uncommitted]) -> Iterator[Uncommitted]:
     for one in uncommitted:
         merged = None
         if before is not None and len(before.decision.events) == len(one.decision.events) == 1:
+            # Junk and declines come in floods, and the journal is kept for ever: one event each would fill it (law 9).
             merged = coalesce(before.decision.events[0], one.decision.events[0])
         if merged is not None:
             one = one._replace(decision=msgspec.structs.replace(one.decision, events=(merged,)))  # noqa: PLW2901

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from schemas.events import JournalEvent
 
 
+# Protocols of our own, so that no actor has to import the library that its host shows numbers with.
 class Counter(Protocol):
     """A number that only grows while the process lives."""
 

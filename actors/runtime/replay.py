@@ -60,6 +60,7 @@ class Replay(Generic[S]):
             except (ChainBroken, ReplayDiffers) as error:
                 # Snapshot or journal: only the whole journal can tell which of them is wrong.
                 self.digests.snapshots.refuse(error)
+        # A failed attempt has moved all three, and the fold from the first record must find nothing of it.
         self.journal.set_position(JournalPosition())
         self.inputs.reset()
         self.digests.reset()
@@ -69,6 +70,7 @@ class Replay(Generic[S]):
     def _fold_from(self, snapshot: LoadedSnapshot[S]) -> Opened[S]:
         self.journal.set_position(snapshot.written.at)
         self.inputs.go_to(snapshot.written.batch)
+        # Before the rest is folded: gauges begin at this state and then follow the decisions after it.
         for observer in self.observers:
             observer.note_restored(snapshot.state)
         rest = self.journal.batches(snapshot.written.offset + 1)
@@ -79,6 +81,7 @@ class Replay(Generic[S]):
         for written in journal:
             for decision in written.batch.decisions:
                 self._fold_decision(state, decision, where=f"{self.journal} offset {written.offset}")
+                # What has to lie beside the batches is noted here, and compared with the log after the replay (law 5).
                 self.effects.remember(decision, written.at)
                 for observer in self.observers:
                     observer.note_replayed(decision)

@@ -96,6 +96,7 @@ class Snapshots:
                 body=body,
             )
             self._log.append([Draft(**self._at._asdict(), key=self._actor.encode(), value=encode(manifest))])
+        # A snapshot only saves time: that it failed must not stop an actor whose decisions are all committed.
         except LogError as error:
             logger.warning("snapshot not stored", actor=self._actor, partition=self._at.partition, why=str(error))
 
@@ -107,6 +108,7 @@ class Snapshots:
         try:
             manifest = self._manifest()
             return None if manifest is None else self._check(decode(manifest, Snapshot), kind)
+        # A broker that is away says nothing about the snapshot, and to wait for it costs less than a whole replay.
         except LogUnavailable:
             raise
         except (Unusable, MalformedError, BodyError, LogError) as error:
@@ -120,6 +122,8 @@ class Snapshots:
     def _manifest(self) -> bytes | None:
         """The newest manifest: it lies near the end, before at most what the partition's other actors wrote since."""
         beginning, end = self._log.bounds(self._at)
+        # In growing steps from the end: the newest is nearly always among the last few, and to read the whole partition
+        # would cost the time that a snapshot is there to save.
         start, window = end, 8
         reader = self._log.reader({self._at: end})
         try:
@@ -137,6 +141,7 @@ class Snapshots:
         return None
 
     def _check(self, snapshot: Snapshot, kind: type[S]) -> LoadedSnapshot[S]:
+        # Other code may fold the same events otherwise, and a replay that begins here would not notice.
         if snapshot.code != _CODE:
             raise Unusable("code of another release made it")
         record = self._find_record(snapshot)
@@ -147,6 +152,7 @@ class Snapshots:
         state = self._state(snapshot)
         if hashlib.sha256(state).digest() != stated.sha256:
             raise Unusable(f"the state is not that of the digest at offset {record.offset}")
+        # From the journal's own record and not from the manifest, which anybody with access to its topic can write.
         at = JournalPosition(claim=batch.claim, seq=batch.seq, head=snapshot.record_sha256)
         written = WrittenBatch(batch, record.offset, at)
         return LoadedSnapshot(decode_state(state, kind), written, since_ms=record.time_ms)

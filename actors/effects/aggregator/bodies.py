@@ -42,9 +42,11 @@ class Bodies:
 
     def find(self, ref: BodyRef) -> bytes | Absent:
         """The bytes, or the fact that they are not there."""
+        # A device may have made this address up: a partition that does not exist gives absence, no error.
         spread = ref.topic == SHARDS.name and ref.partition < PARTITIONS
         at = TopicPartition(ref.topic, ref.partition if spread else self._partition)
         if at not in self._readers:
+            # Kept open, because what one fetch has read ahead often holds the next body.
             reader = BodyReader(self._log, *at, bulk=True, budget_bytes=self._budget_bytes)
             if ref.topic == UPDATES.name:
                 reader.unwrap = _inline

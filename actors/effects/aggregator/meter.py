@@ -15,6 +15,7 @@ from schemas.events import (
 )
 
 _STALENESS_BUCKETS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55)
+# From simulated rounds of a fraction of a second to those that wait a day for their devices.
 _ROUND_SECONDS_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_600, 14_400, 86_400)
 
 
@@ -61,10 +62,12 @@ class AggregatorMeter(Meter):
         match event:
             case UpdateAdmitted():
                 self._admitted.labels(event.task).inc()
+                # Raised by zero too, so that the series is there for an alarm before the first such update.
                 self._zeroed.labels(event.task).inc(event.zeroed is not None)
                 self._staleness.labels(event.task).observe(event.staleness)
             case UpdateRefused():
                 self._refused.labels(event.task, event.reason).inc()
+            # From a snapshot on, the opening may not have been read back, and no duration is better than a wrong one.
             case RoundProposed() if event.task in self._opened_ms:
                 self._round_s.labels(event.task).observe((time_ms - self._opened_ms[event.task]) / 1000)
 

@@ -33,15 +33,18 @@ class ModelCache:
 
     def put(self, task: str, model: CachedModel) -> None:
         """Keep this model in place of the task's one before."""
+        # Taken out first, so that the task moves to the end: the order of the dict is that of the releases.
         self.drop(task)
         self._models[task] = model
         self._bytes += model.size
+        # One stays in any case: a model above the limit would otherwise be fetched again for every release.
         while self._bytes > self._bytes_max and len(self._models) > 1:
             self.drop(next(iter(self._models)))
 
     def get(self, task: str, sha256: bytes) -> CachedModel | None:
         """The model whose body has this digest, if it is the one in memory."""
         model = self._models.get(task)
+        # By digest: a release that was stored and then not published leaves a model here that is not the newest.
         return model if model is not None and model.sha256 == sha256 else None
 
     def drop(self, task: str) -> None:

@@ -93,6 +93,7 @@ class Partials:
                     logger.warning("shard_worker_silent", topic=SHARDS.name, partition=partition)
                     self._silent.add(partition)
                 return None
+        # Each is asked for once, and one that stays takes the room of results still to come.
         return self._results.pop(key)
 
     def _poll(self, timeout_s: float, *, since_ms: int) -> set[int]:
@@ -105,6 +106,7 @@ class Partials:
             self.close()  # retention has overtaken it
             return set()
         heard = {partial.body.partition for record in records if (partial := self._keep(record)) is not None}
+        # Whoever speaks again is waited for again: a worker that was restarted must not stay shut out.
         self._silent -= heard
         return heard
 
@@ -121,6 +123,7 @@ class Partials:
                 self._results[partial.task, partial.body] = partial
             case PartialStored():
                 self._results[partial.task, partial.round, partial.members_root] = partial
+        # Workers also tell what nobody asks for any more, and a result that is gone is merely computed again.
         while len(self._results) > RESULTS_MAX:
             self._results.popitem(last=False)
         return partial

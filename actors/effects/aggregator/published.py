@@ -27,6 +27,7 @@ class Published:
 
     def announce(self, event: ModelPublished, at: JournalPosition, *, time_ms: int) -> Draft:
         """The record of one version; `at` is where the journal's chain stands after the batch that published it."""
+        # The head ties what is public to the journal: whoever has kept one can tell that history was rewritten.
         head = Head(topic=ROUNDS.name, partition=self._at.partition, seq=at.seq, head=at.head.hex())
         value = sign_statement(describe_version(event, time_ms, head=head), self._key.checkpoint)
         return Draft(**self._at._asdict(), value=value, key=event.task.encode())

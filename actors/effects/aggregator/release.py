@@ -46,8 +46,10 @@ def compute_release(
     created: TaskCreated, proposed: RoundProposed, *, total: Grid, start: tuple[Floats, Floats | None], key: OperatorKey
 ) -> Release:
     """The release of a round with this sum; `start` is the newest model and its moments. Raises NoiseKeyMissing."""
+    # Of the sum before noise, so that a sum that is recomputed later can be compared without drawing any.
     digest = sums.sum_digest(total)
     if proposed.mechanism is not None:
+        # Another key would draw a second noise for the same sum, and two releases could be held together (law 7).
         if proposed.mechanism.key_id != key.key_id:
             raise NoiseKeyMissing(f"round {proposed.round} wants noise key {proposed.mechanism.key_id.hex()}")
         total = total + noise.draw(key.noise, proposed, parameters=created.parameters)
@@ -72,7 +74,9 @@ class Releases:
             release = compute_release(created, awaited.proposed, total=total, start=start, key=self._key)
         except NoiseKeyMissing as error:
             logger.error("noise_key_missing", task=name, round=awaited.id, error=str(error))
+            # An input and no exception: a decision has to abandon the round, whose charge stays spent (law 8).
             return KeyMissing(task=name, round=awaited.id)
+        # A body is durable before the event that names it, or a reader could look for it in vain.
         model = self._store(name, release.model)
         moments = None if release.moments is None else self._store(name, release.moments)
         self.models.put(name, CachedModel(model.sha256, release.model, release.moments))

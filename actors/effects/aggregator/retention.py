@@ -55,8 +55,10 @@ def delete_old_bodies(
     Age counts from `decided_ms`, the append time of the last decided update, so that nothing that a later update may
     name is deleted, however far its decision lags behind. There has to be a task.
     """
+    # The longest of all: the tasks share this partition, and deletion knows one offset for all of them.
     hours = max(task.created.policy.retention.body_hours for task in tasks)
     aged = log.first_since(at, max(0, decided_ms - round(hours * 3_600_000)))
+    # A log is deleted from its beginning only, so that one body that is needed keeps all that lie behind it.
     before = min([aged, *(member.body.offsets[0] for member in needed)])
     if before > log.bounds(at).beginning:
         log.delete_records(at, before)

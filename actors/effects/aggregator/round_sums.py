@@ -46,6 +46,7 @@ class RoundSums:
 
     def total(self, task: Task, proposed: Round) -> Grid:
         """The exact sum of a proposed round, int64 of shape (parameters,). Raises BodyLost."""
+        # Threads may still be adding, and a sum taken now would lack members that the proposal names.
         self._intake.settle()
         summation = choose_summation(task.created)
         running = self.running.pop((task.created.task, proposed.id), None)
@@ -58,6 +59,7 @@ class RoundSums:
         """The sum of members whose bodies lie in one partition, as its shard worker stored it, or recomputed."""
         stored = self._partials.find_stored(task, round_id, members=members)
         data = None if stored is None else self._intake.find(stored.body)
+        # A sum that is missing or too short is no error: shard workers make things faster, never different.
         if isinstance(data, bytes) and len(data) == 8 * task.created.parameters:
             return np.frombuffer(data, "<i8")
         return choose_summation(task.created).recompute(members, self._intake.fetch).total()

@@ -33,6 +33,7 @@ def verify_update(record: Record, seals: Seals) -> Submission | None:
     signed = parse_update(record.value or b"")
     submitted = signed.submitted
     lease = open_lease(submitted.sealed, seals.key)
+    # The key is the one in the sealed lease, never one that the update brings: a stolen lease is of no use.
     if lease is None or not signed.is_signed_by(lease.public_key):
         return None
     body = signed.locate_body(record.partition, record.offset)
@@ -42,6 +43,7 @@ def verify_update(record: Record, seals: Seals) -> Submission | None:
 def locate_body(created: TaskCreated, submission: Submission) -> BodyRef | BodyFault:
     """The address of the body of an update of this task, or why it cannot be one; its bytes are not looked at."""
     policy, ref = created.policy, submission.body
+    # Before any byte is fetched: a size that a device announces must not be able to fill our memory.
     if ref.size > body_bytes_max(policy.compression, created.parameters) or ref.codec != policy.compression.codec:
         return "body_malformed"
     if submission.inline is None:

@@ -74,6 +74,7 @@ class PlainSum:
 
     def measure(self, body: bytes | Absent) -> Measured:
         """Open a body and take its norm."""
+        # That a body is absent is a fact of the log and no timeout, so that it may decide an outcome (law 1).
         if isinstance(body, Absent):
             return Measured(None, fault="body_absent", why=str(body))
         policy = self.created.policy
@@ -91,6 +92,7 @@ class PlainSum:
         """Sums of disjoint members add up to the sum of all."""
         total = running.total()
         for partial in partials:
+            # Not in place: the array belongs to the running total, which may be asked again.
             total = total + partial
         return total
 
@@ -98,8 +100,10 @@ class PlainSum:
         """Add those that are not zeroed, one after the other."""
         running = self.start()
         for member in members:
+            # A zeroed member keeps its slot as a zero vector, and its body may be unreadable or not there.
             if member.zeroed is None:
                 quanta = read_update(fetch(member.body), self.created.policy, parameters=self.created.parameters)
+                # With the scale that the journal has fixed, as the shard workers and a full replay do.
                 running.add(quanta, weight=member.weight, scale=member.clip_scale)
         return running
 
