@@ -17,7 +17,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from actors.runtime import actor, inputs, journal
-from client_agent.outbox import outbox as publishing
+from client_agent.outbox import outbox
 from schemas import signing
 
 alarms: list[str] = []  # of the world that runs now
@@ -53,7 +53,7 @@ def virtual(chance: random.Random, *, sleep: Callable[[float], None]) -> Iterato
         (actor, "DIGEST_EVERY", chance.choice((1, 7, 40))),
         (inputs, "WRITTEN_AFTER_INPUTS", chance.choice((5, 10_000))),
         (journal, "_BATCH_BYTES", chance.choice((1_500, journal._BATCH_BYTES))),
-        (publishing, "INLINE_BYTES_MAX", chance.choice((0, publishing.INLINE_BYTES_MAX))),
+        (outbox, "INLINE_BYTES_MAX", chance.choice((0, outbox.INLINE_BYTES_MAX))),
     ]
     with ExitStack() as stack:
         for target, name, value in limits:
