@@ -98,7 +98,7 @@ class Snapshots:
             self._log.append([Draft(**self._at._asdict(), key=self._actor.encode(), value=encode(manifest))])
         # A snapshot only saves time: that it failed must not stop an actor whose decisions are all committed.
         except LogError as error:
-            logger.warning("snapshot not stored", actor=self._actor, partition=self._at.partition, why=str(error))
+            logger.warning("snapshot_not_stored", actor=self._actor, partition=self._at.partition, why=str(error))
 
     def newest(self, kind: type[S]) -> LoadedSnapshot[S] | None:
         """The newest snapshot, if a replay up to our claim may start from it.
@@ -117,7 +117,7 @@ class Snapshots:
 
     def refuse(self, why: Exception) -> None:
         """Say that the newest snapshot leads nowhere."""
-        logger.warning("snapshot not used", actor=self._actor, partition=self._at.partition, why=str(why))
+        logger.warning("snapshot_not_used", actor=self._actor, partition=self._at.partition, why=str(why))
 
     def _manifest(self) -> bytes | None:
         """The newest manifest: it lies near the end, before at most what the partition's other actors wrote since."""

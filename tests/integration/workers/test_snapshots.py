@@ -57,7 +57,7 @@ def test_a_killed_worker_goes_on_from_a_snapshot(kafka_settings: KafkaSettings, 
             say(f"{told['decisions']:,} of {DECISIONS:,} decisions in {told['seconds']} s, from seq {told['snapshot']}")
             assert told["snapshot"] is not None
             assert told["decisions"] < DIGEST_EVERY
-        assert stage.said("snapshot not used", "snapshot not stored") == 0
+        assert stage.said("snapshot_not_used", "snapshot_not_stored") == 0
         assert standing(stage, whole=False) == standing(stage, whole=True)
         # Chunks and a manifest for each digest, and nothing for an opening.
         at = TopicPartition(SNAPSHOTS.name, PARTITION)

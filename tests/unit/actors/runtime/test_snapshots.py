@@ -280,7 +280,7 @@ def test_a_snapshot_that_does_not_hold_is_not_used(world: Federation, damage: st
         actor = _opened(world, "selector")
     assert actor.opened.snapshot is None
     assert _standing(actor) == expected
-    [refused] = [line for line in said if line["event"] == "snapshot not used"]
+    [refused] = [line for line in said if line["event"] == "snapshot_not_used"]
     assert any(part in refused["why"] for part in why.split("|")), refused["why"]
 
 
@@ -357,7 +357,7 @@ def test_a_snapshot_off_the_chain_is_given_up(world: Federation, monkeypatch: py
     expected = _standing(world.actors["selector"])
     with structlog.testing.capture_logs() as said:
         actor = _opened(world, "selector")
-    assert [line["event"] for line in said] == ["snapshot not used"]
+    assert [line["event"] for line in said] == ["snapshot_not_used"]
     assert actor.opened.snapshot is None
     assert _standing(actor) == expected
 
