@@ -57,7 +57,7 @@ def make_decider(key_id: bytes) -> Decider[Tally]:
     return Decider(initial=Tally, decide=decide, evolve=evolve, entries=entries)
 
 
-def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> Effects[Tally]:
+def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> Effects[Tally, JournalEvent]:
     """It has no effect but its journal."""
     return Effects()
 

@@ -38,6 +38,7 @@ from actors.hosts.assembly import assemble
 from actors.hosts.worker import MEASURERS
 from actors.keys import Seals
 from actors.runtime.actor import Actor
+from actors.runtime.answers import Answers
 from ops.processes import broker
 from schemas.canonical import decode
 from schemas.events import UpdateSubmitted
@@ -179,14 +180,14 @@ def _until(actor: Actor[Any], reader: Any, updates: int, *, most: int | None = N
 
 _WATCHED: tuple[tuple[Any, str, str], ...] = (
     (Actor, "handle", "actor"),
-    (aggregation, "leased", "seal and signature"),
+    (aggregation, "verify_update", "seal and signature"),
     (BodyReader, "fetch", "fetch"),
-    (BodyReader, "_checked", "digest"),
+    (BodyReader, "_join", "digest"),
     (summation, "read_update", "decode"),
     (sums, "clip_scale", "norm"),
     (sums.RunningSum, "add", "add"),
     (KafkaWriter, "commit", "journal"),
-    (aggregation, "tell", "answers"),
+    (Answers, "send", "answers"),
 )
 
 

@@ -35,7 +35,7 @@ def standing(stage: Stage, *, whole: bool) -> tuple[object, ...]:
     actor.open(whole=whole)
     assert (actor.opened.snapshot is None) == whole
     actor.close()
-    return digest(actor.state), actor.time_ms, actor._inputs.position.offsets, actor._journal.seq
+    return digest(actor.state), actor._inputs.time_ms, actor._inputs.position.offsets, actor._journal.seq
 
 
 @pytest.mark.timeout(300)

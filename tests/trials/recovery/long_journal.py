@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, Selections
+from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, Selections, SelectorInput
 from actors.hosts.assembly import assemble
 from actors.runtime.actor import Actor
-from actors.runtime.effects import Effects
+from actors.runtime.effects import Arrival, Effects
 from actors.runtime.role import Role
 from actors.wiring import AGGREGATOR_ROLE, SELECTOR_ROLE
 from schemas.canonical import decode, encode
@@ -32,11 +32,11 @@ LEASE_S = 1.0
 AT_ONCE = 10_000
 
 
-class UnsignedCheckins(Effects[Selections]):
+class UnsignedCheckins(Effects[Selections, SelectorInput]):
     """Takes check-ins without their signature, and answers nobody."""
 
-    def fact(self, state: Selections, record: Record) -> DeviceCheckedIn | Tick:
-        return decode(record.value or b"", DeviceCheckedIn | Tick)  # type: ignore[arg-type]
+    def read(self, state: Selections, record: Record) -> Arrival:
+        return Arrival(decode(record.value or b"", DeviceCheckedIn | Tick))  # type: ignore[arg-type]
 
 
 def rules() -> Policy:
@@ -49,7 +49,7 @@ def fill(stage: Stage, decisions: int) -> None:
     stage.create_task(TASK, rules(), parameters=4)
     aggregator = assemble("aggregator", PARTITION, log=stage.log, key=stage.key)
     _feed(stage.log, aggregator, AGGREGATOR_ROLE)
-    selector = Actor(SELECTOR_ROLE, PARTITION, log=stage.log, decider=SELECTOR, edge=UnsignedCheckins())
+    selector = Actor(SELECTOR_ROLE, PARTITION, log=stage.log, decider=SELECTOR, effects=UnsignedCheckins())
     _feed(stage.log, selector, SELECTOR_ROLE)
     story = islice(_story(round(time.time() * 1000)), decisions)
     while inputs := list(islice(story, AT_ONCE)):
