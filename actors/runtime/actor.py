@@ -153,19 +153,12 @@ class Actor(Generic[S]):
             self.guard.mark_in_hand(place)
         skip = self.guard.skips.get(place)
         try:
-            if skip is None:
-                try:
-                    arrival = self._effects.read(self.state, record) if said is record else Arrival(said)
-                    return [_drop(record)] if arrival is None else self._decide(arrival)
-                except (LogError, StateHalfApplied):
-                    raise  # a broker that is away says nothing about this input
-                except Exception as failure:  # noqa: BLE001  whatever comes in cannot stop an actor
-                    self._journal.require_alone()
-                    skip = Skip(SkipLevel.WITHOUT_BODY, self.guard.raise_alarm(place, failure))
-            return [
-                record_defect(place, skip.error),
-                *self._fall_back(place, record, said=said, level=skip.level),
-            ]
+            outcome = skip or self._attempt(place, record, said=said)
+            if not isinstance(outcome, Skip):
+                return outcome
+            skip = outcome
+            owed = () if skip.level is SkipLevel.ENTIRELY else self._fall_back(place, record, said=said)
+            return [record_defect(place, skip.error), *owed]
         except StateHalfApplied as half:
             if not isinstance(half.__cause__, LogError) and self._journal.is_alone():
                 self.guard.skip_next_time(place, half.__cause__ or half, after=skip)
@@ -174,12 +167,19 @@ class Actor(Generic[S]):
             if self.guard.mark_in_hand:
                 self.guard.mark_in_hand(None)
 
-    def _fall_back(
-        self, place: InputPlace, record: Record, *, said: Record | JournalEvent, level: SkipLevel
-    ) -> list[JournalEvent]:
+    def _attempt(self, place: InputPlace, record: Record, *, said: Record | JournalEvent) -> list[JournalEvent] | Skip:
+        """The events of one input; or that it has to be skipped, because our own code fails on it."""
+        try:
+            arrival = self._effects.read(self.state, record) if said is record else Arrival(said)
+            return [_drop(record)] if arrival is None else self._decide(arrival)
+        except (LogError, StateHalfApplied):
+            raise  # a broker that is away says nothing about this input
+        except Exception as failure:  # noqa: BLE001  whatever comes in cannot stop an actor
+            self._journal.require_alone()
+            return Skip(SkipLevel.WITHOUT_BODY, self.guard.raise_alarm(place, failure))
+
+    def _fall_back(self, place: InputPlace, record: Record, *, said: Record | JournalEvent) -> list[JournalEvent]:
         """The outcome that even a defect owes to the sender of this input."""
-        if level is SkipLevel.ENTIRELY:
-            return []
         try:
             owed = self._effects.fallback_input(self.state, record, said=said)
             return [] if owed is None else self._decide(Arrival(owed))
@@ -227,6 +227,7 @@ class Actor(Generic[S]):
                 for observer in self._observers:
                     for decision in written.batch.decisions:
                         observer.note_decided(decision, written.batch.seq)
+            # Set here and not by a method of inputs: this runs once a commit, on the road of every update.
             self._inputs.unwritten, self._inputs.written_ms = 0, self._inputs.time_ms
         if self._answers.waiting:
             self._answers.send()
