@@ -8,38 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.hosts.assembly import assemble
 from actors.runtime import actor as actor_module
-from actors.runtime.actor import Actor
 from actors.wiring import ROLES
 from ops.audit.replay import Audit
-from schemas.canonical import encode
 from schemas.events import StateDigest
 from tests.property.test_stories import ACTORS, POLICIES, STEPS, played
 from tests.worlds.builders import KEY
-from tests.worlds.federation import Federation
-
-
-def opened(world: Federation, name: str, *, whole: bool) -> Actor[Any]:
-    """The next process, with or without snapshots."""
-    actor = assemble(name, world.partition, log=world.log, key=KEY)
-    actor.open(whole=whole)
-    return actor
-
-
-def standing(actor: Actor[Any]) -> tuple[object, ...]:
-    """All that an actor knows once it is open."""
-    journals = {topic: journal.position for topic, journal in actor._inputs.journals.items()}
-    inputs = actor._inputs
-    times = (inputs.time_ms, inputs.written_ms)
-    return (
-        encode(actor.state),
-        times,
-        actor._inputs.position.offsets,
-        journals,
-        actor._digests.undigested,
-        actor._journal.seq,
-    )
+from tests.worlds.federation import Federation, describe_opening, open_actor
 
 
 @settings(max_examples=40)
@@ -53,7 +28,7 @@ def test_a_snapshot_gives_what_the_whole_journal_gives(
         world = Federation(POLICIES[rules])
         played(world, [*steps, ("cycle", (1.0,))])
         for name in ACTORS:
-            quick, whole = opened(world, name, whole=False), opened(world, name, whole=True)
-            assert standing(quick) == standing(whole), name
+            quick, whole = open_actor(world, name, whole=False), open_actor(world, name, whole=True)
+            assert describe_opening(quick) == describe_opening(whole), name
             assert (quick.opened.snapshot is not None) == bool(world.events(ROLES[name].journal, StateDigest)), name
         assert Audit(world.log, world.partition, key=KEY, full=True, to=None).run().verdict == "identical"

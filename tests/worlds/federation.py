@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from actors.deciders.decider import digest
 from actors.hosts.assembly import assemble
 from actors.runtime.actor import Actor
+from actors.runtime.observer import Observer
 from actors.wiring import ROLES
 from schemas.canonical import decode, encode
 from schemas.events import Answer, Granted, JournalEvent, Tick
@@ -139,3 +141,23 @@ class Federation:
         """Events of a journal, of these kinds or all."""
         all_events = [event for decision in self.journal(topic) for event in decision.events]
         return [event for event in all_events if not kinds or isinstance(event, kinds)]
+
+
+def open_actor(world: Federation, name: str, *, whole: bool = False, observers: Sequence[Observer] = ()) -> Actor[Any]:
+    """What another process would open now; the federation goes on with its own actor."""
+    actor = assemble(name, world.partition, log=world.log, key=KEY, observers=observers)
+    actor.open(whole=whole)
+    return actor
+
+
+def describe_opening(actor: Actor[Any]) -> tuple[object, ...]:
+    """All that an actor knows once it is open: two openings of one journal are alike in it."""
+    inputs = actor._inputs
+    return (
+        digest(actor.state),
+        (inputs.time_ms, inputs.written_ms),
+        inputs.position.offsets,
+        {topic: journal.position for topic, journal in inputs.journals.items()},
+        actor._digests.undigested,
+        actor._journal.seq,
+    )

@@ -28,7 +28,7 @@ from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, SNAPSHOTS
 from streams.bodies import BodyReader, store
 from streams.log import Draft, LogUnavailable, Record, TopicPartition, WriterFenced, scan
 from tests.worlds.builders import KEY, policy
-from tests.worlds.federation import Federation
+from tests.worlds.federation import Federation, describe_opening, open_actor
 
 ONES = np.ones(4, np.float32)
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 20.0}
@@ -46,27 +46,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Federation:
     world.device("d").submit(ONES, world.rules)
     world.settle()
     return world
-
-
-def _opened(world: Federation, name: str, *, whole: bool = False, observers: Any = ()) -> Actor[Any]:
-    actor = assemble(name, world.partition, log=world.log, key=KEY, observers=observers)
-    actor.open(whole=whole)
-    return actor
-
-
-def _standing(actor: Actor[Any]) -> tuple[object, ...]:
-    """All that an actor knows once it is open."""
-    journals = {topic: journal.position for topic, journal in actor._inputs.journals.items()}
-    inputs = actor._inputs
-    times = (inputs.time_ms, inputs.written_ms)
-    return (
-        digest(actor.state),
-        times,
-        actor._inputs.position.offsets,
-        journals,
-        actor._digests.undigested,
-        actor._journal.seq,
-    )
 
 
 def _records(world: Federation, topic: str) -> list[Record]:
@@ -101,11 +80,11 @@ def _stored(world: Federation, data: bytes, manifest: Snapshot) -> Snapshot:
 @pytest.mark.parametrize("name", sorted(ROLES))
 def test_a_snapshot_gives_what_the_whole_journal_gives(world: Federation, name: str) -> None:
     """State, position and time after opening are the same with and without; only what was folded differs."""
-    quick, whole = _opened(world, name), _opened(world, name, whole=True)
+    quick, whole = open_actor(world, name), open_actor(world, name, whole=True)
     assert quick.opened.snapshot is not None
     assert whole.opened.snapshot is None
     assert quick.opened.decisions < actor_module.DIGEST_EVERY < whole.opened.decisions
-    assert _standing(quick) == _standing(whole)
+    assert describe_opening(quick) == describe_opening(whole)
 
 
 def test_life_goes_on_from_a_snapshot(world: Federation) -> None:
@@ -117,36 +96,36 @@ def test_life_goes_on_from_a_snapshot(world: Federation) -> None:
     world.round_of(dict.fromkeys("ab", ONES))
     assert len(world.events(ROUNDS.name, ModelPublished)) == before + 1
     for name in ROLES:
-        assert _standing(_opened(world, name)) == _standing(_opened(world, name, whole=True))
+        assert describe_opening(open_actor(world, name)) == describe_opening(open_actor(world, name, whole=True))
 
 
 def test_a_stale_snapshot_only_costs_replay(world: Federation) -> None:
     """A snapshot that an old writer stores late, after a newer one, is used: the rest is replayed."""
     stale = next(record for record in _records(world, SNAPSHOTS.name) if record.key == b"selector")
-    newest = _opened(world, "selector")
+    newest = open_actor(world, "selector")
     _write(world, "selector", stale.value or b"")
     old = decode(stale.value or b"", Snapshot)
     # What compaction would have taken is still there in memory.
-    actor = _opened(world, "selector")
+    actor = open_actor(world, "selector")
     assert actor.opened.snapshot is not None
     assert actor.opened.snapshot.written.offset == old.offset
     assert actor.opened.decisions > newest.opened.decisions
-    assert _standing(actor) == _standing(newest)
+    assert describe_opening(actor) == describe_opening(newest)
 
 
 def test_an_opening_without_a_snapshot_leaves_one(world: Federation) -> None:
     """The digests that a replay passes are as good as those written: only the first opening is a long one."""
     before = _manifest(world, "aggregator")
     _write(world, "aggregator", b"no manifest")
-    _opened(world, "aggregator").work()
+    open_actor(world, "aggregator").work()
     assert _manifest(world, "aggregator").offset == before.offset
-    assert _opened(world, "aggregator").opened.snapshot is not None
+    assert open_actor(world, "aggregator").opened.snapshot is not None
 
 
 def test_an_opening_that_passed_no_digest_stores_nothing(world: Federation) -> None:
     """A restart costs no snapshot of its own."""
     before = _records(world, SNAPSHOTS.name)
-    _opened(world, "selector").work()
+    open_actor(world, "selector").work()
     assert _records(world, SNAPSHOTS.name) == before
 
 
@@ -175,9 +154,9 @@ def test_the_newest_digest_of_a_run_is_kept(world: Federation) -> None:
     world.settle()
     ending = [record.offset for record in _records(world, SELECTIONS.name) if _digests(record)]
     assert _manifest(world, "selector").offset == ending[-1]
-    actor = _opened(world, "selector")
+    actor = open_actor(world, "selector")
     assert actor.opened.snapshot is not None
-    assert _standing(actor) == _standing(_opened(world, "selector", whole=True))
+    assert describe_opening(actor) == describe_opening(open_actor(world, "selector", whole=True))
 
 
 def _digests(record: Record) -> bool:
@@ -193,7 +172,7 @@ def test_gauges_follow_a_snapshot(world: Federation) -> None:
         shown = []
         for whole in (False, True):
             instruments = PrometheusInstruments()
-            _opened(world, name, whole=whole, observers=[ActorMetrics(ROLES[name], instruments)])
+            open_actor(world, name, whole=whole, observers=[ActorMetrics(ROLES[name], instruments)])
             shown.append(
                 {
                     sample.name: sample.value
@@ -274,26 +253,26 @@ DAMAGES: dict[str, tuple[str, Callable[[Federation, Snapshot], Snapshot | bytes]
 def test_a_snapshot_that_does_not_hold_is_not_used(world: Federation, damage: str) -> None:
     """Damaged, foreign, forged or from the future: the log says why, and the journal alone gives the state."""
     why, damaged = DAMAGES[damage]
-    expected = _standing(_opened(world, "selector", whole=True))
+    expected = describe_opening(open_actor(world, "selector", whole=True))
     _write(world, "selector", damaged(world, _manifest(world, "selector")))
     with structlog.testing.capture_logs() as said:
-        actor = _opened(world, "selector")
+        actor = open_actor(world, "selector")
     assert actor.opened.snapshot is None
-    assert _standing(actor) == expected
+    assert describe_opening(actor) == expected
     [refused] = [line for line in said if line["event"] == "snapshot_not_used"]
     assert any(part in refused["why"] for part in why.split("|")), refused["why"]
 
 
 def test_no_flipped_byte_of_a_manifest_leads_astray(world: Federation) -> None:
     """Whatever byte of it is wrong, the state is right; where it is used all the same, the byte said nothing."""
-    expected = _standing(_opened(world, "selector", whole=True))
+    expected = describe_opening(open_actor(world, "selector", whole=True))
     manifest = encode(_manifest(world, "selector"))
     used = 0
     for at in range(len(manifest)):
         _write(world, "selector", manifest[:at] + bytes([manifest[at] ^ 1]) + manifest[at + 1 :])
-        actor = _opened(world, "selector")
+        actor = open_actor(world, "selector")
         used += actor.opened.snapshot is not None
-        assert _standing(actor) == expected, at
+        assert describe_opening(actor) == expected, at
     assert used <= len("state")  # the name of its codec
 
 
@@ -312,7 +291,7 @@ def test_a_snapshot_that_cannot_be_stored_stops_nobody(world: Federation, monkey
         world.device(f"n{number}").check_in()
         world.settle()
     assert _manifest(world, "selector") == before
-    reborn = _opened(world, "selector")
+    reborn = open_actor(world, "selector")
     assert reborn.opened.snapshot is not None
     assert digest(reborn.state) == digest(selector.state)
 
@@ -322,7 +301,7 @@ def test_a_snapshot_that_cannot_be_stored_stops_nobody(world: Federation, monkey
 
 def _zombie(world: Federation) -> Actor[Any]:
     """A selector whose fence fails: the broker takes its commits after another one has claimed."""
-    zombie = _opened(world, "selector")
+    zombie = open_actor(world, "selector")
     zombie._journal._writer = world.log.writer("selector that nobody fences")
     world.start("selector")
     return zombie
@@ -354,12 +333,12 @@ def test_a_snapshot_off_the_chain_is_given_up(world: Federation, monkeypatch: py
     assert _manifest(world, "selector") != before
     monkeypatch.undo()
     world.settle()
-    expected = _standing(world.actors["selector"])
+    expected = describe_opening(world.actors["selector"])
     with structlog.testing.capture_logs() as said:
-        actor = _opened(world, "selector")
+        actor = open_actor(world, "selector")
     assert [line["event"] for line in said] == ["snapshot_not_used"]
     assert actor.opened.snapshot is None
-    assert _standing(actor) == expected
+    assert describe_opening(actor) == expected
 
 
 def test_a_writer_alone_reads_nothing_back(world: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
