@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.kafka.librdkafka import append_error, librdkafka_logger, note_client_error
+from streams.kafka.librdkafka import append_error, librdkafka_logger, note_client_error, read_offset
 from streams.kafka.settings import REQUEST_TIMEOUT_S, KafkaSettings
 from streams.log import Draft, LogUnavailable
 
@@ -52,7 +52,7 @@ class Appender:
             if error is not None:
                 errors.append(error)
             else:
-                offsets[number] = message.offset()
+                offsets[number] = read_offset(message)
 
         try:
             for number, draft in enumerate(drafts):

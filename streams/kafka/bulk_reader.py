@@ -15,7 +15,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as BrokerPartition
 
-from streams.kafka.librdkafka import LOST, librdkafka_logger, note_client_error
+from streams.kafka.librdkafka import LOST, librdkafka_logger, note_client_error, read_offset
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogRefused, OffsetLost, Place, Record, TopicPartition
 
@@ -100,7 +100,7 @@ class BulkReader:
             note_client_error(self._refusals, error)
             return None
         if error is not None:
-            self._take_error(at, error, offset=message.offset())
+            self._take_error(at, error, offset=read_offset(message))
             return None
         self._positions[at] = message.offset() + 1
         return Record(at.topic, at.partition, message.offset(), message.timestamp()[1], message.key(), message.value())

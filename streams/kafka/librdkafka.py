@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import structlog
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 
 from streams.log import LogError, LogRefused, LogUnavailable
 
@@ -45,6 +45,13 @@ logger = structlog.get_logger(__name__)
 # Silent unless an application adds a handler: on a console its lines would be noise between ours.
 librdkafka_logger = logging.getLogger("librdkafka")
 librdkafka_logger.addHandler(logging.NullHandler())
+
+
+def read_offset(message: Message) -> int:
+    """The offset of a message; -1 where librdkafka knows none, for which its Python client gives None."""
+    offset = message.offset()
+    # None would fail in the next comparison, and end a process in which only an append has to be tried again.
+    return -1 if offset is None else offset
 
 
 def note_client_error(refusals: list[KafkaError], error: KafkaError) -> None:

@@ -50,6 +50,31 @@ def test_an_appender_takes_its_threads_along(monkeypatch: pytest.MonkeyPatch) ->
         assert _threads() == before
 
 
+class _Forgetful:
+    """A producer whose broker had every record already, and no longer knows where: librdkafka then has no offset."""
+
+    def __init__(self) -> None:
+        self._deliver: list[Any] = []
+
+    def produce(self, *_: Any, on_delivery: Any, **__: Any) -> None:
+        self._deliver.append(on_delivery)
+
+    def flush(self, _: float) -> None:
+        while self._deliver:
+            self._deliver.pop()(None, self)
+
+    def offset(self) -> None:
+        """What `Message.offset` gives for an offset below zero."""
+
+
+def test_a_record_without_an_offset_may_be_appended_again() -> None:
+    """A retry that the broker recognises too late says nothing of the offset: the caller waits, and no process ends."""
+    appender = Appender(NOWHERE)
+    appender._producer = _Forgetful()  # type: ignore[assignment]
+    with pytest.raises(LogUnavailable, match="at which offset"):
+        appender.append([Draft(topic="t", partition=0, value=b"x")])
+
+
 def _threads() -> int:
     """How many of this process's threads are librdkafka's."""
     found = 0

@@ -25,7 +25,7 @@ class _Message:
 
     place: tuple[str | None, int]
     code: int | None = None
-    at: int = 7
+    at: int | None = 7
 
     def topic(self) -> str | None:
         return self.place[0]
@@ -36,7 +36,7 @@ class _Message:
     def error(self) -> KafkaError | None:
         return None if self.code is None else KafkaError(self.code)
 
-    def offset(self) -> int:
+    def offset(self) -> int | None:
         return self.at
 
     def timestamp(self) -> tuple[int, int]:
@@ -74,6 +74,13 @@ def test_what_the_coordinator_says_is_no_record() -> None:
     """Nobody joins the group, so that its errors stop no reader: an honest update would be refused as a defect."""
     reader = _reading(_Message((None, 0), KafkaError.GROUP_AUTHORIZATION_FAILED), _Message((BODIES, 0)))
     assert [record.offset for record in reader.poll(0)] == [7]
+
+
+def test_a_lost_offset_that_is_not_named_is_lost_all_the_same() -> None:
+    """librdkafka names no offset where it has none that is valid; the reader's own position is the lost one then."""
+    reader = _reading(_Message((BODIES, 1), KafkaError._AUTO_OFFSET_RESET, at=None))
+    with pytest.raises(OffsetLost, match=r"bodies\[1\]@3: "):
+        reader.poll(0)
 
 
 @pytest.mark.parametrize("lost_first", [True, False])
