@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-WIDTH, HEIGHT, MARGIN = 420, 230, 46
+WIDTH, HEIGHT, MARGIN = 420, 250, 46
+NAME_HEIGHT = 13  # of a line in the legend
 COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#8d6a9f", "#e0a030")
 
 
@@ -28,6 +29,7 @@ class Panel:
 
 def svg(panels: Sequence[Panel], *, columns: int = 2) -> str:
     """All panels as one picture, `columns` in a row."""
+    columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     drawn = [
         f'<g transform="translate({index % columns * WIDTH},{index // columns * HEIGHT})">{_panel(panel)}</g>'
@@ -70,11 +72,14 @@ def _panel(panel: Panel) -> str:
     x_axis = _Axis.over(panel.x, log=panel.log, from_zero=False)
     y_axis = _Axis.over(every, log=panel.log, from_zero=True)
 
+    # The names of the lines stand above the plot, so that none is written across a line.
+    top = max(MARGIN, 20 + NAME_HEIGHT * len(panel.lines))
+
     def across(value: float) -> float:
         return MARGIN + x_axis.at(value) * (WIDTH - 2 * MARGIN)
 
     def up(value: float) -> float:
-        return HEIGHT - MARGIN - y_axis.at(value) * (HEIGHT - 2 * MARGIN)
+        return HEIGHT - MARGIN - y_axis.at(value) * (HEIGHT - MARGIN - top)
 
     parts = [_text(MARGIN, 20, panel.title, bold=True), _text(WIDTH / 2, HEIGHT - 8, panel.x_label)]
     for mark in y_axis.marks():
@@ -93,15 +98,15 @@ def _panel(panel: Panel) -> str:
         else:
             points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
             parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-            parts.append(_text(WIDTH - MARGIN, 20 + 13 * index, name, anchor="end", colour=colour))
+            parts.append(_text(WIDTH - MARGIN, 20 + NAME_HEIGHT * index, name, anchor="end", colour=colour))
     return "".join(parts)
 
 
 def _number(value: float) -> str:
     for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= unit and value % (unit / 1000) == 0:
+        if value >= unit and value % (unit / 10) == 0:
             return f"{value / unit:g}{letter}"
-    return f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
 
 
 def _text(x: float, y: float, text: str, **how: str | bool) -> str:
