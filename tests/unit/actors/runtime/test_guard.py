@@ -255,6 +255,28 @@ def test_a_broker_that_is_away_is_no_defect() -> None:
     assert check(world.log, world.partition, settled=True) == []
 
 
+def _away() -> None:
+    raise LogUnavailable("no broker answers")
+
+
+def test_a_record_is_never_decided_in_two_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 2: a broker goes away amid a journal's record; what was folded of it is thrown away, and replayed."""
+    world = Federation(policy(aggregation=ROUND_OF_ONE))
+    leased(world, "a")
+    world.device("a").submit(ONES, world.rules)
+    world.feed("aggregator")
+    selector = world.actors["selector"]
+    replaced(selector, decide=failing(selector._decider.decide, lambda fact: isinstance(fact, RoundProposed)))
+    monkeypatch.setattr(selector._journal, "require_alone", _away)
+    with pytest.raises(StateHalfApplied):
+        world.feed("selector")
+    reopened(world, "selector")
+    world.settle()
+    assert len(world.events(SELECTIONS.name, LeaseClosed)) == 1
+    assert world.events(SELECTIONS.name, DefectFound) == []
+    assert check(world.log, world.partition, settled=True) == []
+
+
 def test_what_killed_before_is_passed_unseen() -> None:
     """An input that a supervisor names is a defect without being looked at, and in the journal before the next one."""
     world = Federation(policy())
