@@ -277,6 +277,25 @@ def test_a_record_is_never_decided_in_two_halves(monkeypatch: pytest.MonkeyPatch
     assert check(world.log, world.partition, settled=True) == []
 
 
+def test_a_journals_record_can_be_decided_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 2: a broker goes away before anything of a record is folded; the same actor takes it when it comes again."""
+    world = Federation(policy(aggregation=ROUND_OF_ONE))
+    leased(world, "a")
+    world.device("a").submit(ONES, world.rules)
+    world.feed("aggregator")
+    selector = world.actors["selector"]
+    with monkeypatch.context() as patch:
+        patch.setattr(selector._journal, "require_alone", _away)
+        decide = failing(selector._decider.decide, lambda fact: isinstance(fact, UpdateAdmitted))
+        patch.setattr(selector, "_decider", dataclasses.replace(selector._decider, decide=decide))
+        with pytest.raises(LogUnavailable):
+            world.feed("selector")
+    world.settle()
+    assert len(world.events(SELECTIONS.name, LeaseClosed)) == 1
+    assert world.events(SELECTIONS.name, DefectFound) == []
+    assert check(world.log, world.partition, settled=True) == []
+
+
 def test_what_killed_before_is_passed_unseen() -> None:
     """An input that a supervisor names is a defect without being looked at, and in the journal before the next one."""
     world = Federation(policy())
