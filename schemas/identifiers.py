@@ -17,6 +17,9 @@ Version = Annotated[int, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 TimeMs = Annotated[int, msgspec.Meta(ge=0)]
 Sha256 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+# Random bytes that blind a digest: as many as nobody can try out.
+SALT_BYTES = 16
+Salt = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
 PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 # Half of what a broker takes by default, and large enough for few requests.

@@ -14,7 +14,7 @@ import msgspec
 from schemas.canonical import UPCASTERS, MalformedError, decode, encode
 from schemas.errors import FedlogError
 from schemas.events import Event, JournalEvent
-from schemas.identifiers import BodyRef, Count, Sha256, TimeMs
+from schemas.identifiers import BodyRef, Count, Salt, Sha256, TimeMs
 
 TAG = re.compile(r"[A-Za-z]+/[0-9]+")  # of an event: its name and its version
 GENESIS = bytes(32)  # the head of a journal without records
@@ -48,12 +48,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class WriterClaimed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="WriterClaimed/1"):
     """A new writer takes the journal over; batches of earlier claims after this record are a zombie's.
 
-    `nonce` is 32 random bytes, so that a journal's head tells an outsider nothing about its records.
+    `nonce` is 32 random bytes, so that no batch of a zombie fits behind a claim that its writer has never read.
     """
 
     actor: str
     partition: int
-    # Random, because heads are published: the head of a guessable record could be recognised.
     nonce: Sha256
 
 
@@ -81,6 +80,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     seq: Count
     claim: Count
     prev: Sha256
+    # Fresh random bytes in every batch, because its head is published: without them an outsider who can guess what
+    # stands in the batch would know from the head whether the guess is right.
+    nonce: Salt
     time_ms: TimeMs
     position: Position
     decisions: tuple[Decision, ...]

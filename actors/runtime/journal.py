@@ -15,6 +15,7 @@ from actors.deciders.decider import coalesce
 from actors.runtime.effects import ExtraRecord
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode, encode_state
 from schemas.events import StateDigest
+from schemas.identifiers import SALT_BYTES
 from schemas.journal import Batch, Chain, ChainResumed, Decision, JournalPosition, Position, WriterClaimed
 from streams.journals import JournalReader
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced, scan
@@ -114,6 +115,8 @@ class Journal:
                 seq=chain.seq + 1,
                 claim=chain.claim,
                 prev=chain.head,
+                # Drawn here and not in a decision, which has to come out the same on every replay.
+                nonce=os.urandom(SALT_BYTES),
                 time_ms=time_ms,
                 position=packed.position,
                 decisions=tuple(packed.decisions),

@@ -279,6 +279,7 @@ def batch(at: JournalPosition, *decisions: Decision, **changes: Any) -> Batch:
         seq=at.seq + 1,
         claim=max(0, at.claim),
         prev=at.head,
+        nonce=bytes(16),
         time_ms=max(itertools.chain([0], (each.time_ms for each in decisions))),
         position=Position(offsets=offsets),
         decisions=decisions,

@@ -78,7 +78,9 @@ def test_a_break_is_named_with_place_and_suspects(log: MemoryLog, journal: Journ
 def batch_after(journal: Journal) -> Batch:
     """The batch that follows the chain as this writer sees it."""
     at = journal.chain.at
-    return Batch(seq=at.seq + 1, claim=at.claim, prev=at.head, time_ms=5, position=Position(), decisions=())
+    return Batch(
+        seq=at.seq + 1, claim=at.claim, prev=at.head, nonce=bytes(16), time_ms=5, position=Position(), decisions=()
+    )
 
 
 def test_junk_and_keys_are_named(log: MemoryLog, journal: Journal) -> None:

@@ -1,0 +1,89 @@
+"""What a journal's head tells those who may only read `published` and `ledger`: nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable
+from unittest.mock import patch
+
+import msgspec
+import numpy as np
+import pytest
+
+from actors.deciders.arithmetic.sums import sum_digest
+from schemas.canonical import decode, encode
+from schemas.events import JournalEvent, SumStored
+from schemas.journal import Batch, Decision, JournalRecord
+from schemas.policy import WEIGHT_ONE
+from schemas.tensors import Grid, encode_update, read_update
+from schemas.topics import LEDGER, PUBLISHED, ROUNDS
+from streams.log import TopicPartition, scan
+from tests.worlds.builders import private_policy
+from tests.worlds.federation import Federation
+
+WORLDS = 20
+# So much noise that nothing else can tell the two apart: epsilon is about 0.01.
+RULES = private_policy(1_000.0, 1e-5)
+OTHERS = {"b": [1.0, 2.0, 0.0, 0.0], "c": [0.0, 0.0, 3.0, 0.0]}
+CANDIDATES = ([0.5, 0.0, 0.0, 0.25], [0.0, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("drawn", "wins"), [(os.urandom, range(5, 16)), (bytes, range(WORLDS, WORLDS + 1))], ids=["random", "known"]
+)
+def test_a_head_does_not_tell_two_updates_of_a_device_apart(drawn: Callable[[int], bytes], wins: range) -> None:
+    """Who knows all but one device's update guesses it from the heads as from a coin; were the bytes known, always."""
+    draw, right = random.Random(11), 0
+    for _ in range(WORLDS):
+        secret, coin = draw.randrange(2), draw.randrange(2)
+        with patch("os.urandom", drawn):
+            world = Federation(RULES)
+            world.round_of({"a": CANDIDATES[secret], **OTHERS})
+        told = [bit for bit in (0, 1) if _recompute_head(world, bit) == _published_head(world)]
+        right += secret == (told[0] if told else coin)
+    assert right in wins
+
+
+def _published_head(world: Federation) -> str:
+    """The newest head that subscribers see."""
+    records = [*scan(world.log, TopicPartition(PUBLISHED.name, world.partition))]
+    return str(json.loads(records[-1].value or b"")["data"]["journal"]["head"])
+
+
+def _recompute_head(world: Federation, bit: int) -> str:
+    """That head, if the device sent this candidate: the chain goes on from the last head that stands in `ledger`."""
+    ledger = _batches(world, LEDGER.name)[-1]
+    shown = ledger.position.journals[ROUNDS.name]
+    head = shown.head
+    for batch in _batches(world, ROUNDS.name):
+        if batch.seq > shown.seq:
+            decisions = tuple(_suppose(decision, bit) for decision in batch.decisions)
+            # Everything else follows from arrivals, which the outsider may know; the nonce is what it has to guess.
+            supposed = msgspec.structs.replace(batch, prev=head, nonce=bytes(16), decisions=decisions)
+            head = hashlib.sha256(encode(supposed)).digest()
+    return head.hex()
+
+
+def _suppose(decision: Decision, bit: int) -> Decision:
+    """The same decision after a round in which the device sent this candidate."""
+
+    def suppose(event: JournalEvent) -> JournalEvent:
+        known = isinstance(event, SumStored)
+        return msgspec.structs.replace(event, sum_sha256=sum_digest(_sum(bit))) if known else event
+
+    return msgspec.structs.replace(decision, events=tuple(map(suppose, decision.events)))
+
+
+def _sum(bit: int) -> Grid:
+    """The exact sum of the round with this candidate; nothing here is clipped."""
+    deltas = [np.asarray(delta, np.float32) for delta in (CANDIDATES[bit], *OTHERS.values())]
+    return sum(read_update(encode_update(delta, RULES), RULES, parameters=4).grid() * WEIGHT_ONE for delta in deltas)
+
+
+def _batches(world: Federation, topic: str) -> list[Batch]:
+    records = scan(world.log, TopicPartition(topic, world.partition))
+    found = [decode(record.value or b"", JournalRecord) for record in records]  # type: ignore[arg-type]
+    return [each for each in found if isinstance(each, Batch)]
