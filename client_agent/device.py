@@ -11,16 +11,17 @@ from dataclasses import dataclass, fields
 
 import structlog
 
+from client_agent.answers import OpenCheckins, find_lease
 from client_agent.compression import NotFiniteError, compress, protect
 from client_agent.link import Link, ModelMissing, StoredBody
 from client_agent.outbox.outbox import Entry, Outbox
 from client_agent.schedule import Schedule
 from client_agent.setting import DeviceSetting
-from schemas.canonical import MalformedError, encode
+from schemas.canonical import encode
 from schemas.errors import FedlogError
 from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Outcome, TaskCreated
 from schemas.identifiers import BodyRef
-from schemas.leases import Lease, read_lease
+from schemas.leases import Lease
 from schemas.signing import sign
 
 logger = structlog.get_logger(__name__)
@@ -75,6 +76,7 @@ class Device:
         )
         kept = [entry.update for entry in self._outbox.entries]
         self._schedule = Schedule(identity.device, setting.task, updates=kept)
+        self._asked = OpenCheckins()
         self._work: _Work | None = None
 
     @property
@@ -103,10 +105,8 @@ class Device:
         match answer:
             case Granted():
                 self._accept(answer, now_ms)
-            case Declined() if answer.task == self.setting.task and self._work is None:
-                self.counts.declined += 1
-                self.declined_for = answer.reason
-                self._schedule.note_declined(answer.reason, retry_after_ms=answer.retry_after_ms, now_ms=now_ms)
+            case Declined() if self._asked.take(answer.checkin_sha256):
+                self._wait(answer, now_ms)
             case Outcome() if answer.task == self.setting.task:
                 self._settle(answer, now_ms)
         return self._find_next_ms(now_ms)
@@ -132,18 +132,27 @@ class Device:
             samples=setting.sample_count,
             cohort=setting.cohort,
         )
-        self._link.check_in(setting.task, sign(encode(checkin), setting.identity.key))
+        message = sign(encode(checkin), setting.identity.key)
+        self._link.check_in(setting.task, message)
+        self._asked.note(message)
         self.counts.checked_in += 1
         self._schedule.note_checkin(now_ms)
 
+    def _wait(self, declined: Declined, now_ms: int) -> None:
+        """Ask again later; with a lease at work the answer is to an older check-in, and changes nothing."""
+        if self._work is None:
+            self.counts.declined += 1
+            self.declined_for = declined.reason
+            self._schedule.note_declined(declined.reason, retry_after_ms=declined.retry_after_ms, now_ms=now_ms)
+
     def _accept(self, granted: Granted, now_ms: int) -> None:
-        """Take the lease, unless it is for another device or task, is at work already, or is over."""
-        identity, lease = self.setting.identity, _parse_lease(granted.sealed)
-        # Anybody who may write answers can name this device; only the actors can tell whether the seal is theirs.
-        if lease is None or lease.device != identity.device or lease.task != self.setting.task:
+        """Take the lease, unless one is at work, it is not for this device, or it is over."""
+        # Whatever comes now, the work in hand was trained for and is finished first.
+        if self._work is not None:
             return
-        if lease.public_key != identity.public_key or lease.model_sha256 != granted.model.sha256:
-            logger.warning("lease_rejected", device=lease.device, lease=lease.lease, reason="for another key or model")
+        lease = find_lease(granted, self.setting.identity, task=self.setting.task)
+        if lease is None or not self._asked.take(granted.checkin_sha256):
+            logger.debug("lease_rejected", device=granted.device, reason="no answer to a check-in of this device")
             return
         self._schedule.note_grant()
         self.declined_for = ""
@@ -152,8 +161,7 @@ class Device:
             self._schedule.send_at_once(lease.lease, now_ms)
         elif self._outbox.is_over(lease.lease):
             self._schedule.note_spent_lease(now_ms)
-        # A repeated answer for the lease at work must not restart its training time.
-        elif self._work is None or self._work.lease.lease != lease.lease:
+        else:
             self._schedule.note_new_lease()
             training_ms = self.setting.profile.choose_training_ms(lease.lease, self.setting.sample_count)
             self._work = _Work(lease, granted.sealed, granted.model, now_ms, now_ms + training_ms)
@@ -218,6 +226,9 @@ class Device:
         self._schedule.await_outcome(update, now_ms)
 
     def _settle(self, outcome: Outcome, now_ms: int) -> None:
+        # Only the server can have read the record: it does not settle what was never sent.
+        if not self._outbox.has_submitted(outcome.update, outcome.record_sha256):
+            return
         created = self._link.find_task(outcome.task)
         if created is None or not self._outbox.settle(outcome.update, outcome.outcome, policy=created.policy):
             return
@@ -241,13 +252,6 @@ class Device:
             deadlines_ms = [entry.until_ms + 1 for entry in entries if entry.until_ms >= now_ms]
             due_ms.append(max([self._schedule.checkin_ms, *deadlines_ms]))
         return max(now_ms, min(due_ms))
-
-
-def _parse_lease(sealed: bytes) -> Lease | None:
-    try:
-        return read_lease(sealed)
-    except MalformedError:
-        return None
 
 
 def _derive_seed(lease: Lease) -> int:

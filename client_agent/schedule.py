@@ -13,6 +13,8 @@ ANSWER_MS = 4_000
 ANSWER_MS_MAX = 60_000
 # The selector hears of an outcome through the aggregator's journal: a check-in at once would come too early.
 REST_MS = 50
+# Whatever an answer says, the device asks again within a day.
+WAIT_MS_MAX = 86_400_000
 # The least wait once the task is closed, or the device has given its share of updates.
 OVER_MS = 30_000
 
@@ -54,7 +56,8 @@ class Schedule:
         """Check in when the selector said, or a good deal later where the reason is going to last."""
         self._unanswered = self._spent_grants = 0
         wait_ms = max(retry_after_ms, OVER_MS) if reason in _LASTING_REASONS else retry_after_ms
-        self._checkin_ms = now_ms + self._jitter(wait_ms)
+        # Before the jitter, so that devices which were told too long a wait do not all return together.
+        self._checkin_ms = now_ms + self._jitter(min(wait_ms, WAIT_MS_MAX * 4 // 5))
 
     def note_grant(self) -> None:
         """A lease of this device arrived, whichever."""

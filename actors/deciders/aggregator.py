@@ -43,10 +43,11 @@ class UpdateChecked:
 
     `append_ms` is the append time of its record. `refusal` is the answer of `refusal` on the state that decides: it is
     worked out once, before the body is fetched, because the body of a refused update is not looked at. `fault` is None
-    for a body that can be added.
+    for a body that can be added. `record_sha256` is for the answer to the device alone.
     """
 
     lease: Lease
+    record_sha256: bytes
     body: BodyRef
     samples: int
     append_ms: int

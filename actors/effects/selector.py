@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from actors.deciders.selector import OpenLease, Selections, SelectorInput, Task
@@ -49,7 +50,9 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         except MalformedError:
             return None
         # Nothing unsigned reaches the decider: the key that a device is bound to has to be one that it holds.
-        return Arrival(checkin) if is_signed_by(message, checkin.public_key) else None
+        if not is_signed_by(message, checkin.public_key):
+            return None
+        return Arrival(checkin, hashlib.sha256(record.value or b"").digest())
 
     def follow_up(
         self, state: Selections, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int
@@ -58,21 +61,30 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         checkin = arrival.input
         if not isinstance(checkin, DeviceCheckedIn):
             return NOTHING
-        return FollowUp(answers=[self._answer(state.tasks.get(checkin.task), checkin, events=events)])
+        return FollowUp(answers=[self._answer(state.tasks.get(checkin.task), arrival, events=events)])
 
-    def _answer(self, task: Task | None, checkin: DeviceCheckedIn, *, events: Sequence[JournalEvent]) -> Answer:
+    def _answer(self, task: Task | None, arrival: Arrival, *, events: Sequence[JournalEvent]) -> Answer:
+        checkin, digest = arrival
+        assert isinstance(checkin, DeviceCheckedIn)
+        assert isinstance(digest, bytes)
         match events:
             case [CheckinsDeclined(counts=counts)]:
                 # One check-in gives one reason; counts are added up only later, on their way into the journal.
                 [reason] = counts
                 wait_ms = round(task.created.policy.selection.retry_after_s * 1000) if task else _RETRY_UNKNOWN_MS
                 wait_ms *= _LATER if reason in _LASTING else 1
-                return Declined(device=checkin.device, task=checkin.task, reason=reason, retry_after_ms=wait_ms)
+                return Declined(
+                    device=checkin.device,
+                    checkin_sha256=digest,
+                    task=checkin.task,
+                    reason=reason,
+                    retry_after_ms=wait_ms,
+                )
         assert task is not None
         lease = task.leases[checkin.device]
         # Sealed anew for each answer: the same lease gives the same bytes, so that no seal has to be kept.
         sealed = self._seals.seal(_sealable(lease, task.created.policy_sha256))
-        return Granted(device=checkin.device, sealed=sealed, model=lease.model)
+        return Granted(device=checkin.device, checkin_sha256=digest, sealed=sealed, model=lease.model)
 
     def wants_tick(self, state: Selections) -> bool:
         """Leases expire by log time."""

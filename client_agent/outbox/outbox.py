@@ -9,6 +9,7 @@ one file, the index, so they never disagree; the large ones lie in slots beside 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,6 +149,11 @@ class Outbox:
         record = self._index.entries[update].record
         assert record is not None, f"update {update} is submitted before its body is stored"
         return record
+
+    def has_submitted(self, update: str, record_sha256: bytes) -> bool:
+        """Whether the submission of `update` is the record with this digest."""
+        record = entry.record if (entry := self._index.entries.get(update)) else None
+        return record is not None and hashlib.sha256(record).digest() == record_sha256
 
     def settle(self, update: str, outcome: str, *, policy: Policy) -> bool:
         """Forget an update with an outcome, and add a refused one to the residual. False when already settled."""

@@ -13,6 +13,7 @@ from schemas.identifiers import (
     LeaseId,
     PublicKey,
     RoundId,
+    Sha256,
     TaskId,
     TimeMs,
     UpdateId,
@@ -66,6 +67,8 @@ class Granted(Event):
     """Train now: `sealed` is the lease with its seal, `model` the version to start from."""
 
     device: DeviceId
+    # Of the whole record that is answered: a device takes no answer to what it has not asked.
+    checkin_sha256: Sha256
     # Opaque for the device, which cannot check the seal.
     sealed: bytes
     model: BodyRef
@@ -75,6 +78,7 @@ class Declined(Event):
     """Not now; ask again after `retry_after_ms`."""
 
     device: DeviceId
+    checkin_sha256: Sha256
     task: TaskId
     reason: DeclineReason
     retry_after_ms: Count
@@ -86,6 +90,8 @@ class Outcome(Event):
     device: DeviceId
     task: TaskId
     update: UpdateId
+    # Of the whole record that is answered, which every repeat of an update has in common.
+    record_sha256: Sha256
     # A plain string, so that an older device reads the reasons of a newer aggregator.
     outcome: str
 

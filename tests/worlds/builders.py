@@ -148,9 +148,16 @@ def lease_id(name: str | int) -> str:
     return f"{name:032x}" if isinstance(name, int) else hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
-def granted(under: Lease, model: BodyRef | None = None, *, key: OperatorKey = KEY) -> Granted:
+def granted(
+    under: Lease, model: BodyRef | None = None, *, key: OperatorKey = KEY, checkin_sha256: bytes = bytes(32)
+) -> Granted:
     """The answer that brings a device its sealed lease."""
-    return Granted(device=under.device, sealed=Seals(key).seal(under), model=model or body_ref("initial", "models"))
+    return Granted(
+        device=under.device,
+        checkin_sha256=checkin_sha256,
+        sealed=Seals(key).seal(under),
+        model=model or body_ref("initial", "models"),
+    )
 
 
 def update_submitted(
@@ -186,6 +193,7 @@ def update_checked(device: str = "a", *, under: Lease | None = None, **changes: 
     held = under or lease(device)
     plain: dict[str, Any] = {
         "lease": held,
+        "record_sha256": bytes(32),
         "body": body_ref(held.lease),
         "samples": 7,
         "append_ms": 1_000,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,9 +18,9 @@ from client_agent.learning.data import Examples
 from client_agent.links.kafka import KafkaLink
 from client_agent.setting import DeviceSetting
 from schemas.canonical import decode, encode
-from schemas.events import DeviceCheckedIn, Granted, Outcome, UpdateSubmitted
+from schemas.events import Declined, DeclineReason, DeviceCheckedIn, Granted, Outcome, UpdateSubmitted
 from schemas.identifiers import BodyRef
-from schemas.leases import Lease
+from schemas.leases import Lease, read_lease
 from schemas.policy import Compression, Policy
 from schemas.signing import is_signed_by, parse_signed
 from schemas.tensors import Floats, from_grid, read_update
@@ -51,6 +53,18 @@ def train_by_one(policy: Policy, flat: Floats, *examples: *Examples, seed: int) 
     return np.random.default_rng(seed).normal(0, 1e-2, flat.size).astype(np.float32)
 
 
+class AskingLink(KafkaLink):
+    """A link that tells its world which check-in a device made last, sent or not."""
+
+    def __init__(self, world: World, devices: Iterable[str]) -> None:
+        super().__init__(world.log, devices)
+        self._world = world
+
+    def check_in(self, task: str, message: bytes) -> None:
+        self._world.note_checkin(message)
+        super().check_in(task, message)
+
+
 @dataclass
 class World:
     """One task over a MemoryLog; the server's decisions are the test's calls."""
@@ -58,6 +72,7 @@ class World:
     policy: Policy = field(default_factory=policy)
     parameters: int = 650
     trainings: int = 0
+    asked: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.log = MemoryLog(CATALOGUE)
@@ -101,11 +116,40 @@ class World:
         plain = lease(identity.device, of=self.created, lease=lease_id(number), public_key=identity.public_key)
         return msgspec.structs.replace(plain, **{"deadline_ms": 60_000, **changes})
 
-    def grant(self, lease: Lease, model: BodyRef | None = None) -> Granted:
-        return granted(lease, model or self.created.model)
+    def note_checkin(self, message: bytes) -> None:
+        """Remember a check-in, to be answered."""
+        device = decode(parse_signed(message).payload, DeviceCheckedIn).device
+        self.asked[device] = hashlib.sha256(message).digest()
 
-    def outcome(self, lease: Lease, outcome: str) -> Outcome:
-        return Outcome(device=lease.device, task=TASK, update=lease.lease, outcome=outcome)
+    def grant(self, lease: Lease, model: BodyRef | None = None) -> Granted:
+        """The answer to the newest check-in of the lease's device."""
+        asked = self.asked.get(lease.device, bytes(32))
+        return granted(lease, model or self.created.model, checkin_sha256=asked)
+
+    def decline(self, reason: DeclineReason, retry_after_ms: int, *, device: str = "phone", **changes: Any) -> Declined:
+        """The same without a lease."""
+        plain = Declined(
+            device=device,
+            checkin_sha256=self.asked.get(device, bytes(32)),
+            task=TASK,
+            reason=reason,
+            retry_after_ms=retry_after_ms,
+        )
+        return msgspec.structs.replace(plain, **changes)
+
+    def outcome(self, lease: Lease, outcome: str, *, record: bytes | None = None) -> Outcome:
+        """The answer to the update under `lease`: to `record`, or to the one that the log holds."""
+        return Outcome(
+            device=lease.device,
+            task=TASK,
+            update=lease.lease,
+            record_sha256=hashlib.sha256(self._find_submission(lease) if record is None else record).digest(),
+            outcome=outcome,
+        )
+
+    def _find_submission(self, lease: Lease) -> bytes:
+        values = [record.value or b"" for record in self.records(UPDATES.name)]
+        return next((value for value in values if read_lease(parse_update(value).submitted.sealed) == lease), b"")
 
     def say(self, answer: msgspec.Struct, device: str) -> None:
         """Put an answer where the device reads."""
@@ -113,8 +157,7 @@ class World:
 
     def device(self, folder: Path, *, profile: DeviceProfile | None = None, name: str = "phone") -> Device:
         """A device on `folder`, as after a start or a restart."""
-        link = KafkaLink(self.log, [name])
-        return Device(link, self.setting(folder, profile=profile, name=name))
+        return Device(AskingLink(self, [name]), self.setting(folder, profile=profile, name=name))
 
     def setting(self, folder: Path, *, profile: DeviceProfile | None = None, name: str = "phone") -> DeviceSetting:
         return DeviceSetting(

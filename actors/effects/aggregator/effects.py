@@ -121,6 +121,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             found = self._measure(task, submission, body=body)
         update = UpdateChecked(
             lease=submission.lease,
+            record_sha256=submission.record_sha256,
             body=submission.body,
             samples=submission.samples,
             append_ms=submission.append_ms,
@@ -151,6 +152,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         task = state.tasks.get(submission.lease.task)
         return UpdateChecked(
             lease=submission.lease,
+            record_sha256=submission.record_sha256,
             body=submission.body,
             samples=submission.samples,
             append_ms=submission.append_ms,
@@ -228,7 +230,13 @@ def _answer(task: Task | None, update: UpdateChecked, *, events: Sequence[Journa
             outcome = str(reason)
         case _:
             outcome = task.outcomes[lease.lease][0] if task else "unknown_task"
-    return Outcome(device=lease.device, task=lease.task, update=lease.lease, outcome=outcome)
+    return Outcome(
+        device=lease.device,
+        task=lease.task,
+        update=lease.lease,
+        record_sha256=update.record_sha256,
+        outcome=outcome,
+    )
 
 
 def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> AggregatorEffects:

@@ -5,6 +5,7 @@ Aggregator and shard worker read `updates` through this module.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from actors.keys import Seals
@@ -22,6 +23,7 @@ class Submission:
     """An update whose lease and signature are valid; `inline` is its body where that came in the record itself."""
 
     lease: Lease
+    record_sha256: bytes
     body: BodyRef
     inline: bytes | None
     samples: int
@@ -37,7 +39,8 @@ def verify_update(record: Record, seals: Seals) -> Submission | None:
     if lease is None or not signed.is_signed_by(lease.public_key):
         return None
     body = signed.locate_body(record.partition, record.offset)
-    return Submission(lease, body, submitted.inline, submitted.samples, record.time_ms)
+    digest = hashlib.sha256(record.value or b"").digest()
+    return Submission(lease, digest, body, submitted.inline, submitted.samples, record.time_ms)
 
 
 def locate_body(created: TaskCreated, submission: Submission) -> BodyRef | BodyFault:

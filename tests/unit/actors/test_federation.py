@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 import pytest
 
@@ -65,10 +67,13 @@ def test_the_same_update_twice_counts_once() -> None:
     world = Federation(policy())
     device = world.device("a")
     world.round_of(_deltas("a"))
-    device.submit(ONES, world.rules)
+    device.submit(ONES * 2, world.rules)
     world.settle()
     assert [event.reason for event in world.events(ROUNDS.name, UpdateRefused)] == ["duplicate"]
-    assert [answer.outcome for answer in device.answers() if isinstance(answer, Outcome)] == ["admitted", "admitted"]
+    outcomes = [answer for answer in device.answers() if isinstance(answer, Outcome)]
+    assert [answer.outcome for answer in outcomes] == ["admitted", "admitted"]
+    sent = scan(world.log, TopicPartition(UPDATES.name, world.partition))
+    assert [answer.record_sha256 for answer in outcomes] == [sha256(record.value or b"").digest() for record in sent]
 
 
 def test_an_update_is_remembered_while_others_come() -> None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+from client_agent.conditions import FixedProfile
 from client_agent.device import Device
-from client_agent.links.kafka import KafkaLink
 from client_agent.schedule import OVER_MS
-from schemas.events import Declined
-from schemas.leases import Lease
+from schemas.leases import Lease, read_lease
 from schemas.policy import Compression
 from schemas.tensors import from_grid, to_grid
-from tests.worlds.device_world import TASK, World, flush, policy, train_by_one
+from tests.worlds.device_world import TASK, AskingLink, World, flush, large, policy, train_by_one
+
+
+class Slow(FixedProfile):
+    """A device that trains for ten seconds."""
+
+    def choose_training_ms(self, lease: str, samples: int) -> int:
+        return 10_000
 
 
 def trained(world: World, device: Device, number: int = 1) -> Lease:
@@ -111,9 +119,12 @@ def test_a_selector_that_lags_is_asked_ever_more_slowly(tmp_path: Path) -> None:
     assert all(one * 1.5 < other for one, other in pairwise(pauses))
     assert world.trainings == 1
     fresh = world.lease(2, device)
+    device.wake(next_ms)
     device.wake(device.receive(world.grant(fresh), next_ms))
-    device.wake(device.receive(world.outcome(fresh, "admitted"), next_ms))
+    flush(device)
+    next_ms = device.receive(world.outcome(fresh, "admitted"), next_ms)
     assert world.trainings == 2
+    device.wake(next_ms)
     assert device.receive(world.grant(fresh), next_ms) - next_ms <= pauses[0] * 1.25
 
 
@@ -135,13 +146,11 @@ def test_declined_waits(tmp_path: Path) -> None:
     world = World()
     device = world.device(tmp_path)
     device.wake(0)
-    told = Declined(device="phone", task=TASK, reason="no_slot", retry_after_ms=1_000)
+    told = world.decline("no_slot", 1_000)
     assert 1_000 <= device.receive(told, 0) <= 1_250
-    told = Declined(device="phone", task=TASK, reason="closed", retry_after_ms=1_000)
-    assert device.receive(told, 0) >= OVER_MS
+    device.wake(2_000)
+    assert device.receive(world.decline("closed", 1_000), 2_000) >= 2_000 + OVER_MS
     assert device.declined_for == "closed"
-    told = Declined(device="phone", task="other", reason="no_slot", retry_after_ms=1)
-    assert device.receive(told, 0) >= OVER_MS
 
 
 @pytest.mark.parametrize(
@@ -172,7 +181,79 @@ def test_junk_in_place_of_a_seal_is_ignored(tmp_path: Path) -> None:
     before = device.wake(0)
     answer = world.grant(world.lease(1, device))
     for junk in (b"", b"\x93", answer.sealed[:-1]):
-        assert device.receive(type(answer)(device="phone", sealed=junk, model=answer.model), 0) == before
+        assert device.receive(msgspec.structs.replace(answer, sealed=junk), 0) == before
+
+
+def test_only_answers_to_its_own_check_ins_count(tmp_path: Path) -> None:
+    """Guarantee: an answer that does not name a check-in of this device without an answer changes nothing."""
+    world = World()
+    device = world.device(tmp_path)
+    before, lease = device.wake(0), world.lease(1, device)
+    for checkin in (bytes(32), hashlib.sha256(b"another's").digest()):
+        assert device.receive(msgspec.structs.replace(world.grant(lease), checkin_sha256=checkin), 0) == before
+        assert device.receive(world.decline("closed", 1_000, checkin_sha256=checkin), 0) == before
+    assert (device.declined_for, device.is_training) == ("", False)
+    next_ms = device.receive(world.decline("no_slot", 1_000), 0)
+    # The check-in has its answer: neither that one again nor another is an answer to it any more.
+    assert device.receive(world.decline("closed", 9_000), 0) == next_ms
+    assert device.receive(world.grant(lease), 0) == next_ms
+    assert (device.declined_for, device.is_training) == ("no_slot", False)
+
+
+def test_a_restarted_device_asks_anew(tmp_path: Path) -> None:
+    """Guarantee: an answer to a check-in of an earlier life is not taken; the next one is."""
+    world = World()
+    device = world.device(tmp_path)
+    device.wake(0)
+    late = world.grant(world.lease(1, device))
+    again = world.device(tmp_path)
+    again.receive(late, 0)
+    assert not again.is_training
+    again.wake(0)
+    again.receive(world.grant(world.lease(1, again)), 0)
+    assert again.is_training
+
+
+def test_no_answer_replaces_work_in_hand(tmp_path: Path) -> None:
+    """Guarantee: with a lease at work neither another lease nor a decline changes what is trained, or when."""
+    world = World()
+    device = world.device(tmp_path, profile=Slow())
+    device.wake(device.wake(0))
+    lease, other = world.lease(1, device), world.lease(2, device)
+    ready_ms = device.receive(world.grant(lease), 5_000)
+    assert device.receive(world.grant(other), 6_000) == ready_ms
+    assert device.receive(world.decline("closed", 10**15), 6_000) == ready_ms
+    device.wake(ready_ms)
+    flush(device)
+    assert [read_lease(update.sealed) for update in world.submitted()] == [lease]
+
+
+def test_an_outcome_is_of_a_record_that_was_sent(tmp_path: Path) -> None:
+    """Guarantee: an outcome that does not name the very record of an update settles nothing."""
+    world = large()
+    device = world.device(tmp_path)
+    device.wake(0)
+    lease = world.lease(1, device)
+    device.wake(device.receive(world.grant(lease), 0))
+    # Kept, and its body not stored yet: there is no record that anybody could have admitted.
+    device.receive(world.outcome(lease, "admitted", record=b""), 0)
+    flush(device)
+    for update in (lease, world.lease(2, device)):
+        device.receive(world.outcome(update, "admitted", record=b"another"), 0)
+    [entry] = device._outbox.entries
+    assert entry.update == lease.lease
+    device.receive(world.outcome(lease, "admitted"), 0)
+    assert device._outbox.entries == ()
+
+
+def test_a_wait_has_an_end(tmp_path: Path) -> None:
+    """Guarantee: whatever an answer says, the device asks again within a day."""
+    world = World()
+    for number, reason in enumerate(("no_slot", "closed")):
+        device = world.device(tmp_path / reason)
+        device.wake(0)
+        next_ms = device.receive(world.decline(reason, 10 ** (15 + number)), 0)  # type: ignore[arg-type]
+        assert 0 < next_ms <= 86_400_000
 
 
 def test_a_model_that_is_gone_gives_the_lease_up(tmp_path: Path) -> None:
@@ -180,8 +261,6 @@ def test_a_model_that_is_gone_gives_the_lease_up(tmp_path: Path) -> None:
     world = World()
     device = world.device(tmp_path)
     lease = world.lease(1, device)
-    import msgspec
-
     gone = msgspec.structs.replace(world.created.model, offsets=(999,))
     device.wake(0)
     next_ms = device.wake(device.receive(world.grant(lease, gone), 0))
@@ -234,7 +313,7 @@ def test_an_old_lease_is_not_trained(tmp_path: Path) -> None:
 def test_one_download_for_many_devices(tmp_path: Path) -> None:
     """Guarantee: the devices of a process fetch a model once, and keep a bounded number of them."""
     world = World()
-    link = KafkaLink(world.log, ["a", "b"])
+    link = AskingLink(world, ["a", "b"])
     devices = [Device(link, world.setting(tmp_path / name, name=name)) for name in ("a", "b")]
     for device in devices:
         device.wake(0)

@@ -29,6 +29,7 @@ class ToyLink:
 
     def check_in(self, task: str, message: bytes) -> None:
         self.words.append("check in")
+        self.world.note_checkin(message)
 
     def store(self, body: UpdateBody) -> None:
         self.words.append("store")
@@ -76,6 +77,6 @@ def test_a_device_says_its_sentence_over_any_link(tmp_path: Path) -> None:
     assert link.words == ["check in", "send", "find task", "fetch model", "store", "submit", "send"]
     [submission] = link.submissions
     assert parse_update(submission).submitted.body.topic == "toy"
-    link.answers = [world.outcome(lease, "admitted")]
+    link.answers = [world.outcome(lease, "admitted", record=submission)]
     loop.step(2)
     assert loop.count().admitted == 1

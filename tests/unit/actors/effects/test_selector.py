@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from schemas.events import (
     TaskResumed,
 )
 from schemas.topics import CHECKINS, SELECTIONS, TASKS
+from streams.log import TopicPartition, scan
 from tests.worlds.builders import KEY, policy
 from tests.worlds.federation import Federation
 
@@ -59,6 +61,16 @@ def test_an_unknown_task_declines() -> None:
     assert answer.reason == "unknown_task"
 
 
+def test_an_answer_names_the_check_in() -> None:
+    """A device can tell the answer to its own check-in: by the digest of the record, with a lease or without."""
+    world = Federation(policy(selection={"concurrency": 3}))
+    answers = [_answer(world, name) for name in "abcd"]
+    assert {type(answer) for answer in answers} == {Granted, Declined}
+    records = scan(world.log, TopicPartition(CHECKINS.name, world.partition))
+    asked = [hashlib.sha256(record.value or b"").digest() for record in records]
+    assert [answer.checkin_sha256 for answer in answers] == asked
+
+
 def test_a_pause_declines_until_it_is_resumed() -> None:
     """Paused means no new leases; resumed means leases again; closed is for ever."""
     world = Federation(policy())
@@ -77,7 +89,9 @@ def test_a_lease_in_flight_is_given_again() -> None:
     """One lease a device: a second check-in gets the same sealed bytes, whatever has changed."""
     world = Federation(policy(selection={"concurrency": 1, "battery_min_percent": 50}))
     first, second = _answer(world, "a"), _answer(world, "a", battery_percent=1)
-    assert first == second
+    assert isinstance(first, Granted)
+    assert isinstance(second, Granted)
+    assert (first.sealed, first.model) == (second.sealed, second.model)
     assert len(world.events(SELECTIONS.name, LeaseGranted)) == 1
     world.start("selector")
     assert _answer(world, "a") == first

@@ -9,7 +9,6 @@ import pytest
 from client_agent.link import LinkUnavailable, UpdateBody
 from client_agent.links import kafka
 from client_agent.links.kafka import KafkaLink, open_link
-from schemas.events import Declined
 from schemas.topics import ANSWERS, partition_of
 from streams.log import LogUnavailable, TopicPartition
 from tests.worlds.device_world import TASK, World
@@ -126,7 +125,7 @@ def test_answers_reach_their_device_only(tmp_path: Path) -> None:
     world = World()
     device = world.device(tmp_path)
     link = KafkaLink(world.log, ["phone"])
-    world.say(Declined(device="other", task=TASK, reason="no_slot", retry_after_ms=1), "phone")
+    world.say(world.decline("no_slot", 1, device="other"), "phone")
     world.append("answers", partition_of("phone"), b"junk")
     mine = world.grant(world.lease(1, device))
     world.say(mine, "phone")
@@ -141,7 +140,7 @@ def test_answers_that_are_gone_take_no_others_along() -> None:
 
     def say(*devices: str) -> None:
         for name in devices:
-            world.say(Declined(device=name, task=TASK, reason="closed", retry_after_ms=10), name)
+            world.say(world.decline("closed", 10, device=name), name)
 
     say(*names, *names, *names)
     world.log.delete_records(TopicPartition(ANSWERS.name, home), 2)

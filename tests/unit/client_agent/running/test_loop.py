@@ -19,14 +19,14 @@ from client_agent.running.loop import DeviceLoop, Stats
 from client_agent.running.profiles import SimulatedCrash, SimulatedProfile, SimulationOptions
 from client_agent.setting import DeviceSetting
 from schemas.canonical import decode
-from schemas.events import Declined, DeviceCheckedIn, UpdateSubmitted
+from schemas.events import DeviceCheckedIn, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
 from schemas.signing import parse_signed
 from schemas.topics import CHECKINS, UPDATES
 from streams.log import LogUnavailable, TopicPartition
 from tests.worlds.builders import lease
-from tests.worlds.device_world import TASK, World, large, train_by_one
+from tests.worlds.device_world import AskingLink, World, large, train_by_one
 
 OPTIONS = SimulationOptions(
     training_ms=300, drop_probability=0.3, day_ms=20_000, presence=0.7, away_after_death_ms=1_000
@@ -49,9 +49,10 @@ class Server:
         for record in self._reader.poll(0):
             payload = parse_signed(record.value or b"").payload
             if record.topic == CHECKINS.name:
+                self.world.note_checkin(record.value or b"")
                 self._grant(decode(payload, DeviceCheckedIn))
             else:
-                self._admit(decode(payload, UpdateSubmitted))
+                self._admit(decode(payload, UpdateSubmitted), record.value or b"")
 
     def _grant(self, checkin: DeviceCheckedIn) -> None:
         if checkin.device not in self.leases:
@@ -61,13 +62,13 @@ class Server:
             )
         self._say(self.world.grant(self.leases[checkin.device]), checkin.device)
 
-    def _admit(self, update: UpdateSubmitted) -> None:
+    def _admit(self, update: UpdateSubmitted, record: bytes) -> None:
         payload, _ = decode(update.sealed, list[bytes])
         lease = decode(payload, Lease)
         if self.outcomes.setdefault(lease.lease, 0) == 0:
             assert self.leases.pop(lease.device) == lease
         self.outcomes[lease.lease] += 1
-        self._say(self.world.outcome(lease, "admitted"), lease.device)
+        self._say(self.world.outcome(lease, "admitted", record=record), lease.device)
 
     def _say(self, answer: object, device: str) -> None:
         if self._random.random() >= self._lost:
@@ -277,9 +278,9 @@ def test_closed_devices_are_counted(tmp_path: Path) -> None:
     """Guarantee: a loop counts the devices that know that the task is over."""
     world = World()
     loop = DeviceLoop(
-        KafkaLink(world.log, ["sim0"]), settings(world, tmp_path, 1, options=SimulationOptions(presence=1.0)), now_ms=0
+        AskingLink(world, ["sim0"]), settings(world, tmp_path, 1, options=SimulationOptions(presence=1.0)), now_ms=0
     )
     loop.step(0)
-    world.say(Declined(device="sim0", task=TASK, reason="closed", retry_after_ms=10), "sim0")
+    world.say(world.decline("closed", 10, device="sim0"), "sim0")
     loop.step(1)
     assert loop.count().closed == 1

@@ -31,6 +31,7 @@ from tests.worlds.builders import device_checked_in, granted, lease, signed, upd
 from tests.worlds.ops_journal import BODY, PLACE, TASK, Journal, created, memory_log
 
 GOLDEN: dict[str, str] = json.loads((ROOT / "tests" / "trials" / "golden" / "facts.json").read_text())
+DECLINED = Declined(device="d1", checkin_sha256=bytes(32), task=TASK, reason="paused", retry_after_ms=5)
 DEVICE_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
@@ -81,7 +82,10 @@ READABLE: dict[str, tuple[Record, str, str]] = {
     "tick": (record("updates", encode(Tick())), "Tick", ""),
     "update": (record("updates", signed(submitted(), DEVICE_KEY)), "UpdateSubmitted", "lease=abababab…"),
     "answer": (
-        record("answers", encode(Declined(device="d1", task=TASK, reason="paused", retry_after_ms=5))),
+        record(
+            "answers",
+            encode(DECLINED),
+        ),
         "Declined",
         "reason=paused",
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import pytest
 
@@ -23,14 +25,14 @@ def _record(value: bytes) -> Record:
     return Record(UPDATES.name, AT, 41, 5_000, None, value)
 
 
-def _submission(body: BodyRef, inline: bytes | None = None) -> Submission:
-    return Submission(LEASE, body, inline, 7, 5_000)
+def _submission(body: BodyRef, inline: bytes | None = None, *, record: bytes = b"") -> Submission:
+    return Submission(LEASE, hashlib.sha256(record).digest(), body, inline, 7, 5_000)
 
 
 def test_an_update_under_a_lease_of_ours_is_read() -> None:
     """The lease is the one that was sealed, and the append time is the record's."""
     record = _record(signed(update_submitted(granted(LEASE).sealed, STORED), "a"))
-    assert verify_update(record, Seals(KEY)) == _submission(STORED)
+    assert verify_update(record, Seals(KEY)) == _submission(STORED, record=record.value or b"")
 
 
 def test_an_inline_body_lies_in_its_own_record() -> None:
