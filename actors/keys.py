@@ -1,10 +1,16 @@
-"""The operator's key, and what is derived from it: seals, noise, checkpoints. None of it is ever in a topic (law 7)."""
+"""Keys: the operator's, and what the operator hands out to each role. None of it is ever in a topic (law 7).
+
+The operator's key signs what is said about tasks, and certifies one key a role; it stays with the operator. A role's
+key file holds that key, its certificate, and only the secrets that this role needs: a selector that is taken over can
+neither draw noise nor create a task.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,20 +21,44 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from schemas.canonical import encode
+from schemas.certificates import Certificate, Signer, Trust, certify_key
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import Partial
+from schemas.identifiers import Deployment, PublicKey, Sha256
 from schemas.journal import ChainResumed, resume_payload
-from schemas.leases import Lease, open_lease, seal_lease
+from schemas.signing import Signed, is_signed_by
 
 KEY_BYTES = 32
+NOISE, PARTIALS = "noise", "partials"
+# Which shared secrets each role is handed; a role that is not here signs and shares nothing.
+ROLE_SECRETS: Mapping[str, tuple[str, ...]] = {
+    "selector": (),
+    "aggregator": (NOISE, PARTIALS),
+    "privacy": (),
+    "shard": (PARTIALS,),
+    "evaluator": (),
+}
 P = TypeVar("P", bound=Partial)
 
 
 class OperatorKeyError(FedlogError):
-    """The operator's key file cannot be used; the message says why and what to do."""
+    """A key file cannot be used; the message says why and what to do."""
 
     exit_code = EXIT_USAGE
     code = "operator_key_unusable"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NoiseKey:
+    """The key that noise is drawn from, and its public name in a mechanism."""
+
+    secret: bytes
+
+    @property
+    def id(self) -> bytes:
+        """8 bytes that name the key and tell nothing about it."""
+        # Derived by a label of its own, so that the name could not be used to draw.
+        return hashlib.sha256(_derive(self.secret, "key-id")).digest()[:8]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,65 +67,92 @@ class OperatorKey:
 
     secret: bytes
 
-    def derive(self, label: str) -> bytes:
-        """The 32-byte key for one use."""
-        # One key a use, so that one that leaks, or is handed to another process, opens nothing else.
-        return HKDF(SHA256(), 32, salt=None, info=f"fedlog/{label}/1".encode()).derive(self.secret)
-
     @property
-    def noise(self) -> bytes:
+    def noise(self) -> NoiseKey:
         """The key that noise is drawn from."""
-        return self.derive("noise")
+        return NoiseKey(_derive(self.secret, NOISE))
 
     @property
-    def checkpoint(self) -> Ed25519PrivateKey:
-        """The key that signs what is announced; its public half may be known to everybody."""
-        return Ed25519PrivateKey.from_private_bytes(self.derive("checkpoint"))
+    def signing(self) -> Ed25519PrivateKey:
+        """The key that signs tasks, certificates and exports."""
+        return Ed25519PrivateKey.from_private_bytes(_derive(self.secret, "operator"))
 
     @property
     def public_key(self) -> bytes:
-        """32 bytes against which whoever has them checks checkpoints."""
-        return self.checkpoint.public_key().public_bytes_raw()
+        """32 bytes, for everybody: against it whoever reads the log checks what stands there."""
+        return self.signing.public_key().public_bytes_raw()
 
-    def seal_resume(self, resumed: ChainResumed) -> ChainResumed:
-        """The same with the operator's seal."""
-        # An HMAC suffices: only processes that hold the operator's key follow a resumed chain.
-        seal = hmac.digest(self.derive("resume"), resume_payload(resumed), "sha256")
-        return msgspec.structs.replace(resumed, seal=seal)
+    def issue(self, role: str, deployment: bytes, *, until_ms: int) -> RoleKey:
+        """The key of one role in one deployment, certified up to `until_ms`."""
+        # Derived, so that issuing again after a loss gives the same key; the operator alone can do either.
+        secret = _derive(self.secret, f"role/{role}/{deployment.hex()}")
+        public_key = Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+        certificate = Certificate(role=role, public_key=public_key, deployment=deployment, until_ms=until_ms)
+        return RoleKey(
+            role=role,
+            deployment=deployment,
+            until_ms=until_ms,
+            operator=self.public_key,
+            secret=secret,
+            certificate=certify_key(certificate, self.signing),
+            shared={label: _derive(self.secret, label) for label in ROLE_SECRETS.get(role, ())},
+        )
 
-    def accepts(self, resumed: ChainResumed) -> bool:
-        """Whether the operator's key sealed it."""
-        # In constant time, so that a forger learns nothing from how long a refusal takes.
-        return hmac.compare_digest(self.seal_resume(resumed).seal, resumed.seal)
+    def sign_resume(self, resumed: ChainResumed) -> ChainResumed:
+        """The same with the operator's signature."""
+        return msgspec.structs.replace(resumed, signature=self.signing.sign(resume_payload(resumed)))
+
+
+class RoleKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one role's workers hold: a certified key, the operator's public key, and the secrets that they share."""
+
+    role: str
+    deployment: Deployment
+    until_ms: int
+    operator: PublicKey
+    secret: Sha256
+    certificate: bytes
+    shared: dict[str, Sha256]
+
+    def __repr__(self) -> str:
+        # The default would print secrets into a log.
+        return f"RoleKey({self.role})"
 
     @property
-    def key_id(self) -> bytes:
-        """8 bytes that name the noise key in a mechanism and tell nothing about it."""
-        # A digest of a key of its own: it names the noise key and could not be used to draw.
-        return hashlib.sha256(self.derive("key-id")).digest()[:8]
+    def signer(self) -> Signer:
+        """Signs what the role says."""
+        return Signer(Ed25519PrivateKey.from_private_bytes(self.secret), self.certificate)
+
+    def trust(self) -> Trust:
+        """What the role believes."""
+        return Trust(self.operator, self.deployment)
+
+    @property
+    def noise(self) -> NoiseKey:
+        """Raises KeyError for a role that draws none."""
+        return NoiseKey(self.shared[NOISE])
+
+    @property
+    def noise_id(self) -> bytes:
+        """The public name of the noise key; empty for a role that draws none."""
+        return self.noise.id if NOISE in self.shared else b""
+
+    def accepts_resume(self, resumed: ChainResumed) -> bool:
+        """Whether the operator signed it (law 4)."""
+        return accepts_resume(resumed, self.operator)
 
 
-class Seals:
-    """Seals leases and opens them again; selector and aggregator hold the same key."""
-
-    def __init__(self, key: OperatorKey) -> None:
-        # Only the derived key is kept: whoever gets hold of this object can neither draw noise nor sign versions.
-        self.key = key.derive("seal")
-
-    def seal(self, lease: Lease) -> bytes:
-        """The sealed lease that the device carries."""
-        return seal_lease(lease, self.key)
-
-    def open(self, sealed: bytes) -> Lease | None:
-        """The lease, or None when these bytes were not sealed here."""
-        return open_lease(sealed, self.key)
+def accepts_resume(resumed: ChainResumed, operator: bytes) -> bool:
+    """Whether the holder of this public key signed it."""
+    return is_signed_by(Signed(resume_payload(resumed), resumed.signature), operator)
 
 
 class PartialSeals:
     """Seals what shard workers tell: whoever may write to `partials` could change a model otherwise."""
 
-    def __init__(self, key: OperatorKey) -> None:
-        self._key = key.derive("partials")
+    def __init__(self, key: RoleKey) -> None:
+        # A shared secret and no signature: a shard worker seals every body, and an HMAC costs a fiftieth.
+        self._key = key.shared[PARTIALS]
 
     def seal(self, partial: P) -> P:
         """The same with its seal."""
@@ -110,15 +167,8 @@ class PartialSeals:
 
 
 def load(path: Path) -> OperatorKey:
-    """Read the key file. Raises OperatorKeyError when it is missing, readable by others, or not 64 hex digits."""
-    try:
-        mode = path.stat().st_mode & 0o777
-        text = path.read_text(errors="replace").strip()
-    except OSError as error:
-        raise OperatorKeyError(f"{path}: {error.strerror}; make one with `fedlog key create`") from error
-    # A key that others could read may have been copied, and with it the noise of every release can be taken off.
-    if mode & 0o077:
-        raise OperatorKeyError(f"{path}: mode {mode:04o} lets others read it; run `chmod 600 {path}`")
+    """Read the operator's key file. Raises OperatorKeyError when it is missing, open to others, or no key."""
+    text = _read_private(path, made_by="fedlog key create").strip()
     try:
         secret = bytes.fromhex(text)
     # Told below in words of our own: nothing of what is in this file may reach a log.
@@ -131,13 +181,54 @@ def load(path: Path) -> OperatorKey:
 
 def create(path: Path) -> OperatorKey:
     """Write a new key file, mode 0600. Raises OperatorKeyError when there is one already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     secret = secrets.token_bytes(KEY_BYTES)
-    path.touch(mode=0o600, exist_ok=True)
     # A key that is overwritten takes with it every open lease, and the noise that a full replay has to draw again.
+    _write_private(path, secret.hex() + "\n", taken="a key that was in use must be kept for as long as its journals")
+    return OperatorKey(secret)
+
+
+def load_role(path: Path, role: str) -> RoleKey:
+    """Read a role's key file. Raises OperatorKeyError when it cannot be used, or is another role's."""
+    text = _read_private(path, made_by=f"fedlog key issue --for {role}")
+    try:
+        key = msgspec.json.decode(text, type=RoleKey)
+    except msgspec.DecodeError as error:
+        # Without the cause: its text may quote what is in the file.
+        raise OperatorKeyError(f"{path}: not the key file of a role; issue it again") from error
+    if key.role != role:
+        raise OperatorKeyError(f"{path}: the key of {key.role}, not of {role}; see `fedlog key issue --for {role}`")
+    return key
+
+
+def save_role(key: RoleKey, path: Path) -> None:
+    """Write a role's key file, mode 0600, in place of one that is there."""
+    # Nothing is lost with the old one: the operator's key issues the same again.
+    path.unlink(missing_ok=True)
+    _write_private(path, msgspec.json.encode(key).decode() + "\n", taken="somebody wrote it at this moment")
+
+
+def _derive(secret: bytes, label: str) -> bytes:
+    # One key a use, so that one that leaks, or is handed to another process, opens nothing else.
+    return HKDF(SHA256(), 32, salt=None, info=f"fedlog/{label}/1".encode()).derive(secret)
+
+
+def _read_private(path: Path, *, made_by: str) -> str:
+    try:
+        mode = path.stat().st_mode & 0o777
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise OperatorKeyError(f"{path}: {error.strerror}; make one with `{made_by}`") from error
+    # A key that others could read may have been copied, and with it the noise of every release can be taken off.
+    if mode & 0o077:
+        raise OperatorKeyError(f"{path}: mode {mode:04o} lets others read it; run `chmod 600 {path}`")
+    return text
+
+
+def _write_private(path: Path, text: str, *, taken: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=True)
     if path.read_bytes():
-        raise OperatorKeyError(f"{path}: exists; a key that was in use must be kept for as long as its journals")
+        raise OperatorKeyError(f"{path}: exists; {taken}")
     # Before the secret is in it: an empty file of another mode may have been there already.
     path.chmod(0o600)
-    path.write_text(secret.hex() + "\n")
-    return OperatorKey(secret)
+    path.write_text(text)

@@ -210,6 +210,9 @@ class Device:
         # What trains is decided by the policy, so it must be the one that the selector leased under.
         if created is None or created.policy_sha256 != work.lease.policy_sha256:
             raise GivenUp(f"task {work.lease.task!r} has another policy in the log than in the lease")
+        # One key may serve two deployments, and a lease of the other burns this one's update.
+        if created.deployment != work.lease.deployment:
+            raise GivenUp(f"task {work.lease.task!r} lives in another deployment than the lease")
         # By the device's own clock only a duration can be judged; the deadline is in the log's time.
         if now_ms > work.since_ms + created.policy.lease_ms:
             raise GivenUp("its deadline has passed")

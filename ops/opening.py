@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ops.logging_setup import set_up_logging
-from ops.settings import Settings
+from ops.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from actors.keys import OperatorKey
@@ -44,6 +44,33 @@ def load_key(settings: Settings) -> OperatorKey | None:
     from actors import keys
 
     return keys.load(settings.operator_key_file) if settings.operator_key_file.exists() else None
+
+
+def require_key(settings: Settings) -> OperatorKey:
+    """The operator's key, which what is said about tasks is signed with. Raises OperatorKeyError."""
+    from actors import keys
+
+    return keys.load(settings.operator_key_file)
+
+
+def find_operator(settings: Settings) -> bytes | None:
+    """The operator's public key: the one given, else that of the key file; None where neither is here."""
+    # What was named wins: whoever names it may look at another operator's log.
+    if settings.operator_public_key:
+        return bytes.fromhex(settings.operator_public_key)
+    key = load_key(settings)
+    return None if key is None else key.public_key
+
+
+def require_operator(settings: Settings) -> bytes:
+    """The same for whoever acts on what the log says. Raises SettingsError."""
+    operator = find_operator(settings)
+    if operator is None:
+        raise SettingsError(
+            "Whom to believe? Name the operator's public key with --operator-public-key HEX (or "
+            "FEDLOG_OPERATOR_PUBLIC_KEY); `fedlog key show` prints it where the operator's key is."
+        )
+    return operator
 
 
 def list_partitions(log: EventLog) -> list[int]:

@@ -7,6 +7,7 @@ of the folder stands in as the last resort.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,8 @@ ENVIRONMENT: dict[str, str] = {
     "FEDLOG_BOOTSTRAP_SERVERS": "bootstrap_servers",
     "FEDLOG_TOPIC_PREFIX": "topic_prefix",
     "FEDLOG_OPERATOR_KEY_FILE": "operator_key_file",
+    "FEDLOG_OPERATOR_PUBLIC_KEY": "operator_public_key",
+    "FEDLOG_ROLE_KEY_FILE": "role_key_file",
     "FEDLOG_SECURITY_PROTOCOL": "security_protocol",
     "FEDLOG_SASL_MECHANISM": "sasl_mechanism",
     "FEDLOG_SASL_USERNAME": "sasl_username",
@@ -37,6 +40,7 @@ ENVIRONMENT: dict[str, str] = {
 }
 """Variable -> field of Settings; the option of a field is its name with dashes."""
 
+PUBLIC_KEY = re.compile("[0-9a-f]{64}")
 SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -58,6 +62,8 @@ class Settings:
     bootstrap_servers: str = ""
     topic_prefix: str = "fedlog"
     operator_key_file: Path = Path(".fedlog/operator.key")
+    operator_public_key: str = ""
+    role_key_file: str = ""
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str = ""
     sasl_username: str = ""
@@ -156,6 +162,10 @@ def _find_problems(settings: Settings) -> list[str]:
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             problems.append(f"{_name_setting(name)} = {path}: there is no such file")
+    if settings.operator_public_key and not PUBLIC_KEY.fullmatch(settings.operator_public_key):
+        problems.append(
+            f"{_name_setting('operator_public_key')} must be 64 hex digits, as `fedlog key show` prints them"
+        )
     if not 0 <= settings.metrics_port < 65_536:
         problems.append(
             f"{_name_setting('metrics_port')} = {settings.metrics_port}: must be from 0 (choose one) to 65535"

@@ -1,42 +1,88 @@
-"""Which creation of a task counts: the first of its name in `tasks`; a later one changes nothing.
+"""What the operator wrote in `tasks`, and which of it counts: what carries the operator's signature.
 
-A pure fold over the values of records, for readers of any log: the operator's commands, devices, audit, shard workers.
+Of the creations of one name the first counts, and so does the first name of a deployment. Pure folds over the values of
+records, for readers of any log: actors, devices, commands, audit. `operator` is the operator's public key, 32 bytes;
+None, for a person who has none and only looks, accepts what nobody vouches for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator
+from math import prod
 
-from schemas.canonical import MalformedError, decode
-from schemas.events import TaskCreated, TaskEvent
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.canonical import MalformedError, decode, encode
+from schemas.events import DeploymentFounded, TaskCreated, TaskEvent
 from schemas.identifiers import TaskId
+from schemas.policy import PolicyError, check_policy
+from schemas.signing import is_signed_by, parse_signed, sign
+from schemas.topics import MODELS, partition_of
+
+# A record of `tasks` without its signature has to fit into one journal record, and no reader takes a larger one.
+Written = DeploymentFounded | TaskEvent
 
 
-def parse_task_event(value: bytes | None) -> TaskEvent | None:
-    """The event in a record of `tasks`; None for bytes that hold none."""
+def sign_task_event(event: Written, operator: Ed25519PrivateKey) -> bytes:
+    """The record's value."""
+    return sign(encode(event), operator)
+
+
+def parse_task_event(value: bytes | None, operator: bytes | None) -> Written | None:
+    """The event in a record of `tasks`; None for what the operator did not sign."""
     try:
-        return decode(value or b"", TaskEvent)  # type: ignore[arg-type]
+        signed = parse_signed(value or b"")
+        # The signature first: of what a stranger wrote nothing is decoded.
+        if operator is not None and not is_signed_by(signed, operator):
+            return None
+        return decode(signed.payload, Written)  # type: ignore[arg-type]
     except MalformedError:
         return None
 
 
-def parse_creation(value: bytes | None) -> TaskCreated | None:
+def parse_creation(value: bytes | None, operator: bytes | None) -> TaskCreated | None:
     """The same for a creation; None for any other event."""
-    event = parse_task_event(value)
+    event = parse_task_event(value, operator)
     return event if isinstance(event, TaskCreated) else None
 
 
-def collect_creations(values: Iterable[bytes | None]) -> dict[TaskId, TaskCreated]:
+def collect_creations(values: Iterable[bytes | None], operator: bytes | None) -> dict[TaskId, TaskCreated]:
     """The creation of each task that counts, in the order of the log."""
     found: dict[TaskId, TaskCreated] = {}
     for value in values:
-        if (created := parse_creation(value)) is not None:
+        if (created := parse_creation(value, operator)) is not None:
             # Two operators may create one name at once: the log's order decides, for every reader alike.
             found.setdefault(created.task, created)
     return found
 
 
-def find_creation(values: Iterable[bytes | None], task: TaskId) -> TaskCreated | None:
+def find_creation(values: Iterable[bytes | None], task: TaskId, *, operator: bytes | None) -> TaskCreated | None:
     """The creation of `task` that counts; reads no further than that."""
-    creations = (created for value in values if (created := parse_creation(value)) is not None)
+    creations = (created for value in values if (created := parse_creation(value, operator)) is not None)
     return next((created for created in creations if created.task == task), None)
+
+
+def find_deployment(values: Iterable[bytes | None], operator: bytes | None) -> bytes | None:
+    """The name of the deployment, from the records of partition 0; None where none was founded."""
+    events = (parse_task_event(value, operator) for value in values)
+    return next((event.deployment for event in events if isinstance(event, DeploymentFounded)), None)
+
+
+def find_faults(created: TaskCreated) -> Iterator[str]:
+    """What is wrong with a creation, judged by its own policy: an actor that finds anything refuses the task."""
+    if created.policy_sha256 != hashlib.sha256(encode(created.policy)).digest():
+        yield "the policy is not the one of policy_sha256"
+    try:
+        weights = check_policy(created.policy).weights()
+    except PolicyError as error:
+        # Without a policy there is nothing to compare the rest with.
+        yield f"a policy that cannot be used: {error}"
+        return
+    # Other weights than the policy's would make its noise too small for them.
+    if created.weights != weights:
+        yield "the weights are not the policy's"
+    if created.parameters != sum(prod(tensor.shape) for tensor in created.tensors):
+        yield "parameters is not the size of the tensors"
+    if created.model.topic != MODELS.name or created.model.partition != partition_of(created.task):
+        yield f"the model is in {created.model}, not in the task's partition of {MODELS.name}"

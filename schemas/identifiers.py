@@ -21,6 +21,7 @@ Sha256 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 SALT_BYTES = 16
 Salt = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
 PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Deployment = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]  # random: one log and its actors
 
 # Half of what a broker takes by default, and large enough for few requests.
 CHUNK_BYTES = 512 * 1024

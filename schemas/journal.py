@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -57,7 +57,7 @@ class WriterClaimed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ChainResumed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ChainResumed/1"):
-    """The operator accepts the journal as it stands and lets readers go on; `seal` is an HMAC with the operator's key.
+    """The operator accepts the journal as it stands and lets readers go on, and signs that (Ed25519).
 
     `seq` and `head` are where the chain goes on from; `reason` is for people.
     """
@@ -66,12 +66,12 @@ class ChainResumed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     seq: int
     head: Sha256
     reason: str
-    seal: Sha256
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 
 
 def resume_payload(resumed: ChainResumed) -> bytes:
-    """What the seal of a ChainResumed covers: all of it but the seal."""
-    return encode(msgspec.structs.replace(resumed, seal=GENESIS))
+    """What the signature of a ChainResumed covers: all of it but the signature."""
+    return encode(msgspec.structs.replace(resumed, signature=bytes(64)))
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False, tag="Batch/1"):
@@ -144,7 +144,7 @@ class Chain:
                 self.at = self._move(claim=offset, head=_digest(self.at.head, data))
             case ChainResumed():
                 if not self.accepts_resume(record):
-                    raise ChainBroken("a ChainResumed that the operator's key did not seal", offset=offset)
+                    raise ChainBroken("a ChainResumed that the operator did not sign", offset=offset)
                 # The claim stays: an operator repairs the chain and does not take the journal over.
                 self.at = JournalPosition(claim=self.at.claim, seq=record.seq, head=record.head)
             case Batch():

@@ -1,23 +1,26 @@
-"""The sealed lease: the selector seals it, a device reads it and carries it back, the aggregator opens it.
+"""The signed lease: the selector signs it, a device reads it and carries it back, the aggregator opens it.
 
-The seal is an HMAC with a key that only the operator's actors have, so that no actor needs to ask another whether a
-lease was granted. A device cannot check it and need not.
+The selector's signature and certificate are inside, so that no actor needs to ask another whether a lease was granted,
+and nobody needs a secret to check one: devices do so too.
 """
 
 from __future__ import annotations
 
-import hmac
-from typing import Annotated
-
 import msgspec
 
 from schemas.canonical import MalformedError, decode, encode
-from schemas.identifiers import DeviceId, LeaseId, PublicKey, Sha256, TaskId, TimeMs, Version
+from schemas.certificates import Signer, Trust, parse_certified
+from schemas.identifiers import Deployment, DeviceId, LeaseId, PublicKey, Sha256, TaskId, TimeMs, Version
+
+SELECTOR = "selector"
+LEASE_BYTES_MAX = 768
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="Lease/1"):
     """The right of one device to train once, from one version, until the deadline (append time of its update)."""
 
+    # One key may serve two deployments: without its name a lease of one would be good in the other.
+    deployment: Deployment
     lease: LeaseId
     task: TaskId
     device: DeviceId
@@ -30,35 +33,23 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     policy_sha256: Sha256
 
 
-class SealedLease(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A lease's bytes and the HMAC-SHA256 over them."""
-
-    payload: Annotated[bytes, msgspec.Meta(max_length=768)]
-    seal: Sha256
+def sign_lease(lease: Lease, signer: Signer) -> bytes:
+    """The lease as a device carries it; `signer` is the selector's."""
+    return signer.certify(encode(lease))
 
 
-def seal_lease(lease: Lease, key: bytes) -> bytes:
-    """The sealed lease as a device carries it; `key` has 32 bytes."""
-    payload = encode(lease)
-    return encode(SealedLease(payload, _mac(payload, key)))
-
-
-def open_lease(sealed: bytes, key: bytes) -> Lease | None:
-    """The lease, or None where it was not sealed with `key`."""
+def open_lease(sealed: bytes, trust: Trust, *, at_ms: int) -> Lease | None:
+    """The lease, or None where no selector that the operator certified signed it; `at_ms` is when it was used."""
+    payload = trust.read(sealed, SELECTOR, at_ms=at_ms)
+    if payload is None or len(payload) > LEASE_BYTES_MAX:
+        return None
     try:
-        token = decode(sealed, SealedLease)
-        # Compared in constant time, and before the payload is decoded: a forger learns nothing from either.
-        if not hmac.compare_digest(token.seal, _mac(token.payload, key)):
-            return None
-        return decode(token.payload, Lease)
+        lease = decode(payload, Lease)
     except MalformedError:
         return None
+    return lease if trust.deployment in (None, lease.deployment) else None
 
 
 def read_lease(sealed: bytes) -> Lease:
-    """The lease without a check of its seal, for a reader that has no key. Raises MalformedError."""
-    return decode(decode(sealed, SealedLease).payload, Lease)
-
-
-def _mac(payload: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, payload, "sha256")
+    """The lease without a check of its signature. Raises MalformedError."""
+    return decode(parse_certified(sealed).payload, Lease)

@@ -1,7 +1,8 @@
 """The public contract: a CloudEvents 1.0 record in JSON for every version, for services that know nothing of fedlog.
 
 Each carries the head of the journal that published it, and an Ed25519 signature over the record without `signature`, in
-its canonical form (keys sorted, no spaces): a checkpoint, against which a journal that was cut or rewritten shows.
+its canonical form (keys sorted, no spaces): a checkpoint, against which a journal that was cut or rewritten shows. The
+aggregator signs; `certificate` is the operator's word that it may.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from schemas.canonical import MalformedError, to_plain
+from schemas.certificates import Trust
 from schemas.events import ModelPublished
 
 EVENT_TYPE = "io.fedlog.model.published.v1"
 EXPORT_TYPE = "io.fedlog.journals.exported.v1"
-SIGNATURE = ("signedby", "signature")
+AGGREGATOR = "aggregator"
+SIGNATURE = ("signedby", "certificate", "signature")
 # A version with more digits does not fit into an event, and Python refuses to read very long numbers.
 DIGITS_MAX = 19
 
@@ -42,6 +45,8 @@ class Checkpoint:
     id: str
     heads: tuple[Head, ...]
     signed_by: bytes
+    certificate: bytes = b""
+    time_ms: int = 0
 
     @property
     def task(self) -> str:
@@ -94,9 +99,13 @@ def describe_heads(heads: Iterable[Head], time_ms: int) -> dict[str, Any]:
     }
 
 
-def sign_statement(statement: dict[str, Any], key: Ed25519PrivateKey) -> bytes:
-    """The record; Ed25519 draws nothing, so the same statement and key always give the same bytes."""
-    event = {**statement, "signedby": key.public_key().public_bytes_raw().hex()}
+def sign_statement(statement: dict[str, Any], key: Ed25519PrivateKey, *, certificate: bytes = b"") -> bytes:
+    """The record; Ed25519 draws nothing, so the same statement and key always give the same bytes.
+
+    The operator's own key needs no certificate.
+    """
+    by = {"signedby": key.public_key().public_bytes_raw().hex()}
+    event = {**statement, **by, **({"certificate": certificate.hex()} if certificate else {})}
     return _canonical({**event, "signature": key.sign(_canonical(event)).hex()})
 
 
@@ -115,11 +124,23 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         public = bytes.fromhex(event["signedby"])
         signature = bytes.fromhex(event.pop("signature"))
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _canonical(event))
-        return Checkpoint(id=str(event["id"]), heads=heads, signed_by=public)
+        certificate = bytes.fromhex(event.get("certificate", ""))
+        time_ms = round(datetime.fromisoformat(event["time"]).timestamp() * 1000)
+        return Checkpoint(id=str(event["id"]), heads=heads, signed_by=public, certificate=certificate, time_ms=time_ms)
     except InvalidSignature as error:
         raise MalformedError("its signature is not over these bytes") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise MalformedError(f"no announcement of fedlog ({type(error).__name__}: {error})") from error
+
+
+def is_vouched_for(given: Checkpoint, trust: Trust) -> bool:
+    """Whether the operator signed it, or an aggregator that the operator had certified at that time."""
+    if given.signed_by == trust.operator:
+        return True
+    certificate = trust.find_certificate(given.certificate)
+    if certificate is None or certificate.role != AGGREGATOR or given.time_ms > certificate.until_ms:
+        return False
+    return certificate.public_key == given.signed_by and trust.deployment in (None, certificate.deployment)
 
 
 def parse_statement(data: bytes) -> dict[str, Any]:

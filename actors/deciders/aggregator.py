@@ -278,13 +278,17 @@ def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
     if task is None or (task.status == "halted" and not task.pending):
         return []
     match fact:
-        case TaskPaused() | TaskResumed() | RoundCharged():
+        # A number that is not new is a copy of what the operator said once: signed, and said no more.
+        case TaskPaused() | TaskResumed() if fact.number > task.changes:
+            return [Noticed(fact=fact)]
+        case RoundCharged():
             return [Noticed(fact=fact)]
         case TaskClosed():
             return [Noticed(fact=fact), *_end_task(task, "closed")]
         case BudgetExhausted():
             return [Noticed(fact=fact), *_end_task(task, "budget")]
-        case VersionEvaluated() if _on_target(task, fact):
+        # A score of a version that does not exist is of another log, or of nothing.
+        case VersionEvaluated() if fact.version <= task.version and _on_target(task, fact):
             return [Noticed(fact=fact), *_end_task(task, "target")]
         case RoundWithheld():
             return [Noticed(fact=fact), *_give_up(task, fact.round, reason="withheld")]

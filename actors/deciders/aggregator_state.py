@@ -75,6 +75,7 @@ class Task(Derived):
     published: dict[int, ModelPublished] = field(default_factory=dict)
     progress_ms: int = 0
     next_round: int = 0
+    changes: int = 0  # the number of the newest pause or resume
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
@@ -144,6 +145,8 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
 
 
 def _notice(task: Task, fact: object, *, time_ms: int) -> None:
+    if isinstance(fact, TaskPaused | TaskResumed):
+        task.changes = fact.number
     match fact:
         case TaskPaused() if task.status == "open":
             task.status = "paused"

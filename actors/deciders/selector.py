@@ -104,8 +104,7 @@ def _decide_checkin(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int
     return [
         LeaseGranted(
             task=checkin.task,
-            # A number that is unique in the log, without entropy: `decide` must give the same on every replay.
-            lease=hashlib.sha256(f"{checkin.task}/{task.granted}".encode()).hexdigest()[:32],
+            lease=name_lease(task.created, task.granted),
             device=checkin.device,
             public_key=checkin.public_key,
             version=task.version,
@@ -113,6 +112,12 @@ def _decide_checkin(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int
             cohort=checkin.cohort,
         )
     ]
+
+
+def name_lease(created: TaskCreated, number: int) -> str:
+    """An id that no other lease of the operator has, without entropy: `decide` must give the same on every replay."""
+    # The deployment is in it, or a lease of another with the same task would pass for a repeat of this one.
+    return hashlib.sha256(created.deployment + f"/{created.task}/{number}".encode()).hexdigest()[:32]
 
 
 def why_not(state: Selections, checkin: DeviceCheckedIn) -> DeclineReason | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.deciders.arithmetic.accounting import epsilon, rho
 from actors.deciders.privacy_budget import Ledger, LedgerInput, Unchargeable
-from actors.keys import OperatorKey
+from actors.keys import RoleKey
 from actors.runtime.effects import Effects
 from actors.runtime.meter import Instruments, Meter
 from schemas.events import JournalEvent, Noticed, RoundCharged, RoundProposed, TaskCreated
@@ -76,7 +76,7 @@ class PrivacyBudgetMeter(Meter):
         return self._epsilon_max[task]
 
 
-def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> PrivacyBudgetEffects:
+def make_effects(log: EventLog, partition: int, *, key: RoleKey) -> PrivacyBudgetEffects:
     """The effects of the role, which touch neither log nor key."""
     return PrivacyBudgetEffects()
 

@@ -1,4 +1,4 @@
-"""Effects of the selector: check-ins with a valid signature come in, sealed leases and declines go out."""
+"""Effects of the selector: check-ins with a valid signature come in, signed leases and declines go out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Sequence
 
 from actors.deciders.selector import OpenLease, Selections, SelectorInput, Task
-from actors.keys import OperatorKey, Seals
+from actors.keys import RoleKey
 from actors.runtime.effects import NOTHING, Arrival, Effects, FollowUp
 from actors.runtime.meter import Instruments, Meter
 from schemas.canonical import MalformedError, decode, encode
+from schemas.certificates import Signer
 from schemas.events import (
     Answer,
     CheckinsDeclined,
@@ -20,9 +21,10 @@ from schemas.events import (
     JournalEvent,
     LeaseClosed,
     LeaseGranted,
+    TaskCreated,
     Tick,
 )
-from schemas.leases import Lease
+from schemas.leases import Lease, sign_lease
 from schemas.signing import is_signed_by, parse_signed
 from streams.log import EventLog, Record
 
@@ -36,8 +38,8 @@ _TICK = encode(Tick())
 class SelectorEffects(Effects[Selections, SelectorInput]):
     """Checks signatures before a decision, answers the device after it."""
 
-    def __init__(self, seals: Seals) -> None:
-        self._seals = seals
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
 
     def read(self, state: Selections, record: Record) -> Arrival | None:
         """A signed check-in, or a tick."""
@@ -82,8 +84,8 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
                 )
         assert task is not None
         lease = task.leases[checkin.device]
-        # Sealed anew for each answer: the same lease gives the same bytes, so that no seal has to be kept.
-        sealed = self._seals.seal(_sealable(lease, task.created.policy_sha256))
+        # Signed anew for each answer: the same lease gives the same bytes, so that no signature has to be kept.
+        sealed = sign_lease(_as_lease(lease, task.created), self._signer)
         return Granted(device=checkin.device, checkin_sha256=digest, sealed=sealed, model=lease.model)
 
     def wants_tick(self, state: Selections) -> bool:
@@ -92,9 +94,10 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         return any(task.leases for task in state.tasks.values())
 
 
-def _sealable(lease: OpenLease, policy_sha256: bytes) -> Lease:
+def _as_lease(lease: OpenLease, created: TaskCreated) -> Lease:
     granted = lease.granted
     return Lease(
+        deployment=created.deployment,
         lease=granted.lease,
         task=granted.task,
         device=granted.device,
@@ -102,7 +105,7 @@ def _sealable(lease: OpenLease, policy_sha256: bytes) -> Lease:
         version=granted.version,
         model_sha256=lease.model.sha256,
         deadline_ms=granted.deadline_ms,
-        policy_sha256=policy_sha256,
+        policy_sha256=created.policy_sha256,
     )
 
 
@@ -125,9 +128,9 @@ class SelectorMeter(Meter):
                 self._leases.labels(event.task, event.outcome).inc()
 
 
-def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> SelectorEffects:
+def make_effects(log: EventLog, partition: int, *, key: RoleKey) -> SelectorEffects:
     """The effects of the role; they are the same on every partition."""
-    return SelectorEffects(Seals(key))
+    return SelectorEffects(key.signer)
 
 
 def make_meter(instruments: Instruments) -> SelectorMeter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from actors.keys import OperatorKey
+from actors.keys import RoleKey
 from actors.runtime.actor import Actor
 from actors.runtime.observer import Observer
 from actors.wiring import ROLES
@@ -17,7 +17,7 @@ def assemble(
     partition: int,
     *,
     log: EventLog,
-    key: OperatorKey,
+    key: RoleKey,
     observers: Sequence[Observer] = (),
 ) -> Actor[Any]:
     """The actor `name`, not yet opened; `observers` see what it replays and decides."""
@@ -26,9 +26,8 @@ def assemble(
         role,
         partition,
         log=log,
-        decider=role.load_decider(key.key_id),
+        decider=role.load_decider(key.noise_id),
         effects=role.load_effects(log, partition, key=key),
-        # Only the operator's seal lets a chain go on behind a break (law 4).
-        accepts_resume=key.accepts,
+        key=key,
         observers=observers,
     )

@@ -104,7 +104,7 @@ class Host(HostLoop):
     def _claim(self, partition: int) -> Actor[Any]:
         """A new actor that has claimed its journal and replayed it."""
         actor = assemble(
-            self._role.name, partition, log=self._worker.log, key=self._worker.key, observers=self._observers
+            self._role.name, partition, log=self._worker.log, key=self._worker.options.key, observers=self._observers
         )
         actor.guard = self._guard_of(partition)
         if (marker := self._worker.options.crash_marker) is not None:

@@ -48,7 +48,7 @@ class ShardHost(HostLoop):
         self._worker, self._membership = worker, membership
         self._metrics = ShardMetrics(worker.metrics.instruments)
         self._measurers = make_measurers()
-        self._shard = Shard(worker.log, worker.key, ())
+        self._shard = Shard(worker.log, worker.options.key, ())
 
     async def turn(self) -> None:
         """As every host, but a shard may fail: all that it holds is a function of the log, so that another begins."""
@@ -79,6 +79,6 @@ class ShardHost(HostLoop):
 
     def _begin(self, partitions: Iterable[int]) -> None:
         # The new one first: where it cannot begin, the old one is still there to be asked for its partitions.
-        before, self._shard = self._shard, Shard(self._worker.log, self._worker.key, partitions)
+        before, self._shard = self._shard, Shard(self._worker.log, self._worker.options.key, partitions)
         before.close()
         self._shard.use_threads(self._measurers)

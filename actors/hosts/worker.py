@@ -1,4 +1,4 @@
-"""What every worker process begins with, whatever it hosts: the operator's key, the cluster, and its metrics.
+"""What every worker process begins with, whatever it hosts: its role's key, the cluster, and its metrics.
 
 `faust_app` and `shard_host` start a worker; `ops.processes.supervisor` makes its options.
 """
@@ -9,11 +9,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from actors import keys
 from actors.hosts.crash_marker import CrashMarker
 from actors.hosts.metrics import WorkerMetrics
+from actors.keys import RoleKey
 from actors.runtime.guard import PoisonInput
 from schemas.topics import CATALOGUE
 from streams.kafka.log import KafkaLog
@@ -33,7 +32,7 @@ class WorkerOptions:
     """
 
     kafka: KafkaSettings
-    operator_key_file: Path
+    key: RoleKey
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     instance: str | None = None
@@ -46,17 +45,16 @@ class Worker:
     """A worker that has reached its cluster."""
 
     options: WorkerOptions
-    key: keys.OperatorKey
     log: KafkaLog
     metrics: WorkerMetrics
 
 
 def start_worker(options: WorkerOptions, *, topic: str) -> Worker:
-    """Load the key, serve metrics, and wait until the cluster answers; from then on ask `topic` whether it still does.
+    """Serve metrics, and wait until the cluster answers; from then on ask `topic` whether it still does.
 
-    Raises OperatorKeyError, LogRefused and TopicUnfit, which starting again cannot help.
+    Raises LogRefused and TopicUnfit, which starting again cannot help.
     """
-    worker = Worker(options, keys.load(options.operator_key_file), KafkaLog(options.kafka), WorkerMetrics())
+    worker = Worker(options, KafkaLog(options.kafka), WorkerMetrics())
     worker.metrics.watch(worker.log.outage)
     worker.metrics.serve(options.metrics_host, options.metrics_port)
     # Deadlines compare append times and tasks live in one partition: topics that break this are refused (law 10).

@@ -6,11 +6,12 @@ claim finds in the journal what happened. That is why a state can be changed in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, Generic, TypeVar
 
 from actors.deciders.decider import Decider
+from actors.keys import RoleKey
 from actors.runtime.answers import Answers
 from actors.runtime.digests import Digests
 from actors.runtime.effects import Arrival, Effects
@@ -22,7 +23,7 @@ from actors.runtime.replay import Opened, Replay
 from actors.runtime.role import Role
 from actors.runtime.snapshots import Snapshots
 from schemas.events import InputsDropped, JournalEvent
-from schemas.journal import ChainResumed, Decision
+from schemas.journal import Decision
 from streams.log import EventLog, LogError, Record, TopicPartition
 
 S = TypeVar("S")
@@ -42,17 +43,19 @@ class Actor(Generic[S]):
         log: EventLog,
         decider: Decider[S],
         effects: Effects[S, Any],
-        accepts_resume: Callable[[ChainResumed], bool] = lambda _: False,
+        key: RoleKey,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.role, self.partition = role, partition
         self.guard = Guard(role.name, partition)  # a host replaces it by the one of the actor before
         self._decider, self._effects, self._observers = decider, effects, observers
+        # Only the operator's signature lets a chain go on behind a break (law 4).
+        accepts, at = key.accepts_resume, TopicPartition(role.journal, partition)
         journals = [TopicPartition(topic, partition) for topic in role.journal_inputs]
-        self._inputs = Inputs(log, journals, accepts_resume=accepts_resume)
-        self._journal = Journal(log, role.name, TopicPartition(role.journal, partition), accepts_resume=accepts_resume)
+        self._inputs = Inputs(log, journals, accepts_resume=accepts)
+        self._journal = Journal(log, role.name, at, accepts_resume=accepts)
         self._digests = Digests(Snapshots(log, self._journal))
-        self._answers = Answers(log)
+        self._answers = Answers(log, key.signer)
         self.opened = Opened(decider.initial(), 0, None)
         self.state: S = self.opened.state
 
@@ -69,10 +72,7 @@ class Actor(Generic[S]):
             self._journal.write_missing(missing)
 
     def use_threads(self, threads: Executor) -> None:
-        """Let these threads work beside the caller's on what takes long; the outcome is the same without them.
-
-        A death is then no longer that of the input in hand: a host that looks for the one that kills goes without.
-        """
+        """Let these threads work on what takes long; a death is then no longer that of the input in hand."""
         self._effects.use_threads(threads)
 
     def find_expected(self, topic: str) -> int:
@@ -227,7 +227,7 @@ class Actor(Generic[S]):
                 for observer in self._observers:
                     for decision in written.batch.decisions:
                         observer.note_decided(decision, written.batch.seq)
-            # Set here and not by a method of inputs: this runs once a commit, on the road of every update.
+            # Set here and not by a method of inputs: this is on the road of every update.
             self._inputs.unwritten, self._inputs.written_ms = 0, self._inputs.time_ms
         if self._answers.waiting:
             self._answers.send()

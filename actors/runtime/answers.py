@@ -1,10 +1,11 @@
-"""Answers to devices: not history, and a function of it, so they are sent after the commit and may get lost."""
+"""Answers to devices, signed: not history, and a function of it, so they are sent after the commit and may get lost."""
 
 from __future__ import annotations
 
 import structlog
 
 from schemas.canonical import encode
+from schemas.certificates import Signer
 from schemas.events import Answer
 from schemas.topics import ANSWERS, partition_of
 from streams.log import Draft, EventLog, LogUnavailable
@@ -15,9 +16,9 @@ logger = structlog.get_logger()
 class Answers:
     """Collects answers while an actor decides, and sends them once the journal holds what they say."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, signer: Signer) -> None:
         self.waiting: list[Answer] = []
-        self._log = log
+        self._log, self._signer = log, signer
 
     def send(self) -> None:
         """Send what waits. A device that misses its answer asks again, so that a failure is only logged."""
@@ -27,7 +28,7 @@ class Answers:
             Draft(
                 topic=ANSWERS.name,
                 partition=partition_of(answer.device),
-                value=encode(answer),
+                value=self._signer.certify(encode(answer)),
                 key=answer.device.encode(),
             )
             for answer in waiting

@@ -13,7 +13,7 @@ from schemas.topics import JOURNALS
 
 if TYPE_CHECKING:
     from actors.deciders.decider import Decider
-    from actors.keys import OperatorKey
+    from actors.keys import RoleKey
     from actors.runtime.effects import Effects
     from actors.runtime.meter import Instruments, Meter
     from schemas.events import Event
@@ -52,7 +52,7 @@ class Role:
         decider: Decider[Any] = import_module(self.decider).make_decider(key_id)
         return decider
 
-    def load_effects(self, log: EventLog, partition: int, *, key: OperatorKey) -> Effects[Any, Any]:
+    def load_effects(self, log: EventLog, partition: int, *, key: RoleKey) -> Effects[Any, Any]:
         """The effects of the actor on one partition."""
         effects: Effects[Any, Any] = import_module(self.effects).make_effects(log, partition, key=key)
         return effects

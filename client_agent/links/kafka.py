@@ -15,8 +15,9 @@ import structlog
 
 from client_agent.link import LinkUnavailable, ModelMissing, StoredBody, UpdateBody
 from schemas.canonical import MalformedError, decode
+from schemas.certificates import Trust
 from schemas.creations import find_creation
-from schemas.events import Answer, TaskCreated
+from schemas.events import Answer, Outcome, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.tensors import BodyError, Floats, unpack
 from schemas.topics import ANSWERS, CHECKINS, TASKS, UPDATES, Topic, body_place, partition_of
@@ -37,11 +38,12 @@ logger = structlog.get_logger(__name__)
 class KafkaLink:
     """A `Link` that appends to the log and reads from it; the log stays open when it is closed.
 
-    It hears the answers from now on: an answer that came earlier is given again when the device asks again.
+    `operator` is the operator's public key: nothing is passed on for which the operator does not vouch. It hears the
+    answers from now on: an answer that came earlier is given again when the device asks again.
     """
 
-    def __init__(self, log: EventLog, devices: Iterable[str]) -> None:
-        self._log = log
+    def __init__(self, log: EventLog, operator: bytes, devices: Iterable[str]) -> None:
+        self._log, self._trust = log, Trust(operator)
         self._devices = frozenset(devices)
         self._answer_places = {TopicPartition(ANSWERS.name, partition_of(device)) for device in self._devices}
         # One reader for all partitions, because each reader has connections and buffers of its own.
@@ -94,7 +96,7 @@ class KafkaLink:
                     records += more
             except OffsetLost:
                 self._skip_lost_answers()
-        answers = (_decode_answer(record.value) for record in records)
+        answers = (self._read_answer(record) for record in records)
         # A partition of answers also holds those of other processes' devices.
         return [answer for answer in answers if answer is not None and answer.device in self._devices]
 
@@ -104,7 +106,9 @@ class KafkaLink:
         if name not in self._tasks:
             at = TopicPartition(TASKS.name, partition_of(name))
             with _unavailable_as_link_error():
-                created = find_creation((record.value for record in scan(self._log, at)), name)
+                created = find_creation(
+                    (record.value for record in scan(self._log, at)), name, operator=self._trust.operator
+                )
             if created is not None:
                 _remember(self._tasks, (name, created), limit=TASKS_MAX)
         return self._tasks.get(name)
@@ -122,6 +126,17 @@ class KafkaLink:
         self._answers.close()
         for reader in self._body_readers.values():
             reader.close()
+
+    def _read_answer(self, record: Record) -> Answer | None:
+        """The answer in a record; None where the role that gives such answers has not signed it."""
+        data = record.value or b""
+        # Each role has its own words: a selector that is taken over must not report outcomes.
+        for role in ("selector", "aggregator"):
+            payload = self._trust.read(data, role, at_ms=record.time_ms)
+            if payload is not None:
+                answer = _decode_answer(payload)
+                return answer if isinstance(answer, Outcome) == (role == "aggregator") else None
+        return None
 
     def _hold_back(self, topic: Topic, task: str, *, message: bytes) -> None:
         self._drafts.append(Draft(topic=topic.name, partition=partition_of(task), value=message))
@@ -169,9 +184,9 @@ class OwningKafkaLink(KafkaLink):
         self._log.close()
 
 
-def open_link(open_log: Callable[[], EventLog], devices: Sequence[str]) -> OwningKafkaLink:
-    """A link on a log of its own. With `open_log` bound it is an `OpenLink` that another process can be given."""
-    return OwningKafkaLink(open_log(), devices)
+def open_link(open_log: Callable[[], EventLog], devices: Sequence[str], *, operator: bytes) -> OwningKafkaLink:
+    """A link on a log of its own. With all but the devices bound it is an `OpenLink`, for another process too."""
+    return OwningKafkaLink(open_log(), operator, devices)
 
 
 @contextmanager
@@ -194,8 +209,8 @@ def _remember(cache: OrderedDict[K, V], item: tuple[K, V], *, limit: int) -> Non
         cache.popitem(last=False)
 
 
-def _decode_answer(data: bytes | None) -> Answer | None:
+def _decode_answer(data: bytes) -> Answer | None:
     try:
-        return decode(data or b"", Answer)  # type: ignore[arg-type]
+        return decode(data, Answer)  # type: ignore[arg-type]
     except MalformedError:
         return None

@@ -6,34 +6,14 @@ Each function yields what is wrong, in words for people.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from math import prod
 
 from actors.deciders.aggregator import mechanism_of, staleness_of
 from actors.deciders.aggregator_state import Task
 from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.accounting import rho
-from schemas.canonical import encode
-from schemas.events import RoundCharged, RoundProposed, TaskCreated, UpdateAdmitted
+from schemas.events import RoundCharged, RoundProposed, UpdateAdmitted
 from schemas.identifiers import RoundId
-from schemas.policy import PolicyError, check_policy
-
-
-def check_creation(created: TaskCreated) -> Iterator[str]:
-    """A creation against its own policy."""
-    if created.policy_sha256 != hashlib.sha256(encode(created.policy)).digest():
-        yield "the policy is not the one of policy_sha256"
-    try:
-        weights = check_policy(created.policy).weights()
-    except PolicyError as error:
-        # Without a policy there is nothing to compare the rest with.
-        yield f"a policy that cannot be used: {error}"
-        return
-    if created.weights != weights:
-        yield "the weights are not the policy's"
-    if created.parameters != sum(prod(tensor.shape) for tensor in created.tensors):
-        yield "parameters is not the size of the tensors"
 
 
 def check_admission(task: Task, admitted: UpdateAdmitted) -> Iterator[str]:

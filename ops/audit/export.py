@@ -10,6 +10,7 @@ from pathlib import Path
 from actors.keys import OperatorKey
 from actors.wiring import ROLES
 from ops.audit.chains import ChainReport, verify_chain
+from ops.audit.verification import judge_resume
 from schemas.canonical import MalformedError, decode
 from schemas.journal import Batch, JournalRecord
 from schemas.published import describe_heads, parse_checkpoint, sign_statement
@@ -27,7 +28,7 @@ from schemas.topics import (
     UPDATES,
 )
 from streams import exported as files
-from streams.journals import AcceptsResume, reject_all
+from streams.journals import AcceptsResume
 from streams.log import EventLog, Record, TopicPartition
 
 CHECKPOINT = "checkpoint.json"
@@ -63,7 +64,7 @@ def write_export(
 
     Raises FileExistsError where the folder is not empty.
     """
-    accepts = key.accepts if key else reject_all
+    accepts = judge_resume(key.public_key if key else None)
     # The partition of an answer, and of a body of a task with shards, is the device's: a task's are anywhere.
     chosen = {topic: range(PARTITIONS) if topic in _BY_DEVICE else partitions for topic in topics}
     places = [TopicPartition(topic, number) for topic in topics for number in chosen[topic]]
@@ -76,7 +77,7 @@ def write_export(
     if key is not None:
         heads = [report.head for report in reports if report.positions]
         (folder / CHECKPOINT).write_bytes(
-            sign_statement(describe_heads(heads, time.time_ns() // 1_000_000), key.checkpoint) + b"\n"
+            sign_statement(describe_heads(heads, time.time_ns() // 1_000_000), key.signing) + b"\n"
         )
     return Export(manifest.parts, reports, key is not None)
 

@@ -14,7 +14,7 @@ from actors.deciders.arithmetic.optimizers import MOMENTS
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.release import NoiseKeyMissing, Release, compute_release
 from actors.effects.aggregator.summation import Measured, choose_summation
-from actors.keys import OperatorKey
+from actors.keys import NoiseKey
 from ops.audit import announcements
 from ops.audit.findings import Findings
 from schemas.events import ModelPublished, SumStored, UpdateAdmitted
@@ -38,7 +38,7 @@ class Recomputer:
     A version that cannot be compared is named in `findings.unchecked` once, with the first reason.
     """
 
-    def __init__(self, log: EventLog, partition: int, *, key: OperatorKey | None, findings: Findings) -> None:
+    def __init__(self, log: EventLog, partition: int, *, key: NoiseKey | None, findings: Findings) -> None:
         self._key, self._findings = key, findings
         self._bodies = Bodies(log, partition)
         self._newest = announcements.find_newest_versions(log, partition)
@@ -67,8 +67,9 @@ class Recomputer:
             elif self._key is None and awaited.proposed.mechanism is not None:
                 self._reasons[name] = "needs the operator's key"
             else:
-                key = self._key or OperatorKey(b"")  # without privacy no key is asked for
-                self._released[name] = compute_release(task.created, awaited.proposed, total=total, start=held, key=key)
+                self._released[name] = compute_release(
+                    task.created, awaited.proposed, total=total, start=held, key=self._key
+                )
         except BodyLost as error:
             self._reasons[name] = str(error)
         except NoiseKeyMissing as error:

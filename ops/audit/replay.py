@@ -14,14 +14,14 @@ from typing import Any
 
 from actors.deciders.aggregator_state import Rounds, Task, evolve
 from actors.deciders.decider import digest
-from actors.keys import OperatorKey
+from actors.keys import NoiseKey
 from actors.runtime.role import Role
 from actors.wiring import PRIVACY_ROLE, ROLES
 from ops.audit import announcements, event_checks
 from ops.audit.findings import Finding, Findings
 from ops.audit.recomputing import Recomputer
-from ops.audit.verification import Verification
-from schemas.creations import collect_creations
+from ops.audit.verification import Verification, judge_resume
+from schemas.creations import collect_creations, find_faults
 from schemas.events import (
     JournalEvent,
     ModelPublished,
@@ -37,8 +37,16 @@ from schemas.identifiers import RoundId
 from schemas.journal import Decision, JournalPosition
 from schemas.published import Head, describe_version, version_id
 from schemas.topics import LEDGER, ROUNDS, TASKS
-from streams.journals import JournalBroken, read_decisions, reject_all
+from streams.journals import JournalBroken, read_decisions
 from streams.log import EventLog, LogError, Record, TopicPartition, scan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """What an auditor knows from elsewhere: the operator's public key (None: nothing is proven), the noise key."""
+
+    operator: bytes | None = None
+    noise: NoiseKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +66,19 @@ class FoldFailed(Exception):
 
 
 class Audit:
-    """Replays one partition. `full` recomputes sums and models; with privacy that needs the operator's key.
+    """Replays one partition. `full` recomputes sums and models; with privacy that needs the noise key.
 
     With a target only the aggregator's journal is folded, which makes the versions; the chains of all are followed.
     """
 
     def __init__(
-        self, log: EventLog, partition: int, *, key: OperatorKey | None, full: bool, to: Target | None
+        self, log: EventLog, partition: int, *, anchor: Anchor, full: bool = False, to: Target | None = None
     ) -> None:
         self.findings = Findings()
         self.state = Rounds()
-        self._log, self._partition, self._key = log, partition, key
+        self._log, self._partition, self._anchor = log, partition, anchor
         self._full, self._to = full, to
-        self._recomputer = Recomputer(log, partition, key=key, findings=self.findings)
+        self._recomputer = Recomputer(log, partition, key=anchor.noise, findings=self.findings)
         self._announcements: dict[str, dict[str, Any]] = {}  # the expected records of `published`, by id
         self._seq = -1
         self._charges: dict[tuple[str, RoundId], RoundCharged] = {}
@@ -78,8 +86,7 @@ class Audit:
 
     def run(self) -> Findings:
         """All that `fedlog verify` checks, then each fold; one that breaks off is a difference too."""
-        public_key = self._key.public_key if self._key else None
-        check = Verification(self._log, self._partition, accepts_resume=self._accepts_resume, public_key=public_key)
+        check = Verification(self._log, self._partition, operator=self._anchor.operator)
         for finding in check.check():
             self.findings.add_difference(finding)
         for role in ROLES.values() if self._to is None else ():
@@ -97,7 +104,7 @@ class Audit:
 
     @property
     def _accepts_resume(self) -> Callable[..., bool]:
-        return self._key.accepts if self._key else reject_all
+        return judge_resume(self._anchor.operator)
 
     def _try_fold(self, fold: Callable[[], None]) -> bool:
         """Run a fold; whether it came to its end."""
@@ -203,7 +210,7 @@ class Audit:
             yield _find_task_of(event), f"{type(event).__name__}: {fault}"
 
     def _check_creation(self, created: TaskCreated) -> Iterator[str]:
-        yield from event_checks.check_creation(created)
+        yield from find_faults(created)
         if created.task not in self._creations:
             # The operator may have written it since this replay began.
             self._creations = self._read_creations()
@@ -228,7 +235,7 @@ class Audit:
     def _read_creations(self) -> dict[str, TaskCreated]:
         """What the operator wrote."""
         at = TopicPartition(TASKS.name, self._partition)
-        return collect_creations(record.value for record in scan(self._log, at))
+        return collect_creations((record.value for record in scan(self._log, at)), self._anchor.operator)
 
 
 def _find_task_of(event: JournalEvent) -> str:

@@ -8,32 +8,40 @@ journal, signed. Where none of these reaches, beyond the last checkpoint, nothin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
+from actors.keys import accepts_resume
 from actors.wiring import ROLES
 from ops.audit.chains import ChainReport, verify_chain
 from ops.audit.findings import Finding
 from schemas.canonical import MalformedError
+from schemas.certificates import Trust
 from schemas.journal import Position
-from schemas.published import Checkpoint, Head, parse_checkpoint
+from schemas.published import Checkpoint, Head, is_vouched_for, parse_checkpoint
 from schemas.topics import PUBLISHED
-from streams.journals import AcceptsResume
+from streams.journals import AcceptsResume, reject_all
 from streams.log import EventLog, TopicPartition, scan
+
+
+def judge_resume(operator: bytes | None) -> AcceptsResume:
+    """Accepts what the holder of this public key signed; nothing where it is not known."""
+    # Without the key a resumed chain counts as broken: to accept it would hide what was cut.
+    return reject_all if operator is None else partial(accepts_resume, operator=operator)
 
 
 class Verification:
     """Checks one partition: its journals, what they say of one another, its announcements, and other checkpoints.
 
-    `public_key` is the operator's, 32 bytes; without it a signature is only checked against the key that it names.
+    `operator` is the operator's public key; without it a signature is only checked against the key that it names.
     """
 
-    def __init__(
-        self, log: EventLog, partition: int, *, accepts_resume: AcceptsResume, public_key: bytes | None
-    ) -> None:
+    def __init__(self, log: EventLog, partition: int, *, operator: bytes | None) -> None:
         self.partition = partition
         self.checkpoints = 0
-        self._log, self._key = log, public_key
+        self._log, self._trust = log, None if operator is None else Trust(operator)
         places = [TopicPartition(role.journal, partition) for role in ROLES.values()]
-        self.reports = {place.topic: verify_chain(log, place, accepts_resume=accepts_resume) for place in places}
+        accepts = judge_resume(operator)
+        self.reports = {place.topic: verify_chain(log, place, accepts_resume=accepts) for place in places}
 
     def check(self, checkpoints: Iterable[Checkpoint] = ()) -> Iterator[Finding]:
         """Everything that is wrong, broken chains first."""
@@ -51,9 +59,9 @@ class Verification:
 
     def compare_signer(self, given: Checkpoint) -> str | None:
         """What is wrong with who signed a checkpoint; None for nothing."""
-        if self._key in (None, given.signed_by):
+        if self._trust is None or is_vouched_for(given, self._trust):
             return None
-        return f"{given.id} is signed by {given.signed_by.hex()[:16]}, not with the operator's key"
+        return f"{given.id} is signed by {given.signed_by.hex()[:16]}, for which the operator does not vouch"
 
     def _check_links(self, report: ChainReport) -> Iterator[Finding]:
         """What an actor has read of another journal must be what stands there; the first difference of each."""

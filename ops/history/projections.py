@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol, get_args
 
+from actors.keys import accepts_resume
 from actors.wiring import ROLES
 from ops.history.task_view import TaskView, evolve
 from schemas.canonical import MalformedError, decode
-from schemas.events import InputsDropped, JournalEvent, Noticed, TaskEvent, VersionEvaluated
+from schemas.certificates import Trust, parse_certified
+from schemas.creations import Written, parse_task_event
+from schemas.events import DeploymentFounded, InputsDropped, JournalEvent, Noticed, TaskEvent, VersionEvaluated
 from schemas.identifiers import TaskId
 from schemas.topics import EVALUATIONS, ROUNDS, TASKS
 from streams.journals import AcceptsResume, JournalReader, reject_all
 from streams.log import Record, TopicPartition
 
 _JOURNALS = tuple(role.journal for role in ROLES.values())
+EVALUATOR = "evaluator"
 TOPICS = (TASKS.name, *_JOURNALS, EVALUATIONS.name)
 
 
@@ -41,15 +46,18 @@ class Projection(Protocol):
 
 
 class TaskViews:
-    """The view of every task. `accepts_resume` judges an operator's ChainResumed."""
+    """The view of every task. `operator` is the operator's public key; without it no signature is checked."""
 
-    def __init__(self, topics: Sequence[str] = TOPICS, *, accepts_resume: AcceptsResume = reject_all) -> None:
+    def __init__(self, topics: Sequence[str] = TOPICS, *, operator: bytes | None = None) -> None:
         self.topics = topics
         self.positions: dict[TopicPartition, int] = {}
         self.tasks: dict[TaskId, TaskView] = {}
         self.dropped: Counter[str] = Counter()
         self.unreadable = 0
-        self._accepts_resume = accepts_resume
+        self._operator = operator
+        self._trust = None if operator is None else Trust(operator)
+        accepts: AcceptsResume = reject_all if operator is None else partial(accepts_resume, operator=operator)
+        self._accepts_resume = accepts
         self._journals: dict[TopicPartition, JournalReader] = {}
 
     @property
@@ -71,14 +79,26 @@ class TaskViews:
         self.positions[record.at] = record.offset + 1
 
     def _apply_plain(self, record: Record) -> None:
-        kind = TaskEvent if record.topic == TASKS.name else VersionEvaluated
-        try:
-            event: TaskEvent | VersionEvaluated = decode(record.value or b"", kind)  # type: ignore[arg-type]
-        except MalformedError:
-            # Other programs may write to these topics, and a record that cannot be read must not stop the fold.
+        if record.topic == TASKS.name:
+            event: Written | VersionEvaluated | None = parse_task_event(record.value, self._operator)
+        else:
+            event = self._read_evaluation(record)
+        if event is None:
+            # Others may write to these topics, and what nobody vouches for must not stop the fold.
             self.unreadable += 1
-            return
-        evolve(self.view(event.task), event, time_ms=record.time_ms)
+        elif not isinstance(event, DeploymentFounded):
+            evolve(self.view(event.task), event, time_ms=record.time_ms)
+
+    def _read_evaluation(self, record: Record) -> VersionEvaluated | None:
+        data = record.value or b""
+        try:
+            # A person without the operator's public key sees what stands there, whoever wrote it.
+            if self._trust is None:
+                return decode(parse_certified(data).payload, VersionEvaluated)
+            payload = self._trust.read(data, EVALUATOR, at_ms=record.time_ms)
+            return None if payload is None else decode(payload, VersionEvaluated)
+        except MalformedError:
+            return None
 
     def _apply_batch(self, record: Record) -> None:
         # Every journal partition has a chain of its own, and its records may come between those of others.

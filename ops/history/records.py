@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from actors.wiring import ROLES
 from ops.history.projections import find_task_of
 from schemas.canonical import MalformedError, decode, to_plain
+from schemas.certificates import parse_certified
 from schemas.events import AnyEvent, Partial
 from schemas.identifiers import TaskId
 from schemas.journal import Batch, ChainResumed, JournalRecord, WriterClaimed
@@ -125,14 +127,14 @@ def _list_fields(fact: Any) -> dict[str, Any]:
 
 
 def _make_plain_line(record: Record, value: bytes) -> Line:
-    """A plain record: a fact as it is, or one that a device signed."""
+    """A plain record: a fact as it is, or one that somebody signed; who that was is not looked at."""
     signed = False
-    try:
-        # Devices sign what they send and operators do not; which it is shows only in the bytes.
-        value = parse_signed(value).payload
-        signed = True
-    except MalformedError:
-        pass
+    for parse in (parse_signed, parse_certified):
+        # Ticks and partial results carry no signature; which it is shows only in the bytes.
+        with suppress(MalformedError):
+            value = parse(value).payload
+            signed = True
+            break
     try:
         fact: Any = decode(value, AnyEvent | Partial)  # type: ignore[arg-type]
     except MalformedError as error:
@@ -145,7 +147,7 @@ def _make_plain_line(record: Record, value: bytes) -> Line:
 
 
 def _lease(sealed: bytes | None) -> dict[str, Any] | None:
-    """What a sealed lease claims; its seal is not checked here."""
+    """What a lease claims; its signature is not checked here."""
     if sealed is None:
         return None
     try:

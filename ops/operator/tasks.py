@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from actors.keys import OperatorKey
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
+from ops.operator import deployments
 from ops.operator.errors import (
     CloseUnnoticed,
     ModelMismatch,
@@ -25,7 +27,7 @@ from ops.operator.errors import (
     TaskUnknown,
 )
 from schemas.canonical import TASK_BYTES_MAX, encode
-from schemas.creations import collect_creations
+from schemas.creations import collect_creations, parse_task_event, sign_task_event
 from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec
 from schemas.identifiers import TaskId
 from schemas.policy import Policy
@@ -54,7 +56,9 @@ class Predecessor:
     wait_s: float = CLOSE_WAIT_S
 
 
-def create(log: EventLog, name: TaskId, *, policy: Policy, after: Predecessor | None = None) -> TaskCreated:
+def create(
+    log: EventLog, name: TaskId, *, key: OperatorKey, policy: Policy, after: Predecessor | None = None
+) -> TaskCreated:
     """Store the first model and append TaskCreated.
 
     Raises TaskNameInvalid, TaskExists, TaskTooLarge; with `after` also TaskUnknown, SuccessorExists, CloseUnnoticed
@@ -65,14 +69,15 @@ def create(log: EventLog, name: TaskId, *, policy: Policy, after: Predecessor | 
     from ops.operator import models
 
     check_name(name)
-    _check_is_free(log, name)
-    parent = None if after is None else close_and_wait(log, after.task, wait_s=after.wait_s)
+    _check_is_free(log, name, operator=key.public_key)
+    parent = None if after is None else close_and_wait(log, after.task, key=key, wait_s=after.wait_s)
     # The predecessor is closed before the model is made: nothing may be written for a task that cannot start.
     tensors, flat = classification.initial(policy)
     if parent is not None and after is not None and after.warm_start:
         flat = _read_newest_model(log, parent, tensors=tensors)
     created = TaskCreated(
         task=name,
+        deployment=deployments.found(log, key),
         policy=policy,
         policy_sha256=hashlib.sha256(encode(policy)).digest(),
         tensors=tensors,
@@ -82,7 +87,7 @@ def create(log: EventLog, name: TaskId, *, policy: Policy, after: Predecessor | 
         parent=parent.task if parent else None,
         participations_before=parent.participations_max if parent else 0,
     )
-    _append_creation(log, created)
+    _append_creation(log, created, key=key)
     return created
 
 
@@ -92,55 +97,60 @@ def check_name(name: TaskId) -> None:
         raise TaskNameInvalid(f"{name!r} is no name of a task: lower-case letters, digits and dashes, at most 63.")
 
 
-def pause(log: EventLog, task: TaskId) -> None:
+def pause(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:
     """Grant no new leases; updates under way are still admitted. Raises TaskUnknown."""
-    _append_change(log, TaskPaused(task=task))
+    created, number = _find_next_number(log, task, operator=key.public_key)
+    _append(log, TaskPaused(task=task, deployment=created.deployment, number=number), key=key)
 
 
-def resume(log: EventLog, task: TaskId) -> None:
+def resume(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:
     """Grant leases again. Raises TaskUnknown."""
-    _append_change(log, TaskResumed(task=task))
+    created, number = _find_next_number(log, task, operator=key.public_key)
+    _append(log, TaskResumed(task=task, deployment=created.deployment, number=number), key=key)
 
 
-def close(log: EventLog, task: TaskId) -> None:
+def close(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:
     """End the task for good; its versions stay. Raises TaskUnknown."""
-    _append_change(log, TaskClosed(task=task))
+    created = _require_creation(log, task, operator=key.public_key)
+    _append(log, TaskClosed(task=task, deployment=created.deployment), key=key)
 
 
-def close_and_wait(log: EventLog, task: TaskId, *, wait_s: float = CLOSE_WAIT_S) -> TaskView:
+def close_and_wait(log: EventLog, task: TaskId, *, key: OperatorKey, wait_s: float = CLOSE_WAIT_S) -> TaskView:
     """Close a task so that another can carry on from it; its view once the aggregator has noticed.
 
     Raises TaskUnknown, SuccessorExists and CloseUnnoticed.
     """
-    created = require(read_creations(log, partition_of(task)), task)
+    created = _require_creation(log, task, operator=key.public_key)
     # Two successors would each start from the same participations and spend the same privacy budget twice.
     for partition in range(PARTITIONS):
-        for other in read_creations(log, partition).values():
+        for other in read_creations(log, partition, operator=key.public_key).values():
             if other.parent == task:
                 raise SuccessorExists(f"{other.task!r} already carries on from {task!r}: carry on from {other.task!r}.")
-    views = TaskViews()
+    views = TaskViews(operator=key.public_key)
     with Follower(log, views, partitions=[partition_of(task)]) as follower:
         follower.catch_up()
         view = views.view(task)
         if not view.closed and view.halted is None:
-            _append(log, TaskClosed(task=task))
+            _append(log, TaskClosed(task=task, deployment=created.deployment), key=key)
         _wait_until_halted(follower, view, wait_s=wait_s)
     # The aggregator's journal may lag behind `tasks`, where the creation was just read.
     view.created = view.created or created
     return view
 
 
-def find_views(log: EventLog, partitions: Iterable[int] = range(PARTITIONS)) -> dict[TaskId, TaskView]:
+def find_views(
+    log: EventLog, partitions: Iterable[int] = range(PARTITIONS), *, operator: bytes | None = None
+) -> dict[TaskId, TaskView]:
     """The tasks of these partitions, as they stand at the present end of the log."""
-    views = TaskViews()
+    views = TaskViews(operator=operator)
     with Follower(log, views, partitions=partitions) as follower:
         follower.catch_up()
     return views.tasks
 
 
-def find_view(log: EventLog, task: TaskId) -> TaskView:
+def find_view(log: EventLog, task: TaskId, *, operator: bytes | None = None) -> TaskView:
     """One task as it stands at the present end of the log. Raises TaskUnknown."""
-    return require(find_views(log, [partition_of(task)]), task)
+    return require(find_views(log, [partition_of(task)], operator=operator), task)
 
 
 def require(tasks: Mapping[TaskId, T], task: TaskId) -> T:
@@ -150,9 +160,9 @@ def require(tasks: Mapping[TaskId, T], task: TaskId) -> T:
     return tasks[task]
 
 
-def read_creations(log: EventLog, partition: int) -> dict[TaskId, TaskCreated]:
+def read_creations(log: EventLog, partition: int, *, operator: bytes | None) -> dict[TaskId, TaskCreated]:
     """The creation of each task in one partition of `tasks`; of several of one name the first counts."""
-    return collect_creations(record.value for record in scan(log, TopicPartition(TASKS.name, partition)))
+    return collect_creations((record.value for record in scan(log, TopicPartition(TASKS.name, partition))), operator)
 
 
 def summarize(view: TaskView) -> dict[str, Any]:
@@ -187,32 +197,33 @@ def summarize(view: TaskView) -> dict[str, Any]:
     }
 
 
-def _check_is_free(log: EventLog, name: TaskId) -> None:
+def _check_is_free(log: EventLog, name: TaskId, *, operator: bytes) -> None:
     # A policy is never changed, so a second creation of the name would be ignored by every actor.
-    if name in read_creations(log, partition_of(name)):
+    if name in read_creations(log, partition_of(name), operator=operator):
         raise TaskExists(f"A task {name!r} exists already, and a policy never changes: choose another name.")
 
 
-def _append_creation(log: EventLog, created: TaskCreated) -> None:
-    size = len(encode(created))
+def _append_creation(log: EventLog, created: TaskCreated, *, key: OperatorKey) -> None:
+    size = len(sign_task_event(created, key.signing))
     # Actors note the creation in their journals, whose records are bounded too.
     if size > TASK_BYTES_MAX:
         raise TaskTooLarge(
             f"{created.task!r} has {len(created.tensors)} tensors, and its description of {size} bytes is above "
             f"{TASK_BYTES_MAX}: give them shorter names, or join some."
         )
-    _append(log, created)
+    _append(log, created, key=key)
     # Two operators can find the name free at the same moment; the order of the log decides between them.
-    if _wait_for_creation(log, created.task) != created:
+    if _wait_for_creation(log, created.task, operator=key.public_key) != created:
         raise TaskExists(
             f"Another operator created {created.task!r} at the same moment, and theirs came first: choose another name."
         )
 
 
-def _wait_for_creation(log: EventLog, task: TaskId) -> TaskCreated | None:
+def _wait_for_creation(log: EventLog, task: TaskId, *, operator: bytes) -> TaskCreated | None:
     """The creation that counts, once one can be read: an acknowledged record is not readable at once."""
     give_up_s = time.monotonic() + VISIBLE_WAIT_S
-    while (found := read_creations(log, partition_of(task)).get(task)) is None and time.monotonic() < give_up_s:
+    place = partition_of(task)
+    while (found := read_creations(log, place, operator=operator).get(task)) is None and time.monotonic() < give_up_s:
         time.sleep(0.05)
     return found
 
@@ -241,13 +252,22 @@ def _wait_until_halted(follower: Follower, view: TaskView, *, wait_s: float) -> 
         follower.poll(0.2)
 
 
-def _append_change(log: EventLog, event: TaskPaused | TaskResumed | TaskClosed) -> None:
+def _require_creation(log: EventLog, task: TaskId, *, operator: bytes) -> TaskCreated:
     # The log never deletes tasks, so a misspelt name must not get into it.
-    require(read_creations(log, partition_of(event.task)), event.task)
-    _append(log, event)
+    return require(read_creations(log, partition_of(task), operator=operator), task)
 
 
-def _append(log: EventLog, event: TaskEvent) -> None:
+def _find_next_number(log: EventLog, task: TaskId, *, operator: bytes) -> tuple[TaskCreated, int]:
+    """The creation of a task, and a number above that of each of its pauses and resumes so far."""
+    created = _require_creation(log, task, operator=operator)
+    at = TopicPartition(TASKS.name, partition_of(task))
+    events = (parse_task_event(record.value, operator) for record in scan(log, at))
+    changes = (event for event in events if isinstance(event, TaskPaused | TaskResumed) and event.task == task)
+    # The clock too, so that two operators at the same moment rarely choose one number, of which only one counts.
+    return created, max(time.time_ns() // 1_000_000, 1 + max((change.number for change in changes), default=0))
+
+
+def _append(log: EventLog, event: TaskEvent, *, key: OperatorKey) -> None:
     # The partition is chosen explicitly: it is the task's in every topic.
-    draft = Draft(topic=TASKS.name, partition=partition_of(event.task), value=encode(event), key=event.task.encode())
-    log.append([draft])
+    place, value = partition_of(event.task), sign_task_event(event, key.signing)
+    log.append([Draft(topic=TASKS.name, partition=place, value=value, key=event.task.encode())])

@@ -81,7 +81,7 @@ class Demo:
             self._prepare(log)
             self._start_children()
             # While they start: this process imports torch for the first model, and they wait for the task.
-            tasks.create(log, TASK, policy=self._policy)
+            tasks.create(log, TASK, key=keys.load(self._settings.operator_key_file), policy=self._policy)
             view = self._watch(log)
             self._end_children()
             trained_s = time.monotonic() - began_s

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from actors.hosts.crash_marker import CrashMarker
+from actors.keys import RoleKey
 from actors.runtime.guard import DEATHS_MAX, PoisonInput
 from ops.console import note
 from ops.processes import children
@@ -43,8 +44,8 @@ class WorkerCannotRun(FedlogError):
 class Supervisor:
     """The keeper of one worker. `run` returns after SIGTERM or SIGINT, and raises WorkerCannotRun."""
 
-    def __init__(self, actor: str, settings: Settings) -> None:
-        self._actor = actor
+    def __init__(self, actor: str, settings: Settings, *, key: RoleKey) -> None:
+        self._actor, self._key = actor, key
         self._settings = settings
         self._child: children.Child | None = None
         self._stop_requested = threading.Event()
@@ -95,7 +96,10 @@ class Supervisor:
         self._write_run_file(child.pid)
         note(f"{self._actor}: worker pid {child.pid}, supervisor pid {os.getpid()}")
         orders = Orders(
-            settings=self._settings, crash_marker=self._crash_marker.descriptor, poison_input=self._choose_skip()
+            settings=self._settings,
+            key=self._key,
+            crash_marker=self._crash_marker.descriptor,
+            poison_input=self._choose_skip(),
         )
         assert child.stdin is not None
         # A worker that has died already is noticed by waiting for it; its pipe is no news.

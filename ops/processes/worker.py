@@ -17,7 +17,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from actors.hosts.crash_marker import CrashMarker
+from actors.keys import RoleKey
 from actors.runtime.guard import InputPlace, PoisonInput
 from actors.wiring import ROLES
 from ops.console import note
@@ -31,9 +34,10 @@ EXIT_UNCERTAIN = 70
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What a supervisor tells its worker: the settings, the open file of the crash marker, an input to skip."""
+    """What a supervisor tells its worker: settings, its key, the open file of the crash marker, an input to skip."""
 
     settings: Settings
+    key: RoleKey
     crash_marker: int
     poison_input: PoisonInput | None
 
@@ -41,6 +45,7 @@ class Orders:
         """One line of JSON."""
         fields = {
             "settings": asdict(self.settings),
+            "key": msgspec.json.encode(self.key).decode(),
             "crash_marker": self.crash_marker,
             "poison_input": self.poison_input,
         }
@@ -54,6 +59,7 @@ class Orders:
         paths = {name: Path(values[name]) for name in ("folder", "operator_key_file")}
         return cls(
             settings=Settings(**{**values, **paths}),
+            key=msgspec.json.decode(fields["key"], type=RoleKey),
             crash_marker=fields["crash_marker"],
             poison_input=poison and PoisonInput(poison[0], InputPlace(*poison[1]), *poison[2:]),
         )
@@ -72,14 +78,13 @@ def work(actor: str) -> None:
     orders = Orders.decode(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
     set_up_logging(as_json=True)
-    from actors.keys import OperatorKeyError
     from streams.log import LogRefused, TopicUnfit
 
     try:
         _host(actor, orders)
-    except (OperatorKeyError, LogRefused, TopicUnfit) as error:
+    except (LogRefused, TopicUnfit) as error:
         note(f"{actor}: {error}")
-        # A key file or a topic that is wrong stays wrong: the supervisor must not try again.
+        # A topic that is wrong stays wrong: the supervisor must not try again.
         sys.exit(EXIT_CONFIGURATION)
 
 
@@ -89,7 +94,7 @@ def _host(actor: str, orders: Orders) -> None:
     settings = orders.settings
     options = WorkerOptions(
         kafka=settings.kafka(f"fedlog-{actor}"),
-        operator_key_file=settings.operator_key_file,
+        key=orders.key,
         metrics_host=settings.metrics_host,
         metrics_port=settings.metrics_port,
         # Named after the supervisor, so that a worker that restarts within the session timeout keeps its partitions.

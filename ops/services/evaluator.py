@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from actors.keys import RoleKey
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
@@ -30,15 +31,17 @@ class Missed:
 class Evaluator:
     """Follows the aggregator's journal. `data` names the data plugin whose held-out split is scored."""
 
-    def __init__(self, log: EventLog, *, data: str, partitions: Iterable[int], task: TaskId | None = None) -> None:
+    def __init__(
+        self, log: EventLog, *, key: RoleKey, data: str, partitions: Iterable[int], task: TaskId | None = None
+    ) -> None:
         # Loading data brings numpy and scikit-learn, which `fedlog --help` must not wait for.
         from client_agent.learning.data import Part, load
 
-        self._log = log
+        self._log, self._key = log, key
         self._task = task
         self._examples = load(data, Part(split="test"))
         self._gave_up: set[tuple[TaskId, Version]] = set()
-        self._views = TaskViews((ROUNDS.name, EVALUATIONS.name))
+        self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator)
         self._follower = Follower(log, self._views, partitions=partitions)
         # To the end first: a version that was scored before a restart is not scored again.
         self._follower.catch_up()
@@ -84,7 +87,9 @@ class Evaluator:
             task=view.task, version=version, metrics=metrics, samples=len(self._examples[1]), cohort=""
         )
         place = partition_of(view.task)
-        self._log.append([Draft(topic=EVALUATIONS.name, partition=place, value=encode(fact), key=view.task.encode())])
+        # Signed: an unsigned score could end a task that has a target.
+        value = self._key.signer.certify(encode(fact))
+        self._log.append([Draft(topic=EVALUATIONS.name, partition=place, value=value, key=view.task.encode())])
         # Its own record comes back through the follower later; until then it must not be scored again.
         view.evaluations[version] = fact
         return fact

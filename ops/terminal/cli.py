@@ -122,6 +122,12 @@ def root(
     operator_key_file: Annotated[
         Path | None, typer.Option(help="File with the operator's key (default: FOLDER/operator.key).")
     ] = None,
+    operator_public_key: Annotated[
+        Text, typer.Option(metavar="HEX", help="The operator's public key (default: that of the operator's key).")
+    ] = None,
+    role_key_file: Annotated[
+        Text, typer.Option(help="File with the key of a worker's role (default: issued by the operator's key).")
+    ] = None,
     replication: Annotated[
         int | None, typer.Option(help="Replicas of a new topic (default: 3 with 3 or more brokers, else 1).")
     ] = None,

@@ -53,7 +53,15 @@ from schemas.events.selection import (
     Outcome,
     SelectorEvent,
 )
-from schemas.events.tasks import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec
+from schemas.events.tasks import (
+    DeploymentFounded,
+    TaskClosed,
+    TaskCreated,
+    TaskEvent,
+    TaskPaused,
+    TaskResumed,
+    TensorSpec,
+)
 from schemas.events.updates import (
     AdmissionEvent,
     BodyFault,
@@ -76,6 +84,7 @@ __all__ = [
     "DeclineReason",
     "Declined",
     "DefectFound",
+    "DeploymentFounded",
     "DeviceCheckedIn",
     "Event",
     "Granted",

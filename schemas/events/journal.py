@@ -12,7 +12,7 @@ from schemas.events.event import Event
 from schemas.events.ledger import BudgetEvent
 from schemas.events.rounds import ModelPublished, RoundAbandoned, RoundEvent, RoundProposed, TaskHalted
 from schemas.events.selection import Answer, SelectorEvent
-from schemas.events.tasks import TaskEvent
+from schemas.events.tasks import DeploymentFounded, TaskEvent
 from schemas.events.updates import AdmissionEvent, UpdateSubmitted
 from schemas.identifiers import Count, Sha256
 
@@ -47,4 +47,6 @@ class StateDigest(Event):
 
 
 JournalEvent = Noticed | SelectorEvent | AdmissionEvent | RoundEvent | BudgetEvent | DefectFound | StateDigest
-AnyEvent = TaskEvent | DeviceCheckedIn | UpdateSubmitted | Tick | JournalEvent | Answer | VersionEvaluated
+AnyEvent = (
+    DeploymentFounded | TaskEvent | DeviceCheckedIn | UpdateSubmitted | Tick | JournalEvent | Answer | VersionEvaluated
+)

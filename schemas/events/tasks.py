@@ -1,11 +1,11 @@
-"""Create: topic `tasks`, written by the operator."""
+"""Create: topic `tasks`, written by the operator, who signs each record (`schemas.creations`)."""
 
 from __future__ import annotations
 
 import msgspec
 
 from schemas.events.event import Event
-from schemas.identifiers import BodyRef, Count, Sha256, TaskId
+from schemas.identifiers import BodyRef, Count, Deployment, Sha256, TaskId
 from schemas.policy import Policy
 
 
@@ -24,6 +24,8 @@ class TaskCreated(Event):
     """
 
     task: TaskId
+    # Where the task lives: a copy of this record in another deployment of the same operator creates nothing.
+    deployment: Deployment
     policy: Policy
     # Each lease carries it, so that an update under another policy is refused.
     policy_sha256: Sha256
@@ -36,22 +38,36 @@ class TaskCreated(Event):
     participations_before: Count
 
 
+class DeploymentFounded(Event):
+    """The first record of a deployment: its random name. It stands in partition 0; of several the first counts."""
+
+    deployment: Deployment
+
+
 class TaskPaused(Event):
-    """No new leases; updates under way are still admitted."""
+    """No new leases; updates under way are still admitted.
+
+    `number` grows with each pause and resume of a task: a copy of an old record changes nothing.
+    """
 
     task: TaskId
+    deployment: Deployment
+    number: Count
 
 
 class TaskResumed(Event):
     """Leases again."""
 
     task: TaskId
+    deployment: Deployment
+    number: Count
 
 
 class TaskClosed(Event):
     """The operator ends the task."""
 
     task: TaskId
+    deployment: Deployment
 
 
 TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskClosed

@@ -14,8 +14,10 @@ from itertools import pairwise
 from typing import Any
 
 from schemas.canonical import MalformedError, decode, encode
+from schemas.certificates import Certificate, parse_certified
 from schemas.events import (
     CheckinsDeclined,
+    DeploymentFounded,
     DeviceCheckedIn,
     InputsDropped,
     LeaseClosed,
@@ -39,7 +41,7 @@ from schemas.events import (
 )
 from schemas.journal import Decision
 from schemas.leases import Lease, read_lease
-from schemas.signing import is_signed_by, parse_signed
+from schemas.signing import Signed, is_signed_by, parse_signed
 from schemas.topics import CHECKINS, EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
 from schemas.updates import parse_update
 from streams.log import EventLog, Record
@@ -161,7 +163,7 @@ def _judged(topic: str, window: tuple[Decision | None, list[Record]], said: Sequ
 
 def _drop_faults(book: Logbook, topic: str, *, settled: bool) -> Iterator[str]:
     for window in _windows(book, topic, settled=settled):
-        yield from _judged(topic, window, facts(window, partial(_fact, VersionEvaluated)))
+        yield from _judged(topic, window, facts(window, partial(_evaluation, book)))
 
 
 def _task_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
@@ -169,7 +171,7 @@ def _task_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     known: set[str] = set()
     for window in _windows(book, TASKS.name, settled=settled):
         decision, records = window
-        said = facts(window, partial(_fact, TaskEvent))
+        said = facts(window, partial(_task_event, book))
         yield from _judged(TASKS.name, window, said)
         for record, fact in zip(records, said, strict=True):
             decided = decision.events if decision is not None and decision.offset == record.offset else ()
@@ -311,11 +313,30 @@ def _lease_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
 # --- what a record says ---------------------------------------------------------------------------------------------
 
 
-def _fact(kind: Any, record: Record) -> Any:
+def _task_event(book: Logbook, record: Record) -> Any:
+    """What the operator wrote; None for what the operator did not sign."""
     try:
-        return decode(record.value or b"", kind)
+        message = parse_signed(record.value or b"")
+        event = decode(message.payload, TaskEvent | DeploymentFounded)  # type: ignore[arg-type]
     except MalformedError:
         return None
+    is_signed = book.operator is None or is_signed_by(message, book.operator)
+    return event if is_signed and book.deployment in (None, event.deployment) else None
+
+
+def _evaluation(book: Logbook, record: Record) -> VersionEvaluated | None:
+    """A score; None for what no certified evaluator signed."""
+    try:
+        message = parse_certified(record.value or b"")
+        certificate = parse_signed(message.certificate)
+        evaluator = decode(certificate.payload, Certificate)
+        score = decode(message.payload, VersionEvaluated)
+    except MalformedError:
+        return None
+    is_certified = book.operator is None or is_signed_by(certificate, book.operator)
+    is_signed = is_signed_by(Signed(message.payload, message.signature), evaluator.public_key)
+    holds = evaluator.until_ms >= record.time_ms and book.deployment in (None, evaluator.deployment)
+    return score if is_certified and is_signed and holds and evaluator.role == "evaluator" else None
 
 
 def _checkin(record: Record) -> DeviceCheckedIn | Tick | None:

@@ -6,12 +6,14 @@ writes and reads journals cannot hide itself.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.canonical import MalformedError, decode
+from schemas.certificates import parse_certified
 from schemas.events import Answer, DefectFound, Granted, JournalEvent
 from schemas.journal import Batch, Decision, JournalPosition, JournalRecord, WriterClaimed
 from schemas.topics import (
@@ -115,7 +117,8 @@ class Journal:
 class Logbook:
     """Everything that one partition holds; read once, what depends on others first.
 
-    With `noise_key` the noise of private tasks can be drawn again. `models` counts those that were recomputed.
+    With `noise_key` the noise of private tasks can be drawn again; with `operator`, a public key, and `deployment`
+    forged records are told from true ones. `models` counts those that were recomputed.
     """
 
     partition: int
@@ -124,6 +127,8 @@ class Logbook:
     inputs: dict[str, list[Record]]
     sealed: dict[bytes, str]
     noise_key: bytes | None = None
+    operator: bytes | None = None
+    deployment: bytes | None = None
     models: int = 0
 
     @property
@@ -139,7 +144,14 @@ class Logbook:
         return self.journals[LEDGER.name]
 
 
-def read(log: EventLog, partition: int, *, noise_key: bytes | None = None) -> Logbook:
+def read(
+    log: EventLog,
+    partition: int,
+    *,
+    noise_key: bytes | None = None,
+    operator: bytes | None = None,
+    deployment: bytes | None = None,
+) -> Logbook:
     """The logbook of a partition; `sealed` maps every sealed lease ever handed out to its device.
 
     Where everybody is at work, the other journals are taken as far as they rest on what was read of the aggregator's.
@@ -154,7 +166,7 @@ def read(log: EventLog, partition: int, *, noise_key: bytes | None = None) -> Lo
         journal.cut(ROUNDS.name, ends[TopicPartition(ROUNDS.name, partition)].end)
     sealed = dict(_granted(record for at in answers for record in records[at]))
     inputs = {name: found[name] for name in INPUTS}
-    return Logbook(partition, found[PUBLISHED.name], journals, inputs, sealed, noise_key)
+    return Logbook(partition, found[PUBLISHED.name], journals, inputs, sealed, noise_key, operator, deployment)
 
 
 def differences(what: str, expected: Sequence[Any], found: Sequence[Any]) -> Iterator[str]:
@@ -193,9 +205,11 @@ def _journal(topic: str, records: Sequence[Record]) -> Journal:
 
 def _granted(records: Iterable[Record]) -> Iterator[tuple[bytes, str]]:
     for record in records:
-        answer: Any = decode(record.value or b"", Answer)  # type: ignore[arg-type]
-        if isinstance(answer, Granted):
-            yield answer.sealed, answer.device
+        # Answers that nobody signed are a stranger's, and hand out nothing.
+        with contextlib.suppress(MalformedError):
+            answer: Any = decode(parse_certified(record.value or b"").payload, Answer)  # type: ignore[arg-type]
+            if isinstance(answer, Granted):
+                yield answer.sealed, answer.device
 
 
 def _sha256(data: bytes) -> bytes:

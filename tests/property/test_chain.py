@@ -175,15 +175,15 @@ def test_a_refused_record_leaves_the_chain_where_it_stood() -> None:
     assert chain.follow(2, journal.records[2]) is not None
 
 
-RESUMED = ChainResumed(partition=0, seq=7, head=b"h" * 32, reason="disk restored", seal=b"s" * 32)
+RESUMED = ChainResumed(partition=0, seq=7, head=b"h" * 32, reason="disk restored", signature=b"s" * 64)
 
 
 def test_only_an_accepted_resume_goes_on() -> None:
-    """A ChainResumed without the operator's seal stops the reader like anything else off the chain."""
+    """A ChainResumed without the operator's signature stops the reader like anything else off the chain."""
     with pytest.raises(ChainBroken, match="offset 0"):
         Chain().follow(0, encode(RESUMED))
     with pytest.raises(ChainBroken):
-        Chain(accepts_resume=lambda resumed: resumed.seal != RESUMED.seal).follow(0, encode(RESUMED))
+        Chain(accepts_resume=lambda resumed: resumed.signature != RESUMED.signature).follow(0, encode(RESUMED))
 
 
 def test_an_accepted_resume_says_where_the_chain_goes_on() -> None:

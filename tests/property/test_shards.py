@@ -26,7 +26,7 @@ from schemas.identifiers import BodyRef
 from schemas.signing import parse_signed
 from schemas.topics import PARTIALS, PARTITIONS, ROUNDS, SHARDS, UPDATES
 from streams.log import TopicPartition, scan
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation
 
 PARAMETERS = 40
@@ -40,7 +40,7 @@ def _world(shards: int, **sections: Any) -> Federation:
 
 
 def _worker(world: Federation, *partitions: int) -> Shard:
-    return Shard(world.log, KEY, partitions or range(PARTITIONS))
+    return Shard(world.log, role_key("shard"), partitions or range(PARTITIONS))
 
 
 def _work(worker: Shard) -> None:

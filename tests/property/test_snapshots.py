@@ -13,7 +13,7 @@ from actors.wiring import ROLES
 from ops.audit.replay import Audit
 from schemas.events import StateDigest
 from tests.property.test_stories import ACTORS, POLICIES, STEPS, played
-from tests.worlds.builders import KEY
+from tests.worlds.builders import ANCHOR
 from tests.worlds.federation import Federation, describe_opening, open_actor
 
 
@@ -31,4 +31,4 @@ def test_a_snapshot_gives_what_the_whole_journal_gives(
             quick, whole = open_actor(world, name, whole=False), open_actor(world, name, whole=True)
             assert describe_opening(quick) == describe_opening(whole), name
             assert (quick.opened.snapshot is not None) == bool(world.events(ROLES[name].journal, StateDigest)), name
-        assert Audit(world.log, world.partition, key=KEY, full=True, to=None).run().verdict == "identical"
+        assert Audit(world.log, world.partition, anchor=ANCHOR, full=True, to=None).run().verdict == "identical"

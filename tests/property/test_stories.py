@@ -41,7 +41,7 @@ from schemas.events import (
 from schemas.journal import Batch, Chain
 from schemas.topics import CHECKINS, LEDGER, ROUNDS, SELECTIONS, UPDATES
 from streams.log import Record, TopicPartition, scan
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import ANCHOR, policy, role_key
 from tests.worlds.federation import Federation
 
 DEVICES = 5
@@ -190,7 +190,7 @@ def test_the_laws_hold_in_every_story(steps: list[tuple[str, tuple[Any, ...]]], 
     _admissions_are_single(world)
     _versions_follow(world)
     _charged_before_published(world)
-    audit = Audit(world.log, world.partition, key=KEY, full=True, to=None).run()
+    audit = Audit(world.log, world.partition, anchor=ANCHOR, full=True, to=None).run()
     assert audit.verdict == "identical"
     assert audit.models == len(world.events(ROUNDS.name, ModelPublished)) - 1
 
@@ -341,7 +341,7 @@ class Guarded(Federation):
 
     def start(self, name: str) -> Actor[Any]:
         """As ever, with the decider guarded before the journal is replayed."""
-        actor = assemble(name, self.partition, log=self.log, key=KEY)
+        actor = assemble(name, self.partition, log=self.log, key=role_key(name))
         pure = actor._decider
         actor._decider = dataclasses.replace(pure, decide=guarded(pure.decide), evolve=guarded(pure.evolve))
         actor.open()

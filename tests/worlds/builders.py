@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,24 +17,33 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.aggregator import UpdateChecked, mechanism_of
-from actors.keys import OperatorKey, Seals
+from actors.keys import OperatorKey, RoleKey
+from ops.audit.replay import Anchor
 from schemas.canonical import encode
+from schemas.certificates import Trust
+from schemas.creations import Written, sign_task_event
 from schemas.events import (
+    Answer,
     DeviceCheckedIn,
     Granted,
     JournalEvent,
     LeaseGranted,
     Mechanism,
     ModelPublished,
+    Outcome,
     RoundProposed,
+    TaskClosed,
     TaskCreated,
+    TaskPaused,
+    TaskResumed,
     TensorSpec,
     UpdateAdmitted,
     UpdateSubmitted,
+    VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
 from schemas.journal import Batch, Decision, JournalPosition, Position, WriterClaimed
-from schemas.leases import Lease
+from schemas.leases import Lease, sign_lease
 from schemas.policy import WEIGHT_ONE, Policy
 from schemas.signing import sign
 from schemas.tensors import Floats, pack
@@ -42,9 +53,66 @@ from streams.bodies import store
 from streams.log import Draft, EventLog, TopicPartition
 
 KEY = OperatorKey(bytes(range(32)))
+DEPLOYMENT = bytes(range(16))
+FOR_EVER_MS = 1 << 62
 TASK = "digits"
+ANCHOR = Anchor(operator=KEY.public_key, noise=KEY.noise)
 SCALE_ONE = 1 << 16
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def role_key(
+    role: str, *, key: OperatorKey = KEY, deployment: bytes = DEPLOYMENT, until_ms: int = FOR_EVER_MS
+) -> RoleKey:
+    """What the operator hands out to a role."""
+    return key.issue(role, deployment, until_ms=until_ms)
+
+
+def write_key(path: Path, key: OperatorKey = KEY) -> None:
+    """The operator's key file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(key.secret.hex() + "\n")
+
+
+def trust(role: str = "aggregator") -> Trust:
+    """What a role believes."""
+    return role_key(role).trust()
+
+
+def told(answer: Answer, **changes: Any) -> bytes:
+    """The record of an answer, signed by the role that gives such answers."""
+    role = "aggregator" if isinstance(answer, Outcome) else "selector"
+    return role_key(role, **changes).signer.certify(encode(answer))
+
+
+def written(event: Written, key: OperatorKey = KEY) -> bytes:
+    """The record of `tasks` that the operator writes."""
+    return sign_task_event(event, key.signing)
+
+
+def task_paused(number: int = 1, *, task: str = TASK) -> TaskPaused:
+    """The first change of a task."""
+    return TaskPaused(task=task, deployment=DEPLOYMENT, number=number)
+
+
+def task_resumed(number: int = 2, *, task: str = TASK) -> TaskResumed:
+    """The second."""
+    return TaskResumed(task=task, deployment=DEPLOYMENT, number=number)
+
+
+def task_closed(*, task: str = TASK) -> TaskClosed:
+    """The end of a task."""
+    return TaskClosed(task=task, deployment=DEPLOYMENT)
+
+
+def scored(evaluated: VersionEvaluated, **changes: Any) -> bytes:
+    """The record of `evaluations` that the evaluator writes."""
+    return role_key("evaluator", **changes).signer.certify(encode(evaluated))
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------
@@ -58,7 +126,8 @@ def policy(**sections: Any) -> Policy:
         "aggregation": {"updates_per_round": 3},
         "clipping": {"norm": 8.0},
         "compression": {"codec": "float32"},
-        "stop": {"versions_max": 100},
+        # With privacy a hundred versions would need more participations than ten devices have.
+        "stop": {"versions_max": 9 if sections.get("privacy") else 100},
     }
     for name, given in sections.items():
         plain[name] = {**plain.get(name, {}), **given} if isinstance(given, dict) else given
@@ -68,7 +137,7 @@ def policy(**sections: Any) -> Policy:
 def private_policy(noise_multiplier: float = 1.0, rho_max: float = 9.0, **sections: Any) -> Policy:
     """The same with privacy; a device may take part floor(2 z^2 rho_max) times."""
     privacy = {"noise_multiplier": noise_multiplier, "rho_max": rho_max}
-    return policy(**{"stop": {"versions_max": 9}, "privacy": privacy, **sections})
+    return policy(**{"privacy": privacy, **sections})
 
 
 def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes: Any) -> TaskCreated:
@@ -76,6 +145,7 @@ def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes:
     rules = rules or policy()
     plain = TaskCreated(
         task=TASK,
+        deployment=DEPLOYMENT,
         policy=rules,
         policy_sha256=hashlib.sha256(encode(rules)).digest(),
         tensors=(TensorSpec(name="flat", shape=(parameters,)),),
@@ -88,13 +158,15 @@ def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes:
     return _changed(plain, changes)
 
 
-def create_task(log: EventLog, rules: Policy, *, task: str, model: Floats) -> TaskCreated:
+def create_task(
+    log: EventLog, rules: Policy, *, task: str, model: Floats, key: OperatorKey = KEY, deployment: bytes = DEPLOYMENT
+) -> TaskCreated:
     """Store a task's first model and append its TaskCreated, as `fedlog task create` does."""
     partition = partition_of(task)
     place = TopicPartition(MODELS.name, partition)
     ref = store(log, place, data=pack(model.astype(np.float32)), upload_id=f"{task}/initial", codec="float32")
-    created = task_created(rules, task=task, model=ref, parameters=model.size)
-    log.append([Draft(topic=TASKS.name, partition=partition, value=encode(created))])
+    created = task_created(rules, task=task, model=ref, parameters=model.size, deployment=deployment)
+    log.append([Draft(topic=TASKS.name, partition=partition, value=written(created, key))])
     return created
 
 
@@ -131,6 +203,7 @@ def lease(device: str = "a", *, of: TaskCreated | None = None, **changes: Any) -
     """A lease on version 0 of a task, without a seal; its number follows from device and task."""
     created = of or task_created()
     plain = Lease(
+        deployment=created.deployment,
         lease=lease_id(f"{created.task}/{device}"),
         task=created.task,
         device=device,
@@ -151,11 +224,11 @@ def lease_id(name: str | int) -> str:
 def granted(
     under: Lease, model: BodyRef | None = None, *, key: OperatorKey = KEY, checkin_sha256: bytes = bytes(32)
 ) -> Granted:
-    """The answer that brings a device its sealed lease."""
+    """The answer that brings a device its lease, signed by the selector of this operator."""
     return Granted(
         device=under.device,
         checkin_sha256=checkin_sha256,
-        sealed=Seals(key).seal(under),
+        sealed=sign_lease(under, role_key("selector", key=key).signer),
         model=model or body_ref("initial", "models"),
     )
 
@@ -238,7 +311,7 @@ def update_admitted(device: str = "a", **changes: Any) -> UpdateAdmitted:
 
 def mechanism(rules: Policy, *, key: OperatorKey = KEY) -> Mechanism | None:
     """The noise that the policy promises; None without privacy."""
-    return mechanism_of(task_created(rules), key.key_id)
+    return mechanism_of(task_created(rules), key.noise.id)
 
 
 def round_proposed(round_id: int = 0, **changes: Any) -> RoundProposed:

@@ -17,8 +17,8 @@ from client_agent.identity import open_identity
 from client_agent.learning.data import Examples
 from client_agent.links.kafka import KafkaLink
 from client_agent.setting import DeviceSetting
-from schemas.canonical import decode, encode
-from schemas.events import Declined, DeclineReason, DeviceCheckedIn, Granted, Outcome, UpdateSubmitted
+from schemas.canonical import decode
+from schemas.events import Answer, Declined, DeclineReason, DeviceCheckedIn, Granted, Outcome, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, read_lease
 from schemas.policy import Compression, Policy
@@ -29,7 +29,7 @@ from schemas.updates import parse_update
 from streams.bodies import BodyReader
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
-from tests.worlds.builders import TASK, create_task, granted, lease, lease_id
+from tests.worlds.builders import KEY, TASK, create_task, granted, lease, lease_id, told
 from tests.worlds.builders import policy as build_policy
 
 
@@ -151,9 +151,9 @@ class World:
         values = [record.value or b"" for record in self.records(UPDATES.name)]
         return next((value for value in values if read_lease(parse_update(value).submitted.sealed) == lease), b"")
 
-    def say(self, answer: msgspec.Struct, device: str) -> None:
+    def say(self, answer: Answer, device: str) -> None:
         """Put an answer where the device reads."""
-        self.append(ANSWERS.name, partition_of(device), encode(answer))
+        self.append(ANSWERS.name, partition_of(device), told(answer))
 
     def device(self, folder: Path, *, profile: DeviceProfile | None = None, name: str = "phone") -> Device:
         """A device on `folder`, as after a start or a restart."""

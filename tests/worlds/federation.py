@@ -13,6 +13,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.observer import Observer
 from actors.wiring import ROLES
 from schemas.canonical import decode, encode
+from schemas.certificates import parse_certified
 from schemas.events import Answer, Granted, JournalEvent, Tick
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
@@ -21,7 +22,15 @@ from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, body_place, pa
 from streams.bodies import store
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
 from streams.memory import MemoryLog
-from tests.worlds.builders import KEY, TASK, create_task, device_checked_in, device_key, signed, update_submitted
+from tests.worlds.builders import (
+    TASK,
+    create_task,
+    device_checked_in,
+    device_key,
+    role_key,
+    signed,
+    update_submitted,
+)
 
 
 class ScriptedDevice:
@@ -41,7 +50,7 @@ class ScriptedDevice:
     def answers(self) -> list[Answer]:
         """Everything that was ever answered to this device, oldest first."""
         records = scan(self._log, TopicPartition(ANSWERS.name, partition_of(self.name)))
-        answers = [decode(record.value or b"", Answer) for record in records]  # type: ignore[arg-type]
+        answers = [decode(parse_certified(record.value or b"").payload, Answer) for record in records]  # type: ignore[arg-type]
         return [answer for answer in answers if answer.device == self.name]
 
     def granted(self) -> Granted:
@@ -82,7 +91,7 @@ class Federation:
 
     def start(self, name: str) -> Actor[Any]:
         """Open the actor, as a new process would after the one before died."""
-        actor = assemble(name, self.partition, log=self.log, key=KEY)
+        actor = assemble(name, self.partition, log=self.log, key=role_key(name))
         actor.open()
         actor.work()
         self.actors[name] = actor
@@ -145,7 +154,7 @@ class Federation:
 
 def open_actor(world: Federation, name: str, *, whole: bool = False, observers: Sequence[Observer] = ()) -> Actor[Any]:
     """What another process would open now; the federation goes on with its own actor."""
-    actor = assemble(name, world.partition, log=world.log, key=KEY, observers=observers)
+    actor = assemble(name, world.partition, log=world.log, key=role_key(name), observers=observers)
     actor.open(whole=whole)
     return actor
 

@@ -8,10 +8,10 @@ from schemas.canonical import encode
 from schemas.events import JournalEvent, TaskCreated, TensorSpec
 from schemas.journal import Chain, Position
 from schemas.policy import Policy
-from schemas.topics import CATALOGUE, partition_of
+from schemas.topics import CATALOGUE, EVALUATIONS, TASKS, partition_of
 from streams.log import Draft, EventLog
 from streams.memory import MemoryLog
-from tests.worlds.builders import TASK, batch, body_ref, decision, task_created, writer_claimed
+from tests.worlds.builders import TASK, batch, body_ref, decision, scored, task_created, writer_claimed, written
 from tests.worlds.builders import policy as build_policy
 
 PLACE = partition_of(TASK)
@@ -43,9 +43,15 @@ def created(task: str = TASK, **changes: Any) -> TaskCreated:
 
 
 def append(log: EventLog, topic: str, value: bytes | Any, *, partition: int = PLACE, key: bytes | None = None) -> int:
-    """One plain record; a fact is encoded."""
-    data = value if isinstance(value, bytes) else encode(value)
+    """One plain record; an event is signed as its writer does."""
+    data = value if isinstance(value, bytes) else _sign(topic, value)
     return log.append([Draft(topic=topic, partition=partition, value=data, key=key)])[0]
+
+
+def _sign(topic: str, event: Any) -> bytes:
+    if topic == TASKS.name:
+        return written(event)
+    return scored(event) if topic == EVALUATIONS.name else encode(event)
 
 
 class Journal:

@@ -35,7 +35,7 @@ from tests.worlds.builders import (
 from tests.worlds.specification import Situation
 from tests.worlds.specification import given as given_decider
 
-AGGREGATOR = make_decider(KEY.key_id)
+AGGREGATOR = make_decider(KEY.noise.id)
 
 
 def given(rules: Policy | None = None, *history: JournalEvent, **changes: Any) -> Situation[Rounds]:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 
 from actors import keys
 from actors.wiring import ROLES
+from ops.operator import deployments
 from ops.terminal.cli import app
 from schemas.canonical import encode
 from schemas.policy import Policy, check_policy
@@ -148,7 +149,8 @@ class Stage:
     def create_task(self, name: str, rules: Policy, *, parameters: int) -> None:
         """Create a task with one flat tensor of random first weights."""
         start = np.random.default_rng(7).normal(size=parameters).astype(np.float32)
-        fact = create_task(self.log, check_policy(rules), task=name, model=start)
+        deployment = deployments.found(self.log, self.key)
+        fact = create_task(self.log, check_policy(rules), task=name, model=start, key=self.key, deployment=deployment)
         assert fact.policy_sha256 == hashlib.sha256(encode(rules)).digest()
 
     def start(self, *actors: str, source: Path | str = ROOT) -> list[Worker]:
@@ -210,7 +212,7 @@ class Stage:
             return [fault for faults in found for fault in faults]
 
     def _faults(self, partition: int, **allowed: bool) -> list[str]:
-        book = read(self.log, partition, noise_key=self.key.noise)
+        book = read(self.log, partition, noise_key=self.key.noise.secret, operator=self.key.public_key)
         return check_book(self.log, book, settled=True, **allowed)
 
     def said(self, *words: str) -> int:

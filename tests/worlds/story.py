@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import numpy as np
 import structlog.testing
 
@@ -21,20 +22,32 @@ from actors.deciders.aggregator import UpdateChecked
 from actors.hosts.assembly import assemble
 from actors.keys import OperatorKey
 from actors.runtime import actor
-from schemas.canonical import encode
-from schemas.events import DeviceCheckedIn, Event, RoundProposed, TaskClosed, TaskPaused, TaskResumed, VersionEvaluated
+from schemas.events import DeviceCheckedIn, Event, RoundProposed, VersionEvaluated
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy
 from schemas.tensors import pack
 from schemas.topics import BODIES, CHECKINS, EVALUATIONS, ROUNDS, TASKS, UPDATES, partition_of
 from streams.log import Draft, TopicPartition, scan
-from tests.worlds.builders import TASK, create_task, policy
+from tests.worlds.builders import (
+    TASK,
+    create_task,
+    policy,
+    role_key,
+    scored,
+    task_closed,
+    task_paused,
+    task_resumed,
+    written,
+)
 from tests.worlds.federation import Federation, ScriptedDevice
 
 PARAMETERS = 24
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
 STOP = {"versions_max": 4, "idle_s": 3_600.0}
 OTHER_KEY = OperatorKey(bytes(32))
+OTHER_NOISE = msgspec.structs.replace(
+    role_key("aggregator"), shared=OTHER_KEY.issue("aggregator", b"", until_ms=0).shared
+)
 
 
 @contextmanager
@@ -91,7 +104,7 @@ class Story(Federation):
 
     def says(self, topic: str, fact: Event) -> None:
         """Somebody outside writes a fact."""
-        self.append(topic, encode(fact))
+        self.append(topic, written(fact) if topic == TASKS.name else scored(fact))  # type: ignore[arg-type]
         self.settle()
 
     def settle(self) -> None:
@@ -212,11 +225,11 @@ class Story(Federation):
 
     def _halts(self, plain: str, private: str, adam: str) -> None:
         paused = self.begin("paused", stop={"versions_max": 4, "idle_s": 3_600.0})
-        self.says(TASKS.name, TaskPaused(task=paused))
+        self.says(TASKS.name, task_paused(task=paused))
         self.leases(paused, "a")
-        self.says(TASKS.name, TaskResumed(task=paused))
+        self.says(TASKS.name, task_resumed(task=paused))
         self.turn(paused, "ab")
-        self.says(TASKS.name, TaskClosed(task=paused))
+        self.says(TASKS.name, task_closed(task=paused))
         self._lost_key()
         self.turn(plain, "vwx")
         self.turn(private, "w", inline=True)
@@ -235,7 +248,7 @@ class Story(Federation):
         lost = self.begin("lost", privacy=PRIVATE, compression={"codec": "float32"})
         budget = self.actors.pop("privacy")
         self.turn(lost, "abc")
-        stranger = assemble("aggregator", self.partition, log=self.log, key=OTHER_KEY)
+        stranger = assemble("aggregator", self.partition, log=self.log, key=OTHER_NOISE)
         stranger.open()
         self.actors |= {"privacy": budget, "aggregator": stranger}
         self.settle()

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
+import structlog
+
 from actors.deciders.aggregator import AggregatorInput, UpdateChecked, refusal
 from actors.deciders.aggregator_state import Rounds, Task
 from actors.effects.aggregator.bodies import Bodies
@@ -21,9 +23,10 @@ from actors.effects.aggregator.retention import Retention
 from actors.effects.aggregator.round_sums import RoundSums
 from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
 from actors.effects.aggregator.summation import Measured, choose_summation
-from actors.keys import OperatorKey, PartialSeals, Seals
+from actors.keys import PartialSeals, RoleKey
 from actors.runtime.effects import Arrival, Effects, FollowUp
 from schemas.canonical import TASK_BYTES_MAX, MalformedError, decode, encode
+from schemas.creations import find_faults, parse_task_event
 from schemas.events import (
     BodyFault,
     JournalEvent,
@@ -32,7 +35,6 @@ from schemas.events import (
     Outcome,
     RoundAbandoned,
     TaskCreated,
-    TaskEvent,
     TaskHalted,
     Tick,
     UpdateAdmitted,
@@ -46,19 +48,22 @@ from schemas.topics import EVALUATIONS, SHARDS, TASKS, UPDATES
 from streams.log import Draft, EventLog, Record
 
 INPUTS_PER_COMMIT_WITH_SHARDS = 32
+EVALUATOR = "evaluator"
 _TICK = encode(Tick())
 _NOT_LOOKED_AT = Measured(None)
+
+logger = structlog.get_logger()
 
 
 class AggregatorEffects(Effects[Rounds, AggregatorInput]):
     """Everything of the aggregator that touches bytes, vectors or the log."""
 
-    def __init__(self, log: EventLog, partition: int, *, key: OperatorKey) -> None:
-        self._seals = Seals(key)
+    def __init__(self, log: EventLog, partition: int, *, key: RoleKey) -> None:
+        self._trust = key.trust()
         self._intake = Intake(Bodies(log, partition))
         self._partials = Partials(log, partition, PartialSeals(key))
         self._sums = RoundSums(self._intake, self._partials)
-        self._releases = Releases(log, partition, key=key, fetch=self._intake.fetch)
+        self._releases = Releases(log, partition, key=key.noise, fetch=self._intake.fetch)
         self._published = Published(log, partition, key=key)
         self._retention = Retention(log, partition)
         self._ahead: dict[int, Submission | None] = {}  # verified by `look_ahead`, by offset in `updates`
@@ -84,7 +89,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                 continue
             # Whatever fails here fails again, and gets its outcome, when the record's turn comes.
             with contextlib.suppress(Exception):
-                self._ahead[record.offset] = submission = verify_update(record, self._seals)
+                self._ahead[record.offset] = submission = verify_update(record, self._trust)
                 if submission is None or submission.lease.lease in leases:
                     continue
                 leases.add(submission.lease.lease)
@@ -99,18 +104,33 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         data = record.value or b""
         try:
             if record.topic == TASKS.name:
-                # It has to fit into one journal record, beside the position, when it is noticed there.
-                return None if len(data) > TASK_BYTES_MAX else Arrival(decode(data, TaskEvent))  # type: ignore[arg-type]
+                return self._read_task_event(data)
             if record.topic == EVALUATIONS.name:
-                return Arrival(decode(data, VersionEvaluated))
+                return self._read_evaluation(record)
             return Arrival(Tick()) if data == _TICK else self._read_update(state, record)
         except MalformedError:
             return None
 
+    def _read_task_event(self, data: bytes) -> Arrival | None:
+        """What the operator wrote about this deployment; None for what nobody, or our law, vouches for."""
+        # It has to fit into one journal record, beside the position, when it is noticed there.
+        event = parse_task_event(data, self._trust.operator) if len(data) <= TASK_BYTES_MAX else None
+        if event is None or event.deployment != self._trust.deployment:
+            return None
+        # All that a full replay checks, before a version can come of it: unknown means refuse.
+        if isinstance(event, TaskCreated) and (faults := [*find_faults(event)]):
+            logger.error("task_refused", task=event.task, faults=faults)
+            return None
+        return Arrival(event)
+
+    def _read_evaluation(self, record: Record) -> Arrival | None:
+        payload = self._trust.read(record.value or b"", EVALUATOR, at_ms=record.time_ms)
+        return None if payload is None else Arrival(decode(payload, VersionEvaluated))
+
     def _read_update(self, state: Rounds, record: Record) -> Arrival | None:
         """An update under a valid lease; its vector is the payload, where the outcome depends on the body at all."""
         at = record.offset
-        submission = self._ahead.pop(at) if at in self._ahead else verify_update(record, self._seals)
+        submission = self._ahead.pop(at) if at in self._ahead else verify_update(record, self._trust)
         if submission is None:
             return None
         task = state.tasks.get(submission.lease.task)
@@ -146,7 +166,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         """An update under a lease keeps its outcome; with privacy its slot, as a zero vector."""
         if record.topic != UPDATES.name or record.value == _TICK:
             return None
-        submission = verify_update(record, self._seals)
+        submission = verify_update(record, self._trust)
         if submission is None:
             return None
         task = state.tasks.get(submission.lease.task)
@@ -239,6 +259,6 @@ def _answer(task: Task | None, update: UpdateChecked, *, events: Sequence[Journa
     )
 
 
-def make_effects(log: EventLog, partition: int, *, key: OperatorKey) -> AggregatorEffects:
+def make_effects(log: EventLog, partition: int, *, key: RoleKey) -> AggregatorEffects:
     """The effects of the role on one partition."""
     return AggregatorEffects(log, partition, key=key)

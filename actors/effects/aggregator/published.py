@@ -1,18 +1,17 @@
 """The records of `published`: written in the transaction of the batch that publishes, completed after a crash (law 5).
 
-`published` is a pure function of the aggregator's journal, signed with the checkpoint key.
+`published` is a pure function of the aggregator's journal, signed with the aggregator's key.
 """
 
 from __future__ import annotations
 
-import json
-
-from actors.keys import OperatorKey
+from actors.keys import RoleKey
+from schemas.canonical import MalformedError
 from schemas.events import ModelPublished
 from schemas.journal import Decision, JournalPosition
-from schemas.published import Head, describe_version, sign_statement, version_id
+from schemas.published import Head, describe_version, is_vouched_for, parse_checkpoint, sign_statement, version_id
 from schemas.topics import PUBLISHED, ROUNDS
-from streams.log import Draft, EventLog, TopicPartition, scan
+from streams.log import Draft, EventLog, Record, TopicPartition, scan
 
 # Journal and `published` may have leaders with clocks of their own.
 CLOCKS_DIFFER_MS_MAX = 3_600_000
@@ -21,15 +20,17 @@ CLOCKS_DIFFER_MS_MAX = 3_600_000
 class Published:
     """The public records of one partition."""
 
-    def __init__(self, log: EventLog, partition: int, *, key: OperatorKey) -> None:
-        self._log, self._at, self._key = log, TopicPartition(PUBLISHED.name, partition), key
+    def __init__(self, log: EventLog, partition: int, *, key: RoleKey) -> None:
+        self._log, self._at, self._signer = log, TopicPartition(PUBLISHED.name, partition), key.signer
+        self._trust = key.trust()
         self._replayed: dict[str, tuple[ModelPublished, int, JournalPosition]] = {}
 
     def announce(self, event: ModelPublished, at: JournalPosition, *, time_ms: int) -> Draft:
         """The record of one version; `at` is where the journal's chain stands after the batch that published it."""
         # The head ties what is public to the journal: whoever has kept one can tell that history was rewritten.
         head = Head(topic=ROUNDS.name, partition=self._at.partition, seq=at.seq, head=at.head.hex())
-        value = sign_statement(describe_version(event, time_ms, head=head), self._key.checkpoint)
+        statement = describe_version(event, time_ms, head=head)
+        value = sign_statement(statement, self._signer.key, certificate=self._signer.certificate)
         return Draft(**self._at._asdict(), value=value, key=event.task.encode())
 
     def remember(self, decision: Decision, at: JournalPosition) -> None:
@@ -44,9 +45,17 @@ class Published:
         if not replayed:
             return []
         start = None if since_ms is None else self._log.first_since(self._at, since_ms - CLOCKS_DIFFER_MS_MAX)
-        there = {json.loads(record.value or b"{}").get("id") for record in scan(self._log, self._at, start=start)}
+        there = {announced for record in scan(self._log, self._at, start=start) if (announced := self._find_id(record))}
         return [
             self.announce(event, at, time_ms=time_ms)
             for event_id, (event, time_ms, at) in replayed.items()
             if event_id not in there
         ]
+
+    def _find_id(self, record: Record) -> str | None:
+        """The id of what was announced in a record; None for junk, and for what a stranger announced."""
+        try:
+            given = parse_checkpoint(record.value or b"")
+        except MalformedError:
+            return None
+        return given.id if is_vouched_for(given, self._trust) else None

@@ -15,7 +15,7 @@ from actors.deciders.aggregator_state import Round, Task
 from actors.deciders.arithmetic import noise, optimizers, sums
 from actors.effects.aggregator.model_cache import CachedModel, ModelCache
 from actors.effects.aggregator.summation import Fetch
-from actors.keys import OperatorKey
+from actors.keys import NoiseKey
 from schemas.errors import FedlogError
 from schemas.events import RoundProposed, TaskCreated
 from schemas.identifiers import BodyRef
@@ -43,16 +43,21 @@ class Release:
 
 
 def compute_release(
-    created: TaskCreated, proposed: RoundProposed, *, total: Grid, start: tuple[Floats, Floats | None], key: OperatorKey
+    created: TaskCreated,
+    proposed: RoundProposed,
+    *,
+    total: Grid,
+    start: tuple[Floats, Floats | None],
+    key: NoiseKey | None,
 ) -> Release:
     """The release of a round with this sum; `start` is the newest model and its moments. Raises NoiseKeyMissing."""
     # Of the sum before noise, so that a sum that is recomputed later can be compared without drawing any.
     digest = sums.sum_digest(total)
     if proposed.mechanism is not None:
         # Another key would draw a second noise for the same sum, and two releases could be held together (law 7).
-        if proposed.mechanism.key_id != key.key_id:
+        if key is None or proposed.mechanism.key_id != key.id:
             raise NoiseKeyMissing(f"round {proposed.round} wants noise key {proposed.mechanism.key_id.hex()}")
-        total = total + noise.draw(key.noise, proposed, parameters=created.parameters)
+        total = total + noise.draw(key.secret, proposed, parameters=created.parameters)
     delta = optimizers.mean(total, created.policy, members=proposed.members, weight_sum=proposed.weight_sum)
     model, moments = optimizers.step(created.policy.optimizer, start[0], moments=start[1], delta=delta)
     return Release(digest, model, moments)
@@ -61,7 +66,7 @@ def compute_release(
 class Releases:
     """Makes and stores the releases of one partition's tasks."""
 
-    def __init__(self, log: EventLog, partition: int, *, key: OperatorKey, fetch: Fetch) -> None:
+    def __init__(self, log: EventLog, partition: int, *, key: NoiseKey, fetch: Fetch) -> None:
         self.models = ModelCache()
         self._log, self._at, self._key, self._fetch = log, TopicPartition(MODELS.name, partition), key, fetch
 

@@ -1,4 +1,4 @@
-"""An update as it stands in `updates`: seal and signature checked, its body located, nothing of it decided.
+"""An update as it stands in `updates`: lease and signature checked, its body located, nothing of it decided.
 
 Aggregator and shard worker read `updates` through this module.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from actors.keys import Seals
+from schemas.certificates import Trust
 from schemas.events import BodyFault, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, open_lease
@@ -30,11 +30,11 @@ class Submission:
     append_ms: int
 
 
-def verify_update(record: Record, seals: Seals) -> Submission | None:
+def verify_update(record: Record, trust: Trust) -> Submission | None:
     """The update in a record; None without a valid lease and signature. Raises MalformedError."""
     signed = parse_update(record.value or b"")
     submitted = signed.submitted
-    lease = open_lease(submitted.sealed, seals.key)
+    lease = open_lease(submitted.sealed, trust, at_ms=record.time_ms)
     # The key is the one in the sealed lease, never one that the update brings: a stolen lease is of no use.
     if lease is None or not signed.is_signed_by(lease.public_key):
         return None

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from actors.deciders.aggregator_state import Rounds, Task, evolve
-from schemas.creations import parse_creation
+from actors.keys import RoleKey
+from schemas.creations import find_faults, parse_creation
 from schemas.events import JournalEvent, TaskCreated
 from schemas.topics import PARTITIONS, ROUNDS, TASKS, UPDATES, partition_of
-from streams.journals import AcceptsResume, JournalReader
+from streams.journals import JournalReader
 from streams.log import EventLog, Reader, Record, TopicPartition, scan
 
 _EVERY_TASK = [TopicPartition(TASKS.name, partition) for partition in range(PARTITIONS)]
@@ -30,11 +31,9 @@ class Following:
     `begin` is called with the tasks of a partition once its journal is folded. Raises LogError and JournalBroken.
     """
 
-    def __init__(
-        self, log: EventLog, *, accepts_resume: AcceptsResume, begin: Callable[[Iterable[Task]], None]
-    ) -> None:
+    def __init__(self, log: EventLog, *, key: RoleKey, begin: Callable[[Iterable[Task]], None]) -> None:
         self.partitions: dict[int, Followed] = {}
-        self._log, self._accepts_resume, self._begin_tasks = log, accepts_resume, begin
+        self._log, self._key, self._begin_tasks = log, key, begin
         self._created: dict[str, TaskCreated | None] = {}  # None: one without shards
         self._tasks = log.reader(dict.fromkeys(_EVERY_TASK, 0))
         self._reader: Reader | None = None  # of journals and updates; None while no task has shards
@@ -84,9 +83,10 @@ class Following:
     def _learn(self, records: Iterable[Record]) -> None:
         """Take note of tasks; where one has shards, its partition is followed from now on."""
         for record in records:
-            created = parse_creation(record.value)
-            if created is None:
-                continue  # another event, or junk, which the aggregator counts
+            created = parse_creation(record.value, self._key.operator)
+            # Another event, junk, or another deployment's task: the aggregator counts what is not its own.
+            if created is None or created.deployment != self._key.deployment or any(find_faults(created)):
+                continue
             self._created.setdefault(created.task, created if created.policy.shard_count > 1 else None)
             if self._created[created.task] is not None and record.partition not in self.partitions:
                 self._begin(record.partition)
@@ -94,7 +94,7 @@ class Following:
     def _begin(self, partition: int) -> None:
         """Fold the journal up to now, and read on from there."""
         rounds, updates = TopicPartition(ROUNDS.name, partition), TopicPartition(UPDATES.name, partition)
-        followed = self.partitions[partition] = Followed(JournalReader(rounds, accepts_resume=self._accepts_resume))
+        followed = self.partitions[partition] = Followed(JournalReader(rounds, accepts_resume=self._key.accepts_resume))
         end = 0
         for record in scan(self._log, rounds):
             end = record.offset + 1

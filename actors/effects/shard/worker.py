@@ -24,7 +24,7 @@ from actors.effects.aggregator.submissions import Submission, locate_body, verif
 from actors.effects.aggregator.summation import RunningTotal, choose_summation
 from actors.effects.shard.following import Following
 from actors.effects.shard.held import HeldVectors
-from actors.keys import OperatorKey, PartialSeals, Seals
+from actors.keys import PartialSeals, RoleKey
 from schemas.canonical import MalformedError, encode
 from schemas.events import (
     BodyMeasured,
@@ -63,15 +63,15 @@ class Shard:
     another begins.
     """
 
-    def __init__(self, log: EventLog, key: OperatorKey, partitions: Iterable[int]) -> None:
+    def __init__(self, log: EventLog, key: RoleKey, partitions: Iterable[int]) -> None:
         self.partitions = frozenset(partitions)
         self.counts = Counts()
         self._log = log
-        self._seals, self._partial_seals = Seals(key), PartialSeals(key)
+        self._trust, self._partial_seals = key.trust(), PartialSeals(key)
         # Split the memory budget over the partitions, but never below BUDGET_BYTES_MIN each.
         budget_bytes = max(BUDGET_BYTES_MIN, BUDGET_BYTES // max(1, len(self.partitions)))
         self._intake = Intake(Bodies(log, partition=0, budget_bytes=budget_bytes))
-        self._following = Following(log, accepts_resume=key.accepts, begin=self._store_pending)
+        self._following = Following(log, key=key, begin=self._store_pending)
         self._leases: OrderedDict[str, None] = OrderedDict()
         self._bodies: deque[tuple[Submission, UpdateBody]] = deque()
         self._coming: deque[tuple[Submission, UpdateBody]] = deque()  # bodies found after those in _bodies
@@ -167,7 +167,7 @@ class Shard:
         """Bodies in these partitions, the first of each lease: a repeat is decided without a look at its body."""
         for record in records:
             try:
-                submission = verify_update(record, self._seals)
+                submission = verify_update(record, self._trust)
             except MalformedError:
                 continue
             if submission is None or submission.inline is not None or submission.lease.lease in self._leases:

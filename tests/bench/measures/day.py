@@ -93,7 +93,7 @@ class Day:
         self.epsilon = 0.0
         self.deciders: dict[str, Decider[Any]] = {
             "selector": SELECTOR,
-            "aggregator": aggregator.make_decider(KEY.key_id),
+            "aggregator": aggregator.make_decider(KEY.noise.id),
             "privacy": PRIVACY_BUDGET,
         }
         self.states = {name: decider.initial() for name, decider in self.deciders.items()}

@@ -36,12 +36,12 @@ from actors.effects.aggregator import effects as aggregation
 from actors.effects.aggregator import summation
 from actors.hosts.assembly import assemble
 from actors.hosts.worker import MEASURERS
-from actors.keys import Seals
 from actors.runtime.actor import Actor
 from actors.runtime.answers import Answers
 from ops.processes import broker
 from schemas.canonical import decode
 from schemas.events import UpdateSubmitted
+from schemas.leases import open_lease, sign_lease
 from schemas.policy import Policy
 from schemas.signing import is_signed_by, parse_signed
 from schemas.tensors import encode_update
@@ -54,10 +54,10 @@ from streams.log import Draft, TopicPartition
 from tests.bench.machine import peak_mb
 from tests.root import ROOT
 from tests.trials.results import add_row
-from tests.worlds.builders import KEY, create_task, lease, lease_id, policy, signed, update_submitted
+from tests.worlds.builders import create_task, lease, lease_id, policy, role_key, signed, trust, update_submitted
 
 TASK = "ingest"
-SEALS = Seals(KEY)
+SIGNER = role_key("selector").signer
 PARTITION = partition_of(TASK)
 SIZES = (2_410, 100_000, 1_000_000)
 CODECS = ("int8", "int4", "float16", "float32", "topk")
@@ -107,7 +107,7 @@ def fill(log: KafkaLog, case: Case) -> None:
         inline = len(body) <= INLINE_BYTES_MAX
         at = TopicPartition(*body_place(TASK, held.device, shards=case.shards))
         sent = body if inline else store(log, at, data=body, upload_id=f"{number}", codec=case.codec)
-        update = update_submitted(SEALS.seal(held), sent, codec=case.codec, task=TASK)
+        update = update_submitted(sign_lease(held, SIGNER), sent, codec=case.codec, task=TASK)
         drafts.append(Draft(topic=UPDATES.name, partition=PARTITION, value=signed(update, key)))
     log.append(drafts)
 
@@ -145,7 +145,7 @@ def take(settings: KafkaSettings, case: Case) -> dict[str, Any]:
     log, stages = KafkaLog(settings), Stages()
     for owner, name, stage in _WATCHED:
         stages.watch(owner, name, stage)
-    actor = assemble("aggregator", PARTITION, log=log, key=KEY)
+    actor = assemble("aggregator", PARTITION, log=log, key=role_key("aggregator"))
     actor.use_threads(ThreadPoolExecutor(MEASURERS))
     actor.open()
     places = [TopicPartition(topic, PARTITION) for topic in (TASKS.name, UPDATES.name)]
@@ -237,7 +237,7 @@ def _read(log: KafkaLog, topic: str, case: Case) -> Iterator[Any]:
 def _arithmetic(update: bytes, chunks: dict[int, bytes], case: Case, *, total: Any) -> None:
     message = parse_signed(update)
     submitted = decode(message.payload, UpdateSubmitted)
-    lease = SEALS.open(submitted.sealed)
+    lease = open_lease(submitted.sealed, trust(), at_ms=0)
     assert lease is not None
     assert is_signed_by(message, lease.public_key)
     data = submitted.inline or b"".join(chunks[offset] for offset in submitted.body.offsets)

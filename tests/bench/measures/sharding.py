@@ -19,7 +19,7 @@ from streams.kafka.settings import KafkaSettings
 from tests.bench.machine import peak_mb
 from tests.bench.measures.ingest import TASK, WARM, Case, filled, words
 from tests.trials.results import ROOT
-from tests.worlds.builders import KEY
+from tests.worlds.builders import role_key
 
 
 def measure(case: Case, bootstrap_servers: str) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _sums(case: Case) -> int:
 
 def work(settings: KafkaSettings, updates: int, *, sums: int) -> dict[str, float]:
     """Look after every shard until all is stored; CPU an update."""
-    shard = Shard(KafkaLog(settings), KEY, range(PARTITIONS))
+    shard = Shard(KafkaLog(settings), role_key("shard"), range(PARTITIONS))
     shard.use_threads(ThreadPoolExecutor(MEASURERS))
     measured, stored, began_s = 0, 0, time.process_time()
     while stored < sums:

@@ -20,7 +20,14 @@ from schemas.policy import Policy
 from schemas.topics import CATALOGUE, CHECKINS, TASKS, UPDATES, partition_of
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
-from tests.worlds.builders import KEY, body_ref, device_checked_in, lease, task_created, update_checked
+from tests.worlds.builders import (
+    body_ref,
+    device_checked_in,
+    lease,
+    role_key,
+    task_created,
+    update_checked,
+)
 
 TASK = "bench"
 PARTITION = partition_of(TASK)
@@ -65,7 +72,7 @@ class TrustingWorld:
 
     def opened(self, name: str, *, observers: Sequence[Observer] = ()) -> Actor[Any]:
         """A new process, claimed and replayed: all of its journal, whatever snapshots there are."""
-        actor = assemble(name, PARTITION, log=self.log, key=KEY, observers=observers)
+        actor = assemble(name, PARTITION, log=self.log, key=role_key(name), observers=observers)
         actor.open(whole=True)
         return actor
 

@@ -17,7 +17,7 @@ from tests.bench.machine import peak_mb
 from tests.bench.measures import ingest
 from tests.bench.row import Bench, Row, median, ratios
 from tests.trials.results import ROOT
-from tests.worlds.builders import KEY
+from tests.worlds.builders import ANCHOR
 
 NAME = "replay"
 SIZES = {2_410: 1_980, 1_000_000: 180}  # parameters, and updates after those that are taken before the clock starts
@@ -64,7 +64,7 @@ def main() -> None:
     asked, _ = parser.parse_known_args()
     log = KafkaLog(KafkaSettings(bootstrap_servers=asked.child[0], topic_prefix=asked.child[1]))
     began_s = time.process_time()
-    found = Audit(log, ingest.PARTITION, key=KEY, full=True, to=None).run()
+    found = Audit(log, ingest.PARTITION, anchor=ANCHOR, full=True, to=None).run()
     cpu_s = time.process_time() - began_s
     updates = asked.updates + ingest.WARM
     if found.differences or found.unchecked or found.sums != updates // K:

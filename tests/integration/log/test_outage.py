@@ -24,7 +24,7 @@ from schemas.policy import Policy
 from schemas.topics import partition_of
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
-from tests.worlds.builders import policy
+from tests.worlds.builders import KEY, policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Worker, say, staged
 
@@ -72,7 +72,7 @@ class Phone:
         setting = DeviceSetting(
             task=TASK, identity=self.identity, folder=self.folder, examples=examples, train=self._train
         )
-        with closing(KafkaLog(kafka)) as log, closing(KafkaLink(log, ["phone"])) as link:
+        with closing(KafkaLog(kafka)) as log, closing(KafkaLink(log, KEY.public_key, ["phone"])) as link:
             loop = DeviceLoop(link, [setting], now_ms=_now_ms())
             while not self.heard.is_set():
                 loop.step(_now_ms(), 0.2)

@@ -16,7 +16,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.kafka.writer import KafkaWriter
 from streams.log import Draft, TopicPartition
 from tests.judges.logbook import read
-from tests.worlds.builders import batch, decision, policy, task_created, writer_claimed
+from tests.worlds.builders import batch, decision, policy, task_created, task_paused, writer_claimed
 from tests.worlds.stage import Stage, staged
 
 TASK = "task"
@@ -45,7 +45,7 @@ def test_what_was_aborted_is_never_read(kafka_settings: KafkaSettings, tmp_path:
         for offset, value in committed(stage):
             follows.follow(offset, value)
         claim(alive, follows)
-        alive.commit([drafted(follows, [Noticed(fact=task()), Noticed(fact=TaskPaused(task=TASK))])])
+        alive.commit([drafted(follows, [Noticed(fact=task()), Noticed(fact=task_paused())])])
         stage.start("selector")
         stage.until(lambda: noticed(stage), "a notice of what was committed", timeout_s=PATIENCE_S)
         assert [type(fact) for fact in noticed(stage)] == [TaskCreated, TaskPaused]

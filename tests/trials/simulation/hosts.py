@@ -15,7 +15,7 @@ from streams.log import Draft, LogUnavailable, Record, TopicPartition
 from streams.memory import MemoryLog, MemoryReader
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.shaky import HostLog, HostWriter
-from tests.worlds.builders import KEY
+from tests.worlds.builders import role_key
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class Worker:
         return ROLES[self.name].inputs
 
     def _opened(self) -> Actor[Any]:
-        self.actor = assemble(self.name, self.partition, log=self.log, key=KEY)
+        self.actor = assemble(self.name, self.partition, log=self.log, key=role_key(self.name))
         self.actor.open()
         return self.actor
 

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from schemas.canonical import decode, encode
+from schemas.certificates import parse_certified
 from schemas.events import (
     Answer,
     Granted,
-    TaskClosed,
-    TaskPaused,
-    TaskResumed,
     UpdateSubmitted,
     VersionEvaluated,
 )
@@ -26,7 +24,7 @@ from streams.memory import MemoryLog
 from tests.trials.simulation.devices import identity
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.tasks import PARAMETERS, Task
-from tests.worlds.builders import device_checked_in
+from tests.worlds.builders import device_checked_in, scored, task_closed, task_paused, task_resumed, written
 
 
 class Meddler:
@@ -34,7 +32,7 @@ class Meddler:
 
     def __init__(self, log: MemoryLog, tasks: list[Task], faults: Faults) -> None:
         self._log, self._tasks, self._faults, self._random = log, tasks, faults, faults.random
-        self._strangers = 0
+        self._strangers = self._changes = 0
 
     def meddle(self, kind: str) -> None:
         """One act of this kind, on one task."""
@@ -43,7 +41,12 @@ class Meddler:
     def resume(self) -> None:
         """The operator lets every task go on."""
         for task in self._tasks:
-            self._append(task, TASKS.name, encode(TaskResumed(task=task.name)))
+            self._append(task, TASKS.name, written(task_resumed(self._number(), task=task.name)))
+
+    def _number(self) -> int:
+        """Each pause and resume has a number of its own."""
+        self._changes += 1
+        return self._changes
 
     def _append(self, task: Task, topic: str, value: bytes) -> None:
         self._log.append([Draft(topic=topic, partition=task.partition, value=value)])
@@ -82,7 +85,7 @@ class Meddler:
         """Any lease that the device ever got."""
         found = []
         for record in scan(self._log, TopicPartition(ANSWERS.name, partition_of(device))):
-            answer: Any = decode(record.value or b"", Answer)  # type: ignore[arg-type]
+            answer: Any = decode(parse_certified(record.value or b"").payload, Answer)  # type: ignore[arg-type]
             if isinstance(answer, Granted) and answer.device == device:
                 found.append(answer)
         return self._random.choice(found) if found else None
@@ -107,17 +110,17 @@ class Meddler:
         tasks = TopicPartition(TASKS.name, task.partition)
         kind = self._random.choice(("pause", "resume", "resume", "again", "evaluate"))
         if kind == "pause":
-            self._append(task, TASKS.name, encode(TaskPaused(task=task.name)))
+            self._append(task, TASKS.name, written(task_paused(self._number(), task=task.name)))
         elif kind == "resume":
-            self._append(task, TASKS.name, encode(TaskResumed(task=task.name)))
+            self._append(task, TASKS.name, written(task_resumed(self._number(), task=task.name)))
         elif kind == "again":
             self._append(task, TASKS.name, next(scan(self._log, tasks)).value or b"")
         else:
             evaluated = VersionEvaluated(task=task.name, version=0, metrics={"accuracy": 0.5}, samples=9, cohort="")
-            self._append(task, EVALUATIONS.name, encode(evaluated))
+            self._append(task, EVALUATIONS.name, scored(evaluated))
 
     def _close(self, task: Task) -> None:
-        self._append(task, TASKS.name, encode(TaskClosed(task=task.name)))
+        self._append(task, TASKS.name, written(task_closed(task=task.name)))
 
     def _compact(self, task: Task) -> None:
         """The broker keeps the newest record of each key."""

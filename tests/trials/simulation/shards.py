@@ -15,7 +15,7 @@ from schemas.topics import PARTITIONS
 from streams.log import LogError
 from streams.memory import MemoryLog
 from tests.trials.simulation.tasks import Task
-from tests.worlds.builders import KEY
+from tests.worlds.builders import role_key
 
 SHARE = 0.4  # of the worlds have tasks with shards
 
@@ -38,7 +38,7 @@ class Shards:
             return
         if not self._workers or self._random.random() < 0.1:
             mine = self._random.sample(range(PARTITIONS), self._random.choice((1, 4, PARTITIONS)))
-            self._workers.append(Shard(log, KEY, mine))
+            self._workers.append(Shard(log, role_key("shard"), mine))
             self._hits["shard workers started"] += 1
         worker = self._random.choice(self._workers)
         try:

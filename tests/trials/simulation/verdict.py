@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from actors.keys import ROLE_SECRETS
 from schemas.events import ModelPublished, TaskHalted
 from schemas.topics import PARTITIONS, ROUNDS
 from streams.log import EventLog, TopicPartition
@@ -16,7 +17,7 @@ from tests.judges.models import secret_faults
 from tests.judges.rounds import round_faults
 from tests.trials.simulation.devices import examples, identity
 from tests.trials.simulation.tasks import Task
-from tests.worlds.builders import KEY
+from tests.worlds.builders import DEPLOYMENT, KEY, role_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ def judged(
     """
     found: list[str] = []
     for partition in sorted({task.partition for task in tasks}):
-        book = read(log, partition, noise_key=KEY.noise)
+        book = read(log, partition, noise_key=KEY.noise.secret, operator=KEY.public_key, deployment=DEPLOYMENT)
         if partition in broken:
             found += round_faults(book, settled=False)
         else:
@@ -79,10 +80,17 @@ class Watch:
                     self.halted.add(event.task)
 
 
+def _shared_secrets() -> Iterator[tuple[str, bytes]]:
+    yield "the operator's signatures", KEY.signing.private_bytes_raw()
+    for role in ROLE_SECRETS:
+        yield from role_key(role).shared.items()
+
+
 @lru_cache(maxsize=64)
 def _secrets(names: tuple[str, ...]) -> dict[str, bytes]:
     """Everything that may stand in no topic."""
-    keys = {f"the key for {label}": KEY.derive(label) for label in ("seal", "noise", "resume", "key-id")}
+    keys = {f"the key of the {role}": role_key(role).secret for role in ROLE_SECRETS}
+    keys |= {f"the shared key for {label}": secret for label, secret in _shared_secrets()}
     devices = {f"the key of {name}": identity(name).key.private_bytes_raw() for name in names}
     data = {f"an example of {name}": row.tobytes() for name in names for row in examples(name)[0]}
     return {"the operator's key": KEY.secret, **keys, **devices, **data}

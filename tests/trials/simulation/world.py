@@ -31,6 +31,7 @@ from tests.trials.simulation.shaky import DeviceLog, Killed
 from tests.trials.simulation.shards import Shards
 from tests.trials.simulation.verdict import Story, Watch, judged, unpublished
 from tests.trials.simulation.virtual import alarms
+from tests.worlds.builders import KEY
 
 Slot = tuple[str, int]
 
@@ -102,7 +103,7 @@ class World:
         net = DeviceLog(self.log, self.faults, later=self._hold)
         self.loops = {
             task.name: DeviceLoop(
-                KafkaLink(net, task.devices),
+                KafkaLink(net, KEY.public_key, task.devices),
                 [setting(name, task.name, folder=folder, faults=self.faults) for name in task.devices],
                 now_ms=self.now_ms + self._skew_ms,
             )

@@ -19,7 +19,7 @@ from streams.exported import MANIFEST, ExportDamaged, ExportedLog, Manifest, Par
 from streams.exported.writer import write_block
 from streams.log import Record, TopicPartition, scan
 from tests.trials.tamper.mutations import MUTATIONS, Change, Original
-from tests.worlds.builders import KEY
+from tests.worlds.builders import ANCHOR, KEY
 from tests.worlds.story import told
 
 
@@ -93,7 +93,7 @@ class Bench:
 
     def judged(self, log: ExportedLog) -> tuple[str, str]:
         """Who finds something wrong first: the journals by themselves, a checkpoint, or the full replay."""
-        check = Verification(log, self._partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
+        check = Verification(log, self._partition, operator=KEY.public_key)
         if (fault := next(check.check(), None)) is not None:
             return "verify", str(fault)
         if (fault := next(check.check(self._given), None)) is not None:
@@ -102,7 +102,7 @@ class Bench:
         return ("replay", found.verdict) if found.differences else ("", found.verdict)
 
     def _replayed(self, log: ExportedLog) -> Findings:
-        return Audit(log, self._partition, key=KEY, full=True, to=None).run()
+        return Audit(log, self._partition, anchor=ANCHOR, full=True, to=None).run()
 
     def _changed(self, records: Mapping[str, Sequence[Record]]) -> Path:
         shutil.rmtree(self._scratch, ignore_errors=True)

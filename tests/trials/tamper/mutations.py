@@ -282,13 +282,7 @@ def insert(original: Original, draw: Random) -> Change | None:
         [
             draw.randbytes(draw.randint(0, 60)),
             encode(WriterClaimed(actor="aggregator", partition=record.partition, nonce=draw.randbytes(32))),
-            encode(
-                OTHER_KEY.seal_resume(
-                    ChainResumed(
-                        partition=record.partition, seq=draw.randrange(99), head=bytes(32), reason="", seal=bytes(32)
-                    )
-                )
-            ),
+            encode(OTHER_KEY.sign_resume(_resumed(record.partition, draw.randrange(99)))),
         ]
     )
     new = replace(record, offset=record.offset + 1, value=foreign)
@@ -298,6 +292,10 @@ def insert(original: Original, draw: Random) -> Change | None:
 
 
 # --- found against a checkpoint -------------------------------------------------------------------------------------
+
+
+def _resumed(partition: int, seq: int) -> ChainResumed:
+    return ChainResumed(partition=partition, seq=seq, head=bytes(32), reason="", signature=bytes(64))
 
 
 def tail(original: Original, draw: Random) -> Change | None:
@@ -351,7 +349,7 @@ def _signed_anew(record: Record, forger: Forger) -> Record:
     event = {name: value for name, value in event.items() if name not in SIGNATURE}
     journal = event["data"]["journal"]
     journal["head"] = forger.head(journal["topic"], journal["seq"]).hex()
-    return replace(record, value=sign_statement(event, OTHER_KEY.checkpoint))
+    return replace(record, value=sign_statement(event, OTHER_KEY.signing))
 
 
 def _forged(original: Original, draw: Random, *, topic: str, index: int) -> list[Record] | None:
@@ -372,7 +370,7 @@ def announce(original: Original, draw: Random) -> Change | None:
     event["data"]["version"] += draw.randint(1, 9)
     event["id"] = f"{event['data']['task']}/{event['data']['version']}"
     plain = json.dumps(event, separators=(",", ":"), sort_keys=True).encode()
-    value = draw.choice([plain, sign_statement(event, OTHER_KEY.checkpoint)])
+    value = draw.choice([plain, sign_statement(event, OTHER_KEY.signing)])
     new = replace(last, offset=last.offset + 2, value=value)
     return original.changed(PUBLISHED.name, "a version that never was", lambda records: records.append(new))
 

@@ -28,7 +28,7 @@ from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SHARDS, UP
 from streams.bodies import store
 from streams.log import LogUnavailable, TopicPartition, WriterFenced, scan
 from tests.judges.lawcheck import check
-from tests.worlds.builders import KEY, policy, signed, update_submitted
+from tests.worlds.builders import ANCHOR, policy, signed, update_submitted
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -270,13 +270,13 @@ def test_an_invented_address_holds_nobody_up(topic: str, partition: int, offsets
     assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
     assert asked == []
     assert check(world.log, world.partition, settled=True) == []
-    found = Audit(world.log, world.partition, key=KEY, full=True, to=None).run()
+    found = Audit(world.log, world.partition, anchor=ANCHOR, full=True, to=None).run()
     assert (found.verdict, found.unchecked) == ("identical", [])
 
 
 def test_tombstones_outlive_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models that were to leave while no broker answered leave when one does."""
-    world = Federation(policy(retention={"models_kept": 1}, staleness={"max_versions": 0}))
+    world = Federation(policy(retention={"models_kept": 2}, staleness={"max_versions": 0}))
     for turn in range(4):
         world.round_of(_deltas(*(f"{name}{turn}" for name in "abc")))
     aggregator = world.actors["aggregator"]

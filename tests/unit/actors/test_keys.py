@@ -1,68 +1,84 @@
-"""The operator's key: what is sealed under it cannot be changed, and its file is handled with care."""
+"""The operator's key and those of the roles: each holds what it needs, and its file is handled with care."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from actors.keys import OperatorKey, OperatorKeyError, Seals, create, load
-from schemas.canonical import encode
-from tests.worlds.builders import KEY, lease
+from actors.keys import ROLE_SECRETS, OperatorKey, OperatorKeyError, create, load, load_role, save_role
+from schemas.journal import ChainResumed
+from tests.worlds.builders import DEPLOYMENT, KEY, role_key
 
-LEASE = lease("phone-7", version=3)
-
-
-def test_a_seal_opens_to_its_lease() -> None:
-    """Whoever holds the operator's key opens what another process sealed with it."""
-    assert Seals(OperatorKey(bytes(range(32)))).open(Seals(KEY).seal(LEASE)) == LEASE
-
-
-def test_any_changed_byte_breaks_the_seal() -> None:
-    """Not one byte of a sealed lease can be changed, whatever to."""
-    seals = Seals(KEY)
-    sealed = seals.seal(LEASE)
-    for at in range(len(sealed)):
-        for flip in (0x01, 0x80, 0xFF):
-            changed = bytearray(sealed)
-            changed[at] ^= flip
-            assert seals.open(bytes(changed)) is None
-
-
-def test_other_lengths_and_junk_are_no_seal() -> None:
-    """Truncated, lengthened and random bytes open to nothing, and raise nothing."""
-    seals = Seals(KEY)
-    sealed = seals.seal(LEASE)
-    for data in (b"", sealed[:-1], sealed + b"\x00", b"\xc1" * 200, encode([b"", bytes(32)]), encode(LEASE)):
-        assert seals.open(data) is None
-
-
-def test_another_key_opens_nothing() -> None:
-    """A lease sealed under another operator's key is a forgery."""
-    assert Seals(OperatorKey(bytes(32))).open(Seals(KEY).seal(LEASE)) is None
+ROLE = role_key("aggregator")
 
 
 def test_each_use_has_a_key_of_its_own() -> None:
-    """Seals, noise and the key's public name are derived apart: none tells anything about another."""
-    derived = [KEY.derive("seal"), KEY.noise, KEY.derive("key-id"), KEY.secret]
-    assert len(set(derived)) == 4
-    assert KEY.key_id not in b"".join(derived)
-    assert len(KEY.key_id) == 8
-    assert OperatorKey(bytes(32)).key_id != KEY.key_id
+    """What is derived is derived apart: nothing that a role holds tells anything about another's, or the operator's."""
+    roles = [KEY.issue(role, DEPLOYMENT, until_ms=1) for role in ROLE_SECRETS]
+    held = [KEY.secret, KEY.noise.secret, KEY.signing.private_bytes_raw(), *(role.secret for role in roles)]
+    assert len({*held, *(secret for role in roles for secret in role.shared.values())}) == len(held) + 1
+    assert KEY.noise.id not in b"".join(held)
+
+
+def test_a_role_holds_what_it_needs_and_no_more() -> None:
+    """The noise key goes to the aggregator alone, and the operator's to nobody."""
+    held = {role: {*role_key(role).shared} for role in ROLE_SECRETS}
+    assert held == {
+        "selector": set(),
+        "aggregator": {"noise", "partials"},
+        "privacy": set(),
+        "shard": {"partials"},
+        "evaluator": set(),
+    }
+    for role in ROLE_SECRETS:
+        assert KEY.secret not in msgspec.msgpack.encode(role_key(role))
+
+
+def test_another_deployment_has_other_keys() -> None:
+    """A worker that is taken over in staging says nothing in production."""
+    assert role_key("selector", deployment=bytes(16)).secret != role_key("selector").secret
 
 
 def test_derivation_never_changes() -> None:
     """The noise of a journal is recomputed years later: the derivation is HKDF-SHA256 with these labels for ever."""
-    assert KEY.noise.hex() == NOISE_HEX
-    assert KEY.key_id.hex() == KEY_ID_HEX
+    assert KEY.noise.secret.hex() == NOISE_HEX
+    assert KEY.noise.id.hex() == KEY_ID_HEX
 
 
 NOISE_HEX = "6eed33ea99a616bf03f6e47ff63a356b7b31cc85d7648bcae7d789956e0e3e95"
-KEY_ID_HEX = "af8f5b1bf96dedd1"
+KEY_ID_HEX = "19dc4014f22cbea4"
+
+
+def test_only_the_operator_resumes_a_chain() -> None:
+    """Anybody may write a ChainResumed; a role believes the operator's, and no other bytes of it."""
+    resumed = KEY.sign_resume(ChainResumed(partition=1, seq=7, head=bytes(32), reason="restored", signature=bytes(64)))
+    assert ROLE.accepts_resume(resumed)
+    assert not ROLE.accepts_resume(msgspec.structs.replace(resumed, seq=8))
+    assert not ROLE.accepts_resume(OperatorKey(bytes(32)).sign_resume(resumed))
+
+
+def test_a_role_key_comes_back_from_its_file(tmp_path: Path) -> None:
+    """Mode 0600, for this role alone; issuing again writes the same."""
+    path = tmp_path / "aggregator.key"
+    save_role(ROLE, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load_role(path, "aggregator") == ROLE
+    with pytest.raises(OperatorKeyError, match="of aggregator, not of selector"):
+        load_role(path, "selector")
+    save_role(ROLE, path)
+    path.write_text(KEY.secret.hex())
+    with pytest.raises(OperatorKeyError, match="not the key file of a role"):
+        load_role(path, "aggregator")
+    with pytest.raises(OperatorKeyError, match="fedlog key issue --for selector"):
+        load_role(tmp_path / "nowhere", "selector")
 
 
 def test_a_secret_does_not_show() -> None:
     """Neither repr nor str of a key tells the secret to a log."""
+    assert ROLE.secret.hex() not in f"{ROLE!r} {ROLE}"
+    assert repr(ROLE.secret) not in f"{ROLE!r} {ROLE}"
     assert KEY.secret.hex() not in f"{KEY!r} {KEY}"
     assert repr(KEY.secret) not in f"{KEY!r} {KEY}"
 

@@ -31,7 +31,7 @@ from streams.exported import ExportedLog
 from streams.log import TopicPartition
 from tests.judges import logbook
 from tests.worlds import federation
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import ANCHOR, KEY, policy, role_key
 from tests.worlds.federation import Federation
 from tests.worlds.forging import forge_event
 from tests.worlds.tally import TALLIES, TALLY_ROLE, Tally
@@ -51,7 +51,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Federation:
 
 def audit(world: Federation) -> Findings:
     """The full replay of the partition."""
-    return Audit(world.log, world.partition, key=KEY, full=True, to=None).run()
+    return Audit(world.log, world.partition, anchor=ANCHOR, full=True, to=None).run()
 
 
 # --- every row ------------------------------------------------------------------------------------------------------
@@ -104,7 +104,11 @@ def test_a_new_actor_is_metered_and_logged(world: Federation) -> None:
     """Its gauge shows what it counted, beside what every actor has; its turning points are in its worker's log."""
     instruments = PrometheusInstruments()
     actor = assemble(
-        "tally", world.partition, log=world.log, key=KEY, observers=[ActorMetrics(TALLY_ROLE, instruments)]
+        "tally",
+        world.partition,
+        log=world.log,
+        key=role_key("tally"),
+        observers=[ActorMetrics(TALLY_ROLE, instruments)],
     )
     actor.open(whole=True)
     assert instruments.registry.get_sample_value("fedlog_tally_newest", {"task": world.task}) == 2
@@ -116,7 +120,7 @@ def test_a_new_journal_is_exported(world: Federation, tmp_path: Path) -> None:
     topics = select_topics(bodies=True, inputs=True)
     export = write_export(world.log, [world.partition], topics=topics, folder=tmp_path, key=KEY)
     assert [report.place.topic for report in export.reports if report.positions] == [r.journal for r in ROLES.values()]
-    there = Audit(ExportedLog(tmp_path), world.partition, key=KEY, full=True, to=None).run()
+    there = Audit(ExportedLog(tmp_path), world.partition, anchor=ANCHOR, full=True, to=None).run()
     assert (there.verdict, there.decisions) == ("identical", audit(world).decisions)
 
 
@@ -154,6 +158,6 @@ def test_a_cut_new_journal_is_not_identical(world: Federation) -> None:
     """A record that is gone breaks its chain, which the verdict names too."""
     at = TopicPartition(TALLIES.name, world.partition)
     world.log.delete_records(at, 3)
-    check = Verification(world.log, world.partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
+    check = Verification(world.log, world.partition, operator=KEY.public_key)
     assert [fault.place for fault in check.check()] == [at]
     assert {fault.place for fault in audit(world).differences} == {at}

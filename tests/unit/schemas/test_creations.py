@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors.keys import OperatorKey
 from schemas.canonical import encode
-from schemas.creations import collect_creations, find_creation, parse_creation, parse_task_event
-from schemas.events import TaskPaused
+from schemas.creations import (
+    collect_creations,
+    find_creation,
+    find_deployment,
+    find_faults,
+    parse_creation,
+    parse_task_event,
+)
+from schemas.events import DeploymentFounded
+from schemas.topics import partition_of
+from tests.worlds.builders import KEY, TASK, body_ref, policy, task_created, task_paused, written
 from tests.worlds.ops_journal import created
 
 VALUES = [
-    encode(TaskPaused(task="digits")),
+    # A stranger is first, and creates nothing.
+    encode(created("digits", participations_before=7)),
+    written(created("digits", participations_before=8), OperatorKey(bytes(32))),
+    written(task_paused(task="digits")),
     b"junk",
-    encode(created("digits", participations_before=1)),
+    written(created("digits", participations_before=1)),
     None,
-    encode(created("digits", participations_before=2)),
-    encode(created("words", participations_before=3)),
+    written(created("digits", participations_before=2)),
+    written(created("words", participations_before=3)),
 ]
 
 
 def test_the_first_creation_of_a_name_counts() -> None:
     """A second creation, junk and tombstones change nothing."""
-    assert {name: each.participations_before for name, each in collect_creations(VALUES).items()} == {
+    assert {name: each.participations_before for name, each in collect_creations(VALUES, KEY.public_key).items()} == {
         "digits": 1,
         "words": 3,
     }
@@ -28,13 +47,44 @@ def test_the_first_creation_of_a_name_counts() -> None:
 def test_one_task_is_found_without_reading_on() -> None:
     """The search ends at the creation, and finds nothing for an unknown name."""
     values = iter(VALUES)
-    assert find_creation(values, "digits") == created("digits", participations_before=1)
+    assert find_creation(values, "digits", operator=KEY.public_key) == created("digits", participations_before=1)
     assert next(values) is None
-    assert find_creation(VALUES, "nowhere") is None
+    assert find_creation(VALUES, "nowhere", operator=KEY.public_key) is None
 
 
 def test_other_events_are_no_creations() -> None:
     """A pause is an event of the task and creates nothing."""
-    assert parse_task_event(VALUES[0]) == TaskPaused(task="digits")
-    assert parse_creation(VALUES[0]) is None
-    assert parse_task_event(b"junk") is None
+    assert parse_task_event(VALUES[2], KEY.public_key) == task_paused(task="digits")
+    assert parse_creation(VALUES[2], KEY.public_key) is None
+    assert parse_task_event(b"junk", KEY.public_key) is None
+
+
+def test_a_deployment_is_named_once_by_the_operator() -> None:
+    """The first name counts that the operator signed."""
+    strange = written(DeploymentFounded(deployment=b"s" * 16), OperatorKey(bytes(32)))
+    names = [written(DeploymentFounded(deployment=name * 16)) for name in (b"a", b"b")]
+    assert find_deployment([strange, *VALUES, *names], KEY.public_key) == b"a" * 16
+    assert find_deployment(VALUES, KEY.public_key) is None
+
+
+SOUND = task_created(model=created().model)
+OTHER_POLICY = policy(aggregation={"updates_per_round": 4})
+LARGE = policy(stop={"versions_max": 100}, privacy={"noise_multiplier": 1.0, "rho_max": 9.0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"weights": (1 << 40,) * 21}, "weights"),
+        ({"policy": OTHER_POLICY}, "policy_sha256"),
+        ({"policy": LARGE, "policy_sha256": hashlib.sha256(encode(LARGE)).digest()}, "cannot be used"),
+        ({"parameters": 5}, "size of the tensors"),
+        ({"model": body_ref("initial", "bodies", partition=partition_of(TASK))}, "models"),
+        ({"model": body_ref("initial", "models", partition=partition_of(TASK) ^ 1)}, "models"),
+    ],
+)
+def test_a_creation_that_contradicts_itself_is_found_out(changes: dict[str, Any], what: str) -> None:
+    """Weights of 2^40 void the noise of a private task; the rest would stop actors or devices."""
+    assert not [*find_faults(SOUND)]
+    [fault] = find_faults(msgspec.structs.replace(SOUND, **changes))
+    assert what in fault

@@ -12,7 +12,7 @@ from schemas.journal import Chain, ChainBroken, ChainResumed, JournalPosition, O
 from tests.worlds.builders import TASK, batch, decision, writer_claimed
 
 CLAIM = encode(writer_claimed("selector"))
-RESUMED = ChainResumed(partition=0, seq=4, head=b"h" * 32, reason="cut by hand", seal=bytes(32))
+RESUMED = ChainResumed(partition=0, seq=4, head=b"h" * 32, reason="cut by hand", signature=bytes(64))
 
 
 def _claimed(**settings: object) -> Chain:
@@ -54,8 +54,8 @@ def test_what_is_no_record_of_a_journal_breaks_the_chain(data: bytes) -> None:
 
 
 def test_only_the_operator_resumes_a_chain() -> None:
-    """A ChainResumed counts where the reader accepts its seal, and moves seq and head, never the claim."""
-    with pytest.raises(ChainBroken, match="did not seal"):
+    """A ChainResumed counts where the reader accepts its signature, and moves seq and head, never the claim."""
+    with pytest.raises(ChainBroken, match="did not sign"):
         _claimed().follow(1, encode(RESUMED))
     chain = _claimed(accepts_resume=lambda resumed: resumed == RESUMED)
     chain.follow(1, encode(RESUMED))

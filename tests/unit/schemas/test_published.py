@@ -19,7 +19,7 @@ TIME_MS = 1_700_000_000_123
 def _record(**changes: Any) -> bytes:
     """The record of version 4, with some of it changed before it is signed."""
     event = published.describe_version(model_published(4), TIME_MS, head=HEAD)
-    return published.sign_statement({**event, **changes}, KEY.checkpoint)
+    return published.sign_statement({**event, **changes}, KEY.signing)
 
 
 def test_a_version_is_announced_as_a_cloud_event() -> None:
@@ -45,7 +45,7 @@ def test_a_record_reads_back_with_its_head_and_key() -> None:
 def test_an_export_vouches_for_every_journal() -> None:
     """One record, as many heads as journals."""
     heads = [HEAD, Head(topic="ledger", partition=3, seq=2, head="cd" * 32)]
-    read = parse_checkpoint(published.sign_statement(published.describe_heads(heads, TIME_MS), KEY.checkpoint))
+    read = parse_checkpoint(published.sign_statement(published.describe_heads(heads, TIME_MS), KEY.signing))
     assert list(read.heads) == heads
 
 

@@ -99,9 +99,9 @@ def test_a_journal_without_its_beginning_is_no_journal(log: MemoryLog, journal: 
     assert str(error_of(log)) == f"{AT}@0: the journal begins at offset 1: what stood before is gone"
 
 
-def test_a_resume_counts_only_with_the_operators_seal(log: MemoryLog, journal: Journal) -> None:
+def test_a_resume_counts_only_with_the_operators_signature(log: MemoryLog, journal: Journal) -> None:
     """Readers without the key stop at it; those with the key go on from the position that it names."""
-    resumed = ChainResumed(partition=PLACE, seq=4, head=b"h" * 32, reason="restored", seal=bytes(32))
+    resumed = ChainResumed(partition=PLACE, seq=4, head=b"h" * 32, reason="restored", signature=bytes(64))
     offset = append(log, AT.topic, encode(resumed))
     assert error_of(log).place == Place(AT, offset)
     reader = JournalReader(AT, accepts_resume=lambda given: given == resumed)

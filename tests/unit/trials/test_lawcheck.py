@@ -52,7 +52,11 @@ Change = Callable[[Any], list[Any]]
 @pytest.fixture
 def world() -> Federation:
     """Two charged versions, a restart, junk, a repeat, a refusal, an expired lease: a bit of everything."""
-    rules = policy(privacy={"noise_multiplier": 1.0, "rho_max": 9.0}, selection={"lease_s": 60.0})
+    rules = policy(
+        privacy={"noise_multiplier": 1.0, "rho_max": 9.0},
+        selection={"lease_s": 60.0, "devices_expected": 100},
+        stop={"versions_max": 100},
+    )
     world = Federation(rules)
     ones = np.ones(4, np.float32)
     world.round_of({"a": ones, "b": ones * 2, "c": ones * 9})
@@ -232,7 +236,7 @@ def test_a_model_that_its_bodies_do_not_give_is_named(rule: str, is_private: boo
 
 
 def _with_key(world: Federation) -> list[str]:
-    return check_book(world.log, read(world.log, world.partition, noise_key=KEY.noise), settled=True)
+    return check_book(world.log, read(world.log, world.partition, noise_key=KEY.noise.secret), settled=True)
 
 
 def test_a_body_that_retention_took_is_no_fault_but_a_wrong_one_is(world: Federation) -> None:

@@ -1,12 +1,17 @@
-"""`fedlog key`: the operator's key, from which seals, noise and checkpoints are derived."""
+"""`fedlog key`: the operator's key, and the keys that it hands out, one a role."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from ops.console import note, say
+from ops.opening import open_log, require_key
+from ops.terminal.errors import ConsoleError
 
-app = typer.Typer(help="The operator's key: create, show.", no_args_is_help=True)
+app = typer.Typer(help="The operator's key, and one for each role: create, show, issue.", no_args_is_help=True)
 
 
 @app.command()
@@ -22,7 +27,29 @@ def create(ctx: typer.Context) -> None:
 
 @app.command()
 def show(ctx: typer.Context) -> None:
-    """Print the public key that checkpoints are signed with, for `fedlog verify --checkpoint-key`."""
+    """Print the operator's public key: what everybody else names with --operator-public-key."""
     from actors import keys
 
     say(keys.load(ctx.obj.operator_key_file).public_key.hex())
+
+
+@app.command()
+def issue(
+    ctx: typer.Context,
+    role: Annotated[
+        str, typer.Option("--for", metavar="ROLE", help="selector, aggregator, privacy, shard, evaluator.")
+    ],
+    days: Annotated[int, typer.Option(help="How long the key is good for.", min=1)] = 365,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to (default: FOLDER/ROLE.key).")] = None,
+) -> None:
+    """Write the key file of one role: a certified key, and only the secrets that this role needs."""
+    from actors import keys
+    from ops.operator import deployments
+
+    if role not in keys.ROLE_SECRETS:
+        raise ConsoleError(f"No role {role!r}: --for takes one of {', '.join(keys.ROLE_SECRETS)}.", exit_code=2)
+    path = out or ctx.obj.folder / f"{role}.key"
+    with open_log(ctx.obj) as log:
+        keys.save_role(deployments.issue(log, require_key(ctx.obj), role, days=days), path)
+    say(str(path))
+    note(f"Hand it to the {role} alone (FEDLOG_ROLE_KEY_FILE); it is good for {days} days in this deployment.")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import typer
 
 from actors.wiring import ROLES
+from ops.opening import open_log
 from ops.settings import Settings
 
 SHARD = ("shard", "Measure and add the bodies of tasks with shards, so that the aggregator need not.")
@@ -30,10 +32,16 @@ def _make_command(name: str) -> Callable[[typer.Context], None]:
 
 
 def _supervise(actor: str, settings: Settings) -> None:
+    from ops.operator.deployments import open_role_key
     from ops.processes.supervisor import Supervisor
+    from streams.retry import retry_until_available
 
     # The servers are settled once: a worker that starts again must not find another broker in the folder.
-    Supervisor(actor, replace(settings, bootstrap_servers=settings.servers())).run()
+    settled = replace(settings, bootstrap_servers=settings.servers())
+    # The key of this role alone goes to the worker: its process never sees the operator's.
+    with open_log(settled) as log:
+        key = retry_until_available(partial(open_role_key, settled, actor, log))
+    Supervisor(actor, settled, key=key).run()
 
 
 app = make_app()

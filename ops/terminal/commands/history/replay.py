@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.console import say, say_json
-from ops.opening import list_partitions, load_key, open_log_or_export
+from ops.opening import find_operator, list_partitions, load_key, open_log_or_export
 from ops.operator import tasks
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
@@ -33,15 +33,17 @@ def replay(
 ) -> None:
     """Fold every journal from its first event, with --full recompute every version; exit 1 and name what differs."""
     from ops.audit.findings import Findings
-    from ops.audit.replay import Audit, Target
+    from ops.audit.replay import Anchor, Audit, Target
 
     began_s = time.monotonic()
     key = load_key(ctx.obj)
+    # Two keys: who said it is told by a public one, and noise can be drawn again with the secret one alone.
+    anchor = Anchor(operator=find_operator(ctx.obj), noise=key.noise if key else None)
     target = None if to is None else Target(to, task)
     findings = Findings()
     with open_log_or_export(ctx.obj, from_files) as log:
         for partition in list_partitions(log) if task is None else [partition_of(task)]:
-            audit = Audit(log, partition, key=key, full=full, to=target)
+            audit = Audit(log, partition, anchor=anchor, full=full, to=target)
             findings += audit.run()
             # A difference comes first: a damaged journal may be the reason why the task is missing.
             if task is not None and not findings.differences:

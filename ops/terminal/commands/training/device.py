@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import Progress, note
-from ops.opening import open_log
+from ops.opening import open_log, require_operator
 from ops.terminal.options import DataPlugin
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def device(
         cohort=cohort,
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
+    operator = require_operator(ctx.obj)
     progress = Progress(f"device for {task}")
 
     def is_done(stats: Stats) -> bool:
@@ -55,7 +56,7 @@ def device(
 
     with open_log(ctx.obj) as log:
         try:
-            run_device(partial(KafkaLink, log), options, is_done=is_done)
+            run_device(partial(KafkaLink, log, operator), options, is_done=is_done)
         except KeyboardInterrupt:
             # Ctrl-C is how a device is meant to end, so it is no error.
             note("Stopped. What is in the outbox is sent at the next start.")

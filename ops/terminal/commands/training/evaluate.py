@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.console import note, say, say_json
 from ops.opening import open_log
+from ops.operator.deployments import open_role_key
+from ops.settings import Settings
 from ops.terminal.options import DIGITS, DataPlugin
 from schemas.topics import PARTITIONS, partition_of
+from streams.log import EventLog
+
+if TYPE_CHECKING:
+    from ops.services.evaluator import Evaluator
 
 
 def evaluate(
@@ -21,12 +27,11 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
 ) -> None:
     """Score every version that has no score yet on held-out data."""
-    from ops.services.evaluator import Evaluator, Missed
+    from ops.services.evaluator import Missed
 
-    partitions = range(PARTITIONS) if task is None else [partition_of(task)]
     with (
         open_log(ctx.obj) as log,
-        closing(Evaluator(log, data=data, partitions=partitions, task=task)) as evaluator,
+        closing(_open(ctx.obj, log, data=data, task=task)) as evaluator,
         suppress(KeyboardInterrupt),
     ):
         while True:
@@ -42,3 +47,11 @@ def evaluate(
             if not follow:
                 return
             evaluator.wait(0.5)
+
+
+def _open(settings: Settings, log: EventLog, *, data: str, task: str | None) -> Evaluator:
+    from ops.services.evaluator import Evaluator
+
+    partitions = range(PARTITIONS) if task is None else [partition_of(task)]
+    key = open_role_key(settings, "evaluator", log)
+    return Evaluator(log, key=key, data=data, partitions=partitions, task=task)

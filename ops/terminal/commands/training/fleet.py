@@ -12,11 +12,12 @@ import typer
 from ops.console import Progress, note
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
-from ops.opening import open_log
+from ops.opening import open_log, require_operator
 from ops.settings import Settings
 from ops.terminal.options import DIGITS, DataPlugin
 
 if TYPE_CHECKING:
+    from client_agent.link import OpenLink
     from client_agent.running.loop import Stats
 
 
@@ -41,15 +42,14 @@ def fleet(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
-    from client_agent.links.kafka import open_link
     from client_agent.running.fleet import FleetOptions, is_over, run_fleet
     from client_agent.running.profiles import SimulationOptions
-    from streams.kafka.log import KafkaLog
 
-    chosen = task or _wait_for_task(ctx.obj)
+    operator = require_operator(ctx.obj)
+    chosen = task or _wait_for_task(ctx.obj, operator)
     options = FleetOptions(
         task=chosen,
-        open_link=partial(open_link, partial(KafkaLog, ctx.obj.kafka("fedlog-fleet"))),
+        open_link=_bind_link(ctx.obj, operator),
         folder=(state or ctx.obj.folder / "fleet").resolve(),
         devices=devices,
         processes=processes,
@@ -72,9 +72,17 @@ def fleet(
     progress.finish(as_json=as_json)
 
 
-def _wait_for_task(settings: Settings) -> str:
+def _bind_link(settings: Settings, operator: bytes) -> OpenLink:
+    """Opens a link in whichever process of the fleet calls it."""
+    from client_agent.links.kafka import open_link
+    from streams.kafka.log import KafkaLog
+
+    return partial(open_link, partial(KafkaLog, settings.kafka("fedlog-fleet")), operator=operator)
+
+
+def _wait_for_task(settings: Settings, operator: bytes) -> str:
     """The oldest task that is not over; waits until there is one."""
-    views = TaskViews()
+    views = TaskViews(operator=operator)
     with open_log(settings) as log, Follower(log, views) as follower:
         follower.catch_up()
         while not (running := [view for view in views.tasks.values() if view.created and not view.is_over]):

@@ -9,7 +9,7 @@ import typer
 
 from ops.console import note, number, say, say_json, sparkline, table
 from ops.history.task_view import TaskView
-from ops.opening import open_log
+from ops.opening import find_operator, open_log, require_key
 from ops.operator import tasks
 from ops.terminal.errors import ConsoleError
 from schemas import policy as policies
@@ -45,7 +45,7 @@ def create(
     checked = policies.parse(policy.read_text())
     predecessor = tasks.Predecessor(task=old, warm_start=warm_start, wait_s=wait_s) if old else None
     with open_log(ctx.obj) as log:
-        created = tasks.create(log, name, policy=checked, after=predecessor)
+        created = tasks.create(log, name, key=require_key(ctx.obj), policy=checked, after=predecessor)
     say(f"{name}: {created.parameters} parameters, partition {partition_of(name)}")
     if predecessor:
         note(f"{old} is closed; the participations of its busiest device count here: {created.participations_before}.")
@@ -59,7 +59,7 @@ def list_tasks(
     """Show every task on one line."""
     with open_log(ctx.obj) as log:
         # Sorted by name, so that the list is the same on every run.
-        views = [view for _, view in sorted(tasks.find_views(log).items())]
+        views = [view for _, view in sorted(tasks.find_views(log, operator=find_operator(ctx.obj)).items())]
     if as_json:
         for view in views:
             say_json(tasks.summarize(view))
@@ -78,7 +78,7 @@ def show(
 ) -> None:
     """Show one task in detail."""
     with open_log(ctx.obj) as log:
-        view = tasks.find_view(log, name)
+        view = tasks.find_view(log, name, operator=find_operator(ctx.obj))
     if as_json:
         policy = to_plain(view.created.policy) if view.created else None
         say_json({**tasks.summarize(view), "policy": policy, "curve": view.curve()})
@@ -90,7 +90,7 @@ def show(
 def pause(ctx: typer.Context, name: Name) -> None:
     """Grant no new leases; updates under way are still admitted."""
     with open_log(ctx.obj) as log:
-        tasks.pause(log, name)
+        tasks.pause(log, name, key=require_key(ctx.obj))
     say(f"{name} is paused: no new leases; updates under way are still admitted.")
 
 
@@ -98,7 +98,7 @@ def pause(ctx: typer.Context, name: Name) -> None:
 def resume(ctx: typer.Context, name: Name) -> None:
     """Grant leases again."""
     with open_log(ctx.obj) as log:
-        tasks.resume(log, name)
+        tasks.resume(log, name, key=require_key(ctx.obj))
     say(f"{name} is running again.")
 
 
@@ -106,7 +106,7 @@ def resume(ctx: typer.Context, name: Name) -> None:
 def close(ctx: typer.Context, name: Name) -> None:
     """End the task for good; its versions stay."""
     with open_log(ctx.obj) as log:
-        tasks.close(log, name)
+        tasks.close(log, name, key=require_key(ctx.obj))
     say(f"{name} is closed; its versions stay.")
 
 

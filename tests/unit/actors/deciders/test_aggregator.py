@@ -18,7 +18,6 @@ from schemas.events import (
     RefusalReason,
     RoundOpened,
     RoundProposed,
-    TaskClosed,
 )
 from schemas.policy import WEIGHT_ONE
 from tests.worlds.builders import (
@@ -28,6 +27,7 @@ from tests.worlds.builders import (
     policy,
     private_policy,
     round_proposed,
+    task_closed,
     task_created,
 )
 from tests.worlds.rounds import (
@@ -207,7 +207,7 @@ def test_after_the_last_round_updates_are_refused() -> None:
     assert refusal_of(situation, update_of("d", situation)) == "finished"
 
 
-@pytest.mark.parametrize("ending", [TaskClosed(task=TASK), BudgetExhausted(task=TASK, rho_total=2.0, rho_max=1.0)])
+@pytest.mark.parametrize("ending", [task_closed(), BudgetExhausted(task=TASK, rho_total=2.0, rho_max=1.0)])
 def test_after_the_end_updates_are_refused(ending: Any) -> None:
     """A task that has ended refuses by that name."""
     situation = given().when(ending)

@@ -16,9 +16,6 @@ from schemas.events import (
     RoundOpened,
     RoundProposed,
     RoundWithheld,
-    TaskClosed,
-    TaskPaused,
-    TaskResumed,
     Tick,
     UpdateAdmitted,
     VersionEvaluated,
@@ -28,7 +25,10 @@ from tests.worlds.builders import (
     device_checked_in,
     policy,
     private_policy,
+    task_closed,
     task_created,
+    task_paused,
+    task_resumed,
 )
 from tests.worlds.rounds import (
     AGGREGATOR,
@@ -98,7 +98,7 @@ def test_a_round_that_cannot_be_released_is_abandoned(reason: str) -> None:
 
 def test_a_pause_stops_no_update_under_way() -> None:
     """Paused means no new leases; what is under way is still admitted."""
-    paused, resumed = TaskPaused(task=TASK), TaskResumed(task=TASK)
+    paused, resumed = task_paused(), task_resumed()
     situation = given().when(paused).then(Noticed(fact=paused))
     situation.when(update_of("a", situation)).then(admission_of(situation, "a"))
     situation.when(resumed).then(Noticed(fact=resumed))
@@ -142,14 +142,14 @@ def test_closing_names_what_it_drops() -> None:
     situation = given()
     members = fill(situation, "ab")
     dropped = RoundAbandoned(task=TASK, round=0, members_root=members_root(members), members=2, reason="closed")
-    closed = TaskClosed(task=TASK)
+    closed = task_closed()
     situation.when(closed).then(Noticed(fact=closed), dropped, task_halted("closed"))
     assert situation.state.tasks[TASK].participations == {"a": 1, "b": 1}
 
 
 def test_an_empty_buffer_is_dropped_without_a_word() -> None:
     """There is nobody to name."""
-    closed = TaskClosed(task=TASK)
+    closed = task_closed()
     given().when(closed).then(Noticed(fact=closed), task_halted("closed"))
 
 
@@ -157,7 +157,7 @@ def test_a_task_that_is_closed_still_releases_what_is_pending() -> None:
     """What was proposed before the end is charged and published; the last of it halts the task."""
     situation = given(PRIVATE)
     fill(situation, "abc")
-    closed = TaskClosed(task=TASK)
+    closed = task_closed()
     situation.when(closed).then(Noticed(fact=closed))
     situation.when(round_charged(0, PRIVATE)).when(release_stored(0, 1)).then(
         *publication(0, 1), task_halted("closed", 1)
@@ -197,15 +197,15 @@ def test_a_task_without_admissions_halts_as_idle() -> None:
 
 def test_a_paused_task_is_not_idle() -> None:
     """Nobody can train: the time begins when the task is resumed."""
-    situation = given(policy(stop={"versions_max": 9, "idle_s": 60.0})).when(TaskPaused(task=TASK))
+    situation = given(policy(stop={"versions_max": 9, "idle_s": 60.0})).when(task_paused())
     situation.at(10**6).when(Tick()).then_nothing()
-    situation.when(TaskResumed(task=TASK)).at(10**6 + 60_000).when(Tick()).then_nothing()
+    situation.when(task_resumed()).at(10**6 + 60_000).when(Tick()).then_nothing()
     situation.at(10**6 + 60_001).when(Tick()).then(task_halted("idle"))
 
 
 LATE: list[Any] = [
-    TaskPaused(task=TASK),
-    TaskClosed(task=TASK),
+    task_paused(),
+    task_closed(),
     BudgetExhausted(task=TASK, rho_total=2.0, rho_max=1.0),
     RoundWithheld(task=TASK, round=0, participations_max=1, reason="budget"),
     KeyMissing(task=TASK, round=0),
@@ -218,7 +218,7 @@ LATE: list[Any] = [
 @pytest.mark.parametrize("fact", LATE, ids=lambda fact: type(fact).__name__)
 def test_after_the_end_nothing_is_decided(fact: Any) -> None:
     """A task ends once; what is said about it later, or about a task that is not here, is no decision."""
-    given().when(TaskClosed(task=TASK)).when(fact).then_nothing()
+    given().when(task_closed()).when(fact).then_nothing()
 
 
 @pytest.mark.parametrize("fact", LATE[:-1], ids=lambda fact: type(fact).__name__)

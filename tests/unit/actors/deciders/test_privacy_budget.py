@@ -20,11 +20,10 @@ from schemas.events import (
     RoundOpened,
     RoundProposed,
     RoundWithheld,
-    TaskClosed,
     TaskCreated,
 )
 from tests.worlds import builders
-from tests.worlds.builders import TASK, mechanism, policy, private_policy, task_created
+from tests.worlds.builders import TASK, mechanism, policy, private_policy, task_closed, task_created
 from tests.worlds.specification import Situation
 from tests.worlds.specification import given as given_decider
 
@@ -154,7 +153,7 @@ def test_without_privacy_nothing_is_charged() -> None:
     situation.when(proposed(0, 1, None)).then_nothing()
 
 
-@pytest.mark.parametrize("event", [Noticed(fact=TaskClosed(task=TASK)), RoundOpened(task=TASK, round=1)], ids=str)
+@pytest.mark.parametrize("event", [Noticed(fact=task_closed()), RoundOpened(task=TASK, round=1)], ids=str)
 def test_what_proposes_no_round_decides_nothing(event: Any) -> None:
     """The rest of the aggregator's journal only moves the position."""
     given().when(event).then_nothing()

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, Selections, why_not
+from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, Selections, name_lease, why_not
 from schemas.events import (
     CheckinsDeclined,
     DeclineReason,
@@ -20,10 +20,7 @@ from schemas.events import (
     RoundOpened,
     RoundWithheld,
     StateDigest,
-    TaskClosed,
     TaskHalted,
-    TaskPaused,
-    TaskResumed,
     Tick,
     UpdateRefused,
 )
@@ -32,14 +29,16 @@ from tests.worlds.builders import (
     TASK,
     device_checked_in,
     lease_granted,
-    lease_id,
     mechanism,
     model_published,
     policy,
     private_policy,
     public_key,
     round_proposed,
+    task_closed,
     task_created,
+    task_paused,
+    task_resumed,
     update_admitted,
 )
 from tests.worlds.specification import Situation, given
@@ -66,7 +65,7 @@ def _policy(**selection: Any) -> Policy:
 
 def _granted(number: int, device: str, *, at_ms: int = 0, **changes: Any) -> LeaseGranted:
     """Lease `number` of the task."""
-    return lease_granted(device, lease=lease_id(f"{TASK}/{number}"), deadline_ms=at_ms + LEASE_MS, **changes)
+    return lease_granted(device, lease=name_lease(task_created(), number), deadline_ms=at_ms + LEASE_MS, **changes)
 
 
 def _closed(lease: LeaseGranted, outcome: str, round_id: int | None = None) -> LeaseClosed:
@@ -128,10 +127,10 @@ ONCE = private_policy(rho_max=0.5)
 
 DECLINED: dict[str, tuple[tuple[JournalEvent, ...], dict[str, Any], DeclineReason]] = {
     "no task of that name": ((), {}, "unknown_task"),
-    "paused": ((*_task(), Noticed(fact=TaskPaused(task=TASK))), {}, "paused"),
-    "closed": ((*_task(), Noticed(fact=TaskClosed(task=TASK))), {}, "closed"),
+    "paused": ((*_task(), Noticed(fact=task_paused())), {}, "paused"),
+    "closed": ((*_task(), Noticed(fact=task_closed())), {}, "closed"),
     "closed, then resumed": (
-        (*_task(), Noticed(fact=TaskClosed(task=TASK)), Noticed(fact=TaskResumed(task=TASK))),
+        (*_task(), Noticed(fact=task_closed()), Noticed(fact=task_resumed())),
         {},
         "closed",
     ),
@@ -190,7 +189,7 @@ ROOM: dict[str, tuple[Policy, tuple[JournalEvent, ...]]] = {
     "a lease expired": (FULL, (B, _closed(B, "expired"))),
     "the task was resumed": (
         _policy(),
-        (B, Noticed(fact=TaskPaused(task=TASK)), Noticed(fact=TaskResumed(task=TASK))),
+        (B, Noticed(fact=task_paused()), Noticed(fact=task_resumed())),
     ),
     "the pending round is a version": (
         SYNCHRONOUS,
@@ -313,7 +312,7 @@ def test_it_notices_what_changes_who_may_train(fact: Any) -> None:
     given(SELECTOR, *_task()).when(fact).then(Noticed(fact=fact))
 
 
-@pytest.mark.parametrize("fact", [TaskPaused(task=TASK), TaskResumed(task=TASK), TaskClosed(task=TASK), task_created()])
+@pytest.mark.parametrize("fact", [task_paused(), task_resumed(), task_closed(), task_created()])
 def test_it_notices_what_the_aggregator_noticed_of_the_operator(fact: Any) -> None:
     """Facts about a task reach the selector through the aggregator's journal."""
     given(SELECTOR, *_task()).when(Noticed(fact=fact)).then(Noticed(fact=fact))
@@ -346,7 +345,7 @@ def test_tasks_of_one_partition_are_apart() -> None:
     """A check-in, a lease and a pause count for the task that they name."""
     other = task_created(_policy(concurrency=1), task="other")
     history = (*_task(FULL), Noticed(fact=other), Noticed(fact=model_published(task="other")), A)
-    situation: Situation[Selections] = given(SELECTOR, *history, Noticed(fact=TaskPaused(task=TASK)))
+    situation: Situation[Selections] = given(SELECTOR, *history, Noticed(fact=task_paused()))
     situation.when(device_checked_in("b", task="other"))
     assert [type(event) for event in situation.caused] == [LeaseGranted]
     situation.when(device_checked_in("c")).then(_declined("paused"))

@@ -9,8 +9,6 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.selector import GRACE_MS
-from actors.keys import Seals
-from schemas.canonical import encode
 from schemas.events import (
     CheckinsDeclined,
     Declined,
@@ -18,13 +16,11 @@ from schemas.events import (
     InputsDropped,
     LeaseClosed,
     LeaseGranted,
-    TaskClosed,
-    TaskPaused,
-    TaskResumed,
 )
+from schemas.leases import open_lease
 from schemas.topics import CHECKINS, SELECTIONS, TASKS
 from streams.log import TopicPartition, scan
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import policy, task_closed, task_paused, task_resumed, trust, written
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -74,13 +70,13 @@ def test_an_answer_names_the_check_in() -> None:
 def test_a_pause_declines_until_it_is_resumed() -> None:
     """Paused means no new leases; resumed means leases again; closed is for ever."""
     world = Federation(policy())
-    world.append(TASKS.name, encode(TaskPaused(task=world.task)))
+    world.append(TASKS.name, written(task_paused(task=world.task)))
     world.settle()
     assert _reason(world, "a") == "paused"
-    world.append(TASKS.name, encode(TaskResumed(task=world.task)))
+    world.append(TASKS.name, written(task_resumed(task=world.task)))
     world.settle()
     assert isinstance(_answer(world, "a"), Granted)
-    world.append(TASKS.name, encode(TaskClosed(task=world.task)))
+    world.append(TASKS.name, written(task_closed(task=world.task)))
     world.settle()
     assert _reason(world, "b") == "closed"
 
@@ -110,7 +106,7 @@ def test_a_lease_ends_by_log_time() -> None:
     again = _answer(world, "a")
     assert isinstance(first, Granted)
     assert isinstance(again, Granted)
-    assert Seals(KEY).open(again.sealed) != Seals(KEY).open(first.sealed)
+    assert open_lease(again.sealed, trust(), at_ms=0) != open_lease(first.sealed, trust(), at_ms=0)
 
 
 def test_a_late_end_of_an_old_lease_leaves_the_new_one() -> None:
@@ -133,7 +129,7 @@ def test_a_seal_says_what_was_granted() -> None:
     world = Federation(policy(selection={"lease_s": 30.0}))
     answer = _answer(world, "a")
     assert isinstance(answer, Granted)
-    lease = Seals(KEY).open(answer.sealed)
+    lease = open_lease(answer.sealed, trust(), at_ms=0)
     state = world.actors["selector"].state.tasks[world.task]
     assert lease is not None
     assert (lease.task, lease.device, lease.version) == (world.task, "a", 0)

@@ -11,14 +11,14 @@ from actors.hosts.assembly import assemble
 from actors.wiring import ROLES
 from schemas.topics import CATALOGUE
 from streams.memory import MemoryLog
-from tests.worlds.builders import KEY
+from tests.worlds.builders import role_key
 
 
 @pytest.mark.parametrize("name", ROLES)
 def test_each_row_makes_an_actor(name: str) -> None:
     """It opens on an empty log, with the state that its decider begins with."""
     role = ROLES[name]
-    actor = assemble(name, 3, log=MemoryLog(CATALOGUE), key=KEY)
+    actor = assemble(name, 3, log=MemoryLog(CATALOGUE), key=role_key(name))
     actor.open()
     assert actor.state == role.load_decider().initial()
     assert type(actor.state).__module__.startswith(role.decider)
@@ -36,7 +36,7 @@ from actors.wiring import ROLES
 from schemas.topics import CATALOGUE
 from streams.memory import MemoryLog
 ActorMetrics(ROLES[{name!r}], PrometheusInstruments())
-assemble({name!r}, 0, log=MemoryLog(CATALOGUE), key=OperatorKey(bytes(32)))
+assemble({name!r}, 0, log=MemoryLog(CATALOGUE), key=OperatorKey(bytes(32)).issue({name!r}, bytes(16), until_ms=1 << 60))
 print("dp_accounting" in sys.modules)
 """
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -18,10 +18,9 @@ from actors.hosts.worker import WorkerOptions
 from actors.wiring import PRIVACY_ROLE, SELECTOR_ROLE
 from streams.kafka.settings import KafkaSettings
 from streams.log import Record, TopicPartition
+from tests.worlds.builders import role_key
 
-OPTIONS = WorkerOptions(
-    kafka=KafkaSettings(bootstrap_servers="nowhere:1", topic_prefix="fl"), operator_key_file=Path("key")
-)
+OPTIONS = WorkerOptions(kafka=KafkaSettings(bootstrap_servers="nowhere:1", topic_prefix="fl"), key=role_key("selector"))
 
 
 class Consumer:
@@ -110,11 +109,13 @@ import asyncio, os, tempfile
 from pathlib import Path
 from actors.hosts import faust_app
 from actors.hosts.worker import WorkerOptions
+from actors.keys import OperatorKey
 from actors.wiring import ROLES
 from streams.kafka.settings import KafkaSettings
 os.chdir({str(tmp_path)!r})
 tempfile.tempdir = {str(tmp_path)!r}
-options = WorkerOptions(kafka=KafkaSettings(bootstrap_servers="localhost:1"), operator_key_file=Path("key"))
+key = OperatorKey(bytes(32)).issue("aggregator", bytes(16), until_ms=1 << 60)
+options = WorkerOptions(kafka=KafkaSettings(bootstrap_servers="localhost:1"), key=key)
 async def start():
     await faust_app.make_app(ROLES["aggregator"], options).on_first_start()
 asyncio.run(start())

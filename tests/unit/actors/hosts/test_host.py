@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from schemas.events import Tick
 from schemas.topics import CHECKINS, SELECTIONS
 from streams.kafka.settings import KafkaSettings
 from streams.log import EventLog, LogUnavailable, OffsetLost, TopicPartition, scan
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation
 
 INPUTS = set(SELECTOR_ROLE.inputs)
@@ -63,9 +62,9 @@ class Hosting:
         self.world.round_of({name: np.ones(4, np.float32) for name in "abc"})
         self.checkins = TopicPartition(CHECKINS.name, self.world.partition)
         self.carrier = ScriptedCarrier(self.world.log, self.world.partition)
-        options = WorkerOptions(kafka=KafkaSettings(bootstrap_servers="nowhere:1"), operator_key_file=Path("key"))
+        options = WorkerOptions(kafka=KafkaSettings(bootstrap_servers="nowhere:1"), key=role_key("selector"))
         log: Any = self.world.log
-        self.host = Host(SELECTOR_ROLE, Worker(options, KEY, log, WorkerMetrics()), carrier=self.carrier)
+        self.host = Host(SELECTOR_ROLE, Worker(options, log, WorkerMetrics()), carrier=self.carrier)
         self._runner = runner
 
     @property

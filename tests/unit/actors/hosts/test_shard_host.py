@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from schemas.topics import CATALOGUE
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable
 from streams.memory import MemoryLog
-from tests.worlds.builders import KEY
+from tests.worlds.builders import role_key
 
 
 class Membership:
@@ -35,8 +34,8 @@ def hosted() -> ShardHost:
     """A host over an empty log."""
     log: Any = MemoryLog(CATALOGUE)
     group: Any = Membership()
-    options = WorkerOptions(kafka=KafkaSettings(bootstrap_servers="nowhere:1"), operator_key_file=Path("key"))
-    return ShardHost(Worker(options, KEY, log, WorkerMetrics()), group)
+    options = WorkerOptions(kafka=KafkaSettings(bootstrap_servers="nowhere:1"), key=role_key("shard"))
+    return ShardHost(Worker(options, log, WorkerMetrics()), group)
 
 
 def test_a_shard_begins_for_what_is_assigned(hosted: ShardHost) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors.hosts import worker
 from actors.hosts.worker import WorkerOptions, start_worker
-from actors.keys import OperatorKeyError
 from schemas.topics import ROUNDS
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable, TopicUnfit
 from streams.retry import Outage
-from tests.worlds.builders import KEY
+from tests.worlds.builders import role_key
 
 
 class Cluster:
@@ -36,12 +34,9 @@ class Cluster:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> WorkerOptions:
-    """With a key file."""
-    file = tmp_path / "operator.key"
-    file.write_text(KEY.secret.hex())
-    file.chmod(0o600)
-    return WorkerOptions(kafka=KafkaSettings(bootstrap_servers="nowhere:1"), operator_key_file=file)
+def options() -> WorkerOptions:
+    """With the key of a role."""
+    return WorkerOptions(kafka=KafkaSettings(bootstrap_servers="nowhere:1"), key=role_key("aggregator"))
 
 
 def start(options: WorkerOptions, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> worker.Worker:
@@ -55,7 +50,7 @@ def start(options: WorkerOptions, cluster: Any, monkeypatch: pytest.MonkeyPatch)
 def test_a_broker_that_is_away_is_waited_for(options: WorkerOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers and broker may be started in any order."""
     cluster = Cluster()
-    assert start(options, cluster, monkeypatch).key == KEY
+    start(options, cluster, monkeypatch)
     assert cluster.questions == 3
 
 
@@ -63,12 +58,3 @@ def test_a_topic_that_does_not_fit_is_refused(options: WorkerOptions, monkeypatc
     """Deadlines compare append times: without those nothing may be decided (law 10)."""
     with pytest.raises(TopicUnfit):
         start(options, Cluster(TopicUnfit("rounds has CreateTime")), monkeypatch)
-
-
-def test_a_key_that_others_can_read_is_refused(options: WorkerOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before any broker is asked."""
-    options.operator_key_file.chmod(0o644)
-    cluster = Cluster()
-    with pytest.raises(OperatorKeyError, match="lets others read it"):
-        start(options, cluster, monkeypatch)
-    assert cluster.questions == 0

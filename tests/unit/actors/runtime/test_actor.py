@@ -28,7 +28,7 @@ from schemas.journal import Batch, ChainBroken, WriterClaimed
 from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, TASKS
 from streams.log import CommitUncertain, Record, TopicPartition, WriterFenced, scan
 from streams.memory import MemoryWriter
-from tests.worlds.builders import KEY, batch, decision, policy
+from tests.worlds.builders import batch, decision, policy, role_key, task_paused, written
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -45,7 +45,7 @@ def _batches(world: Federation, topic: str) -> list[Batch]:
 
 def _fresh(world: Federation, name: str) -> Actor[Any]:
     """The next process: opened, and nothing read yet."""
-    actor = assemble(name, world.partition, log=world.log, key=KEY)
+    actor = assemble(name, world.partition, log=world.log, key=role_key(name))
     actor.open()
     return actor
 
@@ -103,8 +103,8 @@ def test_a_journal_read_from_the_middle_is_a_gap(start: int) -> None:
     world = Federation(policy())
     lagging = world.actors.pop("selector")
     world.start("aggregator")
-    for _ in range(3):
-        world.append(TASKS.name, encode(TaskPaused(task=world.task)))
+    for number in range(1, 4):
+        world.append(TASKS.name, written(task_paused(number)))
         world.settle()
     before = (lagging.find_expected(ROUNDS.name), lagging._inputs.journals[ROUNDS.name].position)
     unread = [record for record in _records(world, ROUNDS.name) if record.offset >= before[0]]
@@ -121,7 +121,7 @@ def test_a_zombies_batch_behind_an_unseen_claim_is_a_gap() -> None:
     lagging = world.actors.pop("selector")
     at = world.actors["aggregator"]._journal._chain.at
     world.start("aggregator")
-    late = decision(Noticed(fact=TaskPaused(task=world.task)), topic=TASKS.name, offset=9, time_ms=1)
+    late = decision(Noticed(fact=task_paused(task=world.task)), topic=TASKS.name, offset=9, time_ms=1)
     world.append(ROUNDS.name, encode(batch(at, late)))
     unread = [record for record in _records(world, ROUNDS.name) if record.offset >= lagging.find_expected(ROUNDS.name)]
     with pytest.raises(Gap):
@@ -135,7 +135,7 @@ def test_a_broken_journal_stops_its_reader() -> None:
     """A record that is off the chain, with nothing missing before it, is no gap: the reader names topic and offset."""
     world = Federation(policy())
     lagging = world.actors.pop("selector")
-    world.append(TASKS.name, encode(TaskPaused(task=world.task)))
+    world.append(TASKS.name, written(task_paused(task=world.task)))
     world.settle()
     [unread] = [
         record for record in _records(world, ROUNDS.name) if record.offset >= lagging.find_expected(ROUNDS.name)
@@ -221,7 +221,7 @@ def test_a_digest_is_written_every_so_many_decisions(monkeypatch: pytest.MonkeyP
     digests = world.events(SELECTIONS.name, StateDigest)
     assert [event.decisions for event in digests] == [4] * len(digests)
     assert len(digests) >= 2
-    assemble("selector", world.partition, log=world.log, key=KEY).open(whole=True)
+    assemble("selector", world.partition, log=world.log, key=role_key("selector")).open(whole=True)
 
 
 def test_a_state_is_counted_only_where_a_digest_may_be_due(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ def test_a_state_is_counted_only_where_a_digest_may_be_due(monkeypatch: pytest.M
 def test_a_replay_that_folds_otherwise_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fold that differs from the one that wrote the journal is found at the next digest, with its offset."""
     world = _digested(monkeypatch)
-    other = assemble("selector", world.partition, log=world.log, key=KEY)
+    other = assemble("selector", world.partition, log=world.log, key=role_key("selector"))
     fold = other._decider.evolve
 
     def forgetful(state: Any, event: Any, time_ms: int) -> None:

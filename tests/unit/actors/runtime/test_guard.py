@@ -30,7 +30,7 @@ from schemas.events import (
 from schemas.topics import CHECKINS, LEDGER, ROUNDS, SELECTIONS, UPDATES
 from streams.log import LogUnavailable
 from tests.judges.lawcheck import check
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -72,7 +72,7 @@ def replaced(actor: Actor[Any], **parts: Call) -> None:
 
 def reopened(world: Federation, name: str, **parts: Call) -> Actor[Any]:
     """What a host does with an actor whose state is half-way: the next one replays, and is told what failed."""
-    actor = assemble(name, world.partition, log=world.log, key=KEY)
+    actor = assemble(name, world.partition, log=world.log, key=role_key(name))
     actor.guard = world.actors[name].guard
     replaced(actor, **parts)
     actor.open()
@@ -198,7 +198,7 @@ def test_a_state_that_is_half_folded_is_never_used(name: str) -> None:
     topic = {"selector": SELECTIONS.name, "aggregator": ROUNDS.name}[name]
     assert [e.device for e in world.events(topic, event)] == ["a", "c"]
     assert len(world.events(topic, DefectFound)) == 1
-    fresh = assemble(name, world.partition, log=world.log, key=KEY)
+    fresh = assemble(name, world.partition, log=world.log, key=role_key(name))
     fresh.open()
     assert digest(fresh.state) == digest(world.actors[name].state)
     assert lawful(world)

@@ -27,7 +27,7 @@ from schemas.journal import Batch, JournalRecord, Snapshot, WriterClaimed
 from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, SNAPSHOTS
 from streams.bodies import BodyReader, store
 from streams.log import Draft, LogUnavailable, Record, TopicPartition, WriterFenced, scan
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation, describe_opening, open_actor
 
 ONES = np.ones(4, np.float32)
@@ -131,7 +131,7 @@ def test_an_opening_that_passed_no_digest_stores_nothing(world: Federation) -> N
 
 def test_a_digest_of_an_earlier_form_leaves_no_snapshot(world: Federation) -> None:
     """What the journal could not prove to the next opening is not stored by this one."""
-    actor = assemble("selector", world.partition, log=world.log, key=KEY)
+    actor = assemble("selector", world.partition, log=world.log, key=role_key("selector"))
     actor._decider = dataclasses.replace(actor._decider, earlier=(lambda state: state,))
 
     digests = actor._digests

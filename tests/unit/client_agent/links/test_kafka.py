@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from actors.keys import OperatorKey
 from client_agent.link import LinkUnavailable, UpdateBody
 from client_agent.links import kafka
 from client_agent.links.kafka import KafkaLink, open_link
+from schemas.canonical import encode
+from schemas.events import Declined, Outcome
 from schemas.topics import ANSWERS, partition_of
 from streams.log import LogUnavailable, TopicPartition
+from tests.worlds.builders import KEY, role_key, told
 from tests.worlds.device_world import TASK, World
 
 
@@ -34,7 +38,7 @@ def refuse_appends(_: object) -> list[int]:
 def test_bodies_are_stored_in_one_append(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: bodies handed over since the last call go out together, and each address comes back once."""
     world = World()
-    link, appends = KafkaLink(world.log, ["phone"]), record_appends(world, monkeypatch)
+    link, appends = KafkaLink(world.log, KEY.public_key, ["phone"]), record_appends(world, monkeypatch)
     for number in range(3):
         link.store(body(number))
     stored = link.collect_stored()
@@ -48,7 +52,7 @@ def test_bodies_are_stored_in_one_append(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_many_bytes_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: bodies above the limit are stored when they are handed over; their addresses wait to be collected."""
     world = World()
-    link, appends = KafkaLink(world.log, ["phone"]), record_appends(world, monkeypatch)
+    link, appends = KafkaLink(world.log, KEY.public_key, ["phone"]), record_appends(world, monkeypatch)
     monkeypatch.setattr(kafka, "HELD_BACK_BYTES_MAX", 150)
     for number in range(3):
         link.store(body(number))
@@ -59,7 +63,7 @@ def test_many_bytes_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_are_sent_in_one_append_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: check-ins and updates go out together, in the task's partition, as they were handed over."""
     world = World()
-    link, appends = KafkaLink(world.log, ["phone"]), record_appends(world, monkeypatch)
+    link, appends = KafkaLink(world.log, KEY.public_key, ["phone"]), record_appends(world, monkeypatch)
     link.submit(TASK, b"one")
     link.check_in(TASK, b"two")
     link.submit(TASK, b"three")
@@ -72,7 +76,7 @@ def test_messages_are_sent_in_one_append_and_in_order(monkeypatch: pytest.Monkey
 def test_what_no_broker_takes_is_lost_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: with the log away nothing is raised, no address comes back, and nothing is sent later on its own."""
     world = World()
-    link = KafkaLink(world.log, ["phone"])
+    link = KafkaLink(world.log, KEY.public_key, ["phone"])
     with monkeypatch.context() as away:
         away.setattr(world.log, "append", refuse_appends)
         link.store(body(1))
@@ -87,7 +91,7 @@ def test_what_no_broker_takes_is_lost_and_said(monkeypatch: pytest.MonkeyPatch) 
 def test_a_log_that_is_away_is_an_error_of_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: a device never meets an error of the log: whatever it asks, an absent log is LinkUnavailable."""
     world = World()
-    link = KafkaLink(world.log, ["phone"])
+    link = KafkaLink(world.log, KEY.public_key, ["phone"])
 
     def refuse(*_: object) -> object:
         raise LogUnavailable("no broker")
@@ -104,7 +108,7 @@ def test_a_log_that_is_away_is_an_error_of_the_link(monkeypatch: pytest.MonkeyPa
 def test_a_large_task_spreads_its_bodies() -> None:
     """Guarantee: the body of a task with shards is stored where its aggregator's workers look for it."""
     world = World()
-    link = KafkaLink(world.log, ["phone"])
+    link = KafkaLink(world.log, KEY.public_key, ["phone"])
     link.store(body(1, shards=4))
     [stored] = link.collect_stored()
     assert stored.address.topic == "shards"
@@ -114,9 +118,9 @@ def test_a_link_of_its_own_closes_its_log(monkeypatch: pytest.MonkeyPatch) -> No
     """Guarantee: a link that opened its log closes it; one that was given a log leaves it open."""
     world, closed = World(), list[str]()
     monkeypatch.setattr(world.log, "close", lambda: closed.append("log"))
-    KafkaLink(world.log, ["phone"]).close()
+    KafkaLink(world.log, KEY.public_key, ["phone"]).close()
     assert closed == []
-    open_link(lambda: world.log, ["phone"]).close()
+    open_link(lambda: world.log, ["phone"], operator=KEY.public_key).close()
     assert closed == ["log"]
 
 
@@ -124,7 +128,7 @@ def test_answers_reach_their_device_only(tmp_path: Path) -> None:
     """Guarantee: a link gives the answers for its own devices, whatever else is in the partition."""
     world = World()
     device = world.device(tmp_path)
-    link = KafkaLink(world.log, ["phone"])
+    link = KafkaLink(world.log, KEY.public_key, ["phone"])
     world.say(world.decline("no_slot", 1, device="other"), "phone")
     world.append("answers", partition_of("phone"), b"junk")
     mine = world.grant(world.lease(1, device))
@@ -136,7 +140,7 @@ def test_answers_that_are_gone_take_no_others_along() -> None:
     """Guarantee: where a partition's answers were deleted a process goes on at its end, and loses none of another's."""
     world, home = World(), partition_of("sim0")
     names = ["sim0", next(f"sim{n}" for n in range(1, 99) if partition_of(f"sim{n}") != home)]
-    link = KafkaLink(world.log, names)
+    link = KafkaLink(world.log, KEY.public_key, names)
 
     def say(*devices: str) -> None:
         for name in devices:
@@ -147,3 +151,23 @@ def test_answers_that_are_gone_take_no_others_along() -> None:
     assert [answer.device for answer in link.read_answers(0)] == [names[1]] * 3
     say(*names)
     assert sorted(answer.device for answer in link.read_answers(0)) == sorted(names)
+
+
+def test_nobody_answers_but_selector_and_aggregator() -> None:
+    """A lease or an outcome that anybody else wrote into `answers` reaches no device."""
+    world = World()
+    link = KafkaLink(world.log, KEY.public_key, ["phone"])
+    declined = Declined(device="phone", task=TASK, reason="no_slot", retry_after_ms=10**15)
+    outcome = Outcome(device="phone", task=TASK, update="0" * 32, outcome="admitted")
+    aggregator = role_key("aggregator").signer
+    for value in (
+        encode(declined),
+        aggregator.certify(encode(declined)),
+        told(declined, key=OperatorKey(bytes(32))),
+        b"",
+    ):
+        world.append(ANSWERS.name, partition_of("phone"), value)
+    assert link.read_answers(0) == []
+    for answer in (declined, outcome):
+        world.say(answer, "phone")
+    assert link.read_answers(0) == [declined, outcome]

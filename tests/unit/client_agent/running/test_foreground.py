@@ -12,6 +12,7 @@ from client_agent.links.kafka import KafkaLink
 from client_agent.outbox.outbox import OutboxError
 from client_agent.running.foreground import DeviceOptions, run_device
 from client_agent.running.loop import Stats
+from tests.worlds.builders import KEY
 from tests.worlds.device_world import TASK, World
 
 
@@ -26,7 +27,8 @@ def test_one_device_in_the_foreground(tmp_path: Path) -> None:
         steps += 1
         return stats.checked_in > 0
 
-    stats = run_device(partial(KafkaLink, world.log), DeviceOptions(task=TASK, folder=tmp_path), is_done=is_done)
+    link = partial(KafkaLink, world.log, KEY.public_key)
+    stats = run_device(link, DeviceOptions(task=TASK, folder=tmp_path), is_done=is_done)
     assert stats.checked_in == 1
     [checkin] = world.checkins()
     assert checkin.samples == 3
@@ -39,4 +41,8 @@ def test_a_broken_device_in_the_foreground_says_so(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.zeros((3, 64)), y=[0, 1, 2])
     (tmp_path / f"{TASK}.outbox").write_bytes(b"junk")
     with pytest.raises(OutboxError, match="outbox"):
-        run_device(partial(KafkaLink, world.log), DeviceOptions(task=TASK, folder=tmp_path), is_done=lambda _: False)
+        run_device(
+            partial(KafkaLink, world.log, KEY.public_key),
+            DeviceOptions(task=TASK, folder=tmp_path),
+            is_done=lambda _: False,
+        )

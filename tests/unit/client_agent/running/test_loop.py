@@ -21,7 +21,7 @@ from client_agent.setting import DeviceSetting
 from schemas.canonical import decode
 from schemas.events import DeviceCheckedIn, UpdateSubmitted
 from schemas.identifiers import BodyRef
-from schemas.leases import Lease
+from schemas.leases import Lease, read_lease
 from schemas.signing import parse_signed
 from schemas.topics import CHECKINS, UPDATES
 from streams.log import LogUnavailable, TopicPartition
@@ -63,8 +63,7 @@ class Server:
         self._say(self.world.grant(self.leases[checkin.device]), checkin.device)
 
     def _admit(self, update: UpdateSubmitted, record: bytes) -> None:
-        payload, _ = decode(update.sealed, list[bytes])
-        lease = decode(payload, Lease)
+        lease = read_lease(update.sealed)
         if self.outcomes.setdefault(lease.lease, 0) == 0:
             assert self.leases.pop(lease.device) == lease
         self.outcomes[lease.lease] += 1
@@ -89,7 +88,7 @@ def lived(folder: Path, *, until_ms: int, lost: float = 0.0, seed: int = 0) -> t
     """The world after 20 devices have lived in it."""
     world = World()
     device_settings = settings(world, folder, 20, seed=seed)
-    link = KafkaLink(world.log, [setting.identity.device for setting in device_settings])
+    link = KafkaLink(world.log, KEY.public_key, [setting.identity.device for setting in device_settings])
     loop, server, now_ms = DeviceLoop(link, device_settings, now_ms=0, down_ms=1_000), Server(world, lost=lost), 0
     while now_ms < until_ms:
         next_ms = loop.step(now_ms)
@@ -134,7 +133,7 @@ def test_long_training_sends_once(make: Callable[[], World], tmp_path: Path, *, 
         return train_by_one(*given, seed=seed)  # type: ignore[arg-type]
 
     plain = settings(world, tmp_path, count, options=SimulationOptions(drop_probability=0, presence=1.0))
-    link = KafkaLink(world.log, [f"sim{index}" for index in range(count)])
+    link = KafkaLink(world.log, KEY.public_key, [f"sim{index}" for index in range(count)])
     loop = DeviceLoop(link, [replace(one, train=slow, clock_ms=lambda: clock[0]) for one in plain], now_ms=0)
     server = Server(world)
     while len(server.outcomes) < 3 * count:
@@ -153,7 +152,9 @@ def test_one_broken_device_does_not_stop_the_others(tmp_path: Path) -> None:
         raise ValueError("a tensor has the wrong shape")
 
     good, bad = settings(world, tmp_path, 2, options=SimulationOptions(drop_probability=0, presence=1.0))
-    loop = DeviceLoop(KafkaLink(world.log, ["sim0", "sim1"]), [good, replace(bad, train=broken)], now_ms=0)
+    loop = DeviceLoop(
+        KafkaLink(world.log, KEY.public_key, ["sim0", "sim1"]), [good, replace(bad, train=broken)], now_ms=0
+    )
     server = Server(world)
     for now_ms in range(0, 10_000, 50):
         loop.step(now_ms)
@@ -167,7 +168,7 @@ def test_without_a_broker_devices_wait(tmp_path: Path, monkeypatch: pytest.Monke
     """Guarantee: a log that is unavailable for a while costs time, and nothing else."""
     world = World()
     device_settings = settings(world, tmp_path, 5, options=SimulationOptions(drop_probability=0, presence=1.0))
-    loop = DeviceLoop(KafkaLink(world.log, [f"sim{i}" for i in range(5)]), device_settings, now_ms=0)
+    loop = DeviceLoop(KafkaLink(world.log, KEY.public_key, [f"sim{i}" for i in range(5)]), device_settings, now_ms=0)
     server = Server(world)
     append = world.log.append
 
@@ -189,7 +190,10 @@ def test_without_a_broker_devices_wait(tmp_path: Path, monkeypatch: pytest.Monke
 def granted(world: World, folder: Path, count: int) -> DeviceLoop:
     """Devices of which each has a lease, and an update to be stored in `bodies` after one more step."""
     ready = settings(world, folder, count, options=SimulationOptions(training_ms=1, drop_probability=0, presence=1.0))
-    loop, server = DeviceLoop(KafkaLink(world.log, [f"sim{i}" for i in range(count)]), ready, now_ms=0), Server(world)
+    loop, server = (
+        DeviceLoop(KafkaLink(world.log, KEY.public_key, [f"sim{i}" for i in range(count)]), ready, now_ms=0),
+        Server(world),
+    )
     loop.step(0)
     server.step()
     loop.step(1)

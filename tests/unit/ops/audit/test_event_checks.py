@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
-import pytest
 
 from actors.deciders.aggregator_state import Task
-from ops.audit.event_checks import check_admission, check_charge, check_creation, check_proposal
-from schemas.canonical import encode
+from ops.audit.event_checks import check_admission, check_charge, check_proposal
 from schemas.events import JournalEvent, Noticed, RoundOpened
 from schemas.policy import Policy
 from tests.worlds.builders import (
     TASK,
     model_published,
-    policy,
     private_policy,
     round_proposed,
     task_created,
@@ -37,32 +33,6 @@ def task(rules: Policy | None = None, *history: JournalEvent) -> Task:
 def changed(event: Any, **fields: object) -> Any:
     """The same with other fields."""
     return msgspec.structs.replace(event, **fields)
-
-
-def test_an_honest_creation_has_no_fault() -> None:
-    """Digest, weights and size follow from the policy and the tensors."""
-    assert list(check_creation(task_created())) == []
-
-
-@pytest.mark.parametrize(
-    ("fields", "fault"),
-    [
-        ({"policy_sha256": bytes(32)}, "the policy is not the one of policy_sha256"),
-        ({"weights": (1,)}, "the weights are not the policy's"),
-        ({"parameters": 7}, "parameters is not the size of the tensors"),
-    ],
-)
-def test_a_creation_that_contradicts_itself_is_named(fields: dict[str, object], fault: str) -> None:
-    """Each field is compared with what it must follow from."""
-    assert list(check_creation(changed(task_created(), **fields))) == [fault]
-
-
-def test_a_policy_that_cannot_be_used_ends_the_check() -> None:
-    """Without a policy there is nothing to compare the weights with."""
-    broken = changed(policy(), stop=changed(policy().stop, versions_max=0))
-    digest = hashlib.sha256(encode(broken)).digest()
-    (fault,) = check_creation(changed(task_created(), policy=broken, policy_sha256=digest, weights=()))
-    assert fault.startswith("a policy that cannot be used: ")
 
 
 def test_staleness_and_weight_of_an_admission_are_counted_again() -> None:

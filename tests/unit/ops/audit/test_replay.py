@@ -16,8 +16,8 @@ import pytest
 
 from actors.effects.aggregator.bodies import Bodies
 from ops.audit.findings import Findings
-from ops.audit.replay import Audit, Target
-from schemas.canonical import decode, encode
+from ops.audit.replay import Anchor, Audit, Target
+from schemas.creations import parse_creation
 from schemas.events import (
     JournalEvent,
     LeaseGranted,
@@ -31,7 +31,7 @@ from schemas.events import (
 )
 from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SELECTIONS, TASKS
 from streams.log import LogUnavailable, TopicPartition, scan
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import ANCHOR, KEY, policy, written
 from tests.worlds.federation import Federation
 from tests.worlds.forging import forge_event
 
@@ -55,7 +55,7 @@ def _world(**sections: dict[str, Any]) -> Federation:
 
 
 def _audited(world: Federation) -> Findings:
-    return Audit(world.log, world.partition, key=KEY, full=True, to=None).run()
+    return Audit(world.log, world.partition, anchor=ANCHOR, full=True, to=None).run()
 
 
 def _flip(world: Federation, topic: str, *, offset: int, at: int = -1) -> None:
@@ -117,7 +117,7 @@ def test_an_event_that_cannot_be_folded_is_named() -> None:
             if b"nobodys" in (record.value or b"")
         )
         for full in (False, True):
-            found = Audit(world.log, world.partition, key=KEY, full=full, to=None).run()
+            found = Audit(world.log, world.partition, anchor=ANCHOR, full=full, to=None).run()
             told = f"{topic}[{world.partition}]@{offset}: task nobodys: {kind.__name__} cannot be"
             assert any(str(difference).startswith(told) for difference in found.differences), found.differences
 
@@ -149,10 +149,10 @@ def test_a_log_that_fails_is_no_difference() -> None:
 def test_what_needs_the_key_is_told_and_not_claimed() -> None:
     """Without the operator's key no private model is recomputed: the verdict says so, and the reason is true."""
     world = _world()
-    found = Audit(world.log, world.partition, key=None, full=True, to=None).run()
+    found = Audit(world.log, world.partition, anchor=Anchor(), full=True, to=None).run()
     assert found.verdict == "identical, as far as it could be checked: 0 of 2 models"
     assert found.unchecked == [f"{world.task}/{version} (needs the operator's key)" for version in (1, 2)]
-    assert Audit(world.log, world.partition, key=None, full=False, to=None).run().verdict == "identical"
+    assert Audit(world.log, world.partition, anchor=Anchor(), full=False, to=None).run().verdict == "identical"
 
 
 def test_a_model_that_has_left_is_still_compared() -> None:
@@ -174,11 +174,11 @@ def test_a_replay_ends_where_it_is_told() -> None:
     world = _world()
     whole = _audited(world)
     for version, task in ((0, None), (1, None), (1, world.task)):
-        found = Audit(world.log, world.partition, key=KEY, full=True, to=Target(version, task)).run()
+        found = Audit(world.log, world.partition, anchor=ANCHOR, full=True, to=Target(version, task)).run()
         assert (found.verdict, found.reached) == ("identical, as far as was asked", [f"{world.task}/{version}"])
         assert found.models == version
         assert found.events < whole.events
-    beyond = Audit(world.log, world.partition, key=KEY, full=True, to=Target(9)).run()
+    beyond = Audit(world.log, world.partition, anchor=ANCHOR, full=True, to=Target(9)).run()
     assert (beyond.verdict, beyond.reached, beyond.models) == ("identical", [f"{world.task}/2"], 2)
 
 
@@ -256,8 +256,9 @@ def test_a_policy_changed_in_tasks_is_named() -> None:
     world = _world()
     entry = world.log._partitions[TopicPartition(TASKS.name, world.partition)].entries[0]
     assert entry.record is not None
-    created = decode(entry.record.value or b"", TaskCreated)
-    entry.record = replace(entry.record, value=encode(_cheaper(created)))
+    created = parse_creation(entry.record.value, KEY.public_key)
+    assert created is not None
+    entry.record = replace(entry.record, value=written(_cheaper(created)))
     assert "tasks" in _audited(world).verdict
 
 
@@ -273,6 +274,7 @@ def test_another_key_is_not_taken_for_the_operators() -> None:
     """With another operator's key the noise cannot be drawn, and none of the signatures is its own: both are said."""
     world = _world()
     other = type(KEY)(bytes(32))
-    differences = Audit(world.log, world.partition, key=other, full=True, to=None).run().differences
-    for said in ("not the operator's key of that time", "not with the operator's key"):
+    anchor = Anchor(operator=other.public_key, noise=other.noise)
+    differences = Audit(world.log, world.partition, anchor=anchor, full=True).run().differences
+    for said in ("not the operator's key of that time", "does not vouch"):
         assert any(said in difference.what for difference in differences)

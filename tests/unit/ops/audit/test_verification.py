@@ -23,7 +23,7 @@ from schemas.topics import LEDGER, PUBLISHED, ROUNDS, SELECTIONS
 from streams.exported import ExportedLog
 from streams.log import EventLog, TopicPartition, scan
 from tests.unit.ops.audit.test_replay import _audited
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import ANCHOR, KEY, policy
 from tests.worlds.federation import Federation
 
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
@@ -39,7 +39,7 @@ def world() -> Federation:
 
 
 def _faults(log: EventLog, partition: int, *given: Checkpoint) -> list[str]:
-    check = Verification(log, partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
+    check = Verification(log, partition, operator=KEY.public_key)
     return [str(fault) for fault in check.check(given)]
 
 
@@ -119,7 +119,7 @@ def test_another_last_record_is_found(world: Federation) -> None:
     assert "has read ledger" in fault
     assert f"with the record at offset {offset} there" in fault
     for full in (False, True):
-        assert Audit(world.log, world.partition, key=KEY, full=full, to=None).run().verdict == fault
+        assert Audit(world.log, world.partition, anchor=ANCHOR, full=full, to=None).run().verdict == fault
 
 
 def test_a_rewritten_journal_is_found(world: Federation, tmp_path: Path) -> None:
@@ -151,17 +151,17 @@ def _resigned(change: Callable[[dict], None], key: Ed25519PrivateKey) -> Callabl
     return changed
 
 
-OTHER = type(KEY)(bytes(32)).checkpoint
+OTHER = type(KEY)(bytes(32)).signing
 
 ANNOUNCEMENTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a flipped digit": (lambda data: data.replace(b'"version":1', b'"version":7'), "signature is not over"),
     "a space": (lambda data: data.replace(b",", b", ", 1), "canonical"),
     "no json": (lambda data: data[:-1], "no announcement"),
     "nothing": (lambda data: b"", "no announcement"),
-    "another's signature": (_resigned(lambda event: None, OTHER), "not with the operator's key"),
+    "another's signature": (_resigned(lambda event: None, OTHER), "does not vouch"),
     "no signature": (
         lambda data: json.dumps(
-            {k: v for k, v in json.loads(data).items() if k not in ("signature", "signedby")},
+            {k: v for k, v in json.loads(data).items() if k not in ("signature", "signedby", "certificate")},
             separators=(",", ":"),
             sort_keys=True,
         ).encode(),
@@ -190,11 +190,11 @@ def test_an_announcement_twice_or_of_nothing_is_named(world: Federation) -> None
 
 def test_what_came_since_is_no_fault(world: Federation) -> None:
     """On a log that grows, journals are read one after the other: what one says of later records waits."""
-    check = Verification(world.log, world.partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
+    check = Verification(world.log, world.partition, operator=KEY.public_key)
     rounds = check.reports[ROUNDS.name]
     before = {name: len(report.positions) for name, report in check.reports.items()}
     world.round_of({name + "9": np.ones(4, np.float32) for name in "abc"})
-    later = Verification(world.log, world.partition, accepts_resume=KEY.accepts, public_key=KEY.public_key)
+    later = Verification(world.log, world.partition, operator=KEY.public_key)
     assert len(later.reports[ROUNDS.name].positions) > before[ROUNDS.name]
     later.reports[ROUNDS.name] = rounds
     assert [str(fault) for fault in later.check()] == []

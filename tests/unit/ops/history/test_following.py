@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
-from schemas.events import TaskPaused, VersionEvaluated
+from schemas.events import VersionEvaluated
 from streams.log import Record, TopicPartition
 from streams.memory import MemoryLog
+from tests.worlds.builders import task_paused
 from tests.worlds.ops_journal import PLACE, TASK, append, created, memory_log
 
 EVALUATED = VersionEvaluated(task=TASK, version=0, metrics={"loss": 1.0}, samples=9, cohort="")
@@ -33,7 +34,7 @@ def task_log() -> MemoryLog:
     log = memory_log()
     append(log, "tasks", created())
     append(log, "evaluations", EVALUATED)
-    append(log, "tasks", TaskPaused(task=TASK))
+    append(log, "tasks", task_paused())
     return log
 
 
@@ -64,7 +65,7 @@ def test_a_projection_resumes_at_its_own_position() -> None:
     new, stored = Offsets("tasks"), Offsets("tasks", positions={TopicPartition("tasks", PLACE): 1})
     with Follower(log, new, stored, partitions=[PLACE]) as follower:
         follower.catch_up()
-        append(log, "tasks", TaskPaused(task=TASK))
+        append(log, "tasks", task_paused())
         follower.poll(0)
     assert [offset for _, offset in new.seen] == [0, 1, 2]
     assert [offset for _, offset in stored.seen] == [1, 2]

@@ -18,14 +18,13 @@ from schemas.events import (
     RoundOpened,
     RoundProposed,
     TaskHalted,
-    TaskPaused,
     UpdateAdmitted,
     UpdateRefused,
     VersionEvaluated,
 )
 from streams.journals import JournalBroken
 from streams.memory import MemoryLog
-from tests.worlds.builders import lease_granted, lease_id, model_published, round_proposed, update_admitted
+from tests.worlds.builders import lease_granted, lease_id, model_published, round_proposed, task_paused, update_admitted
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
 MECHANISM = Mechanism(
@@ -141,7 +140,7 @@ def test_pause_shows_before_any_actor_has_read_it() -> None:
     """What an operator said is visible at once."""
     log = memory_log()
     append(log, "tasks", created())
-    append(log, "tasks", TaskPaused(task=TASK))
+    append(log, "tasks", task_paused())
     assert read(log).status == "paused"
 
 

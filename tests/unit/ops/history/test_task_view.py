@@ -16,6 +16,7 @@ from schemas.events import (
     VersionEvaluated,
 )
 from tests.unit.ops.history.test_projections import admitted, proposed, published
+from tests.worlds.builders import task_closed, task_paused, task_resumed
 from tests.worlds.ops_journal import TASK, created, policy
 
 
@@ -34,15 +35,15 @@ def evaluated(version: int, **metrics: float) -> VersionEvaluated:
 
 def test_a_task_that_is_over_grants_no_lease() -> None:
     """Closed or halted; a pause is not the end."""
-    assert not view(TaskPaused(task=TASK)).is_over
-    assert view(TaskClosed(task=TASK)).is_over
-    halted = view(TaskPaused(task=TASK), TaskHalted(task=TASK, reason="closed", version=3))
+    assert not view(task_paused()).is_over
+    assert view(task_closed()).is_over
+    halted = view(task_paused(), TaskHalted(task=TASK, reason="closed", version=3))
     assert (halted.is_over, halted.status) == (True, "halted: closed")
 
 
 def test_a_pause_can_be_undone() -> None:
     """The last of pause and resume counts."""
-    assert view(TaskPaused(task=TASK), TaskResumed(task=TASK)).status == "created"
+    assert view(task_paused(), task_resumed()).status == "created"
 
 
 def test_only_the_first_creation_counts() -> None:

@@ -13,14 +13,13 @@ import client_agent.learning
 from ops.operator import models, tasks
 from ops.operator.errors import CloseUnnoticed, ModelMismatch, SuccessorExists, TaskExists, TaskUnknown
 from ops.operator.tasks import Predecessor
-from schemas.canonical import decode
+from schemas.creations import parse_task_event
 from schemas.events import (
     ModelPublished,
     Noticed,
     RoundOpened,
     TaskClosed,
     TaskCreated,
-    TaskEvent,
     TaskHalted,
     TensorSpec,
 )
@@ -28,6 +27,7 @@ from schemas.topics import partition_of
 from streams.log import TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import admitted
+from tests.worlds.builders import KEY
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
 TENSORS = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
@@ -46,8 +46,8 @@ def _training(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_task_is_created_with_all_that_decides() -> None:
     """Weights, digest and a readable first model are in TaskCreated, which lies in the task's partition."""
     log = memory_log()
-    tasks.create(log, TASK, policy=policy())
-    found = tasks.read_creations(log, PLACE)[TASK]
+    tasks.create(log, TASK, key=KEY, policy=policy())
+    found = tasks.read_creations(log, PLACE, operator=KEY.public_key)[TASK]
     assert found.weights == policy().weights()
     assert (found.parameters, found.tensors, found.participations_before) == (6, TENSORS, 0)
     assert found.policy_sha256 == created().policy_sha256
@@ -57,10 +57,10 @@ def test_a_task_is_created_with_all_that_decides() -> None:
 def test_a_name_is_taken_once() -> None:
     """A second task of that name is refused, and nothing is written."""
     log = memory_log()
-    tasks.create(log, TASK, policy=policy())
+    tasks.create(log, TASK, key=KEY, policy=policy())
     end = log.bounds(TopicPartition("tasks", PLACE)).end
     with pytest.raises(TaskExists, match="exists already"):
-        tasks.create(log, TASK, policy=policy())
+        tasks.create(log, TASK, key=KEY, policy=policy())
     assert log.bounds(TopicPartition("tasks", PLACE)).end == end
 
 
@@ -75,14 +75,14 @@ def test_of_two_creators_at_once_the_first_in_the_log_wins(monkeypatch: pytest.M
 
     monkeypatch.setattr(models, "store", slow)
     with pytest.raises(TaskExists, match="Another operator"):
-        tasks.create(log, TASK, policy=policy())
-    assert tasks.read_creations(log, PLACE)[TASK].participations_before == 77
+        tasks.create(log, TASK, key=KEY, policy=policy())
+    assert tasks.read_creations(log, PLACE, operator=KEY.public_key)[TASK].participations_before == 77
 
 
 def test_nothing_is_said_of_a_task_that_does_not_exist() -> None:
     """A typing error does not end up in the log for ever."""
     with pytest.raises(TaskUnknown, match="no task 'nope'"):
-        tasks.pause(memory_log(), "nope")
+        tasks.pause(memory_log(), "nope", key=KEY)
 
 
 def halted(log: MemoryLog) -> Journal:
@@ -104,7 +104,7 @@ def test_privacy_already_spent_stays_spent() -> None:
     """The new task starts from the busiest device's participations, those before the old task included."""
     log = memory_log()
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    child = tasks.create(log, "next", policy=policy(), after=Predecessor(task=TASK, wait_s=0))
+    child = tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, wait_s=0))
     assert (child.parent, child.participations_before) == (TASK, 7)
     assert child.model.partition == partition_of("next")
 
@@ -113,7 +113,7 @@ def test_the_newest_model_is_taken_over_when_asked() -> None:
     """A warm start begins with the old task's newest version, not with a fresh model."""
     log = memory_log()
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    child = tasks.create(log, "next", policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
+    child = tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
     assert models.read(log, child.model, parameters=6).tolist() == (FLAT * 2).tolist()
 
 
@@ -123,8 +123,8 @@ def test_other_tensors_take_no_model_over(monkeypatch: pytest.MonkeyPatch) -> No
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
     monkeypatch.setattr(sys.modules["client_agent.learning.classification"], "initial", lambda _: (TENSORS[:1], FLAT))
     with pytest.raises(ModelMismatch, match="other tensors"):
-        tasks.create(log, "next", policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
-    assert tasks.read_creations(log, partition_of("next")).keys() <= {TASK}
+        tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
+    assert tasks.read_creations(log, partition_of("next"), operator=KEY.public_key).keys() <= {TASK}
 
 
 def test_an_aggregator_that_does_not_answer_is_named() -> None:
@@ -133,17 +133,17 @@ def test_an_aggregator_that_does_not_answer_is_named() -> None:
     journal = halted(log)
     for _ in range(2):
         with pytest.raises(CloseUnnoticed, match="its aggregator has not noticed"):
-            tasks.close_and_wait(log, TASK, wait_s=0)
-    written = [record.value or b"" for record in scan(log, TopicPartition("tasks", PLACE))]
-    assert [type(decode(value, TaskEvent)) for value in written] == [TaskCreated, TaskClosed]
+            tasks.close_and_wait(log, TASK, key=KEY, wait_s=0)
+    events = [parse_task_event(record.value, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
+    assert [type(event) for event in events] == [TaskCreated, TaskClosed]
     journal.batch(TaskHalted(task=TASK, reason="closed", version=0))
-    assert tasks.close_and_wait(log, TASK, wait_s=0).participations_max == 7
+    assert tasks.close_and_wait(log, TASK, key=KEY, wait_s=0).participations_max == 7
 
 
 def test_a_task_has_one_successor() -> None:
     """Two successors would each spend what the one before had left."""
     log = memory_log()
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    tasks.create(log, "next", policy=policy(), after=Predecessor(task=TASK, wait_s=0))
+    tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, wait_s=0))
     with pytest.raises(SuccessorExists, match="'next' already carries on from 'digits'"):
-        tasks.close_and_wait(log, TASK, wait_s=0)
+        tasks.close_and_wait(log, TASK, key=KEY, wait_s=0)

@@ -22,6 +22,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from schemas.errors import FedlogError
+from actors.keys import OperatorKey
 from ops.processes import supervisor
 from ops.settings import Settings
 supervisor.BACKOFF_FIRST_S = 0.01
@@ -46,7 +47,8 @@ worker.work(sys.argv[2])
 settings = Settings(bootstrap_servers="nowhere:1", folder=Path({folder!r}), security_protocol="SASL_SSL",
                     sasl_mechanism="PLAIN", sasl_username="u", sasl_password="secret-word")
 try:
-    supervisor.Supervisor("selector", settings).run()
+    key = OperatorKey(bytes(32)).issue("selector", bytes(16), until_ms=1 << 60)
+    supervisor.Supervisor("selector", settings, key=key).run()
 except FedlogError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -154,8 +156,8 @@ def test_a_password_reaches_the_worker_through_the_pipe_alone(started: Start, tm
 
 
 def test_a_worker_that_cannot_run_is_not_started_again(started: Start, tmp_path: Path) -> None:
-    """A key file that others can read does not get better by trying again."""
-    supervisor = started("from actors import keys; raise keys.OperatorKeyError('no key')")
+    """A topic that is set up wrongly does not get better by trying again."""
+    supervisor = started("from streams.log import TopicUnfit; raise TopicUnfit('no such topic')")
     assert supervisor.wait(20) == 1
     assert len(pids(tmp_path)) == 1
 

@@ -13,9 +13,11 @@ import client_agent.learning
 from ops.operator import models
 from ops.services.evaluator import Evaluator, Missed
 from schemas.canonical import decode
+from schemas.certificates import parse_certified
 from schemas.events import ModelPublished, Noticed, VersionEvaluated
 from streams.log import TopicPartition, scan
 from streams.memory import MemoryLog
+from tests.worlds.builders import role_key
 from tests.worlds.ops_journal import PLACE, TASK, Journal, created, memory_log
 
 FLAT = np.arange(6, dtype=np.float32)
@@ -48,7 +50,7 @@ def log() -> MemoryLog:
 
 def score(log: MemoryLog, task: str | None = None) -> list[VersionEvaluated | Missed]:
     """What a fresh evaluator finds to do."""
-    with closing(Evaluator(log, data="a:b", partitions=[PLACE], task=task)) as evaluator:
+    with closing(Evaluator(log, key=role_key("evaluator"), data="a:b", partitions=[PLACE], task=task)) as evaluator:
         return [*evaluator.step(), *evaluator.step()]
 
 
@@ -59,9 +61,9 @@ def test_a_version_is_scored_once_and_a_lost_one_is_named(log: MemoryLog) -> Non
     assert (missed.version, "[retention]" in missed.reason) == (0, True)
     assert isinstance(evaluated, VersionEvaluated)
     assert (evaluated.version, evaluated.metrics, evaluated.samples) == (1, {"sum": 30.0}, 3)
-    written = [
-        decode(record.value or b"", VersionEvaluated) for record in scan(log, TopicPartition("evaluations", PLACE))
-    ]
+    records = scan(log, TopicPartition("evaluations", PLACE))
+    payloads = [parse_certified(record.value or b"").payload for record in records]
+    written = [decode(payload, VersionEvaluated) for payload in payloads]
     assert written == [evaluated]
 
 

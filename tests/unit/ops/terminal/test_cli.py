@@ -19,6 +19,7 @@ from schemas.topics import CATALOGUE
 from streams.log import LogUnavailable, TopicPartition
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import ROUND
+from tests.worlds.builders import write_key
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log
 
 Run = Callable[..., Result]
@@ -40,6 +41,7 @@ def run(log: MemoryLog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs `fedlog` on that log, in a folder of its own and without the environment's settings."""
     monkeypatch.setattr(Settings, "log", lambda self, client_id="": log)
     monkeypatch.chdir(tmp_path)
+    write_key(tmp_path / ".fedlog" / "operator.key")
     for variable in ENVIRONMENT:
         monkeypatch.delenv(variable, raising=False)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
@@ -221,8 +223,9 @@ def test_topics_are_created_and_checked(run: Run, monkeypatch: pytest.MonkeyPatc
 
 def test_a_key_is_made_once_and_for_its_owner_alone(run: Run, tmp_path: Path) -> None:
     """Mode 0600, 64 hex digits, and never overwritten."""
-    assert run("key", "create").exit_code == 0
     path = tmp_path / ".fedlog" / "operator.key"
+    path.unlink()
+    assert run("key", "create").exit_code == 0
     text = path.read_text()
     assert (path.stat().st_mode & 0o777, len(bytes.fromhex(text))) == (0o600, 32)
     assert run("key", "create").exit_code != 0

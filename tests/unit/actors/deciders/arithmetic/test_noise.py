@@ -19,13 +19,13 @@ from schemas.events import Mechanism, RoundProposed
 from tests.worlds.builders import KEY, round_proposed
 
 MECHANISM = Mechanism(
-    noise_multiplier=1.0, clip_steps=1 << 16, weight_max=1 << 20, sigma=1 << 36, sampler="ladder-1", key_id=KEY.key_id
+    noise_multiplier=1.0, clip_steps=1 << 16, weight_max=1 << 20, sigma=1 << 36, sampler="ladder-1", key_id=KEY.noise.id
 )
 PROPOSAL = round_proposed(
     4, members_root=b"r" * 32, members=50, weight_sum=50 << 20, mechanism=MECHANISM, participations_max=5
 )
 INTEGER = {"gcd", "lcm", "isqrt", "isfinite"}  # of math; Fraction reduces with gcd, encoding asks isfinite
-GOLDEN = "b03d62d227a7ce012268b9e663902e8ce42cd054f7821b5c0998abd16bb3539f"
+GOLDEN = "25169ffa618b8e006f325bf14333831f6b209c54800834f5f872ad11a82e384b"
 
 
 def _proposal(sigma: int) -> RoundProposed:
@@ -34,8 +34,8 @@ def _proposal(sigma: int) -> RoundProposed:
 
 def test_the_same_key_and_proposal_give_the_same_noise() -> None:
     """A crash between draw and publish, a full replay, another machine: the same bits, and this draw for ever."""
-    drawn = draw(KEY.noise, PROPOSAL, parameters=1_000)
-    assert drawn.tobytes() == draw(KEY.noise, PROPOSAL, parameters=1_000).tobytes()
+    drawn = draw(KEY.noise.secret, PROPOSAL, parameters=1_000)
+    assert drawn.tobytes() == draw(KEY.noise.secret, PROPOSAL, parameters=1_000).tobytes()
     assert hashlib.sha256(drawn.astype("<i8").tobytes()).hexdigest() == GOLDEN
 
 
@@ -56,25 +56,26 @@ CHANGES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_any_other_proposal_gives_independent_noise(changes: dict[str, Any]) -> None:
     """Two proposals never share noise: their difference would cancel it."""
-    one = draw(KEY.noise, PROPOSAL, parameters=4_000).astype(np.float64)
-    other = draw(KEY.noise, msgspec.structs.replace(PROPOSAL, **changes), parameters=4_000).astype(np.float64)
+    one = draw(KEY.noise.secret, PROPOSAL, parameters=4_000).astype(np.float64)
+    other = draw(KEY.noise.secret, msgspec.structs.replace(PROPOSAL, **changes), parameters=4_000).astype(np.float64)
     assert (one == other).sum() == 0
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.08
 
 
 def test_another_key_gives_other_noise() -> None:
     """Whoever reads the log, but not the operator's key file, cannot take the noise off again."""
-    assert (draw(KEY.noise, PROPOSAL, parameters=100) == draw(bytes(32), PROPOSAL, parameters=100)).sum() == 0
+    assert (draw(KEY.noise.secret, PROPOSAL, parameters=100) == draw(bytes(32), PROPOSAL, parameters=100)).sum() == 0
 
 
 def test_a_longer_draw_begins_with_the_shorter() -> None:
     """Each element has its place in the stream."""
-    assert np.array_equal(draw(KEY.noise, PROPOSAL, parameters=10), draw(KEY.noise, PROPOSAL, parameters=1_000)[:10])
+    longer = draw(KEY.noise.secret, PROPOSAL, parameters=1_000)
+    assert np.array_equal(draw(KEY.noise.secret, PROPOSAL, parameters=10), longer[:10])
 
 
 def test_the_sampler_uses_integers_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither libm nor numpy's generators are touched, tables included; the draw is the same without them."""
-    expected = draw(KEY.noise, PROPOSAL, parameters=100)
+    expected = draw(KEY.noise.secret, PROPOSAL, parameters=100)
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("the sampler asked for floating point or for entropy")
@@ -86,7 +87,7 @@ def test_the_sampler_uses_integers_only(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("exp", "log", "sqrt", "rint", "floor"):
         monkeypatch.setattr(np, name, forbidden)
     noise._table.cache_clear()
-    drawn = draw(KEY.noise, PROPOSAL, parameters=100)
+    drawn = draw(KEY.noise.secret, PROPOSAL, parameters=100)
     assert drawn.dtype == np.int64
     assert np.array_equal(drawn, expected)
 
@@ -122,7 +123,7 @@ def _density(sigma: int, reach: int) -> dict[int, float]:
 def test_small_sigmas_have_the_exact_distribution(sigma: int) -> None:
     """Chi-square against the discrete Gaussian itself: every value is as frequent as its definition says."""
     count = 200_000
-    drawn = draw(KEY.noise, _proposal(sigma), parameters=count)
+    drawn = draw(KEY.noise.secret, _proposal(sigma), parameters=count)
     density = {k: p for k, p in _density(sigma, 12 * sigma).items() if p * count >= 20}
     statistic = sum(((drawn == k).sum() - p * count) ** 2 / (p * count) for k, p in density.items())
     freedom = len(density) - 1
@@ -133,7 +134,7 @@ def test_small_sigmas_have_the_exact_distribution(sigma: int) -> None:
 def test_moments_are_a_gaussians(sigma: int) -> None:
     """Mean 0, the mechanism's variance, no skew, kurtosis 3, on one rung, right above the first, and on several."""
     count = 200_000
-    drawn = draw(KEY.noise, _proposal(sigma), parameters=count) / sigma
+    drawn = draw(KEY.noise.secret, _proposal(sigma), parameters=count) / sigma
     assert abs(drawn.mean()) < 6 / math.sqrt(count)
     assert abs((drawn**2).mean() - 1) < 6 * math.sqrt(2 / count)
     assert abs((drawn**3).mean()) < 6 * math.sqrt(15 / count)
@@ -144,6 +145,6 @@ def test_moments_are_a_gaussians(sigma: int) -> None:
 def test_no_rung_shows_through(sigma: int) -> None:
     """A coarse rung is smoothed by the finer one: remainders to its base are as even as they must be."""
     count = 200_000
-    remainders = np.bincount(draw(KEY.noise, _proposal(sigma), parameters=count) % 1024, minlength=1024)
+    remainders = np.bincount(draw(KEY.noise.secret, _proposal(sigma), parameters=count) % 1024, minlength=1024)
     statistic = float(((remainders - count / 1024) ** 2 / (count / 1024)).sum())
     assert statistic < 1023 + 6 * math.sqrt(2 * 1023)

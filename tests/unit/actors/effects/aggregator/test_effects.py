@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from actors.effects.aggregator import summation
-from actors.keys import OperatorKey, Seals
-from schemas.canonical import encode
+from actors.keys import NoiseKey
 from schemas.events import (
     BudgetExhausted,
     Granted,
@@ -22,15 +21,14 @@ from schemas.events import (
     RoundProposed,
     SumStored,
     TaskHalted,
-    TaskPaused,
     UpdateAdmitted,
     UpdateRefused,
 )
 from schemas.identifiers import BodyRef
-from schemas.leases import Lease
+from schemas.leases import Lease, open_lease, sign_lease
 from schemas.policy import WEIGHT_ONE, Policy
 from schemas.topics import LEDGER, ROUNDS, TASKS, UPDATES
-from tests.worlds.builders import KEY, policy, signed, update_submitted
+from tests.worlds.builders import KEY, policy, role_key, signed, task_paused, trust, update_submitted, written
 from tests.worlds.federation import Federation, ScriptedDevice
 
 ONES = np.ones(4, np.float32)
@@ -57,9 +55,11 @@ def _refused(world: Federation) -> list[str]:
 def _lease(world: Federation, device: ScriptedDevice, **changes: Any) -> Granted:
     """The device's lease with other contents under a good seal, as an older or another operator's log would have it."""
     granted = device.granted()
-    lease = Seals(KEY).open(granted.sealed)
+    lease = open_lease(granted.sealed, trust(), at_ms=0)
     assert isinstance(lease, Lease)
-    return msgspec.structs.replace(granted, sealed=Seals(KEY).seal(msgspec.structs.replace(lease, **changes)))
+    return msgspec.structs.replace(
+        granted, sealed=sign_lease(msgspec.structs.replace(lease, **changes), role_key("selector").signer)
+    )
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_a_lease_is_admitted_once_even_after_a_long_silence() -> None:
     for device in (a, b, a):
         device.submit(ONES, world.rules)
     world.now_ms += 10 * 3_600_000
-    world.append(TASKS.name, encode(TaskPaused(task=world.task)))
+    world.append(TASKS.name, written(task_paused(task=world.task)))
     world.settle()
     assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == ["a", "b"]
     assert _refused(world) == ["duplicate"]
@@ -224,12 +224,12 @@ def test_a_missing_noise_key_abandons_the_round_and_the_next_is_charged() -> Non
     budget = world.actors.pop("privacy")
     world.round_of(dict.fromkeys("abc", ONES))
     releases = world.actors["aggregator"]._effects._releases
-    releases._key = OperatorKey(b"k" * 32)
+    releases._key = NoiseKey(b"k" * 32)
     world.actors["privacy"] = budget
     world.settle()
     [abandoned] = world.events(ROUNDS.name, RoundAbandoned)
     assert (abandoned.reason, abandoned.members) == ("key_missing", 3)
-    releases._key = KEY
+    releases._key = KEY.noise
     world.round_of(dict.fromkeys("abc", ONES))
     assert [event.participations_max for event in world.events(LEDGER.name, RoundCharged)] == [1, 2]
     assert [event.round for event in world.events(ROUNDS.name, ModelPublished)] == [None, 1]

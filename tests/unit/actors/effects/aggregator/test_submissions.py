@@ -8,12 +8,22 @@ import msgspec
 import pytest
 
 from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
-from actors.keys import OperatorKey, Seals
+from actors.keys import OperatorKey
 from schemas.canonical import MalformedError
 from schemas.identifiers import BodyRef
 from schemas.topics import BODIES, SHARDS, UPDATES, body_place, partition_of
 from streams.log import Record
-from tests.worlds.builders import KEY, TASK, body_ref, granted, lease, policy, signed, task_created, update_submitted
+from tests.worlds.builders import (
+    TASK,
+    body_ref,
+    granted,
+    lease,
+    policy,
+    signed,
+    task_created,
+    trust,
+    update_submitted,
+)
 
 LEASE = lease("a")
 CREATED = task_created(policy())
@@ -32,13 +42,13 @@ def _submission(body: BodyRef, inline: bytes | None = None, *, record: bytes = b
 def test_an_update_under_a_lease_of_ours_is_read() -> None:
     """The lease is the one that was sealed, and the append time is the record's."""
     record = _record(signed(update_submitted(granted(LEASE).sealed, STORED), "a"))
-    assert verify_update(record, Seals(KEY)) == _submission(STORED, record=record.value or b"")
+    assert verify_update(record, trust()) == _submission(STORED, record=record.value or b"")
 
 
 def test_an_inline_body_lies_in_its_own_record() -> None:
     """Its address is where the record was found, whatever the device says of it."""
     record = _record(signed(update_submitted(granted(LEASE).sealed, b"small"), "a"))
-    submission = verify_update(record, Seals(KEY))
+    submission = verify_update(record, trust())
     assert submission is not None
     assert (submission.inline, submission.body.topic, submission.body.offsets) == (b"small", UPDATES.name, (41,))
 
@@ -46,20 +56,20 @@ def test_an_inline_body_lies_in_its_own_record() -> None:
 def test_a_stolen_lease_is_of_no_use() -> None:
     """The signature has to be of the device that the sealed lease names."""
     record = _record(signed(update_submitted(granted(LEASE).sealed, STORED), "b"))
-    assert verify_update(record, Seals(KEY)) is None
+    assert verify_update(record, trust()) is None
 
 
 def test_a_lease_of_another_operator_is_none() -> None:
     """An admission rests on a lease that our selector granted."""
     other = granted(LEASE, key=OperatorKey(bytes(32)))
-    assert verify_update(_record(signed(update_submitted(other.sealed, STORED), "a")), Seals(KEY)) is None
+    assert verify_update(_record(signed(update_submitted(other.sealed, STORED), "a")), trust()) is None
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc1", b"\x92" + bytes(80)])
 def test_junk_is_malformed(value: bytes) -> None:
     """It carries no lease, so there is nobody to answer."""
     with pytest.raises(MalformedError):
-        verify_update(_record(value), Seals(KEY))
+        verify_update(_record(value), trust())
 
 
 def test_a_stored_body_has_its_place() -> None:

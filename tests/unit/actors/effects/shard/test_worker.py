@@ -22,7 +22,7 @@ from streams.exported import ExportedLog
 from streams.log import TopicPartition
 from tests.unit.client_agent.outbox.test_outbox import one_life
 from tests.worlds import device_world
-from tests.worlds.builders import KEY, policy, signed, update_submitted
+from tests.worlds.builders import ANCHOR, KEY, policy, role_key, signed, update_submitted
 from tests.worlds.federation import Federation
 
 PARAMETERS = 100
@@ -100,7 +100,7 @@ def test_a_worker_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(held_vectors, "BYTES_MAX", 3 * BODY_BYTES)
     monkeypatch.setattr(shard, "MEASURED_AT_ONCE", 1)
     world = _world(aggregation={"updates_per_round": 6}, compression={"codec": "float32"})
-    worker = Shard(world.log, KEY, range(PARTITIONS))
+    worker = Shard(world.log, role_key("shard"), range(PARTITIONS))
     _submit(world, "abcdefg")
     _work(worker)
     assert 0 < worker._held._bytes <= 4 * BODY_BYTES
@@ -116,7 +116,7 @@ def test_a_worker_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_invented_address_ends_no_worker() -> None:
     """Law 9: with privacy a body that is nowhere keeps its slot, and shard workers pass it over."""
     world = _world(privacy={"noise_multiplier": 1.0, "rho_max": 9.0})
-    worker = Shard(world.log, KEY, range(PARTITIONS))
+    worker = Shard(world.log, role_key("shard"), range(PARTITIONS))
     device = world.device("a")
     device.check_in()
     world.settle()
@@ -136,7 +136,7 @@ def test_an_invented_address_ends_no_worker() -> None:
 def test_bodies_of_shards_are_deleted_when_nobody_needs_them() -> None:
     """They go once their rounds are published and the policy's hours have passed; those of an open round stay."""
     world = _world(retention={"body_hours": 1.0}, stop={"idle_s": 86_400.0})
-    worker = Shard(world.log, KEY, range(PARTITIONS))
+    worker = Shard(world.log, role_key("shard"), range(PARTITIONS))
     _submit(world, "abc")
     world.settle()
     _submit(world, "d")
@@ -162,7 +162,7 @@ def test_an_export_holds_the_bodies_of_shards(tmp_path: Path) -> None:
     world.settle()
     topics = select_topics(bodies=True, inputs=False)
     write_export(world.log, [world.partition], topics=topics, folder=tmp_path / "out", key=KEY)
-    found = Audit(ExportedLog(tmp_path / "out"), world.partition, key=KEY, full=True, to=None).run()
+    found = Audit(ExportedLog(tmp_path / "out"), world.partition, anchor=ANCHOR, full=True, to=None).run()
     assert (found.verdict, found.sums, found.unchecked) == ("identical", 2, [])
 
 

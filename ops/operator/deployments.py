@@ -1,0 +1,66 @@
+"""The name of a deployment: 16 random bytes that the operator signs into `tasks` once, before anything else is created.
+
+One key may serve several deployments, such as staging and production. What is certified, leased or created in one names
+it, and is nothing in another.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+
+from actors import keys
+from actors.keys import OperatorKey, RoleKey
+from ops.settings import Settings
+from schemas.creations import find_deployment, sign_task_event
+from schemas.events import DeploymentFounded
+from schemas.topics import TASKS
+from streams.log import Draft, EventLog, LogUnavailable, TopicPartition, scan
+
+AT = TopicPartition(TASKS.name, 0)
+VISIBLE_WAIT_S = 10.0
+DAY_MS = 86_400_000
+# For whoever holds the operator's key and issues again at every start.
+ISSUED_DAYS = 3_650
+
+
+def find(log: EventLog, operator: bytes | None) -> bytes | None:
+    """The deployment's name; None before it was founded."""
+    return find_deployment((record.value for record in scan(log, AT)), operator)
+
+
+def found(log: EventLog, key: OperatorKey) -> bytes:
+    """The deployment's name, which the first call draws. Raises LogUnavailable where it cannot be read back."""
+    # Every command that creates or issues calls this, so that nobody has to remember a first step.
+    if (known := find(log, key.public_key)) is not None:
+        return known
+    founded = DeploymentFounded(deployment=secrets.token_bytes(16))
+    log.append([Draft(topic=AT.topic, partition=AT.partition, value=sign_task_event(founded, key.signing))])
+    give_up_s = time.monotonic() + VISIBLE_WAIT_S
+    # Two may found at once, and an acknowledged record is not readable at once: what is read back counts.
+    while (known := find(log, key.public_key)) is None:
+        if time.monotonic() > give_up_s:
+            raise LogUnavailable(f"{AT}: the deployment was written, and cannot be read yet")
+        time.sleep(0.05)
+    return known
+
+
+def issue(log: EventLog, key: OperatorKey, role: str, *, days: int = ISSUED_DAYS) -> RoleKey:
+    """The key of a role in the deployment of this log, certified for so many days from now."""
+    # By this machine's clock: a certificate is compared with append times, which brokers take from theirs.
+    until_ms = time.time_ns() // 1_000_000 + days * DAY_MS
+    return key.issue(role, found(log, key), until_ms=until_ms)
+
+
+def open_role_key(settings: Settings, role: str, log: EventLog) -> RoleKey:
+    """The key of a role: from its file, else issued here by the operator's key. Raises OperatorKeyError."""
+    # A file first: a machine that holds the operator's key as well shall not use it for a worker.
+    if settings.role_key_file:
+        return keys.load_role(Path(settings.role_key_file), role)
+    if not settings.operator_key_file.exists():
+        raise keys.OperatorKeyError(
+            f"No key for the {role}: name its file with --role-key-file (`fedlog key issue --for {role}` makes it), or "
+            f"make the operator's key with `fedlog key create` ({settings.operator_key_file} is missing)."
+        )
+    return issue(log, keys.load(settings.operator_key_file), role)

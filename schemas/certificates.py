@@ -1,0 +1,105 @@
+"""Who may say what: the operator's key certifies one key for each role, and what a role says carries its certificate.
+
+A reader holds the operator's public key and nothing else. It believes a message for two signatures (Ed25519, RFC 8032):
+the operator's over the certificate, and the certified key's over the message. Where the message stands proves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.canonical import MalformedError, decode, encode
+from schemas.identifiers import Deployment, PublicKey, TimeMs
+from schemas.signing import Signed, is_signed_by, parse_signed, sign
+
+CERTIFICATE_BYTES_MAX = 512
+# More are never in use at once: a role has one, and a second while the first is being replaced.
+REMEMBERED_MAX = 256
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="Certificate/1"):
+    """The operator says: this key speaks for this role of this deployment, in messages appended up to `until_ms`."""
+
+    role: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,16}\Z")]
+    public_key: PublicKey
+    deployment: Deployment
+    until_ms: TimeMs
+
+
+class Certified(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a role says: the bytes of an event, the role's signature over exactly these bytes, and its certificate."""
+
+    payload: bytes
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    certificate: Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_BYTES_MAX)]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Signer:
+    """A role's private key with its certificate."""
+
+    key: Ed25519PrivateKey
+    certificate: bytes
+
+    def certify(self, payload: bytes) -> bytes:
+        """The message."""
+        return encode(Certified(payload, self.key.sign(payload), self.certificate))
+
+
+def certify_key(certificate: Certificate, operator: Ed25519PrivateKey) -> bytes:
+    """The certificate with the operator's signature."""
+    return sign(encode(certificate), operator)
+
+
+def parse_certified(data: bytes) -> Certified:
+    """Split a message; says nothing about who signed it. Raises MalformedError."""
+    return decode(data, Certified)
+
+
+@dataclass(slots=True)
+class Trust:
+    """What a reader believes: messages of roles that the holder of `operator` (a public key) has certified.
+
+    `deployment` None accepts those of any: for a reader that compares it itself.
+    """
+
+    operator: bytes
+    deployment: bytes | None = None
+    _known: dict[bytes, Certificate] = field(default_factory=dict)
+
+    def read(self, data: bytes, role: str, *, at_ms: int) -> bytes | None:
+        """The payload of a message that this role sent and the log appended at `at_ms`; None for any other."""
+        try:
+            message = parse_certified(data)
+        except MalformedError:
+            return None
+        return message.payload if self.vouches(message, role, at_ms=at_ms) else None
+
+    def vouches(self, message: Certified, role: str, *, at_ms: int) -> bool:
+        """Whether this role sent the message, under a certificate that held at `at_ms`."""
+        certificate = self.find_certificate(message.certificate)
+        if certificate is None or certificate.role != role or at_ms > certificate.until_ms:
+            return False
+        if self.deployment not in (None, certificate.deployment):
+            return False
+        return is_signed_by(Signed(message.payload, message.signature), certificate.public_key)
+
+    def find_certificate(self, data: bytes) -> Certificate | None:
+        """What the operator certified; None for bytes that the operator did not sign."""
+        if data not in self._known:
+            try:
+                signed = parse_signed(data)
+                if not is_signed_by(signed, self.operator):
+                    return None
+                found = decode(signed.payload, Certificate)
+            except MalformedError:
+                return None
+            # Only what the operator signed is remembered, so that strangers cannot fill the memory.
+            if len(self._known) >= REMEMBERED_MAX:
+                self._known.clear()
+            self._known[data] = found
+        return self._known[data]

@@ -1,0 +1,151 @@
+"""Somebody who may write to every topic and holds no key: nothing is believed because it stands in the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from actors.keys import OperatorKey
+from schemas.canonical import encode
+from schemas.events import (
+    DeploymentFounded,
+    InputsDropped,
+    ModelPublished,
+    Noticed,
+    TaskClosed,
+    TaskCreated,
+    TaskHalted,
+    TaskPaused,
+    VersionEvaluated,
+)
+from schemas.published import parse_checkpoint, sign_statement
+from schemas.topics import EVALUATIONS, PUBLISHED, ROUNDS, TASKS
+from streams.log import TopicPartition, scan
+from tests.judges.lawcheck import check_book
+from tests.judges.logbook import read
+from tests.worlds.builders import (
+    DEPLOYMENT,
+    KEY,
+    policy,
+    role_key,
+    scored,
+    task_closed,
+    task_created,
+    task_paused,
+    task_resumed,
+    written,
+)
+from tests.worlds.federation import Federation, open_actor
+
+STRANGER = OperatorKey(bytes(32))
+ONES = np.ones(4, np.float32)
+TARGET: dict[str, Any] = {"stop": {"versions_max": 100, "target_metric": "accuracy", "target_value": 0.9}}
+
+
+def noticed(world: Federation) -> list[Any]:
+    """What the aggregator took over from others."""
+    return [event.fact for event in world.events(ROUNDS.name, Noticed)]
+
+
+def lawful(world: Federation) -> list[str]:
+    """Every violation, for a judge who knows the operator's public key."""
+    book = read(world.log, world.partition, operator=KEY.public_key, deployment=DEPLOYMENT)
+    return check_book(world.log, book, settled=True)
+
+
+def weigh(created: TaskCreated) -> TaskCreated:
+    """The attack on the noise: weights beside which it is nothing."""
+    return msgspec.structs.replace(created, weights=(1 << 40,) * len(created.weights))
+
+
+def test_only_the_operator_says_what_becomes_of_a_task() -> None:
+    """Creations, pauses and closes that anybody else wrote are counted and change nothing."""
+    world = Federation(policy())
+    model = world.actors["aggregator"].state.tasks[world.task].created.model
+    said = [task_created(task="mine", model=model), task_paused(), task_closed()]
+    values = [value for event in said for value in (encode(event), written(event, STRANGER))]
+    for value in (*values, b"junk", b""):
+        world.append(TASKS.name, value)
+    world.settle()
+    assert [type(fact) for fact in noticed(world)] == [TaskCreated]
+    assert sum(dropped.count for dropped in world.events(ROUNDS.name, InputsDropped)) == len(values) + 2
+    assert lawful(world) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [weigh, lambda created: msgspec.structs.replace(created, deployment=bytes(16))],
+    ids=["weights", "another deployment"],
+)
+def test_a_creation_that_replay_would_refuse_is_refused_at_once(change: Any) -> None:
+    """Even with the operator's signature: before a version could come of it, and not only when somebody audits."""
+    world = Federation(policy())
+    model = world.actors["aggregator"].state.tasks[world.task].created.model
+    world.append(TASKS.name, written(change(task_created(task="other", model=model))))
+    world.settle()
+    assert [fact.task for fact in noticed(world)] == [world.task]
+    [dropped] = world.events(ROUNDS.name, InputsDropped)
+    assert (dropped.topic, dropped.count) == (TASKS.name, 1)
+
+
+def test_a_copy_of_a_pause_pauses_nothing() -> None:
+    """The operator's signature is over a number that has been; a close says the same as often as it is copied."""
+    world = Federation(policy())
+    for value in (task_paused(1), task_resumed(2), task_paused(1), task_resumed(2), task_paused(2)):
+        world.append(TASKS.name, written(value))
+        world.settle()
+    assert world.actors["aggregator"].state.tasks[world.task].status == "open"
+    assert len([fact for fact in noticed(world) if isinstance(fact, TaskPaused)]) == 1
+    for deployment in (bytes(16), DEPLOYMENT, DEPLOYMENT):
+        world.append(TASKS.name, written(TaskClosed(task=world.task, deployment=deployment)))
+        world.settle()
+    assert len([fact for fact in noticed(world) if isinstance(fact, TaskClosed)]) == 1
+
+
+def test_the_name_of_a_deployment_is_no_business_of_an_actor() -> None:
+    """Its own stands in its key: another name in the log, even a signed one, moves nothing."""
+    world = Federation(policy())
+    world.append(TASKS.name, written(DeploymentFounded(deployment=b"x" * 16)))
+    world.settle()
+    assert [type(fact) for fact in noticed(world)] == [TaskCreated]
+
+
+def test_only_a_certified_evaluator_scores_and_only_what_exists() -> None:
+    """A stranger's score, another role's, and one of a version to come cannot end a task; an evaluator's can."""
+    world = Federation(policy(**TARGET))
+    world.round_of(dict.fromkeys("abc", ONES))
+    on_target = VersionEvaluated(task=world.task, version=1, metrics={"accuracy": 1.0}, samples=9, cohort="")
+    far = msgspec.structs.replace(on_target, version=10**6)
+    aggregator = role_key("aggregator").signer
+    forged = [encode(on_target), aggregator.certify(encode(on_target)), scored(on_target, key=STRANGER), scored(far)]
+    for value in (*forged, scored(on_target, deployment=bytes(16)), scored(on_target, until_ms=0)):
+        world.append(EVALUATIONS.name, value)
+        world.settle()
+    assert world.events(ROUNDS.name, TaskHalted) == []
+    assert lawful(world) == []
+    world.append(EVALUATIONS.name, scored(on_target))
+    world.settle()
+    assert [halted.reason for halted in world.events(ROUNDS.name, TaskHalted)] == ["target"]
+
+
+def test_a_strangers_announcement_hides_no_version() -> None:
+    """After a crash the aggregator announces what is missing: a forged record of that name is no announcement."""
+    world = Federation(policy())
+    world.round_of(dict.fromkeys("abc", ONES))
+    at = TopicPartition(PUBLISHED.name, world.partition)
+    [_, second] = scan(world.log, at)
+    entries = world.log._partitions[at].entries
+    [entry] = [entry for entry in entries if entry.record is not None and entry.record.offset == second.offset]
+    statement = {"id": f"{world.task}/1", "time": "2026-01-01T00:00:00.000Z", "data": {"journals": []}}
+    world.append(PUBLISHED.name, sign_statement(statement, STRANGER.signing))
+    for junk in (b"not json", b"[1]", b"\xff", b"9" * 5_000, b"[" * 100_000):
+        world.append(PUBLISHED.name, junk)
+    entry.record = None
+    open_actor(world, "aggregator", whole=True)
+    found = [record.value or b"" for record in scan(world.log, at)]
+    assert second.value in found
+    assert parse_checkpoint(found[-1]).id == f"{world.task}/1"
+    assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
