@@ -6,11 +6,12 @@
 * `topics`: the catalogue of topics, and which partition a task lives in.
 * `canonical`: values as bytes and back, strict and unambiguous, with upcasters for older events.
 * `journal`: the records of a journal, and the chain that ties them.
-* `leases`: the sealed lease; selector, device and aggregator.
+* `certificates`: the operator certifies a key for each role; what a role says carries its certificate.
+* `leases`: the signed lease; selector, device and aggregator.
 * `updates`: the record that submits an update; device and aggregator.
 * `signing`: a device's signature over what it sends.
 * `tensors/`: updates and models as bytes, each codec with both halves.
 * `published`: the announcement of a version, a signed CloudEvent for services that know nothing of fedlog.
-* `creations`: which creation of a task counts.
+* `creations`: what the operator signed in `tasks`: which creation counts, and what is wrong with one.
 * `errors`: the root of all errors, with exit codes.
 """
