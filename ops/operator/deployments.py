@@ -30,7 +30,7 @@ def find(log: EventLog, operator: bytes | None) -> bytes | None:
     return find_deployment((record.value for record in scan(log, AT)), operator)
 
 
-def found(log: EventLog, key: OperatorKey) -> bytes:
+def name_deployment(log: EventLog, key: OperatorKey) -> bytes:
     """The deployment's name, which the first call draws. Raises LogUnavailable where it cannot be read back."""
     # Every command that creates or issues calls this, so that nobody has to remember a first step.
     if (known := find(log, key.public_key)) is not None:
@@ -46,14 +46,14 @@ def found(log: EventLog, key: OperatorKey) -> bytes:
     return known
 
 
-def issue(log: EventLog, key: OperatorKey, role: str, *, days: int = ISSUED_DAYS) -> RoleKey:
+def issue_key(log: EventLog, key: OperatorKey, *, role: str, days: int = ISSUED_DAYS) -> RoleKey:
     """The key of a role in the deployment of this log, certified for so many days from now."""
     # By this machine's clock: a certificate is compared with append times, which brokers take from theirs.
     until_ms = time.time_ns() // 1_000_000 + days * DAY_MS
-    return key.issue(role, found(log, key), until_ms=until_ms)
+    return key.issue(role, name_deployment(log, key), until_ms=until_ms)
 
 
-def open_role_key(settings: Settings, role: str, log: EventLog) -> RoleKey:
+def open_role_key(settings: Settings, log: EventLog, *, role: str) -> RoleKey:
     """The key of a role: from its file, else issued here by the operator's key. Raises OperatorKeyError."""
     # A file first: a machine that holds the operator's key as well shall not use it for a worker.
     if settings.role_key_file:
@@ -63,4 +63,4 @@ def open_role_key(settings: Settings, role: str, log: EventLog) -> RoleKey:
             f"No key for the {role}: name its file with --role-key-file (`fedlog key issue --for {role}` makes it), or "
             f"make the operator's key with `fedlog key create` ({settings.operator_key_file} is missing)."
         )
-    return issue(log, keys.load(settings.operator_key_file), role)
+    return issue_key(log, keys.load(settings.operator_key_file), role=role)

@@ -77,7 +77,7 @@ def create(
         flat = _read_newest_model(log, parent, tensors=tensors)
     created = TaskCreated(
         task=name,
-        deployment=deployments.found(log, key),
+        deployment=deployments.name_deployment(log, key),
         policy=policy,
         policy_sha256=hashlib.sha256(encode(policy)).digest(),
         tensors=tensors,

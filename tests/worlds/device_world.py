@@ -57,7 +57,7 @@ class AskingLink(KafkaLink):
     """A link that tells its world which check-in a device made last, sent or not."""
 
     def __init__(self, world: World, devices: Iterable[str]) -> None:
-        super().__init__(world.log, devices)
+        super().__init__(world.log, KEY.public_key, devices)
         self._world = world
 
     def check_in(self, task: str, message: bytes) -> None:

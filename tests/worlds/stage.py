@@ -149,7 +149,7 @@ class Stage:
     def create_task(self, name: str, rules: Policy, *, parameters: int) -> None:
         """Create a task with one flat tensor of random first weights."""
         start = np.random.default_rng(7).normal(size=parameters).astype(np.float32)
-        deployment = deployments.found(self.log, self.key)
+        deployment = deployments.name_deployment(self.log, self.key)
         fact = create_task(self.log, check_policy(rules), task=name, model=start, key=self.key, deployment=deployment)
         assert fact.policy_sha256 == hashlib.sha256(encode(rules)).digest()
 

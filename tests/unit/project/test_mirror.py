@@ -13,6 +13,7 @@ UNIT = "tests/unit/"
 # Tests of no single module.
 OF_MANY = {
     "actors/test_federation.py": "all actors together",
+    "actors/test_strangers.py": "what actors make of a stranger's records in every topic",
     "actors/test_road.py": "how control goes through the files of an actor",
     "schemas/test_first_use.py": "decoders that two threads use at once for the first time",
     "schemas/events/test_golden.py": "the bytes of every event that was ever written",
@@ -59,6 +60,7 @@ HELD_BY = {
     "actors/runtime/meter": "tests/unit/actors/hosts/test_metrics.py",
     "actors/hosts/assignment": "tests/integration/workers/test_workers.py",
     "actors/effects/shard": "tests/unit/actors/effects/shard/test_worker.py",
+    "schemas/certificates": "tests/unit/schemas/test_leases.py",
     "actors/runtime/answers": "tests/unit/actors/test_federation.py",
     "actors/runtime/digests": "tests/unit/actors/runtime/test_snapshots.py",
     "actors/runtime/effects": "tests/unit/actors/effects/test_selector.py",

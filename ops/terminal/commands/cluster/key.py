@@ -50,6 +50,6 @@ def issue(
         raise ConsoleError(f"No role {role!r}: --for takes one of {', '.join(keys.ROLE_SECRETS)}.", exit_code=2)
     path = out or ctx.obj.folder / f"{role}.key"
     with open_log(ctx.obj) as log:
-        keys.save_role(deployments.issue(log, require_key(ctx.obj), role, days=days), path)
+        keys.save_role(deployments.issue_key(log, require_key(ctx.obj), role=role, days=days), path)
     say(str(path))
     note(f"Hand it to the {role} alone (FEDLOG_ROLE_KEY_FILE); it is good for {days} days in this deployment.")

@@ -40,7 +40,7 @@ def _supervise(actor: str, settings: Settings) -> None:
     settled = replace(settings, bootstrap_servers=settings.servers())
     # The key of this role alone goes to the worker: its process never sees the operator's.
     with open_log(settled) as log:
-        key = retry_until_available(partial(open_role_key, settled, actor, log))
+        key = retry_until_available(partial(open_role_key, settled, log, role=actor))
     Supervisor(actor, settled, key=key).run()
 
 

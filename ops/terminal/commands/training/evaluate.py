@@ -53,5 +53,5 @@ def _open(settings: Settings, log: EventLog, *, data: str, task: str | None) -> 
     from ops.services.evaluator import Evaluator
 
     partitions = range(PARTITIONS) if task is None else [partition_of(task)]
-    key = open_role_key(settings, "evaluator", log)
+    key = open_role_key(settings, log, role="evaluator")
     return Evaluator(log, key=key, data=data, partitions=partitions, task=task)

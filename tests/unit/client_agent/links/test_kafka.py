@@ -11,7 +11,7 @@ from client_agent.link import LinkUnavailable, UpdateBody
 from client_agent.links import kafka
 from client_agent.links.kafka import KafkaLink, open_link
 from schemas.canonical import encode
-from schemas.events import Declined, Outcome
+from schemas.events import Outcome
 from schemas.topics import ANSWERS, partition_of
 from streams.log import LogUnavailable, TopicPartition
 from tests.worlds.builders import KEY, role_key, told
@@ -157,8 +157,8 @@ def test_nobody_answers_but_selector_and_aggregator() -> None:
     """A lease or an outcome that anybody else wrote into `answers` reaches no device."""
     world = World()
     link = KafkaLink(world.log, KEY.public_key, ["phone"])
-    declined = Declined(device="phone", task=TASK, reason="no_slot", retry_after_ms=10**15)
-    outcome = Outcome(device="phone", task=TASK, update="0" * 32, outcome="admitted")
+    declined = world.decline("no_slot", 10**15)
+    outcome = Outcome(device="phone", task=TASK, update="0" * 32, record_sha256=bytes(32), outcome="admitted")
     aggregator = role_key("aggregator").signer
     for value in (
         encode(declined),

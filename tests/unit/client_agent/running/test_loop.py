@@ -25,7 +25,7 @@ from schemas.leases import Lease, read_lease
 from schemas.signing import parse_signed
 from schemas.topics import CHECKINS, UPDATES
 from streams.log import LogUnavailable, TopicPartition
-from tests.worlds.builders import lease
+from tests.worlds.builders import KEY, lease
 from tests.worlds.device_world import AskingLink, World, large, train_by_one
 
 OPTIONS = SimulationOptions(
