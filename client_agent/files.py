@@ -1,23 +1,53 @@
 """Files whose content survives a crash: replaced whole or not at all, whenever the process or the machine stops.
 
 Identities are written with `write_durably`, the index of an outbox in a `DoubleBufferedFile`, its slots with
-`overwrite`, the one function here that a crash can interrupt half-way.
+`overwrite`, the one function here that a crash can interrupt half-way. All of them are their owner's alone, in folders
+that nobody else may enter: a device's update before clipping and noise is as private as its data.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from pathlib import Path
 
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 
 _MAGIC = b"twof"
 _HEADER = struct.Struct("<4sQII")  # magic, number, length, checksum; then the content
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644, synced: bool = True) -> None:
+class FolderTooOpen(FedlogError):
+    """Others may look into a folder that holds secrets; the message names it and says what to do."""
+
+    exit_code = EXIT_USAGE
+    code = "folder_too_open"
+
+
+def open_private_folder(folder: Path) -> None:
+    """Create `folder` so that only its owner may look into it; one that is more open is closed to others.
+
+    Raises FolderTooOpen where that cannot be: the folder is somebody else's, or shared on purpose, as /tmp is.
+    """
+    if not folder.parent.exists():
+        open_private_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    mode = folder.stat().st_mode
+    if not mode & 0o077:
+        return
+    # A sticky folder is everybody's, and closing it would break the programs of all others.
+    if mode & stat.S_ISVTX:
+        raise FolderTooOpen(f"{folder} is shared by all users of this machine; name a folder inside it instead")
+    # Closed and not refused: `mkdir device; cp data.npz device` is how people begin, and leaves it open.
+    try:
+        folder.chmod(stat.S_IMODE(mode) & ~0o077)
+    except OSError as error:
+        raise FolderTooOpen(f"{folder} can be read by others ({error.strerror}); do: chmod 700 {folder}") from error
+
+
+def write_durably(path: Path, data: bytes, *, mode: int = 0o600, synced: bool = True) -> None:
     """Replace `path` by `data`; with `synced` it is on the disk when this returns.
 
     Without `synced` it survives the death of the process, not that of the machine: for simulated devices.
@@ -25,6 +55,8 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644, synced: bool = 
     replacement = path.with_name(path.name + ".new")
     descriptor = os.open(replacement, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
+        # What a crash has left of an earlier try may have another mode.
+        os.fchmod(descriptor, mode)
         file.write(data)
         file.flush()
         if synced:

@@ -1,35 +1,53 @@
-"""What the folder of the embedded broker says: which process it is, on which ports, and whether it still runs.
+"""What the folder of the embedded broker says: which process it is, its ports, its password, whether it still runs.
 
-The settings ask here where the embedded broker answers; `ops.processes.broker` writes here what it has started.
+The settings ask here how to reach the embedded broker; `ops.processes.broker` writes here what it has started.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from client_agent.files import write_durably
 
 if TYPE_CHECKING:
     import psutil
 
+USER = "fedlog"
 STATE_FILE = "broker.json"
 START_TIME_TOLERANCE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerHandle:
-    """A running embedded broker; `started_at` is its process's start time and tells it from a recycled pid."""
+    """A running embedded broker; `started_at` is its process's start time and tells it from a recycled pid.
+
+    `password` is empty for a broker that an earlier release started: it asks for none.
+    """
 
     pid: int
     started_at: float
     port: int
     controller_port: int
+    password: str = field(default="", repr=False)
 
     @property
     def bootstrap_servers(self) -> str:
         """Where clients find it."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """What a client needs to get in, under the names of the settings."""
+        return {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "PLAIN",
+            "sasl_username": USER,
+            "sasl_password": self.password,
+        }
 
 
 def find_running(folder: Path) -> BrokerHandle | None:
@@ -48,11 +66,9 @@ def read_state(folder: Path) -> BrokerHandle | None:
 
 
 def write_state(folder: Path, handle: BrokerHandle) -> None:
-    """Record the broker of `folder`, all of it or nothing."""
-    # A reader in another process must never see half a file, so the new one replaces the old one in one step.
-    written = folder / f"{STATE_FILE}.new"
-    written.write_text(json.dumps(asdict(handle)))
-    written.replace(folder / STATE_FILE)
+    """Record the broker of `folder`, all of it or nothing, readable by its owner alone."""
+    # A reader in another process must never see half a file, and whoever reads it can write to every topic.
+    write_durably(folder / STATE_FILE, json.dumps(asdict(handle)).encode(), mode=0o600, synced=False)
 
 
 def find_process(handle: BrokerHandle) -> psutil.Process | None:

@@ -1,7 +1,7 @@
 """Where fedlog connects to and how; the only module that reads the environment.
 
-Each value comes from the option, else from the environment, else from its default; for the servers the embedded broker
-of the folder stands in as the last resort.
+Each value comes from the option, else from the environment, else from its default; for servers and password the
+embedded broker of the folder stands in as the last resort.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from client_agent.files import open_private_folder
 from ops.broker_state import find_running
 from schemas.errors import EXIT_USAGE, FedlogError
 
@@ -81,29 +82,50 @@ class Settings:
         """Where the embedded broker keeps its data and its state file."""
         return self.folder / "broker"
 
-    def servers(self) -> str:
-        """The bootstrap servers: the given ones, else the embedded broker's. Raises SettingsError when none runs."""
-        if self.bootstrap_servers:
-            return self.bootstrap_servers
+    def open_folder(self) -> Path:
+        """The folder, created if need be and closed to other users: keys, a password and raw updates lie in it.
+
+        Raises FolderTooOpen.
+        """
+        open_private_folder(self.folder)
+        return self.folder
+
+    def find_cluster(self) -> Settings:
+        """The same with servers and password settled: the given ones, else those of the embedded broker.
+
+        Raises SettingsError when none were given and no embedded broker runs.
+        """
+        # Whoever says how to get in means a cluster of their own, wherever it is.
+        is_told = self.security_protocol != "PLAINTEXT"
+        if self.bootstrap_servers and (is_told or not self.bootstrap_servers.startswith("127.0.0.1:")):
+            return self
         running = find_running(self.broker_folder)
+        if self.bootstrap_servers and (running is None or running.bootstrap_servers != self.bootstrap_servers):
+            return self
         if running is None:
             raise SettingsError(
                 f"No Kafka to talk to: no embedded broker runs in {self.broker_folder}, and none was named.\n"
                 "Start one with `fedlog broker start`, or name yours with --bootstrap-servers HOST:PORT "
                 "(or FEDLOG_BOOTSTRAP_SERVERS)."
             )
-        return running.bootstrap_servers
+        if not running.password:
+            raise SettingsError(
+                f"The embedded broker in {self.broker_folder} was started by an earlier release and asks for no "
+                "password. Restart it: `fedlog broker stop`, then `fedlog broker start`; its data stay."
+            )
+        return replace(self, **running.connection)
 
     def kafka(self, client_id: str = "fedlog-console") -> KafkaSettings:
         """How to reach the cluster, for every client."""
         # `fedlog --help` reads settings too, and must not wait for a Kafka client.
         from streams.kafka.settings import KafkaSettings
 
-        wanted = {f.name: getattr(self, f.name) for f in fields(self)}
+        found = self.find_cluster()
+        wanted = {f.name: getattr(found, f.name) for f in fields(found)}
         # The connection has its own type in `streams`, which must not know this one.
         known = {f.name for f in fields(KafkaSettings)}
         given = {name: value for name, value in wanted.items() if name in known and value != ""}
-        return KafkaSettings(**{**given, "bootstrap_servers": self.servers(), "client_id": client_id})
+        return KafkaSettings(**{**given, "client_id": client_id})
 
     def log(self, client_id: str = "fedlog-console") -> KafkaLog:
         """An open log; the caller closes it."""

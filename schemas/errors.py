@@ -46,6 +46,7 @@ class FedlogError(Exception):
      ├── IdentityError           a folder holds no identity, or another device's
      ├── OutboxError             an outbox holds something else
      ├── DamagedError            neither copy of a file is whole
+     ├── FolderTooOpen           others may look into a folder that holds secrets
      ├── LinkUnavailable         a device does not reach its server
      ├── ModelMissing            the model that a lease starts from cannot be read
      ├── GivenUp                 there will be no update under this lease

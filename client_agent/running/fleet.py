@@ -23,6 +23,7 @@ import ray
 import structlog
 from ray._common.usage import usage_lib
 
+from client_agent.files import open_private_folder
 from client_agent.identity import open_identity
 from client_agent.learning.data import Part, load
 from client_agent.learning.learner import Train
@@ -211,6 +212,7 @@ class _FleetProcess:
     def _make_setting(self, index: int, name: str, *, train: Train) -> DeviceSetting:
         options = self._options
         folder = options.folder / name
+        open_private_folder(folder)
         return DeviceSetting(
             task=options.task,
             identity=open_identity(folder, name),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client_agent.conditions import Conditions, FixedProfile
+from client_agent.files import open_private_folder
 from client_agent.identity import open_identity
 from client_agent.learning.data import Part, load
 from client_agent.learning.plugins import resolve
@@ -43,7 +44,7 @@ def run_device(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable
 
     Raises IdentityError, PluginError, OutboxError and DeviceError.
     """
-    options.folder.mkdir(parents=True, exist_ok=True)
+    open_private_folder(options.folder)
     identity = open_identity(options.folder, options.name)
     setting = DeviceSetting(
         task=options.task,

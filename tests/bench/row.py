@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from streams.kafka.settings import KafkaSettings
 class Bench:
     """Where a row is measured, and how thoroughly; `quick` proves only that the bench still runs."""
 
-    bootstrap_servers: str
+    broker: KafkaSettings
     folder: Path
     runs: int = 5
     quick: bool = False
@@ -23,7 +23,7 @@ class Bench:
 
     def kafka(self, prefix: str) -> KafkaSettings:
         """Topics of their own on this broker."""
-        return KafkaSettings(bootstrap_servers=self.bootstrap_servers, topic_prefix=prefix)
+        return replace(self.broker, topic_prefix=prefix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

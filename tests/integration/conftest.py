@@ -26,7 +26,7 @@ def kafka_settings(broker_folder: Path) -> KafkaSettings:
     """Settings with a topic prefix that no other test has."""
     handle = broker.start(broker_folder)
     prefix = f"test-{uuid.uuid4().hex[:8]}"
-    return KafkaSettings(bootstrap_servers=handle.bootstrap_servers, topic_prefix=prefix)
+    return KafkaSettings(**handle.connection, topic_prefix=prefix)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from ops.terminal.cli import app
 from streams.kafka.settings import KafkaSettings
 from tests.root import ROOT
+from tests.worlds.stage import reaching
 
 POLICY = """
 model = "client_agent.learning.models:softmax_regression"
@@ -34,8 +35,7 @@ Fedlog = Callable[..., Result]
 
 def options(kafka: KafkaSettings, folder: Path) -> list[str]:
     """The test's own topics and folder."""
-    where = ["--bootstrap-servers", kafka.bootstrap_servers, "--topic-prefix", kafka.topic_prefix]
-    return [*where, "--folder", str(folder)]
+    return [*reaching(kafka), "--folder", str(folder)]
 
 
 @pytest.fixture

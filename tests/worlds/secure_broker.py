@@ -23,11 +23,11 @@ from ops.processes import broker
 from streams.kafka.settings import KafkaSettings
 
 USER, PASSWORD = "ada", "correct horse battery"
-# Later lines win; the plain listener stays for the broker itself and for whoever makes the users.
+# Later lines win; the first listener stays for the broker itself and for whoever makes the users.
 LISTENER = """\
-listeners=PLAINTEXT://127.0.0.1:{{port}},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{{controller_port}}
-advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},SECURE://127.0.0.1:{secure}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
+listeners=CLIENTS://127.0.0.1:{{port}},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{{controller_port}}
+advertised.listeners=CLIENTS://127.0.0.1:{{port}},SECURE://127.0.0.1:{secure}
+listener.security.protocol.map=CLIENTS:SASL_PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:SASL_PLAINTEXT
 listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
 listener.name.secure.plain.sasl.jaas.config=\
 org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
@@ -111,7 +111,7 @@ def secure_broker(folder: Path) -> Iterator[Secure]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(broker, "_SETTINGS", broker._SETTINGS + listener)
         with broker.run_embedded(folder / "kafka") as running:
-            admin = KafkaAdminClient(bootstrap_servers=running.bootstrap_servers)
+            admin = KafkaAdminClient(**KafkaSettings(**running.connection).client())
             try:
                 user = UserScramCredentialUpsertion(USER, ScramMechanism.SCRAM_SHA_512, PASSWORD)
                 assert admin.alter_user_scram_credentials([user]) == {USER: None}

@@ -268,18 +268,18 @@ def _arithmetic(update: bytes, chunks: dict[int, bytes], case: Case, *, total: A
 # --- the parent -----------------------------------------------------------------------------------------------------
 
 
-def measure(case: Case, bootstrap_servers: str) -> dict[str, Any]:
+def measure(case: Case, kafka: KafkaSettings) -> dict[str, Any]:
     """Fill topics of their own on this broker, and measure in a fresh process."""
-    settings = filled(case, bootstrap_servers)
+    settings = filled(case, kafka)
     command = [sys.executable, "-m", "tests.bench.measures.ingest", *words(case, settings)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def filled(case: Case, bootstrap_servers: str) -> KafkaSettings:
+def filled(case: Case, kafka: KafkaSettings) -> KafkaSettings:
     """Topics of their own on this broker, with all that the case wants in them."""
-    settings = KafkaSettings(bootstrap_servers=bootstrap_servers, topic_prefix=f"ingest-{uuid.uuid4().hex[:8]}")
+    settings = KafkaSettings(**asdict(kafka) | {"topic_prefix": f"ingest-{uuid.uuid4().hex[:8]}"})
     log = KafkaLog(settings)
     try:
         fill(log, case)
@@ -291,7 +291,7 @@ def filled(case: Case, bootstrap_servers: str) -> KafkaSettings:
 def words(case: Case, settings: KafkaSettings) -> list[str]:
     """The case and its topics as options of a child."""
     options = {name.replace("_", "-"): str(value) for name, value in asdict(case).items()}
-    place = ["--child", settings.bootstrap_servers, settings.topic_prefix]
+    place = ["--child", json.dumps(asdict(settings))]
     return [*place, *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
@@ -303,7 +303,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--updates-per-round", type=int, default=0, help="0: more than there are")
     parser.add_argument("--shards", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--record", action="store_true", help="add the rows to docs/results/ingest.jsonl")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -322,8 +322,7 @@ def main() -> None:
         for codec in asked.codec
     ]
     if asked.child:
-        servers, prefix = asked.child
-        settings = KafkaSettings(bootstrap_servers=servers, topic_prefix=prefix)
+        settings = KafkaSettings(**json.loads(asked.child))
         found = take(settings, cases[0])
         # After, because it holds all bodies in memory at once.
         beside = floor(settings, cases[0]) if cases[0].shards == 1 else {}
@@ -331,7 +330,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder, broker.run_embedded(Path(folder)) as handle:
         for case in cases:
-            row = {**asdict(case), **measure(case, handle.bootstrap_servers)}
+            row = {**asdict(case), **measure(case, KafkaSettings(**handle.connection))}
             sys.stdout.write(json.dumps(row) + "\n")
             if asked.record:
                 add_row("ingest", row)

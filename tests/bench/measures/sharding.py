@@ -22,9 +22,9 @@ from tests.trials.results import ROOT
 from tests.worlds.builders import role_key
 
 
-def measure(case: Case, bootstrap_servers: str) -> dict[str, Any]:
+def measure(case: Case, broker: KafkaSettings) -> dict[str, Any]:
     """CPU and memory of both, partial sums and releases included; one shard worker looks after all shards."""
-    settings = filled(case, bootstrap_servers)
+    settings = filled(case, broker)
     options = words(case, settings)
     with subprocess.Popen(
         [sys.executable, "-m", "tests.bench.measures.sharding", *options, "--sums", str(_sums(case))],
@@ -66,11 +66,11 @@ def work(settings: KafkaSettings, updates: int, *, sums: int) -> dict[str, float
 def main() -> None:
     """The child."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--child", nargs=2)
+    parser.add_argument("--child")
     parser.add_argument("--updates", type=int)
     parser.add_argument("--sums", type=int)
     asked, _ = parser.parse_known_args()
-    settings = KafkaSettings(bootstrap_servers=asked.child[0], topic_prefix=asked.child[1])
+    settings = KafkaSettings(**json.loads(asked.child))
     sys.stdout.write(json.dumps(work(settings, asked.updates + WARM, sums=asked.sums)) + "\n")
     sys.stdout.flush()
     os._exit(0)  # its threads wait for more

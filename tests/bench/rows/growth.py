@@ -60,10 +60,10 @@ def _point(bench: Bench, curve: str, at: int) -> dict[str, Any]:
     if curve == "K":
         many = 200 if bench.quick else max(at, 2_000)
         case = ingest.Case(parameters=SMALL, codec="int8", updates=many, updates_per_round=at)
-        return ingest.measure(case, bench.bootstrap_servers)
+        return ingest.measure(case, bench.broker)
     if curve == "parameters":
         case = ingest.Case(parameters=at, codec="int8", updates=_updates(at))
-        return ingest.measure(case, bench.bootstrap_servers)
+        return ingest.measure(case, bench.broker)
     return _child(curve, str(at))
 
 

@@ -19,7 +19,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     for parameters in ingest.SIZES[: 1 if bench.quick else None]:
         for codec in ingest.CODECS[: 1 if bench.quick else None]:
             case = ingest.Case(parameters=parameters, codec=codec, updates=10 if bench.quick else UPDATES)
-            found = [ingest.measure(case, bench.bootstrap_servers) for _ in range(bench.runs)]
+            found = [ingest.measure(case, bench.broker) for _ in range(bench.runs)]
             floors = [each["fetch_ms"] + each["numpy_ms"] for each in found]
             shares = [floor / each["cpu_ms"] for floor, each in zip(floors, found, strict=True)]
             stages = {stage for each in found for stage in each["stages_ms"]}

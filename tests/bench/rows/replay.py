@@ -29,7 +29,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     for parameters, updates in list(SIZES.items())[: 1 if bench.quick else None]:
         many = 180 if bench.quick else updates
         case = ingest.Case(parameters=parameters, codec="int8", updates=many, updates_per_round=K)
-        pairs = [_pair(case, bench.bootstrap_servers) for _ in range(bench.runs)]
+        pairs = [_pair(case, bench.broker) for _ in range(bench.runs)]
         written, replayed = ([each[side]["cpu_ms"] for each in pairs] for side in (0, 1))
         yield Row(
             name=NAME,
@@ -42,8 +42,8 @@ def rows(bench: Bench) -> Iterator[Row]:
         )
 
 
-def _pair(case: ingest.Case, bootstrap_servers: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    settings = ingest.filled(case, bootstrap_servers)
+def _pair(case: ingest.Case, broker: KafkaSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+    settings = ingest.filled(case, broker)
     options = ingest.words(case, settings)
     told = [_child(module, options) for module in ("tests.bench.measures.ingest", "tests.bench.rows.replay")]
     return told[0], told[1]
@@ -59,10 +59,10 @@ def _child(module: str, options: list[str]) -> dict[str, Any]:
 def main() -> None:
     """The child that replays; a difference is no figure."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--child", nargs=2)
+    parser.add_argument("--child")
     parser.add_argument("--updates", type=int)
     asked, _ = parser.parse_known_args()
-    log = KafkaLog(KafkaSettings(bootstrap_servers=asked.child[0], topic_prefix=asked.child[1]))
+    log = KafkaLog(KafkaSettings(**json.loads(asked.child)))
     began_s = time.process_time()
     found = Audit(log, ingest.PARTITION, anchor=ANCHOR, full=True, to=None).run()
     cpu_s = time.process_time() - began_s

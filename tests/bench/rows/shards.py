@@ -23,7 +23,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         for shards, runs in found.items():
             case = ingest.Case(parameters=parameters, codec=CODEC, updates=many, updates_per_round=size, shards=shards)
             measured = ingest.measure if shards == 1 else sharding.measure
-            runs.append(measured(case, bench.bootstrap_servers))
+            runs.append(measured(case, bench.broker))
     alone = [each["cpu_ms"] for each in found[1]]
     for shards, runs in found.items():
         cpu_ms = [each["cpu_ms"] for each in runs]

@@ -188,7 +188,7 @@ def _send_bytes(sender: Sender, chance: random.Random) -> None:
 def _send_from_2099(sender: Sender) -> None:
     """A client's own timestamp counts for nothing: append time wins, and no deadline passes for anybody."""
     device = ScriptedDevice("time-traveller", sender.stage.log, task=TASK)
-    producer = KafkaProducer(bootstrap_servers=sender.stage.kafka.bootstrap_servers)
+    producer = KafkaProducer(**sender.stage.kafka.client())
     try:
         for topic in (UPDATES.name, CHECKINS.name):
             value = b"junk" if topic == UPDATES.name else signed(device_checked_in(device.name, task=TASK), device.key)

@@ -165,7 +165,7 @@ def _round(stage: Stage, old: list[Worker], *, version: int) -> list[Worker]:
 
 def _reset(stage: Stage, kind: str, chance: random.Random) -> None:
     """Set every group's offsets once the group is empty, which static members leave by their session timeout."""
-    admin = KafkaAdminClient(bootstrap_servers=stage.kafka.bootstrap_servers)
+    admin = KafkaAdminClient(**stage.kafka.client())
     try:
         for name in ACTORS:
             group = stage.kafka.add_prefix(name)

@@ -70,8 +70,7 @@ def _play(cells: list[Cell], lane: Path) -> None:
     """One series; where a cell fails the rest starts on a new stage."""
     while cells:
         name = f"{'-'.join(map(str, cells[0].series))}-{uuid.uuid4().hex[:8]}"
-        servers = broker.start(lane / "broker").bootstrap_servers
-        kafka = KafkaSettings(bootstrap_servers=servers, topic_prefix=name)
+        kafka = KafkaSettings(**broker.start(lane / "broker").connection, topic_prefix=name)
         played = set()
         for cell, outcome in experiment.run(cells, kafka, broker_folder=lane / "broker", folder=lane / name):
             say(results.keep(cell, outcome))

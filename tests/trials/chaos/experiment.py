@@ -109,7 +109,7 @@ def _cast(kafka: KafkaSettings, folder: Path) -> Iterator[Cast]:
         with suppress(LogError):
             cast.close()
         # A series leaves a hundred partitions, and all series together would leave thousands.
-        with suppress(KafkaError), closing(KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)) as admin:
+        with suppress(KafkaError), closing(KafkaAdminClient(**kafka.client())) as admin:
             admin.delete_topics([kafka.add_prefix(topic.name) for topic in CATALOGUE])
 
 

@@ -169,7 +169,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="fedlog-recovery-") as name, broker.run_embedded(Path(name)) as running:
         for length in map(int, options.decisions.split(",")):
-            kafka = KafkaSettings(bootstrap_servers=running.bootstrap_servers, topic_prefix=f"long-{length}")
+            kafka = KafkaSettings(**running.connection, topic_prefix=f"long-{length}")
             folder = Path(name) / kafka.topic_prefix
             folder.mkdir()
             rows = measure(kafka, folder, decisions=length, runs=options.runs)

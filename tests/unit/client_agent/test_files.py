@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client_agent.files import DamagedError, DoubleBufferedFile
+from client_agent.files import DamagedError, DoubleBufferedFile, FolderTooOpen, open_private_folder, overwrite
 
 CONTENTS = st.lists(st.binary(max_size=200), min_size=1, max_size=8)
 
@@ -70,3 +71,36 @@ def test_a_write_that_failed_costs_nothing(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(OSError, match="no space"):
             file.write(content)
         assert DoubleBufferedFile(tmp_path / "index").read() == b"two"
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o711, 0o777])
+def test_a_folder_that_is_too_open_is_closed(tmp_path: Path, mode: int) -> None:
+    """Guarantee: whatever others could do with a device's folder ends when it is used; its content stays."""
+    folder = tmp_path / "device"
+    folder.mkdir()
+    (folder / "data.npz").write_bytes(b"data")
+    folder.chmod(mode)
+    open_private_folder(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "data.npz").read_bytes() == b"data"
+
+
+def test_a_shared_folder_is_left_alone(tmp_path: Path) -> None:
+    """Guarantee: a folder of everybody, as /tmp is, is refused with the way out, and stays open for all others."""
+    tmp_path.chmod(0o1777)
+    with pytest.raises(FolderTooOpen, match="a folder inside it"):
+        open_private_folder(tmp_path)
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_new_folders_and_files_are_their_owner_s_alone(tmp_path: Path) -> None:
+    """Guarantee: with any umask nobody else enters a new folder, nor those above it that are new, or reads a file."""
+    before = os.umask(0)
+    try:
+        open_private_folder(tmp_path / "new" / "device")
+        overwrite(tmp_path / "slot", b"an update", synced=False)
+        DoubleBufferedFile(tmp_path / "index", synced=False).write(b"a residual")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"new": 0o700, "device": 0o700, "slot": 0o600, "index.twin": 0o600}

@@ -22,6 +22,7 @@ def test_a_running_broker_is_found(tmp_path: Path, handle: BrokerHandle) -> None
     """What was written is read back while the process lives."""
     write_state(tmp_path, handle)
     assert find_running(tmp_path) == handle
+    assert (tmp_path / STATE_FILE).stat().st_mode & 0o077 == 0
     assert handle.bootstrap_servers == "127.0.0.1:4711"
 
 

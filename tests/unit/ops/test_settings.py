@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ops import settings
-from ops.broker_state import BrokerHandle
+from ops.broker_state import BrokerHandle, write_state
 from ops.settings import ENVIRONMENT, Settings, SettingsError, resolve
 
 
@@ -23,25 +26,54 @@ def test_every_field_has_its_variable() -> None:
     assert {f"FEDLOG_{name.upper()}": name for name in Settings.__dataclass_fields__} == ENVIRONMENT
 
 
-def test_the_embedded_broker_stands_in_only_when_no_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A named cluster is never replaced by the broker that happens to run in the folder."""
-    asked: list[Path] = []
+@pytest.fixture
+def embedded(tmp_path: Path) -> Path:
+    """A folder in whose state file the process of the test stands as a broker on port 4711."""
+    (tmp_path / "broker").mkdir()
+    write_state(tmp_path / "broker", _handle(password="secret"))
+    return tmp_path
 
-    def find_running(folder: Path) -> BrokerHandle:
-        asked.append(folder)
-        return BrokerHandle(pid=1, started_at=0.0, port=4711, controller_port=4712)
 
-    monkeypatch.setattr(settings, "find_running", find_running)
-    assert resolve({"bootstrap_servers": "kafka:9092"}, {}).servers() == "kafka:9092"
-    assert asked == []
-    assert resolve({"folder": Path("there")}, {}).servers() == "127.0.0.1:4711"
-    assert asked == [Path("there/broker")]
+def _handle(*, password: str) -> BrokerHandle:
+    started_at = psutil.Process().create_time()
+    return BrokerHandle(pid=os.getpid(), started_at=started_at, port=4711, controller_port=4712, password=password)
+
+
+def test_the_embedded_broker_stands_in_only_when_no_server_is_named(embedded: Path) -> None:
+    """A named cluster is never replaced by the broker of the folder, and never told its password."""
+    for named in ("kafka:9092", "127.0.0.1:4710"):
+        kafka = resolve({"bootstrap_servers": named, "folder": embedded}, {}).kafka()
+        assert (kafka.bootstrap_servers, kafka.security_protocol, kafka.sasl_password) == (named, "PLAINTEXT", None)
+    told = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "u", "sasl_password": "p"}
+    kafka = resolve({**told, "bootstrap_servers": "127.0.0.1:4711", "folder": embedded}, {}).kafka()
+    assert (kafka.security_protocol, kafka.sasl_password) == ("SASL_SSL", "p")
+
+
+@pytest.mark.parametrize("options", [{}, {"bootstrap_servers": "127.0.0.1:4711"}])
+def test_the_embedded_broker_s_password_is_found(embedded: Path, options: dict[str, str]) -> None:
+    """Whoever may read the folder gets in, whether the address was found or named; nobody has to type a password."""
+    kafka = resolve({**options, "folder": embedded}, {}).kafka()
+    assert (kafka.bootstrap_servers, kafka.security_protocol) == ("127.0.0.1:4711", "SASL_PLAINTEXT")
+    assert (kafka.sasl_mechanism, kafka.sasl_username, kafka.sasl_password) == ("PLAIN", "fedlog", "secret")
+
+
+def test_a_broker_without_a_password_is_to_be_restarted(embedded: Path) -> None:
+    """One that an earlier release left running is told apart, with the way out."""
+    write_state(embedded / "broker", _handle(password=""))
+    with pytest.raises(SettingsError, match=r"earlier release(.|\n)*fedlog broker stop"):
+        resolve({"folder": embedded}, {}).kafka()
+
+
+def test_the_folder_is_closed_to_others(tmp_path: Path) -> None:
+    """Keys, the broker's password and raw updates lie in it."""
+    folder = resolve({"folder": tmp_path / "a" / "b"}, {}).open_folder()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o700]
 
 
 def test_without_any_server_the_message_says_what_to_do(tmp_path: Path) -> None:
     """Nobody named a server and no broker runs: both ways out are in the message."""
     with pytest.raises(SettingsError, match=r"fedlog broker start(.|\n)*--bootstrap-servers"):
-        resolve({"folder": tmp_path}, {}).servers()
+        resolve({"folder": tmp_path}, {}).find_cluster()
 
 
 def test_the_key_lies_in_the_folder_unless_it_is_named() -> None:

@@ -17,11 +17,13 @@ def start(ctx: typer.Context) -> None:
     from ops.processes import broker
     from ops.terminal.commands.cluster.topics import create_topics
 
+    ctx.obj.open_folder()
     handle = broker.start(ctx.obj.broker_folder)
     say(f"Kafka answers at {handle.bootstrap_servers} (pid {handle.pid}, data in {ctx.obj.broker_folder})")
     # Where other servers are named, the topics there are the business of `fedlog topics create`.
     if ctx.obj.bootstrap_servers in ("", handle.bootstrap_servers):
         create_topics(ctx.obj)
+    note(f"It asks for a password, which every command with the same --folder finds in {ctx.obj.broker_folder}.")
     note("Its data survive the death of processes, not of the machine. `fedlog broker stop` stops it.")
 
 

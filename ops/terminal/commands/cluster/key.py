@@ -19,6 +19,8 @@ def create(ctx: typer.Context) -> None:
     """Create the operator's key: 32 random bytes as hex, readable by you alone; never overwrites one."""
     from actors import keys
 
+    if ctx.obj.operator_key_file.parent == ctx.obj.folder:
+        ctx.obj.open_folder()
     keys.create(ctx.obj.operator_key_file)
     # The path alone: a key that is printed stands in the history of the terminal.
     say(str(ctx.obj.operator_key_file))

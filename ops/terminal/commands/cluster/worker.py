@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import typer
@@ -37,7 +36,7 @@ def _supervise(actor: str, settings: Settings) -> None:
     from streams.retry import retry_until_available
 
     # The servers are settled once: a worker that starts again must not find another broker in the folder.
-    settled = replace(settings, bootstrap_servers=settings.servers())
+    settled = settings.find_cluster()
     # The key of this role alone goes to the worker: its process never sees the operator's.
     with open_log(settled) as log:
         key = retry_until_available(partial(open_role_key, settled, log, role=actor))

@@ -1,0 +1,95 @@
+"""The embedded broker: where its data are, who may read them, and who may talk to it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from ops.broker_state import STATE_FILE, find_running
+from ops.processes import broker
+from ops.settings import resolve
+from schemas.topics import TASKS
+from streams.kafka.log import KafkaLog
+from streams.kafka.settings import KafkaSettings
+from streams.log import Draft, LogError, TopicPartition, scan
+
+AT = TopicPartition(TASKS.name, 0)
+# Each means something in a Java properties file, in Kafka's list of log folders, or in log4j's list of files.
+HOSTILE = "Größe, a\\b # 100% {x} = €"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for fedlog, in one whose name every file format takes for something else; nothing runs on afterwards."""
+    folder = tmp_path / HOSTILE / "fedlog"
+    try:
+        yield folder
+    finally:
+        broker.stop(folder / "broker")
+
+
+def test_a_folder_of_any_name_survives_two_starts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data are where they are said to be, whatever the folder's name and locale, and the second start finds them."""
+    monkeypatch.setenv("LC_ALL", "POSIX")
+    settings = resolve({"folder": folder, "topic_prefix": "here"}, {})
+    ports = []
+    for start in range(2):
+        ports.append(broker.start(settings.broker_folder).port)
+        with closing(settings.log()) as log:
+            log.create_topics([TASKS])
+            log.append([Draft(topic=AT.topic, partition=AT.partition, value=b"%d" % start)])
+            assert [record.value for record in scan(log, AT)] == [b"%d" % number for number in range(start + 1)]
+        assert broker.stop(settings.broker_folder)
+    assert ports[0] == ports[1]
+    assert (settings.broker_folder / "data" / "meta.properties").is_file()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, settings.broker_folder)] == [0o700, 0o700]
+    # Nothing beside it: neither a mangled twin of the folder, nor one more in the folder of whoever started it.
+    assert [path.name for path in tmp_path.iterdir()] == [HOSTILE]
+    assert [path.name for path in (tmp_path / HOSTILE).iterdir()] == ["fedlog"]
+
+
+def test_nobody_else_reads_the_data_or_the_password(broker_folder: Path, kafka_log: KafkaLog) -> None:
+    """All files are their owner's alone, and neither an argument nor a printed handle shows the password."""
+    kafka_log.create_topics([TASKS])
+    handle = find_running(broker_folder)
+    assert handle is not None
+    paths = [broker_folder, *broker_folder.rglob("*")]
+    # The broker renames and deletes files of its own at any moment.
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths if path.exists()}
+    assert len(modes) > 20
+    assert [path for path, mode in modes.items() if mode & 0o077] == []
+    assert len(handle.password) >= 32
+    assert handle.password in (broker_folder / STATE_FILE).read_text()
+    assert handle.password not in " ".join(psutil.Process(handle.pid).cmdline())
+    assert handle.password not in repr(handle)
+
+
+def test_a_stranger_on_the_same_machine_gets_no_word_in(broker_folder: Path) -> None:
+    """Without the password, or with another one, neither of the two listeners does anything for anybody."""
+    handle = find_running(broker_folder)
+    assert handle is not None
+    known = KafkaSettings(**handle.connection)
+    _ask(known)
+    for port in (handle.port, handle.controller_port):
+        server = {"bootstrap_servers": f"127.0.0.1:{port}"}
+        for stranger in ({**server}, {**handle.connection, **server, "sasl_password": "guess"}):
+            with pytest.raises((KafkaError, LogError)):
+                _ask(KafkaSettings(**stranger))
+
+
+def _ask(kafka: KafkaSettings) -> None:
+    """What any program on the machine could ask of a broker that lets it in."""
+    given = {**kafka.client(), "bootstrap_timeout_ms": 2_000, "request_timeout_ms": 2_000}
+    with closing(KafkaAdminClient(**given)) as admin:
+        admin.describe_cluster()
+    with closing(KafkaLog(kafka)) as log:
+        log.describe_topics([TASKS.name])
