@@ -1,6 +1,7 @@
-"""Which answers a device obeys: only those to what it asked itself, and only for itself, its task and its key.
+"""What a device believes of what the log says: which answers it obeys, and whether it trains a task as it stands there.
 
-`Device` asks here before it acts on anything that stands in `answers`, where others may write too.
+Only answers to what it asked itself, for itself, its task and its key; only a task within its bounds. `Device` asks
+here before it acts.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import hashlib
 
 from client_agent.identity import Identity
 from schemas.canonical import MalformedError
-from schemas.events import Granted
+from schemas.creations import find_faults
+from schemas.events import Granted, TaskCreated
 from schemas.identifiers import TaskId
 from schemas.leases import Lease, read_lease
 
@@ -21,7 +23,6 @@ class OpenCheckins:
     """The check-ins of this process that have no answer yet; a restarted device simply checks in again."""
 
     def __init__(self) -> None:
-        # A list, because a repeat may have the same bytes, and may then have a second answer.
         self._digests: list[bytes] = []
 
     def note(self, message: bytes) -> None:
@@ -44,3 +45,21 @@ def find_lease(granted: Granted, identity: Identity, *, task: TaskId) -> Lease |
         return None
     is_own = (lease.device, lease.task, lease.public_key) == (identity.device, task, identity.public_key)
     return lease if is_own and lease.model_sha256 == granted.model.sha256 else None
+
+
+def find_objection(created: TaskCreated | None, lease: Lease, *, bytes_max: int) -> str | None:
+    """Why a task, as the log has it, is not trained under this lease here; `bytes_max` is for its parameters."""
+    # What trains is decided by the policy, so it must be the one that the selector leased under.
+    if created is None or created.policy_sha256 != lease.policy_sha256:
+        return f"task {lease.task!r} has another policy in the log than in the lease"
+    if created.deployment != lease.deployment:
+        return f"task {lease.task!r} lives in another deployment than the lease"
+    # The policy says how long training takes, so nobody is believed that it is within its bounds.
+    if (fault := next(find_faults(created), None)) is not None:
+        # It quotes the policy, and may end on a terminal.
+        told = "".join(letter if letter.isprintable() else " " for letter in fault[:300])
+        return f"task {lease.task!r} cannot be trained: {told}"
+    # The log may hold zeros in a few bytes that would take any amount of memory.
+    if 4 * created.parameters > bytes_max:
+        return f"task {lease.task!r} has {created.parameters} parameters, more than there is memory for on this device"
+    return None

@@ -11,8 +11,9 @@ from dataclasses import dataclass, fields
 
 import structlog
 
-from client_agent.answers import OpenCheckins, find_lease
+from client_agent.answers import OpenCheckins, find_lease, find_objection
 from client_agent.compression import NotFiniteError, compress, protect
+from client_agent.learning.allow_list import PluginNotAllowed
 from client_agent.link import Link, ModelMissing, StoredBody
 from client_agent.outbox.outbox import Entry, Outbox
 from client_agent.schedule import Schedule
@@ -42,6 +43,7 @@ class Counts:
     trained: int = 0
     admitted: int = 0
     refused: int = 0
+    given_up: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         """Both together."""
@@ -70,6 +72,8 @@ class Device:
         self.setting = setting
         self.counts = Counts()
         self.declined_for = ""
+        # Why the last lease was given up: most often something that the machine's owner can change.
+        self.given_up_for = ""
         self._link = link
         self._outbox = Outbox(
             setting.folder, setting.task, identity=identity, synced=setting.synced, note_step=profile.note_step
@@ -173,9 +177,11 @@ class Device:
         lease = work.lease
         try:
             self._train(work, now_ms)
-        except (GivenUp, ModelMissing, NotFiniteError) as error:
+        except (GivenUp, ModelMissing, NotFiniteError, PluginNotAllowed) as error:
             # Training would fail again in the same way, so the lease is not tried a second time.
             logger.warning("lease_given_up", device=lease.device, lease=lease.lease, reason=str(error))
+            self.counts.given_up += 1
+            self.given_up_for = str(error)
             self._outbox.give_up(lease.lease, now_ms)
             self._schedule.note_given_up(now_ms)
         else:
@@ -183,11 +189,14 @@ class Device:
         self._work = None
 
     def _train(self, work: _Work, now_ms: int) -> None:
-        """Fetch, train, protect, compress, and keep the update. Raises GivenUp, ModelMissing, NotFiniteError."""
+        """Fetch, train, protect, compress, and keep the update. Raises those that give a lease up."""
         lease, setting = work.lease, self.setting
         created = self._find_task(work, now_ms)
         policy = created.policy
-        model = self._link.fetch_model(work.model, created.parameters)
+        # Before anything that the policy names is looked for: it may be anybody's code.
+        setting.allowed.check(policy.model)
+        left_s = (work.since_ms + policy.lease_ms - now_ms) / 1000
+        model = self._link.fetch_model(created, work.model, timeout_s=left_s)
         delta = setting.train(policy, model, *setting.examples, seed=_derive_seed(lease))
         self.counts.trained += 1
         setting.profile.note_step("trained")
@@ -205,14 +214,11 @@ class Device:
         self._outbox.keep(entry, compressed.residual)
 
     def _find_task(self, work: _Work, now_ms: int) -> TaskCreated:
-        """The task as the lease knows it. Raises GivenUp when it differs, or the lease is out of time."""
+        """The task as the lease knows it. Raises GivenUp when it differs or cannot be trained, or time is up."""
         created = self._link.find_task(work.lease.task)
-        # What trains is decided by the policy, so it must be the one that the selector leased under.
-        if created is None or created.policy_sha256 != work.lease.policy_sha256:
-            raise GivenUp(f"task {work.lease.task!r} has another policy in the log than in the lease")
-        # One key may serve two deployments, and a lease of the other burns this one's update.
-        if created.deployment != work.lease.deployment:
-            raise GivenUp(f"task {work.lease.task!r} lives in another deployment than the lease")
+        objection = find_objection(created, work.lease, bytes_max=self.setting.model_bytes_max)
+        if created is None or objection is not None:
+            raise GivenUp(objection)
         # By the device's own clock only a duration can be judged; the deadline is in the log's time.
         if now_ms > work.since_ms + created.policy.lease_ms:
             raise GivenUp("its deadline has passed")

@@ -87,8 +87,11 @@ class Link(Protocol):
         """How the task was created; None while the server does not know it. Raises LinkUnavailable."""
         ...
 
-    def fetch_model(self, ref: BodyRef, parameters: int) -> Floats:
-        """The model at `ref`, shape (parameters,), read-only. Raises ModelMissing, LinkUnavailable."""
+    def fetch_model(self, created: TaskCreated, ref: BodyRef, *, timeout_s: float) -> Floats:
+        """The model of the task at `ref`, shape (parameters,), read-only; takes no more memory than that needs.
+
+        Raises ModelMissing, also where `ref` is no place of this task's models; LinkUnavailable after `timeout_s`.
+        """
         ...
 
     def close(self) -> None:

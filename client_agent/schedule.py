@@ -31,6 +31,8 @@ class Schedule:
         self._unanswered = 0
         # Check-ins in a row that were answered with a lease which is over.
         self._spent_grants = 0
+        # Leases in a row that ended without an update.
+        self._given_up = 0
         self._resend_ms = dict.fromkeys(updates, 0)
         self._submissions: dict[str, int] = {}
 
@@ -73,8 +75,9 @@ class Schedule:
         self._checkin_ms = now_ms + self._jitter(min(REST_MS << min(self._spent_grants, 16), ANSWER_MS_MAX))
 
     def note_given_up(self, now_ms: int) -> None:
-        """There will be no update under the lease."""
-        self._checkin_ms = now_ms + self._back_off(0)
+        """There will be no update under the lease: ask ever more slowly, because others could use the next one."""
+        self._checkin_ms = now_ms + self._back_off(self._given_up)
+        self._given_up += 1
 
     def send_at_once(self, update: str, now_ms: int) -> None:
         """`update` is new, or seems lost on its way."""
@@ -94,6 +97,7 @@ class Schedule:
         """The update is settled."""
         self._resend_ms.pop(update, None)
         self._submissions.pop(update, None)
+        self._given_up = 0
         self._checkin_ms = now_ms + self._jitter(REST_MS)
 
     def _back_off(self, repeats: int) -> int:

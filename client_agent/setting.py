@@ -8,6 +8,7 @@ from pathlib import Path
 
 from client_agent.conditions import DeviceProfile, FixedProfile
 from client_agent.identity import Identity
+from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Examples
 from client_agent.learning.learner import Train
 
@@ -21,7 +22,8 @@ class DeviceSetting:
     """One device's identity, data and behaviour.
 
     `synced`: whether the outbox survives the death of the machine, not only of the process. `clock_ms`: the time after
-    work; in a simulation by virtual time, where work takes none, it stays 0.
+    work; in a simulation by virtual time, where work takes none, it stays 0. `model_bytes_max`: a task whose parameters
+    take more memory is not trained here.
     """
 
     task: str
@@ -29,10 +31,13 @@ class DeviceSetting:
     folder: Path
     examples: Examples
     train: Train
+    # What the policy names is run only where it is in here, or comes with fedlog.
+    allowed: AllowList = field(default_factory=AllowList)
     # A real device's profile is the default; a fleet sets one a device.
     profile: DeviceProfile = field(default_factory=FixedProfile)
     cohort: str = ""
     synced: bool = True
+    model_bytes_max: int = 1 << 30
     clock_ms: Callable[[], int] = _work_takes_no_time
 
     @property

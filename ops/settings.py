@@ -38,6 +38,7 @@ ENVIRONMENT: dict[str, str] = {
     "FEDLOG_METRICS_PORT": "metrics_port",
     "FEDLOG_REPLICATION": "replication",
     "FEDLOG_FOLDER": "folder",
+    "FEDLOG_ALLOW": "allow",
 }
 """Variable -> field of Settings; the option of a field is its name with dashes."""
 
@@ -57,7 +58,8 @@ class SettingsError(FedlogError):
 class Settings:
     """All settings of one run of the console.
 
-    `bootstrap_servers` is empty when none were given; `replication` 0 is 3 where the cluster has three brokers, else 1.
+    `bootstrap_servers` is empty when none were given; `replication` 0 is 3 where the cluster has three brokers, else 1;
+    `allow` has the plugins that devices and evaluators here may run because a task names them.
     """
 
     bootstrap_servers: str = ""
@@ -76,6 +78,7 @@ class Settings:
     metrics_port: int = 0
     replication: int = 0
     folder: Path = Path(".fedlog")
+    allow: tuple[str, ...] = ()
 
     @property
     def broker_folder(self) -> Path:
@@ -136,7 +139,8 @@ class Settings:
 
 def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings of this run; an option of None was not given. Raises SettingsError."""
-    values: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    # An option that may be repeated is an empty list when it was not given.
+    values: dict[str, Any] = {name: value for name, value in options.items() if value not in (None, [], ())}
     for variable, name in ENVIRONMENT.items():
         # An empty variable counts as not given: compose files pass on variables that were never set.
         if name not in values and environment.get(variable):
@@ -147,7 +151,7 @@ def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     if values.get("sasl_mechanism") and "security_protocol" not in values:
         # A password must not travel in clear text only because the protocol was left out.
         values["security_protocol"] = "SASL_SSL"
-    settings = Settings(**values)
+    settings = Settings(**{**values, "allow": tuple(values.get("allow", ()))})
     # All problems in one message: a person should not have to find them one run at a time.
     if problems := _find_problems(settings):
         raise SettingsError("\n".join(problems))
@@ -160,6 +164,8 @@ def _parse(variable: str, name: str, *, text: str) -> Any:
             return int(text)
         except ValueError as error:
             raise SettingsError(f"{variable} = {text!r}: must be a whole number") from error
+    if name == "allow":
+        return tuple(text.replace(",", " ").split())
     # Settings are compared and passed on as values, so each must have its own type from the start.
     return Path(text) if name in ("folder", "operator_key_file") else text
 
@@ -192,6 +198,11 @@ def _find_problems(settings: Settings) -> list[str]:
         problems.append(
             f"{_name_setting('metrics_port')} = {settings.metrics_port}: must be from 0 (choose one) to 65535"
         )
+    problems += [
+        f"{_name_setting('allow')} = {plugin}: must be module:callable"
+        for plugin in settings.allow
+        if [bool(part) for part in plugin.split(":")] != [True, True]
+    ]
     if settings.replication < 0:
         problems.append(f"{_name_setting('replication')} = {settings.replication}: must be 0 (choose) or more")
     return problems

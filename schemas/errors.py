@@ -52,6 +52,7 @@ class FedlogError(Exception):
      ├── GivenUp                 there will be no update under this lease
      ├── NotFiniteError          training gave NaN or infinity
      ├── PluginError             a plugin name leads to nothing that can be called
+     │    ├── PluginNotAllowed   the log names code that this machine may not run
      │    ├── ModelError         a model cannot be trained this way
      │    └── DataError          a data plugin returned nothing to train on
      ├── SettingsError           a setting is missing or out of bounds

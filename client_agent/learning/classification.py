@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from client_agent.learning.allow_list import is_built_in
 from client_agent.learning.data import Examples
 from client_agent.learning.plugins import PluginError, resolve
 from schemas.canonical import decode, encode
@@ -59,7 +60,7 @@ def train(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floa
 
     FedProx (Li et al. 2020, eq. 2) adds mu/2 * |w - w0|^2 to the loss, hence mu * (w - w0) to the gradient.
     """
-    training, model = policy.training, _load_model(policy)
+    training, model = policy.training, _load_model(policy, flat.size)
     _fill(model, flat)
     # Not torch.manual_seed, which also seeds devices that are not used and takes as long as a small training.
     torch.default_generator.manual_seed(seed)
@@ -80,7 +81,7 @@ def train(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floa
 
 def evaluate(policy: Policy, flat: Floats, *examples: *Examples) -> dict[str, float]:
     """Accuracy and mean cross-entropy of the model `flat` on the examples; both finite."""
-    model = _load_model(policy)
+    model = _load_model(policy, flat.size)
     _fill(model, flat)
     model.module.eval()
     (x, y), correct, loss = examples, 0, 0.0
@@ -100,16 +101,28 @@ def _add_proximal_gradient(model: _LoadedModel, origin: list[Tensor], *, mu: flo
             parameter.grad.add_(parameter.detach() - start, alpha=mu)
 
 
-def _load_model(policy: Policy) -> _LoadedModel:
-    return _load_cached(policy.model, encode(policy.model_arguments))
+def _load_model(policy: Policy, count: int) -> _LoadedModel:
+    return _load_cached(policy.model, encode(policy.model_arguments), count=count)
 
 
 # A process trains hundreds of devices on a few models, so that each module is made once.
 @lru_cache(maxsize=4)
-def _load_cached(model: str, arguments: bytes) -> _LoadedModel:
+def _load_cached(model: str, arguments: bytes, *, count: int) -> _LoadedModel:
+    _check_size(model, arguments, count=count)
     module = _make_module(model, arguments)
     parameters = tuple(module.parameters())
     return _LoadedModel(module, parameters, [parameter.numel() for parameter in parameters])
+
+
+def _check_size(model: str, arguments: bytes, *, count: int) -> None:
+    """Nothing where a model that comes along has `count` parameters. Raises ModelError, and takes no memory for it."""
+    # The arguments stand in the log beside a model of known size; a user's own module answers for itself.
+    if not is_built_in(model):
+        return
+    with torch.device("meta"):
+        found = sum(parameter.numel() for parameter in _make_module(model, arguments).parameters())
+    if found != count:
+        raise ModelError(f"model {model!r} has {found} parameters with the policy's arguments, the version {count}")
 
 
 def _make_module(model: str, arguments: bytes) -> nn.Module:
@@ -117,7 +130,7 @@ def _make_module(model: str, arguments: bytes) -> nn.Module:
     keywords = decode(arguments, dict[str, int | float | str])
     try:
         module = resolve(model)(**keywords)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ModelError(f"model {model!r} with model_arguments {keywords}: {error}") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"model {model!r} returned {type(module).__name__}, expected a torch.nn.Module")

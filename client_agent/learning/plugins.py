@@ -1,6 +1,7 @@
 """Plugins: the callable behind a name `module:callable` in a policy or an option.
 
-Models, data and trainers are named so; fedlog's own and a user's are found in the same way.
+Models, data and trainers are named so; fedlog's own and a user's are found in the same way. `resolve` imports what it
+is given: whoever has a name from the log asks `allow_list` first.
 """
 
 from __future__ import annotations
@@ -28,16 +29,22 @@ class PluginError(FedlogError):
     code = "plugin_invalid"
 
 
+def find_present_name(plugin: str) -> str:
+    """`plugin` with its module where that is now: two names of one callable become one."""
+    module, colon, name = plugin.partition(":")
+    return f"{RENAMED_MODULES.get(module, module)}{colon}{name}"
+
+
 def resolve(plugin: str) -> Callable[..., Any]:
     """The callable that `plugin` names, also in a module of the current directory. Raises PluginError."""
-    module_name, colon, name = plugin.partition(":")
+    module_name, colon, name = find_present_name(plugin).partition(":")
     if not (module_name and colon and name):
         raise PluginError(f"{plugin!r} must be 'module:callable', for instance 'my_model:make'")
     # At the end of the path, so that a user's file never hides a module of fedlog or of a library.
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)
     try:
-        module = importlib.import_module(RENAMED_MODULES.get(module_name, module_name))
+        module = importlib.import_module(module_name)
     except ImportError as error:
         raise PluginError(
             f"{plugin!r}: module {module_name!r} cannot be imported ({error}); run from the folder that holds it, "

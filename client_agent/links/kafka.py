@@ -19,8 +19,8 @@ from schemas.certificates import Trust
 from schemas.creations import find_creation
 from schemas.events import Answer, Outcome, TaskCreated
 from schemas.identifiers import BodyRef
-from schemas.tensors import BodyError, Floats, unpack
-from schemas.topics import ANSWERS, CHECKINS, TASKS, UPDATES, Topic, body_place, partition_of
+from schemas.tensors import BodyError, Floats, model_bytes_max, unpack
+from schemas.topics import ANSWERS, CHECKINS, MODELS, TASKS, UPDATES, Topic, body_place, partition_of
 from streams.bodies import Absent, BodyReader, Upload, store_all
 from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, Record, TopicPartition, scan
 
@@ -29,6 +29,8 @@ V = TypeVar("V")
 
 MODELS_MAX = 4
 TASKS_MAX = 256
+# Answers taken in one step: whoever writes more than a device can read must not keep it from its work.
+ANSWERS_MAX = 10_000
 # Bodies held back beyond this are stored at once: the aggregator would wait for bytes that wait for company.
 HELD_BACK_BYTES_MAX = 4 * 2**20
 
@@ -92,7 +94,7 @@ class KafkaLink:
             try:
                 records += self._answers.poll(timeout_s)
                 # A poll ends at the first records; what else has arrived is handed out in the same step.
-                while more := self._answers.poll(0):
+                while len(records) < ANSWERS_MAX and (more := self._answers.poll(0)):
                     records += more
             except OffsetLost:
                 self._skip_lost_answers()
@@ -113,12 +115,20 @@ class KafkaLink:
                 _remember(self._tasks, (name, created), limit=TASKS_MAX)
         return self._tasks.get(name)
 
-    def fetch_model(self, ref: BodyRef, parameters: int) -> Floats:
+    def fetch_model(self, created: TaskCreated, ref: BodyRef, *, timeout_s: float) -> Floats:
         """The model, downloaded once for all devices of the process."""
+        place = TopicPartition(MODELS.name, partition_of(created.task))
+        # The address comes with an answer: it must not make a device read what no model is.
+        if (ref.topic, ref.partition) != place:
+            raise ModelMissing(f"the model in {ref} is in no place of models of task {created.task!r}")
         # By digest, which the lease names: two addresses of the same bytes are one download.
         if ref.sha256 not in self._models:
-            _remember(self._models, (ref.sha256, self._download(ref, parameters)), limit=MODELS_MAX)
+            model = self._download(ref, created.parameters, timeout_s=timeout_s)
+            _remember(self._models, (ref.sha256, model), limit=MODELS_MAX)
         self._models.move_to_end(ref.sha256)
+        # Two tasks may name the same bytes, and then another number of parameters.
+        if self._models[ref.sha256].size != created.parameters:
+            raise ModelMissing(f"the model in {ref} has {self._models[ref.sha256].size} parameters")
         return self._models[ref.sha256]
 
     def close(self) -> None:
@@ -154,14 +164,15 @@ class KafkaLink:
             for body, address in zip(bodies, addresses, strict=True)
         ]
 
-    def _download(self, ref: BodyRef, parameters: int) -> Floats:
+    def _download(self, ref: BodyRef, parameters: int, *, timeout_s: float) -> Floats:
         at = TopicPartition(ref.topic, ref.partition)
         where = f"the model in {ref}"
         if at not in self._body_readers:
             self._body_readers[at] = BodyReader(self._log, at.topic, at.partition, bulk=True)
         try:
             with _unavailable_as_link_error():
-                data = self._body_readers[at].fetch(ref)
+                reader = self._body_readers[at]
+                data = reader.fetch(ref, size_max=model_bytes_max(parameters), timeout_s=timeout_s)
             if isinstance(data, Absent):
                 raise ModelMissing(f"{where} is gone: {data.reason}")
             return unpack(data, "float32", count=parameters)

@@ -25,6 +25,7 @@ from ray._common.usage import usage_lib
 
 from client_agent.files import open_private_folder
 from client_agent.identity import open_identity
+from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part, load
 from client_agent.learning.learner import Train
 from client_agent.learning.plugins import resolve
@@ -67,6 +68,7 @@ class FleetOptions:
     simulation: SimulationOptions = field(default_factory=SimulationOptions)
     cohorts: tuple[str, ...] = ("",)
     trainer: str = TRAINER
+    allowed: AllowList = field(default_factory=AllowList)
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -219,6 +221,7 @@ class _FleetProcess:
             folder=folder,
             examples=load(options.data, Part(index=index, count=options.devices, folder=folder, seed=options.seed)),
             train=train,
+            allowed=options.allowed.including(options.data, options.trainer),
             profile=SimulatedProfile(options.simulation, device=name, seed=options.seed),
             cohort=options.cohorts[index % len(options.cohorts)],
             synced=False,

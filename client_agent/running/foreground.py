@@ -9,6 +9,7 @@ from pathlib import Path
 from client_agent.conditions import Conditions, FixedProfile
 from client_agent.files import open_private_folder
 from client_agent.identity import open_identity
+from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part, load
 from client_agent.learning.plugins import resolve
 from client_agent.link import OpenLink
@@ -37,6 +38,7 @@ class DeviceOptions:
     conditions: Conditions = field(default_factory=Conditions)
     cohort: str = ""
     trainer: str = "client_agent.learning.classification:train"
+    allowed: AllowList = field(default_factory=AllowList)
 
 
 def run_device(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable[[Stats], bool]) -> Stats:
@@ -52,6 +54,7 @@ def run_device(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable
         folder=options.folder,
         examples=load(options.data, Part(folder=options.folder)),
         train=resolve(options.trainer),
+        allowed=options.allowed.including(options.data, options.trainer),
         profile=FixedProfile(options.conditions),
         cohort=options.cohort,
         clock_ms=read_clock_ms,

@@ -10,6 +10,7 @@ import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import structlog
 
@@ -47,13 +48,21 @@ class Stats:
     admitted: int = 0
     refused: int = 0
     died: int = 0
+    given_up: int = 0
     failed: int = 0
+    given_up_for: str = ""
     error: str = ""
 
     def __add__(self, other: Stats) -> Stats:
-        """Both together; the first error of the two."""
-        numbers = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "error"}
-        return Stats(**numbers, error=self.error or other.error)
+        """Both together; of two texts the first."""
+        return Stats(**{name: _join(getattr(self, name), getattr(other, name)) for name in _STATS})
+
+
+def _join(one: Any, other: Any) -> Any:
+    return (one or other) if isinstance(one, str) else one + other
+
+
+_STATS = tuple(f.name for f in fields(Stats))
 
 
 class DeviceLoop:
@@ -104,8 +113,10 @@ class DeviceLoop:
             trained=sum(count.trained for count in counts),
             admitted=sum(count.admitted for count in counts),
             refused=sum(count.refused for count in counts),
+            given_up=sum(count.given_up for count in counts),
             died=self._crashes,
             failed=len(errors),
+            given_up_for=next((device.given_up_for for device in devices if device.given_up_for), ""),
             error=next(iter(errors), ""),
         )
 

@@ -58,7 +58,7 @@ class Orders:
         values, poison = fields["settings"], fields["poison_input"]
         paths = {name: Path(values[name]) for name in ("folder", "operator_key_file")}
         return cls(
-            settings=Settings(**{**values, **paths}),
+            settings=Settings(**{**values, **paths, "allow": tuple(values["allow"])}),
             key=msgspec.json.decode(fields["key"], type=RoleKey),
             crash_marker=fields["crash_marker"],
             poison_input=poison and PoisonInput(poison[0], InputPlace(*poison[1]), *poison[2:]),

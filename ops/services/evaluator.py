@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from actors.keys import RoleKey
 from ops.history.following import Follower
@@ -15,8 +16,11 @@ from schemas.canonical import encode
 from schemas.events import VersionEvaluated
 from schemas.identifiers import TaskId, Version
 from schemas.tensors import BodyError
-from schemas.topics import EVALUATIONS, ROUNDS, partition_of
+from schemas.topics import EVALUATIONS, PARTITIONS, ROUNDS, partition_of
 from streams.log import Draft, EventLog
+
+if TYPE_CHECKING:
+    from client_agent.learning.allow_list import AllowList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +33,31 @@ class Missed:
 
 
 class Evaluator:
-    """Follows the aggregator's journal. `data` names the data plugin whose held-out split is scored."""
+    """Follows the aggregator's journal. `data` names the data plugin whose held-out split is scored.
+
+    A task is scored where its model may run here: `allowed`, what comes with fedlog, and what `data` names.
+    """
 
     def __init__(
-        self, log: EventLog, *, key: RoleKey, data: str, partitions: Iterable[int], task: TaskId | None = None
+        self,
+        log: EventLog,
+        *,
+        key: RoleKey,
+        data: str,
+        task: TaskId | None = None,
+        allowed: AllowList | None = None,
     ) -> None:
         # Loading data brings numpy and scikit-learn, which `fedlog --help` must not wait for.
+        from client_agent.learning.allow_list import AllowList
         from client_agent.learning.data import Part, load
 
         self._log, self._key = log, key
+        self._allowed = (allowed or AllowList(command="fedlog evaluate")).including(data)
         self._task = task
         self._examples = load(data, Part(split="test"))
         self._gave_up: set[tuple[TaskId, Version]] = set()
         self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator)
+        partitions = range(PARTITIONS) if task is None else [partition_of(task)]
         self._follower = Follower(log, self._views, partitions=partitions)
         # To the end first: a version that was scored before a restart is not scored again.
         self._follower.catch_up()
@@ -81,6 +97,8 @@ class Evaluator:
         from client_agent.learning import classification as training
 
         assert view.created is not None
+        # The policy comes from the log, and what it names may be anybody's code.
+        self._allowed.check(view.created.policy.model)
         flat = models.read(self._log, view.published[version].model, parameters=view.created.parameters)
         metrics = training.evaluate(view.created.policy, flat, *self._examples)
         fact = VersionEvaluated(

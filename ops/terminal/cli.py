@@ -21,6 +21,7 @@ from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
 from ops.terminal.commands.history import events, export_log, replay, verify
 from ops.terminal.commands.training import demo, device, evaluate, fleet, model, task
+from ops.terminal.options import WORDS, Allow
 
 EXIT_INTERRUPTED = 130
 COMMANDS = (
@@ -53,6 +54,7 @@ class Root(TyperGroup):
         takes_value = {name: not option.is_flag for option in self.params for name in option.opts}  # type: ignore[attr-defined]
         # `--help` must stay where it stands: it asks about the command before it.
         takes_value.pop("--help", None)
+        ctx.meta[WORDS] = list(args)
         rest: list[str] = super().parse_args(ctx, move_to_front(args, takes_value))
         return rest
 
@@ -150,6 +152,7 @@ def root(
         Text, typer.Option(help="Address on which a worker serves metrics (default: 127.0.0.1).")
     ] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Port for metrics; 0 takes a free one (default: 0).")] = None,
+    allow: Allow = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Federated learning on a Kafka log. Each option is also a variable: FEDLOG_ and its name in capitals."""

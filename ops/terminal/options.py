@@ -1,11 +1,16 @@
-"""Options that several commands share, so that they have one name and one explanation."""
+"""Options that several commands share, so that they have one name and one explanation; what was typed, for messages."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from client_agent.learning.allow_list import AllowList
 
 FromFiles = Annotated[
     Path | None,
@@ -14,5 +19,38 @@ FromFiles = Annotated[
 DataPlugin = Annotated[
     str, typer.Option(metavar="MODULE:CALLABLE", help="Function that loads the examples (a data plugin).")
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE:CALLABLE", help="Code that devices and evaluator may run when a task names it; repeatable."
+    ),
+]
 # The examples that come with the package, so that a first run needs no data.
 DIGITS = "client_agent.learning.examples:digits"
+
+# Where the root keeps the words of the command line; click itself forgets them.
+WORDS = "fedlog.words"
+_PASSWORD_OPTION = "--sasl-password"  # noqa: S105 - the option, not its value
+
+
+def make_allow_list(ctx: typer.Context) -> AllowList:
+    """What the owner of this machine allows, and the command to repeat where that is not enough."""
+    from client_agent.learning.allow_list import AllowList
+
+    return AllowList(names=frozenset(ctx.obj.allow), command=describe_command(ctx.meta.get(WORDS, [ctx.info_name])))
+
+
+def describe_command(words: Sequence[str]) -> str:
+    """A command line as a person can repeat it, without the password that it may hold."""
+    return shlex.join(["fedlog", *_hide_secrets(words)])
+
+
+def _hide_secrets(words: Sequence[str]) -> Iterator[str]:
+    before = ""
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if before == _PASSWORD_OPTION:
+            yield "PASSWORD"
+        else:
+            yield f"{name}=PASSWORD" if equals and name == _PASSWORD_OPTION else word
+        before = word

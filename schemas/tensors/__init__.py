@@ -10,7 +10,7 @@ Actors, devices, audit and the operator's commands import the names from here.
 from __future__ import annotations
 
 from schemas.tensors.codecs import body_bytes_max, encode_update, payload_bytes, read_update
-from schemas.tensors.frames import BodyError, Floats, compress, decompress, pack, unpack
+from schemas.tensors.frames import BodyError, Floats, compress, decompress, model_bytes_max, pack, unpack
 from schemas.tensors.grid import BLOCK, Grid, Quanta, from_grid, to_grid
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "decompress",
     "encode_update",
     "from_grid",
+    "model_bytes_max",
     "pack",
     "payload_bytes",
     "read_update",

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.policy import Clipping, Compression, Policy
-from schemas.tensors.frames import ZSTD_LEVEL, BodyError, Floats, compress, decompress, pack
+from schemas.tensors.frames import ZSTD_LEVEL, BodyError, Floats, compress, compute_frame_bytes_max, decompress, pack
 from schemas.tensors.grid import BLOCK, CHUNK_ELEMENTS, Quanta, count_blocks, round_to_grid, to_grid
 
 # The largest value that an encoder writes; a reader takes -128 and -8 too.
@@ -46,8 +46,7 @@ def payload_bytes(compression: Compression, parameters: int) -> int:
 
 def body_bytes_max(compression: Compression, parameters: int) -> int:
     """No body of an update is longer than this (zstd's worst case for incompressible input)."""
-    size = payload_bytes(compression, parameters)
-    return size + (size >> 8) + 1024
+    return compute_frame_bytes_max(payload_bytes(compression, parameters))
 
 
 def encode_update(delta: Floats, policy: Policy) -> bytes:

@@ -59,6 +59,16 @@ def pack(array: npt.NDArray[Any], level: int = ZSTD_LEVEL_MODELS) -> bytes:
     return compress(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).view(np.uint8).data, level)
 
 
+def model_bytes_max(parameters: int) -> int:
+    """No body of a float32 vector of this length is longer (zstd's worst case for incompressible input)."""
+    return compute_frame_bytes_max(4 * parameters)
+
+
+def compute_frame_bytes_max(size: int) -> int:
+    """No frame around a payload of `size` bytes is longer."""
+    return size + (size >> 8) + 1024
+
+
 def unpack(data: bytes, codec: str, *, count: int) -> npt.NDArray[Any]:
     """The array that `pack` wrote; codec "float32" or "int64". Raises BodyError."""
     dtype = np.dtype({"float32": "<f4", "int64": "<i8"}[codec])

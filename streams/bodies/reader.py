@@ -8,11 +8,12 @@ checked, and costs no more than its size.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from schemas.identifiers import CHUNK_BYTES, BodyRef
-from streams.log import Bounds, EventLog, OffsetLost, Reader, Record, TopicPartition
+from streams.log import Bounds, EventLog, LogUnavailable, OffsetLost, Reader, Record, TopicPartition
 from streams.retry import retry_until_available
 
 BUDGET_BYTES = 64 * 2**20
@@ -25,6 +26,8 @@ SHORT_POLL_S = 0.02  # for what has most likely been fetched already
 EMPTY_POLLS_MAX = 2
 # One device can name any offset: only when several refs in a row were elsewhere has the order really moved there.
 MISSES_BEFORE_MOVING = 4
+# With a time limit: a broker that is silent for as long is away, and its caller has other things to do meanwhile.
+SILENCE_S = 10.0
 # Within this many offsets it is quicker to read on than to seek.
 GAP_MAX = 16
 
@@ -95,21 +98,28 @@ class BodyReader:
         self._buffer = ChunkBuffer(budget_bytes)
         self._bounds = Bounds(0, 0)
         self._misses = 0
+        self._until_s: float | None = None
+        self._heard_s = 0.0
         self._ahead: Reader | None = None
         self._seeker: Reader | None = None
 
-    def fetch(self, ref: BodyRef, *, size_max: int = SIZE_MAX) -> bytes | Absent:
+    def fetch(self, ref: BodyRef, *, size_max: int = SIZE_MAX, timeout_s: float | None = None) -> bytes | Absent:
         """The bytes that `ref` names, checked against its size and digest; waits while no broker answers.
 
         Absent is a fact: an offset below the beginning, past the readable end, or with other bytes; or a ref that
-        cannot be one, or one of more than `size_max` bytes.
+        cannot be one, or one of more than `size_max` bytes. With `timeout_s` it waits for no broker, and for nothing
+        beyond that time: it then raises LogUnavailable.
         """
         if not ref.is_well_formed() or ref.size > size_max:
             return Absent("malformed ref")
         if (ref.topic, ref.partition) != self._at:
             return Absent("another partition")
+        self._heard_s = time.monotonic()
+        self._until_s = None if timeout_s is None else self._heard_s + timeout_s
         while True:
             try:
+                if timeout_s is not None:
+                    return self._find(ref)
                 return retry_until_available(lambda: self._find(ref), every_s=POLL_S)
             except OffsetLost:
                 # Records were deleted where a reader stood: start again by asking what the log holds.
@@ -165,7 +175,7 @@ class BodyReader:
             self._ahead.seek(self._at, missing[0])
         self._misses = 0
         while self._ahead.position(self._at) <= missing[-1]:
-            self._keep(self._ahead, self._ahead.poll(POLL_S), until=missing[-1])
+            self._keep(self._ahead, self._poll(self._ahead), until=missing[-1])
         return self._buffer.find_missing(ref)
 
     def _lies_ahead(self, reader: Reader, missing: Sequence[int]) -> bool:
@@ -197,8 +207,16 @@ class BodyReader:
             if offset > reader.position(self._at) + GAP_MAX:
                 reader.seek(self._at, offset)
             while reader.position(self._at) <= offset:
-                found |= {r.offset: self.unwrap(r.value or b"") for r in reader.poll(POLL_S) if r.offset in wanted}
+                found |= {r.offset: self.unwrap(r.value or b"") for r in self._poll(reader) if r.offset in wanted}
         return found
+
+    def _poll(self, reader: Reader) -> list[Record]:
+        """The next records; for a caller with a time limit not beyond it, nor for as long as nothing comes at all."""
+        records, now_s = reader.poll(POLL_S), time.monotonic()
+        self._heard_s = now_s if records else self._heard_s
+        if self._until_s is not None and now_s >= min(self._until_s, self._heard_s + SILENCE_S):
+            raise LogUnavailable(f"a body of {self._at} did not arrive in time")
+        return records
 
     def _join(self, ref: BodyRef, chunks: Sequence[bytes | None]) -> bytes | Absent:
         present = [chunk for chunk in chunks if chunk is not None]

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.aggregator import UpdateChecked, mechanism_of
 from actors.keys import OperatorKey, RoleKey
+from client_agent.learning.allow_list import AllowList
 from ops.audit.replay import Anchor
 from schemas.canonical import encode
 from schemas.certificates import Trust
@@ -57,6 +58,9 @@ DEPLOYMENT = bytes(range(16))
 FOR_EVER_MS = 1 << 62
 TASK = "digits"
 ANCHOR = Anchor(operator=KEY.public_key, noise=KEY.noise)
+# Devices with a stub for training may name it, and nobody ever imports it.
+MODEL = "nowhere:model"
+ALLOWED = AllowList(names=frozenset({MODEL}))
 SCALE_ONE = 1 << 16
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -121,7 +125,7 @@ def scored(evaluated: VersionEvaluated, **changes: Any) -> bytes:
 def policy(**sections: Any) -> Policy:
     """A small task (K = 3, 10 devices, sgd, no privacy); each section given replaces fields of its own."""
     plain: dict[str, Any] = {
-        "model": "nowhere:model",
+        "model": MODEL,
         "selection": {"devices_expected": 10, "concurrency": 10},
         "aggregation": {"updates_per_round": 3},
         "clipping": {"norm": 8.0},

@@ -26,7 +26,7 @@ from streams.journals import read_decisions
 from streams.kafka.log import KafkaLog
 from streams.log import EventLog, TopicPartition, scan
 from tests.bench.row import Bench
-from tests.worlds.builders import policy
+from tests.worlds.builders import ALLOWED, MODEL, policy
 from tests.worlds.stage import Stage, staged
 
 TASK = "bench"
@@ -55,7 +55,7 @@ class Loop:
     processes: int = 2
     data: str = "tests.bench.peers.nothing:data"
     trainer: str = "tests.bench.peers.nothing:train"
-    model: str = "nowhere:model"
+    model: str = MODEL
     sections: Mapping[str, Any] = field(default_factory=dict)  # of the policy, beside what stands below
     keeps_models: bool = False
 
@@ -119,6 +119,7 @@ def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) ->
             processes=loop.processes,
             data=loop.data,
             trainer=loop.trainer,
+            allowed=ALLOWED,
             simulation=loop.simulation,
         )
         with Fleet(options):

@@ -24,7 +24,7 @@ from schemas.policy import Policy
 from schemas.topics import partition_of
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import ALLOWED, KEY, policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Worker, say, staged
 
@@ -70,7 +70,12 @@ class Phone:
     def _live(self, kafka: KafkaSettings) -> None:
         examples = (np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
         setting = DeviceSetting(
-            task=TASK, identity=self.identity, folder=self.folder, examples=examples, train=self._train
+            task=TASK,
+            identity=self.identity,
+            folder=self.folder,
+            examples=examples,
+            train=self._train,
+            allowed=ALLOWED,
         )
         with closing(KafkaLog(kafka)) as log, closing(KafkaLink(log, KEY.public_key, ["phone"])) as link:
             loop = DeviceLoop(link, [setting], now_ms=_now_ms())

@@ -20,6 +20,7 @@ from streams.kafka.settings import KafkaSettings
 from tests.trials.chaos.points import TASK
 from tests.trials.chaos.trap import Trap
 from tests.trials.chaos.worker import prepare
+from tests.worlds.builders import ALLOWED
 
 NAME = "struck-device"
 
@@ -39,7 +40,12 @@ def work(orders: Orders) -> None:
     prepare(orders.log_file)
     foreground.FixedProfile = lambda conditions: TrappedProfile(conditions, orders.trap)  # type: ignore[assignment,misc]
     options = foreground.DeviceOptions(
-        task=TASK, folder=orders.folder, name=NAME, data=f"{__name__}:examples", trainer=f"{__name__}:train"
+        task=TASK,
+        folder=orders.folder,
+        name=NAME,
+        data=f"{__name__}:examples",
+        trainer=f"{__name__}:train",
+        allowed=ALLOWED,
     )
     with closing(KafkaLog(orders.kafka)) as log:
         foreground.run_device(partial(KafkaLink, log), options, is_done=lambda _: False)

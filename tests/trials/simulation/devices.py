@@ -17,6 +17,7 @@ from client_agent.setting import DeviceSetting
 from schemas.policy import Policy
 from schemas.tensors import Floats
 from tests.trials.simulation.faults import Faults
+from tests.worlds.builders import ALLOWED
 
 
 class FaultyProfile:
@@ -85,6 +86,7 @@ def setting(name: str, task: str, *, folder: Path, faults: Faults) -> DeviceSett
         folder=place,
         examples=examples(name),
         train=train,
+        allowed=ALLOWED,
         profile=FaultyProfile(faults),
         synced=False,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from itertools import pairwise
@@ -12,20 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from client_agent.conditions import FixedProfile
 from client_agent.device import Device
 from client_agent.schedule import OVER_MS
-from schemas.leases import Lease, read_lease
+from schemas.leases import Lease
 from schemas.policy import Compression
 from schemas.tensors import from_grid, to_grid
-from tests.worlds.device_world import TASK, AskingLink, World, flush, large, policy, train_by_one
-
-
-class Slow(FixedProfile):
-    """A device that trains for ten seconds."""
-
-    def choose_training_ms(self, lease: str, samples: int) -> int:
-        return 10_000
+from tests.worlds.device_world import TASK, AskingLink, World, flush, policy, train_by_one
 
 
 def trained(world: World, device: Device, number: int = 1) -> Lease:
@@ -182,78 +173,6 @@ def test_junk_in_place_of_a_seal_is_ignored(tmp_path: Path) -> None:
     answer = world.grant(world.lease(1, device))
     for junk in (b"", b"\x93", answer.sealed[:-1]):
         assert device.receive(msgspec.structs.replace(answer, sealed=junk), 0) == before
-
-
-def test_only_answers_to_its_own_check_ins_count(tmp_path: Path) -> None:
-    """Guarantee: an answer that does not name a check-in of this device without an answer changes nothing."""
-    world = World()
-    device = world.device(tmp_path)
-    before, lease = device.wake(0), world.lease(1, device)
-    for checkin in (bytes(32), hashlib.sha256(b"another's").digest()):
-        assert device.receive(msgspec.structs.replace(world.grant(lease), checkin_sha256=checkin), 0) == before
-        assert device.receive(world.decline("closed", 1_000, checkin_sha256=checkin), 0) == before
-    assert (device.declined_for, device.is_training) == ("", False)
-    next_ms = device.receive(world.decline("no_slot", 1_000), 0)
-    # The check-in has its answer: neither that one again nor another is an answer to it any more.
-    assert device.receive(world.decline("closed", 9_000), 0) == next_ms
-    assert device.receive(world.grant(lease), 0) == next_ms
-    assert (device.declined_for, device.is_training) == ("no_slot", False)
-
-
-def test_a_restarted_device_asks_anew(tmp_path: Path) -> None:
-    """Guarantee: an answer to a check-in of an earlier life is not taken; the next one is."""
-    world = World()
-    device = world.device(tmp_path)
-    device.wake(0)
-    late = world.grant(world.lease(1, device))
-    again = world.device(tmp_path)
-    again.receive(late, 0)
-    assert not again.is_training
-    again.wake(0)
-    again.receive(world.grant(world.lease(1, again)), 0)
-    assert again.is_training
-
-
-def test_no_answer_replaces_work_in_hand(tmp_path: Path) -> None:
-    """Guarantee: with a lease at work neither another lease nor a decline changes what is trained, or when."""
-    world = World()
-    device = world.device(tmp_path, profile=Slow())
-    device.wake(device.wake(0))
-    lease, other = world.lease(1, device), world.lease(2, device)
-    ready_ms = device.receive(world.grant(lease), 5_000)
-    assert device.receive(world.grant(other), 6_000) == ready_ms
-    assert device.receive(world.decline("closed", 10**15), 6_000) == ready_ms
-    device.wake(ready_ms)
-    flush(device)
-    assert [read_lease(update.sealed) for update in world.submitted()] == [lease]
-
-
-def test_an_outcome_is_of_a_record_that_was_sent(tmp_path: Path) -> None:
-    """Guarantee: an outcome that does not name the very record of an update settles nothing."""
-    world = large()
-    device = world.device(tmp_path)
-    device.wake(0)
-    lease = world.lease(1, device)
-    device.wake(device.receive(world.grant(lease), 0))
-    # Kept, and its body not stored yet: there is no record that anybody could have admitted.
-    device.receive(world.outcome(lease, "admitted", record=b""), 0)
-    flush(device)
-    for update in (lease, world.lease(2, device)):
-        device.receive(world.outcome(update, "admitted", record=b"another"), 0)
-    [entry] = device._outbox.entries
-    assert entry.update == lease.lease
-    device.receive(world.outcome(lease, "admitted"), 0)
-    assert device._outbox.entries == ()
-
-
-def test_a_wait_has_an_end(tmp_path: Path) -> None:
-    """Guarantee: whatever an answer says, the device asks again within a day."""
-    world = World()
-    for number, reason in enumerate(("no_slot", "closed")):
-        device = world.device(tmp_path / reason)
-        device.wake(0)
-        next_ms = device.receive(world.decline(reason, 10 ** (15 + number)), 0)  # type: ignore[arg-type]
-        assert 0 < next_ms <= 86_400_000
 
 
 def test_a_model_that_is_gone_gives_the_lease_up(tmp_path: Path) -> None:

@@ -57,9 +57,9 @@ class ToyLink:
         self.words.append("find task")
         return self.world.created
 
-    def fetch_model(self, ref: BodyRef, parameters: int) -> Floats:
+    def fetch_model(self, created: TaskCreated, ref: BodyRef, *, timeout_s: float) -> Floats:
         self.words.append("fetch model")
-        return np.zeros(parameters, np.float32)
+        return np.zeros(created.parameters, np.float32)
 
     def close(self) -> None:
         self.words.append("close")

@@ -11,7 +11,7 @@ import typer
 
 from ops.console import Progress, note
 from ops.opening import open_log, require_operator
-from ops.terminal.options import DataPlugin
+from ops.terminal.options import DataPlugin, make_allow_list
 
 if TYPE_CHECKING:
     from client_agent.running.loop import Stats
@@ -44,6 +44,7 @@ def device(
         data=data,
         name=name,
         cohort=cohort,
+        allowed=make_allow_list(ctx),
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
     operator = require_operator(ctx.obj)

@@ -10,9 +10,7 @@ import typer
 from ops.console import note, say, say_json
 from ops.opening import open_log
 from ops.operator.deployments import open_role_key
-from ops.settings import Settings
-from ops.terminal.options import DIGITS, DataPlugin
-from schemas.topics import PARTITIONS, partition_of
+from ops.terminal.options import DIGITS, DataPlugin, make_allow_list
 from streams.log import EventLog
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ def evaluate(
 
     with (
         open_log(ctx.obj) as log,
-        closing(_open(ctx.obj, log, data=data, task=task)) as evaluator,
+        closing(_open(ctx, log, data=data, task=task)) as evaluator,
         suppress(KeyboardInterrupt),
     ):
         while True:
@@ -49,9 +47,8 @@ def evaluate(
             evaluator.wait(0.5)
 
 
-def _open(settings: Settings, log: EventLog, *, data: str, task: str | None) -> Evaluator:
+def _open(ctx: typer.Context, log: EventLog, *, data: str, task: str | None) -> Evaluator:
     from ops.services.evaluator import Evaluator
 
-    partitions = range(PARTITIONS) if task is None else [partition_of(task)]
-    key = open_role_key(settings, log, role="evaluator")
-    return Evaluator(log, key=key, data=data, partitions=partitions, task=task)
+    key = open_role_key(ctx.obj, log, role="evaluator")
+    return Evaluator(log, key=key, data=data, task=task, allowed=make_allow_list(ctx))

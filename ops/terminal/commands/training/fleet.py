@@ -14,10 +14,11 @@ from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.opening import open_log, require_operator
 from ops.settings import Settings
-from ops.terminal.options import DIGITS, DataPlugin
+from ops.terminal.options import DIGITS, DataPlugin, make_allow_list
 
 if TYPE_CHECKING:
     from client_agent.link import OpenLink
+    from client_agent.running.fleet import FleetOptions
     from client_agent.running.loop import Stats
 
 
@@ -42,7 +43,7 @@ def fleet(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
-    from client_agent.running.fleet import FleetOptions, is_over, run_fleet
+    from client_agent.running.fleet import FleetOptions
     from client_agent.running.profiles import SimulationOptions
 
     operator = require_operator(ctx.obj)
@@ -57,19 +58,26 @@ def fleet(
         seed=seed,
         simulation=SimulationOptions(training_ms=training_ms, drop_probability=drop_probability, presence=presence),
         cohorts=tuple(cohort or [""]),
+        allowed=make_allow_list(ctx),
     )
     progress = Progress(f"fleet of {devices} for {chosen}")
+
+    try:
+        _run(options, progress)
+        note(f"{chosen} is over.")
+    except KeyboardInterrupt:
+        note("Stopped.")
+    progress.finish(as_json=as_json)
+
+
+def _run(options: FleetOptions, progress: Progress) -> None:
+    from client_agent.running.fleet import is_over, run_fleet
 
     def is_done(stats: Stats) -> bool:
         progress.update(asdict(stats))
         return is_over(stats)
 
-    try:
-        run_fleet(options, is_done=is_done)
-        note(f"{chosen} is over.")
-    except KeyboardInterrupt:
-        note("Stopped.")
-    progress.finish(as_json=as_json)
+    run_fleet(options, is_done=is_done)
 
 
 def _bind_link(settings: Settings, operator: bytes) -> OpenLink:

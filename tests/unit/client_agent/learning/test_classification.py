@@ -115,7 +115,7 @@ def test_the_flat_vector_is_in_the_order_of_the_specs() -> None:
     """Guarantee: filling a module with a vector and reading it back gives the same vector, tensor by tensor."""
     task = with_model("simple_cnn", side=8)
     specs, flat = initial(task, seed=5)
-    model = training._load_model(task)
+    model = training._load_model(task, flat.size)
     training._fill(model, flat)
     at = 0
     for spec, (name, parameter) in zip(specs, model.module.named_parameters(), strict=True):
@@ -123,6 +123,22 @@ def test_the_flat_vector_is_in_the_order_of_the_specs() -> None:
         assert (spec.name, spec.shape) == (name, tuple(parameter.shape))
         np.testing.assert_array_equal(parameter.detach().numpy().reshape(-1), flat[at : at + size])
         at += size
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("softmax_regression", {"inputs": 10**12}),
+        ("softmax_regression", {"inputs": 2**62, "classes": 2**62}),
+        ("simple_cnn", {"width": 2**40}),
+        ("resnet18", {"width": 8 * 10**6}),
+    ],
+)
+def test_arguments_from_the_log_take_no_memory(name: str, arguments: dict[str, int]) -> None:
+    """Guarantee: a model that comes along is made only in the size of the version that it is filled with."""
+    _, flat = initial(policy())
+    with pytest.raises(ModelError):
+        train(with_model(name, **arguments), flat, np.ones((1, 64), np.float32), np.zeros(1, np.int64), seed=0)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -50,7 +51,7 @@ def log() -> MemoryLog:
 
 def score(log: MemoryLog, task: str | None = None) -> list[VersionEvaluated | Missed]:
     """What a fresh evaluator finds to do."""
-    with closing(Evaluator(log, key=role_key("evaluator"), data="a:b", partitions=[PLACE], task=task)) as evaluator:
+    with closing(Evaluator(log, key=role_key("evaluator"), data="a:b", task=task)) as evaluator:
         return [*evaluator.step(), *evaluator.step()]
 
 
@@ -71,6 +72,19 @@ def test_a_restart_scores_nothing_again(log: MemoryLog) -> None:
     """What is in the log is done; only the version that is missing is tried once more."""
     score(log)
     assert [type(each) for each in score(log)] == [Missed]
+
+
+def test_code_from_the_log_is_not_scored_with() -> None:
+    """A task whose model nobody allowed here is named, with the option that would allow it, and is not imported."""
+    log = memory_log()
+    rules = msgspec.structs.replace(created().policy, model="os:system")
+    version = ModelPublished(
+        task=TASK, version=0, round=None, model=models.store(log, FLAT, partition=PLACE), moments=None
+    )
+    Journal(log, "rounds").batch(Noticed(fact=msgspec.structs.replace(created(), policy=rules)), version)
+    [missed] = score(log)
+    assert isinstance(missed, Missed)
+    assert missed.reason.endswith("fedlog evaluate --allow os:system")
 
 
 def test_another_task_is_left_alone(log: MemoryLog) -> None:

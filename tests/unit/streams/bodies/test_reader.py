@@ -207,6 +207,23 @@ def test_silence_is_not_absence(silences: list[int]) -> None:
     assert reason(reader.fetch(changed(refs[0], offsets=(0, 1, 99)))) == "past the end"
 
 
+@pytest.mark.parametrize(("timeout_s", "silence_s"), [(0.05, 60.0), (3600.0, 0.05)])
+@pytest.mark.parametrize("bounds", [SilentLog.bounds, MemoryLog.bounds])
+def test_a_limit_in_time_ends_a_fetch(
+    monkeypatch: pytest.MonkeyPatch, bounds: Any, timeout_s: float, silence_s: float
+) -> None:
+    """A caller with a limit hears that no broker answers, then or once nothing comes for a while; later it works."""
+    monkeypatch.setattr("streams.bodies.reader.SILENCE_S", silence_s)
+    log = SilentLog()
+    ref, reader = put(log, body(1)), BodyReader(log, "bodies", 0)
+    monkeypatch.setattr(SilentLog, "bounds", bounds)
+    log.silent = 1 << 60
+    with pytest.raises(LogUnavailable):
+        reader.fetch(ref, timeout_s=timeout_s)
+    log.silent = 0
+    assert reader.fetch(ref, timeout_s=3600.0) == body(1)
+
+
 def test_deletion_under_a_reader() -> None:
     """When records are deleted where the reader stands, what is left is found and the rest is absent."""
     log = MemoryLog([Spec()])
