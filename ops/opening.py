@@ -75,8 +75,8 @@ def require_operator(settings: Settings) -> bytes:
 
 def list_partitions(log: EventLog) -> list[int]:
     """The partitions that there are: all of them, or those of an export."""
-    from schemas.topics import JOURNALS, PARTITIONS
+    from schemas.topics import JOURNALS
 
     # Only an export can hold some partitions and lack others.
-    known = getattr(log, "partitions", None)
-    return known([topic.name for topic in JOURNALS]) if known else [*range(PARTITIONS)]
+    listed = getattr(log, "list_partitions", None)
+    return listed([topic.name for topic in JOURNALS]) if listed else [*range(log.partitions)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from client_agent.files import open_private_folder
 from ops.broker_state import find_running
 from schemas.errors import EXIT_USAGE, FedlogError
+from schemas.identifiers import PARTITIONS_MAX
 
 if TYPE_CHECKING:
     from streams.kafka.log import KafkaLog
@@ -37,6 +38,7 @@ ENVIRONMENT: dict[str, str] = {
     "FEDLOG_METRICS_HOST": "metrics_host",
     "FEDLOG_METRICS_PORT": "metrics_port",
     "FEDLOG_REPLICATION": "replication",
+    "FEDLOG_PARTITIONS": "partitions",
     "FEDLOG_FOLDER": "folder",
     "FEDLOG_ALLOW": "allow",
 }
@@ -59,6 +61,7 @@ class Settings:
     """All settings of one run of the console.
 
     `bootstrap_servers` is empty when none were given; `replication` 0 is 3 where the cluster has three brokers, else 1;
+    `partitions` 0 is as many as the topics that exist have, else 8.
     `allow` has the plugins that devices and evaluators here may run because a task names them.
     """
 
@@ -77,6 +80,7 @@ class Settings:
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     replication: int = 0
+    partitions: int = 0
     folder: Path = Path(".fedlog")
     allow: tuple[str, ...] = ()
 
@@ -159,7 +163,7 @@ def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.envi
 
 
 def _parse(variable: str, name: str, *, text: str) -> Any:
-    if name in ("metrics_port", "replication"):
+    if name in ("metrics_port", "replication", "partitions"):
         try:
             return int(text)
         except ValueError as error:
@@ -194,18 +198,19 @@ def _find_problems(settings: Settings) -> list[str]:
         problems.append(
             f"{_name_setting('operator_public_key')} must be 64 hex digits, as `fedlog key show` prints them"
         )
+    return [*problems, *_find_problems_of_values(settings)]
+
+
+def _find_problems_of_values(settings: Settings) -> Iterator[str]:
+    for plugin in settings.allow:
+        if [bool(part) for part in plugin.split(":")] != [True, True]:
+            yield f"{_name_setting('allow')} = {plugin}: must be module:callable"
     if not 0 <= settings.metrics_port < 65_536:
-        problems.append(
-            f"{_name_setting('metrics_port')} = {settings.metrics_port}: must be from 0 (choose one) to 65535"
-        )
-    problems += [
-        f"{_name_setting('allow')} = {plugin}: must be module:callable"
-        for plugin in settings.allow
-        if [bool(part) for part in plugin.split(":")] != [True, True]
-    ]
+        yield f"{_name_setting('metrics_port')} = {settings.metrics_port}: must be from 0 (choose one) to 65535"
     if settings.replication < 0:
-        problems.append(f"{_name_setting('replication')} = {settings.replication}: must be 0 (choose) or more")
-    return problems
+        yield f"{_name_setting('replication')} = {settings.replication}: must be 0 (choose) or more"
+    if not 0 <= settings.partitions <= PARTITIONS_MAX:
+        yield f"{_name_setting('partitions')} = {settings.partitions}: must be from 0 (choose) to {PARTITIONS_MAX}"
 
 
 def _require_one_of(name: str, value: str, *, allowed: tuple[str, ...]) -> str:

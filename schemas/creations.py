@@ -47,19 +47,22 @@ def parse_creation(value: bytes | None, operator: bytes | None) -> TaskCreated |
     return event if isinstance(event, TaskCreated) else None
 
 
-def collect_creations(values: Iterable[bytes | None], operator: bytes | None) -> dict[TaskId, TaskCreated]:
-    """The creation of each task that counts, in the order of the log."""
+def collect_creations(
+    values: Iterable[bytes | None], operator: bytes | None, *, partitions: int
+) -> dict[TaskId, TaskCreated]:
+    """The creation of each task that counts, in the order of the log, on a cluster with so many partitions."""
     found: dict[TaskId, TaskCreated] = {}
-    for value in values:
-        if (created := parse_creation(value, operator)) is not None:
-            # Two operators may create one name at once: the log's order decides, for every reader alike.
-            found.setdefault(created.task, created)
+    for created in _parse_creations(values, operator, partitions=partitions):
+        # Two operators may create one name at once: the log's order decides, for every reader alike.
+        found.setdefault(created.task, created)
     return found
 
 
-def find_creation(values: Iterable[bytes | None], task: TaskId, *, operator: bytes | None) -> TaskCreated | None:
+def find_creation(
+    values: Iterable[bytes | None], task: TaskId, *, operator: bytes | None, partitions: int
+) -> TaskCreated | None:
     """The creation of `task` that counts; reads no further than that."""
-    creations = (created for value in values if (created := parse_creation(value, operator)) is not None)
+    creations = _parse_creations(values, operator, partitions=partitions)
     return next((created for created in creations if created.task == task), None)
 
 
@@ -69,8 +72,19 @@ def find_deployment(values: Iterable[bytes | None], operator: bytes | None) -> b
     return next((event.deployment for event in events if isinstance(event, DeploymentFounded)), None)
 
 
+def find_misplacement(created: TaskCreated, partition: int, *, partitions: int) -> Iterator[str]:
+    """Why a creation that stands in `partition` is refused on a cluster with so many partitions."""
+    # Devices look for the task where its name says, on the cluster that they see.
+    if created.partitions != partitions:
+        yield f"made for {created.partitions} partitions, and there are {partitions}"
+    elif partition != partition_of(created.task, partitions):
+        yield f"in partition {partition}, where no task of this name lives"
+
+
 def find_faults(created: TaskCreated) -> Iterator[str]:
     """What is wrong with a creation, judged by its own policy: an actor that finds anything refuses the task."""
+    if created.policy.shard_count > created.partitions:
+        yield f"{created.policy.shard_count} shards, and there are {created.partitions} partitions"
     if created.policy_sha256 != hashlib.sha256(encode(created.policy)).digest():
         yield "the policy is not the one of policy_sha256"
     try:
@@ -84,5 +98,13 @@ def find_faults(created: TaskCreated) -> Iterator[str]:
         yield "the weights are not the policy's"
     if created.parameters != sum(prod(tensor.shape) for tensor in created.tensors):
         yield "parameters is not the size of the tensors"
-    if created.model.topic != MODELS.name or created.model.partition != partition_of(created.task):
+    if created.model.topic != MODELS.name or created.model.partition != partition_of(created.task, created.partitions):
         yield f"the model is in {created.model}, not in the task's partition of {MODELS.name}"
+
+
+def _parse_creations(
+    values: Iterable[bytes | None], operator: bytes | None, *, partitions: int
+) -> Iterator[TaskCreated]:
+    creations = (created for value in values if (created := parse_creation(value, operator)) is not None)
+    # With another number each reader would look for the task in another partition.
+    return (created for created in creations if created.partitions == partitions)

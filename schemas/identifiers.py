@@ -14,6 +14,9 @@ LeaseId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 UpdateId = LeaseId  # one lease allows one update, so the update needs no name of its own
 RoundId = Annotated[int, msgspec.Meta(ge=0)]
 Version = Annotated[int, msgspec.Meta(ge=0)]
+# More would cost every worker a claim and a reader each, and nobody has needed them.
+PARTITIONS_MAX = 256
+PartitionCount = Annotated[int, msgspec.Meta(ge=1, le=PARTITIONS_MAX)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 TimeMs = Annotated[int, msgspec.Meta(ge=0)]
 Sha256 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-PARTITIONS = 8
+# How many partitions topics get where nobody says a number. Only creation knows it: a running cluster is asked.
+PARTITIONS_DEFAULT = 8
 
 _HOUR_MS = 3_600_000
 _KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -25,7 +26,6 @@ class Topic:
     name: str
     writer: str
     retention: dict[str, str]
-    partitions: int = PARTITIONS
     is_journal: bool = False
 
     @property
@@ -72,20 +72,30 @@ CATALOGUE = (
 JOURNALS = tuple(topic for topic in CATALOGUE if topic.is_journal)
 
 
-def partition_of(name: str) -> int:
-    """The partition of a task in every topic, and of a device in `answers`.
-
-    A hash of our own, because clients differ in theirs and the choice can never change.
-    """
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % PARTITIONS
+def partition_of(task: str, partitions: int) -> int:
+    """The partition of a task in every topic of a cluster with this many partitions."""
+    return _choose(task, partitions)
 
 
-def body_place(task: str, device: str, *, shards: int) -> tuple[str, int]:
+def answer_partition(device: str, partitions: int) -> int:
+    """The partition of `answers` in which a device listens."""
+    return _choose(device, partitions)
+
+
+def body_place(task: str, device: str, *, shards: int, partitions: int) -> tuple[str, int]:
     """Topic and partition of a device's larger bodies: those of a task with shards are spread over as many partitions.
 
     They have a topic of their own, because whatever deletes a body has to know every round that may still need it.
     """
     if shards == 1:
-        return BODIES.name, partition_of(task)
-    shard = int.from_bytes(hashlib.sha256(f"{task}/{device}".encode()).digest()[:8]) % shards
-    return SHARDS.name, (partition_of(task) + shard) % PARTITIONS
+        return BODIES.name, partition_of(task, partitions)
+    shard = _choose(f"{task}/{device}", shards)
+    return SHARDS.name, (partition_of(task, partitions) + shard) % partitions
+
+
+def _choose(name: str, count: int) -> int:
+    """One of `count` for a name.
+
+    A hash of our own, because clients differ in theirs and the choice can never change.
+    """
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % count

@@ -1,7 +1,7 @@
 """The record that submits an update: a device writes it, the aggregator and its shard workers read it.
 
-A small body travels in the record itself. Its address then has no offsets, because the device does not know the offset
-that the record will get; the reader fills in the offset at which it found the record.
+A small body travels in the record itself. Its address then names no place, because the device does not know the one
+that the record will get; the reader fills in partition and offset at which it found the record.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from schemas.canonical import decode, encode
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.signing import Signed, is_signed_by, parse_signed, sign
-from schemas.topics import UPDATES, partition_of
+from schemas.topics import UPDATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ def parse_update(value: bytes) -> SignedUpdate:
     return SignedUpdate(decode(message.payload, UpdateSubmitted), message)
 
 
-def address_inline(data: bytes, *, task: str, codec: str) -> BodyRef:
+def address_inline(data: bytes, *, codec: str) -> BodyRef:
     """The address that means "in this very record"."""
-    return _address(data, partition=partition_of(task), offsets=(), codec=codec)
+    return _address(data, partition=0, offsets=(), codec=codec)
 
 
 def _address(data: bytes, *, partition: int, offsets: tuple[int, ...], codec: str) -> BodyRef:

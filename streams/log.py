@@ -200,6 +200,11 @@ class Reader(Protocol):
 class EventLog(Protocol):
     """A log of topics and partitions."""
 
+    @property
+    def partitions(self) -> int:
+        """How many partitions every topic has: fixed when they were created. Raises LogUnavailable, TopicUnfit."""
+        ...
+
     def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Append plain records (no transaction), each durable when this returns; return their offsets in order.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from schemas.topics import PARTITIONS_DEFAULT
 from streams.log import (
     Bounds,
     CommitUncertain,
@@ -22,7 +23,7 @@ from streams.log import (
     TopicPartition,
     WriterFenced,
 )
-from streams.topics import TopicDescription, TopicSpec, require_topics
+from streams.topics import TopicDescription, TopicSpec, choose_partitions, require_topics
 from streams.writer import TransactionalWriter
 
 POLL_RECORDS_MAX = 500
@@ -139,13 +140,20 @@ class MemoryReader:
 class MemoryLog:
     """The log in memory. `clock` gives the append time in ms; its values are kept as they come, and may go back."""
 
-    def __init__(self, specs: Sequence[TopicSpec] = (), *, clock: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        specs: Sequence[TopicSpec] = (),
+        *,
+        clock: Callable[[], int] = lambda: 0,
+        partitions: int = PARTITIONS_DEFAULT,
+    ) -> None:
         self._clock = clock
+        self.partitions = partitions
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._found: dict[str, TopicDescription] = {}
         self._epochs: dict[str, int] = {}
         self._transactions: dict[str, _Transaction] = {}
-        self.create_topics(specs)
+        self.create_topics(specs, partitions=partitions)
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
         # All partitions are looked up before the first record is added: an append that fails here has added nothing.
@@ -173,12 +181,16 @@ class MemoryLog:
     def close(self) -> None:
         """Nothing is held."""
 
-    def create_topics(self, specs: Sequence[TopicSpec], *, replication: int | None = None) -> list[str]:
+    def create_topics(
+        self, specs: Sequence[TopicSpec], *, partitions: int | None = None, replication: int | None = None
+    ) -> list[str]:
         """Create what is missing and return its names; `replication` has no meaning here. Raises TopicUnfit."""
+        # An attribute, because actors ask for it with every answer.
+        self.partitions = count = choose_partitions(specs, self._found, wanted=partitions)
         missing = [spec for spec in specs if spec.name not in self._found]
         for spec in missing:
-            self._found[spec.name] = TopicDescription(spec.partitions, dict(spec.config))
-            for number in range(spec.partitions):
+            self._found[spec.name] = TopicDescription(count, dict(spec.config))
+            for number in range(count):
                 self._partitions[TopicPartition(spec.name, number)] = _Partition()
         require_topics(specs, self._found)
         return [spec.name for spec in missing]

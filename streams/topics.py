@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from schemas.identifiers import PARTITIONS_MAX
+from schemas.topics import PARTITIONS_DEFAULT
 from streams.log import TopicUnfit
 
 # A topic with another of these is not a worse one but a wrong one: deadlines and histories depend on them.
@@ -19,10 +21,6 @@ class TopicSpec(Protocol):
         """Its name in the catalogue."""
 
     @property
-    def partitions(self) -> int:
-        """How many partitions it has."""
-
-    @property
     def config(self) -> Mapping[str, str]:
         """The broker's settings for it."""
 
@@ -34,23 +32,61 @@ class TopicDescription(NamedTuple):
     config: Mapping[str, str]
 
 
+def choose_partitions(specs: Sequence[TopicSpec], found: Mapping[str, TopicDescription], *, wanted: int | None) -> int:
+    """The number of partitions for those of `specs` that are missing: as many as the first of them that there is.
+
+    Raises TopicUnfit where another is wanted: more partitions would move tasks, whose place follows from the number.
+    """
+    default = PARTITIONS_DEFAULT if wanted is None else wanted
+    number = next((found[spec.name].partitions for spec in specs if spec.name in found), default)
+    if wanted not in (None, number):
+        raise TopicUnfit(f"The topics have {number} partitions, not {wanted}, and their number never changes.")
+    return _require_in_range(number)
+
+
+def count_partitions(counts: Mapping[str, int]) -> int:
+    """The number of partitions that all these topics have; the first of them sets it. Raises TopicUnfit."""
+    if not counts:
+        raise TopicUnfit("There are no topics. `fedlog topics create` creates them.")
+    number = next(iter(counts.values()))
+    if others := [f"topic {name}: partitions is {count}" for name, count in counts.items() if count != number]:
+        raise TopicUnfit(f"{'; '.join(others)}, wanted {number} as in {next(iter(counts))}.")
+    return _require_in_range(number)
+
+
 def require_topics(specs: Sequence[TopicSpec], found: Mapping[str, TopicDescription], *, prefix: str = "") -> None:
-    """Raise TopicUnfit, which names each topic at fault, the setting, what was found and what is wanted."""
-    problems = [f"topic {spec.name}: {problem}" for spec in specs for problem in _problems(spec, found.get(spec.name))]
+    """Raise TopicUnfit, which names each topic at fault, the setting, what was found and what is wanted.
+
+    All have to have as many partitions as the first of `specs` that there is.
+    """
+    partitions = next((found[spec.name].partitions for spec in specs if spec.name in found), 0)
+    problems = [
+        f"topic {spec.name}: {problem}"
+        for spec in specs
+        for problem in _find_problems(spec, found.get(spec.name), partitions=partitions)
+    ]
     # All at once, so that an operator changes a cluster once.
     if problems:
         where = f" Under the prefix {prefix!r}." if prefix else ""
         raise TopicUnfit("; ".join(problems) + f".{where} Change it on the cluster, or choose another topic prefix.")
 
 
-def _problems(spec: TopicSpec, found: TopicDescription | None) -> Iterator[str]:
+def _find_problems(spec: TopicSpec, found: TopicDescription | None, *, partitions: int) -> Iterator[str]:
     if found is None:
         yield "it does not exist"
         return
-    # More partitions would move tasks: which one a task lives in follows from their number.
-    if found.partitions != spec.partitions:
-        yield f"partitions is {found.partitions}, wanted {spec.partitions}"
+    # A task lives in one partition of every topic: with another number it would be in different ones.
+    if found.partitions != partitions:
+        yield f"partitions is {found.partitions}, wanted {partitions}"
+    if found.partitions > PARTITIONS_MAX:
+        yield f"partitions is {found.partitions}, at most {PARTITIONS_MAX}"
     for key in _SETTINGS_CHECKED:
         wanted = spec.config.get(key)
         if wanted is not None and found.config.get(key) != wanted:
             yield f"{key} is {found.config.get(key)}, wanted {wanted}"
+
+
+def _require_in_range(number: int) -> int:
+    if not 1 <= number <= PARTITIONS_MAX:
+        raise TopicUnfit(f"Topics have from 1 to {PARTITIONS_MAX} partitions, not {number}.")
+    return number

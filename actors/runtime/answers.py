@@ -7,7 +7,7 @@ import structlog
 from schemas.canonical import encode
 from schemas.certificates import Signer
 from schemas.events import Answer
-from schemas.topics import ANSWERS, partition_of
+from schemas.topics import ANSWERS, answer_partition
 from streams.log import Draft, EventLog, LogUnavailable
 
 logger = structlog.get_logger()
@@ -27,7 +27,7 @@ class Answers:
         drafts = [
             Draft(
                 topic=ANSWERS.name,
-                partition=partition_of(answer.device),
+                partition=answer_partition(answer.device, self._log.partitions),
                 value=self._signer.certify(encode(answer)),
                 key=answer.device.encode(),
             )

@@ -20,7 +20,7 @@ from schemas.creations import find_creation
 from schemas.events import Answer, Outcome, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.tensors import BodyError, Floats, model_bytes_max, unpack
-from schemas.topics import ANSWERS, CHECKINS, MODELS, TASKS, UPDATES, Topic, body_place, partition_of
+from schemas.topics import ANSWERS, CHECKINS, MODELS, TASKS, UPDATES, Topic, answer_partition, body_place, partition_of
 from streams.bodies import Absent, BodyReader, Upload, store_all
 from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, Record, TopicPartition, scan
 
@@ -47,7 +47,9 @@ class KafkaLink:
     def __init__(self, log: EventLog, operator: bytes, devices: Iterable[str]) -> None:
         self._log, self._trust = log, Trust(operator)
         self._devices = frozenset(devices)
-        self._answer_places = {TopicPartition(ANSWERS.name, partition_of(device)) for device in self._devices}
+        self._answer_places = {
+            TopicPartition(ANSWERS.name, answer_partition(device, log.partitions)) for device in self._devices
+        }
         # One reader for all partitions, because each reader has connections and buffers of its own.
         self._answers = log.bulk_reader({at: log.bounds(at).end for at in sorted(self._answer_places)})
         self._drafts: list[Draft] = []
@@ -106,10 +108,13 @@ class KafkaLink:
         """The first creation of the task in the log."""
         # A task's creation never changes, so it is read once.
         if name not in self._tasks:
-            at = TopicPartition(TASKS.name, partition_of(name))
+            at = TopicPartition(TASKS.name, partition_of(name, self._log.partitions))
             with _unavailable_as_link_error():
                 created = find_creation(
-                    (record.value for record in scan(self._log, at)), name, operator=self._trust.operator
+                    (record.value for record in scan(self._log, at)),
+                    name,
+                    operator=self._trust.operator,
+                    partitions=self._log.partitions,
                 )
             if created is not None:
                 _remember(self._tasks, (name, created), limit=TASKS_MAX)
@@ -117,7 +122,7 @@ class KafkaLink:
 
     def fetch_model(self, created: TaskCreated, ref: BodyRef, *, timeout_s: float) -> Floats:
         """The model, downloaded once for all devices of the process."""
-        place = TopicPartition(MODELS.name, partition_of(created.task))
+        place = TopicPartition(MODELS.name, partition_of(created.task, self._log.partitions))
         # The address comes with an answer: it must not make a device read what no model is.
         if (ref.topic, ref.partition) != place:
             raise ModelMissing(f"the model in {ref} is in no place of models of task {created.task!r}")
@@ -149,13 +154,13 @@ class KafkaLink:
         return None
 
     def _hold_back(self, topic: Topic, task: str, *, message: bytes) -> None:
-        self._drafts.append(Draft(topic=topic.name, partition=partition_of(task), value=message))
+        self._drafts.append(Draft(topic=topic.name, partition=partition_of(task, self._log.partitions), value=message))
 
     def _store_bodies(self) -> None:
         # Emptied first: each device repeats a body that is lost, and a second copy here would be stored twice.
         bodies, self._bodies = self._bodies, []
         try:
-            addresses = store_all(self._log, [_as_upload(body) for body in bodies])
+            addresses = store_all(self._log, [_as_upload(body, self._log.partitions) for body in bodies])
         except LogUnavailable as error:
             logger.warning("bodies_lost", bodies=len(bodies), error=str(error))
             return
@@ -208,9 +213,9 @@ def _unavailable_as_link_error() -> Iterator[None]:
         raise LinkUnavailable(str(error)) from error
 
 
-def _as_upload(body: UpdateBody) -> Upload:
+def _as_upload(body: UpdateBody, partitions: int) -> Upload:
     # By the update's id, so that the chunks of a repeated upload have the keys of the first.
-    at = TopicPartition(*body_place(body.task, body.device, shards=body.shards))
+    at = TopicPartition(*body_place(body.task, body.device, shards=body.shards, partitions=partitions))
     return Upload(at=at, upload_id=body.update, data=body.data, codec=body.codec)
 
 

@@ -111,7 +111,7 @@ class Outbox:
         """Add an update, together with the residual that it leaves."""
         data = self._read(entry.body)
         if len(data) <= INLINE_BYTES_MAX:
-            address = address_inline(data, task=self._index.task, codec=entry.codec)
+            address = address_inline(data, codec=entry.codec)
             entry = self._sign(entry, address, inline=data)
         # The slots are written before the index that names them: a crash in between changes nothing.
         kept = msgspec.structs.replace(entry, body=self._slots.put(data, taken=self._list_pieces()))

@@ -34,7 +34,7 @@ from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
 from client_agent.setting import DeviceSetting
 from schemas.errors import EXIT_USAGE, FedlogError
-from schemas.topics import partition_of
+from schemas.topics import answer_partition
 
 TRAINER = "client_agent.learning.classification:train"
 DATA = "client_agent.learning.examples:digits"
@@ -56,13 +56,17 @@ class FleetError(FedlogError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetOptions:
-    """What a fleet is made of. `open_link` is called in each process, so it must be picklable."""
+    """What a fleet is made of. `open_link` is called in each process, so it must be picklable.
+
+    `partitions`: in how many partitions answers lie; devices that share one are put into one process.
+    """
 
     task: str
     open_link: OpenLink
     folder: Path
     devices: int = 200
     processes: int = 2
+    partitions: int = 1
     data: str = DATA
     seed: int = 0
     simulation: SimulationOptions = field(default_factory=SimulationOptions)
@@ -103,7 +107,9 @@ class Fleet:
         self._scratch = Path(tempfile.mkdtemp(prefix="fl-", dir="/tmp"))
         try:
             self._start_ray(self._scratch)
-            shares = spread_devices(self._options.device_names, self._options.processes)
+            options = self._options
+            # Each process reads the answers of whole partitions, so that few of these are also read by another.
+            shares = spread_devices(options.device_names, options.processes, partitions=options.partitions)
             # Ray restarts a process that dies; the next `count` starts its devices again.
             actor: Any = ray.remote(num_cpus=1, max_restarts=-1)(_FleetProcess)
             self._processes = [actor.remote(self._options, share, str(Path.cwd())) for share in shares]
@@ -242,8 +248,8 @@ def is_over(stats: Stats) -> bool:
     return stats.closed + stats.failed >= stats.devices
 
 
-def spread_devices(names: Sequence[str], processes: int) -> list[list[int]]:
+def spread_devices(names: Sequence[str], processes: int, *, partitions: int) -> list[list[int]]:
     """Indices for each process, evenly, and by partition of their answers: each process then reads few partitions."""
-    order = sorted(range(len(names)), key=lambda index: (partition_of(names[index]), index))
+    order = sorted(range(len(names)), key=lambda index: (answer_partition(names[index], partitions), index))
     cuts = [len(order) * part // processes for part in range(processes + 1)]
     return [share for begin, end in itertools.pairwise(cuts) if (share := order[begin:end])]

@@ -21,7 +21,7 @@ from ops.audit import announcements, event_checks
 from ops.audit.findings import Finding, Findings
 from ops.audit.recomputing import Recomputer
 from ops.audit.verification import Verification, judge_resume
-from schemas.creations import collect_creations, find_faults
+from schemas.creations import collect_creations, find_faults, find_misplacement
 from schemas.events import (
     JournalEvent,
     ModelPublished,
@@ -210,6 +210,7 @@ class Audit:
             yield _find_task_of(event), f"{type(event).__name__}: {fault}"
 
     def _check_creation(self, created: TaskCreated) -> Iterator[str]:
+        yield from find_misplacement(created, self._partition, partitions=self._log.partitions)
         yield from find_faults(created)
         if created.task not in self._creations:
             # The operator may have written it since this replay began.
@@ -235,7 +236,8 @@ class Audit:
     def _read_creations(self) -> dict[str, TaskCreated]:
         """What the operator wrote."""
         at = TopicPartition(TASKS.name, self._partition)
-        return collect_creations((record.value for record in scan(self._log, at)), self._anchor.operator)
+        values = (record.value for record in scan(self._log, at))
+        return collect_creations(values, self._anchor.operator, partitions=self._log.partitions)
 
 
 def _find_task_of(event: JournalEvent) -> str:

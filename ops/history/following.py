@@ -9,21 +9,21 @@ from collections.abc import Iterable
 from typing import Self
 
 from ops.history.projections import Projection
-from schemas.topics import PARTITIONS
 from streams.log import EventLog, Record, TopicPartition
 
 
 class Follower:
     """Reads the topics of its projections through one reader. Close it, or use it as a context.
 
-    Each projection gets the records of its own topics from its own position on.
+    Each projection gets the records of its own topics from its own position on; without `partitions` those of all.
     """
 
-    def __init__(self, log: EventLog, *projections: Projection, partitions: Iterable[int] = range(PARTITIONS)) -> None:
+    def __init__(self, log: EventLog, *projections: Projection, partitions: Iterable[int] | None = None) -> None:
         self._projections = projections
         # A dict keeps the order of the topics and drops those that two projections share.
         topics = dict.fromkeys(topic for projection in projections for topic in projection.topics)
-        numbers = list(partitions)
+        # Asked of the log that is followed: an export may come from a cluster with another number.
+        numbers = list(range(log.partitions) if partitions is None else partitions)
         places = [TopicPartition(topic, number) for topic in topics for number in numbers]
         bounds = {at: log.bounds(at) for at in places}
         self._ends = {at: bound.end for at, bound in bounds.items()}

@@ -72,7 +72,7 @@ def describe_privacy(view: TaskView, version: Version) -> str:
         "# unit: one device; adjacency: its updates replaced by zero vectors; central model, zCDP",
         f"# budget: rho_max {privacy.rho_max:g}",
         f"# participations of the busiest device before this task: {view.created.participations_before}",
-        f"# source: topic {LEDGER.name}, partition {partition_of(view.task)}",
+        f"# source: topic {LEDGER.name}, partition {partition_of(view.task, view.created.partitions)}",
     ]
     last_round = view.published[version].round
     # Version 0 is the operator's own model, of no round, and has cost nothing.

@@ -30,8 +30,8 @@ from schemas.canonical import TASK_BYTES_MAX, encode
 from schemas.creations import collect_creations, parse_task_event, sign_task_event
 from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec
 from schemas.identifiers import TaskId
-from schemas.policy import Policy
-from schemas.topics import PARTITIONS, ROUNDS, TASKS, partition_of
+from schemas.policy import Policy, PolicyError
+from schemas.topics import ROUNDS, TASKS, partition_of
 from streams.log import Draft, EventLog, TopicPartition, scan
 
 if TYPE_CHECKING:
@@ -61,14 +61,15 @@ def create(
 ) -> TaskCreated:
     """Store the first model and append TaskCreated.
 
-    Raises TaskNameInvalid, TaskExists, TaskTooLarge; with `after` also TaskUnknown, SuccessorExists, CloseUnnoticed
-    and ModelMismatch.
+    Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge; with `after` also TaskUnknown, SuccessorExists,
+    CloseUnnoticed and ModelMismatch.
     """
     # numpy and torch come with these, and nothing else that an operator does to a task needs them.
     from client_agent.learning import classification
     from ops.operator import models
 
     check_name(name)
+    _check_shards(log, policy)
     _check_is_free(log, name, operator=key.public_key)
     parent = None if after is None else close_and_wait(log, after.task, key=key, wait_s=after.wait_s)
     # The predecessor is closed before the model is made: nothing may be written for a task that cannot start.
@@ -78,12 +79,13 @@ def create(
     created = TaskCreated(
         task=name,
         deployment=deployments.name_deployment(log, key),
+        partitions=log.partitions,
         policy=policy,
         policy_sha256=hashlib.sha256(encode(policy)).digest(),
         tensors=tensors,
         parameters=int(flat.size),
         weights=policy.weights(),
-        model=models.store(log, flat, partition=partition_of(name)),
+        model=models.store(log, flat, partition=partition_of(name, log.partitions)),
         parent=parent.task if parent else None,
         participations_before=parent.participations_max if parent else 0,
     )
@@ -122,12 +124,12 @@ def close_and_wait(log: EventLog, task: TaskId, *, key: OperatorKey, wait_s: flo
     """
     created = _require_creation(log, task, operator=key.public_key)
     # Two successors would each start from the same participations and spend the same privacy budget twice.
-    for partition in range(PARTITIONS):
+    for partition in range(log.partitions):
         for other in read_creations(log, partition, operator=key.public_key).values():
             if other.parent == task:
                 raise SuccessorExists(f"{other.task!r} already carries on from {task!r}: carry on from {other.task!r}.")
     views = TaskViews(operator=key.public_key)
-    with Follower(log, views, partitions=[partition_of(task)]) as follower:
+    with Follower(log, views, partitions=[partition_of(task, log.partitions)]) as follower:
         follower.catch_up()
         view = views.view(task)
         if not view.closed and view.halted is None:
@@ -139,9 +141,9 @@ def close_and_wait(log: EventLog, task: TaskId, *, key: OperatorKey, wait_s: flo
 
 
 def find_views(
-    log: EventLog, partitions: Iterable[int] = range(PARTITIONS), *, operator: bytes | None = None
+    log: EventLog, partitions: Iterable[int] | None = None, *, operator: bytes | None = None
 ) -> dict[TaskId, TaskView]:
-    """The tasks of these partitions, as they stand at the present end of the log."""
+    """The tasks of these partitions, or of all, as they stand at the present end of the log."""
     views = TaskViews(operator=operator)
     with Follower(log, views, partitions=partitions) as follower:
         follower.catch_up()
@@ -150,7 +152,7 @@ def find_views(
 
 def find_view(log: EventLog, task: TaskId, *, operator: bytes | None = None) -> TaskView:
     """One task as it stands at the present end of the log. Raises TaskUnknown."""
-    return require(find_views(log, [partition_of(task)], operator=operator), task)
+    return require(find_views(log, [partition_of(task, log.partitions)], operator=operator), task)
 
 
 def require(tasks: Mapping[TaskId, T], task: TaskId) -> T:
@@ -162,7 +164,8 @@ def require(tasks: Mapping[TaskId, T], task: TaskId) -> T:
 
 def read_creations(log: EventLog, partition: int, *, operator: bytes | None) -> dict[TaskId, TaskCreated]:
     """The creation of each task in one partition of `tasks`; of several of one name the first counts."""
-    return collect_creations((record.value for record in scan(log, TopicPartition(TASKS.name, partition))), operator)
+    records = scan(log, TopicPartition(TASKS.name, partition))
+    return collect_creations((record.value for record in records), operator, partitions=log.partitions)
 
 
 def summarize(view: TaskView) -> dict[str, Any]:
@@ -172,7 +175,7 @@ def summarize(view: TaskView) -> dict[str, Any]:
     return {
         "task": view.task,
         "status": view.status,
-        "partition": partition_of(view.task),
+        "partition": partition_of(view.task, created.partitions) if created else None,
         "parent": created.parent if created else None,
         "parameters": created.parameters if created else None,
         "version": view.version,
@@ -197,9 +200,15 @@ def summarize(view: TaskView) -> dict[str, Any]:
     }
 
 
+def _check_shards(log: EventLog, policy: Policy) -> None:
+    # Policies are checked without a cluster; only here is it known how many partitions there are to spread over.
+    if policy.shard_count > log.partitions:
+        raise PolicyError(f"shards = {policy.shard_count}: this cluster has {log.partitions} partitions, one a shard")
+
+
 def _check_is_free(log: EventLog, name: TaskId, *, operator: bytes) -> None:
     # A policy is never changed, so a second creation of the name would be ignored by every actor.
-    if name in read_creations(log, partition_of(name), operator=operator):
+    if name in read_creations(log, partition_of(name, log.partitions), operator=operator):
         raise TaskExists(f"A task {name!r} exists already, and a policy never changes: choose another name.")
 
 
@@ -222,7 +231,7 @@ def _append_creation(log: EventLog, created: TaskCreated, *, key: OperatorKey) -
 def _wait_for_creation(log: EventLog, task: TaskId, *, operator: bytes) -> TaskCreated | None:
     """The creation that counts, once one can be read: an acknowledged record is not readable at once."""
     give_up_s = time.monotonic() + VISIBLE_WAIT_S
-    place = partition_of(task)
+    place = partition_of(task, log.partitions)
     while (found := read_creations(log, place, operator=operator).get(task)) is None and time.monotonic() < give_up_s:
         time.sleep(0.05)
     return found
@@ -245,8 +254,7 @@ def _wait_until_halted(follower: Follower, view: TaskView, *, wait_s: float) -> 
         if time.monotonic() > give_up_s:
             raise CloseUnnoticed(
                 f"{view.task!r} is closed in the log, but its aggregator has not noticed within {wait_s:g} s "
-                f"({TopicPartition(ROUNDS.name, partition_of(view.task))}). Until then its last participations are "
-                "unknown."
+                f"(journal {ROUNDS.name}). Until then its last participations are unknown."
             )
         # The aggregator answers in its own journal, so there is nothing to ask it directly.
         follower.poll(0.2)
@@ -254,13 +262,13 @@ def _wait_until_halted(follower: Follower, view: TaskView, *, wait_s: float) -> 
 
 def _require_creation(log: EventLog, task: TaskId, *, operator: bytes) -> TaskCreated:
     # The log never deletes tasks, so a misspelt name must not get into it.
-    return require(read_creations(log, partition_of(task), operator=operator), task)
+    return require(read_creations(log, partition_of(task, log.partitions), operator=operator), task)
 
 
 def _find_next_number(log: EventLog, task: TaskId, *, operator: bytes) -> tuple[TaskCreated, int]:
     """The creation of a task, and a number above that of each of its pauses and resumes so far."""
     created = _require_creation(log, task, operator=operator)
-    at = TopicPartition(TASKS.name, partition_of(task))
+    at = TopicPartition(TASKS.name, partition_of(task, log.partitions))
     events = (parse_task_event(record.value, operator) for record in scan(log, at))
     changes = (event for event in events if isinstance(event, TaskPaused | TaskResumed) and event.task == task)
     # The clock too, so that two operators at the same moment rarely choose one number, of which only one counts.
@@ -269,5 +277,5 @@ def _find_next_number(log: EventLog, task: TaskId, *, operator: bytes) -> tuple[
 
 def _append(log: EventLog, event: TaskEvent, *, key: OperatorKey) -> None:
     # The partition is chosen explicitly: it is the task's in every topic.
-    place, value = partition_of(event.task), sign_task_event(event, key.signing)
+    place, value = partition_of(event.task, log.partitions), sign_task_event(event, key.signing)
     log.append([Draft(topic=TASKS.name, partition=place, value=value, key=event.task.encode())])

@@ -115,7 +115,7 @@ class Demo:
         # With --bootstrap-servers the folder of an earlier demo may still hold its key.
         if not self._settings.operator_key_file.exists():
             keys.create(self._settings.operator_key_file)
-        log.create_topics(CATALOGUE)
+        log.create_topics(CATALOGUE, partitions=self._settings.partitions or None)
 
     def _start_children(self) -> None:
         devices = str(self._policy.selection.devices_expected)
@@ -151,7 +151,7 @@ class Demo:
     def _watch(self, log: KafkaLog) -> TaskView:
         deadline_s = time.monotonic() + PATIENCE_S
         views = TaskViews()
-        with Follower(log, views, partitions=[partition_of(TASK)]) as follower, self._view.live():
+        with Follower(log, views, partitions=[partition_of(TASK, log.partitions)]) as follower, self._view.live():
             while True:
                 follower.poll(0.25)
                 view = views.view(TASK)

@@ -16,7 +16,7 @@ from schemas.canonical import encode
 from schemas.events import VersionEvaluated
 from schemas.identifiers import TaskId, Version
 from schemas.tensors import BodyError
-from schemas.topics import EVALUATIONS, PARTITIONS, ROUNDS, partition_of
+from schemas.topics import EVALUATIONS, ROUNDS, partition_of
 from streams.log import Draft, EventLog
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Evaluator:
         self._examples = load(data, Part(split="test"))
         self._gave_up: set[tuple[TaskId, Version]] = set()
         self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator)
-        partitions = range(PARTITIONS) if task is None else [partition_of(task)]
+        partitions = None if task is None else [partition_of(task, log.partitions)]
         self._follower = Follower(log, self._views, partitions=partitions)
         # To the end first: a version that was scored before a restart is not scored again.
         self._follower.catch_up()
@@ -104,7 +104,7 @@ class Evaluator:
         fact = VersionEvaluated(
             task=view.task, version=version, metrics=metrics, samples=len(self._examples[1]), cohort=""
         )
-        place = partition_of(view.task)
+        place = partition_of(view.task, self._log.partitions)
         # Signed: an unsigned score could end a task that has a target.
         value = self._key.signer.certify(encode(fact))
         self._log.append([Draft(topic=EVALUATIONS.name, partition=place, value=value, key=view.task.encode())])

@@ -133,6 +133,9 @@ def root(
     replication: Annotated[
         int | None, typer.Option(help="Replicas of a new topic (default: 3 with 3 or more brokers, else 1).")
     ] = None,
+    partitions: Annotated[
+        int | None, typer.Option(help="Partitions of a new topic; never changes (default: as others have, else 8).")
+    ] = None,
     security_protocol: Annotated[
         Text, typer.Option(help="One of " + ", ".join(settings.SECURITY_PROTOCOLS) + ".", rich_help_panel=_KAFKA)
     ] = None,

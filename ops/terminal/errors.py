@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from schemas.errors import EXIT_NO, EXIT_USAGE, FedlogError
 
 # By the code of an error's class, or of a class above it: what a person at this terminal can do about it.
@@ -31,6 +33,10 @@ ADVICE = {
 }
 
 
+if TYPE_CHECKING:
+    from streams.log import EventLog
+
+
 class ConsoleError(FedlogError):
     """A command could not do its work."""
 
@@ -39,6 +45,12 @@ class ConsoleError(FedlogError):
     def __init__(self, message: str, *, exit_code: int = EXIT_NO) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def require_partition(log: EventLog, partition: int) -> None:
+    """Raise ConsoleError where the cluster has no such partition."""
+    if partition >= log.partitions:
+        raise ConsoleError(f"--partition {partition}: there are 0 to {log.partitions - 1}.", exit_code=2)
 
 
 def explain(error: Exception) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from schemas.events.event import Event
-from schemas.identifiers import BodyRef, Count, Deployment, Sha256, TaskId
+from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Sha256, TaskId
 from schemas.policy import Policy
 
 
@@ -21,11 +21,15 @@ class TaskCreated(Event):
 
     `participations_before`: how often any one device may already have taken part in the tasks that this one carries on
     from (`task create --from`); it counts against every device, because privacy already spent stays spent.
+
+    `partitions`: how many the cluster's topics have. Where the task lives follows from it, so on a cluster with another
+    number, as after a change of its topics, actors and devices refuse the task.
     """
 
     task: TaskId
     # Where the task lives: a copy of this record in another deployment of the same operator creates nothing.
     deployment: Deployment
+    partitions: PartitionCount
     policy: Policy
     # Each lease carries it, so that an update under another policy is refused.
     policy_sha256: Sha256

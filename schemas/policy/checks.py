@@ -11,8 +11,8 @@ from functools import reduce
 import msgspec
 
 from schemas.errors import EXIT_USAGE, FedlogError
+from schemas.identifiers import PARTITIONS_MAX
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
-from schemas.topics import PARTITIONS
 
 _FLOAT_MAX = sys.float_info.max
 
@@ -91,8 +91,8 @@ def _find_out_of_bounds(policy: Policy) -> Iterator[str]:
         # In this form of the comparison NaN fails too.
         if not low <= value <= high:  # type: ignore[operator]
             yield f"{path} = {value}: must be from {_format_number(low)} to {_format_number(high)}"
-    if not 1 <= policy.shard_count <= PARTITIONS:
-        yield f"shards = {policy.shard_count}: must be from 1 to {PARTITIONS}"
+    if not 1 <= policy.shard_count <= PARTITIONS_MAX:
+        yield f"shards = {policy.shard_count}: must be from 1 to {PARTITIONS_MAX}"
     for cohort, share in policy.selection.cohort_shares.items():
         if not 0 < share <= 1:
             yield f"selection.cohort_shares.{cohort} = {share}: must be above 0 and at most 1"

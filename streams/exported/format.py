@@ -16,7 +16,7 @@ import msgspec
 
 from streams.log import LogRefused, Place, Record, TopicPartition
 
-FORMAT = "fedlog-export/2"
+FORMAT = "fedlog-export/3"
 MANIFEST = "manifest.json"
 
 _FRAME_HEAD = struct.Struct(">QI32s")  # offset, number of bytes that follow, their sha256
@@ -74,6 +74,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # Read first: a reader refuses a format that it does not know instead of guessing.
     format: str
+    # Of the cluster, not of the folder: where a task lives follows from it.
+    partitions: int
     parts: tuple[Part, ...]
 
 

@@ -79,9 +79,10 @@ class ExportedLog:
         # Before any file is opened: another format means other files.
         if manifest.format != FORMAT:
             raise ExportDamaged(f"{folder / MANIFEST}: format {manifest.format!r}, this release reads {FORMAT!r}")
+        self.partitions = manifest.partitions
         self._parts = {part.at: self._index(part) for part in manifest.parts}
 
-    def partitions(self, topics: Iterable[str]) -> list[int]:
+    def list_partitions(self, topics: Iterable[str]) -> list[int]:
         """The numbers of the partitions that the folder has of any of these topics."""
         return sorted({at.partition for at in self._parts if at.topic in {*topics}})
 

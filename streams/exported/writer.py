@@ -29,7 +29,7 @@ def export(
     if any(folder.iterdir()):
         raise FileExistsError(17, "is not empty", str(folder))
     parts = tuple(_export_part(log, at, end=end, folder=folder, is_past=is_past) for at, end in ends.items())
-    manifest = Manifest(format=FORMAT, parts=parts)
+    manifest = Manifest(format=FORMAT, partitions=log.partitions, parts=parts)
     # Last of all: a folder without a manifest is an export that did not come to its end.
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return manifest

@@ -15,7 +15,7 @@ from streams.kafka.errors import translate_errors
 from streams.kafka.settings import REQUEST_TIMEOUT_S, KafkaSettings
 from streams.log import Bounds, LogUnavailable, TopicPartition
 from streams.retry import Outage
-from streams.topics import TopicDescription, TopicSpec, require_topics
+from streams.topics import TopicDescription, TopicSpec, choose_partitions, count_partitions, require_topics
 
 # With this many brokers each partition has three copies, and a commit waits for two of them.
 REPLICATED_FROM_BROKERS = 3
@@ -66,16 +66,19 @@ class KafkaAdmin:
                 raise LogUnavailable(f"no Kafka answers at {self._settings.bootstrap_servers} within {timeout_s:.0f} s")
             time.sleep(READY_POLL_S)
 
-    def create_topics(self, specs: Sequence[TopicSpec], *, replication: int | None = None) -> list[str]:
-        """Create what is missing and return its names; `replication`: 3 on three brokers, else 1. Raises TopicUnfit."""
+    def create_topics(
+        self, specs: Sequence[TopicSpec], *, partitions: int | None, replication: int | None
+    ) -> list[str]:
+        """Create what is missing and return its names; see `streams.kafka.log.KafkaLog`. Raises TopicUnfit."""
         # Three copies of which two must have a record: one broker may then be lost without a word.
         is_replicated = self.wait_ready(REQUEST_TIMEOUT_S) >= REPLICATED_FROM_BROKERS
         copies = replication or (3 if is_replicated else 1)
         known = self.describe_topics([spec.name for spec in specs])
+        count = choose_partitions(specs, known, wanted=partitions)
         missing = [spec for spec in specs if spec.name not in known]
         if missing:
             with translate_errors("creating topics", self._outage):
-                self._create(missing, copies)
+                self._create(missing, count, copies=copies)
         self.check_topics(specs)
         return [spec.name for spec in missing]
 
@@ -93,6 +96,15 @@ class KafkaAdmin:
         settings = {topic: {key: row["value"] for key, row in config.items()} for topic, config in configs.items()}
         return {wanted[row["name"]]: TopicDescription(len(row["partitions"]), settings[row["name"]]) for row in rows}
 
+    def count_partitions(self, names: Sequence[str]) -> int:
+        """How many partitions these topics have, as far as one may see them. Raises TopicUnfit where they differ."""
+        wanted = {self._settings.add_prefix(name): name for name in names}
+        # Only what every client has rights to: a device may not read settings, nor see the journals.
+        with translate_errors("counting partitions", self._outage):
+            rows = self._client().describe_topics(list(wanted))
+        found = {wanted[row["name"]]: len(row["partitions"]) for row in rows if not row["error_code"]}
+        return count_partitions({name: found[name] for name in names if name in found})
+
     def close(self) -> None:
         """Release its connections."""
         with self._lock:
@@ -100,10 +112,10 @@ class KafkaAdmin:
         if client is not None:
             client.close()
 
-    def _create(self, specs: Sequence[TopicSpec], copies: int) -> None:
+    def _create(self, specs: Sequence[TopicSpec], partitions: int, *, copies: int) -> None:
         rows = {
             self._settings.add_prefix(spec.name): {
-                "num_partitions": spec.partitions,
+                "num_partitions": partitions,
                 "replication_factor": copies,
                 "configs": {"min.insync.replicas": "2" if copies >= 3 else "1", **spec.config},
             }

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
+from schemas.topics import CATALOGUE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.appender import Appender
 from streams.kafka.bulk_reader import BulkReader
@@ -31,6 +33,12 @@ class KafkaLog:
         # Guards the appender alone; reading and asking take no lock of this class.
         self._lock = threading.Lock()
         self._appender: Appender | None = None
+
+    @cached_property
+    def partitions(self) -> int:
+        """How many partitions every topic has; see `streams.log.EventLog`."""
+        # Asked once: with another number a running process would look for its tasks in other places.
+        return self._admin.count_partitions([topic.name for topic in CATALOGUE])
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Append; see `streams.log.EventLog`.
@@ -78,9 +86,15 @@ class KafkaLog:
         """Wait until a broker and a controller answer; the number of brokers. Raises LogUnavailable."""
         return self._admin.wait_ready(timeout_s)
 
-    def create_topics(self, specs: Sequence[TopicSpec], *, replication: int | None = None) -> list[str]:
-        """Create what is missing and return its names; `replication`: 3 on three brokers, else 1. Raises TopicUnfit."""
-        return self._admin.create_topics(specs, replication=replication)
+    def create_topics(
+        self, specs: Sequence[TopicSpec], *, partitions: int | None = None, replication: int | None = None
+    ) -> list[str]:
+        """Create what is missing and return its names.
+
+        `partitions`: as many as the topics that exist, else 8; `replication`: 3 on three brokers, else 1. Raises
+        TopicUnfit.
+        """
+        return self._admin.create_topics(specs, partitions=partitions, replication=replication)
 
     def check_topics(self, specs: Sequence[TopicSpec]) -> None:
         """Raise TopicUnfit, which names every topic that is missing or has a setting that breaks a law."""

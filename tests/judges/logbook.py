@@ -16,18 +16,7 @@ from schemas.canonical import MalformedError, decode
 from schemas.certificates import parse_certified
 from schemas.events import Answer, DefectFound, Granted, JournalEvent
 from schemas.journal import Batch, Decision, JournalPosition, JournalRecord, WriterClaimed
-from schemas.topics import (
-    ANSWERS,
-    CHECKINS,
-    EVALUATIONS,
-    LEDGER,
-    PARTITIONS,
-    PUBLISHED,
-    ROUNDS,
-    SELECTIONS,
-    TASKS,
-    UPDATES,
-)
+from schemas.topics import ANSWERS, CHECKINS, EVALUATIONS, LEDGER, PUBLISHED, ROUNDS, SELECTIONS, TASKS, UPDATES
 from streams.log import Bounds, EventLog, Record, TopicPartition
 
 READS = {
@@ -157,7 +146,7 @@ def read(
     Where everybody is at work, the other journals are taken as far as they rest on what was read of the aggregator's.
     """
     places = [TopicPartition(name, partition) for name in (PUBLISHED.name, *READS, *INPUTS)]
-    answers = [TopicPartition(ANSWERS.name, number) for number in range(PARTITIONS)]
+    answers = [TopicPartition(ANSWERS.name, number) for number in range(log.partitions)]
     ends = {at: log.bounds(at) for at in (*places, *answers)}
     records = _records(log, ends)
     found = {at.topic: records[at] for at in places}

@@ -27,7 +27,7 @@ from schemas.events import (
 )
 from schemas.signing import parse_signed
 from schemas.tensors import BodyError, read_update
-from schemas.topics import BODIES, PARTITIONS, ROUNDS, SHARDS, UPDATES
+from schemas.topics import BODIES, ROUNDS, SHARDS, UPDATES
 from streams.log import EventLog, TopicPartition, scan
 from tests.judges.logbook import Logbook
 
@@ -211,7 +211,7 @@ def totals(log: EventLog, book: Logbook) -> tuple[Totals, list[str]]:
     created = {e.fact.task: e.fact for e in book.rounds.events(Noticed) if isinstance(e.fact, TaskCreated)}
     places = [TopicPartition(BODIES.name, book.partition)]
     if any(task.policy.shard_count > 1 for task in created.values()):
-        places += [TopicPartition(SHARDS.name, partition) for partition in range(PARTITIONS)]
+        places += [TopicPartition(SHARDS.name, partition) for partition in range(log.partitions)]
     chunks = {at: {r.offset: r.value or b"" for r in scan(log, at)} for at in places}
     chunks[TopicPartition(UPDATES.name, book.partition)] = {r.offset: r.value or b"" for r in book.inputs[UPDATES.name]}
     beginnings = {at: log.bounds(at).beginning for at in places}

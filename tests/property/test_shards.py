@@ -24,8 +24,9 @@ from schemas.events import (
 )
 from schemas.identifiers import BodyRef
 from schemas.signing import parse_signed
-from schemas.topics import PARTIALS, PARTITIONS, ROUNDS, SHARDS, UPDATES
+from schemas.topics import PARTIALS, ROUNDS, SHARDS, UPDATES
 from streams.log import TopicPartition, scan
+from tests.places import PARTITIONS
 from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation
 

@@ -52,6 +52,7 @@ from schemas.topics import MODELS, TASKS, partition_of
 from schemas.updates import address_inline
 from streams.bodies import store
 from streams.log import Draft, EventLog, TopicPartition
+from tests.places import PARTITIONS
 
 KEY = OperatorKey(bytes(range(32)))
 DEPLOYMENT = bytes(range(16))
@@ -149,6 +150,7 @@ def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes:
     rules = rules or policy()
     plain = TaskCreated(
         task=TASK,
+        partitions=PARTITIONS,
         deployment=DEPLOYMENT,
         policy=rules,
         policy_sha256=hashlib.sha256(encode(rules)).digest(),
@@ -166,10 +168,11 @@ def create_task(
     log: EventLog, rules: Policy, *, task: str, model: Floats, key: OperatorKey = KEY, deployment: bytes = DEPLOYMENT
 ) -> TaskCreated:
     """Store a task's first model and append its TaskCreated, as `fedlog task create` does."""
-    partition = partition_of(task)
+    partition = partition_of(task, log.partitions)
     place = TopicPartition(MODELS.name, partition)
     ref = store(log, place, data=pack(model.astype(np.float32)), upload_id=f"{task}/initial", codec="float32")
-    created = task_created(rules, task=task, model=ref, parameters=model.size, deployment=deployment)
+    placed = {"partitions": log.partitions, "deployment": deployment}
+    created = task_created(rules, task=task, model=ref, parameters=model.size, **placed)
     log.append([Draft(topic=TASKS.name, partition=partition, value=written(created, key))])
     return created
 
@@ -243,7 +246,7 @@ def update_submitted(
     """An update whose body comes inline, or stands where a ref says; not signed."""
     if isinstance(body, BodyRef):
         return UpdateSubmitted(sealed=sealed, samples=samples, body=body, inline=None)
-    ref = address_inline(body, task=task, codec=codec)
+    ref = address_inline(body, codec=codec)
     return UpdateSubmitted(sealed=sealed, samples=samples, body=ref, inline=body)
 
 

@@ -24,11 +24,12 @@ from schemas.leases import Lease, read_lease
 from schemas.policy import Compression, Policy
 from schemas.signing import is_signed_by, parse_signed
 from schemas.tensors import Floats, from_grid, read_update
-from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, partition_of
+from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, answer_partition
 from schemas.updates import parse_update
 from streams.bodies import BodyReader
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
+from tests.places import home_of
 from tests.worlds.builders import KEY, TASK, create_task, granted, lease, lease_id, told
 from tests.worlds.builders import policy as build_policy
 
@@ -76,7 +77,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.log = MemoryLog(CATALOGUE)
-        self.place = partition_of(TASK)
+        self.place = home_of(TASK)
         self.model = np.zeros(self.parameters, np.float32)
         self.created = create_task(self.log, self.policy, task=TASK, model=self.model)
 
@@ -153,7 +154,7 @@ class World:
 
     def say(self, answer: Answer, device: str) -> None:
         """Put an answer where the device reads."""
-        self.append(ANSWERS.name, partition_of(device), told(answer))
+        self.append(ANSWERS.name, answer_partition(device, self.log.partitions), told(answer))
 
     def device(self, folder: Path, *, profile: DeviceProfile | None = None, name: str = "phone") -> Device:
         """A device on `folder`, as after a start or a restart."""

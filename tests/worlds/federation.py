@@ -18,10 +18,11 @@ from schemas.events import Answer, Granted, JournalEvent, Tick
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
 from schemas.tensors import Floats, encode_update
-from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, body_place, partition_of
+from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, answer_partition, body_place, partition_of
 from streams.bodies import store
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
 from streams.memory import MemoryLog
+from tests.places import PARTITIONS
 from tests.worlds.builders import (
     TASK,
     create_task,
@@ -38,9 +39,9 @@ class ScriptedDevice:
 
     def __init__(self, name: str, log: EventLog, *, task: str = TASK, shards: int = 1) -> None:
         self.name, self.task, self._log = name, task, log
-        self.place = TopicPartition(*body_place(task, name, shards=shards))
+        self.place = TopicPartition(*body_place(task, name, shards=shards, partitions=log.partitions))
         self.key = device_key(name)
-        self.partition = partition_of(task)
+        self.partition = partition_of(task, log.partitions)
 
     def check_in(self, **changes: Any) -> None:
         """Append a signed check-in."""
@@ -49,7 +50,7 @@ class ScriptedDevice:
 
     def answers(self) -> list[Answer]:
         """Everything that was ever answered to this device, oldest first."""
-        records = scan(self._log, TopicPartition(ANSWERS.name, partition_of(self.name)))
+        records = scan(self._log, TopicPartition(ANSWERS.name, answer_partition(self.name, self._log.partitions)))
         answers = [decode(parse_certified(record.value or b"").payload, Answer) for record in records]  # type: ignore[arg-type]
         return [answer for answer in answers if answer.device == self.name]
 
@@ -78,11 +79,11 @@ class ScriptedDevice:
 class Federation:
     """The three actors on one partition, driven by `settle`."""
 
-    def __init__(self, rules: Policy, *, parameters: int = 4, task: str = TASK) -> None:
+    def __init__(self, rules: Policy, *, parameters: int = 4, task: str = TASK, partitions: int = PARTITIONS) -> None:
         self.now_ms = 1_700_000_000_000
-        self.log = MemoryLog(CATALOGUE, clock=lambda: self.now_ms)
+        self.log = MemoryLog(CATALOGUE, clock=lambda: self.now_ms, partitions=partitions)
         self.rules, self.parameters, self.task = rules, parameters, task
-        self.partition = partition_of(task)
+        self.partition = partition_of(task, partitions)
         self.actors: dict[str, Actor[Any]] = {}
         for name in ROLES:
             self.start(name)

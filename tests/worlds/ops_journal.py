@@ -8,13 +8,14 @@ from schemas.canonical import encode
 from schemas.events import JournalEvent, TaskCreated, TensorSpec
 from schemas.journal import Chain, Position
 from schemas.policy import Policy
-from schemas.topics import CATALOGUE, EVALUATIONS, TASKS, partition_of
+from schemas.topics import CATALOGUE, EVALUATIONS, TASKS
 from streams.log import Draft, EventLog
 from streams.memory import MemoryLog
+from tests.places import home_of
 from tests.worlds.builders import TASK, batch, body_ref, decision, scored, task_created, writer_claimed, written
 from tests.worlds.builders import policy as build_policy
 
-PLACE = partition_of(TASK)
+PLACE = home_of(TASK)
 BODY = body_ref("initial", "models", partition=PLACE, offsets=(0,), sha256=bytes(32), size=10)
 
 

@@ -17,7 +17,7 @@ from schemas.events import Answer, Declined, Granted, Outcome
 from schemas.leases import Lease, read_lease
 from schemas.policy import Policy
 from schemas.tensors import encode_update
-from schemas.topics import ANSWERS, PARTITIONS, UPDATES
+from schemas.topics import ANSWERS, UPDATES
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.log import EventLog, LogError, TopicPartition
@@ -118,7 +118,7 @@ class Fleet:
         self._members = {name: Member(name, log, task=task, shards=shards) for task, name in whole}
         for member in self._members.values():
             member.due_s = time.monotonic() + self._random.random() * self.habits.joins_within_s
-        places = [TopicPartition(ANSWERS.name, partition) for partition in range(PARTITIONS)]
+        places = [TopicPartition(ANSWERS.name, partition) for partition in range(log.partitions)]
         answers = log.reader({place: log.bounds(place).end for place in places})
         with contextlib.closing(answers):
             while not self._ending.is_set():

@@ -26,7 +26,7 @@ from ops.operator import deployments
 from ops.terminal.cli import app
 from schemas.canonical import encode
 from schemas.policy import Policy, check_policy
-from schemas.topics import CATALOGUE, PARTITIONS, PUBLISHED
+from schemas.topics import CATALOGUE, PUBLISHED
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, TopicPartition
@@ -131,7 +131,7 @@ class Stage:
         self.key = keys.create(self.key_file)
         self.workers: list[Worker] = []
         self._versions: dict[str, int] = {}
-        self._published = self.log.reader({TopicPartition(PUBLISHED.name, p): 0 for p in range(PARTITIONS)})
+        self._published = self.log.reader({TopicPartition(PUBLISHED.name, p): 0 for p in range(self.log.partitions)})
 
     @property
     def options(self) -> list[str]:

@@ -26,8 +26,9 @@ from schemas.events import DeviceCheckedIn, Event, RoundProposed, VersionEvaluat
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy
 from schemas.tensors import pack
-from schemas.topics import BODIES, CHECKINS, EVALUATIONS, ROUNDS, TASKS, UPDATES, partition_of
+from schemas.topics import BODIES, CHECKINS, EVALUATIONS, ROUNDS, TASKS, UPDATES
 from streams.log import Draft, TopicPartition, scan
+from tests.places import home_of
 from tests.worlds.builders import (
     TASK,
     create_task,
@@ -73,7 +74,7 @@ class Story(Federation):
 
     def begin(self, kind: str, **sections: dict[str, Any]) -> str:
         """Create a task that lives in the same partition; its name."""
-        name = next(f"{kind}-{n}" for n in range(999) if partition_of(f"{kind}-{n}") == self.partition)
+        name = next(f"{kind}-{n}" for n in range(999) if home_of(f"{kind}-{n}") == self.partition)
         rules = policy(**{"stop": STOP, "staleness": {"max_versions": 3}, **sections})
         self.policies[name] = rules
         create_task(self.log, rules, task=name, model=np.zeros(PARAMETERS))

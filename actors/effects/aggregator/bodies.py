@@ -9,7 +9,7 @@ from schemas.errors import FedlogError
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.signing import parse_signed
-from schemas.topics import PARTITIONS, SHARDS, UPDATES
+from schemas.topics import SHARDS, UPDATES
 from streams.bodies import ALTERED, BUDGET_BYTES, DELETED, Absent, BodyReader
 from streams.log import EventLog, TopicPartition
 
@@ -43,7 +43,7 @@ class Bodies:
     def find(self, ref: BodyRef) -> bytes | Absent:
         """The bytes, or the fact that they are not there."""
         # A device may have made this address up: a partition that does not exist gives absence, no error.
-        spread = ref.topic == SHARDS.name and ref.partition < PARTITIONS
+        spread = ref.topic == SHARDS.name and ref.partition < self._log.partitions
         at = TopicPartition(ref.topic, ref.partition if spread else self._partition)
         if at not in self._readers:
             # Kept open, because what one fetch has read ahead often holds the next body.

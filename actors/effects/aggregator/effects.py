@@ -26,7 +26,7 @@ from actors.effects.aggregator.summation import Measured, choose_summation
 from actors.keys import PartialSeals, RoleKey
 from actors.runtime.effects import Arrival, Effects, FollowUp
 from schemas.canonical import TASK_BYTES_MAX, MalformedError, decode, encode
-from schemas.creations import find_faults, parse_task_event
+from schemas.creations import find_faults, find_misplacement, parse_task_event
 from schemas.events import (
     BodyFault,
     JournalEvent,
@@ -59,7 +59,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
     """Everything of the aggregator that touches bytes, vectors or the log."""
 
     def __init__(self, log: EventLog, partition: int, *, key: RoleKey) -> None:
-        self._trust = key.trust()
+        self._log, self._trust = log, key.trust()
         self._intake = Intake(Bodies(log, partition))
         self._partials = Partials(log, partition, PartialSeals(key))
         self._sums = RoundSums(self._intake, self._partials)
@@ -104,23 +104,27 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         data = record.value or b""
         try:
             if record.topic == TASKS.name:
-                return self._read_task_event(data)
+                return self._read_task_event(record)
             if record.topic == EVALUATIONS.name:
                 return self._read_evaluation(record)
             return Arrival(Tick()) if data == _TICK else self._read_update(state, record)
         except MalformedError:
             return None
 
-    def _read_task_event(self, data: bytes) -> Arrival | None:
+    def _read_task_event(self, record: Record) -> Arrival | None:
         """What the operator wrote about this deployment; None for what nobody, or our law, vouches for."""
+        data = record.value or b""
         # It has to fit into one journal record, beside the position, when it is noticed there.
         event = parse_task_event(data, self._trust.operator) if len(data) <= TASK_BYTES_MAX else None
         if event is None or event.deployment != self._trust.deployment:
             return None
         # All that a full replay checks, before a version can come of it: unknown means refuse.
-        if isinstance(event, TaskCreated) and (faults := [*find_faults(event)]):
-            logger.error("task_refused", task=event.task, faults=faults)
-            return None
+        if isinstance(event, TaskCreated):
+            misplaced = find_misplacement(event, record.partition, partitions=self._log.partitions)
+            faults = [*misplaced, *find_faults(event)]
+            if faults:
+                logger.error("task_refused", task=event.task, faults=faults)
+                return None
         return Arrival(event)
 
     def _read_evaluation(self, record: Record) -> Arrival | None:

@@ -50,7 +50,9 @@ def locate_body(created: TaskCreated, submission: Submission) -> BodyRef | BodyF
     if ref.size > body_bytes_max(policy.compression, created.parameters) or ref.codec != policy.compression.codec:
         return "body_malformed"
     if submission.inline is None:
-        topic, partition = body_place(created.task, submission.lease.device, shards=policy.shard_count)
+        topic, partition = body_place(
+            created.task, submission.lease.device, shards=policy.shard_count, partitions=created.partitions
+        )
         # Without shards a wrong partition is not looked at here: the body is then reported as absent.
         is_elsewhere = ref.topic != topic or (policy.shard_count > 1 and ref.partition != partition)
         if is_elsewhere or not ref.is_well_formed():

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 
 from actors.deciders.aggregator_state import Rounds, Task, evolve
 from actors.keys import RoleKey
-from schemas.creations import find_faults, parse_creation
+from schemas.creations import find_faults, find_misplacement, parse_creation
 from schemas.events import JournalEvent, TaskCreated
-from schemas.topics import PARTITIONS, ROUNDS, TASKS, UPDATES, partition_of
+from schemas.topics import ROUNDS, TASKS, UPDATES, partition_of
 from streams.journals import JournalReader
 from streams.log import EventLog, Reader, Record, TopicPartition, scan
-
-_EVERY_TASK = [TopicPartition(TASKS.name, partition) for partition in range(PARTITIONS)]
 
 
 @dataclass(slots=True)
@@ -35,7 +33,8 @@ class Following:
         self.partitions: dict[int, Followed] = {}
         self._log, self._key, self._begin_tasks = log, key, begin
         self._created: dict[str, TaskCreated | None] = {}  # None: one without shards
-        self._tasks = log.reader(dict.fromkeys(_EVERY_TASK, 0))
+        self._everywhere = [TopicPartition(TASKS.name, number) for number in range(log.partitions)]
+        self._tasks = log.reader(dict.fromkeys(self._everywhere, 0))
         self._reader: Reader | None = None  # of journals and updates; None while no task has shards
 
     def poll(self, timeout_s: float) -> tuple[int, list[Record]]:
@@ -59,7 +58,7 @@ class Following:
     def task_with_shards(self, name: str) -> TaskCreated | None:
         """The task, if it has shards; `updates` may be ahead of `tasks`, so the log is asked for an unknown one."""
         if name not in self._created:
-            self._learn(scan(self._log, TopicPartition(TASKS.name, partition_of(name))))
+            self._learn(scan(self._log, TopicPartition(TASKS.name, partition_of(name, self._log.partitions))))
         return self._created.get(name)
 
     def tasks(self) -> list[Task]:
@@ -68,7 +67,7 @@ class Following:
 
     def is_up_to_date(self) -> bool:
         """Whether all creations of tasks have been read."""
-        return all(self._tasks.position(at) >= self._log.bounds(at).end for at in _EVERY_TASK)
+        return all(self._tasks.position(at) >= self._log.bounds(at).end for at in self._everywhere)
 
     def find_decided_ms(self) -> int:
         """The append time up to which updates are decided in every partition; 0 where one cannot tell."""
@@ -85,7 +84,10 @@ class Following:
         for record in records:
             created = parse_creation(record.value, self._key.operator)
             # Another event, junk, or another deployment's task: the aggregator counts what is not its own.
-            if created is None or created.deployment != self._key.deployment or any(find_faults(created)):
+            if created is None or created.deployment != self._key.deployment:
+                continue
+            misplaced = find_misplacement(created, record.partition, partitions=self._log.partitions)
+            if any(misplaced) or any(find_faults(created)):
                 continue
             self._created.setdefault(created.task, created if created.policy.shard_count > 1 else None)
             if self._created[created.task] is not None and record.partition not in self.partitions:

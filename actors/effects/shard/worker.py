@@ -231,7 +231,7 @@ class Shard:
         drafts = [
             Draft(
                 topic=PARTIALS.name,
-                partition=partition_of(result.task),
+                partition=partition_of(result.task, self._log.partitions),
                 value=encode(self._partial_seals.seal(result)),
             )
             for result in results

@@ -45,20 +45,21 @@ from schemas.leases import open_lease, sign_lease
 from schemas.policy import Policy
 from schemas.signing import is_signed_by, parse_signed
 from schemas.tensors import encode_update
-from schemas.topics import CATALOGUE, TASKS, UPDATES, body_place, partition_of
+from schemas.topics import CATALOGUE, TASKS, UPDATES, body_place
 from streams.bodies import BodyReader, store
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.writer import KafkaWriter
 from streams.log import Draft, TopicPartition
 from tests.bench.machine import peak_mb
+from tests.places import home_of
 from tests.root import ROOT
 from tests.trials.results import add_row
 from tests.worlds.builders import create_task, lease, lease_id, policy, role_key, signed, trust, update_submitted
 
 TASK = "ingest"
 SIGNER = role_key("selector").signer
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 SIZES = (2_410, 100_000, 1_000_000)
 CODECS = ("int8", "int4", "float16", "float32", "topk")
 INLINE_BYTES_MAX = 16_384
@@ -105,7 +106,7 @@ def fill(log: KafkaLog, case: Case) -> None:
         held = lease(f"device-{number}", of=task, lease=lease_id(number), public_key=public, deadline_ms=1 << 50)
         body = made[number % len(made)]
         inline = len(body) <= INLINE_BYTES_MAX
-        at = TopicPartition(*body_place(TASK, held.device, shards=case.shards))
+        at = TopicPartition(*body_place(TASK, held.device, shards=case.shards, partitions=log.partitions))
         sent = body if inline else store(log, at, data=body, upload_id=f"{number}", codec=case.codec)
         update = update_submitted(sign_lease(held, SIGNER), sent, codec=case.codec, task=TASK)
         drafts.append(Draft(topic=UPDATES.name, partition=PARTITION, value=signed(update, key)))

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from schemas.policy import Policy
-from schemas.topics import CHECKINS, PARTITIONS, ROUNDS, SELECTIONS, UPDATES
+from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, UPDATES
 from streams.journals import read_decisions
 from streams.log import EventLog, TopicPartition, scan
 from tests.bench import machine
@@ -105,7 +105,7 @@ def run(bench: Bench, load: Load) -> Found:
             for fleet in fleets:
                 fleet.rest(PATIENCE_S)
         found.peak_mb = max(machine.peak_mb(child.pid) for worker in stage.workers if (child := worker.child()))
-        stage.until_lawful(*range(PARTITIONS), timeout_s=PATIENCE_S)
+        stage.until_lawful(*range(stage.log.partitions), timeout_s=PATIENCE_S)
         read(stage.log, found)
     return found
 
@@ -161,7 +161,7 @@ def read(log: EventLog, found: Found) -> None:
     An input that decides nothing has none, and of declines that were counted together the last is counted here.
     """
     for actor, (journal, topic) in ACTORS.items():
-        for partition in range(PARTITIONS):
+        for partition in range(log.partitions):
             appended = {record.offset: record.time_ms for record in scan(log, TopicPartition(topic, partition))}
             times: dict[int, int] = {}
             for record, decision, _ in read_decisions(log, TopicPartition(journal, partition)):

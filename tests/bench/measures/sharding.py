@@ -13,11 +13,12 @@ from typing import Any
 
 from actors.effects.shard.worker import Shard
 from actors.hosts.worker import MEASURERS
-from schemas.topics import PARTITIONS, body_place
+from schemas.topics import body_place
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from tests.bench.machine import peak_mb
 from tests.bench.measures.ingest import TASK, WARM, Case, filled, words
+from tests.places import PARTITIONS
 from tests.trials.results import ROOT
 from tests.worlds.builders import role_key
 
@@ -45,7 +46,10 @@ def _sums(case: Case) -> int:
     """How many partial sums there are to store: one for each round and partition that it has members in."""
     updates, size = case.updates + WARM, case.updates_per_round
     rounds = [range(first, first + size) for first in range(0, updates - size + 1, size)]
-    return sum(len({body_place(TASK, f"device-{n}", shards=case.shards) for n in members}) for members in rounds)
+    return sum(
+        len({body_place(TASK, f"device-{n}", shards=case.shards, partitions=PARTITIONS) for n in members})
+        for members in rounds
+    )
 
 
 def work(settings: KafkaSettings, updates: int, *, sums: int) -> dict[str, float]:

@@ -17,9 +17,10 @@ from schemas.canonical import decode, encode
 from schemas.events import DeviceCheckedIn, LeaseGranted, TaskCreated, TaskEvent
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
-from schemas.topics import CATALOGUE, CHECKINS, TASKS, UPDATES, partition_of
+from schemas.topics import CATALOGUE, CHECKINS, TASKS, UPDATES
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
+from tests.places import home_of
 from tests.worlds.builders import (
     body_ref,
     device_checked_in,
@@ -30,7 +31,7 @@ from tests.worlds.builders import (
 )
 
 TASK = "bench"
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 KINDS: dict[str, Any] = {TASKS.name: TaskEvent, CHECKINS.name: DeviceCheckedIn, UPDATES.name: UpdateChecked}
 
 

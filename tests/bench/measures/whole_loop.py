@@ -21,16 +21,17 @@ from schemas.events import ModelPublished, RoundProposed, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy, check_policy
 from schemas.tensors import Floats
-from schemas.topics import ROUNDS, UPDATES, partition_of
+from schemas.topics import ROUNDS, UPDATES
 from streams.journals import read_decisions
 from streams.kafka.log import KafkaLog
 from streams.log import EventLog, TopicPartition, scan
 from tests.bench.row import Bench
+from tests.places import home_of
 from tests.worlds.builders import ALLOWED, MODEL, policy
 from tests.worlds.stage import Stage, staged
 
 TASK = "bench"
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 WARM_VERSIONS = 2  # releases before the clock starts: every device has trained once, every cache is full
 PATIENCE_S = 300.0
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from schemas.topics import PARTITIONS
 from tests.bench.measures.many_tasks import ACTORS, DEVICES, PARAMETERS, WORKERS, Decided, Found, Load, run
 from tests.bench.row import Bench, Row, figure
+from tests.places import PARTITIONS
 
 NAME = "tasks"
 LOAD = Load(tasks=1_000, period_s=32.0, versions=3, goes_on_s=30.0)

@@ -22,18 +22,19 @@ from schemas.leases import read_lease
 from schemas.policy import Policy
 from schemas.signing import parse_signed, sign
 from schemas.tensors import encode_update
-from schemas.topics import BODIES, CHECKINS, PARTITIONS, UPDATES, partition_of
+from schemas.topics import BODIES, CHECKINS, UPDATES
 from streams.bodies import store
 from streams.kafka.settings import KafkaSettings
 from streams.log import Draft, TopicPartition, scan
 from tests.judges.logbook import read
+from tests.places import PARTITIONS, home_of
 from tests.worlds.builders import device_checked_in, policy, signed, update_submitted
 from tests.worlds.federation import ScriptedDevice
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Stage, say, staged
 
 TASK = "task"
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 PARAMETERS = 40
 SEED = int(os.environ.get("JUNK_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 YEAR_2099_MS = 4_070_908_800_000

@@ -18,18 +18,18 @@ from kafka.structs import OffsetAndMetadata
 from actors.hosts.faust_app import SESSION_TIMEOUT_S
 from actors.wiring import ROLES
 from schemas.policy import Policy
-from schemas.topics import PARTITIONS, partition_of
 from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition
+from tests.places import PARTITIONS, home_of
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Stage, Worker, resume, say, staged
 
 TASK = "task"
 # In the other half of the partitions, so that of two workers each has something to lose.
-OTHER = next(f"other-{n}" for n in range(100) if (partition_of(f"other-{n}") < 4) != (partition_of(TASK) < 4))
+OTHER = next(f"other-{n}" for n in range(100) if (home_of(f"other-{n}") < 4) != (home_of(TASK) < 4))
 TASKS = (TASK, OTHER)
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 SEED = int(os.environ.get("KILLS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 SECONDS = float(os.environ.get("KILLS_SECONDS", "30"))
 COMMAND = f"KILLS_SEED={SEED} KILLS_SECONDS={SECONDS:g} pytest tests/integration/faults/test_kills.py"
@@ -120,7 +120,7 @@ def test_nothing_is_lost_or_doubled_by_deaths_at_random_moments(kafka_settings: 
             say(f"recovered in {time.monotonic() - healed_s:.1f} s, at versions {before}; {dict(reaper.done)}")
             devices.rest(90)
             others.rest(90)
-        partitions = [partition_of(task) for task in TASKS]
+        partitions = [home_of(task) for task in TASKS]
         stage.until_lawful(*partitions)
         assert reaper.done.total() > 0
         say(stage.report(*partitions), "starts", sum(worker.starts for worker in stage.workers))

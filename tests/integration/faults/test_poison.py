@@ -11,16 +11,17 @@ import pytest
 from schemas.events import DefectFound, UpdateAdmitted
 from schemas.policy import Policy
 from schemas.tensors import encode_update
-from schemas.topics import UPDATES, partition_of
+from schemas.topics import UPDATES
 from streams.kafka.settings import KafkaSettings
 from tests.judges.logbook import read
+from tests.places import home_of
 from tests.worlds.builders import policy
 from tests.worlds.federation import ScriptedDevice
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, ROOT, say, staged
 
 TASK = "task"
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 PARAMETERS = 40
 
 # Python runs a module of this name at its start: a stand-in for a library that dies of certain bytes.

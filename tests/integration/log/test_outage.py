@@ -21,15 +21,15 @@ from client_agent.running.loop import DeviceLoop
 from client_agent.setting import DeviceSetting
 from ops.processes import broker
 from schemas.policy import Policy
-from schemas.topics import partition_of
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
+from tests.places import home_of
 from tests.worlds.builders import ALLOWED, KEY, policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Worker, say, staged
 
 TASK = "task"
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 AWAY_S = float(os.environ.get("OUTAGE_SECONDS", "60"))
 
 

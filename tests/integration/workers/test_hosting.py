@@ -11,16 +11,17 @@ import pytest
 from schemas.canonical import encode
 from schemas.events import JournalEvent, Noticed, TaskCreated, TaskPaused
 from schemas.journal import Chain
-from schemas.topics import PARTITIONS, ROUNDS, SELECTIONS, partition_of
+from schemas.topics import ROUNDS, SELECTIONS
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.writer import KafkaWriter
 from streams.log import Draft, TopicPartition
 from tests.judges.logbook import read
+from tests.places import PARTITIONS, home_of
 from tests.worlds.builders import batch, decision, policy, task_created, task_paused, writer_claimed
 from tests.worlds.stage import Stage, staged
 
 TASK = "task"
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 PATIENCE_S = float(os.environ.get("PATIENCE_S", "60"))
 
 

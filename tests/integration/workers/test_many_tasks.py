@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.topics import PARTITIONS, partition_of
 from streams.kafka.settings import KafkaSettings
+from tests.places import PARTITIONS, home_of
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import Stage, Worker, say, staged
@@ -29,7 +29,7 @@ def test_a_worker_joins_and_another_dies_under_load(kafka_settings: KafkaSetting
         aggregation={"updates_per_round": DEVICES},
         stop={"versions_max": 1_000},
     )
-    assert {partition_of(task) for task in TASKS} == set(range(PARTITIONS))
+    assert {home_of(task) for task in TASKS} == set(range(PARTITIONS))
     with staged(kafka_settings, tmp_path) as stage:
         _, first, *_ = stage.start("selector", *["aggregator"] * 3)
         for task in TASKS:

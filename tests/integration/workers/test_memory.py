@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from schemas.tensors import encode_update
-from schemas.topics import partition_of
 from streams.kafka.settings import KafkaSettings
+from tests.places import home_of
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Worker, say, staged
@@ -98,4 +98,4 @@ def test_a_million_parameters_and_a_hundred_updates(kafka_settings: KafkaSetting
         assert watch.samples > 0
         assert len(watch.pids) == 1, stage.tails()
         assert watch.peak_bytes < RSS_BYTES_MAX
-        stage.until_lawful(partition_of(TASK), sums=False)
+        stage.until_lawful(home_of(TASK), sums=False)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from schemas.policy import Policy
-from schemas.topics import partition_of
 from streams.kafka.settings import KafkaSettings
+from tests.places import home_of
 from tests.trials.releases import previous, unpack
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
@@ -16,9 +16,9 @@ from tests.worlds.stage import ACTORS, Stage, Worker, say, staged
 
 TASK = "task"
 # In the other half of the partitions, so that of two workers each has a task.
-OTHER = next(f"other-{n}" for n in range(100) if (partition_of(f"other-{n}") < 4) != (partition_of(TASK) < 4))
+OTHER = next(f"other-{n}" for n in range(100) if (home_of(f"other-{n}") < 4) != (home_of(TASK) < 4))
 TASKS = (TASK, OTHER)
-PARTITIONS_USED = {partition_of(task) for task in TASKS}
+PARTITIONS_USED = {home_of(task) for task in TASKS}
 
 
 def rules() -> Policy:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from schemas.topics import partition_of
 from streams.kafka.settings import KafkaSettings
+from tests.places import home_of
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, say, staged
 
 FIRST = "first"
-BESIDE = next(f"beside-{n}" for n in range(100) if partition_of(f"beside-{n}") == partition_of(FIRST))
-APART = next(f"apart-{n}" for n in range(100) if partition_of(f"apart-{n}") != partition_of(FIRST))
+BESIDE = next(f"beside-{n}" for n in range(100) if home_of(f"beside-{n}") == home_of(FIRST))
+APART = next(f"apart-{n}" for n in range(100) if home_of(f"apart-{n}") != home_of(FIRST))
 
 
 @pytest.mark.timeout(240)
@@ -43,7 +43,7 @@ def test_tasks_progress_side_by_side(kafka_settings: KafkaSettings, tmp_path: Pa
             stage.until_version(name, version + 2)
         for fleet in fleets:
             fleet.rest()
-        partitions = sorted({partition_of(name) for name in tasks})
+        partitions = sorted({home_of(name) for name in tasks})
         stage.until_lawful(*partitions, sums=False)
         replayed = stage.fedlog("replay", "--full", "--json")
         assert replayed.exit_code == 0, replayed.stdout + replayed.stderr

@@ -10,15 +10,16 @@ from msgspec.structs import replace
 from schemas.canonical import decode
 from schemas.events import BodyMeasured, Partial, PartialStored
 from schemas.policy import Policy
-from schemas.topics import PARTIALS, SHARDS, partition_of
+from schemas.topics import PARTIALS, SHARDS
 from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition, scan
+from tests.places import home_of
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Stage, Worker, say, staged
 
 TASK = "task"
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 
 
 def rules() -> Policy:

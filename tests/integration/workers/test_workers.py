@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.topics import partition_of
 from streams.kafka.settings import KafkaSettings
+from tests.places import home_of
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Stage, say, staged
@@ -36,7 +36,7 @@ def test_a_task_from_its_creation_to_its_audit(kafka_settings: KafkaSettings, tm
             early = exported(stage, tmp_path / "early")
             stage.until_version("smoke", 8)
             fleet.rest()
-        partition = partition_of("smoke")
+        partition = home_of("smoke")
         stage.until_lawful(partition)
         replayed = stage.fedlog("replay", "--full", "--json")
         assert replayed.exit_code == 0, replayed.stdout + replayed.stderr

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from schemas.topics import partition_of
+from tests.places import home_of
 
 TASK = "task"
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 
 OPENING = ("fence", "claim", "replay")
 DECIDING = ("decide", "begin", "append", "end", "commit", "swap", "snapshot", "manifest", "ack")

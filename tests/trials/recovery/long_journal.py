@@ -20,13 +20,14 @@ from actors.wiring import AGGREGATOR_ROLE, SELECTOR_ROLE
 from schemas.canonical import decode, encode
 from schemas.events import DeviceCheckedIn, Tick
 from schemas.policy import Policy
-from schemas.topics import CHECKINS, partition_of
+from schemas.topics import CHECKINS
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
+from tests.places import home_of
 from tests.worlds.builders import device_checked_in, policy
 from tests.worlds.stage import Stage
 
 TASK = "long"
-PARTITION = partition_of(TASK)
+PARTITION = home_of(TASK)
 DEVICES = 20_000
 LEASE_S = 1.0
 AT_ONCE = 10_000

@@ -18,7 +18,7 @@ from schemas.events import (
 from schemas.identifiers import BodyRef
 from schemas.signing import sign
 from schemas.tensors import pack
-from schemas.topics import ANSWERS, BODIES, CHECKINS, EVALUATIONS, MODELS, SNAPSHOTS, TASKS, UPDATES, partition_of
+from schemas.topics import ANSWERS, BODIES, CHECKINS, EVALUATIONS, MODELS, SNAPSHOTS, TASKS, UPDATES, answer_partition
 from streams.log import Draft, TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.trials.simulation.devices import identity
@@ -84,7 +84,7 @@ class Meddler:
     def _granted(self, device: str) -> Granted | None:
         """Any lease that the device ever got."""
         found = []
-        for record in scan(self._log, TopicPartition(ANSWERS.name, partition_of(device))):
+        for record in scan(self._log, TopicPartition(ANSWERS.name, answer_partition(device, self._log.partitions))):
             answer: Any = decode(parse_certified(record.value or b"").payload, Answer)  # type: ignore[arg-type]
             if isinstance(answer, Granted) and answer.device == device:
                 found.append(answer)

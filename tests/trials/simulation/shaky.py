@@ -20,6 +20,7 @@ class HostLog:
 
     def __init__(self, log: MemoryLog, faults: Faults) -> None:
         self.inner, self.faults = log, faults
+        self.partitions = log.partitions
         self.is_dead = False
         self.fuse: Callable[[str], None] | None = None
         self.left = 0

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from actors.effects.aggregator.bodies import BodyLost
 from actors.effects.shard.worker import Shard
 from schemas.journal import ChainBroken
-from schemas.topics import PARTITIONS
 from streams.log import LogError
 from streams.memory import MemoryLog
 from tests.trials.simulation.tasks import Task
@@ -37,7 +36,7 @@ class Shards:
         if not self.are_there or self._random.random() < 0.4:
             return
         if not self._workers or self._random.random() < 0.1:
-            mine = self._random.sample(range(PARTITIONS), self._random.choice((1, 4, PARTITIONS)))
+            mine = self._random.sample(range(log.partitions), self._random.choice((1, 4, log.partitions)))
             self._workers.append(Shard(log, role_key("shard"), mine))
             self._hits["shard workers started"] += 1
         worker = self._random.choice(self._workers)

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from schemas.policy import Policy, check_policy
-from schemas.topics import partition_of
 from streams.memory import MemoryLog
+from tests.places import home_of
 from tests.worlds.builders import create_task, policy
 
 SHAPES = ("buffered", "buffered", "private", "private", "fedasync", "synchronous")
@@ -29,7 +29,7 @@ class Task:
     partition: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.partition = partition_of(self.name)
+        self.partition = home_of(self.name)
 
     def create(self, log: MemoryLog) -> None:
         """Store the first model and say so, as `fedlog task create` does."""
@@ -42,7 +42,7 @@ def drawn(chance: random.Random) -> list[Task]:
     if chance.random() < 0.75:
         return [first]
     together = chance.random() < 0.5
-    name = next(n for n in map("b{}".format, count()) if (partition_of(n) == first.partition) == together)
+    name = next(n for n in map("b{}".format, count()) if (home_of(n) == first.partition) == together)
     return [first, Task(name=name, rules=_rules(chance, devices := chance.randint(2, 3)), devices=_names("b", devices))]
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from actors.keys import ROLE_SECRETS
 from schemas.events import ModelPublished, TaskHalted
-from schemas.topics import PARTITIONS, ROUNDS
+from schemas.topics import ROUNDS
 from streams.log import EventLog, TopicPartition
 from tests.judges.lawcheck import check_book, counted
 from tests.judges.logbook import Journal, read
@@ -50,7 +50,7 @@ def judged(
             seen.update({f"log: {name}": count for name, count in counted(book).items()})
             seen["models recomputed"] += book.models
     names = {name for task in tasks for name in task.devices}
-    return [*found, *secret_faults(log, range(PARTITIONS) if settled else (), _secrets(tuple(sorted(names))))]
+    return [*found, *secret_faults(log, range(log.partitions) if settled else (), _secrets(tuple(sorted(names))))]
 
 
 def unpublished(log: EventLog, partition: int) -> list[str]:

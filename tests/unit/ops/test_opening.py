@@ -9,10 +9,10 @@ import pytest
 from actors import keys
 from ops.opening import list_partitions, load_key, open_log_or_export
 from ops.settings import Settings
-from schemas.topics import PARTITIONS
 from streams.exported import export
 from streams.log import TopicPartition
 from streams.memory import MemoryLog
+from tests.places import PARTITIONS
 from tests.worlds.ops_journal import PLACE, Journal, memory_log
 
 

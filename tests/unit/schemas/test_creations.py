@@ -15,21 +15,23 @@ from schemas.creations import (
     find_creation,
     find_deployment,
     find_faults,
+    find_misplacement,
     parse_creation,
     parse_task_event,
 )
 from schemas.events import DeploymentFounded
-from schemas.topics import partition_of
+from tests.places import PARTITIONS, home_of
 from tests.worlds.builders import KEY, TASK, body_ref, policy, task_created, task_paused, written
 from tests.worlds.ops_journal import created
 
+VALID = created("digits", participations_before=1)
 VALUES = [
     # A stranger is first, and creates nothing.
     encode(created("digits", participations_before=7)),
     written(created("digits", participations_before=8), OperatorKey(bytes(32))),
     written(task_paused(task="digits")),
     b"junk",
-    written(created("digits", participations_before=1)),
+    written(VALID),
     None,
     written(created("digits", participations_before=2)),
     written(created("words", participations_before=3)),
@@ -38,18 +40,24 @@ VALUES = [
 
 def test_the_first_creation_of_a_name_counts() -> None:
     """A second creation, junk and tombstones change nothing."""
-    assert {name: each.participations_before for name, each in collect_creations(VALUES, KEY.public_key).items()} == {
-        "digits": 1,
-        "words": 3,
-    }
+    found = collect_creations(VALUES, KEY.public_key, partitions=PARTITIONS)
+    assert {name: each.participations_before for name, each in found.items()} == {"digits": 1, "words": 3}
+
+
+def test_a_task_of_another_number_of_partitions_is_refused() -> None:
+    """Whoever looked for it would look elsewhere: on a cluster whose topics were changed it does not exist."""
+    elsewhere = [written(created("digits", partitions=PARTITIONS * 2)), *VALUES[6:]]
+    found = collect_creations(elsewhere, KEY.public_key, partitions=PARTITIONS)
+    assert found["digits"].participations_before == 2
+    assert find_creation(elsewhere[:1], "digits", operator=KEY.public_key, partitions=PARTITIONS) is None
 
 
 def test_one_task_is_found_without_reading_on() -> None:
     """The search ends at the creation, and finds nothing for an unknown name."""
     values = iter(VALUES)
-    assert find_creation(values, "digits", operator=KEY.public_key) == created("digits", participations_before=1)
+    assert find_creation(values, "digits", operator=KEY.public_key, partitions=PARTITIONS) == VALID
     assert next(values) is None
-    assert find_creation(VALUES, "nowhere", operator=KEY.public_key) is None
+    assert find_creation(VALUES, "nowhere", operator=KEY.public_key, partitions=PARTITIONS) is None
 
 
 def test_other_events_are_no_creations() -> None:
@@ -72,15 +80,19 @@ OTHER_POLICY = policy(aggregation={"updates_per_round": 4})
 LARGE = policy(stop={"versions_max": 100}, privacy={"noise_multiplier": 1.0, "rho_max": 9.0})
 
 
+WIDE = policy(shards=16)
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
+        ({"policy": WIDE, "policy_sha256": hashlib.sha256(encode(WIDE)).digest()}, "16 shards"),
         ({"weights": (1 << 40,) * 21}, "weights"),
         ({"policy": OTHER_POLICY}, "policy_sha256"),
         ({"policy": LARGE, "policy_sha256": hashlib.sha256(encode(LARGE)).digest()}, "cannot be used"),
         ({"parameters": 5}, "size of the tensors"),
-        ({"model": body_ref("initial", "bodies", partition=partition_of(TASK))}, "models"),
-        ({"model": body_ref("initial", "models", partition=partition_of(TASK) ^ 1)}, "models"),
+        ({"model": body_ref("initial", "bodies", partition=home_of(TASK))}, "models"),
+        ({"model": body_ref("initial", "models", partition=home_of(TASK) ^ 1)}, "models"),
     ],
 )
 def test_a_creation_that_contradicts_itself_is_found_out(changes: dict[str, Any], what: str) -> None:
@@ -88,3 +100,11 @@ def test_a_creation_that_contradicts_itself_is_found_out(changes: dict[str, Any]
     assert not [*find_faults(SOUND)]
     [fault] = find_faults(msgspec.structs.replace(SOUND, **changes))
     assert what in fault
+
+
+def test_a_creation_that_stands_elsewhere_is_found_out() -> None:
+    """A task lives in one partition of a cluster with its number of partitions, and nowhere else."""
+    home = home_of(TASK)
+    assert not [*find_misplacement(SOUND, home, partitions=PARTITIONS)]
+    assert "no task of this name" in next(find_misplacement(SOUND, home ^ 1, partitions=PARTITIONS))
+    assert "made for 8 partitions" in next(find_misplacement(SOUND, home, partitions=64))

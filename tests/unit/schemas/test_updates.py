@@ -33,8 +33,8 @@ def test_a_record_reads_back_with_the_signature_of_its_device() -> None:
 
 
 def test_an_inline_body_lies_at_the_offset_of_its_record() -> None:
-    """A device cannot know the offset, so its address has none; the reader fills it in."""
-    ref = address_inline(BODY, task="digits", codec="int8")
+    """A device cannot know the place, so its address has none; the reader fills it in."""
+    ref = address_inline(BODY, codec="int8")
     assert (ref.offsets, ref.size) == ((), len(BODY))
     located = parse_update(sign_update(submitted(inline=BODY, body=ref), KEY)).locate_body(3, 41)
     assert (located.topic, located.partition, located.offsets) == ("updates", 3, (41,))

@@ -27,22 +27,12 @@ from schemas.events import (
 )
 from schemas.journal import Batch, JournalRecord, WriterClaimed
 from schemas.tensors import pack, unpack
-from schemas.topics import (
-    BODIES,
-    CATALOGUE,
-    CHECKINS,
-    LEDGER,
-    MODELS,
-    PARTITIONS,
-    PUBLISHED,
-    ROUNDS,
-    SELECTIONS,
-    UPDATES,
-)
+from schemas.topics import BODIES, CATALOGUE, CHECKINS, LEDGER, MODELS, PUBLISHED, ROUNDS, SELECTIONS, UPDATES
 from streams.log import Bounds, TopicPartition
 from tests.judges.lawcheck import check, check_book, counts
 from tests.judges.logbook import read
 from tests.judges.models import secret_faults
+from tests.places import PARTITIONS
 from tests.worlds.builders import KEY, policy
 from tests.worlds.federation import Federation
 

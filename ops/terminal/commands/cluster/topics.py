@@ -18,7 +18,10 @@ app = typer.Typer(help="The topics on the cluster: create, list, check.", no_arg
 def create_topics(settings: Settings) -> list[str]:
     """Create every topic of the catalogue that is missing; returns their names."""
     with open_log(settings) as log:
-        return log.create_topics(CATALOGUE, replication=settings.replication or None)
+        # None where no number was given: topics that exist say theirs, and the cluster how many copies it can keep.
+        return log.create_topics(
+            CATALOGUE, partitions=settings.partitions or None, replication=settings.replication or None
+        )
 
 
 @app.command()
@@ -38,9 +41,8 @@ def list_topics(
     with open_log(ctx.obj) as log:
         existing = log.describe_topics([topic.name for topic in CATALOGUE])
         ends = {
-            topic.name: [log.bounds(TopicPartition(topic.name, p)).end for p in range(topic.partitions)]
-            for topic in CATALOGUE
-            if topic.name in existing
+            name: [log.bounds(TopicPartition(name, number)).end for number in range(found.partitions)]
+            for name, found in existing.items()
         }
     if as_json:
         for topic in CATALOGUE:

@@ -13,9 +13,9 @@ from ops.history.merging import MergedReader
 from ops.history.projections import TOPICS
 from ops.history.records import Line, lines
 from ops.opening import list_partitions, open_log_or_export
-from ops.terminal.errors import ConsoleError
+from ops.terminal.errors import ConsoleError, require_partition
 from ops.terminal.options import FromFiles
-from schemas.topics import ANSWERS, CATALOGUE, PARTITIONS, partition_of
+from schemas.topics import ANSWERS, CATALOGUE, partition_of
 from streams.log import EventLog, Record, TopicPartition
 
 
@@ -25,7 +25,7 @@ def events(
         list[str] | None, typer.Option(help="Topic to read; may be repeated. Default: journals, tasks and evaluations.")
     ] = None,
     start: Annotated[int | None, typer.Option("--from", metavar="OFFSET", help="Start at this offset.", min=0)] = None,
-    partition: Annotated[int | None, typer.Option(help="Read this partition only.", min=0, max=PARTITIONS - 1)] = None,
+    partition: Annotated[int | None, typer.Option(help="Read this partition only.", min=0)] = None,
     task: Annotated[str | None, typer.Option(help="Show only events of this task.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and show new records.")] = False,
     from_files: FromFiles = None,
@@ -33,12 +33,13 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="Print one complete JSON object per event.")] = False,
 ) -> None:
     """Show the events in the log, oldest first, each with its time and place."""
-    places = list(_select_partitions(topic or list(TOPICS), partition, task=task))
+    topics = topic or list(TOPICS)
+    _check_topics(topics)
     if follow and from_files is not None:
         raise ConsoleError("--follow needs Kafka: an export in files does not grow.", exit_code=2)
     with (
         open_log_or_export(ctx.obj, from_files) as log,
-        closing(MergedReader(log, _keep_known(log, places), start)) as reader,
+        closing(MergedReader(log, _find_places(log, topics, partition=partition, task=task), start)) as reader,
     ):
         left = limit
         for record in _read(reader, follow=follow):
@@ -52,24 +53,28 @@ def events(
                     return
 
 
-def _select_partitions(topics: list[str], partition: int | None, *, task: str | None) -> Iterator[TopicPartition]:
+def _check_topics(topics: list[str]) -> None:
     # A misspelt topic would otherwise look like an empty one.
-    known = {topic.name: topic for topic in CATALOGUE}
+    known = [topic.name for topic in CATALOGUE]
     for name in topics:
         if name not in known:
             raise ConsoleError(f"There is no topic {name!r}; there are {', '.join(known)}.", exit_code=2)
+
+
+def _find_places(log: EventLog, topics: list[str], *, partition: int | None, task: str | None) -> list[TopicPartition]:
+    """What is to be read, without the partitions that an export does not hold."""
+    if partition is not None:
+        require_partition(log, partition)
+    known = list_partitions(log)
+    places: list[TopicPartition] = []
+    for name in topics:
         # A task lives in one partition of every topic but the answers, whose partition is the device's.
         if partition is None and task is not None and name != ANSWERS.name:
-            yield TopicPartition(name, partition_of(task))
+            numbers = [partition_of(task, log.partitions)]
         else:
-            numbers = range(known[name].partitions) if partition is None else [partition]
-            yield from (TopicPartition(name, number) for number in numbers)
-
-
-def _keep_known(log: EventLog, places: list[TopicPartition]) -> list[TopicPartition]:
-    """Without the partitions that an export does not hold."""
-    known = list_partitions(log)
-    return [place for place in places if place.partition in known]
+            numbers = known if partition is None else [partition]
+        places += [TopicPartition(name, number) for number in numbers if number in known]
+    return places
 
 
 def _read(reader: MergedReader, *, follow: bool) -> Iterator[Record]:

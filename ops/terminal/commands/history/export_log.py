@@ -9,8 +9,8 @@ import typer
 
 from ops.console import note, say
 from ops.opening import load_key, open_log
-from ops.terminal.errors import ConsoleError
-from schemas.topics import PARTITIONS, partition_of
+from ops.terminal.errors import ConsoleError, require_partition
+from schemas.topics import partition_of
 
 
 def export_log(
@@ -20,7 +20,8 @@ def export_log(
         list[str] | None, typer.Option(help="Export the partition of this task only; may be repeated.")
     ] = None,
     partition: Annotated[
-        list[int] | None, typer.Option(help="Export this partition only; may be repeated.", min=0, max=PARTITIONS - 1)
+        list[int] | None,
+        typer.Option(help="Export this partition only; may be repeated.", min=0),
     ] = None,
     bodies: Annotated[
         bool, typer.Option("--bodies", help="Include updates, bodies and models, for a full replay.")
@@ -34,10 +35,13 @@ def export_log(
     # Before a log is opened: files of two exports side by side would not agree with each other.
     if to.exists() and any(to.iterdir()):
         raise ConsoleError(f"{to} is not empty; name a new folder.", exit_code=2)
-    chosen = {*(partition or ()), *(partition_of(name) for name in task or ())} or {*range(PARTITIONS)}
     topics = select_topics(bodies=bodies or everything, inputs=everything)
     key = load_key(ctx.obj)
     with open_log(ctx.obj) as log:
+        for number in partition or ():
+            require_partition(log, number)
+        named = {*(partition or ()), *(partition_of(name, log.partitions) for name in task or ())}
+        chosen = named or {*range(log.partitions)}
         export = write_export(log, sorted(chosen), topics=topics, folder=to, key=key)
     for report in export.reports:
         if report.fault is not None:

@@ -42,7 +42,7 @@ def replay(
     target = None if to is None else Target(to, task)
     findings = Findings()
     with open_log_or_export(ctx.obj, from_files) as log:
-        for partition in list_partitions(log) if task is None else [partition_of(task)]:
+        for partition in list_partitions(log) if task is None else [partition_of(task, log.partitions)]:
             audit = Audit(log, partition, anchor=anchor, full=full, to=target)
             findings += audit.run()
             # A difference comes first: a damaged journal may be the reason why the task is missing.

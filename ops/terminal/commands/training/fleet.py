@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from client_agent.link import OpenLink
     from client_agent.running.fleet import FleetOptions
     from client_agent.running.loop import Stats
+    from streams.log import EventLog
 
 
 def fleet(
@@ -47,13 +48,15 @@ def fleet(
     from client_agent.running.profiles import SimulationOptions
 
     operator = require_operator(ctx.obj)
-    chosen = task or _wait_for_task(ctx.obj, operator)
+    with open_log(ctx.obj) as log:
+        chosen, partitions = task or _wait_for_task(log, operator), log.partitions
     options = FleetOptions(
         task=chosen,
         open_link=_bind_link(ctx.obj, operator),
         folder=(state or ctx.obj.folder / "fleet").resolve(),
         devices=devices,
         processes=processes,
+        partitions=partitions,
         data=data,
         seed=seed,
         simulation=SimulationOptions(training_ms=training_ms, drop_probability=drop_probability, presence=presence),
@@ -61,7 +64,6 @@ def fleet(
         allowed=make_allow_list(ctx),
     )
     progress = Progress(f"fleet of {devices} for {chosen}")
-
     try:
         _run(options, progress)
         note(f"{chosen} is over.")
@@ -88,10 +90,10 @@ def _bind_link(settings: Settings, operator: bytes) -> OpenLink:
     return partial(open_link, partial(KafkaLog, settings.kafka("fedlog-fleet")), operator=operator)
 
 
-def _wait_for_task(settings: Settings, operator: bytes) -> str:
+def _wait_for_task(log: EventLog, operator: bytes) -> str:
     """The oldest task that is not over; waits until there is one."""
     views = TaskViews(operator=operator)
-    with open_log(settings) as log, Follower(log, views) as follower:
+    with Follower(log, views) as follower:
         follower.catch_up()
         while not (running := [view for view in views.tasks.values() if view.created and not view.is_over]):
             note("There is no task that is not over; waiting for one (`fedlog task create`).")

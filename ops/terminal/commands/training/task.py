@@ -46,7 +46,7 @@ def create(
     predecessor = tasks.Predecessor(task=old, warm_start=warm_start, wait_s=wait_s) if old else None
     with open_log(ctx.obj) as log:
         created = tasks.create(log, name, key=require_key(ctx.obj), policy=checked, after=predecessor)
-    say(f"{name}: {created.parameters} parameters, partition {partition_of(name)}")
+    say(f"{name}: {created.parameters} parameters, partition {partition_of(name, created.partitions)}")
     if predecessor:
         note(f"{old} is closed; the participations of its busiest device count here: {created.participations_before}.")
     note(f"`fedlog task show {name}` shows its progress; it needs the workers selector, aggregator and privacy.")

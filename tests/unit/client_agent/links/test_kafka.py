@@ -12,8 +12,9 @@ from client_agent.links import kafka
 from client_agent.links.kafka import KafkaLink, open_link
 from schemas.canonical import encode
 from schemas.events import Outcome
-from schemas.topics import ANSWERS, partition_of
+from schemas.topics import ANSWERS
 from streams.log import LogUnavailable, TopicPartition
+from tests.places import answer_home
 from tests.worlds.builders import KEY, role_key, told
 from tests.worlds.device_world import TASK, World
 
@@ -99,7 +100,7 @@ def test_a_log_that_is_away_is_an_error_of_the_link(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(world.log, "bounds", refuse)
     with pytest.raises(LinkUnavailable):
         link.find_task(TASK)
-    world.log.delete_records(TopicPartition(ANSWERS.name, partition_of("phone")), 0)
+    world.log.delete_records(TopicPartition(ANSWERS.name, answer_home("phone")), 0)
     monkeypatch.setattr(link._answers, "poll", refuse)
     with pytest.raises(LinkUnavailable):
         link.read_answers(0)
@@ -130,7 +131,7 @@ def test_answers_reach_their_device_only(tmp_path: Path) -> None:
     device = world.device(tmp_path)
     link = KafkaLink(world.log, KEY.public_key, ["phone"])
     world.say(world.decline("no_slot", 1, device="other"), "phone")
-    world.append("answers", partition_of("phone"), b"junk")
+    world.append("answers", answer_home("phone"), b"junk")
     mine = world.grant(world.lease(1, device))
     world.say(mine, "phone")
     assert link.read_answers(0) == [mine]
@@ -138,8 +139,8 @@ def test_answers_reach_their_device_only(tmp_path: Path) -> None:
 
 def test_answers_that_are_gone_take_no_others_along() -> None:
     """Guarantee: where a partition's answers were deleted a process goes on at its end, and loses none of another's."""
-    world, home = World(), partition_of("sim0")
-    names = ["sim0", next(f"sim{n}" for n in range(1, 99) if partition_of(f"sim{n}") != home)]
+    world, home = World(), answer_home("sim0")
+    names = ["sim0", next(f"sim{n}" for n in range(1, 99) if answer_home(f"sim{n}") != home)]
     link = KafkaLink(world.log, KEY.public_key, names)
 
     def say(*devices: str) -> None:
@@ -166,7 +167,7 @@ def test_nobody_answers_but_selector_and_aggregator() -> None:
         told(declined, key=OperatorKey(bytes(32))),
         b"",
     ):
-        world.append(ANSWERS.name, partition_of("phone"), value)
+        world.append(ANSWERS.name, answer_home("phone"), value)
     assert link.read_answers(0) == []
     for answer in (declined, outcome):
         world.say(answer, "phone")

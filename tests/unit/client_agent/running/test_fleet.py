@@ -19,8 +19,9 @@ from client_agent.learning.plugins import PluginError
 from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetError, FleetOptions, is_over, spread_devices
 from client_agent.running.loop import Stats
-from schemas.topics import CATALOGUE, partition_of
+from schemas.topics import CATALOGUE
 from streams.memory import MemoryLog
+from tests.places import PARTITIONS, answer_home
 
 
 def lonely_log() -> MemoryLog:
@@ -112,11 +113,11 @@ def test_a_fleet_that_is_interrupted(tmp_path: Path, how: signal.Signals) -> Non
 def test_devices_are_spread_devices_evenly_and_by_partition() -> None:
     """Guarantee: each device runs in exactly one process, each process has about as many, and reads few partitions."""
     names = [f"sim0-{index:05d}" for index in range(200)]
-    shares = spread_devices(names, 4)
+    shares = spread_devices(names, 4, partitions=PARTITIONS)
     assert sorted(index for share in shares for index in share) == list(range(200))
     assert {len(share) for share in shares} == {50}
-    assert all(len({partition_of(names[index]) for index in share}) <= 4 for share in shares)
-    assert [len(share) for share in spread_devices(names[:2], 4)] == [1, 1]
+    assert all(len({answer_home(names[index]) for index in share}) <= 4 for share in shares)
+    assert [len(share) for share in spread_devices(names[:2], 4, partitions=PARTITIONS)] == [1, 1]
 
 
 def test_is_over_counts_the_failed() -> None:

@@ -13,8 +13,9 @@ from typer.testing import CliRunner, Result
 
 from ops.settings import ENVIRONMENT, Settings
 from ops.terminal.cli import app
-from schemas.topics import BODIES, PUBLISHED, partition_of
+from schemas.topics import BODIES, PUBLISHED
 from streams.log import TopicPartition, scan
+from tests.places import home_of
 from tests.worlds.builders import KEY, policy
 from tests.worlds.federation import Federation
 
@@ -137,7 +138,7 @@ def test_a_replay_says_how_far_it_went(run: Run, exported: Path, world: Federati
     told = json.loads(run("replay", "--to", 0, "--full", "--json", "--from-files", exported).stdout)
     assert (told["reached"], told["models"], told["unchecked"]) == ([f"{world.task}/0"], 0, [])
     assert run("replay", "--to", -1, "--from-files", exported).exit_code == 2
-    name = next(name for name in (f"t{n}" for n in range(99)) if partition_of(name) == world.partition)
+    name = next(name for name in (f"t{n}" for n in range(99)) if home_of(name) == world.partition)
     missing = run("replay", "--task", name, "--from-files", exported)
     assert (missing.exit_code, f"no task '{name}'" in missing.stderr) == (1, True)
 

@@ -23,9 +23,9 @@ from schemas.events import (
     TaskHalted,
     TensorSpec,
 )
-from schemas.topics import partition_of
 from streams.log import TopicPartition, scan
 from streams.memory import MemoryLog
+from tests.places import home_of
 from tests.unit.ops.history.test_projections import admitted
 from tests.worlds.builders import KEY
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
@@ -106,7 +106,7 @@ def test_privacy_already_spent_stays_spent() -> None:
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
     child = tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, wait_s=0))
     assert (child.parent, child.participations_before) == (TASK, 7)
-    assert child.model.partition == partition_of("next")
+    assert child.model.partition == home_of("next")
 
 
 def test_the_newest_model_is_taken_over_when_asked() -> None:
@@ -124,7 +124,7 @@ def test_other_tensors_take_no_model_over(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys.modules["client_agent.learning.classification"], "initial", lambda _: (TENSORS[:1], FLAT))
     with pytest.raises(ModelMismatch, match="other tensors"):
         tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
-    assert tasks.read_creations(log, partition_of("next"), operator=KEY.public_key).keys() <= {TASK}
+    assert tasks.read_creations(log, home_of("next"), operator=KEY.public_key).keys() <= {TASK}
 
 
 def test_an_aggregator_that_does_not_answer_is_named() -> None:

@@ -25,7 +25,6 @@ class Spec:
     """The topic of these tests."""
 
     name: str = "bodies"
-    partitions: int = 1
     config: dict[str, str] = field(default_factory=dict)
 
 

@@ -102,7 +102,7 @@ def test_a_file_of_another_length_is_named(folder: Path, cut: int | None) -> Non
 
 FORGED = {
     "no json": lambda manifest: b"{",
-    "another format": lambda manifest: manifest.replace(b"export/2", b"export/9"),
+    "another format": lambda manifest: manifest.replace(b"export/3", b"export/9"),
     "a field more": lambda manifest: manifest.replace(b'"format"', b'"more": 1, "format"'),
     "a shorter end": lambda manifest: manifest.replace(b'"end": 24', b'"end": 5'),
     "a later beginning": lambda manifest: manifest.replace(b'"beginning": 3', b'"beginning": 9'),

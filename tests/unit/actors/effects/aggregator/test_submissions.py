@@ -11,8 +11,9 @@ from actors.effects.aggregator.submissions import Submission, locate_body, verif
 from actors.keys import OperatorKey
 from schemas.canonical import MalformedError
 from schemas.identifiers import BodyRef
-from schemas.topics import BODIES, SHARDS, UPDATES, body_place, partition_of
+from schemas.topics import BODIES, SHARDS, UPDATES, body_place
 from streams.log import Record
+from tests.places import PARTITIONS, home_of
 from tests.worlds.builders import (
     TASK,
     body_ref,
@@ -27,7 +28,7 @@ from tests.worlds.builders import (
 
 LEASE = lease("a")
 CREATED = task_created(policy())
-AT = partition_of(TASK)
+AT = home_of(TASK)
 STORED = body_ref("stored", BODIES.name, partition=AT, size=40)
 
 
@@ -76,7 +77,7 @@ def test_a_stored_body_has_its_place() -> None:
     """Beside the task, or in a partition of `shards` that follows from task and device."""
     assert locate_body(CREATED, _submission(STORED)) == STORED
     spread = task_created(msgspec.structs.replace(policy(), shards=4))
-    topic, partition = body_place(TASK, "a", shards=4)
+    topic, partition = body_place(TASK, "a", shards=4, partitions=PARTITIONS)
     ref = msgspec.structs.replace(STORED, topic=topic, partition=partition)
     assert topic == SHARDS.name
     assert locate_body(spread, _submission(ref)) == ref

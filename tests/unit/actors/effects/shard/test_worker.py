@@ -15,11 +15,12 @@ from ops.audit.export import select_topics, write_export
 from ops.audit.replay import Audit
 from schemas.canonical import encode
 from schemas.events import ModelPublished, Tick, UpdateRefused
-from schemas.identifiers import BodyRef
+from schemas.identifiers import PARTITIONS_MAX, BodyRef
 from schemas.policy import Compression, PolicyError, check_policy, parse
-from schemas.topics import PARTITIONS, ROUNDS, SHARDS, UPDATES, body_place, partition_of
+from schemas.topics import ROUNDS, SHARDS, UPDATES, body_place
 from streams.exported import ExportedLog
 from streams.log import TopicPartition
+from tests.places import PARTITIONS, home_of
 from tests.unit.client_agent.outbox.test_outbox import one_life
 from tests.worlds import device_world
 from tests.worlds.builders import ANCHOR, KEY, policy, role_key, signed, update_submitted
@@ -55,21 +56,23 @@ def test_a_policy_without_shards_has_the_bytes_of_before() -> None:
     assert (rules.shard_count, policy().shard_count) == (4, 1)
 
 
-@pytest.mark.parametrize("shards", [0, 9])
+@pytest.mark.parametrize("shards", [0, PARTITIONS_MAX + 1])
 def test_as_many_shards_as_partitions_at_most(shards: int) -> None:
     """A number of shards that no cluster has is refused, with field, value and bound."""
-    with pytest.raises(PolicyError, match=rf"shards = {shards}: must be from 1 to {PARTITIONS}"):
+    with pytest.raises(PolicyError, match=rf"shards = {shards}: must be from 1 to {PARTITIONS_MAX}"):
         check_policy(replace(policy(), shards=shards))
 
 
 def test_devices_are_spread_evenly() -> None:
     """Each of S partitions gets its share of the devices, whatever the number of shards."""
     for shards in (2, 4, 8):
-        places = [body_place("task", f"device-{number}", shards=shards) for number in range(4_000)]
+        places = [
+            body_place("task", f"device-{number}", shards=shards, partitions=PARTITIONS) for number in range(4_000)
+        ]
         counts = [places.count(place) for place in set(places)]
         assert len(counts) == shards
         assert min(counts) > 0.8 * 4_000 / shards
-    assert body_place("task", "device", shards=1) == ("bodies", partition_of("task"))
+    assert body_place("task", "device", shards=1, partitions=PARTITIONS) == ("bodies", home_of("task"))
 
 
 def test_a_device_stores_its_body_where_its_shard_is(tmp_path: Path) -> None:
@@ -80,7 +83,9 @@ def test_a_device_stores_its_body_where_its_shard_is(tmp_path: Path) -> None:
     one_life(world, tmp_path, "settled", at_ms=60_000)
     [update] = world.submitted()
     name = world.device(tmp_path).setting.identity.device
-    assert (update.body.topic, update.body.partition) == body_place(device_world.TASK, name, shards=8)
+    assert (update.body.topic, update.body.partition) == body_place(
+        device_world.TASK, name, shards=8, partitions=PARTITIONS
+    )
 
 
 def test_a_body_in_another_partition_is_malformed() -> None:
