@@ -129,6 +129,7 @@ class Device:
             task=setting.task,
             device=setting.identity.device,
             public_key=setting.identity.public_key,
+            sent_ms=self._schedule.choose_sent_ms(now_ms),
             battery_percent=conditions.battery_percent,
             charging=conditions.charging,
             unmetered=conditions.unmetered,

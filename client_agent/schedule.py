@@ -28,6 +28,7 @@ class Schedule:
     def __init__(self, device: str, task: str, *, updates: Iterable[str]) -> None:
         self._random = random.Random(f"{device}/{task}")
         self._checkin_ms = 0
+        self._sent_ms = -1
         self._unanswered = 0
         # Check-ins in a row that were answered with a lease which is over.
         self._spent_grants = 0
@@ -48,6 +49,11 @@ class Schedule:
     def is_tracking(self, update: str) -> bool:
         """Whether `update` was kept and has no outcome yet."""
         return update in self._resend_ms
+
+    def choose_sent_ms(self, now_ms: int) -> int:
+        """The time that a check-in names: by the clock, and later than any before, or it would count as a copy."""
+        self._sent_ms = max(self._sent_ms + 1, now_ms)
+        return self._sent_ms
 
     def note_checkin(self, now_ms: int) -> None:
         """A check-in was sent: repeat it, each time later, until an answer comes."""

@@ -9,6 +9,7 @@
 * `certificates`: the operator certifies a key for each role; what a role says carries its certificate.
 * `leases`: the signed lease; selector, device and aggregator.
 * `updates`: the record that submits an update; device and aggregator.
+* `devices`: a device is its key: its id, and whose signature counts as its own.
 * `signing`: a device's signature over what it sends.
 * `tensors/`: updates and models as bytes, each codec with both halves.
 * `published`: the announcement of a version, a signed CloudEvent for services that know nothing of fedlog.

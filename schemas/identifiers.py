@@ -24,6 +24,8 @@ Sha256 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 SALT_BYTES = 16
 Salt = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
 PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+# With the prefix that names its algorithm (`schemas.devices`); one of P-256 is a byte longer.
+DeviceKey = Annotated[bytes, msgspec.Meta(min_length=34, max_length=35)]
 Deployment = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]  # random: one log and its actors
 
 # Half of what a broker takes by default, and large enough for few requests.

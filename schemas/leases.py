@@ -10,7 +10,7 @@ import msgspec
 
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Signer, Trust, parse_certified
-from schemas.identifiers import Deployment, DeviceId, LeaseId, PublicKey, Sha256, TaskId, TimeMs, Version
+from schemas.identifiers import Deployment, DeviceId, DeviceKey, LeaseId, Sha256, TaskId, TimeMs, Version
 
 SELECTOR = "selector"
 LEASE_BYTES_MAX = 768
@@ -24,7 +24,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     lease: LeaseId
     task: TaskId
     device: DeviceId
-    public_key: PublicKey
+    public_key: DeviceKey
     version: Version
     # What the device was told to start from: a model that was swapped on the way shows.
     model_sha256: Sha256

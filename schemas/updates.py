@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import decode, encode
+from schemas.devices import is_signed_by_device
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
-from schemas.signing import Signed, is_signed_by, parse_signed, sign
+from schemas.signing import Signed, parse_signed, sign
 from schemas.topics import UPDATES
 
 
@@ -26,8 +27,8 @@ class SignedUpdate:
     message: Signed
 
     def is_signed_by(self, public_key: bytes) -> bool:
-        """Whether the holder of `public_key` (32 raw bytes) signed the record."""
-        return is_signed_by(self.message, public_key)
+        """Whether the device that holds `public_key` signed the record."""
+        return is_signed_by_device(self.message, public_key)
 
     def locate_body(self, partition: int, offset: int) -> BodyRef:
         """The address of the body, for a record found at this place of `updates`.

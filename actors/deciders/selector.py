@@ -33,6 +33,8 @@ from schemas.identifiers import BodyRef
 
 # An update may be appended right before its deadline and decided a little later; its lease stays open that long.
 GRACE_MS = 2_000
+# How far a check-in may be from log time: clocks differ, and one that was recorded is good for no longer.
+FRESH_MS = 600_000
 EXPIRED_AT_ONCE_MAX = 1_000  # so that one decision stays a small record
 
 
@@ -94,7 +96,7 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
 
 
 def _decide_checkin(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> list[JournalEvent]:
-    reason = why_not(state, checkin)
+    reason = why_not(state, checkin, time_ms=time_ms)
     if reason is not None:
         return [CheckinsDeclined(task=checkin.task, counts={reason: 1})]
     task = state.tasks[checkin.task]
@@ -107,6 +109,7 @@ def _decide_checkin(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int
             lease=name_lease(task.created, task.granted),
             device=checkin.device,
             public_key=checkin.public_key,
+            sent_ms=checkin.sent_ms,
             version=task.version,
             deadline_ms=time_ms + task.created.policy.lease_ms,
             cohort=checkin.cohort,
@@ -120,15 +123,18 @@ def name_lease(created: TaskCreated, number: int) -> str:
     return hashlib.sha256(created.deployment + f"/{created.task}/{number}".encode()).hexdigest()[:32]
 
 
-def why_not(state: Selections, checkin: DeviceCheckedIn) -> DeclineReason | None:
+def why_not(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> DeclineReason | None:
     """Why this device gets no lease now; None when it gets one, or has one in flight already."""
     task = state.tasks.get(checkin.task)
     if task is None:
         return "unknown_task"
     device = task.devices.get(checkin.device)
-    # Before the lease in flight is looked at: a stranger under a known name must not be sent that lease.
-    if device is not None and device.public_key != checkin.public_key:
-        return "other_key"
+    # Before the lease in flight is looked at: a check-in that somebody has recorded must not move anything.
+    if device is not None and checkin.sent_ms <= device.sent_ms:
+        return "replayed"
+    # A device that is not known yet, or whose check-ins were all declined, has nothing that it must exceed.
+    if abs(time_ms - checkin.sent_ms) > FRESH_MS:
+        return "clock"
     if checkin.device in task.leases:
         return None
     return _task_reason(task) or _device_reason(task, device) or _condition(task, checkin) or _slot(task, checkin)
@@ -224,7 +230,7 @@ def _grant(task: Task, granted: LeaseGranted) -> None:
     task.granted += 1
     task.leases[granted.device] = OpenLease(granted, task.model)
     task.in_flight[granted.cohort] = task.in_flight.get(granted.cohort, 0) + 1
-    task.devices.add(granted.device, granted.public_key)
+    task.devices.note_lease(granted.device, granted.sent_ms)
 
 
 def _close(task: Task, closed: LeaseClosed) -> None:

@@ -11,6 +11,7 @@ from actors.runtime.effects import NOTHING, Arrival, Effects, FollowUp
 from actors.runtime.meter import Instruments, Meter
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Signer
+from schemas.devices import is_signed_by_device, name_device
 from schemas.events import (
     Answer,
     CheckinsDeclined,
@@ -25,12 +26,12 @@ from schemas.events import (
     Tick,
 )
 from schemas.leases import Lease, sign_lease
-from schemas.signing import is_signed_by, parse_signed
+from schemas.signing import parse_signed
 from streams.log import EventLog, Record
 
 # Reasons that will not pass soon, so that the device asks again after this many times the policy's wait.
 _LATER = 12
-_LASTING: frozenset[DeclineReason] = frozenset({"closed", "other_key", "participations"})
+_LASTING: frozenset[DeclineReason] = frozenset({"closed", "participations"})
 _RETRY_UNKNOWN_MS = 2_000
 _TICK = encode(Tick())
 
@@ -51,8 +52,8 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
             checkin = decode(message.payload, DeviceCheckedIn)
         except MalformedError:
             return None
-        # Nothing unsigned reaches the decider: the key that a device is bound to has to be one that it holds.
-        if not is_signed_by(message, checkin.public_key):
+        # A device is its key: nothing reaches the decider under an id of which the sender does not hold the key.
+        if checkin.device != name_device(checkin.public_key) or not is_signed_by_device(message, checkin.public_key):
             return None
         return Arrival(checkin, hashlib.sha256(record.value or b"").digest())
 

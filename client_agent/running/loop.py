@@ -169,8 +169,9 @@ class DeviceLoop:
         except Exception as error:  # noqa: BLE001
             self._discard(name)
             self._wake_ms[name] = NEVER_MS
-            self._errors[name] = f"{name}: {error}"
-            logger.error("device_failed", device=name, error=f"{type(error).__name__}: {error}")
+            label = self._settings[name].identity.label
+            self._errors[name] = f"{label}: {error}"
+            logger.error("device_failed", device=name, label=label, error=f"{type(error).__name__}: {error}")
 
     def _discard(self, name: str) -> None:
         """Forget the device's memory, but not what it counted."""

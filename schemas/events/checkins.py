@@ -7,16 +7,18 @@ from typing import Annotated
 import msgspec
 
 from schemas.events.event import Event
-from schemas.identifiers import Cohort, Count, DeviceId, PublicKey, TaskId
+from schemas.identifiers import Cohort, Count, DeviceId, DeviceKey, TaskId, TimeMs
 
 
 class DeviceCheckedIn(Event):
-    """A device says that it could train now. Signed with `public_key`, which the first check-in binds to the device."""
+    """A device says that it could train now, signed with the key of which its id is a digest (`schemas.devices`)."""
 
     task: TaskId
     device: DeviceId
-    # In every check-in, so that the first one can bind it: there is no registration before.
-    public_key: PublicKey
+    # In every check-in, because there is no registration before.
+    public_key: DeviceKey
+    # The device's own clock, and never the same twice: a recorded check-in is good for nothing later.
+    sent_ms: TimeMs
     battery_percent: Annotated[int, msgspec.Meta(ge=0, le=100)]
     charging: bool
     unmetered: bool

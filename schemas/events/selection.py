@@ -10,8 +10,8 @@ from schemas.identifiers import (
     Cohort,
     Count,
     DeviceId,
+    DeviceKey,
     LeaseId,
-    PublicKey,
     RoundId,
     Sha256,
     TaskId,
@@ -24,7 +24,7 @@ from schemas.identifiers import (
 DeclineReason = Literal[
     "unknown_task", "paused", "closed", "no_model", "round_pending",
     "battery", "not_charging", "metered", "not_idle", "too_few_samples", "unknown_cohort",
-    "other_key", "participations", "in_round", "no_slot",
+    "replayed", "clock", "participations", "in_round", "no_slot",
 ]
 # fmt: on
 
@@ -35,8 +35,9 @@ class LeaseGranted(Event):
     task: TaskId
     lease: LeaseId
     device: DeviceId
-    # The first lease binds the device to this key.
-    public_key: PublicKey
+    public_key: DeviceKey
+    # Of the check-in: an older one of this device decides nothing any more.
+    sent_ms: TimeMs
     version: Version
     deadline_ms: TimeMs
     cohort: Cohort

@@ -7,6 +7,7 @@ asked for.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -347,7 +348,8 @@ def _checkin(record: Record) -> DeviceCheckedIn | Tick | None:
         checkin = decode(message.payload, DeviceCheckedIn)
     except MalformedError:
         return None
-    return checkin if is_signed_by(message, checkin.public_key) else None
+    is_own = checkin.device == hashlib.sha256(checkin.public_key).hexdigest()[:32]
+    return checkin if is_own and is_signed_by(message, checkin.public_key[2:]) else None
 
 
 def _update(book: Logbook, record: Record) -> Lease | Tick | None:

@@ -23,6 +23,7 @@ from ops.audit.replay import Anchor
 from schemas.canonical import encode
 from schemas.certificates import Trust
 from schemas.creations import Written, sign_task_event
+from schemas.devices import name_device, tag_public_key
 from schemas.events import (
     Answer,
     DeviceCheckedIn,
@@ -186,8 +187,18 @@ def device_key(device: str) -> Ed25519PrivateKey:
 
 
 def public_key(device: str) -> bytes:
-    """The public half of it."""
-    return device_key(device).public_key().public_bytes_raw()
+    """The public half of it, as a device shows it."""
+    return tag_public_key(device_key(device))
+
+
+def device_id(device: str) -> str:
+    """The id of the device of this name, where effects check that it follows from the key."""
+    return name_device(public_key(device))
+
+
+def device_ids(names: str) -> list[str]:
+    """The ids of devices that have a letter each for a name."""
+    return [device_id(name) for name in names]
 
 
 def device_checked_in(device: str = "a", **changes: Any) -> DeviceCheckedIn:
@@ -196,6 +207,7 @@ def device_checked_in(device: str = "a", **changes: Any) -> DeviceCheckedIn:
         task=TASK,
         device=device,
         public_key=changes.pop("public_key", None) or public_key(device),
+        sent_ms=1,
         battery_percent=90,
         charging=True,
         unmetered=True,
@@ -291,6 +303,7 @@ def lease_granted(device: str = "a", **changes: Any) -> LeaseGranted:
         lease=lease_id(f"{TASK}/{device}"),
         device=device,
         public_key=changes.pop("public_key", None) or public_key(device),
+        sent_ms=0,
         version=0,
         deadline_ms=600_000,
         cohort="",

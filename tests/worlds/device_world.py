@@ -18,11 +18,12 @@ from client_agent.learning.data import Examples
 from client_agent.links.kafka import KafkaLink
 from client_agent.setting import DeviceSetting
 from schemas.canonical import decode
+from schemas.devices import is_signed_by_device
 from schemas.events import Answer, Declined, DeclineReason, DeviceCheckedIn, Granted, Outcome, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, read_lease
 from schemas.policy import Compression, Policy
-from schemas.signing import is_signed_by, parse_signed
+from schemas.signing import parse_signed
 from schemas.tensors import Floats, from_grid, read_update
 from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, answer_partition
 from schemas.updates import parse_update
@@ -30,8 +31,10 @@ from streams.bodies import BodyReader
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.places import home_of
-from tests.worlds.builders import KEY, TASK, create_task, granted, lease, lease_id, told
+from tests.worlds.builders import KEY, TASK, create_task, device_id, granted, lease, lease_id, told
 from tests.worlds.builders import policy as build_policy
+
+PHONE = device_id("phone")
 
 
 def policy(**changes: object) -> Policy:
@@ -93,7 +96,7 @@ class World:
         for record in self.records(CHECKINS.name):
             message = parse_signed(record.value or b"")
             fact = decode(message.payload, DeviceCheckedIn)
-            assert is_signed_by(message, fact.public_key)
+            assert is_signed_by_device(message, fact.public_key)
             found.append(fact)
         return found
 
@@ -127,7 +130,7 @@ class World:
         asked = self.asked.get(lease.device, bytes(32))
         return granted(lease, model or self.created.model, checkin_sha256=asked)
 
-    def decline(self, reason: DeclineReason, retry_after_ms: int, *, device: str = "phone", **changes: Any) -> Declined:
+    def decline(self, reason: DeclineReason, retry_after_ms: int, *, device: str = PHONE, **changes: Any) -> Declined:
         """The same without a lease."""
         plain = Declined(
             device=device,
@@ -152,13 +155,13 @@ class World:
         values = [record.value or b"" for record in self.records(UPDATES.name)]
         return next((value for value in values if read_lease(parse_update(value).submitted.sealed) == lease), b"")
 
-    def say(self, answer: Answer, device: str) -> None:
-        """Put an answer where the device reads."""
-        self.append(ANSWERS.name, answer_partition(device, self.log.partitions), told(answer))
+    def say(self, answer: Answer) -> None:
+        """Put an answer where its device reads."""
+        self.append(ANSWERS.name, answer_partition(answer.device, self.log.partitions), told(answer))
 
     def device(self, folder: Path, *, profile: DeviceProfile | None = None, name: str = "phone") -> Device:
         """A device on `folder`, as after a start or a restart."""
-        return Device(AskingLink(self, [name]), self.setting(folder, profile=profile, name=name))
+        return Device(AskingLink(self, [device_id(name)]), self.setting(folder, profile=profile, name=name))
 
     def setting(self, folder: Path, *, profile: DeviceProfile | None = None, name: str = "phone") -> DeviceSetting:
         return DeviceSetting(

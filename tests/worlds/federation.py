@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from actors.runtime.observer import Observer
 from actors.wiring import ROLES
 from schemas.canonical import decode, encode
 from schemas.certificates import parse_certified
+from schemas.devices import tag_public_key
 from schemas.events import Answer, Granted, JournalEvent, Tick
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
@@ -27,6 +30,7 @@ from tests.worlds.builders import (
     TASK,
     create_task,
     device_checked_in,
+    device_id,
     device_key,
     role_key,
     signed,
@@ -34,25 +38,36 @@ from tests.worlds.builders import (
 )
 
 
+def _read_clock() -> Iterator[int]:
+    """The wall clock, later each time it is asked."""
+    last_ms = 0
+    while True:
+        last_ms = max(last_ms + 1, time.time_ns() // 1_000_000)
+        yield last_ms
+
+
 class ScriptedDevice:
     """Checks in, and submits whatever delta it is given."""
 
-    def __init__(self, name: str, log: EventLog, *, task: str = TASK, shards: int = 1) -> None:
-        self.name, self.task, self._log = name, task, log
-        self.place = TopicPartition(*body_place(task, name, shards=shards, partitions=log.partitions))
+    def __init__(
+        self, name: str, log: EventLog, *, task: str = TASK, shards: int = 1, sent_ms: Iterator[int] | None = None
+    ) -> None:
+        self.name, self.id, self.task, self._log = name, device_id(name), task, log
+        self.place = TopicPartition(*body_place(task, self.id, shards=shards, partitions=log.partitions))
         self.key = device_key(name)
+        self._sent_ms = sent_ms or _read_clock()
         self.partition = partition_of(task, log.partitions)
 
     def check_in(self, **changes: Any) -> None:
         """Append a signed check-in."""
-        changes = {"public_key": self.key.public_key().public_bytes_raw(), **changes}
-        self.append(CHECKINS.name, signed(device_checked_in(self.name, task=self.task, **changes), self.key))
+        plain = {"public_key": tag_public_key(self.key), "sent_ms": next(self._sent_ms)}
+        self.append(CHECKINS.name, signed(device_checked_in(self.id, task=self.task, **{**plain, **changes}), self.key))
 
     def answers(self) -> list[Answer]:
         """Everything that was ever answered to this device, oldest first."""
-        records = scan(self._log, TopicPartition(ANSWERS.name, answer_partition(self.name, self._log.partitions)))
+        records = scan(self._log, TopicPartition(ANSWERS.name, answer_partition(self.id, self._log.partitions)))
         answers = [decode(parse_certified(record.value or b"").payload, Answer) for record in records]  # type: ignore[arg-type]
-        return [answer for answer in answers if answer.device == self.name]
+        return [answer for answer in answers if answer.device == self.id]
 
     def granted(self) -> Granted:
         """The newest lease."""
@@ -83,6 +98,8 @@ class Federation:
         self.now_ms = 1_700_000_000_000
         self.log = MemoryLog(CATALOGUE, clock=lambda: self.now_ms, partitions=partitions)
         self.rules, self.parameters, self.task = rules, parameters, task
+        # The clock of every device: that of the log, and later with each check-in.
+        self.sent_ms = (self.now_ms + number for number in itertools.count())
         self.partition = partition_of(task, partitions)
         self.actors: dict[str, Actor[Any]] = {}
         for name in ROLES:
@@ -104,7 +121,8 @@ class Federation:
 
     def device(self, name: str) -> ScriptedDevice:
         """A device of this task."""
-        return ScriptedDevice(name, self.log, task=self.task, shards=self.rules.shard_count)
+        shards = self.rules.shard_count
+        return ScriptedDevice(name, self.log, task=self.task, shards=shards, sent_ms=self.sent_ms)
 
     def pass_ms(self, ms: int) -> None:
         """Let log time pass, as the hosts' ticks would."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from schemas.canonical import decode
+from schemas.certificates import parse_certified
 from schemas.events import Answer, Declined, Granted, Outcome
 from schemas.leases import Lease, read_lease
 from schemas.policy import Policy
@@ -115,7 +116,8 @@ class Fleet:
     def _live(self, log: EventLog) -> None:
         whole = [(task, f"{task}-{number}") for task in (self.task, *self.others) for number in range(self.devices)]
         shards = self.rules.shard_count
-        self._members = {name: Member(name, log, task=task, shards=shards) for task, name in whole}
+        members = [Member(name, log, task=task, shards=shards) for task, name in whole]
+        self._members = {member.id: member for member in members}
         for member in self._members.values():
             member.due_s = time.monotonic() + self._random.random() * self.habits.joins_within_s
         places = [TopicPartition(ANSWERS.name, partition) for partition in range(log.partitions)]
@@ -123,7 +125,7 @@ class Fleet:
         with contextlib.closing(answers):
             while not self._ending.is_set():
                 for record in answers.poll(0.1):
-                    answer: Any = decode(record.value or b"", Answer)  # type: ignore[arg-type]
+                    answer: Any = decode(parse_certified(record.value or b"").payload, Answer)  # type: ignore[arg-type]
                     if answer.device in self._members:
                         self._hear(self._members[answer.device], answer)
                 for member in self._members.values():

@@ -83,7 +83,7 @@ class Story(Federation):
 
     def of(self, task: str, name: str) -> ScriptedDevice:
         """A device of a task."""
-        return ScriptedDevice(name, self.log, task=task)
+        return ScriptedDevice(name, self.log, task=task, sent_ms=self.sent_ms)
 
     def leases(self, task: str, names: str, **condition: Any) -> None:
         """These devices check in."""

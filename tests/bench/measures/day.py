@@ -114,7 +114,7 @@ class Day:
             for time_ms, number in self._checkins(start):
                 self._until(time_ms)
                 self._hour.counts["check-ins"] += 1
-                self._tell("selector", check_in(number), time_ms=time_ms)
+                self._tell("selector", check_in(number, now_ms=time_ms), time_ms=time_ms)
 
     def _checkins(self, start: int) -> Iterator[tuple[int, int]]:
         """Times and devices of one minute, drawn at once, which is the same as a clock of its own for each device."""

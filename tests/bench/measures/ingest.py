@@ -40,10 +40,11 @@ from actors.runtime.actor import Actor
 from actors.runtime.answers import Answers
 from ops.processes import broker
 from schemas.canonical import decode
+from schemas.devices import is_signed_by_device, tag_public_key
 from schemas.events import UpdateSubmitted
 from schemas.leases import open_lease, sign_lease
 from schemas.policy import Policy
-from schemas.signing import is_signed_by, parse_signed
+from schemas.signing import parse_signed
 from schemas.tensors import encode_update
 from schemas.topics import CATALOGUE, TASKS, UPDATES, body_place
 from streams.bodies import BodyReader, store
@@ -100,7 +101,7 @@ def fill(log: KafkaLog, case: Case) -> None:
     scale = np.float32(1 / np.sqrt(case.parameters))
     made = [encode_update(rng.standard_normal(case.parameters, np.float32) * scale, case.rules) for _ in range(4)]
     key = Ed25519PrivateKey.generate()
-    public = key.public_key().public_bytes_raw()
+    public = tag_public_key(key)
     drafts = []
     for number in range(case.updates + WARM):
         held = lease(f"device-{number}", of=task, lease=lease_id(number), public_key=public, deadline_ms=1 << 50)
@@ -240,7 +241,7 @@ def _arithmetic(update: bytes, chunks: dict[int, bytes], case: Case, *, total: A
     submitted = decode(message.payload, UpdateSubmitted)
     lease = open_lease(submitted.sealed, trust(), at_ms=0)
     assert lease is not None
-    assert is_signed_by(message, lease.public_key)
+    assert is_signed_by_device(message, lease.public_key)
     data = submitted.inline or b"".join(chunks[offset] for offset in submitted.body.offsets)
     assert hashlib.sha256(data).digest() == submitted.body.sha256
     payload = zstandard.ZstdDecompressor().decompress(data)

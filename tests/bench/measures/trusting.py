@@ -14,6 +14,7 @@ from actors.runtime.effects import Arrival, Effects
 from actors.runtime.observer import Observer
 from actors.wiring import ROLES
 from schemas.canonical import decode, encode
+from schemas.devices import ED25519, name_device
 from schemas.events import DeviceCheckedIn, LeaseGranted, TaskCreated, TaskEvent
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
@@ -107,7 +108,7 @@ class TrustingWorld:
     def train(self, numbers: Sequence[int]) -> None:
         """These devices check in, and submit one update for each lease that they get."""
         state = self.actors["selector"].state
-        self.append(CHECKINS.name, [check_in(number) for number in numbers])
+        self.append(CHECKINS.name, [check_in(number, now_ms=self.now_ms) for number in numbers])
         self.settle()
         leases = [*state.tasks[TASK].leases.values()]
         self.append(UPDATES.name, [update(lease.granted, self.created, append_ms=self.now_ms) for lease in leases])
@@ -129,7 +130,7 @@ def update(granted: LeaseGranted, task: TaskCreated, *, append_ms: int, state: R
     return update_checked(under=held, append_ms=append_ms, refusal=reason, clip_scale=60_000)
 
 
-def check_in(number: int) -> DeviceCheckedIn:
+def check_in(number: int, *, now_ms: int) -> DeviceCheckedIn:
     """A check-in of device `number`, which nothing speaks against."""
-    key = hashlib.sha256(number.to_bytes(8)).digest()
-    return device_checked_in(f"device-{number:07d}", task=TASK, public_key=key)
+    key = ED25519 + hashlib.sha256(number.to_bytes(8)).digest()
+    return device_checked_in(name_device(key), task=TASK, public_key=key, sent_ms=now_ms)

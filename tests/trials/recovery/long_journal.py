@@ -87,4 +87,4 @@ def _story(began_ms: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _checkin(number: int) -> DeviceCheckedIn:
-    return device_checked_in(f"device-{number}", task=TASK, public_key=number.to_bytes(32))
+    return device_checked_in(f"device-{number}", task=TASK, public_key=number.to_bytes(34), sent_ms=number)

@@ -63,7 +63,8 @@ class Meddler:
 
     def _cheat(self, task: Task) -> None:
         """A real lease, used with a body that is another one, broken, or nowhere."""
-        granted = self._granted(self._random.choice(task.devices))
+        cheat = identity(self._random.choice(task.devices))
+        granted = self._granted(cheat.device)
         if granted is None:
             return
         huge = np.full(PARAMETERS, 1e6, np.float32)
@@ -79,7 +80,7 @@ class Meddler:
             codec=self._random.choice((task.rules.compression.codec, "float32")),
         )
         submitted = UpdateSubmitted(sealed=granted.sealed, samples=9, body=ref, inline=inline)
-        self._append(task, UPDATES.name, sign(encode(submitted), identity(granted.device).key))
+        self._append(task, UPDATES.name, sign(encode(submitted), cheat.key))
 
     def _granted(self, device: str) -> Granted | None:
         """Any lease that the device ever got."""
@@ -91,15 +92,16 @@ class Meddler:
         return self._random.choice(found) if found else None
 
     def _intruder(self, task: Task) -> None:
-        """A device that never comes back, or somebody else under a known device's name once that is bound."""
+        """A device that never comes back, or one that gives itself out for another; by any clock."""
         self._strangers += 1
         stranger = identity(f"x-{self._strangers % 20}")
-        known = self._random.choice(task.devices)
-        taken = self._granted(known) is not None and self._random.random() < 0.5
+        known = identity(self._random.choice(task.devices))
+        now_ms = self._log._clock() + self._number()
         checkin = device_checked_in(
-            known if taken else stranger.device,
+            self._random.choice((known, stranger)).device,
             task=self._random.choice((task.name, task.name, "nowhere")),
             public_key=stranger.public_key,
+            sent_ms=self._random.choice((now_ms, now_ms, 0, 1 << 60)),
             battery_percent=self._random.randrange(101),
             samples=3,
         )

@@ -24,7 +24,7 @@ from schemas.topics import CATALOGUE, JOURNALS
 from streams.log import CommitUncertain, Draft, TopicPartition, WriterFenced, scan
 from streams.memory import MemoryLog
 from tests.trials.simulation import faults, tasks
-from tests.trials.simulation.devices import setting
+from tests.trials.simulation.devices import identity, setting
 from tests.trials.simulation.hosts import Worker
 from tests.trials.simulation.meddling import Meddler
 from tests.trials.simulation.shaky import DeviceLog, Killed
@@ -103,7 +103,7 @@ class World:
         net = DeviceLog(self.log, self.faults, later=self._hold)
         self.loops = {
             task.name: DeviceLoop(
-                KafkaLink(net, KEY.public_key, task.devices),
+                KafkaLink(net, KEY.public_key, [identity(name).device for name in task.devices]),
                 [setting(name, task.name, folder=folder, faults=self.faults) for name in task.devices],
                 now_ms=self.now_ms + self._skew_ms,
             )

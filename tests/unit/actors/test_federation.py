@@ -28,7 +28,7 @@ from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SHARDS, UP
 from streams.bodies import store
 from streams.log import LogUnavailable, TopicPartition, WriterFenced, scan
 from tests.judges.lawcheck import check
-from tests.worlds.builders import ANCHOR, policy, signed, update_submitted
+from tests.worlds.builders import ANCHOR, device_ids, policy, signed, update_submitted
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -174,7 +174,7 @@ def test_a_crash_refunds_nothing() -> None:
     budget = world.actors.pop("privacy")
     world.round_of(_deltas("a", "b", "c"))
     world.start("aggregator")
-    assert world.actors["aggregator"].state.tasks[world.task].participations == {"a": 2, "b": 2, "c": 2}
+    assert world.actors["aggregator"].state.tasks[world.task].participations == dict.fromkeys(device_ids("abc"), 2)
     world.actors["privacy"] = budget
     world.settle()
     world.round_of(_deltas("a", "b", "c"))

@@ -43,11 +43,11 @@ def test_few_check_ins_are_open() -> None:
     assert all(asked.take(_digest(message)) for message in ASKED[1:])
 
 
-@pytest.mark.parametrize("changes", [{}, {"device": "other"}, {"task": "other"}, {"public_key": bytes(32)}])
+@pytest.mark.parametrize("changes", [{}, {"device": "other"}, {"task": "other"}, {"public_key": bytes(34)}])
 def test_a_lease_is_of_this_device_task_and_key(tmp_path: Path, changes: dict[str, object]) -> None:
     """Guarantee: a lease that names another device, task or key is none, and neither is one with another model."""
     identity = open_identity(tmp_path, "a")
-    held = msgspec.structs.replace(lease("a", public_key=identity.public_key), **changes)
+    held = msgspec.structs.replace(lease(identity.device, public_key=identity.public_key), **changes)
     assert find_lease(granted(held, body_ref("initial", "models")), identity, task=TASK) == (None if changes else held)
     assert find_lease(granted(held, body_ref("another", "models")), identity, task=TASK) is None
     assert find_lease(msgspec.structs.replace(granted(held), sealed=b"\xc1"), identity, task=TASK) is None

@@ -16,7 +16,8 @@ from client_agent.schedule import OVER_MS
 from schemas.leases import Lease
 from schemas.policy import Compression
 from schemas.tensors import from_grid, to_grid
-from tests.worlds.device_world import TASK, AskingLink, World, flush, policy, train_by_one
+from tests.worlds.builders import device_id
+from tests.worlds.device_world import PHONE, TASK, AskingLink, World, flush, policy, train_by_one
 
 
 def trained(world: World, device: Device, number: int = 1) -> Lease:
@@ -44,7 +45,7 @@ def test_the_sentence(tmp_path: Path) -> None:
     device = world.device(tmp_path)
     lease = trained(world, device)
     [checkin] = world.checkins()
-    assert (checkin.task, checkin.device, checkin.samples) == (TASK, "phone", 7)
+    assert (checkin.task, checkin.device, checkin.samples) == (TASK, PHONE, 7)
     [update] = world.submitted()
     assert update.samples == 7
     assert update.body.offsets == ()
@@ -232,7 +233,7 @@ def test_an_old_lease_is_not_trained(tmp_path: Path) -> None:
 def test_one_download_for_many_devices(tmp_path: Path) -> None:
     """Guarantee: the devices of a process fetch a model once, and keep a bounded number of them."""
     world = World()
-    link = AskingLink(world, ["a", "b"])
+    link = AskingLink(world, [device_id("a"), device_id("b")])
     devices = [Device(link, world.setting(tmp_path / name, name=name)) for name in ("a", "b")]
     for device in devices:
         device.wake(0)

@@ -17,7 +17,7 @@ from schemas.events import DeviceCheckedIn, RoundOpened, Tick
 from schemas.journal import JournalPosition, Position
 from tests.worlds.builders import device_checked_in
 
-CHECKIN = device_checked_in("phone-7", public_key=bytes(32), idle=False)
+CHECKIN = device_checked_in("phone-7", public_key=bytes(34), idle=False)
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ CHECKIN = device_checked_in("phone-7", public_key=bytes(32), idle=False)
         ("device", "../etc"),
         ("device", ""),
         ("cohort", "a b"),
-        ("public_key", bytes(31)),
         ("public_key", bytes(33)),
+        ("public_key", bytes(36)),
         ("battery_percent", 101),
         ("battery_percent", -1),
         ("samples", -1),

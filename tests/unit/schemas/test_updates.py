@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import MalformedError, encode
+from schemas.devices import ED25519, tag_public_key
 from schemas.events import Tick, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.signing import sign
@@ -28,8 +29,8 @@ def test_a_record_reads_back_with_the_signature_of_its_device() -> None:
     update = submitted(inline=None, body=STORED)
     parsed = parse_update(sign_update(update, KEY))
     assert parsed.submitted == update
-    assert parsed.is_signed_by(KEY.public_key().public_bytes_raw())
-    assert not parsed.is_signed_by(bytes(32))
+    assert parsed.is_signed_by(tag_public_key(KEY))
+    assert not parsed.is_signed_by(ED25519 + bytes(32))
 
 
 def test_an_inline_body_lies_at_the_offset_of_its_record() -> None:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, Selections, name_lease, why_not
+from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, FRESH_MS, GRACE_MS, SELECTOR, Selections, name_lease, why_not
 from schemas.events import (
     CheckinsDeclined,
     DeclineReason,
@@ -33,7 +33,6 @@ from tests.worlds.builders import (
     model_published,
     policy,
     private_policy,
-    public_key,
     round_proposed,
     task_closed,
     task_created,
@@ -65,7 +64,13 @@ def _policy(**selection: Any) -> Policy:
 
 def _granted(number: int, device: str, *, at_ms: int = 0, **changes: Any) -> LeaseGranted:
     """Lease `number` of the task."""
-    return lease_granted(device, lease=name_lease(task_created(), number), deadline_ms=at_ms + LEASE_MS, **changes)
+    return lease_granted(
+        device,
+        sent_ms=changes.pop("sent_ms", 1),
+        lease=name_lease(task_created(), number),
+        deadline_ms=at_ms + LEASE_MS,
+        **changes,
+    )
 
 
 def _closed(lease: LeaseGranted, outcome: str, round_id: int | None = None) -> LeaseClosed:
@@ -108,9 +113,9 @@ def test_every_lease_has_a_number_of_its_own() -> None:
 def test_a_lease_in_flight_is_not_granted_again() -> None:
     """One lease a device: a second check-in decides nothing, whatever has changed; its answer repeats the lease."""
     situation = given(SELECTOR, *_task(_policy(battery_min_percent=50, concurrency=1)), A)
-    again = device_checked_in("a", battery_percent=1)
+    again = device_checked_in("a", battery_percent=1, sent_ms=2)
     situation.when(again).then_nothing()
-    assert why_not(situation.state, again) is None
+    assert why_not(situation.state, again, time_ms=0) is None
 
 
 def test_a_task_that_another_device_trains_grants_too() -> None:
@@ -145,7 +150,9 @@ DECLINED: dict[str, tuple[tuple[JournalEvent, ...], dict[str, Any], DeclineReaso
     "a cohort without a share": (_task(COHORTS), {"cohort": "mars"}, "unknown_cohort"),
     "no slot left": ((*_task(FULL), B), {}, "no_slot"),
     "the cohort's slots are taken": ((*_task(COHORTS), _granted(0, "b", cohort="us")), {"cohort": "us"}, "no_slot"),
-    "another key than before": ((*_task(), A), {"public_key": public_key("b")}, "other_key"),
+    "a copy of the check-in that gave a lease": ((*_task(), A), {"sent_ms": 1}, "replayed"),
+    "an older one, after its end": ((*_task(), A, _closed(A, "expired")), {"sent_ms": 0}, "replayed"),
+    "a clock that is late": (_task(), {"sent_ms": FRESH_MS + 1}, "clock"),
     "in this round already": ((*_task(), A, _closed(A, "used", 0)), {}, "in_round"),
     "as often as the budget pays for": (
         (*_task(ONCE), A, _closed(A, "used", 0), Noticed(fact=round_proposed(0))),
@@ -161,8 +168,8 @@ def test_a_check_in_is_declined(case: str) -> None:
     """Each reason to decline, by its name; it is counted, and changes nothing."""
     history, changes, reason = DECLINED[case]
     situation = given(SELECTOR, *history)
-    situation.when(device_checked_in("a", **changes)).then(_declined(reason))
-    situation.when(device_checked_in("a", **changes)).then(_declined(reason))
+    situation.when(device_checked_in("a", **{"sent_ms": 2, **changes})).then(_declined(reason))
+    situation.when(device_checked_in("a", **{"sent_ms": 2, **changes})).then(_declined(reason))
 
 
 def test_every_reason_to_decline_is_specified() -> None:
@@ -213,9 +220,9 @@ def test_a_device_gets_the_room_that_others_leave(case: str) -> None:
 
 def test_a_device_trains_again_in_the_next_round() -> None:
     """A device is at most once in a round; when that round is full it may have a lease for the next."""
-    situation = given(SELECTOR, *_task(), A, _closed(A, "used", 0)).when(device_checked_in("a"))
+    situation = given(SELECTOR, *_task(), A, _closed(A, "used", 0)).when(device_checked_in("a", sent_ms=2))
     situation.then(_declined("in_round")).given(Noticed(fact=round_proposed(0)))
-    situation.when(device_checked_in("a")).then(_granted(1, "a"))
+    situation.when(device_checked_in("a", sent_ms=3)).then(_granted(1, "a", sent_ms=3))
 
 
 def test_a_share_of_the_concurrency_is_rounded_up() -> None:
@@ -227,11 +234,14 @@ def test_a_share_of_the_concurrency_is_rounded_up() -> None:
     situation.when(device_checked_in("us0", cohort="us")).then(_granted(3, "us0", cohort="us"))
 
 
-def test_the_first_lease_binds_a_device_to_its_key() -> None:
-    """A check-in under a known name with another key is declined, also after the lease is over."""
+def test_a_check_in_of_before_is_no_check_in() -> None:
+    """The time at which check-ins were sent only grows, also after the lease is over; log time is not far from it."""
     situation = given(SELECTOR, *_task(), A, _closed(A, "expired"))
-    situation.when(device_checked_in("a", public_key=public_key("b"))).then(_declined("other_key"))
-    situation.when(device_checked_in("a")).then(_granted(1, "a"))
+    situation.when(device_checked_in("a", sent_ms=1)).then(_declined("replayed"))
+    situation.when(device_checked_in("a", sent_ms=2)).then(_granted(1, "a", sent_ms=2))
+    stranger = given(SELECTOR, *_task()).at(2 * FRESH_MS)
+    stranger.when(device_checked_in("b", sent_ms=FRESH_MS - 1)).then(_declined("clock"))
+    stranger.when(device_checked_in("b", sent_ms=FRESH_MS)).then(_granted(0, "b", at_ms=2 * FRESH_MS, sent_ms=FRESH_MS))
 
 
 # --- how a lease ends -----------------------------------------------------------------------------------------------
@@ -268,7 +278,7 @@ def test_an_admission_counts_after_its_lease_expired() -> None:
     new = _granted(1, "a")
     situation = given(SELECTOR, *_task(), A, _closed(A, "expired"), new)
     situation.when(_admitted(A, 0)).then(_closed(A, "used", 0))
-    situation.when(device_checked_in("a")).then_nothing()
+    situation.when(device_checked_in("a", sent_ms=2)).then_nothing()
     situation.when(_admitted(new, 1)).then(_closed(new, "used", 1))
 
 

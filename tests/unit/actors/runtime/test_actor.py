@@ -18,6 +18,7 @@ from actors.runtime.replay import ReplayDiffers
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, decode, encode
 from schemas.events import (
     CheckinsDeclined,
+    JournalEvent,
     LeaseGranted,
     ModelPublished,
     Noticed,
@@ -28,7 +29,7 @@ from schemas.journal import Batch, ChainBroken, WriterClaimed
 from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, TASKS
 from streams.log import CommitUncertain, Record, TopicPartition, WriterFenced, scan
 from streams.memory import MemoryWriter
-from tests.worlds.builders import batch, decision, policy, role_key, task_paused, written
+from tests.worlds.builders import batch, decision, device_id, device_ids, policy, role_key, task_paused, written
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -67,10 +68,10 @@ def test_a_gap_is_raised_before_anything_behind_it_is_decided() -> None:
     with pytest.raises(Gap) as gap:
         selector.handle([first, second, fourth])
     assert (gap.value.topic, gap.value.expected, gap.value.found) == (CHECKINS.name, 2, 3)
-    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == ["a", "b"]
+    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == device_ids("ab")
     assert selector.find_expected(CHECKINS.name) == 2
     world.settle()
-    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == [*"abcd"]
+    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == device_ids("abcd")
 
 
 def test_a_first_record_behind_others_is_a_gap() -> None:
@@ -83,7 +84,7 @@ def test_a_first_record_behind_others_is_a_gap() -> None:
         selector.handle(_records(world, CHECKINS.name)[1:])
     assert (gap.value.expected, gap.value.found) == (0, 1)
     world.settle()
-    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == [*"abc"]
+    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == device_ids("abc")
 
 
 def test_a_hole_that_is_real_can_be_skipped() -> None:
@@ -94,7 +95,7 @@ def test_a_hole_that_is_real_can_be_skipped() -> None:
     selector = world.actors["selector"]
     selector.skip(CHECKINS.name, 2)
     selector.handle(_records(world, CHECKINS.name)[2:])
-    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == ["c"]
+    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == device_ids("c")
 
 
 @pytest.mark.parametrize("start", [1, 2, 3])
@@ -243,7 +244,7 @@ def test_a_replay_that_folds_otherwise_stops(monkeypatch: pytest.MonkeyPatch) ->
     fold = other._decider.evolve
 
     def forgetful(state: Any, event: Any, time_ms: int) -> None:
-        if not (isinstance(event, LeaseGranted) and event.device == "b"):
+        if not (isinstance(event, LeaseGranted) and event.device == device_id("b")):
             fold(state, event, time_ms)
 
     _replaced(other, evolve=forgetful)
@@ -283,9 +284,14 @@ def test_a_claim_that_the_log_does_not_hold_is_not_waited_for(monkeypatch: pytes
 
 
 def test_a_superseded_actor_does_not_blame_an_input() -> None:
-    """Laws 3 and 9: who slept while a successor granted leases fails on their use; that is a fence, and no defect."""
+    """Laws 3 and 9: who slept while a successor worked and then fails on an input is fenced; that is no defect."""
     world = Federation(policy())
     sleeper = world.actors["selector"]
+
+    def fail(state: Any, fact: Any, time_ms: int) -> list[JournalEvent]:
+        raise KeyError("a lease that the successor granted")
+
+    _replaced(sleeper, decide=fail)
     successor = world.start("selector")
     world.round_of({"a": ONES})
     with pytest.raises(WriterFenced, match="another writer has claimed it"):

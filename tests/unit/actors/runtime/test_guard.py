@@ -30,7 +30,7 @@ from schemas.events import (
 from schemas.topics import CHECKINS, LEDGER, ROUNDS, SELECTIONS, UPDATES
 from streams.log import LogUnavailable
 from tests.judges.lawcheck import check
-from tests.worlds.builders import policy, role_key
+from tests.worlds.builders import device_id, device_ids, policy, role_key
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -103,11 +103,11 @@ def test_a_decide_that_raises_is_passed(alarms: list[Any]) -> None:
     """Law 9: a check-in that our code cannot take is a defect with its offset, and an alarm; others get leases."""
     world = Federation(policy())
     selector = world.actors["selector"]
-    replaced(selector, decide=failing(selector._decider.decide, from_device("b")))
+    replaced(selector, decide=failing(selector._decider.decide, from_device(device_id("b"))))
     leased(world, *"abc")
     [found] = world.events(SELECTIONS.name, DefectFound)
     assert (found.topic, found.offset, found.number) == (CHECKINS.name, 1, 0)
-    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == ["a", "c"]
+    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == device_ids("ac")
     [alarm] = [line for line in alarms if line["event"] == "defect"]
     assert (alarm["log_level"], alarm["where"]) == ("critical", f"{CHECKINS.name}[{world.partition}]@1 (0)")
     assert lawful(world)
@@ -117,7 +117,7 @@ def test_a_defect_says_nothing_that_a_device_said() -> None:
     """The journal names the exception's type and the place in our code; its text may be a device's."""
     world = Federation(policy())
     selector = world.actors["selector"]
-    replaced(selector, decide=failing(selector._decider.decide, from_device("b")))
+    replaced(selector, decide=failing(selector._decider.decide, from_device(device_id("b"))))
     leased(world, "b")
     [found] = world.events(SELECTIONS.name, DefectFound)
     assert found.error.startswith("ZeroDivisionError at test_guard.py:")
@@ -132,7 +132,7 @@ def test_a_leased_update_keeps_its_outcome(monkeypatch: pytest.MonkeyPatch, brok
     world = Federation(policy(**({"privacy": privacy} if privacy else {})))
     aggregator = world.actors["aggregator"]
     if broken == "decide":
-        poison = from_device("b")
+        poison = from_device(device_id("b"))
         replaced(aggregator, decide=failing(aggregator._decider.decide, lambda f: poison(f) and f.fault is None))
     leased(world, *"abc")
     for name in "abc":
@@ -184,7 +184,7 @@ def test_a_state_that_is_half_folded_is_never_used(name: str) -> None:
     if name == "aggregator":
         leased(world, *"abc")
     event = {"selector": LeaseGranted, "aggregator": UpdateAdmitted}[name]
-    broken = half(world.actors[name]._decider.evolve, lambda e: isinstance(e, event) and e.device == "b")
+    broken = half(world.actors[name]._decider.evolve, lambda e: isinstance(e, event) and e.device == device_id("b"))
     replaced(world.actors[name], evolve=broken)
     for device in "abc":
         if name == "selector":
@@ -196,7 +196,7 @@ def test_a_state_that_is_half_folded_is_never_used(name: str) -> None:
     reopened(world, name, evolve=broken)
     world.settle()
     topic = {"selector": SELECTIONS.name, "aggregator": ROUNDS.name}[name]
-    assert [e.device for e in world.events(topic, event)] == ["a", "c"]
+    assert [e.device for e in world.events(topic, event)] == device_ids("ac")
     assert len(world.events(topic, DefectFound)) == 1
     fresh = assemble(name, world.partition, log=world.log, key=role_key(name))
     fresh.open()
@@ -237,7 +237,7 @@ def test_a_journal_that_could_not_be_folded_is_read_again() -> None:
     reopened(world, "selector", evolve=broken)
     world.settle()
     assert [(e.topic, e.number) for e in world.events(SELECTIONS.name, DefectFound)] == [(ROUNDS.name, 0)]
-    assert {e.device for e in world.events(SELECTIONS.name, LeaseGranted)} == {"a", "b"}
+    assert {e.device for e in world.events(SELECTIONS.name, LeaseGranted)} == set(device_ids("ab"))
     assert lawful(world)
 
 
@@ -251,7 +251,7 @@ def test_a_broker_that_is_away_is_no_defect() -> None:
         world.feed("selector")
     effects.read = honest
     world.settle()
-    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == ["a"]
+    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == device_ids("a")
     assert check(world.log, world.partition, settled=True) == []
 
 
@@ -306,7 +306,7 @@ def test_what_killed_before_is_passed_unseen() -> None:
     for name in "abc":
         world.device(name).check_in()
     world.settle()
-    assert [e.device for e in world.events(SELECTIONS.name, LeaseGranted)] == ["a", "c"]
+    assert [e.device for e in world.events(SELECTIONS.name, LeaseGranted)] == device_ids("ac")
     assert [e.error for e in world.events(SELECTIONS.name, DefectFound)] == ["died 3 times"]
     hands = [(at.offset, passed) for at, passed in seen if at is not None]
     assert hands == [(0, 0), (1, 0), (2, 1)]

@@ -16,13 +16,13 @@ from schemas.topics import ANSWERS
 from streams.log import LogUnavailable, TopicPartition
 from tests.places import answer_home
 from tests.worlds.builders import KEY, role_key, told
-from tests.worlds.device_world import TASK, World
+from tests.worlds.device_world import PHONE, TASK, World
 
 
 def body(number: int, *, size: int = 100, shards: int = 1) -> UpdateBody:
     """The body of update `number`."""
     data = bytes([number]) * size
-    return UpdateBody(task=TASK, device="phone", update=f"u{number}", codec="float32", shards=shards, data=data)
+    return UpdateBody(task=TASK, device=PHONE, update=f"u{number}", codec="float32", shards=shards, data=data)
 
 
 def record_appends(world: World, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
@@ -39,13 +39,13 @@ def refuse_appends(_: object) -> list[int]:
 def test_bodies_are_stored_in_one_append(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: bodies handed over since the last call go out together, and each address comes back once."""
     world = World()
-    link, appends = KafkaLink(world.log, KEY.public_key, ["phone"]), record_appends(world, monkeypatch)
+    link, appends = KafkaLink(world.log, KEY.public_key, [PHONE]), record_appends(world, monkeypatch)
     for number in range(3):
         link.store(body(number))
     stored = link.collect_stored()
     assert appends == [["bodies"] * 3]
     assert [(one.device, one.update, one.address.offsets) for one in stored] == [
-        ("phone", f"u{number}", (number,)) for number in range(3)
+        (PHONE, f"u{number}", (number,)) for number in range(3)
     ]
     assert link.collect_stored() == []
 
@@ -53,7 +53,7 @@ def test_bodies_are_stored_in_one_append(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_many_bytes_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: bodies above the limit are stored when they are handed over; their addresses wait to be collected."""
     world = World()
-    link, appends = KafkaLink(world.log, KEY.public_key, ["phone"]), record_appends(world, monkeypatch)
+    link, appends = KafkaLink(world.log, KEY.public_key, [PHONE]), record_appends(world, monkeypatch)
     monkeypatch.setattr(kafka, "HELD_BACK_BYTES_MAX", 150)
     for number in range(3):
         link.store(body(number))
@@ -64,7 +64,7 @@ def test_many_bytes_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_are_sent_in_one_append_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: check-ins and updates go out together, in the task's partition, as they were handed over."""
     world = World()
-    link, appends = KafkaLink(world.log, KEY.public_key, ["phone"]), record_appends(world, monkeypatch)
+    link, appends = KafkaLink(world.log, KEY.public_key, [PHONE]), record_appends(world, monkeypatch)
     link.submit(TASK, b"one")
     link.check_in(TASK, b"two")
     link.submit(TASK, b"three")
@@ -77,7 +77,7 @@ def test_messages_are_sent_in_one_append_and_in_order(monkeypatch: pytest.Monkey
 def test_what_no_broker_takes_is_lost_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: with the log away nothing is raised, no address comes back, and nothing is sent later on its own."""
     world = World()
-    link = KafkaLink(world.log, KEY.public_key, ["phone"])
+    link = KafkaLink(world.log, KEY.public_key, [PHONE])
     with monkeypatch.context() as away:
         away.setattr(world.log, "append", refuse_appends)
         link.store(body(1))
@@ -92,7 +92,7 @@ def test_what_no_broker_takes_is_lost_and_said(monkeypatch: pytest.MonkeyPatch) 
 def test_a_log_that_is_away_is_an_error_of_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: a device never meets an error of the log: whatever it asks, an absent log is LinkUnavailable."""
     world = World()
-    link = KafkaLink(world.log, KEY.public_key, ["phone"])
+    link = KafkaLink(world.log, KEY.public_key, [PHONE])
 
     def refuse(*_: object) -> object:
         raise LogUnavailable("no broker")
@@ -100,7 +100,7 @@ def test_a_log_that_is_away_is_an_error_of_the_link(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(world.log, "bounds", refuse)
     with pytest.raises(LinkUnavailable):
         link.find_task(TASK)
-    world.log.delete_records(TopicPartition(ANSWERS.name, answer_home("phone")), 0)
+    world.log.delete_records(TopicPartition(ANSWERS.name, answer_home(PHONE)), 0)
     monkeypatch.setattr(link._answers, "poll", refuse)
     with pytest.raises(LinkUnavailable):
         link.read_answers(0)
@@ -109,7 +109,7 @@ def test_a_log_that_is_away_is_an_error_of_the_link(monkeypatch: pytest.MonkeyPa
 def test_a_large_task_spreads_its_bodies() -> None:
     """Guarantee: the body of a task with shards is stored where its aggregator's workers look for it."""
     world = World()
-    link = KafkaLink(world.log, KEY.public_key, ["phone"])
+    link = KafkaLink(world.log, KEY.public_key, [PHONE])
     link.store(body(1, shards=4))
     [stored] = link.collect_stored()
     assert stored.address.topic == "shards"
@@ -119,9 +119,9 @@ def test_a_link_of_its_own_closes_its_log(monkeypatch: pytest.MonkeyPatch) -> No
     """Guarantee: a link that opened its log closes it; one that was given a log leaves it open."""
     world, closed = World(), list[str]()
     monkeypatch.setattr(world.log, "close", lambda: closed.append("log"))
-    KafkaLink(world.log, KEY.public_key, ["phone"]).close()
+    KafkaLink(world.log, KEY.public_key, [PHONE]).close()
     assert closed == []
-    open_link(lambda: world.log, ["phone"], operator=KEY.public_key).close()
+    open_link(lambda: world.log, [PHONE], operator=KEY.public_key).close()
     assert closed == ["log"]
 
 
@@ -129,11 +129,11 @@ def test_answers_reach_their_device_only(tmp_path: Path) -> None:
     """Guarantee: a link gives the answers for its own devices, whatever else is in the partition."""
     world = World()
     device = world.device(tmp_path)
-    link = KafkaLink(world.log, KEY.public_key, ["phone"])
-    world.say(world.decline("no_slot", 1, device="other"), "phone")
-    world.append("answers", answer_home("phone"), b"junk")
+    link = KafkaLink(world.log, KEY.public_key, [PHONE])
+    world.say(world.decline("no_slot", 1, device="other"))
+    world.append("answers", answer_home(PHONE), b"junk")
     mine = world.grant(world.lease(1, device))
-    world.say(mine, "phone")
+    world.say(mine)
     assert link.read_answers(0) == [mine]
 
 
@@ -145,7 +145,7 @@ def test_answers_that_are_gone_take_no_others_along() -> None:
 
     def say(*devices: str) -> None:
         for name in devices:
-            world.say(world.decline("closed", 10, device=name), name)
+            world.say(world.decline("closed", 10, device=name))
 
     say(*names, *names, *names)
     world.log.delete_records(TopicPartition(ANSWERS.name, home), 2)
@@ -157,9 +157,9 @@ def test_answers_that_are_gone_take_no_others_along() -> None:
 def test_nobody_answers_but_selector_and_aggregator() -> None:
     """A lease or an outcome that anybody else wrote into `answers` reaches no device."""
     world = World()
-    link = KafkaLink(world.log, KEY.public_key, ["phone"])
+    link = KafkaLink(world.log, KEY.public_key, [PHONE])
     declined = world.decline("no_slot", 10**15)
-    outcome = Outcome(device="phone", task=TASK, update="0" * 32, record_sha256=bytes(32), outcome="admitted")
+    outcome = Outcome(device=PHONE, task=TASK, update="0" * 32, record_sha256=bytes(32), outcome="admitted")
     aggregator = role_key("aggregator").signer
     for value in (
         encode(declined),
@@ -167,8 +167,8 @@ def test_nobody_answers_but_selector_and_aggregator() -> None:
         told(declined, key=OperatorKey(bytes(32))),
         b"",
     ):
-        world.append(ANSWERS.name, answer_home("phone"), value)
+        world.append(ANSWERS.name, answer_home(PHONE), value)
     assert link.read_answers(0) == []
     for answer in (declined, outcome):
-        world.say(answer, "phone")
+        world.say(answer)
     assert link.read_answers(0) == [declined, outcome]

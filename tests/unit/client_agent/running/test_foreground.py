@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client_agent.identity import open_identity
 from client_agent.links.kafka import KafkaLink
 from client_agent.outbox.outbox import OutboxError
 from client_agent.running.foreground import DeviceOptions, run_device
@@ -32,7 +33,7 @@ def test_one_device_in_the_foreground(tmp_path: Path) -> None:
     assert stats.checked_in == 1
     [checkin] = world.checkins()
     assert checkin.samples == 3
-    assert checkin.device.startswith("device-")
+    assert checkin.device == open_identity(tmp_path).device
 
 
 def test_a_broken_device_in_the_foreground_says_so(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from schemas.leases import Lease, read_lease
 from schemas.signing import parse_signed
 from schemas.topics import CHECKINS, UPDATES
 from streams.log import LogUnavailable, TopicPartition
-from tests.worlds.builders import KEY, lease
+from tests.worlds.builders import KEY, device_id, lease
 from tests.worlds.device_world import AskingLink, World, large, train_by_one
 
 OPTIONS = SimulationOptions(
@@ -60,18 +60,18 @@ class Server:
             self.leases[checkin.device] = lease(
                 checkin.device, of=self.world.created, lease=number, public_key=checkin.public_key, deadline_ms=0
             )
-        self._say(self.world.grant(self.leases[checkin.device]), checkin.device)
+        self._say(self.world.grant(self.leases[checkin.device]))
 
     def _admit(self, update: UpdateSubmitted, record: bytes) -> None:
         lease = read_lease(update.sealed)
         if self.outcomes.setdefault(lease.lease, 0) == 0:
             assert self.leases.pop(lease.device) == lease
         self.outcomes[lease.lease] += 1
-        self._say(self.world.outcome(lease, "admitted", record=record), lease.device)
+        self._say(self.world.outcome(lease, "admitted", record=record))
 
-    def _say(self, answer: object, device: str) -> None:
+    def _say(self, answer: object) -> None:
         if self._random.random() >= self._lost:
-            self.world.say(answer, device)  # type: ignore[arg-type]
+            self.world.say(answer)  # type: ignore[arg-type]
 
 
 def settings(
@@ -133,7 +133,7 @@ def test_long_training_sends_once(make: Callable[[], World], tmp_path: Path, *, 
         return train_by_one(*given, seed=seed)  # type: ignore[arg-type]
 
     plain = settings(world, tmp_path, count, options=SimulationOptions(drop_probability=0, presence=1.0))
-    link = KafkaLink(world.log, KEY.public_key, [f"sim{index}" for index in range(count)])
+    link = KafkaLink(world.log, KEY.public_key, [device_id(f"sim{index}") for index in range(count)])
     loop = DeviceLoop(link, [replace(one, train=slow, clock_ms=lambda: clock[0]) for one in plain], now_ms=0)
     server = Server(world)
     while len(server.outcomes) < 3 * count:
@@ -153,7 +153,9 @@ def test_one_broken_device_does_not_stop_the_others(tmp_path: Path) -> None:
 
     good, bad = settings(world, tmp_path, 2, options=SimulationOptions(drop_probability=0, presence=1.0))
     loop = DeviceLoop(
-        KafkaLink(world.log, KEY.public_key, ["sim0", "sim1"]), [good, replace(bad, train=broken)], now_ms=0
+        KafkaLink(world.log, KEY.public_key, [device_id("sim0"), device_id("sim1")]),
+        [good, replace(bad, train=broken)],
+        now_ms=0,
     )
     server = Server(world)
     for now_ms in range(0, 10_000, 50):
@@ -168,7 +170,9 @@ def test_without_a_broker_devices_wait(tmp_path: Path, monkeypatch: pytest.Monke
     """Guarantee: a log that is unavailable for a while costs time, and nothing else."""
     world = World()
     device_settings = settings(world, tmp_path, 5, options=SimulationOptions(drop_probability=0, presence=1.0))
-    loop = DeviceLoop(KafkaLink(world.log, KEY.public_key, [f"sim{i}" for i in range(5)]), device_settings, now_ms=0)
+    loop = DeviceLoop(
+        KafkaLink(world.log, KEY.public_key, [device_id(f"sim{i}") for i in range(5)]), device_settings, now_ms=0
+    )
     server = Server(world)
     append = world.log.append
 
@@ -191,7 +195,7 @@ def granted(world: World, folder: Path, count: int) -> DeviceLoop:
     """Devices of which each has a lease, and an update to be stored in `bodies` after one more step."""
     ready = settings(world, folder, count, options=SimulationOptions(training_ms=1, drop_probability=0, presence=1.0))
     loop, server = (
-        DeviceLoop(KafkaLink(world.log, KEY.public_key, [f"sim{i}" for i in range(count)]), ready, now_ms=0),
+        DeviceLoop(KafkaLink(world.log, KEY.public_key, [device_id(f"sim{i}") for i in range(count)]), ready, now_ms=0),
         Server(world),
     )
     loop.step(0)
@@ -263,7 +267,7 @@ def test_a_device_that_dies_before_its_body_is_stored_stays_down(tmp_path: Path)
 
     def fatal(device: Device, now_ms: int) -> int:
         next_ms = wake(device, now_ms)
-        if device.setting.identity.device == dead:
+        if device.setting.identity.label == dead:
             raise SimulatedCrash("right after its body was handed over")
         return next_ms
 
@@ -282,9 +286,11 @@ def test_closed_devices_are_counted(tmp_path: Path) -> None:
     """Guarantee: a loop counts the devices that know that the task is over."""
     world = World()
     loop = DeviceLoop(
-        AskingLink(world, ["sim0"]), settings(world, tmp_path, 1, options=SimulationOptions(presence=1.0)), now_ms=0
+        AskingLink(world, [device_id("sim0")]),
+        settings(world, tmp_path, 1, options=SimulationOptions(presence=1.0)),
+        now_ms=0,
     )
     loop.step(0)
-    world.say(world.decline("closed", 10, device="sim0"), "sim0")
+    world.say(world.decline("closed", 10, device=device_id("sim0")))
     loop.step(1)
     assert loop.count().closed == 1

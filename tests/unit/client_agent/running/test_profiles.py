@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from client_agent.running.profiles import SimulatedCrash, SimulatedProfile, SimulationOptions
+from tests.worlds.builders import device_id
 
 
 def test_a_profile_keeps_to_its_options() -> None:
@@ -31,7 +32,7 @@ def test_a_profile_keeps_to_its_options() -> None:
 
 def test_a_device_comes_back_when_its_day_begins() -> None:
     """Guarantee: an absent device is away exactly until the time that it names."""
-    profile = SimulatedProfile(SimulationOptions(day_ms=10_000, presence=0.5), device="sim0", seed=0)
+    profile = SimulatedProfile(SimulationOptions(day_ms=10_000, presence=0.5), device=device_id("sim0"), seed=0)
     for now in range(0, 40_000, 97):
         until = profile.find_return_ms(now)
         if until > now:

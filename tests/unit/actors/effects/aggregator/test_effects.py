@@ -28,7 +28,17 @@ from schemas.identifiers import BodyRef
 from schemas.leases import Lease, open_lease, sign_lease
 from schemas.policy import WEIGHT_ONE, Policy
 from schemas.topics import LEDGER, ROUNDS, TASKS, UPDATES
-from tests.worlds.builders import KEY, policy, role_key, signed, task_paused, trust, update_submitted, written
+from tests.worlds.builders import (
+    KEY,
+    device_ids,
+    policy,
+    role_key,
+    signed,
+    task_paused,
+    trust,
+    update_submitted,
+    written,
+)
 from tests.worlds.federation import Federation, ScriptedDevice
 
 ONES = np.ones(4, np.float32)
@@ -75,7 +85,7 @@ def test_a_deadline_is_compared_with_the_append_time() -> None:
     b.submit(ONES, world.rules)
     world.now_ms += 3_600_000
     world.settle()
-    assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == ["a"]
+    assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == device_ids("a")
     assert _refused(world) == ["expired"]
 
 
@@ -168,7 +178,7 @@ def test_a_lease_is_admitted_once_even_after_a_long_silence() -> None:
     world.now_ms += 10 * 3_600_000
     world.append(TASKS.name, written(task_paused(task=world.task)))
     world.settle()
-    assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == ["a", "b"]
+    assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == device_ids("ab")
     assert _refused(world) == ["duplicate"]
 
 
