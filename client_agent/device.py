@@ -255,13 +255,10 @@ class Device:
 
     def _find_next_ms(self, now_ms: int) -> int:
         entries = self._outbox.entries
+        deadlines_ms = [entry.until_ms + 1 for entry in entries if entry.until_ms >= now_ms]
+        checkin_ms = max([self._schedule.checkin_ms, *deadlines_ms])
         due_ms = [self._schedule.find_resend_ms(entry.update, now_ms) for entry in entries]
-        if self._work is not None:
-            due_ms.append(self._work.ready_ms)
-        else:
-            deadlines_ms = [entry.until_ms + 1 for entry in entries if entry.until_ms >= now_ms]
-            due_ms.append(max([self._schedule.checkin_ms, *deadlines_ms]))
-        return max(now_ms, min(due_ms))
+        return max(now_ms, min([*due_ms, checkin_ms if self._work is None else self._work.ready_ms]))
 
 
 def _derive_seed(lease: Lease) -> int:
