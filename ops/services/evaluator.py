@@ -13,6 +13,7 @@ from ops.history.task_view import TaskView
 from ops.operator import models
 from ops.operator.errors import ModelGone
 from schemas.canonical import encode
+from schemas.errors import FedlogError
 from schemas.events import VersionEvaluated
 from schemas.identifiers import TaskId, Version
 from schemas.tensors import BodyError
@@ -78,29 +79,37 @@ class Evaluator:
         self._follower.close()
 
     def _score(self, view: TaskView) -> Iterator[VersionEvaluated | Missed]:
-        from client_agent.learning.plugins import PluginError
-
         if view.created is None:
             return
         for version in sorted(view.published):
             # Given up for this run only: a restart tries again, for instance with other data.
             if version in view.evaluations or (view.task, version) in self._gave_up:
                 continue
-            try:
-                yield self._evaluate(view, version)
-            except (ModelGone, BodyError, PluginError, ValueError, RuntimeError) as error:
-                # Another task's model may not fit these data: that is no reason to stop scoring the others.
+            found = self._attempt(view, version)
+            if isinstance(found, Missed):
                 self._gave_up.add((view.task, version))
-                yield Missed(task=view.task, version=version, reason=str(error))
+            yield found
 
-    def _evaluate(self, view: TaskView, version: Version) -> VersionEvaluated:
+    def _attempt(self, view: TaskView, version: Version) -> VersionEvaluated | Missed:
+        """Score one version. What another task's model does with these data stops the scoring of no other."""
         from client_agent.learning import classification as training
 
         assert view.created is not None
-        # The policy comes from the log, and what it names may be anybody's code.
-        self._allowed.check(view.created.policy.model)
-        flat = models.read(self._log, view.published[version].model, parameters=view.created.parameters)
-        metrics = training.evaluate(view.created.policy, flat, *self._examples)
+        try:
+            flat = models.read(self._log, view.published[version].model, parameters=view.created.parameters)
+        except (ModelGone, BodyError) as error:
+            return Missed(task=view.task, version=version, reason=str(error))
+        try:
+            # The policy comes from the log, and what it names may be anybody's code.
+            self._allowed.check(view.created.policy.model)
+            metrics = training.evaluate(view.created.policy, flat, *self._examples)
+        # A model's code raises anything, and may end its process; an error of the log is none of its making.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            reason = str(error) if isinstance(error, FedlogError) else f"{type(error).__name__}: {error}"
+            return Missed(task=view.task, version=version, reason=reason)
+        return self._write(view, version, metrics=metrics)
+
+    def _write(self, view: TaskView, version: Version, *, metrics: dict[str, float]) -> VersionEvaluated:
         fact = VersionEvaluated(
             task=view.task, version=version, metrics=metrics, samples=len(self._examples[1]), cohort=""
         )

@@ -10,7 +10,9 @@ import typer
 from ops.console import note, say, say_json
 from ops.opening import open_log
 from ops.operator.deployments import open_role_key
+from ops.terminal.errors import ConsoleError
 from ops.terminal.options import DIGITS, DataPlugin, make_allow_list
+from schemas.events import VersionEvaluated
 from streams.log import EventLog
 
 if TYPE_CHECKING:
@@ -24,9 +26,13 @@ def evaluate(
     data: DataPlugin = DIGITS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
 ) -> None:
-    """Score every version that has no score yet on held-out data."""
+    """Score every version that has no score yet on held-out data; exit 1 where none of them could be scored."""
+    from ops.operator.tasks import check_name
     from ops.services.evaluator import Missed
 
+    if task is not None:
+        check_name(task)
+    scored = missed = 0
     with (
         open_log(ctx.obj) as log,
         closing(_open(ctx, log, data=data, task=task)) as evaluator,
@@ -35,16 +41,25 @@ def evaluate(
         while True:
             for result in evaluator.step():
                 if isinstance(result, Missed):
+                    missed += 1
                     # A version that cannot be scored is reported beside the results, and the others go on.
                     note(f"{result.task} version {result.version}: not scored. {result.reason}")
-                elif as_json:
-                    say_json({"task": result.task, "version": result.version, **result.metrics})
                 else:
-                    metrics = " ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
-                    say(f"{result.task} version {result.version}: {metrics} ({result.samples} examples)")
+                    scored += 1
+                    _print_score(result, as_json=as_json)
             if not follow:
-                return
+                break
             evaluator.wait(0.5)
+    if missed and not scored:
+        raise ConsoleError(f"None of {missed} versions could be scored on {data}; the reasons are above.")
+
+
+def _print_score(result: VersionEvaluated, *, as_json: bool) -> None:
+    if as_json:
+        say_json({"task": result.task, "version": result.version, **result.metrics})
+        return
+    metrics = " ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+    say(f"{result.task} version {result.version}: {metrics} ({result.samples} examples)")
 
 
 def _open(ctx: typer.Context, log: EventLog, *, data: str, task: str | None) -> Evaluator:

@@ -16,7 +16,7 @@ from ops.services.evaluator import Evaluator, Missed
 from schemas.canonical import decode
 from schemas.certificates import parse_certified
 from schemas.events import ModelPublished, Noticed, VersionEvaluated
-from streams.log import TopicPartition, scan
+from streams.log import LogUnavailable, TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.worlds.builders import role_key
 from tests.worlds.ops_journal import PLACE, TASK, Journal, created, memory_log
@@ -90,3 +90,34 @@ def test_code_from_the_log_is_not_scored_with() -> None:
 def test_another_task_is_left_alone(log: MemoryLog) -> None:
     """With a task named, the versions of others are none of its business."""
     assert score(log, task="another") == []
+
+
+FAILURES = (IndexError("Target 2 is out of bounds."), SyntaxError("x"), NameError("x"), KeyError("x"), SystemExit(3))
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_whatever_a_model_raises_is_one_version_s_miss(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    """A task's code may raise anything: its versions are missed, with type and text, and scoring goes on."""
+
+    def fail(*_: object) -> dict[str, float]:
+        raise failure
+
+    monkeypatch.setattr(sys.modules["client_agent.learning.classification"], "evaluate", fail)
+    missed = score(log)
+    assert [type(each) for each in missed] == [Missed, Missed]
+    assert missed[1] == Missed(task=TASK, version=1, reason=f"{type(failure).__name__}: {failure}")
+
+
+def test_an_error_of_the_log_is_nobody_s_miss(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is away says nothing about a model: the evaluator ends, and scores the version another time."""
+
+    def fail(*_: object) -> list[int]:
+        raise LogUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "append", fail)
+        with pytest.raises(LogUnavailable):
+            score(log)
+    assert [type(each) for each in score(log)] == [Missed, VersionEvaluated]

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from client_agent.learning.data import Examples, Part
 from ops.settings import ENVIRONMENT, Settings
 from ops.terminal import cli
 from ops.terminal.cli import app, move_to_front
@@ -235,3 +237,29 @@ def test_a_key_is_made_once_and_for_its_owner_alone(run: Run, tmp_path: Path) ->
 def test_the_entry_point_exists() -> None:
     """What pyproject.toml names as `fedlog`."""
     assert callable(cli.main)
+
+
+def nothing_fits(part: Part) -> tuple[Examples, Examples]:
+    """Three examples of two features, for any split."""
+    return np.zeros((3, 2), np.float32), np.zeros(3, np.int64)
+
+
+def test_an_evaluator_that_scores_nothing_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 1 where there was something to score and none of it could be; exit 0 where nothing was left to do."""
+    done = run("evaluate", "--data", f"{__name__}:nothing_fits")
+    assert (done.exit_code, done.stdout) == (0, "")
+    unscored = memory_log()
+    Journal(unscored, "rounds").batch(*ROUND)
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": unscored)
+    failed = run("evaluate", "--data", f"{__name__}:nothing_fits")
+    assert failed.exit_code == 1
+    assert f"{TASK} version 0: not scored." in failed.stderr
+    assert "None of 1 versions could be scored" in failed.stderr
+
+
+@pytest.mark.parametrize("command", [("device", "--state", "d"), ("fleet",), ("evaluate",)])
+def test_a_name_that_no_task_can_have_is_refused_at_once(run: Run, command: tuple[str, ...]) -> None:
+    """A device would ask for it for ever otherwise."""
+    done = run(*command, "--task", "No Such")
+    assert done.exit_code == 2
+    assert "No Such" in done.stderr
