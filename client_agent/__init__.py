@@ -11,5 +11,6 @@ May import `schemas` only; `links/` alone may import `streams`, and nothing here
 - `compression`: clipping, codecs and error feedback; called by `device`, and by the outbox after a refusal.
 - `identity`: the device's name and key, in its folder; opened by `running/`.
 - `files`: files that survive a crash; written by `identity` and `outbox/`.
+- `locks`: one process a device and task; taken by `running/`.
 - `link`: the protocol by which a device speaks to the server; `links/` implements it.
 """

@@ -44,6 +44,13 @@ class Counts:
     admitted: int = 0
     refused: int = 0
     given_up: int = 0
+    late: int = 0
+
+    def note_outcome(self, outcome: str) -> None:
+        """One more update has its outcome."""
+        self.admitted += outcome == "admitted"
+        self.refused += outcome != "admitted"
+        self.late += outcome == "expired"
 
     def __add__(self, other: Counts) -> Counts:
         """Both together."""
@@ -213,6 +220,7 @@ class Device:
             shards=policy.shard_count,
         )
         self._outbox.keep(entry, compressed.residual)
+        _warn_if_late(work, policy.lease_ms, now_ms=max(now_ms, setting.clock_ms()))
 
     def _find_task(self, work: _Work, now_ms: int) -> TaskCreated:
         """The task as the lease knows it. Raises GivenUp when it differs or cannot be trained, or time is up."""
@@ -242,11 +250,9 @@ class Device:
         created = self._link.find_task(outcome.task)
         if created is None or not self._outbox.settle(outcome.update, outcome.outcome, policy=created.policy):
             return
-        self._schedule.note_outcome(outcome.update, now_ms)
-        if outcome.outcome == "admitted":
-            self.counts.admitted += 1
-        else:
-            self.counts.refused += 1
+        self._schedule.note_outcome(outcome.update, now_ms, is_late=outcome.outcome == "expired")
+        self.counts.note_outcome(outcome.outcome)
+        if outcome.outcome != "admitted":
             logger.info("update_refused", device=outcome.device, update=outcome.update, reason=outcome.outcome)
 
     def _may_check_in(self, now_ms: int) -> bool:
@@ -259,6 +265,17 @@ class Device:
         checkin_ms = max([self._schedule.checkin_ms, *deadlines_ms])
         due_ms = [self._schedule.find_resend_ms(entry.update, now_ms) for entry in entries]
         return max(now_ms, min([*due_ms, checkin_ms if self._work is None else self._work.ready_ms]))
+
+
+def _warn_if_late(work: _Work, lease_ms: int, *, now_ms: int) -> None:
+    """Say so where training outlasted the lease: the update comes too late, and so would the next one."""
+    if (took_ms := now_ms - work.since_ms) > lease_ms:
+        logger.warning(
+            "training_outlasts_lease",
+            device=work.lease.device,
+            training_s=took_ms / 1000,
+            lease_s=lease_ms / 1000,
+        )
 
 
 def _derive_seed(lease: Lease) -> int:

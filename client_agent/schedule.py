@@ -99,10 +99,13 @@ class Schedule:
         self._submissions[update] = submissions + 1
         self._resend_ms[update] = now_ms + self._back_off(submissions)
 
-    def note_outcome(self, update: str, now_ms: int) -> None:
-        """The update is settled."""
+    def note_outcome(self, update: str, now_ms: int, *, is_late: bool = False) -> None:
+        """The update is settled. One that came too late is as good as none, and the next one would be late too."""
         self._resend_ms.pop(update, None)
         self._submissions.pop(update, None)
+        if is_late:
+            self.note_given_up(now_ms)
+            return
         self._given_up = 0
         self._checkin_ms = now_ms + self._jitter(REST_MS)
 

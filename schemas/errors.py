@@ -47,6 +47,8 @@ class FedlogError(Exception):
      ├── OutboxError             an outbox holds something else
      ├── DamagedError            neither copy of a file is whole
      ├── FolderTooOpen           others may look into a folder that holds secrets
+     ├── FolderInUse             another process works in the same folder
+     ├── MetricsUnserved         metrics cannot be served where they should be
      ├── LinkUnavailable         a device does not reach its server
      ├── ModelMissing            the model that a lease starts from cannot be read
      ├── GivenUp                 there will be no update under this lease

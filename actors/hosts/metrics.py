@@ -12,12 +12,20 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from actors.runtime.actor import Actor
 from actors.runtime.role import Role
+from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import DefectFound, InputsDropped
 from schemas.journal import Decision
 from streams.log import TopicPartition
 from streams.retry import Outage
 
 logger = structlog.get_logger()
+
+
+class MetricsUnserved(FedlogError):
+    """Metrics cannot be served where they should be; the message names host and port."""
+
+    exit_code = EXIT_USAGE
+    code = "metrics_unserved"
 
 
 class PrometheusInstruments:
@@ -51,9 +59,15 @@ class WorkerMetrics:
         self._silent_s = self.instruments.gauge("broker_silent_seconds", "Since the broker's last answer")
 
     def serve(self, host: str, port: int) -> None:
-        """Answer Prometheus on `host`:`port`; port 0 is a free one, named in the log."""
-        # In a thread of the library's own, so that a worker that hangs still shows its last numbers.
-        server, _ = start_http_server(port, host, registry=self.instruments.registry)
+        """Answer Prometheus on `host`:`port`; port 0 is a free one, named in the log. Raises MetricsUnserved."""
+        try:
+            # In a thread of the library's own, so that a worker that hangs still shows its last numbers.
+            server, _ = start_http_server(port, host, registry=self.instruments.registry)
+        except OSError as error:
+            raise MetricsUnserved(
+                f"metrics cannot be served on {host}:{port}: {error.strerror or error}; "
+                "name another --metrics-host or --metrics-port (0 takes a free one)"
+            ) from error
         logger.info("metrics", host=host, port=server.server_port)
 
     def watch(self, outage: Outage) -> None:

@@ -52,7 +52,7 @@ class Worker:
 def start_worker(options: WorkerOptions, *, topic: str) -> Worker:
     """Serve metrics, and wait until the cluster answers; from then on ask `topic` whether it still does.
 
-    Raises LogRefused and TopicUnfit, which starting again cannot help.
+    Raises MetricsUnserved, LogRefused and TopicUnfit, which starting again cannot help.
     """
     worker = Worker(options, KafkaLog(options.kafka), WorkerMetrics())
     worker.metrics.watch(worker.log.outage)

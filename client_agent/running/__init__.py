@@ -3,7 +3,8 @@
 May import everything of `client_agent` but a transport of `links/`, and never `streams`.
 
 - `loop`: the devices of one process, by wake times; driven by `fleet`, `foreground` and the simulation of the tests.
-- `fleet`: many loops in Ray, its only importer; `fedlog fleet` and the benchmarks call it.
+- `fleet`: many loops in many processes; `fedlog fleet` and the benchmarks call it.
+- `ray_session`: the Ray that runs these processes, and its only importer; `fleet` calls it.
 - `foreground`: one real device; `fedlog device` calls it.
 - `profiles`: simulated devices, drawn from a seed; `fleet` gives them to its devices.
 """

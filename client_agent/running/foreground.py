@@ -13,6 +13,7 @@ from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part, load
 from client_agent.learning.plugins import resolve
 from client_agent.link import OpenLink
+from client_agent.locks import Lock
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
 from client_agent.setting import DeviceSetting
 from schemas.errors import EXIT_USAGE, FedlogError
@@ -44,9 +45,15 @@ class DeviceOptions:
 def run_device(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable[[Stats], bool]) -> Stats:
     """Take part until `is_done`, asked after each step, says so; what the device did.
 
-    Raises IdentityError, PluginError, OutboxError and DeviceError.
+    Raises FolderInUse, IdentityError, PluginError, OutboxError and DeviceError.
     """
     open_private_folder(options.folder)
+    # A second process on the same outbox would overwrite what this one has kept.
+    with Lock(options.folder / f"{options.task}.lock"):
+        return _run_alone(open_link, options, is_done=is_done)
+
+
+def _run_alone(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable[[Stats], bool]) -> Stats:
     identity = open_identity(options.folder, options.name)
     setting = DeviceSetting(
         task=options.task,

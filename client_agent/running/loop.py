@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,6 +24,8 @@ from schemas.events import Answer
 RETRY_MS = 1_000
 # Beyond any clock, and still a number that can be compared.
 NEVER_MS = 1 << 62
+# A task may be created after its devices have started; one that nobody knows for this long has another name.
+UNKNOWN_TASK_MS_MAX = 120_000
 # After this much training in one step, the updates made so far are sent before the next device trains.
 WORK_MS_MAX = 1_000
 
@@ -36,9 +39,14 @@ def read_clock_ms() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """What the devices of a loop, or of a whole fleet, are doing and have done. `closed`: those whose task is over."""
+    """What the devices of a loop, or of a whole fleet, are doing and have done.
+
+    `loading`: those whose data are being loaded; `closed`: those whose task is over; `late`: updates after the deadline
+    of their lease; `declined_for`: why most of those who wait were declined last.
+    """
 
     devices: int = 0
+    loading: int = 0
     training: int = 0
     away: int = 0
     closed: int = 0
@@ -47,10 +55,12 @@ class Stats:
     trained: int = 0
     admitted: int = 0
     refused: int = 0
+    late: int = 0
     died: int = 0
     given_up: int = 0
     failed: int = 0
     given_up_for: str = ""
+    declined_for: str = ""
     error: str = ""
 
     def __add__(self, other: Stats) -> Stats:
@@ -82,6 +92,7 @@ class DeviceLoop:
         self._past_counts = Counts()
         self._crashes = 0
         self._errors: dict[str, str] = {}
+        self._unknown_since_ms: dict[str, int] = {}
         self._away: set[str] = set()
 
     def step(self, now_ms: int, timeout_s: float = 0.0) -> int:
@@ -113,10 +124,12 @@ class DeviceLoop:
             trained=sum(count.trained for count in counts),
             admitted=sum(count.admitted for count in counts),
             refused=sum(count.refused for count in counts),
+            late=sum(count.late for count in counts),
             given_up=sum(count.given_up for count in counts),
             died=self._crashes,
             failed=len(errors),
             given_up_for=next((device.given_up_for for device in devices if device.given_up_for), ""),
+            declined_for=_find_most_common(device.declined_for for device in devices),
             error=next(iter(errors), ""),
         )
 
@@ -132,6 +145,16 @@ class DeviceLoop:
         name = answer.device
         if name in self._devices and self._settings[name].profile.find_return_ms(now_ms) <= now_ms:
             self._drive(name, now_ms, call=lambda device, at_ms: device.receive(answer, at_ms))
+            self._give_up_unknown_task(name, now_ms)
+
+    def _give_up_unknown_task(self, name: str, now_ms: int) -> None:
+        """A device whose task nobody knows would ask for ever, because of one wrong letter."""
+        device = self._devices.get(name)
+        if device is None or device.declined_for != "unknown_task":
+            self._unknown_since_ms.pop(name, None)
+        elif now_ms - self._unknown_since_ms.setdefault(name, now_ms) >= UNKNOWN_TASK_MS_MAX:
+            seconds = UNKNOWN_TASK_MS_MAX // 1000
+            self._fail(name, f"the server has known no task {device.setting.task!r} for {seconds} s")
 
     def _pass_address(self, stored: StoredBody, now_ms: int) -> None:
         """A device that has crashed since stores its body again after its restart."""
@@ -167,11 +190,15 @@ class DeviceLoop:
             self._schedule(name, now_ms + RETRY_MS)
         # One device's model, data or disk must not stop the others.
         except Exception as error:  # noqa: BLE001
-            self._discard(name)
-            self._wake_ms[name] = NEVER_MS
+            self._fail(name, str(error))
             label = self._settings[name].identity.label
-            self._errors[name] = f"{label}: {error}"
             logger.error("device_failed", device=name, label=label, error=f"{type(error).__name__}: {error}")
+
+    def _fail(self, name: str, reason: str) -> None:
+        """The device stays away for good."""
+        self._discard(name)
+        self._wake_ms[name] = NEVER_MS
+        self._errors[name] = f"{self._settings[name].identity.label}: {reason}"
 
     def _discard(self, name: str) -> None:
         """Forget the device's memory, but not what it counted."""
@@ -182,3 +209,7 @@ class DeviceLoop:
     def _schedule(self, name: str, at_ms: int) -> None:
         self._wake_ms[name] = at_ms
         heapq.heappush(self._heap, (at_ms, name))
+
+
+def _find_most_common(reasons: Iterable[str]) -> str:
+    return next((reason for reason, _ in Counter(filter(None, reasons)).most_common(1)), "")

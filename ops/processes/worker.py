@@ -78,13 +78,14 @@ def work(actor: str) -> None:
     orders = Orders.decode(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
     set_up_logging(as_json=True)
+    from actors.hosts.metrics import MetricsUnserved
     from streams.log import LogRefused, TopicUnfit
 
     try:
         _host(actor, orders)
-    except (LogRefused, TopicUnfit) as error:
+    except (MetricsUnserved, LogRefused, TopicUnfit) as error:
         note(f"{actor}: {error}")
-        # A topic that is wrong stays wrong: the supervisor must not try again.
+        # An address or a topic that is wrong stays wrong: the supervisor must not try again.
         sys.exit(EXIT_CONFIGURATION)
 
 

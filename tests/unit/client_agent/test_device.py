@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from client_agent.device import Device
-from client_agent.schedule import OVER_MS
+from client_agent.schedule import ANSWER_MS, OVER_MS
 from schemas.leases import Lease
 from schemas.policy import Compression
 from schemas.tensors import from_grid, to_grid
@@ -228,6 +230,31 @@ def test_an_old_lease_is_not_trained(tmp_path: Path) -> None:
     device.receive(world.grant(world.lease(1, device)), 0)
     device.wake(world.policy.lease_ms + 1)
     assert world.trainings == 0
+
+
+def test_training_that_outlasts_its_lease_is_told(tmp_path: Path) -> None:
+    """Guarantee: a line compares the two times, the late update is counted, and the next lease is asked for later."""
+    world = World()
+    link, clock = AskingLink(world, ["phone"]), [0]
+
+    def slow(*given: object, seed: int) -> np.ndarray:
+        clock[0] += 3 * world.policy.lease_ms
+        return train_by_one(*given, seed=seed)  # type: ignore[arg-type]
+
+    device = Device(link, replace(world.setting(tmp_path), train=slow, clock_ms=lambda: clock[0]))
+    with capture_logs() as lines:
+        for number in (1, 2, 3):
+            lease = world.lease(number, device)
+            clock[0] = max(clock[0], device.wake(clock[0]))
+            device.wake(clock[0])
+            device.wake(device.receive(world.grant(lease), clock[0]))
+            flush(device)
+            next_ms = device.receive(world.outcome(lease, "expired"), clock[0])
+    told = [line for line in lines if line["event"] == "training_outlasts_lease"]
+    lease_s = world.policy.lease_ms / 1000
+    assert [(line["training_s"], line["lease_s"]) for line in told] == [(3 * lease_s, lease_s)] * 3
+    assert device.counts.late == 3
+    assert next_ms - clock[0] >= 4 * ANSWER_MS
 
 
 def test_one_download_for_many_devices(tmp_path: Path) -> None:

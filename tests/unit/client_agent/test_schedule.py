@@ -67,3 +67,16 @@ def test_devices_declined_together_do_not_return_together() -> None:
     returns = {one.checkin_ms for one in times}
     assert len(returns) > 40
     assert max(returns) - min(returns) > 1_500
+
+
+def test_a_device_that_is_always_late_asks_ever_more_slowly() -> None:
+    """Guarantee: training that outlasts its leases costs ever less, up to a bound, and one update in time ends that."""
+    times, waits = schedule(), []
+    for _ in range(8):
+        times.note_outcome("u1", 0, is_late=True)
+        waits.append(times.checkin_ms)
+    assert ANSWER_MS <= waits[0] <= 1.25 * ANSWER_MS
+    assert all(one < other for one, other in pairwise(waits[:4]))
+    assert ANSWER_MS_MAX <= max(waits) <= 1.25 * ANSWER_MS_MAX
+    times.note_outcome("u2", 0)
+    assert times.checkin_ms <= 1.25 * REST_MS

@@ -71,6 +71,7 @@ HELD_BY = {
     "client_agent/compression": "tests/property/test_compression.py",
     "client_agent/conditions": "tests/unit/client_agent/running/test_profiles.py",
     "client_agent/learning/learner": "tests/unit/client_agent/learning/test_plugins.py",
+    "client_agent/running/ray_session": "tests/unit/client_agent/running/test_fleet_at_work.py",
     "client_agent/setting": "tests/unit/client_agent/test_device.py",
     "ops/audit/recomputing": "tests/unit/ops/audit/test_replay.py",
     "ops/logging_setup": "tests/unit/ops/terminal/test_cli.py",

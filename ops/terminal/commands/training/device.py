@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.console import Progress, note
+from ops.console import note
 from ops.opening import open_log, require_operator
+from ops.terminal.commands.training.progress import TrainingProgress
 from ops.terminal.options import DataPlugin, make_allow_list
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def device(
     from client_agent.conditions import Conditions
     from client_agent.links.kafka import KafkaLink
     from client_agent.running.foreground import DeviceOptions, run_device
+    from ops.operator.tasks import check_name
 
     options = DeviceOptions(
         task=task,
@@ -47,11 +48,12 @@ def device(
         allowed=make_allow_list(ctx),
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
+    check_name(task)
     operator = require_operator(ctx.obj)
-    progress = Progress(f"device for {task}")
+    progress = TrainingProgress(f"device for {task}")
 
     def is_done(stats: Stats) -> bool:
-        progress.update(asdict(stats))
+        progress.follow(stats)
         # An update counts once it is answered: one that is only sent may still be lost.
         return stats.closed > 0 or (updates is not None and stats.admitted + stats.refused >= updates)
 

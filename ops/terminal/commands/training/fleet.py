@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.console import Progress, note
+from ops.console import note
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.opening import open_log, require_operator
 from ops.settings import Settings
+from ops.terminal.commands.training.progress import TrainingProgress
+from ops.terminal.errors import ConsoleError
 from ops.terminal.options import DIGITS, DataPlugin, make_allow_list
 
 if TYPE_CHECKING:
@@ -46,14 +47,17 @@ def fleet(
     """Run many simulated devices until their task is over, or until Ctrl-C."""
     from client_agent.running.fleet import FleetOptions
     from client_agent.running.profiles import SimulationOptions
+    from ops.operator.tasks import check_name
 
+    if task is not None:
+        check_name(task)
     operator = require_operator(ctx.obj)
     with open_log(ctx.obj) as log:
         chosen, partitions = task or _wait_for_task(log, operator), log.partitions
     options = FleetOptions(
         task=chosen,
         open_link=_bind_link(ctx.obj, operator),
-        folder=(state or ctx.obj.folder / "fleet").resolve(),
+        folder=(state or ctx.obj.open_folder() / "fleet").resolve(),
         devices=devices,
         processes=processes,
         partitions=partitions,
@@ -63,23 +67,35 @@ def fleet(
         cohorts=tuple(cohort or [""]),
         allowed=make_allow_list(ctx),
     )
-    progress = Progress(f"fleet of {devices} for {chosen}")
+    _run(options, as_json=as_json)
+
+
+def _run(options: FleetOptions, *, as_json: bool) -> None:
+    from client_agent.running.fleet import is_over, run_fleet
+
+    progress = TrainingProgress(f"fleet of {options.devices} for {options.task}")
+
+    def is_done(stats: Stats) -> bool:
+        progress.follow(stats)
+        return is_over(stats)
+
+    stats = None
     try:
-        _run(options, progress)
-        note(f"{chosen} is over.")
+        stats = run_fleet(options, is_done=is_done)
     except KeyboardInterrupt:
         note("Stopped.")
     progress.finish(as_json=as_json)
+    if stats is not None:
+        tell_end(options.task, stats)
 
 
-def _run(options: FleetOptions, progress: Progress) -> None:
-    from client_agent.running.fleet import is_over, run_fleet
-
-    def is_done(stats: Stats) -> bool:
-        progress.update(asdict(stats))
-        return is_over(stats)
-
-    run_fleet(options, is_done=is_done)
+def tell_end(task: str, stats: Stats) -> None:
+    """Say how a fleet has ended. Raises ConsoleError when devices failed: an end without success is no success."""
+    # Whoever was told by the server knows; a device that has failed knows nothing about its task.
+    if stats.closed:
+        note(f"{task} is over.")
+    if stats.failed:
+        raise ConsoleError(f"{stats.failed} of {stats.devices} devices failed. The first: {stats.error}")
 
 
 def _bind_link(settings: Settings, operator: bytes) -> OpenLink:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
-from actors.hosts.metrics import ActorMetrics, PrometheusInstruments, ShardMetrics, WorkerMetrics
+from actors.hosts.metrics import ActorMetrics, MetricsUnserved, PrometheusInstruments, ShardMetrics, WorkerMetrics
 from actors.wiring import AGGREGATOR_ROLE, ROLES, SELECTOR_ROLE
 from schemas.events import DefectFound, InputsDropped, JournalEvent, LeaseClosed, RoundOpened
 from schemas.journal import Decision
@@ -79,3 +81,13 @@ def test_a_shard_worker_adds_up_its_results() -> None:
         metrics.count(3, 1)
     assert instruments.registry.get_sample_value("fedlog_shard_bodies_measured_total") == 6
     assert instruments.registry.get_sample_value("fedlog_shard_partials_stored_total") == 2
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    """Two workers on one port, or an address of another machine: one line says which, and what would do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(MetricsUnserved, match=rf"127\.0\.0\.1:{port}: .*--metrics-port"):
+            WorkerMetrics().serve("127.0.0.1", port)
+    with pytest.raises(MetricsUnserved, match="192\\.0\\.2\\.1:0"):
+        WorkerMetrics().serve("192.0.2.1", 0)

@@ -17,8 +17,9 @@ import pytest
 
 from client_agent.learning.plugins import PluginError
 from client_agent.links.kafka import open_link
-from client_agent.running.fleet import Fleet, FleetError, FleetOptions, is_over, spread_devices
+from client_agent.running.fleet import Fleet, FleetOptions, is_over, spread_devices
 from client_agent.running.loop import Stats
+from client_agent.running.ray_session import FleetError, hold_interrupts
 from schemas.topics import CATALOGUE
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS, answer_home
@@ -71,12 +72,11 @@ def test_a_fleet_that_cannot_start_says_why(tmp_path: Path) -> None:
 SCRIPT = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tests.unit.client_agent.running.test_fleet import options
 from client_agent.running.fleet import Fleet
 try:
+    print("starting", flush=True)
     with Fleet(options(Path(sys.argv[1]))):
         print("up", flush=True)
         time.sleep(60)
@@ -92,6 +92,7 @@ def test_a_fleet_that_is_interrupted(tmp_path: Path, how: signal.Signals) -> Non
         [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, start_new_session=True, text=True
     )
     assert run.stdout is not None
+    assert run.stdout.readline() == "starting\n"
     assert run.stdout.readline() == "up\n"
     family = psutil.Process(run.pid).children(recursive=True)
     assert family
@@ -110,6 +111,40 @@ def test_a_fleet_that_is_interrupted(tmp_path: Path, how: signal.Signals) -> Non
         shutil.rmtree(session.parent, ignore_errors=True)
 
 
+def test_a_fleet_that_is_interrupted_while_it_starts(tmp_path: Path) -> None:
+    """Guarantee: Ctrl-C amid the start ends everything in order too, and never in a crash of Ray."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, start_new_session=True, text=True
+    )
+    assert run.stdout is not None
+    assert run.stdout.readline() == "starting\n"
+    found, deadline = psutil.Process(run.pid), time.monotonic() + 60
+    # The first of Ray's processes is there: from now on its shutdown races with its start.
+    while not (family := found.children(recursive=True)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.wait(timeout=120) == 3
+    assert run.stdout.read() == ""
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
+    assert list(Path("/tmp").glob(f"fl-*/session_*_{run.pid}")) == []
+
+
+def test_an_interruption_waits_for_the_end_of_the_block() -> None:
+    """Guarantee: neither Ctrl-C nor SIGTERM stops what is held half-way, both count afterwards, and as before."""
+    done, before = [], signal.getsignal(signal.SIGTERM)
+
+    def be_interrupted() -> None:
+        with hold_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
+    assert done == ["all of it"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_devices_are_spread_devices_evenly_and_by_partition() -> None:
     """Guarantee: each device runs in exactly one process, each process has about as many, and reads few partitions."""
     names = [f"sim0-{index:05d}" for index in range(200)]
@@ -124,4 +159,5 @@ def test_is_over_counts_the_failed() -> None:
     """Guarantee: a fleet is over when nobody is left who could train."""
     assert is_over(Stats(devices=3, closed=2, failed=1))
     assert not is_over(Stats(devices=3, closed=2))
+    assert not is_over(Stats(devices=3, closed=2, loading=1))
     assert Stats(devices=1, error="a") + Stats(devices=2, error="b") == Stats(devices=3, error="a")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from client_agent.identity import open_identity
 from client_agent.links.kafka import KafkaLink
+from client_agent.locks import FolderInUse
 from client_agent.outbox.outbox import OutboxError
 from client_agent.running.foreground import DeviceOptions, run_device
 from client_agent.running.loop import Stats
@@ -34,6 +37,26 @@ def test_one_device_in_the_foreground(tmp_path: Path) -> None:
     [checkin] = world.checkins()
     assert checkin.samples == 3
     assert checkin.device == open_identity(tmp_path).device
+
+
+def test_two_processes_never_share_a_device(tmp_path: Path) -> None:
+    """Guarantee: a second start on a folder is refused while the first runs, and told its pid; another task is not."""
+    world = World()
+    np.savez(tmp_path / "data.npz", x=np.zeros((3, 64)), y=[0, 1, 2])
+    options = DeviceOptions(task=TASK, folder=tmp_path)
+
+    def start(second: DeviceOptions) -> Stats:
+        return run_device(partial(KafkaLink, world.log, KEY.public_key), second, is_done=lambda _: True)
+
+    def start_others(_: Stats) -> bool:
+        with pytest.raises(FolderInUse, match=rf"process {os.getpid()}\b"):
+            start(options)
+        start(replace(options, task="another"))
+        return True
+
+    run_device(partial(KafkaLink, world.log, KEY.public_key), options, is_done=start_others)
+    start(options)
+    assert tmp_path.stat().st_mode & 0o077 == 0
 
 
 def test_a_broken_device_in_the_foreground_says_so(tmp_path: Path) -> None:

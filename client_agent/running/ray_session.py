@@ -1,0 +1,148 @@
+"""Ray for one fleet: reached on loopback alone, with a token of its own, and ended with all that it started.
+
+`running/fleet.py` runs its processes here; nothing else of fedlog knows Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import structlog
+from ray._common.usage import usage_lib
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+from client_agent.files import write_durably
+from schemas.errors import EXIT_USAGE, FedlogError
+
+OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum; only counts go through it
+CALL_S = 60.0
+STOP_S = 5.0
+
+_SPANS_MACHINES = ray_constants.ENABLE_RAY_CLUSTER
+
+logger = structlog.get_logger(__name__)
+
+
+class FleetError(FedlogError):
+    """The fleet cannot start or continue; the message says why."""
+
+    exit_code = EXIT_USAGE
+    code = "fleet_failed"
+
+
+class RaySession:
+    """One Ray on this machine and the actors in it. `start` and `stop` cannot be interrupted half-way."""
+
+    def __init__(self) -> None:
+        self._actors: list[Any] = []
+        self._scratch: Path | None = None
+        self._environment: dict[str, str | None] = {}
+
+    def start(self, *, processes: int) -> None:
+        """Start Ray. Raises FleetError where this process uses Ray already."""
+        if ray.is_initialized():
+            raise FleetError("Ray is already in use in this process; a fleet needs its own")
+        # Ray's sockets are in here, and their paths must be short: never in a user's folder.
+        self._scratch = Path(tempfile.mkdtemp(prefix="fl-", dir="/tmp"))
+        self._shut_out_others(self._scratch)
+        usage_lib.set_usage_stats_enabled_via_env_var(False)  # Ray would report each start to its developers
+        ray.init(
+            address="local",
+            num_cpus=processes,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(self._scratch),
+        )
+
+    def spawn(self, kind: type, *arguments: object) -> None:
+        """Start a process with one object of `kind` in it; Ray starts it again when it dies."""
+        actor: Any = ray.remote(num_cpus=1, max_restarts=-1)(kind)
+        self._actors.append(actor.remote(*arguments))
+
+    def ask(self, method: str) -> list[Any]:
+        """What `method` gives in each process. Raises FleetError when one fails, or does not answer within a minute."""
+        try:
+            return list(ray.get([getattr(actor, method).remote() for actor in self._actors], timeout=CALL_S))
+        except ray.exceptions.RayTaskError as error:
+            # Ray's own text is twenty lines of its frames; what a person can act on is what our code said.
+            raise FleetError(f"a process of the fleet failed: {error.cause}") from error
+        except ray.exceptions.RayError as error:
+            raise FleetError(f"a process of the fleet does not answer: {error}") from error
+
+    def stop(self, method: str) -> None:
+        """Call `method` in each process, end every process of Ray, and remove what it wrote."""
+        try:
+            # A process that does not stop in time is ended by the shutdown below.
+            if stopped := [getattr(actor, method).remote() for actor in self._actors]:
+                ray.wait(stopped, num_returns=len(stopped), timeout=STOP_S)
+        except ray.exceptions.RayError as error:
+            logger.warning("fleet_stop_failed", error=str(error))
+        finally:
+            self._actors = []
+            ray.shutdown()
+            _set_environment(self._environment)
+            if self._scratch is not None:
+                shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _shut_out_others(self, scratch: Path) -> None:
+        """Whoever reaches Ray runs code as this user: it listens on loopback alone, and asks for a token there."""
+        token = scratch / "token"
+        write_durably(token, secrets.token_hex(32).encode(), synced=False)
+        wanted = {
+            # Under this name Ray has the switch that keeps it to one machine; it resolves 127.0.0.1 to another address.
+            ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": None,
+            "RAY_AUTH_TOKEN_PATH": str(token),
+        }
+        self._environment = {name: os.environ.get(name) for name in wanted}
+        _set_environment(wanted)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    """Set or unset variables of Ray, here and in what it has read of them already."""
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    on_one_machine = os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR) == "0"
+    # Ray has read this one when it was imported, and the token and the mode as well.
+    ray_constants.ENABLE_RAY_CLUSTER = _SPANS_MACHINES and not on_one_machine
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Ctrl-C and SIGTERM that arrive in the block take effect at its end: an exception amid Ray's start kills it."""
+    # Elsewhere no handler can be set, and no handler runs either.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda given, _: arrived.append(given)) for number in numbers}
+    try:
+        yield
+    finally:
+        # Ray handles SIGTERM itself once it runs, and would leave processes and its scratch folder behind.
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
