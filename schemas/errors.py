@@ -32,7 +32,7 @@ class FedlogError(Exception):
      │    ├── LogUnavailable     no broker answers
      │    ├── LogRefused         the broker says no
      │    │    └── ExportDamaged a folder is not the export that its manifest describes
-     │    ├── TopicUnfit         a topic is not set up as fedlog needs it
+     │    ├── TopicUnfit         a topic, or the cluster, is not set up as fedlog needs it
      │    └── OffsetLost         the log does not hold the offset that was asked for
      ├── OperatorKeyError        the operator's key file cannot be used
      ├── NoiseKeyMissing         the operator's key is not the one that a release names

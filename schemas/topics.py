@@ -8,6 +8,11 @@ from dataclasses import dataclass
 # How many partitions topics get where nobody says a number. Only creation knows it: a running cluster is asked.
 PARTITIONS_DEFAULT = 8
 
+# A batch of records that any writer of ours sends is shorter: half a megabyte of body or journal, and its header.
+BATCH_BYTES_MAX = 620_000
+# A transaction holds back whoever reads its partitions, so that nobody may leave one open for long.
+TRANSACTION_TIMEOUT_MAX_MS = 15_000
+
 _HOUR_MS = 3_600_000
 _KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
@@ -30,8 +35,16 @@ class Topic:
 
     @property
     def config(self) -> dict[str, str]:
-        """The broker's settings; time is append time, because deadlines compare it (law 10)."""
-        return {**self.retention, "message.timestamp.type": "LogAppendTime"}
+        """The broker's settings; time is append time, because deadlines compare it (law 10).
+
+        A broker opens what comes compressed and refuses a batch that is then too long, so that no reader has to.
+        """
+        return {
+            **self.retention,
+            "message.timestamp.type": "LogAppendTime",
+            "compression.type": "uncompressed",
+            "max.message.bytes": str(BATCH_BYTES_MAX),
+        }
 
 
 TASKS = Topic("tasks", "operator", _KEEP_FOREVER)

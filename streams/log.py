@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from schemas.errors import EXIT_LOST, EXIT_UNAVAILABLE, FedlogError
+from schemas.topics import BATCH_BYTES_MAX
 
-# Kafka's default limit is 1,048,588 bytes for a whole batch; the rest is room for its header.
-KAFKA_RECORD_BYTES_MAX = 1_000_000
+# The rest of a batch is room for its header.
+KAFKA_RECORD_BYTES_MAX = BATCH_BYTES_MAX - 20_000
 
 
 class LogError(FedlogError):
@@ -33,7 +34,7 @@ class LogError(FedlogError):
      ├── CommitUncertain    the outcome of a commit is unknown; stop, the next claim finds out
      ├── LogUnavailable     no broker answers; wait and try again
      ├── LogRefused         the broker says no: credentials, rights, or its release is too old; waiting does not help
-     ├── TopicUnfit         a topic is not set up as fedlog needs it
+     ├── TopicUnfit         a topic, or the cluster, is not set up as fedlog needs it
      └── OffsetLost         the log does not hold the offset that was asked for
     """
 
@@ -73,7 +74,7 @@ class LogRefused(LogError):
 
 
 class TopicUnfit(LogError):
-    """A topic is not set up as fedlog needs it."""
+    """A topic, or the cluster, is not set up as fedlog needs it."""
 
     code = "topic_unfit"
 

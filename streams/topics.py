@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import structlog
+
 from schemas.identifiers import PARTITIONS_MAX
-from schemas.topics import PARTITIONS_DEFAULT
+from schemas.topics import PARTITIONS_DEFAULT, TRANSACTION_TIMEOUT_MAX_MS
 from streams.log import TopicUnfit
 
-# A topic with another of these is not a worse one but a wrong one: deadlines and histories depend on them.
-_SETTINGS_CHECKED = ("message.timestamp.type", "cleanup.policy")
+# A topic with another of these is not a worse one but a wrong one: deadlines and histories depend on the first two, and
+# with the last two nobody can write a record that its readers cannot open, or that fills their memory.
+_SETTINGS_CHECKED = ("message.timestamp.type", "cleanup.policy", "compression.type", "max.message.bytes")
+TRANSACTION_TIMEOUT = "transaction.max.timeout.ms"
+_TRANSACTIONS_WANTED = f"at most {TRANSACTION_TIMEOUT_MAX_MS}"
+
+logger = structlog.get_logger()
 
 
 class TopicSpec(Protocol):
@@ -54,10 +61,17 @@ def count_partitions(counts: Mapping[str, int]) -> int:
     return _require_in_range(number)
 
 
-def require_topics(specs: Sequence[TopicSpec], found: Mapping[str, TopicDescription], *, prefix: str = "") -> None:
-    """Raise TopicUnfit, which names each topic at fault, the setting, what was found and what is wanted.
+def require_topics(
+    specs: Sequence[TopicSpec],
+    found: Mapping[str, TopicDescription],
+    *,
+    prefix: str = "",
+    brokers: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
+    """Raise TopicUnfit, which names each topic and broker at fault, the setting, what was found and what is wanted.
 
-    All have to have as many partitions as the first of `specs` that there is.
+    All have to have as many partitions as the first of `specs` that there is. `brokers` has the settings of each broker
+    by its id; one that says nothing of its transactions is told in the log.
     """
     partitions = next((found[spec.name].partitions for spec in specs if spec.name in found), 0)
     problems = [
@@ -65,6 +79,7 @@ def require_topics(specs: Sequence[TopicSpec], found: Mapping[str, TopicDescript
         for spec in specs
         for problem in _find_problems(spec, found.get(spec.name), partitions=partitions)
     ]
+    problems += _find_broker_problems(brokers or {})
     # All at once, so that an operator changes a cluster once.
     if problems:
         where = f" Under the prefix {prefix!r}." if prefix else ""
@@ -90,3 +105,13 @@ def _require_in_range(number: int) -> int:
     if not 1 <= number <= PARTITIONS_MAX:
         raise TopicUnfit(f"Topics have from 1 to {PARTITIONS_MAX} partitions, not {number}.")
     return number
+
+
+def _find_broker_problems(brokers: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    for broker, config in brokers.items():
+        timeout_ms = config.get(TRANSACTION_TIMEOUT)
+        if timeout_ms is None:
+            # A cluster that is somebody else's may not tell; whether it is safe then only its owner can say.
+            logger.warning("setting_unknown", broker=broker, setting=TRANSACTION_TIMEOUT, wanted=_TRANSACTIONS_WANTED)
+        elif int(timeout_ms) > TRANSACTION_TIMEOUT_MAX_MS:
+            yield f"broker {broker}: {TRANSACTION_TIMEOUT} is {timeout_ms}, wanted {_TRANSACTIONS_WANTED}"

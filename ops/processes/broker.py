@@ -29,6 +29,7 @@ from client_agent.files import open_private_folder, write_durably
 from ops.broker_state import USER, BrokerHandle, find_process, find_running, read_state, write_state
 from ops.processes import children
 from schemas.errors import EXIT_UNAVAILABLE, FedlogError
+from schemas.topics import TRANSACTION_TIMEOUT_MAX_MS
 
 FOLDER_DEFAULT = Path(".fedlog/broker")
 HEAP_MB = 512
@@ -71,6 +72,7 @@ offsets.topic.num.partitions=8
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=8
+transaction.max.timeout.ms={timeout_ms}
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
@@ -211,7 +213,8 @@ def _bind(port: int) -> socket.socket:
 def _configure(folder: Path, *, port: int, controller_port: int, password: str) -> None:
     """Write the settings of this start; nothing that needs escaping is in them."""
     login = _LOGIN.format(user=USER, password=password)
-    settings = _SETTINGS.format(port=port, controller_port=controller_port, login=login)
+    timeout_ms = TRANSACTION_TIMEOUT_MAX_MS
+    settings = _SETTINGS.format(port=port, controller_port=controller_port, login=login, timeout_ms=timeout_ms)
     # In a file, because every user of the machine sees the arguments of every process.
     write_durably(folder / _PROPERTIES, settings.encode("ascii"), synced=False)
     write_durably(folder / _LOG4J, _LOGGING.encode("ascii"), synced=False)

@@ -83,8 +83,9 @@ class KafkaAdmin:
         return [spec.name for spec in missing]
 
     def check_topics(self, specs: Sequence[TopicSpec]) -> None:
-        """Raise TopicUnfit, which names every topic that is missing or has a setting that breaks a law."""
-        require_topics(specs, self.describe_topics([spec.name for spec in specs]), prefix=self._settings.topic_prefix)
+        """Raise TopicUnfit, which names each missing topic, and each wrong setting of a topic or a broker."""
+        found, brokers = self.describe_topics([spec.name for spec in specs]), self._describe_brokers()
+        require_topics(specs, found, prefix=self._settings.topic_prefix, brokers=brokers)
 
     def describe_topics(self, names: Sequence[str]) -> dict[str, TopicDescription]:
         """Those of the topics that exist."""
@@ -92,8 +93,7 @@ class KafkaAdmin:
         with translate_errors("describing topics", self._outage):
             rows = [row for row in self._client().describe_topics(list(wanted)) if not row["error_code"]]
             resources = [ConfigResource(ConfigResourceType.TOPIC, row["name"]) for row in rows]
-            configs = self._client().describe_configs(resources, config_filter="all")["topic"] if resources else {}
-        settings = {topic: {key: row["value"] for key, row in config.items()} for topic, config in configs.items()}
+            settings = self._describe_configs(resources)
         return {wanted[row["name"]]: TopicDescription(len(row["partitions"]), settings[row["name"]]) for row in rows}
 
     def count_partitions(self, names: Sequence[str]) -> int:
@@ -104,6 +104,21 @@ class KafkaAdmin:
             rows = self._client().describe_topics(list(wanted))
         found = {wanted[row["name"]]: len(row["partitions"]) for row in rows if not row["error_code"]}
         return count_partitions({name: found[name] for name in names if name in found})
+
+    def _describe_brokers(self) -> dict[str, dict[str, str]]:
+        """The settings of each broker by its id; empty ones where the cluster does not let us read them."""
+        with translate_errors("describing brokers", self._outage):
+            names = [str(row["broker_id"]) for row in self._client().describe_cluster()["brokers"]]
+            return self._describe_configs([ConfigResource(ConfigResourceType.BROKER, name) for name in names])
+
+    def _describe_configs(self, resources: Sequence[ConfigResource]) -> dict[str, dict[str, str]]:
+        found = self._client().describe_configs(resources, config_filter="all") if resources else {}
+        # One answer for each kind of resource, and all of ours are of one kind.
+        return {
+            name: {key: row["value"] for key, row in config.items()}
+            for configs in found.values()
+            for name, config in configs.items()
+        }
 
     def close(self) -> None:
         """Release its connections."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from schemas.topics import BATCH_BYTES_MAX
 from streams.kafka.librdkafka import append_error, librdkafka_logger, note_client_error, read_offset
 from streams.kafka.settings import REQUEST_TIMEOUT_S, KafkaSettings
 from streams.log import Draft, LogUnavailable
@@ -15,8 +16,6 @@ from streams.log import Draft, LogUnavailable
 APPEND_TIMEOUT_S = 30.0
 # Never waited for, because every append flushes; without it a record would leave before the next one joins it.
 LINGER_MS = 100
-# Room for the largest record and its header, within what a broker takes.
-BATCH_BYTES_MAX = 1_040_000
 # An idempotent producer has at most five requests in flight per partition, each more than half full. librdkafka spins
 # while more is queued, which took more CPU than sending, so no more than that is queued.
 IN_FLIGHT_BYTES_MAX = 5 * 2**19
@@ -104,6 +103,7 @@ def _producer_options(settings: KafkaSettings, on_error: Any) -> dict[str, Any]:
         "acks": "all",
         "enable.idempotence": True,
         "linger.ms": LINGER_MS,
+        # It counts as brokers do, whole batches: a longer one would be refused with all that is in it.
         "message.max.bytes": BATCH_BYTES_MAX,
         "delivery.timeout.ms": int(APPEND_TIMEOUT_S * 1000),
         "request.timeout.ms": int(REQUEST_TIMEOUT_S * 1000),

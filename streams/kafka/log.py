@@ -97,7 +97,7 @@ class KafkaLog:
         return self._admin.create_topics(specs, partitions=partitions, replication=replication)
 
     def check_topics(self, specs: Sequence[TopicSpec]) -> None:
-        """Raise TopicUnfit, which names every topic that is missing or has a setting that breaks a law."""
+        """Raise TopicUnfit, which names each missing topic, and each wrong setting of a topic or a broker."""
         self._admin.check_topics(specs)
 
     def describe_topics(self, names: Sequence[str]) -> dict[str, TopicDescription]:

@@ -13,13 +13,14 @@ from typing import Any
 
 from kafka import KafkaProducer, errors
 
+from schemas.topics import BATCH_BYTES_MAX, TRANSACTION_TIMEOUT_MAX_MS
 from streams.kafka.errors import is_fencing, translate_errors
 from streams.kafka.settings import KafkaSettings
 from streams.log import CommitUncertain, Draft, LogError, LogRefused, WriterFenced
 from streams.writer import TransactionalWriter
 
 BROKER_RELEASE_MIN = (2, 8)
-TRANSACTION_TIMEOUT_S = 15.0
+TRANSACTION_TIMEOUT_S = TRANSACTION_TIMEOUT_MAX_MS / 1000
 COMMIT_TIMEOUT_S = 20.0
 BATCH_BYTES = 256 * 1024
 
@@ -76,6 +77,7 @@ def _start_producer(settings: KafkaSettings, name: str) -> KafkaProducer:
         allow_auto_create_topics=False,
         max_block_ms=int(COMMIT_TIMEOUT_S * 1000),
         batch_size=BATCH_BYTES,
+        max_request_size=BATCH_BYTES_MAX,
         # A commit waits for its records: to linger would only make it later.
         linger_ms=0,
         metrics_enabled=False,

@@ -38,7 +38,7 @@ PARTITION = home_of(TASK)
 PARAMETERS = 40
 SEED = int(os.environ.get("JUNK_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 YEAR_2099_MS = 4_070_908_800_000
-LARGE = 600_000
+LARGE = 590_000
 ONES = np.ones(PARAMETERS, np.float32)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ops.processes import broker
+from schemas.topics import UPDATES
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.writer import KafkaWriter
@@ -42,9 +43,7 @@ class Spec:
     """A topic of these tests."""
 
     name: str
-    config: dict[str, str] = field(
-        default_factory=lambda: {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
-    )
+    config: dict[str, str] = field(default_factory=lambda: {"cleanup.policy": "delete", **UPDATES.config})
 
 
 @pytest.fixture(params=["memory", "kafka", "bulk"])
@@ -327,7 +326,7 @@ def test_chunks_of_bodies(log: Log) -> None:
 def test_impossible_records_are_refused_before_sending() -> None:
     """A record above the broker's limit and a tombstone without a key fail when they are made, not in mid-commit."""
     Draft(topic="events", partition=0, value=bytes(KAFKA_RECORD_BYTES_MAX))
-    with pytest.raises(ValueError, match="1,000,001 bytes"):
+    with pytest.raises(ValueError, match="600,001 bytes"):
         Draft(topic="events", partition=0, value=bytes(KAFKA_RECORD_BYTES_MAX), key=b"k")
     with pytest.raises(ValueError, match="without a key"):
         Draft(topic="events", partition=0, value=None)

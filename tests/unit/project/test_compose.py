@@ -17,6 +17,7 @@ import yaml
 from actors.wiring import ROLES
 from ops import settings
 from ops.terminal.cli import app
+from schemas.topics import TRANSACTION_TIMEOUT_MAX_MS
 from tests.root import ROOT
 
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -118,6 +119,12 @@ def test_a_record_survives_a_broker() -> None:
         assert environment["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
         assert f"//{name}:9092" in environment["KAFKA_ADVERTISED_LISTENERS"]
         assert f"{environment['KAFKA_NODE_ID']}@{name}:9093" in environment["KAFKA_CONTROLLER_QUORUM_VOTERS"]
+
+
+def test_no_transaction_hangs_for_long() -> None:
+    """A worker would not start on brokers that allow more: see `streams.topics`."""
+    timeouts = {SERVICES[name]["environment"]["KAFKA_TRANSACTION_MAX_TIMEOUT_MS"] for name in BROKERS}
+    assert timeouts == {TRANSACTION_TIMEOUT_MAX_MS}
 
 
 def test_every_name_that_a_service_uses_is_declared() -> None:

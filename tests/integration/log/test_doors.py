@@ -1,0 +1,73 @@
+"""The log's doors on a real broker: what it keeps out, whatever a stranger's client is set to."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from schemas.topics import BATCH_BYTES_MAX, CATALOGUE, UPDATES
+from streams.kafka.log import KafkaLog
+from streams.kafka.settings import KafkaSettings
+from streams.log import TopicPartition, TopicUnfit, scan
+
+CODECS = ("gzip", "snappy", "lz4", "zstd")
+AT = TopicPartition(UPDATES.name, 0)
+
+
+def send(settings: KafkaSettings, value: bytes, **options: object) -> KafkaError | None:
+    """Send one record with any client's options; the error that came back."""
+    limits = {"message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 2_000_000}
+    producer = Producer({"bootstrap.servers": settings.bootstrap_servers, **limits, **options})
+    told: list[KafkaError | None] = []
+    producer.produce(
+        settings.add_prefix(AT.topic), value, partition=AT.partition, on_delivery=lambda error, _: told.append(error)
+    )
+    assert producer.flush(60) == 0
+    return told[0]
+
+
+def alter(log: KafkaLog, settings: KafkaSettings, topic: str, changes: dict[str, str]) -> None:
+    """Change settings of a topic with an operator's own tool, and wait until the broker has them."""
+    with closing(KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)) as client:
+        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.add_prefix(topic), changes)])
+    give_up = time.monotonic() + 20
+    while not changes.items() <= log.describe_topics([topic])[topic].config.items():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_bomb_is_refused_by_the_broker(kafka_log: KafkaLog, kafka_settings: KafkaSettings, codec: str) -> None:
+    """A record is weighed as it is when it is opened: no reader has to open one that fills its memory."""
+    kafka_log.create_topics([UPDATES])
+    bomb = bytes(4 * BATCH_BYTES_MAX)
+    error = send(kafka_settings, bomb, **{"compression.type": codec})
+    assert error is not None
+    assert error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+    assert kafka_log.bounds(AT).end == 0
+    assert send(kafka_settings, b"x" * 1000, **{"compression.type": codec}) is None
+    assert [record.value for record in scan(kafka_log, AT)] == [b"x" * 1000]
+
+
+def test_a_transaction_that_could_hang_for_long_is_refused(kafka_settings: KafkaSettings) -> None:
+    """Whoever asks for more than 15 seconds gets no transaction."""
+    options = {"transactional.id": kafka_settings.add_prefix("stranger"), "transaction.timeout.ms": 15_001}
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers, **options})
+    with pytest.raises(KafkaException) as caught:
+        producer.init_transactions(30)
+    assert caught.value.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT
+
+
+def test_a_topic_with_an_open_door_is_found(kafka_log: KafkaLog, kafka_settings: KafkaSettings) -> None:
+    """The settings are read from the cluster and not remembered: what somebody has changed is named."""
+    kafka_log.create_topics(CATALOGUE)
+    kafka_log.check_topics(CATALOGUE)
+    alter(kafka_log, kafka_settings, UPDATES.name, UPDATES.config | {"compression.type": "producer"})
+    with pytest.raises(TopicUnfit) as caught:
+        kafka_log.check_topics(CATALOGUE)
+    assert "topic updates: compression.type is producer, wanted uncompressed" in str(caught.value)
