@@ -113,10 +113,16 @@ class FaustCarrier:
 
 
 class _App(faust.App):
-    """Faust without a place on the disk: it would make folders for tables, and no actor has one."""
+    """Faust without a place on the disk (it would make folders for tables), and that says why it ends."""
 
     def _create_directories(self) -> None:
         pass
+
+    def _crash(self, reason: BaseException) -> None:
+        # Faust ends the process with code 1 and keeps its consumer's error to itself; it comes here once a service.
+        if not self.crashed:
+            logger.critical("consumer_died", actor=self.conf.id.rpartition(".")[2], error=repr(reason), exc_info=reason)
+        super()._crash(reason)
 
 
 def make_app(role: Role, options: WorkerOptions) -> faust.App:

@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing
-
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
 
 from schemas.topics import BATCH_BYTES_MAX, CATALOGUE, UPDATES
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition, TopicUnfit, scan
+from tests.worlds.strangers import CODECS, alter, send
 
-CODECS = ("gzip", "snappy", "lz4", "zstd")
 AT = TopicPartition(UPDATES.name, 0)
-
-
-def send(settings: KafkaSettings, value: bytes, **options: object) -> KafkaError | None:
-    """Send one record with any client's options; the error that came back."""
-    limits = {"message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 2_000_000}
-    producer = Producer({"bootstrap.servers": settings.bootstrap_servers, **limits, **options})
-    told: list[KafkaError | None] = []
-    producer.produce(
-        settings.add_prefix(AT.topic), value, partition=AT.partition, on_delivery=lambda error, _: told.append(error)
-    )
-    assert producer.flush(60) == 0
-    return told[0]
-
-
-def alter(log: KafkaLog, settings: KafkaSettings, topic: str, changes: dict[str, str]) -> None:
-    """Change settings of a topic with an operator's own tool, and wait until the broker has them."""
-    with closing(KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)) as client:
-        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.add_prefix(topic), changes)])
-    give_up = time.monotonic() + 20
-    while not changes.items() <= log.describe_topics([topic])[topic].config.items():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -46,11 +19,11 @@ def test_a_bomb_is_refused_by_the_broker(kafka_log: KafkaLog, kafka_settings: Ka
     """A record is weighed as it is when it is opened: no reader has to open one that fills its memory."""
     kafka_log.create_topics([UPDATES])
     bomb = bytes(4 * BATCH_BYTES_MAX)
-    error = send(kafka_settings, bomb, **{"compression.type": codec})
+    error = send(kafka_settings, AT, bomb, **{"compression.type": codec})
     assert error is not None
     assert error.code() == KafkaError.MSG_SIZE_TOO_LARGE
     assert kafka_log.bounds(AT).end == 0
-    assert send(kafka_settings, b"x" * 1000, **{"compression.type": codec}) is None
+    assert send(kafka_settings, AT, b"x" * 1000, **{"compression.type": codec}) is None
     assert [record.value for record in scan(kafka_log, AT)] == [b"x" * 1000]
 
 
