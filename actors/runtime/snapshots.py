@@ -22,10 +22,13 @@ from schemas.canonical import MalformedError, decode, decode_state, encode
 from schemas.errors import FedlogError
 from schemas.events import StateDigest
 from schemas.journal import Batch, JournalPosition, JournalRecord, Snapshot
-from schemas.tensors import BodyError, compress, decompress
+from schemas.tensors import BodyError, compress, compute_frame_bytes_max, decompress, hash_payload
 from schemas.topics import SNAPSHOTS
 from streams.bodies import Absent, BodyReader, store
 from streams.log import Draft, EventLog, LogError, LogUnavailable, Record, TopicPartition
+
+# Of a state, in memory; one that is larger costs a whole replay at each opening.
+STATE_BYTES_MAX = 2**30
 
 S = TypeVar("S")
 
@@ -86,6 +89,9 @@ class Snapshots:
         Each has the keys of the one before, so that compaction keeps the newest. Another writer may be doing the same
         at the same time: what comes out of that is checked like everything else.
         """
+        if len(kept.state) > STATE_BYTES_MAX:
+            logger.warning("snapshot_too_large", actor=self._actor, size=len(kept.state), size_max=STATE_BYTES_MAX)
+            return
         try:
             body = store(self._log, self._at, data=compress(kept.state), upload_id=self._actor, codec="state")
             manifest = Snapshot(
@@ -111,13 +117,14 @@ class Snapshots:
         # A broker that is away says nothing about the snapshot, and to wait for it costs less than a whole replay.
         except LogUnavailable:
             raise
-        except (Unusable, MalformedError, BodyError, LogError) as error:
+        # A machine without the memory for it may still have that of a replay.
+        except (Unusable, MalformedError, BodyError, LogError, MemoryError) as error:
             self.refuse(error)
             return None
 
     def refuse(self, why: Exception) -> None:
         """Say that the newest snapshot leads nowhere."""
-        logger.warning("snapshot_not_used", actor=self._actor, partition=self._at.partition, why=str(why))
+        logger.warning("snapshot_not_used", actor=self._actor, partition=self._at.partition, why=str(why) or repr(why))
 
     def _manifest(self) -> bytes | None:
         """The newest manifest: it lies near the end, before at most what the partition's other actors wrote since."""
@@ -130,12 +137,13 @@ class Snapshots:
             while start > beginning:
                 start, window = max(beginning, end - window), window * 8
                 reader.seek(self._at, start)
-                found = list[bytes]()
+                found: bytes | None = None
                 while reader.position(self._at) < end:
-                    records = reader.poll(timeout_s=1.0)
-                    found += [record.value or b"" for record in records if record.key == self._actor.encode()]
-                if found:
-                    return found[-1]
+                    for record in reader.poll(timeout_s=1.0):
+                        # Only the newest is kept: anybody with access to the topic may have written any number.
+                        found = record.value or b"" if record.key == self._actor.encode() else found
+                if found is not None:
+                    return found
         finally:
             reader.close()
         return None
@@ -149,9 +157,7 @@ class Snapshots:
         stated = closing_digest(batch) if isinstance(batch, Batch) else None
         if not isinstance(batch, Batch) or stated is None:
             raise Unusable(f"the journal record at offset {record.offset} does not end in a digest")
-        state = self._state(snapshot)
-        if hashlib.sha256(state).digest() != stated.sha256:
-            raise Unusable(f"the state is not that of the digest at offset {record.offset}")
+        state = self._state(snapshot, stated)
         # From the journal's own record and not from the manifest, which anybody with access to its topic can write.
         at = JournalPosition(claim=batch.claim, seq=batch.seq, head=snapshot.record_sha256)
         written = WrittenBatch(batch, record.offset, at)
@@ -166,14 +172,19 @@ class Snapshots:
             raise Unusable(f"{self._journal} has another record at offset {snapshot.offset}")
         return record
 
-    def _state(self, snapshot: Snapshot) -> bytes:
+    def _state(self, snapshot: Snapshot, stated: StateDigest) -> bytes:
+        """The state's bytes, once the journal has proven them; before that no declared size takes memory."""
+        if snapshot.size > STATE_BYTES_MAX:
+            raise Unusable(f"it declares {snapshot.size} bytes, at most {STATE_BYTES_MAX}")
         reader = BodyReader(self._log, self._at.topic, self._at.partition)
         try:
-            body = reader.fetch(snapshot.body)
+            body = reader.fetch(snapshot.body, size_max=compute_frame_bytes_max(snapshot.size))
         finally:
             reader.close()
         if isinstance(body, Absent):
             raise Unusable(f"its bytes: {body}")
+        if hash_payload(body, snapshot.size) != stated.sha256:
+            raise Unusable(f"the state is not that of the digest at offset {snapshot.offset}")
         return decompress(body, snapshot.size)
 
 

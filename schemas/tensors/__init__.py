@@ -10,7 +10,17 @@ Actors, devices, audit and the operator's commands import the names from here.
 from __future__ import annotations
 
 from schemas.tensors.codecs import body_bytes_max, encode_update, payload_bytes, read_update
-from schemas.tensors.frames import BodyError, Floats, compress, decompress, model_bytes_max, pack, unpack
+from schemas.tensors.frames import (
+    BodyError,
+    Floats,
+    compress,
+    compute_frame_bytes_max,
+    decompress,
+    hash_payload,
+    model_bytes_max,
+    pack,
+    unpack,
+)
 from schemas.tensors.grid import BLOCK, Grid, Quanta, from_grid, to_grid
 
 __all__ = [
@@ -21,9 +31,11 @@ __all__ = [
     "Quanta",
     "body_bytes_max",
     "compress",
+    "compute_frame_bytes_max",
     "decompress",
     "encode_update",
     "from_grid",
+    "hash_payload",
     "model_bytes_max",
     "pack",
     "payload_bytes",

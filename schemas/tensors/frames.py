@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 import numpy as np
@@ -36,14 +37,12 @@ def compress(payload: bytes | memoryview, level: int = ZSTD_LEVEL) -> bytes:
 
 
 def decompress(data: bytes, size: int) -> bytes:
-    """Exactly `size` bytes out of exactly one frame; never allocates more. Raises BodyError."""
+    """Exactly `size` bytes out of exactly one frame; never allocates more. Raises BodyError.
+
+    Where `size` is not ours but was read beside the frame, see `hash_payload` first.
+    """
     try:
-        frame = zstandard.get_frame_parameters(data)
-        if frame.content_size != size:
-            raise BodyError("body_shape", f"declares {frame.content_size} bytes, expected {size}")
-        if frame.window_size > WINDOW_BYTES_MAX or frame.dict_id:
-            raise BodyError("body_malformed", "window above 8 MiB, or a dictionary")
-        decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
+        decompressor = _open_frame(data, size)
         # It allocates the declared size, which was checked above, and fails on a frame that holds more. Bytes behind
         # the frame are refused, because a device would have signed what no reader looks at.
         payload = decompressor.decompress(data, allow_extra_data=False)
@@ -52,6 +51,33 @@ def decompress(data: bytes, size: int) -> bytes:
     if len(payload) != size:
         raise BodyError("body_malformed", f"{len(payload)} bytes in the frame, expected {size}")
     return payload
+
+
+def hash_payload(data: bytes, size: int) -> bytes:
+    """The sha256 of the `size` bytes in a frame, read piece by piece: nothing is taken for what is only declared.
+
+    Raises BodyError.
+    """
+    digest, found = hashlib.sha256(), 0
+    try:
+        for piece in _open_frame(data, size).read_to_iter(data):
+            digest.update(piece)
+            found += len(piece)
+    except zstandard.ZstdError as error:
+        raise BodyError("body_malformed", str(error)) from error
+    if found != size:
+        raise BodyError("body_malformed", f"{found} bytes in the frame, expected {size}")
+    return digest.digest()
+
+
+def _open_frame(data: bytes, size: int) -> zstandard.ZstdDecompressor:
+    """A decompressor for a frame whose head says `size` bytes. Raises BodyError, ZstdError."""
+    frame = zstandard.get_frame_parameters(data)
+    if frame.content_size != size:
+        raise BodyError("body_shape", f"declares {frame.content_size} bytes, expected {size}")
+    if frame.window_size > WINDOW_BYTES_MAX or frame.dict_id:
+        raise BodyError("body_malformed", "window above 8 MiB, or a dictionary")
+    return zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
 
 
 def pack(array: npt.NDArray[Any], level: int = ZSTD_LEVEL_MODELS) -> bytes:

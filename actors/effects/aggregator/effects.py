@@ -128,6 +128,9 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         return Arrival(event)
 
     def _read_evaluation(self, record: Record) -> Arrival | None:
+        # What is noticed has to fit into one journal record, beside the position.
+        if len(record.value or b"") > TASK_BYTES_MAX:
+            return None
         payload = self._trust.read(record.value or b"", EVALUATOR, at_ms=record.time_ms)
         return None if payload is None else Arrival(decode(payload, VersionEvaluated))
 

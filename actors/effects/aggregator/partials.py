@@ -21,6 +21,7 @@ from schemas.events import BodyMeasured, Partial, PartialStored, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.topics import PARTIALS, SHARDS
 from streams.log import EventLog, OffsetLost, Reader, Record, TopicPartition
+from streams.skipped import Skipped
 
 PATIENCE_S = 2.0  # without any result of a partition's worker; a slow one is waited for up to PATIENCE_MAX_S
 PATIENCE_MAX_S = 20.0
@@ -57,6 +58,7 @@ class Partials:
         self._reader: Reader | None = None
         self._results: OrderedDict[Hashable, Partial] = OrderedDict()
         self._silent: set[int] = set()
+        self._skipped = Skipped()
 
     def expects(self, ref: BodyRef) -> bool:
         """Whether a worker that has not fallen silent looks after this body."""
@@ -113,10 +115,11 @@ class Partials:
     def _keep(self, record: Record) -> Partial | None:
         try:
             partial: Partial = decode(record.value or b"", Partial)  # type: ignore[arg-type]
-        except MalformedError:
+        except MalformedError as error:
+            self._skipped.note(record, str(error))
             return None
         if not self._seals.holds(partial):
-            logger.warning("partial_without_seal", partition=record.partition, offset=record.offset)
+            self._skipped.note(record, "not under the seal of a shard worker")
             return None
         match partial:
             case BodyMeasured():

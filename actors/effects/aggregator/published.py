@@ -12,6 +12,7 @@ from schemas.journal import Decision, JournalPosition
 from schemas.published import Head, describe_version, is_vouched_for, parse_checkpoint, sign_statement, version_id
 from schemas.topics import PUBLISHED, ROUNDS
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
+from streams.skipped import Skipped
 
 # Journal and `published` may have leaders with clocks of their own.
 CLOCKS_DIFFER_MS_MAX = 3_600_000
@@ -24,6 +25,7 @@ class Published:
         self._log, self._at, self._signer = log, TopicPartition(PUBLISHED.name, partition), key.signer
         self._trust = key.trust()
         self._replayed: dict[str, tuple[ModelPublished, int, JournalPosition]] = {}
+        self._skipped = Skipped()
 
     def announce(self, event: ModelPublished, at: JournalPosition, *, time_ms: int) -> Draft:
         """The record of one version; `at` is where the journal's chain stands after the batch that published it."""
@@ -56,6 +58,11 @@ class Published:
         """The id of what was announced in a record; None for junk, and for what a stranger announced."""
         try:
             given = parse_checkpoint(record.value or b"")
-        except MalformedError:
+        except MalformedError as error:
+            self._skipped.note(record, str(error))
             return None
-        return given.id if is_vouched_for(given, self._trust) else None
+        if is_vouched_for(given, self._trust):
+            return given.id
+        # An announcement of somebody else's must not keep ours from being made.
+        self._skipped.note(record, "signed by nobody that the operator has certified")
+        return None

@@ -16,8 +16,8 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition, scan
 from tests.judges.logbook import read
 from tests.root import ROOT
+from tests.trials.attacks.strangers import CODECS, alter, send
 from tests.worlds.stage import Stage, staged
-from tests.worlds.strangers import CODECS, alter, send
 
 PARTITION = 3
 # What devices write, and what a cluster without rights lets them write.
@@ -32,14 +32,13 @@ class OldTopic:
     """A topic as fedlog made it before it had an opinion on compression."""
 
     name: str
-    partitions: int
     config: dict[str, str]
 
 
 def as_before(topic: Topic) -> OldTopic:
     """The topic with the broker's own settings for compression and size."""
     config = topic.config | {"compression.type": "producer", "max.message.bytes": "1048588"}
-    return OldTopic(topic.name, topic.partitions, config)
+    return OldTopic(topic.name, config)
 
 
 @pytest.mark.timeout(240)

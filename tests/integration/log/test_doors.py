@@ -9,7 +9,7 @@ from schemas.topics import BATCH_BYTES_MAX, CATALOGUE, UPDATES
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition, TopicUnfit, scan
-from tests.worlds.strangers import CODECS, alter, send
+from tests.trials.attacks.strangers import CODECS, alter, send
 
 AT = TopicPartition(UPDATES.name, 0)
 
@@ -30,7 +30,7 @@ def test_a_bomb_is_refused_by_the_broker(kafka_log: KafkaLog, kafka_settings: Ka
 def test_a_transaction_that_could_hang_for_long_is_refused(kafka_settings: KafkaSettings) -> None:
     """Whoever asks for more than 15 seconds gets no transaction."""
     options = {"transactional.id": kafka_settings.add_prefix("stranger"), "transaction.timeout.ms": 15_001}
-    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers, **options})
+    producer = Producer({**kafka_settings.librdkafka(), **options})
     with pytest.raises(KafkaException) as caught:
         producer.init_transactions(30)
     assert caught.value.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT

@@ -243,24 +243,50 @@ DAMAGES: dict[str, tuple[str, Callable[[Federation, Snapshot], Snapshot | bytes]
     "a claim": ("does not end in a digest", _at_record(lambda record: isinstance(record, WriterClaimed))),
     "a marker": ("no record at offset", lambda _, it: msgspec.structs.replace(it, offset=it.offset + 1)),
     "another state under the digest": ("not that of the digest", _altered),
-    "another size": ("declares", _replaced(size=7)),
+    "another size": ("declares", lambda _, it: msgspec.structs.replace(it, size=it.size + 1)),
+    "a size for no machine": ("declares", _replaced(size=2**62)),
+    "a body that is too long for its state": ("malformed ref", _replaced(size=7)),
+    "a bomb": ("not that of the digest", lambda world, it: _stored(world, bytes(2**24), it)),
     "chunk missing": ("below the beginning", _without_chunk),
     "chunk of something else": ("other bytes|another size", _other_chunk),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_snapshot_that_does_not_hold_is_not_used(world: Federation, damage: str) -> None:
-    """Damaged, foreign, forged or from the future: the log says why, and the journal alone gives the state."""
+def test_a_snapshot_that_does_not_hold_is_not_used(
+    world: Federation, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """Damaged, foreign, forged or from the future: the log says why, and the journal alone gives the state.
+
+    No state takes memory before the journal has proven it: 98 kB that declared 3 GB took them.
+    """
     why, damaged = DAMAGES[damage]
     expected = describe_opening(open_actor(world, "selector", whole=True))
     _write(world, "selector", damaged(world, _manifest(world, "selector")))
+    monkeypatch.setattr(snapshots, "decompress", lambda *_: pytest.fail("opened, and not proven"))
     with structlog.testing.capture_logs() as said:
         actor = open_actor(world, "selector")
     assert actor.opened.snapshot is None
     assert describe_opening(actor) == expected
     [refused] = [line for line in said if line["event"] == "snapshot_not_used"]
     assert any(part in refused["why"] for part in why.split("|")), refused["why"]
+
+
+def test_a_machine_without_the_memory_replays(world: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a snapshot does not fit into memory the journal alone gives the state."""
+    expected = describe_opening(open_actor(world, "selector", whole=True))
+    monkeypatch.setattr(snapshots, "decompress", lambda *_: bytes(2**62))
+    actor = open_actor(world, "selector")
+    assert (actor.opened.snapshot, describe_opening(actor)) == (None, expected)
+
+
+def test_a_state_that_no_opening_would_take_is_not_stored(world: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound that a reader has is the writer's too."""
+    _write(world, "selector", b"no manifest")
+    before = len(_records(world, SNAPSHOTS.name))
+    monkeypatch.setattr(snapshots, "STATE_BYTES_MAX", 10)
+    open_actor(world, "selector").work()
+    assert len(_records(world, SNAPSHOTS.name)) == before
 
 
 def test_no_flipped_byte_of_a_manifest_leads_astray(world: Federation) -> None:

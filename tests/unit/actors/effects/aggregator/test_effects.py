@@ -10,9 +10,11 @@ import pytest
 
 from actors.effects.aggregator import summation
 from actors.keys import NoiseKey
+from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode
 from schemas.events import (
     BudgetExhausted,
     Granted,
+    InputsDropped,
     ModelPublished,
     Noticed,
     Outcome,
@@ -23,16 +25,18 @@ from schemas.events import (
     TaskHalted,
     UpdateAdmitted,
     UpdateRefused,
+    VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, open_lease, sign_lease
 from schemas.policy import WEIGHT_ONE, Policy
-from schemas.topics import LEDGER, ROUNDS, TASKS, UPDATES
+from schemas.topics import EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
 from tests.worlds.builders import (
     KEY,
     device_ids,
     policy,
     role_key,
+    scored,
     signed,
     task_paused,
     trust,
@@ -253,3 +257,14 @@ def test_a_charge_stands_before_its_version_in_the_journal() -> None:
     order = [kinds.index(kind) for kind in (RoundProposed, RoundCharged, SumStored)]
     assert order == sorted(order)
     assert kinds[order[-1] + 1] is ModelPublished
+
+
+def test_a_score_that_no_journal_record_holds_is_junk() -> None:
+    """Law 4: what is noticed has to fit into a record beside its position, or no reader takes the journal again."""
+    world = Federation(policy(stop={"versions_max": 9, "target_metric": "accuracy", "target_value": 0.9}))
+    metrics = {"accuracy": 1.0, **{f"{number:046d}": 0.0 for number in range(9_195)}}
+    evaluated = VersionEvaluated(task=world.task, version=0, metrics=metrics, samples=1, cohort="")
+    assert 0 < JOURNAL_RECORD_BYTES_MAX - len(encode(evaluated)) < 100
+    world.append(EVALUATIONS.name, scored(evaluated))
+    world.settle()
+    assert [event.topic for event in world.events(ROUNDS.name, InputsDropped)] == [EVALUATIONS.name]

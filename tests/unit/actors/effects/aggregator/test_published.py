@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from structlog.testing import capture_logs
 
 from actors.effects.aggregator.published import CLOCKS_DIFFER_MS_MAX
 from actors.runtime import actor as actor_module
 from schemas.events import ModelPublished
+from schemas.published import Head, describe_version, is_vouched_for, parse_checkpoint, sign_statement
 from schemas.topics import PUBLISHED, ROUNDS
 from streams.log import Record, TopicPartition, scan
-from tests.worlds.builders import policy
+from tests.worlds.builders import policy, trust
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -51,3 +54,33 @@ def test_published_is_read_from_about_the_snapshot_on(monkeypatch: pytest.Monkey
     assert min(starts) >= old
     told = [json.loads(record.value or b"")["id"] for record in _records(world, PUBLISHED.name)]
     assert told == [f"{world.task}/{version}" for version in versions]
+
+
+JUNK = (b"", b"not json", b"[1]", b"7", b"\xff", b"9" * 5_000, b"[" * 100_000, b'{"id":1}', b"null")
+
+
+def _announced_by_another(world: Federation, event: ModelPublished) -> bytes:
+    """What whoever has any key can write."""
+    head = Head(topic=ROUNDS.name, partition=world.partition, seq=0, head="00" * 32)
+    return sign_statement(describe_version(event, 1, head=head), Ed25519PrivateKey.generate())
+
+
+def test_what_others_write_stops_no_opening_and_hides_no_version() -> None:
+    """Law 5: junk in `published` is counted, and what somebody else has signed does not stand for our announcement."""
+    world = Federation(policy())
+    effects: Any = world.actors["aggregator"]._effects
+    honest = effects.follow_up
+    effects.follow_up = lambda *given, **named: dataclasses.replace(honest(*given, **named), extra_records=())
+    world.round_of(dict.fromkeys("abc", ONES))
+    [version] = [event for event in world.events(ROUNDS.name, ModelPublished) if event.version == 1]
+    for value in (*JUNK, _announced_by_another(world, version)):
+        world.append(PUBLISHED.name, value)
+    before = len(_records(world, PUBLISHED.name))
+    with capture_logs() as said:
+        world.start("aggregator")
+    [record] = _records(world, PUBLISHED.name)[before:]
+    announced = parse_checkpoint(record.value or b"")
+    assert announced.id == f"{world.task}/1"
+    assert is_vouched_for(announced, trust())
+    counts = [line["count"] for line in said if line["event"] == "junk_skipped"]
+    assert counts == [1, 2, 4, 8]

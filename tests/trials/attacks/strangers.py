@@ -19,7 +19,7 @@ CODECS = ("gzip", "snappy", "lz4", "zstd")
 def send(settings: KafkaSettings, at: TopicPartition, value: bytes, **options: object) -> KafkaError | None:
     """Send one record with a client of any options; the error that came back."""
     limits = {"message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 2_000_000}
-    producer = Producer({"bootstrap.servers": settings.bootstrap_servers, **limits, **options})
+    producer = Producer({**settings.librdkafka(), **limits, **options})
     told: list[KafkaError | None] = []
     producer.produce(
         settings.add_prefix(at.topic), value, partition=at.partition, on_delivery=lambda error, _: told.append(error)
@@ -30,7 +30,7 @@ def send(settings: KafkaSettings, at: TopicPartition, value: bytes, **options: o
 
 def alter(log: KafkaLog, settings: KafkaSettings, topic: str, changes: dict[str, str]) -> None:
     """Change settings of a topic, and wait until the broker has them."""
-    with closing(KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)) as client:
+    with closing(KafkaAdminClient(**settings.client())) as client:
         client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.add_prefix(topic), changes)])
     give_up = time.monotonic() + 20
     while not changes.items() <= log.describe_topics([topic])[topic].config.items():
