@@ -86,8 +86,16 @@ JOURNALS = tuple(topic for topic in CATALOGUE if topic.is_journal)
 
 
 def partition_of(task: str, partitions: int) -> int:
-    """The partition of a task in every topic of a cluster with this many partitions."""
-    return _choose(task, partitions)
+    """The partition of a task in every topic of a cluster with this many partitions.
+
+    It is that of the task's population, so that parents, successors and whatever else its tasks share lie together.
+    """
+    return _choose(population_of(task), partitions)
+
+
+def population_of(task: str) -> str:
+    """What stands before the dot of `population.task`; a bare name is its own population."""
+    return task.partition(".")[0]
 
 
 def answer_partition(device: str, partitions: int) -> int:

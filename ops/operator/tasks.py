@@ -29,7 +29,7 @@ from ops.operator.errors import (
 from schemas.canonical import TASK_BYTES_MAX, encode
 from schemas.creations import collect_creations, parse_task_event, sign_task_event
 from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec
-from schemas.identifiers import TaskId
+from schemas.identifiers import TASK_PATTERN, TaskId
 from schemas.policy import Policy, PolicyError
 from schemas.topics import ROUNDS, TASKS, partition_of
 from streams.log import Draft, EventLog, TopicPartition, scan
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 CLOSE_WAIT_S = 30.0
 VISIBLE_WAIT_S = 10.0
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+NAME = re.compile(TASK_PATTERN)
 
 T = TypeVar("T")
 
@@ -96,7 +96,10 @@ def create(
 def check_name(name: TaskId) -> None:
     """Raises TaskNameInvalid for a name that a new task must not have."""
     if not NAME.fullmatch(name):
-        raise TaskNameInvalid(f"{name!r} is no name of a task: lower-case letters, digits and dashes, at most 63.")
+        raise TaskNameInvalid(
+            f"{name!r} is no name of a task: lower-case letters, digits and dashes, at most 63, or two such names with "
+            "a dot between them, POPULATION.TASK."
+        )
 
 
 def pause(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:

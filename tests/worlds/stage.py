@@ -123,10 +123,10 @@ class Worker:
 class Stage:
     """A deployment on the session's broker under a prefix of its own."""
 
-    def __init__(self, kafka: KafkaSettings, folder: Path) -> None:
+    def __init__(self, kafka: KafkaSettings, folder: Path, *, partitions: int | None = None) -> None:
         self.kafka, self.folder = kafka, folder
         self.log = KafkaLog(kafka)
-        self.log.create_topics(CATALOGUE)
+        self.log.create_topics(CATALOGUE, partitions=partitions)
         self.key_file = folder / "operator.key"
         self.key = keys.create(self.key_file)
         self.workers: list[Worker] = []
@@ -212,7 +212,10 @@ class Stage:
             return [fault for faults in found for fault in faults]
 
     def _faults(self, partition: int, **allowed: bool) -> list[str]:
-        book = read(self.log, partition, noise_key=self.key.noise.secret, operator=self.key.public_key)
+        operator = self.key.public_key
+        # Workers that start together may each name a deployment: what belongs to all but the first is junk.
+        named = deployments.find(self.log, operator)
+        book = read(self.log, partition, noise_key=self.key.noise.secret, operator=operator, deployment=named)
         return check_book(self.log, book, settled=True, **allowed)
 
     def said(self, *words: str) -> int:
@@ -243,9 +246,9 @@ def reaching(kafka: KafkaSettings) -> list[str]:
 
 
 @contextlib.contextmanager
-def staged(kafka: KafkaSettings, folder: Path) -> Iterator[Stage]:
+def staged(kafka: KafkaSettings, folder: Path, *, partitions: int | None = None) -> Iterator[Stage]:
     """A stage, and its end whatever happens."""
-    stage = Stage(kafka, folder)
+    stage = Stage(kafka, folder, partitions=partitions)
     try:
         yield stage
     finally:

@@ -26,7 +26,6 @@ from streams.log import (
     Reader,
     Record,
     TopicPartition,
-    TopicUnfit,
     WriterFenced,
     scan,
 )
@@ -337,18 +336,6 @@ def test_largest_record_is_taken(log: Log) -> None:
     largest = Draft(topic="events", partition=0, value=bytes(KAFKA_RECORD_BYTES_MAX))
     assert log.append([largest]) == [0]
     assert log.writer("w").commit([largest]) == [1]
-
-
-def test_topics_are_created_once_and_checked(log: Log) -> None:
-    """Creating again changes nothing; a topic with another clock, clean-up or partition count is named."""
-    assert log.create_topics([Spec("events"), Spec("third")]) == ["third"]
-    assert log.create_topics([Spec("events"), Spec("third")]) == []
-    with pytest.raises(TopicUnfit, match="have 2 partitions, not 3"):
-        log.create_topics([Spec("events"), Spec("fourth")], partitions=3)
-    log.create_topics([Spec("plain", config={})])
-    wanted = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "compact"}
-    with pytest.raises(TopicUnfit, match=r"(?s)timestamp.type is .*LogAppendTime.*cleanup.policy is .*compact"):
-        log.create_topics([Spec("plain", config=wanted)])
 
 
 def test_kafka_comes_back(broker_folder: Path, kafka_log: KafkaLog, monkeypatch: pytest.MonkeyPatch) -> None:

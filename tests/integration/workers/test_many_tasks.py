@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from schemas.topics import partition_of
 from streams.kafka.settings import KafkaSettings
-from tests.places import PARTITIONS, home_of
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import Stage, Worker, say, staged
 
-TASKS = tuple(f"task-{number}" for number in range(40))
+# Not the number that topics get by themselves, and populations of two tasks each.
+PARTITIONS = 12
+TASKS = tuple(f"ward-{number // 2}.task-{number % 2}" for number in range(40))
 DEVICES = 2  # a task; both fill a round
 HABITS = Habits(again=0.1, rest_s=1.0, joins_within_s=1.0)
 
@@ -29,8 +31,8 @@ def test_a_worker_joins_and_another_dies_under_load(kafka_settings: KafkaSetting
         aggregation={"updates_per_round": DEVICES},
         stop={"versions_max": 1_000},
     )
-    assert {home_of(task) for task in TASKS} == set(range(PARTITIONS))
-    with staged(kafka_settings, tmp_path) as stage:
+    assert {partition_of(task, PARTITIONS) for task in TASKS} == set(range(PARTITIONS))
+    with staged(kafka_settings, tmp_path, partitions=PARTITIONS) as stage:
         _, first, *_ = stage.start("selector", *["aggregator"] * 3)
         for task in TASKS:
             stage.create_task(task, rules, parameters=10)

@@ -1,14 +1,15 @@
-"""What a topic and a broker must look like: each setting that lets a stranger stop a reader is looked at."""
+"""What topics and brokers must look like: settings that keep strangers out, and one number of partitions for all."""
 
 from __future__ import annotations
 
 import pytest
 from structlog.testing import capture_logs
 
-from schemas.topics import CATALOGUE, TRANSACTION_TIMEOUT_MAX_MS
+from schemas.identifiers import PARTITIONS_MAX
+from schemas.topics import CATALOGUE, PARTITIONS_DEFAULT, ROUNDS, TASKS, TRANSACTION_TIMEOUT_MAX_MS, UPDATES
 from streams.kafka.writer import TRANSACTION_TIMEOUT_S
 from streams.log import TopicUnfit
-from streams.topics import TRANSACTION_TIMEOUT, TopicDescription, require_topics
+from streams.topics import TRANSACTION_TIMEOUT, TopicDescription, choose_partitions, count_partitions, require_topics
 
 FOUND = {topic.name: TopicDescription(8, topic.config) for topic in CATALOGUE}
 
@@ -53,3 +54,38 @@ def test_a_broker_that_does_not_tell_is_told_of() -> None:
 def test_our_own_transactions_fit() -> None:
     """A broker refuses a producer that asks for a longer timeout than it allows."""
     assert TRANSACTION_TIMEOUT_S * 1000 <= TRANSACTION_TIMEOUT_MAX_MS
+
+
+def described(**counts: int) -> dict[str, TopicDescription]:
+    configs = {topic.name: topic.config for topic in CATALOGUE}
+    return {name: TopicDescription(count, configs[name]) for name, count in counts.items()}
+
+
+def test_topics_that_differ_in_their_partitions_are_named() -> None:
+    """A task lives in one partition of every topic, so that one topic with another number is refused, by its name."""
+    assert count_partitions({"tasks": 3, "rounds": 3}) == 3
+    with pytest.raises(TopicUnfit, match=r"^topic rounds: partitions is 4, wanted 3 as in tasks"):
+        count_partitions({"tasks": 3, "rounds": 4, "updates": 3})
+    with pytest.raises(TopicUnfit, match=r"^topic rounds: partitions is 4, wanted 3[^;]*$"):
+        require_topics((TASKS, ROUNDS, UPDATES), described(tasks=3, rounds=4, updates=3))
+    with pytest.raises(TopicUnfit, match="topics create"):
+        count_partitions({})
+
+
+def test_new_topics_get_the_number_of_those_that_exist() -> None:
+    """A release that brings a topic cannot split its tasks, and nobody can change the number afterwards."""
+    found = described(tasks=3, rounds=3)
+    assert choose_partitions((TASKS, ROUNDS, UPDATES), found, wanted=None) == 3
+    assert choose_partitions((UPDATES, TASKS), found, wanted=3) == 3
+    assert choose_partitions((TASKS,), {}, wanted=None) == PARTITIONS_DEFAULT
+    with pytest.raises(TopicUnfit, match="have 3 partitions, not 8"):
+        choose_partitions((UPDATES, TASKS), found, wanted=8)
+
+
+@pytest.mark.parametrize("number", [0, PARTITIONS_MAX + 1])
+def test_the_number_has_bounds(number: int) -> None:
+    """Too many would cost every worker a claim each; the bound is told before anything is created, and when read."""
+    with pytest.raises(TopicUnfit, match=f"from 1 to {PARTITIONS_MAX} partitions, not {number}"):
+        choose_partitions((TASKS,), {}, wanted=number)
+    with pytest.raises(TopicUnfit, match=f"not {number}"):
+        count_partitions({"tasks": number})

@@ -26,7 +26,7 @@ Name = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 def create(
     ctx: typer.Context,
     policy: Annotated[Path, typer.Argument(metavar="POLICY.toml", help="File with the task's policy.")],
-    name: Annotated[str, typer.Option(help="Lower-case letters, digits and dashes.")],
+    name: Annotated[str, typer.Option(help="Lower-case letters, digits, dashes; or two such, POPULATION.TASK.")],
     old: Annotated[
         str | None, typer.Option("--from", help="Close this task and carry on from its participations.")
     ] = None,

@@ -13,9 +13,9 @@ from client_agent.links.kafka import KafkaLink, open_link
 from schemas.canonical import encode
 from schemas.events import Outcome
 from schemas.topics import ANSWERS
-from streams.log import LogUnavailable, TopicPartition
-from tests.places import answer_home
-from tests.worlds.builders import KEY, role_key, told
+from streams.log import Draft, LogUnavailable, TopicPartition
+from tests.places import answer_home, home_of
+from tests.worlds.builders import KEY, role_key, task_created, told, written
 from tests.worlds.device_world import PHONE, TASK, World
 
 
@@ -59,6 +59,18 @@ def test_many_bytes_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
         link.store(body(number))
     assert appends == [["bodies"] * 2]
     assert [one.update for one in link.collect_stored()] == ["u0", "u1", "u2"]
+
+
+def test_a_task_of_another_cluster_is_no_task() -> None:
+    """Guarantee: a device takes no task that was created with another number of partitions than it sees."""
+    world = World()
+    link = KafkaLink(world.log, KEY.public_key, ["phone"])
+    for number, partitions in enumerate((64, world.log.partitions)):
+        made = task_created(task="wards.first", partitions=partitions, participations_before=number)
+        world.log.append([Draft(topic="tasks", partition=home_of("wards"), value=written(made))])
+    found = link.find_task("wards.first")
+    assert found is not None
+    assert found.participations_before == 1
 
 
 def test_messages_are_sent_in_one_append_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import client_agent.learning
 from ops.operator import models, tasks
-from ops.operator.errors import CloseUnnoticed, ModelMismatch, SuccessorExists, TaskExists, TaskUnknown
+from ops.operator.errors import CloseUnnoticed, ModelMismatch, SuccessorExists, TaskExists, TaskNameInvalid, TaskUnknown
 from ops.operator.tasks import Predecessor
 from schemas.creations import parse_task_event
 from schemas.events import (
@@ -23,6 +25,9 @@ from schemas.events import (
     TaskHalted,
     TensorSpec,
 )
+from schemas.identifiers import TaskId
+from schemas.policy import PolicyError
+from schemas.topics import CATALOGUE
 from streams.log import TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.places import home_of
@@ -52,6 +57,33 @@ def test_a_task_is_created_with_all_that_decides() -> None:
     assert (found.parameters, found.tensors, found.participations_before) == (6, TENSORS, 0)
     assert found.policy_sha256 == created().policy_sha256
     assert models.read(log, found.model, parameters=6).tolist() == FLAT.tolist()
+
+
+@pytest.mark.parametrize("name", ["wards.first", "a.b", f"{'a' * 63}.{'b' * 63}"])
+def test_a_name_may_have_a_population(name: str) -> None:
+    """POPULATION.TASK: the task lives, and its successor finds it, where the population does."""
+    log = memory_log()
+    made = tasks.create(log, name, key=KEY, policy=policy())
+    home = home_of(name.partition(".")[0])
+    assert (made.model.partition, made.partitions) == (home, log.partitions)
+    assert tasks.read_creations(log, home, operator=KEY.public_key)[name] == made
+
+
+@pytest.mark.parametrize("name", ["a.b.c", ".a", "a.", "a..b", "a.B", "a/b", f"a.{'b' * 64}", "a.b\n", "..", ""])
+def test_other_names_are_refused(name: str) -> None:
+    """Names become files and labels: one dot at most, and no part is empty or long."""
+    with pytest.raises(TaskNameInvalid, match=r"POPULATION\.TASK"):
+        tasks.check_name(name)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(name, TaskId)
+
+
+def test_more_shards_than_partitions_are_refused() -> None:
+    """Bodies can be spread over the partitions that there are, which only the cluster tells."""
+    log = MemoryLog(CATALOGUE, partitions=3)
+    with pytest.raises(PolicyError, match="shards = 4: this cluster has 3 partitions"):
+        tasks.create(log, TASK, key=KEY, policy=replace(policy(), shards=4))
+    assert tasks.create(log, TASK, key=KEY, policy=replace(policy(), shards=3)).partitions == 3
 
 
 def test_a_name_is_taken_once() -> None:

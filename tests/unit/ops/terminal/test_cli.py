@@ -223,6 +223,22 @@ def test_topics_are_created_and_checked(run: Run, monkeypatch: pytest.MonkeyPatc
     assert f"0 of {len(CATALOGUE)}" in run("topics", "create").output
 
 
+def test_the_number_of_partitions_is_chosen_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an option of whatever creates topics; afterwards every command takes the number that there is."""
+    empty = MemoryLog()
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": empty)
+    assert run("topics", "create", "--partitions", 3).exit_code == 0
+    assert empty.partitions == 3
+    assert run("topics", "create").exit_code == 0
+    again = run("topics", "create", "--partitions", 4)
+    assert (again.exit_code, "have 3 partitions, not 4" in again.stderr) == (1, True)
+    assert run("topics", "create", "--partitions", 257).exit_code == 2
+    assert run("events", "--partition", 2).exit_code == 0
+    beyond = run("events", "--partition", 3)
+    assert (beyond.exit_code, "there are 0 to 2" in beyond.stderr) == (2, True)
+    assert run("export-log", "--to", "out", "--partition", 3).exit_code == 2
+
+
 def test_a_key_is_made_once_and_for_its_owner_alone(run: Run, tmp_path: Path) -> None:
     """Mode 0600, 64 hex digits, and never overwritten."""
     path = tmp_path / ".fedlog" / "operator.key"
