@@ -170,7 +170,7 @@ def test_a_task_that_nobody_knows_is_given_up(tmp_path: Path) -> None:
     """Guarantee: a wrong name is told after a while, and not before: the task may be created a little later."""
     world = World()
     known, unknown = settings(world, tmp_path, 2, options=SimulationOptions(drop_probability=0, presence=1.0))
-    loop = DeviceLoop(AskingLink(world, ["sim0", "sim1"]), [known, unknown], now_ms=0)
+    loop = DeviceLoop(AskingLink(world, [device_id("sim0"), device_id("sim1")]), [known, unknown], now_ms=0)
     failed_ms: dict[str, int] = {}
     for now_ms in range(0, 2 * UNKNOWN_TASK_MS_MAX, 5_000):
         loop.step(now_ms)
@@ -178,11 +178,11 @@ def test_a_task_that_nobody_knows_is_given_up(tmp_path: Path) -> None:
         # One of the two hears something else in between, as when the task is created late.
         reason = "no_slot" if now_ms == UNKNOWN_TASK_MS_MAX // 2 else "unknown_task"
         for name, why in (("sim0", reason), ("sim1", "unknown_task")):
-            world.say(world.decline(why, 1_000, device=name), name)  # type: ignore[arg-type]
+            world.say(world.decline(why, 1_000, device=device_id(name)))  # type: ignore[arg-type]
         if 0 < now_ms < UNKNOWN_TASK_MS_MAX // 2:
             assert loop.count().declined_for == "unknown_task"
-    assert UNKNOWN_TASK_MS_MAX < failed_ms["sim1"] < 1.2 * UNKNOWN_TASK_MS_MAX
-    assert 1.5 * UNKNOWN_TASK_MS_MAX < failed_ms["sim0"] < 1.7 * UNKNOWN_TASK_MS_MAX
+    assert UNKNOWN_TASK_MS_MAX < failed_ms[device_id("sim1")] < 1.2 * UNKNOWN_TASK_MS_MAX
+    assert 1.5 * UNKNOWN_TASK_MS_MAX < failed_ms[device_id("sim0")] < 1.7 * UNKNOWN_TASK_MS_MAX
     assert loop.count().failed == 2
     assert loop.count().error == f"sim1: the server has known no task 'digits' for {UNKNOWN_TASK_MS_MAX // 1000} s"
 
