@@ -120,6 +120,7 @@ class Actor(Generic[S]):
     def close(self) -> None:
         """Release the journal; nothing is lost by it."""
         self._effects.close()
+        self._inputs.close()
         self._journal.close()
 
     # --- one input --------------------------------------------------------------------------------------------------

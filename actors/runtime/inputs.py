@@ -13,8 +13,9 @@ from typing import NamedTuple
 from schemas.errors import FedlogError
 from schemas.events import JournalEvent
 from schemas.journal import Batch, ChainBroken, JournalPosition, Position
+from streams.holes import Holes
 from streams.journals import AcceptsResume, JournalReader
-from streams.log import EventLog, Record, TopicPartition, scan
+from streams.log import EventLog, Record, TopicPartition
 
 # A position that only moved is written after this many inputs or this much log time, so that a restart need not read
 # all of them again.
@@ -47,7 +48,7 @@ class Inputs:
         self.position = Position()
         self.time_ms = 0
         self.decided_ms: dict[str, int] = {}
-        self._log = log
+        self._holes = Holes(log)
         self.journals = {at.topic: JournalReader(at, accepts_resume=accepts_resume) for at in journals}
         self._before = _Before(self.position, None, self.decided_ms)
         self.unwritten = 0
@@ -98,6 +99,10 @@ class Inputs:
         if at is not None:
             self.journals[record.topic].position = at
 
+    def close(self) -> None:
+        """Release what holes were compared with."""
+        self._holes.close()
+
     def is_write_due(self) -> bool:
         """Whether a position that only moved should be written."""
         is_late = self.unwritten > 0 and self.time_ms - self.written_ms >= WRITTEN_AFTER_MS
@@ -139,6 +144,5 @@ class Inputs:
             return
         at = TopicPartition(record.topic, record.partition)
         # Markers and aborted transactions leave holes too: only a record that is there can have been missed.
-        first = next(scan(self._log, at, start=expected), record)
-        if first.offset < record.offset:
+        if self._holes.find_first(at, expected, end=record.offset) < record.offset:
             raise Gap(record.topic, expected=expected, found=record.offset)

@@ -17,8 +17,10 @@ from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode, encode_state
 from schemas.events import StateDigest
 from schemas.identifiers import SALT_BYTES
 from schemas.journal import Batch, Chain, ChainResumed, Decision, JournalPosition, Position, WriterClaimed
+from streams.holes import Holes
 from streams.journals import JournalReader
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced, scan
+from streams.retry import retry_until_available
 
 _TRANSACTION_OFFSETS = 2  # from the last record of one transaction to the first of the next; between them its marker
 _BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
@@ -59,6 +61,7 @@ class Journal:
         self.uncommitted: list[Uncommitted] = []
         self.extra_records: list[ExtraRecord] = []  # of the decision that is being made
         self._log, self._accepts_resume = log, accepts_resume
+        self._holes = Holes(log)
         self.set_position(JournalPosition())
 
     def __str__(self) -> str:
@@ -134,7 +137,7 @@ class Journal:
         # it is a zombie's, and void. A snapshot that a zombie took off the chain would be proven by a record that is
         # there, and no reader would see the claim before it.
         start, self._end = self._end, offsets[-1] + _TRANSACTION_OFFSETS
-        if start < offsets[0]:
+        if start < offsets[0] and self._find_first(start, end=offsets[0]) < offsets[0]:
             self._require_unclaimed(before, start, end=offsets[0])
         self.uncommitted = []
         written = list[WrittenBatch]()
@@ -148,6 +151,7 @@ class Journal:
 
     def close(self) -> None:
         """Release the writer."""
+        self._holes.close()
         self._writer.close()
 
     def require_alone(self) -> None:
@@ -165,6 +169,10 @@ class Journal:
         except LogUnavailable:
             return False
         return True
+
+    def _find_first(self, start: int, *, end: int) -> int:
+        # A broker that is away is waited for: what has been committed must not be committed again.
+        return retry_until_available(lambda: self._holes.find_first(self.at, start, end=end))
 
     def _require_unclaimed(self, before: JournalPosition, start: int, *, end: int) -> None:
         chain = Chain(at=before, accepts_resume=self._accepts_resume)

@@ -12,6 +12,7 @@ from typing import Any
 import aiokafka
 import pytest
 from faust.types import TP
+from structlog.testing import capture_logs
 
 from actors.hosts.faust_app import FaustCarrier
 from actors.hosts.worker import WorkerOptions
@@ -66,6 +67,17 @@ def test_a_seek_of_a_lost_partition_does_nothing(consumer: Consumer) -> None:
     """The end of the rebalance that took it away seeks again if it comes back."""
     consumer.is_lost = True
     asyncio.run(FaustCarrier(SELECTOR_ROLE, OPTIONS).seek(TopicPartition("rounds", 3), 7))
+
+
+def test_the_reason_of_a_death_is_told_once() -> None:
+    """Faust ends the process and keeps its consumer's error to itself; each of its services passes it on."""
+    app, reason = FaustCarrier(SELECTOR_ROLE, OPTIONS).app, ValueError("a codec that is not here")
+    with capture_logs() as lines:
+        for _ in range(3):
+            app._crash(reason)
+    [line] = lines
+    assert (line["event"], line["actor"], line["error"]) == ("consumer_died", "selector", repr(reason))
+    assert app.crash_reason is reason
 
 
 def test_events_are_delivered_unacknowledged() -> None:

@@ -244,7 +244,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Federation, Snapshot], Snapshot | bytes]
     "a marker": ("no record at offset", lambda _, it: msgspec.structs.replace(it, offset=it.offset + 1)),
     "another state under the digest": ("not that of the digest", _altered),
     "another size": ("declares", lambda _, it: msgspec.structs.replace(it, size=it.size + 1)),
-    "a size for no machine": ("declares", _replaced(size=2**62)),
+    "a size for no machine": ("at most", _replaced(size=2**62)),
     "a body that is too long for its state": ("malformed ref", _replaced(size=7)),
     "a bomb": ("not that of the digest", lambda world, it: _stored(world, bytes(2**24), it)),
     "chunk missing": ("below the beginning", _without_chunk),
