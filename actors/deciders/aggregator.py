@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.arithmetic.sums import members_root
@@ -10,6 +11,7 @@ from actors.deciders.decider import Decider
 from schemas.events import (
     BodyFault,
     BudgetExhausted,
+    CountedReason,
     HaltReason,
     JournalEvent,
     Mechanism,
@@ -31,10 +33,13 @@ from schemas.events import (
     Tick,
     UpdateAdmitted,
     UpdateRefused,
+    UpdatesDeclined,
     VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
+
+_COUNTED = frozenset(get_args(CountedReason))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +56,7 @@ class UpdateChecked:
     body: BodyRef
     samples: int
     append_ms: int
-    refusal: RefusalReason | None
+    refusal: RefusalReason | CountedReason | None
     clip_scale: int
     fault: BodyFault | None
 
@@ -98,7 +103,7 @@ def staleness_of(task: Task, version: int) -> int:
     return task.version + len(task.pending) - version
 
 
-def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason | None:
+def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason | CountedReason | None:
     """Why an update under this lease is in no round, whatever its body is; None if only the body matters now."""
     if task is None:
         return "unknown_task"
@@ -163,6 +168,9 @@ class Aggregator:
 
     def _decide_update(self, task: Task | None, update: UpdateChecked) -> list[JournalEvent]:
         lease, reason = update.lease, update.refusal
+        # Whoever holds one lease can send it for ever: these leave no trace of their own, in journal or state.
+        if reason in _COUNTED:
+            return [UpdatesDeclined(task=lease.task if task else None, counts={reason: 1})]  # type: ignore[dict-item]
         # With privacy, who is in a round must not depend on what a body holds: a bad one counts as zero (law 9).
         if reason is None and task is not None and task.created.policy.privacy is None:
             reason = update.fault
@@ -172,7 +180,7 @@ class Aggregator:
                     task=lease.task,
                     update=lease.lease,
                     device=lease.device,
-                    reason=reason or "finished",
+                    reason=reason or "finished",  # type: ignore[arg-type]
                     deadline_ms=lease.deadline_ms,
                 )
             ]

@@ -169,8 +169,7 @@ def _keep_filled_buffer(task: Task) -> Round | None:
 
 
 def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms: int) -> None:
-    # A duplicate must not replace the first outcome, which its device may still ask for.
-    if task is None or (isinstance(event, UpdateRefused) and event.reason == "duplicate"):
+    if task is None:
         return
     # When this lease was granted: no later update can have been appended before. Log time may be far ahead of that,
     # because other topics are read ahead of `updates`.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from schemas.canonical import encode_state
-from schemas.events import CheckinsDeclined, InputsDropped, JournalEvent
+from schemas.events import JournalEvent
 
 S = TypeVar("S")
 
@@ -37,22 +37,3 @@ class Decider(Generic[S]):
 def digest(state: object) -> bytes:
     """The sha256 of a state's canonical bytes; equal states give equal digests."""
     return hashlib.sha256(encode_state(state)).digest()
-
-
-def coalesce(before: JournalEvent, after: JournalEvent) -> JournalEvent | None:
-    """One event that says what both say, for the two kinds that only count; else None."""
-    match before, after:
-        case InputsDropped(), InputsDropped() if before.topic == after.topic:
-            return InputsDropped(
-                topic=before.topic,
-                count=before.count + after.count,
-                first_offset=before.first_offset,
-                last_offset=after.last_offset,
-            )
-        case CheckinsDeclined(), CheckinsDeclined() if before.task == after.task:
-            # Sorted by reason below, so that the same declines give the same bytes in any order.
-            counts = dict(before.counts)
-            for reason, count in after.counts.items():
-                counts[reason] = counts.get(reason, 0) + count
-            return CheckinsDeclined(task=before.task, counts=dict(sorted(counts.items())))
-    return None

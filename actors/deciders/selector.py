@@ -86,7 +86,7 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
             return list(_expire_leases(state.tasks.values(), time_ms))
         case UpdateAdmitted():
             return _end_lease(state, fact, outcome_round=fact.round)
-        case UpdateRefused() if fact.reason != "duplicate":
+        case UpdateRefused():
             return _end_lease(state, fact, outcome_round=None)
         case Noticed(fact=TaskCreated() | TaskPaused() | TaskResumed() | TaskClosed() as noticed):
             return [Noticed(fact=noticed)]
@@ -96,10 +96,9 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
 
 
 def _decide_checkin(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> list[JournalEvent]:
-    reason = why_not(state, checkin, time_ms=time_ms)
-    if reason is not None:
-        return [CheckinsDeclined(task=checkin.task, counts={reason: 1})]
-    task = state.tasks[checkin.task]
+    reason, task = why_not(state, checkin, time_ms=time_ms), state.tasks.get(checkin.task)
+    if reason is not None or task is None:
+        return [CheckinsDeclined(task=checkin.task if task else None, counts={reason or "unknown_task": 1})]
     # A device that lost its answer asks again; a second lease would let it take part twice.
     if checkin.device in task.leases:
         return []  # the answer repeats the lease

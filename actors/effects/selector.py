@@ -122,7 +122,8 @@ class SelectorMeter(Meter):
         match event:
             case CheckinsDeclined():
                 for reason, count in event.counts.items():
-                    self._declined.labels(event.task, reason).inc(count)
+                    # Only tasks that exist have a name here: each label costs memory until the process ends.
+                    self._declined.labels(event.task or "", reason).inc(count)
             case LeaseGranted():
                 self._leases.labels(event.task, "granted").inc()
             case LeaseClosed():

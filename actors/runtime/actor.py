@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from typing import Any, Generic, TypeVar
 
 from actors.deciders.decider import Decider
+from actors.deciders.tallies import TALLY_KINDS
 from actors.keys import RoleKey
 from actors.runtime.answers import Answers
 from actors.runtime.digests import Digests
@@ -55,8 +56,7 @@ class Actor(Generic[S]):
         self._inputs = Inputs(log, journals, accepts_resume=accepts)
         self._journal = Journal(log, role.name, at, accepts_resume=accepts)
         self._digests = Digests(Snapshots(log, self._journal))
-        self._answers = Answers(log, key.signer)
-        self.opened = Opened(decider.initial(), 0, None)
+        self._answers, self.opened = Answers(log, key.signer), Opened(decider.initial(), 0, None)
         self.state: S = self.opened.state
 
     def open(self, *, whole: bool = False) -> None:
@@ -210,11 +210,12 @@ class Actor(Generic[S]):
         """Keep a decision for the next commit; with a digest, where one is due."""
         if not events:
             return
-        self._digests.undigested += 1
-        # In this order: counting the entries takes as long as there are tasks.
-        due = self._digests.undigested
-        if due >= DIGEST_EVERY and due >= self._decider.entries(self.state) // 4:
-            events = [*events, self._digests.take(self.state)]
+        # Not for what only counts, or strangers could have the whole state written again and again.
+        if not TALLY_KINDS.issuperset(map(type, events)):
+            # In this order: counting the entries takes as long as there are tasks.
+            due = self._digests.undigested = self._digests.undigested + 1
+            if due >= DIGEST_EVERY and due >= self._decider.entries(self.state) // 4:
+                events = [*events, self._digests.take(self.state)]
         decision = Decision(topic=topic, offset=offset, time_ms=self._inputs.time_ms, events=tuple(events))
         extra_records, self._journal.extra_records = self._journal.extra_records, []
         self._journal.uncommitted.append(Uncommitted(decision, self._inputs.position, extra_records))

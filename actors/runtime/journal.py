@@ -1,17 +1,18 @@
 """The journal partition that one actor writes: its claim, its chain, and one fenced transaction a commit.
 
-Decisions wait here until `commit`: those that only count are coalesced, and all are cut into records below the limit.
+Decisions wait here until `commit`: what only counts is added up, and all are cut into records below the limit.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
-from actors.deciders.decider import coalesce
+from actors.deciders.tallies import TALLY_BYTES_MAX, TALLY_KINDS, Tallies, split
 from actors.runtime.effects import ExtraRecord
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode, encode_state
 from schemas.events import StateDigest
@@ -42,13 +43,32 @@ class Uncommitted(NamedTuple):
     extra_records: Sequence[ExtraRecord] = ()
 
 
-class _Packed(NamedTuple):
-    """Decisions of one record, in their own bytes too, the position after them, and what is written beside them."""
+@dataclass(slots=True)
+class _Packed:
+    """One record: what is counted, decisions in their own bytes too, the position after them, what goes beside them."""
 
-    decisions: list[Decision]
-    encoded: list[bytes]
-    position: Position
-    extra_records: list[ExtraRecord]
+    tallies: Tallies | None = None
+    decisions: list[Decision] = field(default_factory=list)
+    encoded: list[bytes] = field(default_factory=list)
+    position: Position = field(default_factory=Position)
+    extra_records: list[ExtraRecord] = field(default_factory=list)
+    room: int = _BATCH_BYTES
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more go into it."""
+        # A decision that is larger than a record goes into one alone: it cannot be cut, and the log's limit judges it.
+        if size > self.room and self.room < _BATCH_BYTES:
+            return False
+        return not (self.decisions and isinstance(self.decisions[-1].events[-1], StateDigest))
+
+    def finish(self) -> None:
+        """Put what is counted before what is decided: a digest has to stay the last word of its record."""
+        if self.tallies is None:
+            return
+        counted = self.tallies.make_decisions()
+        self.decisions = [*counted, *self.decisions]
+        # Encoded here and not with the whole record, as each of the others was when its length was taken.
+        self.encoded = [*map(encode, counted), *self.encoded]
 
 
 class Journal:
@@ -113,6 +133,7 @@ class Journal:
         """
         before, batches, records, extra = self._chain.at, list[tuple[Batch, JournalPosition]](), list[bytes](), []
         for packed in _pack(self.uncommitted, position):
+            packed.finish()
             chain = self._chain.at
             batch = Batch(
                 seq=chain.seq + 1,
@@ -124,7 +145,7 @@ class Journal:
                 position=packed.position,
                 decisions=tuple(packed.decisions),
             )
-            # Each decision was encoded, and its numbers checked, when its length was taken.
+            # Each decision was encoded, and its numbers checked, before.
             raw = tuple(msgspec.Raw(data) for data in packed.encoded)
             data = encode_state(msgspec.structs.replace(batch, decisions=raw))
             self._chain.append(batch, data)
@@ -194,32 +215,29 @@ def _pack(uncommitted: Sequence[Uncommitted], position: Position) -> list[_Packe
 
     Inputs after the last decision decided nothing, and `position` covers them too.
     """
-    done, packed, room = list[_Packed](), _Packed([], [], position, []), _BATCH_BYTES
-    for decision, after, extra_records in _coalesce(uncommitted):
-        data = encode(decision)
-        # A decision that is larger than a record goes into one alone: it cannot be cut, and the log's limit judges it.
-        if packed.decisions and (len(data) > room or isinstance(packed.decisions[-1].events[-1], StateDigest)):
-            done.append(packed)
-            packed, room = _Packed([], [], position, []), _BATCH_BYTES
-        packed.decisions.append(decision)
-        packed.encoded.append(data)
-        packed.extra_records.extend(extra_records)
-        packed, room = packed._replace(position=after), room - len(data)
-    return [*done, packed._replace(position=position)]
-
-
-def _coalesce(uncommitted: Sequence[Uncommitted]) -> Iterator[Uncommitted]:
-    """The same decisions; one that only counts becomes one with its forerunner."""
-    before: Uncommitted | None = None
+    done, packed = list[_Packed](), _Packed()
     for one in uncommitted:
-        merged = None
-        if before is not None and len(before.decision.events) == len(one.decision.events) == 1:
-            # Junk and declines come in floods, and the journal is kept for ever: one event each would fill it (law 9).
-            merged = coalesce(before.decision.events[0], one.decision.events[0])
-        if merged is not None:
-            one = one._replace(decision=msgspec.structs.replace(one.decision, events=(merged,)))  # noqa: PLW2901
-        elif before is not None:
-            yield before
-        before = one
-    if before is not None:
-        yield before
+        decided, counted = one.decision, None
+        # In nearly every decision nothing only counts, and it is encoded as it is.
+        if not TALLY_KINDS.isdisjoint(map(type, decided.events)):
+            counted, decided = split(decided)
+        data = encode(decided) if decided.events else b""
+        size = len(data) + (_size_of(counted, packed.tallies) if counted else 0)
+        if not packed.has_room(size):
+            done.append(packed)
+            packed = _Packed()
+        if counted is not None:
+            packed.tallies = packed.tallies or Tallies()
+            packed.tallies.add(counted)
+        if decided.events:
+            packed.decisions.append(decided)
+            packed.encoded.append(data)
+        packed.extra_records.extend(one.extra_records)
+        packed.position, packed.room = one.position, packed.room - size
+    packed.position = position
+    return [*done, packed]
+
+
+def _size_of(counted: Decision, tallies: Tallies | None) -> int:
+    """At most so many bytes more does a record get by what is counted: none for what it counts already."""
+    return TALLY_BYTES_MAX * (tallies or Tallies()).count_new(counted)

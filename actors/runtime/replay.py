@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from actors.deciders.decider import Decider
+from actors.deciders.tallies import TALLY_KINDS
 from actors.runtime.digests import Digests
 from actors.runtime.effects import Effects
 from actors.runtime.inputs import Inputs
@@ -91,7 +92,7 @@ class Replay(Generic[S]):
         return decisions
 
     def _fold_decision(self, state: S, decision: Decision, *, where: str) -> None:
-        self.digests.undigested += 1
+        self.digests.undigested += not TALLY_KINDS.issuperset(map(type, decision.events))
         for event in decision.events:
             if isinstance(event, StateDigest) and not self._is_right(state, event):
                 raise ReplayDiffers(f"{where}: the state differs")

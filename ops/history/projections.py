@@ -16,7 +16,16 @@ from ops.history.task_view import TaskView, evolve
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import Trust, parse_certified
 from schemas.creations import Written, parse_task_event
-from schemas.events import DeploymentFounded, InputsDropped, JournalEvent, Noticed, TaskEvent, VersionEvaluated
+from schemas.events import (
+    CheckinsDeclined,
+    DeploymentFounded,
+    InputsDropped,
+    JournalEvent,
+    Noticed,
+    TaskEvent,
+    UpdatesDeclined,
+    VersionEvaluated,
+)
 from schemas.identifiers import TaskId
 from schemas.topics import EVALUATIONS, ROUNDS, TASKS
 from streams.journals import AcceptsResume, JournalReader, reject_all
@@ -46,13 +55,17 @@ class Projection(Protocol):
 
 
 class TaskViews:
-    """The view of every task. `operator` is the operator's public key; without it no signature is checked."""
+    """The view of every task. `operator` is the operator's public key; without it no signature is checked.
+
+    `dropped` counts junk by topic, `unknown` what asked for no task that exists, by reason.
+    """
 
     def __init__(self, topics: Sequence[str] = TOPICS, *, operator: bytes | None = None) -> None:
         self.topics = topics
         self.positions: dict[TopicPartition, int] = {}
         self.tasks: dict[TaskId, TaskView] = {}
         self.dropped: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
         self.unreadable = 0
         self._operator = operator
         self._trust = None if operator is None else Trust(operator)
@@ -115,6 +128,9 @@ class TaskViews:
             # Junk names no task, so it is counted for the topic that it came in.
             case InputsDropped():
                 self.dropped[event.topic] += event.count
+            # Nor is a task named by what asked for one that does not exist: a stranger could make views without end.
+            case CheckinsDeclined(task=None, counts=counts) | UpdatesDeclined(task=None, counts=counts):
+                self.unknown.update(counts)
             case Noticed(fact=fact):
                 # Another's event counts in its own journal; what the aggregator noticed of a task is the exception.
                 if topic == ROUNDS.name and isinstance(fact, get_args(TaskEvent)):

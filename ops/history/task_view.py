@@ -28,6 +28,7 @@ from schemas.events import (
     TaskResumed,
     UpdateAdmitted,
     UpdateRefused,
+    UpdatesDeclined,
     VersionEvaluated,
 )
 from schemas.identifiers import RoundId, TaskId, Version
@@ -146,7 +147,7 @@ def evolve(view: TaskView, event: JournalEvent | TaskEvent | VersionEvaluated, *
             _evolve_life(view, event, time_ms=time_ms)
         case LeaseGranted() | LeaseClosed() | CheckinsDeclined():
             _evolve_selection(view, event)
-        case UpdateAdmitted() | UpdateRefused():
+        case UpdateAdmitted() | UpdateRefused() | UpdatesDeclined():
             _evolve_updates(view, event)
         case RoundOpened() | RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted():
             _evolve_rounds(view, event, time_ms=time_ms)
@@ -186,7 +187,7 @@ def _evolve_selection(view: TaskView, event: LeaseGranted | LeaseClosed | Checki
             view.declined.update(counts)
 
 
-def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused) -> None:
+def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused | UpdatesDeclined) -> None:
     match event:
         case UpdateAdmitted(staleness=staleness, device=device, zeroed=zeroed):
             view.admitted += 1
@@ -199,6 +200,8 @@ def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused) -> No
                 view.zeroed[zeroed] += 1
         case UpdateRefused(reason=reason):
             view.refused[reason] += 1
+        case UpdatesDeclined(counts=counts):
+            view.refused.update(counts)
 
 
 def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None:

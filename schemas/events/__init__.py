@@ -65,10 +65,12 @@ from schemas.events.tasks import (
 from schemas.events.updates import (
     AdmissionEvent,
     BodyFault,
+    CountedReason,
     InputsDropped,
     RefusalReason,
     UpdateAdmitted,
     UpdateRefused,
+    UpdatesDeclined,
     UpdateSubmitted,
 )
 
@@ -81,6 +83,7 @@ __all__ = [
     "BudgetEvent",
     "BudgetExhausted",
     "CheckinsDeclined",
+    "CountedReason",
     "DeclineReason",
     "Declined",
     "DefectFound",
@@ -121,5 +124,6 @@ __all__ = [
     "UpdateAdmitted",
     "UpdateRefused",
     "UpdateSubmitted",
+    "UpdatesDeclined",
     "VersionEvaluated",
 ]

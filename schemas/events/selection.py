@@ -55,9 +55,10 @@ class LeaseClosed(Event):
 
 
 class CheckinsDeclined(Event):
-    """How many check-ins got no lease, by reason; the declines of a batch are one event."""
+    """How many check-ins for a task got no lease, by reason; None: for tasks that do not exist. One a record."""
 
-    task: TaskId
+    # A stranger can invent names without end, so that those of no task are nowhere kept.
+    task: TaskId | None
     counts: dict[DeclineReason, Count]
 
 

@@ -14,10 +14,8 @@ BodyFault = Literal[
     # absent: past the end or something else there; out of grid: beyond twice the clip; defect: our own code raised
     "body_absent", "body_malformed", "body_shape", "not_finite", "out_of_grid", "defect",
 ]
-RefusalReason = BodyFault | Literal[
-    "duplicate", "expired", "stale", "from_the_future", "in_round", "participations",
-    "unknown_task", "other_policy", "closed", "finished",
-]
+RefusalReason = BodyFault | Literal["stale", "from_the_future", "in_round", "participations", "closed", "finished"]
+CountedReason = Literal["duplicate", "expired", "unknown_task", "other_policy"]
 # fmt: on
 
 
@@ -52,7 +50,7 @@ class UpdateAdmitted(Event):
 
 
 class UpdateRefused(Event):
-    """The update is in no round, for this reason."""
+    """The update is in no round, for this reason; it is the first outcome of its lease, and ends it."""
 
     task: TaskId
     update: UpdateId
@@ -61,8 +59,19 @@ class UpdateRefused(Event):
     deadline_ms: TimeMs
 
 
+class UpdatesDeclined(Event):
+    """How many updates ended no lease, by reason; None: under leases of no task here. One a record.
+
+    `duplicate`: the lease has its outcome. The other reasons follow from lease and append time alone.
+    """
+
+    # A lease can be sent without end, and the journal is kept for ever.
+    task: TaskId | None
+    counts: dict[CountedReason, Count]
+
+
 class InputsDropped(Event):
-    """Inputs without a valid lease or signature: counted, with the first and the last offset."""
+    """Inputs without a valid lease or signature: counted, with the first and the last offset. One a record."""
 
     topic: str
     count: Count
@@ -71,4 +80,4 @@ class InputsDropped(Event):
     last_offset: Count
 
 
-AdmissionEvent = UpdateAdmitted | UpdateRefused | InputsDropped
+AdmissionEvent = UpdateAdmitted | UpdateRefused | UpdatesDeclined | InputsDropped

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
-from schemas.events import DefectFound, RoundOpened, RoundProposed, StateDigest, Tick, UpdateAdmitted, UpdateRefused
-from schemas.journal import Decision
-from streams.log import Record
+from schemas.events import DefectFound, RoundOpened, RoundProposed, StateDigest, UpdateAdmitted, UpdateRefused
 from tests.judges.logbook import INPUTS, Journal
 
 _BESIDE = (DefectFound, UpdateAdmitted, UpdateRefused, RoundProposed, RoundOpened, StateDigest)
-
-
-def is_passed(decision: Decision | None, record: Record) -> bool:
-    """Whether the actor's own code failed on this input."""
-    found = decision.events if decision is not None and decision.offset == record.offset else ()
-    return any(isinstance(event, DefectFound) for event in found)
-
-
-def facts(window: tuple[Decision | None, list[Record]], read_one: Callable[[Record], Any]) -> list[Any]:
-    """What the inputs of a window say; one that was passed as a defect says as much as a tick."""
-    decision, records = window
-    return [Tick() if is_passed(decision, record) else read_one(record) for record in records]
 
 
 def defect_faults(journal: Journal, *, planted: bool) -> Iterator[str]:

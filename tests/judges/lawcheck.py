@@ -7,20 +7,12 @@ asked for.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
-from schemas.canonical import MalformedError, decode, encode
-from schemas.certificates import Certificate, parse_certified
 from schemas.events import (
-    CheckinsDeclined,
-    DeploymentFounded,
-    DeviceCheckedIn,
-    InputsDropped,
     LeaseClosed,
     LeaseGranted,
     ModelPublished,
@@ -31,22 +23,17 @@ from schemas.events import (
     RoundWithheld,
     TaskClosed,
     TaskCreated,
-    TaskEvent,
     TaskHalted,
     TaskPaused,
     TaskResumed,
-    Tick,
     UpdateAdmitted,
     UpdateRefused,
-    VersionEvaluated,
+    UpdatesDeclined,
 )
-from schemas.journal import Decision
-from schemas.leases import Lease, read_lease
-from schemas.signing import Signed, is_signed_by, parse_signed
-from schemas.topics import CHECKINS, EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
-from schemas.updates import parse_update
-from streams.log import EventLog, Record
-from tests.judges.defects import defect_faults, facts, is_passed
+from schemas.topics import LEDGER, ROUNDS, UPDATES
+from streams.log import EventLog
+from tests.judges.defects import defect_faults
+from tests.judges.inputs import input_faults
 from tests.judges.logbook import INPUTS, READS, Journal, Logbook, differences, read
 from tests.judges.models import model_faults
 from tests.judges.published import announcement_faults
@@ -72,10 +59,7 @@ def check_book(log: EventLog, book: Logbook, *, settled: bool, sums: bool = True
     ]
     found += [fault for journal in book.journals.values() for fault in defect_faults(journal, planted=defects)]
     found += _input_settings(log)
-    found += _checkin_faults(book, settled=settled)
-    found += _update_faults(book, settled=settled)
-    found += _task_faults(book, settled=settled)
-    found += _drop_faults(book, EVALUATIONS.name, settled=settled)
+    found += input_faults(book, settled=settled)
     found += _relay_faults(book, settled=settled)
     found += _lease_faults(book, settled=settled)
     found += round_faults(book, settled=settled)
@@ -127,142 +111,6 @@ def _input_settings(log: EventLog) -> Iterator[str]:
             yield f"{topic}: its time is not append time"
 
 
-# --- law 2: one input, one outcome ----------------------------------------------------------------------------------
-
-
-def _windows(book: Logbook, topic: str, *, settled: bool) -> Iterator[tuple[Decision | None, list[Record]]]:
-    """Each decision on `topic` with the inputs after the decision before; at last None with those after all of them."""
-    journal = next(j for name, j in book.journals.items() if topic in READS[name])
-    records = book.inputs[topic]
-    at = 0
-    for decision in (decision for decision in journal.decisions if decision.topic == topic):
-        end = at
-        while end < len(records) and records[end].offset <= decision.offset:
-            end += 1
-        yield decision, records[at:end]
-        at = end
-    bound = _END if settled else journal.position(topic)
-    yield None, [record for record in records[at:] if record.offset < bound]
-
-
-def _judged(topic: str, window: tuple[Decision | None, list[Record]], said: Sequence[Any]) -> Iterator[str]:
-    """What holds for every plain input: the decision is on a record that is there, and junk is counted exactly."""
-    decision, records = window
-    told = zip(records, said, strict=True)
-    junk = [record.offset for record, fact in told if fact is None and not is_passed(decision, record)]
-    dropped = [event for event in decision.events if isinstance(event, InputsDropped)] if decision else []
-    if decision is not None:
-        if not records or records[-1].offset != decision.offset:
-            yield f"{topic}@{decision.offset}: decided twice, out of order, or without being in the log"
-        elif decision.time_ms < records[-1].time_ms:
-            yield f"{topic}@{decision.offset}: decided at {decision.time_ms}, before it was appended"
-    counted = [(event.topic, event.count, event.first_offset, event.last_offset) for event in dropped]
-    expected = [(topic, len(junk), junk[0], junk[-1])] if junk else []
-    if counted != expected:
-        yield f"{topic}: junk {expected} is counted as {counted}"
-
-
-def _drop_faults(book: Logbook, topic: str, *, settled: bool) -> Iterator[str]:
-    for window in _windows(book, topic, settled=settled):
-        yield from _judged(topic, window, facts(window, partial(_evaluation, book)))
-
-
-def _task_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
-    """The first creation of each name is noticed; what else an operator says is noticed or already so."""
-    known: set[str] = set()
-    for window in _windows(book, TASKS.name, settled=settled):
-        decision, records = window
-        said = facts(window, partial(_task_event, book))
-        yield from _judged(TASKS.name, window, said)
-        for record, fact in zip(records, said, strict=True):
-            decided = decision.events if decision is not None and decision.offset == record.offset else ()
-            is_new = isinstance(fact, TaskCreated) and fact.task not in known
-            if is_new:
-                known.add(fact.task)
-            if is_new != (isinstance(fact, TaskCreated) and Noticed(fact=fact) in decided):
-                yield f"{TASKS.name}@{record.offset}: the creation of {fact.task} is not noticed exactly once"
-
-
-def _update_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
-    """Every update with a valid lease and signature has exactly one outcome; an update id is admitted at most once."""
-    outcomes: dict[str, str] = {}
-    for window in _windows(book, UPDATES.name, settled=settled):
-        decision, records = window
-        leases = [_update(book, record) for record in records]
-        yield from _judged(UPDATES.name, window, leases)
-        for record, lease in zip(records, leases, strict=True):
-            where = f"{UPDATES.name}@{record.offset}"
-            decided = decision.events if decision is not None and decision.offset == record.offset else ()
-            found = [event for event in decided if isinstance(event, UpdateAdmitted | UpdateRefused)]
-            if isinstance(lease, Lease) and (found or not is_passed(decision, record)):
-                yield from _outcome_faults(where, record, lease=lease, found=found, outcomes=outcomes)
-            elif found and not isinstance(lease, Lease):
-                yield f"{where}: an outcome for what is no update"
-
-
-def _outcome_faults(
-    where: str, record: Record, *, lease: Lease, found: Sequence[Any], outcomes: dict[str, str]
-) -> Iterator[str]:
-    if len(found) != 1:
-        yield f"{where}: update {lease.lease} has {len(found)} outcomes"
-        return
-    [event] = found
-    outcome = "admitted" if isinstance(event, UpdateAdmitted) else event.reason
-    if (event.update, event.device, event.task) != (lease.lease, lease.device, lease.task):
-        yield f"{where}: the outcome is not for the lease {lease.lease} of {lease.device}"
-    if isinstance(event, UpdateAdmitted) and (event.version, event.deadline_ms) != (lease.version, lease.deadline_ms):
-        yield f"{where}: admitted under another version or deadline than the lease's"
-    is_late = record.time_ms > lease.deadline_ms
-    if (outcome == "admitted" and is_late) or (outcome == "expired" and not is_late):
-        yield f"{where}: {outcome}, appended {record.time_ms - lease.deadline_ms} ms after the deadline"
-    before = outcomes.get(lease.lease)
-    if before is None:
-        outcomes[lease.lease] = outcome
-    elif outcome == "admitted":
-        yield f"{where}: update {lease.lease} is admitted, and was {before} before"
-    elif outcome not in ("duplicate", before) and not is_late:
-        yield f"{where}: update {lease.lease} is {outcome}, and was {before} before"
-
-
-def _checkin_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
-    """Every check-in got a lease, is counted as declined, or came while its device's lease was in flight."""
-    windows = _windows(book, CHECKINS.name, settled=settled)
-    flying: dict[str, tuple[str, str, bytes]] = {}
-    seen: set[tuple[str, str, bytes]] = set()
-    for decision in book.selections.decisions:
-        if decision.topic == CHECKINS.name:
-            yield from _checkin_window(next(windows), seen)
-        for event in decision.events:
-            if isinstance(event, LeaseGranted):
-                flying[event.lease] = (event.task, event.device, event.public_key)
-            elif isinstance(event, LeaseClosed):
-                flying.pop(event.lease, None)
-        seen = set(flying.values()) | (set() if decision.topic == CHECKINS.name else seen)
-    yield from _checkin_window(next(windows), seen)
-
-
-def _checkin_window(window: tuple[Decision | None, list[Record]], seen: set[Any]) -> Iterator[str]:
-    decision, records = window
-    said = facts(window, _checkin)
-    yield from _judged(CHECKINS.name, window, said)
-    checkins = [fact for fact in said if isinstance(fact, DeviceCheckedIn)]
-    events = decision.events if decision is not None else ()
-    where = f"{CHECKINS.name}@{records[0].offset}-{records[-1].offset}" if records else CHECKINS.name
-    for granted in (event for event in events if isinstance(event, LeaseGranted)):
-        fact = checkins.pop() if checkins else None
-        if fact is None or (fact.task, fact.device, fact.public_key) != (
-            granted.task,
-            granted.device,
-            granted.public_key,
-        ):
-            yield f"{where}: a lease for {granted.device}, which did not ask for it"
-    declined = [event for event in events if isinstance(event, CheckinsDeclined)]
-    counted = sum(sum(event.counts.values()) for event in declined)
-    unanswered = [fact for fact in checkins if (fact.task, fact.device, fact.public_key) not in seen]
-    if not len(unanswered) <= counted <= len(checkins):
-        yield f"{where}: {counted} declined, of {len(checkins)} check-ins of which {len(unanswered)} had no lease"
-
-
 # --- law 2: what one actor says, each reader notices once and in order ----------------------------------------------
 
 
@@ -311,58 +159,7 @@ def _lease_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
             yield f"lease {lease_id}: admitted {admitted[lease_id]} times, closed as used {used[lease_id]} times"
 
 
-# --- what a record says ---------------------------------------------------------------------------------------------
-
-
-def _task_event(book: Logbook, record: Record) -> Any:
-    """What the operator wrote; None for what the operator did not sign."""
-    try:
-        message = parse_signed(record.value or b"")
-        event = decode(message.payload, TaskEvent | DeploymentFounded)  # type: ignore[arg-type]
-    except MalformedError:
-        return None
-    is_signed = book.operator is None or is_signed_by(message, book.operator)
-    return event if is_signed and book.deployment in (None, event.deployment) else None
-
-
-def _evaluation(book: Logbook, record: Record) -> VersionEvaluated | None:
-    """A score; None for what no certified evaluator signed."""
-    try:
-        message = parse_certified(record.value or b"")
-        certificate = parse_signed(message.certificate)
-        evaluator = decode(certificate.payload, Certificate)
-        score = decode(message.payload, VersionEvaluated)
-    except MalformedError:
-        return None
-    is_certified = book.operator is None or is_signed_by(certificate, book.operator)
-    is_signed = is_signed_by(Signed(message.payload, message.signature), evaluator.public_key)
-    holds = evaluator.until_ms >= record.time_ms and book.deployment in (None, evaluator.deployment)
-    return score if is_certified and is_signed and holds and evaluator.role == "evaluator" else None
-
-
-def _checkin(record: Record) -> DeviceCheckedIn | Tick | None:
-    if record.value == encode(Tick()):
-        return Tick()
-    try:
-        message = parse_signed(record.value or b"")
-        checkin = decode(message.payload, DeviceCheckedIn)
-    except MalformedError:
-        return None
-    is_own = checkin.device == hashlib.sha256(checkin.public_key).hexdigest()[:32]
-    return checkin if is_own and is_signed_by(message, checkin.public_key[2:]) else None
-
-
-def _update(book: Logbook, record: Record) -> Lease | Tick | None:
-    """The lease of an update; None for junk. A seal is valid when the selector has handed out those very bytes."""
-    if record.value == encode(Tick()):
-        return Tick()
-    try:
-        update = parse_update(record.value or b"")
-        lease = read_lease(update.submitted.sealed)
-    except MalformedError:
-        return None
-    known = update.submitted.sealed in book.sealed
-    return lease if known and update.is_signed_by(lease.public_key) else None
+# --- for reports -----------------------------------------------------------------------------------------------------
 
 
 def counts(log: EventLog, partitions: Iterable[int]) -> Counter[str]:
@@ -377,5 +174,7 @@ def counted(book: Logbook) -> Counter[str]:
         found += Counter(claims=journal.claims, zombies=journal.zombies, batches=len(journal.batches))
     found.update(type(event).__name__ for event in book.rounds.events())
     found.update(event.reason for event in book.rounds.events(UpdateRefused))
+    for event in book.rounds.events(UpdatesDeclined):
+        found.update(event.counts)
     found["updates"] += len(book.inputs[UPDATES.name])
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,11 +18,11 @@ from actors.wiring import ROLES
 from schemas.canonical import decode, encode
 from schemas.certificates import parse_certified
 from schemas.devices import tag_public_key
-from schemas.events import Answer, Granted, JournalEvent, Tick
+from schemas.events import Answer, Granted, JournalEvent, Tick, UpdateRefused, UpdatesDeclined
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
 from schemas.tensors import Floats, encode_update
-from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, UPDATES, answer_partition, body_place, partition_of
+from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, ROUNDS, UPDATES, answer_partition, body_place, partition_of
 from streams.bodies import store
 from streams.log import Draft, EventLog, Record, TopicPartition, scan
 from streams.memory import MemoryLog
@@ -169,6 +170,16 @@ class Federation:
         """Events of a journal, of these kinds or all."""
         all_events = [event for decision in self.journal(topic) for event in decision.events]
         return [event for event in all_events if not kinds or isinstance(event, kinds)]
+
+
+def find_refusals(world: Federation) -> list[str]:
+    """The reasons for which updates are in no round, in the journal's order."""
+    refused = world.events(ROUNDS.name, UpdateRefused, UpdatesDeclined)
+    return [
+        reason
+        for event in refused
+        for reason in ([event.reason] if isinstance(event, UpdateRefused) else Counter(event.counts).elements())
+    ]
 
 
 def open_actor(world: Federation, name: str, *, whole: bool = False, observers: Sequence[Observer] = ()) -> Actor[Any]:

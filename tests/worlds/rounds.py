@@ -16,6 +16,7 @@ from schemas.events import (
     TaskHalted,
     UpdateAdmitted,
     UpdateRefused,
+    UpdatesDeclined,
 )
 from schemas.policy import Policy
 from tests.worlds.builders import (
@@ -105,9 +106,14 @@ def task_halted(reason: HaltReason, version: int | None = 0) -> TaskHalted:
 
 
 def refusal_of(situation: Situation[Rounds], update: Any) -> str:
-    """Why this update is refused; the refusal names its lease, whose deadline it carries."""
+    """Why this update is refused. A refusal names its lease, whose deadline it carries; a count only a task here."""
     situation.when(update)
     [event] = situation.caused
+    if isinstance(event, UpdatesDeclined):
+        assert event.task == (update.lease.task if update.lease.task in situation.state.tasks else None)
+        [(reason, count)] = event.counts.items()
+        assert count == 1
+        return reason
     assert isinstance(event, UpdateRefused)
     assert (event.update, event.device) == (update.lease.lease, update.lease.device)
     assert event.deadline_ms == update.lease.deadline_ms

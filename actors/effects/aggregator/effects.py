@@ -39,6 +39,7 @@ from schemas.events import (
     Tick,
     UpdateAdmitted,
     UpdateRefused,
+    UpdatesDeclined,
     VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
@@ -201,7 +202,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                     quanta = arrival.payload if isinstance(arrival.payload, Quanta) else None
                     self._sums.add(state.tasks[event.task], event, quanta=quanta)
                     continue
-                case UpdateRefused():
+                case UpdateRefused() | UpdatesDeclined():
                     continue
                 case ModelPublished():
                     self._retention.replaced += state.tasks[event.task].list_outdated()
@@ -253,10 +254,13 @@ def _answer(task: Task | None, update: UpdateChecked, *, events: Sequence[Journa
     """What the device is told; a repeated update gets its first outcome again."""
     lease = update.lease
     match events:
-        case [UpdateRefused(reason=reason), *_] if reason != "duplicate":
+        case [UpdateRefused(reason=reason)]:
             outcome = str(reason)
+        case [UpdatesDeclined(counts=counts)] if "duplicate" not in counts:
+            [outcome] = counts
         case _:
-            outcome = task.outcomes[lease.lease][0] if task else "unknown_task"
+            assert task is not None
+            outcome = task.outcomes[lease.lease][0]
     return Outcome(
         device=lease.device,
         task=lease.task,

@@ -12,6 +12,7 @@ from schemas.events import (
     TaskHalted,
     UpdateAdmitted,
     UpdateRefused,
+    UpdatesDeclined,
 )
 
 _STALENESS_BUCKETS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55)
@@ -67,6 +68,10 @@ class AggregatorMeter(Meter):
                 self._staleness.labels(event.task).observe(event.staleness)
             case UpdateRefused():
                 self._refused.labels(event.task, event.reason).inc()
+            case UpdatesDeclined():
+                for reason, count in event.counts.items():
+                    # Only tasks that exist have a name here: each label costs memory until the process ends.
+                    self._refused.labels(event.task or "", reason).inc(count)
             # From a snapshot on, the opening may not have been read back, and no duration is better than a wrong one.
             case RoundProposed() if event.task in self._opened_ms:
                 self._round_s.labels(event.task).observe((time_ms - self._opened_ms[event.task]) / 1000)

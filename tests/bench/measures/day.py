@@ -40,6 +40,7 @@ from schemas.events import (
     Tick,
     UpdateAdmitted,
     UpdateRefused,
+    UpdatesDeclined,
 )
 from schemas.policy import Policy, check_policy
 from tests.bench.measures.trusting import TASK, check_in, task_of, update
@@ -174,6 +175,8 @@ class Day:
                 self._hour.staleness[event.staleness] += 1
             case UpdateRefused():
                 counts[f"refused: {event.reason}"] += 1
+            case UpdatesDeclined(counts=reasons):
+                counts.update({f"refused: {reason}": number for reason, number in reasons.items()})
             case ModelPublished():
                 counts["versions"] += 1
             case RoundCharged():

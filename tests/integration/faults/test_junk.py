@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import KafkaProducer
 
 from schemas.canonical import decode, encode
-from schemas.events import Granted, InputsDropped, UpdateAdmitted, UpdateRefused, UpdateSubmitted
+from schemas.events import Granted, InputsDropped, UpdateAdmitted, UpdateRefused, UpdatesDeclined, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import read_lease
 from schemas.policy import Policy
@@ -241,8 +241,12 @@ def _compare(stage: Stage, sender: Sender) -> None:
         for event in decision.events:
             if decision.topic == UPDATES.name and isinstance(event, UpdateAdmitted | UpdateRefused):
                 found[decision.offset] = "admitted" if isinstance(event, UpdateAdmitted) else event.reason
-    differing = {o: (found.get(o), e) for o, e in sender.expected.items() if not _is_any(found.get(o, ""), e)}
+    repeats = [offset for offset, expected in sender.expected.items() if expected == "duplicate"]
+    own = {offset: expected for offset, expected in sender.expected.items() if expected != "duplicate"}
+    differing = {o: (found.get(o), e) for o, e in own.items() if not _is_any(found.get(o, ""), e)}
     assert not differing, differing
+    assert not found.keys() & set(repeats)
+    assert sum(event.counts.get("duplicate", 0) for event in book.rounds.events(UpdatesDeclined)) >= len(repeats)
     assert not found.keys() & set(sender.dropped[UPDATES.name])
     for journal, topic in ((book.rounds, UPDATES.name), (book.selections, CHECKINS.name)):
         drops = [event for event in journal.events(InputsDropped) if event.topic == topic]

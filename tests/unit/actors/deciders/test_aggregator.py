@@ -13,6 +13,7 @@ from actors.deciders.arithmetic.sums import members_root
 from schemas.events import (
     BodyFault,
     BudgetExhausted,
+    CountedReason,
     ModelPublished,
     Noticed,
     RefusalReason,
@@ -244,7 +245,7 @@ SPECIFIED |= {"in_round", "participations", *FAULTS}
 def test_every_reason_to_refuse_is_specified() -> None:
     """The closed list of reasons, and those of the tests above."""
     faults, others = get_args(RefusalReason)
-    assert {*get_args(faults), *get_args(others)} == SPECIFIED
+    assert {*get_args(faults), *get_args(others), *get_args(CountedReason)} == SPECIFIED
 
 
 def test_an_outcome_is_remembered_until_its_lease_is_long_over() -> None:

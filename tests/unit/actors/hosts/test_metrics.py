@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 import pytest
@@ -11,7 +12,9 @@ from actors.wiring import AGGREGATOR_ROLE, ROLES, SELECTOR_ROLE
 from schemas.events import DefectFound, InputsDropped, JournalEvent, LeaseClosed, RoundOpened
 from schemas.journal import Decision
 from streams.retry import Outage
+from tests.trials.floods.attacker import RULES, Attacker
 from tests.worlds.builders import round_proposed, update_admitted
+from tests.worlds.federation import Federation
 
 TASK = {"task": "digits"}
 OPENED = RoundOpened(task="digits", round=0)
@@ -91,3 +94,27 @@ def test_a_port_that_is_taken_is_named() -> None:
             WorkerMetrics().serve("127.0.0.1", port)
     with pytest.raises(MetricsUnserved, match="192\\.0\\.2\\.1:0"):
         WorkerMetrics().serve("192.0.2.1", 0)
+
+
+def test_strangers_make_no_series() -> None:
+    """A label costs memory until the process ends: tasks that exist have one, and nothing that a stranger invents."""
+    world = Federation(RULES)
+    attacker = Attacker(world, random.Random(1))
+    instruments = {name: PrometheusInstruments() for name in ROLES}
+    for name, role in ROLES.items():
+        world.actors[name]._observers = (ActorMetrics(role, instruments[name]),)
+
+    def count_series() -> int:
+        return sum(len(m.samples) for each in instruments.values() for m in each.registry.collect())
+
+    series = []
+    for _ in range(2):
+        for flood in attacker.floods().values():
+            for _ in range(20):
+                world.append(flood.topic, flood.make())
+        world.settle()
+        series.append(count_series())
+    assert series[0] == series[1]
+    declined = {"task": "", "reason": "unknown_task"}
+    assert instruments["selector"].registry.get_sample_value("fedlog_checkins_declined_total", declined) == 40
+    assert instruments["aggregator"].registry.get_sample_value("fedlog_updates_refused_total", declined) == 40

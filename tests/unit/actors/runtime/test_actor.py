@@ -14,10 +14,12 @@ from actors.runtime import actor as actor_module
 from actors.runtime import inputs as inputs_module
 from actors.runtime.actor import Actor
 from actors.runtime.inputs import Gap
+from actors.runtime.journal import Uncommitted, _pack
 from actors.runtime.replay import ReplayDiffers
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, decode, encode
 from schemas.events import (
     CheckinsDeclined,
+    InputsDropped,
     JournalEvent,
     LeaseGranted,
     ModelPublished,
@@ -25,7 +27,7 @@ from schemas.events import (
     StateDigest,
     TaskPaused,
 )
-from schemas.journal import Batch, ChainBroken, WriterClaimed
+from schemas.journal import Batch, ChainBroken, Position, WriterClaimed
 from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, TASKS
 from streams.log import CommitUncertain, Record, TopicPartition, WriterFenced, scan
 from streams.memory import MemoryWriter
@@ -250,6 +252,56 @@ def test_a_replay_that_folds_otherwise_stops(monkeypatch: pytest.MonkeyPatch) ->
     _replaced(other, evolve=forgetful)
     with pytest.raises(ReplayDiffers, match=r"selections\[\d+\] offset \d+"):
         other.open(whole=True)
+
+
+def test_what_only_counts_brings_no_digest_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd of strangers cannot have the whole state hashed and stored: it leaves the state as it is."""
+    monkeypatch.setattr(actor_module, "DIGEST_EVERY", 4)
+    world = Federation(policy())
+    digests, before = len(world.events(SELECTIONS.name, StateDigest)), len(_batches(world, SELECTIONS.name))
+    for _ in range(20):
+        world.append(CHECKINS.name, b"junk")
+        world.feed("selector")
+    assert len(_batches(world, SELECTIONS.name)) == before + 20
+    assert len(world.events(SELECTIONS.name, StateDigest)) == digests
+
+
+def test_what_is_counted_stands_before_what_is_decided() -> None:
+    """One event for all junk of a run wherever it stood; decisions keep their order, and the position covers both."""
+    world = Federation(policy())
+    for name in "abc":
+        world.append(CHECKINS.name, b"junk")
+        world.device(name).check_in()
+    world.append(CHECKINS.name, b"junk")
+    world.feed("selector")
+    counted, *decided = _batches(world, SELECTIONS.name)[-1].decisions
+    assert counted.events == (InputsDropped(topic=CHECKINS.name, count=4, first_offset=0, last_offset=6),)
+    assert [(decision.offset, decision.events[0].device) for decision in decided] == [
+        (1, device_id("a")),
+        (3, device_id("b")),
+        (5, device_id("c")),
+    ]
+    assert _batches(world, SELECTIONS.name)[-1].position.offsets[CHECKINS.name] == 7
+
+
+def test_counts_of_many_tasks_stay_below_the_limit() -> None:
+    """Law 5: room is reserved for each task that is counted, so that a run over many tasks is several records."""
+    counted = [
+        Uncommitted(
+            decision(CheckinsDeclined(task=f"t{n}", counts={"no_slot": 1}), topic=CHECKINS.name, offset=n),
+            Position(offsets={CHECKINS.name: n + 1}),
+        )
+        for n in range(2_000)
+    ]
+    packed = _pack(counted, counted[-1].position)
+    for record in packed:
+        record.finish()
+    assert len(packed) > 1
+    assert all(sum(map(len, record.encoded)) <= JOURNAL_RECORD_BYTES_MAX for record in packed)
+    assert [record.position.offsets[CHECKINS.name] - 1 for record in packed] == [
+        record.decisions[0].offset for record in packed
+    ]
+    assert sum(len(record.decisions[0].events) for record in packed) == len(counted)
 
 
 # --- fences ---------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from schemas.events import (
     TaskHalted,
     UpdateAdmitted,
     UpdateRefused,
+    UpdatesDeclined,
     VersionEvaluated,
 )
 from streams.journals import JournalBroken
@@ -171,3 +172,16 @@ def test_junk_in_a_plain_topic_is_counted() -> None:
     append(log, "tasks", created())
     views = read_all(log)
     assert (views.unreadable, list(views.tasks)) == (1, [TASK])
+
+
+def test_what_names_no_task_makes_no_view() -> None:
+    """Repeats count in their task's view; what asked for a task that does not exist is counted beside the views."""
+    log = memory_log()
+    append(log, "tasks", created())
+    Journal(log, "selections").batch(CheckinsDeclined(task=None, counts={"unknown_task": 9}))
+    repeats = UpdatesDeclined(task=TASK, counts={"duplicate": 2, "expired": 1})
+    Journal(log, "rounds").batch(repeats, UpdatesDeclined(task=None, counts={"unknown_task": 4}))
+    views = read_all(log)
+    assert list(views.tasks) == [TASK]
+    assert views.unknown == {"unknown_task": 13}
+    assert views.view(TASK).refused == {"duplicate": 2, "expired": 1}

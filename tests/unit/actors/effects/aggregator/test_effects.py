@@ -43,7 +43,7 @@ from tests.worlds.builders import (
     update_submitted,
     written,
 )
-from tests.worlds.federation import Federation, ScriptedDevice
+from tests.worlds.federation import Federation, ScriptedDevice, find_refusals
 
 ONES = np.ones(4, np.float32)
 FEDASYNC = {"updates_per_round": 1}
@@ -90,7 +90,7 @@ def test_a_deadline_is_compared_with_the_append_time() -> None:
     world.now_ms += 3_600_000
     world.settle()
     assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == device_ids("a")
-    assert _refused(world) == ["expired"]
+    assert find_refusals(world) == ["expired"]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_lease_that_does_not_fit_is_refused(changes: dict[str, Any], reason: s
     [device] = _leased(world, "a")
     device.submit(ONES, world.rules, lease=_lease(world, device, **changes))
     world.settle()
-    assert _refused(world) == [reason]
+    assert find_refusals(world) == [reason]
     assert not world.events(ROUNDS.name, UpdateAdmitted)
 
 
@@ -127,7 +127,7 @@ def test_a_bad_body_is_refused_by_its_name(body: bytes, reason: str) -> None:
     [device] = _leased(world, "a")
     device.submit_body(body, codec="float32")
     world.settle()
-    assert _refused(world) == [reason]
+    assert find_refusals(world) == [reason]
 
 
 FAULTY = {"body_shape": np.ones(5), "not_finite": np.array([np.nan] * 4), "out_of_grid": np.full(4, 17.0)}
@@ -142,7 +142,7 @@ def test_a_body_of_another_shape_or_size_is_refused(fault: str) -> None:
         device.submit(FAULTY[fault].astype(np.float32), world.rules)
         world.settle()
         admitted = world.events(ROUNDS.name, UpdateAdmitted)
-        assert _refused(world) == ([fault] if rules.privacy is None else [])
+        assert find_refusals(world) == ([fault] if rules.privacy is None else [])
         assert [event.zeroed for event in admitted] == ([] if rules.privacy is None else [fault])
         told = "admitted" if rules.privacy else fault
         assert [answer.outcome for answer in device.answers() if isinstance(answer, Outcome)] == [told]
@@ -156,7 +156,7 @@ def test_an_absent_body_is_refused() -> None:
     submitted = update_submitted(device.granted().sealed, ref)
     device.append(UPDATES.name, signed(submitted, device.key))
     world.settle()
-    assert _refused(world) == ["body_absent"]
+    assert find_refusals(world) == ["body_absent"]
 
 
 def test_our_own_defect_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def test_a_lease_is_admitted_once_even_after_a_long_silence() -> None:
     world.append(TASKS.name, written(task_paused(task=world.task)))
     world.settle()
     assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == device_ids("ab")
-    assert _refused(world) == ["duplicate"]
+    assert find_refusals(world) == ["duplicate"]
 
 
 # --- versions -------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_synchronous_fedavg_is_the_same_path() -> None:
     for number, device in enumerate(devices):
         device.submit(ONES * (number + 1), world.rules)
     world.settle()
-    assert _refused(world) == ["stale"]
+    assert find_refusals(world) == ["stale"]
     assert world.actors["aggregator"]._effects._releases.models._models[world.task].model == pytest.approx([2, 2, 2, 2])
 
 

@@ -1,0 +1,241 @@
+"""Laws 2 and 9 for what comes in from outside: one input, one outcome, of its own or in a count of its record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from schemas.canonical import MalformedError, decode, encode
+from schemas.certificates import Certificate, parse_certified
+from schemas.events import (
+    CheckinsDeclined,
+    DeploymentFounded,
+    DeviceCheckedIn,
+    LeaseClosed,
+    LeaseGranted,
+    Noticed,
+    TaskCreated,
+    TaskEvent,
+    Tick,
+    UpdateAdmitted,
+    UpdateRefused,
+    UpdatesDeclined,
+    VersionEvaluated,
+)
+from schemas.journal import Batch
+from schemas.leases import Lease, read_lease
+from schemas.signing import Signed, is_signed_by, parse_signed
+from schemas.topics import CHECKINS, EVALUATIONS, TASKS, UPDATES
+from schemas.updates import parse_update
+from streams.log import Record
+from tests.judges.logbook import Logbook
+from tests.judges.windows import Window, facts, window_faults, windows
+
+Bin = tuple[str | None, str]
+"""What inputs are counted under: the task, None for none, and why."""
+NOWHERE: Bin = (None, "")
+DECLINED = "declined"
+
+
+def input_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
+    """Everything about check-ins, updates, an operator's words and evaluations."""
+    yield from _checkin_faults(book, settled=settled)
+    yield from _update_faults(book, settled=settled)
+    yield from _task_faults(book, settled=settled)
+    for window in windows(book, EVALUATIONS.name, settled=settled):
+        yield from window_faults(window, facts(window, partial(_evaluation, book)))
+
+
+def _task_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
+    """The first creation of each name is noticed; what else an operator says is noticed or already so."""
+    known: set[str] = set()
+    for window in windows(book, TASKS.name, settled=settled):
+        said = facts(window, partial(_task_event, book))
+        yield from window_faults(window, said)
+        for record, fact in zip(window.records, said, strict=True):
+            is_new = isinstance(fact, TaskCreated) and fact.task not in known
+            if is_new:
+                known.add(fact.task)
+            if is_new != (isinstance(fact, TaskCreated) and Noticed(fact=fact) in window.decided(record)):
+                yield f"{TASKS.name}@{record.offset}: the creation of {fact.task} is not noticed exactly once"
+
+
+# --- updates --------------------------------------------------------------------------------------------------------
+
+
+def _update_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
+    """Every update with a valid lease and signature has exactly one outcome; each lease at most one of its own."""
+    outcomes: dict[str, str] = {}
+    after: dict[str, bytes] = {}
+    for window in windows(book, UPDATES.name, settled=settled):
+        before, after = after, {**after, **{new.task: new.policy_sha256 for new in _created(window.batch)}}
+        said = facts(window, partial(_update, book))
+        yield from window_faults(window, said)
+        counted: list[set[Bin]] = []
+        for record, fact in zip(window.records, said, strict=True):
+            where = f"{UPDATES.name}@{record.offset}"
+            found = [event for event in window.decided(record) if isinstance(event, UpdateAdmitted | UpdateRefused)]
+            # A defect may owe an outcome all the same.
+            lease = _update(book, record) if found else fact
+            if found and not isinstance(lease, Lease):
+                yield f"{where}: an outcome for what is no update"
+            elif found and isinstance(lease, Lease):
+                yield from _outcome_faults(where, record, lease=lease, found=found, outcomes=outcomes)
+            elif isinstance(lease, Lease):
+                counted.append(_bins(record, lease, outcomes=outcomes, policies=(before, after)))
+                if not counted[-1]:
+                    yield f"{where}: update {lease.lease} has 0 outcomes"
+        yield from _count_faults(window, window.counts(UpdatesDeclined), counted)
+
+
+def _bins(record: Record, lease: Lease, *, outcomes: dict[str, str], policies: Sequence[dict[str, bytes]]) -> set[Bin]:
+    """Under what an update may be counted instead of an outcome of its own."""
+    before, after = policies
+    # A task that the same record notices may not have been there yet.
+    found: set[Bin] = set() if lease.task in before else {(None, "unknown_task")}
+    if lease.lease in outcomes:
+        found.add((lease.task, "duplicate"))
+    is_late = record.time_ms > lease.deadline_ms
+    # Outcomes are forgotten long after the deadline; until then a repeat is one, whenever it comes.
+    if lease.task in after and (is_late or lease.lease not in outcomes):
+        if lease.policy_sha256 != after[lease.task]:
+            found.add((lease.task, "other_policy"))
+        elif is_late:
+            found.add((lease.task, "expired"))
+    return found
+
+
+def _outcome_faults(
+    where: str, record: Record, *, lease: Lease, found: Sequence[Any], outcomes: dict[str, str]
+) -> Iterator[str]:
+    if len(found) != 1:
+        yield f"{where}: update {lease.lease} has {len(found)} outcomes"
+        return
+    [event] = found
+    outcome = "admitted" if isinstance(event, UpdateAdmitted) else event.reason
+    if (event.update, event.device, event.task) != (lease.lease, lease.device, lease.task):
+        yield f"{where}: the outcome is not for the lease {lease.lease} of {lease.device}"
+    if isinstance(event, UpdateAdmitted) and (event.version, event.deadline_ms) != (lease.version, lease.deadline_ms):
+        yield f"{where}: admitted under another version or deadline than the lease's"
+    if record.time_ms > lease.deadline_ms:
+        yield f"{where}: {outcome}, appended {record.time_ms - lease.deadline_ms} ms after the deadline"
+    if lease.lease in outcomes:
+        yield f"{where}: update {lease.lease} is {outcome}, and was {outcomes[lease.lease]} before"
+    outcomes.setdefault(lease.lease, outcome)
+
+
+# --- check-ins ------------------------------------------------------------------------------------------------------
+
+
+def _checkin_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
+    """Every check-in got a lease, is counted as declined, or came while its device's lease was in flight."""
+    flying: dict[str, tuple[str, str, bytes]] = {}
+    after: frozenset[str] = frozenset()
+    for window in windows(book, CHECKINS.name, settled=settled):
+        before, after = after, after | {new.task for new in _created(window.batch)}
+        held = set(flying.values())
+        for event in _events(window.batch):
+            if isinstance(event, LeaseGranted):
+                flying[event.lease] = (event.task, event.device, event.public_key)
+                held.add(flying[event.lease])
+            elif isinstance(event, LeaseClosed):
+                flying.pop(event.lease, None)
+        said = facts(window, _checkin)
+        yield from window_faults(window, said)
+        counted: list[set[Bin]] = []
+        for record, fact in zip(window.records, said, strict=True):
+            asked = (fact.task, fact.device, fact.public_key) if isinstance(fact, DeviceCheckedIn) else None
+            granted = [event for event in window.decided(record) if isinstance(event, LeaseGranted)]
+            for event in granted:
+                if asked != (event.task, event.device, event.public_key):
+                    yield f"{window.where}: a lease for {event.device}, which did not ask for it"
+            if asked is not None and not granted:
+                unknown: set[Bin] = set() if asked[0] in before else {(None, "unknown_task")}
+                declined: set[Bin] = {(asked[0], DECLINED)} if asked[0] in after else set()
+                # Who has a lease in flight is told so, and was perhaps declined before or after it.
+                counted.append(unknown | declined | ({NOWHERE} if asked in held else set()))
+        found = Counter[Bin]()
+        for (task, reason), count in window.counts(CheckinsDeclined).items():
+            found[task, reason if reason == "unknown_task" else DECLINED] += count
+        yield from _count_faults(window, found, counted)
+
+
+# --- counts ---------------------------------------------------------------------------------------------------------
+
+
+def _count_faults(window: Window, found: Counter[Bin], inputs: Sequence[set[Bin]]) -> Iterator[str]:
+    """Each of these inputs is counted once, under one of what it may be counted under."""
+    most, least = len(inputs), sum(NOWHERE not in bins for bins in inputs)
+    if not least <= found.total() <= most:
+        yield f"{window.where}: {found.total()} counted, of {most} inputs of which {least} have no other outcome"
+    for each in found.keys() | {one for bins in inputs for one in bins} - {NOWHERE}:
+        must, may = sum(bins == {each} for bins in inputs), sum(each in bins for bins in inputs)
+        if not must <= found[each] <= may:
+            yield f"{window.where}: {each[1]} of task {each[0]} is counted {found[each]} times, not {must} to {may}"
+
+
+# --- what a record says ---------------------------------------------------------------------------------------------
+
+
+def _events(batch: Batch | None) -> list[Any]:
+    return [event for decision in batch.decisions for event in decision.events] if batch is not None else []
+
+
+def _created(batch: Batch | None) -> list[TaskCreated]:
+    """The tasks that a batch notices."""
+    noticed = [event.fact for event in _events(batch) if isinstance(event, Noticed)]
+    return [fact for fact in noticed if isinstance(fact, TaskCreated)]
+
+
+def _task_event(book: Logbook, record: Record) -> Any:
+    """What the operator wrote; None for what the operator did not sign."""
+    try:
+        message = parse_signed(record.value or b"")
+        event = decode(message.payload, TaskEvent | DeploymentFounded)  # type: ignore[arg-type]
+    except MalformedError:
+        return None
+    is_signed = book.operator is None or is_signed_by(message, book.operator)
+    return event if is_signed and book.deployment in (None, event.deployment) else None
+
+
+def _evaluation(book: Logbook, record: Record) -> VersionEvaluated | None:
+    """A score; None for what no certified evaluator signed."""
+    try:
+        message = parse_certified(record.value or b"")
+        certificate = parse_signed(message.certificate)
+        evaluator = decode(certificate.payload, Certificate)
+        score = decode(message.payload, VersionEvaluated)
+    except MalformedError:
+        return None
+    is_certified = book.operator is None or is_signed_by(certificate, book.operator)
+    is_signed = is_signed_by(Signed(message.payload, message.signature), evaluator.public_key)
+    holds = evaluator.until_ms >= record.time_ms and book.deployment in (None, evaluator.deployment)
+    return score if is_certified and is_signed and holds and evaluator.role == "evaluator" else None
+
+
+def _checkin(record: Record) -> DeviceCheckedIn | Tick | None:
+    if record.value == encode(Tick()):
+        return Tick()
+    try:
+        message = parse_signed(record.value or b"")
+        checkin = decode(message.payload, DeviceCheckedIn)
+    except MalformedError:
+        return None
+    is_own = checkin.device == hashlib.sha256(checkin.public_key).hexdigest()[:32]
+    return checkin if is_own and is_signed_by(message, checkin.public_key[2:]) else None
+
+
+def _update(book: Logbook, record: Record) -> Lease | Tick | None:
+    """The lease of an update; None for junk. A seal is valid when the selector has handed out those very bytes."""
+    if record.value == encode(Tick()):
+        return Tick()
+    try:
+        update = parse_update(record.value or b"")
+        lease = read_lease(update.submitted.sealed)
+    except MalformedError:
+        return None
+    known = update.submitted.sealed in book.sealed
+    return lease if known and update.is_signed_by(lease.public_key) else None

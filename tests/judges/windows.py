@@ -1,0 +1,106 @@
+"""What one journal record says about the inputs of one topic that lie between its position and the one before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from schemas.events import CheckinsDeclined, DefectFound, InputsDropped, Tick, UpdatesDeclined
+from schemas.journal import Batch, Decision
+from streams.log import Record
+from tests.judges.logbook import READS, Logbook
+
+TALLIES = (InputsDropped, CheckinsDeclined, UpdatesDeclined)
+
+
+@dataclass
+class Window:
+    """The inputs that one batch has passed, and its decisions on this topic; at last those that none has passed."""
+
+    topic: str
+    records: Sequence[Record]
+    batch: Batch | None
+    decisions: Sequence[Decision] = field(default=())
+
+    @property
+    def where(self) -> str:
+        """For a message."""
+        return f"{self.topic}@{self.records[0].offset}-{self.records[-1].offset}" if self.records else self.topic
+
+    @cached_property
+    def passed(self) -> frozenset[int]:
+        """Offsets of inputs on which the actor's own code failed."""
+        events = (event for decision in self.decisions for event in decision.events)
+        return frozenset(e.offset for e in events if isinstance(e, DefectFound) and e.topic == self.topic)
+
+    @cached_property
+    def _by_offset(self) -> dict[int, list[Any]]:
+        found: dict[int, list[Any]] = {}
+        for decision in self.decisions:
+            found.setdefault(decision.offset, []).extend(e for e in decision.events if not isinstance(e, TALLIES))
+        return found
+
+    def decided(self, record: Record) -> list[Any]:
+        """What was decided on this input by name."""
+        return self._by_offset.get(record.offset, [])
+
+    def tallies(self, kind: Any) -> list[Any]:
+        """What was counted of these inputs."""
+        return [event for decision in self.decisions for event in decision.events if isinstance(event, kind)]
+
+    def counts(self, kind: Any) -> Counter[tuple[str | None, str]]:
+        """The same for a kind that counts reasons: by task and reason."""
+        found = Counter[tuple[str | None, str]]()
+        for event in self.tallies(kind):
+            found.update({(event.task, reason): count for reason, count in event.counts.items()})
+        return found
+
+
+def windows(book: Logbook, topic: str, *, settled: bool) -> Iterator[Window]:
+    """One for each batch of the journal that reads `topic`; at last one with what should not be undecided."""
+    journal = next(j for name, j in book.journals.items() if topic in READS[name])
+    records = book.inputs[topic]
+    at = 0
+    for _, batch in journal.batches:
+        end, position = at, batch.position.offsets.get(topic, 0)
+        while end < len(records) and records[end].offset < position:
+            end += 1
+        decisions = [decision for decision in batch.decisions if decision.topic == topic]
+        yield Window(topic, records[at:end], batch, decisions)
+        at = end
+    bound = float("inf") if settled else journal.position(topic)
+    yield Window(topic, [record for record in records[at:] if record.offset < bound], None)
+
+
+def facts(window: Window, read_one: Callable[[Record], Any]) -> list[Any]:
+    """What the inputs of a window say; one that was passed as a defect says as much as a tick."""
+    return [Tick() if record.offset in window.passed else read_one(record) for record in window.records]
+
+
+def window_faults(window: Window, said: Sequence[Any]) -> Iterator[str]:
+    """What holds for every plain input: decisions are on records that are there, in order, and junk is counted exactly.
+
+    `said` is what each record says; None for junk.
+    """
+    times = {record.offset: record.time_ms for record in window.records}
+    by_name = [decision for decision in window.decisions if not isinstance(decision.events[0], TALLIES)]
+    offsets = [decision.offset for decision in by_name]
+    for decision in window.decisions:
+        where = f"{window.topic}@{decision.offset}"
+        if decision.offset not in times or offsets != sorted(set(offsets)):
+            yield f"{where}: decided twice, out of order, or without being in the log"
+        elif decision.time_ms < times[decision.offset]:
+            yield f"{where}: decided at {decision.time_ms}, before it was appended"
+    told = zip(window.records, said, strict=True)
+    junk = [record.offset for record, fact in told if fact is None and record.offset not in window.passed]
+    counted = [(e.topic, e.count, e.first_offset, e.last_offset) for e in window.tallies(InputsDropped)]
+    expected = [(window.topic, len(junk), junk[0], junk[-1])] if junk else []
+    if counted != expected:
+        yield f"{window.topic}: junk {expected} is counted as {counted}"
+    for kind in TALLIES[1:]:
+        tasks = [event.task for event in window.tallies(kind)]
+        if len(tasks) != len(set(tasks)):
+            yield f"{window.where}: the same is counted in two events of one record"

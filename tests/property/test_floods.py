@@ -1,0 +1,85 @@
+"""What strangers and repeats cost a journal: a bounded number of bytes a record of it, in any order and number."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.wiring import ROLES
+from schemas.events import CheckinsDeclined, InputsDropped, UpdatesDeclined
+from schemas.topics import JOURNALS
+from streams.log import TopicPartition, scan
+from tests.judges.lawcheck import check_book
+from tests.judges.logbook import read
+from tests.trials.floods.attacker import RULES, Attacker
+from tests.worlds.federation import Federation
+
+# Of a journal record without decisions, position and heads included; and of what one kind of record adds to it.
+RECORD_BYTES_MAX = 700
+KIND_BYTES_MAX = 256
+KINDS = sorted(Attacker(Federation(RULES), random.Random(0)).floods())
+
+
+def _journal_bytes(world: Federation) -> tuple[int, int]:
+    """Bytes and records of all journals."""
+    places = [TopicPartition(topic.name, world.partition) for topic in JOURNALS]
+    sizes = [len(record.value or b"") for at in places for record in scan(world.log, at)]
+    return sum(sizes), len(sizes)
+
+
+def _flooded(kinds: list[str], seed: int) -> tuple[Federation, Attacker, int, int]:
+    """A world in which each actor meets all of these in one run; how many bytes and records its journals grew."""
+    world = Federation(RULES)
+    attacker = Attacker(world, random.Random(seed))
+    floods = attacker.floods()
+    for kind in kinds:
+        world.append(floods[kind].topic, floods[kind].make())
+    size, records = _journal_bytes(world)
+    for name in ROLES:
+        world.feed(name, most=len(kinds))
+    grown, written = _journal_bytes(world)
+    return world, attacker, grown - size, written - records
+
+
+@settings(max_examples=30)
+@given(st.lists(st.sampled_from(KINDS), min_size=1, max_size=200), st.integers(0, 2**32))
+def test_any_mixture_costs_a_bounded_number_of_bytes(kinds: list[str], seed: int) -> None:
+    """Law 9: what a run of hostile records costs follows from how many kinds there are, whatever they name."""
+    world, attacker, grown, written = _flooded(kinds, seed)
+    assert grown <= written * RECORD_BYTES_MAX + len(set(kinds)) * KIND_BYTES_MAX
+    assert written <= len(ROLES)
+    book = read(world.log, world.partition)
+    book.sealed.update(attacker.sealed)
+    assert check_book(world.log, book, settled=True) == []
+    assert [actor.guard.defects for actor in world.actors.values()] == [0] * len(world.actors)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_cost_what_one_costs(kind: str) -> None:
+    """Law 9: beside a wider number, a kind of record costs its journal the same however often it comes in one run."""
+    one, many = (_flooded([kind] * count, 1)[2] for count in (1, 1_000))
+    assert many - one <= 64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_counted_as_what_it_is(kind: str) -> None:
+    """The floods above are not all the same junk: each is counted in the way that it is told for, and exactly."""
+    world = Federation(RULES)
+    flood = Attacker(world, random.Random(2)).floods()[kind]
+    before = _counted(world)
+    for _ in range(7):
+        world.append(flood.topic, flood.make())
+    world.settle()
+    assert _counted(world) - before == (Counter({flood.counted: 7}) if flood.counted else Counter())
+
+
+def _counted(world: Federation) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for topic in JOURNALS:
+        for event in world.events(topic.name, InputsDropped, CheckinsDeclined, UpdatesDeclined):
+            found.update({"junk": event.count} if isinstance(event, InputsDropped) else event.counts)
+    return found

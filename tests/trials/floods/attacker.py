@@ -1,0 +1,155 @@
+"""What strangers, and devices that hold a lease, can send without end: each kind of record, as many as wanted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from actors.deciders.selector import GRACE_MS
+from schemas.canonical import encode
+from schemas.devices import name_device, tag_public_key
+from schemas.events import Tick, VersionEvaluated
+from schemas.leases import Lease, read_lease, sign_lease
+from schemas.signing import sign
+from schemas.tensors import encode_update
+from schemas.topics import CHECKINS, EVALUATIONS, TASKS, UPDATES
+from tests.worlds.builders import (
+    device_checked_in,
+    policy,
+    role_key,
+    scored,
+    signed,
+    task_paused,
+    task_resumed,
+    update_submitted,
+    written,
+)
+from tests.worlds.federation import Federation
+
+_TICK = encode(Tick())
+LEASE_MS = 60_000
+RULES = policy(
+    selection={"lease_s": LEASE_MS / 1000, "battery_min_percent": 1}, stop={"versions_max": 100, "idle_s": 1e6}
+)
+BODY = encode_update(np.ones(4, np.float32), RULES)
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """One kind of hostile record: where it goes, what it is counted as ("": as nothing), and its bytes."""
+
+    topic: str
+    counted: str
+    make: Callable[[], bytes]
+
+
+class Attacker:
+    """Whoever may write to the topics of devices: some keys, and leases in flight, used, and past their deadline.
+
+    `sealed` are leases with a valid signature that no selector here has handed out: those of other partitions, say.
+    """
+
+    def __init__(self, world: Federation, chance: random.Random) -> None:
+        self._world, self._chance = world, chance
+        self._key = Ed25519PrivateKey.from_private_bytes(chance.randbytes(32))
+        self.sealed: dict[bytes, str] = {}
+        self._take_leases()
+
+    def _take_leases(self) -> None:
+        world = self._world
+        for name in ("used", "late", "waiting"):
+            world.device(name).check_in()
+        world.settle()
+        self._leases = {name: read_lease(world.device(name).granted().sealed) for name in ("used", "late", "waiting")}
+        self._names = {lease.device: name for name, lease in self._leases.items()}
+        self._settle_one("used")
+        self._paused = written(task_paused(task=world.task))
+        for record in (self._paused, written(task_resumed(task=world.task))):
+            world.append(TASKS.name, record)
+        world.pass_ms(LEASE_MS + GRACE_MS + 1)
+        self._copied = self._again()
+        world.append(CHECKINS.name, self._copied)
+        world.settle()
+
+    def _settle_one(self, name: str) -> None:
+        self._world.append(UPDATES.name, self._update(self._leases[name]))
+        self._world.settle()
+
+    def floods(self) -> dict[str, Flood]:
+        """Every kind, by name; each call of `make` gives another record where that is the point."""
+        leases, word = self._leases, self._word
+        junk = [
+            (f"junk in {topic}", Flood(topic, "junk", lambda: self._chance.randbytes(40)))
+            for topic in (CHECKINS.name, UPDATES.name, TASKS.name, EVALUATIONS.name)
+        ]
+        ticks = [(f"ticks in {topic}", Flood(topic, "", lambda: _TICK)) for topic in (CHECKINS.name, UPDATES.name)]
+        return {
+            **dict(junk),
+            **dict(ticks),
+            "check-ins signed by another": Flood(CHECKINS.name, "junk", lambda: self._checkin(signer=self._key)),
+            "check-ins for a new name each": Flood(CHECKINS.name, "unknown_task", lambda: self._checkin(task=word())),
+            "check-ins that are declined": Flood(CHECKINS.name, "battery", lambda: self._checkin(battery_percent=0)),
+            "check-ins with a wrong clock": Flood(CHECKINS.name, "clock", lambda: self._checkin(sent_ms=1)),
+            "copies of a check-in": Flood(CHECKINS.name, "replayed", lambda: self._copied),
+            "check-ins with a lease in flight": Flood(CHECKINS.name, "", self._again),
+            "copies of an update": Flood(UPDATES.name, "duplicate", lambda: self._update(leases["used"])),
+            "other bodies under its lease": Flood(
+                UPDATES.name, "duplicate", lambda: self._update(leases["used"], body=self._chance.randbytes(16))
+            ),
+            "updates after the deadline": Flood(UPDATES.name, "expired", lambda: self._update(leases["late"])),
+            "updates of no task": Flood(
+                UPDATES.name, "unknown_task", lambda: self._update(leases["used"], task=word())
+            ),
+            "updates of another policy": Flood(
+                UPDATES.name,
+                "other_policy",
+                lambda: self._update(leases["late"], lease=self._lease_id(), policy_sha256=bytes(32)),
+            ),
+            "updates of another deployment": Flood(
+                UPDATES.name, "junk", lambda: self._update(leases["used"], deployment=self._chance.randbytes(16))
+            ),
+            "updates under a forged lease": Flood(UPDATES.name, "junk", self._forged),
+            "scores that nobody signed": Flood(EVALUATIONS.name, "junk", lambda: encode(_evaluated(word()))),
+            "copies of a score": Flood(EVALUATIONS.name, "", lambda: scored(_evaluated(self._world.task))),
+            "copies of a pause": Flood(TASKS.name, "", lambda: self._paused),
+        }
+
+    def _word(self) -> str:
+        return f"t{self._chance.getrandbits(128):032x}{self._chance.getrandbits(100):025x}"
+
+    def _lease_id(self) -> str:
+        return f"{self._chance.getrandbits(128):032x}"
+
+    def _checkin(self, *, signer: Ed25519PrivateKey | None = None, **changes: object) -> bytes:
+        """Of a device that nobody has seen before."""
+        key = Ed25519PrivateKey.from_private_bytes(self._chance.randbytes(32))
+        return self._signed_checkin(key, signer=signer or key, **changes)
+
+    def _signed_checkin(self, key: Ed25519PrivateKey, *, signer: Ed25519PrivateKey, **changes: object) -> bytes:
+        public = tag_public_key(key)
+        plain = {"public_key": public, "sent_ms": next(self._world.sent_ms), **changes}
+        return signed(device_checked_in(name_device(public), **plain), signer)
+
+    def _again(self) -> bytes:
+        key = self._world.device("waiting").key
+        return self._signed_checkin(key, signer=key)
+
+    def _update(self, held: Lease, *, body: bytes = BODY, **changes: object) -> bytes:
+        lease = msgspec.structs.replace(held, **changes)
+        sealed = sign_lease(lease, role_key("selector", deployment=lease.deployment).signer)
+        if lease.deployment == held.deployment:
+            self.sealed[sealed] = held.device
+        return signed(update_submitted(sealed, body, codec="float32"), self._world.device(self._names[held.device]).key)
+
+    def _forged(self) -> bytes:
+        held = update_submitted(self._chance.randbytes(200), BODY, codec="float32")
+        return sign(encode(held), self._key)
+
+
+def _evaluated(task: str) -> VersionEvaluated:
+    return VersionEvaluated(task=task, version=0, metrics={}, samples=1, cohort="")
