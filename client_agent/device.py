@@ -81,6 +81,7 @@ class Device:
         self.declined_for = ""
         # Why the last lease was given up: most often something that the machine's owner can change.
         self.given_up_for = ""
+        self._refused_lease = ""
         self._link = link
         self._outbox = Outbox(
             setting.folder, setting.task, identity=identity, synced=setting.synced, note_step=profile.note_step
@@ -131,21 +132,9 @@ class Device:
         return self._find_next_ms(now_ms)
 
     def _check_in(self, now_ms: int) -> None:
-        setting, conditions = self.setting, self.setting.profile.read_conditions(now_ms)
-        checkin = DeviceCheckedIn(
-            task=setting.task,
-            device=setting.identity.device,
-            public_key=setting.identity.public_key,
-            sent_ms=self._schedule.choose_sent_ms(now_ms),
-            battery_percent=conditions.battery_percent,
-            charging=conditions.charging,
-            unmetered=conditions.unmetered,
-            idle=conditions.idle,
-            samples=setting.sample_count,
-            cohort=setting.cohort,
-        )
-        message = sign(encode(checkin), setting.identity.key)
-        self._link.check_in(setting.task, message)
+        checkin = _describe(self.setting, now_ms, sent_ms=self._schedule.choose_sent_ms(now_ms))
+        message = sign(encode(checkin), self.setting.identity.key)
+        self._link.check_in(self.setting.task, message)
         self._asked.note(message)
         self.counts.checked_in += 1
         self._schedule.note_checkin(now_ms)
@@ -171,7 +160,7 @@ class Device:
         if self._schedule.is_tracking(lease.lease):
             # The selector would grant another lease if it knew of the update: it must have got lost.
             self._schedule.send_at_once(lease.lease, now_ms)
-        elif self._outbox.is_over(lease.lease):
+        elif lease.lease == self._refused_lease or self._outbox.is_over(lease.lease):
             self._schedule.note_spent_lease(now_ms)
         else:
             self._schedule.note_new_lease()
@@ -190,8 +179,12 @@ class Device:
             logger.warning("lease_given_up", device=lease.device, lease=lease.lease, reason=str(error))
             self.counts.given_up += 1
             self.given_up_for = str(error)
-            self._outbox.give_up(lease.lease, now_ms)
             self._schedule.note_given_up(now_ms)
+            # The owner may start this device again with the code allowed, and then the lease is still good.
+            if isinstance(error, PluginNotAllowed):
+                self._refused_lease = lease.lease
+            else:
+                self._outbox.give_up(lease.lease, now_ms)
         else:
             self._schedule.send_at_once(lease.lease, now_ms)
         self._work = None
@@ -276,6 +269,22 @@ def _warn_if_late(work: _Work, lease_ms: int, *, now_ms: int) -> None:
             training_s=took_ms / 1000,
             lease_s=lease_ms / 1000,
         )
+
+
+def _describe(setting: DeviceSetting, now_ms: int, *, sent_ms: int) -> DeviceCheckedIn:
+    conditions = setting.profile.read_conditions(now_ms)
+    return DeviceCheckedIn(
+        task=setting.task,
+        device=setting.identity.device,
+        public_key=setting.identity.public_key,
+        sent_ms=sent_ms,
+        battery_percent=conditions.battery_percent,
+        charging=conditions.charging,
+        unmetered=conditions.unmetered,
+        idle=conditions.idle,
+        samples=setting.sample_count,
+        cohort=setting.cohort,
+    )
 
 
 def _derive_seed(lease: Lease) -> int:

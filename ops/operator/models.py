@@ -33,7 +33,8 @@ def read(log: EventLog, ref: BodyRef, *, parameters: int) -> tensors.Floats:
     """The vector, shape (parameters,). Raises ModelGone when the log no longer holds it, BodyError for other bytes."""
     # A reader for each call: versions are read rarely, and an open reader holds a connection.
     with closing(bodies.BodyReader(log, ref.topic, ref.partition)) as reader:
-        data = reader.fetch(ref)
+        # The ref stands in the log, and says itself how much memory it would take.
+        data = reader.fetch(ref, size_max=tensors.model_bytes_max(parameters))
     if isinstance(data, bodies.Absent):
         raise ModelGone(
             f"The body at {ref} is gone ({data.reason}): the policy's [retention] says how many models are kept."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from itertools import pairwise
@@ -12,6 +13,7 @@ import pytest
 
 from client_agent.conditions import FixedProfile
 from client_agent.device import Device
+from client_agent.learning.allow_list import AllowList
 from schemas.canonical import encode
 from schemas.events import TensorSpec
 from schemas.identifiers import BodyRef
@@ -21,7 +23,7 @@ from schemas.topics import CATALOGUE, MODELS, TASKS
 from streams.log import Draft
 from streams.memory import MemoryLog
 from tests.worlds.builders import written
-from tests.worlds.device_world import World, flush, large
+from tests.worlds.device_world import PHONE, AskingLink, World, flush, large
 
 
 class Slow(FixedProfile):
@@ -108,7 +110,14 @@ def hostile(world: World, **changes: object) -> None:
     rules = msgspec.structs.replace(world.policy, **changes)
     digest = hashlib.sha256(encode(rules)).digest()
     world.created = msgspec.structs.replace(world.created, policy=rules, policy_sha256=digest)
+    rewrite(world)
+
+
+def rewrite(world: World) -> None:
+    """A log with this creation, and the model at the same place."""
+    [model] = world.records(MODELS.name)
     world.log = MemoryLog(CATALOGUE)
+    world.append(MODELS.name, world.place, model.value or b"")
     world.append(TASKS.name, world.place, written(world.created))
 
 
@@ -117,10 +126,12 @@ def give_up(world: World, folder: Path, model: BodyRef | None = None) -> Device:
     device = world.device(folder)
     device.wake(0)
     lease = world.lease(1, device)
-    device.wake(device.receive(world.grant(lease, model), 0))
+    next_ms = device.wake(device.receive(world.grant(lease, model), 0))
+    device.wake(next_ms)
+    device.receive(world.grant(lease, model), next_ms)
     flush(device)
     assert (world.trainings, world.submitted(), device.counts.given_up) == (0, [], 1)
-    assert device._outbox.is_over(lease.lease)
+    assert not device.is_training
     return device
 
 
@@ -133,6 +144,12 @@ def test_code_from_the_log_does_not_run(tmp_path: Path, monkeypatch: pytest.Monk
     device = give_up(world, tmp_path)
     assert "from_the_log" not in sys.modules
     assert device.given_up_for.endswith("--allow from_the_log:model")
+    # Started again as it was told, the device trains under the very lease that it has given up.
+    allowed = AllowList(names=frozenset({"from_the_log:model"}))
+    again = Device(AskingLink(world, [PHONE]), dataclasses.replace(world.setting(tmp_path), allowed=allowed))
+    again.wake(0)
+    again.wake(again.receive(world.grant(world.lease(1, again)), 0))
+    assert world.trainings == 1
 
 
 @pytest.mark.parametrize(
@@ -157,8 +174,7 @@ def test_a_policy_that_is_not_its_digest_is_not_trained(tmp_path: Path) -> None:
     digest = world.created.policy_sha256
     hostile(world, training=Training(batch_size=7))
     world.created = msgspec.structs.replace(world.created, policy_sha256=digest)
-    world.log = MemoryLog(CATALOGUE)
-    world.append(TASKS.name, world.place, written(world.created))
+    rewrite(world)
     assert "policy_sha256" in give_up(world, tmp_path).given_up_for
 
 

@@ -1,0 +1,96 @@
+"""What the log names does not run on a device, in a fleet or in an evaluator, until the machine's owner allows it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from schemas.policy import Policy
+from streams.kafka.settings import KafkaSettings
+from tests.root import ROOT
+from tests.worlds.builders import policy
+from tests.worlds.stage import ACTORS, Stage, staged
+
+PARAMETERS = 6
+MINE = """
+import pathlib
+pathlib.Path("imported").touch()
+import numpy as np
+from torch import nn
+
+def net(hidden=0):
+    return nn.Linear(2, 2)
+"""
+DATA = """
+import numpy as np
+
+def points(part):
+    return np.eye(2, dtype=np.float32), np.arange(2)
+"""
+
+
+def rules(model: str, **arguments: str) -> Policy:
+    return policy(
+        model=model,
+        model_arguments=arguments,
+        selection={"devices_expected": 3, "concurrency": 3, "retry_after_s": 0.2},
+        aggregation={"updates_per_round": 1},
+    )
+
+
+@contextmanager
+def running(stage: Stage, *words: str) -> Iterator[Path]:
+    """A command in a session of its own; the file holds what it says."""
+    said = stage.folder / f"{words[0]}.out"
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ops.terminal.cli", *words, *stage.options],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=stage.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield said
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.mark.timeout(180)
+def test_code_from_the_log_runs_nowhere(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    """No device, fleet or evaluator runs a model that nobody allowed; each says what would allow it, and that works."""
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "points.py").write_text(DATA)
+    with staged(kafka_settings, tmp_path) as stage:
+        stage.create_task("system", rules("os:system", command="touch ran"), parameters=PARAMETERS)
+        stage.create_task("mine", rules("mine:net"), parameters=PARAMETERS)
+        stage.start(*ACTORS)
+        data = ("--data", "points:points")
+        device = ("device", *data, "--task", "mine", "--state", "phone")
+        with (
+            running(stage, *device) as phone,
+            running(stage, "fleet", *data, "--task", "system", "--devices", "2", "--processes", "1") as fleet,
+            running(stage, "evaluate", *data, "--follow") as evaluator,
+        ):
+            for said, option in ((phone, "mine:net"), (fleet, "os:system"), (evaluator, "os:system")):
+                stage.until(lambda: f"--allow {option}" in said.read_text(), said.name, timeout_s=90)  # noqa: B023
+        assert not (tmp_path / "ran").exists()
+        assert not (tmp_path / "imported").exists()
+        # The very command that the device asked for, but for an end.
+        with running(stage, *device, "--updates", "1", "--allow", "mine:net") as phone:
+            stage.until(lambda: "admitted 1" in phone.read_text(), "an update", timeout_s=60)
+        assert (tmp_path / "imported").exists()
