@@ -15,7 +15,7 @@ from client_agent.conditions import FixedProfile
 from client_agent.device import Device
 from client_agent.learning.allow_list import AllowList
 from schemas.canonical import encode
-from schemas.events import TensorSpec
+from schemas.events import Answer, TensorSpec
 from schemas.identifiers import BodyRef
 from schemas.leases import read_lease
 from schemas.policy import Clipping, Training
@@ -67,11 +67,15 @@ def test_no_answer_replaces_work_in_hand(tmp_path: Path) -> None:
     """Guarantee: with a lease at work neither another lease nor a decline changes what is trained, or when."""
     world = World()
     device = world.device(tmp_path, profile=Slow())
-    device.wake(device.wake(0))
-    lease, other = world.lease(1, device), world.lease(2, device)
-    ready_ms = device.receive(world.grant(lease), 5_000)
-    assert device.receive(world.grant(other), 6_000) == ready_ms
-    assert device.receive(world.decline("closed", 10**15), 6_000) == ready_ms
+    lease, at_ms, older = world.lease(1, device), 0, list[Answer]()
+    # Each answers a check-in of its own, and so does the lease.
+    for answer in (world.grant(world.lease(2, device)), world.decline("closed", 10**15)):
+        at_ms = device.wake(at_ms)
+        older.append(msgspec.structs.replace(answer, checkin_sha256=world.asked[PHONE]))
+    device.wake(at_ms)
+    ready_ms = device.receive(world.grant(lease), at_ms)
+    for answer in older:
+        assert device.receive(answer, at_ms + 1_000) == ready_ms
     device.wake(ready_ms)
     flush(device)
     assert [read_lease(update.sealed) for update in world.submitted()] == [lease]
