@@ -45,7 +45,7 @@ class Line:
         when = datetime.fromtimestamp(self.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
         place = Place(TopicPartition(self.topic, self.partition), self.offset)
         where = f"{place}" if self.seq is None else f"{place} #{self.seq}"
-        return f"{when}  {where:<24}  {self.name:<18} {format_value(self.values)}".rstrip()
+        return f"{when}  {where:<24}  {_escape(self.name):<18} {format_value(self.values)}".rstrip()
 
     def plain(self) -> dict[str, Any]:
         """For machines: all of it."""
@@ -159,7 +159,11 @@ def _lease(sealed: bytes | None) -> dict[str, Any] | None:
 def _make_announcement_line(record: Record, value: bytes) -> Line:
     try:
         event = json.loads(value)
-        return _make_line(record, str(event["type"]), values=event, task=str(event["id"]).partition("/")[0])
+        line = _make_line(record, str(event["type"]), values=event, task=str(event["id"]).partition("/")[0])
+        # Both forms are tried here: JSON has strings that no terminal takes, and may be nested too deeply to be shown.
+        line.text().encode()
+        json.dumps(line.plain(), ensure_ascii=False).encode()
+        return line
     # Others may write to this topic; JSON nested deeply enough raises RecursionError.
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return _make_unreadable_line(record, f"not a CloudEvent ({type(error).__name__})")
@@ -174,7 +178,7 @@ def format_value(value: Any, *, nested: bool = False) -> str:
     match value:
         case dict():
             inside = " ".join(
-                f"{name}={format_value(item, nested=True)}" for name, item in value.items() if item is not None
+                f"{_escape(name)}={format_value(item, nested=True)}" for name, item in value.items() if item is not None
             )
             return f"{{{inside}}}" if nested else inside
         case list():
@@ -182,12 +186,15 @@ def format_value(value: Any, *, nested: bool = False) -> str:
             return "[" + " ".join(format_value(item, nested=True) for item in value[:ITEMS_SHOWN]) + more + "]"
         case str():
             # The first digits tell digests apart; all of them would fill the line.
-            short = f"{value[:HEX_SHOWN]}…" if _is_long_hex(value) else value
-            # What a device wrote must not be able to move the cursor of the person who reads it.
-            return short if short.isprintable() else short.encode("unicode_escape").decode()
+            return _escape(f"{value[:HEX_SHOWN]}…" if _is_long_hex(value) else value)
         case float():
             return f"{value:.6g}"
     return str(value)
+
+
+def _escape(text: str) -> str:
+    """What a device or a stranger wrote, unable to move the cursor of the person who reads it."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def _is_long_hex(text: str) -> bool:

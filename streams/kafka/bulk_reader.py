@@ -17,7 +17,7 @@ from confluent_kafka import TopicPartition as BrokerPartition
 
 from streams.kafka.librdkafka import LOST, librdkafka_logger, note_client_error, read_offset
 from streams.kafka.settings import KafkaSettings
-from streams.log import LogRefused, OffsetLost, Place, Record, TopicPartition
+from streams.log import LogError, LogRefused, OffsetLost, Place, Record, TopicPartition
 
 # The queue of fetched records is filled up to this mark, and then by one more answer of the broker.
 QUEUE_BYTES = 16 * 2**20
@@ -106,9 +106,12 @@ class BulkReader:
         return Record(at.topic, at.partition, message.offset(), message.timestamp()[1], message.key(), message.value())
 
     def _take_error(self, at: TopicPartition, error: KafkaError, *, offset: int) -> None:
+        """Raises LogError for what the client would ask for again and again: who waits for it must learn why."""
         if error.code() == KafkaError._PARTITION_EOF:
             # librdkafka passes markers and compacted records silently; only the end says how far it has come.
             self._positions[at] = offset
+        elif error.code() == KafkaError._BAD_COMPRESSION:
+            raise LogError(f"reading {Place(at, self._positions[at])}: {error.str()}")
         elif error.code() not in LOST:
             note_client_error(self._refusals, error)
         elif 0 <= offset != self._positions[at]:

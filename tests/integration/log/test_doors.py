@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas.topics import BATCH_BYTES_MAX, CATALOGUE, UPDATES
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
-from streams.log import TopicPartition, TopicUnfit, scan
+from streams.log import LogError, Reader, TopicPartition, TopicUnfit, scan
 from tests.trials.attacks.strangers import CODECS, alter, send
 
 AT = TopicPartition(UPDATES.name, 0)
@@ -44,3 +46,25 @@ def test_a_topic_with_an_open_door_is_found(kafka_log: KafkaLog, kafka_settings:
     with pytest.raises(TopicUnfit) as caught:
         kafka_log.check_topics(CATALOGUE)
     assert "topic updates: compression.type is producer, wanted uncompressed" in str(caught.value)
+
+
+def test_a_bomb_from_before_is_told(kafka_log: KafkaLog, kafka_settings: KafkaSettings) -> None:
+    """A topic that once had other settings may hold a frame that librdkafka does not open: the reader says where.
+
+    It would ask for it again and again otherwise, and nobody behind it would learn why he waits.
+    """
+    kafka_log.create_topics([UPDATES])
+    open_doors = UPDATES.config | {"compression.type": "producer", "max.message.bytes": "1048588"}
+    alter(kafka_log, kafka_settings, UPDATES.name, open_doors)
+    assert send(kafka_settings, AT, bytes(105_000_000), **{"compression.type": "zstd"}) is None
+    reader = kafka_log.bulk_reader({AT: 0})
+    with pytest.raises(LogError, match=r"reading updates\[0\]@0: Decompression"):
+        poll_for(reader, seconds=30)
+    reader.close()
+
+
+def poll_for(reader: Reader, seconds: float) -> None:
+    """Read until something is wrong, with an end."""
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        reader.poll(0.5)

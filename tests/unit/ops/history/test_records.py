@@ -109,6 +109,23 @@ def test_each_topics_records_are_readable(case: str) -> None:
     assert "\n" not in line.text()
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"type":"x","id":"y","data":' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"type":"\\u001b[2J","id":"a/1","\\u001b[2J":"\\u001b[2J"}',
+        b'{"type":"x","id":"\\ud800/1"}',
+        b'{"type":"x","id":[' + b"9" * 5_000 + b"]}",
+    ],
+    ids=["nested", "moves the cursor", "no text", "a long number"],
+)
+def test_what_a_stranger_announces_is_shown_and_moves_nothing(value: bytes) -> None:
+    """`published` is open to other programs: whatever stands there is one line that every terminal takes."""
+    (line,) = lines(record("published", value))
+    assert line.text().isprintable()
+    json.dumps(line.plain(), ensure_ascii=False).encode()
+
+
 def test_facts_of_a_device_know_their_task() -> None:
     """A check-in names its task; an update's stands in the lease that it carries."""
     for case in ("signed check-in", "update", "cloud event", "task"):
