@@ -34,6 +34,7 @@ class Load:
     """Every device trains once in `period_s`; the newcomers start once all tasks have so many versions."""
 
     tasks: int
+    partitions: int
     period_s: float
     versions: int
     goes_on_s: float
@@ -95,7 +96,7 @@ def run(bench: Bench, load: Load) -> Found:
     folder = bench.folder / name
     folder.mkdir()
     found = Found()
-    with staged(bench.kafka(name), folder) as stage:
+    with staged(bench.kafka(name), folder, partitions=load.partitions) as stage:
         stage.start(*[*ACTORS] * WORKERS)
         stage.until(lambda: all(worker.openings for worker in stage.workers), "partitions", timeout_s=PATIENCE_S)
         _created(stage, load, found=found)

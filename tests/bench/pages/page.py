@@ -202,8 +202,17 @@ def _shards(rows: Rows) -> str:
 
 
 def _tasks(rows: Rows) -> str:
-    [told] = [row["more"] for row in rows if "curve" in row["more"]]
+    """One part for each number of partitions; rows of before there were several do not name it with each wait."""
+    parts = [row["more"] for row in rows if "curve" in row["more"]]
     waits = [row["more"] for row in rows if "when" in row["more"]]
+    mine = [
+        [wait for wait in waits if wait.get("partitions", told["partitions"]) == told["partitions"]] for told in parts
+    ]
+    names = ["tasks", *(f"tasks-{told['partitions']}" for told in parts[1:])]
+    return "\n\n".join(_tell_tasks(*part) for part in zip(names, parts, mine, strict=True))
+
+
+def _tell_tasks(name: str, told: dict[str, Any], waits: list[dict[str, Any]]) -> str:
     columns = ("when", "actor", "decisions", "decisions_per_s", "p50_ms", "p99_ms", "max_ms")
     x, p50, p99 = zip(*told["curve"], strict=True)
     panel = Panel(
@@ -224,7 +233,7 @@ def _tasks(rows: Rows) -> str:
     )
     head = ("load", "actor", "decisions", "decisions/s", "p50 ms", "p99 ms", "most ms")
     table = _table(head, [[wait[column] for column in columns] for wait in waits])
-    return "\n\n".join([said, _plot("tasks", [panel], what="Waits against time"), table])
+    return "\n\n".join([said, _plot(name, [panel], what="Waits against time"), table])
 
 
 def _growth(rows: Rows) -> str:

@@ -1,4 +1,4 @@
-"""A thousand tasks on all partitions: how long an input waits for its decision, also while a worker joins."""
+"""A thousand tasks on 8 and on 64 partitions: how long an input waits for its decision, also while a worker joins."""
 
 from __future__ import annotations
 
@@ -6,33 +6,41 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from schemas.topics import PARTITIONS_DEFAULT
 from tests.bench.measures.many_tasks import ACTORS, DEVICES, PARAMETERS, WORKERS, Decided, Found, Load, run
 from tests.bench.row import Bench, Row, figure
-from tests.places import PARTITIONS
 
 NAME = "tasks"
-LOAD = Load(tasks=1_000, period_s=32.0, versions=3, goes_on_s=30.0)
-QUICK = Load(tasks=24, period_s=2.0, versions=3, goes_on_s=3.0)
+LOADS = [
+    Load(tasks=1_000, partitions=partitions, period_s=32.0, versions=3, goes_on_s=30.0)
+    for partitions in (PARTITIONS_DEFAULT, 64)
+]
+QUICK = Load(tasks=24, partitions=PARTITIONS_DEFAULT, period_s=2.0, versions=3, goes_on_s=3.0)
 STEADY, WHOLE = "steady load", "the move included"
 CURVE_STEP_S = 2
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    """One row for the move and the curve; then one a time and an actor."""
-    load = QUICK if bench.quick else LOAD
+    """For each number of partitions one row for the move and the curve; then one a time and an actor."""
+    for load in [QUICK] if bench.quick else LOADS:
+        yield from _measure(bench, load)
+
+
+def _measure(bench: Bench, load: Load) -> Iterator[Row]:
     found = run(bench, load)
     yield Row(name=NAME, params=PARAMETERS, codec="int8", more=_told(load, found))
     for when, end_ms in ((STEADY, found.join_ms), (WHOLE, found.end_ms)):
         for actor in ACTORS:
             mine = [each for each in _within(found, found.begin_ms, end_ms) if each.actor == actor]
             seconds = (end_ms - found.begin_ms) / 1000
-            yield Row(name=NAME, params=PARAMETERS, codec="int8", more=_waits(mine, seconds, when=when, actor=actor))
+            more = {"partitions": load.partitions, **_waits(mine, seconds, when=when, actor=actor)}
+            yield Row(name=NAME, params=PARAMETERS, codec="int8", more=more)
 
 
 def _told(load: Load, found: Found) -> dict[str, object]:
     return {
         "tasks": load.tasks,
-        "partitions": PARTITIONS,
+        "partitions": load.partitions,
         "workers": WORKERS,
         "devices": load.tasks * DEVICES,
         "period_s": load.period_s,

@@ -61,12 +61,16 @@ def _rows() -> list[Row]:
 def _tasks() -> list[dict[str, Any]]:
     """What the rows of many tasks tell: the move, then waits."""
     move = {"moved": {"selector": 2, "aggregator": 2}, "opened_anew": 4, "still_s": 1.5, "still_before_s": 0.9}
-    size = {"tasks": 1_000, "partitions": 8, "workers": 3, "devices": 2_000, "period_s": 32.0, "versions": 3}
+    size = {"tasks": 1_000, "workers": 3, "devices": 2_000, "period_s": 32.0, "versions": 3}
     curve = {"curve": [(0, 9.0, 60.0), (2, 11.0, 140.0)], "curve_join_s": 1.0}
     waits = {"decisions": 96, "decisions_per_s": 23.0, "p50_ms": 11.0, "p99_ms": 63.5, "max_ms": 74}
     return [
-        {**size, **move, **curve, "created_s": 20.0, "peak_mb": 114.0},
-        *({"when": "steady load", "actor": actor, **waits} for actor in ("selector", "aggregator")),
+        {**of, "partitions": partitions}
+        for partitions in (8, 64)
+        for of in (
+            {**size, **move, **curve, "created_s": 20.0, "peak_mb": 114.0},
+            *({"when": "steady load", "actor": actor, **waits} for actor in ("selector", "aggregator")),
+        )
     ]
 
 
@@ -83,7 +87,8 @@ def test_an_aim_is_kept_or_missed_by_its_figure(monkeypatch: pytest.MonkeyPatch,
     good = _written(_rows(), monkeypatch, tmp_path)
     assert "missed" not in good
     assert "<!--" not in good
-    assert {path.stem for path in (tmp_path / "plots").iterdir()} == set(page.SECTIONS)
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {*page.SECTIONS, "tasks-64"}
+    assert [f"1,000 tasks on {number} partitions" in good for number in (8, 64, 9)] == [True, True, False]
     assert all(f"`make bench ONLY={name}`" in good for name in page.SECTIONS)
     slow = [replace(row, share_of_floor=0.59) if row.name == "ingest" else row for row in _rows()]
     assert _written(slow, monkeypatch, tmp_path).count("**missed**") == 1

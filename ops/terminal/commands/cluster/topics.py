@@ -60,7 +60,8 @@ def check(ctx: typer.Context) -> None:
     """Exit 1 and name each topic that is missing or set up wrongly."""
     with open_log(ctx.obj) as log:
         log.check_topics(CATALOGUE)
-    say(f"All {len(CATALOGUE)} topics are set up correctly.")
+        partitions = log.partitions
+    say(f"All {len(CATALOGUE)} topics are set up correctly, with {partitions} partitions each.")
 
 
 def _format_retention(topic: Topic) -> str:
