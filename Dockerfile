@@ -17,6 +17,10 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 # Compose may run it as another user, whose home is the same folder.
 RUN useradd --uid 1000 --no-create-home --home-dir /var/lib/fedlog fedlog \
     && install --directory --owner fedlog --mode 1777 /var/lib/fedlog
+# A volume takes over the mode of the folder that it is mounted on first: one for the key file of each role.
+RUN for role in selector aggregator privacy shard evaluator; do \
+        install --directory --owner fedlog --mode 1777 /var/lib/fedlog-keys/$role; \
+    done
 ENV HOME=/var/lib/fedlog PYTHONUNBUFFERED=1
 USER fedlog
 WORKDIR /var/lib/fedlog

@@ -14,6 +14,7 @@ import pytest
 import typer
 import yaml
 
+from actors.keys import ROLE_SECRETS
 from actors.wiring import ROLES
 from ops import settings
 from ops.terminal.cli import app
@@ -27,23 +28,27 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 OURS = {name for name, service in SERVICES.items() if service.get("image") == "fedlog"}
 BROKERS = {name for name, service in SERVICES.items() if service["image"].startswith("apache/kafka:")}
-WORKERS = {name: SERVICES[name]["command"][1] for name in OURS if SERVICES[name]["command"][0] == "worker"}
+WORKERS = {name: service["command"][1] for name, service in SERVICES.items() if "worker" in service.get("command", ())}
+SCRIPT = SERVICES["keys"]["command"][0]
 
 
 def defaults_filled(text: str) -> str:
-    """`text` with every ${NAME:-default} as compose fills it where nobody set NAME."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(text))
+    """`text` with every ${NAME:-default} as compose fills it where nobody set NAME, and a key where one is a must."""
+    return re.sub(r"\$\{\w+:\?[^}]*\}", "00" * 32, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(text)))
 
 
 def fedlog_commands() -> Iterator[tuple[str, ...]]:
     """Every invocation of fedlog in the services, their health checks, and the comments of both files."""
     for service in OURS:
-        yield tuple(SERVICES[service]["command"])
+        # A shell runs the script of `keys`, and `operator` waits for a person's command.
+        if "entrypoint" not in SERVICES[service] and "command" in SERVICES[service]:
+            yield tuple(SERVICES[service]["command"])
         check = SERVICES[service]["healthcheck"].get("test", [])
         if "fedlog" in check:
             yield tuple(check[check.index("fedlog") + 1 :])
+    yield from (tuple(shlex.split(line)[1:]) for line in SCRIPT.splitlines() if line.split()[0] == "fedlog")
     for line in COMPOSE_TEXT.splitlines():
-        if match := re.match(r"#\s+(?:fedlog|docker compose run .*? topics) (.*)", line):
+        if match := re.match(r"#\s+(?:fedlog|docker compose run .*? operator) (.*)", line):
             yield tuple(shlex.split(match[1], comments=True))
 
 
@@ -98,9 +103,22 @@ def test_prometheus_scrapes_each_worker() -> None:
 
 
 def test_every_worker_runs() -> None:
-    """One service for each actor and for shards, each with the operator's key where its settings look for it."""
+    """One service for each actor and for shards."""
     assert sorted(WORKERS.values()) == sorted([*ROLES, "shard"])
-    for name in WORKERS:
+
+
+def test_each_role_sees_its_own_key_alone() -> None:
+    """`keys` issues a key for each role into a volume of its own, which nobody else mounts; none is the operator's."""
+    holders = {**WORKERS, "evaluator": "evaluator"}
+    assert set(re.search(r"for role in ([\w ]+);", SCRIPT)[1].split()) == set(ROLE_SECRETS) == set(holders.values())  # type: ignore[index]
+    issued = dict(volume.split(":") for volume in SERVICES["keys"]["volumes"])
+    for name, role in holders.items():
+        folder = Path(SERVICES[name]["environment"]["FEDLOG_ROLE_KEY_FILE"]).parent
+        assert SERVICES[name]["volumes"] == [f"{role}-key:{folder}:ro"]
+        assert issued[f"{role}-key"] == f"{folder}/{role}"
+        assert "keys" in SERVICES[name]["depends_on"]
+    assert {name for name, service in SERVICES.items() if "secrets" in service} == {"keys", "operator"}
+    for name in ("keys", "operator"):
         secret = Path(SERVICES[name]["environment"]["FEDLOG_OPERATOR_KEY_FILE"])
         assert secret.parent == Path("/run/secrets")
         assert secret.name in SERVICES[name]["secrets"]
