@@ -34,7 +34,7 @@ from tests.judges.lawcheck import check_book, counts
 from tests.judges.logbook import read
 from tests.root import ROOT
 from tests.trials.releases import entrance
-from tests.worlds.builders import create_task
+from tests.worlds.builders import FOR_EVER_MS, create_task
 
 ACTORS = tuple(ROLES)
 STARTED_WITHIN_S = 60.0
@@ -129,6 +129,7 @@ class Stage:
         self.log.create_topics(CATALOGUE, partitions=partitions)
         self.key_file = folder / "operator.key"
         self.key = keys.create(self.key_file)
+        self.deployment = deployments.name_deployment(self.log, self.key)
         self.workers: list[Worker] = []
         self._versions: dict[str, int] = {}
         self._published = self.log.reader({TopicPartition(PUBLISHED.name, p): 0 for p in range(self.log.partitions)})
@@ -146,11 +147,16 @@ class Stage:
         """Run one command of the console to its end."""
         return CliRunner().invoke(app, [*self.options, *words])
 
+    def role_key(self, role: str) -> keys.RoleKey:
+        """What the operator of this stage hands out."""
+        return self.key.issue(role, self.deployment, until_ms=FOR_EVER_MS)
+
     def create_task(self, name: str, rules: Policy, *, parameters: int) -> None:
         """Create a task with one flat tensor of random first weights."""
         start = np.random.default_rng(7).normal(size=parameters).astype(np.float32)
-        deployment = deployments.name_deployment(self.log, self.key)
-        fact = create_task(self.log, check_policy(rules), task=name, model=start, key=self.key, deployment=deployment)
+        fact = create_task(
+            self.log, check_policy(rules), task=name, model=start, key=self.key, deployment=self.deployment
+        )
         assert fact.policy_sha256 == hashlib.sha256(encode(rules)).digest()
 
     def start(self, *actors: str, source: Path | str = ROOT) -> list[Worker]:
@@ -212,10 +218,13 @@ class Stage:
             return [fault for faults in found for fault in faults]
 
     def _faults(self, partition: int, **allowed: bool) -> list[str]:
-        operator = self.key.public_key
-        # Workers that start together may each name a deployment: what belongs to all but the first is junk.
-        named = deployments.find(self.log, operator)
-        book = read(self.log, partition, noise_key=self.key.noise.secret, operator=operator, deployment=named)
+        book = read(
+            self.log,
+            partition,
+            noise_key=self.key.noise.secret,
+            operator=self.key.public_key,
+            deployment=self.deployment,
+        )
         return check_book(self.log, book, settled=True, **allowed)
 
     def said(self, *words: str) -> int:

@@ -108,13 +108,13 @@ def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) ->
     with staged(bench.kafka(name), folder) as stage:
         stage.start(*loop.actors)
         if loop.sections:
-            tasks.create(stage.log, TASK, policy=check_policy(loop.rules))
+            tasks.create(stage.log, TASK, key=stage.key, policy=check_policy(loop.rules))
         else:
             stage.create_task(TASK, loop.rules, parameters=loop.parameters)
         stage.until_version(TASK, 0)
         options = FleetOptions(
             task=TASK,
-            open_link=partial(open_link, partial(KafkaLog, stage.kafka)),
+            open_link=partial(open_link, partial(KafkaLog, stage.kafka), operator=stage.key.public_key),
             folder=folder / "fleet",
             devices=loop.devices,
             processes=loop.processes,

@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import KafkaProducer
 
 from schemas.canonical import decode, encode
-from schemas.events import Granted, InputsDropped, UpdateAdmitted, UpdateRefused, UpdatesDeclined, UpdateSubmitted
+from schemas.devices import tag_public_key
+from schemas.events import (
+    DeviceCheckedIn,
+    Granted,
+    InputsDropped,
+    UpdateAdmitted,
+    UpdateRefused,
+    UpdatesDeclined,
+    UpdateSubmitted,
+)
 from schemas.identifiers import BodyRef
 from schemas.leases import read_lease
 from schemas.policy import Policy
@@ -120,6 +129,11 @@ def submission(granted: Granted, *, inline: bytes | None = GOOD, body: BodyRef |
     return update_submitted(granted.sealed, body or (inline or b""), task=TASK)
 
 
+def checkin_of(device: ScriptedDevice) -> DeviceCheckedIn:
+    """An honest check-in, not signed; it was sent long ago."""
+    return device_checked_in(device.id, task=TASK, public_key=tag_public_key(device.key))
+
+
 def _bodies(stage: Stage) -> dict[str, BodyRef]:
     """Refs that no honest device sends."""
     at = TopicPartition(BODIES.name, PARTITION)
@@ -174,7 +188,7 @@ def _send_bytes(sender: Sender, chance: random.Random) -> None:
     """Random and truncated bytes, and records of 600 KB, in both topics."""
     [(device, granted)] = sender.leased(1)
     update = sign(encode(submission(granted)), device.key)
-    checkin = signed(device_checked_in(device.name, task=TASK), device.key)
+    checkin = signed(checkin_of(device), device.key)
     for topic, honest in ((UPDATES.name, update), (CHECKINS.name, checkin)):
         for _ in range(40):
             sender.junk(topic, chance.randbytes(chance.randrange(0, 300)) + b"\xc1")
@@ -182,7 +196,7 @@ def _send_bytes(sender: Sender, chance: random.Random) -> None:
         for value in (bytes(LARGE), b"\x93" * LARGE, honest + bytes(LARGE), b"\xdd\xff\xff\xff\xff", b"\x81" * 5_000):
             sender.junk(topic, value)
     for changes in ({"samples": -1}, {"battery_percent": 101}, {"device": "../x"}, {"cohort": "ä" * 99}, {"idle": 2}):
-        plain = msgspec.to_builtins(device_checked_in(device.name, task=TASK), builtin_types=(bytes,)) | changes
+        plain = msgspec.to_builtins(checkin_of(device), builtin_types=(bytes,)) | changes
         sender.junk(CHECKINS.name, sign(encode(plain), device.key))
 
 
@@ -192,7 +206,7 @@ def _send_from_2099(sender: Sender) -> None:
     producer = KafkaProducer(**sender.stage.kafka.client())
     try:
         for topic in (UPDATES.name, CHECKINS.name):
-            value = b"junk" if topic == UPDATES.name else signed(device_checked_in(device.name, task=TASK), device.key)
+            value = b"junk" if topic == UPDATES.name else signed(checkin_of(device), device.key)
             sent = producer.send(
                 sender.stage.kafka.add_prefix(topic), value, partition=PARTITION, timestamp_ms=YEAR_2099_MS
             ).get(timeout=30)

@@ -15,7 +15,7 @@ from schemas.topics import UPDATES
 from streams.kafka.settings import KafkaSettings
 from tests.judges.logbook import read
 from tests.places import home_of
-from tests.worlds.builders import policy
+from tests.worlds.builders import device_id, policy
 from tests.worlds.federation import ScriptedDevice
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, ROOT, say, staged
@@ -75,7 +75,7 @@ def test_a_crash_loop_is_broken(kafka_settings: KafkaSettings, tmp_path: Path) -
         assert (found.topic, found.offset) == (UPDATES.name, offset)
         assert found.error == "3 deaths in a row: killed by SIGSEGV"
         [admitted] = [event for event in decision.events if isinstance(event, UpdateAdmitted)]
-        assert (admitted.device, admitted.zeroed) == ("poisoner", "defect")
+        assert (admitted.device, admitted.zeroed) == (device_id("poisoner"), "defect")
         shown = stage.fedlog("events", "--topic", "rounds", "--partition", str(PARTITION), "--json")
         assert found.error in shown.stdout
         say(stage.report(PARTITION))

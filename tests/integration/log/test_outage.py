@@ -24,7 +24,7 @@ from schemas.policy import Policy
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from tests.places import home_of
-from tests.worlds.builders import ALLOWED, KEY, policy
+from tests.worlds.builders import ALLOWED, policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Worker, say, staged
 
@@ -46,11 +46,11 @@ def rules() -> Policy:
 class Phone:
     """One real device: its own outbox on disk, its own loop and connection, one training that lasts until told."""
 
-    def __init__(self, kafka: KafkaSettings, folder: Path) -> None:
+    def __init__(self, kafka: KafkaSettings, folder: Path, *, operator: bytes) -> None:
         folder.mkdir()
         self.folder, self.identity = folder, open_identity(folder, "phone")
         self.trains, self.done, self.heard = threading.Event(), threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._live, args=(kafka,), name="phone")
+        self._thread = threading.Thread(target=self._live, args=(kafka, operator), name="phone")
         self._thread.start()
 
     def kept(self) -> int:
@@ -67,7 +67,7 @@ class Phone:
         self.done.wait()
         return np.random.default_rng(seed).normal(0, 1e-2, flat.size).astype(np.float32)
 
-    def _live(self, kafka: KafkaSettings) -> None:
+    def _live(self, kafka: KafkaSettings, operator: bytes) -> None:
         examples = (np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
         setting = DeviceSetting(
             task=TASK,
@@ -77,7 +77,7 @@ class Phone:
             train=self._train,
             allowed=ALLOWED,
         )
-        with closing(KafkaLog(kafka)) as log, closing(KafkaLink(log, KEY.public_key, ["phone"])) as link:
+        with closing(KafkaLog(kafka)) as log, closing(KafkaLink(log, operator, [self.identity.device])) as link:
             loop = DeviceLoop(link, [setting], now_ms=_now_ms())
             while not self.heard.is_set():
                 loop.step(_now_ms(), 0.2)
@@ -91,7 +91,7 @@ def test_an_outage_is_waited_for(kafka_settings: KafkaSettings, broker_folder: P
     with staged(kafka_settings, tmp_path) as stage:
         stage.create_task(TASK, rules(), parameters=40)
         workers = stage.start(*ACTORS)
-        phone = Phone(kafka_settings, tmp_path / "phone")
+        phone = Phone(kafka_settings, tmp_path / "phone", operator=stage.key.public_key)
         try:
             with Fleet(kafka_settings, TASK, rules(), 40, 8, habits=Habits(again=0.2)) as devices:
                 stage.until_version(TASK, 2)

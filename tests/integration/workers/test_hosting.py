@@ -46,7 +46,7 @@ def test_what_was_aborted_is_never_read(kafka_settings: KafkaSettings, tmp_path:
         for offset, value in committed(stage):
             follows.follow(offset, value)
         claim(alive, follows)
-        alive.commit([drafted(follows, [Noticed(fact=task()), Noticed(fact=task_paused())])])
+        alive.commit([drafted(follows, [Noticed(fact=task()), Noticed(fact=task_paused(task=TASK))])])
         stage.start("selector")
         stage.until(lambda: noticed(stage), "a notice of what was committed", timeout_s=PATIENCE_S)
         assert [type(fact) for fact in noticed(stage)] == [TaskCreated, TaskPaused]

@@ -75,15 +75,19 @@ class Cast(Stage):
         work: Callable[[Any], None] = worker.work
         orders: Any = worker.Orders(
             actor=actor,
-            options=WorkerOptions(
-                kafka=kafka, operator_key_file=self.key_file, instance=f"{kafka.topic_prefix}-{trap.name}"
-            ),
+            options=WorkerOptions(kafka=kafka, key=self.role_key(actor), instance=f"{kafka.topic_prefix}-{trap.name}"),
             trap=trap,
             log_file=log_file,
         )
         if actor == "device":
             work = device.work
-            orders = device.Orders(kafka=kafka, trap=trap, folder=self.folder / trap.name, log_file=log_file)
+            orders = device.Orders(
+                kafka=kafka,
+                operator=self.key.public_key,
+                trap=trap,
+                folder=self.folder / trap.name,
+                log_file=log_file,
+            )
         self.workers.append(Kept(trap.name, work, orders=orders))  # type: ignore[arg-type]
 
     def leave(self, actor: str) -> None:

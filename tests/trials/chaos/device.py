@@ -30,6 +30,7 @@ class Orders:
     """What a device process is told."""
 
     kafka: KafkaSettings
+    operator: bytes
     trap: Trap
     folder: Path
     log_file: Path
@@ -48,7 +49,7 @@ def work(orders: Orders) -> None:
         allowed=ALLOWED,
     )
     with closing(KafkaLog(orders.kafka)) as log:
-        foreground.run_device(partial(KafkaLink, log), options, is_done=lambda _: False)
+        foreground.run_device(partial(KafkaLink, log, orders.operator), options, is_done=lambda _: False)
 
 
 class TrappedProfile(FixedProfile):

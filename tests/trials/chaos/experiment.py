@@ -24,9 +24,10 @@ from client_agent.identity import open_identity
 from ops.console import note
 from ops.processes import broker
 from schemas.canonical import MalformedError, decode
+from schemas.devices import is_signed_by_device
 from schemas.events import UpdateSubmitted
 from schemas.policy import Policy
-from schemas.signing import is_signed_by, parse_signed
+from schemas.signing import parse_signed
 from schemas.topics import CATALOGUE, JOURNALS, PUBLISHED, UPDATES
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, LogUnavailable, Record, TopicPartition, scan
@@ -300,7 +301,7 @@ class Experiment:
         for record in self._committed(UPDATES.name):
             with suppress(MalformedError):
                 message = parse_signed(record.value or b"")
-                if own and is_signed_by(message, own):
+                if own and is_signed_by_device(message, own):
                     sealed = decode(message.payload, UpdateSubmitted).sealed
                     sent.setdefault(sealed, set()).add(record.value or b"")
         if self.is_device and not sent:

@@ -16,7 +16,7 @@ from typing import Any
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
 from actors.deciders.decider import coalesce, digest
 from actors.hosts.assembly import assemble
-from actors.keys import OperatorKey
+from actors.keys import OperatorKey, RoleKey
 from actors.runtime.actor import _drop
 from actors.runtime.effects import Arrival
 from actors.wiring import ROLES
@@ -27,7 +27,7 @@ from schemas.journal import Batch, Chain, Decision
 from schemas.topics import JOURNALS
 from streams.exported import ExportedLog
 from streams.log import EventLog, Record, TopicPartition, scan
-from tests.worlds.builders import KEY
+from tests.worlds.builders import DEPLOYMENT, FOR_EVER_MS, KEY
 from tests.worlds.story import told
 
 FOLDER = Path(__file__).parent
@@ -41,7 +41,12 @@ class History:
     log: ExportedLog
     partition: int
     key: OperatorKey
+    deployment: bytes
     states: dict[str, str]
+
+    def role_key(self, role: str) -> RoleKey:
+        """What the operator of that time handed out."""
+        return self.key.issue(role, self.deployment, until_ms=FOR_EVER_MS)
 
 
 def record(path: Path, folder: Path) -> None:
@@ -68,7 +73,7 @@ def unpacked(path: Path, folder: Path) -> History:
     log = ExportedLog(folder)
     [partition] = log.partitions(topic.name for topic in JOURNALS)
     key = OperatorKey(bytes.fromhex((folder / KEY_FILE).read_text()))
-    return History(log, partition, key, json.loads((folder / STATES_FILE).read_text()))
+    return History(log, partition, key, DEPLOYMENT, json.loads((folder / STATES_FILE).read_text()))
 
 
 class Retelling:
@@ -78,7 +83,7 @@ class Retelling:
         self.decisions = self.digests = 0
         self.faults: list[str] = []
         self.history, self.name = history, name
-        actor: Any = assemble(name, history.partition, log=history.log, key=history.key)
+        actor: Any = assemble(name, history.partition, log=history.log, key=history.role_key(name))
         self.state, self.decider, self._effects = actor.state, actor._decider, actor._effects
         self._inputs = {topic: [*self._records(topic)] for topic in ROLES[name].inputs}
         self._chains = {topic: Chain() for topic in ROLES[name].journal_inputs}

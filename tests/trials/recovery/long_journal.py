@@ -48,9 +48,10 @@ def rules() -> Policy:
 def fill(stage: Stage, decisions: int) -> None:
     """Create the task, and write the selector's journal up to so many decisions, or one more to notice the task."""
     stage.create_task(TASK, rules(), parameters=4)
-    aggregator = assemble("aggregator", PARTITION, log=stage.log, key=stage.key)
+    aggregator = assemble("aggregator", PARTITION, log=stage.log, key=stage.role_key("aggregator"))
     _feed(stage.log, aggregator, AGGREGATOR_ROLE)
-    selector = Actor(SELECTOR_ROLE, PARTITION, log=stage.log, decider=SELECTOR, effects=UnsignedCheckins())
+    key, effects = stage.role_key("selector"), UnsignedCheckins()
+    selector = Actor(SELECTOR_ROLE, PARTITION, log=stage.log, decider=SELECTOR, effects=effects, key=key)
     _feed(stage.log, selector, SELECTOR_ROLE)
     story = islice(_story(round(time.time() * 1000)), decisions)
     while inputs := list(islice(story, AT_ONCE)):

@@ -10,7 +10,7 @@ import pytest
 
 from actors.deciders.decider import digest
 from actors.wiring import ROLES
-from ops.audit.replay import Audit
+from ops.audit.replay import Anchor, Audit
 from ops.audit.verification import Verification
 from schemas.events import ModelPublished
 from schemas.journal import Chain
@@ -59,21 +59,23 @@ def test_a_fold_alone_gives_the_recorded_state(history: History, name: str) -> N
     assert digest(retelling.state).hex() == history.states[ROLES[name].journal]
 
 
+def _anchor(history: History) -> Anchor:
+    return Anchor(operator=history.key.public_key, noise=history.key.noise)
+
+
 def test_a_history_verifies_and_replays(history: History) -> None:
     """Chains, announcements and the laws hold, and every sum and model is made again from the bodies."""
-    faults = Verification(
-        history.log, history.partition, accepts_resume=history.key.accepts, public_key=history.key.public_key
-    ).check()
+    faults = Verification(history.log, history.partition, operator=history.key.public_key).check()
     assert [str(fault) for fault in faults] == []
     assert check(history.log, history.partition, settled=True, defects=True) == []
-    found = Audit(history.log, history.partition, key=history.key, full=True, to=None).run()
+    found = Audit(history.log, history.partition, anchor=_anchor(history), full=True).run()
     assert (found.verdict, found.unchecked) == ("identical", [])
     assert found.models > 5
 
 
 def test_the_announcements_are_made_again(history: History) -> None:
     """`published` follows from the journal and the key, signatures included, in every later release."""
-    chain, said = Chain(), []
+    chain, said, signer = Chain(), [], history.role_key("aggregator").signer
     for entry in scan(history.log, TopicPartition(ROUNDS.name, history.partition)):
         batch = chain.follow(entry.offset, entry.value or b"")
         head = Head(topic=ROUNDS.name, partition=history.partition, seq=chain.at.seq, head=chain.at.head.hex())
@@ -81,7 +83,7 @@ def test_the_announcements_are_made_again(history: History) -> None:
             published = [event for event in decision.events if isinstance(event, ModelPublished)]
             for event in published:
                 statement = describe_version(event, decision.time_ms, head=head)
-                said.append(sign_statement(statement, history.key.checkpoint))
+                said.append(sign_statement(statement, signer.key, certificate=signer.certificate))
     assert said == [entry.value for entry in scan(history.log, TopicPartition(PUBLISHED.name, history.partition))]
 
 
