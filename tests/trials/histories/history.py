@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
-from actors.deciders.decider import coalesce, digest
+from actors.deciders.decider import digest
+from actors.deciders.tallies import Tallies, split
 from actors.hosts.assembly import assemble
 from actors.keys import OperatorKey, RoleKey
 from actors.runtime.actor import _drop
@@ -71,7 +73,7 @@ def unpacked(path: Path, folder: Path) -> History:
     with tarfile.open(path) as tar:
         tar.extractall(folder, filter="data")
     log = ExportedLog(folder)
-    [partition] = log.partitions(topic.name for topic in JOURNALS)
+    [partition] = log.list_partitions(topic.name for topic in JOURNALS)
     key = OperatorKey(bytes.fromhex((folder / KEY_FILE).read_text()))
     return History(log, partition, key, DEPLOYMENT, json.loads((folder / STATES_FILE).read_text()))
 
@@ -95,45 +97,50 @@ class Retelling:
         chain = Chain()
         for record in self._records(journal):
             batch = chain.follow(record.offset, record.value or b"")
-            for decision in batch.decisions if batch is not None else ():
-                self._compare(decision, where=f"{journal}@{record.offset}, on {decision.topic}@{decision.offset}")
+            if batch is not None:
+                self._retell(batch, where=f"{journal}@{record.offset}")
         for topic in self._inputs:
             self._rest(topic)
+
+    def _retell(self, batch: Batch, *, where: str) -> None:
+        """One record: its inputs topic by topic, as the story's actors were given them; and what they add up to."""
+        parts = [split(decision) for decision in batch.decisions]
+        recorded = deque(decided for _, decided in parts if decided.events)
+        tallies = Tallies()
+        for topic, inputs in self._inputs.items():
+            while inputs and inputs[0].offset < batch.position.offsets.get(topic, 0):
+                record = inputs.pop(0)
+                is_next = bool(recorded) and (recorded[0].topic, recorded[0].offset) == (topic, record.offset)
+                expected = recorded.popleft() if is_next else None
+                self._time_ms = expected.time_ms if expected else max(self._time_ms, record.time_ms)
+                events = tuple(self._outcome(record, expected))
+                found = Decision(topic=topic, offset=record.offset, time_ms=self._time_ms, events=events)
+                counted, decided = split(found)
+                if counted.events:
+                    tallies.add(counted)
+                self._compare(decided.events, expected, where=f"{where}, on {topic}@{record.offset}")
+        for made in recorded:
+            events = tuple(self._decided(_made([*made.events]), made.time_ms))
+            self._compare(events, made, where=f"{where}, by the host")
+        said = [counted.events for counted, _ in parts if counted.events]
+        if (summed := [decision.events for decision in tallies.make_decisions()]) != said:
+            self.faults.append(f"{where}: counts {summed}, recorded {said}")
 
     def _records(self, topic: str) -> Iterator[Record]:
         log: EventLog = self.history.log
         return scan(log, TopicPartition(topic, self.history.partition))
 
-    def _compare(self, recorded: Decision, *, where: str) -> None:
-        self.decisions += 1
-        told = [event for event in recorded.events if not isinstance(event, StateDigest)]
-        if recorded.topic:
-            found = self._taken(recorded)
-        else:
-            found = self._decided(_made(told), recorded.time_ms)
+    def _compare(self, found: tuple[JournalEvent, ...], recorded: Decision | None, *, where: str) -> None:
+        self.decisions += recorded is not None
+        told = [event for event in recorded.events if not isinstance(event, StateDigest)] if recorded else []
         if [encode(event) for event in found] != [encode(event) for event in told]:
             self.faults.append(f"{where}: decided {found}, recorded {told}")
-        for event in recorded.events:
+        for event in recorded.events if recorded else ():
             if isinstance(event, StateDigest):
                 self.digests += 1
                 if event.sha256 != digest(self.state):
                     self.faults.append(f"{where}: the fold gives another digest")
-                self.decider.evolve(self.state, event, recorded.time_ms)
-
-    def _taken(self, recorded: Decision) -> list[JournalEvent]:
-        """What the inputs of a topic give, up to that of this decision; those before it give nothing, or only count."""
-        found: list[JournalEvent] = []
-        inputs = self._inputs[recorded.topic]
-        while inputs and inputs[0].offset <= recorded.offset:
-            record = inputs.pop(0)
-            is_last = record.offset == recorded.offset
-            self._time_ms = recorded.time_ms if is_last else max(self._time_ms, record.time_ms)
-            events = self._outcome(record, recorded if is_last else None)
-            if len(found) == len(events) == 1 and (both := coalesce(found[0], events[0])) is not None:
-                found = [both]
-            else:
-                found += events
-        return found
+                self.decider.evolve(self.state, event, recorded.time_ms if recorded else 0)
 
     def _rest(self, topic: str) -> None:
         """What stands behind the last decision gave none."""
