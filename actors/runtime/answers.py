@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
+
 import structlog
 
 from schemas.canonical import encode
 from schemas.certificates import Signer
-from schemas.events import Answer
+from schemas.events import Answer, Declined, Granted, Outcome
 from schemas.topics import ANSWERS, answer_partition
 from streams.log import Draft, EventLog, LogUnavailable
 
@@ -31,10 +33,35 @@ class Answers:
                 value=self._signer.certify(encode(answer)),
                 key=answer.device.encode(),
             )
-            for answer in waiting
+            for answer in keep_newest(waiting)
         ]
         try:
             self._log.append(drafts)
         # The decisions stand in the journal: to end here would cost a replay and give nobody an answer.
         except LogUnavailable as error:
             logger.warning("answers_lost", count=len(drafts), error=str(error))
+
+
+def keep_newest(answers: Iterable[Answer]) -> list[Answer]:
+    """One answer for each thing that a device can be told, the newest, in the order of these.
+
+    A device is its key, so that nobody else's question takes an answer away; and whoever asks again and again pays for
+    one signature and one record a run.
+    """
+    newest: dict[Hashable, Answer] = {}
+    for answer in answers:
+        key = _name_subject(answer)
+        # Taken out first, because an answer must not come before one that was given earlier.
+        newest.pop(key, None)
+        newest[key] = answer
+    return [*newest.values()]
+
+
+def _name_subject(answer: Answer) -> Hashable:
+    match answer:
+        case Granted():
+            return answer.device, answer.sealed
+        case Declined():
+            return answer.device, answer.task
+        case Outcome():
+            return answer.device, answer.update, answer.record_sha256
