@@ -16,7 +16,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sim sim-sweep mutants bench codecs day recovery release-archive chaos guarantees lint format lock clean tamper history
+.PHONY: help setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees lint format lock clean tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ sim: setup ## Simulate one seed; what fails is shrunk to its shortest prefix (SE
 sim-sweep: MINUTES ?= 1
 sim-sweep: setup ## Simulate seeds that no sweep has run yet, on every core; adds to docs/results (MINUTES=1)
 	@$(BIN)/python -m tests.trials.simulation sweep --minutes $(MINUTES)
+
+floods: setup ## Measure what each kind of hostile record costs journals and answers
+	@$(BIN)/python -m tests.trials.floods
 
 mutants: setup ## Plant each fault of tests/trials/mutants/table.toml; a test must notice (ARGS="--only fence")
 	@$(BIN)/python -m tests.trials.mutants $(ARGS)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.root import ROOT
-from tests.trials.guarantees import kills, restarts, trials
+from tests.trials.guarantees import floods, kills, restarts, trials
 from tests.trials.guarantees.evidence import Evidence, Excuses, table, wrap_text
 from tests.trials.results import rows
 
@@ -29,7 +29,13 @@ COMMITS = """A commit id in this list, in [docs/results](results), in [codecs.md
 that git does not know here was recorded before the first commit of this repository, “Set up, pinned and hashed, with
 nothing presumed but Python, git and make”: the history before it was not kept, so the state in which a seed failed
 cannot be checked out. Of a bug without a seed no seed was recorded."""
-KAFKA = {"simulation": "simulated", "chaos": "on Kafka, runs", "tamper": "changes", "recovery": "deaths"}
+KAFKA = {
+    "simulation": "simulated",
+    "chaos": "on Kafka, runs",
+    "tamper": "changes",
+    "recovery": "deaths",
+    "floods": "records",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ def gathered(*, exact: bool = False) -> dict[str, Evidence]:
         "chaos": kills.chaos(rows("chaos"), excused, exact=exact),
         "recovery": restarts.recovery(rows("recovery"), excused),
         "tamper": trials.tamper(rows("tamper")),
+        "floods": floods.floods(rows("floods")),
         "mutants": trials.planted(rows("mutants")),
     }
 
