@@ -81,6 +81,8 @@ def describe_version(published: ModelPublished, time_ms: int, *, head: Head) -> 
             "version": published.version,
             "round": published.round,
             "model": to_plain(published.model),
+            "members_root": None if published.members_root is None else published.members_root.hex(),
+            "members": published.members,
             "journal": msgspec.to_builtins(head),
         },
     }

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import get_args
 
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
-from actors.deciders.arithmetic.sums import members_root
 from actors.deciders.decider import Decider
 from schemas.events import (
     BodyFault,
@@ -38,6 +37,7 @@ from schemas.events import (
 )
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
+from schemas.members import compute_members_root
 
 _COUNTED = frozenset(get_args(CountedReason))
 
@@ -48,7 +48,8 @@ class UpdateChecked:
 
     `append_ms` is the append time of its record. `refusal` is the answer of `refusal` on the state that decides: it is
     worked out once, before the body is fetched, because the body of a refused update is not looked at. `fault` is None
-    for a body that can be added. `record_sha256` is for the answer to the device alone.
+    for a body that can be added. `salt` are random bytes, drawn outside because a decision draws nothing;
+    `record_sha256` is for the answer to the device alone.
     """
 
     lease: Lease
@@ -59,6 +60,7 @@ class UpdateChecked:
     refusal: RefusalReason | CountedReason | None
     clip_scale: int
     fault: BodyFault | None
+    salt: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +157,7 @@ class Aggregator:
             case TaskCreated() if fact.task not in state.tasks:
                 return [
                     Noticed(fact=fact),
-                    ModelPublished(task=fact.task, version=0, round=None, model=fact.model, moments=None),
+                    _describe_first(fact),
                     RoundOpened(task=fact.task, round=0),
                 ]
             case Tick():
@@ -196,7 +198,7 @@ class Aggregator:
         proposed = RoundProposed(
             task=last.task,
             round=last.round,
-            members_root=members_root(members),
+            members_root=compute_members_root(members),
             members=len(members),
             weight_sum=sum(member.weight for member in members),
             mechanism=mechanism_of(task.created, self.key_id),
@@ -224,6 +226,7 @@ def _admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitte
         # A scale of zero makes the vector zero wherever the sum is computed again.
         clip_scale=0 if update.fault else update.clip_scale,
         zeroed=update.fault,
+        salt=update.salt,
         deadline_ms=lease.deadline_ms,
     )
 
@@ -266,7 +269,7 @@ def _drop_buffer(task: Task, reason: str) -> list[JournalEvent]:
 
 def _abandon(task: Task, buffer: Round, *, reason: str) -> RoundAbandoned:
     # A proposed round keeps the root that the ledger has seen.
-    root = buffer.proposed.members_root if buffer.proposed else members_root(buffer.members.values())
+    root = buffer.proposed.members_root if buffer.proposed else compute_members_root(buffer.members.values())
     return RoundAbandoned(
         task=task.created.task,
         round=buffer.id,
@@ -337,9 +340,22 @@ def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
         task=task_id, round=release.round, members=len(awaited.members), sum_sha256=release.sum_sha256, body=None
     )
     published = ModelPublished(
-        task=task_id, version=version, round=release.round, model=release.model, moments=release.moments
+        task=task_id,
+        version=version,
+        round=release.round,
+        model=release.model,
+        moments=release.moments,
+        members_root=awaited.proposed.members_root if awaited.proposed else None,
+        members=len(awaited.members),
     )
     return [stored, published, *_open_or_halt(task, versions=task.version + len(task.pending), version=version)]
+
+
+def _describe_first(created: TaskCreated) -> ModelPublished:
+    """Version 0: the operator's own model, of no round."""
+    return ModelPublished(
+        task=created.task, version=0, round=None, model=created.model, moments=None, members_root=None, members=0
+    )
 
 
 def _open_or_halt(task: Task, *, versions: int, version: int | None = None) -> list[JournalEvent]:

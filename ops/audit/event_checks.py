@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from actors.deciders.aggregator import mechanism_of, staleness_of
 from actors.deciders.aggregator_state import Task
-from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.accounting import rho
-from schemas.events import RoundCharged, RoundProposed, UpdateAdmitted
+from schemas.events import ModelPublished, RoundCharged, RoundProposed, UpdateAdmitted
 from schemas.identifiers import RoundId
+from schemas.members import compute_members_root
 
 
 def check_admission(task: Task, admitted: UpdateAdmitted) -> Iterator[str]:
@@ -31,7 +31,7 @@ def check_proposal(task: Task, proposed: RoundProposed) -> Iterator[str]:
     """A proposal against the admissions of its round and the policy's mechanism."""
     assert task.buffer is not None
     members = [*task.buffer.members.values()]
-    if proposed.members_root != sums.members_root(members) or proposed.members != len(members):
+    if proposed.members_root != compute_members_root(members) or proposed.members != len(members):
         yield f"round {proposed.round}: its members, weights or clip scales are not those admitted"
     if proposed.weight_sum != sum(member.weight for member in members):
         yield f"round {proposed.round}: weight_sum is not the sum of the weights"
@@ -42,6 +42,15 @@ def check_proposal(task: Task, proposed: RoundProposed) -> Iterator[str]:
     expected = mechanism_of(task.created, proposed.mechanism.key_id if proposed.mechanism else b"")
     if proposed.mechanism != expected:
         yield f"round {proposed.round}: the mechanism is not the policy's"
+
+
+def check_members(task: Task, published: ModelPublished) -> Iterator[str]:
+    """That a version names the members of its round, as the proposal did."""
+    pending = next((pending for pending in task.pending if pending.id == published.round), None)
+    proposed = pending.proposed if pending else None
+    expected = (proposed.members_root, proposed.members) if proposed else (None, 0)
+    if (published.members_root, published.members) != expected:
+        yield f"version {published.version}: its members are not those of round {published.round}"
 
 
 def check_charge(task: Task, round_id: RoundId, *, charge: RoundCharged | None) -> Iterator[str]:

@@ -221,6 +221,7 @@ class Audit:
     def _check_version(self, task: Task, published: ModelPublished) -> Iterator[str]:
         if published.version != task.version + 1:
             yield f"version {published.version} after version {task.version}"
+        yield from event_checks.check_members(task, published)
         if task.created.policy.privacy is not None and published.round is not None:
             charge = self._charges.get((task.created.task, published.round))
             self.findings.charges += charge is not None

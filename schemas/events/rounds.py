@@ -36,7 +36,7 @@ class RoundProposed(Event):
 
     task: TaskId
     round: RoundId
-    # A digest of the ordered members, which stand in the admissions before: a million of them fit into no record.
+    # The root of a tree over the members, which stand in the admissions before: a million of them fit into no record.
     members_root: Sha256
     members: Count
     weight_sum: Count
@@ -64,6 +64,9 @@ class ModelPublished(Event):
     model: BodyRef
     # Beside the model, because a replay from this version on needs both.
     moments: BodyRef | None
+    # Of the round, and said again here, because `published` is a function of this event: receipts rest on the root.
+    members_root: Sha256 | None
+    members: Count
 
 
 class RoundAbandoned(Event):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from schemas.events.event import Event
-from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, TaskId, TimeMs, UpdateId, Version
+from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Salt, TaskId, TimeMs, UpdateId, Version
 
 # fmt: off
 BodyFault = Literal[
@@ -46,6 +46,8 @@ class UpdateAdmitted(Event):
     clip_scale: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
     # With privacy a faulty update keeps its slot, or the refusal would depend on what is in it.
     zeroed: BodyFault | None
+    # Random, for this member's leaf under the round's members root, which is public.
+    salt: Salt
     deadline_ms: TimeMs
 
 

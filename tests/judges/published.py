@@ -18,18 +18,21 @@ def announcement_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     versions = book.rounds.events(ModelPublished)
     if not settled:
         versions = versions[: max(len(announced), 0)]
-    expected = [(f"{event.task}/{event.version}", event.model.sha256.hex()) for event in versions]
-    yield from differences(
-        "published", expected, [(event["id"], event["data"]["model"]["sha256"]) for event in announced]
-    )
+    expected = [(f"{event.task}/{event.version}", event.model.sha256.hex(), _format_root(event)) for event in versions]
+    said = [(event["id"], event["data"]["model"]["sha256"], event["data"].get("members_root")) for event in announced]
+    yield from differences("published", expected, said)
     heads = _heads(book)
     for event in announced:
         if event["specversion"] != "1.0" or not {"source", "type", "subject", "time"} <= event.keys():
             yield f"published: {event['id']} is no CloudEvent"
-        elif (said := event["data"].get("journal", {})) != heads.get(event["id"]):
-            yield f"published: {event['id']} carries the head {said}, the journal has {heads.get(event['id'])}"
+        elif (head := event["data"].get("journal", {})) != heads.get(event["id"]):
+            yield f"published: {event['id']} carries the head {head}, the journal has {heads.get(event['id'])}"
         elif not _is_signed(event):
             yield f"published: {event['id']} is not signed by whom it names"
+
+
+def _format_root(published: ModelPublished) -> str | None:
+    return None if published.members_root is None else published.members_root.hex()
 
 
 def _heads(book: Logbook) -> dict[str, dict[str, Any]]:

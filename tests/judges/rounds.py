@@ -57,6 +57,7 @@ class _Walk:
     rounds: dict[int, _Round] = field(default_factory=dict)
     pending: list[int] = field(default_factory=list)
     taken: Counter[str] = field(default_factory=Counter)
+    salts: set[bytes] = field(default_factory=set)
 
     def take(self, event: Any) -> Faults:
         """Follow one event of the aggregator's journal."""
@@ -106,6 +107,9 @@ class _Walk:
             yield f"update {event.update}: weight {event.weight}, and staleness {event.staleness} weighs {base}"
         if event.zeroed is not None and (self.created.policy.privacy is None or event.clip_scale):
             yield f"update {event.update}: zeroed without privacy, or with a clip scale"
+        if event.salt in self.salts:
+            yield f"update {event.update}: its salt is that of another member"
+        self.salts.add(event.salt)
         members.append(event)
         self.taken[event.device] += 1
         if self.taken[event.device] + self.created.participations_before > self.cap:
@@ -139,11 +143,14 @@ class _Walk:
             yield f"version {event.version} after version {self.version}"
         self.version = event.version
         if event.round is None:
-            if event.version != 0 or event.model != self.created.model:
+            if event.version != 0 or event.model != self.created.model or event.members_root is not None:
                 yield f"version {event.version} comes from no round and is not the operator's model"
             return
         if self.pending[:1] != [event.round]:
             yield f"version {event.version} is of round {event.round}; proposed are {self.pending}"
+        joined = self.rounds.setdefault(event.round, _Round()).members
+        if (event.members_root, event.members) != (_root(joined), len(joined)):
+            yield f"version {event.version}: members_root is not that of its round"
         self.pending = [pending for pending in self.pending if pending != event.round]
         if self.created.policy.privacy is not None:
             yield from self._charge_faults(event.round)
@@ -264,5 +271,15 @@ def _weighted(created: TaskCreated, member: UpdateAdmitted, *, body: bytes) -> A
 
 
 def _root(members: list[UpdateAdmitted]) -> bytes:
-    rows = sorted([m.update, m.body.sha256, m.weight, m.clip_scale, m.zeroed or ""] for m in members)
-    return hashlib.sha256(encode(rows)).digest()
+    """RFC 9162, section 2.1.1, as it is written there: the tree splits at the largest power of two below its size."""
+    leaves = sorted(
+        (m.update, [m.salt, m.update, m.body.sha256, m.weight, m.clip_scale, m.zeroed or ""]) for m in members
+    )
+    return _tree([hashlib.sha256(b"\x00" + encode(row)).digest() for _, row in leaves])
+
+
+def _tree(leaves: list[bytes]) -> bytes:
+    if len(leaves) <= 1:
+        return leaves[0] if leaves else hashlib.sha256(b"").digest()
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    return hashlib.sha256(b"\x01" + _tree(leaves[:split]) + _tree(leaves[split:])).digest()

@@ -292,6 +292,7 @@ def update_checked(device: str = "a", *, under: Lease | None = None, **changes: 
         "refusal": None,
         "clip_scale": SCALE_ONE,
         "fault": None,
+        "salt": bytes(16),
     }
     return UpdateChecked(**{**plain, **changes})
 
@@ -324,6 +325,7 @@ def update_admitted(device: str = "a", **changes: Any) -> UpdateAdmitted:
         weight=WEIGHT_ONE,
         clip_scale=SCALE_ONE,
         zeroed=None,
+        salt=bytes(16),
         deadline_ms=600_000,
     )
     return _changed(plain, changes)
@@ -356,6 +358,8 @@ def model_published(version: int = 0, **changes: Any) -> ModelPublished:
         round=version - 1 if version else None,
         model=body_ref(f"model {version}", "models"),
         moments=None,
+        members_root=bytes(32) if version else None,
+        members=3 if version else 0,
     )
     return _changed(plain, changes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from schemas.events import (
     UpdateRefused,
     UpdatesDeclined,
 )
+from schemas.members import compute_members_root
 from schemas.policy import Policy
 from tests.worlds.builders import (
     KEY,
@@ -85,10 +87,11 @@ def release_stored(round_id: int, version: int) -> ReleaseStored:
     return ReleaseStored(task=TASK, round=round_id, sum_sha256=b"s" * 32, model=model, moments=None)
 
 
-def publication(round_id: int, version: int) -> tuple[SumStored, ModelPublished]:
-    """What that becomes."""
-    stored = SumStored(task=TASK, round=round_id, members=3, sum_sha256=b"s" * 32, body=None)
-    return stored, model_published(version, round=round_id)
+def publication(round_id: int, version: int, members: Sequence[UpdateAdmitted]) -> tuple[SumStored, ModelPublished]:
+    """What that becomes for a round of these members."""
+    count, root = len(members), compute_members_root(members)
+    stored = SumStored(task=TASK, round=round_id, members=count, sum_sha256=b"s" * 32, body=None)
+    return stored, model_published(version, round=round_id, members=count, members_root=root)
 
 
 def round_charged(round_id: int, rules: Policy) -> RoundCharged:

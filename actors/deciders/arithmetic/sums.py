@@ -1,4 +1,4 @@
-"""Integer sums (law 6): exact clipping, weighting and adding, and the digest that commits to a round's members.
+"""Integer sums (law 6): exact clipping, weighting and adding, and the digest of a sum.
 
 Everything here is integer arithmetic, so neither the order of arrival nor the machine changes a bit.
 """
@@ -6,7 +6,6 @@ Everything here is integer arithmetic, so neither the order of arrival nor the m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isqrt
 from typing import Any
@@ -14,8 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.canonical import encode
-from schemas.events import UpdateAdmitted
 from schemas.tensors import Grid, Quanta
 
 SCALE_ONE = 1 << 16  # a clip scale of one: the vector is used as it is
@@ -103,13 +100,6 @@ class _Part:
 
     vector: npt.NDArray[np.int32]
     updates: int = 0
-
-
-def members_root(members: Iterable[UpdateAdmitted]) -> bytes:
-    """A digest over members, weights and clip scales, the same for any order of arrival."""
-    # Sorted by update, because the order of arrival is not part of what is committed to.
-    rows = sorted([m.update, m.body.sha256, m.weight, m.clip_scale, m.zeroed or ""] for m in members)
-    return hashlib.sha256(encode(rows)).digest()
 
 
 def sum_digest(total: Grid) -> bytes:

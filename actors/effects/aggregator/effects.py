@@ -6,6 +6,7 @@ The subjects stand in modules of their own; this one says in which order they me
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -42,7 +43,7 @@ from schemas.events import (
     UpdatesDeclined,
     VersionEvaluated,
 )
-from schemas.identifiers import BodyRef
+from schemas.identifiers import SALT_BYTES, BodyRef
 from schemas.journal import Decision, JournalPosition
 from schemas.tensors import Quanta
 from schemas.topics import EVALUATIONS, SHARDS, TASKS, UPDATES
@@ -156,6 +157,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             refusal=reason,
             clip_scale=found.scale,
             fault=found.fault,
+            salt=os.urandom(SALT_BYTES),
         )
         return Arrival(update, found.quanta)
 
@@ -187,6 +189,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             refusal=refusal(task, submission.lease, append_ms=submission.append_ms),
             clip_scale=0,
             fault="defect",
+            salt=os.urandom(SALT_BYTES),
         )
 
     # --- after a decision: add, answer, publish ---------------------------------------------------------------------

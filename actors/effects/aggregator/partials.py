@@ -12,13 +12,13 @@ from collections.abc import Hashable, Iterable
 import structlog
 
 from actors.deciders.aggregator_state import Task
-from actors.deciders.arithmetic import sums
 from actors.effects.aggregator.intake import UpdateBody
 from actors.effects.aggregator.summation import Measured
 from actors.keys import PartialSeals
 from schemas.canonical import MalformedError, decode
 from schemas.events import BodyMeasured, Partial, PartialStored, UpdateAdmitted
 from schemas.identifiers import BodyRef
+from schemas.members import compute_members_root
 from schemas.topics import PARTIALS, SHARDS
 from streams.log import EventLog, OffsetLost, Reader, Record, TopicPartition
 from streams.skipped import Skipped
@@ -71,7 +71,7 @@ class Partials:
 
     def find_stored(self, task: Task, round_id: int, *, members: list[UpdateAdmitted]) -> PartialStored | None:
         """Where the sum of these members, all of one partition, is stored; None where no result comes."""
-        key = (task.created.task, round_id, sums.members_root(members))
+        key = (task.created.task, round_id, compute_members_root(members))
         result = self._await(key, members[0].body.partition, since_ms=task.progress_ms)
         return result if isinstance(result, PartialStored) else None
 

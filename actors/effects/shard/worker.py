@@ -15,7 +15,6 @@ from functools import partial
 import structlog
 
 from actors.deciders.aggregator_state import Round, Rounds, Task
-from actors.deciders.arithmetic import sums
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.intake import Intake, UpdateBody
 from actors.effects.aggregator.partials import by_partition
@@ -37,6 +36,7 @@ from schemas.events import (
     UpdateRefused,
 )
 from schemas.identifiers import BodyRef
+from schemas.members import compute_members_root
 from schemas.topics import PARTIALS, ROUNDS, SHARDS, UPDATES, partition_of
 from streams.bodies import BUDGET_BYTES, BUDGET_BYTES_MIN, Absent, store
 from streams.log import Draft, EventLog, LogError, Record, TopicPartition
@@ -216,7 +216,7 @@ class Shard:
             running = self._sums.pop((name, proposed.id, partition), None)
             if running is None:
                 running = choose_summation(task.created).recompute(members, self._intake.fetch)
-            root = sums.members_root(members)
+            root = compute_members_root(members)
             body = store(
                 self._log,
                 TopicPartition(SHARDS.name, partition),

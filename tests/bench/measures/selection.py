@@ -20,11 +20,11 @@ from actors.deciders.decider import digest
 from actors.deciders.selector import SELECTOR, Selections
 from schemas.canonical import decode_state, encode, encode_state
 from schemas.devices import is_signed_by_device, tag_public_key
-from schemas.events import JournalEvent, ModelPublished, Noticed, UpdateAdmitted
+from schemas.events import JournalEvent, Noticed, UpdateAdmitted
 from schemas.signing import parse_signed, sign
 from tests.bench.measures.trusting import TASK, check_in, task_of
 from tests.trials.results import add_row
-from tests.worlds.builders import body_ref, device_checked_in, policy, update_admitted
+from tests.worlds.builders import body_ref, device_checked_in, model_published, policy, update_admitted
 
 AT_ONCE = 10_000
 NOW_MS = 1_700_000_000_000
@@ -69,8 +69,7 @@ def registered(devices: int) -> Selections:
     """A state in which so many devices have taken part once."""
     state = SELECTOR.initial()
     created = Noticed(fact=task_of(rules(devices)))
-    model = ModelPublished(task=TASK, version=0, round=None, model=body_ref("initial", "models"), moments=None)
-    decided(state, [created, model])
+    decided(state, [created, model_published(model=body_ref("initial", "models"))])
     for start in range(0, devices, AT_ONCE):
         decided(state, [check_in(number, now_ms=NOW_MS) for number in range(start, min(devices, start + AT_ONCE))])
         decided(state, admissions(state, 0))

@@ -9,22 +9,22 @@ import pytest
 
 from actors.deciders.aggregator import Aggregator, refusal
 from actors.deciders.aggregator_state import REMEMBERED_MS
-from actors.deciders.arithmetic.sums import members_root
 from schemas.events import (
     BodyFault,
     BudgetExhausted,
     CountedReason,
-    ModelPublished,
     Noticed,
     RefusalReason,
     RoundOpened,
     RoundProposed,
 )
+from schemas.members import compute_members_root
 from schemas.policy import WEIGHT_ONE
 from tests.worlds.builders import (
     TASK,
     lease_id,
     mechanism,
+    model_published,
     policy,
     private_policy,
     round_proposed,
@@ -55,7 +55,7 @@ ONE = {"updates_per_round": 1}
 def test_a_task_begins_with_its_first_version_and_an_open_round() -> None:
     """Version 0 is the operator's first model, of no round."""
     created = task_created()
-    first = ModelPublished(task=TASK, version=0, round=None, model=created.model, moments=None)
+    first = model_published(model=created.model)
     situation = given_decider(AGGREGATOR).when(created).then(Noticed(fact=created), first, OPENED)
     situation.when(created).then_nothing()
     situation.when(msgspec.structs.replace(created, participations_before=9)).then_nothing()
@@ -76,7 +76,7 @@ def test_the_last_update_of_a_round_proposes_it_and_opens_the_next() -> None:
     situation = given()
     first = fill(situation, "ab")
     last = admission_of(situation, "c")
-    proposed = round_proposed(0, members_root=members_root([*first, last]))
+    proposed = round_proposed(0, members_root=compute_members_root([*first, last]))
     situation.when(update_of("c", situation)).then(last, proposed, RoundOpened(task=TASK, round=1))
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from actors.deciders.aggregator import KeyMissing
-from actors.deciders.arithmetic.sums import members_root
 from schemas.events import (
     BudgetExhausted,
     DeviceCheckedIn,
@@ -20,6 +19,7 @@ from schemas.events import (
     UpdateAdmitted,
     VersionEvaluated,
 )
+from schemas.members import compute_members_root
 from tests.worlds.builders import (
     TASK,
     device_checked_in,
@@ -50,29 +50,29 @@ from tests.worlds.specification import given as given_decider
 def test_a_release_becomes_a_version() -> None:
     """Without privacy no charge is asked for: a proposal, its release, and the sum's digest beside the version."""
     situation = given()
-    fill(situation, "abc")
-    situation.when(release_stored(0, 1)).then(*publication(0, 1))
+    members = fill(situation, "abc")
+    situation.when(release_stored(0, 1)).then(*publication(0, 1, members))
     situation.when(release_stored(0, 1)).then_nothing()
 
 
 def test_a_round_is_charged_before_it_is_published() -> None:
     """Law 8: a release that was not charged for is not a version, whoever stored it."""
     situation = given(PRIVATE)
-    fill(situation, "abc")
+    members = fill(situation, "abc")
     situation.when(release_stored(0, 1)).then_nothing()
     charged = round_charged(0, PRIVATE)
     situation.when(charged).then(Noticed(fact=charged))
-    situation.when(release_stored(0, 1)).then(*publication(0, 1))
+    situation.when(release_stored(0, 1)).then(*publication(0, 1, members))
 
 
 def test_rounds_are_published_in_their_order() -> None:
     """A second round that is charged early waits for the first."""
     situation = given(PRIVATE)
-    fill(situation, "abc")
-    fill(situation, "def")
+    members = fill(situation, "abc")
+    others = fill(situation, "def")
     situation.when(round_charged(1, PRIVATE)).when(release_stored(1, 1)).then_nothing()
-    situation.when(round_charged(0, PRIVATE)).when(release_stored(0, 1)).then(*publication(0, 1))
-    situation.when(release_stored(1, 2)).then(*publication(1, 2))
+    situation.when(round_charged(0, PRIVATE)).when(release_stored(0, 1)).then(*publication(0, 1, members))
+    situation.when(release_stored(1, 2)).then(*publication(1, 2, others))
 
 
 @pytest.mark.parametrize("reason", ["withheld", "key_missing"])
@@ -80,7 +80,7 @@ def test_a_round_that_cannot_be_released_is_abandoned(reason: str) -> None:
     """Its members are named by their root and dropped; their participations stay counted."""
     situation = given(PRIVATE)
     members = fill(situation, "abc")
-    abandoned = RoundAbandoned(task=TASK, round=0, members_root=members_root(members), members=3, reason=reason)  # type: ignore[arg-type]
+    abandoned = RoundAbandoned(task=TASK, round=0, members_root=compute_members_root(members), members=3, reason=reason)  # type: ignore[arg-type]
     withheld = RoundWithheld(task=TASK, round=0, participations_max=1, reason="mechanism")
     if reason == "withheld":
         situation.when(withheld).then(Noticed(fact=withheld), abandoned)
@@ -110,11 +110,11 @@ def test_a_pause_stops_no_update_under_way() -> None:
 def test_the_last_version_halts_the_task() -> None:
     """`versions_max` versions after the first: no round is opened for another, and the last release is the end."""
     situation = given(policy(stop={"versions_max": 2}))
-    fill(situation, "abc")
-    situation.when(release_stored(0, 1)).then(*publication(0, 1))
-    fill(situation, "def")
+    members = fill(situation, "abc")
+    situation.when(release_stored(0, 1)).then(*publication(0, 1, members))
+    others = fill(situation, "def")
     assert [type(event) for event in situation.caused] == [UpdateAdmitted, RoundProposed]
-    situation.when(release_stored(1, 2)).then(*publication(1, 2), task_halted("versions_max", 2))
+    situation.when(release_stored(1, 2)).then(*publication(1, 2, others), task_halted("versions_max", 2))
 
 
 def test_an_abandoned_round_makes_room_for_another() -> None:
@@ -132,7 +132,7 @@ def test_the_target_halts_the_task(value: float, reached: bool) -> None:
     situation = given(policy(stop={"versions_max": 9, "target_metric": "accuracy", "target_value": 0.9}))
     members = fill(situation, "a")
     evaluated = VersionEvaluated(task=TASK, version=0, metrics={"accuracy": value}, samples=9, cohort="")
-    dropped = RoundAbandoned(task=TASK, round=0, members_root=members_root(members), members=1, reason="halted")
+    dropped = RoundAbandoned(task=TASK, round=0, members_root=compute_members_root(members), members=1, reason="halted")
     expected = [Noticed(fact=evaluated), dropped, task_halted("target")]
     situation.when(evaluated).then(*(expected if reached else []))
 
@@ -141,7 +141,7 @@ def test_closing_names_what_it_drops() -> None:
     """Members of a buffer that is given up are named by their root, and their participations stay counted."""
     situation = given()
     members = fill(situation, "ab")
-    dropped = RoundAbandoned(task=TASK, round=0, members_root=members_root(members), members=2, reason="closed")
+    dropped = RoundAbandoned(task=TASK, round=0, members_root=compute_members_root(members), members=2, reason="closed")
     closed = task_closed()
     situation.when(closed).then(Noticed(fact=closed), dropped, task_halted("closed"))
     assert situation.state.tasks[TASK].participations == {"a": 1, "b": 1}
@@ -156,11 +156,11 @@ def test_an_empty_buffer_is_dropped_without_a_word() -> None:
 def test_a_task_that_is_closed_still_releases_what_is_pending() -> None:
     """What was proposed before the end is charged and published; the last of it halts the task."""
     situation = given(PRIVATE)
-    fill(situation, "abc")
+    members = fill(situation, "abc")
     closed = task_closed()
     situation.when(closed).then(Noticed(fact=closed))
     situation.when(round_charged(0, PRIVATE)).when(release_stored(0, 1)).then(
-        *publication(0, 1), task_halted("closed", 1)
+        *publication(0, 1, members), task_halted("closed", 1)
     )
 
 
@@ -178,10 +178,10 @@ def test_too_few_devices_halt_the_task() -> None:
     """When fewer devices than K are left below the cap, the task halts with that reason instead of hanging."""
     rules = private_policy(rho_max=0.5, selection={"devices_expected": 4})
     situation = given(rules)
-    fill(situation, "abc")
+    members = fill(situation, "abc")
     assert not any(isinstance(event, RoundOpened) for event in situation.caused)
     situation.when(round_charged(0, rules)).when(release_stored(0, 1)).then(
-        *publication(0, 1), task_halted("too_few_devices", 1)
+        *publication(0, 1, members), task_halted("too_few_devices", 1)
     )
 
 
@@ -190,7 +190,7 @@ def test_a_task_without_admissions_halts_as_idle() -> None:
     situation = given(policy(stop={"versions_max": 9, "idle_s": 60.0})).at(60_000)
     members = fill(situation, "a")
     situation.at(120_000).when(Tick()).then_nothing()
-    dropped = RoundAbandoned(task=TASK, round=0, members_root=members_root(members), members=1, reason="halted")
+    dropped = RoundAbandoned(task=TASK, round=0, members_root=compute_members_root(members), members=1, reason="halted")
     situation.at(120_001).when(Tick()).then(dropped, task_halted("idle"))
     situation.when(Tick()).then_nothing()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,14 +16,12 @@ from actors.deciders.arithmetic.sums import (
     RunningSum,
     clip_scale,
     compute_squared_norm,
-    members_root,
     sum_digest,
 )
-from schemas.events import UpdateAdmitted
 from schemas.policy import NOISE_TAIL_SIGMAS, WEIGHT_ONE
 from schemas.tensors import BLOCK, Quanta
 from tests.judges import slow_sums
-from tests.worlds.builders import body_ref, policy, update_admitted
+from tests.worlds.builders import policy
 
 STEPS = 1 << 16
 ELEMENTS = st.integers(-2 * STEPS, 2 * STEPS)
@@ -176,40 +173,6 @@ def test_no_noise_is_beyond_the_tail_that_a_policy_counts(sigma: int) -> None:
 def test_a_zero_vector_has_scale_one() -> None:
     """Nothing is divided by a norm of zero."""
     assert clip_scale(Quanta.from_values(np.zeros(3, np.int64)), STEPS) == SCALE_ONE
-
-
-# --- what commits to the members ------------------------------------------------------------------------------------
-
-
-def _member(number: int) -> UpdateAdmitted:
-    return update_admitted(f"d{number}", body=body_ref(f"{number}"))
-
-
-MEMBERS = [_member(number) for number in range(4)]
-
-
-@given(shuffled=st.permutations(MEMBERS))
-def test_the_root_is_the_same_in_any_order(shuffled: list[UpdateAdmitted]) -> None:
-    """The root commits to who is in the round, not to who came first."""
-    assert members_root(shuffled) == members_root(MEMBERS)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"update": "f" * 32},
-        {"body": msgspec.structs.replace(MEMBERS[2].body, sha256=b"x" * 32)},
-        {"weight": WEIGHT_ONE - 1},
-        {"clip_scale": SCALE_ONE - 1},
-        {"zeroed": "not_finite"},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_the_root_names_each_field(changes: dict[str, object]) -> None:
-    """Another update, body, weight, clip scale or zeroing of one member is another root."""
-    changed = [*MEMBERS[:2], msgspec.structs.replace(MEMBERS[2], **changes), MEMBERS[3]]
-    assert members_root(changed) != members_root(MEMBERS)
-    assert members_root(MEMBERS[:3]) != members_root(MEMBERS)
 
 
 def test_the_digest_is_over_little_endian_bytes() -> None:

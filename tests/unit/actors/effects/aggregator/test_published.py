@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,11 +14,12 @@ from structlog.testing import capture_logs
 
 from actors.effects.aggregator.published import CLOCKS_DIFFER_MS_MAX
 from actors.runtime import actor as actor_module
-from schemas.events import ModelPublished
+from schemas.events import ModelPublished, UpdateAdmitted
+from schemas.members import compute_members_root, hash_leaf, is_member, prove_membership
 from schemas.published import Head, describe_version, is_vouched_for, parse_checkpoint, sign_statement
 from schemas.topics import PUBLISHED, ROUNDS
 from streams.log import Record, TopicPartition, scan
-from tests.worlds.builders import policy, trust
+from tests.worlds.builders import policy, private_policy, trust
 from tests.worlds.federation import Federation
 
 ONES = np.ones(4, np.float32)
@@ -84,3 +86,31 @@ def test_what_others_write_stops_no_opening_and_hides_no_version() -> None:
     assert is_vouched_for(announced, trust())
     counts = [line["count"] for line in said if line["event"] == "junk_skipped"]
     assert counts == [1, 2, 4, 8]
+
+
+def test_an_announced_root_proves_each_member_and_hides_it() -> None:
+    """Whoever is shown a member can check it against `published`; who guesses all but its salt finds nothing there."""
+    world = Federation(policy())
+    world.device("a").check_in()
+    world.settle()
+    world.device("a").submit_body(b"no body", codec="float32")
+    world.round_of(dict.fromkeys("bcd", ONES))
+    data = json.loads(_records(world, PUBLISHED.name)[-1].value or b"")["data"]
+    members, root = world.events(ROUNDS.name, UpdateAdmitted), bytes.fromhex(data["members_root"])
+    for member in members:
+        proof = prove_membership(members, member.update)
+        assert is_member(hash_leaf(member), proof, root=root, members=data["members"])
+    guessed = [msgspec.structs.replace(member, salt=bytes(16)) for member in members]
+    assert compute_members_root(guessed) != root
+    assert len({member.salt for member in members}) == len(members) == 3
+
+
+def test_a_zeroed_member_is_hidden_too() -> None:
+    """An update on which our own code failed gets random bytes as any other: its place in the tree tells nothing."""
+    world = Federation(private_policy())
+    effects: Any = world.actors["aggregator"]._effects
+    effects._measure = None
+    world.round_of(dict.fromkeys("abc", ONES))
+    members = world.events(ROUNDS.name, UpdateAdmitted)
+    assert [member.zeroed for member in members] == ["defect"] * 3
+    assert len({member.salt for member in members}) == 3
