@@ -95,7 +95,7 @@ def mechanism_of(created: TaskCreated, key_id: bytes) -> Mechanism | None:
         clip_steps=policy.clipping.steps,
         weight_max=policy.weight_max,
         sigma=policy.sigma,
-        sampler="ladder-1",
+        sampler="ladder-2",
         key_id=key_id,
     )
 

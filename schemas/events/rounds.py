@@ -27,7 +27,7 @@ class Mechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     weight_max: Count
     sigma: Count
     # Named, because a release that draws otherwise could not recompute this one.
-    sampler: Literal["ladder-1"]
+    sampler: Literal["ladder-2"]
     key_id: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 
 

@@ -29,7 +29,7 @@ from tests.worlds.builders import lease_granted, lease_id, model_published, roun
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
 MECHANISM = Mechanism(
-    noise_multiplier=1.0, clip_steps=65_536, weight_max=1 << 20, sigma=1, sampler="ladder-1", key_id=bytes(8)
+    noise_multiplier=1.0, clip_steps=65_536, weight_max=1 << 20, sigma=1, sampler="ladder-2", key_id=bytes(8)
 )
 
 

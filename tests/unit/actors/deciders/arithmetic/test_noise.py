@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_right
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -14,18 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.deciders.arithmetic import noise
-from actors.deciders.arithmetic.noise import draw, ladder
+from actors.deciders.arithmetic.noise import Table, compute_thresholds, count_thresholds, draw, ladder
 from schemas.events import Mechanism, RoundProposed
 from tests.worlds.builders import KEY, round_proposed
 
 MECHANISM = Mechanism(
-    noise_multiplier=1.0, clip_steps=1 << 16, weight_max=1 << 20, sigma=1 << 36, sampler="ladder-1", key_id=KEY.noise.id
+    noise_multiplier=1.0, clip_steps=1 << 16, weight_max=1 << 20, sigma=1 << 36, sampler="ladder-2", key_id=KEY.noise.id
 )
 PROPOSAL = round_proposed(
     4, members_root=b"r" * 32, members=50, weight_sum=50 << 20, mechanism=MECHANISM, participations_max=5
 )
 INTEGER = {"gcd", "lcm", "isqrt", "isfinite"}  # of math; Fraction reduces with gcd, encoding asks isfinite
-GOLDEN = "25169ffa618b8e006f325bf14333831f6b209c54800834f5f872ad11a82e384b"
+GOLDEN = "8e12848228c127f2780a5afc7c2f117d78d6f399cced86ad963abeeb447e7b67"
 
 
 def _proposal(sigma: int) -> RoundProposed:
@@ -86,30 +89,87 @@ def test_the_sampler_uses_integers_only(monkeypatch: pytest.MonkeyPatch) -> None
                 monkeypatch.setattr(module, name, forbidden)
     for name in ("exp", "log", "sqrt", "rint", "floor"):
         monkeypatch.setattr(np, name, forbidden)
-    noise._table.cache_clear()
+    noise._make_table.cache_clear()
     drawn = draw(KEY.noise.secret, PROPOSAL, parameters=100)
     assert drawn.dtype == np.int64
     assert np.array_equal(drawn, expected)
+
+
+# --- the true distance from a discrete Gaussian ---------------------------------------------------------------------
+
+DISTANCE_MAX = Fraction(1, 1 << 107)  # of one rung, in docs/decisions/0007-ladder-sampler.md and docs/privacy.md
+SMOOTHING_MAX = -300.0  # log2 of what a density may be off by, there too
+
+
+@pytest.mark.parametrize("variance", [1, 64, 1 << 22, (1 << 22) + (1 << 24)], ids=str)
+def test_a_rung_is_as_near_to_a_discrete_gaussian_as_the_docs_say(variance: int) -> None:
+    """The total variation of the tables that ship, exactly, with what lies beyond their ends."""
+    thresholds, lowest = compute_thresholds(Fraction(variance))
+    assert [*map(int, _read_thresholds(noise._make_table(Fraction(variance))))] == thresholds
+    cells = [high - low for low, high in pairwise([0, *thresholds, 1 << 127])]
+    with localcontext(Context(prec=70)):
+        reach = -lowest
+        # From the definition, a third further than the tables: what lies beyond that is below 2^-180.
+        weights = [(-Decimal(k * k) / (2 * variance)).exp() for k in range(reach * 4 // 3 + 4)]
+        whole = weights[0] + 2 * sum(weights[1:])
+        off = sum(abs(Decimal(cell) / (1 << 127) - weights[abs(k)] / whole) for k, cell in enumerate(cells, lowest))
+        beyond = 2 * sum(weights[reach + 1 :]) / whole
+        distance = Fraction((off + beyond) / 2)
+    assert len(cells) == 2 * reach + 1
+    assert distance < DISTANCE_MAX
+    # A bound that is far too wide would be no figure; narrow tables reach further than their 12 sigma.
+    assert variance < 1 << 22 or distance > DISTANCE_MAX / 2
+
+
+def test_the_last_cell_has_its_own_probability() -> None:
+    """What is furthest out is drawn as seldom as its definition says, on both sides."""
+    thresholds, _ = compute_thresholds(Fraction(1 << 22))
+    first, last = thresholds[0], (1 << 127) - thresholds[-1]
+    assert abs(first - last) <= 1
+    assert 0 < last < 1 << 12
 
 
 @given(sigma=st.one_of(st.integers(1, 1 << 13), st.integers(1, 1 << 50)))
 def test_the_ladders_variances_sum_exactly(sigma: int) -> None:
     """The rungs together have the mechanism's variance, to the last unit, and each smooths the next."""
     rungs = ladder(sigma)
-    assert sum(variance * (1 << 20 * rung) for rung, variance in enumerate(rungs)) == Fraction(sigma) ** 2
+    assert sum(variance * (1 << 18 * rung) for rung, variance in enumerate(rungs)) == Fraction(sigma) ** 2
     assert all(variance > 0 for variance in rungs)
-    assert all(variance >= (2 << 10) ** 2 for variance in rungs[:-1])
+    assert len(rungs) == 1 or rungs[-1] >= 64
+    for fine, coarse in pairwise(rungs):
+        spread = 1 / (1 / fine + 1 / (coarse * (1 << 18)))
+        assert math.log2(2.1) - 2 * math.pi**2 * float(spread) / (1 << 18) / math.log(2) < SMOOTHING_MAX
+
+
+def _read_thresholds(table: Table) -> list[int]:
+    return [(int(high) << 64) + int(low) for high, low in zip(table.high, table.low, strict=True)]
+
+
+@pytest.mark.parametrize("variance", [1, 12, 1 << 22])
+def test_a_uniform_draws_what_all_its_127_bits_say(variance: int) -> None:
+    """At each threshold the last bit decides: below it the value before, from it on the value behind."""
+    table = noise._make_table(Fraction(variance))
+    thresholds = _read_thresholds(table)
+    step = max(1, len(thresholds) // 500)
+    tried = [u for t in [*thresholds[::step], *thresholds[-9:]] for u in (t - 1, t, t + 1) if 0 <= u < 1 << 127]
+    tried += [0, (1 << 127) - 1]
+    high, low = (np.array(words, np.uint64) for words in zip(*(divmod(u, 1 << 64) for u in tried), strict=True))
+    found = count_thresholds(table, high, make_low=lambda: low)
+    assert found.tolist() == [bisect_right(thresholds, u) for u in tried]
 
 
 @pytest.mark.parametrize("variance", [Fraction(1), Fraction(7, 3), Fraction(12), Fraction(1 << 22)])
 def test_tables_are_the_same_when_computed_again(variance: Fraction) -> None:
-    """A table is a function of its variance alone."""
-    thresholds, lowest = noise._table(variance)
-    noise._table.cache_clear()
-    again, lowest_again = noise._table(variance)
-    assert thresholds.tobytes() == again.tobytes()
-    assert lowest == lowest_again
-    assert (np.diff(thresholds) >= 0).all()
+    """A table is a function of its variance alone, and ascends."""
+    table = noise._make_table(variance)
+    noise._make_table.cache_clear()
+    again = noise._make_table(variance)
+    assert [*map(bytes, table[:3]), table.lowest] == [*map(bytes, again[:3]), again.lowest]
+    thresholds = _read_thresholds(table)
+    assert thresholds == sorted(thresholds)
+
+
+# --- what is drawn --------------------------------------------------------------------------------------------------
 
 
 def _density(sigma: int, reach: int) -> dict[int, float]:
@@ -130,7 +190,7 @@ def test_small_sigmas_have_the_exact_distribution(sigma: int) -> None:
     assert statistic < freedom + 6 * math.sqrt(2 * freedom)
 
 
-@pytest.mark.parametrize("sigma", [3, 100, 4_096, 4_097, 1 << 20, 1 << 36])
+@pytest.mark.parametrize("sigma", [3, 100, 4_579, 4_580, 1 << 20, 1 << 36])
 def test_moments_are_a_gaussians(sigma: int) -> None:
     """Mean 0, the mechanism's variance, no skew, kurtosis 3, on one rung, right above the first, and on several."""
     count = 200_000
@@ -141,10 +201,10 @@ def test_moments_are_a_gaussians(sigma: int) -> None:
     assert abs((drawn**4).mean() - 3) < 6 * math.sqrt(96 / count)
 
 
-@pytest.mark.parametrize("sigma", [4_097, 1 << 20])
+@pytest.mark.parametrize("sigma", [4_580, 1 << 20])
 def test_no_rung_shows_through(sigma: int) -> None:
     """A coarse rung is smoothed by the finer one: remainders to its base are as even as they must be."""
     count = 200_000
-    remainders = np.bincount(draw(KEY.noise.secret, _proposal(sigma), parameters=count) % 1024, minlength=1024)
-    statistic = float(((remainders - count / 1024) ** 2 / (count / 1024)).sum())
-    assert statistic < 1023 + 6 * math.sqrt(2 * 1023)
+    remainders = np.bincount(draw(KEY.noise.secret, _proposal(sigma), parameters=count) % 512, minlength=512)
+    statistic = float(((remainders - count / 512) ** 2 / (count / 512)).sum())
+    assert statistic < 511 + 6 * math.sqrt(2 * 511)
