@@ -14,9 +14,9 @@ from math import prod
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import MalformedError, decode, encode
-from schemas.events import DeploymentFounded, TaskCreated, TaskEvent
+from schemas.events import DeploymentFounded, TaskCreated, TaskEvent, TaskSucceeded
 from schemas.identifiers import TaskId
-from schemas.policy import PolicyError, check_policy
+from schemas.policy import BOUNDS, PolicyError, check_policy
 from schemas.signing import is_signed_by, parse_signed, sign
 from schemas.topics import MODELS, partition_of
 
@@ -81,6 +81,13 @@ def find_misplacement(created: TaskCreated, partition: int, *, partitions: int) 
         yield f"in partition {partition}, where no task of this name lives"
 
 
+def find_successor(values: Iterable[bytes | None], task: TaskId, *, operator: bytes | None) -> TaskId | None:
+    """The task that carries on from `task`, from the records of its partition: the first that claimed it."""
+    events = (parse_task_event(value, operator) for value in values)
+    claims = (event for event in events if isinstance(event, TaskSucceeded) and event.task == task)
+    return next((claim.successor for claim in claims), None)
+
+
 def find_faults(created: TaskCreated) -> Iterator[str]:
     """What is wrong with a creation, judged by its own policy: an actor that finds anything refuses the task."""
     if created.policy.shard_count > created.partitions:
@@ -100,6 +107,19 @@ def find_faults(created: TaskCreated) -> Iterator[str]:
         yield "parameters is not the size of the tensors"
     if created.model.topic != MODELS.name or created.model.partition != partition_of(created.task, created.partitions):
         yield f"the model is in {created.model}, not in the task's partition of {MODELS.name}"
+    yield from _find_ancestry_faults(created)
+
+
+def _find_ancestry_faults(created: TaskCreated) -> Iterator[str]:
+    """What is wrong with what was spent before, as far as the creation tells it alone."""
+    low, high = BOUNDS["privacy.noise_multiplier"]
+    if not all(low <= spent.noise_multiplier <= high for spent in created.spent_before):
+        yield "something was spent before under no noise that a policy can have"
+    ancestors = [spent.task for spent in created.spent_before]
+    # A private task without a private parent would hide what was released of it without noise.
+    expected = created.parent if created.policy.privacy is not None else None
+    if ancestors[-1:] != ([] if expected is None else [expected]):
+        yield f"what was spent before does not end with its parent {expected!r}"
 
 
 def _parse_creations(

@@ -67,6 +67,8 @@ class FedlogError(Exception):
      │    ├── TaskNameInvalid    a name cannot be that of a task
      │    ├── TaskTooLarge       a task's description does not fit into one record
      │    ├── SuccessorExists    another task carries on from that one already
+     │    ├── ParentUnprotected  a private task cannot carry on from one without privacy
+     │    ├── BudgetSpent        the tasks before have spent all that the policy allows
      │    ├── CloseUnnoticed     the aggregator has not noticed a close in time
      │    ├── ModelMismatch      a model does not fit the policy
      │    ├── VersionUnknown     a task has no version of that number

@@ -29,6 +29,7 @@ from schemas.events import (
     TaskHalted,
     TaskPaused,
     TaskResumed,
+    TaskSucceeded,
     Tick,
     UpdateAdmitted,
     UpdateRefused,
@@ -138,7 +139,7 @@ def _device_refusal(task: Task, lease: Lease) -> RefusalReason | None:
     # Two updates of one device in one round would count twice against what the mechanism covers.
     if lease.device in task.buffer.members:
         return "in_round"
-    cap = task.created.policy.participations_cap
+    cap = task.created.participations_cap
     # The selector grants no lease past the cap; this is checked again because the guarantee must not rest on it.
     return "participations" if cap is not None and task.count_participations(lease.device) >= cap else None
 
@@ -154,12 +155,14 @@ class Aggregator:
         match fact:
             case UpdateChecked():
                 return self._decide_update(state.tasks.get(fact.lease.task), fact)
-            case TaskCreated() if fact.task not in state.tasks:
+            case TaskCreated() if fact.task not in state.tasks and _may_begin(state, fact):
                 return [
                     Noticed(fact=fact),
                     _describe_first(fact),
                     RoundOpened(task=fact.task, round=0),
                 ]
+            case TaskSucceeded() if fact.task in state.tasks and state.tasks[fact.task].successor is None:
+                return [Noticed(fact=fact)]
             case Tick():
                 return [event for task in state.tasks.values() for event in _halt_idle(task, time_ms)]
             case TaskPaused() | TaskResumed() | TaskClosed() | VersionEvaluated() | RoundCharged():
@@ -204,7 +207,7 @@ class Aggregator:
             mechanism=mechanism_of(task.created, self.key_id),
             participations_max=busiest,
         )
-        cap = task.created.policy.participations_cap
+        cap = task.created.participations_cap
         exhausted = task.exhausted + (cap is not None and task.count_participations(last.device) + 1 == cap)
         return [proposed, *_open_round(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
 
@@ -246,9 +249,8 @@ def _next_halt(task: Task, *, versions: int, exhausted: int) -> HaltReason | Non
         return "versions_max"
     # Devices that have not come yet may come, up to the number that the operator expects.
     known = max(policy.selection.devices_expected, len(task.participations))
-    cap = policy.participations_cap
     # The parents have spent all: no device could be admitted even once.
-    if cap is not None and task.created.participations_before >= cap:
+    if task.created.participations_cap == 0:
         return "too_few_devices"
     return "too_few_devices" if known - exhausted < policy.aggregation.updates_per_round else None
 
@@ -349,6 +351,18 @@ def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
         members=len(awaited.members),
     )
     return [stored, published, *_open_or_halt(task, versions=task.version + len(task.pending), version=version)]
+
+
+def _may_begin(state: Rounds, created: TaskCreated) -> bool:
+    """Whether a task carries on from its parent as it says; of a parent in another partition nothing is known here."""
+    parent = state.tasks.get(created.parent or "")
+    if parent is None:
+        return True
+    # The first claim counts, and what a parent has spent is not known before it has ended.
+    if parent.successor != created.task or (parent.ending is None and parent.status != "halted"):
+        return False
+    spent = parent.created.list_spent(parent.participations_max)
+    return created.policy.privacy is None or created.spent_before == spent
 
 
 def _describe_first(created: TaskCreated) -> ModelPublished:

@@ -20,6 +20,7 @@ from schemas.events import (
     TaskHalted,
     TaskPaused,
     TaskResumed,
+    TaskSucceeded,
     UpdateAdmitted,
     UpdateRefused,
     VersionEvaluated,
@@ -75,6 +76,7 @@ class Task(Derived):
     published: dict[int, ModelPublished] = field(default_factory=dict)
     progress_ms: int = 0
     next_round: int = 0
+    successor: str | None = None  # the task that carries on from this one
     changes: int = 0  # the number of the newest pause or resume
 
     def find_awaited(self) -> Round | None:
@@ -103,8 +105,8 @@ class Task(Derived):
         return [*gone, *([without.moments] if without and without.moments else [])]
 
     def count_participations(self, device: str) -> int:
-        """How often the device has taken part, in this task and in those that it carries on from."""
-        return self.participations.get(device, self.created.participations_before)
+        """How often the device has taken part."""
+        return self.participations.get(device, 0)
 
 
 @dataclass(slots=True)
@@ -120,7 +122,7 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
         case UpdateAdmitted() | UpdateRefused():
             _settle(state.tasks.get(event.task), event, time_ms=time_ms)
         case Noticed(fact=TaskCreated() as created):
-            state.tasks[created.task] = Task(created, participations_max=created.participations_before)
+            state.tasks[created.task] = Task(created)
         case Noticed():
             _notice(state.tasks[event.fact.task], event.fact, time_ms=time_ms)
         case RoundOpened():
@@ -152,6 +154,8 @@ def _notice(task: Task, fact: object, *, time_ms: int) -> None:
             task.status = "paused"
         case TaskResumed() if task.status == "paused":
             task.status, task.progress_ms = "open", time_ms
+        case TaskSucceeded():
+            task.successor = fact.successor
         case TaskClosed():
             task.ending, task.buffer = "closed", _keep_filled_buffer(task)
         case BudgetExhausted():
@@ -186,7 +190,7 @@ def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms
     task.participations[event.device] = taken
     task.participations_max = max(task.participations_max, taken)
     # Counted once, at the moment the cap is reached, so that a proposal need not walk all devices.
-    task.exhausted += taken == task.created.policy.participations_cap
+    task.exhausted += taken == task.created.participations_cap
 
 
 def _forget(task: Task, appended_ms: int) -> None:

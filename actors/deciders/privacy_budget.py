@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.deciders.arithmetic.accounting import epsilon, rho
+from actors.deciders.arithmetic.accounting import epsilon
 from actors.deciders.decider import Decider
 from schemas.events import (
     BudgetExhausted,
@@ -15,6 +15,7 @@ from schemas.events import (
     RoundWithheld,
     TaskCreated,
 )
+from schemas.policy import compute_rho
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class Account:
     """One task's spending; `participations_max` as the newest proposal had it, charged or withheld."""
 
     created: TaskCreated
-    participations_max: int
+    participations_max: int = 0
     next_round: int = 0
 
 
@@ -59,17 +60,16 @@ def _charge(account: Account | None, proposed: RoundProposed) -> list[JournalEve
     # What the ledger cannot vouch for it withholds: a round without an account or a mechanism may be a forgery.
     if account is None or account.created.policy.privacy is None or proposed.mechanism is None:
         return [_withheld(proposed, "mechanism")]
-    privacy, cap = account.created.policy.privacy, account.created.policy.participations_cap or 0
+    privacy, cap = account.created.policy.privacy, account.created.participations_cap or 0
     if not _is_the_policys(proposed, account):
         return [_withheld(proposed, "mechanism")]
     # A device is at most once in a round, so the busiest one gains at most one from a proposal to the next.
     if not account.participations_max <= proposed.participations_max <= account.participations_max + 1:
         return [_withheld(proposed, "participations")]
     # A total over all releases, not the cost of this one: a crash may count too much, never too little.
-    total = rho(proposed.participations_max, privacy.noise_multiplier)
-    # Compared as whole participations, because rho is a float and the cap was rounded down from it.
+    total = compute_rho(account.created.list_spent(proposed.participations_max))
     if proposed.participations_max > cap:
-        exhausted = BudgetExhausted(task=proposed.task, rho_total=total, rho_max=privacy.rho_max)
+        exhausted = BudgetExhausted(task=proposed.task, rho_total=float(total), rho_max=privacy.rho_max)
         return [_withheld(proposed, "budget"), exhausted]
     return [
         RoundCharged(
@@ -77,8 +77,9 @@ def _charge(account: Account | None, proposed: RoundProposed) -> list[JournalEve
             round=proposed.round,
             mechanism=proposed.mechanism,
             participations_max=proposed.participations_max,
-            rho_total=total,
-            epsilon=epsilon(proposed.participations_max, privacy.noise_multiplier, delta=privacy.delta),
+            # The float nearest to the fraction, and never above rho_max: rounding keeps the order of two numbers.
+            rho_total=float(total),
+            epsilon=epsilon(total, delta=privacy.delta),
             delta=privacy.delta,
         )
     ]
@@ -108,7 +109,7 @@ def evolve(state: Ledger, event: JournalEvent, time_ms: int) -> None:
     """Fold one event into the state."""
     match event:
         case Noticed(fact=TaskCreated() as created):
-            state.accounts[created.task] = Account(created, created.participations_before)
+            state.accounts[created.task] = Account(created)
         case RoundCharged() | RoundWithheld() if event.task in state.accounts:
             account = state.accounts[event.task]
             # A withheld round counts as well: its proposal may have been seen.

@@ -151,9 +151,8 @@ def _task_reason(task: Task) -> DeclineReason | None:
 
 
 def _device_reason(task: Task, device: Device | None) -> DeclineReason | None:
-    cap = task.created.policy.participations_cap
-    taken = task.created.participations_before + (device.participations if device else 0)
-    if cap is not None and taken >= cap:
+    cap = task.created.participations_cap
+    if cap is not None and (device.participations if device else 0) >= cap:
         return "participations"
     return "in_round" if device is not None and device.round == task.round else None
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from actors.deciders.arithmetic.accounting import epsilon, rho
+from actors.deciders.arithmetic.accounting import epsilon
 from actors.deciders.privacy_budget import Ledger, LedgerInput, Unchargeable
 from actors.keys import RoleKey
 from actors.runtime.effects import Effects
 from actors.runtime.meter import Instruments, Meter
 from schemas.events import JournalEvent, Noticed, RoundCharged, RoundProposed, TaskCreated
+from schemas.policy import compute_rho
 from streams.log import EventLog, Record
 
 
@@ -36,16 +37,13 @@ class PrivacyBudgetMeter(Meter):
     def restore(self, state: Ledger) -> None:
         """What the accounts say."""
         for account in state.accounts.values():
-            privacy, cap = account.created.policy.privacy, account.created.policy.participations_cap or 0
-            assert privacy is not None
+            created = account.created
+            assert created.policy.privacy is not None
             # Beyond the cap nothing was charged, only withheld.
-            charged = min(account.participations_max, cap)
-            self._created[account.created.task] = account.created
-            self._show(
-                account.created.task,
-                rho(charged, privacy.noise_multiplier),
-                epsilon_spent=epsilon(charged, privacy.noise_multiplier, delta=privacy.delta),
-            )
+            charged = min(account.participations_max, created.participations_cap or 0)
+            rho = compute_rho(created.list_spent(charged))
+            self._created[created.task] = created
+            self._show(created.task, float(rho), epsilon_spent=epsilon(rho, delta=created.policy.privacy.delta))
 
     def follow(self, event: JournalEvent, time_ms: int) -> None:
         """What a charge leaves."""
@@ -67,12 +65,11 @@ class PrivacyBudgetMeter(Meter):
     def _compute_epsilon_max(self, task: str) -> float:
         """What the whole budget is worth at the policy's delta."""
         if task not in self._epsilon_max:
-            policy = self._created[task].policy
-            assert policy.privacy is not None
+            created = self._created[task]
+            assert created.policy.privacy is not None
+            rho = compute_rho(created.list_spent(created.participations_cap or 0))
             # Kept, because accounting takes milliseconds and a replay shows every charge.
-            self._epsilon_max[task] = epsilon(
-                policy.participations_cap or 0, policy.privacy.noise_multiplier, delta=policy.privacy.delta
-            )
+            self._epsilon_max[task] = epsilon(rho, delta=created.policy.privacy.delta)
         return self._epsilon_max[task]
 
 

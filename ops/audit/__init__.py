@@ -8,6 +8,7 @@ Prints nothing.
 `announcements`: compares `published` with the journal; called by `replay`.
 `replay`: folds every journal and checks each event; called by `fedlog replay`.
 `event_checks`: what single events must agree with; called by `replay`.
+`ancestry`: recounts what the tasks before a task have spent; called by `replay`.
 `recomputing`: makes sums and models again from the bodies; called by `replay`.
 `export`: an export that agrees with itself; called by `fedlog export-log`.
 """

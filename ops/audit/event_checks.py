@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from actors.deciders.aggregator import mechanism_of, staleness_of
 from actors.deciders.aggregator_state import Task
-from actors.deciders.arithmetic.accounting import rho
 from schemas.events import ModelPublished, RoundCharged, RoundProposed, UpdateAdmitted
 from schemas.identifiers import RoundId
 from schemas.members import compute_members_root
+from schemas.policy import compute_rho
 
 
 def check_admission(task: Task, admitted: UpdateAdmitted) -> Iterator[str]:
@@ -55,8 +55,6 @@ def check_members(task: Task, published: ModelPublished) -> Iterator[str]:
 
 def check_charge(task: Task, round_id: RoundId, *, charge: RoundCharged | None) -> Iterator[str]:
     """That a round of a private task was charged, and enough, before its version was published."""
-    privacy = task.created.policy.privacy
-    assert privacy is not None
     pending = next((pending for pending in task.pending if pending.id == round_id), None)
     proposed = pending.proposed if pending else None
     if charge is None or pending is None or proposed is None:
@@ -64,6 +62,6 @@ def check_charge(task: Task, round_id: RoundId, *, charge: RoundCharged | None) 
         return
     if not pending.charged:
         yield f"round {round_id} was published before its charge was noticed"
-    covers = charge.rho_total >= rho(proposed.participations_max, privacy.noise_multiplier)
+    covers = charge.rho_total >= float(compute_rho(task.created.list_spent(proposed.participations_max)))
     if not covers or charge.mechanism != proposed.mechanism:
         yield f"round {round_id}: charged rho {charge.rho_total:g} does not cover its participations"

@@ -18,6 +18,7 @@ from actors.keys import NoiseKey
 from actors.runtime.role import Role
 from actors.wiring import PRIVACY_ROLE, ROLES
 from ops.audit import announcements, event_checks
+from ops.audit.ancestry import check_ancestry
 from ops.audit.findings import Finding, Findings
 from ops.audit.recomputing import Recomputer
 from ops.audit.verification import Verification, judge_resume
@@ -38,7 +39,7 @@ from schemas.journal import Decision, JournalPosition
 from schemas.published import Head, describe_version, version_id
 from schemas.topics import LEDGER, ROUNDS, TASKS
 from streams.journals import JournalBroken, read_decisions
-from streams.log import EventLog, LogError, Record, TopicPartition, scan
+from streams.log import EventLog, LogError, LogRefused, Record, TopicPartition, scan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +218,18 @@ class Audit:
             self._creations = self._read_creations()
         if self._creations.get(created.task) != created:
             yield f"is not what the operator wrote in {TASKS.name}"
+        # Parents may live in other partitions, whose journals are read for it.
+        if self._full:
+            yield from self._check_ancestry(created)
+
+    def _check_ancestry(self, created: TaskCreated) -> Iterator[str]:
+        try:
+            yield from check_ancestry(
+                self._log, created, operator=self._anchor.operator, accepts_resume=self._accepts_resume
+            )
+        except LogRefused as error:
+            # An export may hold the child's partition alone.
+            self.findings.unchecked.append(f"{created.task}: what its parents have spent ({error})")
 
     def _check_version(self, task: Task, published: ModelPublished) -> Iterator[str]:
         if published.version != task.version + 1:

@@ -32,6 +32,7 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.identifiers import RoundId, TaskId, Version
+from schemas.policy import compute_rho
 
 
 @dataclass(slots=True)
@@ -100,8 +101,10 @@ class TaskView:
 
     @property
     def rho(self) -> float:
-        """What the ledger has charged in all."""
-        return self.charges[-1].rho_total if self.charges else 0.0
+        """What the ledger has charged in all; before the first charge what the tasks before this one have spent."""
+        if self.charges or self.created is None:
+            return self.charges[-1].rho_total if self.charges else 0.0
+        return float(compute_rho(self.created.spent_before))
 
     @property
     def epsilon(self) -> float | None:
@@ -118,10 +121,8 @@ class TaskView:
 
     @property
     def participations_max(self) -> int:
-        """How often the busiest device has taken part, the tasks before this one included."""
-        # A successor starts from what its predecessor has spent, or the privacy budget would begin again.
-        before = self.created.participations_before if self.created else 0
-        return before + max(self.participations.values(), default=0)
+        """How often the busiest device has taken part in this task."""
+        return max(self.participations.values(), default=0)
 
     def metric_of(self, version: Version) -> float | None:
         """The accuracy of a version, or its first metric; None when it was not evaluated."""

@@ -45,6 +45,18 @@ class SuccessorExists(OperatorError):
     code = "successor_exists"
 
 
+class ParentUnprotected(OperatorError):
+    """A private task cannot carry on from one without privacy."""
+
+    code = "parent_unprotected"
+
+
+class BudgetSpent(OperatorError):
+    """The tasks before have spent all that the policy allows."""
+
+    code = "budget_spent"
+
+
 class CloseUnnoticed(OperatorError):
     """The aggregator has not noticed in time that a task is closed."""
 

@@ -16,6 +16,7 @@ from ops.operator.errors import VersionUnknown
 from schemas.canonical import to_plain
 from schemas.events import ModelPublished, RoundCharged, TaskCreated
 from schemas.identifiers import Version
+from schemas.policy import Spending, compute_rho
 from schemas.topics import LEDGER, partition_of
 from streams.log import EventLog
 
@@ -71,13 +72,13 @@ def describe_privacy(view: TaskView, version: Version) -> str:
         title,
         "# unit: one device; adjacency: its updates replaced by zero vectors; central model, zCDP",
         f"# budget: rho_max {privacy.rho_max:g}",
-        f"# participations of the busiest device before this task: {view.created.participations_before}",
+        *map(_describe_spent, view.created.spent_before),
         f"# source: topic {LEDGER.name}, partition {partition_of(view.task, view.created.partitions)}",
     ]
     last_round = view.published[version].round
     # Version 0 is the operator's own model, of no round, and has cost nothing.
     charges = [] if last_round is None else [charge for charge in view.charges if charge.round <= last_round]
-    return "\n".join([*head, *map(_describe_charge, charges), _describe_total(charges)]) + "\n"
+    return "\n".join([*head, *map(_describe_charge, charges), _describe_total(view.created, charges)]) + "\n"
 
 
 def _describe_charge(charge: RoundCharged) -> str:
@@ -86,13 +87,23 @@ def _describe_charge(charge: RoundCharged) -> str:
         f"round {charge.round}: noise_multiplier {mechanism.noise_multiplier:g} sigma {mechanism.sigma} "
         f"clip_steps {mechanism.clip_steps} sampler {mechanism.sampler} "
         f"participations_max {charge.participations_max} "
-        f"rho {charge.rho_total:.6g} epsilon {charge.epsilon:.6g} delta {charge.delta:g}"
+        f"rho {charge.rho_total:.7g} epsilon {charge.epsilon:.6g} delta {charge.delta:g}"
     )
 
 
-def _describe_total(charges: list[RoundCharged]) -> str:
-    if not charges:
-        return "total: nothing was charged; this version has seen no device's data in this task"
-    # The ledger's rho is a total already, so the last charge speaks for all before it.
-    last = charges[-1]
-    return f"total: rho {last.rho_total:.6g} epsilon {last.epsilon:.6g} delta {last.delta:g}"
+def _describe_spent(spent: Spending) -> str:
+    return (
+        f"# carries on from {spent.task}: its busiest device took part {spent.participations} times at "
+        f"noise_multiplier {spent.noise_multiplier:g}, rho {float(compute_rho([spent])):.7g}"
+    )
+
+
+def _describe_total(created: TaskCreated, charges: list[RoundCharged]) -> str:
+    if charges:
+        # The ledger's rho is a total already, so the last charge speaks for all before it.
+        last = charges[-1]
+        return f"total: rho {last.rho_total:.7g} epsilon {last.epsilon:.6g} delta {last.delta:g}"
+    if created.spent_before:
+        spent = float(compute_rho(created.spent_before))
+        return f"total: rho {spent:.7g}, all of it by the tasks before; a warm start begins with what they released"
+    return "total: nothing was charged; this version has seen no device's data"

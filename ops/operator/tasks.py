@@ -16,11 +16,10 @@ from actors.keys import OperatorKey
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
-from ops.operator import deployments
+from ops.operator import deployments, succession
 from ops.operator.errors import (
     CloseUnnoticed,
     ModelMismatch,
-    SuccessorExists,
     TaskExists,
     TaskNameInvalid,
     TaskTooLarge,
@@ -30,7 +29,7 @@ from schemas.canonical import TASK_BYTES_MAX, encode
 from schemas.creations import collect_creations, parse_task_event, sign_task_event
 from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec
 from schemas.identifiers import TASK_PATTERN, TaskId
-from schemas.policy import Policy, PolicyError
+from schemas.policy import Policy, PolicyError, Spending
 from schemas.topics import ROUNDS, TASKS, partition_of
 from streams.log import Draft, EventLog, TopicPartition, scan
 
@@ -46,9 +45,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predecessor:
-    """The task that a new one carries on from: its participations count, with `warm_start` its newest model too.
+    """The task that a new one carries on from: what it has spent counts, with `warm_start` its newest model too.
 
-    It is closed first; `wait_s` is how long its aggregator may take to notice that.
+    It is claimed and closed first; `wait_s` is how long its aggregator may take to notice that.
     """
 
     task: TaskId
@@ -61,8 +60,8 @@ def create(
 ) -> TaskCreated:
     """Store the first model and append TaskCreated.
 
-    Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge; with `after` also TaskUnknown, SuccessorExists,
-    CloseUnnoticed and ModelMismatch.
+    Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge; with `after` also TaskUnknown, ParentUnprotected,
+    ModelMismatch, SuccessorExists, CloseUnnoticed and BudgetSpent.
     """
     # numpy and torch come with these, and nothing else that an operator does to a task needs them.
     from client_agent.learning import classification
@@ -71,11 +70,17 @@ def create(
     check_name(name)
     _check_shards(log, policy)
     _check_is_free(log, name, operator=key.public_key)
-    parent = None if after is None else close_and_wait(log, after.task, key=key, wait_s=after.wait_s)
-    # The predecessor is closed before the model is made: nothing may be written for a task that cannot start.
     tensors, flat = classification.initial(policy)
-    if parent is not None and after is not None and after.warm_start:
-        flat = _read_newest_model(log, parent, tensors=tensors)
+    spent: tuple[Spending, ...] = ()
+    if after is not None:
+        # All that can be refused is refused first: a predecessor that was closed in vain stays closed.
+        old = _require_creation(log, after.task, operator=key.public_key)
+        succession.check_privacy(old, policy)
+        if after.warm_start:
+            _check_tensors(old, tensors)
+        parent = close_and_wait(log, after.task, successor=name, key=key, wait_s=after.wait_s)
+        spent = succession.list_spent(parent, policy)
+        flat = _read_newest_model(log, parent) if after.warm_start else flat
     created = TaskCreated(
         task=name,
         deployment=deployments.name_deployment(log, key),
@@ -86,8 +91,8 @@ def create(
         parameters=int(flat.size),
         weights=policy.weights(),
         model=models.store(log, flat, partition=partition_of(name, log.partitions)),
-        parent=parent.task if parent else None,
-        participations_before=parent.participations_max if parent else 0,
+        parent=after.task if after else None,
+        spent_before=spent,
     )
     _append_creation(log, created, key=key)
     return created
@@ -120,17 +125,15 @@ def close(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:
     _append(log, TaskClosed(task=task, deployment=created.deployment), key=key)
 
 
-def close_and_wait(log: EventLog, task: TaskId, *, key: OperatorKey, wait_s: float = CLOSE_WAIT_S) -> TaskView:
-    """Close a task so that another can carry on from it; its view once the aggregator has noticed.
+def close_and_wait(
+    log: EventLog, task: TaskId, *, successor: TaskId, key: OperatorKey, wait_s: float = CLOSE_WAIT_S
+) -> TaskView:
+    """Close a task so that `successor` can carry on from it; its view once the aggregator has noticed.
 
-    Raises TaskUnknown, SuccessorExists and CloseUnnoticed.
+    The successor has claimed it by then. Raises TaskUnknown, SuccessorExists and CloseUnnoticed.
     """
     created = _require_creation(log, task, operator=key.public_key)
-    # Two successors would each start from the same participations and spend the same privacy budget twice.
-    for partition in range(log.partitions):
-        for other in read_creations(log, partition, operator=key.public_key).values():
-            if other.parent == task:
-                raise SuccessorExists(f"{other.task!r} already carries on from {task!r}: carry on from {other.task!r}.")
+    succession.claim(log, created, successor=successor, key=key)
     views = TaskViews(operator=key.public_key)
     with Follower(log, views, partitions=[partition_of(task, log.partitions)]) as follower:
         follower.catch_up()
@@ -240,13 +243,16 @@ def _wait_for_creation(log: EventLog, task: TaskId, *, operator: bytes) -> TaskC
     return found
 
 
-def _read_newest_model(log: EventLog, parent: TaskView, *, tensors: tuple[TensorSpec, ...]) -> Floats:
-    """The parent's newest model as a flat vector. Raises ModelMismatch, ModelGone."""
+def _check_tensors(parent: TaskCreated, tensors: tuple[TensorSpec, ...]) -> None:
+    if parent.tensors != tensors:
+        raise ModelMismatch(f"The model of {parent.task!r} has other tensors; create the task without a warm start.")
+
+
+def _read_newest_model(log: EventLog, parent: TaskView) -> Floats:
+    """The parent's newest model as a flat vector. Raises ModelGone."""
     from ops.operator import models
 
     assert parent.created is not None
-    if parent.created.tensors != tensors:
-        raise ModelMismatch(f"The model of {parent.task!r} has other tensors; create the task without a warm start.")
     model = parent.created.model if parent.version is None else parent.published[parent.version].model
     return models.read(log, model, parameters=parent.created.parameters)
 

@@ -1,7 +1,7 @@
 """Every event of fedlog, in the order of the story. Start reading here.
 
 * `event`: what all events have in common.
-* `tasks`: create, pause, resume and close a task.
+* `tasks`: create, pause, resume and close a task, or carry on from it.
 * `checkins`: a device says that it could train; time has passed.
 * `selection`: who trains, and what a device is answered.
 * `updates`: an update arrives, is admitted or refused.
@@ -60,6 +60,7 @@ from schemas.events.tasks import (
     TaskEvent,
     TaskPaused,
     TaskResumed,
+    TaskSucceeded,
     TensorSpec,
 )
 from schemas.events.updates import (
@@ -119,6 +120,7 @@ __all__ = [
     "TaskHalted",
     "TaskPaused",
     "TaskResumed",
+    "TaskSucceeded",
     "TensorSpec",
     "Tick",
     "UpdateAdmitted",

@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Sha256, TaskId
-from schemas.policy import Policy
+from schemas.policy import Policy, Spending, count_affordable
 
 
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,8 +19,8 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class TaskCreated(Event):
     """A task begins. `weights[s]` is the integer weight of staleness s, computed once, here.
 
-    `participations_before`: how often any one device may already have taken part in the tasks that this one carries on
-    from (`task create --from`); it counts against every device, because privacy already spent stays spent.
+    `spent_before`: what the busiest device of each private task that this one carries on from (`task create --from`)
+    has spent, the oldest first; it counts against every device, because privacy already spent stays spent.
 
     `partitions`: how many the cluster's topics have. Where the task lives follows from it, so on a cluster with another
     number, as after a change of its topics, actors and devices refuse the task.
@@ -39,7 +39,24 @@ class TaskCreated(Event):
     weights: tuple[Count, ...]
     model: BodyRef
     parent: TaskId | None
-    participations_before: Count
+    # Pairs and no total: what a participation costs depends on the noise of its task.
+    spent_before: tuple[Spending, ...]
+
+    @property
+    def participations_cap(self) -> int | None:
+        """How often one device may take part in this task: m = floor(2 z^2 (rho_max - rho before))."""
+        privacy = self.policy.privacy
+        if privacy is None:
+            return None
+        return count_affordable(privacy.noise_multiplier, privacy.rho_max, spent=self.spent_before)
+
+    def list_spent(self, participations: int) -> tuple[Spending, ...]:
+        """All that has been spent once a device has taken part so often here; nothing of it without privacy."""
+        privacy = self.policy.privacy
+        if privacy is None:
+            return ()
+        own = Spending(task=self.task, participations=participations, noise_multiplier=privacy.noise_multiplier)
+        return (*self.spent_before, own)
 
 
 class DeploymentFounded(Event):
@@ -74,4 +91,15 @@ class TaskClosed(Event):
     deployment: Deployment
 
 
-TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskClosed
+class TaskSucceeded(Event):
+    """`successor` carries on from the task. It stands in the task's own partition; of several the first counts.
+
+    Two successors would each spend what the one before has left, and only one partition's order can tell them apart.
+    """
+
+    task: TaskId
+    deployment: Deployment
+    successor: TaskId
+
+
+TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskSucceeded | TaskClosed

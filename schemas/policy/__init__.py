@@ -1,6 +1,7 @@
 """The rules of a task: everything that changes a decision, with units and bounds. May import `schemas.topics`.
 
 * `sections`: the tables of a policy and what follows from them; everybody imports them.
+* `spending`: what a chain of private tasks has spent, in exact fractions.
 * `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
 
 Import the names from here.
@@ -24,6 +25,7 @@ from schemas.policy.sections import (
     Stop,
     Training,
 )
+from schemas.policy.spending import Spending, compute_rho, count_affordable, to_fraction
 
 __all__ = [
     "BOUNDS",
@@ -38,9 +40,13 @@ __all__ = [
     "Privacy",
     "Retention",
     "Selection",
+    "Spending",
     "Staleness",
     "Stop",
     "Training",
     "check_policy",
+    "compute_rho",
+    "count_affordable",
     "parse",
+    "to_fraction",
 ]

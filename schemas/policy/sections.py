@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from schemas.policy.spending import count_affordable, to_fraction
+
 WEIGHT_ONE = 1 << 20  # the integer weight of a fresh update that counts once
 NOISE_TAIL_SIGMAS = 18  # no draw is further out: 12 a rung, and two rungs side by side add up to 12 sqrt 2
 
@@ -167,18 +169,18 @@ class Policy(Section):
 
     @property
     def participations_cap(self) -> int | None:
-        """How often one device may take part: m = floor(2 z^2 rho_max); None without privacy."""
+        """How often one device may take part where nothing was spent before; None without privacy."""
         if self.privacy is None:
             return None
-        # One participation costs rho = 1/(2 z^2).
-        return math.floor(2 * self.privacy.noise_multiplier**2 * self.privacy.rho_max)
+        return count_affordable(self.privacy.noise_multiplier, self.privacy.rho_max)
 
     @property
     def sigma(self) -> int:
         """The noise's standard deviation on the sum's grid: z * w_max * C, rounded up; 0 without privacy."""
         if self.privacy is None:
             return 0
-        return math.ceil(self.privacy.noise_multiplier * self.weight_max * self.clipping.steps)
+        # Exactly: rounded down by a float it would be less noise than is charged.
+        return math.ceil(to_fraction(self.privacy.noise_multiplier) * self.weight_max * self.clipping.steps)
 
     @property
     def lease_ms(self) -> int:

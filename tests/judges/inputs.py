@@ -18,6 +18,7 @@ from schemas.events import (
     LeaseGranted,
     Noticed,
     TaskCreated,
+    TaskSucceeded,
     TaskEvent,
     Tick,
     UpdateAdmitted,
@@ -52,11 +53,17 @@ def input_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
 def _task_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     """The first creation of each name is noticed; what else an operator says is noticed or already so."""
     known: set[str] = set()
+    claims: dict[str, str] = {}
     for window in windows(book, TASKS.name, settled=settled):
         said = facts(window, partial(_task_event, book))
         yield from window_faults(window, said)
         for record, fact in zip(window.records, said, strict=True):
+            if isinstance(fact, TaskSucceeded) and fact.task in known:
+                claims.setdefault(fact.task, fact.successor)
             is_new = isinstance(fact, TaskCreated) and fact.task not in known
+            # Two successors of one parent would each spend what it has left.
+            if is_new and fact.parent in known and claims.get(fact.parent) != fact.task:
+                is_new = False
             if is_new:
                 known.add(fact.task)
             if is_new != (isinstance(fact, TaskCreated) and Noticed(fact=fact) in window.decided(record)):

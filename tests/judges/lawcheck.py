@@ -26,6 +26,7 @@ from schemas.events import (
     TaskHalted,
     TaskPaused,
     TaskResumed,
+    TaskSucceeded,
     UpdateAdmitted,
     UpdateRefused,
     UpdatesDeclined,
@@ -39,7 +40,7 @@ from tests.judges.models import model_faults
 from tests.judges.published import announcement_faults
 from tests.judges.rounds import round_faults, sum_faults, totals
 
-TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskClosed)
+TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskSucceeded, TaskClosed)
 ROUND_NEWS = (RoundProposed, ModelPublished, RoundAbandoned, TaskHalted)
 _END = float("inf")
 

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import floor, isqrt
 from typing import Any
 
@@ -80,9 +81,21 @@ class _Walk:
 
     @property
     def cap(self) -> float:
-        """m = floor(2 z^2 rho_max)."""
+        """m = floor(2 z^2 (rho_max - rho before)), in whole fractions of what stands in the policy."""
         privacy = self.created.policy.privacy
-        return float("inf") if privacy is None else floor(2 * privacy.noise_multiplier**2 * privacy.rho_max)
+        if privacy is None:
+            return float("inf")
+        return floor(2 * _exact(privacy.noise_multiplier) ** 2 * (_exact(privacy.rho_max) - self._rho(0)))
+
+    def _rho(self, participations: int) -> Fraction:
+        """All that the tasks before have spent, and so many participations in this one."""
+        privacy = self.created.policy.privacy
+        assert privacy is not None
+        spent = [(each.participations, each.noise_multiplier) for each in self.created.spent_before]
+        return sum(
+            (Fraction(p) / (2 * _exact(z) ** 2) for p, z in [*spent, (participations, privacy.noise_multiplier)]),
+            Fraction(0),
+        )
 
     def _opened(self, event: RoundOpened) -> Faults:
         if self.open is not None:
@@ -112,7 +125,7 @@ class _Walk:
         self.salts.add(event.salt)
         members.append(event)
         self.taken[event.device] += 1
-        if self.taken[event.device] + self.created.participations_before > self.cap:
+        if self.taken[event.device] > self.cap:
             yield f"{event.device} takes part {self.taken[event.device]} times; the cap is {self.cap}"
 
     def _proposed(self, event: RoundProposed) -> Faults:
@@ -124,7 +137,7 @@ class _Walk:
             yield f"round {event.round}: members_root does not commit to its members"
         if event.weight_sum != sum(member.weight for member in current.members):
             yield f"round {event.round}: weight_sum is another"
-        current.spent = max(self.taken.values(), default=0) + self.created.participations_before
+        current.spent = max(self.taken.values(), default=0)
         if event.participations_max < current.spent:
             yield f"round {event.round}: participations_max {event.participations_max}, counted {current.spent}"
         if (event.mechanism is None) != (self.created.policy.privacy is None):
@@ -161,10 +174,10 @@ class _Walk:
         if not published.charged or charge is None or published.proposed is None:
             yield f"round {round_id} is published, and was not charged before"
             return
-        spent = published.spent / (2 * privacy.noise_multiplier**2)
-        if charge.rho_total < spent * (1 - 1e-12):
-            yield f"round {round_id}: rho_total {charge.rho_total}, the admissions cost {spent}"
-        if charge.rho_total > privacy.rho_max * (1 + 1e-12) or charge.mechanism != published.proposed.mechanism:
+        spent = self._rho(published.spent)
+        if charge.rho_total < float(spent):
+            yield f"round {round_id}: rho_total {charge.rho_total}, the admissions cost {float(spent)}"
+        if charge.rho_total > privacy.rho_max or charge.mechanism != published.proposed.mechanism:
             yield f"round {round_id}: charged above rho_max, or for another mechanism"
 
     def _abandoned(self, event: RoundAbandoned) -> Faults:
@@ -268,6 +281,10 @@ def _weighted(created: TaskCreated, member: UpdateAdmitted, *, body: bytes) -> A
     scale = min(1 << 16, isqrt((steps * steps << 32) // norm2)) if norm2 else 1 << 16
     shrunk = np.sign(grid) * ((np.abs(grid) * scale) >> 16) if scale < 1 << 16 else grid
     return shrunk * member.weight
+
+
+def _exact(number: float) -> Fraction:
+    return Fraction(str(number))
 
 
 def _root(members: list[UpdateAdmitted]) -> bytes:

@@ -23,7 +23,7 @@ KINDS = [
     ChainResumed,
     Signed,
 ]
-_NAMES = {"task": "digits-1", "parent": "digits-0", "lease": "0" * 32, "update": "f" * 32}
+_NAMES = {"task": "digits-1", "parent": "digits-0", "successor": "digits-2", "lease": "0" * 32, "update": "f" * 32}
 
 
 def values(shape: shapes.Type, name: str = "") -> st.SearchStrategy[Any]:  # noqa: C901 - one case a type

@@ -46,7 +46,7 @@ from schemas.events import (
 from schemas.identifiers import BodyRef
 from schemas.journal import Batch, Decision, JournalPosition, Position, WriterClaimed
 from schemas.leases import Lease, sign_lease
-from schemas.policy import WEIGHT_ONE, Policy
+from schemas.policy import WEIGHT_ONE, Policy, Spending
 from schemas.signing import sign
 from schemas.tensors import Floats, pack
 from schemas.topics import MODELS, TASKS, partition_of
@@ -160,20 +160,24 @@ def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes:
         weights=rules.weights(),
         model=body_ref("initial", topic="models"),
         parent=None,
-        participations_before=0,
+        spent_before=(),
     )
     return _changed(plain, changes)
 
 
+def spending(participations: int = 1, noise_multiplier: float = 1.0, *, task: str = "before") -> Spending:
+    """What the busiest device of an earlier task has spent."""
+    return Spending(task=task, participations=participations, noise_multiplier=noise_multiplier)
+
+
 def create_task(
-    log: EventLog, rules: Policy, *, task: str, model: Floats, key: OperatorKey = KEY, deployment: bytes = DEPLOYMENT
+    log: EventLog, rules: Policy, *, task: str, model: Floats, key: OperatorKey = KEY, **changes: Any
 ) -> TaskCreated:
     """Store a task's first model and append its TaskCreated, as `fedlog task create` does."""
     partition = partition_of(task, log.partitions)
     place = TopicPartition(MODELS.name, partition)
     ref = store(log, place, data=pack(model.astype(np.float32)), upload_id=f"{task}/initial", codec="float32")
-    placed = {"partitions": log.partitions, "deployment": deployment}
-    created = task_created(rules, task=task, model=ref, parameters=model.size, **placed)
+    created = task_created(rules, task=task, model=ref, parameters=model.size, partitions=log.partitions, **changes)
     log.append([Draft(topic=TASKS.name, partition=partition, value=written(created, key))])
     return created
 

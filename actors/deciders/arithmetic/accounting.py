@@ -1,25 +1,21 @@
-"""What releases cost: zCDP per device, and the epsilon that follows from it.
+"""What zCDP is worth as epsilon.
 
-A device whose updates are in p releases of noise multiplier z has spent rho = p / (2 z^2) (Bun and Steinke 2016,
-proposition 1.6). Its releases together are one Gaussian mechanism of multiplier z / sqrt(p), whose epsilon at a given
-delta is exact (Balle and Wang 2018).
+All releases that a device is part of are together one Gaussian mechanism, whatever their noise multipliers: of p_i at
+z_i, 1/z^2 = sum of p_i/z_i^2 = 2 rho (Dong, Roth and Su 2022, corollary 3.3). Its epsilon at a given delta is exact
+(Balle and Wang 2018).
 """
 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import dp_accounting
 
 
-def rho(participations: int, noise_multiplier: float) -> float:
-    """The zCDP of `participations` Gaussian releases."""
-    return participations / (2 * noise_multiplier**2)
-
-
-def epsilon(participations: int, noise_multiplier: float, *, delta: float) -> float:
-    """Exact epsilon at `delta`; 0 for no participation."""
-    # A multiplier of z / sqrt(0) has no meaning; nothing was released, so nothing was lost.
-    if participations == 0:
+def epsilon(rho: Fraction, *, delta: float) -> float:
+    """Exact epsilon at `delta`; 0 where nothing was spent."""
+    # A multiplier of 1 / sqrt(0) has no meaning; nothing was released, so nothing was lost.
+    if rho == 0:
         return 0.0
-    return float(dp_accounting.get_epsilon_gaussian(noise_multiplier / math.sqrt(participations), delta))
+    return float(dp_accounting.get_epsilon_gaussian(1 / math.sqrt(2 * rho), delta))

@@ -16,39 +16,53 @@ from schemas.creations import (
     find_deployment,
     find_faults,
     find_misplacement,
+    find_successor,
     parse_creation,
     parse_task_event,
 )
-from schemas.events import DeploymentFounded
+from schemas.events import DeploymentFounded, TaskSucceeded
+from schemas.policy import Policy
 from tests.places import PARTITIONS, home_of
-from tests.worlds.builders import KEY, TASK, body_ref, policy, task_created, task_paused, written
+from tests.worlds.builders import (
+    DEPLOYMENT,
+    KEY,
+    TASK,
+    body_ref,
+    policy,
+    private_policy,
+    spending,
+    task_created,
+    task_paused,
+    written,
+)
 from tests.worlds.ops_journal import created
 
-VALID = created("digits", participations_before=1)
+VALID = created("digits", spent_before=(spending(1),))
 VALUES = [
     # A stranger is first, and creates nothing.
-    encode(created("digits", participations_before=7)),
-    written(created("digits", participations_before=8), OperatorKey(bytes(32))),
+    encode(created("digits", spent_before=(spending(7),))),
+    written(created("digits", spent_before=(spending(8),)), OperatorKey(bytes(32))),
     written(task_paused(task="digits")),
     b"junk",
     written(VALID),
     None,
-    written(created("digits", participations_before=2)),
-    written(created("words", participations_before=3)),
+    written(created("digits", spent_before=(spending(2),))),
+    written(created("words", spent_before=(spending(3),))),
 ]
 
 
 def test_the_first_creation_of_a_name_counts() -> None:
     """A second creation, junk and tombstones change nothing."""
     found = collect_creations(VALUES, KEY.public_key, partitions=PARTITIONS)
-    assert {name: each.participations_before for name, each in found.items()} == {"digits": 1, "words": 3}
+    spent = {name: each.spent_before for name, each in found.items()}
+    assert spent == {"digits": (spending(1),), "words": (spending(3),)}
 
 
 def test_a_task_of_another_number_of_partitions_is_refused() -> None:
     """Whoever looked for it would look elsewhere: on a cluster whose topics were changed it does not exist."""
     elsewhere = [written(created("digits", partitions=PARTITIONS * 2)), *VALUES[6:]]
     found = collect_creations(elsewhere, KEY.public_key, partitions=PARTITIONS)
-    assert found["digits"].participations_before == 2
+    assert found["digits"].spent_before == (spending(2),)
     assert find_creation(elsewhere[:1], "digits", operator=KEY.public_key, partitions=PARTITIONS) is None
 
 
@@ -78,6 +92,28 @@ def test_a_deployment_is_named_once_by_the_operator() -> None:
 SOUND = task_created(model=created().model)
 OTHER_POLICY = policy(aggregation={"updates_per_round": 4})
 LARGE = policy(stop={"versions_max": 100}, privacy={"noise_multiplier": 1.0, "rho_max": 9.0})
+PRIVATE = private_policy()
+
+
+def _rules(rules: Policy) -> dict[str, Any]:
+    return {"policy": rules, "policy_sha256": hashlib.sha256(encode(rules)).digest(), "weights": rules.weights()}
+
+
+def test_a_private_task_carries_what_its_parent_has_spent() -> None:
+    """With the parent's share at its end a creation is sound; a task without privacy may have any parent."""
+    parents = {"parent": "before", "spent_before": (spending(2, 0.5, task="first"), spending(3, 4.0))}
+    assert not [*find_faults(msgspec.structs.replace(SOUND, **_rules(PRIVATE), **parents))]
+    assert not [*find_faults(msgspec.structs.replace(SOUND, parent="before"))]
+
+
+def test_the_first_claim_on_a_task_counts() -> None:
+    """Of two that would carry on from it the log's order decides; a stranger's claim is none."""
+    claims = [TaskSucceeded(task="digits", deployment=DEPLOYMENT, successor=name) for name in ("one", "two")]
+    other = written(TaskSucceeded(task="words", deployment=DEPLOYMENT, successor="three"))
+    strange = written(TaskSucceeded(task="digits", deployment=DEPLOYMENT, successor="x"), OperatorKey(bytes(32)))
+    values = [*VALUES, strange, other, *map(written, claims)]
+    assert find_successor(values, "digits", operator=KEY.public_key) == "one"
+    assert find_successor(VALUES, "digits", operator=KEY.public_key) is None
 
 
 WIDE = policy(shards=16)
@@ -93,6 +129,10 @@ WIDE = policy(shards=16)
         ({"parameters": 5}, "size of the tensors"),
         ({"model": body_ref("initial", "bodies", partition=home_of(TASK))}, "models"),
         ({"model": body_ref("initial", "models", partition=home_of(TASK) ^ 1)}, "models"),
+        ({"parent": "before", "spent_before": (spending(),)}, "spent before"),
+        ({**_rules(PRIVATE), "parent": "before"}, "does not end with its parent 'before'"),
+        ({**_rules(PRIVATE), "spent_before": (spending(),)}, "does not end with its parent None"),
+        ({**_rules(PRIVATE), "parent": "before", "spent_before": (spending(1, 0.0),)}, "under no noise"),
     ],
 )
 def test_a_creation_that_contradicts_itself_is_found_out(changes: dict[str, Any], what: str) -> None:

@@ -14,6 +14,7 @@ from ops.operator import tasks
 from ops.terminal.errors import ConsoleError
 from schemas import policy as policies
 from schemas.canonical import to_plain
+from schemas.policy import compute_rho
 from schemas.topics import partition_of
 
 app = typer.Typer(help="Tasks: create, list, show, pause, resume, close.", no_args_is_help=True)
@@ -28,7 +29,7 @@ def create(
     policy: Annotated[Path, typer.Argument(metavar="POLICY.toml", help="File with the task's policy.")],
     name: Annotated[str, typer.Option(help="Lower-case letters, digits, dashes; or two such, POPULATION.TASK.")],
     old: Annotated[
-        str | None, typer.Option("--from", help="Close this task and carry on from its participations.")
+        str | None, typer.Option("--from", help="Close this task and carry on from what it has spent.")
     ] = None,
     warm_start: Annotated[
         bool, typer.Option("--warm-start", help="Start with the newest model of the task named by --from.")
@@ -48,7 +49,8 @@ def create(
         created = tasks.create(log, name, key=require_key(ctx.obj), policy=checked, after=predecessor)
     say(f"{name}: {created.parameters} parameters, partition {partition_of(name, created.partitions)}")
     if predecessor:
-        note(f"{old} is closed; the participations of its busiest device count here: {created.participations_before}.")
+        spent = float(compute_rho(created.spent_before))
+        note(f"{old} is closed; what it and the tasks before it have spent counts here: rho {spent:g}.")
     note(f"`fedlog task show {name}` shows its progress; it needs the workers selector, aggregator and privacy.")
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from actors.deciders.aggregator import Aggregator, refusal
-from actors.deciders.aggregator_state import REMEMBERED_MS
+from actors.deciders.aggregator_state import REMEMBERED_MS, Rounds
 from schemas.events import (
     BodyFault,
     BudgetExhausted,
@@ -17,10 +17,12 @@ from schemas.events import (
     RefusalReason,
     RoundOpened,
     RoundProposed,
+    TaskSucceeded,
 )
 from schemas.members import compute_members_root
 from schemas.policy import WEIGHT_ONE
 from tests.worlds.builders import (
+    DEPLOYMENT,
     TASK,
     lease_id,
     mechanism,
@@ -28,6 +30,7 @@ from tests.worlds.builders import (
     policy,
     private_policy,
     round_proposed,
+    spending,
     task_closed,
     task_created,
 )
@@ -42,6 +45,7 @@ from tests.worlds.rounds import (
     round_charged,
     update_of,
 )
+from tests.worlds.specification import Situation
 from tests.worlds.specification import given as given_decider
 
 FAULTS: tuple[BodyFault, ...] = get_args(BodyFault)
@@ -58,7 +62,61 @@ def test_a_task_begins_with_its_first_version_and_an_open_round() -> None:
     first = model_published(model=created.model)
     situation = given_decider(AGGREGATOR).when(created).then(Noticed(fact=created), first, OPENED)
     situation.when(created).then_nothing()
-    situation.when(msgspec.structs.replace(created, participations_before=9)).then_nothing()
+    situation.when(msgspec.structs.replace(created, spent_before=(spending(9),))).then_nothing()
+
+
+# --- a task carries on from another ---------------------------------------------------------------------------------
+
+CARRIED = private_policy(rho_max=0.5)
+CLAIM = TaskSucceeded(task=TASK, deployment=DEPLOYMENT, successor="next")
+CHILD = task_created(private_policy(4.0), task="next", parent=TASK, spent_before=(spending(1, 1.0, task=TASK),))
+
+
+def _ended() -> Situation[Rounds]:
+    """A private task in which some took part once, closed and claimed by `next`."""
+    situation = given(CARRIED)
+    fill(situation, "ab")
+    return situation.when(CLAIM).then(Noticed(fact=CLAIM)).when(task_closed())
+
+
+def test_a_task_carries_on_from_its_parent() -> None:
+    """The parent has ended, the child was the first to claim it, and carries what was spent in it."""
+    assert _ended().when(CHILD).caused[0] == Noticed(fact=CHILD)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": "another"},
+        {"spent_before": (spending(0, 1.0, task=TASK),)},
+        {"spent_before": (spending(1, 4.0, task=TASK),)},
+        {"spent_before": (spending(1, 1.0, task="elsewhere"),)},
+        {"spent_before": ()},
+    ],
+    ids=str,
+)
+def test_a_task_that_did_not_claim_or_forgets_is_refused(changes: dict[str, Any]) -> None:
+    """Law 8: a second successor, or one that says less than was spent, begins no task."""
+    _ended().when(msgspec.structs.replace(CHILD, **changes)).then_nothing()
+
+
+def test_the_first_claim_counts() -> None:
+    """A second claim says nothing, and one on a task that is not here neither."""
+    second = msgspec.structs.replace(CLAIM, successor="another")
+    _ended().when(second).then_nothing().when(msgspec.structs.replace(CLAIM, task="nowhere")).then_nothing()
+    _ended().when(second).when(msgspec.structs.replace(CHILD, task="another")).then_nothing()
+
+
+def test_a_parent_that_runs_has_no_successor_yet() -> None:
+    """What it has spent is not known before its end."""
+    situation = given(CARRIED)
+    fill(situation, "ab")
+    situation.when(CLAIM).when(CHILD).then_nothing()
+
+
+def test_of_a_parent_elsewhere_nothing_is_known() -> None:
+    """A parent in another partition is in another journal: there the operator's command, and a full replay, look."""
+    assert given_decider(AGGREGATOR).when(CHILD).caused[0] == Noticed(fact=CHILD)
 
 
 # --- admission ------------------------------------------------------------------------------------------------------
@@ -196,7 +254,7 @@ def test_admission_checks_the_participation_cap_again() -> None:
     fill(situation, "abc")
     situation.when(round_charged(0, once)).when(release_stored(0, 1))
     assert refusal_of(situation, update_of("a", situation, number=1)) == "participations"
-    carried_on = given(once, participations_before=1)
+    carried_on = given(once, spent_before=(spending(1),))
     assert refusal_of(carried_on, update_of("a", carried_on)) == "participations"
 
 

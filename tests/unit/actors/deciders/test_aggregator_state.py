@@ -71,12 +71,6 @@ def test_milestones_stay() -> None:
     assert _outdated(rules, 4) == [model_published(1).model, body_ref("moments 2", "models")]
 
 
-def test_participations_go_on_from_the_parents() -> None:
-    """`task create --from`: what was spent counts against every device, known here or not."""
-    task = Task(task_created(participations_before=3), participations={"a": 5})
-    assert (task.count_participations("a"), task.count_participations("b")) == (5, 3)
-
-
 def test_what_follows_from_the_fields_is_in_no_digest() -> None:
     """A state that was read back from its bytes forgets outcomes in the same order."""
     situation = given(AGGREGATOR, Noticed(fact=task_created()), model_published(), RoundOpened(task=TASK, round=0))

@@ -5,6 +5,8 @@ All of it is law 8.
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -51,7 +53,7 @@ def charged(round_id: int, participations_max: int, rho_total: float) -> RoundCh
         mechanism=MECHANISM,
         participations_max=participations_max,
         rho_total=rho_total,
-        epsilon=epsilon(participations_max, 2.0, delta=1e-5),
+        epsilon=epsilon(Fraction(participations_max, 8), delta=1e-5),
         delta=1e-5,
     )
 
@@ -132,11 +134,31 @@ def test_the_budget_ends_at_rho_max() -> None:
     situation.when(proposed(4, 5)).then(withheld(4, 5, "budget"), exhausted)
 
 
-def test_participations_of_parents_are_spent() -> None:
-    """`task create --from` starts from what its parents have spent: the first round costs one more than that."""
-    carried_on = task_created(RULES, participations_before=3)
-    given(carried_on).when(proposed(0, 4)).then(charged(0, 4, 0.5))
-    given(carried_on).when(proposed(0, 1)).then(withheld(0, 1, "participations"))
+def test_what_parents_have_spent_is_spent() -> None:
+    """A charge covers the tasks before, each at its own noise: 10 at z = 0.5 and one at z = 20 are 20 + 1/800."""
+    rules = private_policy(noise_multiplier=20.0, rho_max=20.002)
+    created = task_created(rules, parent="before", spent_before=(builders.spending(10, 0.5),))
+    noise = mechanism(rules)
+    [event] = given(created).when(proposed(0, 1, noise)).caused
+    assert isinstance(event, RoundCharged)
+    assert (event.rho_total, event.participations_max) == (20.00125, 1)
+    assert event.epsilon == epsilon(Fraction(2000125, 100_000), delta=1e-5)
+    exhausted = BudgetExhausted(task=TASK, rho_total=20.0025, rho_max=20.002)
+    given(created).when(proposed(0, 1, noise)).when(proposed(1, 2, noise)).then(withheld(1, 2, "budget"), exhausted)
+
+
+def test_a_total_is_never_above_the_budget() -> None:
+    """Law 8: with every participation that a policy allows charged, rho_total is at most rho_max, to the last bit."""
+    for tenths, participations in itertools.product(range(3, 60, 4), range(1, 12)):
+        rho_max = float(Fraction(50 * participations, tenths**2))
+        rules = private_policy(noise_multiplier=tenths / 10, rho_max=rho_max)
+        created, noise = task_created(rules), mechanism(rules)
+        situation = given(created)
+        for at in range(created.participations_cap or 0):
+            situation.when(proposed(at, at + 1, noise))
+            [event] = situation.caused
+            assert isinstance(event, RoundCharged)
+            assert event.rho_total <= rho_max
 
 
 def test_participations_of_withheld_rounds_stay_counted() -> None:

@@ -35,6 +35,7 @@ from tests.worlds.builders import (
     policy,
     private_policy,
     round_proposed,
+    spending,
     task_closed,
     task_created,
     task_paused,
@@ -160,7 +161,7 @@ DECLINED: dict[str, tuple[tuple[JournalEvent, ...], dict[str, Any], DeclineReaso
         {},
         "participations",
     ),
-    "as often, in the task that this one carries on": (_task(ONCE, participations_before=1), {}, "participations"),
+    "as often, in the task that this one carries on": (_task(ONCE, spent_before=(spending(1),)), {}, "participations"),
 }
 
 

@@ -25,7 +25,15 @@ from schemas.events import (
 )
 from streams.journals import JournalBroken
 from streams.memory import MemoryLog
-from tests.worlds.builders import lease_granted, lease_id, model_published, round_proposed, task_paused, update_admitted
+from tests.worlds.builders import (
+    lease_granted,
+    lease_id,
+    model_published,
+    round_proposed,
+    spending,
+    task_paused,
+    update_admitted,
+)
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
 MECHANISM = Mechanism(
@@ -49,7 +57,7 @@ def proposed(round_id: int) -> RoundProposed:
 
 
 ROUND: tuple[JournalEvent, ...] = (
-    Noticed(fact=created(participations_before=4)),
+    Noticed(fact=created(spent_before=(spending(4),))),
     published(0, None),
     RoundOpened(task=TASK, round=0),
     admitted(1, device="d1"),
@@ -84,7 +92,7 @@ def test_a_round_from_its_opening_to_its_version() -> None:
     view = read(log)
     assert (view.status, view.version, view.round, view.buffer_fill, view.buffer_size) == ("running", 0, 1, 1, 3)
     assert (view.admitted, dict(view.refused), view.staleness_mean, view.staleness_max) == (4, {"stale": 1}, 0.75, 2)
-    assert (view.rounds_pending, view.participations_max) == ({0}, 4 + 3)
+    assert (view.rounds_pending, view.participations_max) == ({0}, 3)
     journal.batch(published(1, 0), TaskHalted(task=TASK, reason="versions_max", version=1))
     view = read(log)
     assert (view.rounds_pending, view.version, view.status) == (set(), 1, "halted: versions_max")

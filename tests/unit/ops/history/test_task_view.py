@@ -16,7 +16,7 @@ from schemas.events import (
     VersionEvaluated,
 )
 from tests.unit.ops.history.test_projections import admitted, proposed, published
-from tests.worlds.builders import task_closed, task_paused, task_resumed
+from tests.worlds.builders import spending, task_closed, task_paused, task_resumed
 from tests.worlds.ops_journal import TASK, created, policy
 
 
@@ -49,7 +49,7 @@ def test_a_pause_can_be_undone() -> None:
 def test_only_the_first_creation_counts() -> None:
     """Actors answer a second one with nothing, so a read model must not follow it either."""
     found = view()
-    evolve(found, created(participations_before=99), time_ms=9)
+    evolve(found, created(spent_before=(spending(99),)), time_ms=9)
     assert (found.created_ms, found.participations_max) == (5, 0)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from ops.history.task_view import TaskView, evolve
 from ops.operator import models
 from ops.operator.model_files import describe_privacy, read_files
-from schemas.events import ModelPublished, RoundCharged
+from schemas.events import RoundCharged
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import MECHANISM
+from tests.worlds.builders import model_published, spending
 from tests.worlds.ops_journal import PLACE, TASK, created, memory_log, policy
 
 FLAT = np.array([1.5, -2.0, 3.25, 0.0, 1e-9, 7.0], np.float32)
@@ -25,7 +26,7 @@ def view(log: MemoryLog, **changes: object) -> TaskView:
     evolve(found, created(**changes))
     for version, round_id in ((0, None), (1, 0), (2, 1)):
         model = models.store(log, FLAT * (version + 1), partition=PLACE)
-        evolve(found, ModelPublished(task=TASK, version=version, round=round_id, model=model, moments=None))
+        evolve(found, model_published(version, round=round_id, model=model))
     for round_id in range(3):
         charge = RoundCharged(
             task=TASK,
@@ -55,15 +56,23 @@ def test_the_weights_are_flat_little_endian_float32() -> None:
 
 def test_privacy_is_told_up_to_that_version() -> None:
     """Charges of later rounds are not this version's; the last line is what holds for it."""
-    text = describe_privacy(view(memory_log(), policy=PRIVATE, participations_before=3), 1)
+    text = describe_privacy(view(memory_log(), policy=PRIVATE, spent_before=(spending(3),)), 1)
     assert text.count("\nround ") == 1
-    assert "before this task: 3" in text
+    assert "# carries on from before: its busiest device took part 3 times at noise_multiplier 1, rho 1.5" in text
     assert text.splitlines()[-1] == "total: rho 0.5 epsilon 4 delta 1e-05"
 
 
 def test_the_operators_own_model_has_cost_nothing() -> None:
     """Version 0 has seen no device."""
     assert "nothing was charged" in describe_privacy(view(memory_log(), policy=PRIVATE), 0)
+
+
+def test_a_first_version_that_carries_on_names_what_was_spent() -> None:
+    """A warm start begins with what an earlier task has released: version 0 is not free of its devices."""
+    spent = (spending(10, 0.5, task="first"), spending(1, 20.0, task="second"))
+    text = describe_privacy(view(memory_log(), policy=PRIVATE, parent="second", spent_before=spent), 0)
+    assert text.index("carries on from first") < text.index("carries on from second")
+    assert text.splitlines()[-1].startswith("total: rho 20.00125, all of it by the tasks before")
 
 
 def test_a_task_without_privacy_promises_nothing() -> None:

@@ -13,26 +13,35 @@ from msgspec.structs import replace
 
 import client_agent.learning
 from ops.operator import models, tasks
-from ops.operator.errors import CloseUnnoticed, ModelMismatch, SuccessorExists, TaskExists, TaskNameInvalid, TaskUnknown
+from ops.operator.errors import (
+    BudgetSpent,
+    CloseUnnoticed,
+    ModelMismatch,
+    ParentUnprotected,
+    SuccessorExists,
+    TaskExists,
+    TaskNameInvalid,
+    TaskUnknown,
+)
 from ops.operator.tasks import Predecessor
 from schemas.creations import parse_task_event
 from schemas.events import (
-    ModelPublished,
     Noticed,
     RoundOpened,
     TaskClosed,
     TaskCreated,
     TaskHalted,
+    TaskSucceeded,
     TensorSpec,
 )
 from schemas.identifiers import TaskId
-from schemas.policy import PolicyError
+from schemas.policy import Policy, PolicyError
 from schemas.topics import CATALOGUE
 from streams.log import TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.places import home_of
 from tests.unit.ops.history.test_projections import admitted
-from tests.worlds.builders import KEY
+from tests.worlds.builders import KEY, model_published, spending
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
 TENSORS = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
@@ -54,7 +63,7 @@ def test_a_task_is_created_with_all_that_decides() -> None:
     tasks.create(log, TASK, key=KEY, policy=policy())
     found = tasks.read_creations(log, PLACE, operator=KEY.public_key)[TASK]
     assert found.weights == policy().weights()
-    assert (found.parameters, found.tensors, found.participations_before) == (6, TENSORS, 0)
+    assert (found.parameters, found.tensors, found.spent_before) == (6, TENSORS, ())
     assert found.policy_sha256 == created().policy_sha256
     assert models.read(log, found.model, parameters=6).tolist() == FLAT.tolist()
 
@@ -102,13 +111,13 @@ def test_of_two_creators_at_once_the_first_in_the_log_wins(monkeypatch: pytest.M
     store = models.store
 
     def slow(log: Any, flat: Any, *, partition: int) -> Any:
-        append(log, "tasks", created(participations_before=77))
+        append(log, "tasks", created(spent_before=(spending(77),)))
         return store(log, flat, partition=partition)
 
     monkeypatch.setattr(models, "store", slow)
     with pytest.raises(TaskExists, match="Another operator"):
         tasks.create(log, TASK, key=KEY, policy=policy())
-    assert tasks.read_creations(log, PLACE, operator=KEY.public_key)[TASK].participations_before == 77
+    assert tasks.read_creations(log, PLACE, operator=KEY.public_key)[TASK].spent_before[0].participations == 77
 
 
 def test_nothing_is_said_of_a_task_that_does_not_exist() -> None:
@@ -117,14 +126,20 @@ def test_nothing_is_said_of_a_task_that_does_not_exist() -> None:
         tasks.pause(memory_log(), "nope", key=KEY)
 
 
-def halted(log: MemoryLog) -> Journal:
-    """A task whose busiest device took part three times, with a version, and at its end."""
-    append(log, "tasks", created(participations_before=4))
+EARLIER = spending(4, 2.0, task="earlier")
+HALF = policy(privacy={"noise_multiplier": 0.5, "rho_max": 30.0})
+TWENTY = policy(privacy={"noise_multiplier": 20.0, "rho_max": 30.0})
+
+
+def halted(log: MemoryLog, rules: Policy | None = None) -> Journal:
+    """A task whose busiest device took part three times, with a version, and before its end."""
+    parent = created(policy=rules or policy(), parent="earlier", spent_before=(EARLIER,) if rules else ())
+    append(log, "tasks", parent)
     journal = Journal(log, "rounds")
     model = models.store(log, FLAT * 2, partition=PLACE)
     journal.batch(
-        Noticed(fact=created(participations_before=4)),
-        ModelPublished(task=TASK, version=0, round=None, model=model, moments=None),
+        Noticed(fact=parent),
+        model_published(model=model),
         RoundOpened(task=TASK, round=0),
         *(admitted(n, device="busy") for n in range(3)),
         admitted(9, device="rare"),
@@ -133,12 +148,36 @@ def halted(log: MemoryLog) -> Journal:
 
 
 def test_privacy_already_spent_stays_spent() -> None:
-    """The new task starts from the busiest device's participations, those before the old task included."""
+    """The new task carries the busiest device's share of each task before it, at the noise that it had there."""
+    log = memory_log()
+    halted(log, HALF).batch(TaskHalted(task=TASK, reason="closed", version=0))
+    child = tasks.create(log, "next", key=KEY, policy=TWENTY, after=Predecessor(task=TASK, wait_s=0))
+    assert (child.parent, child.spent_before) == (TASK, (EARLIER, spending(3, 0.5, task=TASK)))
+    # rho 0.5 and 6 are gone, so 23.5 of 30 are left, of which one participation costs 1/800.
+    assert child.participations_cap == 23_5 * 80
+    assert child.model.partition == home_of("next")
+
+
+def test_a_budget_that_is_spent_begins_no_task() -> None:
+    """Where not one participation is left of the new policy, nothing is created, and a larger budget can be tried."""
+    log = memory_log()
+    halted(log, HALF).batch(TaskHalted(task=TASK, reason="closed", version=0))
+    small, after = policy(privacy={"noise_multiplier": 20.0, "rho_max": 6.5}), Predecessor(task=TASK, wait_s=0)
+    with pytest.raises(BudgetSpent, match=r"have spent rho 6.5 of rho_max 6.5"):
+        tasks.create(log, "next", key=KEY, policy=small, after=after)
+    assert "next" not in tasks.read_creations(log, home_of("next"), operator=KEY.public_key)
+    assert tasks.create(log, "next", key=KEY, policy=TWENTY, after=after).participations_cap
+
+
+def test_a_parent_without_privacy_has_no_private_successor() -> None:
+    """What was released without noise no budget pays for; nothing is written, and a plain successor is fine."""
     log = memory_log()
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    child = tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, wait_s=0))
-    assert (child.parent, child.participations_before) == (TASK, 7)
-    assert child.model.partition == home_of("next")
+    end, after = log.bounds(TopicPartition("tasks", PLACE)).end, Predecessor(task=TASK, wait_s=0)
+    with pytest.raises(ParentUnprotected, match="'digits' was trained without privacy"):
+        tasks.create(log, "next", key=KEY, policy=TWENTY, after=after)
+    assert log.bounds(TopicPartition("tasks", PLACE)).end == end
+    assert tasks.create(log, "next", key=KEY, policy=policy(), after=after).spent_before == ()
 
 
 def test_the_newest_model_is_taken_over_when_asked() -> None:
@@ -165,17 +204,29 @@ def test_an_aggregator_that_does_not_answer_is_named() -> None:
     journal = halted(log)
     for _ in range(2):
         with pytest.raises(CloseUnnoticed, match="its aggregator has not noticed"):
-            tasks.close_and_wait(log, TASK, key=KEY, wait_s=0)
+            tasks.close_and_wait(log, TASK, successor="next", key=KEY, wait_s=0)
     events = [parse_task_event(record.value, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
-    assert [type(event) for event in events] == [TaskCreated, TaskClosed]
+    assert [type(event) for event in events] == [TaskCreated, TaskSucceeded, TaskClosed]
     journal.batch(TaskHalted(task=TASK, reason="closed", version=0))
-    assert tasks.close_and_wait(log, TASK, key=KEY, wait_s=0).participations_max == 7
+    assert tasks.close_and_wait(log, TASK, successor="next", key=KEY, wait_s=0).participations_max == 3
 
 
 def test_a_task_has_one_successor() -> None:
     """Two successors would each spend what the one before had left."""
     log = memory_log()
-    halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, wait_s=0))
+    halted(log, HALF).batch(TaskHalted(task=TASK, reason="closed", version=0))
+    after = Predecessor(task=TASK, wait_s=0)
+    tasks.create(log, "next", key=KEY, policy=TWENTY, after=after)
     with pytest.raises(SuccessorExists, match="'next' already carries on from 'digits'"):
-        tasks.close_and_wait(log, TASK, key=KEY, wait_s=0)
+        tasks.create(log, "other", key=KEY, policy=TWENTY, after=after)
+    assert "other" not in tasks.read_creations(log, home_of("other"), operator=KEY.public_key)
+
+
+def test_a_claim_is_written_before_the_close() -> None:
+    """The loser of a race must not have closed the task of the one that wins, nor closed it for another name."""
+    log = memory_log()
+    halted(log, HALF)
+    with pytest.raises(CloseUnnoticed):
+        tasks.create(log, "next", key=KEY, policy=TWENTY, after=Predecessor(task=TASK, wait_s=0))
+    events = [parse_task_event(record.value, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
+    assert [type(event) for event in events[-2:]] == [TaskSucceeded, TaskClosed]

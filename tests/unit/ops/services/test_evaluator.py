@@ -15,11 +15,11 @@ from ops.operator import models
 from ops.services.evaluator import Evaluator, Missed
 from schemas.canonical import decode
 from schemas.certificates import parse_certified
-from schemas.events import ModelPublished, Noticed, VersionEvaluated
+from schemas.events import Noticed, VersionEvaluated
 from streams.log import LogUnavailable, TopicPartition, scan
 from streams.memory import MemoryLog
-from tests.worlds.builders import role_key
-from tests.worlds.ops_journal import PLACE, TASK, Journal, created, memory_log
+from tests.worlds.builders import model_published, role_key
+from tests.worlds.ops_journal import PLACE, Journal, created, memory_log
 
 FLAT = np.arange(6, dtype=np.float32)
 
@@ -41,10 +41,7 @@ def log() -> MemoryLog:
     log = memory_log()
     refs = [models.store(log, FLAT * factor, partition=PLACE) for factor in (1, 2)]
     log.delete_records(TopicPartition("models", PLACE), 1)
-    published = [
-        ModelPublished(task=TASK, version=version, round=None, model=ref, moments=None)
-        for version, ref in enumerate(refs)
-    ]
+    published = [model_published(version, round=None, model=ref) for version, ref in enumerate(refs)]
     Journal(log, "rounds").batch(Noticed(fact=created()), *published)
     return log
 
@@ -78,9 +75,7 @@ def test_code_from_the_log_is_not_scored_with() -> None:
     """A task whose model nobody allowed here is named, with the option that would allow it, and is not imported."""
     log = memory_log()
     rules = msgspec.structs.replace(created().policy, model="os:system")
-    version = ModelPublished(
-        task=TASK, version=0, round=None, model=models.store(log, FLAT, partition=PLACE), moments=None
-    )
+    version = model_published(model=models.store(log, FLAT, partition=PLACE))
     Journal(log, "rounds").batch(Noticed(fact=msgspec.structs.replace(created(), policy=rules)), version)
     [missed] = score(log)
     assert isinstance(missed, Missed)

@@ -21,7 +21,7 @@ from schemas.topics import CATALOGUE
 from streams.log import LogUnavailable, TopicPartition
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import ROUND
-from tests.worlds.builders import write_key
+from tests.worlds.builders import spending, write_key
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log
 
 Run = Callable[..., Result]
@@ -31,7 +31,7 @@ Run = Callable[..., Result]
 def log() -> MemoryLog:
     """A log with a running task."""
     log = memory_log()
-    append(log, "tasks", created(participations_before=4))
+    append(log, "tasks", created(spent_before=(spending(4),)))
     Journal(log, "rounds").batch(*ROUND)
     fact = VersionEvaluated(task=TASK, version=0, metrics={"accuracy": 0.125}, samples=9, cohort="")
     append(log, "evaluations", fact)
@@ -115,7 +115,7 @@ def test_tasks_are_listed_for_people_and_for_machines(run: Run) -> None:
     assert lines[1].split()[:4] == [TASK, "running", "0", "1/3"]
     (told,) = [json.loads(line) for line in run("task", "list", "--json").output.splitlines()]
     assert (told["task"], told["updates_admitted"], told["updates_refused"]) == (TASK, 4, {"stale": 1})
-    assert (told["accuracy"], told["staleness_mean"], told["participations_max"]) == (0.125, 0.75, 7)
+    assert (told["accuracy"], told["staleness_mean"], told["participations_max"]) == (0.125, 0.75, 3)
 
 
 def test_a_task_is_shown_in_full(run: Run, log: MemoryLog) -> None:

@@ -1,0 +1,62 @@
+"""Recounts what the tasks before a task have spent, from their own journals. Called by `replay` for a full replay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from schemas.creations import collect_creations, find_successor
+from schemas.events import TaskCreated, UpdateAdmitted
+from schemas.topics import ROUNDS, TASKS, partition_of
+from streams.journals import AcceptsResume, JournalBroken, read_decisions
+from streams.log import EventLog, TopicPartition, scan
+
+
+def check_ancestry(
+    log: EventLog, created: TaskCreated, *, operator: bytes | None, accepts_resume: AcceptsResume
+) -> Iterator[str]:
+    """Where a creation does not carry what its parent, and all before that, have spent; or is not the first to claim.
+
+    Each parent is found in its own partition, by what the operator wrote there and by its admissions.
+    """
+    seen = {created.task}
+    while created.parent is not None:
+        if created.parent in seen:
+            yield f"{created.task} descends from itself"
+            return
+        seen.add(created.parent)
+        place = partition_of(created.parent, log.partitions)
+        values = [record.value for record in scan(log, TopicPartition(TASKS.name, place))]
+        parent = collect_creations(values, operator, partitions=log.partitions).get(created.parent)
+        if parent is None:
+            yield f"its parent {created.parent!r} is not in {TopicPartition(TASKS.name, place)}"
+            return
+        claimed = find_successor(values, parent.task, operator=operator)
+        if claimed != created.task:
+            yield f"{claimed!r} was the first to carry on from {parent.task!r}, not {created.task!r}"
+        yield from _check_spent(log, created, parent=parent, accepts_resume=accepts_resume)
+        created = parent
+
+
+def _check_spent(
+    log: EventLog, created: TaskCreated, *, parent: TaskCreated, accepts_resume: AcceptsResume
+) -> Iterator[str]:
+    if created.policy.privacy is None:
+        return
+    if parent.policy.privacy is None:
+        yield f"its parent {parent.task!r} was trained without privacy"
+        return
+    taken: Counter[str] = Counter()
+    at = TopicPartition(ROUNDS.name, partition_of(parent.task, log.partitions))
+    try:
+        for _, decision, _ in read_decisions(log, at, accepts_resume=accepts_resume):
+            admitted = (event for event in decision.events if isinstance(event, UpdateAdmitted))
+            taken.update(event.device for event in admitted if event.task == parent.task)
+    except JournalBroken as error:
+        yield f"what its parent {parent.task!r} has spent cannot be counted: {error}"
+        return
+    spent = parent.list_spent(max(taken.values(), default=0))
+    if created.spent_before != spent:
+        told = [(one.task, one.participations, one.noise_multiplier) for one in created.spent_before]
+        counted = [(one.task, one.participations, one.noise_multiplier) for one in spent]
+        yield f"the tasks before have spent {counted}, and {created.task!r} says {told}"

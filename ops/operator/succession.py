@@ -1,0 +1,62 @@
+"""A task carries on from another: who may, and what the one before has spent. Called by `tasks` for `create --from`."""
+
+from __future__ import annotations
+
+import time
+
+from actors.keys import OperatorKey
+from ops.history.task_view import TaskView
+from ops.operator.errors import BudgetSpent, CloseUnnoticed, ParentUnprotected, SuccessorExists
+from schemas.creations import find_successor, sign_task_event
+from schemas.events import TaskCreated, TaskSucceeded
+from schemas.identifiers import TaskId
+from schemas.policy import Policy, Spending, compute_rho, count_affordable
+from schemas.topics import TASKS, partition_of
+from streams.log import Draft, EventLog, TopicPartition, scan
+
+VISIBLE_WAIT_S = 10.0
+
+
+def check_privacy(parent: TaskCreated, policy: Policy) -> None:
+    """Raises ParentUnprotected where a task of this policy cannot carry on from its parent."""
+    if policy.privacy is not None and parent.policy.privacy is None:
+        raise ParentUnprotected(
+            f"{parent.task!r} was trained without privacy: what it has released of its devices no budget can pay for. "
+            "Begin a new task without --from."
+        )
+
+
+def claim(log: EventLog, parent: TaskCreated, *, successor: TaskId, key: OperatorKey) -> None:
+    """Be the one that carries on from this task. Raises SuccessorExists where another was first."""
+    # Looked at first, so that a command that is given again adds nothing.
+    if _find_claim(log, parent, key=key) is None:
+        event = TaskSucceeded(task=parent.task, deployment=parent.deployment, successor=successor)
+        value, place = sign_task_event(event, key.signing), partition_of(parent.task, log.partitions)
+        log.append([Draft(topic=TASKS.name, partition=place, value=value, key=parent.task.encode())])
+    give_up_s = time.monotonic() + VISIBLE_WAIT_S
+    # Two operators can both have found it free: the order of the log decides, once it can be read.
+    while (found := _find_claim(log, parent, key=key)) is None:
+        if time.monotonic() > give_up_s:
+            raise CloseUnnoticed(f"The claim on {parent.task!r} is written, and cannot be read yet.")
+        time.sleep(0.05)
+    if found != successor:
+        raise SuccessorExists(f"{found!r} already carries on from {parent.task!r}: carry on from {found!r}.")
+
+
+def list_spent(parent: TaskView, policy: Policy) -> tuple[Spending, ...]:
+    """What a closed parent and all before it have spent. Raises BudgetSpent where that leaves nothing of the policy."""
+    assert parent.created is not None
+    if policy.privacy is None:
+        return ()
+    spent = parent.created.list_spent(parent.participations_max)
+    if count_affordable(policy.privacy.noise_multiplier, policy.privacy.rho_max, spent=spent) < 1:
+        raise BudgetSpent(
+            f"{parent.task!r} and the tasks before it have spent rho {float(compute_rho(spent)):g} of rho_max "
+            f"{policy.privacy.rho_max:g}: not one participation is left. Give the policy a larger rho_max."
+        )
+    return spent
+
+
+def _find_claim(log: EventLog, parent: TaskCreated, *, key: OperatorKey) -> TaskId | None:
+    at = TopicPartition(TASKS.name, partition_of(parent.task, log.partitions))
+    return find_successor((record.value for record in scan(log, at)), parent.task, operator=key.public_key)
