@@ -8,7 +8,8 @@ May import `schemas` only; `links/` alone may import `streams`, and nothing here
 - `schedule`: when the device checks in and repeats what got no answer; `device` asks it.
 - `setting`: what one device is made of; `running/` puts it together.
 - `conditions`: the conditions that a check-in reports, and the profile that a device asks for them.
-- `compression`: clipping, codecs and error feedback; called by `device`, and by the outbox after a refusal.
+- `local_update`: from a model and examples to the update that leaves; called by `device`.
+- `compression`: clipping, codecs and error feedback; called by `local_update`, and by the outbox after a refusal.
 - `identity`: the device's name and key, in its folder; opened by `running/`.
 - `files`: files that survive a crash; written by `identity` and `outbox/`.
 - `locks`: one process a device and task; taken by `running/`.

@@ -12,9 +12,10 @@ from dataclasses import dataclass, fields
 import structlog
 
 from client_agent.answers import OpenCheckins, find_lease, find_objection
-from client_agent.compression import NotFiniteError, compress, protect
+from client_agent.compression import NotFiniteError
 from client_agent.learning.allow_list import PluginNotAllowed
 from client_agent.link import Link, ModelMissing, StoredBody
+from client_agent.local_update import make_update
 from client_agent.outbox.outbox import Entry, Outbox
 from client_agent.schedule import Schedule
 from client_agent.setting import DeviceSetting
@@ -43,6 +44,7 @@ class Counts:
     trained: int = 0
     admitted: int = 0
     refused: int = 0
+    untrained: int = 0  # sent as zero vectors, because training failed under a policy with privacy
     given_up: int = 0
     late: int = 0
 
@@ -198,21 +200,22 @@ class Device:
         setting.allowed.check(policy.model)
         left_s = (work.since_ms + policy.lease_ms - now_ms) / 1000
         model = self._link.fetch_model(created, work.model, timeout_s=left_s)
-        delta = setting.train(policy, model, *setting.examples, seed=_derive_seed(lease))
-        self.counts.trained += 1
+        seed, residual = _derive_seed(lease), self._outbox.residual
+        made = make_update(setting, policy, model=model, residual=residual, seed=seed)
+        self.counts.trained += not made.failure
+        self.counts.untrained += bool(made.failure)
+        self.given_up_for = made.failure or self.given_up_for
         setting.profile.note_step("trained")
-        protected = protect(delta, self._outbox.residual, norm=policy.clipping.norm)
-        compressed = compress(protected, policy=policy)
         entry = Entry(
             update=lease.lease,
             until_ms=now_ms + policy.lease_ms,
             sealed=work.sealed,
             samples=setting.sample_count,
             codec=policy.compression.codec,
-            body=compressed.body,
+            body=made.compressed.body,
             shards=policy.shard_count,
         )
-        self._outbox.keep(entry, compressed.residual)
+        self._outbox.keep(entry, made.compressed.residual)
         _warn_if_late(work, policy.lease_ms, now_ms=max(now_ms, setting.clock_ms()))
 
     def _find_task(self, work: _Work, now_ms: int) -> TaskCreated:

@@ -8,7 +8,7 @@
 * `journal`: the records of a journal, and the chain that ties them.
 * `certificates`: the operator certifies a key for each role; what a role says carries its certificate.
 * `leases`: the signed lease; selector, device and aggregator.
-* `members`: the tree over a round's members, and proofs that one is in it.
+* `receipts/`: what can be checked about a round without its journal.
 * `updates`: the record that submits an update; device and aggregator.
 * `devices`: a device is its key: its id, and whose signature counts as its own.
 * `signing`: a device's signature over what it sends.

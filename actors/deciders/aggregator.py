@@ -38,7 +38,7 @@ from schemas.events import (
 )
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
-from schemas.members import compute_members_root
+from schemas.receipts.members import compute_members_root
 
 _COUNTED = frozenset(get_args(CountedReason))
 

@@ -58,6 +58,7 @@ class Stats:
     late: int = 0
     died: int = 0
     given_up: int = 0
+    untrained: int = 0
     failed: int = 0
     given_up_for: str = ""
     declined_for: str = ""
@@ -126,6 +127,7 @@ class DeviceLoop:
             refused=sum(count.refused for count in counts),
             late=sum(count.late for count in counts),
             given_up=sum(count.given_up for count in counts),
+            untrained=sum(count.untrained for count in counts),
             died=self._crashes,
             failed=len(errors),
             given_up_for=next((device.given_up_for for device in devices if device.given_up_for), ""),

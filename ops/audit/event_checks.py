@@ -12,8 +12,8 @@ from actors.deciders.aggregator import mechanism_of, staleness_of
 from actors.deciders.aggregator_state import Task
 from schemas.events import ModelPublished, RoundCharged, RoundProposed, UpdateAdmitted
 from schemas.identifiers import RoundId
-from schemas.members import compute_members_root
 from schemas.policy import compute_rho
+from schemas.receipts.members import compute_members_root
 
 
 def check_admission(task: Task, admitted: UpdateAdmitted) -> Iterator[str]:

@@ -19,8 +19,8 @@ from schemas.events import (
     UpdateRefused,
     UpdatesDeclined,
 )
-from schemas.members import compute_members_root
 from schemas.policy import Policy
+from schemas.receipts.members import compute_members_root
 from tests.worlds.builders import (
     KEY,
     TASK,

@@ -18,7 +18,7 @@ from actors.keys import PartialSeals
 from schemas.canonical import MalformedError, decode
 from schemas.events import BodyMeasured, Partial, PartialStored, UpdateAdmitted
 from schemas.identifiers import BodyRef
-from schemas.members import compute_members_root
+from schemas.receipts.members import compute_members_root
 from schemas.topics import PARTIALS, SHARDS
 from streams.log import EventLog, OffsetLost, Reader, Record, TopicPartition
 from streams.skipped import Skipped

@@ -36,7 +36,7 @@ from schemas.events import (
     UpdateRefused,
 )
 from schemas.identifiers import BodyRef
-from schemas.members import compute_members_root
+from schemas.receipts.members import compute_members_root
 from schemas.topics import PARTIALS, ROUNDS, SHARDS, UPDATES, partition_of
 from streams.bodies import BUDGET_BYTES, BUDGET_BYTES_MIN, Absent, store
 from streams.log import Draft, EventLog, LogError, Record, TopicPartition

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from client_agent.device import Device
 from client_agent.schedule import ANSWER_MS, OVER_MS
 from schemas.leases import Lease
-from schemas.policy import Compression
+from schemas.policy import Compression, Privacy
 from schemas.tensors import from_grid, to_grid
 from tests.worlds.builders import device_id
 from tests.worlds.device_world import PHONE, TASK, AskingLink, World, flush, policy, train_by_one
@@ -54,6 +54,30 @@ def test_the_sentence(tmp_path: Path) -> None:
     assert update.sealed == world.grant(lease).sealed
     assert np.linalg.norm(world.seen(update)) <= world.policy.clipping.norm * 1.01
     assert world.trainings == 1
+
+
+PRIVATE = policy(privacy=Privacy(noise_multiplier=1.0, rho_max=9.0))
+
+
+def test_with_privacy_a_device_that_cannot_train_arrives_all_the_same(tmp_path: Path) -> None:
+    """Zero-out adjacency leaves arrivals as they are: what the data do to training must not keep a device away."""
+    world = World(PRIVATE)
+    device = world.device(tmp_path)
+    trained(world, device)
+    again_ms = device.receive(world.outcome(world.lease(1, device), "admitted"), 10)
+    left, spoilt = device._outbox.residual, np.full(world.parameters, np.nan, np.float32)
+    device.setting = replace(device.setting, train=lambda *_, seed: spoilt)
+    lease = world.lease(2, device)
+    device.wake(again_ms)
+    device.wake(device.receive(world.grant(lease), again_ms))
+    flush(device, again_ms)
+    first, second = world.submitted()
+    assert np.linalg.norm(world.seen(first)) > 0
+    assert not world.seen(second).any()
+    assert (second.samples, second.body.codec, second.sealed) == (7, "int8", world.grant(lease).sealed)
+    assert (device.counts.trained, device.counts.untrained, device.counts.given_up) == (1, 1, 0)
+    # What earlier updates left over goes with the next that can be trained.
+    np.testing.assert_array_equal(device._outbox.residual, left)
 
 
 def test_no_second_training_for_one_lease(tmp_path: Path) -> None:

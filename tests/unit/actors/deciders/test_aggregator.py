@@ -19,8 +19,8 @@ from schemas.events import (
     RoundProposed,
     TaskSucceeded,
 )
-from schemas.members import compute_members_root
 from schemas.policy import WEIGHT_ONE
+from schemas.receipts.members import compute_members_root
 from tests.worlds.builders import (
     DEPLOYMENT,
     TASK,

@@ -19,7 +19,7 @@ from schemas.events import (
     UpdateAdmitted,
     VersionEvaluated,
 )
-from schemas.members import compute_members_root
+from schemas.receipts.members import compute_members_root
 from tests.worlds.builders import (
     TASK,
     device_checked_in,

@@ -19,7 +19,7 @@ from schemas.events import Noticed, VersionEvaluated
 from streams.log import LogUnavailable, TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.worlds.builders import model_published, role_key
-from tests.worlds.ops_journal import PLACE, Journal, created, memory_log
+from tests.worlds.ops_journal import PLACE, TASK, Journal, created, memory_log
 
 FLAT = np.arange(6, dtype=np.float32)
 

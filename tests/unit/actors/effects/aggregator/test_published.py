@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from actors.effects.aggregator.published import CLOCKS_DIFFER_MS_MAX
 from actors.runtime import actor as actor_module
 from schemas.events import ModelPublished, UpdateAdmitted
-from schemas.members import compute_members_root, hash_leaf, is_member, prove_membership
 from schemas.published import Head, describe_version, is_vouched_for, parse_checkpoint, sign_statement
+from schemas.receipts.members import compute_members_root, hash_leaf, is_member, prove_membership
 from schemas.topics import PUBLISHED, ROUNDS
 from streams.log import Record, TopicPartition, scan
 from tests.worlds.builders import policy, private_policy, trust

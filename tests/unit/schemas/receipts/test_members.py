@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import UpdateAdmitted
-from schemas.members import MembershipProof, compute_members_root, hash_leaf, is_member, prove_membership
 from schemas.policy import WEIGHT_ONE
+from schemas.receipts.members import MembershipProof, compute_members_root, hash_leaf, is_member, prove_membership
 from tests.worlds.builders import SCALE_ONE, body_ref, update_admitted
 
 
