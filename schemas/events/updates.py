@@ -33,7 +33,10 @@ class UpdateSubmitted(Event):
 
 
 class UpdateAdmitted(Event):
-    """The update is in the buffer, with `weight` and `clip_scale` (c of law 6); `zeroed`: why it counts as zero."""
+    """The update is in the buffer, with `weight` and `clip_scale` (c of law 6); `zeroed`: why it counts as zero.
+
+    `salt` is random, for its leaf under the round's members root: the root is public, and the member is not.
+    """
 
     task: TaskId
     round: RoundId
@@ -46,7 +49,6 @@ class UpdateAdmitted(Event):
     clip_scale: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
     # With privacy a faulty update keeps its slot, or the refusal would depend on what is in it.
     zeroed: BodyFault | None
-    # Random, for this member's leaf under the round's members root, which is public.
     salt: Salt
     deadline_ms: TimeMs
 
