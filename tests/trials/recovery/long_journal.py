@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
+import msgspec
+
 from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, Selections, SelectorInput
 from actors.hosts.assembly import assemble
 from actors.runtime.actor import Actor
@@ -77,15 +79,16 @@ def _feed(log: EventLog, actor: Actor[object], role: Role) -> None:
 
 def _story(began_ms: int) -> Iterator[tuple[int, bytes]]:
     """Append times and check-ins or ticks without end; each input causes one decision."""
-    checkins = [encode(_checkin(number)) for number in range(DEVICES)]
+    checkins = [_checkin(number) for number in range(DEVICES)]
     now_ms = began_ms
     while True:
         for checkin in checkins:
-            yield now_ms, checkin
+            # Sent as it arrives: one that is old, or came before, decides nothing.
+            yield now_ms, encode(msgspec.structs.replace(checkin, sent_ms=now_ms))
         now_ms += rules().lease_ms + GRACE_MS + 1
         for _ in range(DEVICES // EXPIRED_AT_ONCE_MAX):
             yield now_ms, encode(Tick())
 
 
 def _checkin(number: int) -> DeviceCheckedIn:
-    return device_checked_in(f"device-{number}", task=TASK, public_key=number.to_bytes(34), sent_ms=number)
+    return device_checked_in(f"device-{number}", task=TASK, public_key=number.to_bytes(34))
