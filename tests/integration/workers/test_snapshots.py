@@ -31,7 +31,7 @@ def openings(worker: Worker) -> list[dict[str, Any]]:
 
 def standing(stage: Stage, *, whole: bool) -> tuple[object, ...]:
     """What another process finds, with a snapshot or without."""
-    actor = assemble("selector", PARTITION, log=stage.log, key=stage.key)
+    actor = assemble("selector", PARTITION, log=stage.log, key=stage.role_key("selector"))
     actor.open(whole=whole)
     assert (actor.opened.snapshot is None) == whole
     actor.close()
