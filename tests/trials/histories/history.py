@@ -10,11 +10,11 @@ import json
 import tarfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actors.deciders.aggregator import KeyMissing, ReleaseStored
+from actors.deciders.aggregator import KeyMissing, ReleaseStored, UpdateChecked
 from actors.deciders.decider import digest
 from actors.deciders.tallies import Tallies, split
 from actors.hosts.assembly import assemble
@@ -24,7 +24,15 @@ from actors.runtime.effects import Arrival
 from actors.wiring import ROLES
 from ops.audit.export import select_topics, write_export
 from schemas.canonical import encode
-from schemas.events import DefectFound, JournalEvent, ModelPublished, RoundAbandoned, StateDigest, SumStored
+from schemas.events import (
+    DefectFound,
+    JournalEvent,
+    ModelPublished,
+    RoundAbandoned,
+    StateDigest,
+    SumStored,
+    UpdateAdmitted,
+)
 from schemas.journal import Batch, Chain, Decision
 from schemas.topics import JOURNALS
 from streams.exported import ExportedLog
@@ -156,11 +164,12 @@ class Retelling:
         for number, fact in enumerate(self._facts(record)):
             defect = next((event for event in failed if event.number == number), None)
             if defect is None:
-                events += self._decided(fact, self._time_ms)
+                events += self._decided(fact, self._time_ms, recorded=recorded)
                 continue
             self.decider.evolve(self.state, defect, self._time_ms)
             salvaged = self._effects.fallback_input(self.state, record, said=fact)
-            events += [defect, *(self._decided(salvaged, self._time_ms) if salvaged is not None else ())]
+            owed = () if salvaged is None else self._decided(salvaged, self._time_ms, recorded=recorded)
+            events += [defect, *owed]
         return events
 
     def _facts(self, record: Record) -> list[Any]:
@@ -170,13 +179,21 @@ class Retelling:
         batch: Batch | None = chain.follow(record.offset, record.value or b"")
         return [event for decision in (batch.decisions if batch else ()) for event in decision.events]
 
-    def _decided(self, fact: Any, time_ms: int) -> list[JournalEvent]:
+    def _decided(self, fact: Any, time_ms: int, *, recorded: Decision | None = None) -> list[JournalEvent]:
         """Decide and fold one fact; a record of a plain input first has to be read, with its body."""
         arrival = self._effects.read(self.state, fact) if isinstance(fact, Record) else Arrival(fact)
-        events = [_drop(fact)] if arrival is None else self.decider.decide(self.state, arrival.input, time_ms)
+        if arrival is None:
+            return [_drop(fact)]
+        events = self.decider.decide(self.state, _salted(arrival.input, recorded), time_ms)
         for event in events:
             self.decider.evolve(self.state, event, time_ms)
         return list(events)
+
+
+def _salted(given: object, recorded: Decision | None) -> object:
+    """An update with the salt that was drawn for it then: what is random is an input, and stands in the journal."""
+    admitted = [event for event in (recorded.events if recorded else ()) if isinstance(event, UpdateAdmitted)]
+    return replace(given, salt=admitted[0].salt) if admitted and isinstance(given, UpdateChecked) else given
 
 
 def _made(told: Sequence[JournalEvent]) -> object:
