@@ -64,7 +64,7 @@ recovery: RUNS ?= 5
 recovery: setup ## Measure restarts against the length of the journal (N=1000,10000,100000,1000000 RUNS=5)
 	@$(BIN)/python -m tests.trials.recovery.measure --decisions $(N) --runs $(RUNS)
 
-release-archive: setup ## Pack the commit that is checked out, for tests of later releases beside it (NAME=0.3.0)
+release-archive: setup ## Pack the commit that is checked out, for tests of later releases beside it (NAME=0.4.0)
 	@$(BIN)/python -m tests.trials.releases $(NAME)
 
 chaos: setup ## Strike every crash point with every fault; goes on where it stopped (ONLY=aggregator:commit, AGAIN=1)
@@ -74,7 +74,7 @@ tamper: N ?= 10000
 tamper: setup ## Change an exported log at random; every change must be found (N=10000 ARGS="--seed 7")
 	@$(BIN)/python -m tests.trials.tamper --count $(N) $(ARGS)
 
-history: setup ## Record the story as this release tells it; later ones must tell it alike (NAME=0.3.0)
+history: setup ## Record the story as this release tells it; later ones must tell it alike (NAME=0.4.0)
 	@$(BIN)/python -m tests.trials.histories $(NAME)
 
 lint: setup ## Check style, format, types and import contracts

@@ -1,4 +1,4 @@
-"""Releases, packed so that later ones can be tried beside them (`make release-archive NAME=0.3.0`).
+"""Releases, packed so that later ones can be tried beside them (`make release-archive NAME=0.4.0`).
 
 An archive holds the application's packages as one commit has them. The same commit gives the same bytes.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import re
 import subprocess
 import sys
 import tarfile
@@ -45,11 +46,6 @@ def unpack(path: Path, folder: Path) -> Path:
     return folder
 
 
-def entrance(source: Path | str) -> str:
-    """The module that is `fedlog` in `source`: 0.3.0 had it elsewhere than the releases after it."""
-    return "ops.cli" if (Path(source) / "ops" / "cli.py").is_file() else "ops.terminal.cli"
-
-
 def version() -> str:
     """The version that this source says it is."""
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
@@ -60,7 +56,7 @@ def _name(path: Path) -> str:
 
 
 def _numbers(path: Path) -> tuple[int, ...]:
-    return tuple(map(int, _name(path).split(".")))
+    return tuple(map(int, re.findall(r"\d+", _name(path))))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from streams.log import LogError, TopicPartition
 from tests.judges.lawcheck import check_book, counts
 from tests.judges.logbook import read
 from tests.root import ROOT
-from tests.trials.releases import entrance
 from tests.worlds.builders import FOR_EVER_MS, create_task
 
 ACTORS = tuple(ROLES)
@@ -52,7 +51,7 @@ class Worker:
         self.log_file = folder / f"{actor}-{number}.log"
         with self.log_file.open("wb") as output:
             self.supervisor = subprocess.Popen(
-                [sys.executable, "-P", "-m", entrance(source), *options, "worker", actor],
+                [sys.executable, "-P", "-m", "ops.terminal.cli", *options, "worker", actor],
                 env={**os.environ, "PYTHONPATH": str(source)},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

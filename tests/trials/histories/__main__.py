@@ -16,7 +16,7 @@ from tests.trials.histories.history import FOLDER, record
 def main() -> int:
     """Write tests/trials/histories/NAME.tar."""
     parser = argparse.ArgumentParser(prog="python -m tests.trials.histories")
-    parser.add_argument("name", help="the release, 0.3.0 for instance")
+    parser.add_argument("name", help="the release, 0.4.0 for instance")
     path = FOLDER / f"{parser.parse_args().name}.tar"
     if path.exists():
         sys.stderr.write(f"{path.name} exists, and a history is never edited; choose another name\n")
