@@ -52,7 +52,7 @@ class _Packed:
     encoded: list[bytes] = field(default_factory=list)
     position: Position = field(default_factory=Position)
     extra_records: list[ExtraRecord] = field(default_factory=list)
-    room: int = _BATCH_BYTES
+    room: int = field(default_factory=lambda: _BATCH_BYTES)
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more go into it."""

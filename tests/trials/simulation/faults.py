@@ -17,6 +17,7 @@ STEPS = {
     "stray": 8.0,  # records from any offset, as after a reset of the group's offsets
     "repeat": 5.0,  # any earlier record of a device once more
     "junk": 3.0,
+    "hostile": 5.0,  # a stranger writes to any topic: noise, what was said elsewhere, what was said here and is bent
     "cheat": 4.0,  # another body under a real lease
     "intruder": 2.0,  # a check-in by someone who never comes back
     "operate": 2.0,  # pause, resume, create again, evaluate

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any
 
 import numpy as np
 
-from schemas.canonical import decode, encode
+from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import parse_certified
 from schemas.events import (
     Answer,
@@ -18,13 +19,32 @@ from schemas.events import (
 from schemas.identifiers import BodyRef
 from schemas.signing import sign
 from schemas.tensors import pack
-from schemas.topics import ANSWERS, BODIES, CHECKINS, EVALUATIONS, MODELS, SNAPSHOTS, TASKS, UPDATES, answer_partition
+from schemas.topics import (
+    ANSWERS,
+    BODIES,
+    CHECKINS,
+    EVALUATIONS,
+    MODELS,
+    PARTIALS,
+    PUBLISHED,
+    SHARDS,
+    SNAPSHOTS,
+    TASKS,
+    UPDATES,
+    answer_partition,
+)
 from streams.log import Draft, TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.trials.simulation.devices import identity
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.tasks import PARAMETERS, Task
 from tests.worlds.builders import device_checked_in, scored, task_closed, task_paused, task_resumed, written
+
+# Every topic but the journals, whose only writers are fenced, and `models`, which devices may only read.
+WRITABLE = tuple(
+    topic.name
+    for topic in (CHECKINS, UPDATES, BODIES, SHARDS, ANSWERS, TASKS, EVALUATIONS, PARTIALS, PUBLISHED, SNAPSHOTS)
+)
 
 
 class Meddler:
@@ -86,10 +106,35 @@ class Meddler:
         """Any lease that the device ever got."""
         found = []
         for record in scan(self._log, TopicPartition(ANSWERS.name, answer_partition(device, self._log.partitions))):
-            answer: Any = decode(parse_certified(record.value or b"").payload, Answer)  # type: ignore[arg-type]
-            if isinstance(answer, Granted) and answer.device == device:
-                found.append(answer)
+            # What a hostile writer has left there is no answer.
+            with contextlib.suppress(MalformedError):
+                answer: Any = decode(parse_certified(record.value or b"").payload, Answer)  # type: ignore[arg-type]
+                if isinstance(answer, Granted) and answer.device == device:
+                    found.append(answer)
         return self._random.choice(found) if found else None
+
+    def _hostile(self, task: Task) -> None:
+        """Somebody who may write everywhere but to a journal, and holds no key: nothing of it may be believed."""
+        topic = self._random.choice(WRITABLE)
+        here = [*scan(self._log, TopicPartition(topic, task.partition))]
+        elsewhere = [*scan(self._log, TopicPartition(self._random.choice(WRITABLE), task.partition))]
+        shapes = [self._random.randbytes(40), b"", b"\x91" * 5_000, b"[" * 5_000, b"9" * 5_000, b"[1]", b"{}"]
+        if here:
+            shapes += [self._bend(self._random.choice(here).value or b"") for _ in range(6)]
+        # A copy at home is a repeat, which has a step of its own; a body's bytes mean nothing in any place.
+        foreign = [record for record in elsewhere if record.topic != topic]
+        if foreign:
+            shapes += [self._random.choice(foreign).value or b"" for _ in range(3)]
+        keys = [None, *(record.key for record in here[-3:])]
+        value = self._random.choice(shapes)
+        self._faults.hits[f"hostile in {topic}"] += 1
+        self._log.append([Draft(topic=topic, partition=task.partition, value=value, key=self._random.choice(keys))])
+
+    def _bend(self, value: bytes) -> bytes:
+        """The same with a bit changed, without its end, or with more behind it."""
+        at = self._random.randrange(max(1, len(value)))
+        flipped = value[:at] + bytes([value[at] ^ 1 << self._random.randrange(8)]) + value[at + 1 :] if value else b"?"
+        return self._random.choice((flipped, flipped, value[:at], value + b"\x00"))
 
     def _intruder(self, task: Task) -> None:
         """A device that never comes back, or one that gives itself out for another; by any clock."""

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from actors.runtime import actor, inputs, journal
 from client_agent.outbox import outbox
+from client_agent.running import loop
 from schemas import signing
 
 alarms: list[str] = []  # of the world that runs now
@@ -54,6 +55,8 @@ def virtual(chance: random.Random, *, sleep: Callable[[float], None]) -> Iterato
         (inputs, "WRITTEN_AFTER_INPUTS", chance.choice((5, 10_000))),
         (journal, "_BATCH_BYTES", chance.choice((1_500, journal._BATCH_BYTES))),
         (outbox, "INLINE_BYTES_MAX", chance.choice((0, outbox.INLINE_BYTES_MAX))),
+        # A device gives up a name that nobody knows; here selectors are away, and time leaps, for longer than it waits.
+        (loop, "UNKNOWN_TASK_MS_MAX", 1 << 62),
     ]
     with ExitStack() as stack:
         for target, name, value in limits:

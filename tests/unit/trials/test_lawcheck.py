@@ -28,7 +28,7 @@ from schemas.events import (
 )
 from schemas.journal import Batch, JournalRecord, WriterClaimed
 from schemas.tensors import pack, unpack
-from schemas.topics import BODIES, CATALOGUE, CHECKINS, LEDGER, MODELS, PUBLISHED, ROUNDS, SELECTIONS, UPDATES
+from schemas.topics import ANSWERS, BODIES, CATALOGUE, CHECKINS, LEDGER, MODELS, PUBLISHED, ROUNDS, SELECTIONS, UPDATES
 from streams.log import Bounds, TopicPartition
 from tests.judges.lawcheck import check, check_book, counts
 from tests.judges.logbook import read
@@ -197,6 +197,14 @@ def test_published_twice_is_named(world: Federation) -> None:
     entries = world.log._partitions[TopicPartition(PUBLISHED.name, world.partition)].entries
     world.append(PUBLISHED.name, next(entry.record.value for entry in entries if entry.record))
     assert any(fault.startswith("published: ") for fault in check(world.log, world.partition, settled=True))
+
+
+def test_what_a_stranger_leaves_is_no_violation(world: Federation) -> None:
+    """What nobody signed in `published` and `answers` is nobody's word, whatever its bytes are."""
+    for value in (b"", b"junk", b"[1]", b"9" * 5_000, b"[" * 5_000, b'{"id":"digits/0"}'):
+        world.append(PUBLISHED.name, value)
+        world.append(ANSWERS.name, value)
+    assert check(world.log, world.partition, settled=True) == []
 
 
 @pytest.mark.parametrize(("before", "after"), [(b'"seq":', b'"seq":1'), (b'"signature":"', b'"signature":"00')])
