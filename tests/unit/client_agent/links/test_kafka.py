@@ -66,11 +66,11 @@ def test_a_task_of_another_cluster_is_no_task() -> None:
     world = World()
     link = KafkaLink(world.log, KEY.public_key, ["phone"])
     for number, partitions in enumerate((64, world.log.partitions)):
-        made = task_created(task="wards.first", partitions=partitions, participations_before=number)
+        made = task_created(task="wards.first", partitions=partitions, parameters=number + 1)
         world.log.append([Draft(topic="tasks", partition=home_of("wards"), value=written(made))])
     found = link.find_task("wards.first")
     assert found is not None
-    assert found.participations_before == 1
+    assert found.parameters == 2
 
 
 def test_messages_are_sent_in_one_append_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
