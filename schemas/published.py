@@ -124,7 +124,11 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         given = [event["data"]["journal"]] if "journal" in event["data"] else event["data"]["journals"]
         heads = msgspec.convert(given, tuple[Head, ...])
         public = bytes.fromhex(event["signedby"])
-        signature = bytes.fromhex(event.pop("signature"))
+        said = event.pop("signature")
+        signature = bytes.fromhex(said)
+        # The signature is outside what it covers, so that its own spelling has to be the one that is written.
+        if signature.hex() != said:
+            raise MalformedError("not the canonical form")
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _canonical(event))
         certificate = bytes.fromhex(event.get("certificate", ""))
         time_ms = round(datetime.fromisoformat(event["time"]).timestamp() * 1000)

@@ -69,3 +69,7 @@ def test_other_spellings_of_a_record_are_refused() -> None:
     """Spaces or another order are other bytes: one record has one form."""
     with pytest.raises(MalformedError, match="canonical"):
         parse_checkpoint(json.dumps(json.loads(_record())).encode())
+    event = json.loads(_record())
+    event["signature"] = event["signature"].upper()
+    with pytest.raises(MalformedError, match="canonical"):
+        parse_checkpoint(json.dumps(event, separators=(",", ":"), sort_keys=True).encode())
