@@ -92,7 +92,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def until(is_so: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def until(is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Wait; fail when it does not become so."""
     give_up = time.monotonic() + timeout_s
     while not is_so():
@@ -158,7 +158,7 @@ def test_a_password_reaches_the_worker_through_the_pipe_alone(started: Start, tm
 def test_a_worker_that_cannot_run_is_not_started_again(started: Start, tmp_path: Path) -> None:
     """A topic that is set up wrongly does not get better by trying again."""
     supervisor = started("from streams.log import TopicUnfit; raise TopicUnfit('no such topic')")
-    assert supervisor.wait(20) == 1
+    assert supervisor.wait(60) == 1
     assert len(pids(tmp_path)) == 1
 
 
