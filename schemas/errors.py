@@ -57,6 +57,7 @@ class FedlogError(Exception):
      │    ├── PluginNotAllowed   the log names code that this machine may not run
      │    ├── ModelError         a model cannot be trained this way
      │    └── DataError          a data plugin returned nothing to train on
+     ├── TaskUnfit               a task contradicts its own policy
      ├── SettingsError           a setting is missing or out of bounds
      ├── BrokerError             the embedded broker could not do what was asked
      ├── WorkerCannotRun         a worker ended because of its settings

@@ -29,12 +29,15 @@ def store(log: EventLog, flat: tensors.Floats, *, partition: int) -> BodyRef:
     )
 
 
-def read(log: EventLog, ref: BodyRef, *, parameters: int) -> tensors.Floats:
-    """The vector, shape (parameters,). Raises ModelGone when the log no longer holds it, BodyError for other bytes."""
+def read(log: EventLog, ref: BodyRef, *, parameters: int, timeout_s: float | None = None) -> tensors.Floats:
+    """The vector, shape (parameters,). Raises ModelGone when the log no longer holds it, BodyError for other bytes.
+
+    With `timeout_s` it raises LogUnavailable where no broker answers, or the body does not arrive in that time.
+    """
     # A reader for each call: versions are read rarely, and an open reader holds a connection.
     with closing(bodies.BodyReader(log, ref.topic, ref.partition)) as reader:
         # The ref stands in the log, and says itself how much memory it would take.
-        data = reader.fetch(ref, size_max=tensors.model_bytes_max(parameters))
+        data = reader.fetch(ref, size_max=tensors.model_bytes_max(parameters), timeout_s=timeout_s)
     if isinstance(data, bodies.Absent):
         raise ModelGone(
             f"The body at {ref} is gone ({data.reason}): the policy's [retention] says how many models are kept."

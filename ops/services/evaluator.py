@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from actors.keys import RoleKey
@@ -13,24 +15,56 @@ from ops.history.task_view import TaskView
 from ops.operator import models
 from ops.operator.errors import ModelGone
 from schemas.canonical import encode
+from schemas.creations import collect_creations, find_faults
 from schemas.errors import FedlogError
-from schemas.events import VersionEvaluated
+from schemas.events import TaskCreated, VersionEvaluated
 from schemas.identifiers import TaskId, Version
-from schemas.tensors import BodyError
-from schemas.topics import EVALUATIONS, ROUNDS, partition_of
-from streams.log import Draft, EventLog
+from schemas.tensors import BodyError, Floats
+from schemas.topics import EVALUATIONS, ROUNDS, TASKS, partition_of
+from streams.log import Draft, EventLog, LogUnavailable, Record, TopicPartition
 
 if TYPE_CHECKING:
     from client_agent.learning.allow_list import AllowList
 
+FETCH_S = 600.0
+# A broker that was away may be back by then, and a console says so no more than once a minute.
+TRIED_AGAIN_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missed:
-    """A version that cannot be scored any more, and why."""
+    """A version that cannot be scored, at least not now, and why."""
 
     task: TaskId
     version: Version
     reason: str
+    is_final: bool = True  # False where a broker was silent: another step tries again
+
+
+class TaskUnfit(FedlogError):
+    """A task contradicts its own policy."""
+
+    code = "task_unfit"
+
+
+class SignedCreations:
+    """What the operator created, as a projection of `tasks`.
+
+    The journal only repeats it, unsigned, and so whoever may write there could write another.
+    """
+
+    topics: Sequence[str] = (TASKS.name,)
+
+    def __init__(self, operator: bytes, *, partitions: int) -> None:
+        self.positions: dict[TopicPartition, int] = {}
+        self.found: dict[TaskId, TaskCreated] = {}
+        self._operator, self._partitions = operator, partitions
+
+    def apply(self, record: Record) -> None:
+        """Keep a creation that is the first of its name."""
+        created = collect_creations([record.value], self._operator, partitions=self._partitions)
+        self.found = {**created, **self.found}
+        self.positions[record.at] = record.offset + 1
 
 
 class Evaluator:
@@ -56,10 +90,11 @@ class Evaluator:
         self._allowed = (allowed or AllowList(command="fedlog evaluate")).including(data)
         self._task = task
         self._examples = load(data, Part(split="test"))
-        self._gave_up: set[tuple[TaskId, Version]] = set()
+        self._tried_again_s: dict[tuple[TaskId, Version], float] = {}
         self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator)
         partitions = None if task is None else [partition_of(task, log.partitions)]
-        self._follower = Follower(log, self._views, partitions=partitions)
+        self._creations = SignedCreations(key.operator, partitions=log.partitions)
+        self._follower = Follower(log, self._creations, self._views, partitions=partitions)
         # To the end first: a version that was scored before a restart is not scored again.
         self._follower.catch_up()
 
@@ -79,35 +114,46 @@ class Evaluator:
         self._follower.close()
 
     def _score(self, view: TaskView) -> Iterator[VersionEvaluated | Missed]:
-        if view.created is None:
+        # The journal may come before `tasks`: what is not signed yet is scored when it is.
+        if (created := self._creations.found.get(view.task)) is None:
             return
         for version in sorted(view.published):
+            place = view.task, version
             # Given up for this run only: a restart tries again, for instance with other data.
-            if version in view.evaluations or (view.task, version) in self._gave_up:
+            if version in view.evaluations or time.monotonic() < self._tried_again_s.get(place, 0):
                 continue
-            found = self._attempt(view, version)
+            found = self._attempt(view, version, created=created)
             if isinstance(found, Missed):
-                self._gave_up.add((view.task, version))
+                self._tried_again_s[place] = inf if found.is_final else time.monotonic() + TRIED_AGAIN_S
             yield found
 
-    def _attempt(self, view: TaskView, version: Version) -> VersionEvaluated | Missed:
+    def _attempt(self, view: TaskView, version: Version, *, created: TaskCreated) -> VersionEvaluated | Missed:
         """Score one version. What another task's model does with these data stops the scoring of no other."""
+        try:
+            flat = self._fetch(view, version, created=created)
+        except LogUnavailable as error:
+            return Missed(task=view.task, version=version, reason=str(error), is_final=False)
+        except (TaskUnfit, ModelGone, BodyError) as error:
+            return Missed(task=view.task, version=version, reason=str(error))
         from client_agent.learning import classification as training
 
-        assert view.created is not None
-        try:
-            flat = models.read(self._log, view.published[version].model, parameters=view.created.parameters)
-        except (ModelGone, BodyError) as error:
-            return Missed(task=view.task, version=version, reason=str(error))
         try:
             # The policy comes from the log, and what it names may be anybody's code.
-            self._allowed.check(view.created.policy.model)
-            metrics = training.evaluate(view.created.policy, flat, *self._examples)
+            self._allowed.check(created.policy.model)
+            metrics = training.evaluate(created.policy, flat, *self._examples)
         # A model's code raises anything, and may end its process; an error of the log is none of its making.
         except (Exception, SystemExit) as error:  # noqa: BLE001
             reason = str(error) if isinstance(error, FedlogError) else f"{type(error).__name__}: {error}"
             return Missed(task=view.task, version=version, reason=reason)
         return self._write(view, version, metrics=metrics)
+
+    def _fetch(self, view: TaskView, version: Version, *, created: TaskCreated) -> Floats:
+        """The model, for a task that its own policy allows. Raises those that make its version a miss."""
+        # As devices do: the policy says how much memory a model and its training may take.
+        if (fault := next(find_faults(created), None)) is not None:
+            raise TaskUnfit(f"The task contradicts its own policy: {fault}.")
+        ref = view.published[version].model
+        return models.read(self._log, ref, parameters=created.parameters, timeout_s=FETCH_S)
 
     def _write(self, view: TaskView, version: Version, *, metrics: dict[str, float]) -> VersionEvaluated:
         fact = VersionEvaluated(

@@ -6,11 +6,11 @@ import sys
 from contextlib import closing
 from types import SimpleNamespace
 
-import msgspec
 import numpy as np
 import pytest
 
 import client_agent.learning
+from actors.keys import OperatorKey
 from ops.operator import models
 from ops.services.evaluator import Evaluator, Missed
 from schemas.canonical import decode
@@ -18,8 +18,8 @@ from schemas.certificates import parse_certified
 from schemas.events import Noticed, VersionEvaluated
 from streams.log import LogUnavailable, TopicPartition, scan
 from streams.memory import MemoryLog
-from tests.worlds.builders import model_published, role_key
-from tests.worlds.ops_journal import PLACE, TASK, Journal, created, memory_log
+from tests.worlds.builders import model_published, role_key, written
+from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
 FLAT = np.arange(6, dtype=np.float32)
 
@@ -42,8 +42,15 @@ def log() -> MemoryLog:
     refs = [models.store(log, FLAT * factor, partition=PLACE) for factor in (1, 2)]
     log.delete_records(TopicPartition("models", PLACE), 1)
     published = [model_published(version, round=None, model=ref) for version, ref in enumerate(refs)]
+    append(log, "tasks", created())
     Journal(log, "rounds").batch(Noticed(fact=created()), *published)
     return log
+
+
+def publish_one(log: MemoryLog) -> None:
+    """Version 0 of a task of which the journal says nothing else."""
+    version = model_published(model=models.store(log, FLAT, partition=PLACE))
+    Journal(log, "rounds").batch(Noticed(fact=created()), version)
 
 
 def score(log: MemoryLog, task: str | None = None) -> list[VersionEvaluated | Missed]:
@@ -74,12 +81,54 @@ def test_a_restart_scores_nothing_again(log: MemoryLog) -> None:
 def test_code_from_the_log_is_not_scored_with() -> None:
     """A task whose model nobody allowed here is named, with the option that would allow it, and is not imported."""
     log = memory_log()
-    rules = msgspec.structs.replace(created().policy, model="os:system")
-    version = model_published(model=models.store(log, FLAT, partition=PLACE))
-    Journal(log, "rounds").batch(Noticed(fact=msgspec.structs.replace(created(), policy=rules)), version)
+    append(log, "tasks", created(policy=policy(model="os:system")))
+    publish_one(log)
     [missed] = score(log)
     assert isinstance(missed, Missed)
     assert missed.reason.endswith("fedlog evaluate --allow os:system")
+
+
+def test_only_what_the_operator_created_is_scored() -> None:
+    """A creation in the journal, or in `tasks` without the operator's signature, has nothing scored."""
+    log = memory_log()
+    append(log, "tasks", written(created(), OperatorKey(bytes([7]) * 32)))
+    publish_one(log)
+    assert score(log) == []
+    append(log, "tasks", created())
+    assert [type(each) for each in score(log)] == [VersionEvaluated]
+
+
+def test_a_task_that_contradicts_its_policy_is_not_scored() -> None:
+    """The evaluator judges a creation as actors and devices do, signed or not."""
+    log = memory_log()
+    append(log, "tasks", created(parameters=7))
+    publish_one(log)
+    assert [each.reason for each in score(log) if isinstance(each, Missed)] == [
+        "The task contradicts its own policy: parameters is not the size of the tensors."
+    ]
+
+
+def test_a_model_that_does_not_arrive_is_missed_for_now(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent broker makes the evaluator wait for no version; that version is tried again a minute later."""
+
+    def stay_silent(*_: object) -> None:
+        raise LogUnavailable("away")
+
+    def wait(_: float) -> None:
+        raise AssertionError("the evaluator waits")
+
+    with closing(Evaluator(log, key=role_key("evaluator"), data="a:b")) as evaluator:
+        clock = SimpleNamespace(monotonic=lambda: 1000.0)
+        monkeypatch.setattr("ops.services.evaluator.time", clock)
+        with monkeypatch.context() as patch:
+            patch.setattr("streams.retry.time.sleep", wait)
+            patch.setattr(log, "bounds", stay_silent)
+            assert list(evaluator.step()) == [
+                Missed(task=TASK, version=version, reason="away", is_final=False) for version in (0, 1)
+            ]
+        assert list(evaluator.step()) == []
+        clock.monotonic = lambda: 1061.0
+        assert [type(each) for each in evaluator.step()] == [Missed, VersionEvaluated]
 
 
 def test_another_task_is_left_alone(log: MemoryLog) -> None:
