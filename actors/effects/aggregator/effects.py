@@ -92,7 +92,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             # Whatever fails here fails again, and gets its outcome, when the record's turn comes.
             with contextlib.suppress(Exception):
                 self._ahead[record.offset] = submission = verify_update(record, self._trust)
-                if submission is None or submission.lease.lease in leases:
+                # A body in the record itself is there already: fetching it would read the record again.
+                if submission is None or submission.inline is not None or submission.lease.lease in leases:
                     continue
                 leases.add(submission.lease.lease)
                 task = state.tasks.get(submission.lease.task)

@@ -21,6 +21,7 @@ from streams.bodies import Absent
 
 _Key = tuple[str, BodyRef]
 BUDGET_BYTES = 32 * 2**20  # of updates that wait to be decided, and again of those that wait to be added
+ADDED_AT_ONCE_BYTES_MAX = 16_384  # a vector up to this size is added in less time than it takes to hand it over
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class Intake:
         self._threads: _Threads | None = None
         self._waiting: dict[_Key, UpdateBody] = {}
         self._ahead: dict[_Key, tuple[Future[Future[Measured]], int]] = {}
+        self._ahead_bytes = 0
         self._behind: deque[tuple[Future[None], int]] = deque()
+        self._behind_bytes = 0
 
     def use_threads(self, measurers: Executor) -> None:
         """From now on work in these threads, and in two of our own."""
@@ -82,7 +85,7 @@ class Intake:
             return body.summation.measure(self.find(body.ref))
         self._pass_over(takewhile(lambda key: key != body.key, [*self._ahead, *self._waiting]))
         self._look_ahead()
-        future, _ = self._ahead.pop(body.key)
+        future = self._pop_ahead(body.key)
         self._look_ahead()
         return future.result().result()
 
@@ -101,14 +104,19 @@ class Intake:
         if self._threads is None:
             add()
             return
-        while self._behind and (self._behind[0][0].done() or sum(size for _, size in self._behind) > BUDGET_BYTES):
-            self._behind.popleft()[0].result()
+        while self._behind and (self._behind[0][0].done() or self._behind_bytes > BUDGET_BYTES):
+            self._wait_for_oldest()
+        # Only when nothing is under way: two threads must not add to one sum at the same time.
+        if nbytes <= ADDED_AT_ONCE_BYTES_MAX and not self._behind:
+            add()
+            return
         self._behind.append((self._threads.adder.submit(add), nbytes))
+        self._behind_bytes += nbytes
 
     def settle(self) -> None:
         """Wait until all is added."""
         while self._behind:
-            self._behind.popleft()[0].result()
+            self._wait_for_oldest()
 
     def close(self) -> None:
         """Release threads and readers, without waiting for a broker."""
@@ -120,20 +128,32 @@ class Intake:
         self._threads.fetcher.shutdown(wait=False)
         self._threads.adder.shutdown(wait=False)
 
+    def _wait_for_oldest(self) -> None:
+        added, nbytes = self._behind.popleft()
+        self._behind_bytes -= nbytes
+        added.result()
+
+    def _pop_ahead(self, key: _Key) -> Future[Future[Measured]]:
+        future, nbytes = self._ahead.pop(key)
+        self._ahead_bytes -= nbytes
+        return future
+
     def _pass_over(self, keys: Iterable[_Key]) -> None:
         for key in keys:
             self._waiting.pop(key, None)
             if key in self._ahead:
-                self._ahead.pop(key)[0].cancel()
+                self._pop_ahead(key).cancel()
 
     def _look_ahead(self) -> None:
         """Begin with as many as the budget allows, and always with one."""
         while self._waiting and self._threads is not None:
             key, body = next(iter(self._waiting.items()))
-            if self._ahead and sum(size for _, size in self._ahead.values()) + body.bytes_max > BUDGET_BYTES:
+            nbytes = body.bytes_max
+            if self._ahead and self._ahead_bytes + nbytes > BUDGET_BYTES:
                 return
             del self._waiting[key]
-            self._ahead[key] = self._threads.fetcher.submit(self._fetch, body, self._threads), body.bytes_max
+            self._ahead[key] = self._threads.fetcher.submit(self._fetch, body, self._threads), nbytes
+            self._ahead_bytes += nbytes
 
     def _fetch(self, body: UpdateBody, threads: _Threads) -> Future[Measured]:
         return threads.measurers.submit(body.summation.measure, self._bodies.find(body.ref))

@@ -201,7 +201,49 @@ def test_what_fails_to_add_is_not_lost(threads: ThreadPoolExecutor) -> None:
     ahead = Intake(_shelf(1)[0])
     ahead.use_threads(threads)
     two = Quanta.from_values(np.ones(2, np.int64))
-    ahead.add(partial(sums.RunningSum(1).add, two, weight=1, scale=sums.SCALE_ONE), nbytes=16)
+    add = partial(sums.RunningSum(1).add, two, weight=1, scale=sums.SCALE_ONE)
+    ahead.add(add, nbytes=intake.ADDED_AT_ONCE_BYTES_MAX + 1)
     with pytest.raises(ValueError, match="broadcast"):
         ahead.settle()
+    with pytest.raises(ValueError, match="broadcast"):
+        ahead.add(add, nbytes=intake.ADDED_AT_ONCE_BYTES_MAX)
     ahead.close()
+
+
+def test_two_threads_never_add_at_the_same_time(threads: ThreadPoolExecutor) -> None:
+    """A small vector is added at once, but not while the thread that adds still has a vector in hand."""
+    ahead = Intake(_shelf(1)[0])
+    ahead.use_threads(threads)
+    added, goes_on = list[str](), threading.Event()
+
+    def add_slowly() -> None:
+        goes_on.wait(10)
+        added.append("large")
+
+    ahead.add(add_slowly, nbytes=intake.ADDED_AT_ONCE_BYTES_MAX + 1)
+    ahead.add(lambda: added.append("small"), nbytes=1)
+    assert not added
+    goes_on.set()
+    ahead.settle()
+    assert added == ["large", "small"]
+    ahead.close()
+
+
+def test_a_body_in_the_record_itself_is_not_fetched(
+    monkeypatch: pytest.MonkeyPatch, threads: ThreadPoolExecutor
+) -> None:
+    """What an update brings along costs no second read of `updates`, only what lies elsewhere is looked for."""
+    world = Federation(policy(compression={"codec": "int8"}))
+    world.actors["aggregator"].use_threads(threads)
+    fetched = list[str]()
+    find = Bodies.find
+    monkeypatch.setattr(Bodies, "find", lambda self, ref: fetched.append(ref.topic) or find(self, ref))
+    for number, inline in enumerate((True, False)):
+        device = world.device(f"device-{number}")
+        device.check_in()
+        world.settle()
+        device.submit(np.ones(4, np.float32), world.rules, inline=inline)
+        world.settle()
+    world.actors["aggregator"].close()
+    assert UPDATES.name not in fetched
+    assert BODIES.name in fetched
