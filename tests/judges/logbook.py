@@ -140,22 +140,31 @@ def read(
     noise_key: bytes | None = None,
     operator: bytes | None = None,
     deployment: bytes | None = None,
+    sealed: dict[bytes, str] | None = None,
 ) -> Logbook:
     """The logbook of a partition; `sealed` maps every sealed lease ever handed out to its device.
 
-    Where everybody is at work, the other journals are taken as far as they rest on what was read of the aggregator's.
+    Whoever reads many partitions reads the leases once for all (`read_sealed`). Where everybody is at work, the other
+    journals are taken as far as they rest on what was read of the aggregator's.
     """
     places = [TopicPartition(name, partition) for name in (PUBLISHED.name, *READS, *INPUTS)]
-    answers = [TopicPartition(ANSWERS.name, number) for number in range(log.partitions)]
+    answers = _list_answers(log) if sealed is None else []
     ends = {at: log.bounds(at) for at in (*places, *answers)}
     records = _records(log, ends)
     found = {at.topic: records[at] for at in places}
     journals = {name: _journal(name, found[name]) for name in READS}
     for journal in journals.values():
         journal.cut(ROUNDS.name, ends[TopicPartition(ROUNDS.name, partition)].end)
-    sealed = dict(_granted(record for at in answers for record in records[at]))
+    if sealed is None:
+        sealed = dict(_granted(record for at in answers for record in records[at]))
     inputs = {name: found[name] for name in INPUTS}
     return Logbook(partition, found[PUBLISHED.name], journals, inputs, sealed, noise_key, operator, deployment)
+
+
+def read_sealed(log: EventLog) -> dict[bytes, str]:
+    """Every sealed lease ever handed out, and its device; those of one task lie in any partition of `answers`."""
+    records = _records(log, {at: log.bounds(at) for at in _list_answers(log)})
+    return dict(_granted(record for found in records.values() for record in found))
 
 
 def differences(what: str, expected: Sequence[Any], found: Sequence[Any]) -> Iterator[str]:
@@ -190,6 +199,10 @@ def _journal(topic: str, records: Sequence[Record]) -> Journal:
         if not journal.follow(record):
             break
     return journal
+
+
+def _list_answers(log: EventLog) -> list[TopicPartition]:
+    return [TopicPartition(ANSWERS.name, number) for number in range(log.partitions)]
 
 
 def _granted(records: Iterable[Record]) -> Iterator[tuple[bytes, str]]:

@@ -31,7 +31,7 @@ from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, TopicPartition
 from tests.judges.lawcheck import check_book, counts
-from tests.judges.logbook import read
+from tests.judges.logbook import read, read_sealed
 from tests.root import ROOT
 from tests.worlds.builders import FOR_EVER_MS, create_task
 
@@ -212,17 +212,20 @@ class Stage:
 
     def faults(self, *partitions: int, **allowed: bool) -> list[str]:
         """Every violation in these partitions; side by side, because half of a check is waiting for the broker."""
+        # Once for all: each lies anywhere, and to read them for each partition again would take as many times as long.
+        sealed = read_sealed(self.log)
         with ThreadPoolExecutor() as threads:
-            found = threads.map(lambda partition: self._faults(partition, **allowed), partitions)
+            found = threads.map(lambda partition: self._faults(partition, sealed, **allowed), partitions)
             return [fault for faults in found for fault in faults]
 
-    def _faults(self, partition: int, **allowed: bool) -> list[str]:
+    def _faults(self, partition: int, sealed: dict[bytes, str], **allowed: bool) -> list[str]:
         book = read(
             self.log,
             partition,
             noise_key=self.key.noise.secret,
             operator=self.key.public_key,
             deployment=self.deployment,
+            sealed=sealed,
         )
         return check_book(self.log, book, settled=True, **allowed)
 
