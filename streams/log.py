@@ -217,6 +217,13 @@ class EventLog(Protocol):
         """What a reader of committed records can see of `at` now. Raises LogUnavailable."""
         ...
 
+    def find_written_end(self, at: TopicPartition) -> int:
+        """The offset behind all that was written to `at`, also behind what an open transaction still hides.
+
+        Raises LogUnavailable.
+        """
+        ...
+
     def first_since(self, at: TopicPartition, time_ms: int) -> int:
         """The first offset of `at` that was appended at `time_ms` or later; its end when there is none."""
         ...

@@ -166,6 +166,9 @@ class MemoryLog:
         # Records may have been deleted past the first one of an open transaction.
         return Bounds(beginning, max(beginning, self._stable_end(at)))
 
+    def find_written_end(self, at: TopicPartition) -> int:
+        return self._partition(at).high_watermark
+
     def reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
         return MemoryReader(self, positions)
 

@@ -106,9 +106,9 @@ class BodyReader:
     def fetch(self, ref: BodyRef, *, size_max: int = SIZE_MAX, timeout_s: float | None = None) -> bytes | Absent:
         """The bytes that `ref` names, checked against its size and digest; waits while no broker answers.
 
-        Absent is a fact: an offset below the beginning, past the readable end, or with other bytes; or a ref that
-        cannot be one, or one of more than `size_max` bytes. With `timeout_s` it waits for no broker, and for nothing
-        beyond that time: it then raises LogUnavailable.
+        Absent is a fact: an offset below the beginning, past the end of what was written, or with other bytes; or a
+        ref that cannot be one, or one of more than `size_max` bytes. With `timeout_s` it waits for no broker, and for
+        nothing beyond that time: it then raises LogUnavailable.
         """
         if not ref.is_well_formed() or ref.size > size_max:
             return Absent("malformed ref")
@@ -160,7 +160,11 @@ class BodyReader:
             self._bounds = self._log.bounds(self._at)
         if missing[0] < self._bounds.beginning:
             return Absent(DELETED)
-        return Absent("past the end") if missing[-1] >= self._bounds.end else None
+        if missing[-1] < self._bounds.end:
+            return None
+        # Behind somebody's open transaction a body is there and cannot be read yet: it is waited for, or whoever may
+        # open one could make every body absent that comes after it.
+        return Absent("past the end") if missing[-1] >= self._log.find_written_end(self._at) else None
 
     def _read_ahead(self, ref: BodyRef, missing: list[int]) -> list[int]:
         """Read on, in order, where that finds the body; return what is missing still."""

@@ -103,6 +103,10 @@ class ExportedLog:
         part = self._find_part(at).part
         return Bounds(part.beginning, part.end)
 
+    def find_written_end(self, at: TopicPartition) -> int:
+        """The same end: an export holds nothing that was still open."""
+        return self.bounds(at).end
+
     def first_since(self, at: TopicPartition, time_ms: int) -> int:
         """The first offset of `at` that was appended at `time_ms` or later; its end when there is none."""
         # Read in order, because an export has no index by time and is asked for it seldom.

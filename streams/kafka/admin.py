@@ -41,6 +41,12 @@ class KafkaAdmin:
             beginning = ask({name: OffsetSpec.EARLIEST})[name].offset
         return Bounds(beginning, max(beginning, end))
 
+    def find_written_end(self, at: TopicPartition) -> int:
+        """The high watermark of `at`; see `streams.log.EventLog`."""
+        name = self._broker_partition(at)
+        with translate_errors(f"asking for the end of {at}", self._outage), self._offset_lock:
+            return int(self._client().list_partition_offsets({name: OffsetSpec.LATEST})[name].offset)
+
     def first_since(self, at: TopicPartition, time_ms: int) -> int:
         """The first offset of `at` that was appended at `time_ms` or later; its end when there is none."""
         name = self._broker_partition(at)

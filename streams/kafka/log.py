@@ -62,6 +62,10 @@ class KafkaLog:
         """What a reader of committed records can see of `at` now. Raises LogUnavailable."""
         return self._admin.bounds(at)
 
+    def find_written_end(self, at: TopicPartition) -> int:
+        """The offset behind all that was written to `at`; see `streams.log.EventLog`."""
+        return self._admin.find_written_end(at)
+
     def first_since(self, at: TopicPartition, time_ms: int) -> int:
         """The first offset of `at` that was appended at `time_ms` or later; its end when there is none."""
         return self._admin.first_since(at, time_ms)

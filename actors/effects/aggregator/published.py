@@ -47,7 +47,9 @@ class Published:
         if not replayed:
             return []
         start = None if since_ms is None else self._log.first_since(self._at, since_ms - CLOCKS_DIFFER_MS_MAX)
-        there = {announced for record in scan(self._log, self._at, start=start) if (announced := self._find_id(record))}
+        # Also what a stranger's open transaction still hides: it would be announced a second time.
+        records = scan(self._log, self._at, start=start, end=self._log.find_written_end(self._at))
+        there = {announced for record in records if (announced := self._find_id(record))}
         return [
             self.announce(event, at, time_ms=time_ms)
             for event_id, (event, time_ms, at) in replayed.items()

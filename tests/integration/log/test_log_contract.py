@@ -179,6 +179,7 @@ def test_open_transaction_holds_readers_back(log: Log) -> None:
     left_open(log, "w", [draft("open")])
     log.append([draft("b")])
     assert log.bounds(EVENTS) == Bounds(0, 1)
+    assert log.find_written_end(EVENTS) == 3
     reader = log.reader({EVENTS: 0})
     seen = drain(reader, EVENTS, 1) + reader.poll(0.3)
     assert [record.value for record in seen] == [b"a"]

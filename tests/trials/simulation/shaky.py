@@ -54,6 +54,10 @@ class HostLog:
         self._find_broker()
         return self.inner.bounds(at)
 
+    def find_written_end(self, at: TopicPartition) -> int:
+        self._find_broker()
+        return self.inner.find_written_end(at)
+
     def first_since(self, at: TopicPartition, time_ms: int) -> int:
         self._find_broker()
         return self.inner.first_since(at, time_ms)

@@ -181,6 +181,28 @@ def test_what_is_absent() -> None:
     assert reader.fetch(ref) == body(2)
 
 
+@pytest.mark.parametrize("budget_bytes", [1, 1000], ids=["sought", "read ahead"])
+def test_what_an_open_transaction_hides_is_awaited(budget_bytes: int) -> None:
+    """A stranger's open transaction makes no body absent that is stored behind it: the reader waits for its end."""
+    log = MemoryLog([Spec()])
+    stranger = log.writer("stranger")
+    stranger.begin()
+    stranger.put([Draft(topic="bodies", partition=0, value=b"x")])
+    ref = put(log, body(1))
+
+    class WaitingReader(MemoryReader):
+        def poll(self, timeout_s: float) -> list[Record]:
+            # As a broker aborts it at its timeout; a second abort changes nothing.
+            log._finish("stranger", committed=False)
+            return super().poll(timeout_s)
+
+    log.reader = log.bulk_reader = lambda positions: WaitingReader(log, positions)  # type: ignore[method-assign]
+    reader = BodyReader(log, "bodies", 0, budget_bytes=budget_bytes)
+    assert reason(reader.fetch(changed(ref, offsets=(1, 2, 400)))) == "past the end"
+    assert reader.fetch(ref) == body(1)
+    assert reason(reader.fetch(changed(ref, offsets=(0, 1, 2)))) == "no record at an offset"
+
+
 def test_malformed_refs_cost_nothing() -> None:
     """A ref with a wrong number of offsets, without order, of no size or above the limit is refused unread."""
     log = SilentLog()

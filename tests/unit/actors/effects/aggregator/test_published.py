@@ -18,7 +18,7 @@ from schemas.events import ModelPublished, UpdateAdmitted
 from schemas.published import Head, describe_version, is_vouched_for, parse_checkpoint, sign_statement
 from schemas.receipts.members import compute_members_root, hash_leaf, is_member, prove_membership
 from schemas.topics import PUBLISHED, ROUNDS
-from streams.log import Record, TopicPartition, scan
+from streams.log import Draft, Record, TopicPartition, scan
 from tests.worlds.builders import policy, private_policy, trust
 from tests.worlds.federation import Federation
 
@@ -86,6 +86,28 @@ def test_what_others_write_stops_no_opening_and_hides_no_version() -> None:
     assert is_vouched_for(announced, trust())
     counts = [line["count"] for line in said if line["event"] == "junk_skipped"]
     assert counts == [1, 2, 4, 8]
+
+
+def test_an_announcement_behind_an_open_transaction_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 5: what a stranger's open transaction hides at an opening is waited for, and not announced again."""
+    world = Federation(policy())
+    stranger = world.log.writer("stranger")
+    stranger.begin()
+    stranger.put([Draft(topic=PUBLISHED.name, partition=world.partition, value=b"x")])
+    world.round_of(dict.fromkeys("abc", ONES))
+    assert len(_records(world, PUBLISHED.name)) == 1
+    reader = world.log.reader
+
+    def ending(positions: Any) -> Any:
+        # What `published` is read through comes when its end was asked for, and the transaction is over then.
+        if TopicPartition(PUBLISHED.name, world.partition) in positions:
+            world.log._finish("stranger", committed=False)
+        return reader(positions)
+
+    monkeypatch.setattr(world.log, "reader", ending)
+    world.start("aggregator")
+    told = [json.loads(record.value or b"")["id"] for record in _records(world, PUBLISHED.name)]
+    assert told == [f"{world.task}/{version}" for version in (0, 1)]
 
 
 def test_an_announced_root_proves_each_member_and_hides_it() -> None:
