@@ -87,7 +87,7 @@ def _make_decompressor() -> zstandard.ZstdDecompressor:
 
 
 def _keep_decompressor() -> zstandard.ZstdDecompressor:
-    """This thread's own; zstd forgets all of a frame, whole or broken, before it opens the next."""
+    """One for each thread; zstd forgets all of a frame, whole or broken, before it opens the next."""
     # A new one takes four times as long as it then needs to open a small body.
     kept: zstandard.ZstdDecompressor | None = getattr(_KEPT, "decompressor", None)
     if kept is None:
