@@ -88,6 +88,8 @@ class OperatorKey:
         secret = _derive(self.secret, f"role/{role}/{deployment.hex()}")
         public_key = Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
         certificate = Certificate(role=role, public_key=public_key, deployment=deployment, until_ms=until_ms)
+        # A partial sum names no deployment: under one key a body's clip scale by staging's policy would count here.
+        labels = {NOISE: NOISE, PARTIALS: f"{PARTIALS}/{deployment.hex()}"}
         return RoleKey(
             role=role,
             deployment=deployment,
@@ -95,7 +97,7 @@ class OperatorKey:
             operator=self.public_key,
             secret=secret,
             certificate=certify_key(certificate, self.signing),
-            shared={label: _derive(self.secret, label) for label in ROLE_SECRETS.get(role, ())},
+            shared={label: _derive(self.secret, labels[label]) for label in ROLE_SECRETS.get(role, ())},
         )
 
     def sign_resume(self, resumed: ChainResumed) -> ChainResumed:

@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.keys import ROLE_SECRETS, OperatorKey, OperatorKeyError, create, load, load_role, save_role
+from actors.keys import ROLE_SECRETS, OperatorKey, OperatorKeyError, PartialSeals, create, load, load_role, save_role
+from schemas.events import BodyMeasured
 from schemas.journal import ChainResumed
-from tests.worlds.builders import DEPLOYMENT, KEY, role_key
+from tests.worlds.builders import DEPLOYMENT, KEY, body_ref, role_key
 
 ROLE = role_key("aggregator")
 
@@ -39,6 +40,14 @@ def test_a_role_holds_what_it_needs_and_no_more() -> None:
 def test_another_deployment_has_other_keys() -> None:
     """A worker that is taken over in staging says nothing in production."""
     assert role_key("selector", deployment=bytes(16)).secret != role_key("selector").secret
+
+
+def test_a_seal_of_another_deployment_is_none() -> None:
+    """Guarantee: what staging's shard workers measured, by staging's policy, is no clip scale in production."""
+    measured = BodyMeasured(task="digits", body=body_ref("big", "shards"), clip_scale=65_536, fault=None, seal=bytes(32))
+    staging, here = (PartialSeals(role_key("shard", deployment=name)) for name in (bytes(16), DEPLOYMENT))
+    ours = PartialSeals(role_key("aggregator"))
+    assert [ours.holds(seals.seal(measured)) for seals in (staging, here)] == [False, True]
 
 
 def test_derivation_never_changes() -> None:
