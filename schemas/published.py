@@ -139,12 +139,15 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         raise MalformedError(f"no announcement of fedlog ({type(error).__name__}: {error})") from error
 
 
-def is_vouched_for(given: Checkpoint, trust: Trust) -> bool:
-    """Whether the operator signed it, or an aggregator that the operator had certified at that time."""
+def is_vouched_for(given: Checkpoint, trust: Trust, *, at_ms: int = 0) -> bool:
+    """Whether the operator signed it, or an aggregator that the operator had certified at that time.
+
+    `at_ms` is when the log appended it, where that is known: whoever signs chooses the time that the record names.
+    """
     if given.signed_by == trust.operator:
         return True
     certificate = trust.find_certificate(given.certificate)
-    if certificate is None or certificate.role != AGGREGATOR or given.time_ms > certificate.until_ms:
+    if certificate is None or certificate.role != AGGREGATOR or max(given.time_ms, at_ms) > certificate.until_ms:
         return False
     return certificate.public_key == given.signed_by and trust.deployment in (None, certificate.deployment)
 

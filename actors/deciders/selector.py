@@ -236,7 +236,11 @@ def _close(task: Task, closed: LeaseClosed) -> None:
     # An expired lease may be closed a second time, by an admission that was decided late.
     if lease is not None:
         del task.leases[closed.device]
-        task.in_flight[lease.granted.cohort] -= 1
+        cohort, shares = lease.granted.cohort, task.created.policy.selection.cohort_shares
+        task.in_flight[cohort] -= 1
+        # Where no cohort has a share a device may name any, and another with each lease.
+        if not task.in_flight[cohort] and cohort not in {"", *shares}:
+            del task.in_flight[cohort]
     if closed.round is not None:
         task.devices.take_part(closed.device, closed.round)
 

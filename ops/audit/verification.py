@@ -57,9 +57,9 @@ class Verification:
                 if head.partition == self.partition and (fault := self._compare_head(head)):
                     yield Finding(TopicPartition(head.topic, head.partition), None, f"checkpoint {given.id}: {fault}")
 
-    def compare_signer(self, given: Checkpoint) -> str | None:
-        """What is wrong with who signed a checkpoint; None for nothing."""
-        if self._trust is None or is_vouched_for(given, self._trust):
+    def compare_signer(self, given: Checkpoint, *, at_ms: int = 0) -> str | None:
+        """What is wrong with who signed a checkpoint, appended at `at_ms`; None for nothing."""
+        if self._trust is None or is_vouched_for(given, self._trust, at_ms=at_ms):
             return None
         return f"{given.id} is signed by {given.signed_by.hex()[:16]}, for which the operator does not vouch"
 
@@ -102,7 +102,7 @@ class Verification:
             # Consumers may go by the key, so a wrong one hides a version from them.
             if record.key != given.task.encode():
                 yield Finding(at, record.offset, f"{given.id} stands under another key")
-            if fault := self.compare_signer(given):
+            if fault := self.compare_signer(given, at_ms=record.time_ms):
                 yield Finding(at, record.offset, fault)
             for head in given.heads:
                 if fault := self._compare_head(head):

@@ -63,7 +63,7 @@ class Published:
         except MalformedError as error:
             self._skipped.note(record, str(error))
             return None
-        if is_vouched_for(given, self._trust):
+        if is_vouched_for(given, self._trust, at_ms=record.time_ms):
             return given.id
         # An announcement of somebody else's must not keep ours from being made.
         self._skipped.note(record, "signed by nobody that the operator has certified")

@@ -44,7 +44,9 @@ def test_another_deployment_has_other_keys() -> None:
 
 def test_a_seal_of_another_deployment_is_none() -> None:
     """Guarantee: what staging's shard workers measured, by staging's policy, is no clip scale in production."""
-    measured = BodyMeasured(task="digits", body=body_ref("big", "shards"), clip_scale=65_536, fault=None, seal=bytes(32))
+    measured = BodyMeasured(
+        task="digits", body=body_ref("big", "shards"), clip_scale=65_536, fault=None, seal=bytes(32)
+    )
     staging, here = (PartialSeals(role_key("shard", deployment=name)) for name in (bytes(16), DEPLOYMENT))
     ours = PartialSeals(role_key("aggregator"))
     assert [ours.holds(seals.seal(measured)) for seals in (staging, here)] == [False, True]

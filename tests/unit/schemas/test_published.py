@@ -10,7 +10,7 @@ import pytest
 from schemas import published
 from schemas.canonical import MalformedError
 from schemas.published import Head, parse_checkpoint
-from tests.worlds.builders import KEY, TASK, model_published
+from tests.worlds.builders import KEY, TASK, model_published, role_key, trust
 
 HEAD = Head(topic="rounds", partition=3, seq=7, head="ab" * 32)
 TIME_MS = 1_700_000_000_123
@@ -63,6 +63,15 @@ def test_what_is_no_announcement_is_malformed(data: bytes) -> None:
     """`published` is readable by everybody; who writes junk to it stops no reader."""
     with pytest.raises(MalformedError):
         parse_checkpoint(data)
+
+
+def test_an_aggregator_whose_time_is_over_announces_nothing() -> None:
+    """Guarantee: a key that has run out, and was stolen since, does not speak by writing an earlier time."""
+    signer = role_key("aggregator", until_ms=TIME_MS).signer
+    event = published.describe_version(model_published(4), TIME_MS, head=HEAD)
+    given = parse_checkpoint(published.sign_statement(event, signer.key, certificate=signer.certificate))
+    assert published.is_vouched_for(given, trust(), at_ms=TIME_MS)
+    assert not published.is_vouched_for(given, trust(), at_ms=TIME_MS + 1)
 
 
 def test_other_spellings_of_a_record_are_refused() -> None:

@@ -98,6 +98,16 @@ def _declined(reason: DeclineReason, task: str | None = TASK) -> CheckinsDecline
 A, B, C = _granted(0, "a"), _granted(1, "b"), _granted(2, "c")
 
 
+def test_a_cohort_that_anybody_made_up_is_forgotten() -> None:
+    """Guarantee: one device that names another cohort with each lease does not make the state grow."""
+    situation = given(SELECTOR, *_task())
+    for number in range(3):
+        lease = _granted(number, "a", sent_ms=number + 1, cohort=f"cohort-{number}")
+        situation.when(device_checked_in("a", sent_ms=number + 1, cohort=lease.cohort)).then(lease)
+        situation.when(_refused(lease, "body_malformed"))
+    assert situation.state.tasks[TASK].in_flight == {}
+
+
 # --- a lease --------------------------------------------------------------------------------------------------------
 
 
