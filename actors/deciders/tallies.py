@@ -8,40 +8,58 @@ are one event a record, wherever they stood.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from schemas.events import CheckinsDeclined, InputsDropped, UpdatesDeclined
+from schemas.events import CheckinsDeclined, DefectFound, InputsDropped, UpdatesDeclined
 from schemas.journal import Decision
+from schemas.topics import JOURNALS
 
-# No tally is longer: a name has at most 63 characters, and every list of reasons is closed.
+# No tally is longer: a name has at most 63 characters, every list of reasons is closed, and an error is ASCII.
 TALLY_BYTES_MAX = 512
 
-Tally = InputsDropped | CheckinsDeclined | UpdatesDeclined
-TALLY_KINDS = frozenset((InputsDropped, CheckinsDeclined, UpdatesDeclined))
+Tally = InputsDropped | CheckinsDeclined | UpdatesDeclined | DefectFound
+TALLY_KINDS = frozenset((InputsDropped, CheckinsDeclined, UpdatesDeclined, DefectFound))
+Placed = TypeVar("Placed", InputsDropped, DefectFound)
+_JOURNALS = frozenset(topic.name for topic in JOURNALS)
 
 
 def key_of(tally: Tally) -> Hashable:
     """What is added up: kind and topic, or kind and task. Never a word that a stranger chose."""
-    return type(tally), tally.topic if isinstance(tally, InputsDropped) else tally.task
+    match tally:
+        # What is lost of another actor's journal has to be known exactly, and strangers do not write there.
+        case DefectFound(topic=topic, first_offset=offset, number=number) if topic in _JOURNALS:
+            return DefectFound, topic, offset, number
+        case DefectFound(topic=topic, error=error):
+            return DefectFound, topic, error
+        case InputsDropped(topic=topic):
+            return InputsDropped, topic
+        case CheckinsDeclined(task=task) | UpdatesDeclined(task=task):
+            return type(tally), task
 
 
 def add(before: Tally, after: Tally) -> Tally:
     """One event that says what both say, which have the same key; in any order and grouping it is the same."""
     match before, after:
         case InputsDropped(), InputsDropped():
-            return InputsDropped(
-                topic=before.topic,
-                count=before.count + after.count,
-                first_offset=min(before.first_offset, after.first_offset),
-                last_offset=max(before.last_offset, after.last_offset),
-            )
+            return _add_offsets(before, after)
+        case DefectFound(), DefectFound():
+            return _add_offsets(before, after)
         case CheckinsDeclined(), CheckinsDeclined():
             return CheckinsDeclined(task=before.task, counts=_add_counts(before.counts, after.counts))
         case UpdatesDeclined(), UpdatesDeclined():
             return UpdatesDeclined(task=before.task, counts=_add_counts(before.counts, after.counts))
     raise TypeError(f"{type(before).__name__} and {type(after).__name__} count different things")
+
+
+def _add_offsets(before: Placed, after: Placed) -> Placed:
+    return replace(
+        before,
+        count=before.count + after.count,
+        first_offset=min(before.first_offset, after.first_offset),
+        last_offset=max(before.last_offset, after.last_offset),
+    )
 
 
 def _add_counts(before: Mapping[Any, int], after: Mapping[Any, int]) -> dict[Any, int]:

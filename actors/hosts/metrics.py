@@ -109,7 +109,7 @@ class ActorMetrics:
                 case InputsDropped():
                     self._dropped.labels(event.topic).inc(event.count)
                 case DefectFound():
-                    self._defects.labels(event.topic).inc()
+                    self._defects.labels(event.topic).inc(event.count)
             self._meter.count(event, decision.time_ms)
         self.note_replayed(decision)
 

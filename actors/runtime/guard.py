@@ -8,6 +8,7 @@ next worker, which skips it too.
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -74,6 +75,28 @@ class StateHalfApplied(FedlogError):
     code = "state_half_applied"
 
 
+class Alarms:
+    """Tells each kind of failure, type and place, once with its traceback; then how often, ever more rarely.
+
+    Who finds a way to make our code fail could otherwise fill the disk with the same traceback.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def tell(self, error: BaseException, **where: str) -> str:
+        """Count a failure, and log it where that is due; what the journal may say of it."""
+        kind = describe(error)
+        count = self._counts[kind] = self._counts[kind] + 1
+        if count == 1:
+            # The traceback goes to the log of the process alone: the journal is kept for ever, and others may read it.
+            logger.critical("defect", error=repr(error), exc_info=error, **where)
+        # At powers of two, so that a flood of a million costs twenty lines.
+        elif count & (count - 1) == 0:
+            logger.critical("defect", error=kind, count=count, **where)
+        return kind
+
+
 class Guard:
     """What has failed on one partition. It outlives the actors of the partition, but not the process.
 
@@ -84,7 +107,7 @@ class Guard:
         self.skips: dict[InputPlace, Skip] = {}
         self.defects = 0
         self.mark_in_hand: Callable[[InputPlace | None], None] | None = None
-        self._actor, self._partition = actor, partition
+        self._actor, self._partition, self._alarms = actor, partition, Alarms()
 
     def skips_any(self, record: Record, count: int) -> bool:
         """Whether one of the `count` inputs of this record was to be skipped."""
@@ -94,9 +117,7 @@ class Guard:
         """Count and log a failure; what the journal may say of it."""
         self.defects += 1
         where = f"{place.topic}[{self._partition}]@{place.offset} ({place.number})"
-        # The traceback goes to the log of the process alone: the journal is kept for ever, and others may read it.
-        logger.critical("defect", actor=self._actor, where=where, error=repr(error), exc_info=error)
-        return describe(error)
+        return self._alarms.tell(error, actor=self._actor, where=where)
 
     def skip_next_time(self, place: InputPlace, error: BaseException, *, after: Skip | None) -> None:
         """Skip this input when it comes again: without its body first, entirely where that was what failed."""
@@ -106,11 +127,13 @@ class Guard:
 
 def record_defect(place: InputPlace, error: str) -> DefectFound:
     """The event that stands for an input on which our own code fails."""
-    return DefectFound(topic=place.topic, offset=place.offset, number=place.number, error=error)
+    topic, offset, number = place
+    return DefectFound(topic=topic, count=1, first_offset=offset, last_offset=offset, number=number, error=error)
 
 
 def describe(error: BaseException) -> str:
     """The type of an exception and where it was raised; never its text, which may hold what a device sent."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"[:ERROR_CHARACTERS_MAX]
+    # ASCII, so that characters are bytes where room in a record is reserved for it.
+    return f"{type(error).__name__}{where}"[:ERROR_CHARACTERS_MAX].encode("ascii", "replace").decode()

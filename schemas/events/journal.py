@@ -27,13 +27,17 @@ class Noticed(Event):
 
 
 class DefectFound(Event):
-    """Our own code failed on this input and skipped it; only an update under a lease has another outcome as well.
+    """Our own code failed on inputs and skipped them; only an update under a lease has another outcome as well.
 
-    `number` counts the events of a journal's record; `error` says what failed and where, without words of an input.
+    One a record for all that fail alike in a plain topic, which anybody may write to: with their count, and the first
+    and the last offset. In another's journal each event stands alone, and `number` is its place in its record. `error`
+    says what failed and where, without words of an input.
     """
 
     topic: str
-    offset: Count
+    count: Count
+    first_offset: Count
+    last_offset: Count
     number: Count
     # Type and place of an exception only: its text may hold what a device sent.
     error: Annotated[str, msgspec.Meta(max_length=200)]

@@ -5,24 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schemas.events import DefectFound, RoundOpened, RoundProposed, StateDigest, UpdateAdmitted, UpdateRefused
-from tests.judges.logbook import INPUTS, Journal
+from schemas.journal import Batch, Decision
+from tests.judges.logbook import INPUTS, Journal, find_passed
+from tests.judges.windows import TALLIES
 
-_BESIDE = (DefectFound, UpdateAdmitted, UpdateRefused, RoundProposed, RoundOpened, StateDigest)
+_BESIDE = (*TALLIES, UpdateAdmitted, UpdateRefused, RoundProposed, RoundOpened, StateDigest)
 
 
 def defect_faults(journal: Journal, *, planted: bool) -> Iterator[str]:
-    """A defect names the input that it stands for, and beside it stands nothing but the outcome of a lease."""
-    for decision in journal.decisions:
-        where = f"{journal.topic}: {decision.topic}@{decision.offset}"
-        found = [event for event in decision.events if isinstance(event, DefectFound)]
-        if found and not planted:
-            yield f"{where}: a defect: {found[0].error}"
-        if {(event.topic, event.offset) for event in found} - {(decision.topic, decision.offset)}:
-            yield f"{where}: a defect of another input"
-        if len({event.number for event in found}) != len(found):
-            yield f"{where}: a defect twice"
-        if not found or decision.topic not in INPUTS:
+    """A defect counts inputs of its record; what is decided of one of them is nothing but the outcome of a lease."""
+    for _, batch in journal.batches:
+        for decision, defect in _defects(batch):
+            where = f"{journal.topic}: {decision.topic}@{decision.offset}"
+            if not planted:
+                yield f"{where}: a defect: {defect.error}"
+            if defect.topic != decision.topic or not defect.first_offset <= defect.last_offset <= decision.offset:
+                yield f"{where}: a defect of another input"
+            if defect.count != len({*find_passed(defect)}):
+                yield f"{where}: {defect.count} defects between {defect.first_offset} and {defect.last_offset}"
+        yield from _outcome_faults(journal.topic, batch)
+
+
+def _defects(batch: Batch) -> Iterator[tuple[Decision, DefectFound]]:
+    for decision in batch.decisions:
+        for event in decision.events:
+            if isinstance(event, DefectFound):
+                yield decision, event
+
+
+def _outcome_faults(topic: str, batch: Batch) -> Iterator[str]:
+    passed = {(event.topic, offset) for _, event in _defects(batch) for offset in find_passed(event)}
+    for decision in batch.decisions:
+        # Of another actor's record only one event is passed, and the rest of it is decided.
+        if decision.topic not in INPUTS or (decision.topic, decision.offset) not in passed:
             continue
+        where = f"{topic}: {decision.topic}@{decision.offset}"
         if not all(isinstance(event, _BESIDE) for event in decision.events):
             yield f"{where}: decided, and passed as a defect"
         if any(isinstance(event, UpdateAdmitted) and event.zeroed != "defect" for event in decision.events):

@@ -85,14 +85,16 @@ def _update_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
         for record, fact in zip(window.records, said, strict=True):
             where = f"{UPDATES.name}@{record.offset}"
             found = [event for event in window.decided(record) if isinstance(event, UpdateAdmitted | UpdateRefused)]
-            # A defect may owe an outcome all the same.
-            lease = _update(book, record) if found else fact
+            # A defect may owe an outcome all the same, and the count of a repeat.
+            is_passed = record.offset in window.passed
+            lease = _update(book, record) if found or is_passed else fact
             if found and not isinstance(lease, Lease):
                 yield f"{where}: an outcome for what is no update"
             elif found and isinstance(lease, Lease):
                 yield from _outcome_faults(where, record, lease=lease, found=found, outcomes=outcomes)
             elif isinstance(lease, Lease):
-                counted.append(_bins(record, lease, outcomes=outcomes, policies=(before, after)))
+                bins = _bins(record, lease, outcomes=outcomes, policies=(before, after))
+                counted.append(bins | ({NOWHERE} if is_passed else set()))
                 if not counted[-1]:
                     yield f"{where}: update {lease.lease} has 0 outcomes"
         yield from _count_faults(window, window.counts(UpdatesDeclined), counted)

@@ -56,7 +56,7 @@ class Journal:
 
     def passed(self, topic: str) -> set[tuple[int, int]]:
         """Facts of another journal on which this actor's own code failed: the record's offset, the number in it."""
-        return {(event.offset, event.number) for event in self.events(DefectFound) if event.topic == topic}
+        return {(event.first_offset, event.number) for event in self.events(DefectFound) if event.topic == topic}
 
     def position(self, topic: str) -> int:
         """The next offset of an input that is not decided yet, as the newest batch says."""
@@ -165,6 +165,12 @@ def read_sealed(log: EventLog) -> dict[bytes, str]:
     """Every sealed lease ever handed out, and its device; those of one task lie in any partition of `answers`."""
     records = _records(log, {at: log.bounds(at) for at in _list_answers(log)})
     return dict(_granted(record for found in records.values() for record in found))
+
+
+def find_passed(defect: DefectFound) -> Iterable[int]:
+    """Offsets of the inputs that a defect stands for. Where it stands for many, tests have planted them in a row."""
+    first, last = defect.first_offset, defect.last_offset
+    return (first, last) if defect.count <= 2 else range(first, last + 1)
 
 
 def differences(what: str, expected: Sequence[Any], found: Sequence[Any]) -> Iterator[str]:

@@ -11,9 +11,9 @@ from typing import Any
 from schemas.events import CheckinsDeclined, DefectFound, InputsDropped, Tick, UpdatesDeclined
 from schemas.journal import Batch, Decision
 from streams.log import Record
-from tests.judges.logbook import READS, Logbook
+from tests.judges.logbook import READS, Logbook, find_passed
 
-TALLIES = (InputsDropped, CheckinsDeclined, UpdatesDeclined)
+TALLIES = (InputsDropped, CheckinsDeclined, UpdatesDeclined, DefectFound)
 
 
 @dataclass
@@ -33,8 +33,7 @@ class Window:
     @cached_property
     def passed(self) -> frozenset[int]:
         """Offsets of inputs on which the actor's own code failed."""
-        events = (event for decision in self.decisions for event in decision.events)
-        return frozenset(e.offset for e in events if isinstance(e, DefectFound) and e.topic == self.topic)
+        return frozenset(offset for event in self.tallies(DefectFound) for offset in find_passed(event))
 
     @cached_property
     def _by_offset(self) -> dict[int, list[Any]]:
@@ -100,7 +99,7 @@ def window_faults(window: Window, said: Sequence[Any]) -> Iterator[str]:
     expected = [(window.topic, len(junk), junk[0], junk[-1])] if junk else []
     if counted != expected:
         yield f"{window.topic}: junk {expected} is counted as {counted}"
-    for kind in TALLIES[1:]:
-        tasks = [event.task for event in window.tallies(kind)]
-        if len(tasks) != len(set(tasks)):
+    for kind, name in ((CheckinsDeclined, "task"), (UpdatesDeclined, "task"), (DefectFound, "error")):
+        keys = [getattr(event, name) for event in window.tallies(kind)]
+        if len(keys) != len(set(keys)):
             yield f"{window.where}: the same is counted in two events of one record"

@@ -8,14 +8,15 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from actors.wiring import ROLES
-from schemas.events import CheckinsDeclined, InputsDropped, UpdatesDeclined
+from schemas.events import CheckinsDeclined, DefectFound, InputsDropped, UpdatesDeclined
 from schemas.topics import JOURNALS
 from streams.log import TopicPartition, scan
 from tests.judges.lawcheck import check_book
 from tests.judges.logbook import read
-from tests.trials.floods.attacker import RULES, Attacker
+from tests.trials.floods.attacker import DEFECTS, RULES, Attacker, plant_defects
 from tests.worlds.federation import Federation
 
 # Of a journal record without decisions, position and heads included; and of what one kind of record adds to it.
@@ -63,6 +64,38 @@ def test_a_thousand_cost_what_one_costs(kind: str) -> None:
     """Law 9: beside a wider number, a kind of record costs its journal the same however often it comes in one run."""
     one, many = (_flooded([kind] * count, 1)[2] for count in (1, 1_000))
     assert many - one <= 64
+
+
+@pytest.mark.parametrize("case", DEFECTS)
+def test_a_thousand_defects_cost_what_one_costs(case: str) -> None:
+    """Law 9: whoever finds a way to make our code fail fills neither journal nor log, and every failure is counted."""
+    one = _fail(DEFECTS[case], 1)
+    with capture_logs() as lines:
+        many = _fail(DEFECTS[case], 1_000)
+    assert many - one <= 64
+    told = [line for line in lines if line["event"] == "defect"]
+    assert [line.get("count") for line in told] == [None, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    assert ["exc_info" in line for line in told] == [True] + [False] * 9
+
+
+def _fail(kind: str, count: int) -> int:
+    """How many bytes journals grow by so many defects, which the laws hold for."""
+    world = Federation(RULES)
+    attacker = Attacker(world, random.Random(3))
+    flood = attacker.floods()[kind]
+    plant_defects(world)
+    size, _ = _journal_bytes(world)
+    for _ in range(count):
+        world.append(flood.topic, flood.make())
+    for name in ROLES:
+        world.feed(name, most=count)
+    found = [event for topic in JOURNALS for event in world.events(topic.name, DefectFound)]
+    assert [event.count for event in found] == [count]
+    assert sum(actor.guard.defects for actor in world.actors.values()) == count
+    book = read(world.log, world.partition)
+    book.sealed.update(attacker.sealed)
+    assert check_book(world.log, book, settled=True, defects=True) == []
+    return _journal_bytes(world)[0] - size
 
 
 @pytest.mark.parametrize("kind", KINDS)

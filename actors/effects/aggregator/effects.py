@@ -177,7 +177,10 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         """An update under a lease keeps its outcome; with privacy its slot, as a zero vector."""
         if record.topic != UPDATES.name or record.value == _TICK:
             return None
-        submission = verify_update(record, self._trust)
+        try:
+            submission = verify_update(record, self._trust)
+        except MalformedError:
+            return None
         if submission is None:
             return None
         task = state.tasks.get(submission.lease.task)

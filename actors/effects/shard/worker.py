@@ -12,8 +12,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
-import structlog
-
 from actors.deciders.aggregator_state import Round, Rounds, Task
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.intake import Intake, UpdateBody
@@ -24,6 +22,7 @@ from actors.effects.aggregator.summation import RunningTotal, choose_summation
 from actors.effects.shard.following import Following
 from actors.effects.shard.held import HeldVectors
 from actors.keys import PartialSeals, RoleKey
+from actors.runtime.guard import Alarms
 from schemas.canonical import MalformedError, encode
 from schemas.events import (
     BodyMeasured,
@@ -44,8 +43,8 @@ from streams.log import Draft, EventLog, LogError, Record, TopicPartition
 LEASES_REMEMBERED = 100_000
 MEASURED_AT_ONCE = 8
 UNSEALED = bytes(32)
-
-logger = structlog.get_logger()
+# Outlives a shard that is thrown away, or each new one would tell the same failure with its traceback again.
+_ALARMS = Alarms()
 
 
 @dataclass(slots=True)
@@ -153,9 +152,9 @@ class Shard:
             found = self._intake.measure(body)
         except LogError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # The aggregator meets it too, and records a defect.
-            logger.critical("defect", update=submission.lease.lease, error=repr(error), exc_info=error)
+            _ALARMS.tell(error, update=submission.lease.lease)
             return None
         if found.quanta is not None:
             self._held.put(submission.lease.lease, found.quanta)

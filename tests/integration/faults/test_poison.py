@@ -66,15 +66,11 @@ def test_a_crash_loop_is_broken(kafka_settings: KafkaSettings, tmp_path: Path) -
             devices.rest(90)
         stage.until_lawful(PARTITION, defects=True)
         assert aggregator.starts == 4, stage.tails()
-        [(decision, found)] = [
-            (decision, event)
-            for decision in read(stage.log, PARTITION).rounds.decisions
-            for event in decision.events
-            if isinstance(event, DefectFound)
-        ]
-        assert (found.topic, found.offset) == (UPDATES.name, offset)
+        rounds = read(stage.log, PARTITION).rounds
+        [found] = rounds.events(DefectFound)
+        assert (found.topic, found.first_offset) == (UPDATES.name, offset)
         assert found.error == "3 deaths in a row: killed by SIGSEGV"
-        [admitted] = [event for event in decision.events if isinstance(event, UpdateAdmitted)]
+        [admitted] = [event for event in rounds.events(UpdateAdmitted) if event.zeroed is not None]
         assert (admitted.device, admitted.zeroed) == (device_id("poisoner"), "defect")
         shown = stage.fedlog("events", "--topic", "rounds", "--partition", str(PARTITION), "--json")
         assert found.error in shown.stdout

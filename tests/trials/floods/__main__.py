@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.hosts.inbox import RECORDS_MAX
 from actors.wiring import ROLES
 from schemas.topics import ANSWERS, JOURNALS
 from streams.log import TopicPartition, scan
-from tests.trials.floods.attacker import RULES, Attacker, Flood
+from tests.trials.floods.attacker import DEFECTS, RULES, Attacker, Flood, plant_defects
 from tests.trials.results import add_row
 from tests.worlds.federation import Federation
 
@@ -35,10 +36,14 @@ class Cost:
     answers: float
 
 
-def measure(names: tuple[str, ...], *, count: int, together: int) -> Cost:
+def measure(
+    names: tuple[str, ...], *, count: int, together: int, prepare: Callable[[Federation], None] | None = None
+) -> Cost:
     """The cost of `count` records of these kinds by turns, of which the actors meet `together` in one run."""
     world = Federation(RULES)
     floods = Attacker(world, random.Random(1)).floods()
+    if prepare is not None:
+        prepare(world)
     before, sent = (_size(world, *(topic.name for topic in JOURNALS)), _size(world, ANSWERS.name)), 0
     for number in range(count):
         flood: Flood = floods[names[number % len(names)]]
@@ -61,9 +66,11 @@ def _size(world: Federation, *topics: str) -> int:
 def main() -> None:
     """Every kind in one full run of a host, and alone in runs of its own."""
     cases = {name: (name,) for name in Attacker(Federation(RULES), random.Random(0)).floods()} | BY_TURNS
+    cases |= {case: (name,) for case, name in DEFECTS.items()}
     for case, names in cases.items():
-        full = measure(names, count=RECORDS_MAX, together=RECORDS_MAX)
-        alone = measure(names, count=ALONE, together=1)
+        prepare = plant_defects if case in DEFECTS else None
+        full = measure(names, count=RECORDS_MAX, together=RECORDS_MAX, prepare=prepare)
+        alone = measure(names, count=ALONE, together=1, prepare=prepare)
         row = {
             "case": case,
             "records": RECORDS_MAX + ALONE,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.selector import GRACE_MS
+from actors.runtime.effects import Arrival
 from schemas.canonical import encode
 from schemas.devices import name_device, tag_public_key
 from schemas.events import Tick, VersionEvaluated
@@ -18,6 +20,7 @@ from schemas.leases import Lease, read_lease, sign_lease
 from schemas.signing import sign
 from schemas.tensors import encode_update
 from schemas.topics import CHECKINS, EVALUATIONS, TASKS, UPDATES
+from streams.log import Record
 from tests.worlds.builders import (
     device_checked_in,
     policy,
@@ -149,6 +152,27 @@ class Attacker:
     def _forged(self) -> bytes:
         held = update_submitted(self._chance.randbytes(200), BODY, codec="float32")
         return sign(encode(held), self._key)
+
+
+# Whoever finds inputs on which our own code fails has as many of them as wanted: kinds from above that are read so.
+DEFECTS = {
+    "check-ins on which our code fails": "junk in checkins",
+    "updates on which our code fails": "junk in updates",
+    "copies of an update on which our code fails": "copies of an update",
+}
+
+
+def plant_defects(world: Federation) -> None:
+    """From now on the actors fail on every record that a device may write."""
+    for name in ("selector", "aggregator"):
+        effects = world.actors[name]._effects
+        effects.read = partial(_fail, effects.read)  # type: ignore[method-assign]
+
+
+def _fail(read: Callable[..., Arrival | None], state: object, record: Record) -> Arrival | None:
+    if record.topic in (CHECKINS.name, UPDATES.name) and record.value != _TICK:
+        raise ZeroDivisionError
+    return read(state, record)
 
 
 def _evaluated(task: str) -> VersionEvaluated:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import tarfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from actors.deciders.aggregator import KeyMissing, ReleaseStored, UpdateChecked
 from actors.deciders.decider import digest
@@ -37,6 +39,7 @@ from schemas.journal import Batch, Chain, Decision
 from schemas.topics import JOURNALS
 from streams.exported import ExportedLog
 from streams.log import EventLog, Record, TopicPartition, scan
+from tests.judges.logbook import find_passed
 from tests.worlds.builders import DEPLOYMENT, FOR_EVER_MS, KEY
 from tests.worlds.story import told
 
@@ -114,14 +117,14 @@ class Retelling:
         """One record: its inputs topic by topic, as the story's actors were given them; and what they add up to."""
         parts = [split(decision) for decision in batch.decisions]
         recorded = deque(decided for _, decided in parts if decided.events)
-        tallies = Tallies()
+        tallies, failed = Tallies(), [e for counted, _ in parts for e in counted.events if isinstance(e, DefectFound)]
         for topic, inputs in self._inputs.items():
             while inputs and inputs[0].offset < batch.position.offsets.get(topic, 0):
                 record = inputs.pop(0)
                 is_next = bool(recorded) and (recorded[0].topic, recorded[0].offset) == (topic, record.offset)
                 expected = recorded.popleft() if is_next else None
                 self._time_ms = expected.time_ms if expected else max(self._time_ms, record.time_ms)
-                events = tuple(self._outcome(record, expected))
+                events = tuple(self._outcome(record, expected, failed=failed))
                 found = Decision(topic=topic, offset=record.offset, time_ms=self._time_ms, events=events)
                 counted, decided = split(found)
                 if counted.events:
@@ -154,18 +157,21 @@ class Retelling:
         """What stands behind the last decision gave none."""
         for record in self._inputs[topic]:
             self._time_ms = max(self._time_ms, record.time_ms)
-            if events := self._outcome(record, None):
+            if events := self._outcome(record, None, failed=()):
                 self.faults.append(f"{topic}@{record.offset}: decides {events}, and nothing was recorded")
 
-    def _outcome(self, record: Record, recorded: Decision | None) -> list[JournalEvent]:
+    def _outcome(
+        self, record: Record, recorded: Decision | None, *, failed: Iterable[DefectFound]
+    ) -> list[JournalEvent]:
         """What one input gives. Where the code of that time failed on a fact, it is passed as it was then."""
-        failed = [event for event in (recorded.events if recorded else ()) if isinstance(event, DefectFound)]
+        here = [event for event in failed if event.topic == record.topic and record.offset in find_passed(event)]
         events: list[JournalEvent] = []
         for number, fact in enumerate(self._facts(record)):
-            defect = next((event for event in failed if event.number == number), None)
-            if defect is None:
+            found = next((event for event in here if event.number == number), None)
+            if found is None:
                 events += self._decided(fact, self._time_ms, recorded=recorded)
                 continue
+            defect = msgspec.structs.replace(found, count=1, first_offset=record.offset, last_offset=record.offset)
             self.decider.evolve(self.state, defect, self._time_ms)
             salvaged = self._effects.fallback_input(self.state, record, said=fact)
             owed = () if salvaged is None else self._decided(salvaged, self._time_ms, recorded=recorded)

@@ -6,17 +6,20 @@ import random
 from functools import reduce
 from typing import get_args
 
+import msgspec
 import pytest
 
 from actors.deciders.aggregator import make_decider
 from actors.deciders.decider import digest
 from actors.deciders.selector import SELECTOR
 from actors.deciders.tallies import TALLY_BYTES_MAX, TALLY_KINDS, Tallies, Tally, add, key_of, split
+from actors.runtime.guard import ERROR_CHARACTERS_MAX
 from schemas.canonical import encode
 from schemas.events import (
     CheckinsDeclined,
     CountedReason,
     DeclineReason,
+    DefectFound,
     InputsDropped,
     Noticed,
     RoundOpened,
@@ -29,6 +32,7 @@ from tests.worlds.specification import given
 DROPPED = InputsDropped(topic="updates", count=2, first_offset=4, last_offset=7)
 DECLINED = CheckinsDeclined(task=TASK, counts={"no_slot": 3})
 REPEATED = UpdatesDeclined(task=TASK, counts={"duplicate": 2})
+FAILED = DefectFound(topic="updates", count=2, first_offset=4, last_offset=6, number=0, error="ValueError at a.py:1")
 OPENED = RoundOpened(task=TASK, round=0)
 
 
@@ -70,6 +74,20 @@ def test_counts_add_up_alike_in_any_order(seed: int) -> None:
     assert reduce(add, drops) == expected
 
 
+def test_defects_of_one_kind_are_one_event() -> None:
+    """What fails at one place of our code in one topic is counted, with the first and the last offset."""
+    after = msgspec.structs.replace(FAILED, count=1, first_offset=9, last_offset=9)
+    expected = msgspec.structs.replace(FAILED, count=3, last_offset=9)
+    assert key_of(after) == key_of(FAILED)
+    assert add(FAILED, after) == add(after, FAILED) == expected
+
+
+def test_a_defect_in_a_journal_stands_alone() -> None:
+    """What a reader loses of another actor's journal is known exactly, by record and number."""
+    one = msgspec.structs.replace(FAILED, topic="rounds", count=1, last_offset=4)
+    assert len({key_of(each) for each in (one, msgspec.structs.replace(one, number=1))}) == 2
+
+
 def test_only_what_counts_the_same_is_added() -> None:
     """Another topic, another task, a task or none, another kind of event: each is counted apart."""
     apart = [
@@ -80,6 +98,9 @@ def test_only_what_counts_the_same_is_added() -> None:
         CheckinsDeclined(task=None, counts={"unknown_task": 1}),
         REPEATED,
         UpdatesDeclined(task=None, counts={"unknown_task": 1}),
+        FAILED,
+        msgspec.structs.replace(FAILED, topic="checkins"),
+        msgspec.structs.replace(FAILED, error="ValueError at a.py:2"),
     ]
     assert len({key_of(tally) for tally in apart}) == len(apart)
     with pytest.raises(TypeError):
@@ -92,10 +113,10 @@ def test_what_counts_folds_to_nothing() -> None:
     for decider in (SELECTOR, make_decider(bytes(8))):
         state = given(decider, *history[:1]).state
         before = digest(state)
-        for tally in (DROPPED, DECLINED, REPEATED):
+        for tally in (DROPPED, DECLINED, REPEATED, FAILED):
             decider.evolve(state, tally, 10**9)
         assert digest(state) == before
-    assert {type(tally) for tally in (DROPPED, DECLINED, REPEATED)} == TALLY_KINDS
+    assert {type(tally) for tally in (DROPPED, DECLINED, REPEATED, FAILED)} == TALLY_KINDS
 
 
 def test_a_tally_stays_small() -> None:
@@ -105,6 +126,9 @@ def test_a_tally_stays_small() -> None:
         CheckinsDeclined(task=name, counts=dict.fromkeys(get_args(DeclineReason), most)),
         UpdatesDeclined(task=name, counts=dict.fromkeys(get_args(CountedReason), most)),
         InputsDropped(topic=name, count=most, first_offset=most, last_offset=most),
+        DefectFound(
+            topic=name, count=most, first_offset=most, last_offset=most, number=most, error="x" * ERROR_CHARACTERS_MAX
+        ),
     ]
     assert max(len(encode(tally)) for tally in longest) <= TALLY_BYTES_MAX
 

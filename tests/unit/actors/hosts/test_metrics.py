@@ -59,11 +59,11 @@ def test_every_actor_counts_junk_and_defects(name: str) -> None:
     """These are no role's own."""
     instruments = PrometheusInstruments()
     dropped = InputsDropped(topic="updates", count=3, first_offset=1, last_offset=3)
-    failed = DefectFound(topic="updates", offset=4, number=0, error="ValueError")
+    failed = DefectFound(topic="updates", count=2, first_offset=4, last_offset=6, number=0, error="ValueError")
     ActorMetrics(ROLES[name], instruments).note_decided(decision(dropped, failed), 1)
     labels = {"topic": "updates"}
     assert instruments.registry.get_sample_value("fedlog_inputs_dropped_total", labels) == 3
-    assert instruments.registry.get_sample_value("fedlog_defects_total", labels) == 1
+    assert instruments.registry.get_sample_value("fedlog_defects_total", labels) == 2
 
 
 def test_a_worker_shows_whether_its_broker_answers() -> None:

@@ -106,7 +106,7 @@ def test_a_decide_that_raises_is_passed(alarms: list[Any]) -> None:
     replaced(selector, decide=failing(selector._decider.decide, from_device(device_id("b"))))
     leased(world, *"abc")
     [found] = world.events(SELECTIONS.name, DefectFound)
-    assert (found.topic, found.offset, found.number) == (CHECKINS.name, 1, 0)
+    assert (found.topic, found.first_offset, found.last_offset, found.number) == (CHECKINS.name, 1, 1, 0)
     assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == device_ids("ac")
     [alarm] = [line for line in alarms if line["event"] == "defect"]
     assert (alarm["log_level"], alarm["where"]) == ("critical", f"{CHECKINS.name}[{world.partition}]@1 (0)")
@@ -142,7 +142,7 @@ def test_a_leased_update_keeps_its_outcome(monkeypatch: pytest.MonkeyPatch, brok
             world.device(name).submit(ONES, world.rules)
             world.settle()
     [found] = world.events(ROUNDS.name, DefectFound)
-    assert (found.topic, found.offset) == (UPDATES.name, 1)
+    assert (found.topic, found.first_offset) == (UPDATES.name, 1)
     zeroed = [event.zeroed for event in world.events(ROUNDS.name, UpdateAdmitted)]
     refused = [event.reason for event in world.events(ROUNDS.name, UpdateRefused)]
     assert (zeroed, refused) == (([None, "defect", None], []) if privacy else ([None, None], ["defect"]))
