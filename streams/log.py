@@ -15,7 +15,7 @@ Everything here blocks; an event loop calls it from a thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -215,6 +215,10 @@ class EventLog(Protocol):
 
     def bounds(self, at: TopicPartition) -> Bounds:
         """What a reader of committed records can see of `at` now. Raises LogUnavailable."""
+        ...
+
+    def list_bounds(self, places: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """The same of many, for what asking for one costs. Raises LogUnavailable."""
         ...
 
     def find_written_end(self, at: TopicPartition) -> int:

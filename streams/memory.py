@@ -8,7 +8,7 @@ fails or stops between them, and a log whose `writer` returns it, is a crash at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from schemas.topics import PARTITIONS_DEFAULT
@@ -165,6 +165,9 @@ class MemoryLog:
         beginning = self._partition(at).beginning
         # Records may have been deleted past the first one of an open transaction.
         return Bounds(beginning, max(beginning, self._stable_end(at)))
+
+    def list_bounds(self, places: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        return {at: self.bounds(at) for at in places}
 
     def find_written_end(self, at: TopicPartition) -> int:
         return self._partition(at).high_watermark

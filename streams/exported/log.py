@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -102,6 +102,10 @@ class ExportedLog:
         """The bounds that the partition had when it was exported."""
         part = self._find_part(at).part
         return Bounds(part.beginning, part.end)
+
+    def list_bounds(self, places: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """Those of several partitions."""
+        return {at: self.bounds(at) for at in places}
 
     def find_written_end(self, at: TopicPartition) -> int:
         """The same end: an export holds nothing that was still open."""

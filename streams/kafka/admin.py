@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from kafka import KafkaAdminClient, errors
 from kafka import TopicPartition as BrokerPartition
@@ -32,14 +32,19 @@ class KafkaAdmin:
         self._offset_lock = threading.Lock()
         self._admin_client: KafkaAdminClient | None = None
 
-    def bounds(self, at: TopicPartition) -> Bounds:
-        """What a reader of committed records can see of `at` now: its end is the last stable offset."""
-        name = self._broker_partition(at)
-        with translate_errors(f"asking for the bounds of {at}", self._outage), self._offset_lock:
+    def list_bounds(self, places: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """What a reader of committed records can see of each now: its end is the last stable offset."""
+        if not places:
+            return {}
+        names = {at: self._broker_partition(at) for at in places}
+        asked = ", ".join(map(str, [*places][:3]))
+        with translate_errors(f"asking for the bounds of {asked}", self._outage), self._offset_lock:
             ask = self._client().list_partition_offsets
-            end = ask({name: OffsetSpec.LATEST}, isolation_level="read_committed")[name].offset
-            beginning = ask({name: OffsetSpec.EARLIEST})[name].offset
-        return Bounds(beginning, max(beginning, end))
+            ends = ask(dict.fromkeys(names.values(), OffsetSpec.LATEST), isolation_level="read_committed")
+            beginnings = ask(dict.fromkeys(names.values(), OffsetSpec.EARLIEST))
+        found = {at: Bounds(beginnings[name].offset, ends[name].offset) for at, name in names.items()}
+        # The end was asked for first, and records may have been deleted since.
+        return {at: Bounds(beginning, max(beginning, end)) for at, (beginning, end) in found.items()}
 
     def find_written_end(self, at: TopicPartition) -> int:
         """The high watermark of `at`; see `streams.log.EventLog`."""
@@ -52,7 +57,7 @@ class KafkaAdmin:
         name = self._broker_partition(at)
         with translate_errors(f"looking up a time in {at}", self._outage), self._offset_lock:
             offset = self._client().list_partition_offsets({name: time_ms})[name].offset
-        return int(offset) if offset >= 0 else self.bounds(at).end
+        return int(offset) if offset >= 0 else self.list_bounds([at])[at].end
 
     def delete_records(self, at: TopicPartition, before_offset: int) -> None:
         """Delete every record of `at` below `before_offset`; the broker frees the space segment by segment."""

@@ -8,7 +8,7 @@ appends and bulk reads go through librdkafka, the rest through kafka-python.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 from schemas.topics import CATALOGUE
@@ -60,7 +60,11 @@ class KafkaLog:
 
     def bounds(self, at: TopicPartition) -> Bounds:
         """What a reader of committed records can see of `at` now. Raises LogUnavailable."""
-        return self._admin.bounds(at)
+        return self._admin.list_bounds([at])[at]
+
+    def list_bounds(self, places: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """The same of many, in two requests a broker. Raises LogUnavailable."""
+        return self._admin.list_bounds(places)
 
     def find_written_end(self, at: TopicPartition) -> int:
         """The offset behind all that was written to `at`; see `streams.log.EventLog`."""

@@ -163,7 +163,7 @@ def read(
 
 def read_sealed(log: EventLog) -> dict[bytes, str]:
     """Every sealed lease ever handed out, and its device; those of one task lie in any partition of `answers`."""
-    records = _records(log, {at: log.bounds(at) for at in _list_answers(log)})
+    records = _records(log, log.list_bounds(_list_answers(log)))
     return dict(_granted(record for found in records.values() for record in found))
 
 

@@ -121,7 +121,7 @@ class Fleet:
         for member in self._members.values():
             member.due_s = time.monotonic() + self._random.random() * self.habits.joins_within_s
         places = [TopicPartition(ANSWERS.name, partition) for partition in range(log.partitions)]
-        answers = log.reader({place: log.bounds(place).end for place in places})
+        answers = log.reader({place: bounds.end for place, bounds in log.list_bounds(places).items()})
         with contextlib.closing(answers):
             while not self._ending.is_set():
                 for record in answers.poll(0.1):

@@ -147,6 +147,15 @@ def test_empty_partition(log: Log) -> None:
     reader.close()
 
 
+def test_bounds_of_many_are_those_of_each(log: Log) -> None:
+    """Asked for at once, every partition has the bounds that it has alone: committed records only, none before any."""
+    log.append([draft("a"), draft("b")])
+    left_open(log, "w", [draft("open", OTHER)])
+    await_end(log, EVENTS, 2)
+    assert log.list_bounds([EVENTS, OTHER]) == {EVENTS: Bounds(0, 2), OTHER: Bounds(0, 0)}
+    assert log.list_bounds([]) == {}
+
+
 def test_transaction_is_atomic_over_topics(log: Log) -> None:
     """A commit writes all its records into every topic, and burns one offset for a marker in each partition."""
     writer = log.writer("w")

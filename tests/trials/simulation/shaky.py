@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from schemas.topics import ANSWERS
@@ -53,6 +53,10 @@ class HostLog:
     def bounds(self, at: TopicPartition) -> Bounds:
         self._find_broker()
         return self.inner.bounds(at)
+
+    def list_bounds(self, places: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        self._find_broker()
+        return self.inner.list_bounds(places)
 
     def find_written_end(self, at: TopicPartition) -> int:
         self._find_broker()
