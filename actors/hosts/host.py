@@ -1,7 +1,8 @@
 """Hosts actors: one on each partition that is ours, fed from a carrier that need not be trusted with offsets.
 
 Every actor opens by claim and replay, every input is sought to the position in its journal, and what was decided before
-is skipped. All deciding is done by one thread, so that the event loop stays free for the carrier's heartbeats.
+is skipped. Partitions are decided side by side, each by one thread at a time: most of a decision is waiting for the
+commit, and partitions share nothing. The event loop does none of it and stays free for the carrier's heartbeats.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from actors.runtime.inputs import Gap
 from actors.runtime.role import Role
 from schemas.canonical import encode
 from schemas.events import Tick
-from streams.log import Draft, LogError, LogUnavailable, OffsetLost, TopicPartition
+from streams.log import Bounds, Draft, LogError, LogUnavailable, OffsetLost, TopicPartition
 from streams.retry import run_until_available
 
 TICK_EVERY_S = 1.0
@@ -38,6 +39,7 @@ LAG_EVERY_S = 15.0
 # Run single-threaded for the first 10 s, so that an input that crashes the process is the one recorded as current.
 ALONE_S = 10.0
 OPENERS = 8
+DECIDERS = 8
 
 T = TypeVar("T")
 logger = structlog.get_logger()
@@ -45,9 +47,9 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Threads:
-    """Actors share one thread; opening is mostly waiting for the broker, so that it has several."""
+    """Of all actors. Deciding and opening are mostly waiting for the broker, so that there are more than cores."""
 
-    actor: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, "actor"))
+    deciders: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, DECIDERS, "decider"))
     openers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, OPENERS, "opener"))
     measurers: ThreadPoolExecutor = field(default_factory=make_measurers)
 
@@ -81,8 +83,7 @@ class Host(HostLoop):
             return
         if self._assignment.has_changed():
             # A rebalance ends by moving every input to the group's offset, over our own position.
-            for partition in self._actors:
-                await self._seek(partition)
+            await self._seek(*self._actors)
         await asyncio.gather(*(self._open(partition) for partition in ours - self._actors.keys()))
 
     async def _open(self, partition: int) -> None:
@@ -116,20 +117,25 @@ class Host(HostLoop):
         """What has failed on a partition, which each actor of it has to know from the one before."""
         return self._guards.setdefault(partition, Guard(self._role.name, partition))
 
-    async def _seek(self, partition: int) -> None:
-        """Have every input delivered from the first record that is not decided."""
-        for topic in self._role.inputs:
-            at, offset = TopicPartition(topic, partition), self._actors[partition].find_expected(topic)
-            beginning = (await self._in_thread(partial(self._worker.log.bounds, at))).beginning
+    async def _seek(self, *partitions: int) -> None:
+        """Have every input of these delivered from the first record that is not decided."""
+        for at, (beginning, _) in (await self._list_bounds(*partitions)).items():
+            offset = self._actors[at.partition].find_expected(at.topic)
             if 0 < offset < beginning:
                 raise OffsetLost(
-                    f"{topic}[{partition}]: the next undecided offset is {offset}, and the log begins at "
+                    f"{at}: the next undecided offset is {offset}, and the log begins at "
                     f"{beginning}; inputs were deleted before they were decided"
                 )
             if offset < beginning:
                 # Never read, and the log no longer reaches back to its first record: that is no gap.
-                self._actors[partition].skip(topic, beginning)
+                self._actors[at.partition].skip(at.topic, beginning)
             await self._carrier.seek(at, max(offset, beginning))
+
+    async def _list_bounds(self, *partitions: int) -> dict[TopicPartition, Bounds]:
+        """Of every input of these partitions."""
+        # All at once: asked one by one, the inputs of many partitions held up their decisions for seconds.
+        places = [TopicPartition(topic, partition) for partition in partitions for topic in self._role.inputs]
+        return await self._in_thread(partial(self._worker.log.list_bounds, places))
 
     # --- feed -------------------------------------------------------------------------------------------------------
 
@@ -139,14 +145,24 @@ class Host(HostLoop):
         by_partition: defaultdict[int, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
             by_partition[delivery.record.partition].append(delivery)
-        for partition, group in by_partition.items():
-            # Records of a partition that is not ours any more are dropped: its next host seeks to its position.
-            if partition in self._actors and await self._decide(partition, group):
-                self._acknowledge(group)
+        # Records of a partition that is not ours any more are dropped: its next host seeks to its position.
+        ours = [(partition, group) for partition, group in by_partition.items() if partition in self._actors]
+        if self._is_alone():
+            for partition, group in ours:
+                await self._decide(partition, group)
+        else:
+            # The first doubt ends the process, whatever the others are doing: their next claim finds out about them.
+            await asyncio.gather(*(self._decide(partition, group) for partition, group in ours))
         return len(deliveries)
 
-    async def _decide(self, partition: int, deliveries: Sequence[Delivery]) -> bool:
-        """Whether all of these are decided; otherwise they will be delivered again."""
+    async def _decide(self, partition: int, deliveries: Sequence[Delivery]) -> None:
+        """Have these decided and acknowledge them; where that fails they will be delivered again."""
+        if await self._handle(partition, deliveries):
+            for delivery in deliveries:
+                delivery.acknowledge()
+
+    async def _handle(self, partition: int, deliveries: Sequence[Delivery]) -> bool:
+        """Whether all of these are decided."""
         actor = self._actors[partition]
         try:
             await self._in_thread(partial(actor.handle, [delivery.record for delivery in deliveries]))
@@ -164,15 +180,15 @@ class Host(HostLoop):
         await self._in_thread(actor.work)
         return True
 
-    def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            delivery.acknowledge()
+    def _is_alone(self) -> bool:
+        """Whether one thread still does all, one partition after the other."""
+        return time.monotonic() <= self._alone_until_s
 
     # --- let time pass ----------------------------------------------------------------------------------------------
 
     async def pass_time(self) -> None:
         """Measure, delete and tick when that is due."""
-        if time.monotonic() > self._alone_until_s:
+        if not self._is_alone():
             for actor in self._actors.values():
                 actor.use_threads(self._threads.measurers)
         if self._lag.is_due():
@@ -195,12 +211,9 @@ class Host(HostLoop):
             await self._in_thread(partial(self._worker.log.append, ticks))
 
     async def _measure_lag(self) -> None:
-        for partition, actor in self._actors.items():
-            for topic in self._role.inputs:
-                at = TopicPartition(topic, partition)
-                bounds = await self._in_thread(partial(self._worker.log.bounds, at))
-                self._metrics.show_lag(at, max(0, bounds.end - actor.find_expected(topic)))
+        for at, bounds in (await self._list_bounds(*self._actors)).items():
+            self._metrics.show_lag(at, max(0, bounds.end - self._actors[at.partition].find_expected(at.topic)))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
-        """Do actor work in the one thread for it, again and again while the broker is away."""
-        return await run_until_available(call, self._threads.actor)
+        """Do an actor's work in a thread, again and again while the broker is away. One call at a time an actor."""
+        return await run_until_available(call, self._threads.deciders)

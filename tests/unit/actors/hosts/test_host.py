@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ from schemas.canonical import encode
 from schemas.events import Tick
 from schemas.topics import CHECKINS, SELECTIONS
 from streams.kafka.settings import KafkaSettings
-from streams.log import EventLog, LogUnavailable, OffsetLost, TopicPartition, scan
+from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, OffsetLost, TopicPartition, scan
 from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation
 
@@ -86,6 +87,10 @@ class Hosting:
     def deliver(self, offset: int) -> None:
         """Deliver check-ins from an offset on."""
         self._runner.run(self.carrier.deliver(self.checkins, offset))
+
+    def deliver_from(self, at: TopicPartition) -> None:
+        """Deliver what is not decided yet of this input."""
+        self._runner.run(self.carrier.deliver(at, self.host._actors[at.partition].find_expected(at.topic)))
 
     def ticks(self) -> int:
         """How many ticks there are among the check-ins."""
@@ -214,6 +219,58 @@ def test_a_host_begins_alone(
     monkeypatch.setattr(hosting.host, "_alone_until_s", alone_until_s)
     hosting.turn()
     assert len(threads) == calls
+
+
+@pytest.mark.parametrize("alone_until_s", [0.0, 1e12], ids=["later", "at first"])
+def test_partitions_are_decided_side_by_side(
+    hosting: Hosting, monkeypatch: pytest.MonkeyPatch, alone_until_s: float
+) -> None:
+    """No partition waits for the commit of another one's, but for the first seconds, when one thread does all."""
+    other = (hosting.world.partition + 1) % hosting.world.log.partitions
+    hosting.carrier.assigned[other] = INPUTS
+    hosting.turn()
+    monkeypatch.setattr(hosting.host, "_alone_until_s", alone_until_s)
+    together, most, under_way = threading.Barrier(2), 0, set[int]()
+    handle = Actor.handle
+
+    def handle_slowly(actor: Actor[Any], records: Any) -> None:
+        nonlocal most
+        assert actor.partition not in under_way, "two threads in one actor"
+        under_way.add(actor.partition)
+        most = max(most, len(under_way))
+        if not alone_until_s:
+            together.wait(10)
+        handle(actor, records)
+        under_way.remove(actor.partition)
+
+    monkeypatch.setattr(Actor, "handle", handle_slowly)
+    places = [hosting.checkins, TopicPartition(CHECKINS.name, other)]
+    for at in places:
+        hosting.world.log.append([Draft(**at._asdict(), value=b"junk")])
+        hosting.deliver_from(at)
+    hosting.turn()
+    assert most == (1 if alone_until_s else 2)
+    assert [hosting.host._actors[at.partition].find_expected(at.topic) for at in places] == [
+        hosting.world.log.bounds(at).end for at in places
+    ]
+
+
+def test_a_doubt_in_one_partition_ends_the_host(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 3 holds beside partitions that go well: what one commit leaves open is raised, and ends all of them."""
+    other = (hosting.world.partition + 1) % hosting.world.log.partitions
+    hosting.carrier.assigned[other] = INPUTS
+    hosting.turn()
+    monkeypatch.setattr(hosting.host, "_alone_until_s", 0.0)
+
+    def doubt(records: Any) -> None:
+        raise CommitUncertain("simulated")
+
+    monkeypatch.setattr(hosting.host._actors[other], "handle", doubt)
+    for at in (hosting.checkins, TopicPartition(CHECKINS.name, other)):
+        hosting.world.log.append([Draft(**at._asdict(), value=b"junk")])
+        hosting.deliver_from(at)
+    with pytest.raises(CommitUncertain, match="simulated"):
+        hosting.turn()
 
 
 def test_metrics_show_an_opening_and_its_lag(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
