@@ -2,7 +2,8 @@
 
 Of the creations of one name the first counts, and so does the first name of a deployment. Pure folds over the values of
 records, for readers of any log: actors, devices, commands, audit. `operator` is the operator's public key, 32 bytes;
-None, for a person who has none and only looks, accepts what nobody vouches for.
+None, for a person who has none and only looks, accepts what nobody vouches for. `deployment` is the name of the log's:
+what the operator said of another is nothing here, wherever it stands; None where the log has no name yet.
 """
 
 from __future__ import annotations
@@ -48,21 +49,26 @@ def parse_creation(value: bytes | None, operator: bytes | None) -> TaskCreated |
 
 
 def collect_creations(
-    values: Iterable[bytes | None], operator: bytes | None, *, partitions: int
+    values: Iterable[bytes | None], operator: bytes | None, *, partitions: int, deployment: bytes | None = None
 ) -> dict[TaskId, TaskCreated]:
     """The creation of each task that counts, in the order of the log, on a cluster with so many partitions."""
     found: dict[TaskId, TaskCreated] = {}
-    for created in _parse_creations(values, operator, partitions=partitions):
+    for created in _parse_creations(values, operator, partitions=partitions, deployment=deployment):
         # Two operators may create one name at once: the log's order decides, for every reader alike.
         found.setdefault(created.task, created)
     return found
 
 
 def find_creation(
-    values: Iterable[bytes | None], task: TaskId, *, operator: bytes | None, partitions: int
+    values: Iterable[bytes | None],
+    task: TaskId,
+    *,
+    operator: bytes | None,
+    partitions: int,
+    deployment: bytes | None = None,
 ) -> TaskCreated | None:
     """The creation of `task` that counts; reads no further than that."""
-    creations = _parse_creations(values, operator, partitions=partitions)
+    creations = _parse_creations(values, operator, partitions=partitions, deployment=deployment)
     return next((created for created in creations if created.task == task), None)
 
 
@@ -81,11 +87,13 @@ def find_misplacement(created: TaskCreated, partition: int, *, partitions: int) 
         yield f"in partition {partition}, where no task of this name lives"
 
 
-def find_successor(values: Iterable[bytes | None], task: TaskId, *, operator: bytes | None) -> TaskId | None:
+def find_successor(
+    values: Iterable[bytes | None], task: TaskId, *, operator: bytes | None, deployment: bytes | None = None
+) -> TaskId | None:
     """The task that carries on from `task`, from the records of its partition: the first that claimed it."""
     events = (parse_task_event(value, operator) for value in values)
     claims = (event for event in events if isinstance(event, TaskSucceeded) and event.task == task)
-    return next((claim.successor for claim in claims), None)
+    return next((claim.successor for claim in claims if deployment in (None, claim.deployment)), None)
 
 
 def find_faults(created: TaskCreated) -> Iterator[str]:
@@ -123,8 +131,10 @@ def _find_ancestry_faults(created: TaskCreated) -> Iterator[str]:
 
 
 def _parse_creations(
-    values: Iterable[bytes | None], operator: bytes | None, *, partitions: int
+    values: Iterable[bytes | None], operator: bytes | None, *, partitions: int, deployment: bytes | None
 ) -> Iterator[TaskCreated]:
     creations = (created for value in values if (created := parse_creation(value, operator)) is not None)
     # With another number each reader would look for the task in another partition.
-    return (created for created in creations if created.partitions == partitions)
+    here = (created for created in creations if created.partitions == partitions)
+    # A copy of staging's creation, placed before production's of the same name, would be the first of it.
+    return (created for created in here if deployment in (None, created.deployment))

@@ -16,7 +16,7 @@ import structlog
 from client_agent.link import LinkUnavailable, ModelMissing, StoredBody, UpdateBody
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import Trust
-from schemas.creations import find_creation
+from schemas.creations import find_creation, find_deployment
 from schemas.events import Answer, Outcome, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.tensors import BodyError, Floats, model_bytes_max, unpack
@@ -98,6 +98,8 @@ class KafkaLink:
                 # A poll ends at the first records; what else has arrived is handed out in the same step.
                 while len(records) < ANSWERS_MAX and (more := self._answers.poll(0)):
                     records += more
+                if records:
+                    self._learn_deployment()
             except OffsetLost:
                 self._skip_lost_answers()
         answers = (self._read_answer(record) for record in records)
@@ -110,11 +112,13 @@ class KafkaLink:
         if name not in self._tasks:
             at = TopicPartition(TASKS.name, partition_of(name, self._log.partitions))
             with _unavailable_as_link_error():
+                self._learn_deployment()
                 created = find_creation(
                     (record.value for record in scan(self._log, at)),
                     name,
                     operator=self._trust.operator,
                     partitions=self._log.partitions,
+                    deployment=self._trust.deployment,
                 )
             if created is not None:
                 _remember(self._tasks, (name, created), limit=TASKS_MAX)
@@ -141,6 +145,12 @@ class KafkaLink:
         self._answers.close()
         for reader in self._body_readers.values():
             reader.close()
+
+    def _learn_deployment(self) -> None:
+        """From then on what the same operator said in another deployment is nothing here."""
+        if self._trust.deployment is None:
+            founded = (record.value for record in scan(self._log, TopicPartition(TASKS.name, 0)))
+            self._trust.deployment = find_deployment(founded, self._trust.operator)
 
     def _read_answer(self, record: Record) -> Answer | None:
         """The answer in a record; None where the role that gives such answers has not signed it."""

@@ -27,11 +27,13 @@ def check_ancestry(
         seen.add(created.parent)
         place = partition_of(created.parent, log.partitions)
         values = [record.value for record in scan(log, TopicPartition(TASKS.name, place))]
-        parent = collect_creations(values, operator, partitions=log.partitions).get(created.parent)
+        deployment = created.deployment
+        creations = collect_creations(values, operator, partitions=log.partitions, deployment=deployment)
+        parent = creations.get(created.parent)
         if parent is None:
             yield f"its parent {created.parent!r} is not in {TopicPartition(TASKS.name, place)}"
             return
-        claimed = find_successor(values, parent.task, operator=operator)
+        claimed = find_successor(values, parent.task, operator=operator, deployment=deployment)
         if claimed != created.task:
             yield f"{claimed!r} was the first to carry on from {parent.task!r}, not {created.task!r}"
         yield from _check_spent(log, created, parent=parent, accepts_resume=accepts_resume)

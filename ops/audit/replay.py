@@ -6,6 +6,7 @@ from sums, noise and the version before, charges from the admissions. `fedlog re
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ops.audit.ancestry import check_ancestry
 from ops.audit.findings import Finding, Findings
 from ops.audit.recomputing import Recomputer
 from ops.audit.verification import Verification, judge_resume
-from schemas.creations import collect_creations, find_faults, find_misplacement
+from schemas.creations import collect_creations, find_deployment, find_faults, find_misplacement
 from schemas.events import (
     JournalEvent,
     ModelPublished,
@@ -251,7 +252,13 @@ class Audit:
         """What the operator wrote."""
         at = TopicPartition(TASKS.name, self._partition)
         values = (record.value for record in scan(self._log, at))
-        return collect_creations(values, self._anchor.operator, partitions=self._log.partitions)
+        operator, partitions = self._anchor.operator, self._log.partitions
+        deployment = None
+        # An export may lack the partition that names it.
+        with contextlib.suppress(LogRefused):
+            founded = (record.value for record in scan(self._log, TopicPartition(TASKS.name, 0)))
+            deployment = find_deployment(founded, operator)
+        return collect_creations(values, operator, partitions=partitions, deployment=deployment)
 
 
 def _find_task_of(event: JournalEvent) -> str:

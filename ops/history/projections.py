@@ -57,18 +57,22 @@ class Projection(Protocol):
 class TaskViews:
     """The view of every task. `operator` is the operator's public key; without it no signature is checked.
 
+    `deployment`: what the operator said of any other is nothing here; None where the log has no name yet.
+
     `dropped` counts junk by topic, `unknown` what asked for no task that exists, by reason.
     """
 
-    def __init__(self, topics: Sequence[str] = TOPICS, *, operator: bytes | None = None) -> None:
+    def __init__(
+        self, topics: Sequence[str] = TOPICS, *, operator: bytes | None = None, deployment: bytes | None = None
+    ) -> None:
         self.topics = topics
         self.positions: dict[TopicPartition, int] = {}
         self.tasks: dict[TaskId, TaskView] = {}
         self.dropped: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.unreadable = 0
-        self._operator = operator
-        self._trust = None if operator is None else Trust(operator)
+        self._operator, self._deployment = operator, deployment
+        self._trust = None if operator is None else Trust(operator, deployment)
         accepts: AcceptsResume = reject_all if operator is None else partial(accepts_resume, operator=operator)
         self._accepts_resume = accepts
         self._journals: dict[TopicPartition, JournalReader] = {}
@@ -93,7 +97,9 @@ class TaskViews:
 
     def _apply_plain(self, record: Record) -> None:
         if record.topic == TASKS.name:
-            event: Written | VersionEvaluated | None = parse_task_event(record.value, self._operator)
+            said = parse_task_event(record.value, self._operator)
+            is_elsewhere = said is not None and self._deployment not in (None, said.deployment)
+            event: Written | VersionEvaluated | None = None if is_elsewhere else said
         else:
             event = self._read_evaluation(record)
         if event is None:

@@ -59,4 +59,5 @@ def list_spent(parent: TaskView, policy: Policy) -> tuple[Spending, ...]:
 
 def _find_claim(log: EventLog, parent: TaskCreated, *, key: OperatorKey) -> TaskId | None:
     at = TopicPartition(TASKS.name, partition_of(parent.task, log.partitions))
-    return find_successor((record.value for record in scan(log, at)), parent.task, operator=key.public_key)
+    values = (record.value for record in scan(log, at))
+    return find_successor(values, parent.task, operator=key.public_key, deployment=parent.deployment)

@@ -134,7 +134,7 @@ def close_and_wait(
     """
     created = _require_creation(log, task, operator=key.public_key)
     succession.claim(log, created, successor=successor, key=key)
-    views = TaskViews(operator=key.public_key)
+    views = TaskViews(operator=key.public_key, deployment=created.deployment)
     with Follower(log, views, partitions=[partition_of(task, log.partitions)]) as follower:
         follower.catch_up()
         view = views.view(task)
@@ -150,7 +150,7 @@ def find_views(
     log: EventLog, partitions: Iterable[int] | None = None, *, operator: bytes | None = None
 ) -> dict[TaskId, TaskView]:
     """The tasks of these partitions, or of all, as they stand at the present end of the log."""
-    views = TaskViews(operator=operator)
+    views = TaskViews(operator=operator, deployment=deployments.find(log, operator))
     with Follower(log, views, partitions=partitions) as follower:
         follower.catch_up()
     return views.tasks
@@ -171,7 +171,12 @@ def require(tasks: Mapping[TaskId, T], task: TaskId) -> T:
 def read_creations(log: EventLog, partition: int, *, operator: bytes | None) -> dict[TaskId, TaskCreated]:
     """The creation of each task in one partition of `tasks`; of several of one name the first counts."""
     records = scan(log, TopicPartition(TASKS.name, partition))
-    return collect_creations((record.value for record in records), operator, partitions=log.partitions)
+    return collect_creations(
+        (record.value for record in records),
+        operator,
+        partitions=log.partitions,
+        deployment=deployments.find(log, operator),
+    )
 
 
 def summarize(view: TaskView) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -64,6 +65,18 @@ def test_a_task_of_another_number_of_partitions_is_refused() -> None:
     found = collect_creations(elsewhere, KEY.public_key, partitions=PARTITIONS)
     assert found["digits"].spent_before == (spending(2),)
     assert find_creation(elsewhere[:1], "digits", operator=KEY.public_key, partitions=PARTITIONS) is None
+
+
+def test_what_was_said_in_another_deployment_counts_for_nothing() -> None:
+    """A copy of staging's records, placed first: neither its creation nor its claim is the first of ours."""
+    staging = written(created("digits", deployment=bytes(16), spent_before=(spending(9),)))
+    says = partial(TaskSucceeded, task="digits", successor="next")
+    claims = [written(says(deployment=name)) for name in (bytes(16), DEPLOYMENT)]
+    values, options = [staging, claims[0], *VALUES], {"partitions": PARTITIONS, "deployment": DEPLOYMENT}
+    assert collect_creations(values, KEY.public_key, **options)["digits"] == VALID
+    assert find_creation(values, "digits", operator=KEY.public_key, **options) == VALID
+    assert find_successor(values, "digits", operator=KEY.public_key, deployment=DEPLOYMENT) is None
+    assert find_successor(claims, "digits", operator=KEY.public_key, deployment=DEPLOYMENT) == "next"
 
 
 def test_one_task_is_found_without_reading_on() -> None:

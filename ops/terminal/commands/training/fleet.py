@@ -12,6 +12,7 @@ from ops.console import note
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.opening import open_log, require_operator
+from ops.operator import deployments
 from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
 from ops.terminal.errors import ConsoleError
@@ -108,7 +109,7 @@ def _bind_link(settings: Settings, operator: bytes) -> OpenLink:
 
 def _wait_for_task(log: EventLog, operator: bytes) -> str:
     """The oldest task that is not over; waits until there is one."""
-    views = TaskViews(operator=operator)
+    views = TaskViews(operator=operator, deployment=deployments.find(log, operator))
     with Follower(log, views) as follower:
         follower.catch_up()
         while not (running := [view for view in views.tasks.values() if view.created and not view.is_over]):

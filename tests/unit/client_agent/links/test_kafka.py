@@ -11,11 +11,11 @@ from client_agent.link import LinkUnavailable, UpdateBody
 from client_agent.links import kafka
 from client_agent.links.kafka import KafkaLink, open_link
 from schemas.canonical import encode
-from schemas.events import Outcome
+from schemas.events import Declined, DeploymentFounded, Outcome
 from schemas.topics import ANSWERS
 from streams.log import Draft, LogUnavailable, TopicPartition
 from tests.places import answer_home, home_of
-from tests.worlds.builders import KEY, role_key, task_created, told, written
+from tests.worlds.builders import DEPLOYMENT, KEY, role_key, task_created, told, written
 from tests.worlds.device_world import PHONE, TASK, World
 
 
@@ -71,6 +71,24 @@ def test_a_task_of_another_cluster_is_no_task() -> None:
     found = link.find_task("wards.first")
     assert found is not None
     assert found.parameters == 2
+
+
+def test_another_deployment_of_the_operator_is_not_heard() -> None:
+    """Guarantee: staging's creation of a name, copied here before ours, and its selector's answers are nothing here."""
+    world, staging = World(), b"s" * 16
+    link = KafkaLink(world.log, KEY.public_key, [PHONE])
+    for made in (task_created(task="wards.first", deployment=staging), task_created(task="wards.first", parameters=9)):
+        world.log.append([Draft(topic="tasks", partition=home_of("wards"), value=written(made))])
+    founded = written(DeploymentFounded(deployment=DEPLOYMENT))
+    world.log.append([Draft(topic="tasks", partition=0, value=founded)])
+    answer = Declined(device=PHONE, checkin_sha256=bytes(32), task=TASK, reason="closed", retry_after_ms=86_400_000)
+    for deployment in (staging, DEPLOYMENT):
+        value = told(answer, deployment=deployment)
+        world.log.append([Draft(topic=ANSWERS.name, partition=answer_home(PHONE), value=value)])
+    assert link.read_answers(0.0) == [answer]
+    found = link.find_task("wards.first")
+    assert found is not None
+    assert found.parameters == 9
 
 
 def test_messages_are_sent_in_one_append_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 import client_agent.learning
 from ops.operator import models, tasks
+from ops.operator.deployments import name_deployment
 from ops.operator.errors import (
     BudgetSpent,
     CloseUnnoticed,
@@ -111,7 +112,7 @@ def test_of_two_creators_at_once_the_first_in_the_log_wins(monkeypatch: pytest.M
     store = models.store
 
     def slow(log: Any, flat: Any, *, partition: int) -> Any:
-        append(log, "tasks", created(spent_before=(spending(77),)))
+        append(log, "tasks", created(spent_before=(spending(77),), deployment=name_deployment(log, KEY)))
         return store(log, flat, partition=partition)
 
     monkeypatch.setattr(models, "store", slow)
@@ -133,7 +134,8 @@ TWENTY = policy(privacy={"noise_multiplier": 20.0, "rho_max": 30.0})
 
 def halted(log: MemoryLog, rules: Policy | None = None) -> Journal:
     """A task whose busiest device took part three times, with a version, and before its end."""
-    parent = created(policy=rules or policy(), parent="earlier", spent_before=(EARLIER,) if rules else ())
+    deployment, spent = name_deployment(log, KEY), (EARLIER,) if rules else ()
+    parent = created(policy=rules or policy(), parent="earlier", spent_before=spent, deployment=deployment)
     append(log, "tasks", parent)
     journal = Journal(log, "rounds")
     model = models.store(log, FLAT * 2, partition=PLACE)
@@ -220,6 +222,24 @@ def test_a_task_has_one_successor() -> None:
     with pytest.raises(SuccessorExists, match="'next' already carries on from 'digits'"):
         tasks.create(log, "other", key=KEY, policy=TWENTY, after=after)
     assert "other" not in tasks.read_creations(log, home_of("other"), operator=KEY.public_key)
+
+
+def test_what_was_said_in_another_deployment_is_nothing_here() -> None:
+    """Guarantee: copies of staging's creation, claim and close, placed before ours, neither take a name nor end it."""
+    log = memory_log()
+    home, staging = home_of("next"), b"s" * 16
+    append(log, "tasks", created("next", deployment=staging), partition=home)
+    for event in (created(deployment=staging), TaskSucceeded(task=TASK, deployment=staging, successor="theirs")):
+        append(log, "tasks", event)
+    append(log, "tasks", TaskClosed(task=TASK, deployment=staging))
+    halted(log, HALF)
+    with pytest.raises(CloseUnnoticed):
+        tasks.create(log, "next", key=KEY, policy=TWENTY, after=Predecessor(task=TASK, wait_s=0))
+    events = [parse_task_event(record.value, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
+    ours = [type(event) for event in events if event and event.deployment != staging]
+    assert ours == [TaskCreated, TaskSucceeded, TaskClosed]
+    views = tasks.find_views(log, operator=KEY.public_key)
+    assert (views[TASK].created, "next" in views) == (events[-3], False)
 
 
 def test_a_claim_is_written_before_the_close() -> None:
