@@ -118,6 +118,8 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         # Only one form is signed: another would be a second record with the same signature.
         if _canonical(event) != data:
             raise MalformedError("not the canonical form")
+        # JSON can spell half a character, which nobody can compare with a key or print.
+        json.dumps(event, ensure_ascii=False).encode()
         # Said apart from the rest: somebody may have removed the signature.
         if "signedby" not in event:
             raise MalformedError("it is not signed")

@@ -65,6 +65,13 @@ def test_what_is_no_announcement_is_malformed(data: bytes) -> None:
         parse_checkpoint(data)
 
 
+@pytest.mark.parametrize("field", ["id", "subject"])
+def test_half_a_character_is_no_announcement(field: str) -> None:
+    """A stranger's own signature over a lone surrogate ends nobody who compares the id with a key, or prints it."""
+    with pytest.raises(MalformedError, match="UnicodeEncodeError"):
+        parse_checkpoint(_record(**{field: "digits\ud800/1"}))
+
+
 def test_an_aggregator_whose_time_is_over_announces_nothing() -> None:
     """Guarantee: a key that has run out, and was stolen since, does not speak by writing an earlier time."""
     signer = role_key("aggregator", until_ms=TIME_MS).signer
