@@ -2,6 +2,7 @@
 
 - `wiring`: one row an actor: what it reads and writes, where its code is. Hosts, audit, console and tests loop over it.
 - `keys`: the operator's key, and what is derived from it. Hosts load it, effects use it.
+- `expiry`: until when a role is certified. Hosts and the evaluator watch it.
 
 Below stand `deciders/` (the pure half of each actor), `effects/` (the other half, under the same name), `runtime/`
 (runs any actor) and `hosts/` (the processes). They may import `streams` and `schemas`, never `ops` or `client_agent`.

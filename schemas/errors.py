@@ -12,6 +12,7 @@ EXIT_NO = 1  # the answer is no: a broken chain, a name that is taken
 EXIT_USAGE = 2  # wrong use: an option, a setting, a policy
 EXIT_UNAVAILABLE = 3  # no Kafka answers
 EXIT_LOST = 4  # the log no longer holds what is needed
+EXIT_CONFIGURATION = 78  # sysexits.h: starting again cannot help
 
 
 class FedlogError(Exception):
@@ -35,6 +36,7 @@ class FedlogError(Exception):
      │    ├── TopicUnfit         a topic, or the cluster, is not set up as fedlog needs it
      │    └── OffsetLost         the log does not hold the offset that was asked for
      ├── OperatorKeyError        the operator's key file cannot be used
+     │    └── KeyExpired         the certificate of a role's key is over
      ├── NoiseKeyMissing         the operator's key is not the one that a release names
      ├── BodyLost                a body that a journal names is not there
      ├── ReplayDiffers           a journal folds to another state than it recorded

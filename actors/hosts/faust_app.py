@@ -17,11 +17,13 @@ import faust
 import structlog
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
+from actors.expiry import KeyExpired
 from actors.hosts.host import Host
 from actors.hosts.inbox import Delivery, Inbox
 from actors.hosts.worker import WorkerOptions, start_worker
 from actors.runtime.role import Role
 from actors.wiring import ROLES
+from schemas.errors import EXIT_CONFIGURATION
 from streams.kafka.settings import KafkaSettings
 from streams.log import Record, TopicPartition
 
@@ -32,7 +34,10 @@ logger = structlog.get_logger()
 
 
 def run(name: str, options: WorkerOptions) -> None:
-    """Host the actor `name` until stopped. Exits 70 when only a new claim can find out what has happened."""
+    """Host the actor `name` until stopped. Exits 70 when only a new claim can find out what has happened.
+
+    Exits 78 when its key has run out.
+    """
     role = ROLES[name]
     started = start_worker(options, topic=role.journal)
     carrier = FaustCarrier(role, options)
@@ -47,7 +52,7 @@ def run(name: str, options: WorkerOptions) -> None:
         except BaseException as error:
             logger.critical("worker_failed", actor=name, error=repr(error), exc_info=error)
             # Not an exception: Faust would restart the task in this process, beside a state that nobody knows.
-            os._exit(EXIT_UNCERTAIN)
+            os._exit(EXIT_CONFIGURATION if isinstance(error, KeyExpired) else EXIT_UNCERTAIN)
 
     app.task(run_host)
     worker = faust.Worker(app, loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)

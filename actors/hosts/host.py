@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from actors.expiry import Expiry
 from actors.hosts.assembly import assemble
 from actors.hosts.assignment import Assignment, Carrier
 from actors.hosts.event_log import TurningPoints
@@ -58,7 +59,7 @@ class Host(HostLoop):
     """The actors of one role in one process. An exception leaves a doubt that only a new claim can settle: end then."""
 
     def __init__(self, role: Role, worker: Worker, *, carrier: Carrier) -> None:
-        super().__init__()
+        super().__init__(Expiry(worker.options.key))
         self._role, self._worker, self._carrier = role, worker, carrier
         self._metrics = ActorMetrics(role, worker.metrics.instruments)
         self._observers = (self._metrics, TurningPoints(role))

@@ -9,6 +9,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from actors.expiry import Expiry
+
 DELETE_EVERY_S = 600.0
 
 
@@ -31,7 +33,8 @@ class Timer:
 class HostLoop(ABC):
     """One worker's turns. What a turn raises ends the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, expiry: Expiry) -> None:
+        self._expiry = expiry
         self._deletion = Timer(DELETE_EVERY_S)
 
     async def run(self, is_over: Callable[[], bool] = lambda: False) -> None:
@@ -55,7 +58,8 @@ class HostLoop(ABC):
         """Hand on what has come, or wait a little for it; how many records that were."""
 
     async def pass_time(self) -> None:
-        """Do what is due."""
+        """Do what is due. Raises KeyExpired."""
+        self._expiry.look()
         # After the inputs: what they have decided frees the most.
         if self._deletion.is_due():
             await self.delete_unneeded()

@@ -57,6 +57,9 @@ class WorkerMetrics:
             "broker_available", "1 while the broker answers, 0 while it is waited for"
         )
         self._silent_s = self.instruments.gauge("broker_silent_seconds", "Since the broker's last answer")
+        self._expires_s = self.instruments.gauge(
+            "certificate_expires_seconds", "When the key of this worker's role runs out, in Unix time"
+        )
 
     def serve(self, host: str, port: int) -> None:
         """Answer Prometheus on `host`:`port`; port 0 is a free one, named in the log. Raises MetricsUnserved."""
@@ -75,6 +78,10 @@ class WorkerMetrics:
         # Asked at the time of a scrape, because silence makes no event that could set a gauge.
         self._available.set_function(lambda: bool(outage.answers))
         self._silent_s.set_function(lambda: outage.silent_s)
+
+    def show_expiry(self, until_ms: int) -> None:
+        """Until when the worker's key is certified."""
+        self._expires_s.set(until_ms / 1000)
 
 
 class ActorMetrics:

@@ -15,6 +15,7 @@ import structlog
 
 from actors.effects.aggregator.bodies import BodyLost
 from actors.effects.shard.worker import Shard
+from actors.expiry import Expiry
 from actors.hosts.loop import HostLoop
 from actors.hosts.metrics import ShardMetrics
 from actors.hosts.worker import Worker, WorkerOptions, make_measurers, start_worker
@@ -44,7 +45,7 @@ class ShardHost(HostLoop):
     """One shard over all partitions that are ours. Its calls may block: nothing else runs in this process's loop."""
 
     def __init__(self, worker: Worker, membership: Membership) -> None:
-        super().__init__()
+        super().__init__(Expiry(worker.options.key))
         self._worker, self._membership = worker, membership
         self._metrics = ShardMetrics(worker.metrics.instruments)
         self._measurers = make_measurers()

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from actors.expiry import require_unexpired
 from actors.hosts.crash_marker import CrashMarker
 from actors.hosts.metrics import WorkerMetrics
 from actors.keys import RoleKey
@@ -52,10 +53,12 @@ class Worker:
 def start_worker(options: WorkerOptions, *, topic: str) -> Worker:
     """Serve metrics, and wait until the cluster answers; from then on ask `topic` whether it still does.
 
-    Raises MetricsUnserved, LogRefused and TopicUnfit, which starting again cannot help.
+    Raises KeyExpired, MetricsUnserved, LogRefused and TopicUnfit, which starting again cannot help.
     """
+    require_unexpired(options.key)
     worker = Worker(options, KafkaLog(options.kafka), WorkerMetrics())
     worker.metrics.watch(worker.log.outage)
+    worker.metrics.show_expiry(options.key.until_ms)
     worker.metrics.serve(options.metrics_host, options.metrics_port)
     # Deadlines compare append times and tasks live in one partition: topics that break this are refused (law 10).
     retry_until_available(partial(worker.log.check_topics, CATALOGUE))

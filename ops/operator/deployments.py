@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from actors import keys
+from actors.expiry import require_unexpired
 from actors.keys import OperatorKey, RoleKey
 from ops.settings import Settings
 from schemas.creations import find_deployment, sign_task_event
@@ -54,10 +55,15 @@ def issue_key(log: EventLog, key: OperatorKey, *, role: str, days: int = ISSUED_
 
 
 def open_role_key(settings: Settings, log: EventLog, *, role: str) -> RoleKey:
-    """The key of a role: from its file, else issued here by the operator's key. Raises OperatorKeyError."""
+    """The key of a role: from its file, else issued here by the operator's key.
+
+    Raises OperatorKeyError; KeyExpired for a key that has run out.
+    """
     # A file first: a machine that holds the operator's key as well shall not use it for a worker.
     if settings.role_key_file:
-        return keys.load_role(Path(settings.role_key_file), role)
+        key = keys.load_role(Path(settings.role_key_file), role)
+        require_unexpired(key)
+        return key
     if not settings.operator_key_file.exists():
         raise keys.OperatorKeyError(
             f"No key for the {role}: name its file with --role-key-file (`fedlog key issue --for {role}` makes it), or "

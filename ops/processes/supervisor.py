@@ -23,9 +23,9 @@ from actors.runtime.guard import DEATHS_MAX, PoisonInput
 from client_agent.files import FolderTooOpen
 from ops.console import note
 from ops.processes import children
-from ops.processes.worker import EXIT_CONFIGURATION, EXIT_UNCERTAIN, STOP_TIMEOUT_S, Orders, list_inputs
+from ops.processes.worker import EXIT_UNCERTAIN, STOP_TIMEOUT_S, Orders, list_inputs
 from ops.settings import Settings
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_CONFIGURATION, FedlogError
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 30.0
@@ -39,6 +39,7 @@ _PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from ops.processes import wor
 class WorkerCannotRun(FedlogError):
     """The worker ended because of its settings; starting it again cannot help."""
 
+    exit_code = EXIT_CONFIGURATION
     code = "worker_cannot_run"
 
 

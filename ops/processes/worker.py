@@ -26,9 +26,9 @@ from actors.wiring import ROLES
 from ops.console import note
 from ops.logging_setup import set_up_logging
 from ops.settings import Settings
+from schemas.errors import EXIT_CONFIGURATION
 
 STOP_TIMEOUT_S = 15.0
-EXIT_CONFIGURATION = 78  # sysexits.h: starting again cannot help
 EXIT_UNCERTAIN = 70
 
 
@@ -78,14 +78,15 @@ def work(actor: str) -> None:
     orders = Orders.decode(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
     set_up_logging(as_json=True)
+    from actors.expiry import KeyExpired
     from actors.hosts.metrics import MetricsUnserved
     from streams.log import LogRefused, TopicUnfit
 
     try:
         _host(actor, orders)
-    except (MetricsUnserved, LogRefused, TopicUnfit) as error:
+    except (KeyExpired, MetricsUnserved, LogRefused, TopicUnfit) as error:
         note(f"{actor}: {error}")
-        # An address or a topic that is wrong stays wrong: the supervisor must not try again.
+        # A key, an address or a topic that is wrong stays wrong: the supervisor must not try again.
         sys.exit(EXIT_CONFIGURATION)
 
 

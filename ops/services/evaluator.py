@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
+from actors.expiry import Expiry
 from actors.keys import RoleKey
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
@@ -86,7 +87,7 @@ class Evaluator:
         from client_agent.learning.allow_list import AllowList
         from client_agent.learning.data import Part, load
 
-        self._log, self._key = log, key
+        self._log, self._key, self._expiry = log, key, Expiry(key)
         self._allowed = (allowed or AllowList(command="fedlog evaluate")).including(data)
         self._task = task
         self._examples = load(data, Part(split="test"))
@@ -99,7 +100,11 @@ class Evaluator:
         self._follower.catch_up()
 
     def step(self) -> Iterator[VersionEvaluated | Missed]:
-        """Score what is published and not scored yet, the oldest first; each is in the log when it is given."""
+        """Score what is published and not scored yet, the oldest first; each is in the log when it is given.
+
+        Raises KeyExpired, because nobody would believe the scores.
+        """
+        self._expiry.look()
         # A copy, because scoring takes long and the caller polls in between.
         for view in list(self._views.tasks.values()):
             if self._task is None or view.task == self._task:

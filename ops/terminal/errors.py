@@ -4,6 +4,7 @@
 2   wrong use: an option, a setting, a policy
 3   no Kafka answers
 4   the log no longer holds what is needed
+78  a worker or the evaluator: starting it again cannot help
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from schemas.errors import EXIT_LOST, EXIT_NO, EXIT_UNAVAILABLE, EXIT_USAGE, FedlogError
+from schemas.errors import EXIT_CONFIGURATION, EXIT_LOST, EXIT_NO, EXIT_UNAVAILABLE, EXIT_USAGE, FedlogError
 
 PACKAGES = ("schemas", "streams", "actors", "client_agent", "ops")
 
@@ -44,11 +44,11 @@ def test_the_tree_draws_every_class_below_its_parent(kinds: list[type[FedlogErro
 
 
 def test_every_class_has_a_code_of_its_own_and_a_known_exit_code(kinds: list[type[FedlogError]]) -> None:
-    """No two classes share a code, each is snake_case, and a terminal exits with one of four numbers."""
+    """No two classes share a code, each is snake_case, and a terminal exits with one of five numbers."""
     codes = [kind.code for kind in (FedlogError, *kinds)]
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
-    assert {kind.exit_code for kind in kinds} == {EXIT_NO, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_LOST}
+    assert {kind.exit_code for kind in kinds} == {EXIT_NO, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_LOST, EXIT_CONFIGURATION}
 
 
 def test_an_error_without_a_message_says_what_its_class_is_for() -> None:

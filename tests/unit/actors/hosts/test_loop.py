@@ -6,15 +6,17 @@ import asyncio
 
 import pytest
 
+from actors.expiry import Expiry, KeyExpired
 from actors.hosts import loop
 from actors.hosts.loop import HostLoop, Timer
+from tests.worlds.builders import FOR_EVER_MS, role_key
 
 
 class Noting(HostLoop):
     """A host that notes what it is asked for."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, until_ms: int = FOR_EVER_MS) -> None:
+        super().__init__(Expiry(role_key("selector", until_ms=until_ms)))
         self.calls: list[str] = []
 
     async def open_assigned(self) -> None:
@@ -44,6 +46,14 @@ def test_what_is_unneeded_is_deleted_now_and_then(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(hosted, "_deletion", Timer(0.0))
     asyncio.run(hosted.turn())
     assert hosted.calls == ["open", "feed", "delete"]
+
+
+def test_a_host_ends_with_its_key() -> None:
+    """Nobody believes what it would say: it stops between two turns, where nothing is in doubt."""
+    hosted = Noting(until_ms=1)
+    with pytest.raises(KeyExpired):
+        asyncio.run(hosted.run(lambda: len(hosted.calls) >= 4))
+    assert hosted.calls == ["open", "feed"]
 
 
 def test_a_timer_is_due_once_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:

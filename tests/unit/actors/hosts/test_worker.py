@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
+from actors.expiry import KeyExpired
 from actors.hosts import worker
 from actors.hosts.worker import WorkerOptions, start_worker
 from schemas.topics import ROUNDS
@@ -52,6 +54,21 @@ def test_a_broker_that_is_away_is_waited_for(options: WorkerOptions, monkeypatch
     cluster = Cluster()
     start(options, cluster, monkeypatch)
     assert cluster.questions == 3
+
+
+def test_a_key_that_is_over_starts_nothing(options: WorkerOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A selector that nobody believes would grant leases that every device trains for in vain."""
+    cluster = Cluster()
+    with pytest.raises(KeyExpired):
+        start(dataclasses.replace(options, key=role_key("aggregator", until_ms=1)), cluster, monkeypatch)
+    assert cluster.questions == 0
+
+
+def test_prometheus_sees_when_the_key_runs_out(options: WorkerOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alarm can be set on it, in Unix time."""
+    lasting = dataclasses.replace(options, key=role_key("aggregator", until_ms=4_000_000_000_500))
+    registry = start(lasting, Cluster(), monkeypatch).metrics.instruments.registry
+    assert registry.get_sample_value("fedlog_certificate_expires_seconds") == 4_000_000_000.5
 
 
 def test_a_topic_that_does_not_fit_is_refused(options: WorkerOptions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.expiry import KeyExpired
 from actors.keys import OperatorKey, OperatorKeyError, save_role
 from ops.operator.deployments import find, issue_key, name_deployment, open_role_key
 from ops.settings import Settings
@@ -38,3 +39,11 @@ def test_a_role_has_its_key_from_its_file_or_from_the_operators(tmp_path: Path) 
     )
     assert open_role_key(given, log, role="selector") == role_key("selector")
     assert issue_key(log, KEY, role="selector", days=1).until_ms < issued.until_ms
+
+
+def test_a_key_that_has_run_out_is_refused(tmp_path: Path) -> None:
+    """By the command itself, before a worker or an evaluator does anything."""
+    save_role(role_key("selector", until_ms=1), tmp_path / "old.key")
+    settings = Settings(folder=tmp_path, role_key_file=str(tmp_path / "old.key"))
+    with pytest.raises(KeyExpired):
+        open_role_key(settings, memory_log(), role="selector")

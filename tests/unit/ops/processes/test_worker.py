@@ -12,10 +12,11 @@ import pytest
 from actors.hosts.crash_marker import CrashMarker
 from actors.runtime.guard import InputPlace, PoisonInput
 from actors.wiring import ROLES
-from ops.processes.worker import EXIT_CONFIGURATION, Orders, list_inputs
+from ops.processes.worker import Orders, list_inputs
 from ops.settings import Settings
+from schemas.errors import EXIT_CONFIGURATION
 from tests.root import ROOT
-from tests.worlds.builders import role_key
+from tests.worlds.builders import FOR_EVER_MS, role_key
 
 SETTINGS = Settings(folder=Path("there"), operator_key_file=Path("k"), sasl_password="secret-word", metrics_port=9000)
 POISON = PoisonInput(5, InputPlace("rounds", 41, 2), 3, "killed by SIGKILL")
@@ -36,29 +37,40 @@ def test_each_actor_knows_its_inputs() -> None:
     assert list_inputs("shard") == ()
 
 
+def _run(settings: Settings, *, until_ms: int = FOR_EVER_MS) -> tuple[int, str]:
+    """The exit code of a shard worker with these orders, and what it told."""
+    program = "import sys; from ops.processes import worker; worker.work(sys.argv[1])"
+    key, marker = role_key("shard", until_ms=until_ms), CrashMarker.new(()).descriptor
+    orders = Orders(settings=settings, key=key, crash_marker=marker, poison_input=None)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "shard"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[orders.crash_marker],
+    ) as child:
+        assert child.stdin is not None
+        assert child.stderr is not None
+        child.stdin.write(orders.encode())
+        # The pipe stays open: a worker whose supervisor has ended would end too.
+        child.stdin.flush()
+        told = child.stderr.read().decode()
+        return child.wait(60), told
+
+
 def test_a_metrics_port_that_is_taken_ends_the_worker_for_good() -> None:
     """Exit 78 and one line, so that the supervisor does not start it again for ever."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        settings = Settings(bootstrap_servers="127.0.0.1:9", metrics_port=port)
-        program = "import sys; from ops.processes import worker; worker.work(sys.argv[1])"
-        orders = Orders(
-            settings=settings, key=role_key("shard"), crash_marker=CrashMarker.new(()).descriptor, poison_input=None
-        )
-        with subprocess.Popen(
-            [sys.executable, "-c", program, "shard"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=[orders.crash_marker],
-        ) as child:
-            assert child.stdin is not None
-            assert child.stderr is not None
-            child.stdin.write(orders.encode())
-            # The pipe stays open: a worker whose supervisor has ended would end too.
-            child.stdin.flush()
-            told = child.stderr.read().decode()
-            code = child.wait(60)
+        code, told = _run(Settings(bootstrap_servers="127.0.0.1:9", metrics_port=port))
     assert code == EXIT_CONFIGURATION
     assert f"127.0.0.1:{port}" in told
+    assert "Traceback" not in told
+
+
+def test_a_key_that_has_run_out_ends_the_worker_for_good() -> None:
+    """Exit 78 and one line that says how to renew it."""
+    code, told = _run(Settings(bootstrap_servers="127.0.0.1:9"), until_ms=1)
+    assert code == EXIT_CONFIGURATION
+    assert "fedlog key issue --for shard" in told
     assert "Traceback" not in told
