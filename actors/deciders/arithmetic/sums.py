@@ -71,7 +71,9 @@ class RunningSum:
                 clipped *= multipliers.astype(np.int32)
             else:
                 # Exact, because c |q| is below 2^53; the cut is towards zero, so that no norm grows.
-                clipped = (values.astype(np.float64) * (multipliers * (scale / SCALE_ONE))).astype(np.int32)
+                wide = values.astype(np.float64)
+                wide *= multipliers * (scale / SCALE_ONE)
+                clipped = wide.astype(np.int32)
             part.vector[place if quanta.indices is None else quanta.indices[place]] += clipped.reshape(-1)
 
     def total(self) -> Grid:
