@@ -14,6 +14,11 @@ import structlog
 from client_agent.answers import OpenCheckins, find_lease, find_objection
 from client_agent.compression import NotFiniteError
 from client_agent.learning.allow_list import PluginNotAllowed
+from client_agent.learning.foreign import LearnerError
+from client_agent.learning.layout import Model
+from client_agent.learning.learner import Context
+from client_agent.learning.plugins import PluginError
+from client_agent.learning.state import decode_state, encode_state
 from client_agent.link import Link, ModelMissing, StoredBody
 from client_agent.local_update import make_update
 from client_agent.outbox.outbox import Entry, Outbox
@@ -21,9 +26,10 @@ from client_agent.schedule import Schedule
 from client_agent.setting import DeviceSetting
 from schemas.canonical import encode
 from schemas.errors import FedlogError
-from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Outcome, TaskCreated
+from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Outcome, TaskCreated, count_elements
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
+from schemas.policy import Policy
 from schemas.signing import sign
 
 logger = structlog.get_logger(__name__)
@@ -176,7 +182,7 @@ class Device:
         lease = work.lease
         try:
             self._train(work, now_ms)
-        except (GivenUp, ModelMissing, NotFiniteError, PluginNotAllowed) as error:
+        except (GivenUp, ModelMissing, NotFiniteError, PluginError, LearnerError) as error:
             # Training would fail again in the same way, so the lease is not tried a second time.
             logger.warning("lease_given_up", device=lease.device, lease=lease.lease, reason=str(error))
             self.counts.given_up += 1
@@ -197,11 +203,11 @@ class Device:
         created = self._find_task(work, now_ms)
         policy = created.policy
         # Before anything that the policy names is looked for: it may be anybody's code.
-        setting.allowed.check(policy.model)
+        setting.allowed.check_policy(policy)
         left_s = (work.since_ms + policy.lease_ms - now_ms) / 1000
-        model = self._link.fetch_model(created, work.model, timeout_s=left_s)
-        seed, residual = _derive_seed(lease), self._outbox.residual
-        made = make_update(setting, policy, model=model, residual=residual, seed=seed)
+        model = _fetch_model(self._link, created, ref=work.model, timeout_s=left_s)
+        context = _make_context(setting, lease, policy=policy, state=self._outbox.state)
+        made = make_update(setting, model, residual=self._outbox.residual, context=context)
         self.counts.trained += not made.failure
         self.counts.untrained += bool(made.failure)
         self.given_up_for = made.failure or self.given_up_for
@@ -211,11 +217,12 @@ class Device:
             until_ms=now_ms + policy.lease_ms,
             sealed=work.sealed,
             samples=setting.sample_count,
+            metrics=made.metrics,
             codec=policy.compression.codec,
             body=made.compressed.body,
             shards=policy.shard_count,
         )
-        self._outbox.keep(entry, made.compressed.residual)
+        self._outbox.keep(entry, made.compressed.residual, state=encode_state(made.state) if made.state else None)
         _warn_if_late(work, policy.lease_ms, now_ms=max(now_ms, setting.clock_ms()))
 
     def _find_task(self, work: _Work, now_ms: int) -> TaskCreated:
@@ -261,6 +268,31 @@ class Device:
         checkin_ms = max([self._schedule.checkin_ms, *deadlines_ms])
         due_ms = [self._schedule.find_resend_ms(entry.update, now_ms) for entry in entries]
         return max(now_ms, min([*due_ms, checkin_ms if self._work is None else self._work.ready_ms]))
+
+
+def _fetch_model(link: Link, created: TaskCreated, *, ref: BodyRef, timeout_s: float) -> Model:
+    """What the training starts from. A measure task looks at its subject, whatever was released since."""
+    tensors = created.tensors
+    if created.subject is not None:
+        # The answer names the newest release, which is an answer of the fleet and no model.
+        ref, tensors = created.subject.model, created.subject.tensors
+    size, frozen = count_elements(tensors, "trained", "averaged"), None
+    vector = link.fetch_model(created, ref, size=size, timeout_s=timeout_s)
+    if created.frozen is not None:
+        size = count_elements(tensors, "frozen")
+        frozen = link.fetch_model(created, created.frozen, size=size, timeout_s=timeout_s)
+    return Model(vector, frozen)
+
+
+def _make_context(setting: DeviceSetting, lease: Lease, *, policy: Policy, state: bytes | None) -> Context:
+    return Context(
+        version=lease.version,
+        seed=_derive_seed(lease),
+        policy=policy,
+        device=lease.device,
+        folder=setting.folder,
+        state={} if state is None else decode_state(state),
+    )
 
 
 def _warn_if_late(work: _Work, lease_ms: int, *, now_ms: int) -> None:

@@ -87,8 +87,8 @@ class Link(Protocol):
         """How the task was created; None while the server does not know it. Raises LinkUnavailable."""
         ...
 
-    def fetch_model(self, created: TaskCreated, ref: BodyRef, *, timeout_s: float) -> Floats:
-        """The model of the task at `ref`, shape (parameters,), read-only; takes no more memory than that needs.
+    def fetch_model(self, created: TaskCreated, ref: BodyRef, *, size: int, timeout_s: float) -> Floats:
+        """A vector among the task's models at `ref`, shape (size,), read-only; takes no more memory than that needs.
 
         Raises ModelMissing, also where `ref` is no place of this task's models; LinkUnavailable after `timeout_s`.
         """

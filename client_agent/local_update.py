@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import structlog
 
 from client_agent.compression import Compressed, compress, protect
 from client_agent.learning.data import DataError
+from client_agent.learning.layout import Model
+from client_agent.learning.learner import Context
 from client_agent.learning.plugins import PluginError
 from client_agent.setting import DeviceSetting
 from schemas.policy import Policy
+from schemas.policy.metrics import to_fixed
 from schemas.tensors import Floats
 
 logger = structlog.get_logger(__name__)
@@ -19,19 +23,25 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LocalUpdate:
-    """An update ready to be sent; `failure` is why it is a zero vector, and empty where it was trained."""
+    """An update ready to be sent, with the metrics that the policy asks for, and what the learner remembers.
+
+    `failure` is why it is a zero vector, and empty where it was trained.
+    """
 
     compressed: Compressed
+    metrics: tuple[int, ...]
+    state: dict[str, Any]
     failure: str = ""
 
 
-def make_update(
-    setting: DeviceSetting, policy: Policy, *, model: Floats, residual: Floats | None, seed: int
-) -> LocalUpdate:
+def make_update(setting: DeviceSetting, model: Model, *, residual: Floats | None, context: Context) -> LocalUpdate:
     """Train, protect and compress. Raises what training raises; with privacy only what no data can cause."""
+    policy, before = context.policy, dict(context.state)
     try:
-        delta = setting.train(policy, model, *setting.examples, seed=seed)
-        return LocalUpdate(compress(protect(delta, residual, norm=policy.clipping.norm), policy=policy))
+        trained = setting.trainer.train(model, context)
+        protected = protect(trained.delta, residual, norm=policy.clipping.norm)
+        metrics = report_metrics(policy, trained.metrics)
+        return LocalUpdate(compress(protected, policy=policy), metrics, trained.state)
     except Exception as error:
         # A model or module that is not there fails for any data, and must not pass for training.
         is_setup = isinstance(error, PluginError) and not isinstance(error, DataError)
@@ -39,6 +49,17 @@ def make_update(
             raise
         # With privacy who arrives must not depend on data: whoever cannot train arrives with a zero vector.
         logger.exception("training_failed", device=setting.identity.device, sent="a zero vector")
-        empty = compress(np.zeros(model.size, np.float32), policy=policy)
+        empty = compress(np.zeros(model.vector.size, np.float32), policy=policy)
         # What earlier updates left over stays for the next one that can be trained.
-        return LocalUpdate(Compressed(empty.body, residual), f"training failed, and a zero vector is sent: {error}")
+        failure = f"training failed, and a zero vector is sent: {error}"
+        return LocalUpdate(Compressed(empty.body, residual), (), before, failure)
+
+
+def report_metrics(policy: Policy, metrics: dict[str, float]) -> tuple[int, ...]:
+    """What the policy asks for, in its order; nothing where the training does not give all of it."""
+    # What the policy does not name stays on the device, whatever the training measured.
+    wanted = policy.evaluation.report
+    if missing := [name for name in wanted if name not in metrics]:
+        logger.warning("metrics_missing", missing=missing, given=sorted(metrics))
+        return ()
+    return tuple(to_fixed(metrics[name]) for name in wanted)

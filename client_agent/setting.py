@@ -9,8 +9,7 @@ from pathlib import Path
 from client_agent.conditions import DeviceProfile, FixedProfile
 from client_agent.identity import Identity
 from client_agent.learning.allow_list import AllowList
-from client_agent.learning.data import Examples
-from client_agent.learning.learner import Train
+from client_agent.learning.trainer import Trainer
 
 
 def _work_takes_no_time() -> int:
@@ -19,7 +18,7 @@ def _work_takes_no_time() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSetting:
-    """One device's identity, data and behaviour.
+    """One device's identity, training and behaviour.
 
     `synced`: whether the outbox survives the death of the machine, not only of the process. `clock_ms`: the time after
     work; in a simulation by virtual time, where work takes none, it stays 0. `model_bytes_max`: a task whose parameters
@@ -29,8 +28,7 @@ class DeviceSetting:
     task: str
     identity: Identity
     folder: Path
-    examples: Examples
-    train: Train
+    trainer: Trainer
     # What the policy names is run only where it is in here, or comes with fedlog.
     allowed: AllowList = field(default_factory=AllowList)
     # A real device's profile is the default; a fleet sets one a device.
@@ -43,4 +41,4 @@ class DeviceSetting:
     @property
     def sample_count(self) -> int:
         """How many examples the device trains on."""
-        return len(self.examples[1])
+        return self.trainer.sample_count

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 JOURNAL_RECORD_BYTES_MAX = 512 * 1024
 # Every actor notices a task in its own journal, so its creation has to fit into a record there.
-TASK_BYTES_MAX = JOURNAL_RECORD_BYTES_MAX // 2
+TASK_BYTES_MAX = JOURNAL_RECORD_BYTES_MAX // 4 * 3
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: dict[str, Upcaster] = {}  # from "Name/1" to the same event as "Name/2"; pure, applied until none fits

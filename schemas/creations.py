@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from math import prod
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import MalformedError, decode, encode
-from schemas.events import DeploymentFounded, TaskCreated, TaskEvent, TaskSucceeded
+from schemas.events import DeploymentFounded, TaskCreated, TaskEvent, TaskSucceeded, count_elements
 from schemas.identifiers import TaskId
 from schemas.policy import BOUNDS, PolicyError, check_policy
 from schemas.signing import is_signed_by, parse_signed, sign
@@ -111,11 +110,24 @@ def find_faults(created: TaskCreated) -> Iterator[str]:
     # Other weights than the policy's would make its noise too small for them.
     if created.weights != weights:
         yield "the weights are not the policy's"
-    if created.parameters != sum(prod(tensor.shape) for tensor in created.tensors):
+    if created.parameters != count_elements(created.tensors, "trained", "averaged"):
         yield "parameters is not the size of the tensors"
-    if created.model.topic != MODELS.name or created.model.partition != partition_of(created.task, created.partitions):
-        yield f"the model is in {created.model}, not in the task's partition of {MODELS.name}"
+    yield from _find_body_faults(created)
     yield from _find_ancestry_faults(created)
+
+
+def _find_body_faults(created: TaskCreated) -> Iterator[str]:
+    """What is wrong with the bodies that a creation names: each is one of the task's own models."""
+    place = (MODELS.name, partition_of(created.task, created.partitions))
+    subject = created.subject.model if created.subject else None
+    for what, body in (("the model", created.model), ("what is frozen", created.frozen), ("the subject", subject)):
+        if body is not None and (body.topic, body.partition) != place:
+            yield f"{what} is in {body}, not in the task's partition of {MODELS.name}"
+    tensors = created.subject.tensors if created.subject else created.tensors
+    if (count_elements(tensors, "frozen") > 0) != (created.frozen is not None):
+        yield "there are frozen tensors without a body, or a body without frozen tensors"
+    if (created.subject is not None) != bool(created.policy.measure and created.policy.measure.of):
+        yield "what is measured is not what the policy says"
 
 
 def _find_ancestry_faults(created: TaskCreated) -> Iterator[str]:

@@ -55,6 +55,10 @@ class FedlogError(Exception):
      ├── ModelMissing            the model that a lease starts from cannot be read
      ├── GivenUp                 there will be no update under this lease
      ├── NotFiniteError          training gave NaN or infinity
+     ├── LearnerError            a user's code failed, or gave something else than was asked for
+     ├── TaskNotFound            nobody has created the task of a device
+     ├── DataConflict            the policy and an option name different data
+     ├── DataUnnamed             nobody names the data that score a task
      ├── PluginError             a plugin name leads to nothing that can be called
      │    ├── PluginNotAllowed   the log names code that this machine may not run
      │    ├── ModelError         a model cannot be trained this way

@@ -38,6 +38,7 @@ from schemas.events import (
 )
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
+from schemas.policy.metrics import limit_samples, sum_metrics
 from schemas.receipts.members import compute_members_root
 
 _COUNTED = frozenset(get_args(CountedReason))
@@ -57,6 +58,7 @@ class UpdateChecked:
     record_sha256: bytes
     body: BodyRef
     samples: int
+    metrics: tuple[int, ...]
     append_ms: int
     refusal: RefusalReason | CountedReason | None
     clip_scale: int
@@ -204,6 +206,7 @@ class Aggregator:
             members_root=compute_members_root(members),
             members=len(members),
             weight_sum=sum(member.weight for member in members),
+            metrics=sum_metrics(members, count=len(task.created.policy.evaluation.report)),
             mechanism=mechanism_of(task.created, self.key_id),
             participations_max=busiest,
         )
@@ -229,6 +232,9 @@ def _admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitte
         # A scale of zero makes the vector zero wherever the sum is computed again.
         clip_scale=0 if update.fault else update.clip_scale,
         zeroed=update.fault,
+        # Another number than the policy asks for is no report, and costs the update nothing.
+        metrics=update.metrics if len(update.metrics) == len(policy.evaluation.report) else (),
+        samples=limit_samples(update.samples),
         salt=update.salt,
         deadline_ms=lease.deadline_ms,
     )

@@ -13,11 +13,16 @@ from importlib.metadata import entry_points
 from typing import Self
 
 from client_agent.learning.plugins import PluginError, find_present_name
+from schemas.policy import Policy
 
 # An installed package that offers models for policies names them in this group of entry points.
 GROUP = "fedlog.plugins"
 _MODELS = ("softmax_regression", "simple_cnn", "resnet18")
-BUILT_IN = frozenset(f"client_agent.learning.models:{name}" for name in _MODELS)
+_DATA = ("digits", "folder_npz")
+BUILT_IN = frozenset(
+    [f"client_agent.learning.models:{name}" for name in _MODELS]
+    + [f"client_agent.learning.examples:{name}" for name in _DATA]
+)
 
 # Nothing else is repeated as part of a command that a person may copy into a shell.
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,200}:[A-Za-z_][A-Za-z0-9_]{0,200}")
@@ -30,7 +35,7 @@ class PluginNotAllowed(PluginError):
 
 
 def is_built_in(plugin: str) -> bool:
-    """Whether it names a model that comes with fedlog."""
+    """Whether it names a model or data that come with fedlog."""
     return find_present_name(plugin) in BUILT_IN
 
 
@@ -50,17 +55,23 @@ class AllowList:
         """With what the owner named in other options, and trusts for that reason."""
         return replace(self, names=self.names | set(plugins))
 
-    def check(self, plugin: str) -> None:
-        """Nothing where the plugin may run. Raises PluginNotAllowed; imports nothing in either case."""
-        name = find_present_name(plugin)
-        if is_built_in(plugin) or name in map(find_present_name, self.names) or name in _find_installed():
+    def check_policy(self, policy: Policy) -> None:
+        """Nothing where all that the policy names may run. Raises PluginNotAllowed, with all that is missing."""
+        refused = {field: plugin for field, plugin in policy.list_plugins().items() if not self._may_run(plugin)}
+        if not refused:
             return
-        if not is_plugin_name(plugin):
-            raise PluginNotAllowed(f"the task names {plugin[:100]!r} as its model, which is no module:callable")
+        field, plugin = next(iter(refused.items()))
+        if unreadable := [name for name in refused.values() if not is_plugin_name(name)]:
+            raise PluginNotAllowed(f"the task names {unreadable[0][:100]!r}, which is no module:callable")
+        wanted = " ".join(f"--allow {name}" for name in dict.fromkeys(refused.values()))
         raise PluginNotAllowed(
-            f"the task names {plugin!r} as its model, which this machine may not run: nothing of it was imported. "
-            f"If you trust that code, start again with: {self.command} --allow {plugin}"
+            f"the task names {plugin!r} as its {field}, which this machine may not run: nothing of it was imported. "
+            f"If you trust that code, start again with: {self.command} {wanted}"
         )
+
+    def _may_run(self, plugin: str) -> bool:
+        name = find_present_name(plugin)
+        return is_built_in(plugin) or name in map(find_present_name, self.names) or name in _find_installed()
 
 
 # Kept, because a device asks once a lease, and what is installed does not change under a running process.

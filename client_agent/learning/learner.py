@@ -1,20 +1,88 @@
-"""What a device asks of the code that trains; `classification.train` is one, and policies and options name others.
+"""What learns on a device, whatever the framework: named numpy arrays in, named numpy arrays out.
 
-The `Learner` of a task type (first model, loading, training, evaluation) has its place here.
+A policy names a learner as a plugin, `learner = "my_module:MyLearner"`; it is called with `learner_arguments` and gives
+an object with the four methods of `Learner`. Without one the torch learner serves. A small one, whole:
+
+    class Mean:
+        def initialize(self, seed): return {"mean": np.zeros(3)}
+        def load(self, part): return read_rows(part.folder)
+        def train(self, start, data, context): return {"mean": data.mean(axis=0)}, {}
+        def evaluate(self, parameters, data): return {"loss": float(((data - parameters["mean"]) ** 2).mean())}
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from client_agent.learning.data import Examples
+import numpy as np
+import numpy.typing as npt
+
 from schemas.policy import Policy
-from schemas.tensors import Floats
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+Metrics = Mapping[str, float]
+Role = Literal["trained", "averaged", "frozen", "local"]
 
 
-class Train(Protocol):
-    """Local training, for instance `client_agent.learning.classification.train`."""
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One array of a model as it starts, and what becomes of it.
 
-    def __call__(self, policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
-        """What training on `examples` changes in the parameters `flat`, shape (parameters,)."""
+    trained: in the update, stepped by the server's optimizer. averaged: in the update times `scale`, and only averaged,
+    like the statistics of BatchNorm. frozen: with every device, in no update. local: each device's own, for good.
+    """
+
+    value: Array
+    role: Role = "trained"
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a training may know besides its model and data.
+
+    `state` is the device's own: what `train` leaves in it is there at the next lease exactly when the update of this
+    training was kept. Its values are arrays, numbers, texts, bytes, and lists and dictionaries of these; its folder is
+    the device's too, and knows nothing of updates.
+    """
+
+    version: int
+    # The same lease trains with the same seed, in case the device dies before it has kept the update.
+    seed: int
+    policy: Policy
+    device: str = ""
+    folder: Path | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class Learner(Protocol):
+    """A model and its ways, on devices, with the operator who creates the task, and at the evaluator.
+
+    One object serves many devices of a process, one after the other: what belongs to a device is in its context.
+    """
+
+    def initialize(self, seed: int) -> Mapping[str, Parameter | Array]:
+        """The arrays of the model as it starts, in an order that never changes; an array alone is trained."""
         ...
+
+    def load(self, part: Any) -> Sized:
+        """The examples of a `client_agent.learning.data.Part`: anything with a length."""
+        ...
+
+    def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[Arrays, Metrics]:
+        """The arrays after training from `start`, which is read-only, and metrics; arrays left out did not change."""
+        ...
+
+    def evaluate(self, parameters: Arrays, data: Any) -> Metrics:
+        """Metrics of a model on examples."""
+        ...
+
+
+def as_parameters(arrays: Mapping[str, Parameter | Array]) -> dict[str, Parameter]:
+    """The same with each array's role."""
+    # Most learners have nothing but arrays that train, and need not say so.
+    return {name: a if isinstance(a, Parameter) else Parameter(np.asarray(a)) for name, a in arrays.items()}

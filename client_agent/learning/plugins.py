@@ -18,7 +18,6 @@ from schemas.errors import EXIT_USAGE, FedlogError
 RENAMED_MODULES = {
     "client_agent.examples": "client_agent.learning.examples",
     "client_agent.models": "client_agent.learning.models",
-    "client_agent.training": "client_agent.learning.classification",
 }
 
 
@@ -45,7 +44,7 @@ def resolve(plugin: str) -> Callable[..., Any]:
         sys.path.append(folder)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (SyntaxError, Exception) as error:
         raise PluginError(
             f"{plugin!r}: module {module_name!r} cannot be imported ({error}); run from the folder that holds it, "
             "or install it into this environment"

@@ -27,7 +27,7 @@ from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, Record, Top
 K = TypeVar("K")
 V = TypeVar("V")
 
-MODELS_MAX = 4
+MODELS_MAX = 6
 TASKS_MAX = 256
 # Answers taken in one step: whoever writes more than a device can read must not keep it from its work.
 ANSWERS_MAX = 10_000
@@ -124,19 +124,19 @@ class KafkaLink:
                 _remember(self._tasks, (name, created), limit=TASKS_MAX)
         return self._tasks.get(name)
 
-    def fetch_model(self, created: TaskCreated, ref: BodyRef, *, timeout_s: float) -> Floats:
-        """The model, downloaded once for all devices of the process."""
+    def fetch_model(self, created: TaskCreated, ref: BodyRef, *, size: int, timeout_s: float) -> Floats:
+        """The vector, downloaded once for all devices of the process."""
         place = TopicPartition(MODELS.name, partition_of(created.task, self._log.partitions))
         # The address comes with an answer: it must not make a device read what no model is.
         if (ref.topic, ref.partition) != place:
             raise ModelMissing(f"the model in {ref} is in no place of models of task {created.task!r}")
         # By digest, which the lease names: two addresses of the same bytes are one download.
         if ref.sha256 not in self._models:
-            model = self._download(ref, created.parameters, timeout_s=timeout_s)
+            model = self._download(ref, size, timeout_s=timeout_s)
             _remember(self._models, (ref.sha256, model), limit=MODELS_MAX)
         self._models.move_to_end(ref.sha256)
         # Two tasks may name the same bytes, and then another number of parameters.
-        if self._models[ref.sha256].size != created.parameters:
+        if self._models[ref.sha256].size != size:
             raise ModelMissing(f"the model in {ref} has {self._models[ref.sha256].size} parameters")
         return self._models[ref.sha256]
 
@@ -179,7 +179,7 @@ class KafkaLink:
             for body, address in zip(bodies, addresses, strict=True)
         ]
 
-    def _download(self, ref: BodyRef, parameters: int, *, timeout_s: float) -> Floats:
+    def _download(self, ref: BodyRef, size: int, *, timeout_s: float) -> Floats:
         at = TopicPartition(ref.topic, ref.partition)
         where = f"the model in {ref}"
         if at not in self._body_readers:
@@ -187,10 +187,10 @@ class KafkaLink:
         try:
             with _unavailable_as_link_error():
                 reader = self._body_readers[at]
-                data = reader.fetch(ref, size_max=model_bytes_max(parameters), timeout_s=timeout_s)
+                data = reader.fetch(ref, size_max=model_bytes_max(size), timeout_s=timeout_s)
             if isinstance(data, Absent):
                 raise ModelMissing(f"{where} is gone: {data.reason}")
-            return unpack(data, "float32", count=parameters)
+            return unpack(data, "float32", count=size)
         except BodyError as error:
             raise ModelMissing(f"{where} cannot be read: {error}") from error
 

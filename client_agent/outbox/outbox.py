@@ -55,6 +55,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     until_ms: int
     sealed: bytes
     samples: int
+    metrics: tuple[int, ...] = ()
     codec: str
     body: Piece
     shards: int = 1
@@ -62,10 +63,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class _Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that a device remembers of one task; `over` has each finished lease until long after its end."""
+    """Everything that a device and its learner remember of one task.
+
+    `over` has each finished lease until long after its end.
+    """
 
     task: str
     residual: Piece | None = None
+    state: Piece | None = None
     entries: dict[str, Entry] = {}
     over: dict[str, int] = {}
 
@@ -103,22 +108,31 @@ class Outbox:
         piece = self._index.residual
         return None if piece is None else np.frombuffer(self._read(piece), "<f4").astype(np.float32, copy=False)
 
+    @property
+    def state(self) -> bytes | None:
+        """What the learner remembers of the last update that was kept."""
+        return None if self._index.state is None else self._read(self._index.state)
+
     def is_over(self, update: str) -> bool:
         """Whether nothing more is to be done under this lease."""
         return update in self._index.over
 
-    def keep(self, entry: Entry, residual: Floats | None) -> None:
-        """Add an update, together with the residual that it leaves."""
+    def keep(self, entry: Entry, residual: Floats | None, *, state: bytes | None = None) -> None:
+        """Add an update, together with the residual and the learner's state that it leaves."""
         data = self._read(entry.body)
         if len(data) <= INLINE_BYTES_MAX:
             address = address_inline(data, codec=entry.codec)
             entry = self._sign(entry, address, inline=data)
         # The slots are written before the index that names them: a crash in between changes nothing.
         kept = msgspec.structs.replace(entry, body=self._slots.put(data, taken=self._list_pieces()))
-        left = None
+        taken, left, moved = [*self._list_pieces(), kept.body], None, None
         if residual is not None:
-            left = self._slots.put(_to_bytes(residual), taken=[*self._list_pieces(), kept.body])
-        self._write_index(residual=left, entries={**self._index.entries, entry.update: kept})
+            left = self._slots.put(_to_bytes(residual), taken=taken)
+        # In the same index as the update: a state moves on exactly when its update is kept.
+        if state is not None:
+            moved = self._slots.put(state, taken=[*taken, left])
+        entries = {**self._index.entries, entry.update: kept}
+        self._write_index(residual=left, state=moved, entries=entries)
         self._note_step("kept")
 
     def find_unstored_body(self, update: str) -> UpdateBody | None:
@@ -187,7 +201,7 @@ class Outbox:
 
     def _list_pieces(self) -> list[Piece | None]:
         """The pieces that the index names; their slots must not be written over."""
-        return [self._index.residual, *(entry.body for entry in self._index.entries.values())]
+        return [self._index.residual, self._index.state, *(entry.body for entry in self._index.entries.values())]
 
     def _read(self, piece: Piece) -> bytes:
         try:
@@ -196,7 +210,9 @@ class Outbox:
             raise OutboxError(f"{error.filename} is missing; move {self._path} away to continue without it") from error
 
     def _sign(self, entry: Entry, address: BodyRef, *, inline: bytes | None = None) -> Entry:
-        submission = UpdateSubmitted(sealed=entry.sealed, samples=entry.samples, body=address, inline=inline)
+        submission = UpdateSubmitted(
+            sealed=entry.sealed, samples=entry.samples, metrics=entry.metrics, body=address, inline=inline
+        )
         return msgspec.structs.replace(entry, record=sign_update(submission, self._identity.key))
 
     def _read_index(self, task: str) -> _Index:

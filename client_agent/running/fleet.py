@@ -16,20 +16,19 @@ from pathlib import Path
 from typing import Self
 
 from client_agent.files import open_private_folder
-from client_agent.identity import open_identity
+from client_agent.identity import Identity, open_identity
 from client_agent.learning.allow_list import AllowList
-from client_agent.learning.data import Part, load
-from client_agent.learning.learner import Train
+from client_agent.learning.data import Part
 from client_agent.learning.plugins import resolve
 from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
 from client_agent.running.ray_session import FleetError, RaySession, hold_interrupts
+from client_agent.running.work import Work, await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.topics import answer_partition
 
-TRAINER = "client_agent.learning.classification:train"
 DATA = "client_agent.learning.examples:digits"
 # A step takes at least STEP_MS_MIN, so that the messages of many devices are sent together.
 STEP_MS_MIN = 10
@@ -49,12 +48,16 @@ class FleetOptions:
     devices: int = 200
     processes: int = 2
     partitions: int = 1
-    data: str = DATA
+    # Empty: what the policy names, or the digits.
+    data: str = ""
     seed: int = 0
     simulation: SimulationOptions = field(default_factory=SimulationOptions)
     cohorts: tuple[str, ...] = ("",)
-    trainer: str = TRAINER
     allowed: AllowList = field(default_factory=AllowList)
+
+    def find_allowed(self) -> AllowList:
+        """What the devices may run: what the owner allowed, and what the options name."""
+        return self.allowed.including(self.data)
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -87,7 +90,8 @@ class Fleet:
     def start(self) -> None:
         """Start Ray and the devices, which then load their data. Raises FleetError, PluginError, FolderInUse."""
         # Resolved here too, so that a wrong name fails at once and in this process.
-        resolve(self.options.data)
+        if self.options.data:
+            resolve(self.options.data)
         open_private_folder(self.options.folder)
         self._lock = Lock(self.options.lock_file)
         try:
@@ -163,9 +167,10 @@ class _FleetProcess:
 
     def _run(self) -> None:
         try:
-            self._load()
-            link = self._options.open_link([setting.identity.device for setting in self._settings])
+            identities = self._open_identities()
+            link = self._options.open_link([identity.device for identity in identities.values()])
             try:
+                self._load(link, identities)
                 self._drive(link)
             finally:
                 link.close()
@@ -173,15 +178,24 @@ class _FleetProcess:
         except BaseException as error:  # noqa: BLE001
             self._error = f"{type(error).__name__}: {error}"
 
-    def _load(self) -> None:
-        """Put every device together. One that cannot be loaded has failed, and the others go on."""
-        train = resolve(self._options.trainer)
+    def _open_identities(self) -> dict[int, Identity]:
+        names = self._options.device_names
         for index in self._indices:
+            open_private_folder(self._options.folder / names[index])
+        return {index: open_identity(self._options.folder / names[index], names[index]) for index in self._indices}
+
+    def _load(self, link: Link, identities: dict[int, Identity]) -> None:
+        """Put every device together. One that cannot be loaded has failed, and the others go on."""
+        options = self._options
+        # Their task first: its policy says what learns, and which data.
+        created = await_task(link, options.task, is_stopping=self._stopping.is_set)
+        work = open_work(created, allowed=options.find_allowed(), data=options.data, fallback=DATA)
+        for index, identity in identities.items():
             if self._stopping.is_set():
                 return
-            name = self._options.device_names[index]
+            name = options.device_names[index]
             try:
-                self._settings.append(self._make_setting(index, name, train=train))
+                self._settings.append(self._make_setting(index, identity, work=work))
             # A user's own code may raise anything, or end its process.
             except (Exception, SystemExit) as error:  # noqa: BLE001
                 self._unloaded[name] = f"{name}: {type(error).__name__}: {error}"
@@ -197,17 +211,17 @@ class _FleetProcess:
             time.sleep(max(0, begin_ms + STEP_MS_MIN - read_clock_ms()) / 1000)
             wait_s = min(STEP_MS_MAX, max(0, next_ms - read_clock_ms())) / 1000
 
-    def _make_setting(self, index: int, name: str, *, train: Train) -> DeviceSetting:
+    def _make_setting(self, index: int, identity: Identity, *, work: Work) -> DeviceSetting:
         options = self._options
+        name = options.device_names[index]
         folder = options.folder / name
-        open_private_folder(folder)
+        part = Part(index=index, count=options.devices, folder=folder, seed=options.seed)
         return DeviceSetting(
             task=options.task,
-            identity=open_identity(folder, name),
+            identity=identity,
             folder=folder,
-            examples=load(options.data, Part(index=index, count=options.devices, folder=folder, seed=options.seed)),
-            train=train,
-            allowed=options.allowed.including(options.data, options.trainer),
+            trainer=work.make_trainer(part),
+            allowed=options.find_allowed(),
             profile=SimulatedProfile(options.simulation, device=name, seed=options.seed),
             cohort=options.cohorts[index % len(options.cohorts)],
             synced=False,

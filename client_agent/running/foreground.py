@@ -8,17 +8,18 @@ from pathlib import Path
 
 from client_agent.conditions import Conditions, FixedProfile
 from client_agent.files import open_private_folder
-from client_agent.identity import open_identity
+from client_agent.identity import Identity, open_identity
 from client_agent.learning.allow_list import AllowList
-from client_agent.learning.data import Part, load
-from client_agent.learning.plugins import resolve
-from client_agent.link import OpenLink
+from client_agent.learning.data import Part
+from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
+from client_agent.running.work import await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.errors import EXIT_USAGE, FedlogError
 
 STEP_MS_MAX = 500
+FOLDER_DATA = "client_agent.learning.examples:folder_npz"
 
 
 class DeviceError(FedlogError):
@@ -34,11 +35,11 @@ class DeviceOptions:
 
     task: str
     folder: Path
-    data: str = "client_agent.learning.examples:folder_npz"
+    # Empty: what the policy names, or the device's own folder.
+    data: str = ""
     name: str | None = None
     conditions: Conditions = field(default_factory=Conditions)
     cohort: str = ""
-    trainer: str = "client_agent.learning.classification:train"
     allowed: AllowList = field(default_factory=AllowList)
 
 
@@ -55,22 +56,29 @@ def run_device(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable
 
 def _run_alone(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable[[Stats], bool]) -> Stats:
     identity = open_identity(options.folder, options.name)
-    setting = DeviceSetting(
+    link = open_link([identity.device])
+    # Through the link, because a device has no other way to its task.
+    try:
+        setting = _make_setting(link, options, identity=identity)
+        return _run(DeviceLoop(link, [setting], now_ms=read_clock_ms()), is_done)
+    finally:
+        link.close()
+
+
+def _make_setting(link: Link, options: DeviceOptions, *, identity: Identity) -> DeviceSetting:
+    """Everything that the device is made of, once its task can be read."""
+    allowed = options.allowed.including(options.data)
+    work = open_work(await_task(link, options.task), allowed=allowed, data=options.data, fallback=FOLDER_DATA)
+    return DeviceSetting(
         task=options.task,
         identity=identity,
         folder=options.folder,
-        examples=load(options.data, Part(folder=options.folder)),
-        train=resolve(options.trainer),
-        allowed=options.allowed.including(options.data, options.trainer),
+        trainer=work.make_trainer(Part(folder=options.folder)),
+        allowed=allowed,
         profile=FixedProfile(options.conditions),
         cohort=options.cohort,
         clock_ms=read_clock_ms,
     )
-    link = open_link([identity.device])
-    try:
-        return _run(DeviceLoop(link, [setting], now_ms=read_clock_ms()), is_done)
-    finally:
-        link.close()
 
 
 def _run(loop: DeviceLoop, is_done: Callable[[Stats], bool]) -> Stats:

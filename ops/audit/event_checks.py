@@ -13,6 +13,7 @@ from actors.deciders.aggregator_state import Task
 from schemas.events import ModelPublished, RoundCharged, RoundProposed, UpdateAdmitted
 from schemas.identifiers import RoundId
 from schemas.policy import compute_rho
+from schemas.policy.metrics import sum_metrics
 from schemas.receipts.members import compute_members_root
 
 
@@ -35,6 +36,8 @@ def check_proposal(task: Task, proposed: RoundProposed) -> Iterator[str]:
         yield f"round {proposed.round}: its members, weights or clip scales are not those admitted"
     if proposed.weight_sum != sum(member.weight for member in members):
         yield f"round {proposed.round}: weight_sum is not the sum of the weights"
+    if proposed.metrics != sum_metrics(members, count=len(task.created.policy.evaluation.report)):
+        yield f"round {proposed.round}: its metrics are not the sums of what its members report"
     # Reporting more than was counted only wastes privacy budget; reporting less would hide what was spent.
     if proposed.participations_max < task.participations_max:
         reported, counted = proposed.participations_max, task.participations_max

@@ -143,7 +143,8 @@ class Recomputer:
 
     def _read_stored(self, task: Task, ref: BodyRef, *, part: str, faults: list[str]) -> tuple[Floats | None, str]:
         """A published vector, or why it cannot be read: a fault for as long as the policy keeps it."""
-        count = task.created.parameters * (1 if part == "model" else MOMENTS[task.created.policy.optimizer.rule])
+        moments = task.created.trained * MOMENTS[task.created.policy.optimizer.rule]
+        count = task.created.parameters if part == "model" else moments
         try:
             return unpack(self._fetch(ref), "float32", count=count), ""
         except (BodyError, BodyLost) as error:

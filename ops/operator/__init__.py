@@ -5,6 +5,7 @@ May import `ops.history` and what lies below `ops`; prints nothing.
 `tasks`: create, pause, resume, close, and look at tasks; called by `fedlog task`, `fedlog replay` and the demo.
 `succession`: claims the task that another carries on from, and lists what was spent; called by `tasks`.
 `deployments`: names a log once, and issues the keys of roles for it; called by `tasks`, workers and `fedlog key`.
+`first_models`: what a task starts from, as its learner gives it; called by `tasks`.
 `models`: writes, reads and chooses model versions; called by `tasks`, `model_files` and the evaluator.
 `model_files`: a version as files that need nothing of fedlog; called by `fedlog model export`.
 `errors`: what can be asked for in vain; recognised by the console.

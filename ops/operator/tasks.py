@@ -64,33 +64,36 @@ def create(
     ModelMismatch, SuccessorExists, CloseUnnoticed and BudgetSpent.
     """
     # numpy and torch come with these, and nothing else that an operator does to a task needs them.
-    from client_agent.learning import classification
-    from ops.operator import models
+    from ops.operator import first_models
 
     check_name(name)
     _check_shards(log, policy)
     _check_is_free(log, name, operator=key.public_key)
-    tensors, flat = classification.initial(policy)
+    first = first_models.make(policy)
     spent: tuple[Spending, ...] = ()
     if after is not None:
         # All that can be refused is refused first: a predecessor that was closed in vain stays closed.
         old = _require_creation(log, after.task, operator=key.public_key)
         succession.check_privacy(old, policy)
         if after.warm_start:
-            _check_tensors(old, tensors)
+            _check_tensors(old, first.tensors)
         parent = close_and_wait(log, after.task, successor=name, key=key, wait_s=after.wait_s)
         spent = succession.list_spent(parent, policy)
-        flat = _read_newest_model(log, parent) if after.warm_start else flat
+        first = first.starting_with(_read_newest_model(log, parent)) if after.warm_start else first
+    stored = first_models.store(log, first, partition=partition_of(name, log.partitions))
     created = TaskCreated(
         task=name,
         deployment=deployments.name_deployment(log, key),
         partitions=log.partitions,
         policy=policy,
         policy_sha256=hashlib.sha256(encode(policy)).digest(),
-        tensors=tensors,
-        parameters=int(flat.size),
+        tensors=first.tensors,
+        parameters=first.vector.size,
         weights=policy.weights(),
-        model=models.store(log, flat, partition=partition_of(name, log.partitions)),
+        model=stored.model,
+        frozen=stored.frozen,
+        subject=None,
+        sources=first.sources,
         parent=after.task if after else None,
         spent_before=spent,
     )

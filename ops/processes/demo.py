@@ -32,7 +32,6 @@ from schemas.topics import CATALOGUE, partition_of
 from streams.kafka.log import KafkaLog
 
 POLICY_FILE = Path(__file__).with_name("demo.toml")
-DATA = "client_agent.learning.examples:digits"
 TASK = "digits"
 FLEET_PROCESSES = 2
 KILL_AFTER_VERSION = 5
@@ -119,12 +118,10 @@ class Demo:
 
     def _start_children(self) -> None:
         devices = str(self._policy.selection.devices_expected)
-        self._start(
-            "fleet", "fleet", "--task", TASK, "--devices", devices, "--processes", str(FLEET_PROCESSES), "--data", DATA
-        )
+        self._start("fleet", "fleet", "--task", TASK, "--devices", devices, "--processes", str(FLEET_PROCESSES))
         for actor in ROLES:
             self._start(actor, "worker", actor)
-        self._start("evaluator", "evaluate", "--follow", "--task", TASK, "--data", DATA)
+        self._start("evaluator", "evaluate", "--follow", "--task", TASK)
         self._view.say(f"Three workers, an evaluator and a fleet of {devices} devices are starting.")
 
     def _start(self, name: str, *arguments: str) -> None:

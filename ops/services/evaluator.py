@@ -14,18 +14,18 @@ from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
 from ops.operator import models
-from ops.operator.errors import ModelGone
 from schemas.canonical import encode
 from schemas.creations import collect_creations, find_faults
 from schemas.errors import FedlogError
 from schemas.events import TaskCreated, VersionEvaluated
-from schemas.identifiers import TaskId, Version
-from schemas.tensors import BodyError, Floats
+from schemas.identifiers import BodyRef, TaskId, Version
+from schemas.tensors import Floats
 from schemas.topics import EVALUATIONS, ROUNDS, TASKS, partition_of
 from streams.log import Draft, EventLog, LogUnavailable, Record, TopicPartition
 
 if TYPE_CHECKING:
     from client_agent.learning.allow_list import AllowList
+    from ops.services.scoring import Scorer
 
 FETCH_S = 600.0
 # A broker that was away may be back by then, and a console says so no more than once a minute.
@@ -69,9 +69,10 @@ class SignedCreations:
 
 
 class Evaluator:
-    """Follows the aggregator's journal. `data` names the data plugin whose held-out split is scored.
+    """Follows the aggregator's journal, and scores each task on the held-out split of the data that its policy names.
 
-    A task is scored where its model may run here: `allowed`, what comes with fedlog, and what `data` names.
+    `data` names them for `task`, where its policy does not. A task is scored where its code may run here: `allowed`,
+    what comes with fedlog, and what `data` names.
     """
 
     def __init__(
@@ -79,18 +80,18 @@ class Evaluator:
         log: EventLog,
         *,
         key: RoleKey,
-        data: str,
+        data: str = "",
         task: TaskId | None = None,
         allowed: AllowList | None = None,
     ) -> None:
-        # Loading data brings numpy and scikit-learn, which `fedlog --help` must not wait for.
+        # What learns brings numpy, which `fedlog --help` must not wait for.
         from client_agent.learning.allow_list import AllowList
-        from client_agent.learning.data import Part, load
 
         self._log, self._key, self._expiry = log, key, Expiry(key)
         self._allowed = (allowed or AllowList(command="fedlog evaluate")).including(data)
         self._task = task
-        self._examples = load(data, Part(split="test"))
+        self._data = data
+        self._scorers: dict[TaskId, Scorer] = {}
         self._tried_again_s: dict[tuple[TaskId, Version], float] = {}
         self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator)
         partitions = None if task is None else [partition_of(task, log.partitions)]
@@ -135,35 +136,31 @@ class Evaluator:
     def _attempt(self, view: TaskView, version: Version, *, created: TaskCreated) -> VersionEvaluated | Missed:
         """Score one version. What another task's model does with these data stops the scoring of no other."""
         try:
-            flat = self._fetch(view, version, created=created)
+            scorer = self._find_scorer(created)
+            metrics = scorer.score(self._fetch(view.published[version].model, created.parameters))
         except LogUnavailable as error:
             return Missed(task=view.task, version=version, reason=str(error), is_final=False)
-        except (TaskUnfit, ModelGone, BodyError) as error:
+        except FedlogError as error:
             return Missed(task=view.task, version=version, reason=str(error))
-        from client_agent.learning import classification as training
+        return self._write(view, version, metrics=metrics, samples=scorer.sample_count)
 
-        try:
-            # The policy comes from the log, and what it names may be anybody's code.
-            self._allowed.check(created.policy.model)
-            metrics = training.evaluate(created.policy, flat, *self._examples)
-        # A model's code raises anything, and may end its process; an error of the log is none of its making.
-        except (Exception, SystemExit) as error:  # noqa: BLE001
-            reason = str(error) if isinstance(error, FedlogError) else f"{type(error).__name__}: {error}"
-            return Missed(task=view.task, version=version, reason=reason)
-        return self._write(view, version, metrics=metrics)
+    def _find_scorer(self, created: TaskCreated) -> Scorer:
+        """The scorer of a task that its own policy allows. Raises those that make a version a miss."""
+        from ops.services.scoring import open_scorer
 
-    def _fetch(self, view: TaskView, version: Version, *, created: TaskCreated) -> Floats:
-        """The model, for a task that its own policy allows. Raises those that make its version a miss."""
         # As devices do: the policy says how much memory a model and its training may take.
         if (fault := next(find_faults(created), None)) is not None:
             raise TaskUnfit(f"The task contradicts its own policy: {fault}.")
-        ref = view.published[version].model
-        return models.read(self._log, ref, parameters=created.parameters, timeout_s=FETCH_S)
+        if created.task not in self._scorers:
+            found = open_scorer(created, allowed=self._allowed, data=self._data, fetch=self._fetch)
+            self._scorers[created.task] = found
+        return self._scorers[created.task]
 
-    def _write(self, view: TaskView, version: Version, *, metrics: dict[str, float]) -> VersionEvaluated:
-        fact = VersionEvaluated(
-            task=view.task, version=version, metrics=metrics, samples=len(self._examples[1]), cohort=""
-        )
+    def _fetch(self, ref: BodyRef, size: int) -> Floats:
+        return models.read(self._log, ref, parameters=size, timeout_s=FETCH_S)
+
+    def _write(self, view: TaskView, version: Version, *, metrics: dict[str, float], samples: int) -> VersionEvaluated:
+        fact = VersionEvaluated(task=view.task, version=version, metrics=metrics, samples=samples, cohort="")
         place = partition_of(view.task, self._log.partitions)
         # Signed: an unsigned score could end a task that has a target.
         value = self._key.signer.certify(encode(fact))

@@ -17,7 +17,10 @@ FromFiles = Annotated[
     typer.Option("--from-files", metavar="FOLDER", help="Read an export in this folder instead of Kafka."),
 ]
 DataPlugin = Annotated[
-    str, typer.Option(metavar="MODULE:CALLABLE", help="Function that loads the examples (a data plugin).")
+    str,
+    typer.Option(
+        metavar="MODULE:CALLABLE", help="Function that loads the examples, where the policy names none (a data plugin)."
+    ),
 ]
 Allow = Annotated[
     list[str] | None,
@@ -25,9 +28,6 @@ Allow = Annotated[
         metavar="MODULE:CALLABLE", help="Code that devices and evaluator may run when a task names it; repeatable."
     ),
 ]
-# The examples that come with the package, so that a first run needs no data.
-DIGITS = "client_agent.learning.examples:digits"
-
 # Where the root keeps the words of the command line; click itself forgets them.
 WORDS = "fedlog.words"
 _PASSWORD_OPTION = "--sasl-password"  # noqa: S105 - the option, not its value

@@ -55,13 +55,16 @@ from schemas.events.selection import (
 )
 from schemas.events.tasks import (
     DeploymentFounded,
+    Subject,
     TaskClosed,
     TaskCreated,
     TaskEvent,
     TaskPaused,
     TaskResumed,
     TaskSucceeded,
+    TensorRole,
     TensorSpec,
+    count_elements,
 )
 from schemas.events.updates import (
     AdmissionEvent,
@@ -113,6 +116,7 @@ __all__ = [
     "RoundWithheld",
     "SelectorEvent",
     "StateDigest",
+    "Subject",
     "SumStored",
     "TaskClosed",
     "TaskCreated",
@@ -121,6 +125,7 @@ __all__ = [
     "TaskPaused",
     "TaskResumed",
     "TaskSucceeded",
+    "TensorRole",
     "TensorSpec",
     "Tick",
     "UpdateAdmitted",
@@ -128,4 +133,5 @@ __all__ = [
     "UpdateSubmitted",
     "UpdatesDeclined",
     "VersionEvaluated",
+    "count_elements",
 ]

@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, RoundId, Sha256, TaskId, Version
+from schemas.policy.metrics import MetricSums
 
 HaltReason = Literal["versions_max", "target", "budget", "too_few_devices", "idle", "closed"]
 
@@ -40,6 +41,8 @@ class RoundProposed(Event):
     members_root: Sha256
     members: Count
     weight_sum: Count
+    # Of what the members report; None where the policy asks for nothing.
+    metrics: MetricSums | None
     mechanism: Mechanism | None
     participations_max: Count
 

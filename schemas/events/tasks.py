@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import prod
+from typing import Annotated, Literal
+
 import msgspec
 
 from schemas.events.event import Event
-from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Sha256, TaskId
+from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Sha256, TaskId, Version
 from schemas.policy import Policy, Spending, count_affordable
 
+# Each learner's word for it (`client_agent.learning.learner`); what is local is nobody else's business.
+TensorRole = Literal["trained", "averaged", "frozen"]
 
-class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One named tensor of the model; a body is the concatenation of all of them, in this order."""
 
-    name: str
-    shape: tuple[Count, ...]
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True, gc=False):
+    """One named tensor of the model, as an array of three: a model has thousands.
+
+    The vector of a version is the concatenation of those trained, then of those averaged, each in this order; the
+    frozen ones are a body of their own.
+    """
+
+    name: Annotated[str, msgspec.Meta(max_length=512)]
+    shape: Annotated[tuple[Count, ...], msgspec.Meta(max_length=32)]
+    role: TensorRole = "trained"
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return prod(self.shape)
+
+
+def count_elements(tensors: Iterable[TensorSpec], *roles: TensorRole) -> int:
+    """How many elements the tensors with one of these roles have together."""
+    return sum(tensor.size for tensor in tensors if tensor.role in roles)
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a measure task measures: a copy of one version of a task, and its tensors."""
+
+    task: TaskId
+    version: Version
+    tensors: tuple[TensorSpec, ...]
+    model: BodyRef
 
 
 class TaskCreated(Event):
@@ -24,6 +55,9 @@ class TaskCreated(Event):
 
     `partitions`: how many the cluster's topics have. Where the task lives follows from it, so on a cluster with another
     number, as after a change of its topics, actors and devices refuse the task.
+
+    `parameters`: the length of the vector, of which the first `trained` train. `frozen`: the body of what does not.
+    `sources`: the digest of the source of each plugin that the policy names, as the operator had it.
     """
 
     task: TaskId
@@ -38,9 +72,17 @@ class TaskCreated(Event):
     # Recorded, because another release or machine may round a power differently.
     weights: tuple[Count, ...]
     model: BodyRef
+    frozen: BodyRef | None
+    subject: Subject | None
+    sources: dict[str, Sha256]
     parent: TaskId | None
     # Pairs and no total: what a participation costs depends on the noise of its task.
     spent_before: tuple[Spending, ...]
+
+    @property
+    def trained(self) -> int:
+        """How many elements the server's optimizer steps; it only averages those behind them."""
+        return count_elements(self.tensors, "trained")
 
     @property
     def participations_cap(self) -> int | None:

@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Salt, TaskId, TimeMs, UpdateId, Version
+from schemas.policy.metrics import Reported
 
 # fmt: off
 BodyFault = Literal[
@@ -20,11 +21,15 @@ CountedReason = Literal["duplicate", "expired", "unknown_task", "other_policy"]
 
 
 class UpdateSubmitted(Event):
-    """The result of one lease. A small body comes inline; then `body.offsets` is empty and means this very record."""
+    """The result of one lease. A small body comes inline; then `body.offsets` is empty and means this very record.
+
+    `metrics` are of the training, in the order of the policy's `evaluation.report`.
+    """
 
     # Task, device and version stand in the lease alone: what is said once cannot contradict itself.
     sealed: Annotated[bytes, msgspec.Meta(max_length=1024)]
     samples: Count
+    metrics: Reported
     body: BodyRef
     inline: Annotated[bytes, msgspec.Meta(max_length=65_536)] | None
 
@@ -35,7 +40,8 @@ class UpdateSubmitted(Event):
 class UpdateAdmitted(Event):
     """The update is in the buffer, with `weight` and `clip_scale` (c of law 6); `zeroed`: why it counts as zero.
 
-    `salt` is random, for its leaf under the round's members root: the root is public, and the member is not.
+    `metrics` is empty where the policy asks for none; `samples` is their weight. `salt` is random, for its leaf under
+    the round's members root: the root is public, and the member is not.
     """
 
     task: TaskId
@@ -49,6 +55,8 @@ class UpdateAdmitted(Event):
     clip_scale: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
     # With privacy a faulty update keeps its slot, or the refusal would depend on what is in it.
     zeroed: BodyFault | None
+    metrics: Reported
+    samples: Count
     salt: Salt
     deadline_ms: TimeMs
 

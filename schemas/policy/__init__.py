@@ -1,8 +1,11 @@
 """The rules of a task: everything that changes a decision, with units and bounds. May import `schemas.topics`.
 
-* `sections`: the tables of a policy and what follows from them; everybody imports them.
+* `section`: the base of all tables. `learning`: those that say what devices learn and measure.
+* `metrics`: what devices report, as whole numbers; updates carry it, and rounds its sums.
+* `sections`: the other tables of a policy and what follows from them; everybody imports them.
 * `spending`: what a chain of private tasks has spent, in exact fractions.
 * `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
+  `learning_checks`: its part for the tables of `learning`.
 
 Import the names from here.
 """
@@ -10,6 +13,16 @@ Import the names from here.
 from __future__ import annotations
 
 from schemas.policy.checks import BOUNDS, PolicyError, check_policy, parse
+from schemas.policy.learning import (
+    Argument,
+    Arguments,
+    Evaluation,
+    Measure,
+    Parameters,
+    Schedule,
+    Statistic,
+    Training,
+)
 from schemas.policy.sections import (
     NOISE_TAIL_SIGMAS,
     WEIGHT_ONE,
@@ -23,7 +36,6 @@ from schemas.policy.sections import (
     Selection,
     Staleness,
     Stop,
-    Training,
 )
 from schemas.policy.spending import Spending, compute_rho, count_affordable, to_fraction
 
@@ -32,16 +44,23 @@ __all__ = [
     "NOISE_TAIL_SIGMAS",
     "WEIGHT_ONE",
     "Aggregation",
+    "Argument",
+    "Arguments",
     "Clipping",
     "Compression",
+    "Evaluation",
+    "Measure",
     "Optimizer",
+    "Parameters",
     "Policy",
     "PolicyError",
     "Privacy",
     "Retention",
+    "Schedule",
     "Selection",
     "Spending",
     "Staleness",
+    "Statistic",
     "Stop",
     "Training",
     "check_policy",

@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.identifiers import PARTITIONS_MAX
+from schemas.policy.learning_checks import find_learning_problems
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
 
 _FLOAT_MAX = sys.float_info.max
@@ -22,6 +23,17 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "training.learning_rate": (1e-9, 1e3),
     "training.momentum": (0, 0.9999),
     "training.proximal_mu": (0, 1e3),
+    "training.steps": (0, 1_000_000),
+    "training.weight_decay": (0, 1e3),
+    "training.gradient_norm": (0, 1e9),
+    "schedule.warmup_versions": (0, 1_000_000),
+    "schedule.step_versions": (1, 1_000_000),
+    "schedule.decay": (1e-9, 1),
+    "schedule.cosine_versions": (1, 10_000_000),
+    "schedule.floor": (0, 1),
+    "parameters.averaged_scale": (1e-9, 1e9),
+    "evaluation.batch_size": (1, 1_000_000),
+    "measure.version": (-1, 10_000_000),
     "compression.topk_fraction": (1e-6, 1),
     "clipping.norm": (1e-9, 1e9),
     "clipping.steps": (16, 1 << 20),
@@ -97,12 +109,7 @@ def _find_out_of_bounds(policy: Policy) -> Iterator[str]:
     for cohort, share in policy.selection.cohort_shares.items():
         if not 0 < share <= 1:
             yield f"selection.cohort_shares.{cohort} = {share}: must be above 0 and at most 1"
-    for name, argument in policy.model_arguments.items():
-        # The log could not hold others: msgpack's integers have 64 bits, and canonical bytes no infinite number.
-        if isinstance(argument, float) and not math.isfinite(argument):
-            yield f"model_arguments.{name} = {argument}: must be finite"
-        if isinstance(argument, int) and not -(1 << 63) <= argument < 1 << 63:
-            yield f"model_arguments.{name} = {argument}: must be from -2^63 to 2^63 - 1"
+    yield from find_learning_problems(policy)
 
 
 def _format_number(value: float) -> str:
@@ -112,8 +119,6 @@ def _format_number(value: float) -> str:
 
 def _find_contradictions(policy: Policy) -> Iterator[str]:
     k, expected = policy.aggregation.updates_per_round, policy.selection.devices_expected
-    if policy.model.count(":") != 1:
-        yield f"model = {policy.model!r}: must be 'module:callable'"
     if k > expected:
         yield (
             f"aggregation.updates_per_round = {k}: a device is at most once in a round, so at most "

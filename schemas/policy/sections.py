@@ -8,28 +8,14 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import msgspec
 from msgspec import UNSET, UnsetType
 
+from schemas.policy.learning import Arguments, Evaluation, Measure, Parameters, Schedule, Training
+from schemas.policy.section import Section
 from schemas.policy.spending import count_affordable, to_fraction
 
 WEIGHT_ONE = 1 << 20  # the integer weight of a fresh update that counts once
 NOISE_TAIL_SIGMAS = 18  # no draw is further out: 12 a rung, and two rungs side by side add up to 12 sqrt 2
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the policy file."""
-
-
-class Training(Section):
-    """What a device does under one lease."""
-
-    algorithm: Literal["fedavg", "fedprox"] = "fedavg"
-    epochs: int = 1
-    batch_size: int = 16
-    learning_rate: float = 0.1
-    momentum: float = 0.0
-    proximal_mu: float = 0.0  # FedProx, Li et al. 2020, eq. 2
 
 
 class Compression(Section):
@@ -132,15 +118,26 @@ class Retention(Section):
 
 
 class Policy(Section):
-    """All of it; `model` is the plug point `module:callable` that makes the model to be trained."""
+    """All of it. `model` makes the torch module that is trained, or `learner` whatever else learns; both are plugins.
 
-    model: str
+    `data` gives devices and evaluators their examples; without it each names its own.
+    """
+
     selection: Selection
     aggregation: Aggregation
     stop: Stop
-    model_arguments: dict[str, int | float | str] = {}
+    kind: Literal["train", "measure"] = "train"
+    model: str = ""
+    model_arguments: Arguments = {}
+    learner: str = ""
+    learner_arguments: Arguments = {}
+    data: str = ""
     tier: Literal["plain"] = "plain"
     training: Training = Training()
+    schedule: Schedule = Schedule()
+    parameters: Parameters = Parameters()
+    evaluation: Evaluation = Evaluation()
+    measure: Measure | None = None
     compression: Compression = Compression()
     clipping: Clipping = Clipping()
     staleness: Staleness = Staleness()
@@ -154,6 +151,24 @@ class Policy(Section):
     def shard_count(self) -> int:
         """Number of partitions over which the bodies are spread, one shard worker each; 1 means no shard workers."""
         return 1 if self.shards is UNSET else self.shards
+
+    def list_plugins(self) -> dict[str, str]:
+        """Every plugin that the policy names, by its field: code that runs on devices and evaluators."""
+        measure = self.measure.plugin if self.measure else ""
+        named = {
+            "model": self.model,
+            "learner": self.learner,
+            "data": self.data,
+            "training.train": self.training.train,
+            "training.collate": self.training.collate,
+            "training.optimizer": self.training.optimizer,
+            "training.loss": self.training.loss,
+            "evaluation.evaluate": self.evaluation.evaluate,
+            "measure.plugin": measure,
+            **{f"evaluation.metrics[{i}]": metric for i, metric in enumerate(self.evaluation.metrics)},
+        }
+        # A name without a colon is one of fedlog's own.
+        return {field: plugin for field, plugin in named.items() if ":" in plugin}
 
     def weights(self) -> tuple[int, ...]:
         """The integer weight for each staleness from 0 to `staleness.max_versions`; recorded in TaskCreated."""

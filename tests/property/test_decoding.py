@@ -208,6 +208,7 @@ def test_another_form_of_the_same_value_is_refused(form: str) -> None:
         "type": "UpdateSubmitted/1",
         "sealed": b"seal",
         "samples": 7,
+        "metrics": [],
         "body": {"topic": "bodies", "partition": 1, "offsets": [5], "sha256": bytes(32), "size": 2, "codec": "int8"},
         "inline": None,
     }

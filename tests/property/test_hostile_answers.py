@@ -19,12 +19,14 @@ from schemas.leases import Lease
 from schemas.policy import Policy
 from schemas.tensors import Floats
 from schemas.topics import ANSWERS, BODIES, MODELS, answer_partition
+from tests.learners import StubTrainer, train_by_one
 from tests.worlds.builders import lease_id
-from tests.worlds.device_world import PHONE, TASK, AskingLink, World, train_by_one
+from tests.worlds.device_world import PHONE, TASK, AskingLink, World
 
 DAY_MS = 86_400_000
 NAME = PHONE
 NUMBERS = st.integers(0, 2**63 - 1)
+
 DIGESTS = st.binary(min_size=32, max_size=32)
 
 
@@ -38,13 +40,13 @@ class Life:
     settled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.setting = replace(self.world.setting(self.folder), train=self._train)
+        self.setting = replace(self.world.setting(self.folder), trainer=StubTrainer(self._train))
         self.loop = DeviceLoop(AskingLink(self.world, [NAME]), [self.setting], now_ms=0)
 
-    def _train(self, policy: Policy, flat: Floats, *examples: Any, seed: int) -> Floats:
+    def _train(self, policy: Policy, flat: Floats, *, seed: int) -> Floats:
         # Whatever was answered, what is trained on is the task's model.
         np.testing.assert_array_equal(flat, self.world.model)
-        return train_by_one(policy, flat, *examples, seed=seed)
+        return train_by_one(policy, flat, seed=seed)
 
     @property
     def outbox(self) -> set[str]:

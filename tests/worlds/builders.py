@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -76,13 +75,6 @@ def role_key(
 ) -> RoleKey:
     """What the operator hands out to a role."""
     return key.issue(role, deployment, until_ms=until_ms)
-
-
-def write_key(path: Path, key: OperatorKey = KEY) -> None:
-    """The operator's key file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(key.secret.hex() + "\n")
 
 
 def trust(role: str = "aggregator") -> Trust:
@@ -159,6 +151,9 @@ def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes:
         parameters=parameters,
         weights=rules.weights(),
         model=body_ref("initial", topic="models"),
+        frozen=None,
+        subject=None,
+        sources={},
         parent=None,
         spent_before=(),
     )
@@ -261,9 +256,9 @@ def update_submitted(
 ) -> UpdateSubmitted:
     """An update whose body comes inline, or stands where a ref says; not signed."""
     if isinstance(body, BodyRef):
-        return UpdateSubmitted(sealed=sealed, samples=samples, body=body, inline=None)
+        return UpdateSubmitted(sealed=sealed, samples=samples, metrics=(), body=body, inline=None)
     ref = address_inline(body, codec=codec)
-    return UpdateSubmitted(sealed=sealed, samples=samples, body=ref, inline=body)
+    return UpdateSubmitted(sealed=sealed, samples=samples, metrics=(), body=ref, inline=body)
 
 
 def signed(fact: msgspec.Struct, device: str | Ed25519PrivateKey) -> bytes:
@@ -292,6 +287,7 @@ def update_checked(device: str = "a", *, under: Lease | None = None, **changes: 
         "record_sha256": bytes(32),
         "body": body_ref(held.lease),
         "samples": 7,
+        "metrics": (),
         "append_ms": 1_000,
         "refusal": None,
         "clip_scale": SCALE_ONE,
@@ -329,6 +325,8 @@ def update_admitted(device: str = "a", **changes: Any) -> UpdateAdmitted:
         weight=WEIGHT_ONE,
         clip_scale=SCALE_ONE,
         zeroed=None,
+        metrics=(),
+        samples=7,
         salt=bytes(16),
         deadline_ms=600_000,
     )
@@ -348,6 +346,7 @@ def round_proposed(round_id: int = 0, **changes: Any) -> RoundProposed:
         members_root=bytes(32),
         members=3,
         weight_sum=3 * WEIGHT_ONE,
+        metrics=None,
         mechanism=None,
         participations_max=1,
     )

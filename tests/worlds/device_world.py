@@ -14,12 +14,20 @@ import numpy as np
 from client_agent.conditions import DeviceProfile, FixedProfile
 from client_agent.device import Device
 from client_agent.identity import open_identity
-from client_agent.learning.data import Examples
 from client_agent.links.kafka import KafkaLink
 from client_agent.setting import DeviceSetting
 from schemas.canonical import decode
 from schemas.devices import is_signed_by_device
-from schemas.events import Answer, Declined, DeclineReason, DeviceCheckedIn, Granted, Outcome, UpdateSubmitted
+from schemas.events import (
+    Answer,
+    Declined,
+    DeclineReason,
+    DeviceCheckedIn,
+    Granted,
+    Outcome,
+    TensorSpec,
+    UpdateSubmitted,
+)
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, read_lease
 from schemas.policy import Compression, Policy
@@ -30,11 +38,14 @@ from schemas.updates import parse_update
 from streams.bodies import BodyReader
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
+from tests.learners import StubTrainer, train_by_one
 from tests.places import home_of
 from tests.worlds.builders import KEY, TASK, create_task, device_id, granted, lease, lease_id, told
 from tests.worlds.builders import policy as build_policy
 
 PHONE = device_id("phone")
+# Those of the model that `policy` names, for devices that make it.
+DIGITS_TENSORS = (TensorSpec(name="1.weight", shape=(10, 64)), TensorSpec(name="1.bias", shape=(10,)))
 
 
 def policy(**changes: object) -> Policy:
@@ -49,12 +60,6 @@ def policy(**changes: object) -> Policy:
         training={"batch_size": 4},
     )
     return msgspec.structs.replace(plain, **changes)
-
-
-def train_by_one(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
-    """Stands in for torch: a delta that tells trainings apart by their seed."""
-    del policy, examples
-    return np.random.default_rng(seed).normal(0, 1e-2, flat.size).astype(np.float32)
 
 
 class AskingLink(KafkaLink):
@@ -82,7 +87,9 @@ class World:
         self.log = MemoryLog(CATALOGUE)
         self.place = home_of(TASK)
         self.model = np.zeros(self.parameters, np.float32)
-        self.created = create_task(self.log, self.policy, task=TASK, model=self.model)
+        flat = (TensorSpec(name="flat", shape=(self.parameters,)),)
+        tensors = DIGITS_TENSORS if self.parameters == 650 else flat
+        self.created = create_task(self.log, self.policy, task=TASK, model=self.model, tensors=tensors)
 
     def append(self, topic: str, partition: int, value: bytes) -> None:
         self.log.append([Draft(topic=topic, partition=partition, value=value)])
@@ -168,15 +175,14 @@ class World:
             task=TASK,
             identity=open_identity(folder, name, secret=hashlib.sha256(name.encode()).digest()),
             folder=folder,
-            examples=(np.ones((7, 64), np.float32), np.arange(7)),
-            train=self.train,
+            trainer=StubTrainer(self.train),
             profile=profile or FixedProfile(),
             synced=False,
         )
 
-    def train(self, policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
+    def train(self, policy: Policy, flat: Floats, *, seed: int) -> Floats:
         self.trainings += 1
-        return train_by_one(policy, flat, *examples, seed=seed)
+        return train_by_one(policy, flat, seed=seed)
 
 
 def large() -> World:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from actors.keys import OperatorKey
 from schemas.canonical import encode
 from schemas.events import JournalEvent, TaskCreated, TensorSpec
 from schemas.journal import Chain, Position
@@ -11,8 +13,9 @@ from schemas.policy import Policy
 from schemas.topics import CATALOGUE, EVALUATIONS, TASKS
 from streams.log import Draft, EventLog
 from streams.memory import MemoryLog
+from tests.learners import PAIR_LEARNER
 from tests.places import home_of
-from tests.worlds.builders import TASK, batch, body_ref, decision, scored, task_created, writer_claimed, written
+from tests.worlds.builders import KEY, TASK, batch, body_ref, decision, scored, task_created, writer_claimed, written
 from tests.worlds.builders import policy as build_policy
 
 PLACE = home_of(TASK)
@@ -28,7 +31,8 @@ def memory_log() -> MemoryLog:
 def policy(**sections: Any) -> Policy:
     """K = 3 over 10 devices; each section given replaces the one here."""
     plain = {
-        "model": "client_agent.learning.models:softmax_regression",
+        "model": "",
+        "learner": PAIR_LEARNER,
         "clipping": {"norm": 1.0},
         "compression": {"codec": "int8"},
         "stop": {"versions_max": 5},
@@ -41,6 +45,13 @@ def created(task: str = TASK, **changes: Any) -> TaskCreated:
     tensors = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
     plain: dict[str, Any] = {"task": task, "tensors": tensors, "parameters": 6, "model": BODY}
     return task_created(changes.pop("policy", policy()), **{**plain, **changes})
+
+
+def write_key(path: Path, key: OperatorKey = KEY) -> None:
+    """The operator's key file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(key.secret.hex() + "\n")
 
 
 def append(log: EventLog, topic: str, value: bytes | Any, *, partition: int = PLACE, key: bytes | None = None) -> int:

@@ -150,11 +150,11 @@ class Stage:
         """What the operator of this stage hands out."""
         return self.key.issue(role, self.deployment, until_ms=FOR_EVER_MS)
 
-    def create_task(self, name: str, rules: Policy, *, parameters: int) -> None:
-        """Create a task with one flat tensor of random first weights."""
+    def create_task(self, name: str, rules: Policy, *, parameters: int, **changes: Any) -> None:
+        """Create a task with one flat tensor of random first weights; `changes` are of its TaskCreated."""
         start = np.random.default_rng(7).normal(size=parameters).astype(np.float32)
         fact = create_task(
-            self.log, check_policy(rules), task=name, model=start, key=self.key, deployment=self.deployment
+            self.log, check_policy(rules), task=name, model=start, key=self.key, deployment=self.deployment, **changes
         )
         assert fact.policy_sha256 == hashlib.sha256(encode(rules)).digest()
 

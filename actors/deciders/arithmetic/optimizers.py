@@ -36,8 +36,23 @@ def mean(total: Grid, policy: Policy, *, members: int, weight_sum: int) -> Doubl
     return np.multiply(total, policy.clipping.step / whole, dtype=np.float64)
 
 
-def step(optimizer: Optimizer, model: Floats, *, moments: Floats | None, delta: Doubles) -> Stepped:
-    """One release. Server momentum and FedAdam as in Reddi et al. 2021, algorithm 2, without bias correction."""
+def step(
+    optimizer: Optimizer, model: Floats, *, moments: Floats | None, delta: Doubles, trained: int | None = None
+) -> Stepped:
+    """One release. The first `trained` elements, or all, are stepped by the optimizer; those behind are averaged.
+
+    Moments have an element for each that is stepped.
+    """
+    if trained is None or trained == model.size:
+        return _step(optimizer, model, moments=moments, delta=delta)
+    stepped = _step(optimizer, model[:trained], moments=moments, delta=delta[:trained])
+    # The mean of what devices have, whatever the optimizer makes of gradients.
+    averaged = (model[trained:] + delta[trained:]).astype(np.float32)
+    return Stepped(np.concatenate([stepped.model, averaged]), stepped.moments)
+
+
+def _step(optimizer: Optimizer, model: Floats, *, moments: Floats | None, delta: Doubles) -> Stepped:
+    """Server momentum and FedAdam as in Reddi et al. 2021, algorithm 2, without bias correction."""
     rate = optimizer.learning_rate
     if optimizer.rule == "sgd":
         # In place, because memory that is touched for the first time costs more than the arithmetic.

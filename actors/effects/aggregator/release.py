@@ -59,7 +59,9 @@ def compute_release(
             raise NoiseKeyMissing(f"round {proposed.round} wants noise key {proposed.mechanism.key_id.hex()}")
         total = total + noise.draw(key.secret, proposed, parameters=created.parameters)
     delta = optimizers.mean(total, created.policy, members=proposed.members, weight_sum=proposed.weight_sum)
-    model, moments = optimizers.step(created.policy.optimizer, start[0], moments=start[1], delta=delta)
+    model, moments = optimizers.step(
+        created.policy.optimizer, start[0], moments=start[1], delta=delta, trained=created.trained
+    )
     return Release(digest, model, moments)
 
 
@@ -97,7 +99,7 @@ class Releases:
         model = unpack(self._fetch(task.model), "float32", count=parameters)
         if task.moments is None:
             return model, None
-        count = optimizers.MOMENTS[task.created.policy.optimizer.rule] * parameters
+        count = optimizers.MOMENTS[task.created.policy.optimizer.rule] * task.created.trained
         return model, unpack(self._fetch(task.moments), "float32", count=count)
 
     def _store(self, task: str, array: Floats) -> BodyRef:

@@ -27,6 +27,7 @@ class Submission:
     body: BodyRef
     inline: bytes | None
     samples: int
+    metrics: tuple[int, ...]
     append_ms: int
 
 
@@ -40,7 +41,9 @@ def verify_update(record: Record, trust: Trust) -> Submission | None:
         return None
     body = signed.locate_body(record.partition, record.offset)
     digest = hashlib.sha256(record.value or b"").digest()
-    return Submission(lease, digest, body, submitted.inline, submitted.samples, record.time_ms)
+    return Submission(
+        lease, digest, body, submitted.inline, submitted.samples, submitted.metrics, append_ms=record.time_ms
+    )
 
 
 def locate_body(created: TaskCreated, submission: Submission) -> BodyRef | BodyFault:

@@ -18,11 +18,11 @@ import numpy as np
 
 from actors.deciders.arithmetic import optimizers, sums
 from client_agent.compression import compress, protect
-from client_agent.learning.classification import evaluate, initial, train
 from client_agent.learning.data import Part
 from client_agent.learning.examples import digits
 from schemas.policy import Policy
 from schemas.tensors import Floats, encode_update, read_update
+from tests.learners import evaluate, initial, train
 from tests.root import ROOT
 from tests.trials.results import add_row, commit
 from tests.worlds.builders import policy

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import psutil
-from msgspec.structs import replace
 
 from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetOptions
@@ -25,9 +24,10 @@ from schemas.topics import ROUNDS, UPDATES
 from streams.journals import read_decisions
 from streams.kafka.log import KafkaLog
 from streams.log import EventLog, TopicPartition, scan
+from tests.bench.peers.nothing import LEARNER
 from tests.bench.row import Bench
 from tests.places import home_of
-from tests.worlds.builders import ALLOWED, MODEL, policy
+from tests.worlds.builders import ALLOWED, policy
 from tests.worlds.stage import Stage, staged
 
 TASK = "bench"
@@ -54,9 +54,7 @@ class Loop:
     simulation: SimulationOptions = field(default_factory=tireless)
     private: bool = False
     processes: int = 2
-    data: str = "tests.bench.peers.nothing:data"
-    trainer: str = "tests.bench.peers.nothing:train"
-    model: str = MODEL
+    model: str = ""  # empty: nothing is trained
     sections: Mapping[str, Any] = field(default_factory=dict)  # of the policy, beside what stands below
     keeps_models: bool = False
 
@@ -76,7 +74,8 @@ class Loop:
             "stop": {"versions_max": 100_000, "idle_s": 600.0},
         }
         private = {"privacy": {"noise_multiplier": 4.0, "rho_max": 10_000.0}} if self.private else {}
-        return replace(policy(**plain, **private, **self.sections), model=self.model)
+        nothing = {"learner": LEARNER, "learner_arguments": {"parameters": self.parameters}} if not self.model else {}
+        return policy(**plain, **private, **self.sections, **nothing, model=self.model)
 
     @property
     def actors(self) -> tuple[str, ...]:
@@ -118,9 +117,7 @@ def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) ->
             folder=folder / "fleet",
             devices=loop.devices,
             processes=loop.processes,
-            data=loop.data,
-            trainer=loop.trainer,
-            allowed=ALLOWED,
+            allowed=ALLOWED.including(LEARNER),
             simulation=loop.simulation,
         )
         with Fleet(options):

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from client_agent.learning.classification import evaluate
 from client_agent.learning.data import Part
 from client_agent.learning.examples import digits
 from tests.bench import peer
 from tests.bench.measures.whole_loop import Loop, run
 from tests.bench.row import Bench, Row, figure, median, ratios
+from tests.learners import evaluate
 
 NAME = "demo"
 DEVICES = 200
@@ -31,8 +31,6 @@ LOOP = Loop(
     codec="int8",
     devices=DEVICES,
     updates_per_round=DEVICES // 2,
-    data="client_agent.learning.examples:digits",
-    trainer="client_agent.learning.classification:train",
     model="client_agent.learning.models:softmax_regression",
     sections=SECTIONS,
     keeps_models=True,

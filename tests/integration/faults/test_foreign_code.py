@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.events import TensorSpec
 from schemas.policy import Policy
 from streams.kafka.settings import KafkaSettings
 from tests.root import ROOT
@@ -19,6 +20,7 @@ from tests.worlds.builders import policy
 from tests.worlds.stage import ACTORS, Stage, staged
 
 PARAMETERS = 6
+TENSORS = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
 MINE = """
 import pathlib
 pathlib.Path("imported").touch()
@@ -77,14 +79,14 @@ def test_code_from_the_log_runs_nowhere(kafka_settings: KafkaSettings, tmp_path:
     (tmp_path / "points.py").write_text(DATA)
     with staged(kafka_settings, tmp_path) as stage:
         stage.create_task("system", rules("os:system", command="touch ran"), parameters=PARAMETERS)
-        stage.create_task("mine", rules("mine:net"), parameters=PARAMETERS)
+        stage.create_task("mine", rules("mine:net"), parameters=PARAMETERS, tensors=TENSORS)
         stage.start(*ACTORS)
         data = ("--data", "points:points")
         device = ("device", *data, "--task", "mine", "--state", "phone")
         with (
             running(stage, *device) as phone,
             running(stage, "fleet", *data, "--task", "system", "--devices", "2", "--processes", "1") as fleet,
-            running(stage, "evaluate", *data, "--follow") as evaluator,
+            running(stage, "evaluate", *data, "--task", "system", "--follow") as evaluator,
         ):
             for said, option in ((phone, "mine:net"), (fleet, "os:system"), (evaluator, "os:system")):
                 stage.until(lambda: f"--allow {option}" in said.read_text(), said.name, timeout_s=120)  # noqa: B023

@@ -23,6 +23,7 @@ from ops.processes import broker
 from schemas.policy import Policy
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
+from tests.learners import StubTrainer
 from tests.places import home_of
 from tests.worlds.builders import ALLOWED, policy
 from tests.worlds.scripted_fleet import Fleet, Habits
@@ -62,19 +63,17 @@ class Phone:
         self.heard.set()
         self._thread.join()
 
-    def _train(self, _: Policy, flat: Any, *examples: Any, seed: int) -> Any:
+    def _train(self, _: Policy, flat: Any, *, seed: int) -> Any:
         self.trains.set()
         self.done.wait()
         return np.random.default_rng(seed).normal(0, 1e-2, flat.size).astype(np.float32)
 
     def _live(self, kafka: KafkaSettings, operator: bytes) -> None:
-        examples = (np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
         setting = DeviceSetting(
             task=TASK,
             identity=self.identity,
             folder=self.folder,
-            examples=examples,
-            train=self._train,
+            trainer=StubTrainer(self._train),
             allowed=ALLOWED,
         )
         with closing(KafkaLog(kafka)) as log, closing(KafkaLink(log, operator, [self.identity.device])) as link:

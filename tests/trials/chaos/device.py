@@ -1,4 +1,4 @@
-"""A device with crash points: the real device, its outbox on disk and its own process, with a stub for the training."""
+"""A device with crash points: the real device, its outbox and its own process; what it learns is nothing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from client_agent.conditions import Conditions, FixedProfile
-from client_agent.learning.data import Examples, Part
 from client_agent.links.kafka import KafkaLink
 from client_agent.running import foreground
-from schemas.policy import Policy
-from schemas.tensors import Floats
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
+from tests.learners import FLAT_LEARNER
 from tests.trials.chaos.points import TASK
 from tests.trials.chaos.trap import Trap
 from tests.trials.chaos.worker import prepare
@@ -44,9 +40,7 @@ def work(orders: Orders) -> None:
         task=TASK,
         folder=orders.folder,
         name=NAME,
-        data=f"{__name__}:examples",
-        trainer=f"{__name__}:train",
-        allowed=ALLOWED,
+        allowed=ALLOWED.including(FLAT_LEARNER),
     )
     with closing(KafkaLog(orders.kafka)) as log:
         foreground.run_device(partial(KafkaLink, log, orders.operator), options, is_done=lambda _: False)
@@ -61,15 +55,3 @@ class TrappedProfile(FixedProfile):
 
     def note_step(self, step: str) -> None:
         self._trap.passed(step)
-
-
-def examples(part: Part) -> Examples:
-    """A few rows; nobody looks at them."""
-    del part
-    return np.ones((7, 4), np.float32), np.arange(7)
-
-
-def train(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
-    """A delta that tells trainings apart by their seed."""
-    del policy, examples
-    return np.random.default_rng(seed).normal(0, 1e-2, flat.size).astype(np.float32)

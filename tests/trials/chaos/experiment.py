@@ -33,6 +33,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, LogUnavailable, Record, TopicPartition, scan
 from tests.judges.lawcheck import check
 from tests.judges.logbook import read
+from tests.learners import FLAT_LEARNER
 from tests.trials.chaos import device
 from tests.trials.chaos.cast import Cast, signalled
 from tests.trials.chaos.points import PARTITION, TASK, Cell
@@ -128,7 +129,7 @@ class Experiment:
     def fleet(self) -> Iterator[Fleet]:
         """Everybody at work, from the first version on."""
         parameters = PARAMETERS_LARGE if self.is_device else PARAMETERS
-        rules = _rules()
+        rules = _rules(parameters)
         habits = Habits(again=0.1, rest_s=0.1, inline=0.0 if self.is_device else 0.5)
         self.cast.create_task(TASK, rules, parameters=parameters)
         for actor in (*ACTORS, *(["device"] if self.is_device else [])):
@@ -315,11 +316,14 @@ def _told(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _rules() -> Policy:
+def _rules(parameters: int) -> Policy:
     """A private task, with short leases so that those of the dead come back."""
     return policy(
         selection={"devices_expected": 8, "concurrency": 8, "retry_after_s": 0.2, "lease_s": 6.0},
         compression={"codec": "int8"},
         privacy={"noise_multiplier": 100.0, "rho_max": 1.0},
         stop={"versions_max": 5_000},
+        model="",
+        learner=FLAT_LEARNER,
+        learner_arguments={"parameters": parameters},
     )

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client_agent.conditions import Conditions
 from client_agent.identity import Identity
-from client_agent.learning.data import Examples
 from client_agent.running.profiles import SimulatedCrash
 from client_agent.setting import DeviceSetting
 from schemas.policy import Policy
 from schemas.tensors import Floats
+from tests.learners import StubTrainer
 from tests.trials.simulation.faults import Faults
 from tests.worlds.builders import ALLOWED
 
@@ -52,9 +52,8 @@ class FaultyProfile:
             raise SimulatedCrash(step)
 
 
-def train(policy: Policy, flat: Floats, *examples: *Examples, seed: int) -> Floats:
+def train(policy: Policy, flat: Floats, *, seed: int) -> Floats:
     """Stands in for torch: a delta by the seed; some far beyond the clip, one in thirty not finite."""
-    del examples
     draw = np.random.default_rng(seed)
     kind = draw.random()
     if kind < 0.03:
@@ -70,7 +69,7 @@ def identity(name: str) -> Identity:
 
 
 @lru_cache(maxsize=64)
-def examples(name: str) -> Examples:
+def examples(name: str) -> tuple[np.ndarray, np.ndarray]:
     """What never may leave the device: bytes that no other has."""
     raw = hashlib.sha256(f"{name}'s examples".encode()).digest()
     return np.frombuffer(raw, "<f4").reshape(4, 2), np.arange(4)
@@ -84,8 +83,7 @@ def setting(name: str, task: str, *, folder: Path, faults: Faults) -> DeviceSett
         task=task,
         identity=identity(name),
         folder=place,
-        examples=examples(name),
-        train=train,
+        trainer=StubTrainer(train, sample_count=4, data=examples(name)),
         allowed=ALLOWED,
         profile=FaultyProfile(faults),
         synced=False,

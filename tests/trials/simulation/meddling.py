@@ -99,7 +99,7 @@ class Meddler:
             size=len(body),
             codec=self._random.choice((task.rules.compression.codec, "float32")),
         )
-        submitted = UpdateSubmitted(sealed=granted.sealed, samples=9, body=ref, inline=inline)
+        submitted = UpdateSubmitted(sealed=granted.sealed, samples=9, metrics=(), body=ref, inline=inline)
         self._append(task, UPDATES.name, sign(encode(submitted), cheat.key))
 
     def _granted(self, device: str) -> Granted | None:

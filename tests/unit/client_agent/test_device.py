@@ -18,8 +18,9 @@ from client_agent.schedule import ANSWER_MS, OVER_MS
 from schemas.leases import Lease
 from schemas.policy import Compression, Privacy
 from schemas.tensors import from_grid, to_grid
+from tests.learners import StubTrainer, train_by_one
 from tests.worlds.builders import device_id
-from tests.worlds.device_world import PHONE, TASK, AskingLink, World, flush, policy, train_by_one
+from tests.worlds.device_world import PHONE, TASK, AskingLink, World, flush, policy
 
 
 def trained(world: World, device: Device, number: int = 1) -> Lease:
@@ -66,7 +67,7 @@ def test_with_privacy_a_device_that_cannot_train_arrives_all_the_same(tmp_path: 
     trained(world, device)
     again_ms = device.receive(world.outcome(world.lease(1, device), "admitted"), 10)
     left, spoilt = device._outbox.residual, np.full(world.parameters, np.nan, np.float32)
-    device.setting = replace(device.setting, train=lambda *_, seed: spoilt)
+    device.setting = replace(device.setting, trainer=StubTrainer(lambda *_, seed: spoilt))
     lease = world.lease(2, device)
     device.wake(again_ms)
     device.wake(device.receive(world.grant(lease), again_ms))
@@ -235,7 +236,7 @@ def test_a_refused_residual_comes_back(tmp_path: Path) -> None:
     lease = trained(world, device)
     from client_agent.device import _derive_seed
 
-    whole = train_by_one(world.policy, world.model, *device.setting.examples, seed=_derive_seed(lease))
+    whole = train_by_one(world.policy, world.model, seed=_derive_seed(lease))
     seen = world.seen(world.submitted()[0])
     np.testing.assert_allclose(device._outbox.residual, whole - seen, atol=1e-7)
     device.receive(world.outcome(lease, "stale"), 20)
@@ -265,7 +266,7 @@ def test_training_that_outlasts_its_lease_is_told(tmp_path: Path) -> None:
         clock[0] += 3 * world.policy.lease_ms
         return train_by_one(*given, seed=seed)  # type: ignore[arg-type]
 
-    device = Device(link, replace(world.setting(tmp_path), train=slow, clock_ms=lambda: clock[0]))
+    device = Device(link, replace(world.setting(tmp_path), trainer=StubTrainer(slow), clock_ms=lambda: clock[0]))
     with capture_logs() as lines:
         for number in (1, 2, 3):
             lease = world.lease(number, device)

@@ -57,7 +57,7 @@ class ToyLink:
         self.words.append("find task")
         return self.world.created
 
-    def fetch_model(self, created: TaskCreated, ref: BodyRef, *, timeout_s: float) -> Floats:
+    def fetch_model(self, created: TaskCreated, ref: BodyRef, *, size: int, timeout_s: float) -> Floats:
         self.words.append("fetch model")
         return np.zeros(created.parameters, np.float32)
 

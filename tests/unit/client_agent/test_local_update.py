@@ -11,10 +11,13 @@ import pytest
 
 from client_agent.compression import NotFiniteError
 from client_agent.learning.data import DataError
+from client_agent.learning.layout import Model
+from client_agent.learning.learner import Context
 from client_agent.learning.plugins import PluginError
 from client_agent.local_update import LocalUpdate, make_update
 from schemas.policy import Compression, Policy, Privacy
 from schemas.tensors import Floats, read_update
+from tests.learners import StubTrainer
 from tests.worlds.device_world import World, policy
 
 PARAMETERS = 650
@@ -28,9 +31,10 @@ def _raise(error: Exception) -> Floats:
 
 
 def _make(folder: Path, rules: Policy, train: Callable[[Floats], Floats]) -> LocalUpdate:
-    setting = replace(World().setting(folder), train=lambda _, flat, *__, seed: train(flat))
-    model = np.zeros(PARAMETERS, np.float32)
-    return make_update(setting, rules, model=model, residual=RESIDUAL, seed=1)
+    trainer = StubTrainer(lambda _, flat, *, seed: train(flat))
+    setting = replace(World().setting(folder), trainer=trainer)
+    context = Context(version=0, seed=1, policy=rules)
+    return make_update(setting, Model(np.zeros(PARAMETERS, np.float32)), residual=RESIDUAL, context=context)
 
 
 FAILURES: dict[str, Callable[[Floats], Floats]] = {

@@ -21,7 +21,7 @@ STORED = BodyRef(topic="bodies", partition=3, offsets=(7,), sha256=bytes(32), si
 
 def submitted(*, inline: bytes | None, body: BodyRef) -> UpdateSubmitted:
     """An update with this body."""
-    return UpdateSubmitted(sealed=b"sealed", samples=7, body=body, inline=inline)
+    return UpdateSubmitted(sealed=b"sealed", samples=7, metrics=(), body=body, inline=inline)
 
 
 def test_a_record_reads_back_with_the_signature_of_its_device() -> None:

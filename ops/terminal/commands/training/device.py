@@ -22,7 +22,7 @@ def device(
     task: Annotated[str, typer.Option(help="Task to take part in.")],
     state: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the device: key, outbox, data.npz.")],
     name: Annotated[str | None, typer.Option(help="Name of the device; random if left out.")] = None,
-    data: DataPlugin = "client_agent.learning.examples:folder_npz",
+    data: DataPlugin = "",
     cohort: Annotated[str, typer.Option(help="Group that the device is counted in.")] = "",
     battery_percent: Annotated[
         int, typer.Option(help="Battery level that the device reports, in percent.", min=0, max=100)

@@ -11,7 +11,8 @@ from ops.console import note, say, say_json
 from ops.opening import open_log
 from ops.operator.deployments import open_role_key
 from ops.terminal.errors import ConsoleError
-from ops.terminal.options import DIGITS, DataPlugin, make_allow_list
+from ops.terminal.options import DataPlugin, make_allow_list
+from schemas.errors import EXIT_USAGE
 from schemas.events import VersionEvaluated
 from streams.log import EventLog
 
@@ -23,15 +24,21 @@ def evaluate(
     ctx: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and score new versions.")] = False,
     task: Annotated[str | None, typer.Option(help="Score this task only.")] = None,
-    data: DataPlugin = DIGITS,
+    data: DataPlugin = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
 ) -> None:
-    """Score every version that has no score yet on held-out data; exit 1 where none of them could be scored."""
+    """Score every version that has no score yet on the held-out data that its policy names.
+
+    Exit code 1 where none of them could be scored.
+    """
     from ops.operator.tasks import check_name
     from ops.services.evaluator import Missed
 
     if task is not None:
         check_name(task)
+    elif data:
+        # A score is a fact for good, and other tasks have other data.
+        raise ConsoleError("--data names the data of one task: say which, with --task.", exit_code=EXIT_USAGE)
     scored = missed = 0
     with (
         open_log(ctx.obj) as log,
@@ -51,7 +58,7 @@ def evaluate(
                 break
             evaluator.wait(0.5)
     if missed and not scored:
-        raise ConsoleError(f"None of {missed} versions could be scored on {data}; the reasons are above.")
+        raise ConsoleError(f"None of {missed} versions could be scored; the reasons are above.")
 
 
 def _print_score(result: VersionEvaluated, *, as_json: bool) -> None:

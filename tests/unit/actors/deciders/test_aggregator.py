@@ -152,7 +152,7 @@ def test_a_private_proposal_names_its_mechanism_and_the_busiest_device() -> None
 def test_samples_weigh_up_to_their_cap(samples: int, units: int) -> None:
     """The weight is the samples, at least 1 and at most `samples_max`, times the weight of the staleness."""
     situation = given(policy(aggregation={"samples_max": 5, "normalisation": "weight"}))
-    expected = admission_of(situation, "a", weight=units * WEIGHT_ONE)
+    expected = admission_of(situation, "a", weight=units * WEIGHT_ONE, samples=max(1, samples))
     situation.when(update_of("a", situation, samples=samples)).then(expected)
 
 

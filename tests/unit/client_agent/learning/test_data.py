@@ -1,4 +1,4 @@
-"""Loading of examples by a data plugin, and what is refused."""
+"""Reading of examples by a data plugin, and how its failure is told."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from client_agent.learning.data import DataError, Part, load
+from client_agent.learning.data import DataError, Part
 
 
 def test_a_plugin_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: a user's module beside them is found, without installing it."""
-    (tmp_path / "my_own_data.py").write_text(
-        "import numpy as np\ndef give(part):\n    return np.ones((2, 3)), [0, 1]\n"
-    )
+    (tmp_path / "my_own_data.py").write_text("def give(part):\n    return [part.index, part.count]\n")
     monkeypatch.chdir(tmp_path)
-    x, _ = load("my_own_data:give", Part())
-    assert x.shape == (2, 3)
+    assert Part(plugin="my_own_data:give", index=3, count=7).read() == [3, 7]
 
 
 def test_a_plugin_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Guarantee: an exception inside a user's callable is told with the plugin and the part."""
+    """Guarantee: whatever a user's callable raises is told with the plugin, the part, and the line of their file."""
     (tmp_path / "my_bad_data.py").write_text(
-        "def give(part):\n    return 1 / 0\ndef three(part):\n    return 1, 2, 3\n"
+        "import sys\ndef give(part):\n    return 1 / 0\ndef end(part): sys.exit(4)\n"
     )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"my_bad_data:give.*ZeroDivisionError"):
-        load("my_bad_data:give", Part())
-    with pytest.raises(DataError, match="pair"):
-        load("my_bad_data:three", Part())
+    with pytest.raises(DataError, match=r"my_bad_data:give' for device 2 of 5: ZeroDivisionError.*my_bad_data\.py:3"):
+        Part(plugin="my_bad_data:give", index=2, count=5).read()
+    with pytest.raises(DataError, match=r"my_bad_data:end.*ended its process"):
+        Part(plugin="my_bad_data:end").read()
+
+
+def test_no_data_say_where_to_name_some() -> None:
+    """Guarantee: where nobody names data, the message says who may."""
+    with pytest.raises(DataError, match="--data"):
+        Part().read()

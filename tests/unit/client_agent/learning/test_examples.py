@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client_agent.learning.data import DataError, Part, load
+from client_agent.learning.data import DataError, Part
 
 DIGITS = "client_agent.learning.examples:digits"
 FOLDER = "client_agent.learning.examples:folder_npz"
 
 
 def parts(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [load(DIGITS, Part(index=index, count=count, seed=seed)) for index in range(count)]
+    return [Part(plugin=DIGITS, index=index, count=count, seed=seed).read() for index in range(count)]
 
 
 @pytest.mark.parametrize("count", [1, 10, 200, 1438])
@@ -23,7 +23,7 @@ def test_digits_are_spread_disjoint_and_whole(count: int) -> None:
     from sklearn.datasets import load_digits
 
     spread = parts(count)
-    test = load(DIGITS, Part(split="test"))
+    test = Part(plugin=DIGITS, split="test").read()
     assert all(len(y) > 0 for _, y in spread)
     assert sum(len(y) for _, y in spread) + len(test[1]) == 1797
     rows = np.concatenate([*(x for x, _ in spread), test[0]])
@@ -42,44 +42,41 @@ def test_digits_repeat_by_seed() -> None:
     """Guarantee: the same seed gives the same split, another seed another one, and the test set stays the same."""
     np.testing.assert_array_equal(parts(10)[3][0], parts(10)[3][0])
     assert any(len(a[1]) != len(b[1]) for a, b in zip(parts(10), parts(10, seed=1), strict=True))
-    np.testing.assert_array_equal(load(DIGITS, Part(split="test"))[0], load(DIGITS, Part(split="test", seed=9))[0])
+    np.testing.assert_array_equal(
+        Part(plugin=DIGITS, split="test").read()[0], Part(plugin=DIGITS, split="test", seed=9).read()[0]
+    )
 
 
 def test_more_devices_than_examples_is_an_error() -> None:
     """Guarantee: a fleet larger than the data is told so."""
     with pytest.raises(DataError, match="1438 examples"):
-        load(DIGITS, Part(index=0, count=1439))
+        Part(plugin=DIGITS, index=0, count=1439).read()
 
 
 def test_a_folder_of_ones_own(tmp_path: Path) -> None:
-    """Guarantee: a device reads its own data.npz, as float32 and int64."""
+    """Guarantee: a device reads its own data.npz."""
     np.savez(tmp_path / "data.npz", x=np.zeros((3, 2)), y=[0, 1, 1])
-    x, y = load(FOLDER, Part(folder=tmp_path))
-    assert (x.dtype, y.dtype, x.shape, y.tolist()) == (np.float32, np.int64, (3, 2), [0, 1, 1])
+    x, y = Part(plugin=FOLDER, folder=tmp_path).read()
+    assert (x.shape, y.tolist()) == ((3, 2), [0, 1, 1])
 
 
 def test_a_folder_without_data_says_what_to_do(tmp_path: Path) -> None:
     """Guarantee: the message names the file and how to write it."""
     with pytest.raises(DataError, match=r"data\.npz.*numpy\.savez"):
-        load(FOLDER, Part(folder=tmp_path))
+        Part(plugin=FOLDER, folder=tmp_path).read()
     with pytest.raises(DataError, match="folder"):
-        load(FOLDER, Part())
+        Part(plugin=FOLDER).read()
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"x": np.zeros((3, 2))}, "y"),
-        ({"x": np.zeros((3, 2)), "y": [0, 1]}, "expected"),
-        ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, "no examples"),
-        ({"x": np.full((1, 2), np.nan), "y": [0]}, "NaN"),
-        ({"x": np.zeros((1, 2)), "y": [0.5]}, "whole numbers"),
-        ({"x": np.zeros((1, 2)), "y": [-1]}, "whole numbers"),
         ({"x": np.array([[object()]]), "y": [0]}, "pickle"),
     ],
 )
 def test_data_that_does_not_fit(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
-    """Guarantee: data that no model could train on is refused by name, and a pickle never runs."""
+    """Guarantee: a file that holds something else is refused by name, and a pickle never runs."""
     np.savez(tmp_path / "data.npz", **arrays)
     with pytest.raises(DataError, match=message):
-        load(FOLDER, Part(folder=tmp_path))
+        Part(plugin=FOLDER, folder=tmp_path).read()

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from client_agent.learning.classification import evaluate, initial, train
+from tests.learners import evaluate, initial, train
 from tests.worlds.device_world import policy
 
 

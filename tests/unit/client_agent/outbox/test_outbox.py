@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from client_agent.conditions import FixedProfile
+from client_agent.device import Device
 from client_agent.files import DoubleBufferedFile
+from client_agent.learning.layout import Model
+from client_agent.learning.learner import Context
+from client_agent.learning.state import decode_state
+from client_agent.learning.trainer import Trained
 from client_agent.outbox.outbox import GRACE_MS, Entry, OutboxError
-from tests.worlds.device_world import World, flush, large
+from tests.worlds.device_world import PHONE, AskingLink, World, flush, large
 
 SMALL = ("granted", "trained", "kept", "sent", "settled")
 LARGE = ("granted", "trained", "kept", "stored", "addressed", "sent", "settled")
@@ -69,6 +76,35 @@ def test_killed_after_each_step(tmp_path: Path, size: str, step: str) -> None:
     assert final._outbox.entries == ()
     assert final._outbox.is_over(world.lease(1, final).lease)
     assert world.trainings == (2 if step == "trained" else 1)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A trainer that counts its trainings in its state."""
+
+    sample_count: int = 7
+
+    def train(self, model: Model, context: Context) -> Trained:
+        count = context.state.get("count", 0) + 1
+        delta = np.full(model.vector.size, 1e-3, np.float32)
+        return Trained(delta=delta, state={"count": count, "large": bytes(9_000)})
+
+
+@pytest.mark.parametrize("step", SMALL)
+def test_a_state_moves_on_exactly_when_its_update_is_kept(tmp_path: Path, step: str) -> None:
+    """Guarantee: wherever a device dies, what its learner remembers is that of the newest update that was kept."""
+    world = World()
+    for number, dies_at in enumerate((step, ""), start=1):
+        setting = replace(world.setting(tmp_path, profile=CrashAfter(dies_at)), trainer=Counting())
+        device = Device(AskingLink(world, [PHONE]), setting)
+        at_ms = 4_000_000 * number
+        with suppress(Killed):
+            device.wake(at_ms)
+            flush(device, at_ms)
+            device.wake(device.receive(world.grant(world.lease(number, device)), at_ms))
+    state = world.device(tmp_path)._outbox.state
+    assert state is not None
+    assert decode_state(state)["count"] == 1 + (step not in ("granted", "trained"))
 
 
 @pytest.mark.parametrize("step", ["addressed", "sent"])

@@ -20,14 +20,15 @@ from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetOptions, is_over, spread_devices
 from client_agent.running.loop import Stats
 from client_agent.running.ray_session import FleetError, hold_interrupts
-from schemas.topics import CATALOGUE
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS, answer_home
+from tests.worlds.builders import KEY
+from tests.worlds.device_world import World
 
 
 def lonely_log() -> MemoryLog:
     """A log of one process, in which nobody answers."""
-    return MemoryLog(CATALOGUE)
+    return World().log
 
 
 def children() -> set[int]:
@@ -35,7 +36,7 @@ def children() -> set[int]:
 
 
 def options(folder: Path, **changes: object) -> FleetOptions:
-    link = partial(open_link, lonely_log, operator=bytes(32))
+    link = partial(open_link, lonely_log, operator=KEY.public_key)
     return FleetOptions(task="digits", open_link=link, folder=folder, devices=12, processes=1, **changes)  # type: ignore[arg-type]
 
 

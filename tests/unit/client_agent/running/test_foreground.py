@@ -16,8 +16,8 @@ from client_agent.locks import FolderInUse
 from client_agent.outbox.outbox import OutboxError
 from client_agent.running.foreground import DeviceOptions, run_device
 from client_agent.running.loop import Stats
-from tests.worlds.builders import KEY
-from tests.worlds.device_world import TASK, World
+from tests.worlds.builders import KEY, create_task
+from tests.worlds.device_world import DIGITS_TENSORS, TASK, World, policy
 
 
 def test_one_device_in_the_foreground(tmp_path: Path) -> None:
@@ -51,6 +51,7 @@ def test_two_processes_never_share_a_device(tmp_path: Path) -> None:
     def start_others(_: Stats) -> bool:
         with pytest.raises(FolderInUse, match=rf"process {os.getpid()}\b"):
             start(options)
+        create_task(world.log, policy(), task="another", model=world.model, tensors=DIGITS_TENSORS)
         start(replace(options, task="another"))
         return True
 

@@ -25,8 +25,9 @@ from schemas.leases import Lease, read_lease
 from schemas.signing import parse_signed
 from schemas.topics import CHECKINS, UPDATES
 from streams.log import LogUnavailable, TopicPartition
+from tests.learners import StubTrainer, train_by_one
 from tests.worlds.builders import KEY, device_id, lease
-from tests.worlds.device_world import AskingLink, World, large, train_by_one
+from tests.worlds.device_world import AskingLink, World, large
 
 OPTIONS = SimulationOptions(
     training_ms=300, drop_probability=0.3, day_ms=20_000, presence=0.7, away_after_death_ms=1_000
@@ -134,7 +135,9 @@ def test_long_training_sends_once(make: Callable[[], World], tmp_path: Path, *, 
 
     plain = settings(world, tmp_path, count, options=SimulationOptions(drop_probability=0, presence=1.0))
     link = KafkaLink(world.log, KEY.public_key, [device_id(f"sim{index}") for index in range(count)])
-    loop = DeviceLoop(link, [replace(one, train=slow, clock_ms=lambda: clock[0]) for one in plain], now_ms=0)
+    loop = DeviceLoop(
+        link, [replace(one, trainer=StubTrainer(slow), clock_ms=lambda: clock[0]) for one in plain], now_ms=0
+    )
     server = Server(world)
     while len(server.outcomes) < 3 * count:
         clock[0] += 1_000
@@ -154,7 +157,7 @@ def test_one_broken_device_does_not_stop_the_others(tmp_path: Path) -> None:
     good, bad = settings(world, tmp_path, 2, options=SimulationOptions(drop_probability=0, presence=1.0))
     loop = DeviceLoop(
         KafkaLink(world.log, KEY.public_key, [device_id("sim0"), device_id("sim1")]),
-        [good, replace(bad, train=broken)],
+        [good, replace(bad, trainer=StubTrainer(broken))],
         now_ms=0,
     )
     server = Server(world)

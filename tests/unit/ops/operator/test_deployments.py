@@ -10,8 +10,8 @@ from actors.expiry import KeyExpired
 from actors.keys import OperatorKey, OperatorKeyError, save_role
 from ops.operator.deployments import find, issue_key, name_deployment, open_role_key
 from ops.settings import Settings
-from tests.worlds.builders import KEY, role_key, write_key
-from tests.worlds.ops_journal import memory_log
+from tests.worlds.builders import KEY, role_key
+from tests.worlds.ops_journal import memory_log, write_key
 
 
 def test_a_log_is_named_once() -> None:

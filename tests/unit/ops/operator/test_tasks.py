@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -11,7 +9,6 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-import client_agent.learning
 from ops.operator import models, tasks
 from ops.operator.deployments import name_deployment
 from ops.operator.errors import (
@@ -40,6 +37,7 @@ from schemas.policy import Policy, PolicyError
 from schemas.topics import CATALOGUE
 from streams.log import TopicPartition, scan
 from streams.memory import MemoryLog
+from tests.learners import PairLearner
 from tests.places import home_of
 from tests.unit.ops.history.test_projections import admitted
 from tests.worlds.builders import KEY, model_published, spending
@@ -47,15 +45,6 @@ from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memo
 
 TENSORS = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
 FLAT = np.arange(6, dtype=np.float32)
-
-
-@pytest.fixture(autouse=True)
-def _training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model without torch."""
-    stub = SimpleNamespace(initial=lambda _: (TENSORS, FLAT))
-    monkeypatch.setitem(sys.modules, "client_agent.learning.classification", stub)  # type: ignore[arg-type]
-    # Another test may have imported the module, and then the package holds it too.
-    monkeypatch.setattr(client_agent.learning, "classification", stub, raising=False)
 
 
 def test_a_task_is_created_with_all_that_decides() -> None:
@@ -194,7 +183,7 @@ def test_other_tensors_take_no_model_over(monkeypatch: pytest.MonkeyPatch) -> No
     """A model of another shape is refused before anything is written."""
     log = memory_log()
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
-    monkeypatch.setattr(sys.modules["client_agent.learning.classification"], "initial", lambda _: (TENSORS[:1], FLAT))
+    monkeypatch.setattr(PairLearner, "initialize", lambda self, seed: {"weight": FLAT.reshape(2, 3)})
     with pytest.raises(ModelMismatch, match="other tensors"):
         tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
     assert tasks.read_creations(log, home_of("next"), operator=KEY.public_key).keys() <= {TASK}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import client_agent.learning
 from actors.keys import OperatorKey
+from client_agent.learning.allow_list import AllowList
+from client_agent.learning.foreign import describe
 from ops.operator import models
 from ops.services.evaluator import Evaluator, Missed
 from schemas.canonical import decode
@@ -18,21 +18,12 @@ from schemas.certificates import parse_certified
 from schemas.events import Noticed, VersionEvaluated
 from streams.log import LogUnavailable, TopicPartition, scan
 from streams.memory import MemoryLog
+from tests.learners import PAIR_LEARNER, PairLearner
 from tests.worlds.builders import model_published, role_key, written
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
 FLAT = np.arange(6, dtype=np.float32)
-
-
-@pytest.fixture(autouse=True)
-def _learning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A score without torch: the sum of the weights; and three examples."""
-    from client_agent.learning import data
-
-    stub = SimpleNamespace(evaluate=lambda policy, flat, features, labels: {"sum": float(flat.sum())})
-    monkeypatch.setitem(sys.modules, "client_agent.learning.classification", stub)  # type: ignore[arg-type]
-    monkeypatch.setattr(client_agent.learning, "classification", stub, raising=False)
-    monkeypatch.setattr(data, "load", lambda plugin, part: (np.zeros((3, 2), np.float32), np.zeros(3, np.int64)))
+ALLOWED = AllowList(names=frozenset({PAIR_LEARNER}), command="fedlog evaluate")
 
 
 @pytest.fixture
@@ -55,7 +46,7 @@ def publish_one(log: MemoryLog) -> None:
 
 def score(log: MemoryLog, task: str | None = None) -> list[VersionEvaluated | Missed]:
     """What a fresh evaluator finds to do."""
-    with closing(Evaluator(log, key=role_key("evaluator"), data="a:b", task=task)) as evaluator:
+    with closing(Evaluator(log, key=role_key("evaluator"), task=task, allowed=ALLOWED)) as evaluator:
         return [*evaluator.step(), *evaluator.step()]
 
 
@@ -81,7 +72,7 @@ def test_a_restart_scores_nothing_again(log: MemoryLog) -> None:
 def test_code_from_the_log_is_not_scored_with() -> None:
     """A task whose model nobody allowed here is named, with the option that would allow it, and is not imported."""
     log = memory_log()
-    append(log, "tasks", created(policy=policy(model="os:system")))
+    append(log, "tasks", created(policy=policy(learner="os:system")))
     publish_one(log)
     [missed] = score(log)
     assert isinstance(missed, Missed)
@@ -117,7 +108,7 @@ def test_a_model_that_does_not_arrive_is_missed_for_now(log: MemoryLog, monkeypa
     def wait(_: float) -> None:
         raise AssertionError("the evaluator waits")
 
-    with closing(Evaluator(log, key=role_key("evaluator"), data="a:b")) as evaluator:
+    with closing(Evaluator(log, key=role_key("evaluator"), allowed=ALLOWED)) as evaluator:
         clock = SimpleNamespace(monotonic=lambda: 1000.0)
         monkeypatch.setattr("ops.services.evaluator.time", clock)
         with monkeypatch.context() as patch:
@@ -148,10 +139,11 @@ def test_whatever_a_model_raises_is_one_version_s_miss(
     def fail(*_: object) -> dict[str, float]:
         raise failure
 
-    monkeypatch.setattr(sys.modules["client_agent.learning.classification"], "evaluate", fail)
+    monkeypatch.setattr(PairLearner, "evaluate", fail)
     missed = score(log)
     assert [type(each) for each in missed] == [Missed, Missed]
-    assert missed[1] == Missed(task=TASK, version=1, reason=f"{type(failure).__name__}: {failure}")
+    assert isinstance(missed[1], Missed)
+    assert describe(failure) in missed[1].reason
 
 
 def test_an_error_of_the_log_is_nobody_s_miss(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from client_agent.learning.data import Examples, Part
 from ops.settings import ENVIRONMENT, Settings
 from ops.terminal import cli
 from ops.terminal.cli import app, move_to_front
@@ -21,8 +19,8 @@ from schemas.topics import CATALOGUE
 from streams.log import LogUnavailable, TopicPartition
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import ROUND
-from tests.worlds.builders import spending, write_key
-from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log
+from tests.worlds.builders import spending
+from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, write_key
 
 Run = Callable[..., Result]
 
@@ -255,22 +253,24 @@ def test_the_entry_point_exists() -> None:
     assert callable(cli.main)
 
 
-def nothing_fits(part: Part) -> tuple[Examples, Examples]:
-    """Three examples of two features, for any split."""
-    return np.zeros((3, 2), np.float32), np.zeros(3, np.int64)
-
-
 def test_an_evaluator_that_scores_nothing_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 1 where there was something to score and none of it could be; exit 0 where nothing was left to do."""
-    done = run("evaluate", "--data", f"{__name__}:nothing_fits")
+    done = run("evaluate")
     assert (done.exit_code, done.stdout) == (0, "")
     unscored = memory_log()
+    append(unscored, "tasks", created())
     Journal(unscored, "rounds").batch(*ROUND)
     monkeypatch.setattr(Settings, "log", lambda self, client_id="": unscored)
-    failed = run("evaluate", "--data", f"{__name__}:nothing_fits")
+    failed = run("evaluate")
     assert failed.exit_code == 1
     assert f"{TASK} version 0: not scored." in failed.stderr
     assert "None of 1 versions could be scored" in failed.stderr
+
+
+def test_data_of_an_option_are_of_one_task(run: Run) -> None:
+    """A score is a fact for good: `--data` without `--task` would score every task with the data of one."""
+    failed = run("evaluate", "--data", "rings:data")
+    assert (failed.exit_code, "--task" in failed.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("command", [("device", "--state", "d"), ("fleet",), ("evaluate",)])

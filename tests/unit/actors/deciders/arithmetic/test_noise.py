@@ -28,7 +28,7 @@ PROPOSAL = round_proposed(
     4, members_root=b"r" * 32, members=50, weight_sum=50 << 20, mechanism=MECHANISM, participations_max=5
 )
 INTEGER = {"gcd", "lcm", "isqrt", "isfinite"}  # of math; Fraction reduces with gcd, encoding asks isfinite
-GOLDEN = "8e12848228c127f2780a5afc7c2f117d78d6f399cced86ad963abeeb447e7b67"
+GOLDEN = "7b059acc16715800a4db706c82a7feea5c5574d027f12d81220f569a30fcb026"
 
 
 def _proposal(sigma: int) -> RoundProposed:

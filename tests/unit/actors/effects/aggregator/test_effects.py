@@ -262,7 +262,7 @@ def test_a_charge_stands_before_its_version_in_the_journal() -> None:
 def test_a_score_that_may_not_fit_a_journal_record_is_junk() -> None:
     """Law 4: what is noticed has to fit into a record beside its position, or no reader takes the journal again."""
     world = Federation(policy(stop={"versions_max": 9, "target_metric": "accuracy", "target_value": 0.9}))
-    metrics = {"accuracy": 1.0, **{f"{number:046d}": 0.0 for number in range(5_000)}}
+    metrics = {"accuracy": 1.0, **{f"{number:046d}": 0.0 for number in range(8_000)}}
     record = scored(VersionEvaluated(task=world.task, version=0, metrics=metrics, samples=1, cohort=""))
     assert TASK_BYTES_MAX < len(record) < JOURNAL_RECORD_BYTES_MAX
     world.append(EVALUATIONS.name, record)

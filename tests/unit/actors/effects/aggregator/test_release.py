@@ -10,6 +10,7 @@ import pytest
 from actors.deciders.arithmetic import noise, sums
 from actors.effects.aggregator.release import NoiseKeyMissing, compute_release
 from actors.keys import NoiseKey
+from schemas.events import TensorSpec
 from schemas.policy import Policy
 from tests.worlds.builders import KEY, mechanism, policy, private_policy, round_proposed, task_created
 
@@ -57,3 +58,16 @@ def test_moments_are_carried_from_release_to_release() -> None:
     first = _release(rules)
     second = _release(rules, model=first.model, moments=first.moments)
     assert second.moments == pytest.approx(first.moments * 1.5)
+
+
+def test_what_is_averaged_is_not_stepped() -> None:
+    """Statistics such as BatchNorm's move to the mean of the devices, whatever the optimizer makes of gradients."""
+    rules = policy(optimizer={"rule": "adam", "learning_rate": 0.5})
+    tensors = (TensorSpec(name="w", shape=(2,)), TensorSpec(name="mean", shape=(2,), role="averaged"))
+    created, proposed = task_created(rules, tensors=tensors), round_proposed(mechanism=None)
+    found = compute_release(created, proposed, total=TOTAL, start=(ZEROS + 1, None), key=None)
+    plain = _release(rules, model=ZEROS + 1)
+    assert found.model[:2].tolist() == plain.model[:2].tolist()
+    assert found.model[2:] == pytest.approx(1 + TOTAL[2:] / (3 << 20) * rules.clipping.step)
+    assert found.moments is not None
+    assert found.moments.tolist() == plain.moments.reshape(2, 4)[:, :2].reshape(-1).tolist()

@@ -1,0 +1,166 @@
+"""The learner behind a policy, and the same at work on one task: what `Device` and the evaluator call.
+
+`open_learner` runs what the policy names; whoever has it from the log asks `allow_list` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from client_agent.learning.data import DataError, Part
+from client_agent.learning.foreign import LearnerError, call
+from client_agent.learning.layout import Layout, Model, ModelError
+from client_agent.learning.learner import Arrays, Context, Learner, Parameter, as_parameters
+from client_agent.learning.plugins import PluginError, resolve
+from client_agent.learning.trainer import Trained
+from schemas.events import TaskCreated
+from schemas.policy import Policy
+
+TORCH = "client_agent.learning.pytorch.learner:TorchLearner"
+# Devices and the evaluator make the same model as the operator did; `task create --seed` draws another start.
+SEED = 0
+# Where a state holds what is local, beside what the learner keeps itself.
+_LOCAL, _OWN = "local", "own"
+_METHODS = ("initialize", "load", "train", "evaluate")
+
+
+def open_learner(policy: Policy) -> Learner:
+    """The policy's learner. Raises PluginError."""
+    if policy.learner:
+        make = resolve(policy.learner)
+        learner = call_plugin(policy.learner, make, **policy.learner_arguments)
+    else:
+        learner = resolve(TORCH)(policy)
+    # Said when the task is created, and not when the first device has trained.
+    if missing := [name for name in _METHODS if not callable(getattr(learner, name, None))]:
+        raise PluginError(
+            f"learner {policy.learner!r} gave {type(learner).__name__}, which has no {', '.join(missing)}"
+        )
+    return learner  # type: ignore[no-any-return]
+
+
+def call_plugin(plugin: str, make: Any, **arguments: Any) -> Any:
+    """What a plugin makes of arguments of the policy. Raises PluginError, whatever it raises."""
+    try:
+        return call(f"{plugin!r}", make, **arguments)
+    except LearnerError as error:
+        raise PluginError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLearner:
+    """A learner whose model is the one of a task."""
+
+    learner: Learner
+    layout: Layout
+    parameters: Mapping[str, Parameter]
+
+    @property
+    def local(self) -> dict[str, Any]:
+        """The arrays that every device has for itself, as they start."""
+        return {name: parameter.value for name, parameter in self.parameters.items() if parameter.role == "local"}
+
+    def load(self, part: Part) -> Sized:
+        """The examples of a device or of the evaluator. Raises DataError, also where there are none."""
+        try:
+            data = call(f"data for {part}", self.learner.load, part)
+            count = len(data)
+        except (LearnerError, TypeError) as error:
+            raise DataError(str(error)) from error
+        # A device without examples has nothing to say, and a mean over none is no number.
+        if count == 0:
+            raise DataError(f"data {part.plugin!r} for {part}: no examples")
+        return data
+
+    def train(self, model: Model, data: Any, *, context: Context) -> Trained:
+        """What training changes in a version's vector. Raises LearnerError, ModelError."""
+        # The learner sees its own part alone, so that no name of its can collide with an array's.
+        kept = dict(context.state)
+        context.state.clear()
+        context.state.update(kept.get(_OWN, {}))
+        start = {**self.layout.split(model), **self.local, **kept.get(_LOCAL, {})}
+        arrays, metrics = _check_answer(call("training", self.learner.train, start, data, context=context))
+        if unknown := arrays.keys() - self.parameters.keys():
+            raise LearnerError(f"training gave arrays that the model does not have: {sorted(unknown)[:5]}")
+        # Arrays that were left out did not change, and most learners change only some.
+        after = {**start, **arrays}
+        local = {name: np.asarray(after[name]) for name in self.local}
+        return Trained(
+            delta=self.layout.join(after) - model.vector,
+            metrics=check_metrics(metrics),
+            state={_LOCAL: local, _OWN: dict(context.state)} if local or context.state else {},
+        )
+
+    def evaluate(self, model: Model, data: Any) -> dict[str, float]:
+        """The metrics of a version. Raises LearnerError, ModelError."""
+        # What is local differs from device to device; a version alone has it as it starts.
+        arrays = {**self.local, **self.layout.split(model)}
+        return check_metrics(call("evaluation", self.learner.evaluate, arrays, data))
+
+
+def open_task_learner(created: TaskCreated) -> TaskLearner:
+    """The learner of a task, whose model is compared with the task's. Raises PluginError, ModelError."""
+    # The layout is the task's, and not what the code here would make: the vectors in the log are in the task's order.
+    learner, layout = open_learner(created.policy), Layout.read_task(created)
+    _check_size(learner, layout)
+    parameters = initialize(learner, SEED)
+    layout.check(parameters)
+    return TaskLearner(learner, layout, parameters)
+
+
+def initialize(learner: Learner, seed: int) -> dict[str, Parameter]:
+    """The model of a learner as it starts. Raises PluginError, ModelError."""
+    try:
+        return as_parameters(call("the model", learner.initialize, seed))
+    except (LearnerError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(str(error)) from error
+
+
+def check_metrics(metrics: Any) -> dict[str, float]:
+    """Metrics as finite floats by name. Raises LearnerError."""
+    try:
+        found = {str(name): float(value) for name, value in dict(metrics or {}).items()}
+    except (TypeError, ValueError) as error:
+        raise LearnerError(f"metrics must be numbers by name ({error})") from error
+    return found
+
+
+def _check_size(learner: Learner, layout: Layout) -> None:
+    """Nothing where a learner that can count without memory has as many elements as the task."""
+    # The arguments stand in the log beside a model of known size: a huge one must not be made to find that out.
+    count = getattr(learner, "count_elements", None)
+    found = count() if count is not None else None
+    if found is not None and found != layout.size + layout.frozen_size:
+        raise ModelError(f"the model has {found} elements with the policy's arguments, the task's {layout.size}")
+
+
+@dataclass(frozen=True, slots=True)
+class DataTrainer:
+    """A `Trainer`: the learner of a task, with the examples of one device."""
+
+    learner: TaskLearner
+    data: Sized
+
+    @property
+    def sample_count(self) -> int:
+        """How many examples there are."""
+        return len(self.data)
+
+    def train(self, model: Model, context: Context) -> Trained:
+        """What training changes in a version's vector. Raises LearnerError, ModelError."""
+        return self.learner.train(model, self.data, context=context)
+
+
+def open_trainer(learner: TaskLearner, part: Part) -> DataTrainer:
+    """The learner with the examples of a device. Raises DataError."""
+    return DataTrainer(learner, learner.load(part))
+
+
+def _check_answer(answer: Any) -> tuple[Arrays, Any]:
+    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], Mapping):
+        return answer
+    raise LearnerError(f"training gave {type(answer).__name__}, expected a pair: arrays by name, and metrics by name")

@@ -1,0 +1,33 @@
+"""The digest of the code behind a policy's plugins: what trains is part of the record."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from pathlib import Path
+
+from client_agent.learning.plugins import resolve
+from schemas.events import TaskCreated
+from schemas.identifiers import Sha256
+from schemas.policy import Policy
+
+
+def hash_sources(policy: Policy) -> dict[str, Sha256]:
+    """The sha256 of the source file of each plugin's module, by the plugin's name. Raises PluginError."""
+    # The file alone: what it imports is pinned by the environment, which a digest of source could not vouch for.
+    return {plugin: _hash_module(plugin) for plugin in dict.fromkeys(policy.list_plugins().values())}
+
+
+def list_differences(created: TaskCreated) -> list[str]:
+    """The plugins whose source here is not the one that the operator had. Imports them: they must be allowed."""
+    return [plugin for plugin, digest in created.sources.items() if _hash_module(plugin) != digest]
+
+
+def _hash_module(plugin: str) -> Sha256:
+    target = resolve(plugin)
+    module = sys.modules.get(plugin.partition(":")[0]) or inspect.getmodule(target)
+    file = getattr(module, "__file__", None)
+    # A module without a file, such as a compiled one, is known by its name alone.
+    data = Path(file).read_bytes() if file else plugin.encode()
+    return hashlib.sha256(data).digest()

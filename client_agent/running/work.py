@@ -1,0 +1,89 @@
+"""What the devices of a process have to do: their task, once the log has it, and the learner of its policy.
+
+`foreground` and `fleet` call it before their devices check in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from client_agent.learning.allow_list import AllowList
+from client_agent.learning.data import Part
+from client_agent.learning.opening import DataTrainer, TaskLearner, open_task_learner
+from client_agent.link import Link, LinkUnavailable
+from schemas.errors import EXIT_USAGE, FedlogError
+from schemas.events import TaskCreated
+
+# A task may be created after its devices have started; one that nobody knows for this long has another name.
+TASK_WAIT_S = 120.0
+ASK_EVERY_S = 0.5
+
+logger = structlog.get_logger(__name__)
+
+
+class TaskNotFound(FedlogError):
+    """Nobody has created the task; the message says how to find out which there are."""
+
+    exit_code = EXIT_USAGE
+    code = "task_not_found"
+
+
+class DataConflict(FedlogError):
+    """The policy names its data, and an option names others."""
+
+    exit_code = EXIT_USAGE
+    code = "data_conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A task's learner and data plugin, for all devices of the process."""
+
+    learner: TaskLearner
+    data: str
+
+    def make_trainer(self, part: Part) -> DataTrainer:
+        """The learner with the examples of one device. Raises DataError."""
+        return DataTrainer(self.learner, self.learner.load(replace(part, plugin=self.data)))
+
+
+def await_task(link: Link, task: str, *, is_stopping: Callable[[], bool] = lambda: False) -> TaskCreated:
+    """The creation of the task, as soon as the log has it. Raises TaskNotFound after two minutes without one."""
+    give_up_s, told = time.monotonic() + TASK_WAIT_S, False
+    while time.monotonic() < give_up_s and not is_stopping():
+        try:
+            if (created := link.find_task(task)) is not None:
+                return created
+        except LinkUnavailable as error:
+            # A broker that is away is waited for, and the two minutes begin when it is back.
+            logger.warning("task_unreadable", task=task, error=str(error))
+            give_up_s = time.monotonic() + TASK_WAIT_S
+        if not told:
+            logger.warning("waiting_for_task", task=task, waits_s=TASK_WAIT_S)
+            told = True
+        time.sleep(ASK_EVERY_S)
+    raise TaskNotFound(f"There is no task {task!r}. `fedlog task list` shows those that exist.")
+
+
+def open_work(created: TaskCreated, *, allowed: AllowList, data: str, fallback: str) -> Work:
+    """The learner of a task. `data` is what an option names, `fallback` serves where neither it nor the policy does.
+
+    Raises PluginError, ModelError, DataConflict.
+    """
+    # Before anything that the policy names is looked for: it may be anybody's code.
+    allowed.check_policy(created.policy)
+    return Work(open_task_learner(created), choose_data(created.policy.data, data) or fallback)
+
+
+def choose_data(named: str, option: str) -> str:
+    """The data plugin of the policy or of an option, which may repeat it. Raises DataConflict."""
+    if named and option and named != option:
+        raise DataConflict(
+            f"the policy says data = {named!r}, and the option --data {option!r}: what trains is part of the record; "
+            "leave the option out, or create a task with other data"
+        )
+    return named or option

@@ -1,0 +1,58 @@
+"""The first model of a task: what its learner gives, as bodies of `models`; called by `ops.operator.tasks`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from client_agent.learning.layout import Layout
+from client_agent.learning.opening import SEED, initialize, open_learner
+from client_agent.learning.sources import hash_sources
+from ops.operator import models
+from schemas.events import TensorSpec
+from schemas.identifiers import BodyRef, Sha256
+from schemas.policy import Policy
+from schemas.tensors import Floats
+from streams.log import EventLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstModel:
+    """The vector of version 0, what is frozen, the tensors of both, and the digest of each plugin's source."""
+
+    tensors: tuple[TensorSpec, ...]
+    vector: Floats
+    frozen: Floats | None
+    sources: dict[str, Sha256]
+
+    def starting_with(self, vector: Floats) -> Self:
+        """The same from another start, for instance the newest version of a task of the same tensors."""
+        return replace(self, vector=vector)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """Where its bodies stand."""
+
+    model: BodyRef
+    frozen: BodyRef | None
+
+
+def make(policy: Policy, *, seed: int = SEED) -> FirstModel:
+    """The model that the policy's learner starts with. Raises PluginError, ModelError."""
+    parameters = initialize(open_learner(policy), seed)
+    layout = Layout.describe_parameters(parameters, averaged_scale=policy.parameters.averaged_scale)
+    # Local arrays are in no vector: each device starts with its own.
+    arrays = {name: parameter.value for name, parameter in parameters.items()}
+    return FirstModel(
+        tensors=layout.tensors,
+        vector=layout.join(arrays),
+        frozen=layout.join_frozen(arrays) if layout.frozen_size else None,
+        sources=hash_sources(policy),
+    )
+
+
+def store(log: EventLog, first: FirstModel, *, partition: int) -> StoredModel:
+    """Write its bodies into `models`."""
+    frozen = None if first.frozen is None else models.store(log, first.frozen, partition=partition)
+    return StoredModel(models.store(log, first.vector, partition=partition), frozen)

@@ -1,0 +1,73 @@
+"""One task at the evaluator: its learner, its held-out data and what is frozen of it, opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+
+import structlog
+
+from client_agent.learning.allow_list import AllowList
+from client_agent.learning.data import Part
+from client_agent.learning.foreign import LearnerError
+from client_agent.learning.layout import Model
+from client_agent.learning.opening import TaskLearner, open_task_learner
+from client_agent.learning.sources import list_differences
+from client_agent.running.work import choose_data
+from schemas.errors import EXIT_USAGE, FedlogError
+from schemas.events import TaskCreated
+from schemas.identifiers import BodyRef
+from schemas.tensors import Floats
+
+LOSS_MAX = 1e9
+
+logger = structlog.get_logger(__name__)
+
+
+class DataUnnamed(FedlogError):
+    """Neither the policy nor an option says which data score the task."""
+
+    exit_code = EXIT_USAGE
+    code = "data_unnamed"
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores versions of one task."""
+
+    learner: TaskLearner
+    data: Sized
+    frozen: Floats | None
+
+    @property
+    def sample_count(self) -> int:
+        """How many held-out examples there are."""
+        return len(self.data)
+
+    def score(self, vector: Floats) -> dict[str, float]:
+        """The metrics of a version, all finite. Raises LearnerError, PluginError."""
+        metrics = self.learner.evaluate(Model(vector, self.frozen), self.data)
+        # An event without a number would stand in the log for good, and say that the version was scored.
+        if not metrics:
+            raise LearnerError("the evaluation gave no metrics")
+        # An event takes finite numbers only.
+        return {name: value if abs(value) <= LOSS_MAX else LOSS_MAX for name, value in metrics.items()}
+
+
+def open_scorer(
+    created: TaskCreated, *, allowed: AllowList, data: str, fetch: Callable[[BodyRef, int], Floats]
+) -> Scorer:
+    """The scorer of a task; `data` is what an option names. Raises PluginError, DataUnnamed, what `fetch` raises."""
+    # The policy comes from the log, and what it names may be anybody's code.
+    allowed.check_policy(created.policy)
+    plugin = choose_data(created.policy.data, data)
+    if not plugin and not created.policy.learner:
+        raise DataUnnamed(
+            f"the policy of {created.task!r} names no data: score it with --task {created.task} --data MODULE:CALLABLE"
+        )
+    learner = open_task_learner(created)
+    if differing := list_differences(created):
+        logger.warning("source_differs", task=created.task, plugins=differing)
+    # Once a task: what is frozen is the same in every version.
+    frozen = None if created.frozen is None else fetch(created.frozen, learner.layout.frozen_size)
+    return Scorer(learner, learner.load(Part(split="test", plugin=plugin)), frozen)

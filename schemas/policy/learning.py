@@ -1,0 +1,105 @@
+"""The tables of a policy that say what devices learn and measure: the local loop, parameters, scores, statistics.
+
+A plugin is named `module:callable`; `client_agent.learning` says with what each is called. The server looks into none
+of these tables: its sums are indifferent to what their elements mean.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.policy.section import Section
+
+Argument = bool | int | float | str | tuple[bool | int | float | str, ...]
+Arguments = dict[str, Argument]
+
+LOSSES = ("cross_entropy", "bce", "mse", "huber", "ctc", "nll")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+METRICS = ("loss", "accuracy", "top5", "f1", "auroc", "mae", "r2", "perplexity")
+CLASSIFYING = ("cross_entropy", "nll")
+
+
+class Training(Section):
+    """What a device does under one lease; all but the first three are read by the torch learner alone.
+
+    `steps` and `gradient_norm`: 0 means as many as the epochs have, and none. `optimizer` and `loss`: one of fedlog's
+    own or a plugin. `collate` makes a batch of a list of examples. `train` trains a module in its own way, and is
+    handed the rest of this table. `proximal_mu` is FedProx's (Li et al. 2020, eq. 2).
+    """
+
+    algorithm: Literal["fedavg", "fedprox"] = "fedavg"
+    epochs: int = 1
+    batch_size: int = 16
+    steps: int = 0
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    gradient_norm: float = 0.0
+    proximal_mu: float = 0.0
+    optimizer: str = "sgd"
+    loss: str = "cross_entropy"
+    loss_arguments: Arguments = {}
+    collate: str = ""
+    train: str = ""
+
+
+class Schedule(Section):
+    """The devices' learning rate over the versions of the task, as a factor of `training.learning_rate`.
+
+    step: `decay` every so many versions. exponential: `decay` a version. cosine: down to `floor` over so many.
+    """
+
+    rule: Literal["constant", "step", "cosine", "exponential"] = "constant"
+    warmup_versions: int = 0
+    step_versions: int = 10
+    decay: float = 0.5
+    cosine_versions: int = 100
+    floor: float = 0.0
+
+
+class Parameters(Section):
+    """Which of a torch module's tensors train, are averaged, or never leave the device; patterns as in a shell.
+
+    A parameter that matches none of `trained`, or asks for no gradient, is frozen.
+    """
+
+    trained: tuple[str, ...] = ("*",)
+    local: tuple[str, ...] = ()
+    # Floating buffers, such as the running statistics of BatchNorm; "local" is FedBN's way (Li et al. 2021).
+    buffers: Literal["averaged", "local"] = "averaged"
+    # An averaged value is in the clipped vector times this, so that large statistics need not crowd out the rest.
+    averaged_scale: float = 1.0
+
+
+class Evaluation(Section):
+    """How a version is scored, and which metrics of its training a device reports: what is not named is never sent.
+
+    `metrics`: of METRICS, or plugins; empty: the loss, and the accuracy where the loss is of classes. `evaluate`: a
+    plugin that scores a module in its own way.
+    """
+
+    metrics: tuple[str, ...] = ()
+    batch_size: int = 1024
+    evaluate: str = ""
+    report: tuple[str, ...] = ()
+
+
+class Statistic(Section):
+    """One named array that a measure task asks for: each element is cut to `bound`, either way."""
+
+    bound: float
+    shape: tuple[int, ...] = ()
+
+
+class Measure(Section):
+    """What a task of kind "measure" asks its devices; `statistics` is a plugin's answer, by name.
+
+    `of` is the task whose model is measured, or empty; `version` -1 is its newest when this task is created.
+    """
+
+    plugin: str
+    statistics: dict[str, Statistic]
+    plugin_arguments: Arguments = {}
+    release: Literal["mean", "sum"] = "mean"
+    of: str = ""
+    version: int = -1

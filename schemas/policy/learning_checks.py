@@ -1,0 +1,66 @@
+"""What is refused in the tables of a policy that say what devices learn; called by `checks`, one line a problem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from schemas.policy.learning import LOSSES, METRICS, OPTIMIZERS, Arguments
+from schemas.policy.metrics import METRIC_UPDATES_MAX, METRICS_MAX
+from schemas.policy.sections import Policy
+
+
+def find_learning_problems(policy: Policy) -> Iterator[str]:
+    """What is out of bounds, names nothing, or contradicts something else."""
+    if not policy.model and not policy.learner:
+        yield "model = '': a task needs a torch model, or a learner of its own"
+    if policy.model and policy.learner:
+        yield f"learner = {policy.learner!r}: it makes its own model, so leave out model = {policy.model!r}"
+    for field, plugin in policy.list_plugins().items():
+        if plugin.count(":") != 1:
+            yield f"{field} = {plugin!r}: must be 'module:callable'"
+    yield from _find_nameless(policy)
+    yield from _find_argument_problems("model_arguments", policy.model_arguments)
+    yield from _find_argument_problems("learner_arguments", policy.learner_arguments)
+    yield from _find_argument_problems("training.loss_arguments", policy.training.loss_arguments)
+    yield from _find_report_problems(policy)
+
+
+def _find_nameless(policy: Policy) -> Iterator[str]:
+    """Names that are neither fedlog's own nor a plugin's."""
+    known = {"training.loss": LOSSES, "training.optimizer": OPTIMIZERS}
+    for field, names in known.items():
+        value = getattr(policy.training, field.partition(".")[2])
+        if ":" not in value and value not in names:
+            yield f"{field} = {value!r}: must be one of {', '.join(names)}, or 'module:callable'"
+    for metric in policy.evaluation.metrics:
+        if ":" not in metric and metric not in METRICS:
+            yield f"evaluation.metrics = {metric!r}: must be one of {', '.join(METRICS)}, or 'module:callable'"
+    for field in ("model", "learner", "data"):
+        if (value := getattr(policy, field)) and ":" not in value:
+            yield f"{field} = {value!r}: must be 'module:callable'"
+
+
+def _find_argument_problems(table: str, arguments: Arguments) -> Iterator[str]:
+    """The log could not hold others: msgpack's integers have 64 bits, and canonical bytes no infinite number."""
+    for name, argument in arguments.items():
+        for value in argument if isinstance(argument, tuple) else (argument,):
+            if isinstance(value, float) and not math.isfinite(value):
+                yield f"{table}.{name} = {value}: must be finite"
+            if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+                yield f"{table}.{name} = {value}: must be from -2^63 to 2^63 - 1"
+
+
+def _find_report_problems(policy: Policy) -> Iterator[str]:
+    report = policy.evaluation.report
+    if not report:
+        return
+    if policy.privacy is not None:
+        yield "evaluation.report: metrics of single devices are no part of the noise, so not with privacy"
+    if len(report) > METRICS_MAX or len(set(report)) < len(report):
+        yield f"evaluation.report has {len(report)} names: at most {METRICS_MAX}, each once"
+    if policy.aggregation.updates_per_round > METRIC_UPDATES_MAX:
+        yield (
+            f"aggregation.updates_per_round = {policy.aggregation.updates_per_round}: reports are summed over at most "
+            f"{METRIC_UPDATES_MAX}"
+        )

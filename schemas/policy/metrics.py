@@ -1,0 +1,68 @@
+"""Metrics as whole numbers: what devices report with an update, and the exact sums of a round.
+
+A value is a multiple of 2^-16, from -32,768 to 32,767; its weight is the examples behind it, from 1 to 65,536.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Protocol
+
+import msgspec
+
+METRIC_ONE = 1 << 16
+METRIC_MAX = (1 << 31) - 1
+METRIC_SAMPLES_MAX = 1 << 16
+# Sums of this many updates stay within 64 bits: 2^31 * 2^16 * 2^15 = 2^62.
+METRIC_UPDATES_MAX = 1 << 15
+METRICS_MAX = 32
+
+FixedPoint = Annotated[int, msgspec.Meta(ge=-METRIC_MAX, le=METRIC_MAX)]
+Reported = Annotated[tuple[FixedPoint, ...], msgspec.Meta(max_length=METRICS_MAX)]
+
+
+class MetricSums(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """Over the updates of a round that report: the sum of samples * value of each metric, and the sum of samples."""
+
+    sums: tuple[int, ...]
+    samples: int
+
+    def means(self) -> tuple[float, ...]:
+        """The mean of each over the examples."""
+        return tuple(total / self.samples / METRIC_ONE for total in self.sums)
+
+
+def to_fixed(value: float) -> int:
+    """The nearest multiple, cut to what can be told; NaN is the worst that can be told, because an update is not."""
+    if math.isnan(value):
+        return METRIC_MAX
+    return round(max(-METRIC_MAX, min(METRIC_MAX, value * METRIC_ONE)))
+
+
+def limit_samples(samples: int) -> int:
+    """The weight of a report: what a device says of its examples is not trusted further than this."""
+    return max(1, min(samples, METRIC_SAMPLES_MAX))
+
+
+class Report(Protocol):
+    """What an admitted update reports."""
+
+    @property
+    def metrics(self) -> tuple[int, ...]:
+        """A value a metric, or nothing."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """The weight of it."""
+        ...
+
+
+def sum_metrics(reports: Iterable[Report], *, count: int) -> MetricSums | None:
+    """The exact sums of `count` metrics; None where nothing was asked for."""
+    if count == 0:
+        return None
+    told = [report for report in reports if len(report.metrics) == count]
+    sums = tuple(sum(report.metrics[place] * report.samples for report in told) for place in range(count))
+    return MetricSums(sums=sums, samples=sum(report.samples for report in told))

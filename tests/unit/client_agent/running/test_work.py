@@ -1,0 +1,66 @@
+"""What the devices of a process have to do: their task once it exists, and the data that the record names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from client_agent.learning.allow_list import AllowList, PluginNotAllowed
+from client_agent.learning.data import Part
+from client_agent.link import LinkUnavailable
+from client_agent.links.kafka import KafkaLink
+from client_agent.running import work
+from client_agent.running.work import DataConflict, TaskNotFound, await_task, choose_data, open_work
+from schemas.topics import CATALOGUE
+from streams.memory import MemoryLog
+from tests.learners import FLAT_LEARNER
+from tests.worlds.builders import KEY, create_task, policy, task_created
+
+
+def test_a_task_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices may start before their task is created, and while no broker answers; a wrong name ends."""
+    log, clock = MemoryLog(CATALOGUE), [0.0]
+    link = KafkaLink(log, KEY.public_key, ["phone"])
+    away = [True] * 3
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        if clock[0] == 3.0:
+            create_task(log, policy(), task="digits", model=np.zeros(4))
+
+    find = link.find_task
+
+    def find_task(name: str) -> object:
+        if away:
+            away.pop()
+            raise LinkUnavailable("away")
+        return find(name)
+
+    monkeypatch.setattr(work.time, "sleep", sleep)
+    monkeypatch.setattr(work.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(link, "find_task", find_task)
+    assert await_task(link, "digits").task == "digits"
+    assert clock[0] == 3.0
+    with pytest.raises(TaskNotFound, match="no task 'digitz'"):
+        await_task(link, "digitz")
+
+
+def test_what_trains_is_part_of_the_record() -> None:
+    """An option may repeat the data of the policy, and name them where it names none; never others."""
+    assert [choose_data("a:b", ""), choose_data("", "a:b"), choose_data("a:b", "a:b"), choose_data("", "")] == [
+        "a:b",
+        "a:b",
+        "a:b",
+        "",
+    ]
+    with pytest.raises(DataConflict, match=r"'a:b'.*'c:d'"):
+        choose_data("a:b", "c:d")
+
+
+def test_nothing_is_opened_that_is_not_allowed() -> None:
+    """The learner of a task is opened once its owner allowed it, and then gives each device its examples."""
+    created = task_created(policy(model="", learner=FLAT_LEARNER, learner_arguments={"parameters": 4}))
+    with pytest.raises(PluginNotAllowed, match=r"--allow tests\.learners:FlatLearner"):
+        open_work(created, allowed=AllowList(), data="", fallback="")
+    found = open_work(created, allowed=AllowList().including(FLAT_LEARNER), data="", fallback="x:y")
+    assert found.make_trainer(Part()).sample_count == 7
