@@ -17,6 +17,13 @@ LOSSES = ("cross_entropy", "bce", "mse", "huber", "ctc", "nll")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 METRICS = ("loss", "accuracy", "top5", "f1", "auroc", "mae", "r2", "perplexity")
 CLASSIFYING = ("cross_entropy", "nll")
+# A loss that does not stand here is a plugin, of whose outputs nothing is known.
+METRICS_BY_LOSS = {
+    **dict.fromkeys(CLASSIFYING, ("loss", "accuracy", "top5", "f1", "auroc", "perplexity")),
+    "bce": ("loss", "accuracy", "f1", "auroc"),
+    **dict.fromkeys(("mse", "huber"), ("loss", "mae", "r2")),
+    "ctc": ("loss",),
+}
 
 
 class Training(Section):
@@ -37,6 +44,7 @@ class Training(Section):
     gradient_norm: float = 0.0
     proximal_mu: float = 0.0
     optimizer: str = "sgd"
+    optimizer_arguments: Arguments = {}
     loss: str = "cross_entropy"
     loss_arguments: Arguments = {}
     collate: str = ""
@@ -65,8 +73,9 @@ class Parameters(Section):
 
     trained: tuple[str, ...] = ("*",)
     local: tuple[str, ...] = ()
-    # Floating buffers, such as the running statistics of BatchNorm; "local" is FedBN's way (Li et al. 2021).
+    # Floating buffers: "local" is FedBN's way (Li et al. 2021); else those below are averaged, and others are frozen.
     buffers: Literal["averaged", "local"] = "averaged"
+    averaged: tuple[str, ...] = ("*running_mean", "*running_var")
     # An averaged value is in the clipped vector times this, so that large statistics need not crowd out the rest.
     averaged_scale: float = 1.0
 

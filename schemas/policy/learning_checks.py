@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from schemas.policy.learning import LOSSES, METRICS, OPTIMIZERS, Arguments
+from schemas.policy.learning import LOSSES, METRICS, METRICS_BY_LOSS, OPTIMIZERS, Arguments
 from schemas.policy.metrics import METRIC_UPDATES_MAX, METRICS_MAX
 from schemas.policy.sections import Policy
+
+NAME_LENGTH_MAX = 200
 
 
 def find_learning_problems(policy: Policy) -> Iterator[str]:
@@ -23,6 +25,10 @@ def find_learning_problems(policy: Policy) -> Iterator[str]:
     yield from _find_argument_problems("model_arguments", policy.model_arguments)
     yield from _find_argument_problems("learner_arguments", policy.learner_arguments)
     yield from _find_argument_problems("training.loss_arguments", policy.training.loss_arguments)
+    yield from _find_argument_problems("training.optimizer_arguments", policy.training.optimizer_arguments)
+    if policy.training.loss_arguments.get("reduction", "mean") != "mean":
+        yield "training.loss_arguments.reduction: a loss is the mean over its batch; leave it out"
+    yield from _find_metric_problems(policy)
     yield from _find_report_problems(policy)
 
 
@@ -51,12 +57,30 @@ def _find_argument_problems(table: str, arguments: Arguments) -> Iterator[str]:
                 yield f"{table}.{name} = {value}: must be from -2^63 to 2^63 - 1"
 
 
+def _find_metric_problems(policy: Policy) -> Iterator[str]:
+    """Metrics that say nothing about outputs under this loss, where the torch learner takes them."""
+    fitting = METRICS_BY_LOSS.get(policy.training.loss, METRICS)
+    asked = {} if policy.learner or policy.evaluation.evaluate else {"metrics": policy.evaluation.metrics}
+    if not (policy.learner or policy.training.train):
+        asked["report"] = policy.evaluation.report
+    for field, names in asked.items():
+        for name in names:
+            if field == "report" and ":" not in name and name not in METRICS:
+                yield f"evaluation.report = {name!r}: must be one of {', '.join(METRICS)}, or 'module:callable'"
+            elif name in METRICS and name not in fitting:
+                loss = policy.training.loss
+                yield f"evaluation.{field} = {name!r}: with training.loss = {loss!r} take {', '.join(fitting)}"
+
+
 def _find_report_problems(policy: Policy) -> Iterator[str]:
     report = policy.evaluation.report
     if not report:
         return
     if policy.privacy is not None:
         yield "evaluation.report: metrics of single devices are no part of the noise, so not with privacy"
+    for name in report:
+        if not 0 < len(name) <= NAME_LENGTH_MAX:
+            yield f"evaluation.report = {name[:NAME_LENGTH_MAX]!r}: a name has from 1 to {NAME_LENGTH_MAX} letters"
     if len(report) > METRICS_MAX or len(set(report)) < len(report):
         yield f"evaluation.report has {len(report)} names: at most {METRICS_MAX}, each once"
     if policy.aggregation.updates_per_round > METRIC_UPDATES_MAX:

@@ -166,6 +166,7 @@ class Policy(Section):
             "evaluation.evaluate": self.evaluation.evaluate,
             "measure.plugin": measure,
             **{f"evaluation.metrics[{i}]": metric for i, metric in enumerate(self.evaluation.metrics)},
+            **{f"evaluation.report[{i}]": metric for i, metric in enumerate(self.evaluation.report)},
         }
         # A name without a colon is one of fedlog's own.
         return {field: plugin for field, plugin in named.items() if ":" in plugin}

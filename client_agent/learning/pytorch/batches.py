@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -14,98 +16,218 @@ from torch.utils.data import default_collate
 from client_agent.learning.data import DataError
 
 LABELS = "labels"
+EXPECTED = (
+    f"expected arrays side by side (features, ..., labels), a dictionary of arrays with {LABELS!r}, or a sequence of "
+    "examples with a length"
+)
 
-Batch = tuple[Any, ...]
+# What a module is called with, as keyword arguments where the data have names, and the labels.
+Batch = tuple[Any, Any]
+Collate = Callable[[list[Any]], Any]
+# Kept as they are in memory: a batch of them becomes int64, and images of bytes need not take eight times the room.
+_SMALL = (torch.uint8, torch.int8, torch.int16, torch.int32)
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A device's examples; `take` gives those at some places as a batch: what a module is called with, then the target.
-
-    `inputs` are keyword arguments where the data have names.
-    """
+    """A device's examples; `take` gives those at some places as a batch."""
 
     count: int
-    take: Callable[[Tensor], tuple[Any, Any]]
+    take: Callable[[Tensor], Batch]
 
     def __len__(self) -> int:
         return self.count
 
-    def split(self, batch_size: int, *, shuffled: bool) -> Iterator[tuple[Any, Any]]:
-        """All of them once, by batch; shuffled by torch's generator."""
-        order = torch.randperm(self.count) if shuffled else torch.arange(self.count)
-        for places in torch.split(order, batch_size):
-            yield self.take(places)
+    def split(self, batch_size: int, *, is_shuffled: bool, joins_single: bool = False) -> Iterator[Batch]:
+        """All of them once, by batch; shuffled by torch's generator.
+
+        `joins_single`: a last batch of one joins the batch before it, because normalising over one makes no sense.
+        """
+        order = torch.randperm(self.count) if is_shuffled else torch.arange(self.count)
+        parts = list(torch.split(order, batch_size))
+        if joins_single and len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        return map(self.take, parts)
 
 
-def convert(raw: Any, *, collate: Callable[[list[Any]], Any] | None, where: str) -> Examples:
+def convert(raw: Any, *, collate: Collate | None = None, where: str) -> Examples:
     """The examples in what a data plugin returned. Raises DataError, whose message starts with `where`."""
+    _refuse_frames(raw, where=where)
     if isinstance(raw, Mapping):
         return _convert_named(raw, where=where)
-    # A tuple is columns; a list is examples, one after the other.
-    if isinstance(raw, tuple) and len(raw) >= 2:
+    # A list of two arrays is no list of two examples.
+    if isinstance(raw, tuple) or (isinstance(raw, list) and raw and all(map(_is_array, raw))):
+        if len(raw) < 2:
+            raise DataError(f"{where}: a {type(raw).__name__} of {len(raw)}, {EXPECTED}")
         return _convert_columns(raw, where=where)
-    if not (hasattr(raw, "__len__") and hasattr(raw, "__getitem__")) or isinstance(raw, str | bytes | np.ndarray):
-        raise DataError(
-            f"{where}: {type(raw).__name__}, expected arrays side by side (features, ..., labels), a dictionary of "
-            f"arrays with {LABELS!r}, or a sequence of examples with a length"
-        )
-    if type(raw).__module__.startswith("pandas"):
-        raise DataError(f"{where}: a pandas {type(raw).__name__}; give its columns as arrays, with .to_numpy()")
-    return Examples(len(raw), _take_from(raw, collate or default_collate))
+    if isinstance(raw, str | bytes) or _is_array(raw) or not (hasattr(raw, "__len__") and hasattr(raw, "__getitem__")):
+        hint = "; call list() on it" if isinstance(raw, Iterator) else ""
+        hint = "; give its dataset" if isinstance(raw, torch.utils.data.DataLoader) else hint
+        raise DataError(f"{where}: {type(raw).__name__}, {EXPECTED}{hint}")
+    return Examples(len(raw), _take_from(raw, collate or default_collate, where=where))
 
 
-def _convert_columns(raw: tuple[Any, ...], *, where: str) -> Examples:
+def count_examples(raw: Any) -> int:
+    """How many examples there are in data that a loop of the user's own reads; 1 where nothing tells."""
+    if isinstance(raw, Mapping) and raw:
+        raw = raw[LABELS] if LABELS in raw else next(iter(raw.values()))
+    elif isinstance(raw, tuple) or (isinstance(raw, list) and raw and all(map(_is_array, raw))):
+        raw = raw[0] if raw else ()
+    elif isinstance(raw, torch.utils.data.DataLoader):
+        raw = raw.dataset
+    return len(raw) if hasattr(raw, "__len__") else 1
+
+
+def _convert_columns(raw: Sequence[Any], *, where: str) -> Examples:
     columns = [to_tensor(column, where=f"{where}: array {place + 1}") for place, column in enumerate(raw)]
     count = _check_lengths({f"array {place + 1}": len(column) for place, column in enumerate(columns)}, where=where)
-    return Examples(count, lambda places: (tuple(c[places] for c in columns[:-1]), columns[-1][places]))
+    takers = [_make_taker(column) for column in columns]
+    *features, labels = takers
+    return Examples(count, lambda places: (tuple([take(places) for take in features]), labels(places)))
 
 
 def _convert_named(raw: Mapping[str, Any], *, where: str) -> Examples:
     columns = {str(name): to_tensor(column, where=f"{where}: {name!r}") for name, column in raw.items()}
-    if LABELS not in columns:
-        raise DataError(f"{where}: arrays {sorted(columns)}, and none is called {LABELS!r}")
+    if len(columns.keys() - {LABELS}) == 0:
+        raise DataError(f"{where}: a dictionary with {sorted(columns)}, {EXPECTED}")
     count = _check_lengths({name: len(column) for name, column in columns.items()}, where=where)
-    labels = columns.pop(LABELS)
-    return Examples(count, lambda places: ({name: c[places] for name, c in columns.items()}, labels[places]))
+    takers = {name: _make_taker(column) for name, column in columns.items()}
+    # Without labels the model may tell its own loss, or a loss plugin do without.
+    labels = takers.pop(LABELS, _take_nothing)
+    return Examples(count, lambda places: ({name: take(places) for name, take in takers.items()}, labels(places)))
 
 
-def _take_from(raw: Sequence[Any], collate: Callable[[list[Any]], Any]) -> Callable[[Tensor], tuple[Any, Any]]:
-    def take(places: Tensor) -> tuple[Any, Any]:
-        batch = collate([raw[place] for place in places.tolist()])
-        if isinstance(batch, Mapping):
-            named = dict(batch)
-            return named, named.pop(LABELS, None)
-        if isinstance(batch, tuple | list) and len(batch) >= 2:
-            return tuple(batch[:-1]), batch[-1]
-        raise DataError(f"an example is {type(batch).__name__}, expected a pair (input, label) or a dictionary")
+def _take_nothing(places: Tensor) -> None:
+    del places
+
+
+def _make_taker(column: Tensor) -> Callable[[Tensor], Any]:
+    return (lambda places: column[places].long()) if column.dtype in _SMALL else column.__getitem__
+
+
+def _take_from(raw: Sequence[Any], collate: Collate, *, where: str) -> Callable[[Tensor], Batch]:
+    def take(places: Tensor) -> Batch:
+        listed = [raw[place] for place in places.tolist()]
+        try:
+            batch = collate(listed)
+        except (RuntimeError, TypeError) as error:
+            advice = "name a plugin that makes a batch of such examples in training.collate"
+            raise DataError(f"{where}: {error}; {advice}") from error
+        return split_batch(batch, where=where)
 
     return take
 
 
+def split_batch(batch: Any, *, where: str) -> Batch:
+    """A collated batch as inputs and labels. Raises DataError."""
+    batch = _settle(batch)
+    if isinstance(batch, Mapping):
+        named = dict(batch)
+        labels = named.pop(LABELS, None)
+        return named, labels
+    if isinstance(batch, tuple | list) and len(batch) >= 2:
+        return tuple(batch[:-1]), batch[-1]
+    raise DataError(f"{where}: a batch is {type(batch).__name__}, expected a pair (inputs, labels) or a dictionary")
+
+
+def _settle(value: Any) -> Any:
+    """The same with floating numbers as float32 and whole ones as int64: Python's own floats collate to float64."""
+    if isinstance(value, np.ndarray):
+        value = to_tensor(value, where="a batch")
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            return value.float()
+        return value.long() if value.dtype in _SMALL else value
+    if isinstance(value, Mapping):
+        return {name: _settle(part) for name, part in value.items()}
+    return type(value)(map(_settle, value)) if type(value) in (tuple, list) else value
+
+
 def to_tensor(column: Any, *, where: str) -> Tensor:
-    """An array as a tensor that training understands: floats as float32, whole numbers as int64. Raises DataError."""
-    if isinstance(column, Tensor):
-        column = column.detach().cpu().numpy() if column.dtype != torch.bfloat16 else column.float().numpy()
-    if type(column).__module__.startswith("pandas"):
-        raise DataError(f"{where} is a pandas {type(column).__name__}; give it as an array, with .to_numpy()")
-    try:
-        array = np.asarray(column)
-    except ValueError as error:
-        raise DataError(f"{where}: examples of different shapes make no array ({error})") from error
+    """An array as a tensor that training understands: floats as float32, whole numbers stay whole. Raises DataError."""
+    array = _to_array(column, where=where)
     if array.ndim == 0 or array.dtype.kind not in "fiub":
-        kind = f"values of type {array.dtype}" if array.ndim else type(column).__name__
-        raise DataError(f"{where}: {kind}, expected an array of numbers with one row an example")
+        raise DataError(f"{where}: {_describe(column, array)}, expected an array of numbers with one row an example")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         # One NaN would spread over the whole model in the first step.
         raise DataError(f"{where}: a value is NaN or infinite; clean the data first")
-    wanted = np.float32 if array.dtype.kind == "f" else np.bool_ if array.dtype.kind == "b" else np.int64
-    return torch.from_numpy(np.array(array, wanted, order="C"))
+    with warnings.catch_warnings():
+        # Nothing here writes to examples: a batch is always a copy of its rows, also of a file that is only mapped.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(_to_native(array))
+
+
+def _to_array(column: Any, *, where: str) -> npt.NDArray[Any]:
+    _refuse_frames(column, where=where)
+    if isinstance(column, Tensor):
+        plain = column.detach().cpu()
+        column = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy() if not plain.is_sparse else plain
+    try:
+        return np.asarray(column)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where}: examples of different shapes make no array ({error}); pad them") from error
+
+
+def _to_native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """In a precision, byte order and layout that torch has."""
+    if array.dtype.kind == "f":
+        wanted: Any = np.float32
+    elif array.dtype.kind == "b" or array.dtype.newbyteorder("=") in (np.uint8, np.int8, np.int16, np.int32):
+        wanted = array.dtype.newbyteorder("=")
+    else:
+        wanted = np.int64
+    return np.ascontiguousarray(array, wanted)
+
+
+def _describe(column: Any, array: npt.NDArray[Any]) -> str:
+    if array.ndim == 0:
+        return f"a {type(column).__name__}" + ("; call list() on it" if isinstance(column, Iterator) else "")
+    if array.dtype.kind in "US":
+        return "texts: give each its number"
+    if array.dtype.kind == "O":
+        return "objects (examples of different shapes, None, or mixed types)"
+    return f"values of type {array.dtype}"
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | Tensor)
+
+
+def _refuse_frames(value: Any, *, where: str) -> None:
+    """Raises DataError for a table of another library, which must be told to become arrays."""
+    if (library := type(value).__module__.partition(".")[0]) in ("pandas", "polars"):
+        raise DataError(
+            f"{where}: a {library} {type(value).__name__}; give its columns as arrays, with .to_numpy(), for instance "
+            "(frame[names].to_numpy(), frame['label'].to_numpy())"
+        )
+    if type(value).__module__.startswith("scipy.sparse"):
+        raise DataError(f"{where}: a sparse {type(value).__name__}; give it as an array, with .toarray()")
 
 
 def _check_lengths(lengths: Mapping[str, int], *, where: str) -> int:
-    # Torch would index the shorter one until it ends, and train on pairs that never were.
     if len(set(lengths.values())) != 1:
         told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise DataError(f"{where}: as many rows in each are needed: {told}")
     return next(iter(lengths.values()))
+
+
+class Loaded:
+    """What a data plugin gave for a part: as it is, for code of the user's own, and as examples.
+
+    `is_raw`: only the user's code is known to read it, so it need not be examples. `is_kept`: that code may still ask.
+    """
+
+    def __init__(self, raw: Any, convert_raw: Callable[[Any], Examples], *, is_raw: bool, is_kept: bool) -> None:
+        # At once, so that wrong data are told when they are loaded.
+        self._examples = None if is_raw else convert_raw(raw)
+        self._convert = convert_raw
+        self.raw = raw if is_kept else None
+
+    def __len__(self) -> int:
+        return count_examples(self.raw) if self._examples is None else len(self._examples)
+
+    def read_examples(self) -> Examples:
+        """The examples. Raises DataError."""
+        if self._examples is None:
+            self._examples = self._convert(self.raw)
+        return self._examples

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,21 +12,26 @@ from torch import nn
 from client_agent.learning.allow_list import is_built_in
 from client_agent.learning.data import Part
 from client_agent.learning.foreign import LearnerError, call
+from client_agent.learning.layout import ModelError
 from client_agent.learning.learner import Array, Arrays, Context, Metrics, Parameter, Role
-from client_agent.learning.plugins import resolve
-from client_agent.learning.pytorch.batches import Examples, convert
-from client_agent.learning.pytorch.losses import make_loss
+from client_agent.learning.plugins import PluginError, resolve
+from client_agent.learning.pytorch.accelerators import find_device, seed_generators
+from client_agent.learning.pytorch.batches import Examples, Loaded, convert
+from client_agent.learning.pytorch.copying import ModuleCopy, Template
+from client_agent.learning.pytorch.losses import Loss, make_loss
 from client_agent.learning.pytorch.modules import (
-    copy_module,
-    describe_parameters,
-    fill,
+    HALVES,
+    check_unmoved,
+    fill_tensor,
+    find_role,
     find_roles,
     freeze,
+    list_tensors,
     make_module,
-    read_arrays,
+    read_array,
 )
-from client_agent.learning.pytorch.scoring import score_module
-from client_agent.learning.pytorch.training import train_module
+from client_agent.learning.pytorch.scoring import make_metric, score_module
+from client_agent.learning.pytorch.training import LocalLoop, compute_factor
 from schemas.policy import Policy
 
 # A process has many devices and few cores: threads inside one small product cost more than they gain.
@@ -34,18 +41,22 @@ torch.set_num_threads(1)
 class TorchLearner:
     """A `Learner` of a policy's `model`; the module is made once a process, and copied for each training."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, *, accelerator: str = "cpu") -> None:
         self._policy = policy
-        self._module: nn.Module | None = None
+        self._device = find_device(accelerator)
         self._roles: dict[str, Role] = {}
+        self._template: Template | None = None
+        self._loss: Loss | None = None
 
     def count_elements(self) -> int | None:
-        """How many elements the model has, without memory for them; None where only making it can tell."""
+        """How many elements leave a device, without memory for them; None where only making the model can tell."""
         # A user's own module answers for itself, and need not work without memory.
         if not is_built_in(self._policy.model):
             return None
         with torch.device("meta"):
-            return sum(parameter.numel() for parameter in make_module(self._policy).parameters())
+            tensors = list_tensors(make_module(self._policy))
+            rules = self._policy.parameters
+            return sum(tensor.numel() for name, tensor in tensors if find_role(name, tensor, rules=rules) != "local")
 
     def initialize(self, seed: int) -> dict[str, Parameter | Array]:
         """The module's tensors, drawn from `seed`. Raises PluginError, ModelError."""
@@ -53,44 +64,119 @@ class TorchLearner:
         module = make_module(self._policy)
         self._roles = find_roles(module, self._policy.parameters)
         freeze(module, self._roles)
-        self._module = module
-        return {**describe_parameters(module, self._roles)}
+        # Read before it moves, so that every accelerator starts from the same bytes.
+        start = {name: read_array(tensor).copy() for name, tensor in list_tensors(module)}
+        module.train()
+        self._template = Template(_move(module, self._device), self._roles)
+        self._open_plugins()
+        return {name: Parameter(array, self._roles[name]) for name, array in start.items()}
 
-    def load(self, part: Part) -> Any:
-        """The examples of the data plugin; for a loop of the user's own just as it gave them."""
-        raw = part.read()
-        if self._policy.training.train:
-            return raw
+    def load(self, part: Part) -> Loaded:
+        """The examples of the data plugin; for a loop of the user's own just as it gave them. Raises DataError."""
+        train, evaluate = self._policy.training.train, self._policy.evaluation.evaluate
+        is_raw = bool(train if part.split == "train" else evaluate)
         collate = self._policy.training.collate
-        return convert(raw, collate=resolve(collate) if collate else None, where=f"data {part.plugin!r}")
+        where = f"data {part.plugin!r} for {part}"
+        reading = partial(convert, collate=_open_collate(collate) if collate else None, where=where)
+        return Loaded(part.read(), reading, is_raw=is_raw, is_kept=bool(train or evaluate))
 
     def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[dict[str, Array], Metrics]:
         """Local training from `start`. Raises LearnerError, PluginError."""
-        module = self._make_copy(start)
-        module.train()
-        # Not torch.manual_seed, which also seeds devices that are not used and takes as long as a small training.
-        torch.default_generator.manual_seed(context.seed)
-        training = self._policy.training
-        if training.train:
-            metrics = call(f"{training.train!r}", resolve(training.train), module, data, context) or {}
-        else:
-            loss = train_module(module, data, policy=self._policy, loss=make_loss(training), version=context.version)
-            metrics = {"loss": loss}
-        return read_arrays(module, self._roles, "trained", "averaged", "local"), metrics
+        copied = self._fill_copy(start)
+        rounded = {
+            name: read_array(tensor).copy() for name, tensor in copied.tensors.items() if self._is_rounded(name, tensor)
+        }
+        tables = {name: read_array(copied.tensors[name]).copy() for name in self._list_tables(copied)}
+        seed_generators(self._device, context.seed)
+        metrics = self._run_loop(copied, data, context=context)
+        for name, before in tables.items():
+            check_unmoved(copied.tensors[name], before, name=name)
+        sent = {name: read_array(copied.tensors[name]) for name, role in self._roles.items() if role != "frozen"}
+        # What half precision cannot hold of a version is no part of what training has changed.
+        return sent | {name: start[name] + (sent[name] - before) for name, before in rounded.items()}, metrics
 
     def evaluate(self, parameters: Arrays, data: Any) -> Metrics:
         """The policy's metrics of a model. Raises LearnerError, PluginError."""
-        module = self._make_copy(parameters)
-        module.eval()
+        copied = self._fill_copy(parameters)
+        copied.module.eval()
         if plugin := self._policy.evaluation.evaluate:
-            return call(f"{plugin!r}", resolve(plugin), module, data)
-        examples = data if isinstance(data, Examples) else convert(data, collate=None, where="the data")
-        return score_module(module, examples, policy=self._policy, loss=make_loss(self._policy.training))
+            found = call(f"evaluation {plugin!r}", resolve(plugin), copied.module, _take_raw(data))
+            return _check_metrics(f"evaluation {plugin!r}", found)
+        assert self._loss is not None
+        return score_module(copied, _take_examples(data), policy=self._policy, loss=self._loss)
 
-    def _make_copy(self, arrays: Arrays) -> nn.Module:
-        if self._module is None:
+    def _run_loop(self, copied: ModuleCopy, data: Any, *, context: Context) -> Metrics:
+        if plugin := self._policy.training.train:
+            found = call(f"training {plugin!r}", resolve(plugin), copied.module, _take_raw(data), context)
+            return _check_metrics(f"training {plugin!r}", found if found is not None else {})
+        assert self._loss is not None
+        shared = [tensor for name, tensor in copied.tensors.items() if self._roles[name] == "trained"]
+        loop = LocalLoop(copied, self._policy, loss=self._loss, shared=shared)
+        rate = self._policy.training.learning_rate * compute_factor(self._policy.schedule, context.version)
+        return loop.run(_take_examples(data), rate=rate)
+
+    def _fill_copy(self, arrays: Arrays) -> ModuleCopy:
+        if self._template is None:
             raise LearnerError("the model was not initialized")
-        # Counters, hidden states and whatever else a module keeps would live on from device to device.
-        module = copy_module(self._module)
-        fill(module, arrays)
-        return module
+        copied = self._template.copy()
+        if unknown := [name for name in arrays if name not in copied.tensors]:
+            raise ModelError(f"the model has no tensor {unknown[0]!r}: is it the same code?")
+        if missing := [name for name in copied.tensors if name not in arrays]:
+            raise ModelError(f"the version has no tensor {missing[0]!r}: is it the same code?")
+        for name, tensor in copied.tensors.items():
+            fill_tensor(tensor, arrays[name], name=name)
+            if self._roles[name] == "averaged" and name.endswith("running_var"):
+                # Noise and averaging may leave a variance below zero, of which a module would take the root.
+                tensor.detach().clamp_(min=0.0)
+        return copied
+
+    def _is_rounded(self, name: str, tensor: torch.Tensor) -> bool:
+        return tensor.dtype in HALVES and self._roles[name] in ("trained", "averaged")
+
+    def _list_tables(self, copied: ModuleCopy) -> list[str]:
+        """Buffers that are in no update, and must not learn anything."""
+        return [
+            name
+            for name, role in self._roles.items()
+            if role == "frozen" and not isinstance(copied.tensors[name], nn.Parameter)
+        ]
+
+    def _open_plugins(self) -> None:
+        """Look up what the policy names, so that a wrong name or argument is told before anybody trains."""
+        training, evaluation = self._policy.training, self._policy.evaluation
+        for plugin in filter(None, (training.train, evaluation.evaluate, training.collate)):
+            resolve(plugin)
+        # Kept, because looking an argument over takes as long as a small training.
+        self._loss = make_loss(training)
+        for name in (*evaluation.metrics, *(() if training.train else evaluation.report)):
+            if name not in ("loss", "perplexity"):
+                make_metric(name, self._loss)
+
+
+def _move(module: nn.Module, device: torch.device) -> nn.Module:
+    try:
+        return module.to(device)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise PluginError(f"the model cannot be moved to {device}: {error}; take --accelerator cpu") from error
+
+
+def _open_collate(plugin: str) -> Any:
+    function = resolve(plugin)
+    return lambda listed: call(f"collate {plugin!r}", function, listed)
+
+
+def _take_raw(data: Any) -> Any:
+    return data.raw if isinstance(data, Loaded) else data
+
+
+def _take_examples(data: Any) -> Examples:
+    """The examples in what `load` gave, or in arrays that a caller has at hand."""
+    if isinstance(data, Loaded):
+        return data.read_examples()
+    return data if isinstance(data, Examples) else convert(data, where="the data")
+
+
+def _check_metrics(what: str, found: Any) -> Metrics:
+    if not isinstance(found, Mapping):
+        raise LearnerError(f"{what} returned {type(found).__name__}, expected metrics by name")
+    return found

@@ -2,109 +2,223 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from client_agent.learning.foreign import call
+from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.plugins import PluginError, resolve
 from schemas.policy import Training
 
-Loss = Callable[[Any, Any], Tensor]
+IGNORED = -100  # torch's own default for `ignore_index`
+functional = nn.functional
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss of outputs and targets, a mean over a batch; `weigh` says over how much, so that means can be joined."""
+
+    name: str
+    compute: Callable[[Any, Any], Tensor]
+    weigh: Callable[[Any, Any], float]
+    # What a label must be in order to be left out; None where there is no such label.
+    ignored: int | None = None
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether it is the user's own, which takes whatever the model gives."""
+        return ":" in self.name
 
 
 def make_loss(training: Training) -> Loss:
-    """The loss of outputs and targets, a mean over the batch. Raises PluginError."""
-    if ":" in training.loss:
-        return partial(call, f"loss {training.loss}", resolve(training.loss), **training.loss_arguments)
+    """The loss of a policy. Raises PluginError, also where its arguments do not fit."""
     arguments = {name: _to_torch(value) for name, value in training.loss_arguments.items()}
-    function = partial(_LOSSES[training.loss], **arguments)
+    if ":" in training.loss:
+        compute = partial(call, f"loss {training.loss!r}", resolve(training.loss), **training.loss_arguments)
+        return Loss(training.loss, compute, _count_rows)
+    if arguments.get("reduction", "mean") != "mean":
+        raise PluginError("training.loss_arguments.reduction: a loss is a mean over the batch; leave it out")
+    compute = partial(_LOSSES[training.loss], **arguments)
+    _try(training, compute, arguments=arguments)
+    weigh, ignored = _WEIGHTS[training.loss], None
+    if training.loss in ("cross_entropy", "nll"):
+        ignored = int(arguments.get("ignore_index", IGNORED))
+        weigh = partial(weigh, ignored=ignored, weight=arguments.get("weight"))
+    return Loss(training.loss, compute, weigh, ignored)
+
+
+def _try(training: Training, compute: Callable[..., Tensor], *, arguments: dict[str, Any]) -> None:
+    """Try arguments on a small example, so that a misspelt one is told before anybody trains."""
+    classes = len(arguments["weight"]) if isinstance(arguments.get("weight"), Tensor) else 2
+    scores, values = torch.zeros(1, classes), torch.zeros(1)
+    examples = {
+        "cross_entropy": (scores, torch.zeros(1, dtype=torch.long)),
+        "nll": (scores, torch.zeros(1, dtype=torch.long)),
+        "ctc": (torch.zeros(1, 3, 2), torch.ones(1, 1, dtype=torch.long)),
+    }
     try:
-        function(*_EXAMPLES[training.loss])
-    except TypeError as error:
+        compute(*examples.get(training.loss, (values, values)))
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise PluginError(f"training.loss_arguments of {training.loss!r}: {error}") from error
-    return function
 
 
-def _cross_entropy(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
-    """Scores (n, ..., classes) or (n, classes) against classes (n, ...), also one a position of a sequence."""
-    _check_classes(outputs, labels, ignored=arguments.get("ignore_index", -100))
-    # A sequence has a label a position, and torch wants the classes second.
-    if outputs.ndim > 2 and outputs.shape[:-1] == labels.shape:
-        outputs, labels = outputs.flatten(0, -2), labels.flatten()
-    return nn.functional.cross_entropy(outputs, labels, **arguments)
+def align_classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores as (rows, classes) with classes (rows,), or with shares (rows, classes). Raises LearnerError.
+
+    Scores may be (n, classes), a sequence's (n, ..., classes), or torch's (n, classes, ...).
+    """
+    if outputs.ndim < 2 or outputs.shape[1] == 1:
+        raise LearnerError(
+            f"the model gives outputs {tuple(outputs.shape)}, and a loss of classes wants a score for each of two or "
+            "more classes; for one yes or no take 'bce', for values 'mse'"
+        )
+    if labels.is_floating_point():
+        if labels.shape != outputs.shape:
+            raise LearnerError(
+                "labels are no whole numbers: a loss of classes wants 0, 1, 2, ... (shares of each class have the "
+                f"shape of the outputs, here {tuple(outputs.shape)}); for values take 'mse'"
+            )
+        return outputs.flatten(0, -2), labels.flatten(0, -2)
+    if outputs.ndim == 2 and labels.ndim == 1 and len(outputs) == len(labels):
+        return outputs, labels
+    if outputs.shape[:-1] == labels.shape:
+        return outputs.flatten(0, -2), labels.flatten()
+    if outputs.ndim == labels.ndim + 1 and outputs.shape[:1] + outputs.shape[2:] == labels.shape:
+        return outputs.movedim(1, -1).flatten(0, -2), labels.flatten()
+    if outputs.ndim == 2 and labels.shape == (len(outputs), 1):
+        return outputs, labels.squeeze(1)
+    raise LearnerError(f"the model gives outputs {tuple(outputs.shape)} for labels {tuple(labels.shape)}")
 
 
-def _nll(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
-    _check_classes(outputs, labels, ignored=arguments.get("ignore_index", -100))
-    return nn.functional.nll_loss(outputs, labels, **arguments)
+def align_values(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs (n, 1) for labels (n,): torch would spread one over the other, and train on every pair."""
+    if outputs.ndim == labels.ndim + 1 and outputs.shape[-1] == 1:
+        outputs = outputs.squeeze(-1)
+    elif labels.ndim == outputs.ndim + 1 and labels.shape[-1] == 1:
+        labels = labels.squeeze(-1)
+    if outputs.shape != labels.shape:
+        raise LearnerError(f"the model gives outputs {tuple(outputs.shape)} for labels {tuple(labels.shape)}")
+    return outputs, labels.to(outputs.dtype)
 
 
-def _bce(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
-    return nn.functional.binary_cross_entropy_with_logits(_fit(outputs, labels), labels.to(outputs.dtype), **arguments)
+def _compute_classes(outputs: Tensor, labels: Tensor, *, function: Callable[..., Tensor], **arguments: Any) -> Tensor:
+    rows, classes = align_classes(outputs, labels)
+    ignored = arguments.get("ignore_index", IGNORED)
+    if classes.dtype == torch.bool:
+        classes = classes.long()
+    if rows.device.type != "cpu":
+        # There a wrong label ends the whole process, so it is looked for before.
+        _check_classes(rows, classes, ignored=ignored)
+        arguments = {name: v.to(rows.device) if isinstance(v, Tensor) else v for name, v in arguments.items()}
+    try:
+        return function(rows, classes, **arguments)
+    except IndexError:
+        _check_classes(rows, classes, ignored=ignored)
+        raise
 
 
-def _mse(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
-    return nn.functional.mse_loss(_fit(outputs, labels), labels.to(outputs.dtype), **arguments)
+def _check_classes(rows: Tensor, classes: Tensor, *, ignored: int) -> None:
+    """Raises LearnerError for a label that the model has no output for: in these words, before torch's own."""
+    if classes.is_floating_point():
+        return
+    named = classes[classes != ignored]
+    low, high = (int(named.min()), int(named.max())) if named.numel() else (0, 0)
+    if low < 0 or high >= rows.shape[1]:
+        hint = "; do yours begin at 1?" if low == 1 and high == rows.shape[1] else ""
+        raise LearnerError(
+            f"label {low if low < 0 else high}, and the model has {rows.shape[1]} outputs: labels go from 0 to "
+            f"{rows.shape[1] - 1}{hint}"
+        )
 
 
-def _huber(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
-    return nn.functional.huber_loss(_fit(outputs, labels), labels.to(outputs.dtype), **arguments)
+def _compute_bce(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
+    scores, shares = align_values(outputs, labels)
+    low, high = (float(bound) for bound in shares.aminmax())
+    if low < 0 or high > 1:
+        raise LearnerError(f"label {low if low < 0 else high}: bce wants labels from 0 to 1")
+    arguments = {name: v.to(scores.device) if isinstance(v, Tensor) else v for name, v in arguments.items()}
+    return functional.binary_cross_entropy_with_logits(scores, shares, **arguments)
 
 
-def _ctc(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
-    """Log-probabilities (n, time, classes) against labels (n, length), where 0 is the blank and pads the end."""
+def _compute_mse(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
+    return functional.mse_loss(*align_values(outputs, labels), **arguments)
+
+
+def _compute_huber(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
+    return functional.huber_loss(*align_values(outputs, labels), **arguments)
+
+
+def _compute_ctc(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
+    """Log-probabilities (n, time, classes) against labels (n, length), where the blank pads the end."""
+    if outputs.ndim != 3 or labels.ndim != 2 or labels.is_floating_point():
+        raise LearnerError(
+            f"ctc wants log-probabilities (n, time, classes) and whole numbers (n, length), not {tuple(outputs.shape)} "
+            f"and {tuple(labels.shape)}"
+        )
     steps = torch.full((len(outputs),), outputs.shape[1], dtype=torch.long)
     lengths = (labels != arguments.get("blank", 0)).sum(dim=1)
-    return nn.functional.ctc_loss(outputs.transpose(0, 1), labels, steps, lengths, zero_infinity=True, **arguments)
+    # One text that is too long for its time would make the whole batch infinite.
+    return functional.ctc_loss(outputs.transpose(0, 1), labels, steps, lengths, **{"zero_infinity": True, **arguments})
 
 
-_LOSSES: dict[str, Callable[..., Tensor]] = {
-    "cross_entropy": _cross_entropy,
-    "bce": _bce,
-    "mse": _mse,
-    "huber": _huber,
-    "ctc": _ctc,
-    "nll": _nll,
-}
-_SCORES, _CLASSES, _VALUES = torch.zeros(1, 2), torch.zeros(1, dtype=torch.long), torch.zeros(1)
-# Arguments are tried on these, so that a misspelt one is told before anybody trains.
-_EXAMPLES: dict[str, tuple[Tensor, Tensor]] = {
-    "cross_entropy": (_SCORES, _CLASSES),
-    "nll": (_SCORES, _CLASSES),
-    "bce": (_VALUES, _VALUES),
-    "mse": (_VALUES, _VALUES),
-    "huber": (_VALUES, _VALUES),
-    "ctc": (torch.zeros(1, 3, 2), torch.ones(1, 1, dtype=torch.long)),
-}
+def _count_rows(outputs: Any, labels: Any) -> float:
+    """The examples of a batch, as its labels or its outputs say."""
+    for value in (labels, outputs):
+        first = _find_tensor(value)
+        if first is not None and first.ndim:
+            return len(first)
+    return 1.0
 
 
-def _check_classes(outputs: Tensor, labels: Tensor, *, ignored: int) -> None:
-    """Labels must be classes that the model has: said in these words before torch says it in its own."""
-    if labels.is_floating_point():
-        # Probabilities of classes are targets too, and have the shape of the outputs.
-        if labels.shape == outputs.shape:
-            return
-        raise PluginError("labels are no whole numbers: a loss of classes wants 0, 1, 2, ...; for values take 'mse'")
-    classes = outputs.shape[-1] if outputs.ndim <= 2 or outputs.shape[:-1] == labels.shape else outputs.shape[1]
-    told = labels[labels != ignored]
-    if told.numel() and (int(told.min()) < 0 or int(told.max()) >= classes):
-        wrong = int(told.min()) if int(told.min()) < 0 else int(told.max())
-        raise PluginError(f"label {wrong}, and the model has {classes} outputs: labels go from 0 to {classes - 1}")
+def _find_tensor(value: Any) -> Tensor | None:
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, tuple | list):
+        return next((found for part in value if (found := _find_tensor(part)) is not None), None)
+    return value if isinstance(value, Tensor) else None
 
 
-def _fit(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Outputs (n, 1) for labels (n,): torch would spread one over the other, and train on every pair."""
-    if outputs.shape != labels.shape and outputs.ndim == labels.ndim + 1 and outputs.shape[-1] == 1:
-        outputs = outputs.squeeze(-1)
-    # Broadcasting would train without a word on shapes that nobody meant.
-    if outputs.shape != labels.shape:
-        raise PluginError(f"the model gives outputs {tuple(outputs.shape)} for labels {tuple(labels.shape)}")
-    return outputs
+def _count_elements(outputs: Tensor, labels: Tensor) -> float:
+    del outputs
+    return labels.numel()
+
+
+def _sum_class_weights(outputs: Tensor, labels: Tensor, *, ignored: int, weight: Tensor | None) -> float:
+    """What a mean over classes divides by: the labels that count, each with its class's weight."""
+    rows, classes = align_classes(outputs, labels)
+    if classes.is_floating_point():
+        return len(rows)
+    named = classes.long()[classes != ignored]
+    return float(named.numel() if weight is None else weight.to(named.device)[named].sum())
 
 
 def _to_torch(value: Any) -> Any:
-    return torch.tensor(value) if isinstance(value, tuple) else value
+    return torch.tensor(value, dtype=torch.float32) if isinstance(value, tuple | list) else value
+
+
+def is_empty(loss: Loss, value: float, *, batch: tuple[Any, Any]) -> bool:
+    """Whether a loss is no number because every label of the batch was to be ignored."""
+    return math.isnan(value) and loss.weigh(*batch) == 0
+
+
+_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": partial(_compute_classes, function=functional.cross_entropy),
+    "nll": partial(_compute_classes, function=functional.nll_loss),
+    "bce": _compute_bce,
+    "mse": _compute_mse,
+    "huber": _compute_huber,
+    "ctc": _compute_ctc,
+}
+_WEIGHTS: dict[str, Callable[..., float]] = {
+    "cross_entropy": _sum_class_weights,
+    "nll": _sum_class_weights,
+    "bce": _count_elements,
+    "mse": _count_elements,
+    "huber": _count_elements,
+    "ctc": _count_rows,
+}

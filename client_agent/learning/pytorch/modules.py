@@ -1,20 +1,23 @@
-"""A torch module's tensors as named arrays: which train, which are averaged, and which stay where they are."""
+"""A torch module's tensors by name: which train, which are averaged, and which stay where they are."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import ModelError
-from client_agent.learning.learner import Arrays, Parameter, Role
+from client_agent.learning.learner import Role
 from client_agent.learning.opening import call_plugin
 from client_agent.learning.plugins import resolve
 from schemas.policy import Parameters, Policy
+
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def make_module(policy: Policy) -> nn.Module:
@@ -25,93 +28,94 @@ def make_module(policy: Policy) -> nn.Module:
     return module
 
 
-def copy_module(module: nn.Module) -> nn.Module:
-    """A module of its own for one training: whatever it counts or remembers ends with it. Frozen weights are shared."""
-    shared = {id(tensor): tensor for tensor in module.parameters() if not tensor.requires_grad}
-    return copy.deepcopy(module, shared)
-
-
-def find_roles(module: nn.Module, rules: Parameters) -> dict[str, Role]:
-    """The role of each tensor that lasts, by name, in the module's order; tied ones once. Raises ModelError."""
-    roles: dict[str, Role] = {}
-    for name, parameter in module.named_parameters():
-        _check_parameter(name, parameter)
-        roles[name] = _find_parameter_role(name, parameter, rules=rules)
-    for name, buffer in _list_buffers(module):
-        is_averaged = buffer.is_floating_point() and rules.buffers == "averaged" and not _matches(name, rules.local)
-        roles[name] = "averaged" if is_averaged else "local"
-    return roles
-
-
-def freeze(module: nn.Module, roles: dict[str, Role]) -> None:
-    """No gradient for what does not train here."""
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(roles[name] in ("trained", "local"))
-
-
-def read_arrays(module: nn.Module, roles: dict[str, Role], *wanted: Role) -> dict[str, np.ndarray]:
-    """The tensors with one of these roles as arrays of their own; half precision becomes float32."""
-    tensors = dict(_list_tensors(module))
-    return {name: _to_array(tensors[name]) for name, role in roles.items() if role in wanted}
-
-
-def describe_parameters(module: nn.Module, roles: dict[str, Role]) -> dict[str, Parameter]:
-    """All that lasts of the module, as it is now."""
-    arrays = read_arrays(module, roles, "trained", "averaged", "frozen", "local")
-    return {name: Parameter(array, roles[name]) for name, array in arrays.items()}
-
-
-def fill(module: nn.Module, arrays: Arrays) -> None:
-    """Set the module's tensors, each in its own precision. Raises ModelError for other names or shapes."""
-    tensors = dict(_list_tensors(module))
-    with torch.no_grad():
-        for name, array in arrays.items():
-            if name not in tensors or tensors[name].shape != array.shape:
-                raise ModelError(f"the module has no tensor {name!r} of shape {array.shape}: is it the same code?")
-            # A copy, because versions are read-only and torch warns of tensors over such memory.
-            tensors[name].copy_(torch.from_numpy(np.array(array)))
-    _repair_variances(module)
-
-
-def _list_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def list_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, tied ones once, then the buffers that are meant to last; others are part of the code."""
     yield from module.named_parameters()
-    yield from _list_buffers(module)
-
-
-def _list_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The buffers that are meant to last; a constant registered as not persistent is part of the code."""
     lasting = module.state_dict(keep_vars=True)
     yield from ((name, buffer) for name, buffer in module.named_buffers() if name in lasting)
 
 
-def _check_parameter(name: str, parameter: nn.Parameter) -> None:
-    if isinstance(parameter, nn.parameter.UninitializedParameter):
-        raise ModelError(f"parameter {name} has no shape yet: give the lazy layer its size, or run it once")
-    if parameter.is_meta:
-        raise ModelError(f"parameter {name} is on the meta device, and has no values to start from")
-    if not parameter.is_floating_point():
-        raise ModelError(f"parameter {name} is {parameter.dtype}; only floating numbers are trained")
+def find_roles(module: nn.Module, rules: Parameters) -> dict[str, Role]:
+    """The role of each tensor that lasts, by name, in the module's order. Raises ModelError."""
+    tensors = dict(list_tensors(module))
+    if problems := [problem for name, tensor in tensors.items() if (problem := _find_problem(name, tensor))]:
+        raise ModelError("; ".join(problems[:5]))
+    roles = {name: find_role(name, tensor, rules=rules) for name, tensor in tensors.items()}
+    if rules.local and not any(_matches(name, rules.local) for name in tensors):
+        raise ModelError(f"parameters.local = {list(rules.local)} matches none of {', '.join(list(tensors)[:8])}")
+    if "trained" not in roles.values():
+        raise ModelError(
+            f"nothing in the model is trained: no parameter asks for a gradient and matches parameters.trained = "
+            f"{list(rules.trained)}, among {', '.join(list(tensors)[:8]) or 'none at all'}"
+        )
+    return roles
 
 
-def _find_parameter_role(name: str, parameter: nn.Parameter, *, rules: Parameters) -> Role:
-    if _matches(name, rules.local):
+def find_role(name: str, tensor: Tensor, *, rules: Parameters) -> Role:
+    """What becomes of one tensor."""
+    # Whole numbers count or point at something: a mean of them is neither.
+    if not tensor.is_floating_point() or _matches(name, rules.local):
         return "local"
-    return "trained" if parameter.requires_grad and _matches(name, rules.trained) else "frozen"
+    if isinstance(tensor, nn.Parameter):
+        return "trained" if tensor.requires_grad and _matches(name, rules.trained) else "frozen"
+    if rules.buffers == "local":
+        return "local"
+    # A table, of positions for instance, must not come under noise only because it is a buffer.
+    return "averaged" if _matches(name, rules.averaged) else "frozen"
+
+
+def freeze(module: nn.Module, roles: Mapping[str, Role]) -> None:
+    """No gradient for what is frozen."""
+    for name, parameter in module.named_parameters():
+        if roles[name] == "frozen":
+            parameter.requires_grad_(False)
+
+
+def fill_tensor(tensor: Tensor, array: np.ndarray, *, name: str) -> None:
+    """Set a tensor, in its own precision. Raises ModelError for another shape."""
+    if tuple(tensor.shape) != array.shape:
+        raise ModelError(
+            f"{name!r} has shape {tuple(tensor.shape)} here and {array.shape} in the version: is it the same code?"
+        )
+    plain = tensor.detach()
+    if plain.device.type == "cpu" and plain.dtype not in HALVES:
+        # Through numpy, because versions are read-only and torch warns of tensors over such memory.
+        np.copyto(plain.numpy(), array, casting="unsafe")
+    else:
+        plain.copy_(torch.from_numpy(np.array(array)))
+
+
+def read_array(tensor: Tensor) -> np.ndarray:
+    """A tensor's values as they are now, perhaps in its own memory; half precision as float32."""
+    plain = tensor.detach().cpu()
+    # numpy has no bfloat16, and float16 is too coarse for a sum of many.
+    return (plain.float() if plain.dtype in HALVES else plain).numpy()
+
+
+def _find_problem(name: str, tensor: Tensor) -> str:
+    """Why a tensor cannot be in a model, or nothing."""
+    if is_lazy(tensor):
+        return f"{name} has no shape yet: give the lazy layer its size, or run it once in the model plugin"
+    if tensor.is_meta:
+        return f"{name} is on the meta device, and has no values to start from"
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return f"{name} is sparse or quantized: only plain tensors can be sent"
+    if isinstance(tensor, nn.Parameter) and tensor.is_complex():
+        return f"{name} is {tensor.dtype}: keep real and imaginary part as one real tensor (torch.view_as_real)"
+    # A training has a copy of the module, and hooks on tensors are not copied.
+    if getattr(tensor, "_backward_hooks", None) or getattr(tensor, "_post_accumulate_grad_hooks", None):
+        return f"{name} has a gradient hook, which would be lost; change gradients in an optimizer or loop of your own"
+    return ""
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _to_array(tensor: Tensor) -> np.ndarray:
-    plain = tensor.detach().cpu()
-    # numpy has no bfloat16, and float16 is too coarse for a sum of many.
-    return (plain.float() if plain.dtype in (torch.bfloat16, torch.float16) else plain.clone()).numpy()
-
-
-def _repair_variances(module: nn.Module) -> None:
-    """Noise and averaging may leave a running variance below zero, of which a module would take the root."""
-    for part in module.modules():
-        variance = getattr(part, "running_var", None)
-        if isinstance(variance, Tensor):
-            variance.clamp_(min=0.0)
+def check_unmoved(tensor: Tensor, before: np.ndarray, *, name: str) -> None:
+    """Raises LearnerError where a tensor that is in no update has changed."""
+    if not np.array_equal(read_array(tensor), before, equal_nan=True):
+        raise LearnerError(
+            f"buffer {name!r} changes in training, and what it learns would be lost: name it in parameters.averaged, "
+            "or in parameters.local"
+        )

@@ -1,117 +1,150 @@
-"""Metrics of a module on held-out examples: the loss, and scores of outputs against targets."""
+"""Metrics of a module over batches of examples: the loss, scores of outputs against labels, and the user's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from sklearn.metrics import f1_score, r2_score, roc_auc_score
-from torch import nn
+from torch import Tensor
 
-from client_agent.learning.foreign import call
+from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.plugins import PluginError, resolve
+from client_agent.learning.pytorch.accelerators import Placement
 from client_agent.learning.pytorch.batches import Examples
-from client_agent.learning.pytorch.losses import Loss
-from client_agent.learning.pytorch.training import forward
+from client_agent.learning.pytorch.copying import ModuleCopy
+from client_agent.learning.pytorch.forwarding import forward
+from client_agent.learning.pytorch.losses import Loss, is_empty
+from client_agent.learning.pytorch.scores import KEPT_MAX, METRICS, Metric
 from schemas.policy import Policy
 from schemas.policy.learning import CLASSIFYING
 
 # Reported for a loss that is not finite, because an event takes numbers only.
 LOSS_MAX = 1e9
-
-Values = npt.NDArray[Any]
-Score = Callable[[Values, Values], float]
+_EXPONENT_MAX = 700.0
 
 
-def score_module(module: nn.Module, examples: Examples, *, policy: Policy, loss: Loss) -> dict[str, float]:
-    """The policy's metrics, all finite; the loss is the mean over the examples."""
-    names = list_metrics(policy)
-    outputs, targets, total = [], [], 0.0
+def score_module(copied: ModuleCopy, examples: Examples, *, policy: Policy, loss: Loss) -> dict[str, float]:
+    """The policy's metrics; the loss is the mean over all that it is a mean of in a batch: rows, tokens, elements."""
+    card, place = Scorecard(list_metrics(policy), loss), Placement.read_module(copied.module)
     with torch.no_grad():
-        for inputs, labels in examples.split(policy.evaluation.batch_size, shuffled=False):
-            given = forward(module, inputs)
-            total += float(loss(given, labels)) * len(labels)
-            outputs.append(given.float().numpy() if isinstance(given, torch.Tensor) else given)
-            targets.append(labels.numpy())
-    mean = total / len(examples)
-    found = {"loss": mean, "perplexity": float(np.exp(min(mean, 700.0)))}
-    scores = {name: find_score(name, policy) for name in names if name not in found}
-    # Only then, because the outputs of a large model need not be kept for its loss.
-    if scores:
-        joined = np.concatenate(outputs), np.concatenate(targets)
-        found |= {name: float(score(*joined)) for name, score in scores.items()}
-    return {name: _limit(found[name]) for name in names}
+        for inputs, labels in examples.split(policy.evaluation.batch_size, is_shuffled=False):
+            outputs, targets = forward(copied.module, place.place(inputs)), place.place_labels(labels)
+            card.add(outputs, targets, value=float(loss.compute(outputs, targets)))
+    return card.compute()
 
 
 def list_metrics(policy: Policy) -> tuple[str, ...]:
-    """The metrics of a task: the policy's, or what its loss suggests."""
-    if policy.evaluation.metrics:
-        return policy.evaluation.metrics
-    return ("accuracy", "loss") if policy.training.loss in CLASSIFYING else ("loss",)
+    """The metrics of a task: the policy's, or what its loss suggests; the loss is always among them."""
+    suggested = ("accuracy", "loss") if policy.training.loss in (*CLASSIFYING, "bce") else ("loss",)
+    return tuple(dict.fromkeys((*policy.evaluation.metrics, "loss"))) if policy.evaluation.metrics else suggested
 
 
-def find_score(name: str, policy: Policy) -> Score:
-    """The function of outputs and targets that a metric is. Raises PluginError."""
+class Scorecard:
+    """Metrics by name, taken batch by batch."""
+
+    def __init__(self, names: Sequence[str], loss: Loss) -> None:
+        self._names, self._loss = names, loss
+        self._total = self._weight = 0.0
+        self._metrics = {name: make_metric(name, loss) for name in names if name not in ("loss", "perplexity")}
+
+    def add(self, outputs: Any, labels: Any, *, value: float) -> None:
+        """Take in a batch and its loss. Raises LearnerError, which names the metric."""
+        # Where every label is ignored there is no loss, and nothing that it would be a mean of.
+        if is_empty(self._loss, value, batch=(outputs, labels)):
+            return
+        weight = self._loss.weigh(outputs, labels)
+        self._total, self._weight = self._total + value * weight, self._weight + weight
+        for name, metric in self._metrics.items():
+            _add(metric, (outputs, labels), name=name)
+
+    def compute(self) -> dict[str, float]:
+        """Finite numbers; a metric that is not defined for these examples is left out. Raises LearnerError."""
+        if self._weight == 0:
+            raise LearnerError("there is no label that counts: the loss ignores all of them")
+        mean = self._total / self._weight
+        found = {"loss": mean, "perplexity": math.exp(min(mean, _EXPONENT_MAX)) if math.isfinite(mean) else math.nan}
+        # More is worse for these two, so a model that has diverged gets the worst there is.
+        found = {name: value if abs(value) <= LOSS_MAX else LOSS_MAX for name, value in found.items()}
+        found |= {name: metric.compute() for name, metric in self._metrics.items()}
+        return {name: max(-LOSS_MAX, min(LOSS_MAX, found[name])) for name in self._names if not math.isnan(found[name])}
+
+
+def make_metric(name: str, loss: Loss) -> Metric:
+    """The metric of a name. Raises PluginError."""
     if ":" in name:
-        return partial(call, f"metric {name}", resolve(name))
-    score = _SCORES.get(name)
-    if score is None:
-        raise PluginError(f"metric {name!r}: fedlog knows {', '.join(sorted(_SCORES))}, or take 'module:callable'")
-    return score
+        return OwnMetric(name)
+    if name not in METRICS:
+        known = ", ".join(("loss", "perplexity", *METRICS))
+        raise PluginError(f"metric {name!r}: fedlog knows {known}, or take 'module:callable'")
+    return METRICS[name](loss)
 
 
-def _choose(outputs: Values) -> Values:
-    """The class that each row of scores says; of one score a row, whether it is above zero."""
-    if outputs.ndim == 1 or outputs.shape[-1] == 1:
-        return (outputs.reshape(len(outputs)) > 0).astype(np.int64)
-    best: Values = outputs.argmax(axis=-1)
-    return best
+class OwnMetric:
+    """A user's `metric(outputs, targets)` of two arrays of all examples, or of dictionaries of these."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._function: Callable[[Any, Any], float] = resolve(name)
+        self._outputs: list[Any] = []
+        self._labels: list[Any] = []
+        self._kept = 0
+
+    def add(self, outputs: Any, labels: Any) -> None:
+        """Keep a batch. Raises LearnerError where that becomes too much."""
+        outputs, labels = _to_arrays(outputs), _to_arrays(labels)
+        self._kept += _count(outputs) + _count(labels)
+        if self._kept > KEPT_MAX:
+            raise LearnerError(
+                f"metric {self._name!r} needs all outputs at once, and these are over {KEPT_MAX} numbers"
+            )
+        self._outputs.append(outputs)
+        self._labels.append(labels)
+
+    def compute(self) -> float:
+        """What the function says. Raises LearnerError."""
+        value = call(f"metric {self._name!r}", self._function, _join(self._outputs), _join(self._labels))
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise LearnerError(f"metric {self._name!r} gave {type(value).__name__}, expected a number") from error
 
 
-def _measure_accuracy(outputs: Values, targets: Values) -> float:
-    return float((_choose(outputs).reshape(-1) == targets.reshape(-1)).mean())
+def _add(metric: Metric, batch: tuple[Any, Any], *, name: str) -> None:
+    outputs, labels = batch
+    is_own = isinstance(metric, OwnMetric)
+    if not is_own and not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
+        raise LearnerError(
+            f"metric {name!r} compares a tensor with labels, and there are {type(outputs).__name__} and "
+            f"{type(labels).__name__}: take metrics of your own, or 'loss' alone"
+        )
+    try:
+        metric.add(outputs, labels)
+    except (RuntimeError, IndexError, LearnerError) as error:
+        raise LearnerError(f"metric {name!r}: {error}") from error
 
 
-def _measure_top5(outputs: Values, targets: Values) -> float:
-    best = np.argsort(outputs, axis=-1)[..., -5:]
-    return float((best == targets[..., None]).any(axis=-1).mean())
+def _to_arrays(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    if isinstance(value, dict):
+        return {name: _to_arrays(part) for name, part in value.items()}
+    return tuple(map(_to_arrays, value)) if isinstance(value, tuple | list) else value
 
 
-def _measure_f1(outputs: Values, targets: Values) -> float:
-    return float(f1_score(targets.reshape(-1), _choose(outputs).reshape(-1), average="macro", zero_division=0))
+def _count(value: Any) -> int:
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return sum(map(_count, value)) if isinstance(value, tuple) else int(np.size(value))
 
 
-def _measure_auroc(outputs: Values, targets: Values) -> float:
-    if outputs.ndim == 1 or outputs.shape[-1] == 1:
-        return float(roc_auc_score(targets, outputs.reshape(len(outputs))))
-    shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    shares = shifted / shifted.sum(axis=1, keepdims=True)
-    if shares.shape[1] == 2:
-        return float(roc_auc_score(targets, shares[:, 1]))
-    return float(roc_auc_score(targets, shares, multi_class="ovr", labels=range(shares.shape[1])))
-
-
-def _measure_mae(outputs: Values, targets: Values) -> float:
-    return float(np.abs(outputs.reshape(targets.shape) - targets).mean())
-
-
-def _measure_r2(outputs: Values, targets: Values) -> float:
-    return float(r2_score(targets, outputs.reshape(targets.shape)))
-
-
-_SCORES: dict[str, Score] = {
-    "accuracy": _measure_accuracy,
-    "top5": _measure_top5,
-    "f1": _measure_f1,
-    "auroc": _measure_auroc,
-    "mae": _measure_mae,
-    "r2": _measure_r2,
-}
-
-
-def _limit(value: float) -> float:
-    return min(value, LOSS_MAX) if np.isfinite(value) else LOSS_MAX
+def _join(batches: list[Any]) -> Any:
+    """The batches one after the other, inside whatever holds them."""
+    first = batches[0]
+    if isinstance(first, np.ndarray):
+        return np.concatenate([np.atleast_1d(batch) for batch in batches])
+    if isinstance(first, dict):
+        return {name: _join([batch[name] for batch in batches]) for name in first}
+    return tuple(map(_join, map(list, zip(*batches, strict=True)))) if isinstance(first, tuple) else first
