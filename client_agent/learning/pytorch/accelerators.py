@@ -38,6 +38,7 @@ class Placement:
     @classmethod
     def read_module(cls, module: nn.Module) -> Placement:
         """The device of the module's first floating parameter, and its precision."""
+        # Where precisions are mixed, as under adapters, the module itself converts behind the first layer.
         for parameter in module.parameters():
             if parameter.is_floating_point():
                 return cls(parameter.device, parameter.dtype)

@@ -74,6 +74,7 @@ def count_examples(raw: Any) -> int:
     elif isinstance(raw, tuple) or (isinstance(raw, list) and raw and all(map(_is_array, raw))):
         raw = raw[0] if raw else ()
     elif isinstance(raw, torch.utils.data.DataLoader):
+        # Its length is that of its batches.
         raw = raw.dataset
     return len(raw) if hasattr(raw, "__len__") else 1
 
@@ -110,6 +111,7 @@ def _take_from(raw: Sequence[Any], collate: Collate, *, where: str) -> Callable[
         listed = [raw[place] for place in places.tolist()]
         try:
             batch = collate(listed)
+        # What torch raises for examples that make no stack; errors of a plugin come with a type and place of their own.
         except (RuntimeError, TypeError) as error:
             advice = "name a plugin that makes a batch of such examples in training.collate"
             raise DataError(f"{where}: {error}; {advice}") from error

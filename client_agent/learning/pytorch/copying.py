@@ -43,6 +43,7 @@ class Template:
         fresh = [self._copy_tensor(tensor) for tensor in self._tensors]
         try:
             module = self._rebuild(fresh)
+        # Whatever a user's module holds may refuse to be copied, in whatever way it likes.
         except Exception as error:
             raise LearnerError(f"the model cannot be copied for a training: {type(error).__name__}: {error}") from error
         pairs = zip(self._tensors, fresh, strict=True)
@@ -56,6 +57,7 @@ class Template:
         values = torch.empty_like(plain) if id(tensor) in self._named else plain.clone()
         if type(tensor) is nn.Parameter:
             values = nn.Parameter(values, requires_grad=tensor.requires_grad)
+        # A user's own kind of parameter knows best how it is copied.
         elif isinstance(tensor, nn.Parameter):
             values = copy.deepcopy(tensor)
         values.__dict__.update(tensor.__dict__)
@@ -80,6 +82,7 @@ def _collect_tensors(module: nn.Module) -> list[Tensor]:
     """Every tensor that the module's parts hold, once; also plain attributes, as old-style weight_norm leaves them."""
     found: dict[int, Tensor] = {}
     for part in module.modules():
+        # Named explicitly, because `vars` shows these two only as dictionaries.
         for held in (vars(part), part._parameters, part._buffers):
             found |= {id(value): value for value in held.values() if isinstance(value, Tensor)}
     return list(found.values())

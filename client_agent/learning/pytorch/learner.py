@@ -66,6 +66,7 @@ class TorchLearner:
         freeze(module, self._roles)
         # Read before it moves, so that every accelerator starts from the same bytes.
         start = {name: read_array(tensor).copy() for name, tensor in list_tensors(module)}
+        # Copies are in this mode, in which most of them are used.
         module.train()
         self._template = Template(_move(module, self._device), self._roles)
         self._open_plugins()
@@ -91,6 +92,7 @@ class TorchLearner:
         metrics = self._run_loop(copied, data, context=context)
         for name, before in tables.items():
             check_unmoved(copied.tensors[name], before, name=name)
+        # In the copy's own memory, which nothing else writes to any more.
         sent = {name: read_array(copied.tensors[name]) for name, role in self._roles.items() if role != "frozen"}
         # What half precision cannot hold of a version is no part of what training has changed.
         return sent | {name: start[name] + (sent[name] - before) for name, before in rounded.items()}, metrics

@@ -86,6 +86,7 @@ def align_classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return outputs.flatten(0, -2), labels.flatten(0, -2)
     if outputs.ndim == 2 and labels.ndim == 1 and len(outputs) == len(labels):
         return outputs, labels
+    # Where both readings fit, as with as many classes as positions, the classes are taken to stand last.
     if outputs.shape[:-1] == labels.shape:
         return outputs.flatten(0, -2), labels.flatten()
     if outputs.ndim == labels.ndim + 1 and outputs.shape[:1] + outputs.shape[2:] == labels.shape:
@@ -115,6 +116,7 @@ def _compute_classes(outputs: Tensor, labels: Tensor, *, function: Callable[...,
         # There a wrong label ends the whole process, so it is looked for before.
         _check_classes(rows, classes, ignored=ignored)
         arguments = {name: v.to(rows.device) if isinstance(v, Tensor) else v for name, v in arguments.items()}
+    # Not looked over before, because that would take as long as the loss of a small model.
     try:
         return function(rows, classes, **arguments)
     except IndexError:
@@ -138,6 +140,7 @@ def _check_classes(rows: Tensor, classes: Tensor, *, ignored: int) -> None:
 
 def _compute_bce(outputs: Tensor, labels: Tensor, **arguments: Any) -> Tensor:
     scores, shares = align_values(outputs, labels)
+    # Torch itself takes any number here, and gives a loss that has no lower end.
     low, high = (float(bound) for bound in shares.aminmax())
     if low < 0 or high > 1:
         raise LearnerError(f"label {low if low < 0 else high}: bce wants labels from 0 to 1")

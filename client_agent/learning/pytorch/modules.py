@@ -56,6 +56,7 @@ def find_role(name: str, tensor: Tensor, *, rules: Parameters) -> Role:
     # Whole numbers count or point at something: a mean of them is neither.
     if not tensor.is_floating_point() or _matches(name, rules.local):
         return "local"
+    # An embedding may be frozen by its author or by the policy; neither overrules the other.
     if isinstance(tensor, nn.Parameter):
         return "trained" if tensor.requires_grad and _matches(name, rules.trained) else "frozen"
     if rules.buffers == "local":

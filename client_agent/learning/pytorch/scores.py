@@ -106,6 +106,7 @@ class F1:
             found = torch.stack([(chosen & classes).sum(0), chosen.sum(0), classes.sum(0)]).cpu().numpy()
         else:
             found = _count_by_class(chosen.flatten().long(), classes.flatten().long())
+        # Which classes there are shows only in the course of the batches.
         wider = max(found.shape[1], self.counts.shape[1])
         self.counts = _widen(self.counts, wider) + _widen(found, wider)
 
@@ -144,6 +145,7 @@ class AreaUnderCurve:
             classes = shares > 0.5
         else:
             rows, classes = read_classes(outputs, labels, loss=self.loss)
+            # Of two classes the difference ranks as their shares do; of more, scores of different rows say nothing.
             scores = rows[:, 1] - rows[:, 0] if rows.shape[1] == 2 else rows.softmax(dim=1)
         self.kept += scores.numel()
         if self.kept > KEPT_MAX:
@@ -154,6 +156,7 @@ class AreaUnderCurve:
     def compute(self) -> float:
         """From 0 to 1; only over classes that occur and do not always occur."""
         scores, classes = np.concatenate(self.scores), np.concatenate(self.classes)
+        # A model that has diverged ranks nothing.
         if not np.isfinite(scores).all():
             return np.nan
         if scores.ndim == 1:
@@ -186,6 +189,7 @@ class AbsoluteError:
     def add(self, outputs: Any, labels: Any) -> None:
         """Sum a batch."""
         values, targets = align_values(outputs, labels)
+        # In float32 a sum of millions would no longer grow.
         self.total += float((values - targets).abs().sum(dtype=_SUMS))
         self.count += targets.numel()
 

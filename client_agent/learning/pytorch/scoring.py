@@ -114,6 +114,7 @@ class OwnMetric:
 
 def _add(metric: Metric, batch: tuple[Any, Any], *, name: str) -> None:
     outputs, labels = batch
+    # What a plugin can read is for its author to know.
     is_own = isinstance(metric, OwnMetric)
     if not is_own and not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
         raise LearnerError(
@@ -144,6 +145,7 @@ def _join(batches: list[Any]) -> Any:
     """The batches one after the other, inside whatever holds them."""
     first = batches[0]
     if isinstance(first, np.ndarray):
+        # A loss that a model tells itself is one number a batch.
         return np.concatenate([np.atleast_1d(batch) for batch in batches])
     if isinstance(first, dict):
         return {name: _join([batch[name] for batch in batches]) for name in first}

@@ -76,6 +76,7 @@ class LocalLoop:
         return means | self._card.compute() if self._card else means
 
     def _step(self, batch: Batch, optimizer: Steps) -> None:
+        # As zero_grad does, without its bookkeeping, and for optimizers of any make.
         for parameter in self._parameters:
             parameter.grad = None
         outputs, targets = forward(self._module, self._place.place(batch[0])), self._place.place_labels(batch[1])
@@ -95,6 +96,7 @@ class LocalLoop:
         for tensor, start in self._origin:
             if tensor.grad is not None:
                 tensor.grad.add_(tensor.detach() - start, alpha=self._training.proximal_mu)
+        # Behind FedProx's term, so that the bound is one of the whole step.
         if self._training.gradient_norm:
             nn.utils.clip_grad_norm_(self._parameters, self._training.gradient_norm)
         optimizer.step()
@@ -150,6 +152,7 @@ def has_batch_norm(module: nn.Module) -> bool:
 
 
 def _list_batches(examples: Examples, training: Training, *, joins_single: bool) -> Iterator[Batch]:
+    # Each epoch is shuffled anew, also where steps end in the middle of one.
     epochs = range(training.epochs) if training.steps == 0 else count()
     batches = (
         batch

@@ -91,7 +91,7 @@ def test_own_metrics_see_all_examples_at_once() -> None:
         evaluation={"metrics": [own], "batch_size": 4},
     )
     assert found[own] == 13
-    with pytest.raises(LearnerError, match="text_metric' gave str, expected a number|gave str"):
+    with pytest.raises(LearnerError, match="text_metric' gave str, expected a number"):
         score(zoo.linear(), zoo.make_rows(), evaluation={"metrics": [zoo.name_plugin(zoo.text_metric)]})
 
 
@@ -110,7 +110,7 @@ def test_a_metric_that_cannot_read_outputs_is_named() -> None:
         score(zoo.Returning("mapping"), (x, y), **rules)
     with pytest.raises(LearnerError, match="there are Tensor and NoneType"):
         score(zoo.linear(), {"input": x}, **rules)
-    with pytest.raises(LearnerError, match="metric 'mae': .*for labels"):
+    with pytest.raises(LearnerError, match=r"metric 'mae': .*for labels"):
         score(zoo.linear(), (x, y), training=rules["training"], evaluation={"metrics": ["mae"]})
 
 
