@@ -40,6 +40,7 @@ class FedlogError(Exception):
      ├── NoiseKeyMissing         the operator's key is not the one that a release names
      ├── BodyLost                a body that a journal names is not there
      ├── ReplayDiffers           a journal folds to another state than it recorded
+     ├── DecisionTooLarge        what an input causes does not fit into a record
      ├── Gap                     an input skipped an offset
      ├── StateHalfApplied        a decision was folded half-way
      ├── Unusable                a snapshot cannot be started from

@@ -18,7 +18,7 @@ from actors.runtime.digests import Digests
 from actors.runtime.effects import Arrival, Effects
 from actors.runtime.guard import Guard, InputPlace, Skip, SkipLevel, StateHalfApplied, describe, record_defect
 from actors.runtime.inputs import Inputs
-from actors.runtime.journal import Journal, Uncommitted
+from actors.runtime.journal import Journal
 from actors.runtime.observer import Observer
 from actors.runtime.replay import Opened, Replay
 from actors.runtime.role import Role
@@ -194,6 +194,7 @@ class Actor(Generic[S]):
         """Decide and fold. Raises StateHalfApplied where a part of it is in the state already."""
         time_ms = self._inputs.time_ms
         events = self._decider.decide(self.state, arrival.input, time_ms)
+        self._journal.reserve(events)
         try:
             for event in events:
                 self._decider.evolve(self.state, event, time_ms)
@@ -217,8 +218,7 @@ class Actor(Generic[S]):
             if due >= DIGEST_EVERY and due >= self._decider.entries(self.state) // 4:
                 events = [*events, self._digests.take(self.state)]
         decision = Decision(topic=topic, offset=offset, time_ms=self._inputs.time_ms, events=tuple(events))
-        extra_records, self._journal.extra_records = self._journal.extra_records, []
-        self._journal.uncommitted.append(Uncommitted(decision, self._inputs.position, extra_records))
+        self._journal.note(decision, self._inputs.position)
 
     def _commit(self) -> None:
         """Write what is decided, or a position that only moved for long; then answer the devices."""

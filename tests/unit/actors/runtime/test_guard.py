@@ -15,6 +15,7 @@ from actors.effects.aggregator import summation
 from actors.hosts.assembly import assemble
 from actors.runtime.actor import Actor
 from actors.runtime.guard import InputPlace, Skip, SkipLevel, StateHalfApplied, describe
+from schemas.canonical import encode
 from schemas.events import (
     DefectFound,
     LeaseClosed,
@@ -220,6 +221,62 @@ def test_an_outcome_that_cannot_be_folded_either_is_given_up() -> None:
     assert [e.topic for e in world.events(ROUNDS.name, DefectFound)] == [UPDATES.name]
     assert world.events(ROUNDS.name, UpdateAdmitted) == []
     assert lawful(world)
+
+
+def flooding(decide: Call, is_poison: Callable[[Any], bool], *, size: int = 1_000_000) -> Call:
+    """`decide`, which says the same of poison again and again, in so many bytes."""
+
+    def says(state: Any, fact: Any, time_ms: int) -> list[Any]:
+        events = decide(state, fact, time_ms)
+        return events * (size // len(encode(events))) if is_poison(fact) else events
+
+    return says
+
+
+def test_a_decision_larger_than_a_record_is_passed() -> None:
+    """Law 5: what no record could hold is refused before it is folded; a record of that size would stop all readers."""
+    world = Federation(policy())
+    selector = world.actors["selector"]
+    replaced(selector, decide=flooding(selector._decider.decide, from_device(device_id("b"))))
+    leased(world, *"abc")
+    [found] = world.events(SELECTIONS.name, DefectFound)
+    assert (found.first_offset, found.error.split(" ")[0]) == (1, "DecisionTooLarge")
+    assert [event.device for event in world.events(SELECTIONS.name, LeaseGranted)] == device_ids("ac")
+    assert lawful(world)
+
+
+def test_a_leased_update_with_too_large_a_decision_keeps_its_outcome() -> None:
+    """The decision without the body is small again."""
+    world = Federation(policy())
+    aggregator = world.actors["aggregator"]
+    poison = from_device(device_id("b"))
+    replaced(aggregator, decide=flooding(aggregator._decider.decide, lambda fact: poison(fact) and fact.fault is None))
+    leased(world, *"ab")
+    for name in "ab":
+        world.device(name).submit(ONES, world.rules)
+    world.settle()
+    assert [event.reason for event in world.events(ROUNDS.name, UpdateRefused)] == ["defect"]
+    assert [event.device for event in world.events(ROUNDS.name, UpdateAdmitted)] == device_ids("a")
+    assert lawful(world)
+
+
+def test_facts_of_one_record_share_its_room() -> None:
+    """A record of another journal is one decision: what fits is decided, and the rest of it is passed one by one."""
+    world = Federation(policy(aggregation=ROUND_OF_ONE))
+    leased(world, "a")
+    world.device("a").submit(ONES, world.rules)
+    world.feed("aggregator")
+    selector = world.actors["selector"]
+    # Either of the two facts of that record fits, and not both.
+    poison = (UpdateAdmitted, RoundProposed)
+    large = flooding(selector._decider.decide, lambda fact: isinstance(fact, poison), size=300_000)
+    replaced(selector, decide=large)
+    world.settle()
+    [found] = world.events(SELECTIONS.name, DefectFound)
+    assert (found.topic, found.number, found.error.split(" ")[0]) == (ROUNDS.name, 1, "DecisionTooLarge")
+    assert len(world.events(SELECTIONS.name, LeaseClosed)) > 1_000
+    noticed = [event.fact for event in world.events(SELECTIONS.name, Noticed)]
+    assert [fact.version for fact in noticed if isinstance(fact, ModelPublished)] == [0, 1]
 
 
 def test_a_journal_that_could_not_be_folded_is_read_again() -> None:
