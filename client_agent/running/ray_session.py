@@ -66,7 +66,8 @@ class RaySession:
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(self._scratch),
+            # Inside a folder that is ours alone: Ray opens its own to everybody, and through its sockets run pickles.
+            _temp_dir=str(self._scratch / "r"),
         )
 
     def spawn(self, kind: type, *arguments: object) -> None:

@@ -108,8 +108,8 @@ def test_a_fleet_that_is_interrupted(tmp_path: Path, how: signal.Signals) -> Non
     assert code == (3 if how is signal.SIGINT else -signal.SIGKILL)
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive
-    for session in Path("/tmp").glob(f"fl-*/session_*_{run.pid}"):
-        shutil.rmtree(session.parent, ignore_errors=True)
+    for session in Path("/tmp").glob(f"fl-*/r/session_*_{run.pid}"):
+        shutil.rmtree(session.parent.parent, ignore_errors=True)
 
 
 def test_a_fleet_that_is_interrupted_while_it_starts(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_fleet_that_is_interrupted_while_it_starts(tmp_path: Path) -> None:
     assert run.stdout.read() == ""
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive
-    assert list(Path("/tmp").glob(f"fl-*/session_*_{run.pid}")) == []
+    assert list(Path("/tmp").glob(f"fl-*/r/session_*_{run.pid}")) == []
 
 
 def test_an_interruption_waits_for_the_end_of_the_block() -> None:

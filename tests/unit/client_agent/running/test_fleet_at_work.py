@@ -69,7 +69,10 @@ def test_ray_is_reached_from_this_machine_alone_and_with_a_token(uneven_fleet: F
         for env in (os.environ, stranger, stranger | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64})
     ]
     assert codes == [0, 1, 1]
-    assert Path(os.environ["RAY_AUTH_TOKEN_PATH"]).stat().st_mode & 0o077 == 0
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    # What Ray writes it opens to all users, so that the folder around it has to keep them out.
+    assert [path.stat().st_mode & 0o077 for path in (token, token.parent)] == [0, 0]
+    assert [*token.parent.glob(f"*/session_*_{os.getpid()}")]
 
 
 def test_two_fleets_never_share_their_devices(uneven_fleet: Fleet) -> None:
