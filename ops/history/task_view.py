@@ -33,6 +33,7 @@ from schemas.events import (
 )
 from schemas.identifiers import RoundId, TaskId, Version
 from schemas.policy import compute_rho
+from schemas.policy.metrics import MetricSums
 
 
 @dataclass(slots=True)
@@ -66,6 +67,9 @@ class TaskView:
     withheld: Counter[str] = field(default_factory=Counter)
     exhausted: BudgetExhausted | None = None
     evaluations: dict[Version, VersionEvaluated] = field(default_factory=dict)
+    # What devices report, by round, and by version once the round is one.
+    reports: dict[RoundId, MetricSums] = field(default_factory=dict)
+    reported: dict[Version, MetricSums] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -127,13 +131,27 @@ class TaskView:
     def metric_of(self, version: Version) -> float | None:
         """The accuracy of a version, or its first metric; None when it was not evaluated."""
         metrics = self.evaluations[version].metrics if version in self.evaluations else {}
-        # Every task so far classifies; a task of another kind shows its first metric instead.
+        # Whoever does not classify has no accuracy, and shows the first metric of the policy.
         return metrics.get("accuracy", next(iter(metrics.values()), None))
 
     @property
     def metric(self) -> float | None:
         """`metric_of` the newest version that was evaluated."""
         return self.metric_of(max(self.evaluations)) if self.evaluations else None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All metrics of the newest version that was evaluated."""
+        return dict(self.evaluations[max(self.evaluations)].metrics) if self.evaluations else {}
+
+    @property
+    def device_metrics(self) -> dict[str, float]:
+        """What the devices of the newest version report of their trainings: the mean over their examples, by metric."""
+        if self.created is None or not self.reported:
+            return {}
+        names, newest = self.created.policy.evaluation.report, self.reported[max(self.reported)]
+        # A round in which nobody reports has no mean.
+        return dict(zip(names, newest.means(), strict=True)) if newest.samples else {}
 
     def curve(self) -> list[float]:
         """`metric_of` every evaluated version, in order."""
@@ -211,8 +229,10 @@ def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None
         case RoundOpened(round=round_id):
             view.round = round_id
             view.buffer_fill = 0
-        case RoundProposed(round=round_id):
+        case RoundProposed(round=round_id, metrics=metrics):
             view.rounds_pending.add(round_id)
+            if metrics is not None:
+                view.reports[round_id] = metrics
             if view.round == round_id:
                 view.round, view.buffer_fill = None, 0
         case ModelPublished(version=version, round=round_id):
@@ -221,8 +241,11 @@ def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None
             # Version 0 is the operator's own model and belongs to no round.
             if round_id is not None:
                 view.rounds_pending.discard(round_id)
+                if round_id in view.reports:
+                    view.reported[version] = view.reports.pop(round_id)
         case RoundAbandoned(round=round_id, reason=reason):
             view.rounds_pending.discard(round_id)
+            view.reports.pop(round_id, None)
             view.abandoned[reason] += 1
             if view.round == round_id:
                 view.round, view.buffer_fill = None, 0

@@ -14,8 +14,8 @@ from client_agent.learning.data import DataError
 from client_agent.learning.layout import Model
 from client_agent.learning.learner import Context
 from client_agent.learning.plugins import PluginError
-from client_agent.local_update import LocalUpdate, make_update
-from schemas.policy import Compression, Policy, Privacy
+from client_agent.local_update import LocalUpdate, make_update, report_metrics
+from schemas.policy import Compression, Evaluation, Policy, Privacy
 from schemas.tensors import Floats, read_update
 from tests.learners import StubTrainer
 from tests.worlds.device_world import World, policy
@@ -75,3 +75,12 @@ def test_what_was_trained_is_sent(tmp_path: Path) -> None:
     made = _make(tmp_path, PRIVATE, lambda flat: flat + np.float32(0.02))
     assert made.failure == ""
     assert read_update(made.compressed.body, PRIVATE, parameters=PARAMETERS).grid().any()
+
+
+def test_a_device_reports_what_the_policy_asks_for(tmp_path: Path) -> None:
+    """What the policy does not name stays on the device; a training without all of it reports nothing."""
+    rules = policy(evaluation=Evaluation(report=("accuracy", "loss")))
+    for given, expected in (({"loss": 0.5, "accuracy": 1.0, "secret": 7.0}, (65_536, 32_768)), ({"loss": 0.5}, ())):
+        assert report_metrics(rules, given) == expected
+    assert report_metrics(policy(), {"loss": 0.5}) == ()
+    assert _make(tmp_path, rules, lambda flat: flat).metrics == ()

@@ -20,6 +20,7 @@ from schemas.events import (
     TaskSucceeded,
 )
 from schemas.policy import WEIGHT_ONE
+from schemas.policy.metrics import MetricSums
 from schemas.receipts.members import compute_members_root
 from tests.worlds.builders import (
     DEPLOYMENT,
@@ -154,6 +155,18 @@ def test_samples_weigh_up_to_their_cap(samples: int, units: int) -> None:
     situation = given(policy(aggregation={"samples_max": 5, "normalisation": "weight"}))
     expected = admission_of(situation, "a", weight=units * WEIGHT_ONE, samples=max(1, samples))
     situation.when(update_of("a", situation, samples=samples)).then(expected)
+
+
+def test_what_devices_report_is_summed_in_the_proposal() -> None:
+    """Metrics stand in the journal as exact sums, weighted by examples; what nobody asked for costs an update nothing."""
+    situation = given(policy(evaluation={"report": ["loss", "accuracy"]}))
+    reports = {"a": ((65_536, 7), 2), "b": ((131_072, -5), 4), "c": ((1, 2, 3), 9)}
+    for device, (metrics, samples) in reports.items():
+        situation.when(update_of(device, situation, metrics=metrics, samples=samples))
+    [proposed] = [event for event in situation.caused if isinstance(event, RoundProposed)]
+    assert proposed.metrics == MetricSums(sums=(2 * 65_536 + 4 * 131_072, 2 * 7 - 4 * 5), samples=6)
+    unasked = given(policy())
+    unasked.when(update_of("a", unasked, metrics=(1,))).then(admission_of(unasked, "a", metrics=()))
 
 
 # --- staleness ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from schemas.events import (
     Mechanism,
     ModelPublished,
     Noticed,
+    RoundAbandoned,
     RoundCharged,
     RoundOpened,
     RoundProposed,
@@ -23,6 +24,7 @@ from schemas.events import (
     UpdatesDeclined,
     VersionEvaluated,
 )
+from schemas.policy.metrics import MetricSums
 from streams.journals import JournalBroken
 from streams.memory import MemoryLog
 from tests.worlds.builders import (
@@ -96,6 +98,22 @@ def test_a_round_from_its_opening_to_its_version() -> None:
     journal.batch(published(1, 0), TaskHalted(task=TASK, reason="versions_max", version=1))
     view = read(log)
     assert (view.rounds_pending, view.version, view.status) == (set(), 1, "halted: versions_max")
+
+
+def test_what_devices_report_belongs_to_their_version() -> None:
+    """A view has the devices' metrics by name once their round is a version; those of a round given up are dropped."""
+    log = memory_log()
+    journal = Journal(log, "rounds")
+    rules = policy(evaluation={"report": ["loss", "accuracy"]})
+    journal.batch(Noticed(fact=created(policy=rules)), published(0, None))
+    sums = MetricSums(sums=(3 * 65_536, 65_536), samples=2)
+    journal.batch(round_proposed(0, metrics=sums), round_proposed(1, metrics=sums))
+    assert read(log).device_metrics == {}
+    journal.batch(
+        published(1, 0), RoundAbandoned(task=TASK, round=1, members_root=bytes(32), members=3, reason="closed")
+    )
+    view = read(log)
+    assert (view.device_metrics, list(view.reported), view.reports) == ({"loss": 1.5, "accuracy": 0.5}, [1], {})
 
 
 def test_the_view_is_the_same_at_any_pace() -> None:

@@ -60,3 +60,9 @@ def test_what_was_not_asked_for_is_not_summed() -> None:
     found = sum_metrics([Told((1, 2), 3), Told((), 5), Told((7,), 2)], count=1)
     assert found is not None
     assert (found.sums, found.samples) == ((14,), 2)
+
+
+@pytest.mark.parametrize(("samples", "weight"), [(0, 1), (1, 1), (70, 70), (1 << 40, METRIC_SAMPLES_MAX)])
+def test_what_a_device_says_of_its_examples_is_bounded(samples: int, weight: int) -> None:
+    """One device cannot outweigh all others by a number."""
+    assert limit_samples(samples) == weight
