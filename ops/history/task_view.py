@@ -231,10 +231,8 @@ def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None
             view.buffer_fill = 0
         case RoundProposed(round=round_id, metrics=metrics):
             view.rounds_pending.add(round_id)
-            if metrics is not None:
-                view.reports[round_id] = metrics
-            if view.round == round_id:
-                view.round, view.buffer_fill = None, 0
+            view.reports |= {} if metrics is None else {round_id: metrics}
+            _close_round(view, round_id)
         case ModelPublished(version=version, round=round_id):
             view.published[version] = event
             view.published_ms[version] = time_ms
@@ -247,7 +245,11 @@ def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None
             view.rounds_pending.discard(round_id)
             view.reports.pop(round_id, None)
             view.abandoned[reason] += 1
-            if view.round == round_id:
-                view.round, view.buffer_fill = None, 0
+            _close_round(view, round_id)
         case TaskHalted():
             view.halted = event
+
+
+def _close_round(view: TaskView, round_id: RoundId) -> None:
+    if view.round == round_id:
+        view.round, view.buffer_fill = None, 0

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from actors import keys
-from actors.expiry import require_unexpired
 from actors.keys import OperatorKey, RoleKey
 from ops.settings import Settings
 from schemas.creations import find_deployment, sign_task_event
@@ -59,6 +58,8 @@ def open_role_key(settings: Settings, log: EventLog, *, role: str) -> RoleKey:
 
     Raises OperatorKeyError; KeyExpired for a key that has run out.
     """
+    from actors.expiry import require_unexpired
+
     # A file first: a machine that holds the operator's key as well shall not use it for a worker.
     if settings.role_key_file:
         key = keys.load_role(Path(settings.role_key_file), role)

@@ -158,7 +158,7 @@ def test_samples_weigh_up_to_their_cap(samples: int, units: int) -> None:
 
 
 def test_what_devices_report_is_summed_in_the_proposal() -> None:
-    """Metrics stand in the journal as exact sums, weighted by examples; what nobody asked for costs an update nothing."""
+    """Metrics stand in the journal as exact sums, weighted by examples; what nobody asked for costs nothing."""
     situation = given(policy(evaluation={"report": ["loss", "accuracy"]}))
     reports = {"a": ((65_536, 7), 2), "b": ((131_072, -5), 4), "c": ((1, 2, 3), 9)}
     for device, (metrics, samples) in reports.items():
