@@ -1,15 +1,37 @@
-"""Recounts what the tasks before a task have spent, from their own journals. Called by `replay` for a full replay."""
+"""The tasks before a task: where they live, and what they have spent, recounted from their own journals.
+
+An export takes their partitions along; a full replay recounts.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from schemas.creations import collect_creations, find_successor
 from schemas.events import TaskCreated, UpdateAdmitted
+from schemas.identifiers import TaskId
 from schemas.topics import ROUNDS, TASKS, partition_of
 from streams.journals import AcceptsResume, JournalBroken, read_decisions
 from streams.log import EventLog, TopicPartition, scan
+
+
+def find_parents_elsewhere(
+    log: EventLog, partitions: Iterable[int], *, operator: bytes | None
+) -> dict[int, tuple[TaskId, TaskId]]:
+    """Partitions beside these that a full replay of them reads, each with a parent there and the task that names it."""
+    found: dict[int, tuple[TaskId, TaskId]] = {}
+    left = [*partitions]
+    known = {*left}
+    while left:
+        values = [record.value for record in scan(log, TopicPartition(TASKS.name, left.pop()))]
+        for created in collect_creations(values, operator, partitions=log.partitions).values():
+            if created.parent is not None and (home := partition_of(created.parent, log.partitions)) not in known:
+                found[home] = created.parent, created.task
+                # A parent has parents too, and whatever else lives there is replayed with it.
+                known.add(home)
+                left.append(home)
+    return found
 
 
 def check_ancestry(

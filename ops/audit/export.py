@@ -66,6 +66,8 @@ def write_export(
     accepts = judge_resume(key.public_key if key else None)
     # The partition of an answer, and of a body of a task with shards, is the device's: a task's are anywhere.
     chosen = {topic: range(log.partitions) if topic in _BY_DEVICE else partitions for topic in topics}
+    # The name of the deployment stands in the first partition, and tells its creations from those of another.
+    chosen[TASKS.name] = sorted({0, *partitions})
     places = [TopicPartition(topic, number) for topic in topics for number in chosen[topic]]
     ends = {at: log.bounds(at).end for at in places}
     manifest = files.export(log, ends, folder=folder, is_past=_Cut(log, ends, accepts).is_past)

@@ -29,6 +29,7 @@ def export_log(
     everything: Annotated[bool, typer.Option("--all", help="Include all topics but partials and snapshots.")] = False,
 ) -> None:
     """Write journals, tasks, evaluations and published into files; with the operator's key also signed heads."""
+    from ops.audit.ancestry import find_parents_elsewhere
     from ops.audit.export import CHECKPOINT, select_topics, write_export
     from ops.audit.findings import Finding
 
@@ -42,7 +43,10 @@ def export_log(
             require_partition(log, number)
         named = {*(partition or ()), *(partition_of(name, log.partitions) for name in task or ())}
         chosen = named or {*range(log.partitions)}
-        export = write_export(log, sorted(chosen), topics=topics, folder=to, key=key)
+        parents = find_parents_elsewhere(log, chosen, operator=key.public_key if key else None)
+        for number, (parent, child) in sorted(parents.items()):
+            note(f"Partition {number} is taken along: {parent!r}, which {child!r} carries on from, lives there.")
+        export = write_export(log, sorted(chosen | parents.keys()), topics=topics, folder=to, key=key)
     for report in export.reports:
         if report.fault is not None:
             # A damaged journal is exported all the same, because an auditor needs to see it.

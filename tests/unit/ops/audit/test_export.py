@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from actors.wiring import ROLES
 from ops.settings import ENVIRONMENT, Settings
 from ops.terminal.cli import app
-from schemas.topics import BODIES, PUBLISHED
+from schemas.events import TaskSucceeded
+from schemas.policy import Spending
+from schemas.topics import BODIES, PUBLISHED, ROUNDS, TASKS
+from streams.exported import ExportedLog
 from streams.log import TopicPartition, scan
 from tests.places import home_of
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import DEPLOYMENT, KEY, create_task, policy, private_policy, spending, written
 from tests.worlds.federation import Federation
 
 Run = Callable[..., Result]
@@ -61,6 +66,40 @@ def test_an_export_is_verified_and_replayed_without_kafka(run: Run, exported: Pa
     replayed = run("replay", "--full", "--from-files", exported)
     assert (replayed.exit_code, "2 sums, 2 models" in replayed.output) == (0, True), replayed.output
     assert "ModelPublished" in run("events", "--from-files", exported).output
+
+
+def test_an_export_of_a_child_holds_its_parents(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full replay recounts what the tasks before have spent, so their partitions are taken along, to the first."""
+    world = Federation(private_policy())
+    world.round_of({name: np.ones(4, np.float32) for name in "abc"})
+    spent: tuple[Spending, ...] = ()
+    parent, line = world.task, [world.partition]
+    for _ in range(2):
+        child = next(name for name in (f"child-{n}" for n in range(999)) if home_of(name) not in {0, *line})
+        spent = (*spent, spending(0 if spent else 1, 1.0, task=parent))
+        succeeded = TaskSucceeded(task=parent, deployment=DEPLOYMENT, successor=child)
+        world.append(TASKS.name, written(succeeded))
+        create_task(world.log, private_policy(), task=child, model=np.zeros(4), parent=parent, spent_before=spent)
+        world = beside(world, home_of(child))
+        parent, line = child, [*line, world.partition]
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": world.log)
+    told = run("export-log", "--to", "out", "--task", parent, "--bodies")
+    assert told.exit_code == 0, told.output
+    assert [f"Partition {number} is taken along" in told.stderr for number in line] == [True, True, False]
+    assert ExportedLog(Path("out")).list_partitions([ROUNDS.name]) == sorted(line)
+    assert run("verify", "--from-files", "out").exit_code == 0
+    replayed = run("replay", "--full", "--task", parent, "--from-files", "out")
+    assert (replayed.exit_code, "Not checked" in replayed.output) == (0, False), replayed.output
+
+
+def beside(world: Federation, partition: int) -> Federation:
+    """The actors of another partition of the same log."""
+    other = copy.copy(world)
+    other.partition, other.actors = partition, {}
+    for name in ROLES:
+        other.start(name)
+    other.settle()
+    return other
 
 
 def test_an_auditor_needs_the_public_key_alone(run: Run, exported: Path, world: Federation) -> None:
