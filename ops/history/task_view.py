@@ -128,11 +128,17 @@ class TaskView:
         """How often the busiest device has taken part in this task."""
         return max(self.participations.values(), default=0)
 
+    @property
+    def metric_name(self) -> str | None:
+        """The metric that stands for the task where there is room for one: the first that its policy names."""
+        asked = self.created.policy.evaluation.metrics if self.created else ()
+        # A learner of its own may name its metrics as it likes.
+        return next((name for name in (*asked, "accuracy", *sorted(self.metrics)) if name in self.metrics), None)
+
     def metric_of(self, version: Version) -> float | None:
-        """The accuracy of a version, or its first metric; None when it was not evaluated."""
+        """The metric of a version that stands for the task; None when it was not evaluated."""
         metrics = self.evaluations[version].metrics if version in self.evaluations else {}
-        # Whoever does not classify has no accuracy, and shows the first metric of the policy.
-        return metrics.get("accuracy", next(iter(metrics.values()), None))
+        return metrics.get(self.metric_name or "")
 
     @property
     def metric(self) -> float | None:

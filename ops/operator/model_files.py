@@ -1,4 +1,4 @@
-"""One version of a task as files that need nothing of fedlog to be read: weights, configuration, privacy record.
+"""One version of a task as files that need nothing of fedlog to be read: tensors, configuration, privacy record.
 
 Called by `fedlog model export`, which writes them into a folder.
 """
@@ -7,46 +7,56 @@ from __future__ import annotations
 
 import hashlib
 import json
-from math import prod
+from collections.abc import Iterable
 from typing import Any
 
+from client_agent.learning.layout import Layout
 from ops.history.task_view import TaskView
 from ops.operator import models
 from ops.operator.errors import VersionUnknown
 from schemas.canonical import to_plain
-from schemas.events import ModelPublished, RoundCharged, TaskCreated
+from schemas.events import ModelPublished, RoundCharged, TaskCreated, TensorSpec
 from schemas.identifiers import Version
 from schemas.policy import Spending, compute_rho
 from schemas.topics import LEDGER, partition_of
 from streams.log import EventLog
 
+WEIGHTS, FROZEN = "weights.bin", "frozen.bin"
+
 
 def read_files(log: EventLog, view: TaskView, *, version: Version) -> dict[str, bytes]:
     """weights.bin (flat little-endian float32), config.json and privacy.log of a version: name -> content.
 
-    Raises VersionUnknown, ModelGone, BodyError.
+    frozen.bin too where tensors are frozen; what is local never left its device. Raises VersionUnknown, ModelGone,
+    BodyError.
     """
     # The choice checks the number, so that an API cannot ask for a version that is not there.
     published = view.published[models.choose_version(view, version)]
-    if view.created is None:
+    created = view.created
+    if created is None:
         raise VersionUnknown(f"The creation of {view.task!r} cannot be read, and without it no version of it.")
-    weights = models.read(log, published.model, parameters=view.created.parameters).astype("<f4").tobytes()
-    configuration = describe_configuration(view.created, published, sha256=hashlib.sha256(weights).hexdigest())
+    files = {WEIGHTS: models.read(log, published.model, parameters=created.parameters).astype("<f4").tobytes()}
+    if created.frozen is not None:
+        # With each version again: a reader has the whole model, and needs no second export.
+        frozen = models.read(log, created.frozen, parameters=Layout(created.tensors).frozen_size)
+        files[FROZEN] = frozen.astype("<f4").tobytes()
+    configuration = describe_configuration(created, published, files=files)
     return {
-        "weights.bin": weights,
+        **files,
         "config.json": (json.dumps(configuration, indent=2) + "\n").encode(),
         "privacy.log": describe_privacy(view, version).encode(),
     }
 
 
-def describe_configuration(created: TaskCreated, published: ModelPublished, *, sha256: str) -> dict[str, Any]:
-    """The content of config.json; `sha256` is that of weights.bin."""
-    # Offsets count elements, not bytes, so that numpy can slice the flat vector with them.
-    offset, tensors = 0, []
-    for spec in created.tensors:
-        size = prod(spec.shape)
-        tensors.append({"name": spec.name, "shape": list(spec.shape), "offset": offset, "size": size})
-        offset += size
+def describe_configuration(
+    created: TaskCreated, published: ModelPublished, *, files: dict[str, bytes]
+) -> dict[str, Any]:
+    """The content of config.json; `files` are those that hold the tensors."""
+    layout, scale = Layout(created.tensors), created.policy.parameters.averaged_scale
+    places = {
+        **_list_places(WEIGHTS, layout.vector_tensors, averaged_scale=scale),
+        **_list_places(FROZEN, layout.frozen_tensors, averaged_scale=scale),
+    }
     return {
         "task": created.task,
         "version": published.version,
@@ -54,11 +64,33 @@ def describe_configuration(created: TaskCreated, published: ModelPublished, *, s
         "parameters": created.parameters,
         "dtype": "float32",
         "byte_order": "little",
-        "sha256": sha256,
-        "tensors": tensors,
+        "sha256": hashlib.sha256(files[WEIGHTS]).hexdigest(),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        # What the signed announcement in `published` names: the digest of the same numbers as they stand in the log.
+        "published_sha256": published.model.sha256.hex(),
+        # In the order of the learner, which need not be that of the files.
+        "tensors": [places[spec.name] for spec in created.tensors],
         "policy": to_plain(created.policy),
         "policy_sha256": created.policy_sha256.hex(),
     }
+
+
+def _list_places(file: str, specs: Iterable[TensorSpec], *, averaged_scale: float) -> dict[str, dict[str, Any]]:
+    """Where each tensor stands in a file, and what its numbers there have to be divided by."""
+    # Offsets count elements, not bytes, so that numpy can slice the flat vector with them.
+    offset, places = 0, {}
+    for spec in specs:
+        places[spec.name] = {
+            "name": spec.name,
+            "shape": list(spec.shape),
+            "role": spec.role,
+            "file": file,
+            "offset": offset,
+            "size": spec.size,
+            "scale": averaged_scale if spec.role == "averaged" else 1.0,
+        }
+        offset += spec.size
+    return places
 
 
 def describe_privacy(view: TaskView, version: Version) -> str:

@@ -206,7 +206,6 @@ def summarize(view: TaskView) -> dict[str, Any]:
         "leases_expired": view.leases_expired,
         "participations_max": view.participations_max,
         "rounds_abandoned": dict(view.abandoned),
-        "accuracy": view.metrics.get("accuracy"),
         "metrics": view.metrics,
         "device_metrics": view.device_metrics,
         "epsilon": view.epsilon,

@@ -13,6 +13,7 @@ from ops.history.task_view import TaskView
 from ops.opening import open_log
 from ops.operator import tasks
 from schemas.canonical import to_plain
+from schemas.events import count_elements
 
 app = typer.Typer(help="The versions of a task: list, export.", no_args_is_help=True)
 
@@ -33,7 +34,7 @@ def list_versions(
             metrics = view.evaluations[version].metrics if version in view.evaluations else None
             say_json({**to_plain(model), "time_ms": view.published_ms[version], "metrics": metrics})
         return
-    columns = ("version", "round", "published", "accuracy", "sha256", "stored in")
+    columns = ("version", "round", "published", view.metric_name or "score", "sha256", "stored in")
     table(columns, [_format_row(view, version) for version in sorted(view.published)])
 
 
@@ -44,7 +45,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the files; created if needed.")],
     version: Annotated[int | None, typer.Option(help="Version to export; default: the newest.", min=0)] = None,
 ) -> None:
-    """Write weights.bin (flat little-endian float32), config.json and privacy.log."""
+    """Write weights.bin and frozen.bin (flat little-endian float32), config.json and privacy.log."""
     from ops.operator.model_files import read_files
     from ops.operator.models import choose_version
 
@@ -58,7 +59,9 @@ def export(
         (out / name).write_bytes(content)
         say(str(out / name))
     if view.created is not None:
-        note(f"Version {chosen} of {task}: {view.created.parameters} parameters.")
+        frozen = count_elements(view.created.tensors, "frozen")
+        also = f", and {frozen} that are frozen" if frozen else ""
+        note(f"Version {chosen} of {task}: {view.created.parameters} parameters{also}.")
 
 
 def _format_row(view: TaskView, version: int) -> tuple[object, ...]:

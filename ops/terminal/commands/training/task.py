@@ -19,7 +19,7 @@ from schemas.topics import partition_of
 
 app = typer.Typer(help="Tasks: create, list, show, pause, resume, close.", no_args_is_help=True)
 
-COLUMNS = ("task", "status", "version", "buffer", "admitted", "refused", "staleness", "accuracy", "epsilon", "leases")
+COLUMNS = ("task", "status", "version", "buffer", "admitted", "refused", "staleness", "score", "epsilon", "leases")
 Name = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
 
 
@@ -121,7 +121,7 @@ def _format_row(view: TaskView) -> tuple[object, ...]:
         view.admitted,
         view.refused.total(),
         number(view.staleness_mean, 3),
-        number(view.metric),
+        f"{view.metric_name} {number(view.metric)}" if view.metric_name else "",
         number(view.epsilon),
         len(view.leases),
     )
@@ -134,7 +134,8 @@ def _format_details(view: TaskView) -> list[tuple[str, object]]:
     if view.epsilon is not None:
         shown["epsilon"] = f"{number(view.epsilon)} at delta {number(view.delta, 2)}"
         shown["rho"] = f"{number(view.rho)} of {number(shown['rho_max'])}"
-    shown["curve"] = sparkline(view.curve())
+    # Of a task with several metrics it is said whose curve it is.
+    shown["curve"] = f"{sparkline(view.curve())} {view.metric_name or ''}".strip()
     # These are shown as part of another line.
     left_out = ("task", "buffer_size", "delta", "rho_max")
     return [
@@ -147,7 +148,7 @@ def _format_details(view: TaskView) -> list[tuple[str, object]]:
 def _format_value(value: object) -> object:
     match value:
         case dict():
-            return ", ".join(f"{name} {count}" for name, count in value.items())
+            return ", ".join(f"{name} {_format_value(one)}" for name, one in value.items())
         case float():
             return number(value)
     return value

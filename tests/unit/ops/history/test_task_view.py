@@ -71,10 +71,16 @@ def test_a_proposed_round_waits_for_its_version() -> None:
     assert (found.rounds_pending, found.version, found.published_ms) == ({1}, 1, {1: 7})
 
 
-def test_the_headline_metric_is_accuracy_where_there_is_one() -> None:
-    """Else the first metric; a version without a score has none and is left out of the curve."""
-    found = view(evaluated(0, loss=2.0), evaluated(2, loss=1.0, accuracy=0.5))
-    assert (found.metric_of(0), found.metric_of(1), found.metric, found.curve()) == (2.0, None, 0.5, [2.0, 0.5])
+def test_one_metric_stands_for_the_task() -> None:
+    """The first that the policy names, else the accuracy: a curve never jumps from one metric to another."""
+    scores = (evaluated(0, loss=2.0), evaluated(2, loss=1.0, accuracy=0.5))
+    found = view(*scores)
+    assert (found.metric_of(0), found.metric_of(1), found.metric, found.curve()) == (None, None, 0.5, [0.5])
+    asked = view(*scores)
+    asked.created = created(policy=policy(evaluation={"metrics": ("r2", "loss")}))
+    assert (asked.metric_name, asked.metric, asked.curve()) == ("loss", 1.0, [2.0, 1.0])
+    assert asked.metrics == {"loss": 1.0, "accuracy": 0.5}
+    assert view().metric_name is None
 
 
 def test_delta_is_the_policys_until_something_was_charged() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from ops.history.task_view import TaskView, evolve
 from ops.operator import models
 from ops.operator.model_files import describe_privacy, read_files
-from schemas.events import RoundCharged
+from schemas.events import RoundCharged, TensorSpec
+from schemas.events.tasks import TensorRole
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import MECHANISM
 from tests.worlds.builders import model_published, spending
@@ -78,3 +79,26 @@ def test_a_first_version_that_carries_on_names_what_was_spent() -> None:
 def test_a_task_without_privacy_promises_nothing() -> None:
     """The file says so, instead of being empty."""
     assert "without differential privacy" in describe_privacy(view(memory_log()), 1)
+
+
+def test_the_whole_model_is_in_the_files() -> None:
+    """Frozen tensors come along, and each tensor's entry says file, place and scale, in the learner's order."""
+    log = memory_log()
+    shapes: dict[str, tuple[int, ...]] = {"mean": (2,), "base": (3,), "head": (2, 2)}
+    roles: dict[str, TensorRole] = {"mean": "averaged", "base": "frozen", "head": "trained"}
+    tensors = tuple(TensorSpec(name=name, shape=shapes[name], role=role) for name, role in roles.items())
+    frozen = models.store(log, np.array([7, 8, 9], np.float32), partition=PLACE)
+    rules = policy(parameters={"averaged_scale": 0.5})
+    files = read_files(log, view(log, tensors=tensors, frozen=frozen, policy=rules), version=0)
+    config = json.loads(files["config.json"])
+    raw = {name: np.frombuffer(files[name], "<f4") for name in config["files"]}
+    arrays = {
+        entry["name"]: raw[entry["file"]][entry["offset"] :][: entry["size"]].reshape(entry["shape"]) / entry["scale"]
+        for entry in config["tensors"]
+    }
+    assert list(arrays) == ["mean", "base", "head"]
+    assert arrays["base"].tolist() == [7, 8, 9]
+    assert arrays["head"].tolist() == [[1.5, -2.0], [3.25, 0.0]]
+    # Behind those that train, and multiplied in the vector.
+    assert arrays["mean"].tolist() == (FLAT[4:] * 2).tolist()
+    assert config["files"]["frozen.bin"] == hashlib.sha256(files["frozen.bin"]).hexdigest()

@@ -113,7 +113,7 @@ def test_tasks_are_listed_for_people_and_for_machines(run: Run) -> None:
     assert lines[1].split()[:4] == [TASK, "running", "0", "1/3"]
     (told,) = [json.loads(line) for line in run("task", "list", "--json").output.splitlines()]
     assert (told["task"], told["updates_admitted"], told["updates_refused"]) == (TASK, 4, {"stale": 1})
-    assert (told["accuracy"], told["staleness_mean"], told["participations_max"]) == (0.125, 0.75, 3)
+    assert (told["metrics"], told["staleness_mean"], told["participations_max"]) == ({"accuracy": 0.125}, 0.75, 3)
 
 
 def test_a_task_is_shown_in_full(run: Run, log: MemoryLog) -> None:
