@@ -10,6 +10,7 @@ from kafka import errors
 from streams.log import LogError, LogRefused, LogUnavailable, OffsetLost
 from streams.retry import Outage
 
+CHARACTERS_MAX = 500
 _FENCED = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
 _TRANSLATIONS: dict[type[LogError], tuple[type[Exception], ...]] = {
     OffsetLost: (errors.OffsetOutOfRangeError, errors.LogTruncationError),
@@ -29,9 +30,11 @@ def translate_errors(action: str, outage: Outage | None = None) -> Iterator[None
     except errors.KafkaError as error:
         # The order of the rows counts: the first that fits decides.
         kind = next((kind for kind, causes in _TRANSLATIONS.items() if isinstance(error, causes)), LogError)
+        # Cut, because a question about a thousand partitions fails with the names of all of them.
+        text = f"{action}: {error}"[:CHARACTERS_MAX]
         if outage is not None and kind is LogUnavailable:
-            outage.note_silence(f"{action}: {error}")
-        raise kind(f"{action}: {error}") from error
+            outage.note_silence(text)
+        raise kind(text) from error
     if outage is not None:
         outage.note_answer()
 
