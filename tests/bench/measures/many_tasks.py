@@ -26,7 +26,7 @@ WORKERS = 3
 PARAMETERS = 10
 DEVICES = 2  # a task; both fill a round
 THREADS = 4
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
