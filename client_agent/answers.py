@@ -11,7 +11,7 @@ import hashlib
 from client_agent.identity import Identity
 from schemas.canonical import MalformedError
 from schemas.creations import find_faults
-from schemas.events import Granted, TaskCreated
+from schemas.events import Granted, TaskCreated, count_elements
 from schemas.identifiers import TaskId
 from schemas.leases import Lease, read_lease
 
@@ -59,7 +59,14 @@ def find_objection(created: TaskCreated | None, lease: Lease, *, bytes_max: int)
         # It quotes the policy, and may end on a terminal.
         told = "".join(letter if letter.isprintable() else " " for letter in fault[:300])
         return f"task {lease.task!r} cannot be trained: {told}"
+    return find_excess(created, bytes_max=bytes_max)
+
+
+def find_excess(created: TaskCreated, *, bytes_max: int) -> str | None:
+    """Why the model of a task, with what is frozen in it or measured, takes more memory than it may have here."""
+    tensors = created.subject.tensors if created.subject else created.tensors
+    elements = max(created.parameters, count_elements(tensors, "trained", "averaged", "frozen"))
     # The log may hold zeros in a few bytes that would take any amount of memory.
-    if 4 * created.parameters > bytes_max:
-        return f"task {lease.task!r} has {created.parameters} parameters, more than there is memory for on this device"
-    return None
+    if 4 * elements <= bytes_max:
+        return None
+    return f"task {created.task!r} has {elements} parameters, more than there is memory for on this device"

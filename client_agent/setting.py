@@ -11,6 +11,8 @@ from client_agent.identity import Identity
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.trainer import Trainer
 
+MODEL_BYTES_MAX = 1 << 30
+
 
 def _work_takes_no_time() -> int:
     return 0
@@ -35,7 +37,7 @@ class DeviceSetting:
     profile: DeviceProfile = field(default_factory=FixedProfile)
     cohort: str = ""
     synced: bool = True
-    model_bytes_max: int = 1 << 30
+    model_bytes_max: int = MODEL_BYTES_MAX
     clock_ms: Callable[[], int] = _work_takes_no_time
 
     @property

@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from client_agent.answers import find_excess
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
+from client_agent.learning.layout import ModelError
 from client_agent.learning.opening import DataTrainer, TaskLearner, open_task_learner
 from client_agent.link import Link, LinkUnavailable
+from client_agent.setting import MODEL_BYTES_MAX
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import TaskCreated
 
@@ -76,6 +79,9 @@ def open_work(created: TaskCreated, *, allowed: AllowList, data: str, fallback: 
     """
     # Before anything that the policy names is looked for: it may be anybody's code.
     allowed.check_policy(created.policy)
+    # Before the model is made: arguments and tensors stand in the log, and may agree on any size.
+    if (excess := find_excess(created, bytes_max=MODEL_BYTES_MAX)) is not None:
+        raise ModelError(excess)
     return Work(open_task_learner(created), choose_data(created.policy.data, data) or fallback)
 
 

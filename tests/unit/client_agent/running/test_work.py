@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from client_agent.learning.allow_list import AllowList, PluginNotAllowed
 from client_agent.learning.data import Part
+from client_agent.learning.layout import ModelError
 from client_agent.link import LinkUnavailable
 from client_agent.links.kafka import KafkaLink
 from client_agent.running import work
 from client_agent.running.work import DataConflict, TaskNotFound, await_task, choose_data, open_work
+from schemas.events import TensorSpec
 from schemas.topics import CATALOGUE
 from streams.memory import MemoryLog
 from tests.learners import FLAT_LEARNER
@@ -64,3 +68,14 @@ def test_nothing_is_opened_that_is_not_allowed() -> None:
         open_work(created, allowed=AllowList(), data="", fallback="")
     found = open_work(created, allowed=AllowList().including(FLAT_LEARNER), data="", fallback="x:y")
     assert found.make_trainer(Part()).sample_count == 7
+
+
+@pytest.mark.parametrize("role", ["trained", "averaged", "frozen"])
+def test_a_model_without_end_is_not_made(role: Any) -> None:
+    """Guarantee: arguments and tensors that agree on terabytes take none of them, also where they do not train."""
+    rules = policy(
+        model="client_agent.learning.models:softmax_regression", model_arguments={"inputs": 10**9, "classes": 10**9}
+    )
+    tensors = (TensorSpec(name="1.weight", shape=(10**9, 10**9), role=role), TensorSpec(name="1.bias", shape=(10**9,)))
+    with pytest.raises(ModelError, match="more than there is memory for"):
+        open_work(task_created(rules, tensors=tensors), allowed=AllowList(), data="", fallback="")
