@@ -7,6 +7,7 @@ ARGS ?=
 SEED ?= 1
 OFF ?=
 WITHIN ?=
+WITH ?=
 
 # The newest interpreter that the lock was tried with comes first; PYTHON=... decides otherwise.
 PYTHON ?=
@@ -16,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees lint format lock clean tamper history
+.PHONY: help setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees flower ecosystem lint format lock clean tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +77,13 @@ tamper: setup ## Change an exported log at random; every change must be found (N
 
 history: setup ## Record the story as this release tells it; later ones must tell it alike (NAME=0.4.0)
 	@$(BIN)/python -m tests.trials.histories $(NAME)
+
+flower: setup ## Install Flower beside fedlog, for Flower apps (WITH="torch scikit-learn": what else the apps import)
+	@test -x build/flower/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/flower
+	@$(BIN)/uv pip install --quiet --python build/flower/bin/python -r requirements-flower.txt $(WITH)
+
+ecosystem: setup ## Run Flower's own example apps end to end; adds to docs/results (ONLY=quickstart-numpy EXAMPLES=folder)
+	@$(BIN)/python -m tests.trials.ecosystem $(if $(ONLY),--only "$(ONLY)") $(if $(EXAMPLES),--examples "$(EXAMPLES)")
 
 lint: setup ## Check style, format, types and import contracts
 	$(BIN)/ruff check .

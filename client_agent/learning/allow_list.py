@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Self
 
+from client_agent.learning.flower import apps
 from client_agent.learning.plugins import PluginError, find_present_name
 from schemas.policy import Policy
 
@@ -22,6 +23,8 @@ _DATA = ("digits", "folder_npz")
 BUILT_IN = frozenset(
     [f"client_agent.learning.models:{name}" for name in _MODELS]
     + [f"client_agent.learning.examples:{name}" for name in _DATA]
+    # It runs nothing but the app that the policy names beside it, which is asked for by its own name.
+    + [apps.LEARNER]
 )
 
 # Nothing else is repeated as part of a command that a person may copy into a shell.
@@ -40,8 +43,8 @@ def is_built_in(plugin: str) -> bool:
 
 
 def is_plugin_name(text: str) -> bool:
-    """Whether it reads `module:callable`, with plain names."""
-    return _PLAIN_NAME.fullmatch(text) is not None
+    """Whether it reads `module:callable`, with plain names, or `flower-app:NAME`."""
+    return _PLAIN_NAME.fullmatch(text) is not None or apps.is_app_name(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,10 @@ class AllowList:
 
     def check_policy(self, policy: Policy) -> None:
         """Nothing where all that the policy names may run. Raises PluginNotAllowed, with all that is missing."""
-        refused = {field: plugin for field, plugin in policy.list_plugins().items() if not self._may_run(plugin)}
+        named = policy.list_plugins()
+        if app := apps.name_app(policy):
+            named["learner_arguments.app"] = app
+        refused = {field: plugin for field, plugin in named.items() if not self._may_run(plugin)}
         if not refused:
             return
         field, plugin = next(iter(refused.items()))

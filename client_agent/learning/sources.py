@@ -7,6 +7,7 @@ import inspect
 import sys
 from pathlib import Path
 
+from client_agent.learning.flower.apps import PREFIX, hash_app, name_app
 from client_agent.learning.plugins import resolve
 from schemas.events import TaskCreated
 from schemas.identifiers import Sha256
@@ -14,14 +15,19 @@ from schemas.policy import Policy
 
 
 def hash_sources(policy: Policy) -> dict[str, Sha256]:
-    """The sha256 of the source file of each plugin's module, by the plugin's name. Raises PluginError."""
-    # The file alone: what it imports is pinned by the environment, which a digest of source could not vouch for.
-    return {plugin: _hash_module(plugin) for plugin in dict.fromkeys(policy.list_plugins().values())}
+    """The sha256 of each plugin's source by its name: of its module's file, or a Flower app's. Raises PluginError."""
+    # The files alone: what they import is pinned by the environment, which a digest of source could not vouch for.
+    named = [*policy.list_plugins().values(), name_app(policy)]
+    return {plugin: _hash_source(plugin) for plugin in dict.fromkeys(named) if plugin}
 
 
 def list_differences(created: TaskCreated) -> list[str]:
     """The plugins whose source here is not the one that the operator had. Imports them: they must be allowed."""
-    return [plugin for plugin, digest in created.sources.items() if _hash_module(plugin) != digest]
+    return [plugin for plugin, digest in created.sources.items() if _hash_source(plugin) != digest]
+
+
+def _hash_source(plugin: str) -> Sha256:
+    return hash_app(plugin) if plugin.startswith(PREFIX) else _hash_module(plugin)
 
 
 def _hash_module(plugin: str) -> Sha256:

@@ -25,6 +25,17 @@ FLOWER, NVFLARE = "1.41.0", "2.9.0"
 REQUIREMENTS = {
     "flower": (f"flwr[simulation]=={FLOWER}", f"torch=={version('torch').split('+')[0]}"),
     "nvflare": (f"nvflare=={NVFLARE}",),
+    # What `make flower` installs, for the apps that fedlog runs.
+    "flower-apps": ((ROOT / "requirements-flower.txt").read_text().strip(),),
+    # And what Flower's own example apps import.
+    "flower-ecosystem": (
+        (ROOT / "requirements-flower.txt").read_text().strip(),
+        f"torch=={version('torch').split('+')[0]}",
+        f"scikit-learn=={version('scikit-learn')}",
+        "torchvision",
+        "flwr-datasets[vision]==0.6.1",
+        "wandb==0.31.0",
+    ),
 }
 PATIENCE_S = 400.0
 
