@@ -68,7 +68,7 @@ class TaskLearner:
         """The examples of a device or of the evaluator. Raises DataError, also where there are none."""
         try:
             data = call(f"data for {part}", self.learner.load, part)
-            count = len(data)
+            count = count_examples(data)
         except (LearnerError, TypeError) as error:
             raise DataError(str(error)) from error
         # A device without examples has nothing to say, and a mean over none is no number.
@@ -129,6 +129,15 @@ def check_metrics(metrics: Any) -> dict[str, float]:
     return found
 
 
+def count_examples(data: Any) -> int:
+    """How many examples: a tuple or a mapping holds columns, and each of these has all of them."""
+    # Learners hand on what a data plugin gives, and two columns are no two examples.
+    if isinstance(data, tuple | Mapping) and data:
+        first = next(iter(data.values())) if isinstance(data, Mapping) else data[0]
+        return len(first)
+    return len(data)
+
+
 def _check_size(learner: Learner, layout: Layout) -> None:
     """Nothing where a learner that can count without memory has as many elements as the task."""
     # The arguments stand in the log beside a model of known size: a huge one must not be made to find that out.
@@ -148,7 +157,7 @@ class DataTrainer:
     @property
     def sample_count(self) -> int:
         """How many examples there are."""
-        return len(self.data)
+        return count_examples(self.data)
 
     def train(self, model: Model, context: Context) -> Trained:
         """What training changes in a version's vector. Raises LearnerError, ModelError."""

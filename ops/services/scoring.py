@@ -11,7 +11,7 @@ from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import Model
-from client_agent.learning.opening import TaskLearner, open_task_learner
+from client_agent.learning.opening import TaskLearner, count_examples, open_task_learner
 from client_agent.learning.sources import list_differences
 from client_agent.running.work import choose_data
 from schemas.errors import EXIT_USAGE, FedlogError
@@ -42,7 +42,7 @@ class Scorer:
     @property
     def sample_count(self) -> int:
         """How many held-out examples there are."""
-        return len(self.data)
+        return count_examples(self.data)
 
     def score(self, vector: Floats) -> dict[str, float]:
         """The metrics of a version, all finite. Raises LearnerError, PluginError."""

@@ -95,7 +95,15 @@ class ScriptedDevice:
 class Federation:
     """The three actors on one partition, driven by `settle`."""
 
-    def __init__(self, rules: Policy, *, parameters: int = 4, task: str = TASK, partitions: int = PARTITIONS) -> None:
+    def __init__(
+        self,
+        rules: Policy,
+        *,
+        parameters: int = 4,
+        task: str = TASK,
+        partitions: int = PARTITIONS,
+        model: Floats | None = None,
+    ) -> None:
         self.now_ms = 1_700_000_000_000
         self.log = MemoryLog(CATALOGUE, clock=lambda: self.now_ms, partitions=partitions)
         self.rules, self.parameters, self.task = rules, parameters, task
@@ -105,7 +113,7 @@ class Federation:
         self.actors: dict[str, Actor[Any]] = {}
         for name in ROLES:
             self.start(name)
-        create_task(self.log, rules, task=task, model=np.zeros(parameters))
+        create_task(self.log, rules, task=task, model=np.zeros(parameters) if model is None else model)
         self.settle()
 
     def start(self, name: str) -> Actor[Any]:

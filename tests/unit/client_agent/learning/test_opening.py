@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from client_agent.learning.data import Part
+from client_agent.learning.opening import count_examples
 from schemas.policy import Policy, Training
 from tests.learners import evaluate, initial, train
 from tests.worlds.device_world import policy
@@ -79,3 +80,9 @@ def test_momentum_counts() -> None:
     plain = msgspec.structs.replace(policy(), training=Training(epochs=3, momentum=0.0))
     heavy = msgspec.structs.replace(policy(), training=Training(epochs=3, momentum=0.9))
     assert np.linalg.norm(train(heavy, flat, x, y, seed=0)) > np.linalg.norm(train(plain, flat, x, y, seed=0))
+
+
+def test_columns_are_no_examples() -> None:
+    """Guarantee: a learner may hand on columns as a data plugin gives them, and a device still tells its examples."""
+    x, y = np.zeros((7, 2)), np.zeros(7)
+    assert [count_examples(data) for data in ((x, y), {"x": x, "labels": y}, [x, y], x, (), {})] == [7, 7, 2, 7, 0, 0]
