@@ -23,7 +23,10 @@ def hash_sources(policy: Policy) -> dict[str, Sha256]:
 
 def list_differences(created: TaskCreated) -> list[str]:
     """The plugins whose source here is not the one that the operator had. Imports them: they must be allowed."""
-    return [plugin for plugin, digest in created.sources.items() if _hash_source(plugin) != digest]
+    # Only what the policy names was asked for: a record could name sources of anything, which would be imported here.
+    here = hash_sources(created.policy)
+    differing = [plugin for plugin, digest in here.items() if created.sources.get(plugin) != digest]
+    return [*differing, *sorted(created.sources.keys() - here.keys())]
 
 
 def _hash_source(plugin: str) -> Sha256:

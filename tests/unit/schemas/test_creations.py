@@ -140,7 +140,6 @@ WIDE = policy(shards=16)
         ({"policy": OTHER_POLICY}, "policy_sha256"),
         ({"policy": LARGE, "policy_sha256": hashlib.sha256(encode(LARGE)).digest()}, "cannot be used"),
         ({"parameters": 5}, "size of the tensors"),
-        ({"sources": {"os:system": bytes(32)}}, "a source of 'os:system', which the policy does not name"),
         ({"model": body_ref("initial", "bodies", partition=home_of(TASK))}, "models"),
         ({"model": body_ref("initial", "models", partition=home_of(TASK) ^ 1)}, "models"),
         ({"parent": "before", "spent_before": (spending(),)}, "spent before"),

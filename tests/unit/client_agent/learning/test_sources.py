@@ -25,4 +25,9 @@ def test_what_trains_is_part_of_the_record(tmp_path: Path, monkeypatch: pytest.M
     assert list_differences(created) == []
     file.write_text("def net(): return 1\ndef data(part): ...\n")
     assert list_differences(created) == ["my_traced_model:net", "my_traced_model:data"]
+    # A record may name the source of anything: it differs, and is not imported to find that out.
+    (tmp_path / "my_untold_module.py").write_text("")
+    created = task_created(rules, sources={**hash_sources(rules), "my_untold_module:f": digest})
+    assert list_differences(created) == ["my_untold_module:f"]
+    assert "my_untold_module" not in sys.modules
     del sys.modules["my_traced_model"]
