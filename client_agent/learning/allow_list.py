@@ -12,9 +12,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Self
 
-from client_agent.learning.flower import apps
+from client_agent.learning.flower.apps import is_app_name
 from client_agent.learning.plugins import PluginError, find_present_name
-from schemas.policy import Policy
+from schemas.policy import FLOWER_LEARNER, Policy
 
 # An installed package that offers models for policies names them in this group of entry points.
 GROUP = "fedlog.plugins"
@@ -24,7 +24,7 @@ BUILT_IN = frozenset(
     [f"client_agent.learning.models:{name}" for name in _MODELS]
     + [f"client_agent.learning.examples:{name}" for name in _DATA]
     # It runs nothing but the app that the policy names beside it, which is asked for by its own name.
-    + [apps.LEARNER]
+    + [FLOWER_LEARNER]
 )
 
 # Nothing else is repeated as part of a command that a person may copy into a shell.
@@ -44,7 +44,7 @@ def is_built_in(plugin: str) -> bool:
 
 def is_plugin_name(text: str) -> bool:
     """Whether it reads `module:callable`, with plain names, or `flower-app:NAME`."""
-    return _PLAIN_NAME.fullmatch(text) is not None or apps.is_app_name(text)
+    return _PLAIN_NAME.fullmatch(text) is not None or is_app_name(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +60,7 @@ class AllowList:
 
     def check_policy(self, policy: Policy) -> None:
         """Nothing where all that the policy names may run. Raises PluginNotAllowed, with all that is missing."""
-        named = policy.list_plugins()
-        if app := apps.name_app(policy):
-            named["learner_arguments.app"] = app
-        refused = {field: plugin for field, plugin in named.items() if not self._may_run(plugin)}
+        refused = {field: plugin for field, plugin in policy.list_plugins().items() if not self._may_run(plugin)}
         if not refused:
             return
         field, plugin = next(iter(refused.items()))

@@ -7,18 +7,17 @@ import inspect
 import sys
 from pathlib import Path
 
-from client_agent.learning.flower.apps import PREFIX, hash_app, name_app
+from client_agent.learning.flower.apps import hash_app
 from client_agent.learning.plugins import resolve
 from schemas.events import TaskCreated
 from schemas.identifiers import Sha256
-from schemas.policy import Policy
+from schemas.policy import FLOWER_APP, Policy
 
 
 def hash_sources(policy: Policy) -> dict[str, Sha256]:
     """The sha256 of each plugin's source by its name: of its module's file, or a Flower app's. Raises PluginError."""
     # The files alone: what they import is pinned by the environment, which a digest of source could not vouch for.
-    named = [*policy.list_plugins().values(), name_app(policy)]
-    return {plugin: _hash_source(plugin) for plugin in dict.fromkeys(named) if plugin}
+    return {plugin: _hash_source(plugin) for plugin in dict.fromkeys(policy.list_plugins().values())}
 
 
 def list_differences(created: TaskCreated) -> list[str]:
@@ -30,7 +29,7 @@ def list_differences(created: TaskCreated) -> list[str]:
 
 
 def _hash_source(plugin: str) -> Sha256:
-    return hash_app(plugin) if plugin.startswith(PREFIX) else _hash_module(plugin)
+    return hash_app(plugin) if plugin.startswith(FLOWER_APP) else _hash_module(plugin)
 
 
 def _hash_module(plugin: str) -> Sha256:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from schemas.policy.checks import BOUNDS, PolicyError, check_policy, parse
 from schemas.policy.learning import (
+    FLOWER_APP,
+    FLOWER_LEARNER,
     Argument,
     Arguments,
     Evaluation,
@@ -41,6 +43,8 @@ from schemas.policy.spending import Spending, compute_rho, count_affordable, to_
 
 __all__ = [
     "BOUNDS",
+    "FLOWER_APP",
+    "FLOWER_LEARNER",
     "NOISE_TAIL_SIGMAS",
     "WEIGHT_ONE",
     "Aggregation",

@@ -25,6 +25,15 @@ METRICS_BY_LOSS = {
     "ctc": ("loss",),
 }
 
+FLOWER_LEARNER = "client_agent.learning.flower:ClientApp"
+# How an app is named beside plugins; no module can be called so.
+FLOWER_APP = "flower-app:"
+
+
+def name_flower_app(plugin: str, arguments: Arguments) -> str:
+    """The Flower app that a plugin of fedlog's runs, as `flower-app:NAME`; empty where it is another plugin."""
+    return f"{FLOWER_APP}{arguments.get('app', '')}" if plugin == FLOWER_LEARNER else ""
+
 
 class Training(Section):
     """What a device does under one lease; all but the first three are read by the torch learner alone.

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from schemas.policy.learning import Arguments, Evaluation, Measure, Parameters, Schedule, Training
+from schemas.policy.learning import Arguments, Evaluation, Measure, Parameters, Schedule, Training, name_flower_app
 from schemas.policy.section import Section
 from schemas.policy.spending import count_affordable, to_fraction
 
@@ -158,6 +158,7 @@ class Policy(Section):
         named = {
             "model": self.model,
             "learner": self.learner,
+            "learner_arguments.app": name_flower_app(self.learner, self.learner_arguments),
             "data": self.data,
             "training.train": self.training.train,
             "training.collate": self.training.collate,

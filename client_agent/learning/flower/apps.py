@@ -8,24 +8,14 @@ from pathlib import Path
 
 from client_agent.learning.plugins import PluginError
 from schemas.identifiers import Sha256
-from schemas.policy import Policy
+from schemas.policy import FLOWER_APP
 
-LEARNER = "client_agent.learning.flower:ClientApp"
-# How an app is named beside plugins, where it is allowed and its digest recorded; no module can be called so.
-PREFIX = "flower-app:"
 PROJECT = "pyproject.toml"
 # Made by `make flower`; an app that has an environment of its own brings Flower along.
 ENVIRONMENT = Path(__file__).resolve().parents[3] / "build" / "flower"
 
 # A name or a path, of which a person may copy a command into a shell.
 _PLAIN_PATH = re.compile(r"flower-app:[A-Za-z0-9_./-]{1,300}")
-
-
-def name_app(policy: Policy) -> str:
-    """The app of a policy as `flower-app:NAME`; empty where it has none."""
-    if policy.learner != LEARNER:
-        return ""
-    return f"{PREFIX}{policy.learner_arguments.get('app', '')}"
 
 
 def is_app_name(text: str) -> bool:
@@ -35,7 +25,7 @@ def is_app_name(text: str) -> bool:
 
 def find_app(name: str) -> Path:
     """The folder of an app, a name or a path from the current directory. Raises PluginError."""
-    folder = Path(name.removeprefix(PREFIX)).absolute()
+    folder = Path(name.removeprefix(FLOWER_APP)).absolute()
     if not name or not (folder / PROJECT).is_file():
         raise PluginError(
             f"there is no Flower app {name!r}: {folder} holds no {PROJECT}; run from the folder that has it"

@@ -10,11 +10,13 @@ import msgspec
 import pytest
 
 from client_agent.learning.allow_list import AllowList, PluginNotAllowed
-from client_agent.learning.flower.apps import find_app, hash_app, is_app_name, name_app
+from client_agent.learning.flower.apps import find_app, hash_app, is_app_name
 from client_agent.learning.plugins import PluginError
 from client_agent.learning.sources import hash_sources
+from schemas.creations import find_faults
 from schemas.policy import Policy
 from tests.unit.client_agent.learning.flower.test_learner import POLICY
+from tests.worlds.builders import task_created
 from tests.worlds.flower_apps.copies import APPS
 
 
@@ -52,8 +54,12 @@ def test_a_strange_name_is_in_no_command(name: str) -> None:
 
 def test_the_source_of_an_app_is_part_of_the_record(here: Path) -> None:
     """Each file of code and settings counts, by name and bytes; environments and caches do not."""
-    name = name_app(make_policy("newer"))
-    assert hash_sources(make_policy("newer"))[name] == hash_app(name)
+    name, rules = "flower-app:newer", make_policy("newer")
+    sources = hash_sources(rules)
+    assert sources[name] == hash_app(name)
+    # And the record is believed: it names no source that the policy does not.
+    created = task_created(rules, sources=sources)
+    assert [fault for fault in find_faults(created) if "source" in fault] == []
     digests = [hash_app(name)]
     for change in ("newer_app/client_app.py", "pyproject.toml", "newer_app/more.py"):
         with (here / "newer" / change).open("a") as file:
