@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -22,10 +23,11 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.published import parse_checkpoint, sign_statement
-from schemas.topics import EVALUATIONS, PUBLISHED, ROUNDS, TASKS
+from schemas.topics import EVALUATIONS, PUBLISHED, ROUNDS, TASKS, partition_of
 from streams.log import TopicPartition, scan
 from tests.judges.lawcheck import check_book
 from tests.judges.logbook import read
+from tests.places import PARTITIONS
 from tests.worlds.builders import (
     DEPLOYMENT,
     KEY,
@@ -84,9 +86,15 @@ def test_a_creation_that_replay_would_refuse_is_refused_at_once(change: Any) -> 
     """Even with the operator's signature: before a version could come of it, and not only when somebody audits."""
     world = Federation(policy())
     model = world.actors["aggregator"].state.tasks[world.task].created.model
-    world.append(TASKS.name, written(change(task_created(task="other", model=model))))
+    # In its place, or it would be refused for that.
+    names = (f"other-{number}" for number in itertools.count())
+    other = next(name for name in names if partition_of(name, PARTITIONS) == world.partition)
+    world.append(TASKS.name, written(change(task_created(task=other, model=model))))
     world.settle()
     assert [fact.task for fact in noticed(world)] == [world.task]
+    world.append(TASKS.name, written(task_created(task=other, model=model)))
+    world.settle()
+    assert [fact.task for fact in noticed(world)] == [world.task, other]
     [dropped] = world.events(ROUNDS.name, InputsDropped)
     assert (dropped.topic, dropped.count) == (TASKS.name, 1)
 
@@ -99,10 +107,10 @@ def test_a_copy_of_a_pause_pauses_nothing() -> None:
         world.settle()
     assert world.actors["aggregator"].state.tasks[world.task].status == "open"
     assert len([fact for fact in noticed(world) if isinstance(fact, TaskPaused)]) == 1
-    for deployment in (bytes(16), DEPLOYMENT, DEPLOYMENT):
+    for deployment, closes in ((bytes(16), 0), (DEPLOYMENT, 1), (DEPLOYMENT, 1)):
         world.append(TASKS.name, written(TaskClosed(task=world.task, deployment=deployment)))
         world.settle()
-    assert len([fact for fact in noticed(world) if isinstance(fact, TaskClosed)]) == 1
+        assert len([fact for fact in noticed(world) if isinstance(fact, TaskClosed)]) == closes
 
 
 def test_the_name_of_a_deployment_is_no_business_of_an_actor() -> None:
