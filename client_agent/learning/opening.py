@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +29,30 @@ _LOCAL, _OWN = "local", "own"
 _METHODS = ("initialize", "load", "train", "evaluate")
 
 
+@dataclass
+class _Machine:
+    """What the owner of this machine chose for all learners of the process."""
+
+    accelerator: str = "cpu"
+
+
+_machine = _Machine()
+
+
+def choose_accelerator(name: str) -> None:
+    """What the torch learners of this process compute with: never the log's choice. Raises PluginError."""
+    if re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,3})?", name) is None:
+        raise PluginError(f"accelerator {name!r}: must be cpu, cuda, cuda:1 (or another number), or mps")
+    _machine.accelerator = name
+
+
 def open_learner(policy: Policy) -> Learner:
     """The policy's learner. Raises PluginError."""
     if policy.learner:
         make = resolve(policy.learner)
         learner = call_plugin(policy.learner, make, **policy.learner_arguments)
     else:
-        learner = resolve(TORCH)(policy)
+        learner = resolve(TORCH)(policy, accelerator=_machine.accelerator)
     # Said when the task is created, and not when the first device has trained.
     if missing := [name for name in _METHODS if not callable(getattr(learner, name, None))]:
         raise PluginError(
@@ -88,7 +106,10 @@ class TaskLearner:
             raise LearnerError(f"training gave arrays that the model does not have: {sorted(unknown)[:5]}")
         # Arrays that were left out did not change, and most learners change only some.
         after = {**start, **arrays}
-        local = {name: np.asarray(after[name]) for name in self.local}
+        # Most of what is local never changes, such as masks, and need not be kept with every update.
+        local = {
+            name: np.asarray(after[name]) for name, first in self.local.items() if not _is_same(after[name], first)
+        }
         return Trained(
             delta=self.layout.join(after) - model.vector,
             metrics=check_metrics(metrics),
@@ -136,6 +157,10 @@ def count_examples(data: Any) -> int:
         first = next(iter(data.values())) if isinstance(data, Mapping) else data[0]
         return len(first)
     return len(data)
+
+
+def _is_same(value: Any, first: Any) -> bool:
+    return bool(np.array_equal(value, first)) and np.asarray(value).dtype == np.asarray(first).dtype
 
 
 def _check_size(learner: Learner, layout: Layout) -> None:

@@ -19,6 +19,7 @@ from client_agent.files import open_private_folder
 from client_agent.identity import Identity, open_identity
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
+from client_agent.learning.opening import choose_accelerator
 from client_agent.learning.plugins import resolve
 from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
@@ -54,6 +55,7 @@ class FleetOptions:
     simulation: SimulationOptions = field(default_factory=SimulationOptions)
     cohorts: tuple[str, ...] = ("",)
     allowed: AllowList = field(default_factory=AllowList)
+    accelerator: str = "cpu"
 
     def find_allowed(self) -> AllowList:
         """What the devices may run: what the owner allowed, and what the options name."""
@@ -92,6 +94,7 @@ class Fleet:
         # Resolved here too, so that a wrong name fails at once and in this process.
         if self.options.data:
             resolve(self.options.data)
+        choose_accelerator(self.options.accelerator)
         open_private_folder(self.options.folder)
         self._lock = Lock(self.options.lock_file)
         try:
@@ -187,6 +190,7 @@ class _FleetProcess:
     def _load(self, link: Link, identities: dict[int, Identity]) -> None:
         """Put every device together. One that cannot be loaded has failed, and the others go on."""
         options = self._options
+        choose_accelerator(options.accelerator)
         # Their task first: its policy says what learns, and which data.
         created = await_task(link, options.task, is_stopping=self._stopping.is_set)
         work = open_work(created, allowed=options.find_allowed(), data=options.data, fallback=DATA)

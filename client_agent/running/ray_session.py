@@ -110,6 +110,8 @@ class RaySession:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": None,
             "RAY_AUTH_TOKEN_PATH": str(token),
+            # Devices may compute on an accelerator that Ray is not asked for; by default it would hide it from them.
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }
         self._environment = {name: os.environ.get(name) for name in wanted}
         _set_environment(wanted)

@@ -22,6 +22,9 @@ DataPlugin = Annotated[
         metavar="MODULE:CALLABLE", help="Function that loads the examples, where the policy names none (a data plugin)."
     ),
 ]
+Accelerator = Annotated[
+    str, typer.Option(metavar="NAME", help="What torch computes with on this machine: cpu, cuda, cuda:1 or mps.")
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option(

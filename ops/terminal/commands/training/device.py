@@ -11,7 +11,7 @@ import typer
 from ops.console import note
 from ops.opening import open_log, require_operator
 from ops.terminal.commands.training.progress import TrainingProgress
-from ops.terminal.options import DataPlugin, make_allow_list
+from ops.terminal.options import Accelerator, DataPlugin, make_allow_list
 
 if TYPE_CHECKING:
     from client_agent.running.loop import Stats
@@ -23,6 +23,7 @@ def device(
     state: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the device: key, outbox, data.npz.")],
     name: Annotated[str | None, typer.Option(help="Name of the device; random if left out.")] = None,
     data: DataPlugin = "",
+    accelerator: Accelerator = "cpu",
     cohort: Annotated[str, typer.Option(help="Group that the device is counted in.")] = "",
     battery_percent: Annotated[
         int, typer.Option(help="Battery level that the device reports, in percent.", min=0, max=100)
@@ -35,6 +36,7 @@ def device(
 ) -> None:
     """Run one device until its task is over or until Ctrl-C. Start it again at any time: its folder keeps its state."""
     from client_agent.conditions import Conditions
+    from client_agent.learning.opening import choose_accelerator
     from client_agent.links.kafka import KafkaLink
     from client_agent.running.foreground import DeviceOptions, run_device
     from ops.operator.tasks import check_name
@@ -49,6 +51,7 @@ def device(
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
     check_name(task)
+    choose_accelerator(accelerator)
     operator = require_operator(ctx.obj)
     progress = TrainingProgress(f"device for {task}")
 

@@ -11,7 +11,7 @@ from ops.console import note, say, say_json
 from ops.opening import open_log
 from ops.operator.deployments import open_role_key
 from ops.terminal.errors import ConsoleError
-from ops.terminal.options import DataPlugin, make_allow_list
+from ops.terminal.options import Accelerator, DataPlugin, make_allow_list
 from schemas.errors import EXIT_USAGE
 from schemas.events import VersionEvaluated
 from streams.log import EventLog
@@ -25,14 +25,18 @@ def evaluate(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and score new versions.")] = False,
     task: Annotated[str | None, typer.Option(help="Score this task only.")] = None,
     data: DataPlugin = "",
+    accelerator: Accelerator = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
 ) -> None:
     """Score every version that has no score yet on the held-out data that its policy names.
 
     Exit code 1 where none of them could be scored.
     """
+    from client_agent.learning.opening import choose_accelerator
     from ops.operator.tasks import check_name
     from ops.services.evaluator import Missed
+
+    choose_accelerator(accelerator)
 
     if task is not None:
         check_name(task)

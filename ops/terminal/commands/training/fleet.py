@@ -16,7 +16,7 @@ from ops.operator import deployments
 from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
 from ops.terminal.errors import ConsoleError
-from ops.terminal.options import DataPlugin, make_allow_list
+from ops.terminal.options import Accelerator, DataPlugin, make_allow_list
 
 if TYPE_CHECKING:
     from client_agent.link import OpenLink
@@ -31,6 +31,7 @@ def fleet(
     devices: Annotated[int, typer.Option(help="Number of simulated devices.", min=1)] = 200,
     processes: Annotated[int, typer.Option(help="Number of Ray processes that run them.", min=1)] = 2,
     data: DataPlugin = "",
+    accelerator: Accelerator = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the devices and of how the data are split.")] = 0,
     state: Annotated[Path | None, typer.Option(help="Folder for keys and outboxes (default: FOLDER/fleet).")] = None,
     cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
@@ -67,6 +68,7 @@ def fleet(
         simulation=SimulationOptions(training_ms=training_ms, drop_probability=drop_probability, presence=presence),
         cohorts=tuple(cohort or [""]),
         allowed=make_allow_list(ctx),
+        accelerator=accelerator,
     )
     _run(options, as_json=as_json)
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+import pytest
 
+from client_agent.learning import opening
 from client_agent.learning.data import Part
-from client_agent.learning.opening import count_examples
+from client_agent.learning.opening import choose_accelerator, count_examples, open_learner
+from client_agent.learning.plugins import PluginError
 from schemas.policy import Policy, Training
+from tests import torch_zoo as zoo
 from tests.learners import evaluate, initial, train
 from tests.worlds.device_world import policy
 
@@ -86,3 +90,37 @@ def test_columns_are_no_examples() -> None:
     """Guarantee: a learner may hand on columns as a data plugin gives them, and a device still tells its examples."""
     x, y = np.zeros((7, 2)), np.zeros(7)
     assert [count_examples(data) for data in ((x, y), {"x": x, "labels": y}, [x, y], x, (), {})] == [7, 7, 2, 7, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "CPU", "cuda:1; rm", "", "meta"])
+def test_an_accelerator_has_a_known_name(name: str) -> None:
+    """Guarantee: a misspelt --accelerator is refused before anything starts."""
+    with pytest.raises(PluginError, match="must be cpu, cuda"):
+        choose_accelerator(name)
+
+
+def test_the_machine_chooses_where_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: the choice reaches the torch learner, and one that this machine lacks fails when it is opened."""
+    monkeypatch.setattr(opening, "_machine", opening._Machine())
+    choose_accelerator("cuda:99")
+    with pytest.raises(PluginError, match="'cuda:99': torch cannot use it here"):
+        open_learner(with_model("softmax_regression"))
+    choose_accelerator("cpu")
+    assert open_learner(with_model("softmax_regression"))
+
+
+def test_only_what_changed_on_a_device_is_kept() -> None:
+    """Guarantee: local arrays that no training touches, such as masks, do not lie in every outbox."""
+    learner = zoo.open_torch(zoo.torch_policy(zoo.batch_norm, parameters={"buffers": "local", "local": ["0.bias"]}))
+    assert set(learner.local) == {"0.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    trained = zoo.train_once(learner, zoo.make_rows())
+    # A bias in front of BatchNorm has no gradient but rounding.
+    assert trained.state["local"].keys() >= {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    idle = zoo.open_torch(zoo.torch_policy(zoo.Counting, training={"train": f"{__name__}:train_nothing"}))
+    assert zoo.train_once(idle, zoo.make_rows(), state={"local": {"steps": np.array(3)}}).state["local"] == {"steps": 3}
+    assert zoo.train_once(idle, zoo.make_rows()).state == {}
+
+
+def train_nothing(model: object, data: object, context: object) -> None:
+    """A loop that leaves everything as it is."""
+    del model, data, context

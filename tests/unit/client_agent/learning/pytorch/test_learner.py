@@ -353,8 +353,7 @@ def test_data_that_do_not_fit_are_refused_when_they_are_loaded(tmp_path: Path) -
     with pytest.raises(DataError, match="no examples"):
         learner.load(write_data(tmp_path, (ROWS[0][:0], ROWS[1][:0])))
 
-
-# --- before anybody trains ----------------------------------------------------------------------------------------------
+    """Guarantee: arguments in the log take no memory that the task does not; what is local is not counted."""
 
 
 @pytest.mark.parametrize(
