@@ -1,0 +1,96 @@
+"""The torch learner with code of the user's own: loops, evaluations, and the data that they read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client_agent.learning.data import DataError, Part
+from client_agent.learning.foreign import LearnerError
+from client_agent.learning.opening import TaskLearner
+from tests import torch_zoo as zoo
+
+ROWS = zoo.make_rows()
+
+
+def open_zoo(model: Any, **sections: Any) -> TaskLearner:
+    training = {"batch_size": 1000, "learning_rate": 0.5}
+    return zoo.open_torch(zoo.torch_policy(model, **{"training": training, **sections}))
+
+
+def test_a_loop_of_the_users_own_trains() -> None:
+    """Guarantee: `train(model, data, context)` gets data as they are, a module to change, and a state that lasts."""
+    learner = open_zoo(zoo.linear, training={"train": zoo.name_plugin(zoo.own_training)})
+    first = zoo.train_once(learner, ROWS, version=7)
+    assert first.metrics["version"] == 7
+    assert np.abs(first.delta).max() == pytest.approx(0.15, rel=0.1)
+    assert first.state["own"] == {"trainings": 1}
+    assert zoo.train_once(learner, ROWS, state=first.state).state["own"] == {"trainings": 2}
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (0, r"training 'tests\.torch_zoo:bad_training': KeyError: 'no such feature' \(.*torch_zoo\.py:\d+\)"),
+        (1, "bad_training' returned Linear, expected metrics by name"),
+    ],
+)
+def test_a_loop_that_fails_is_named_with_its_line(label: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guarantee: what a user's loop raises, returns or prints is told as its own, and keeps standard output clean."""
+    learner = open_zoo(zoo.linear, training={"train": zoo.name_plugin(zoo.bad_training)})
+    with pytest.raises(LearnerError, match=message):
+        zoo.train_once(learner, (ROWS[0], np.full(12, label)))
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "a word for people\n")
+
+
+def test_a_loop_may_return_nothing() -> None:
+    """Guarantee: metrics are a loop's to give or not."""
+    learner = open_zoo(zoo.linear, training={"train": zoo.name_plugin(zoo.bad_training)})
+    assert zoo.train_once(learner, (ROWS[0], np.full(12, 2))).metrics == {}
+
+
+def test_an_evaluation_of_the_users_own_scores() -> None:
+    """Guarantee: `evaluate(model, data)` gets the data as they are, and a module in evaluation mode."""
+    learner = open_zoo(zoo.linear, evaluation={"evaluate": zoo.name_plugin(zoo.own_evaluation)})
+    found = learner.evaluate(zoo.find_start(learner), ROWS)
+    assert set(found) == {"mean", "training"}
+    assert found["training"] == 0
+
+
+def write_data(folder: Path, rows: Any = ROWS) -> Part:
+    for name in ("data", "test"):
+        np.savez(folder / f"{name}.npz", x=rows[0], y=rows[1])
+    return zoo.part_in(folder)
+
+
+def test_data_are_loaded_for_whoever_reads_them(tmp_path: Path) -> None:
+    """Guarantee: own code gets what the data plugin gave, fedlog's gets examples, and both count examples."""
+    part = write_data(tmp_path)
+    own_train = {"train": zoo.name_plugin(zoo.own_training)}
+    own_evaluate = {"evaluate": zoo.name_plugin(zoo.own_evaluation)}
+    for sections in (
+        {},
+        {"training": own_train},
+        {"evaluation": own_evaluate},
+        {"training": own_train, "evaluation": own_evaluate},
+    ):
+        learner = open_zoo(zoo.linear, **sections)
+        for split in ("train", "test"):
+            data = learner.load(Part(folder=tmp_path, plugin=part.plugin, split=split))  # type: ignore[arg-type]
+            assert len(data) == 12
+            assert zoo.train_once(learner, data).delta.any()
+            assert learner.evaluate(zoo.find_start(learner), data)
+
+
+def test_data_that_do_not_fit_are_refused_when_they_are_loaded(tmp_path: Path) -> None:
+    """Guarantee: a device learns at its start, not under a lease, that its data are no examples or none at all."""
+    learner = open_zoo(zoo.linear)
+    part = write_data(tmp_path, (ROWS[0] * np.nan, ROWS[1]))
+    with pytest.raises(DataError, match=r"folder_npz' for device 0 of 1 in .*: array 1: a value is NaN"):
+        learner.load(part)
+    with pytest.raises(DataError, match="no examples"):
+        learner.load(write_data(tmp_path, (ROWS[0][:0], ROWS[1][:0])))
