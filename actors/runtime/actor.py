@@ -18,11 +18,12 @@ from actors.runtime.digests import Digests
 from actors.runtime.effects import Arrival, Effects
 from actors.runtime.guard import Guard, InputPlace, Skip, SkipLevel, StateHalfApplied, describe, record_defect
 from actors.runtime.inputs import Inputs
-from actors.runtime.journal import Journal
+from actors.runtime.journal import DECISION_BYTES_MAX, DecisionTooLarge, Journal, Uncommitted
 from actors.runtime.observer import Observer
 from actors.runtime.replay import Opened, Replay
 from actors.runtime.role import Role
 from actors.runtime.snapshots import Snapshots
+from schemas.canonical import encode_state
 from schemas.events import InputsDropped, JournalEvent
 from schemas.journal import Decision
 from streams.log import EventLog, LogError, Record, TopicPartition
@@ -123,8 +124,6 @@ class Actor(Generic[S]):
         self._inputs.close()
         self._journal.close()
 
-    # --- one input --------------------------------------------------------------------------------------------------
-
     def _look_ahead(self, records: Sequence[Record]) -> None:
         """Nothing is touched early while an input that has failed is still to be skipped."""
         if not any(place.offset >= self.find_expected(place.topic) for place in self.guard.skips):
@@ -171,7 +170,7 @@ class Actor(Generic[S]):
     def _attempt(self, place: InputPlace, record: Record, *, said: Record | JournalEvent) -> list[JournalEvent] | Skip:
         """The events of one input; or that it has to be skipped, because our own code fails on it."""
         try:
-            arrival = self._effects.read(self.state, record) if said is record else Arrival(said)
+            arrival = self._effects.read(self.state, said) if isinstance(said, Record) else self._effects.receive(said)
             return [_drop(record)] if arrival is None else self._decide(arrival)
         except (LogError, StateHalfApplied):
             raise  # a broker that is away says nothing about this input
@@ -194,7 +193,9 @@ class Actor(Generic[S]):
         """Decide and fold. Raises StateHalfApplied where a part of it is in the state already."""
         time_ms = self._inputs.time_ms
         events = self._decider.decide(self.state, arrival.input, time_ms)
-        self._journal.reserve(events)
+        if (size := len(encode_state(events))) > self._journal.left_bytes:
+            raise DecisionTooLarge(f"{size} bytes, and a record has {self._journal.left_bytes} left")
+        self._journal.left_bytes -= size
         try:
             for event in events:
                 self._decider.evolve(self.state, event, time_ms)
@@ -204,8 +205,6 @@ class Actor(Generic[S]):
         self._answers.waiting += follow_up.answers
         self._journal.extra_records += follow_up.extra_records
         return events
-
-    # --- commit -----------------------------------------------------------------------------------------------------
 
     def _note(self, topic: str, offset: int, *, events: Sequence[JournalEvent]) -> None:
         """Keep a decision for the next commit; with a digest, where one is due."""
@@ -218,7 +217,9 @@ class Actor(Generic[S]):
             if due >= DIGEST_EVERY and due >= self._decider.entries(self.state) // 4:
                 events = [*events, self._digests.take(self.state)]
         decision = Decision(topic=topic, offset=offset, time_ms=self._inputs.time_ms, events=tuple(events))
-        self._journal.note(decision, self._inputs.position)
+        extra_records, self._journal.extra_records = self._journal.extra_records, []
+        self._journal.uncommitted.append(Uncommitted(decision, self._inputs.position, extra_records))
+        self._journal.left_bytes = DECISION_BYTES_MAX
 
     def _commit(self) -> None:
         """Write what is decided, or a position that only moved for long; then answer the devices."""

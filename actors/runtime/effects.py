@@ -63,6 +63,10 @@ class Effects(Generic[S, I]):
         """The checked input that a record of a plain topic holds; None for junk, which is counted and dropped."""
         return None
 
+    def receive(self, said: JournalEvent) -> Arrival | None:
+        """The input that an event of another actor's journal is; None for what is not believed, and counted."""
+        return Arrival(said)
+
     def fallback_input(self, state: S, record: Record, *, said: Record | JournalEvent) -> I | None:
         """The input to decide instead of one on which our own code fails; None where no outcome is owed.
 

@@ -16,7 +16,7 @@ from actors.deciders.tallies import TALLY_BYTES_MAX, TALLY_KINDS, Tallies, split
 from actors.runtime.effects import ExtraRecord
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode, encode_state
 from schemas.errors import FedlogError
-from schemas.events import JournalEvent, StateDigest
+from schemas.events import StateDigest
 from schemas.identifiers import SALT_BYTES
 from schemas.journal import Batch, Chain, ChainResumed, Decision, JournalPosition, Position, WriterClaimed
 from streams.holes import Holes
@@ -26,11 +26,11 @@ from streams.retry import retry_until_available
 
 _TRANSACTION_OFFSETS = 2  # from the last record of one transaction to the first of the next; between them its marker
 _BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
-_DECISION_BYTES = _BATCH_BYTES - 1_024  # the same for its place, and a digest
+DECISION_BYTES_MAX = _BATCH_BYTES - 1_024  # the same for its place, and a digest
 
 
 class DecisionTooLarge(FedlogError):
-    """What an input causes does not fit into one record of a journal."""
+    """What an input causes does not fit into one record of a journal, and would be off the chain for every reader."""
 
     code = "decision_too_large"
 
@@ -64,7 +64,7 @@ class _Packed:
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more go into it."""
-        # The first of a record always fits: `reserve` has refused what is larger than one.
+        # The first of a record always fits: the actor has refused what is larger than one.
         if size > self.room and self.room < _BATCH_BYTES:
             return False
         return not (self.decisions and isinstance(self.decisions[-1].events[-1], StateDigest))
@@ -88,7 +88,7 @@ class Journal:
         self.actor, self.at = actor, at
         self.uncommitted: list[Uncommitted] = []
         self.extra_records: list[ExtraRecord] = []  # of the decision that is being made
-        self._left_bytes = _DECISION_BYTES  # for it
+        self.left_bytes = DECISION_BYTES_MAX  # in a record, for that decision
         self._log, self._accepts_resume = log, accepts_resume
         self._holes = Holes(log)
         self.set_position(JournalPosition())
@@ -133,19 +133,6 @@ class Journal:
         # Without its own claim on the chain an actor would write batches that every reader skips.
         if self._chain.at.claim != self.claimed:
             raise CommitUncertain(f"{self}: the claim at offset {self.claimed} is not in the log")
-
-    def reserve(self, events: Sequence[JournalEvent]) -> None:
-        """Keep room in the decision that is being made. Raises DecisionTooLarge; then none of them may be folded."""
-        # A record that is too large would be off the chain for every reader, for ever.
-        size = len(encode_state(events))
-        if size > self._left_bytes:
-            raise DecisionTooLarge(f"{self}: {size} bytes, and {self._left_bytes} are left")
-        self._left_bytes -= size
-
-    def note(self, decision: Decision, position: Position) -> None:
-        """Keep a decision for the next commit; the next one has all the room again."""
-        self.uncommitted.append(Uncommitted(decision, position, self.extra_records))
-        self.extra_records, self._left_bytes = [], _DECISION_BYTES
 
     def commit(self, position: Position, *, time_ms: int) -> list[WrittenBatch]:
         """Write all that is uncommitted, with what belongs beside it, in one transaction.
