@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from actors.deciders.arithmetic.accounting import epsilon
 from actors.deciders.privacy_budget import Ledger, LedgerInput, Unchargeable
+from actors.effects.operator_events import OperatorEvents
 from actors.keys import RoleKey
-from actors.runtime.effects import Effects
+from actors.runtime.effects import Arrival, Effects
 from actors.runtime.meter import Instruments, Meter
 from schemas.events import JournalEvent, Noticed, RoundCharged, RoundProposed, TaskCreated
 from schemas.policy import compute_rho
@@ -13,7 +14,14 @@ from streams.log import EventLog, Record
 
 
 class PrivacyBudgetEffects(Effects[Ledger, LedgerInput]):
-    """Everything comes from another journal, so there is nothing to check."""
+    """Everything comes from the aggregator's journal; what it repeats of the operator's words is looked up."""
+
+    def __init__(self, operator_events: OperatorEvents) -> None:
+        self._operator_events = operator_events
+
+    def receive(self, said: JournalEvent) -> Arrival | None:
+        """What the aggregator says; a policy only where the operator signed it."""
+        return Arrival(said) if self._operator_events.vouch_for(said) else None
 
     def fallback_input(self, state: Ledger, record: Record, *, said: Record | JournalEvent) -> Unchargeable | None:
         """A round that asks for its charge gets a no."""
@@ -74,8 +82,8 @@ class PrivacyBudgetMeter(Meter):
 
 
 def make_effects(log: EventLog, partition: int, *, key: RoleKey) -> PrivacyBudgetEffects:
-    """The effects of the role, which touch neither log nor key."""
-    return PrivacyBudgetEffects()
+    """The effects of the role."""
+    return PrivacyBudgetEffects(OperatorEvents(log, partition, key=key))
 
 
 def make_meter(instruments: Instruments) -> PrivacyBudgetMeter:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from actors.deciders.selector import OpenLease, Selections, SelectorInput, Task
+from actors.effects.operator_events import OperatorEvents
 from actors.keys import RoleKey
 from actors.runtime.effects import NOTHING, Arrival, Effects, FollowUp
 from actors.runtime.meter import Instruments, Meter
@@ -39,8 +40,8 @@ _TICK = encode(Tick())
 class SelectorEffects(Effects[Selections, SelectorInput]):
     """Checks signatures before a decision, answers the device after it."""
 
-    def __init__(self, signer: Signer) -> None:
-        self._signer = signer
+    def __init__(self, signer: Signer, operator_events: OperatorEvents) -> None:
+        self._signer, self._operator_events = signer, operator_events
 
     def read(self, state: Selections, record: Record) -> Arrival | None:
         """A signed check-in, or a tick."""
@@ -56,6 +57,10 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         if checkin.device != name_device(checkin.public_key) or not is_signed_by_device(message, checkin.public_key):
             return None
         return Arrival(checkin, hashlib.sha256(record.value or b"").digest())
+
+    def receive(self, said: JournalEvent) -> Arrival | None:
+        """What the aggregator says; of a task's life only what the operator signed."""
+        return Arrival(said) if self._operator_events.vouch_for(said) else None
 
     def follow_up(
         self, state: Selections, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int
@@ -131,8 +136,8 @@ class SelectorMeter(Meter):
 
 
 def make_effects(log: EventLog, partition: int, *, key: RoleKey) -> SelectorEffects:
-    """The effects of the role; they are the same on every partition."""
-    return SelectorEffects(key.signer)
+    """The effects of the role."""
+    return SelectorEffects(key.signer, OperatorEvents(log, partition, key=key))
 
 
 def make_meter(instruments: Instruments) -> SelectorMeter:

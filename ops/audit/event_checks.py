@@ -68,3 +68,5 @@ def check_charge(task: Task, round_id: RoundId, *, charge: RoundCharged | None) 
     covers = charge.rho_total >= float(compute_rho(task.created.list_spent(proposed.participations_max)))
     if not covers or charge.mechanism != proposed.mechanism:
         yield f"round {round_id}: charged rho {charge.rho_total:g} does not cover its participations"
+    if proposed.participations_max > (task.created.participations_cap or 0):
+        yield f"round {round_id} was charged, and {proposed.participations_max} participations pass the budget"

@@ -69,3 +69,13 @@ def test_a_private_version_without_a_charge_is_named() -> None:
     faults = list(check_charge(task(PRIVATE, *full), 0, charge=changed(charge, rho_total=0.0)))
     assert faults[0] == "round 0 was published before its charge was noticed"
     assert faults[1].startswith("round 0: charged rho 0 does not cover")
+
+
+def test_a_charge_that_passes_the_budget_is_named() -> None:
+    """Large enough or not: the ledger withholds such a round, so somebody else wrote that charge."""
+    cap, noise = task_created(PRIVATE).participations_cap or 0, round_charged(0, PRIVATE).mechanism
+    for participations, faults in ((cap, 0), (cap + 1, 1)):
+        full = update_admitted("a"), round_proposed(0, mechanism=noise, participations_max=participations)
+        charge = changed(round_charged(0, PRIVATE), rho_total=1e6)
+        found = [*check_charge(task(PRIVATE, *full, Noticed(fact=charge)), 0, charge=charge)]
+        assert len([fault for fault in found if "pass the budget" in fault]) == faults
