@@ -14,23 +14,23 @@ PROGRESS_INTERVAL_S = 5.0
 def say(text: str) -> None:
     """One line of result."""
     # Results go to stdout alone and at once, so that a pipe gets each line when it is known.
-    print(text, flush=True)
+    print(_escape(text), flush=True)
 
 
 def note(text: str) -> None:
     """One line about the work itself; stays out of what a machine reads."""
-    print(text, file=sys.stderr, flush=True)
+    print(_escape(text), file=sys.stderr, flush=True)
 
 
 def say_json(value: Any) -> None:
     """One JSON object, on one line."""
-    print(json.dumps(value, default=str, ensure_ascii=False), flush=True)
+    print(_escape(json.dumps(value, default=str, ensure_ascii=False)), flush=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
     """A table for people on a terminal; columns of plain text elsewhere."""
     # Cells are text from here on, so that the widths are those of what is printed.
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    texts = [["" if cell is None else _escape(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _rich_table(columns, texts, title=title)
         return
@@ -50,6 +50,14 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     Console().print(shown)
+
+
+def _escape(text: str) -> str:
+    """The text with a name for whatever else than letters would reach the terminal; within JSON it stays JSON."""
+    # Much of what is printed was written by whoever may write to the log, and a terminal obeys control characters.
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else json.dumps(letter)[1:-1] for letter in text)
 
 
 def number(value: float | None, digits: int = 4) -> str:

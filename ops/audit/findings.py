@@ -21,7 +21,8 @@ class Finding:
     def __str__(self) -> str:
         place = self.place if self.offset is None else Place(self.place, self.offset)
         task = f"task {self.task}: " if self.task else ""
-        return f"{place}: {task}{self.what}"
+        # One line each: it may quote a stranger, who could write a verdict of his own into a second one.
+        return f"{place}: {task}{self.what}".replace("\n", "\\n")
 
     @classmethod
     def from_journal(cls, broken: JournalBroken) -> Finding:

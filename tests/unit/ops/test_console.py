@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ops import console
-from ops.console import Progress, note, number, say, sparkline, table
+from ops.console import Progress, note, number, say, say_json, sparkline, table
 
 
 def test_results_and_remarks_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,6 +15,22 @@ def test_results_and_remarks_do_not_mix(capsys: pytest.CaptureFixture[str]) -> N
     say("result")
     note("remark")
     assert capsys.readouterr() == ("result\n", "remark\n")
+
+
+def test_no_word_of_a_stranger_reaches_the_terminal_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guarantee: control characters, half characters too, are named wherever they are printed; JSON stays JSON."""
+    evil = "a\x1b[2J\x9b\ud800é"
+    say(evil)
+    note(evil)
+    table(("id",), [(evil,)])
+    said, remarked = capsys.readouterr()
+    assert [*said.splitlines(), remarked.strip()] == [
+        r"a\u001b[2J\u009b\ud800é",
+        "id",
+        *[r"a\u001b[2J\u009b\ud800é"] * 2,
+    ]
+    say_json({"id": evil})
+    assert json.loads(capsys.readouterr().out) == {"id": evil}
 
 
 def test_a_table_is_plain_columns_outside_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ def test_a_finding_names_its_place() -> None:
     """Topic, partition and offset in one form; no offset where no record is to blame alone."""
     assert str(WRONG) == "rounds[3]@7: task digits: another sum"
     assert str(Finding(AT, None, "digits/4 is not announced")) == "rounds[3]: digits/4 is not announced"
+    assert str(Finding(AT, 1, "a\nEvery chain is whole")) == r"rounds[3]@1: a\nEvery chain is whole"
     assert Finding.from_journal(JournalBroken(Place(AT, 9), "gone")) == Finding(AT, 9, "gone")
 
 
