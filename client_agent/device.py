@@ -207,7 +207,8 @@ class Device:
         left_s = (work.since_ms + policy.lease_ms - now_ms) / 1000
         model = _fetch_model(self._link, created, ref=work.model, timeout_s=left_s)
         context = _make_context(setting, lease, policy=policy, state=self._outbox.state)
-        made = make_update(setting, model, residual=self._outbox.residual, context=context)
+        residual = self._outbox.residual
+        made = make_update(setting, model, residual=residual, context=context, size=created.parameters)
         self.counts.trained += not made.failure
         self.counts.untrained += bool(made.failure)
         self.given_up_for = made.failure or self.given_up_for

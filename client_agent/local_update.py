@@ -34,8 +34,13 @@ class LocalUpdate:
     failure: str = ""
 
 
-def make_update(setting: DeviceSetting, model: Model, *, residual: Floats | None, context: Context) -> LocalUpdate:
-    """Train, protect and compress. Raises what training raises; with privacy only what no data can cause."""
+def make_update(
+    setting: DeviceSetting, model: Model, *, residual: Floats | None, context: Context, size: int | None = None
+) -> LocalUpdate:
+    """Train, protect and compress. Raises what training raises; with privacy only what no data can cause.
+
+    `size`: of the update, where it is no change of the model's vector, as in a measure task.
+    """
     policy, before = context.policy, dict(context.state)
     try:
         trained = setting.trainer.train(model, context)
@@ -49,7 +54,7 @@ def make_update(setting: DeviceSetting, model: Model, *, residual: Floats | None
             raise
         # With privacy who arrives must not depend on data: whoever cannot train arrives with a zero vector.
         logger.exception("training_failed", device=setting.identity.device, sent="a zero vector")
-        empty = compress(np.zeros(model.vector.size, np.float32), policy=policy)
+        empty = compress(np.zeros(model.vector.size if size is None else size, np.float32), policy=policy)
         # What earlier updates left over stays for the next one that can be trained.
         failure = f"training failed, and a zero vector is sent: {error}"
         return LocalUpdate(Compressed(empty.body, residual), (), before, failure)

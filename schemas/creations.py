@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import MalformedError, decode, encode
-from schemas.events import DeploymentFounded, TaskCreated, TaskEvent, TaskSucceeded, count_elements
+from schemas.events import DeploymentFounded, TaskCreated, TaskEvent, TaskSucceeded, count_elements, list_statistics
 from schemas.identifiers import TaskId
 from schemas.policy import BOUNDS, PolicyError, check_policy
+from schemas.policy.measuring import NEWEST
 from schemas.signing import is_signed_by, parse_signed, sign
 from schemas.topics import MODELS, partition_of
 
@@ -126,7 +127,16 @@ def _find_body_faults(created: TaskCreated) -> Iterator[str]:
     tensors = created.subject.tensors if created.subject else created.tensors
     if (count_elements(tensors, "frozen") > 0) != (created.frozen is not None):
         yield "there are frozen tensors without a body, or a body without frozen tensors"
-    if (created.subject is not None) != bool(created.policy.measure and created.policy.measure.of):
+    yield from _find_measure_faults(created)
+
+
+def _find_measure_faults(created: TaskCreated) -> Iterator[str]:
+    """What is wrong with a question: its vector is the policy's statistics, its subject the policy's version."""
+    measure, subject = created.policy.measure, created.subject
+    if measure is not None and created.tensors != list_statistics(measure):
+        yield "the tensors are not the statistics that the policy asks for"
+    of, version = (measure.of, measure.version) if measure else ("", NEWEST)
+    if (subject.task if subject else "") != of or (subject and version not in (NEWEST, subject.version)):
         yield "what is measured is not what the policy says"
 
 

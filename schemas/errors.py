@@ -79,6 +79,7 @@ class FedlogError(Exception):
      │    ├── BudgetSpent        the tasks before have spent all that the policy allows
      │    ├── CloseUnnoticed     the aggregator has not noticed a close in time
      │    ├── ModelMismatch      a model does not fit the policy
+     │    ├── MeasurementUnprotected  a measurement of a private task has no privacy itself
      │    ├── VersionUnknown     a task has no version of that number
      │    └── ModelGone          retention has deleted a model
      └── ConsoleError            a command could not do its work

@@ -11,6 +11,7 @@ May import `schemas`; torch and scikit-learn each have their importers here.
 - `sources`: the digest of the code behind a policy; called by `fedlog task create`, devices and the evaluator.
 - `pytorch/`: the learner that serves where a policy names none.
 - `flower/`: Flower apps as learners, in a process of Flower's own environment.
+- `measuring/`: a device's answer to a task of kind "measure".
 - `models`: torch models that come along, named in policies.
 - `data`: the part of the data that a device has, and the plugin that reads it; called by learners.
 - `examples`: data that come along, named in policies and options.

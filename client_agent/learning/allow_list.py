@@ -20,11 +20,14 @@ from schemas.policy import FLOWER_LEARNER, Policy
 GROUP = "fedlog.plugins"
 _MODELS = ("softmax_regression", "simple_cnn", "resnet18")
 _DATA = ("digits", "folder_npz")
+_QUESTIONS = ("evaluate", "histogram", "describe_columns")
 BUILT_IN = frozenset(
     [f"client_agent.learning.models:{name}" for name in _MODELS]
     + [f"client_agent.learning.examples:{name}" for name in _DATA]
     # It runs nothing but the app that the policy names beside it, which is asked for by its own name.
     + [FLOWER_LEARNER]
+    # They run nothing that the policy names beyond what has to be allowed itself.
+    + [f"client_agent.learning.measuring.questions:{name}" for name in _QUESTIONS]
 )
 
 # Nothing else is repeated as part of a command that a person may copy into a shell.

@@ -57,6 +57,8 @@ class Context:
     device: str = ""
     folder: Path | None = None
     state: dict[str, Any] = field(default_factory=dict)
+    # The policy's own, where a plugin of a measure task asks what a model does.
+    learner: Learner | None = None
 
 
 class Learner(Protocol):

@@ -127,7 +127,7 @@ def open_task_learner(created: TaskCreated) -> TaskLearner:
     """The learner of a task, whose model is compared with the task's. Raises PluginError, ModelError."""
     # The layout is the task's, and not what the code here would make: the vectors in the log are in the task's order.
     learner, layout = open_learner(created.policy), Layout.read_task(created)
-    _check_size(learner, layout)
+    check_size(learner, layout)
     parameters = initialize(learner, SEED)
     layout.check(parameters)
     return TaskLearner(learner, layout, parameters)
@@ -163,8 +163,8 @@ def _is_same(value: Any, first: Any) -> bool:
     return bool(np.array_equal(value, first)) and np.asarray(value).dtype == np.asarray(first).dtype
 
 
-def _check_size(learner: Learner, layout: Layout) -> None:
-    """Nothing where a learner that can count without memory has as many elements as the task."""
+def check_size(learner: Learner, layout: Layout) -> None:
+    """Nothing where a learner that can count without memory has as many elements as the task. Raises ModelError."""
     # The arguments stand in the log beside a model of known size: a huge one must not be made to find that out.
     count = getattr(learner, "count_elements", None)
     found = count() if count is not None else None

@@ -15,7 +15,9 @@ from client_agent.answers import find_excess
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
 from client_agent.learning.layout import ModelError
+from client_agent.learning.measuring.answers import TaskMeasurement, open_measurement
 from client_agent.learning.opening import DataTrainer, TaskLearner, open_task_learner
+from client_agent.learning.trainer import Trainer
 from client_agent.link import Link, LinkUnavailable
 from client_agent.setting import MODEL_BYTES_MAX
 from schemas.errors import EXIT_USAGE, FedlogError
@@ -44,14 +46,17 @@ class DataConflict(FedlogError):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A task's learner and data plugin, for all devices of the process."""
+    """A task's learner or question, and its data plugin, for all devices of the process."""
 
-    learner: TaskLearner
+    learner: TaskLearner | TaskMeasurement
     data: str
 
-    def make_trainer(self, part: Part) -> DataTrainer:
+    def make_trainer(self, part: Part) -> Trainer:
         """The learner with the examples of one device. Raises DataError."""
-        return DataTrainer(self.learner, self.learner.load(replace(part, plugin=self.data)))
+        part = replace(part, plugin=self.data)
+        if isinstance(self.learner, TaskMeasurement):
+            return self.learner.make_trainer(part)
+        return DataTrainer(self.learner, self.learner.load(part))
 
 
 def await_task(link: Link, task: str, *, is_stopping: Callable[[], bool] = lambda: False) -> TaskCreated:
@@ -82,7 +87,8 @@ def open_work(created: TaskCreated, *, allowed: AllowList, data: str, fallback: 
     # Before the model is made: arguments and tensors stand in the log, and may agree on any size.
     if (excess := find_excess(created, bytes_max=MODEL_BYTES_MAX)) is not None:
         raise ModelError(excess)
-    return Work(open_task_learner(created), choose_data(created.policy.data, data) or fallback)
+    opened = open_measurement(created) if created.policy.measure else open_task_learner(created)
+    return Work(opened, choose_data(created.policy.data, data) or fallback)
 
 
 def choose_data(named: str, option: str) -> str:

@@ -6,6 +6,9 @@ May import `ops.history` and what lies below `ops`; prints nothing.
 `succession`: claims the task that another carries on from, and lists what was spent; called by `tasks`.
 `deployments`: names a log once, and issues the keys of roles for it; called by `tasks`, workers and `fedlog key`.
 `first_models`: what a task starts from, as its learner gives it; called by `tasks`.
+`measurements`: what a measure task starts from: zeros, and a copy of what it measures; called by `tasks`.
+`questions`: the policy of a federated evaluation; called by `fedlog measure`.
+`results`: what a measure task has published; called by `fedlog measure` and `fedlog task show`.
 `models`: writes, reads and chooses model versions; called by `tasks`, `model_files` and the evaluator.
 `model_files`: a version as files that need nothing of fedlog; called by `fedlog model export`.
 `errors`: what can be asked for in vain; recognised by the console.

@@ -69,6 +69,12 @@ class ModelMismatch(OperatorError):
     code = "model_mismatch"
 
 
+class MeasurementUnprotected(OperatorError):
+    """A measurement of a private task has no privacy itself."""
+
+    code = "measurement_unprotected"
+
+
 class VersionUnknown(OperatorError):
     """A task has no version of that number."""
 

@@ -9,21 +9,35 @@ from client_agent.learning.layout import Layout
 from client_agent.learning.opening import SEED, initialize, open_learner
 from client_agent.learning.sources import hash_sources
 from ops.operator import models
-from schemas.events import TensorSpec
-from schemas.identifiers import BodyRef, Sha256
+from schemas.events import Subject, TensorSpec
+from schemas.identifiers import BodyRef, Sha256, TaskId, Version
 from schemas.policy import Policy
 from schemas.tensors import Floats
 from streams.log import EventLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The version that a measure task measures."""
+
+    task: TaskId
+    version: Version
+    tensors: tuple[TensorSpec, ...]
+    vector: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FirstModel:
-    """The vector of version 0, what is frozen, the tensors of both, and the digest of each plugin's source."""
+    """The vector of version 0, what is frozen, the tensors of both, and the digest of each plugin's source.
+
+    Where a version of another task is `measured`, what is frozen is that model's.
+    """
 
     tensors: tuple[TensorSpec, ...]
     vector: Floats
     frozen: Floats | None
     sources: dict[str, Sha256]
+    measured: Measured | None = None
 
     def starting_with(self, vector: Floats) -> Self:
         """The same from another start, for instance the newest version of a task of the same tensors."""
@@ -36,6 +50,7 @@ class StoredModel:
 
     model: BodyRef
     frozen: BodyRef | None
+    subject: Subject | None
 
 
 def make(policy: Policy, *, seed: int = SEED) -> FirstModel:
@@ -55,4 +70,14 @@ def make(policy: Policy, *, seed: int = SEED) -> FirstModel:
 def store(log: EventLog, first: FirstModel, *, partition: int) -> StoredModel:
     """Write its bodies into `models`."""
     frozen = None if first.frozen is None else models.store(log, first.frozen, partition=partition)
-    return StoredModel(models.store(log, first.vector, partition=partition), frozen)
+    subject = None if first.measured is None else _store_subject(log, first.measured, partition=partition)
+    return StoredModel(models.store(log, first.vector, partition=partition), frozen, subject)
+
+
+def _store_subject(log: EventLog, measured: Measured, *, partition: int) -> Subject:
+    return Subject(
+        task=measured.task,
+        version=measured.version,
+        tensors=measured.tensors,
+        model=models.store(log, measured.vector, partition=partition),
+    )

@@ -15,13 +15,14 @@ from ops.history.task_view import TaskView
 from ops.operator import models
 from ops.operator.errors import VersionUnknown
 from schemas.canonical import to_plain
-from schemas.events import ModelPublished, RoundCharged, TaskCreated, TensorSpec
+from schemas.events import ModelPublished, RoundCharged, Subject, TaskCreated, TensorSpec
 from schemas.identifiers import Version
 from schemas.policy import Spending, compute_rho
 from schemas.topics import LEDGER, partition_of
 from streams.log import EventLog
 
 WEIGHTS, FROZEN = "weights.bin", "frozen.bin"
+_VERBS = {"train": "trained", "measure": "measured"}
 
 
 def read_files(log: EventLog, view: TaskView, *, version: Version) -> dict[str, bytes]:
@@ -36,7 +37,8 @@ def read_files(log: EventLog, view: TaskView, *, version: Version) -> dict[str, 
     if created is None:
         raise VersionUnknown(f"The creation of {view.task!r} cannot be read, and without it no version of it.")
     files = {WEIGHTS: models.read(log, published.model, parameters=created.parameters).astype("<f4").tobytes()}
-    if created.frozen is not None:
+    # Of a measure task it belongs to the model that was measured, and not to the answer.
+    if created.frozen is not None and created.subject is None:
         # With each version again: a reader has the whole model, and needs no second export.
         frozen = models.read(log, created.frozen, parameters=Layout(created.tensors).frozen_size)
         files[FROZEN] = frozen.astype("<f4").tobytes()
@@ -61,6 +63,8 @@ def describe_configuration(
         "task": created.task,
         "version": published.version,
         "round": published.round,
+        "kind": created.policy.kind,
+        "measured": _describe_subject(created.subject) if created.subject else None,
         "parameters": created.parameters,
         "dtype": "float32",
         "byte_order": "little",
@@ -73,6 +77,10 @@ def describe_configuration(
         "policy": to_plain(created.policy),
         "policy_sha256": created.policy_sha256.hex(),
     }
+
+
+def _describe_subject(subject: Subject) -> dict[str, Any]:
+    return {"task": subject.task, "version": subject.version}
 
 
 def _list_places(file: str, specs: Iterable[TensorSpec], *, averaged_scale: float) -> dict[str, dict[str, Any]]:
@@ -99,7 +107,7 @@ def describe_privacy(view: TaskView, version: Version) -> str:
     privacy = view.created.policy.privacy
     title = f"# {view.task}, version {version}"
     if privacy is None:
-        return f"{title}: trained without differential privacy; no guarantee is given.\n"
+        return f"{title}: {_VERBS[view.created.policy.kind]} without differential privacy; no guarantee is given.\n"
     head = [
         title,
         "# unit: one device; adjacency: its updates replaced by zero vectors; central model, zCDP",

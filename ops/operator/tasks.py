@@ -60,21 +60,24 @@ def create(
 ) -> TaskCreated:
     """Store the first model and append TaskCreated.
 
-    Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge; with `after` also TaskUnknown, ParentUnprotected,
+    Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge, and what `measurements.make` raises;
+    with `after` also TaskUnknown, ParentUnprotected,
     ModelMismatch, SuccessorExists, CloseUnnoticed and BudgetSpent.
     """
     # numpy and torch come with these, and nothing else that an operator does to a task needs them.
-    from ops.operator import first_models
+    from ops.operator import first_models, measurements
 
     check_name(name)
     _check_shards(log, policy)
     _check_is_free(log, name, operator=key.public_key)
-    first = first_models.make(policy)
+    first = measurements.make(log, policy, operator=key.public_key) if policy.measure else first_models.make(policy)
     spent: tuple[Spending, ...] = ()
     if after is not None:
         # All that can be refused is refused first: a predecessor that was closed in vain stays closed.
         old = _require_creation(log, after.task, operator=key.public_key)
         succession.check_privacy(old, policy)
+        if after.warm_start and policy.measure is not None:
+            raise ModelMismatch("A measurement starts from nothing; create it without a warm start.")
         if after.warm_start:
             _check_tensors(old, first.tensors)
         parent = close_and_wait(log, after.task, successor=name, key=key, wait_s=after.wait_s)
@@ -92,7 +95,7 @@ def create(
         weights=policy.weights(),
         model=stored.model,
         frozen=stored.frozen,
-        subject=None,
+        subject=stored.subject,
         sources=first.sources,
         parent=after.task if after else None,
         spent_before=spent,

@@ -123,6 +123,9 @@ class Evaluator:
         # The journal may come before `tasks`: what is not signed yet is scored when it is.
         if (created := self._creations.found.get(view.task)) is None:
             return
+        # A measurement is a score itself.
+        if created.policy.measure is not None:
+            return
         for version in sorted(view.published):
             place = view.task, version
             # Given up for this run only: a restart tries again, for instance with other data.

@@ -20,7 +20,7 @@ from ops.console import note
 from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
 from ops.terminal.commands.history import events, export_log, replay, verify
-from ops.terminal.commands.training import demo, device, evaluate, fleet, model, task
+from ops.terminal.commands.training import demo, device, evaluate, fleet, measure, model, task
 from ops.terminal.options import WORDS, Allow
 
 EXIT_INTERRUPTED = 130
@@ -32,6 +32,7 @@ COMMANDS = (
     "task",
     "worker",
     "evaluate",
+    "measure",
     "fleet",
     "device",
     "events",
@@ -171,6 +172,7 @@ app.add_typer(task.app, name="task")
 app.add_typer(worker.app, name="worker")
 app.add_typer(model.app, name="model")
 app.command("evaluate")(evaluate.evaluate)
+app.command("measure")(measure.measure)
 app.command("fleet")(fleet.fleet)
 app.command("device")(device.device)
 app.command("events")(events.events)

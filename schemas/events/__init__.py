@@ -65,6 +65,7 @@ from schemas.events.tasks import (
     TensorRole,
     TensorSpec,
     count_elements,
+    list_statistics,
 )
 from schemas.events.updates import (
     AdmissionEvent,
@@ -134,4 +135,5 @@ __all__ = [
     "UpdatesDeclined",
     "VersionEvaluated",
     "count_elements",
+    "list_statistics",
 ]

@@ -10,7 +10,7 @@ import msgspec
 
 from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Sha256, TaskId, Version
-from schemas.policy import Policy, Spending, count_affordable
+from schemas.policy import Measure, Policy, Spending, count_affordable
 
 # Each learner's word for it (`client_agent.learning.learner`); what is local is nobody else's business.
 TensorRole = Literal["trained", "averaged", "frozen"]
@@ -36,6 +36,11 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def count_elements(tensors: Iterable[TensorSpec], *roles: TensorRole) -> int:
     """How many elements the tensors with one of these roles have together."""
     return sum(tensor.size for tensor in tensors if tensor.role in roles)
+
+
+def list_statistics(measure: Measure) -> tuple[TensorSpec, ...]:
+    """What a measure task asks for, as the tensors of its vector, in the order of the policy."""
+    return tuple(TensorSpec(name=name, shape=asked.shape) for name, asked in measure.statistics.items())
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ import msgspec
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.identifiers import PARTITIONS_MAX
 from schemas.policy.learning_checks import find_learning_problems
+from schemas.policy.measuring import find_measure_problems
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
 
 _FLOAT_MAX = sys.float_info.max
@@ -88,7 +89,11 @@ def parse(text: str) -> Policy:
 def check_policy(policy: Policy) -> Policy:
     """The policy with its numbers in canonical form. Raises PolicyError where it is out of bounds or contradictory."""
     # Contradictions are only looked for within the bounds: beyond them their arithmetic may fail itself.
-    problems = [*_find_out_of_bounds(policy)] or [*_find_contradictions(policy), *_find_privacy_problems(policy)]
+    problems = [*_find_out_of_bounds(policy)] or [
+        *_find_contradictions(policy),
+        *find_measure_problems(policy),
+        *_find_privacy_problems(policy),
+    ]
     if problems:
         raise PolicyError("\n".join(problems))
     # A whole number in a float's place becomes a float, as the canonical bytes have it.

@@ -14,7 +14,8 @@ NAME_LENGTH_MAX = 200
 
 def find_learning_problems(policy: Policy) -> Iterator[str]:
     """What is out of bounds, names nothing, or contradicts something else."""
-    if not policy.model and not policy.learner:
+    # A question may be about data alone.
+    if policy.kind == "train" and not policy.model and not policy.learner:
         yield "model = '': a task needs a torch model, or a learner of its own"
     if policy.model and policy.learner:
         yield f"learner = {policy.learner!r}: it makes its own model, so leave out model = {policy.model!r}"
@@ -29,6 +30,8 @@ def find_learning_problems(policy: Policy) -> Iterator[str]:
     if policy.training.loss_arguments.get("reduction", "mean") != "mean":
         yield "training.loss_arguments.reduction: a loss is the mean over its batch; leave it out"
     yield from _find_metric_problems(policy)
+    if policy.measure is not None:
+        yield from _find_argument_problems("measure.plugin_arguments", policy.measure.plugin_arguments)
     yield from _find_report_problems(policy)
 
 

@@ -8,6 +8,7 @@ it, and here it is asked again for each proposal. Without the key the noise cann
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def model_faults(log: EventLog, book: Logbook, sums: Totals) -> Iterator[str]:
         proposal = proposed[event.task, event.round]
         drawn = _noise(book.noise_key, proposal, parameters=task.parameters)
         mean = _mean(task.policy, total if drawn is None else total + drawn, proposal)
-        expected = _stepped(task.policy, held.astype(np.float64), moments=carried, mean=mean)
+        expected = _released(task.policy, held.astype(np.float64), moments=carried, mean=mean, members=event.members)
         where = f"{ROUNDS.name}: task {event.task}: version {event.version}"
         if drawn is None:
             yield from (f"{where}: {fault}" for fault in _noise_faults(task.policy, model, expected=expected[0]))
@@ -98,6 +99,15 @@ def _noise(noise_key: bytes | None, proposed: RoundProposed, *, parameters: int)
     return None if noise_key is None else noise.draw(noise_key, proposed, parameters=parameters)
 
 
+def _released(policy: Policy, model: Any, *, moments: Any, mean: Any, members: int) -> tuple[Any, Any]:
+    """What a round publishes, not rounded yet: the next model and moments, or what a question asked for."""
+    if policy.measure is None:
+        return _stepped(policy, model, moments=moments, mean=mean)
+    asked = policy.measure.statistics.values()
+    bounds = [statistic.bound for statistic in asked for _ in range(prod(statistic.shape))]
+    return mean * np.array(bounds) * (members if policy.measure.release == "sum" else 1), None
+
+
 def _stepped(policy: Policy, model: Any, *, moments: Any, mean: Any) -> tuple[Any, Any]:
     """The next model and moments, not rounded yet."""
     rule = policy.optimizer
@@ -120,7 +130,7 @@ def _is_rounded(found: Any, exact: Any) -> bool:
 
 def _noise_faults(policy: Policy, model: Any, *, expected: Any) -> Iterator[str]:
     """Without the key: noise that is missing, or far too large."""
-    if policy.optimizer.rule == "adam" or policy.privacy is None:
+    if policy.optimizer.rule == "adam" or policy.privacy is None or policy.measure is not None:
         return  # not linear: its noise cannot be told from its mean
     scale = policy.optimizer.learning_rate / policy.aggregation.updates_per_round * policy.clipping.norm
     size = np.abs(model - expected).max() / scale / policy.privacy.noise_multiplier

@@ -41,6 +41,7 @@ from schemas.events import (
     UpdateAdmitted,
     UpdateSubmitted,
     VersionEvaluated,
+    list_statistics,
 )
 from schemas.identifiers import BodyRef
 from schemas.journal import Batch, Decision, JournalPosition, Position, WriterClaimed
@@ -139,7 +140,7 @@ def private_policy(noise_multiplier: float = 1.0, rho_max: float = 9.0, **sectio
 
 
 def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes: Any) -> TaskCreated:
-    """A task with one flat tensor."""
+    """A task with one flat tensor, or with its policy's statistics."""
     rules = rules or policy()
     plain = TaskCreated(
         task=TASK,
@@ -147,7 +148,7 @@ def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes:
         deployment=DEPLOYMENT,
         policy=rules,
         policy_sha256=hashlib.sha256(encode(rules)).digest(),
-        tensors=(TensorSpec(name="flat", shape=(parameters,)),),
+        tensors=list_statistics(rules.measure) if rules.measure else (TensorSpec(name="flat", shape=(parameters,)),),
         parameters=parameters,
         weights=rules.weights(),
         model=body_ref("initial", topic="models"),

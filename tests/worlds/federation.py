@@ -113,8 +113,12 @@ class Federation:
         self.actors: dict[str, Actor[Any]] = {}
         for name in ROLES:
             self.start(name)
-        create_task(self.log, rules, task=task, model=np.zeros(parameters) if model is None else model)
+        self.create(np.zeros(parameters) if model is None else model)
         self.settle()
+
+    def create(self, model: Floats) -> None:
+        """Create the task, which starts from this model."""
+        create_task(self.log, self.rules, task=self.task, model=model)
 
     def start(self, name: str) -> Actor[Any]:
         """Open the actor, as a new process would after the one before died."""

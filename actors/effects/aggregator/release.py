@@ -12,7 +12,7 @@ import structlog
 
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
 from actors.deciders.aggregator_state import Round, Task
-from actors.deciders.arithmetic import noise, optimizers, sums
+from actors.deciders.arithmetic import noise, optimizers, statistics, sums
 from actors.effects.aggregator.model_cache import CachedModel, ModelCache
 from actors.effects.aggregator.summation import Fetch
 from actors.keys import NoiseKey
@@ -35,7 +35,10 @@ class NoiseKeyMissing(FedlogError):
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The digest of a round's exact sum before noise, the next model, and the optimizer's vectors after it."""
+    """The digest of a round's exact sum before noise, the next model, and the optimizer's vectors after it.
+
+    The model of a measure task is its statistics, and nothing carries them on.
+    """
 
     sum_sha256: bytes
     model: Floats
@@ -50,7 +53,10 @@ def compute_release(
     start: tuple[Floats, Floats | None],
     key: NoiseKey | None,
 ) -> Release:
-    """The release of a round with this sum; `start` is the newest model and its moments. Raises NoiseKeyMissing."""
+    """The release of a round with this sum. Raises NoiseKeyMissing.
+
+    `start` is the newest model and its moments, which a measurement does not look at: it stands for itself.
+    """
     # Of the sum before noise, so that a sum that is recomputed later can be compared without drawing any.
     digest = sums.sum_digest(total)
     if proposed.mechanism is not None:
@@ -58,6 +64,8 @@ def compute_release(
         if key is None or proposed.mechanism.key_id != key.id:
             raise NoiseKeyMissing(f"round {proposed.round} wants noise key {proposed.mechanism.key_id.hex()}")
         total = total + noise.draw(key.secret, proposed, parameters=created.parameters)
+    if created.policy.measure is not None:
+        return Release(digest, statistics.release(total, created.policy, members=proposed.members), None)
     delta = optimizers.mean(total, created.policy, members=proposed.members, weight_sum=proposed.weight_sum)
     model, moments = optimizers.step(
         created.policy.optimizer, start[0], moments=start[1], delta=delta, trained=created.trained

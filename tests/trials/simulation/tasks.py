@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,11 +13,16 @@ import numpy as np
 from schemas.policy import Policy, check_policy
 from streams.memory import MemoryLog
 from tests.places import home_of
-from tests.worlds.builders import create_task, policy
+from tests.worlds.builders import MODEL, create_task, policy
 
 SHAPES = ("buffered", "buffered", "private", "private", "fedasync", "synchronous")
 IDLE_NEVER_S = 30 * 86_400.0
 PARAMETERS = 6
+STATISTICS = {
+    "small": {"bound": 0.5, "shape": (2,)},
+    "large": {"bound": 4096.0},
+    "table": {"bound": 3.0, "shape": (1, 3)},
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +60,7 @@ def _rules(chance: random.Random, devices: int) -> Policy:
     shape = chance.choice(SHAPES)
     size = 1 if shape == "fedasync" else chance.randint(min(2, devices), devices)
     older = 0 if shape == "synchronous" else chance.choice((1, 3, 8))
-    sections = {
+    sections: dict[str, Any] = {
         "selection": {
             "devices_expected": devices,
             "concurrency": chance.randint(size, 2 * devices),
@@ -78,14 +84,27 @@ def _rules(chance: random.Random, devices: int) -> Policy:
             "idle_s": 120.0 if chance.random() < 0.1 else IDLE_NEVER_S,
         },
     }
+    # Another generator, so that the worlds of recorded seeds stay what they were.
+    asks = random.Random(f"query {chance.getstate()[1][:2]}")
+    if is_question := shape in ("buffered", "private") and asks.random() < 0.25:
+        _make_question(sections, asks)
     if shape == "private":
         _make_private(sections, chance, devices=devices, size=size)
-    elif chance.random() < 0.3:
+    elif chance.random() < 0.3 and not is_question:
         sections["aggregation"] |= {"samples_max": 5, "normalisation": "weight"}
     return check_policy(msgspec.convert(msgspec.to_builtins(policy(**sections)), Policy))
 
 
-def _make_private(sections: dict[str, dict[str, object]], chance: random.Random, *, devices: int, size: int) -> None:
+def _make_question(sections: dict[str, Any], chance: random.Random) -> None:
+    """A measurement; its answers are drawn as the deltas of other tasks are."""
+    question = {"plugin": MODEL, "statistics": STATISTICS, "release": chance.choice(("mean", "sum"))}
+    sections |= {"kind": "measure", "measure": question}
+    sections["compression"] |= {"codec": chance.choice(("float32", "int8")), "error_feedback": False}
+    sections["staleness"]["rule"] = "constant"
+    del sections["optimizer"]
+
+
+def _make_private(sections: dict[str, Any], chance: random.Random, *, devices: int, size: int) -> None:
     """A noise multiplier and a cap; as many versions as the cap may pay for, which faults make fewer."""
     noise, cap = chance.choice((1.0, 3.0)), chance.choice((2, 8, 60))
     sections["privacy"] = {"noise_multiplier": noise, "rho_max": (cap + 0.5) / (2 * noise**2)}

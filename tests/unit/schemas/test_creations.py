@@ -21,9 +21,10 @@ from schemas.creations import (
     parse_creation,
     parse_task_event,
 )
-from schemas.events import DeploymentFounded, TaskSucceeded
+from schemas.events import DeploymentFounded, Subject, TaskSucceeded, TensorSpec
 from schemas.policy import Policy
 from tests.places import PARTITIONS, home_of
+from tests.survey import measuring_policy
 from tests.worlds.builders import (
     DEPLOYMENT,
     KEY,
@@ -161,3 +162,35 @@ def test_a_creation_that_stands_elsewhere_is_found_out() -> None:
     assert not [*find_misplacement(SOUND, home, partitions=PARTITIONS)]
     assert "no task of this name" in next(find_misplacement(SOUND, home ^ 1, partitions=PARTITIONS))
     assert "made for 8 partitions" in next(find_misplacement(SOUND, home, partitions=64))
+
+
+QUESTION = task_created(measuring_policy(), parameters=2, model=SOUND.model)
+OF_RINGS = task_created(
+    measuring_policy(measure={"of": "rings", "version": 3}),
+    parameters=2,
+    model=SOUND.model,
+    subject=Subject(task="rings", version=3, tensors=SOUND.tensors, model=SOUND.model),
+)
+
+
+def _of(**changes: Any) -> dict[str, Any]:
+    return {"subject": msgspec.structs.replace(OF_RINGS.subject, **changes)}
+
+
+@pytest.mark.parametrize(
+    ("created", "changes", "what"),
+    [
+        (QUESTION, {"tensors": QUESTION.tensors[::-1]}, "statistics that the policy asks for"),
+        (QUESTION, {"tensors": (TensorSpec(name="examples", shape=(2,)),)}, "statistics that the policy asks for"),
+        (QUESTION, {"subject": OF_RINGS.subject}, "what is measured"),
+        (OF_RINGS, {"subject": None}, "what is measured"),
+        (OF_RINGS, _of(task="wings"), "what is measured"),
+        (OF_RINGS, _of(version=4), "what is measured"),
+        (OF_RINGS, _of(model=body_ref("copy", "bodies", partition=home_of(TASK))), "the subject"),
+        (SOUND, {"subject": OF_RINGS.subject}, "what is measured"),
+    ],
+)
+def test_a_question_that_contradicts_itself_is_found_out(created: Any, changes: dict[str, Any], what: str) -> None:
+    """Devices and actors answer what the policy asks, about the version that it names, or not at all."""
+    assert not [*find_faults(created)]
+    assert what in next(find_faults(msgspec.structs.replace(created, **changes)))

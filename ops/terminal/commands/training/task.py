@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +12,15 @@ from ops.console import note, number, say, say_json, sparkline, table
 from ops.history.task_view import TaskView
 from ops.opening import find_operator, open_log, require_key
 from ops.operator import tasks
+from ops.terminal.commands.training.measured import describe_scores, format_result
 from ops.terminal.errors import ConsoleError
 from schemas import policy as policies
 from schemas.canonical import to_plain
 from schemas.policy import compute_rho
 from schemas.topics import partition_of
+
+if TYPE_CHECKING:
+    from ops.operator.results import Result
 
 app = typer.Typer(help="Tasks: create, list, show, pause, resume, close.", no_args_is_help=True)
 
@@ -47,7 +52,8 @@ def create(
     predecessor = tasks.Predecessor(task=old, warm_start=warm_start, wait_s=wait_s) if old else None
     with open_log(ctx.obj) as log:
         created = tasks.create(log, name, key=require_key(ctx.obj), policy=checked, after=predecessor)
-    say(f"{name}: {created.parameters} parameters, partition {partition_of(name, created.partitions)}")
+    what = "elements asked for" if created.policy.measure else "parameters"
+    say(f"{name}: {created.parameters} {what}, partition {partition_of(name, created.partitions)}")
     if predecessor:
         spent = float(compute_rho(created.spent_before))
         note(f"{old} is closed; what it and the tasks before it have spent counts here: rho {spent:g}.")
@@ -79,13 +85,25 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show one task in detail."""
+    from ops.operator import results
+
     with open_log(ctx.obj) as log:
-        view = tasks.find_view(log, name, operator=find_operator(ctx.obj))
+        views = tasks.find_views(log, [partition_of(name, log.partitions)], operator=find_operator(ctx.obj))
+        view = tasks.require(views, name)
+        measured = results.list_measurements(log, views.values(), of=name)
+        own = results.read_newest(log, view)
     if as_json:
-        policy = to_plain(view.created.policy) if view.created else None
-        say_json({**tasks.summarize(view), "policy": policy, "curve": view.curve()})
+        told = {
+            **tasks.summarize(view),
+            "policy": to_plain(view.created.policy) if view.created else None,
+            "curve": view.curve(),
+            "measurements": [result.to_json() for result in measured],
+            "result": own.to_json() if own else None,
+        }
+        say_json(told)
         return
-    table(("what", "is"), _format_details(view), title=name)
+    rows = [*_format_details(view), *_format_measurements(view, measured), *(format_result(own) if own else [])]
+    table(("what", "is"), rows, title=name)
 
 
 @app.command()
@@ -143,6 +161,21 @@ def _format_details(view: TaskView) -> list[tuple[str, object]]:
         for name, value in shown.items()
         if name not in left_out and value not in (None, {}, "")
     ]
+
+
+def _format_measurements(view: TaskView, measured: Sequence[Result]) -> list[tuple[str, object]]:
+    """What devices said of a version, after what the evaluator says of it."""
+    rows: list[tuple[str, object]] = []
+    # Two measurements of one version stand below one line of the evaluator's.
+    told: set[int | None] = set()
+    for result in measured:
+        held_out = view.evaluations.get(result.of_version or 0)
+        if held_out is not None and result.of_version not in told:
+            scores = ", ".join(f"{name} {number(value)}" for name, value in held_out.metrics.items())
+            rows.append((f"version {result.of_version} held out", scores))
+        told.add(result.of_version)
+        rows.append((f"version {result.of_version} on devices", f"{describe_scores(result)} ({result.task})"))
+    return rows
 
 
 def _format_value(value: object) -> object:
