@@ -9,8 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from actors.deciders.tallies import TALLY_KINDS
 from actors.keys import OperatorKey
 from schemas.canonical import encode
+from schemas.certificates import Signer
 from schemas.events import (
     DeploymentFounded,
     InputsDropped,
@@ -22,25 +24,43 @@ from schemas.events import (
     TaskPaused,
     VersionEvaluated,
 )
+from schemas.leases import sign_lease
 from schemas.published import parse_checkpoint, sign_statement
-from schemas.topics import EVALUATIONS, PUBLISHED, ROUNDS, TASKS, partition_of
-from streams.log import TopicPartition, scan
+from schemas.topics import (
+    CATALOGUE,
+    EVALUATIONS,
+    JOURNALS,
+    MODELS,
+    PUBLISHED,
+    ROUNDS,
+    SNAPSHOTS,
+    TASKS,
+    UPDATES,
+    partition_of,
+)
+from streams.log import Draft, TopicPartition, scan
 from tests.judges.lawcheck import check_book
 from tests.judges.logbook import read
 from tests.places import PARTITIONS
 from tests.worlds.builders import (
     DEPLOYMENT,
     KEY,
+    device_id,
+    lease,
     policy,
+    private_policy,
+    public_key,
     role_key,
     scored,
+    signed,
     task_closed,
     task_created,
     task_paused,
     task_resumed,
+    update_submitted,
     written,
 )
-from tests.worlds.federation import Federation, open_actor
+from tests.worlds.federation import Federation, find_refusals, open_actor
 
 STRANGER = OperatorKey(bytes(32))
 ONES = np.ones(4, np.float32)
@@ -157,3 +177,43 @@ def test_a_strangers_announcement_hides_no_version() -> None:
     assert second.value in found
     assert parse_checkpoint(found[-1]).id == f"{world.task}/1"
     assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
+
+
+def test_whatever_was_said_is_said_once() -> None:
+    """Every record of a plain topic, copied into each that a stranger may write, in any order, decides nothing."""
+    world = Federation(private_policy())
+    for names in ("abc", "def"):
+        world.round_of(dict.fromkeys(names, ONES))
+    decided = {journal.name: decisions_of(world, journal.name) for journal in JOURNALS}
+    plain = [topic.name for topic in CATALOGUE if not topic.is_journal]
+    said = [record for name in plain for record in scan(world.log, TopicPartition(name, world.partition))]
+    for record in (*said, *reversed(said)):
+        for name in set(plain) - {MODELS.name, SNAPSHOTS.name, PUBLISHED.name}:
+            world.log.append([Draft(topic=name, partition=world.partition, value=record.value, key=record.key)])
+    world.settle()
+    assert {journal.name: decisions_of(world, journal.name) for journal in JOURNALS} == decided
+    assert lawful(world) == []
+
+
+def decisions_of(world: Federation, journal: str) -> list[Any]:
+    """The events of a journal but for those that only count."""
+    return [event for event in world.events(journal) if type(event) not in TALLY_KINDS]
+
+
+def test_a_lease_needs_the_selectors_certificate_and_the_selectors_key() -> None:
+    """Another role's, deployment's or operator's, one that has run out, and any mixture of two: no outcome at all."""
+    world = Federation(policy())
+    created = world.actors["aggregator"].state.tasks[world.task].created
+    under = lease(device_id("a"), of=created, public_key=public_key("a"), deadline_ms=world.now_ms + 60_000)
+    selector, evaluator = role_key("selector").signer, role_key("evaluator").signer
+    signers = [role_key(role).signer for role in ("aggregator", "privacy", "shard", "evaluator")]
+    signers += [role_key("selector", deployment=bytes(16)).signer, role_key("selector", key=STRANGER).signer]
+    signers += [role_key("selector", until_ms=world.now_ms - 1).signer, Signer(selector.key, written(task_closed()))]
+    signers += [Signer(evaluator.key, selector.certificate), Signer(selector.key, evaluator.certificate)]
+    for signer in signers:
+        world.append(UPDATES.name, signed(update_submitted(sign_lease(under, signer), b"x"), "a"))
+    # The right lease in the wrong hands.
+    world.append(UPDATES.name, signed(update_submitted(sign_lease(under, selector), b"x"), "b"))
+    world.settle()
+    assert find_refusals(world) == []
+    assert sum(dropped.count for dropped in world.events(ROUNDS.name, InputsDropped)) == len(signers) + 1
