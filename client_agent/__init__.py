@@ -5,6 +5,7 @@ May import `schemas` only; `links/` alone may import `streams`, and nothing here
 - `device`: one lease of one device as a sentence: fetch, train, protect, compress, store, publish. `running/loop.py`
   calls it.
 - `answers`: which answers a device obeys; `device` asks it.
+- `counts`: what a device did, and why its leases ended without a trained update; `device` and `running/` count.
 - `schedule`: when the device checks in and repeats what got no answer; `device` asks it.
 - `setting`: what one device is made of; `running/` puts it together.
 - `conditions`: the conditions that a check-in reports, and the profile that a device asks for them.

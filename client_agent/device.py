@@ -7,18 +7,19 @@ next. There is no clock and no sleep in here, so a phone, a fleet and a determin
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import structlog
 
 from client_agent.answers import OpenCheckins, find_lease, find_objection
 from client_agent.compression import NotFiniteError
+from client_agent.counts import Counts
 from client_agent.learning.allow_list import PluginNotAllowed
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import Model
 from client_agent.learning.learner import Context
 from client_agent.learning.plugins import PluginError
-from client_agent.learning.state import decode_state, encode_state
+from client_agent.learning.state import decode_state
 from client_agent.link import Link, ModelMissing, StoredBody
 from client_agent.local_update import make_update
 from client_agent.outbox.outbox import Entry, Outbox
@@ -39,30 +40,6 @@ class GivenUp(FedlogError):
     """There will be no update under this lease."""
 
     code = "lease_given_up"
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a device did since it was started."""
-
-    checked_in: int = 0
-    declined: int = 0
-    trained: int = 0
-    admitted: int = 0
-    refused: int = 0
-    untrained: int = 0  # sent as zero vectors, because training failed under a policy with privacy
-    given_up: int = 0
-    late: int = 0
-
-    def note_outcome(self, outcome: str) -> None:
-        """One more update has its outcome."""
-        self.admitted += outcome == "admitted"
-        self.refused += outcome != "admitted"
-        self.late += outcome == "expired"
-
-    def __add__(self, other: Counts) -> Counts:
-        """Both together."""
-        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +64,7 @@ class Device:
         self.setting = setting
         self.counts = Counts()
         self.declined_for = ""
-        # Why the last lease was given up: most often something that the machine's owner can change.
+        # Why the last lease ended without a trained update: most often something that the machine's owner can change.
         self.given_up_for = ""
         self._refused_lease = ""
         self._link = link
@@ -186,7 +163,7 @@ class Device:
             # Training would fail again in the same way, so the lease is not tried a second time.
             logger.warning("lease_given_up", device=lease.device, lease=lease.lease, reason=str(error))
             self.counts.given_up += 1
-            self.given_up_for = str(error)
+            self._note_failure(str(error))
             self._schedule.note_given_up(now_ms)
             # The owner may start this device again with the code allowed, and then the lease is still good.
             if isinstance(error, PluginNotAllowed):
@@ -210,8 +187,9 @@ class Device:
         residual = self._outbox.residual
         made = make_update(setting, model, residual=residual, context=context, size=created.parameters)
         self.counts.trained += not made.failure
-        self.counts.untrained += bool(made.failure)
-        self.given_up_for = made.failure or self.given_up_for
+        if made.failure:
+            self.counts.untrained += 1
+            self._note_failure(made.failure)
         setting.profile.note_step("trained")
         entry = Entry(
             update=lease.lease,
@@ -223,8 +201,14 @@ class Device:
             body=made.compressed.body,
             shards=policy.shard_count,
         )
-        self._outbox.keep(entry, made.compressed.residual, state=encode_state(made.state) if made.state else None)
+        # A training that failed may have changed what it was given: the device remembers what it did before.
+        state = self._outbox.state if made.failure else made.state
+        self._outbox.keep(entry, made.compressed.residual, state=state)
         _warn_if_late(work, policy.lease_ms, now_ms=max(now_ms, setting.clock_ms()))
+
+    def _note_failure(self, reason: str) -> None:
+        self.given_up_for = reason
+        self.counts.note_reason(reason)
 
     def _find_task(self, work: _Work, now_ms: int) -> TaskCreated:
         """The task as the lease knows it. Raises GivenUp when it differs or cannot be trained, or time is up."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import structlog
 
 from client_agent.compression import Compressed, compress, protect
 from client_agent.learning.data import DataError
+from client_agent.learning.foreign import describe
 from client_agent.learning.layout import Model
 from client_agent.learning.learner import Context
 from client_agent.learning.plugins import PluginError
+from client_agent.learning.state import encode_state
 from client_agent.setting import DeviceSetting
 from schemas.policy import Policy
 from schemas.policy.metrics import to_fixed
@@ -25,12 +26,12 @@ logger = structlog.get_logger(__name__)
 class LocalUpdate:
     """An update ready to be sent, with the metrics that the policy asks for, and what the learner remembers.
 
-    `failure` is why it is a zero vector, and empty where it was trained.
+    `failure` is why it is a zero vector, and empty where it was trained; then alone `state` says anything.
     """
 
     compressed: Compressed
     metrics: tuple[int, ...]
-    state: dict[str, Any]
+    state: bytes | None = None
     failure: str = ""
 
 
@@ -41,23 +42,25 @@ def make_update(
 
     `size`: of the update, where it is no change of the model's vector, as in a measure task.
     """
-    policy, before = context.policy, dict(context.state)
+    policy = context.policy
     try:
         trained = setting.trainer.train(model, context)
         protected = protect(trained.delta, residual, norm=policy.clipping.norm)
         metrics = report_metrics(policy, trained.metrics)
-        return LocalUpdate(compress(protected, policy=policy), metrics, trained.state)
+        # In here too: what cannot be kept must not decide who arrives.
+        state = encode_state(trained.state) if trained.state else None
+        return LocalUpdate(compress(protected, policy=policy), metrics, state)
     except Exception as error:
         # A model or module that is not there fails for any data, and must not pass for training.
         is_setup = isinstance(error, PluginError) and not isinstance(error, DataError)
         if policy.privacy is None or is_setup:
             raise
         # With privacy who arrives must not depend on data: whoever cannot train arrives with a zero vector.
-        logger.exception("training_failed", device=setting.identity.device, sent="a zero vector")
+        logger.warning("training_failed", device=setting.identity.device, sent="a zero vector", reason=describe(error))
         empty = compress(np.zeros(model.vector.size if size is None else size, np.float32), policy=policy)
         # What earlier updates left over stays for the next one that can be trained.
-        failure = f"training failed, and a zero vector is sent: {error}"
-        return LocalUpdate(Compressed(empty.body, residual), (), before, failure)
+        failure = f"training failed, and a zero vector is sent: {describe(error)}"
+        return LocalUpdate(Compressed(empty.body, residual), (), failure=failure)
 
 
 def report_metrics(policy: Policy, metrics: dict[str, float]) -> tuple[int, ...]:

@@ -45,6 +45,9 @@ def call(what: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 def describe(error: BaseException) -> str:
     """Type, message and place: the last line outside fedlog and its libraries, which is where its author can look."""
+    # Our own words name all that a person needs.
+    if isinstance(error, FedlogError):
+        return str(error)
     text = f"{type(error).__name__}: {error}"[:_TEXT_MAX] if str(error) else type(error).__name__
     if isinstance(error, SystemExit):
         text = f"it ended its process (sys.exit({error.code!r}))"

@@ -125,9 +125,14 @@ def _as_floats(spec: TensorSpec, arrays: Arrays) -> Floats:
     if spec.name not in arrays:
         raise LearnerError(f"the learner gave no array {spec.name!r}; it has {sorted(arrays)[:8]}")
     try:
+        array = np.asarray(arrays[spec.name])
+        # Numpy would read texts as numbers, and drop what is imaginary.
+        if array.dtype.kind in "USMmc":
+            raise TypeError(f"values of type {array.dtype}")
         # Whatever precision it has on the device, on the wire it is float32.
-        array = np.asarray(arrays[spec.name], np.float32)
-    except (TypeError, ValueError) as error:
+        array = array.astype(np.float32, copy=False)
+    # A tensor of another framework says in its own kind of error why it becomes no array.
+    except Exception as error:
         raise LearnerError(f"the learner's {spec.name!r} is no array of numbers ({error})") from error
     if array.shape != spec.shape:
         raise LearnerError(f"the learner's {spec.name!r} has shape {array.shape}, expected {spec.shape}")

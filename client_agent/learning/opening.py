@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from client_agent.compression import NotFiniteError
 from client_agent.learning.data import DataError, Part
 from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.layout import Layout, Model, ModelError
@@ -20,12 +21,14 @@ from client_agent.learning.plugins import PluginError, resolve
 from client_agent.learning.trainer import Trained
 from schemas.events import TaskCreated
 from schemas.policy import Policy
+from schemas.tensors import Floats
 
 TORCH = "client_agent.learning.pytorch.learner:TorchLearner"
 # Devices and the evaluator make the same model as the operator did; `task create --seed` draws another start.
 SEED = 0
 # Where a state holds what is local, beside what the learner keeps itself.
 _LOCAL, _OWN = "local", "own"
+VALUE_MAX = 1e6
 _METHODS = ("initialize", "load", "train", "evaluate")
 
 
@@ -86,8 +89,8 @@ class TaskLearner:
         """The examples of a device or of the evaluator. Raises DataError, also where there are none."""
         try:
             data = call(f"data for {part}", self.learner.load, part)
-            count = count_examples(data)
-        except (LearnerError, TypeError) as error:
+            count = call(f"the length of data for {part}", count_examples, data)
+        except LearnerError as error:
             raise DataError(str(error)) from error
         # A device without examples has nothing to say, and a mean over none is no number.
         if count == 0:
@@ -101,9 +104,23 @@ class TaskLearner:
         context.state.clear()
         context.state.update(kept.get(_OWN, {}))
         start = {**self.layout.split(model), **self.local, **kept.get(_LOCAL, {})}
-        arrays, metrics = _check_answer(call("training", self.learner.train, start, data, context=context))
+        answer = call("training", self.learner.train, start, data, context=context)
+        # What it gave is the user's code as well: a mapping or an array of its own can raise anything.
+        return call("the result of training", self._read_answer, model, answer, start=start, own=context.state)
+
+    def evaluate(self, model: Model, data: Any) -> dict[str, float]:
+        """The metrics of a version. Raises LearnerError, ModelError."""
+        # What is local differs from device to device; a version alone has it as it starts.
+        arrays = {**self.local, **self.layout.split(model)}
+        return check_metrics(call("evaluation", self.learner.evaluate, arrays, data))
+
+    def _read_answer(self, model: Model, answer: Any, *, start: Arrays, own: dict[str, Any]) -> Trained:
+        arrays, metrics = _check_answer(answer)
         if unknown := arrays.keys() - self.parameters.keys():
-            raise LearnerError(f"training gave arrays that the model does not have: {sorted(unknown)[:5]}")
+            raise LearnerError(
+                f"training gave arrays that the model does not have: {sorted(map(str, unknown))[:5]}; it has "
+                f"{sorted(self.parameters)[:5]}"
+            )
         # Arrays that were left out did not change, and most learners change only some.
         after = {**start, **arrays}
         # Most of what is local never changes, such as masks, and need not be kept with every update.
@@ -111,16 +128,28 @@ class TaskLearner:
             name: np.asarray(after[name]) for name, first in self.local.items() if not _is_same(after[name], first)
         }
         return Trained(
-            delta=self.layout.join(after) - model.vector,
+            delta=self._subtract(model, after),
             metrics=check_metrics(metrics),
-            state={_LOCAL: local, _OWN: dict(context.state)} if local or context.state else {},
+            state={_LOCAL: local, _OWN: dict(own)} if local or own else {},
         )
 
-    def evaluate(self, model: Model, data: Any) -> dict[str, float]:
-        """The metrics of a version. Raises LearnerError, ModelError."""
-        # What is local differs from device to device; a version alone has it as it starts.
-        arrays = {**self.local, **self.layout.split(model)}
-        return check_metrics(call("evaluation", self.learner.evaluate, arrays, data))
+    def _subtract(self, model: Model, after: Arrays) -> Floats:
+        """What training changed. Raises NotFiniteError, which names the arrays and says whose fault it may be."""
+        delta = self.layout.join(after) - model.vector
+        if np.isfinite(delta).all():
+            return delta
+        # A version beyond this has left the range in which anything learns.
+        if not np.isfinite(model.vector).all() or np.abs(model.vector).max() > VALUE_MAX:
+            raise NotFiniteError(
+                "the version that training started from holds NaN, infinity or values above "
+                f"{VALUE_MAX:g}: no device can train it. Create another, with a smaller learning rate or less noise"
+            )
+        named = [spec.name for spec in self.layout.vector_tensors if not np.isfinite(after[spec.name]).all()]
+        raise NotFiniteError(
+            f"training gave NaN or infinity in {', '.join(map(repr, named[:3])) or 'an array'} ({len(named)} of "
+            f"{len(self.layout.vector_tensors)} arrays); nothing of it is sent. Try a smaller training.learning_rate, "
+            "and look for NaN in the data"
+        )
 
 
 def open_task_learner(created: TaskCreated) -> TaskLearner:
@@ -154,8 +183,9 @@ def count_examples(data: Any) -> int:
     """How many examples: a tuple or a mapping holds columns, and each of these has all of them."""
     # Learners hand on what a data plugin gives, and two columns are no two examples.
     if isinstance(data, tuple | Mapping) and data:
-        first = next(iter(data.values())) if isinstance(data, Mapping) else data[0]
-        return len(first)
+        data = next(iter(data.values())) if isinstance(data, Mapping) else data[0]
+    if not hasattr(data, "__len__"):
+        raise TypeError(f"{type(data).__name__} has no length: give arrays, or list(...) of it")
     return len(data)
 
 

@@ -10,12 +10,13 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from functools import reduce
 
 import structlog
 
-from client_agent.device import Counts, Device
+from client_agent.counts import Counts, Reasons, join, join_reasons
+from client_agent.device import Device
 from client_agent.link import Link, LinkUnavailable, StoredBody
 from client_agent.running.profiles import SimulatedCrash
 from client_agent.setting import DeviceSetting
@@ -42,7 +43,9 @@ class Stats:
     """What the devices of a loop, or of a whole fleet, are doing and have done.
 
     `loading`: those whose data are being loaded; `closed`: those whose task is over; `late`: updates after the deadline
-    of their lease; `declined_for`: why most of those who wait were declined last.
+    of their lease; `untrained`: zero vectors sent; `declined_for`: why most of those who wait were declined last.
+    `reasons`: why leases were given up or ended in zero vectors, the most common first; `error`: the first of those
+    that failed.
     """
 
     devices: int = 0
@@ -60,17 +63,13 @@ class Stats:
     given_up: int = 0
     untrained: int = 0
     failed: int = 0
-    given_up_for: str = ""
+    reasons: Reasons = field(default_factory=dict)
     declined_for: str = ""
     error: str = ""
 
     def __add__(self, other: Stats) -> Stats:
         """Both together; of two texts the first."""
-        return Stats(**{name: _join(getattr(self, name), getattr(other, name)) for name in _STATS})
-
-
-def _join(one: Any, other: Any) -> Any:
-    return (one or other) if isinstance(one, str) else one + other
+        return Stats(**{name: join(getattr(self, name), getattr(other, name)) for name in _STATS})
 
 
 _STATS = tuple(f.name for f in fields(Stats))
@@ -130,7 +129,7 @@ class DeviceLoop:
             untrained=sum(count.untrained for count in counts),
             died=self._crashes,
             failed=len(errors),
-            given_up_for=next((device.given_up_for for device in devices if device.given_up_for), ""),
+            reasons=reduce(join_reasons, (count.reasons for count in counts), {}),
             declined_for=_find_most_common(device.declined_for for device in devices),
             error=next(iter(errors), ""),
         )
@@ -192,9 +191,9 @@ class DeviceLoop:
             self._schedule(name, now_ms + RETRY_MS)
         # One device's model, data or disk must not stop the others.
         except Exception as error:  # noqa: BLE001
-            self._fail(name, str(error))
             label = self._settings[name].identity.label
-            logger.error("device_failed", device=name, label=label, error=f"{type(error).__name__}: {error}")
+            self._fail(name, reason := f"{type(error).__name__}: {error}")
+            logger.error("device_failed", device=name, label=label, error=reason)
 
     def _fail(self, name: str, reason: str) -> None:
         """The device stays away for good."""

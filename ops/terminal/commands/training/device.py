@@ -66,4 +66,4 @@ def device(
         except KeyboardInterrupt:
             # Ctrl-C is how a device is meant to end, so it is no error.
             note("Stopped. What is in the outbox is sent at the next start.")
-    progress.finish(as_json=as_json)
+    progress.end(task, as_json=as_json)

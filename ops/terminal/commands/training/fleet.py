@@ -15,7 +15,6 @@ from ops.opening import open_log, require_operator
 from ops.operator import deployments
 from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
-from ops.terminal.errors import ConsoleError
 from ops.terminal.options import Accelerator, DataPlugin, make_allow_list
 
 if TYPE_CHECKING:
@@ -82,23 +81,11 @@ def _run(options: FleetOptions, *, as_json: bool) -> None:
         progress.follow(stats)
         return is_over(stats)
 
-    stats = None
     try:
-        stats = run_fleet(options, is_done=is_done)
+        run_fleet(options, is_done=is_done)
     except KeyboardInterrupt:
         note("Stopped.")
-    progress.finish(as_json=as_json)
-    if stats is not None:
-        tell_end(options.task, stats)
-
-
-def tell_end(task: str, stats: Stats) -> None:
-    """Say how a fleet has ended. Raises ConsoleError when devices failed: an end without success is no success."""
-    # Whoever was told by the server knows; a device that has failed knows nothing about its task.
-    if stats.closed:
-        note(f"{task} is over.")
-    if stats.failed:
-        raise ConsoleError(f"{stats.failed} of {stats.devices} devices failed. The first: {stats.error}")
+    progress.end(options.task, as_json=as_json)
 
 
 def _bind_link(settings: Settings, operator: bytes) -> OpenLink:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from client_agent.running.loop import Stats
-from ops.terminal.commands.training.fleet import tell_end
+from ops.terminal.commands.training.progress import tell_end
 from ops.terminal.errors import ConsoleError
 
 

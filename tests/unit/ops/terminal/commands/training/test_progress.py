@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from client_agent.running.loop import Stats
 from ops import console
-from ops.terminal.commands.training.progress import SILENCE_S_MAX, TrainingProgress
+from ops.terminal.commands.training.progress import SILENCE_S_MAX, TrainingProgress, tell_end
+from ops.terminal.errors import ConsoleError
 
 
 @pytest.fixture
@@ -50,3 +54,36 @@ def test_the_line_says_why_devices_are_declined(capsys: pytest.CaptureFixture[st
     """A count alone does not tell a wrong name from a full round."""
     follow(Stats(devices=1, checked_in=8, declined=8, declined_for="unknown_task"), now_s, for_s=10)
     assert "declined 8, declined_for unknown_task" in capsys.readouterr().err
+
+
+FAILING = Stats(devices=9, checked_in=9, given_up=12, untrained=3, reasons={"NaN in 'flat'": 11, "labels": 4})
+
+
+def test_the_line_says_why_most_leases_end_without_an_update(
+    capsys: pytest.CaptureFixture[str], now_s: list[float]
+) -> None:
+    """A fleet that goes to NaN says so within seconds, and not after its end."""
+    follow(FAILING, now_s, for_s=10)
+    assert "given_up 12, untrained 3, because (11 ×) NaN in 'flat'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_end_lists_every_reason(capsys: pytest.CaptureFixture[str], now_s: list[float], *, as_json: bool) -> None:
+    """People read how often each reason occurred, and so do programs."""
+    progress = TrainingProgress("fleet", read_clock_s=lambda: now_s[0])
+    progress.follow(FAILING)
+    progress.finish(as_json=as_json)
+    said = capsys.readouterr().out
+    if as_json:
+        assert json.loads(said)["reasons"] == {"NaN in 'flat'": 11, "labels": 4}
+    else:
+        assert said.splitlines()[1:] == ["    11 × NaN in 'flat'", "     4 × labels"]
+
+
+def test_a_run_that_trained_nothing_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 1 with the most common reason; leases that were given up beside others that were trained are no failure."""
+    with pytest.raises(ConsoleError, match=r"Nothing was trained: 12 .* 3 .*\. Most often: NaN in 'flat'") as found:
+        tell_end("dig", FAILING)
+    assert found.value.exit_code == 1
+    tell_end("dig", replace(FAILING, trained=1, closed=9))
+    assert capsys.readouterr().err == "dig is over.\n"
