@@ -14,7 +14,7 @@ from typing import Self
 
 from client_agent.learning.flower.apps import is_app_name
 from client_agent.learning.plugins import PluginError, find_present_name
-from schemas.policy import FLOWER_LEARNER, Policy
+from schemas.policy import FLOWER_LEARNER, FLOWER_QUERY, Policy
 
 # An installed package that offers models for policies names them in this group of entry points.
 GROUP = "fedlog.plugins"
@@ -25,7 +25,7 @@ BUILT_IN = frozenset(
     [f"client_agent.learning.models:{name}" for name in _MODELS]
     + [f"client_agent.learning.examples:{name}" for name in _DATA]
     # It runs nothing but the app that the policy names beside it, which is asked for by its own name.
-    + [FLOWER_LEARNER]
+    + [FLOWER_LEARNER, FLOWER_QUERY, "client_agent.learning.flower:part"]
     # They run nothing that the policy names beyond what has to be allowed itself.
     + [f"client_agent.learning.measuring.questions:{name}" for name in _QUESTIONS]
 )

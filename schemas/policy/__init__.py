@@ -16,6 +16,7 @@ from schemas.policy.checks import BOUNDS, PolicyError, check_policy, parse
 from schemas.policy.learning import (
     FLOWER_APP,
     FLOWER_LEARNER,
+    FLOWER_QUERY,
     Argument,
     Arguments,
     Evaluation,
@@ -45,6 +46,7 @@ __all__ = [
     "BOUNDS",
     "FLOWER_APP",
     "FLOWER_LEARNER",
+    "FLOWER_QUERY",
     "NOISE_TAIL_SIGMAS",
     "WEIGHT_ONE",
     "Aggregation",

@@ -26,13 +26,14 @@ METRICS_BY_LOSS = {
 }
 
 FLOWER_LEARNER = "client_agent.learning.flower:ClientApp"
+FLOWER_QUERY = "client_agent.learning.flower:query"
 # How an app is named beside plugins; no module can be called so.
 FLOWER_APP = "flower-app:"
 
 
 def name_flower_app(plugin: str, arguments: Arguments) -> str:
     """The Flower app that a plugin of fedlog's runs, as `flower-app:NAME`; empty where it is another plugin."""
-    return f"{FLOWER_APP}{arguments.get('app', '')}" if plugin == FLOWER_LEARNER else ""
+    return f"{FLOWER_APP}{arguments.get('app', '')}" if plugin in (FLOWER_LEARNER, FLOWER_QUERY) else ""
 
 
 class Training(Section):

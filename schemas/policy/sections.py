@@ -166,6 +166,9 @@ class Policy(Section):
             "training.loss": self.training.loss,
             "evaluation.evaluate": self.evaluation.evaluate,
             "measure.plugin": measure,
+            "measure.plugin_arguments.app": name_flower_app(
+                measure, self.measure.plugin_arguments if self.measure else {}
+            ),
             **{f"evaluation.metrics[{i}]": metric for i, metric in enumerate(self.evaluation.metrics)},
             **{f"evaluation.report[{i}]": metric for i, metric in enumerate(self.evaluation.report)},
         }

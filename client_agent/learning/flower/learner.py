@@ -40,6 +40,10 @@ class Node:
     def __len__(self) -> int:
         return self.examples
 
+    def follow(self, context: Context) -> None:
+        """Be the device of a lease, in the state that it starts from."""
+        self.device, self.state = context.device, context.state.get(STATE, b"")
+
     def describe(self, run: int) -> dict[str, Any]:
         """The node as Flower's context has it."""
         who = hashlib.sha256((self.device or str(self.part)).encode()).digest()
@@ -110,7 +114,7 @@ class ClientApp:
 
     def train(self, start: Arrays, data: Node, *, context: Context) -> tuple[dict[str, Array], Metrics]:
         """The ClientApp's answer to a train message. Raises LearnerError."""
-        data.device, data.state = context.device, context.state.get(STATE, b"")
+        data.follow(context)
         answer = self._ask(
             "train",
             start,
@@ -135,9 +139,17 @@ class ClientApp:
         parts = [Node(Part(index=i, count=self._partitions)) for i in range(self._partitions)]
         return average([self._evaluate_part(parameters, part) for part in parts])
 
-    def query(self, data: Node) -> dict[str, Any]:
+    def query(self, data: Node, context: Context) -> dict[str, Any]:
         """The metrics of the ClientApp's answer to the server's query: numbers, and lists of numbers."""
-        return dict(self._ask("query", {}, node=data.describe(self._run))["metrics"])
+        if not self._model.messages:
+            self._open(context.seed)
+            self._server.close()
+        data.follow(context)
+        answer = self._ask(
+            "query", {}, node=data.describe(self._run), timeout_s=context.policy.lease_ms / 1000, seed=context.seed
+        )
+        context.state[STATE] = answer["state"]
+        return dict(answer["metrics"])
 
     def _open(self, seed: int) -> Model:
         node = Node(Part(count=self._partitions)).describe(self._run)

@@ -1,0 +1,1 @@
+"""Histograms of what each node has, by the Message API."""
