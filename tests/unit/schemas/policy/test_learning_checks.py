@@ -18,6 +18,28 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no optimizer": ({"training": {"optimizer": "lion"}}, "training.optimizer = 'lion'"),
     "no metric": ({"evaluation": {"metrics": ["acc"]}}, "evaluation.metrics = 'acc'"),
     "an argument": ({"training": {"loss_arguments": {"weight": [1.0, float("inf")]}}}, "loss_arguments.weight = inf"),
+    "an optimizer's argument": (
+        {"training": {"optimizer_arguments": {"eps": float("nan")}}},
+        "training.optimizer_arguments.eps = nan: must be finite",
+    ),
+    "a sum for a mean": ({"training": {"loss_arguments": {"reduction": "sum"}}}, "loss_arguments.reduction: a loss is"),
+    "accuracy of values": (
+        {"training": {"loss": "mse"}, "evaluation": {"metrics": ["accuracy"]}},
+        "evaluation.metrics = 'accuracy': with training.loss = 'mse' take loss, mae, r2",
+    ),
+    "values of classes": (
+        {"evaluation": {"report": ["mae"]}},
+        "evaluation.report = 'mae': with training.loss = 'cross_entropy' take loss, accuracy",
+    ),
+    "a report of nothing": ({"evaluation": {"report": ["depth"]}}, "evaluation.report = 'depth': must be one of"),
+    "a report without a name": (
+        {"training": {"train": "a:b"}, "evaluation": {"report": [""]}},
+        "from 1 to 200 letters",
+    ),
+    "a long report": (
+        {"training": {"train": "a:b"}, "evaluation": {"report": [f"m{place}" for place in range(33)]}},
+        "evaluation.report has 33 names: at most 32",
+    ),
     "a report twice": ({"evaluation": {"report": ["loss", "loss"]}}, "each once"),
     "too large a round": (
         {
@@ -36,6 +58,37 @@ def test_a_learning_table_that_cannot_hold_is_refused(case: str) -> None:
     sections, message = REFUSED[case]
     with pytest.raises(PolicyError, match=message.replace("(", r"\(")):
         check_policy(policy(**sections))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"training": {"loss": "a:b"}, "evaluation": {"metrics": ["accuracy", "mae", "a:b"], "report": ["r2"]}},
+        {
+            "training": {"loss": "mse", "train": "a:b"},
+            "evaluation": {"report": ["accuracy", "depth"], "metrics": ["r2"]},
+        },
+        {"training": {"loss": "mse"}, "evaluation": {"evaluate": "a:b", "metrics": ["accuracy"]}},
+        {"model": "", "learner": "a:b", "evaluation": {"report": ["depth"]}},
+        {"training": {"loss_arguments": {"weight": (0.5, 2.0), "ignore_index": -1, "reduction": "mean"}}},
+        {"training": {"loss": "bce"}, "evaluation": {"metrics": ["auroc", "f1"], "report": ["a:b", "loss"]}},
+    ],
+)
+def test_own_code_may_measure_what_it_likes(sections: dict[str, Any]) -> None:
+    """Metrics are held to the loss only where fedlog takes them; a plugin's have any name."""
+    assert check_policy(policy(**sections))
+
+
+def test_every_plugin_that_may_run_is_listed() -> None:
+    """Whatever a policy names is asked about before it is imported, also a metric that only devices report."""
+    named = policy(
+        learner="p:learner",
+        data="p:data",
+        training={"train": "p:train", "collate": "p:collate", "optimizer": "p:optimizer", "loss": "p:loss"},
+        evaluation={"evaluate": "p:evaluate", "metrics": ["loss", "p:metric"], "report": ["p:report", "loss"]},
+    )
+    fields = ["learner", "data", "train", "collate", "optimizer", "loss", "evaluate", "metric", "report"]
+    assert set(named.list_plugins().values()) >= {f"p:{field}" for field in fields}
 
 
 def test_reports_are_not_private() -> None:
