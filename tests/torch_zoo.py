@@ -354,7 +354,7 @@ def own_training(model: nn.Module, data: Any, context: Context) -> dict[str, flo
         loss.backward()
         optimizer.step()
     context.state["trainings"] = context.state.get("trainings", 0) + 1
-    return {"loss": float(loss), "version": context.version}
+    return {"loss": float(loss.detach()), "version": context.version}
 
 
 def bad_training(model: nn.Module, data: Any, context: Context) -> Any:

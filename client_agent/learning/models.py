@@ -1,6 +1,6 @@
 """Model plugins that come with fedlog; each takes the policy's `model_arguments` and returns a torch module.
 
-They normalise by group: BatchNorm's running statistics would leave the device outside the clipped update.
+They normalise by group: BatchNorm's running statistics would take a share of the clip norm, and noise with privacy.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "other lengths": ((X, Y[:-1]), "array 1 has 12, array 2 has 11"),
     "only labels": ({"labels": Y}, r"a dictionary with \['labels'\], expected"),
     "no numbers": ((np.full((3, 2), np.nan), np.zeros(3)), "array 1: a value is NaN or infinite; clean"),
-    "infinite": ({"x": X, "labels": Y * np.inf}, "'labels': a value is NaN or infinite"),
+    "infinite": ({"x": X, "labels": np.full(12, np.inf)}, "'labels': a value is NaN or infinite"),
     "complex": ((X.astype(complex), Y), "values of type complex128"),
     "dates": ((np.array(["2026-01-01"], "M8[D]"), np.zeros(1)), "values of type datetime64"),
     "sparse": ((torch.eye(3).to_sparse(), np.zeros(3)), "array 1: "),
