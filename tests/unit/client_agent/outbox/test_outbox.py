@@ -107,6 +107,17 @@ def test_a_state_moves_on_exactly_when_its_update_is_kept(tmp_path: Path, step: 
     assert decode_state(state)["count"] == 1 + (step not in ("granted", "trained"))
 
 
+def test_an_update_and_the_state_that_it_leaves_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: no crash can fall between them, because one index names both."""
+    world, writes = World(), list[bytes]()
+    device = Device(AskingLink(world, [PHONE]), replace(world.setting(tmp_path), trainer=Counting()))
+    device.wake(0)
+    device.receive(world.grant(world.lease(1, device)), 0)
+    monkeypatch.setattr(DoubleBufferedFile, "write", lambda _, data: writes.append(data))
+    device.wake(0)
+    assert len(writes) == 1
+
+
 @pytest.mark.parametrize("step", ["addressed", "sent"])
 def test_no_second_body(tmp_path: Path, step: str) -> None:
     """Guarantee: once the address of a body was kept, the body is not written again."""
