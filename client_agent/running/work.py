@@ -84,11 +84,16 @@ def open_work(created: TaskCreated, *, allowed: AllowList, data: str, fallback: 
     """
     # Before anything that the policy names is looked for: it may be anybody's code.
     allowed.check_policy(created.policy)
-    # Before the model is made: arguments and tensors stand in the log, and may agree on any size.
-    if (excess := find_excess(created, bytes_max=MODEL_BYTES_MAX)) is not None:
-        raise ModelError(excess)
+    check_size(created)
     opened = open_measurement(created) if created.policy.measure else open_task_learner(created)
     return Work(opened, choose_data(created.policy.data, data) or fallback)
+
+
+def check_size(created: TaskCreated) -> None:
+    """Nothing where there is memory for the model of a task; asked before it is made. Raises ModelError."""
+    # Arguments and tensors stand in the log, and may agree on any size.
+    if (excess := find_excess(created, bytes_max=MODEL_BYTES_MAX)) is not None:
+        raise ModelError(excess)
 
 
 def choose_data(named: str, option: str) -> str:

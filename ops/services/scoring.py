@@ -13,7 +13,7 @@ from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import Model
 from client_agent.learning.opening import TaskLearner, count_examples, open_task_learner
 from client_agent.learning.sources import list_differences
-from client_agent.running.work import choose_data
+from client_agent.running.work import check_size, choose_data
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import TaskCreated
 from schemas.identifiers import BodyRef
@@ -65,6 +65,7 @@ def open_scorer(
         raise DataUnnamed(
             f"the policy of {created.task!r} names no data: score it with --task {created.task} --data MODULE:CALLABLE"
         )
+    check_size(created)
     learner = open_task_learner(created)
     if differing := list_differences(created):
         logger.warning("source_differs", task=created.task, plugins=differing)

@@ -11,17 +11,20 @@ import pytest
 from actors.keys import OperatorKey
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.foreign import describe
+from client_agent.learning.layout import ModelError
 from ops.operator import models
 from ops.services.evaluator import Evaluator, Missed
+from ops.services.scoring import open_scorer
 from schemas.canonical import decode
 from schemas.certificates import parse_certified
-from schemas.events import Noticed, VersionEvaluated
+from schemas.events import Noticed, TensorSpec, VersionEvaluated
 from streams.log import LogUnavailable, TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.learners import PAIR_LEARNER, PairLearner
 from tests.worlds.builders import model_published, role_key, written
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
+DIGITS = "client_agent.learning.examples:digits"
 FLAT = np.arange(6, dtype=np.float32)
 ALLOWED = AllowList(names=frozenset({PAIR_LEARNER}), command="fedlog evaluate")
 
@@ -97,6 +100,20 @@ def test_a_task_that_contradicts_its_policy_is_not_scored() -> None:
     assert [each.reason for each in score(log) if isinstance(each, Missed)] == [
         "The task contradicts its own policy: parameters is not the size of the tensors."
     ]
+
+
+def test_a_model_without_end_is_not_made() -> None:
+    """Guarantee: arguments and tensors that agree on terabytes take none of them; the version is a miss."""
+    rules = policy(
+        model="client_agent.learning.models:softmax_regression",
+        learner="",
+        learner_arguments={},
+        model_arguments={"inputs": 10**9, "classes": 10**9},
+    )
+    tensors = (TensorSpec(name="1.weight", shape=(10**9, 10**9)), TensorSpec(name="1.bias", shape=(10**9,)))
+    huge = created(policy=rules, tensors=tensors, parameters=10**18 + 10**9)
+    with pytest.raises(ModelError, match="more than there is memory for"):
+        open_scorer(huge, allowed=ALLOWED, data=DIGITS, fetch=lambda *_: FLAT)
 
 
 def test_a_model_that_does_not_arrive_is_missed_for_now(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
