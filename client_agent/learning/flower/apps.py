@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from client_agent.learning.plugins import PluginError
@@ -11,6 +13,7 @@ from schemas.identifiers import Sha256
 from schemas.policy import FLOWER_APP
 
 PROJECT = "pyproject.toml"
+SOURCES = (".py", ".toml")
 # Made by `make flower`; an app that has an environment of its own brings Flower along.
 ENVIRONMENT = Path(__file__).resolve().parents[3] / "build" / "flower"
 
@@ -47,17 +50,17 @@ def hash_app(name: str) -> Sha256:
     """The digest of the app's code and settings: every .py and .toml file of its folder. Raises PluginError."""
     # What an app reads beside these, as its data, may differ from device to device.
     folder, digest = find_app(name), hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        place = path.relative_to(folder)
-        if path.suffix not in (".py", ".toml") or not path.is_file() or _is_left_out(place):
-            continue
-        told = place.as_posix().encode()
-        data = path.read_bytes()
+    for place in sorted(_list_sources(folder)):
+        told, data = place.encode(), (folder / place).read_bytes()
         # Lengths first, so that no two folders have the same bytes.
         digest.update(b"%d %d " % (len(told), len(data)) + told + data)
     return digest.digest()
 
 
-def _is_left_out(place: Path) -> bool:
-    """Environments, caches and version control are not the app's source."""
-    return any(part.startswith(".") or part == "__pycache__" for part in place.parts)
+def _list_sources(folder: Path) -> Iterator[str]:
+    """Paths below the folder; environments, caches and version control are not the app's source."""
+    for where, folders, files in os.walk(folder):
+        # Not even looked into, because an environment has tens of thousands of files.
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+        own = (Path(where, name) for name in files if name.endswith(SOURCES) and not name.startswith("."))
+        yield from (path.relative_to(folder).as_posix() for path in own)
