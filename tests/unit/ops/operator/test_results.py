@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ops.operator import results, tasks
+from ops.operator import models, results, tasks
 from ops.operator.model_files import read_files
 from ops.operator.questions import Question, make_policy
 from schemas.topics import MODELS
@@ -50,6 +50,8 @@ def test_measurements_stand_in_the_order_of_the_versions(tmp_path: Path) -> None
     # Each device of this learner has seven examples, and one score for a version.
     for one in found:
         assert float(one.statistics["examples"]) == 7.0
+        measured = models.read(world.log, views[RINGS].published[one.of_version or 0].model, parameters=6)
+        assert one.scores["sum"]["over_devices"] == pytest.approx(float(measured.sum()), abs=1e-3)
         assert one.scores["sum"]["over_devices"] == pytest.approx(one.scores["sum"]["over_examples"], abs=1e-2)
     assert results.read_newest(world.log, views[RINGS]) is None
     assert results.read_newest(world.log, views[f"{RINGS}.open"]) is None
