@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from client_agent.learning.layout import Layout, Model
+from client_agent.learning.learner import Context
+from client_agent.learning.opening import TaskLearner, initialize
 from schemas.policy import parse
 from tests.root import ROOT
 from tests.trials.ecosystem.in_memory import train
+from tests.worlds.builders import policy
 
 EXAMPLES = ROOT / "docs" / "examples"
 LINES_MAX = 60
@@ -30,3 +36,21 @@ def test_an_example_learns(name: str, least: float, monkeypatch: pytest.MonkeyPa
     assert scores[0]["accuracy"] < 0.2
     assert scores[-1]["accuracy"] >= least
     assert scores[-1]["loss"] < scores[0]["loss"]
+
+
+def test_the_learner_of_the_readme_learns() -> None:
+    """What README shows runs as it stands there, a number without dimensions included."""
+    [source] = [
+        block for block in (ROOT / "README.md").read_text().split("```python\n") if block.startswith("class Line")
+    ]
+    names: dict[str, Any] = {"np": np}
+    exec(source.split("```")[0], names)
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    data = x, x @ [2.0, -1.0] + 0.5
+    parameters = initialize(names["Line"](), 0)
+    layout = Layout.describe_parameters(parameters, averaged_scale=1.0)
+    learner, vector = TaskLearner(names["Line"](), layout, parameters), np.zeros(layout.size, np.float32)
+    for version in range(30):
+        context = Context(version=version, seed=0, policy=policy())
+        vector = vector + 0.3 * learner.train(Model(vector), data, context=context).delta
+    assert learner.evaluate(Model(vector), data)["mse"] < 0.01
