@@ -36,6 +36,8 @@ REQUIREMENTS = {
         "flwr-datasets[vision]==0.6.1",
         "wandb==0.31.0",
     ),
+    # What the examples of learners in other frameworks import.
+    "frameworks": ("jax==0.10.2", "keras==3.15.1", "tensorflow==2.21.0"),
 }
 PATIENCE_S = 400.0
 

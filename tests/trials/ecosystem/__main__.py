@@ -1,4 +1,4 @@
-"""Flower's own example apps, unchanged, end to end: embedded broker, workers, devices and evaluator.
+"""Flower's own example apps, unchanged, end to end, and the examples of learners in other frameworks.
 
     python -m tests.trials.ecosystem [--only NAME] [--examples FOLDER]
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ops.processes import broker
 from streams.kafka.settings import KafkaSettings
+from tests.trials.ecosystem import frameworks
 from tests.trials.ecosystem.apps import APPS, FLOWER_COMMIT, App, fetch_examples, place
 from tests.trials.ecosystem.runs import run
 from tests.trials.results import add_row, commit
@@ -24,13 +25,22 @@ from tests.worlds.flower_apps.copies import install
 
 
 def main() -> int:
-    """Run each app, add a row for each to docs/results/ecosystem.jsonl, and tell whether all did what they should."""
+    """Try all, add a row for each to docs/results/ecosystem.jsonl, and tell whether all did what they should."""
     parser = argparse.ArgumentParser(prog="python -m tests.trials.ecosystem")
     parser.add_argument("--only", default="")
     parser.add_argument("--examples", type=Path)
     given = parser.parse_args()
-    chosen = [app for app in APPS if given.only in app.name]
     commit()  # the one that runs, whatever is checked out at the end
+    tried = dict(frameworks.try_all(given.only))
+    if chosen := [app for app in APPS if given.only in app.name]:
+        tried |= _try_apps(chosen, given)
+    failed = [name for name, is_right in tried.items() if not is_right]
+    print(f"{len(tried) - len(failed)} of {len(tried)}: {failed or 'all right'}")  # noqa: T201
+    return 1 if failed or not tried else 0
+
+
+def _try_apps(chosen: list[App], given: argparse.Namespace) -> dict[str, bool]:
+    """Each app on one embedded broker, with workers, devices and an evaluator."""
     environment = install("flower-ecosystem")
     examples = given.examples or fetch_examples()
     with tempfile.TemporaryDirectory(prefix="fedlog-ecosystem-") as scratch:
@@ -39,17 +49,14 @@ def main() -> int:
         os.environ.update(HF_HOME=str(folder / "cache"), HF_HUB_OFFLINE="1", WANDB_MODE="offline")
         with broker.run_embedded(folder / "broker"):
             reached = broker.start(folder / "broker").connection
-            failed = [
-                app
-                for app in chosen
-                if not _try(
+            return {
+                app.name: _try(
                     app,
                     KafkaSettings(**reached, topic_prefix=app.name),
                     folder=place(app, folder, examples=examples, environment=environment),
                 )
-            ]
-    print(f"{len(chosen) - len(failed)} of {len(chosen)} apps: {[app.name for app in failed] or 'all right'}")  # noqa: T201
-    return 1 if failed or not chosen else 0
+                for app in chosen
+            }
 
 
 def _try(app: App, kafka: KafkaSettings, *, folder: Path) -> bool:

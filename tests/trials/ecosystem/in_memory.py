@@ -1,7 +1,15 @@
-"""An example's policy and learner, trained by a federation in one thread: the real actors, and no Kafka."""
+"""An example's policy and learner, trained by a federation in one thread: the real actors, and no Kafka.
+
+    python -m tests.trials.ecosystem.in_memory NAME
+
+trains docs/examples/NAME.toml and prints the scores of its versions as one JSON object.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +22,14 @@ from client_agent.learning.learner import Context
 from client_agent.learning.opening import SEED, DataTrainer, TaskLearner, initialize, open_learner, open_trainer
 from ops.operator import first_models, models
 from schemas.events import ModelPublished
-from schemas.policy import Policy
+from schemas.policy import Policy, parse
 from schemas.tensors import Floats
 from schemas.topics import ROUNDS
+from tests.root import ROOT
 from tests.worlds.federation import Federation
+
+EXAMPLES = ROOT / "docs" / "examples"
+DEVICES = 20
 
 
 @dataclass
@@ -82,3 +94,9 @@ def _read_newest(world: Federation, version: int) -> Floats:
     published: ModelPublished = world.events(ROUNDS.name, ModelPublished)[-1]
     assert published.version == version
     return models.read(world.log, published.model, parameters=world.parameters)
+
+
+if __name__ == "__main__":
+    os.chdir(EXAMPLES)
+    found = train(parse((EXAMPLES / f"{sys.argv[1]}.toml").read_text()), devices=DEVICES)
+    print(json.dumps({"scores": found}))  # noqa: T201

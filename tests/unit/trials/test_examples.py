@@ -14,10 +14,9 @@ from client_agent.learning.learner import Context
 from client_agent.learning.opening import TaskLearner, initialize
 from schemas.policy import parse
 from tests.root import ROOT
-from tests.trials.ecosystem.in_memory import train
+from tests.trials.ecosystem.in_memory import DEVICES, EXAMPLES, train
 from tests.worlds.builders import policy
 
-EXAMPLES = ROOT / "docs" / "examples"
 LINES_MAX = 60
 
 
@@ -32,7 +31,7 @@ def test_an_example_learns(name: str, least: float, monkeypatch: pytest.MonkeyPa
     """A learner of another framework trains over the real actors, on unevenly spread data, and every version counts."""
     monkeypatch.chdir(EXAMPLES)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    scores = train(parse((EXAMPLES / f"{name}.toml").read_text()), devices=20)
+    scores = train(parse((EXAMPLES / f"{name}.toml").read_text()), devices=DEVICES)
     assert scores[0]["accuracy"] < 0.2
     assert scores[-1]["accuracy"] >= least
     assert scores[-1]["loss"] < scores[0]["loss"]
