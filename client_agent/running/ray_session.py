@@ -51,24 +51,31 @@ class RaySession:
         self._environment: dict[str, str | None] = {}
 
     def start(self, *, processes: int) -> None:
-        """Start Ray. Raises FleetError where this process uses Ray already."""
+        """Start Ray. Raises FleetError where it does not start, or this process uses it already."""
         if ray.is_initialized():
             raise FleetError("Ray is already in use in this process; a fleet needs its own")
         # Ray's sockets are in here, and their paths must be short: never in a user's folder.
         self._scratch = Path(tempfile.mkdtemp(prefix="fl-", dir="/tmp"))
         self._shut_out_others(self._scratch)
         usage_lib.set_usage_stats_enabled_via_env_var(False)  # Ray would report each start to its developers
-        ray.init(
-            address="local",
-            num_cpus=processes,
-            num_gpus=0,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-            # Inside a folder that is ours alone: Ray opens its own to everybody, and through its sockets run pickles.
-            _temp_dir=str(self._scratch / "r"),
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=processes,
+                num_gpus=0,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+                # Inside a folder that is ours alone: Ray opens its own to all, and through its sockets run pickles.
+                _temp_dir=str(self._scratch / "r"),
+            )
+        # Ray says this with a bare Exception, for instance where a busy machine needs more than its 30 seconds.
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise FleetError(
+                f"Ray did not start ({reason}); start the fleet again when the machine is less busy"
+            ) from error
 
     def spawn(self, kind: type, *arguments: object) -> None:
         """Start a process with one object of `kind` in it; Ray starts it again when it dies."""

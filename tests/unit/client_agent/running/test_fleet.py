@@ -19,7 +19,7 @@ from client_agent.learning.plugins import PluginError
 from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetOptions, is_over, spread_devices
 from client_agent.running.loop import Stats
-from client_agent.running.ray_session import FleetError, hold_interrupts
+from client_agent.running.ray_session import FleetError, RaySession, hold_interrupts
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS, answer_home
 from tests.worlds.builders import KEY
@@ -144,6 +144,16 @@ def test_an_interruption_waits_for_the_end_of_the_block() -> None:
         be_interrupted()
     assert done == ["all of it"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_ray_cannot_start_is_told() -> None:
+    """Whatever Ray raises becomes one line that says what to do."""
+    session = RaySession()
+    try:
+        with pytest.raises(FleetError, match=r"Ray did not start .*start the fleet again"):
+            session.start(processes=-1)
+    finally:
+        session.stop("stop")
 
 
 def test_devices_are_spread_devices_evenly_and_by_partition() -> None:
