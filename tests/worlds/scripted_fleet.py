@@ -21,7 +21,7 @@ from schemas.tensors import encode_update
 from schemas.topics import ANSWERS, UPDATES
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
-from streams.log import EventLog, LogError, TopicPartition
+from streams.log import Draft, EventLog, LogError, TopicPartition
 from tests.worlds.federation import ScriptedDevice
 
 PATIENCE_S = 2.0
@@ -32,6 +32,7 @@ class Habits:
     """How often a device does what it should not, how long it rests between two leases, and waits for an answer.
 
     First check-ins are spread over `joins_within_s`, so that devices which rest for as long come evenly ever after.
+    `at_once`: what devices say in one pass is appended together, where the fleet must not be what limits the rate.
     """
 
     again: float = 0.0
@@ -40,6 +41,7 @@ class Habits:
     rest_s: float = 0.3
     patience_s: float = PATIENCE_S
     joins_within_s: float = 0.0
+    at_once: bool = False
 
 
 class Member(ScriptedDevice):
@@ -47,6 +49,7 @@ class Member(ScriptedDevice):
 
     def __init__(self, name: str, log: EventLog, *, task: str, shards: int = 1) -> None:
         super().__init__(name, log, task=task, shards=shards)
+        self.waiting: list[Draft] | None = None  # where its fleet sends what all say at once
         self.due_s = 0.0
         self.lease: Lease | None = None
         self.sent: bytes | None = None
@@ -54,7 +57,10 @@ class Member(ScriptedDevice):
     def append(self, topic: str, value: bytes) -> int:
         if topic == UPDATES.name:
             self.sent = value
-        return super().append(topic, value)
+        if self.waiting is None:
+            return super().append(topic, value)
+        self.waiting.append(Draft(topic=topic, partition=self.partition, value=value))
+        return -1  # no offset is known before its fleet sends it
 
 
 @dataclass(slots=True)
@@ -80,6 +86,7 @@ class Fleet:
     _ending: threading.Event = field(default_factory=threading.Event, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _members: dict[str, Member] = field(default_factory=dict, init=False)
+    _waiting: list[Draft] = field(default_factory=list, init=False)
     _random: random.Random = field(default_factory=random.Random, init=False)
 
     def __enter__(self) -> Self:
@@ -120,6 +127,7 @@ class Fleet:
         self._members = {member.id: member for member in members}
         for member in self._members.values():
             member.due_s = time.monotonic() + self._random.random() * self.habits.joins_within_s
+            member.waiting = self._waiting if self.habits.at_once else None
         places = [TopicPartition(ANSWERS.name, partition) for partition in range(log.partitions)]
         answers = log.reader({place: bounds.end for place, bounds in log.list_bounds(places).items()})
         with contextlib.closing(answers):
@@ -131,6 +139,16 @@ class Fleet:
                 for member in self._members.values():
                     if member.due_s <= time.monotonic():
                         self._act(member)
+                self._send(log)
+
+    def _send(self, log: EventLog) -> None:
+        """Send what the devices said in this pass; what gets lost they say again."""
+        drafts = [*self._waiting]
+        if not drafts:
+            return
+        self._waiting.clear()
+        with contextlib.suppress(LogError):
+            log.append(drafts)
 
     def _hear(self, member: Member, answer: Answer) -> None:
         match answer:
