@@ -64,7 +64,7 @@ APPS = (
         metric="accuracy",
         least=0.2,
         report="train_loss",
-        run_config="local-epochs=2 batch-size=8",
+        run_config="local-epochs=3 batch-size=8 learning-rate=0.01",
     ),
     App(
         path="fl-tabular",
