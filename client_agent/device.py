@@ -183,7 +183,7 @@ class Device:
         setting.allowed.check_policy(policy)
         left_s = (work.since_ms + policy.lease_ms - now_ms) / 1000
         model = _fetch_model(self._link, created, ref=work.model, timeout_s=left_s)
-        context = _make_context(setting, lease, policy=policy, state=self._outbox.state)
+        context = _make_context(setting, work, policy=policy, state=self._outbox.state, now_ms=now_ms)
         residual = self._outbox.residual
         made = make_update(setting, model, residual=residual, context=context, size=created.parameters)
         self.counts.trained += not made.failure
@@ -269,7 +269,10 @@ def _fetch_model(link: Link, created: TaskCreated, *, ref: BodyRef, timeout_s: f
     return Model(vector, frozen)
 
 
-def _make_context(setting: DeviceSetting, lease: Lease, *, policy: Policy, state: bytes | None) -> Context:
+def _make_context(setting: DeviceSetting, work: _Work, *, policy: Policy, state: bytes | None, now_ms: int) -> Context:
+    # By the clock once more, because fetching takes time too.
+    left_ms = work.since_ms + policy.lease_ms - max(now_ms, setting.clock_ms())
+    lease = work.lease
     return Context(
         version=lease.version,
         seed=_derive_seed(lease),
@@ -277,6 +280,8 @@ def _make_context(setting: DeviceSetting, lease: Lease, *, policy: Policy, state
         device=lease.device,
         folder=setting.folder,
         state={} if state is None else decode_state(state),
+        lease=lease.lease,
+        left_s=left_ms / 1000,
     )
 
 

@@ -52,11 +52,12 @@ def describe(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         text = f"it ended its process (sys.exit({error.code!r}))"
     # Of a long traceback this is the line that its author can change.
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_user_file(frame.filename)]
     return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
 
 
-def _is_users(filename: str) -> bool:
+def is_user_file(filename: str) -> bool:
+    """Whether a file belongs neither to fedlog nor to a library."""
     path = Path(filename)
     if "site-packages" in path.parts or filename.startswith("<") or path.is_relative_to(sys.base_prefix):
         return False

@@ -12,6 +12,7 @@ an object with the four methods of `Learner`. Without one the torch learner serv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,9 @@ class Context:
     device: str = ""
     folder: Path | None = None
     state: dict[str, Any] = field(default_factory=dict)
+    lease: str = ""
+    # Until the lease ends, as far as the device can tell; what takes longer is stopped, and sends nothing.
+    left_s: float = math.inf
     # The policy's own, where a plugin of a measure task asks what a model does.
     learner: Learner | None = None
 

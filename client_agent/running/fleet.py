@@ -21,11 +21,13 @@ from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
 from client_agent.learning.opening import choose_accelerator
 from client_agent.learning.plugins import resolve
+from client_agent.learning.trainer import Trainer
 from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
 from client_agent.running.ray_session import FleetError, RaySession, hold_interrupts
+from client_agent.running.watch import Watch, WatchedTrainer
 from client_agent.running.work import Work, await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.topics import answer_partition
@@ -34,6 +36,8 @@ DATA = "client_agent.learning.examples:digits"
 # A step takes at least STEP_MS_MIN, so that the messages of many devices are sent together.
 STEP_MS_MIN = 10
 STEP_MS_MAX = 50
+# A process that says nothing for so long is in native code, or was ended and loads its devices' data again.
+SILENT_S_MAX = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,10 @@ class FleetOptions:
         """What only one fleet may hold: two with the same seed and task would use the same outboxes."""
         return self.folder / f"sim{self.seed}.{self.task}.lock"
 
+    def find_watch_file(self, first: int) -> Path:
+        """Where the process whose first device has this index says under which lease it trains."""
+        return self.folder / f"sim{self.seed}.{self.task}.{first}.training"
+
 
 class Fleet:
     """Runs devices until it is stopped; as a context manager it leaves no process behind."""
@@ -81,6 +89,7 @@ class Fleet:
         self.options = options
         self._ray = RaySession()
         self._lock: Lock | None = None
+        self._books: list[_Book] = []
 
     def __enter__(self) -> Self:
         self.start()
@@ -105,6 +114,7 @@ class Fleet:
                 self._ray.start(processes=options.processes)
                 self._lock.share()
                 for share in shares:
+                    self._books.append(_Book(Stats(devices=len(share), loading=len(share))))
                     self._ray.spawn(_FleetProcess, options, share, str(Path.cwd()))
                 self._ray.ask("start")
         except BaseException:
@@ -113,7 +123,9 @@ class Fleet:
 
     def count(self) -> Stats:
         """What all devices together are doing now. Raises FleetError when a process fails or does not answer."""
-        return sum(self._ray.ask("count"), Stats())
+        for book, answer in zip(self._books, self._ray.collect("count"), strict=True):
+            book.note(answer)
+        return sum((book.total() for book in self._books), Stats())
 
     def stop(self) -> None:
         """Stop the devices where they are, end every process of Ray, and remove its scratch folder."""
@@ -121,6 +133,32 @@ class Fleet:
             self._ray.stop("stop")
             if self._lock is not None:
                 self._lock.release()
+
+
+@dataclass(slots=True)
+class _Book:
+    """What one process of a fleet said last, and what those did that Ray has started again since."""
+
+    last: Stats
+    past: Stats = field(default_factory=Stats)
+    process: int = 0
+    heard_s: float = field(default_factory=time.monotonic)
+
+    def note(self, answer: tuple[int, Stats] | None) -> None:
+        """Take an answer; None where there was none."""
+        if answer is None:
+            return
+        process, stats = answer
+        if self.process not in (0, process):
+            self.past += self.last.forget_present()
+        self.process, self.last, self.heard_s = process, stats, time.monotonic()
+
+    def total(self) -> Stats:
+        """All of it."""
+        if (silent_s := time.monotonic() - self.heard_s) < SILENT_S_MAX:
+            return self.past + self.last
+        silent = f"process {self.process} of the fleet, which has not answered for {silent_s:.0f} s"
+        return Stats(waiting_for=silent) + self.past + self.last
 
 
 class _FleetProcess:
@@ -135,6 +173,7 @@ class _FleetProcess:
         self._lock: Lock | None = None
         self._settings: list[DeviceSetting] = []
         self._unloaded: dict[str, str] = {}
+        self._watch: Watch | None = None
         self._loop: DeviceLoop | None = None
         self._error = ""
 
@@ -147,14 +186,19 @@ class _FleetProcess:
         # Held here too: where the fleet's own process is killed, this one lives on for a moment.
         self._lock = Lock(self._options.lock_file, shared=True)
         # A daemon, so that the process can end while a device trains.
+        self._watch = Watch(self._options.find_watch_file(self._indices[0]))
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def count(self) -> Stats:
-        """What this process's devices are doing; starts them when Ray had to restart the process."""
+    def count(self) -> tuple[int, Stats]:
+        """The process and what its devices are doing; starts them when Ray had to restart the process."""
         self.start()
         if self._error:
             raise FleetError(self._error)
+        watched = Stats() if self._watch is None else self._watch.count()
+        return os.getpid(), watched + self._count()
+
+    def _count(self) -> Stats:
         failed = len(self._unloaded)
         error = next(iter(self._unloaded.values()), "")
         if self._loop is None:
@@ -215,6 +259,9 @@ class _FleetProcess:
             time.sleep(max(0, begin_ms + STEP_MS_MIN - read_clock_ms()) / 1000)
             wait_s = min(STEP_MS_MAX, max(0, next_ms - read_clock_ms())) / 1000
 
+    def _put_under_watch(self, trainer: Trainer, label: str) -> Trainer:
+        return trainer if self._watch is None else WatchedTrainer(trainer, self._watch, label)
+
     def _make_setting(self, index: int, identity: Identity, *, work: Work) -> DeviceSetting:
         options = self._options
         name = options.device_names[index]
@@ -224,7 +271,7 @@ class _FleetProcess:
             task=options.task,
             identity=identity,
             folder=folder,
-            trainer=work.make_trainer(part),
+            trainer=self._put_under_watch(work.make_trainer(part), name),
             allowed=options.find_allowed(),
             profile=SimulatedProfile(options.simulation, device=name, seed=options.seed),
             cohort=options.cohorts[index % len(options.cohorts)],

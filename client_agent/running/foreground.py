@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from client_agent.conditions import Conditions, FixedProfile
@@ -14,6 +14,7 @@ from client_agent.learning.data import Part
 from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
+from client_agent.running.watch import Watch, WatchedTrainer
 from client_agent.running.work import await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.errors import EXIT_USAGE, FedlogError
@@ -60,7 +61,13 @@ def _run_alone(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable
     # Through the link, because a device has no other way to its task.
     try:
         setting = _make_setting(link, options, identity=identity)
-        return _run(DeviceLoop(link, [setting], now_ms=read_clock_ms()), is_done)
+        watch = Watch(options.folder / f"{options.task}.training")
+        try:
+            trainer = WatchedTrainer(setting.trainer, watch, identity.label)
+            loop = DeviceLoop(link, [replace(setting, trainer=trainer)], now_ms=read_clock_ms())
+            return _run(loop, lambda: loop.count() + watch.count(), is_done=is_done)
+        finally:
+            watch.close()
     finally:
         link.close()
 
@@ -81,9 +88,9 @@ def _make_setting(link: Link, options: DeviceOptions, *, identity: Identity) -> 
     )
 
 
-def _run(loop: DeviceLoop, is_done: Callable[[Stats], bool]) -> Stats:
+def _run(loop: DeviceLoop, count: Callable[[], Stats], *, is_done: Callable[[Stats], bool]) -> Stats:
     wait_s = 0.0
-    while not is_done(stats := loop.count()):
+    while not is_done(stats := count()):
         # In a fleet the other devices go on without a failed one; here there is no other.
         if stats.error:
             raise DeviceError(stats.error)

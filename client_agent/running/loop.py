@@ -10,7 +10,7 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 
 import structlog
@@ -44,8 +44,8 @@ class Stats:
 
     `loading`: those whose data are being loaded; `closed`: those whose task is over; `late`: updates after the deadline
     of their lease; `untrained`: zero vectors sent; `declined_for`: why most of those who wait were declined last.
-    `reasons`: why leases were given up or ended in zero vectors, the most common first; `error`: the first of those
-    that failed.
+    `reasons`: why leases were given up or ended in zero vectors, the most common first; `waiting_for`: a
+    training that takes long, or a process that does not answer; `error`: the first of those that failed.
     """
 
     devices: int = 0
@@ -65,7 +65,14 @@ class Stats:
     failed: int = 0
     reasons: Reasons = field(default_factory=dict)
     declined_for: str = ""
+    waiting_for: str = ""
     error: str = ""
+
+    def forget_present(self) -> Stats:
+        """What was done, without what is so at the moment: of a process that has ended."""
+        now = dict.fromkeys(("devices", "loading", "training", "away", "closed", "failed"), 0)
+        told = dict.fromkeys(("declined_for", "waiting_for", "error"), "")
+        return replace(self, **now, **told)  # type: ignore[arg-type]
 
     def __add__(self, other: Stats) -> Stats:
         """Both together; of two texts the first."""

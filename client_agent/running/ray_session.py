@@ -28,6 +28,7 @@ from schemas.errors import EXIT_USAGE, FedlogError
 
 OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum; only counts go through it
 CALL_S = 60.0
+COLLECT_S = 5.0
 STOP_S = 5.0
 
 _SPANS_MACHINES = ray_constants.ENABLE_RAY_CLUSTER
@@ -47,6 +48,7 @@ class RaySession:
 
     def __init__(self) -> None:
         self._actors: list[Any] = []
+        self._asked: dict[int, Any] = {}
         self._scratch: Path | None = None
         self._environment: dict[str, str | None] = {}
 
@@ -92,6 +94,30 @@ class RaySession:
         except ray.exceptions.RayError as error:
             raise FleetError(f"a process of the fleet does not answer: {error}") from error
 
+    def collect(self, method: str) -> list[Any]:
+        """The same without waiting for all: None for a process that is busy, or being started again."""
+        for place, actor in enumerate(self._actors):
+            # One question at a time, so that a busy process does not find a queue of them.
+            if place not in self._asked:
+                self._asked[place] = getattr(actor, method).remote()
+        ray.wait(list(self._asked.values()), num_returns=len(self._asked), timeout=COLLECT_S)
+        return [self._take_answer(place) for place in range(len(self._actors))]
+
+    def _take_answer(self, place: int) -> Any:
+        try:
+            answer = ray.get(self._asked[place], timeout=0)
+        except ray.exceptions.GetTimeoutError:
+            return None
+        except ray.exceptions.RayTaskError as error:
+            raise FleetError(f"a process of the fleet failed: {error.cause}") from error
+        # It died, and Ray starts it again.
+        except ray.exceptions.RayActorError:
+            answer = None
+        except ray.exceptions.RayError as error:
+            raise FleetError(f"a process of the fleet does not answer: {error}") from error
+        del self._asked[place]
+        return answer
+
     def stop(self, method: str) -> None:
         """Call `method` in each process, end every process of Ray, and remove what it wrote."""
         try:
@@ -101,7 +127,7 @@ class RaySession:
         except ray.exceptions.RayError as error:
             logger.warning("fleet_stop_failed", error=str(error))
         finally:
-            self._actors = []
+            self._actors, self._asked = [], {}
             ray.shutdown()
             _set_environment(self._environment)
             if self._scratch is not None:
