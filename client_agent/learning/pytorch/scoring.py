@@ -55,6 +55,8 @@ class Scorecard:
         # Where every label is ignored there is no loss, and nothing that it would be a mean of.
         if is_empty(self._loss, value, batch=(outputs, labels)):
             return
+        # In training outputs still know how they came to be, and a metric needs none of it.
+        outputs = outputs.detach() if isinstance(outputs, Tensor) else outputs
         weight = self._loss.weigh(outputs, labels)
         self._total, self._weight = self._total + value * weight, self._weight + weight
         for name, metric in self._metrics.items():

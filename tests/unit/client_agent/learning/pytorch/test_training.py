@@ -195,6 +195,24 @@ def test_metrics_of_the_training_are_taken_where_they_are_asked_for() -> None:
     assert metrics == pytest.approx({"loss": loss, "accuracy": right, "perplexity": math.exp(loss)})
 
 
+@pytest.mark.parametrize(
+    ("loss", "outputs", "report"),
+    [
+        (
+            "cross_entropy",
+            3,
+            ("loss", "accuracy", "top5", "f1", "auroc", "perplexity", zoo.name_plugin(zoo.own_metric)),
+        ),
+        ("mse", 1, ("loss", "mae", "r2")),
+    ],
+)
+def test_every_metric_can_be_reported(loss: str, outputs: int, report: tuple[str, ...]) -> None:
+    """Guarantee: metrics read outputs that a gradient hangs on, as those of a training are."""
+    labels = Y if loss == "cross_entropy" else Y.astype(np.float32)
+    metrics = run(zoo.linear(4, outputs), (X, labels), report=report, loss=loss, batch_size=4)
+    assert set(metrics) == set(report)
+
+
 def test_batches_without_a_label_are_passed_over() -> None:
     """Guarantee: padding alone moves nothing, and a device with nothing but padding says so."""
     labels = Y.copy()
