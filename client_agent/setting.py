@@ -36,6 +36,8 @@ class DeviceSetting:
     # A real device's profile is the default; a fleet sets one a device.
     profile: DeviceProfile = field(default_factory=FixedProfile)
     cohort: str = ""
+    # The policy's plugins whose source on this machine is not the operator's.
+    differing: tuple[str, ...] = ()
     synced: bool = True
     model_bytes_max: int = MODEL_BYTES_MAX
     clock_ms: Callable[[], int] = _work_takes_no_time

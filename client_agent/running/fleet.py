@@ -276,6 +276,7 @@ class _FleetProcess:
             profile=SimulatedProfile(options.simulation, device=name, seed=options.seed),
             cohort=options.cohorts[index % len(options.cohorts)],
             synced=False,
+            differing=work.differing,
             clock_ms=read_clock_ms,
         )
 

@@ -84,6 +84,7 @@ def _make_setting(link: Link, options: DeviceOptions, *, identity: Identity) -> 
         allowed=allowed,
         profile=FixedProfile(options.conditions),
         cohort=options.cohort,
+        differing=work.differing,
         clock_ms=read_clock_ms,
     )
 

@@ -45,7 +45,8 @@ class Stats:
     `loading`: those whose data are being loaded; `closed`: those whose task is over; `late`: updates after the deadline
     of their lease; `untrained`: zero vectors sent; `declined_for`: why most of those who wait were declined last.
     `reasons`: why leases were given up or ended in zero vectors, the most common first; `waiting_for`: a
-    training that takes long, or a process that does not answer; `error`: the first of those that failed.
+    training that takes long, or a process that does not answer; `source_differs`: plugins whose source
+    is not the operator's; `error`: the first of those that failed.
     """
 
     devices: int = 0
@@ -66,6 +67,7 @@ class Stats:
     reasons: Reasons = field(default_factory=dict)
     declined_for: str = ""
     waiting_for: str = ""
+    source_differs: str = ""
     error: str = ""
 
     def forget_present(self) -> Stats:
@@ -138,6 +140,7 @@ class DeviceLoop:
             failed=len(errors),
             reasons=reduce(join_reasons, (count.reasons for count in counts), {}),
             declined_for=_find_most_common(device.declined_for for device in devices),
+            source_differs=next((", ".join(one.differing) for one in self._settings.values()), ""),
             error=next(iter(errors), ""),
         )
 

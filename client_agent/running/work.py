@@ -17,6 +17,7 @@ from client_agent.learning.data import Part
 from client_agent.learning.layout import ModelError
 from client_agent.learning.measuring.answers import TaskMeasurement, open_measurement
 from client_agent.learning.opening import DataTrainer, TaskLearner, open_task_learner
+from client_agent.learning.sources import list_differences
 from client_agent.learning.trainer import Trainer
 from client_agent.link import Link, LinkUnavailable
 from client_agent.setting import MODEL_BYTES_MAX
@@ -50,6 +51,8 @@ class Work:
 
     learner: TaskLearner | TaskMeasurement
     data: str
+    # Plugins whose source here is not the operator's.
+    differing: tuple[str, ...] = ()
 
     def make_trainer(self, part: Part) -> Trainer:
         """The learner with the examples of one device. Raises DataError."""
@@ -86,7 +89,9 @@ def open_work(created: TaskCreated, *, allowed: AllowList, data: str, fallback: 
     allowed.check_policy(created.policy)
     check_size(created)
     opened = open_measurement(created) if created.policy.measure else open_task_learner(created)
-    return Work(opened, choose_data(created.policy.data, data) or fallback)
+    if differing := tuple(list_differences(created)):
+        logger.warning("source_differs", task=created.task, plugins=differing)
+    return Work(opened, choose_data(created.policy.data, data) or fallback, differing)
 
 
 def check_size(created: TaskCreated) -> None:

@@ -324,3 +324,11 @@ def test_closed_devices_are_counted(tmp_path: Path) -> None:
     world.say(world.decline("closed", 10, device=device_id("sim0")))
     loop.step(1)
     assert loop.count().closed == 1
+
+
+def test_another_source_is_told_with_the_counts(tmp_path: Path) -> None:
+    """Guarantee: whoever reads the progress of devices sees that what trains here is not what the operator recorded."""
+    world = World()
+    told = [replace(one, differing=("mine:net", "mine:data")) for one in settings(world, tmp_path, 2)]
+    stats = DeviceLoop(KafkaLink(world.log, KEY.public_key, []), told, now_ms=0).count()
+    assert stats.source_differs == "mine:net, mine:data"

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from client_agent.learning.allow_list import AllowList, PluginNotAllowed
 from client_agent.learning.data import Part
 from client_agent.learning.layout import ModelError
+from client_agent.learning.sources import hash_sources
 from client_agent.link import LinkUnavailable
 from client_agent.links.kafka import KafkaLink
 from client_agent.running import work
@@ -79,3 +81,14 @@ def test_a_model_without_end_is_not_made(role: Any) -> None:
     tensors = (TensorSpec(name="1.weight", shape=(10**9, 10**9), role=role), TensorSpec(name="1.bias", shape=(10**9,)))
     with pytest.raises(ModelError, match="more than there is memory for"):
         open_work(task_created(rules, tensors=tensors), allowed=AllowList(), data="", fallback="")
+
+
+def test_code_that_is_not_the_operator_s_is_told() -> None:
+    """What trains is part of the record: a machine with another source says so, and nothing where it is the same."""
+    rules = policy(model="", learner=FLAT_LEARNER, learner_arguments={"parameters": 4})
+    allowed = AllowList().including(FLAT_LEARNER)
+    for sources, differing in ((hash_sources(rules), ()), ({FLAT_LEARNER: bytes(32)}, (FLAT_LEARNER,))):
+        with capture_logs() as logs:
+            found = open_work(task_created(rules, sources=sources), allowed=allowed, data="", fallback="x:y")
+        assert found.differing == differing
+        assert [line["plugins"] for line in logs if line["event"] == "source_differs"] == [differing] * bool(differing)
