@@ -119,7 +119,7 @@ class ClientApp:
             "train",
             start,
             node=data.describe(self._run),
-            timeout_s=context.policy.lease_ms / 1000,
+            timeout_s=find_limit_s(context),
             round=context.version + 1,
             seed=context.seed,
         )
@@ -146,7 +146,7 @@ class ClientApp:
             self._server.close()
         data.follow(context)
         answer = self._ask(
-            "query", {}, node=data.describe(self._run), timeout_s=context.policy.lease_ms / 1000, seed=context.seed
+            "query", {}, node=data.describe(self._run), timeout_s=find_limit_s(context), seed=context.seed
         )
         context.state[STATE] = answer["state"]
         return dict(answer["metrics"])
@@ -211,6 +211,11 @@ class ClientApp:
             differing = sorted(arrays.keys() ^ self._model.start.keys())
             raise LearnerError(f"the app replied with other arrays than it was sent: {differing[:8]}")
         return dict(arrays)
+
+
+def find_limit_s(context: Context) -> float:
+    """How long an app may take: until its lease ends, and so before the device would end its own process for it."""
+    return max(0.0, min(context.left_s, context.policy.lease_ms / 1000))
 
 
 def choose_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client_agent.learning.data import Part
-from client_agent.learning.flower.learner import average
+from client_agent.learning.flower.learner import average, find_limit_s
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import Layout, Model
 from client_agent.learning.learner import Context
@@ -166,6 +166,14 @@ def test_other_arrays_than_were_sent_are_refused(newer: tuple[TaskLearner, Polic
         learner._check_names(
             {"mode": np.zeros(3), "norm.num_batches_tracked": np.zeros(()), "norm.running_mean": np.zeros(2)}
         )  # type: ignore[attr-defined]
+
+
+def test_an_app_has_the_rest_of_its_lease() -> None:
+    """Fetching the model takes some of it; without a lease at hand the policy's whole length counts."""
+    rules = msgspec.convert(tomllib.loads(POLICY), Policy)
+    assert find_limit_s(make_context(rules)) == 60
+    assert find_limit_s(Context(version=0, seed=0, policy=rules, left_s=7.5)) == 7.5
+    assert find_limit_s(Context(version=0, seed=0, policy=rules, left_s=-1.0)) == 0
 
 
 def test_means_are_weighted_by_examples() -> None:
