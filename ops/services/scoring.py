@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
 
@@ -18,8 +19,6 @@ from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.tensors import Floats
-
-LOSS_MAX = 1e9
 
 logger = structlog.get_logger(__name__)
 
@@ -45,13 +44,13 @@ class Scorer:
         return count_examples(self.data)
 
     def score(self, vector: Floats) -> dict[str, float]:
-        """The metrics of a version, all finite. Raises LearnerError, PluginError."""
+        """The metrics of a version that are finite. Raises LearnerError where there is none, PluginError."""
         metrics = self.learner.evaluate(Model(vector, self.frozen), self.data)
-        # An event without a number would stand in the log for good, and say that the version was scored.
-        if not metrics:
-            raise LearnerError("the evaluation gave no metrics")
-        # An event takes finite numbers only.
-        return {name: value if abs(value) <= LOSS_MAX else LOSS_MAX for name, value in metrics.items()}
+        # An event takes finite numbers only, and any other in place of NaN could meet a task's target.
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        if not finite:
+            raise LearnerError(f"the evaluation gave no finite metric, but {metrics}")
+        return finite
 
 
 def open_scorer(

@@ -163,6 +163,19 @@ def test_whatever_a_model_raises_is_one_version_s_miss(
     assert describe(failure) in missed[1].reason
 
 
+def test_a_metric_that_is_no_number_meets_no_target(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is NaN or infinite is left out, and a version without any other metric is missed."""
+    monkeypatch.setattr(PairLearner, "evaluate", lambda *_: {"accuracy": float("inf"), "sum": 3.0})
+    assert [each.metrics for each in score(log) if isinstance(each, VersionEvaluated)] == [{"sum": 3.0}]
+    other = memory_log()
+    append(other, "tasks", created())
+    publish_one(other)
+    monkeypatch.setattr(PairLearner, "evaluate", lambda *_: {"accuracy": float("nan")})
+    [missed] = score(other)
+    assert isinstance(missed, Missed)
+    assert "no finite metric" in missed.reason
+
+
 def test_an_error_of_the_log_is_nobody_s_miss(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker that is away says nothing about a model: the evaluator ends, and scores the version another time."""
 
