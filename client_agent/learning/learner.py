@@ -33,13 +33,13 @@ Role = Literal["trained", "averaged", "frozen", "local"]
 class Parameter:
     """One array of a model as it starts, and what becomes of it.
 
-    trained: in the update, stepped by the server's optimizer. averaged: in the update times `scale`, and only averaged,
-    like the statistics of BatchNorm. frozen: with every device, in no update. local: each device's own, for good.
+    trained: in the update, stepped by the server's optimizer. averaged: in the update times the policy's
+    `averaged_scale`, and only averaged, like the statistics of BatchNorm. frozen: with every device, in no update.
+    local: each device's own, for good.
     """
 
     value: Array
     role: Role = "trained"
-    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
