@@ -21,6 +21,7 @@ import ray
 import structlog
 from ray._common.usage import usage_lib
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from client_agent.files import write_durably
@@ -59,6 +60,8 @@ class RaySession:
         # Ray's sockets are in here, and their paths must be short: never in a user's folder.
         self._scratch = Path(tempfile.mkdtemp(prefix="fl-", dir="/tmp"))
         self._shut_out_others(self._scratch)
+        # Standard output is for results, where a program may be reading them.
+        ray_worker.print_to_stdstream = _note_message
         usage_lib.set_usage_stats_enabled_via_env_var(False)  # Ray would report each start to its developers
         try:
             ray.init(
@@ -148,6 +151,12 @@ class RaySession:
         }
         self._environment = {name: os.environ.get(name) for name in wanted}
         _set_environment(wanted)
+
+
+def _note_message(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """What Ray says of its processes, such as that one died."""
+    del ignore_prefix
+    logger.info("ray_says", lines=[line[:200] for line in data["lines"]])
 
 
 def _set_environment(values: Mapping[str, str | None]) -> None:

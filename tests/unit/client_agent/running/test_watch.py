@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.trainer import Trained
 from client_agent.running import watch as watch_module
-from client_agent.running.watch import Watch
+from client_agent.running.watch import Watch, _inject
 
 DONE = Trained(delta=np.zeros(1, np.float32))
 
@@ -24,7 +25,9 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
     """A watch without patience, on a file of its own."""
     monkeypatch.setattr(watch_module, "GRACE_S", 0.1)
     monkeypatch.setattr(watch_module, "QUIET_S", 0.2)
-    return Watch(tmp_path / "training")
+    # What would end the process fails the test.
+    main = threading.get_ident()
+    return Watch(tmp_path / "training", end_process=lambda _: _inject(main, pytest.fail.Exception))
 
 
 def _loop() -> Trained:
