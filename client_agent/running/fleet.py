@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from client_agent.counts import REASON_LETTERS_MAX, Reasons, join_reasons
 from client_agent.files import open_private_folder
 from client_agent.identity import Identity, open_identity
 from client_agent.learning.allow_list import AllowList
@@ -173,6 +174,7 @@ class _FleetProcess:
         self._lock: Lock | None = None
         self._settings: list[DeviceSetting] = []
         self._unloaded: dict[str, str] = {}
+        self._unloaded_for: Reasons = {}
         self._watch: Watch | None = None
         self._loop: DeviceLoop | None = None
         self._error = ""
@@ -201,10 +203,11 @@ class _FleetProcess:
     def _count(self) -> Stats:
         failed = len(self._unloaded)
         error = next(iter(self._unloaded.values()), "")
+        unloaded = Stats(devices=failed, failed=failed, failed_for=self._unloaded_for, error=error)
         if self._loop is None:
-            loading = len(self._indices) - len(self._settings) - failed
-            return Stats(devices=len(self._indices), loading=loading, failed=failed, error=error)
-        return Stats(devices=failed, failed=failed, error=error) + self._loop.count()
+            left = len(self._indices) - failed
+            return unloaded + Stats(devices=left, loading=left - len(self._settings))
+        return unloaded + self._loop.count()
 
     def stop(self) -> None:
         """End the loop; nothing is sent afterwards."""
@@ -247,6 +250,9 @@ class _FleetProcess:
             # A user's own code may raise anything, or end its process.
             except (Exception, SystemExit) as error:  # noqa: BLE001
                 self._unloaded[name] = f"{name}: {type(error).__name__}: {error}"
+                # Without the device's own place, so that those which fail alike are counted together.
+                reason = f"{type(error).__name__}: {error}".replace(f" for {self._choose_part(index)}", "")
+                self._unloaded_for = join_reasons(self._unloaded_for, {reason[:REASON_LETTERS_MAX]: 1})
 
     def _drive(self, link: Link) -> None:
         down_ms = self._options.simulation.away_after_death_ms
@@ -262,16 +268,20 @@ class _FleetProcess:
     def _put_under_watch(self, trainer: Trainer, label: str) -> Trainer:
         return trainer if self._watch is None else WatchedTrainer(trainer, self._watch, label)
 
+    def _choose_part(self, index: int) -> Part:
+        options = self._options
+        folder = options.folder / options.device_names[index]
+        return Part(index=index, count=options.devices, folder=folder, seed=options.seed)
+
     def _make_setting(self, index: int, identity: Identity, *, work: Work) -> DeviceSetting:
         options = self._options
         name = options.device_names[index]
         folder = options.folder / name
-        part = Part(index=index, count=options.devices, folder=folder, seed=options.seed)
         return DeviceSetting(
             task=options.task,
             identity=identity,
             folder=folder,
-            trainer=self._put_under_watch(work.make_trainer(part), name),
+            trainer=self._put_under_watch(work.make_trainer(self._choose_part(index)), name),
             allowed=options.find_allowed(),
             profile=SimulatedProfile(options.simulation, device=name, seed=options.seed),
             cohort=options.cohorts[index % len(options.cohorts)],

@@ -46,7 +46,7 @@ class Stats:
     of their lease; `untrained`: zero vectors sent; `declined_for`: why most of those who wait were declined last.
     `reasons`: why leases were given up or ended in zero vectors, the most common first; `waiting_for`: a
     training that takes long, or a process that does not answer; `source_differs`: plugins whose source
-    is not the operator's; `error`: the first of those that failed.
+    is not the operator's; `failed_for`: why devices failed; `error`: the first of them.
     """
 
     devices: int = 0
@@ -65,6 +65,7 @@ class Stats:
     untrained: int = 0
     failed: int = 0
     reasons: Reasons = field(default_factory=dict)
+    failed_for: Reasons = field(default_factory=dict)
     declined_for: str = ""
     waiting_for: str = ""
     source_differs: str = ""
@@ -74,7 +75,7 @@ class Stats:
         """What was done, without what is so at the moment: of a process that has ended."""
         now = dict.fromkeys(("devices", "loading", "training", "away", "closed", "failed"), 0)
         told = dict.fromkeys(("declined_for", "waiting_for", "error"), "")
-        return replace(self, **now, **told)  # type: ignore[arg-type]
+        return replace(self, **now, **told, failed_for={})  # type: ignore[arg-type]
 
     def __add__(self, other: Stats) -> Stats:
         """Both together; of two texts the first."""
@@ -141,6 +142,7 @@ class DeviceLoop:
             reasons=reduce(join_reasons, (count.reasons for count in counts), {}),
             declined_for=_find_most_common(device.declined_for for device in devices),
             source_differs=next((", ".join(one.differing) for one in self._settings.values()), ""),
+            failed_for=reduce(join_reasons, ({error.partition(": ")[2]: 1} for error in errors), {}),
             error=next(iter(errors), ""),
         )
 

@@ -51,7 +51,7 @@ class TrainingProgress:
             say_json(asdict(self.stats))
             return
         self._progress.finish(as_json=False)
-        for reason, count in self.stats.reasons.items():
+        for reason, count in [*self.stats.failed_for.items(), *self.stats.reasons.items()]:
             say(f"{count:>6} × {reason}")
 
     def end(self, task: str, *, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def tell_end(task: str, stats: Stats) -> None:
 def _list_counts(stats: Stats) -> dict[str, Any]:
     """The counts for a line: of the reasons only the most common."""
     counts = asdict(stats)
-    counts.pop("reasons")
+    del counts["reasons"], counts["failed_for"]
     if most := next(iter(stats.reasons.items()), None):
         counts["because"] = f"({most[1]} ×) {most[0]}"
     return counts

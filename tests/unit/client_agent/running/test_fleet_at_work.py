@@ -48,6 +48,8 @@ def test_one_device_s_data_stop_no_other(uneven_fleet: Fleet) -> None:
     assert (stats.devices, stats.failed, stats.checked_in >= 5) == (12, 2, True)
     assert stats.error.startswith(("sim0-00002: DataError: ", "sim0-00007: DataError: "))
     assert "no examples" in stats.error or "no licence" in stats.error
+    assert sorted(stats.failed_for.values()) == [1, 1]
+    assert not any("for device" in reason for reason in stats.failed_for)
 
 
 def test_ray_is_reached_from_this_machine_alone_and_with_a_token(uneven_fleet: Fleet) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from client_agent.identity import open_identity
+from client_agent.learning.data import DataError, Part
 from client_agent.learning.layout import Layout
 from client_agent.learning.learner import Array, Arrays, Context, Parameter
 from client_agent.learning.opening import DataTrainer, TaskLearner, initialize
@@ -117,6 +118,40 @@ def live(world: World, folder: Path, learner: Moody) -> tuple[Server, Stats]:
         if loop.count().admitted >= 3:
             break
     return server, loop.count()
+
+
+class Loading(FlatLearner):
+    """Gives its devices this for data."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(2)
+        self._data = data
+
+    def load(self, part: Part) -> Any:
+        """Whatever it was given."""
+        del part
+        return self._data
+
+
+def test_data_without_a_length_or_without_examples_are_named() -> None:
+    """A device that cannot be told how many examples it has, or has none, says whose data, and what to give instead."""
+
+    def load(data: Any) -> Any:
+        learner = Loading(data)
+        parameters = initialize(learner, 0)
+        layout = Layout.describe_parameters(parameters, averaged_scale=1.0)
+        return TaskLearner(learner, layout, parameters).load(Part(index=2, count=5, plugin="m:data"))
+
+    for data, message in (
+        ((row for row in [1]), "generator has no length: give arrays"),
+        (None, "NoneType has no length"),
+    ):
+        with pytest.raises(DataError, match=rf"data for device 2 of 5: TypeError: {message}"):
+            load(data)
+    for data in ([], {}, (), np.zeros((0, 3)), (np.zeros((0, 3)), np.zeros(0))):
+        with pytest.raises(DataError, match="data 'm:data' for device 2 of 5: no examples"):
+            load(data)
+    assert load([1]) == [1]
 
 
 @pytest.mark.parametrize("misdeed", MISDEEDS)
