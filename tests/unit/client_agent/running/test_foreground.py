@@ -6,16 +6,24 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from client_agent import schedule
 from client_agent.identity import open_identity
+from client_agent.learning.allow_list import AllowList
+from client_agent.learning.learner import Arrays, Context
 from client_agent.links.kafka import KafkaLink
 from client_agent.locks import FolderInUse
 from client_agent.outbox.outbox import OutboxError
+from client_agent.running import watch
 from client_agent.running.foreground import DeviceOptions, run_device
 from client_agent.running.loop import Stats
+from schemas.policy import Selection
+from tests.learners import FlatLearner
+from tests.unit.client_agent.running.test_loop import Server
 from tests.worlds.builders import KEY, create_task
 from tests.worlds.device_world import DIGITS_TENSORS, TASK, World, policy
 
@@ -71,3 +79,42 @@ def test_a_broken_device_in_the_foreground_says_so(tmp_path: Path) -> None:
             DeviceOptions(task=TASK, folder=tmp_path),
             is_done=lambda _: False,
         )
+
+
+class Hanging(FlatLearner):
+    """Loops for ever under its first lease."""
+
+    leases = 0
+
+    def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[Arrays, dict[str, float]]:
+        """As it does, or a delta."""
+        Hanging.leases += 1
+        while Hanging.leases == 1:
+            pass
+        return super().train(start, data, context=context)
+
+
+def test_a_device_in_the_foreground_outlives_a_training_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee: the lease of a training without end is given up at its end, told, and the next one is trained."""
+    monkeypatch.setattr(watch, "GRACE_S", 0.1)
+    monkeypatch.setattr(schedule, "ANSWER_MS", 200)
+    name = f"{__name__}:Hanging"
+    selection = Selection(devices_expected=8, concurrency=8, lease_s=1.0)
+    rules = policy(model="", learner=name, learner_arguments={"parameters": 6}, selection=selection)
+    server = Server(World(rules, parameters=6))
+
+    def is_done(stats: Stats) -> bool:
+        if stats.given_up > server.expired:
+            server.expire_all()
+        server.step()
+        return stats.admitted > 0
+
+    link = partial(KafkaLink, server.world.log, KEY.public_key)
+    options = DeviceOptions(task=TASK, folder=tmp_path, allowed=AllowList().including(name))
+    stats = run_device(link, options, is_done=is_done)
+    [(reason, count)] = stats.reasons.items()
+    assert (count, stats.given_up, stats.trained) == (1, 1, 1)
+    assert "its lease" in reason or "the lease had ended" in reason
+    assert "test_foreground.py:" in reason

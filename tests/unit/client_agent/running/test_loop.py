@@ -43,7 +43,7 @@ class Server:
         self.outcomes: dict[str, int] = {}
         self._random = random.Random(seed)
         self._lost = lost
-        self._expired = 0
+        self.expired = 0
         places = [TopicPartition(topic, world.place) for topic in (CHECKINS.name, UPDATES.name)]
         self._reader = world.log.reader(dict.fromkeys(places, 0))
 
@@ -58,12 +58,12 @@ class Server:
 
     def expire_all(self) -> None:
         """Leases without an update are over, as after their deadline."""
-        self._expired += len(self.leases)
+        self.expired += len(self.leases)
         self.leases.clear()
 
     def _grant(self, checkin: DeviceCheckedIn) -> None:
         if checkin.device not in self.leases:
-            number = hashlib.sha256(f"{checkin.device}/{len(self.outcomes) + self._expired}".encode()).hexdigest()[:32]
+            number = hashlib.sha256(f"{checkin.device}/{len(self.outcomes) + self.expired}".encode()).hexdigest()[:32]
             self.leases[checkin.device] = lease(
                 checkin.device, of=self.world.created, lease=number, public_key=checkin.public_key, deadline_ms=0
             )
