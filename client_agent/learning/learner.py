@@ -91,4 +91,14 @@ class Learner(Protocol):
 def as_parameters(arrays: Mapping[str, Parameter | Array]) -> dict[str, Parameter]:
     """The same with each array's role."""
     # Most learners have nothing but arrays that train, and need not say so.
-    return {name: a if isinstance(a, Parameter) else Parameter(np.asarray(a)) for name, a in arrays.items()}
+    return {
+        name: Parameter(_protect(a.value), a.role) if isinstance(a, Parameter) else Parameter(_protect(a))
+        for name, a in arrays.items()
+    }
+
+
+def _protect(value: Any) -> Array:
+    """The same as an array that nobody can change: all devices of a process start from it."""
+    view = np.asarray(value).view()
+    view.flags.writeable = False
+    return view

@@ -103,7 +103,11 @@ class TaskLearner:
         kept = dict(context.state)
         context.state.clear()
         context.state.update(kept.get(_OWN, {}))
-        start = {**self.layout.split(model), **self.local, **kept.get(_LOCAL, {})}
+        local = {**self.local, **kept.get(_LOCAL, {})}
+        for array in local.values():
+            # As all of `start`: what is changed in place would have changed even where the update is not kept.
+            array.flags.writeable = False
+        start = {**self.layout.split(model), **local}
         answer = call("training", self.learner.train, start, data, context=context)
         # What it gave is the user's code as well: a mapping or an array of its own can raise anything.
         return call("the result of training", self._read_answer, model, answer, start=start, own=context.state)
@@ -112,7 +116,8 @@ class TaskLearner:
         """The metrics of a version. Raises LearnerError, ModelError."""
         # What is local differs from device to device; a version alone has it as it starts.
         arrays = {**self.local, **self.layout.split(model)}
-        return check_metrics(call("evaluation", self.learner.evaluate, arrays, data))
+        found = call("evaluation", self.learner.evaluate, arrays, data)
+        return call("the result of evaluation", check_metrics, found)
 
     def _read_answer(self, model: Model, answer: Any, *, start: Arrays, own: dict[str, Any]) -> Trained:
         arrays, metrics = _check_answer(answer)
@@ -123,6 +128,10 @@ class TaskLearner:
             )
         # Arrays that were left out did not change, and most learners change only some.
         after = {**start, **arrays}
+        for name, first in self.local.items():
+            # Kept, it would fail each training of this device from now on.
+            if np.shape(after[name]) != first.shape:
+                raise LearnerError(f"the learner's {name!r} has shape {np.shape(after[name])}, expected {first.shape}")
         # Most of what is local never changes, such as masks, and need not be kept with every update.
         local = {
             name: np.asarray(after[name]) for name, first in self.local.items() if not _is_same(after[name], first)

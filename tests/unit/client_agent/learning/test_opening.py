@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
 
 from client_agent.learning import opening
 from client_agent.learning.data import Part
-from client_agent.learning.opening import choose_accelerator, count_examples, open_learner
+from client_agent.learning.foreign import LearnerError
+from client_agent.learning.layout import Layout, Model
+from client_agent.learning.learner import Array, Arrays, Context, Parameter
+from client_agent.learning.opening import TaskLearner, choose_accelerator, count_examples, initialize, open_learner
 from client_agent.learning.plugins import PluginError
 from schemas.policy import Policy, Training
 from tests import torch_zoo as zoo
-from tests.learners import evaluate, initial, train
+from tests.learners import PairLearner, evaluate, initial, train
 from tests.worlds.device_world import policy
 
 DIGITS = "client_agent.learning.examples:digits"
@@ -124,3 +129,45 @@ def test_only_what_changed_on_a_device_is_kept() -> None:
 def train_nothing(model: object, data: object, context: object) -> None:
     """A loop that leaves everything as it is."""
     del model, data, context
+
+
+class InPlace(PairLearner):
+    """Changes what it was given, and answers nothing."""
+
+    def initialize(self, seed: int) -> dict[str, Parameter | Array]:
+        """One array that trains, and one of each device's own."""
+        return {**super().initialize(seed), "own": Parameter(np.zeros(2), "local")}
+
+    def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[Arrays, dict[str, float]]:
+        """Adds one to what is the device's own."""
+        del data, context
+        own = start["own"]
+        own += 1.0
+        return {}, {}
+
+    def evaluate(self, parameters: Arrays, data: Any) -> dict[str, Any]:
+        """A number that no float holds."""
+        del parameters, data
+        return {"loss": 10**400}
+
+
+def open_in_place() -> TaskLearner:
+    parameters = initialize(InPlace(), 0)
+    return TaskLearner(InPlace(), Layout.describe_parameters(parameters, averaged_scale=1.0), parameters)
+
+
+@pytest.mark.parametrize("state", [{}, {"local": {"own": np.ones(2)}}])
+def test_what_is_local_cannot_be_changed_in_place(state: dict[str, Any]) -> None:
+    """Guarantee: one device's own arrays reach no other device of its process, and move only with a kept update."""
+    learner = open_in_place()
+    with pytest.raises(LearnerError, match="read-only"):
+        learner.train(
+            Model(np.zeros(6, np.float32)), [0], context=Context(version=0, seed=1, policy=policy(), state=state)
+        )
+    np.testing.assert_array_equal(learner.local["own"], 0.0)
+
+
+def test_a_score_that_is_no_float_is_told() -> None:
+    """Guarantee: what an evaluation gives ends no evaluator of other tasks."""
+    with pytest.raises(LearnerError, match="the result of evaluation: OverflowError"):
+        open_in_place().evaluate(Model(np.zeros(6, np.float32)), [0])

@@ -86,6 +86,7 @@ MISDEEDS: dict[str, tuple[Answer, str]] = {
     "another name": (lambda: ({"flut": ZEROS}, {}), r"does not have: \['flut'\]; it has \['flat', 'own'\]"),
     "more arrays": (lambda: ({"flat": ZEROS, "b": ZEROS}, {}), r"does not have: \['b'\]"),
     "a name that is no text": (lambda: ({3: ZEROS}, {}), r"does not have: \['3'\]"),
+    "another shape of its own": (lambda: ({"own": ZEROS}, {}), r"'own' has shape \(650,\), expected \(2,\)"),
     "texts": (lambda: ({"flat": np.full(650, "0.5")}, {}), "'flat' is no array of numbers"),
     "imaginary numbers": (lambda: ({"flat": ZEROS * 1j}, {}), "'flat' is no array of numbers.*complex"),
     "a ragged list": (lambda: ({"flat": [[1], [2, 3]]}, {}), "'flat' is no array of numbers"),
@@ -95,7 +96,10 @@ MISDEEDS: dict[str, tuple[Answer, str]] = {
     "no pair": (lambda: {"flat": ZEROS}, "training gave dict, expected a pair"),
     "metrics that are no numbers": (lambda: ({"flat": ZEROS}, {"loss": "low"}), "metrics must be numbers by name"),
     "a metric of many values": (lambda: ({"flat": ZEROS}, {"loss": ZEROS}), "metrics must be numbers by name"),
-    "a state that cannot be kept": (lambda: ({"own": np.array([object()])}, {}), "state cannot be kept.*it may hold"),
+    "a state that cannot be kept": (
+        lambda: ({"own": np.array([object(), object()])}, {}),
+        "state cannot be kept.*it may hold",
+    ),
 }
 
 
