@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,14 @@ def resolve(plugin: str) -> Callable[..., Any]:
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)
     try:
-        module = importlib.import_module(module_name)
-    except (SyntaxError, Exception) as error:
+        # What it prints is for people; on standard output a program may be reading.
+        with redirect_stdout(sys.stderr):
+            module = importlib.import_module(module_name)
+    # sys.exit too: a script without a guard must not end what serves other tasks.
+    except (Exception, SystemExit) as error:
+        reason = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else error
         raise PluginError(
-            f"{plugin!r}: module {module_name!r} cannot be imported ({error}); run from the folder that holds it, "
+            f"{plugin!r}: module {module_name!r} cannot be imported ({reason}); run from the folder that holds it, "
             "or install it into this environment"
         ) from error
     target = getattr(module, name, None)

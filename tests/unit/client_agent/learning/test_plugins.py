@@ -31,3 +31,14 @@ def test_plugins_that_name_nothing(plugin: str) -> None:
     """Guarantee: a plugin name that leads to nothing is an error that repeats it."""
     with pytest.raises(PluginError, match=plugin):
         resolve(plugin)
+
+
+def test_a_module_that_ends_its_process_or_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guarantee: a script without a guard ends nothing that serves other tasks, and keeps standard output clean."""
+    (tmp_path / "a_script_that_exits.py").write_text("import sys\nprint('a word')\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PluginError, match=r"'a_script_that_exits' cannot be imported \(sys\.exit\(3\)\)"):
+        resolve("a_script_that_exits:main")
+    assert capsys.readouterr() == ("", "a word\n")
