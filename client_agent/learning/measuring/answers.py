@@ -61,7 +61,9 @@ class TaskMeasurement:
             context=context,
             **self.measure.plugin_arguments,
         )
-        return Trained(delta=to_shares(answer, self.measure), state=dict(context.state))
+        # What it gave is the user's code as well: a mapping or an array of its own can raise anything.
+        shares = call(f"the answer of measure.plugin {self.measure.plugin!r}", to_shares, answer, self.measure)
+        return Trained(delta=shares, state=dict(context.state))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,13 @@ def _check_names(answer: Any, measure: Measure) -> Mapping[str, Any]:
 
 def _to_shares(name: str, given: Any, *, asked: Statistic) -> Floats:
     try:
-        array = np.asarray(given, np.float64)
-    except (TypeError, ValueError) as error:
+        raw = np.asarray(given)
+        # Numpy would read texts as numbers, and drop what is imaginary.
+        if raw.dtype.kind in "USMmc":
+            raise TypeError(f"values of type {raw.dtype}")
+        array = raw.astype(np.float64)
+    # A tensor of another framework says in its own kind of error why it becomes no array.
+    except Exception as error:
         raise LearnerError(f"statistic {name!r} is no array of numbers ({error})") from error
     if array.shape != asked.shape:
         raise LearnerError(f"statistic {name!r} has shape {array.shape}, the policy asks for {asked.shape}")

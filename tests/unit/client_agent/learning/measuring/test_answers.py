@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from client_agent.learning.data import DataError, Part
 from client_agent.learning.foreign import LearnerError
@@ -61,6 +62,13 @@ def test_an_answer_is_shares_of_its_bounds() -> None:
         ({"few": [1.0], "table": TABLE}, "'few' has shape (1,), the policy asks for ()"),
         ({"few": 1.0, "table": [1.0]}, "'table' has shape (1,)"),
         ({"few": "many", "table": TABLE}, "'few' is no array of numbers"),
+        ({"few": "1.5", "table": TABLE}, "'few' is no array of numbers"),
+        ({"few": 1j, "table": TABLE}, "'few' is no array of numbers"),
+        ({"few": 10**400, "table": TABLE}, "'few' is no array of numbers"),
+        (
+            {"few": torch.ones((), requires_grad=True), "table": TABLE},
+            "'few' is no array of numbers (Can't call numpy()",
+        ),
         ({"few": float("nan"), "table": TABLE}, "'few' holds NaN"),
     ],
 )
