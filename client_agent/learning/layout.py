@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, get_args
 
 import numpy as np
 
 from client_agent.learning.foreign import LearnerError
-from client_agent.learning.learner import Arrays, Parameter
+from client_agent.learning.learner import Arrays, Parameter, Role
 from client_agent.learning.plugins import PluginError
 from schemas.events import TaskCreated, TensorSpec, count_elements
 from schemas.tensors import Floats
+
+NAME_LENGTH_MAX = 512  # as in TensorSpec
+_FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
 class ModelError(PluginError):
@@ -154,7 +158,7 @@ def _split(specs: Sequence[TensorSpec], flat: Floats, *, scales: Mapping[str, fl
 
 
 def _check_parameters(parameters: Mapping[str, Parameter]) -> None:
-    problems = [
+    problems = list(_find_misnamed(parameters)) + [
         f"{name!r} is {parameter.value.dtype}, and only floating numbers can be {parameter.role}"
         for name, parameter in parameters.items()
         if parameter.role != "local" and not np.issubdtype(parameter.value.dtype, np.floating)
@@ -164,6 +168,21 @@ def _check_parameters(parameters: Mapping[str, Parameter]) -> None:
         problems.append("nothing in it is trained")
     if problems:
         raise ModelError("; ".join(problems[:5]))
+
+
+def _find_misnamed(parameters: Mapping[str, Parameter]) -> Iterator[str]:
+    """What no reader of the log could read, or no device train."""
+    # A user's dictionary, of which nobody has checked anything.
+    named: Mapping[Any, Parameter] = parameters
+    for name, parameter in named.items():
+        if not (isinstance(name, str) and 0 < len(name) <= NAME_LENGTH_MAX):
+            yield f"an array is called {name!r:.40}: a name is a text of 1 to {NAME_LENGTH_MAX} letters"
+        if parameter.role not in get_args(Role):
+            yield f"{name!r} has the role {parameter.role!r}: one of {', '.join(get_args(Role))}"
+        # A frozen mask may well hold infinity.
+        floats = np.issubdtype(parameter.value.dtype, np.floating) and parameter.role in ("trained", "averaged")
+        if floats and not (np.abs(parameter.value) <= _FLOAT_MAX).all():
+            yield f"{name!r} starts with NaN, infinity or beyond float32: no device could train it"
 
 
 def _describe(tensors: Sequence[tuple[str, tuple[int, ...], str]], place: int) -> str:

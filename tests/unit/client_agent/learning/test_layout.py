@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,22 @@ def test_only_floating_numbers_train(value: np.ndarray) -> None:
         Layout.describe_parameters({"w": Parameter(value)}, averaged_scale=1.0)
     with pytest.raises(ModelError, match="nothing in it is trained"):
         Layout.describe_parameters({"w": Parameter(np.zeros(3), "frozen")}, averaged_scale=1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "told"),
+    [
+        (3, Parameter(np.zeros(2)), "called 3"),
+        ("", Parameter(np.zeros(2)), "called ''"),
+        ("w" * 513, Parameter(np.zeros(2)), "1 to 512 letters"),
+        ("w", Parameter(np.zeros(2), "trianed"), "'w' has the role 'trianed': one of trained, "),  # type: ignore[arg-type]
+        ("w", Parameter(np.array([0.0, np.nan])), "'w' starts with NaN"),
+        ("w", Parameter(np.array([1e39]), "averaged"), "'w' starts with NaN, infinity or beyond float32"),
+    ],
+)
+def test_what_nobody_could_read_or_train_is_refused(name: Any, parameter: Parameter, told: str) -> None:
+    """A learner's slip is told when the task is created, and no record that no reader understands is written."""
+    with pytest.raises(ModelError, match=told):
+        Layout.describe_parameters({"good": Parameter(np.zeros(2)), name: parameter}, averaged_scale=1.0)
+    mask = Parameter(np.array([-np.inf]), "frozen")
+    assert Layout.describe_parameters({"good": Parameter(np.zeros(2)), "mask": mask}, averaged_scale=1.0).size == 2
