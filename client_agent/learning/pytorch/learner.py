@@ -25,6 +25,7 @@ from client_agent.learning.pytorch.modules import (
     fill_tensor,
     find_role,
     find_roles,
+    find_tensors,
     freeze,
     list_tensors,
     make_module,
@@ -90,6 +91,8 @@ class TorchLearner:
         tables = {name: read_array(copied.tensors[name]).copy() for name in self._list_tables(copied)}
         seed_generators(self._device, context.seed)
         metrics = self._run_loop(copied, data, context=context)
+        # By name once more: code of the user's own may have put other tensors in their place.
+        copied = ModuleCopy(copied.module, find_tensors(copied.module, list(copied.tensors)))
         for name, before in tables.items():
             check_unmoved(copied.tensors[name], before, name=name)
         # In the copy's own memory, which nothing else writes to any more.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -63,6 +63,22 @@ def find_role(name: str, tensor: Tensor, *, rules: Parameters) -> Role:
         return "local"
     # A table, of positions for instance, must not come under noise only because it is a buffer.
     return "averaged" if _matches(name, rules.averaged) else "frozen"
+
+
+def find_tensors(module: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors that stand under these names now. Raises LearnerError where one is gone."""
+    found = {}
+    for name in names:
+        path, _, key = name.rpartition(".")
+        try:
+            part = module.get_submodule(path)
+        except AttributeError as error:
+            raise LearnerError(f"the model has no {name!r} any more after its training") from error
+        tensor = part._parameters.get(key, part._buffers.get(key))
+        if tensor is None:
+            raise LearnerError(f"the model has no {name!r} any more after its training")
+        found[name] = tensor
+    return found
 
 
 def freeze(module: nn.Module, roles: Mapping[str, Role]) -> None:

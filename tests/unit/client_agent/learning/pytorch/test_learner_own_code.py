@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from client_agent.learning.data import DataError, Part
 from client_agent.learning.foreign import LearnerError
@@ -94,3 +96,45 @@ def test_data_that_do_not_fit_are_refused_when_they_are_loaded(tmp_path: Path) -
         learner.load(part)
     with pytest.raises(DataError, match="no examples"):
         learner.load(write_data(tmp_path, (ROWS[0][:0], ROWS[1][:0])))
+
+
+class Moving(nn.Linear):
+    """Keeps a mean by putting a new tensor in the old one's place, as many modules do."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = super().forward(x)
+        if self.training:
+            self.mean, self.steps = self.mean + 1.0, self.steps + 1
+        return out
+
+
+def replace_weight(model: nn.Module, data: Any, context: Any) -> None:
+    """Another parameter in the old one's place."""
+    del data, context
+    model.weight = nn.Parameter(model.weight.detach() + 1.0)  # type: ignore[operator]
+
+
+def remove_weight(model: nn.Module, data: Any, context: Any) -> None:
+    """No parameter in its place."""
+    del data, context
+    model.weight = None  # type: ignore[assignment]
+
+
+def test_tensors_that_were_replaced_are_what_was_trained() -> None:
+    """Guarantee: a new tensor in the old one's place is sent, kept or refused as the old one would be."""
+    averaged = open_zoo(Moving, parameters={"averaged": ["mean"]})
+    trained = zoo.train_once(averaged, ROWS)
+    np.testing.assert_array_equal(zoo.read_delta(averaged, trained)["mean"], 1.0)
+    assert trained.state["local"] == {"steps": 1}
+    with pytest.raises(LearnerError, match="buffer 'mean' changes in training"):
+        zoo.train_once(open_zoo(Moving), ROWS)
+    learner = open_zoo(zoo.linear, training={"train": zoo.name_plugin(replace_weight)})
+    delta = zoo.read_delta(learner, zoo.train_once(learner, ROWS))
+    np.testing.assert_allclose(next(iter(delta.values())), 1.0, atol=1e-6)
+    with pytest.raises(LearnerError, match=r"has no .*weight' any more"):
+        zoo.train_once(open_zoo(zoo.linear, training={"train": zoo.name_plugin(remove_weight)}), ROWS)
