@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,5 +70,9 @@ def report_metrics(policy: Policy, metrics: dict[str, float]) -> tuple[int, ...]
     wanted = policy.evaluation.report
     if missing := [name for name in wanted if name not in metrics]:
         logger.warning("metrics_missing", missing=missing, given=sorted(metrics))
+        return ()
+    # No number would stand for it: the largest is the worst loss, and the best accuracy.
+    if unknown := [name for name in wanted if math.isnan(metrics[name])]:
+        logger.warning("metrics_not_numbers", names=unknown)
         return ()
     return tuple(to_fixed(metrics[name]) for name in wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -40,9 +41,15 @@ def find_roles(module: nn.Module, rules: Parameters) -> dict[str, Role]:
     tensors = dict(list_tensors(module))
     if problems := [problem for name, tensor in tensors.items() if (problem := _find_problem(name, tensor))]:
         raise ModelError("; ".join(problems[:5]))
-    roles = {name: find_role(name, tensor, rules=rules) for name, tensor in tensors.items()}
-    if rules.local and not any(_matches(name, rules.local) for name in tensors):
-        raise ModelError(f"parameters.local = {list(rules.local)} matches none of {', '.join(list(tensors)[:8])}")
+    aliases = _find_aliases(module)
+    # A misspelt pattern beside one that fits would freeze what was meant to train without a word.
+    for field, patterns in (("trained", rules.trained), ("local", rules.local)) if tensors else ():
+        names = {*tensors, *itertools.chain(*aliases.values())}
+        if unmatched := [pattern for pattern in patterns if not any(_matches(name, (pattern,)) for name in names)]:
+            raise ModelError(f"parameters.{field} = {unmatched} matches none of {', '.join(list(tensors)[:8])}")
+    roles = {
+        name: find_role(name, tensor, rules=rules, aliases=aliases.get(name, ())) for name, tensor in tensors.items()
+    }
     if "trained" not in roles.values():
         raise ModelError(
             f"nothing in the model is trained: no parameter asks for a gradient and matches parameters.trained = "
@@ -51,18 +58,30 @@ def find_roles(module: nn.Module, rules: Parameters) -> dict[str, Role]:
     return roles
 
 
-def find_role(name: str, tensor: Tensor, *, rules: Parameters) -> Role:
-    """What becomes of one tensor."""
+def find_role(name: str, tensor: Tensor, *, rules: Parameters, aliases: Sequence[str] = ()) -> Role:
+    """What becomes of one tensor, which a module that ties it knows by other names too."""
+    names = (name, *aliases)
     # Whole numbers count or point at something: a mean of them is neither.
-    if not tensor.is_floating_point() or _matches(name, rules.local):
+    if not tensor.is_floating_point() or any(_matches(each, rules.local) for each in names):
         return "local"
     # An embedding may be frozen by its author or by the policy; neither overrules the other.
     if isinstance(tensor, nn.Parameter):
-        return "trained" if tensor.requires_grad and _matches(name, rules.trained) else "frozen"
+        is_meant = any(_matches(each, rules.trained) for each in names)
+        return "trained" if tensor.requires_grad and is_meant else "frozen"
     if rules.buffers == "local":
         return "local"
     # A table, of positions for instance, must not come under noise only because it is a buffer.
     return "averaged" if _matches(name, rules.averaged) else "frozen"
+
+
+def _find_aliases(module: nn.Module) -> dict[str, list[str]]:
+    """The further names of each parameter that is tied, by the name under which it is listed."""
+    first: dict[int, str] = {}
+    aliases: dict[str, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if first.setdefault(id(parameter), name) != name:
+            aliases.setdefault(first[id(parameter)], []).append(name)
+    return aliases
 
 
 def find_tensors(module: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
@@ -125,8 +144,12 @@ def _find_problem(name: str, tensor: Tensor) -> str:
     return ""
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern fits the whole name, or, where it has no dot, what the name ends with."""
+    last = name.rpartition(".")[2]
+    return any(
+        fnmatchcase(name, pattern) or ("." not in pattern and fnmatchcase(last, pattern)) for pattern in patterns
+    )
 
 
 def check_unmoved(tensor: Tensor, before: np.ndarray, *, name: str) -> None:

@@ -83,4 +83,5 @@ def test_a_device_reports_what_the_policy_asks_for(tmp_path: Path) -> None:
     for given, expected in (({"loss": 0.5, "accuracy": 1.0, "secret": 7.0}, (65_536, 32_768)), ({"loss": 0.5}, ())):
         assert report_metrics(rules, given) == expected
     assert report_metrics(policy(), {"loss": 0.5}) == ()
+    assert report_metrics(rules, {"loss": 0.5, "accuracy": float("nan")}) == ()
     assert _make(tmp_path, rules, lambda flat: flat).metrics == ()

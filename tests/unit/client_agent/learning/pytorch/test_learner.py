@@ -114,7 +114,7 @@ def test_a_head_of_its_own_lasts_on_its_device() -> None:
 
 def test_frozen_weights_do_not_move_by_a_bit() -> None:
     """Guarantee: what is frozen is in no vector and no noise reaches it, under every optimizer (FAULT C)."""
-    adapters = {"trained": ["lora_*", "*.lora_*"]}
+    adapters = {"trained": ["lora_*"]}
     for training in (FULL, {"optimizer": "adamw", "weight_decay": 0.5, "batch_size": 4, "epochs": 3}):
         learner = open_zoo(zoo.adapted, parameters=adapters, training=training)
         start = zoo.find_start(learner)
@@ -286,7 +286,7 @@ def test_the_rate_follows_the_version() -> None:
         ({"training": {"collate": "nowhere:collate"}}, "'nowhere:collate'"),
         ({"evaluation": {"evaluate": "nowhere:evaluate"}}, "'nowhere:evaluate'"),
         ({"evaluation": {"metrics": ["nowhere:metric"]}}, "'nowhere:metric'"),
-        ({"parameters": {"trained": ["nothing"]}}, "nothing in the model is trained"),
+        ({"parameters": {"trained": ["nothing"]}}, "matches none of weight, bias"),
         ({"model_arguments": {"wheels": 4}}, "wheels"),
     ],
 )

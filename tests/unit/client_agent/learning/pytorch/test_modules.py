@@ -44,7 +44,7 @@ def test_a_table_is_no_statistic() -> None:
 
 def test_adapters_train_alone() -> None:
     """Guarantee: patterns as for LoRA leave the rest frozen, and so does a parameter that asks for no gradient."""
-    roles = find_roles(zoo.adapted(), Parameters(trained=("lora_*", "*.lora_*")))
+    roles = find_roles(zoo.adapted(), Parameters(trained=("lora_*",)))
     assert {name for name, role in roles.items() if role == "trained"} == {
         "0.lora_a",
         "0.lora_b",
@@ -59,6 +59,17 @@ def test_adapters_train_alone() -> None:
 def test_tied_parameters_are_one() -> None:
     """Guarantee: a matrix that two layers share stands once among the tensors."""
     assert list(find_roles(zoo.Tied(), Parameters())) == ["inner.weight", "inner.bias", "outer.bias"]
+    # By whichever of its names a pattern means it.
+    roles = find_roles(zoo.Tied(), Parameters(trained=("outer.*",)))
+    assert roles == {"inner.weight": "trained", "inner.bias": "frozen", "outer.bias": "trained"}
+
+
+def test_a_pattern_that_matches_nothing_is_told() -> None:
+    """Guarantee: a misspelt pattern beside one that fits freezes nothing without a word."""
+    with pytest.raises(ModelError, match=r"parameters\.trained = \['haed\.\*'\] matches none"):
+        find_roles(zoo.Tied(), Parameters(trained=("inner.*", "haed.*")))
+    with pytest.raises(ModelError, match=r"parameters\.local = \['haed\.\*'\] matches none"):
+        find_roles(zoo.Tied(), Parameters(local=("outer.*", "haed.*")))
 
 
 @pytest.mark.parametrize(
