@@ -21,6 +21,7 @@ from tests.worlds.stage import reaching
 
 POLICY = """
 model = "client_agent.learning.models:softmax_regression"
+data = "client_agent.learning.examples:digits"
 [selection]
 devices_expected = 10
 concurrency = 10

@@ -11,13 +11,13 @@ import pytest
 from schemas.canonical import encode
 from schemas.events import JournalEvent, Noticed, TaskCreated, TaskPaused
 from schemas.journal import Chain
-from schemas.topics import ROUNDS, SELECTIONS
+from schemas.topics import ROUNDS, SELECTIONS, TASKS
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.writer import KafkaWriter
 from streams.log import Draft, TopicPartition
 from tests.judges.logbook import read
 from tests.places import PARTITIONS, home_of
-from tests.worlds.builders import batch, decision, policy, task_created, task_paused, writer_claimed
+from tests.worlds.builders import batch, decision, policy, task_created, writer_claimed, written
 from tests.worlds.stage import Stage, staged
 
 TASK = "task"
@@ -37,24 +37,28 @@ def test_quiet_partitions_are_opened(kafka_settings: KafkaSettings, tmp_path: Pa
 def test_what_was_aborted_is_never_read(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
     """A journal's reader sees committed records only: an aborted batch, though well-formed, changes nothing."""
     with staged(kafka_settings, tmp_path) as stage:
+        created = task_created(policy(), task=TASK, deployment=stage.deployment)
+        paused = TaskPaused(task=TASK, deployment=stage.deployment, number=1)
+        # Signed by the operator, or no selector believes the journal.
+        stage.log.append(
+            [
+                Draft(topic=TASKS.name, partition=PARTITION, value=written(event, stage.key))
+                for event in (created, paused)
+            ]
+        )
         chain, dead = Chain(), KafkaWriter(kafka_settings, f"aggregator.{PARTITION}")
         claim(dead, chain)
         dead.begin()
-        dead.put([drafted(chain, [Noticed(fact=task())])])
+        dead.put([drafted(chain, [Noticed(fact=created)])])
         # The next writer of the name fences it, which aborts what it left open.
         alive, follows = KafkaWriter(kafka_settings, f"aggregator.{PARTITION}"), Chain()
         for offset, value in committed(stage):
             follows.follow(offset, value)
         claim(alive, follows)
-        alive.commit([drafted(follows, [Noticed(fact=task()), Noticed(fact=task_paused(task=TASK))])])
+        alive.commit([drafted(follows, [Noticed(fact=created), Noticed(fact=paused)])])
         stage.start("selector")
         stage.until(lambda: noticed(stage), "a notice of what was committed", timeout_s=PATIENCE_S)
         assert [type(fact) for fact in noticed(stage)] == [TaskCreated, TaskPaused]
-
-
-def task() -> TaskCreated:
-    """Any task."""
-    return task_created(policy(), task=TASK)
 
 
 def claim(writer: KafkaWriter, chain: Chain) -> None:

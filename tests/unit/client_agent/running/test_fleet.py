@@ -134,14 +134,19 @@ def test_a_fleet_that_is_interrupted_while_it_starts(tmp_path: Path) -> None:
 def test_an_interruption_waits_for_the_end_of_the_block() -> None:
     """Guarantee: neither Ctrl-C nor SIGTERM stops what is held half-way, both count afterwards, and as before."""
     done, before = [], signal.getsignal(signal.SIGTERM)
+    # A shell has its commands in the background ignore Ctrl-C, and the test runner may be one of them.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def be_interrupted() -> None:
         with hold_interrupts():
             signal.raise_signal(signal.SIGINT)
             done.append("all of it")
 
-    with pytest.raises(KeyboardInterrupt):
-        be_interrupted()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            be_interrupted()
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     assert done == ["all of it"]
     assert signal.getsignal(signal.SIGTERM) is before
 
