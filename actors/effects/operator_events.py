@@ -7,6 +7,7 @@ up where it stands signed.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from actors.keys import RoleKey
 from schemas.canonical import encode
@@ -26,18 +27,17 @@ class OperatorEvents:
         self._digests: set[bytes] = set()
         self._created: set[TaskId] = set()
 
-    def vouch_for(self, said: JournalEvent) -> bool:
-        """Whether an event of the aggregator's journal is not the operator's, or the operator signed exactly that.
+    def look_up(self, said: Iterable[JournalEvent]) -> None:
+        """Read as far as these events of one journal record need it. Raises LogUnavailable."""
+        # The aggregator read it there before it noticed it, so that one look at what is new is enough.
+        if not all(map(self.vouch_for, said)):
+            self._read_on()
 
-        Raises LogUnavailable.
-        """
+    def vouch_for(self, said: JournalEvent) -> bool:
+        """Whether an event that was looked up is not the operator's, or the operator signed exactly that."""
         if not isinstance(said, Noticed) or not isinstance(said.fact, TaskEvent):
             return True
-        digest = _digest(said.fact)
-        # The aggregator read it there before it noticed it, so that one look at what is new is enough.
-        if digest not in self._digests:
-            self._read_on()
-        return digest in self._digests
+        return _digest(said.fact) in self._digests
 
     def _read_on(self) -> None:
         for record in scan(self._log, self._at, start=self._next):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from actors.deciders.arithmetic.accounting import epsilon
 from actors.deciders.privacy_budget import Ledger, LedgerInput, Unchargeable
 from actors.effects.operator_events import OperatorEvents
@@ -18,6 +20,10 @@ class PrivacyBudgetEffects(Effects[Ledger, LedgerInput]):
 
     def __init__(self, operator_events: OperatorEvents) -> None:
         self._operator_events = operator_events
+
+    def look_up(self, said: Sequence[JournalEvent]) -> None:
+        """Read what the operator signed, as far as these events need it. Raises LogUnavailable."""
+        self._operator_events.look_up(said)
 
     def receive(self, said: JournalEvent) -> Arrival | None:
         """What the aggregator says; a policy only where the operator signed it."""

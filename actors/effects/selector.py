@@ -58,6 +58,10 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
             return None
         return Arrival(checkin, hashlib.sha256(record.value or b"").digest())
 
+    def look_up(self, said: Sequence[JournalEvent]) -> None:
+        """Read what the operator signed, as far as these events need it. Raises LogUnavailable."""
+        self._operator_events.look_up(said)
+
     def receive(self, said: JournalEvent) -> Arrival | None:
         """What the aggregator says; of a task's life only what the operator signed."""
         return Arrival(said) if self._operator_events.vouch_for(said) else None

@@ -131,9 +131,9 @@ class Actor(Generic[S]):
             self._effects.look_ahead(self.state, due)
 
     def _take(self, record: Record) -> None:
-        given = self._inputs.read(record)
-        events: list[JournalEvent] = []
+        given, events = self._inputs.read(record), list[JournalEvent]()
         try:
+            _look_up(self._effects, given)
             for number, said in enumerate(given):
                 events += self._outcome(record, number, said=said)
         except BaseException as error:
@@ -234,6 +234,12 @@ class Actor(Generic[S]):
             self._inputs.unwritten, self._inputs.written_ms = 0, self._inputs.time_ms
         if self._answers.waiting:
             self._answers.send()
+
+
+def _look_up(effects: Effects[Any, Any], given: Sequence[Record | JournalEvent]) -> None:
+    """Before the first is decided: where no broker answers, the record has to come again as a whole."""
+    if heard := [said for said in given if not isinstance(said, Record)]:
+        effects.look_up(heard)
 
 
 def _drop(record: Record) -> InputsDropped:

@@ -63,6 +63,9 @@ class Effects(Generic[S, I]):
         """The checked input that a record of a plain topic holds; None for junk, which is counted and dropped."""
         return None
 
+    def look_up(self, said: Sequence[JournalEvent]) -> None:
+        """Read from the log what `receive` has to know of the events of one record. Raises LogUnavailable."""
+
     def receive(self, said: JournalEvent) -> Arrival | None:
         """The input that an event of another actor's journal is; None for what is not believed, and counted."""
         return Arrival(said)
