@@ -39,9 +39,9 @@ class FirstModel:
     sources: dict[str, Sha256]
     measured: Measured | None = None
 
-    def starting_with(self, vector: Floats) -> Self:
-        """The same from another start, for instance the newest version of a task of the same tensors."""
-        return replace(self, vector=vector)
+    def starting_with(self, vector: Floats, frozen: Floats | None) -> Self:
+        """The same from another start: the newest version of a task of the same tensors, with what is frozen in it."""
+        return replace(self, vector=vector, frozen=frozen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from ops.operator.errors import (
 )
 from schemas.canonical import TASK_BYTES_MAX, encode
 from schemas.creations import collect_creations, parse_task_event, sign_task_event
-from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec
+from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec, count_elements
 from schemas.identifiers import TASK_PATTERN, TaskId
 from schemas.policy import Policy, PolicyError, Spending
 from schemas.topics import ROUNDS, TASKS, partition_of
@@ -79,10 +79,10 @@ def create(
         if after.warm_start and policy.measure is not None:
             raise ModelMismatch("A measurement starts from nothing; create it without a warm start.")
         if after.warm_start:
-            _check_tensors(old, first.tensors)
+            _check_vectors(old, first.tensors, policy=policy)
         parent = close_and_wait(log, after.task, successor=name, key=key, wait_s=after.wait_s)
         spent = succession.list_spent(parent, policy)
-        first = first.starting_with(_read_newest_model(log, parent)) if after.warm_start else first
+        first = first.starting_with(*_read_newest_model(log, parent)) if after.warm_start else first
     stored = first_models.store(log, first, partition=partition_of(name, log.partitions))
     created = TaskCreated(
         task=name,
@@ -255,18 +255,30 @@ def _wait_for_creation(log: EventLog, task: TaskId, *, operator: bytes) -> TaskC
     return found
 
 
-def _check_tensors(parent: TaskCreated, tensors: tuple[TensorSpec, ...]) -> None:
+def _check_vectors(parent: TaskCreated, tensors: tuple[TensorSpec, ...], *, policy: Policy) -> None:
+    """Nothing where a vector of the parent means the same in a task of these tensors. Raises ModelMismatch."""
     if parent.tensors != tensors:
         raise ModelMismatch(f"The model of {parent.task!r} has other tensors; create the task without a warm start.")
+    before, now = parent.policy.parameters.averaged_scale, policy.parameters.averaged_scale
+    # Averaged values stand in a vector times this.
+    if before != now:
+        raise ModelMismatch(
+            f"parameters.averaged_scale = {now:g}, and that of {parent.task!r} is {before:g}: a warm start takes over "
+            "values under the factor that they have."
+        )
 
 
-def _read_newest_model(log: EventLog, parent: TaskView) -> Floats:
-    """The parent's newest model as a flat vector. Raises ModelGone."""
+def _read_newest_model(log: EventLog, parent: TaskView) -> tuple[Floats, Floats | None]:
+    """The parent's newest model as a flat vector, and what is frozen in it. Raises ModelGone."""
     from ops.operator import models
 
     assert parent.created is not None
-    model = parent.created.model if parent.version is None else parent.published[parent.version].model
-    return models.read(log, model, parameters=parent.created.parameters)
+    created = parent.created
+    model = created.model if parent.version is None else parent.published[parent.version].model
+    vector, frozen = models.read(log, model, parameters=created.parameters), None
+    if created.frozen is not None:
+        frozen = models.read(log, created.frozen, parameters=count_elements(created.tensors, "frozen"))
+    return vector, frozen
 
 
 def _wait_until_halted(follower: Follower, view: TaskView, *, wait_s: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from client_agent.learning.learner import Parameter
 from ops.operator import models, tasks
 from ops.operator.deployments import name_deployment
 from ops.operator.errors import (
@@ -177,6 +178,33 @@ def test_the_newest_model_is_taken_over_when_asked() -> None:
     halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
     child = tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
     assert models.read(log, child.model, parameters=6).tolist() == (FLAT * 2).tolist()
+
+
+def test_a_warm_start_takes_along_what_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters are worth nothing on other frozen weights than those that they were trained on."""
+    bias = [7.0]
+    monkeypatch.setattr(
+        PairLearner,
+        "initialize",
+        lambda self, seed: {"weight": np.zeros((2, 2)), "bias": Parameter(np.full(2, bias[0]), "frozen")},
+    )
+    log = memory_log()
+    parent = tasks.create(log, TASK, key=KEY, policy=policy())
+    Journal(log, "rounds").batch(Noticed(fact=parent), TaskHalted(task=TASK, reason="closed", version=0))
+    # The file of pre-trained weights is another one by now.
+    bias[0] = 8.0
+    child = tasks.create(log, "next", key=KEY, policy=policy(), after=Predecessor(task=TASK, warm_start=True, wait_s=0))
+    assert child.frozen is not None
+    assert models.read(log, child.frozen, parameters=2).tolist() == [7.0, 7.0]
+
+
+def test_a_warm_start_keeps_the_scale_of_what_is_averaged() -> None:
+    """A vector holds averaged values times a factor: under another factor they would be other values."""
+    log = memory_log()
+    halted(log).batch(TaskHalted(task=TASK, reason="closed", version=0))
+    rescaled = policy(parameters={"averaged_scale": 0.5})
+    with pytest.raises(ModelMismatch, match="averaged_scale"):
+        tasks.create(log, "next", key=KEY, policy=rescaled, after=Predecessor(task=TASK, warm_start=True, wait_s=0))
 
 
 def test_other_tensors_take_no_model_over(monkeypatch: pytest.MonkeyPatch) -> None:
