@@ -18,7 +18,8 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         # Only use tells whether there is one, and whether this build of torch knows it.
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    # Torch looks for some kinds in packages of their own, which are not installed.
+    except (RuntimeError, AssertionError, ImportError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PluginError(
             f"accelerator {name!r}: torch cannot use it here ({first_line}); take --accelerator cpu"

@@ -161,8 +161,10 @@ class TorchLearner:
 def _move(module: nn.Module, device: torch.device) -> nn.Module:
     try:
         return module.to(device)
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise PluginError(f"the model cannot be moved to {device}: {error}; take --accelerator cpu") from error
+    except (RuntimeError, TypeError) as error:
+        # A constant without values, say, is no better off on the CPU.
+        advice = "" if device.type == "cpu" else "; take --accelerator cpu"
+        raise PluginError(f"the model cannot be moved to {device}: {error}{advice}") from error
 
 
 def _open_collate(plugin: str) -> Any:

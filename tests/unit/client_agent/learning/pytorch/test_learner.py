@@ -328,3 +328,17 @@ def test_versions_of_other_tensors_are_refused() -> None:
         learner.evaluate({"weight": weight, "bias": bias, "other": bias}, ROWS)
     with pytest.raises(ModelError, match="the version has no tensor 'bias'"):
         learner.evaluate({"weight": weight}, ROWS)
+
+
+def without_values() -> nn.Module:
+    """A constant that was made without memory, as a model that was loaded half-way has it."""
+    module = zoo.linear()
+    module.register_buffer("constant", torch.empty(2, device="meta"), persistent=False)
+    return module
+
+
+def test_what_no_accelerator_can_hold_is_not_blamed_on_one() -> None:
+    """Guarantee: on the CPU nobody is told to take the CPU."""
+    with pytest.raises(PluginError, match="cannot be moved to cpu") as caught:
+        zoo.open_torch(zoo.torch_policy(without_values))
+    assert "--accelerator" not in str(caught.value)
