@@ -24,7 +24,7 @@ from schemas.policy import Policy
 from schemas.tensors import Floats
 
 TORCH = "client_agent.learning.pytorch.learner:TorchLearner"
-# Devices and the evaluator make the same model as the operator did; `task create --seed` draws another start.
+# Devices and the evaluator make the same model as the operator did.
 SEED = 0
 # Where a state holds what is local, beside what the learner keeps itself.
 _LOCAL, _OWN = "local", "own"
@@ -96,6 +96,10 @@ class TaskLearner:
         if count == 0:
             raise DataError(f"data {part.plugin!r} for {part}: no examples")
         return data
+
+    def make_trainer(self, part: Part) -> DataTrainer:
+        """The learner with the examples of one device. Raises DataError."""
+        return DataTrainer(self, self.load(part))
 
     def train(self, model: Model, data: Any, *, context: Context) -> Trained:
         """What training changes in a version's vector. Raises LearnerError, ModelError."""
@@ -226,11 +230,6 @@ class DataTrainer:
     def train(self, model: Model, context: Context) -> Trained:
         """What training changes in a version's vector. Raises LearnerError, ModelError."""
         return self.learner.train(model, self.data, context=context)
-
-
-def open_trainer(learner: TaskLearner, part: Part) -> DataTrainer:
-    """The learner with the examples of a device. Raises DataError."""
-    return DataTrainer(learner, learner.load(part))
 
 
 def _check_answer(answer: Any) -> tuple[Arrays, Any]:

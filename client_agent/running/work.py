@@ -16,7 +16,7 @@ from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
 from client_agent.learning.layout import ModelError
 from client_agent.learning.measuring.answers import TaskMeasurement, open_measurement
-from client_agent.learning.opening import DataTrainer, TaskLearner, open_task_learner
+from client_agent.learning.opening import TaskLearner, open_task_learner
 from client_agent.learning.sources import list_differences
 from client_agent.learning.trainer import Trainer
 from client_agent.link import Link, LinkUnavailable
@@ -55,11 +55,8 @@ class Work:
     differing: tuple[str, ...] = ()
 
     def make_trainer(self, part: Part) -> Trainer:
-        """The learner with the examples of one device. Raises DataError."""
-        part = replace(part, plugin=self.data)
-        if isinstance(self.learner, TaskMeasurement):
-            return self.learner.make_trainer(part)
-        return DataTrainer(self.learner, self.learner.load(part))
+        """The learner or the question with the examples of one device. Raises DataError."""
+        return self.learner.make_trainer(replace(part, plugin=self.data))
 
 
 def await_task(link: Link, task: str, *, is_stopping: Callable[[], bool] = lambda: False) -> TaskCreated:

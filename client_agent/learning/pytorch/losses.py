@@ -29,11 +29,6 @@ class Loss:
     # What a label must be in order to be left out; None where there is no such label.
     ignored: int | None = None
 
-    @property
-    def is_plugin(self) -> bool:
-        """Whether it is the user's own, which takes whatever the model gives."""
-        return ":" in self.name
-
 
 def make_loss(training: Training) -> Loss:
     """The loss of a policy. Raises PluginError, also where its arguments do not fit."""

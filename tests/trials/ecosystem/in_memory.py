@@ -19,7 +19,7 @@ from client_agent.compression import compress, protect
 from client_agent.learning.data import Part
 from client_agent.learning.layout import Layout, Model
 from client_agent.learning.learner import Context
-from client_agent.learning.opening import SEED, DataTrainer, TaskLearner, initialize, open_learner, open_trainer
+from client_agent.learning.opening import SEED, DataTrainer, TaskLearner, initialize, open_learner
 from ops.operator import first_models, models
 from schemas.events import ModelPublished
 from schemas.policy import Policy, parse
@@ -49,7 +49,7 @@ def train(policy: Policy, *, devices: int, seed: int = 0) -> list[dict[str, floa
     world = Federation(policy, parameters=first.vector.size, model=first.vector)
     held_out = learner.load(Part(split="test", plugin=policy.data))
     crew = [
-        Participant(f"d{index}", open_trainer(learner, Part(index=index, count=devices, plugin=policy.data)))
+        Participant(f"d{index}", learner.make_trainer(Part(index=index, count=devices, plugin=policy.data)))
         for index in range(devices)
     ]
     draw, vector = np.random.default_rng(seed), first.vector

@@ -184,7 +184,6 @@ def test_a_loss_plugin_gets_what_the_model_gives() -> None:
     assert loss.weigh({"scores": SEQUENCE}, TOKENS) == 3
     assert loss.weigh({"size": [SCORES], "x": 3}, None) == 6
     assert loss.weigh(3.0, None) == 1
-    assert loss.is_plugin
 
 
 def test_errors_in_a_loss_plugin_are_its_own() -> None:
