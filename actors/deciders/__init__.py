@@ -7,6 +7,7 @@ impure half under the same name in `actors/effects/`.
 - `decider`: what a decider is, and digests of its state. The runtime calls it.
 - `tallies`: events that only count, and their sum. The runtime adds them up on their way into a journal.
 - `selector`: which device may train, from which version, and until when.
+- `drawing`: which devices a synchronous round takes. `selector` alone uses it.
 - `devices`: what the selector knows of each device, in rows of bytes. `selector` alone uses it.
 - `aggregator`: what the aggregator decides: admission, proposal, publication, halt.
 - `aggregator_state`: the state of those decisions, folded from the journal. `aggregator` and its effects read it.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from actors.deciders.decider import Decider
 from actors.deciders.devices import Device, Devices
+from actors.deciders.drawing import compute_wait_ms, draw_ticket
 from schemas.events import (
     CheckinsDeclined,
     DeclineReason,
@@ -48,7 +49,11 @@ class OpenLease:
 
 @dataclass(slots=True)
 class Task:
-    """One task as the selector sees it. `leases` is by device, in the order of granting, hence of deadlines."""
+    """One task as the selector sees it. `leases` is by device, in the order of granting, hence of deadlines.
+
+    `in_flight` and `taken` count slots, by cohort and in all: leases that are open, and in a synchronous task also the
+    updates that its round has, but no lease of an earlier version.
+    """
 
     created: TaskCreated
     status: str = "open"
@@ -56,10 +61,24 @@ class Task:
     model: BodyRef | None = None
     pending: int = 0
     round: int = 0
+    opened_ms: int = 0  # when the newest version, or the round after an abandoned one, was heard of
     granted: int = 0
+    taken: int = 0
     devices: Devices = field(default_factory=Devices)
     leases: dict[str, OpenLease] = field(default_factory=dict)
     in_flight: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether a round takes updates of the newest version only."""
+        return self.created.policy.staleness.max_versions == 0
+
+    def find_wait_ms(self, device: str, time_ms: int) -> int:
+        """How long from now this device has to wait for its turn in a synchronous round."""
+        if self.model is None or not self.is_synchronous:
+            return 0
+        drawn = draw_ticket(self.created, round_id=self.round, model_sha256=self.model.sha256, device=device)
+        return max(0, self.opened_ms + compute_wait_ms(self.created, drawn) - time_ms)
 
     def lease_of(self, device: str, lease: str) -> OpenLease | None:
         """The device's lease in flight, if it is this one."""
@@ -136,7 +155,9 @@ def why_not(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> Dec
         return "clock"
     if checkin.device in task.leases:
         return None
-    return _task_reason(task) or _device_reason(task, device) or _condition(task, checkin) or _slot(task, checkin)
+    reason = _task_reason(task) or _device_reason(task, device) or _condition(task, checkin) or _slot(task, checkin)
+    # Last, so that the wait which the device is told is worth its while.
+    return reason or ("not_drawn" if task.find_wait_ms(checkin.device, time_ms) else None)
 
 
 def _task_reason(task: Task) -> DeclineReason | None:
@@ -172,7 +193,7 @@ def _condition(task: Task, checkin: DeviceCheckedIn) -> DeclineReason | None:
 
 def _slot(task: Task, checkin: DeviceCheckedIn) -> DeclineReason | None:
     wanted = task.created.policy.selection
-    if len(task.leases) >= wanted.concurrency:
+    if task.taken >= wanted.concurrency:
         return "no_slot"
     if not wanted.cohort_shares:
         return None
@@ -220,14 +241,14 @@ def evolve(state: Selections, event: JournalEvent, time_ms: int) -> None:
         case Noticed(fact=TaskCreated() as created):
             state.tasks[created.task] = Task(created)
         case Noticed(fact=noticed) if noticed.task in state.tasks:
-            _notice(state.tasks[noticed.task], noticed)
+            _notice(state.tasks[noticed.task], noticed, time_ms=time_ms)
 
 
 def _grant(task: Task, granted: LeaseGranted) -> None:
     assert task.model is not None
     task.granted += 1
     task.leases[granted.device] = OpenLease(granted, task.model)
-    task.in_flight[granted.cohort] = task.in_flight.get(granted.cohort, 0) + 1
+    _take_slot(task, granted.cohort)
     task.devices.note_lease(granted.device, granted.sent_ms)
 
 
@@ -236,16 +257,40 @@ def _close(task: Task, closed: LeaseClosed) -> None:
     # An expired lease may be closed a second time, by an admission that was decided late.
     if lease is not None:
         del task.leases[closed.device]
-        cohort, shares = lease.granted.cohort, task.created.policy.selection.cohort_shares
-        task.in_flight[cohort] -= 1
-        # Where no cohort has a share a device may name any, and another with each lease.
-        if not task.in_flight[cohort] and cohort not in {"", *shares}:
-            del task.in_flight[cohort]
+        _leave_slot(task, lease.granted, closed=closed)
     if closed.round is not None:
         task.devices.take_part(closed.device, closed.round)
 
 
-def _notice(task: Task, noticed: object) -> None:
+def _take_slot(task: Task, cohort: str) -> None:
+    task.taken += 1
+    task.in_flight[cohort] = task.in_flight.get(cohort, 0) + 1
+
+
+def _leave_slot(task: Task, granted: LeaseGranted, *, closed: LeaseClosed) -> None:
+    """The lease is over, and its slot free, unless a synchronous round has its update, or never counted it."""
+    if task.is_synchronous and (granted.version != task.version or closed.round == task.round):
+        return
+    cohort, shares = granted.cohort, task.created.policy.selection.cohort_shares
+    task.taken -= 1
+    task.in_flight[cohort] -= 1
+    # Where no cohort has a share a device may name any, and another with each lease.
+    if not task.in_flight[cohort] and cohort not in {"", *shares}:
+        del task.in_flight[cohort]
+
+
+def _open_round(task: Task, time_ms: int) -> None:
+    """All slots of a synchronous round are free, but those of leases that are good for it too."""
+    task.opened_ms = time_ms
+    if not task.is_synchronous:
+        return
+    task.taken, task.in_flight = 0, {}
+    for lease in task.leases.values():
+        if lease.granted.version == task.version:
+            _take_slot(task, lease.granted.cohort)
+
+
+def _notice(task: Task, noticed: object, *, time_ms: int) -> None:
     match noticed:
         case TaskPaused() if task.status == "open":
             task.status = "paused"
@@ -259,10 +304,12 @@ def _notice(task: Task, noticed: object) -> None:
         case RoundAbandoned():
             # A buffer that is dropped before its proposal is abandoned too, and was never pending.
             task.pending = max(0, task.pending - 1)
+            _open_round(task, time_ms)
         case ModelPublished():
             # Version 0 comes of no round, so it takes none from the pending ones.
             task.version, task.model = noticed.version, noticed.model
             task.pending -= noticed.round is not None
+            _open_round(task, time_ms)
 
 
 def entries(state: Selections) -> int:

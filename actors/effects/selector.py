@@ -73,9 +73,9 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         checkin = arrival.input
         if not isinstance(checkin, DeviceCheckedIn):
             return NOTHING
-        return FollowUp(answers=[self._answer(state.tasks.get(checkin.task), arrival, events=events)])
+        return FollowUp(answers=[self._answer(state.tasks.get(checkin.task), arrival, events=events, time_ms=time_ms)])
 
-    def _answer(self, task: Task | None, arrival: Arrival, *, events: Sequence[JournalEvent]) -> Answer:
+    def _answer(self, task: Task | None, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> Answer:
         checkin, digest = arrival
         assert isinstance(checkin, DeviceCheckedIn)
         assert isinstance(digest, bytes)
@@ -83,8 +83,7 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
             case [CheckinsDeclined(counts=counts)]:
                 # One check-in gives one reason; counts are added up only later, on their way into the journal.
                 [reason] = counts
-                wait_ms = round(task.created.policy.selection.retry_after_s * 1000) if task else _RETRY_UNKNOWN_MS
-                wait_ms *= _LATER if reason in _LASTING else 1
+                wait_ms = _choose_wait_ms(task, reason, device=checkin.device, time_ms=time_ms)
                 return Declined(
                     device=checkin.device,
                     checkin_sha256=digest,
@@ -102,6 +101,14 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         """Leases expire by log time."""
         # Where no lease is open nothing can expire, and ticks would only lengthen the topic.
         return any(task.leases for task in state.tasks.values())
+
+
+def _choose_wait_ms(task: Task | None, reason: DeclineReason, *, device: str, time_ms: int) -> int:
+    if task is None:
+        return _RETRY_UNKNOWN_MS
+    if reason == "not_drawn":
+        return max(1, task.find_wait_ms(device, time_ms))
+    return round(task.created.policy.selection.retry_after_s * 1000) * (_LATER if reason in _LASTING else 1)
 
 
 def _as_lease(lease: OpenLease, created: TaskCreated) -> Lease:

@@ -24,7 +24,7 @@ from schemas.identifiers import (
 DeclineReason = Literal[
     "unknown_task", "paused", "closed", "no_model", "round_pending",
     "battery", "not_charging", "metered", "not_idle", "too_few_samples", "unknown_cohort",
-    "replayed", "clock", "participations", "in_round", "no_slot",
+    "replayed", "clock", "participations", "in_round", "no_slot", "not_drawn",
 ]
 # fmt: on
 

@@ -33,6 +33,7 @@ from schemas.events import (
 )
 from schemas.topics import LEDGER, ROUNDS, UPDATES
 from streams.log import EventLog
+from tests.judges.cohorts import cohort_faults
 from tests.judges.defects import defect_faults
 from tests.judges.inputs import input_faults
 from tests.judges.logbook import INPUTS, READS, Journal, Logbook, differences, read
@@ -63,6 +64,7 @@ def check_book(log: EventLog, book: Logbook, *, settled: bool, sums: bool = True
     found += input_faults(book, settled=settled)
     found += _relay_faults(book, settled=settled)
     found += _lease_faults(book, settled=settled)
+    found += cohort_faults(book.selections)
     found += round_faults(book, settled=settled)
     found += announcement_faults(book, settled=settled)
     if sums:

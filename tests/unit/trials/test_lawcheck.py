@@ -173,6 +173,20 @@ def test_each_planted_violation_is_named(case: str, world: Federation) -> None:
     assert any(expected in fault for fault in found), found
 
 
+def test_a_lease_beyond_a_synchronous_cohort_is_named() -> None:
+    """A round with all its leases grants no other; the leases of the next round are no more than its own."""
+    world = Federation(
+        policy(
+            selection={"concurrency": 3, "devices_expected": 3}, staleness={"max_versions": 0}, stop={"versions_max": 9}
+        )
+    )
+    for _ in range(2):
+        world.round_of(dict.fromkeys("abc", np.ones(4, np.float32)))
+    assert check(world.log, world.partition, settled=True) == []
+    _rewrite(world, SELECTIONS.name, _twice(LeaseGranted))
+    assert any("of a synchronous round of 3" in fault for fault in check(world.log, world.partition, settled=True))
+
+
 def test_a_record_off_the_chain_is_named(world: Federation) -> None:
     """Law 4: one changed byte is named with its offset."""
     entries = world.log._partitions[TopicPartition(ROUNDS.name, world.partition)].entries

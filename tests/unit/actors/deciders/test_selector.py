@@ -141,6 +141,11 @@ FULL = _policy(concurrency=1)
 COHORTS = _policy(concurrency=5, cohort_shares={"eu": 0.5, "us": 0.2})
 SYNCHRONOUS = policy(staleness={"max_versions": 0})
 ONCE = private_policy(rho_max=0.5)
+COHORT_OF_TWO = policy(
+    aggregation={"updates_per_round": 2},
+    selection={"concurrency": 2, "devices_expected": 1_000, "retry_after_s": 10.0},
+    staleness={"max_versions": 0},
+)
 
 DECLINED: dict[str, tuple[tuple[JournalEvent, ...], dict[str, Any], DeclineReason]] = {
     "no task of that name": ((), {}, "unknown_task"),
@@ -161,6 +166,8 @@ DECLINED: dict[str, tuple[tuple[JournalEvent, ...], dict[str, Any], DeclineReaso
     "too few samples": (_task(_policy(**STRICT)), {"samples": 4}, "too_few_samples"),
     "a cohort without a share": (_task(COHORTS), {"cohort": "mars"}, "unknown_cohort"),
     "no slot left": ((*_task(FULL), B), {}, "no_slot"),
+    "a synchronous round has all its leases": ((*_task(COHORT_OF_TWO), B, _closed(B, "used", 0), C), {}, "no_slot"),
+    "not its turn in a synchronous round": (_task(COHORT_OF_TWO), {}, "not_drawn"),
     "the cohort's slots are taken": ((*_task(COHORTS), _granted(0, "b", cohort="us")), {"cohort": "us"}, "no_slot"),
     "a copy of the check-in that gave a lease": ((*_task(), A), {"sent_ms": 1}, "replayed"),
     "an older one, after its end": ((*_task(), A, _closed(A, "expired")), {"sent_ms": 0}, "replayed"),
@@ -201,6 +208,12 @@ def test_conditions_count_only_where_the_policy_asks() -> None:
     given(SELECTOR, *_task()).when(device_checked_in("a", **bare)).then(A)
 
 
+def test_a_device_that_was_not_drawn_is_later() -> None:
+    """A synchronous round leaves nobody out for good: after one retry whoever asks gets what is left."""
+    situation = given(SELECTOR, *_task(COHORT_OF_TWO)).at(9_999)
+    situation.when(device_checked_in("a")).then(_granted(0, "a", at_ms=9_999))
+
+
 # --- what makes room ------------------------------------------------------------------------------------------------
 
 ROOM: dict[str, tuple[Policy, tuple[JournalEvent, ...]]] = {
@@ -210,6 +223,10 @@ ROOM: dict[str, tuple[Policy, tuple[JournalEvent, ...]]] = {
     "the task was resumed": (
         _policy(),
         (B, Noticed(fact=task_paused()), Noticed(fact=task_resumed())),
+    ),
+    "a lease of a synchronous round expired": (
+        policy(selection={"concurrency": 1, "devices_expected": 1}, staleness={"max_versions": 0}),
+        (B, _closed(B, "expired")),
     ),
     "the pending round is a version": (
         SYNCHRONOUS,

@@ -91,6 +91,19 @@ def test_an_answer_names_the_check_in() -> None:
     assert [answer.checkin_sha256 for answer in answers] == asked
 
 
+def test_a_device_is_told_when_its_turn_is() -> None:
+    """A synchronous round says when a ticket is called: a moment before it is too early, and then there is a lease."""
+    selection = {"concurrency": 3, "devices_expected": 1_000, "retry_after_s": 10.0}
+    world = Federation(policy(selection=selection, staleness={"max_versions": 0}))
+    early = _answer(world, "a")
+    assert isinstance(early, Declined)
+    assert early.reason == "not_drawn"
+    world.pass_ms(early.retry_after_ms - 1)
+    assert _reason(world, "a") == "not_drawn"
+    world.pass_ms(1)
+    assert isinstance(_answer(world, "a"), Granted)
+
+
 def test_a_pause_declines_until_it_is_resumed() -> None:
     """Paused means no new leases; resumed means leases again; closed is for ever."""
     world = Federation(policy())
