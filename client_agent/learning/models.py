@@ -8,9 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from client_agent.learning.layout import ModelError
+
+# No side, width or number of classes is larger; how large the whole may be is asked of the made-up model (`meta`).
+SIZE_MAX = 1 << 24
+
 
 def softmax_regression(*, inputs: int = 64, classes: int = 10) -> nn.Module:
     """One linear layer on flattened features; starts at zero."""
+    _check_sizes("softmax_regression", inputs=inputs, classes=classes)
     layer = nn.Linear(inputs, classes)
     # A convex loss needs no random start, and zeros make runs comparable.
     nn.init.zeros_(layer.weight)
@@ -20,8 +26,9 @@ def softmax_regression(*, inputs: int = 64, classes: int = 10) -> nn.Module:
 
 def simple_cnn(*, side: int = 8, channels: int = 1, classes: int = 10, width: int = 16) -> nn.Module:
     """Two convolutions and two linear layers for square images of `side` pixels (a multiple of 4; 28 for MNIST)."""
-    if side < 4 or side % 4:
-        raise ValueError(f"simple_cnn: side = {side} must be a multiple of 4")
+    _check_sizes("simple_cnn", side=side, channels=channels, classes=classes, width=width)
+    if side % 4:
+        raise ModelError(f"model_arguments.side = {side}: simple_cnn wants a multiple of 4")
     return nn.Sequential(
         _Images(channels, side),
         nn.Conv2d(channels, width, 3, padding=1),
@@ -39,8 +46,9 @@ def simple_cnn(*, side: int = 8, channels: int = 1, classes: int = 10, width: in
 
 def resnet18(*, side: int = 32, channels: int = 3, classes: int = 10, width: int = 64, groups: int = 8) -> nn.Module:
     """ResNet-18 (He et al. 2016) for small images: a 3 x 3 stem without pooling, GroupNorm for BatchNorm."""
+    _check_sizes("resnet18", side=side, channels=channels, classes=classes, width=width, groups=groups)
     if width % groups:
-        raise ValueError(f"resnet18: width = {width} must be a multiple of groups = {groups}")
+        raise ModelError(f"model_arguments.width = {width}: resnet18 wants a multiple of groups = {groups}")
     layers: list[nn.Module] = [_Images(channels, side), *_convolution(channels, width, groups=groups), nn.ReLU()]
     before = width
     for stage in range(4):
@@ -49,6 +57,16 @@ def resnet18(*, side: int = 32, channels: int = 3, classes: int = 10, width: int
         layers += [_Residual(before, after, groups, 1 if stage == 0 else 2), _Residual(after, after, groups, 1)]
         before = after
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
+
+
+def _check_sizes(model: str, **sizes: object) -> None:
+    """Raises ModelError for the first argument that is no size."""
+    # Torch takes some of these: a width of 0 is a model that learns nothing, a negative group ends the process later.
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= SIZE_MAX:
+            raise ModelError(
+                f"model_arguments.{name} = {size!r:.80}: {model} wants a whole number from 1 to {SIZE_MAX}"
+            )
 
 
 class _Images(nn.Module):

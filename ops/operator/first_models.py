@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-from client_agent.learning.layout import Layout
+from client_agent.learning.layout import Layout, ModelError
+from client_agent.learning.learner import Learner
 from client_agent.learning.opening import SEED, initialize, open_learner
 from client_agent.learning.sources import hash_sources
+from client_agent.setting import MODEL_BYTES_MAX
 from ops.operator import models
 from schemas.events import Subject, TensorSpec
 from schemas.identifiers import BodyRef, Sha256, TaskId, Version
@@ -55,7 +57,9 @@ class StoredModel:
 
 def make(policy: Policy, *, seed: int = SEED) -> FirstModel:
     """The model that the policy's learner starts with. Raises PluginError, ModelError."""
-    parameters = initialize(open_learner(policy), seed)
+    learner = open_learner(policy)
+    _check_size(learner)
+    parameters = initialize(learner, seed)
     layout = Layout.describe_parameters(parameters, averaged_scale=policy.parameters.averaged_scale)
     # Local arrays are in no vector: each device starts with its own.
     arrays = {name: parameter.value for name, parameter in parameters.items()}
@@ -72,6 +76,15 @@ def store(log: EventLog, first: FirstModel, *, partition: int) -> StoredModel:
     frozen = None if first.frozen is None else models.store(log, first.frozen, partition=partition)
     subject = None if first.measured is None else _store_subject(log, first.measured, partition=partition)
     return StoredModel(models.store(log, first.vector, partition=partition), frozen, subject)
+
+
+def _check_size(learner: Learner) -> None:
+    """Nothing where devices have memory for what a learner can count without any. Raises ModelError."""
+    found = count() if (count := getattr(learner, "count_elements", None)) is not None else None
+    if found is not None and 4 * found > MODEL_BYTES_MAX:
+        raise ModelError(
+            f"model_arguments: the model has {found} parameters, and devices take at most {MODEL_BYTES_MAX // 4}"
+        )
 
 
 def _store_subject(log: EventLog, measured: Measured, *, partition: int) -> Subject:

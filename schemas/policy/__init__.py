@@ -5,7 +5,8 @@
 * `sections`: the other tables of a policy and what follows from them; everybody imports them.
 * `spending`: what a chain of private tasks has spent, in exact fractions.
 * `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
-  `learning_checks`: its part for the tables of `learning`; `measuring` for the table [measure].
+  `learning_checks`: its part for the tables of `learning`; `measuring` for the table [measure]; `arguments`: what
+  fedlog's own losses and optimizers take.
 
 Import the names from here.
 """

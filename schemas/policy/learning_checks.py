@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from schemas.policy.arguments import find_argument_problems
 from schemas.policy.learning import LOSSES, METRICS, METRICS_BY_LOSS, OPTIMIZERS, Arguments
 from schemas.policy.metrics import METRIC_UPDATES_MAX, METRICS_MAX
 from schemas.policy.sections import Policy
@@ -27,8 +28,7 @@ def find_learning_problems(policy: Policy) -> Iterator[str]:
     yield from _find_argument_problems("learner_arguments", policy.learner_arguments)
     yield from _find_argument_problems("training.loss_arguments", policy.training.loss_arguments)
     yield from _find_argument_problems("training.optimizer_arguments", policy.training.optimizer_arguments)
-    if policy.training.loss_arguments.get("reduction", "mean") != "mean":
-        yield "training.loss_arguments.reduction: a loss is the mean over its batch; leave it out"
+    yield from find_argument_problems(policy)
     yield from _find_metric_problems(policy)
     if policy.measure is not None:
         yield from _find_argument_problems("measure.plugin_arguments", policy.measure.plugin_arguments)

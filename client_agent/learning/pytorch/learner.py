@@ -32,8 +32,8 @@ from client_agent.learning.pytorch.modules import (
     read_array,
 )
 from client_agent.learning.pytorch.scoring import make_metric, score_module
-from client_agent.learning.pytorch.training import LocalLoop, compute_factor
-from schemas.policy import Policy
+from client_agent.learning.pytorch.training import LocalLoop, compute_factor, make_optimizer
+from schemas.policy import Policy, Training
 
 # A process has many devices and few cores: threads inside one small product cost more than they gain.
 torch.set_num_threads(1)
@@ -55,7 +55,7 @@ class TorchLearner:
         if not is_built_in(self._policy.model):
             return None
         with torch.device("meta"):
-            tensors = list_tensors(make_module(self._policy))
+            tensors = list_tensors(_make_huge(self._policy))
             rules = self._policy.parameters
             return sum(tensor.numel() for name, tensor in tensors if find_role(name, tensor, rules=rules) != "local")
 
@@ -153,6 +153,8 @@ class TorchLearner:
             resolve(plugin)
         # Kept, because looking an argument over takes as long as a small training.
         self._loss = make_loss(training)
+        if not training.train:
+            _try_optimizer(training)
         for name in (*evaluation.metrics, *(() if training.train else evaluation.report)):
             if name not in ("loss", "perplexity"):
                 make_metric(name, self._loss)
@@ -165,6 +167,24 @@ def _move(module: nn.Module, device: torch.device) -> nn.Module:
         # A constant without values, say, is no better off on the CPU.
         advice = "" if device.type == "cpu" else "; take --accelerator cpu"
         raise PluginError(f"the model cannot be moved to {device}: {error}{advice}") from error
+
+
+def _make_huge(policy: Policy) -> nn.Module:
+    try:
+        return make_module(policy)
+    except ModelError:
+        raise
+    except PluginError as error:
+        # Each argument is within its own bounds, so it is their product that torch cannot count.
+        raise ModelError(f"model_arguments = {policy.model_arguments}: a model of these sizes is too large") from error
+
+
+def _try_optimizer(training: Training) -> None:
+    """Make the optimizer once, of one parameter that stands for all. Raises PluginError."""
+    try:
+        make_optimizer([nn.Parameter(torch.zeros(1))], training, rate=training.learning_rate)
+    except LearnerError as error:
+        raise PluginError(str(error)) from error
 
 
 def _open_collate(plugin: str) -> Any:

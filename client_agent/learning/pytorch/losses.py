@@ -32,10 +32,10 @@ class Loss:
 
 def make_loss(training: Training) -> Loss:
     """The loss of a policy. Raises PluginError, also where its arguments do not fit."""
-    arguments = {name: _to_torch(value) for name, value in training.loss_arguments.items()}
     if ":" in training.loss:
         compute = partial(call, f"loss {training.loss!r}", resolve(training.loss), **training.loss_arguments)
         return Loss(training.loss, compute, _count_rows)
+    arguments = _read_arguments(training)
     if arguments.get("reduction", "mean") != "mean":
         raise PluginError("training.loss_arguments.reduction: a loss is a mean over the batch; leave it out")
     compute = partial(_LOSSES[training.loss], **arguments)
@@ -50,7 +50,7 @@ def make_loss(training: Training) -> Loss:
 def _try(training: Training, compute: Callable[..., Tensor], *, arguments: dict[str, Any]) -> None:
     """Try arguments on a small example, so that a misspelt one is told before anybody trains."""
     classes = len(arguments["weight"]) if isinstance(arguments.get("weight"), Tensor) else 2
-    scores, values = torch.zeros(1, classes), torch.zeros(1)
+    scores, values = torch.zeros(1, classes), _make_values(arguments)
     examples = {
         "cross_entropy": (scores, torch.zeros(1, dtype=torch.long)),
         "nll": (scores, torch.zeros(1, dtype=torch.long)),
@@ -58,8 +58,22 @@ def _try(training: Training, compute: Callable[..., Tensor], *, arguments: dict[
     }
     try:
         compute(*examples.get(training.loss, (values, values)))
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+    # Torch answers an argument that is none with any kind of error.
+    except Exception as error:
         raise PluginError(f"training.loss_arguments of {training.loss!r}: {error}") from error
+
+
+def _read_arguments(training: Training) -> dict[str, Any]:
+    try:
+        return {name: _to_torch(value) for name, value in training.loss_arguments.items()}
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PluginError(f"training.loss_arguments of {training.loss!r}: {error}") from error
+
+
+def _make_values(arguments: dict[str, Any]) -> Tensor:
+    """One example with a value for each weight."""
+    widths = [len(value) for value in arguments.values() if isinstance(value, Tensor)]
+    return torch.zeros(1, max(widths)) if widths else torch.zeros(1)
 
 
 def align_classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

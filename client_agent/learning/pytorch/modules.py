@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from client_agent.learning.allow_list import is_built_in
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import ModelError
 from client_agent.learning.learner import Role
@@ -23,7 +25,12 @@ HALVES = (torch.float16, torch.bfloat16)
 
 def make_module(policy: Policy) -> nn.Module:
     """A fresh module of the policy's model. Raises PluginError, ModelError."""
-    module = call_plugin(f"model {policy.model}", resolve(policy.model), **policy.model_arguments)
+    make = resolve(policy.model)
+    if is_built_in(policy.model):
+        taken = inspect.signature(make).parameters
+        if unknown := [name for name in policy.model_arguments if name not in taken]:
+            raise ModelError(f"model_arguments.{unknown[0]:.80}: {make.__name__} takes {', '.join(taken)}")
+    module = call_plugin(f"model {policy.model}", make, **policy.model_arguments)
     if not isinstance(module, nn.Module):
         raise ModelError(f"model {policy.model!r} returned {type(module).__name__}, expected a torch.nn.Module")
     return module

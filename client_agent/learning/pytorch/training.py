@@ -142,7 +142,8 @@ def make_optimizer(parameters: list[nn.Parameter], training: Training, *, rate: 
     kind, fields = _OPTIMIZERS[name]
     try:
         return kind(parameters, **{"lr": rate, **{field: getattr(training, field) for field in fields}, **arguments})
-    except (TypeError, ValueError) as error:
+    # Torch answers an argument that is none with any kind of error.
+    except Exception as error:
         raise PluginError(f"training.optimizer_arguments of {name!r}: {error}") from error
 
 

@@ -11,13 +11,21 @@ import pytest
 from client_agent.learning import opening
 from client_agent.learning.data import Part
 from client_agent.learning.foreign import LearnerError
-from client_agent.learning.layout import Layout, Model
+from client_agent.learning.layout import Layout, Model, ModelError
 from client_agent.learning.learner import Array, Arrays, Context, Parameter
-from client_agent.learning.opening import TaskLearner, choose_accelerator, count_examples, initialize, open_learner
+from client_agent.learning.opening import (
+    TaskLearner,
+    choose_accelerator,
+    count_examples,
+    initialize,
+    open_learner,
+    open_task_learner,
+)
 from client_agent.learning.plugins import PluginError
 from schemas.policy import Policy, Training
 from tests import torch_zoo as zoo
 from tests.learners import PairLearner, evaluate, initial, train
+from tests.worlds.builders import task_created
 from tests.worlds.device_world import policy
 
 DIGITS = "client_agent.learning.examples:digits"
@@ -171,3 +179,10 @@ def test_a_score_that_is_no_float_is_told() -> None:
     """Guarantee: what an evaluation gives ends no evaluator of other tasks."""
     with pytest.raises(LearnerError, match="the result of evaluation: OverflowError"):
         open_in_place().evaluate(Model(np.zeros(6, np.float32)), [0])
+
+
+def test_a_task_whose_arguments_make_no_model_is_refused_on_a_device() -> None:
+    """Guarantee: where the log names them, a device or evaluator is told which, and nothing is made."""
+    created = task_created(with_model("resnet18", groups=0))
+    with pytest.raises(ModelError, match=r"model_arguments\.groups = 0"):
+        open_task_learner(created)

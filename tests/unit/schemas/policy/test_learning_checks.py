@@ -22,7 +22,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"training": {"optimizer_arguments": {"eps": float("nan")}}},
         "training.optimizer_arguments.eps = nan: must be finite",
     ),
-    "a sum for a mean": ({"training": {"loss_arguments": {"reduction": "sum"}}}, "loss_arguments.reduction: a loss is"),
+    "a sum for a mean": (
+        {"training": {"loss_arguments": {"reduction": "sum"}}},
+        "loss_arguments.reduction = 'sum': must be 'mean'",
+    ),
     "accuracy of values": (
         {"training": {"loss": "mse"}, "evaluation": {"metrics": ["accuracy"]}},
         "evaluation.metrics = 'accuracy': with training.loss = 'mse' take loss, mae, r2",

@@ -288,6 +288,9 @@ def test_the_rate_follows_the_version() -> None:
         ({"evaluation": {"metrics": ["nowhere:metric"]}}, "'nowhere:metric'"),
         ({"parameters": {"trained": ["nothing"]}}, "matches none of weight, bias"),
         ({"model_arguments": {"wheels": 4}}, "wheels"),
+        ({"training": {"optimizer_arguments": {"lr": "x"}}}, "optimizer_arguments of 'sgd'"),
+        ({"training": {"optimizer": "torch.optim:RMSprop", "optimizer_arguments": {"alfa": 1}}}, "alfa"),
+        ({"training": {"loss_arguments": {"weight": ["a", "b"]}}}, "loss_arguments of 'cross_entropy'"),
     ],
 )
 def test_what_a_policy_names_is_looked_up_when_the_task_is_made(sections: dict[str, Any], message: str) -> None:
@@ -302,8 +305,12 @@ def built_in(**sections: Any) -> Policy:
 
 def test_the_size_of_a_model_that_comes_along_is_known_without_memory() -> None:
     """Guarantee: arguments from the log take no memory that the task's tensors do not; local ones are not counted."""
-    huge = built_in(model_arguments={"inputs": 1 << 40})
-    assert TorchLearner(huge).count_elements() == 10 * (1 << 40) + 10
+    huge = built_in(model_arguments={"inputs": 1 << 24, "classes": 1 << 16})
+    assert TorchLearner(huge).count_elements() == (1 << 40) + (1 << 16)
+    sizes = {"side": 1 << 24, "channels": 1 << 24, "width": 1 << 24}
+    beyond = zoo.policy(model="client_agent.learning.models:simple_cnn", model_arguments=sizes)
+    with pytest.raises(ModelError, match="too large"):
+        TorchLearner(beyond).count_elements()
     assert TorchLearner(built_in(parameters={"local": ["1.bias"]})).count_elements() == 640
     assert TorchLearner(zoo.torch_policy(zoo.linear)).count_elements() is None
 
