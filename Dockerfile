@@ -12,6 +12,7 @@ COPY streams ./streams
 COPY actors ./actors
 COPY client_agent ./client_agent
 COPY ops ./ops
+COPY fedlog ./fedlog
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 
 # Compose may run it as another user, whose home is the same folder.

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.plugins import PluginError, resolve
 
@@ -47,3 +49,42 @@ class Part:
             return call(f"data {self.plugin!r} for {self}", make, self)
         except LearnerError as error:
             raise DataError(str(error)) from error
+
+
+def find_fault(rows: Any) -> str | None:
+    """What keeps rows from being an array of finite numbers, by row and column (from 0), or None."""
+    try:
+        array = np.asarray(rows)
+    except (ValueError, TypeError) as error:
+        return _find_odd_row(rows) or f"it is no array ({error})"
+    if array.dtype.kind in "OUS" and array.ndim > 0:
+        # As they were given: numpy would have made texts of the numbers beside one.
+        return _find_odd_row(rows) or _find_no_number(np.asarray(rows, dtype=object))
+    if array.dtype.kind not in "fc":
+        return None
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad) == 0:
+        return None
+    more = f" ({len(bad)} such values in all)" if len(bad) > 1 else ""
+    return f"{_name_place(bad[0])} is {array[tuple(bad[0])]}{more}: clean the data first"
+
+
+def _find_odd_row(rows: Any) -> str | None:
+    """The first row of another length than the row before it: no array can be made of such."""
+    lengths = [len(row) if hasattr(row, "__len__") and not isinstance(row, str | bytes) else None for row in rows]
+    odd = next((place for place in range(1, len(lengths)) if lengths[place] != lengths[0]), None)
+    return None if odd is None else f"row {odd} has {lengths[odd]} columns, row 0 has {lengths[0]}"
+
+
+def _find_no_number(array: np.ndarray[Any, Any]) -> str | None:
+    """The first element that is a text, None, or whatever else is no number."""
+    for place in np.ndindex(array.shape):
+        if not isinstance(array[place], int | float | np.number | np.bool_):
+            kind = "the text" if isinstance(array[place], str) else type(array[place]).__name__
+            return f"{_name_place(place)} is {kind} {array[place]!r:.40}, and no number"
+    return None
+
+
+def _name_place(place: Any) -> str:
+    row, *columns = (int(number) for number in place)
+    return f"row {row}" + (f", column {', '.join(map(str, columns))}" if columns else "")

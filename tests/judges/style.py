@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.root import ROOT
 
-PACKAGES = ("schemas", "streams", "actors", "client_agent", "ops")
+PACKAGES = ("schemas", "streams", "actors", "client_agent", "ops", "fedlog")
 
 PYTHON_OLDEST = (3, 11)
 FILE_LINES_MAX = 400

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.root import ROOT
 
 ARCHIVES = ROOT / "tests" / "trials" / "histories" / "releases"
-PACKAGES = ("schemas", "streams", "actors", "client_agent", "ops")
+PACKAGES = ("schemas", "streams", "actors", "client_agent", "ops", "fedlog")
 ARCHIVE_BYTES_MAX = 300_000
 
 

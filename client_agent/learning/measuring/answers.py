@@ -37,14 +37,12 @@ class TaskMeasurement:
     learner: TaskLearner | None
 
     def make_trainer(self, part: Part) -> MeasureTrainer:
-        """The question with the examples of a device. Raises DataError, also where there are none."""
+        """The question with the examples of a device, of which there may be none. Raises DataError."""
         if self.learner is not None:
             data: Any = self.learner.load(part)
             return MeasureTrainer(self, data, count_examples(data))
         data = part.read()
-        if (count := _count_examples(data, where=str(part))) == 0:
-            raise DataError(f"data {part.plugin!r} for {part}: no examples")
-        return MeasureTrainer(self, data, count)
+        return MeasureTrainer(self, data, _count_examples(data, where=str(part)))
 
     def answer(self, model: Model, data: Any, *, context: Context) -> Trained:
         """The answer as shares of the bounds, shape (parameters,). Raises LearnerError, ModelError."""

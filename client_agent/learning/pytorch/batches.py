@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from client_agent.learning.data import DataError
+from client_agent.learning.data import DataError, find_fault
 
 LABELS = "labels"
 EXPECTED = (
@@ -152,7 +152,7 @@ def to_tensor(column: Any, *, where: str) -> Tensor:
         raise DataError(f"{where}: {_describe(column, array)}, expected an array of numbers with one row an example")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         # One NaN would spread over the whole model in the first step.
-        raise DataError(f"{where}: a value is NaN or infinite; clean the data first")
+        raise DataError(f"{where}: {find_fault(array)}")
     with warnings.catch_warnings():
         # Nothing here writes to examples: a batch is always a copy of its rows, also of a file that is only mapped.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -167,7 +167,8 @@ def _to_array(column: Any, *, where: str) -> npt.NDArray[Any]:
     try:
         return np.asarray(column)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{where}: examples of different shapes make no array ({error}); pad them") from error
+        fault = find_fault(column) or error
+        raise DataError(f"{where}: examples of different shapes make no array ({fault}); pad them") from error
 
 
 def _to_native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -185,7 +186,7 @@ def _describe(column: Any, array: npt.NDArray[Any]) -> str:
     if array.ndim == 0:
         return f"a {type(column).__name__}" + ("; call list() on it" if isinstance(column, Iterator) else "")
     if array.dtype.kind in "US":
-        return "texts: give each its number"
+        return f"{find_fault(array)}: give each text its number"
     if array.dtype.kind == "O":
         return "objects (examples of different shapes, None, or mixed types)"
     return f"values of type {array.dtype}"

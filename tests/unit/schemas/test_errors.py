@@ -11,7 +11,7 @@ import pytest
 
 from schemas.errors import EXIT_CONFIGURATION, EXIT_LOST, EXIT_NO, EXIT_UNAVAILABLE, EXIT_USAGE, FedlogError
 
-PACKAGES = ("schemas", "streams", "actors", "client_agent", "ops")
+PACKAGES = ("schemas", "streams", "actors", "client_agent", "ops", "fedlog")
 
 
 def subclasses(kind: type[FedlogError]) -> Iterator[type[FedlogError]]:

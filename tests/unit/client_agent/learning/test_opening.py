@@ -35,6 +35,33 @@ def with_model(name: str, **arguments: float) -> Policy:
     return msgspec.structs.replace(policy(), model=f"client_agent.learning.models:{name}", model_arguments=arguments)
 
 
+def test_a_device_without_examples_changes_nothing() -> None:
+    """Guarantee: where the policy lets it train, its update is zero, whatever its learner would make of no rows."""
+    task = with_model("softmax_regression")
+    _, flat = initial(task)
+    own = zoo.open_torch(task).make_trainer(Part(index=0, count=3, plugin=f"{__name__}:give_nothing"))
+    made = own.train(Model(flat), Context(version=0, seed=1, policy=task, state={"kept": 1}))
+    assert (own.sample_count, made.delta.any(), made.metrics, made.state) == (0, False, {}, {"kept": 1})
+
+
+def test_a_device_of_one_class_trains() -> None:
+    """Guarantee: labels that are all alike are data like any other."""
+    task = with_model("softmax_regression")
+    _, flat = initial(task)
+    own = zoo.open_torch(task).make_trainer(Part(index=0, count=3, plugin=f"{__name__}:give_sevens"))
+    assert own.train(Model(flat), Context(version=0, seed=1, policy=task)).delta.any()
+
+
+def give_nothing(part: Part) -> Any:
+    """A share without rows."""
+    return np.zeros((0, 64), np.float32), np.zeros(0, np.int64)
+
+
+def give_sevens(part: Part) -> Any:
+    """A share of one class."""
+    return np.random.default_rng(part.index).random((9, 64), np.float32), np.full(9, 7)
+
+
 def test_training_learns_digits() -> None:
     """Guarantee: a few local passes lower the loss on held-out digits, for every model that comes along."""
     x, y = Part(plugin=DIGITS, count=1).read()

@@ -140,11 +140,11 @@ class Loading(FlatLearner):
 def test_data_without_a_length_or_without_examples_are_named() -> None:
     """A device that cannot be told how many examples it has, or has none, says whose data, and what to give instead."""
 
-    def load(data: Any) -> Any:
+    def load(data: Any, part: Part = Part(index=2, count=5, plugin="m:data")) -> Any:  # noqa: B008
         learner = Loading(data)
         parameters = initialize(learner, 0)
         layout = Layout.describe_parameters(parameters, averaged_scale=1.0)
-        return TaskLearner(learner, layout, parameters).load(Part(index=2, count=5, plugin="m:data"))
+        return TaskLearner(learner, layout, parameters).load(part)
 
     for data, message in (
         ((row for row in [1]), "generator has no length: give arrays"),
@@ -153,8 +153,9 @@ def test_data_without_a_length_or_without_examples_are_named() -> None:
         with pytest.raises(DataError, match=rf"data for device 2 of 5: TypeError: {message}"):
             load(data)
     for data in ([], {}, (), np.zeros((0, 3)), (np.zeros((0, 3)), np.zeros(0))):
-        with pytest.raises(DataError, match="data 'm:data' for device 2 of 5: no examples"):
-            load(data)
+        assert load(data) is data
+        with pytest.raises(DataError, match="data 'm:data' for the held-out split: no examples"):
+            load(data, Part(split="test", plugin="m:data"))
     assert load([1]) == [1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,13 @@ def test_data_that_do_not_fit_are_refused_when_they_are_loaded(tmp_path: Path) -
     """Guarantee: a device learns at its start, not under a lease, that its data are no examples or none at all."""
     learner = open_zoo(zoo.linear)
     part = write_data(tmp_path, (ROWS[0] * np.nan, ROWS[1]))
-    with pytest.raises(DataError, match=r"folder_npz' for device 0 of 1 in .*: array 1: a value is NaN"):
+    with pytest.raises(DataError, match=r"folder_npz' for device 0 of 1 in .*: array 1: row 0, column 0 is nan"):
         learner.load(part)
+    empty = write_data(tmp_path, (ROWS[0][:0], ROWS[1][:0]))
+    assert learner.make_trainer(empty).sample_count == 0
+    (tmp_path / "data.npz").rename(tmp_path / "test.npz")
     with pytest.raises(DataError, match="no examples"):
-        learner.load(write_data(tmp_path, (ROWS[0][:0], ROWS[1][:0])))
+        learner.load(replace(empty, split="test"))
 
 
 class Moving(nn.Linear):

@@ -1,0 +1,6 @@
+"""fedlog for people's own code and notebooks: the only package of fedlog that they import.
+
+Importing it loads nothing heavy, because data callables import it in every device's process.
+
+- `data`: data sets without downloads, and how they are split over devices.
+"""
