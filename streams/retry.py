@@ -1,4 +1,7 @@
-"""Waits while no broker answers, and logs one line when a broker goes and one when it is back."""
+"""Waits while no broker answers, and logs one line when a broker goes and one when it is back.
+
+What goes on failing although a broker answers is told too, so that no wait without an end is a silent one.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,9 @@ ASK_EVERY_S = 2.0
 RETRY_EVERY_S = 1.0
 # After an outage the clients of a process reconnect one by one: one that is late is no second outage.
 SETTLES_S = 5.0
+# The first line about a wait that goes on, and the time between two more.
+TELLS_AFTER_S = 15.0
+TELLS_EVERY_S = 60.0
 
 logger = structlog.get_logger(__name__)
 
@@ -56,21 +62,48 @@ class Outage:
             self.answers, self._answered_s = True, time.monotonic()
 
 
-def retry_until_available(call: Callable[[], T], *, every_s: float = RETRY_EVERY_S) -> T:
-    """Call until a broker answers, every `every_s` seconds; only for a call that may be made again."""
+@dataclass(slots=True)
+class _Wait:
+    """Tells of a wait that goes on, with the error that it waits out."""
+
+    outage: Outage | None
+    _since_s: float
+    _next_s: float = TELLS_AFTER_S  # how long it has to last until the next line
+
+    def note(self, error: LogUnavailable) -> None:
+        """It has failed once more."""
+        if self.outage is not None and self.outage.answers is False:
+            # `broker_away` has been logged: only what lasts beyond the outage is news.
+            self._since_s, self._next_s = time.monotonic(), TELLS_AFTER_S
+            return
+        waited_s = time.monotonic() - self._since_s
+        if waited_s >= self._next_s:
+            self._next_s = waited_s + TELLS_EVERY_S
+            logger.warning("still_waiting", waited_s=round(waited_s, 1), error=str(error))
+
+
+def retry_until_available(call: Callable[[], T], *, every_s: float = RETRY_EVERY_S, outage: Outage | None = None) -> T:
+    """Call until a broker answers, every `every_s` seconds; only for a call that may be made again.
+
+    A wait that goes on is logged, but not during an outage that `outage` has logged.
+    """
+    wait = _Wait(outage, time.monotonic())
     while True:
         try:
             return call()
-        except LogUnavailable:
+        except LogUnavailable as error:
+            wait.note(error)
             time.sleep(every_s)
 
 
-async def run_until_available(call: Callable[[], T], threads: Executor) -> T:
+async def run_until_available(call: Callable[[], T], threads: Executor, *, outage: Outage | None = None) -> T:
     """The same in other threads, while an event loop goes on."""
+    wait = _Wait(outage, time.monotonic())
     while True:
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, call)
-        except LogUnavailable:
+        except LogUnavailable as error:
+            wait.note(error)
             await asyncio.sleep(RETRY_EVERY_S)
 
 

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -89,7 +89,7 @@ class Host(HostLoop):
 
     async def _open(self, partition: int) -> None:
         started_s = time.monotonic()
-        actor = await run_until_available(partial(self._claim, partition), self._threads.openers)
+        actor = await self._in_thread(partial(self._claim, partition), self._threads.openers)
         self._actors[partition] = actor
         await self._seek(partition)
         await self._in_thread(actor.work)
@@ -215,6 +215,6 @@ class Host(HostLoop):
         for at, bounds in (await self._list_bounds(*self._actors)).items():
             self._metrics.show_lag(at, max(0, bounds.end - self._actors[at.partition].find_expected(at.topic)))
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    async def _in_thread(self, call: Callable[[], T], threads: Executor | None = None) -> T:
         """Do an actor's work in a thread, again and again while the broker is away. One call at a time an actor."""
-        return await run_until_available(call, self._threads.deciders)
+        return await run_until_available(call, threads or self._threads.deciders, outage=self._worker.log.outage)

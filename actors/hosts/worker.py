@@ -61,7 +61,7 @@ def start_worker(options: WorkerOptions, *, topic: str) -> Worker:
     worker.metrics.show_expiry(options.key.until_ms)
     worker.metrics.serve(options.metrics_host, options.metrics_port)
     # Deadlines compare append times and tasks live in one partition: topics that break this are refused (law 10).
-    retry_until_available(partial(worker.log.check_topics, CATALOGUE))
+    retry_until_available(partial(worker.log.check_topics, CATALOGUE), outage=worker.log.outage)
     # A worker without inputs asks nothing else, and would not notice that the broker is gone.
     keep_asking(partial(worker.log.bounds, TopicPartition(topic, 0)))
     return worker

@@ -74,6 +74,8 @@ def work(actor: str) -> None:
     """Read the orders, watch the pipe, run the actor. Never returns with the pipe unwatched."""
     # A crash inside a C extension leaves no traceback otherwise.
     faulthandler.enable()
+    # Where a worker waits is seen nowhere else; a signal works too while every thread is stuck.
+    faulthandler.register(signal.SIGUSR1)
     # Before anything else, because the supervisor has written only this line and then waits.
     orders = Orders.decode(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()

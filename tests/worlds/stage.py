@@ -39,6 +39,8 @@ from tests.worlds.builders import FOR_EVER_MS, create_task
 ACTORS = tuple(ROLES)
 STARTED_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 30.0
+STACKS_WITHIN_S = 0.5
+PACKAGES = ("actors", "ops", "schemas", "streams")
 
 
 class Worker:
@@ -48,7 +50,7 @@ class Worker:
     """
 
     def __init__(self, actor: str, options: list[str], *, folder: Path, number: int, source: Path | str) -> None:
-        self.actor, self.folder = actor, folder
+        self.actor, self.folder, self.source = actor, folder, source
         self.log_file = folder / f"{actor}-{number}.log"
         with self.log_file.open("wb") as output:
             self.supervisor = subprocess.Popen(
@@ -69,7 +71,7 @@ class Worker:
     @property
     def starts(self) -> int:
         """How often the supervisor has started a child."""
-        return self.log_file.read_text(errors="replace").count(f"{self.actor}: worker pid ")
+        return self.read_log().count(f"{self.actor}: worker pid ")
 
     def child(self) -> psutil.Process | None:
         """The worker's process, once there is one that lives."""
@@ -83,8 +85,24 @@ class Worker:
     @property
     def openings(self) -> list[dict[str, Any]]:
         """What it has told about each partition that it opened, oldest first."""
-        lines = [line for line in self.log_file.read_text(errors="replace").splitlines() if '"event": "opened"' in line]
+        lines = [line for line in self.read_log().splitlines() if '"event": "opened"' in line]
         return [json.loads(line[line.index("{") :]) for line in lines]
+
+    def read_log(self) -> str:
+        """All that it has told."""
+        return self.log_file.read_text(errors="replace")
+
+    def list_stacks(self) -> list[str]:
+        """Where each thread of its child stands that is in our code, the innermost call first."""
+        child, before = self.child(), len(self.read_log())
+        if child is None:
+            return [f"({self.actor} has no process)"]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGUSR1)
+        time.sleep(STACKS_WITHIN_S)
+        # Idle threads of pools and clients are many, and name no file of ours.
+        stacks, ours = self.read_log()[before:].split("\n\n"), [f'"{self.source}/{name}/' for name in PACKAGES]
+        return [line for stack in stacks if any(path in stack for path in ours) for line in stack.splitlines()]
 
     def kill(self) -> None:
         """End supervisor and child at once, as a machine that dies does."""
@@ -235,15 +253,15 @@ class Stage:
 
     def said(self, *words: str) -> int:
         """In how many lines of all workers' logs one of these words stands."""
-        lines = [line for worker in self.workers for line in worker.log_file.read_text(errors="replace").splitlines()]
+        lines = [line for worker in self.workers for line in worker.read_log().splitlines()]
         return sum(any(word in line for word in words) for line in lines)
 
-    def tails(self, lines: int = 12) -> str:
-        """The last lines of each worker."""
+    def tails(self, lines: int = 40) -> str:
+        """The last lines of each worker, and where in our code each of its threads stands."""
         tails = []
         for worker in self.workers:
-            text = worker.log_file.read_text(errors="replace").splitlines()[-lines:]
-            tails += [f"--- {worker.log_file.name} ---", *(line[:400] for line in text)]
+            text = worker.read_log().splitlines()[-lines:]
+            tails += [f"--- {worker.log_file.name} ---", *(line[:400] for line in text), *worker.list_stacks()]
         return "\n".join(tails)
 
     def report(self, *partitions: int) -> str:

@@ -22,6 +22,7 @@ from schemas.events import Tick
 from schemas.topics import CHECKINS, SELECTIONS
 from streams.kafka.settings import KafkaSettings
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, OffsetLost, TopicPartition, scan
+from streams.retry import Outage
 from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation
 
@@ -65,6 +66,7 @@ class Hosting:
         self.carrier = ScriptedCarrier(self.world.log, self.world.partition)
         options = WorkerOptions(kafka=KafkaSettings(bootstrap_servers="nowhere:1"), key=role_key("selector"))
         log: Any = self.world.log
+        log.outage = Outage("nowhere:1")
         self.host = Host(SELECTOR_ROLE, Worker(options, log, WorkerMetrics()), carrier=self.carrier)
         self._runner = runner
 

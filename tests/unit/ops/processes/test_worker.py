@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,8 +40,9 @@ def test_each_actor_knows_its_inputs() -> None:
     assert list_inputs("shard") == ()
 
 
-def _run(settings: Settings, *, until_ms: int = FOR_EVER_MS) -> tuple[int, str]:
-    """The exit code of a shard worker with these orders, and what it told."""
+@contextlib.contextmanager
+def _started(settings: Settings, *, until_ms: int = FOR_EVER_MS) -> Iterator[subprocess.Popen[bytes]]:
+    """A shard worker with these orders."""
     program = "import sys; from ops.processes import worker; worker.work(sys.argv[1])"
     key, marker = role_key("shard", until_ms=until_ms), CrashMarker.new(()).descriptor
     orders = Orders(settings=settings, key=key, crash_marker=marker, poison_input=None)
@@ -54,6 +58,16 @@ def _run(settings: Settings, *, until_ms: int = FOR_EVER_MS) -> tuple[int, str]:
         child.stdin.write(orders.encode())
         # The pipe stays open: a worker whose supervisor has ended would end too.
         child.stdin.flush()
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def _run(settings: Settings, *, until_ms: int = FOR_EVER_MS) -> tuple[int, str]:
+    """The exit code of a shard worker with these orders, and what it told."""
+    with _started(settings, until_ms=until_ms) as child:
+        assert child.stderr is not None
         told = child.stderr.read().decode()
         return child.wait(60), told
 
@@ -74,3 +88,16 @@ def test_a_key_that_has_run_out_ends_the_worker_for_good() -> None:
     assert code == EXIT_CONFIGURATION
     assert "fedlog key issue --for shard" in told
     assert "Traceback" not in told
+
+
+def test_a_worker_shows_where_it_waits() -> None:
+    """SIGUSR1 has every thread's stack printed, so that a worker that hangs can be asked where; it goes on."""
+    with _started(Settings(bootstrap_servers="127.0.0.1:9")) as child:
+        assert child.stderr is not None
+        # The first line is logged after the signal's handler is there.
+        assert b"metrics" in child.stderr.readline()
+        child.send_signal(signal.SIGUSR1)
+        told = iter(child.stderr.readline, b"")
+        assert any(b"most recent call first" in line for line in told)
+        assert any(b"in start_worker" in line or b"in work" in line for line in told)
+        assert child.poll() is None
