@@ -13,7 +13,7 @@ from schemas.canonical import MalformedError
 from schemas.creations import find_faults
 from schemas.events import Granted, TaskCreated, count_elements
 from schemas.identifiers import TaskId
-from schemas.leases import Lease, read_lease
+from schemas.leases import Lease, is_overlong, read_lease
 
 # A device repeats a check-in that got no answer, and whichever answer comes first is good.
 OPEN_MAX = 16
@@ -47,13 +47,18 @@ def find_lease(granted: Granted, identity: Identity, *, task: TaskId) -> Lease |
     return lease if is_own and lease.model_sha256 == granted.model.sha256 else None
 
 
-def find_objection(created: TaskCreated | None, lease: Lease, *, bytes_max: int) -> str | None:
-    """Why a task, as the log has it, is not trained under this lease here; `bytes_max` is for its parameters."""
+def find_objection(created: TaskCreated | None, lease: Lease, *, bytes_max: int, at_ms: int) -> str | None:
+    """Why a task, as the log has it, is not trained here under this lease, which came at `at_ms`.
+
+    `bytes_max` is for its parameters.
+    """
     # What trains is decided by the policy, so it must be the one that the selector leased under.
     if created is None or created.policy_sha256 != lease.policy_sha256:
         return f"task {lease.task!r} has another policy in the log than in the lease"
     if created.deployment != lease.deployment:
         return f"task {lease.task!r} lives in another deployment than the lease"
+    if is_overlong(lease, lease_ms=created.policy.lease_ms, at_ms=at_ms):
+        return f"the lease of task {lease.task!r} lasts longer than its policy allows"
     # The policy says how long training takes, so nobody is believed that it is within its bounds.
     if (fault := next(find_faults(created), None)) is not None:
         # It quotes the policy, and may end on a terminal.

@@ -213,7 +213,7 @@ class Device:
     def _find_task(self, work: _Work, now_ms: int) -> TaskCreated:
         """The task as the lease knows it. Raises GivenUp when it differs or cannot be trained, or time is up."""
         created = self._link.find_task(work.lease.task)
-        objection = find_objection(created, work.lease, bytes_max=self.setting.model_bytes_max)
+        objection = find_objection(created, work.lease, bytes_max=self.setting.model_bytes_max, at_ms=work.since_ms)
         if created is None or objection is not None:
             raise GivenUp(objection)
         # By the device's own clock only a duration can be judged; the deadline is in the log's time.

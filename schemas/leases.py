@@ -14,6 +14,9 @@ from schemas.identifiers import Deployment, DeviceId, DeviceKey, LeaseId, Sha256
 
 SELECTOR = "selector"
 LEASE_BYTES_MAX = 768
+# How much longer than its policy says a lease may seem: a selector counts from its own log time, brokers' clocks differ
+# from each other, and a device's clock is up to ten minutes from log time.
+LEASE_MARGIN_MS = 1_200_000
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="Lease/1"):
@@ -48,6 +51,14 @@ def open_lease(sealed: bytes, trust: Trust, *, at_ms: int) -> Lease | None:
     except MalformedError:
         return None
     return lease if trust.deployment in (None, lease.deployment) else None
+
+
+def is_overlong(lease: Lease, *, lease_ms: int, at_ms: int) -> bool:
+    """Whether a lease that was used at `at_ms` lasts longer than its policy, of leases of `lease_ms`, can have granted.
+
+    Outcomes are remembered and forgotten by the deadlines of leases, which a selector could otherwise move at will.
+    """
+    return lease.deadline_ms > at_ms + lease_ms + LEASE_MARGIN_MS
 
 
 def read_lease(sealed: bytes) -> Lease:

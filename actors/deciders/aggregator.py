@@ -37,7 +37,7 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
-from schemas.leases import Lease
+from schemas.leases import Lease, is_overlong
 from schemas.policy.metrics import limit_samples, sum_metrics
 from schemas.receipts.members import compute_members_root
 
@@ -116,6 +116,9 @@ def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason
     if lease.lease in task.outcomes:
         return "duplicate"
     if lease.policy_sha256 != task.created.policy_sha256:
+        return "other_policy"
+    # A selector that was taken over must not move how long outcomes are remembered.
+    if is_overlong(lease, lease_ms=task.created.policy.lease_ms, at_ms=append_ms):
         return "other_policy"
     # The append time decides: how long an update waits for its decision is not the fault of its device.
     if append_ms > lease.deadline_ms:

@@ -27,7 +27,7 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.journal import Batch
-from schemas.leases import Lease, read_lease
+from schemas.leases import Lease, is_overlong, read_lease
 from schemas.signing import Signed, is_signed_by, parse_signed
 from schemas.topics import CHECKINS, EVALUATIONS, TASKS, UPDATES
 from schemas.updates import parse_update
@@ -76,9 +76,9 @@ def _task_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
 def _update_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     """Every update with a valid lease and signature has exactly one outcome; each lease at most one of its own."""
     outcomes: dict[str, str] = {}
-    after: dict[str, bytes] = {}
+    after: dict[str, TaskCreated] = {}
     for window in windows(book, UPDATES.name, settled=settled):
-        before, after = after, {**after, **{new.task: new.policy_sha256 for new in _created(window.batch)}}
+        before, after = after, {**after, **{new.task: new for new in _created(window.batch)}}
         said = facts(window, partial(_update, book))
         yield from window_faults(window, said)
         counted: list[set[Bin]] = []
@@ -93,16 +93,18 @@ def _update_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
             elif found and isinstance(lease, Lease):
                 yield from _outcome_faults(where, record, lease=lease, found=found, outcomes=outcomes)
             elif isinstance(lease, Lease):
-                bins = _bins(record, lease, outcomes=outcomes, policies=(before, after))
+                bins = _bins(record, lease, outcomes=outcomes, creations=(before, after))
                 counted.append(bins | ({NOWHERE} if is_passed else set()))
                 if not counted[-1]:
                     yield f"{where}: update {lease.lease} has 0 outcomes"
         yield from _count_faults(window, window.counts(UpdatesDeclined), counted)
 
 
-def _bins(record: Record, lease: Lease, *, outcomes: dict[str, str], policies: Sequence[dict[str, bytes]]) -> set[Bin]:
+def _bins(
+    record: Record, lease: Lease, *, outcomes: dict[str, str], creations: Sequence[dict[str, TaskCreated]]
+) -> set[Bin]:
     """Under what an update may be counted instead of an outcome of its own."""
-    before, after = policies
+    before, after = creations
     # A task that the same record notices may not have been there yet.
     found: set[Bin] = set() if lease.task in before else {(None, "unknown_task")}
     if lease.lease in outcomes:
@@ -110,7 +112,9 @@ def _bins(record: Record, lease: Lease, *, outcomes: dict[str, str], policies: S
     is_late = record.time_ms > lease.deadline_ms
     # Outcomes are forgotten long after the deadline; until then a repeat is one, whenever it comes.
     if lease.task in after and (is_late or lease.lease not in outcomes):
-        if lease.policy_sha256 != after[lease.task]:
+        created = after[lease.task]
+        is_long = is_overlong(lease, lease_ms=created.policy.lease_ms, at_ms=record.time_ms)
+        if is_long or lease.policy_sha256 != created.policy_sha256:
             found.add((lease.task, "other_policy"))
         elif is_late:
             found.add((lease.task, "expired"))

@@ -82,7 +82,8 @@ class Case:
         """The policy; every update trained on version 0, and none is too stale."""
         many = self.updates + WARM + 1
         plain = policy(
-            selection={"devices_expected": many, "concurrency": many},
+            # Long enough for the slowest machine to write what it then takes.
+            selection={"devices_expected": many, "concurrency": many, "lease_s": 86_400.0},
             aggregation={"updates_per_round": self.updates_per_round or many},
             clipping={"norm": 1.0},
             compression={"codec": self.codec},
@@ -101,10 +102,10 @@ def fill(log: KafkaLog, case: Case) -> None:
     scale = np.float32(1 / np.sqrt(case.parameters))
     made = [encode_update(rng.standard_normal(case.parameters, np.float32) * scale, case.rules) for _ in range(4)]
     key = Ed25519PrivateKey.generate()
-    public = tag_public_key(key)
+    public, deadline_ms = tag_public_key(key), round(1000 * time.time()) + case.rules.lease_ms
     drafts = []
     for number in range(case.updates + WARM):
-        held = lease(f"device-{number}", of=task, lease=lease_id(number), public_key=public, deadline_ms=1 << 50)
+        held = lease(f"device-{number}", of=task, lease=lease_id(number), public_key=public, deadline_ms=deadline_ms)
         body = made[number % len(made)]
         inline = len(body) <= INLINE_BYTES_MAX
         at = TopicPartition(*body_place(TASK, held.device, shards=case.shards, partitions=log.partitions))

@@ -125,11 +125,11 @@ def rewrite(world: World) -> None:
     world.append(TASKS.name, world.place, written(world.created))
 
 
-def give_up(world: World, folder: Path, model: BodyRef | None = None) -> Device:
+def give_up(world: World, folder: Path, model: BodyRef | None = None, **changes: object) -> Device:
     """A device that was given a lease, and must not train."""
     device = world.device(folder)
     device.wake(0)
-    lease = world.lease(1, device)
+    lease = world.lease(1, device, **changes)
     next_ms = device.wake(device.receive(world.grant(lease, model), 0))
     device.wake(next_ms)
     device.receive(world.grant(lease, model), next_ms)
@@ -190,6 +190,12 @@ def test_memory_is_bounded_before_it_is_taken(tmp_path: Path) -> None:
     world.created = msgspec.structs.replace(world.created, parameters=huge, tensors=flat)
     hostile(world)
     assert "memory" in give_up(world, tmp_path).given_up_for
+
+
+def test_a_lease_beyond_its_policy_is_given_up(tmp_path: Path) -> None:
+    """Guarantee: a selector that was taken over gives no lease that is longer than the operator's policy says."""
+    device = give_up(World(), tmp_path, deadline_ms=(1 << 64) - 1)
+    assert "lasts longer than its policy allows" in device.given_up_for
 
 
 @pytest.mark.parametrize("changes", [{"topic": "bodies"}, {"topic": "nowhere"}, {"partition": 7}, {"size": 1 << 29}])

@@ -19,6 +19,7 @@ from schemas.events import (
     RoundProposed,
     TaskSucceeded,
 )
+from schemas.leases import LEASE_MARGIN_MS
 from schemas.policy import WEIGHT_ONE
 from schemas.policy.metrics import MetricSums
 from schemas.receipts.members import compute_members_root
@@ -245,6 +246,18 @@ def test_a_deadline_is_compared_with_the_append_time() -> None:
     assert refusal_of(situation, update_of("b", situation, deadline_ms=5_000, append_ms=5_001)) == "expired"
 
 
+@pytest.mark.parametrize("append_ms", [1_000, 10**9])
+def test_a_lease_is_no_longer_than_the_policy_allows(append_ms: int) -> None:
+    """Guarantee: a selector that was taken over cannot move, by a deadline, how long outcomes are remembered."""
+    situation = given(policy(selection={"lease_s": 60.0}))
+    longest = append_ms + 60_000 + LEASE_MARGIN_MS
+    for number, deadline_ms in enumerate((longest + 1, (1 << 64) - 1)):
+        late = update_of("a", situation, number=number, deadline_ms=deadline_ms, append_ms=append_ms)
+        assert refusal_of(situation, late) == "other_policy"
+    assert situation.state.tasks[TASK].outcomes == {}
+    fill(situation, "a", deadline_ms=longest, append_ms=append_ms)
+
+
 def test_an_update_from_a_version_to_come_is_refused() -> None:
     """A sealed lease may come from a log that was cut: its version does not exist here."""
     situation = given()
@@ -324,9 +337,9 @@ def test_an_outcome_is_remembered_until_its_lease_is_long_over() -> None:
     situation = given(policy(aggregation=ONE, selection={"lease_s": 60.0}, staleness={"max_versions": 9}))
     outcomes = situation.state.tasks[TASK].outcomes
     fill(situation, "a", deadline_ms=60_000)
-    fill(situation, "b", deadline_ms=120_000 + REMEMBERED_MS)
+    fill(situation, "b", deadline_ms=120_000 + REMEMBERED_MS, append_ms=60_000 + REMEMBERED_MS)
     assert len(outcomes) == 2
-    fill(situation, "c", deadline_ms=120_001 + REMEMBERED_MS)
+    fill(situation, "c", deadline_ms=120_001 + REMEMBERED_MS, append_ms=60_001 + REMEMBERED_MS)
     assert len(outcomes) == 2
     assert lease_id("a/0") not in outcomes
 
