@@ -15,7 +15,7 @@ from schemas.events import (
     RoundWithheld,
     TaskHalted,
 )
-from schemas.topics import CHECKINS, EVALUATIONS, LEDGER, ROUNDS, SELECTIONS, TASKS, UPDATES
+from schemas.topics import CHECKINS, EVALUATIONS, LEDGER, PUBLISHED, ROUNDS, SELECTIONS, TASKS, UPDATES
 
 SELECTOR_ROLE = Role(
     name="selector",
@@ -38,6 +38,7 @@ AGGREGATOR_ROLE = Role(
     effects="actors.effects.aggregator.effects",
     meter="actors.effects.aggregator.meter",
     turning_points=(RoundProposed, ModelPublished, RoundAbandoned, TaskHalted),
+    written_beside=(PUBLISHED.name,),
 )
 PRIVACY_ROLE = Role(
     name="privacy",

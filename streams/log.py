@@ -244,8 +244,11 @@ class EventLog(Protocol):
         """The same for much data in order: it may read further ahead, and is slow to seek."""
         ...
 
-    def writer(self, name: str) -> Writer:
-        """Start the writer `name`, and fence the one before it. Raises LogUnavailable: try again."""
+    def writer(self, name: str, *, settles: Collection[TopicPartition] = ()) -> Writer:
+        """Start the writer `name`, and fence the one before it. Raises LogUnavailable: try again.
+
+        Its first commit ends what a writer of this name has left open in the partitions `settles`.
+        """
         ...
 
     def close(self) -> None:

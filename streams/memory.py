@@ -63,9 +63,10 @@ class _Partition:
 class MemoryWriter(TransactionalWriter):
     """The only writer of its name, until the next one is started."""
 
-    def __init__(self, log: MemoryLog, name: str, *, epoch: int) -> None:
+    def __init__(self, log: MemoryLog, name: str, *, epoch: int, settles: Collection[TopicPartition] = ()) -> None:
         super().__init__(name)
         self._log = log
+        self._settles = list(settles)
         self._epoch = epoch
         self._open: _Transaction | None = None
 
@@ -74,6 +75,9 @@ class MemoryWriter(TransactionalWriter):
         # At every step, as a broker does: a fence may fall between two of them.
         self._check_fence()
         self._open = self._log._open(self._name)
+        # Nothing is forgotten here, but as with Kafka there is a marker in each.
+        while self._settles:
+            self._log._join(self._open, self._settles.pop())
 
     def put(self, drafts: Sequence[Draft]) -> list[int]:
         """Write into the open transaction; readers see nothing of it yet."""
@@ -178,11 +182,11 @@ class MemoryLog:
     def bulk_reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
         return self.reader(positions)
 
-    def writer(self, name: str) -> MemoryWriter:
+    def writer(self, name: str, *, settles: Collection[TopicPartition] = ()) -> MemoryWriter:
         # As a broker does for a transactional id: what the writer before left open is aborted first.
         self._finish(name, committed=False)
         self._epochs[name] = self._epochs.get(name, -1) + 1
-        return MemoryWriter(self, name, epoch=self._epochs[name])
+        return MemoryWriter(self, name, epoch=self._epochs[name], settles=settles)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -255,6 +259,10 @@ class MemoryLog:
         if transaction is not None:
             transaction.first.setdefault(at, offset)
         return offset
+
+    def _join(self, transaction: _Transaction, at: TopicPartition) -> None:
+        """Have the transaction end with a marker in a partition, whether it writes there or not."""
+        transaction.first.setdefault(at, self._partition(at).high_watermark)
 
     def _finish(self, name: str, *, committed: bool) -> None:
         """End the open transaction of this name, if any, with one marker in every partition that it touched."""

@@ -14,6 +14,7 @@ import msgspec
 
 from actors.deciders.tallies import TALLY_BYTES_MAX, TALLY_KINDS, Tallies, split
 from actors.runtime.effects import ExtraRecord
+from actors.runtime.role import Role
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode, encode_state
 from schemas.errors import FedlogError
 from schemas.events import StateDigest
@@ -83,9 +84,9 @@ class Journal:
     """One partition of one actor's journal, under one claim. `uncommitted` is what the next commit writes."""
 
     def __init__(
-        self, log: EventLog, actor: str, at: TopicPartition, *, accepts_resume: Callable[[ChainResumed], bool]
+        self, log: EventLog, role: Role, partition: int, *, accepts_resume: Callable[[ChainResumed], bool]
     ) -> None:
-        self.actor, self.at = actor, at
+        self._role, self.at = role, TopicPartition(role.journal, partition)
         self.uncommitted: list[Uncommitted] = []
         self.extra_records: list[ExtraRecord] = []  # of the decision that is being made
         self.left_bytes = DECISION_BYTES_MAX  # in a record, for that decision
@@ -95,6 +96,11 @@ class Journal:
 
     def __str__(self) -> str:
         return str(self.at)
+
+    @property
+    def actor(self) -> str:
+        """The name of the actor that writes it."""
+        return self._role.name
 
     @property
     def seq(self) -> int:
@@ -107,7 +113,8 @@ class Journal:
 
     def claim(self) -> None:
         """Fence the writer before, and take its place."""
-        self._writer = self._log.writer(f"{self.actor}.{self.at.partition}")
+        beside = [TopicPartition(topic, self.at.partition) for topic in self._role.written_beside]
+        self._writer = self._log.writer(f"{self.actor}.{self.at.partition}", settles=beside)
         # Random, so that no batch of a zombie can fit on the chain behind a claim that its writer has never read.
         claim = WriterClaimed(actor=self.actor, partition=self.at.partition, nonce=os.urandom(32))
         [self.claimed] = self._writer.commit([self._draft(encode(claim))])

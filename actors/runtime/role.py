@@ -25,9 +25,9 @@ class Role:
     """One actor: what it reads and writes, where its code is, and what people see of it.
 
     `name` is that of its worker command, its consumer group and its writers. `ticks` is the input in which its host
-    marks the passing of time. `turning_points` are the events that a worker's log shows one by one. Of the modules,
-    `decider` has `make_decider(key_id)`, `effects` has `make_effects(log, partition, *, key)` and `meter` has
-    `make_meter(instruments)`.
+    marks the passing of time. `turning_points` are the events that a worker's log shows one by one, `written_beside`
+    topics that get records in one transaction with the journal. Of the modules, `decider` has `make_decider(key_id)`,
+    `effects` has `make_effects(log, partition, *, key)` and `meter` has `make_meter(instruments)`.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Role:
     effects: str
     meter: str
     turning_points: tuple[type[Event], ...]
+    written_beside: tuple[str, ...] = ()
 
     @property
     def journal_inputs(self) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class ExportedLog:
         """Refused."""
         self._refuse_to_write()
 
-    def writer(self, name: str) -> Writer:
+    def writer(self, name: str, *, settles: Collection[TopicPartition] = ()) -> Writer:
         """Refused."""
         self._refuse_to_write()
 

@@ -86,9 +86,9 @@ class KafkaLog:
         """The same for much data in order."""
         return BulkReader(self._settings, positions)
 
-    def writer(self, name: str) -> KafkaWriter:
-        """Start the writer `name`, and fence the one before it."""
-        return KafkaWriter(self._settings, name)
+    def writer(self, name: str, *, settles: Collection[TopicPartition] = ()) -> KafkaWriter:
+        """Start the writer `name`, and fence the one before it; see `streams.log.EventLog`."""
+        return KafkaWriter(self._settings, name, settles=settles)
 
     def wait_ready(self, timeout_s: float) -> int:
         """Wait until a broker and a controller answer; the number of brokers. Raises LogUnavailable."""

@@ -10,7 +10,7 @@ import ctypes
 import dataclasses
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -117,14 +117,14 @@ class TrappedLog(KafkaLog):
         super().__init__(settings)
         self._role, self._trap = role, trap
 
-    def writer(self, name: str) -> KafkaWriter:
+    def writer(self, name: str, *, settles: Collection[TopicPartition] = ()) -> KafkaWriter:
         if name == f"{self._role.name}.{self._trap.partition}":
             # Under a name that nobody else has no broker fences it: what is left is the chain of the journal.
             name = name if self._trap.is_fenced else f"{name}.{os.getpid()}"
-            writer = super().writer(name)
+            writer = super().writer(name, settles=settles)
             self._trap.passed("fence")
             return trapped_writer(writer, self._trap)
-        return super().writer(name)
+        return super().writer(name, settles=settles)
 
     def reader(self, positions: Mapping[TopicPartition, int]) -> KafkaReader:
         if {*positions} == {TopicPartition(self._role.journal, self._trap.partition)}:

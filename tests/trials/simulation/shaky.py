@@ -77,10 +77,10 @@ class HostLog:
 
     bulk_reader = reader
 
-    def writer(self, name: str) -> MemoryWriter:
+    def writer(self, name: str, *, settles: Collection[TopicPartition] = ()) -> MemoryWriter:
         self._find_broker()
         self.reached("claim")
-        return HostWriter(self, name)
+        return HostWriter(self, name, settles=settles)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -89,8 +89,8 @@ class HostLog:
 class HostWriter(MemoryWriter):
     """A writer whose transactions tear."""
 
-    def __init__(self, host: HostLog, name: str) -> None:
-        super().__init__(host.inner, name, epoch=host.inner.writer(name)._epoch)
+    def __init__(self, host: HostLog, name: str, *, settles: Collection[TopicPartition]) -> None:
+        super().__init__(host.inner, name, epoch=host.inner.writer(name)._epoch, settles=settles)
         self._host = host
         self._commits = 0
         self.unmade = False

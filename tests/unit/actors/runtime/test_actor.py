@@ -28,7 +28,7 @@ from schemas.events import (
     TaskPaused,
 )
 from schemas.journal import Batch, ChainBroken, Position, WriterClaimed
-from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, TASKS
+from schemas.topics import CHECKINS, PUBLISHED, ROUNDS, SELECTIONS, TASKS
 from streams.log import CommitUncertain, Record, TopicPartition, WriterFenced, scan
 from streams.memory import MemoryWriter
 from tests.worlds.builders import batch, decision, device_id, device_ids, policy, role_key, task_paused, written
@@ -319,6 +319,16 @@ def test_the_older_of_two_writers_is_fenced() -> None:
     assert _records(world, SELECTIONS.name) == before
     world.settle()
     assert len(world.events(SELECTIONS.name, LeaseGranted)) == 1
+
+
+def test_a_claim_ends_what_is_open_beside_its_journal() -> None:
+    """The commit of the aggregator's claim leaves a marker in `published`, and no record."""
+    world = Federation(policy())
+    at = TopicPartition(PUBLISHED.name, world.partition)
+    before = world.log.find_written_end(at)
+    world.start("aggregator")
+    assert world.log.find_written_end(at) == before + 1
+    assert [*scan(world.log, at, start=before)] == []
 
 
 def test_a_claim_that_the_log_does_not_hold_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
