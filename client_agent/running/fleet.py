@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -28,7 +29,7 @@ from client_agent.locks import Lock
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
 from client_agent.running.ray_session import FleetError, RaySession, hold_interrupts
-from client_agent.running.watch import Watch, WatchedTrainer
+from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_loaded, until_opened
 from client_agent.running.work import Work, await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.topics import answer_partition
@@ -61,6 +62,8 @@ class FleetOptions:
     cohorts: tuple[str, ...] = ("",)
     allowed: AllowList = field(default_factory=AllowList)
     accelerator: str = "cpu"
+    # How long the data of one device may take to load.
+    load_s: float = LOAD_S
 
     def find_allowed(self) -> AllowList:
         """What the devices may run: what the owner allowed, and what the options name."""
@@ -79,6 +82,10 @@ class FleetOptions:
     def find_watch_file(self, first: int) -> Path:
         """Where the process whose first device has this index says under which lease it trains."""
         return self.folder / f"sim{self.seed}.{self.task}.{first}.training"
+
+    def find_load_file(self, first: int) -> Path:
+        """The same of the devices' data; empty in a new fleet, which tries all of them."""
+        return self.folder / f"sim{self.seed}.{self.task}.{first}.loading"
 
 
 class Fleet:
@@ -115,6 +122,7 @@ class Fleet:
                 self._ray.start(processes=options.processes)
                 self._lock.share()
                 for share in shares:
+                    options.find_load_file(share[0]).unlink(missing_ok=True)
                     self._books.append(_Book(Stats(devices=len(share), loading=len(share))))
                     self._ray.spawn(_FleetProcess, options, share, str(Path.cwd()))
                 self._ray.ask("start")
@@ -176,6 +184,7 @@ class _FleetProcess:
         self._unloaded: dict[str, str] = {}
         self._unloaded_for: Reasons = {}
         self._watch: Watch | None = None
+        self._load_watch: Watch | None = None
         self._loop: DeviceLoop | None = None
         self._error = ""
 
@@ -189,6 +198,7 @@ class _FleetProcess:
         self._lock = Lock(self._options.lock_file, shared=True)
         # A daemon, so that the process can end while a device trains.
         self._watch = Watch(self._options.find_watch_file(self._indices[0]))
+        self._load_watch = Watch(self._options.find_load_file(self._indices[0]))
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -198,7 +208,8 @@ class _FleetProcess:
         if self._error:
             raise FleetError(self._error)
         watched = Stats() if self._watch is None else self._watch.count()
-        return os.getpid(), watched + self._count()
+        loading = "" if self._load_watch is None else self._load_watch.describe_wait()
+        return os.getpid(), Stats(waiting_for=loading) + watched + self._count()
 
     def _count(self) -> Stats:
         failed = len(self._unloaded)
@@ -240,13 +251,20 @@ class _FleetProcess:
         choose_accelerator(options.accelerator)
         # Their task first: its policy says what learns, and which data.
         created = await_task(link, options.task, is_stopping=self._stopping.is_set)
-        work = open_work(created, allowed=options.find_allowed(), data=options.data, fallback=DATA)
+        assert self._load_watch is not None
+        watch = self._load_watch
+        work = watch.watch(
+            lambda: open_work(created, allowed=options.find_allowed(), data=options.data, fallback=DATA),
+            until_opened(options.task, limit_s=options.load_s),
+        )
         for index, identity in identities.items():
             if self._stopping.is_set():
                 return
             name = options.device_names[index]
             try:
-                self._settings.append(self._make_setting(index, identity, work=work))
+                deadline = until_loaded(name, code=work.loader, limit_s=options.load_s)
+                make = partial(self._make_setting, index, identity, work=work)
+                self._settings.append(watch.watch(make, deadline))
             # A user's own code may raise anything, or end its process.
             except (Exception, SystemExit) as error:  # noqa: BLE001
                 self._unloaded[name] = f"{name}: {type(error).__name__}: {error}"

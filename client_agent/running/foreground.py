@@ -14,7 +14,7 @@ from client_agent.learning.data import Part
 from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
-from client_agent.running.watch import Watch, WatchedTrainer
+from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_loaded, until_opened
 from client_agent.running.work import await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.errors import EXIT_USAGE, FedlogError
@@ -42,6 +42,8 @@ class DeviceOptions:
     conditions: Conditions = field(default_factory=Conditions)
     cohort: str = ""
     allowed: AllowList = field(default_factory=AllowList)
+    # How long its data may take to load.
+    load_s: float = LOAD_S
 
 
 def run_device(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable[[Stats], bool]) -> Stats:
@@ -60,7 +62,12 @@ def _run_alone(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable
     link = open_link([identity.device])
     # Through the link, because a device has no other way to its task.
     try:
-        setting = _make_setting(link, options, identity=identity)
+        # None for the next process: its owner starts it again, perhaps with data that end.
+        loading = Watch(None)
+        try:
+            setting = _make_setting(link, options, identity=identity, watch=loading)
+        finally:
+            loading.close()
         watch = Watch(options.folder / f"{options.task}.training")
         try:
             trainer = WatchedTrainer(setting.trainer, watch, identity.label)
@@ -72,15 +79,21 @@ def _run_alone(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable
         link.close()
 
 
-def _make_setting(link: Link, options: DeviceOptions, *, identity: Identity) -> DeviceSetting:
+def _make_setting(link: Link, options: DeviceOptions, *, identity: Identity, watch: Watch) -> DeviceSetting:
     """Everything that the device is made of, once its task can be read."""
     allowed = options.allowed.including(options.data)
-    work = open_work(await_task(link, options.task), allowed=allowed, data=options.data, fallback=FOLDER_DATA)
+    created, limit_s = await_task(link, options.task), options.load_s
+    work = watch.watch(
+        lambda: open_work(created, allowed=allowed, data=options.data, fallback=FOLDER_DATA),
+        until_opened(options.task, limit_s=limit_s),
+    )
+    part = Part(folder=options.folder)
+    deadline = until_loaded(identity.label, code=work.loader, limit_s=limit_s)
     return DeviceSetting(
         task=options.task,
         identity=identity,
         folder=options.folder,
-        trainer=work.make_trainer(Part(folder=options.folder)),
+        trainer=watch.watch(lambda: work.make_trainer(part), deadline),
         allowed=allowed,
         profile=FixedProfile(options.conditions),
         cohort=options.cohort,

@@ -53,6 +53,13 @@ class Work:
     data: str
     # Plugins whose source here is not the operator's.
     differing: tuple[str, ...] = ()
+    # A learner of the policy's own, which loads as it likes.
+    own: str = ""
+
+    @property
+    def loader(self) -> str:
+        """Whose code reads the examples, as far as a policy tells."""
+        return f"{self.own}.load" if self.own else self.data
 
     def make_trainer(self, part: Part) -> Trainer:
         """The learner or the question with the examples of one device. Raises DataError."""
@@ -88,7 +95,10 @@ def open_work(created: TaskCreated, *, allowed: AllowList, data: str, fallback: 
     opened = open_measurement(created) if created.policy.measure else open_task_learner(created)
     if differing := tuple(list_differences(created)):
         logger.warning("source_differs", task=created.task, plugins=differing)
-    return Work(opened, choose_data(created.policy.data, data) or fallback, differing)
+    chosen = choose_data(created.policy.data, data)
+    # With data named, it is these that its `load` reads.
+    own = "" if chosen else created.policy.learner
+    return Work(opened, chosen or fallback, differing, own)
 
 
 def check_size(created: TaskCreated) -> None:

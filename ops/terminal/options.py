@@ -25,6 +25,9 @@ DataPlugin = Annotated[
 Accelerator = Annotated[
     str, typer.Option(metavar="NAME", help="What torch computes with on this machine: cpu, cuda, cuda:1 or mps.")
 ]
+LoadLimit = Annotated[
+    float, typer.Option("--load-s", help="How long the data of one device may take to load, in seconds.", min=1)
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option(

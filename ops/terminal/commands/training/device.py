@@ -11,7 +11,7 @@ import typer
 from ops.console import note
 from ops.opening import open_log, require_operator
 from ops.terminal.commands.training.progress import TrainingProgress
-from ops.terminal.options import Accelerator, DataPlugin, make_allow_list
+from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, make_allow_list
 
 if TYPE_CHECKING:
     from client_agent.running.loop import Stats
@@ -24,6 +24,7 @@ def device(
     name: Annotated[str | None, typer.Option(help="Name of the device; random if left out.")] = None,
     data: DataPlugin = "",
     accelerator: Accelerator = "cpu",
+    load_s: LoadLimit = 600.0,
     cohort: Annotated[str, typer.Option(help="Group that the device is counted in.")] = "",
     battery_percent: Annotated[
         int, typer.Option(help="Battery level that the device reports, in percent.", min=0, max=100)
@@ -48,6 +49,7 @@ def device(
         name=name,
         cohort=cohort,
         allowed=make_allow_list(ctx),
+        load_s=load_s,
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
     check_name(task)

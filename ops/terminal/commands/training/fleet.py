@@ -15,7 +15,7 @@ from ops.opening import open_log, require_operator
 from ops.operator import deployments
 from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
-from ops.terminal.options import Accelerator, DataPlugin, make_allow_list
+from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, make_allow_list
 
 if TYPE_CHECKING:
     from client_agent.link import OpenLink
@@ -31,6 +31,7 @@ def fleet(
     processes: Annotated[int, typer.Option(help="Number of Ray processes that run them.", min=1)] = 2,
     data: DataPlugin = "",
     accelerator: Accelerator = "cpu",
+    load_s: LoadLimit = 600.0,
     seed: Annotated[int, typer.Option(help="Seed of the devices and of how the data are split.")] = 0,
     state: Annotated[Path | None, typer.Option(help="Folder for keys and outboxes (default: FOLDER/fleet).")] = None,
     cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
@@ -68,6 +69,7 @@ def fleet(
         cohorts=tuple(cohort or [""]),
         allowed=make_allow_list(ctx),
         accelerator=accelerator,
+        load_s=load_s,
     )
     _run(options, as_json=as_json)
 
