@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -25,11 +25,12 @@ from streams.log import Draft, EventLog, LogUnavailable, Record, TopicPartition
 
 if TYPE_CHECKING:
     from client_agent.learning.allow_list import AllowList
-    from ops.services.scoring import Scorer
+    from ops.services.scoring import Patience, Scorer
 
 FETCH_S = 600.0
 # A broker that was away may be back by then, and a console says so no more than once a minute.
 TRIED_AGAIN_S = 60.0
+ASIDE = "[no version of this task is scored until the evaluator is started again]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class Evaluator:
     """Follows the aggregator's journal, and scores each task on the held-out split of the data that its policy names.
 
     `data` names them for `task`, where its policy does not. A task is scored where its code may run here: `allowed`,
-    what comes with fedlog, and what `data` names.
+    what comes with fedlog, and what `data` names. One whose code does not end is put aside: `aside` has why, by task.
     """
 
     def __init__(
@@ -83,14 +84,18 @@ class Evaluator:
         data: str = "",
         task: TaskId | None = None,
         allowed: AllowList | None = None,
+        patience: Patience | None = None,
+        aside: Mapping[TaskId, str] | None = None,
     ) -> None:
         # What learns brings numpy, which `fedlog --help` must not wait for.
         from client_agent.learning.allow_list import AllowList
+        from ops.services.scoring import Patience
 
         self._log, self._key, self._expiry = log, key, Expiry(key)
         self._allowed = (allowed or AllowList(command="fedlog evaluate")).including(data)
-        self._task = task
-        self._data = data
+        self._task, self._data = task, data
+        self._patience = patience or Patience()
+        self.aside = dict(aside or {})
         self._scorers: dict[TaskId, Scorer] = {}
         self._tried_again_s: dict[tuple[TaskId, Version], float] = {}
         self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator)
@@ -138,11 +143,19 @@ class Evaluator:
 
     def _attempt(self, view: TaskView, version: Version, *, created: TaskCreated) -> VersionEvaluated | Missed:
         """Score one version. What another task's model does with these data stops the scoring of no other."""
+        from client_agent.running.watch import TookTooLong
+
+        # Each of its versions would keep all other tasks waiting for as long again.
+        if reason := self.aside.get(view.task):
+            return Missed(task=view.task, version=version, reason=f"{reason} {ASIDE}")
         try:
             scorer = self._find_scorer(created)
             metrics = scorer.score(self._fetch(view.published[version].model, created.parameters))
         except LogUnavailable as error:
             return Missed(task=view.task, version=version, reason=str(error), is_final=False)
+        except TookTooLong as error:
+            self.aside[view.task] = reason = str(error)
+            return Missed(task=view.task, version=version, reason=f"{reason} {ASIDE}")
         except FedlogError as error:
             return Missed(task=view.task, version=version, reason=str(error))
         return self._write(view, version, metrics=metrics, samples=scorer.sample_count)
@@ -155,8 +168,9 @@ class Evaluator:
         if (fault := next(find_faults(created), None)) is not None:
             raise TaskUnfit(f"The task contradicts its own policy: {fault}.")
         if created.task not in self._scorers:
-            found = open_scorer(created, allowed=self._allowed, data=self._data, fetch=self._fetch)
-            self._scorers[created.task] = found
+            self._scorers[created.task] = open_scorer(
+                created, allowed=self._allowed, data=self._data, fetch=self._fetch, patience=self._patience
+            )
         return self._scorers[created.task]
 
     def _fetch(self, ref: BodyRef, size: int) -> Floats:

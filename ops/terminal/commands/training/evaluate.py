@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,13 +17,62 @@ from ops.console import note, say, say_json
 from ops.opening import open_log
 from ops.operator.deployments import open_role_key
 from ops.terminal.errors import ConsoleError
-from ops.terminal.options import Accelerator, DataPlugin, make_allow_list
+from ops.terminal.options import WORDS, Accelerator, DataPlugin, make_allow_list
 from schemas.errors import EXIT_USAGE
 from schemas.events import VersionEvaluated
 from streams.log import EventLog
 
 if TYPE_CHECKING:
-    from ops.services.evaluator import Evaluator
+    from ops.services.evaluator import Evaluator, Missed
+
+_RESUMED = "--resumed"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was done: by the process that a hanging task has ended as well, whose reasons `aside` are."""
+
+    as_json: bool
+    scored: int = 0
+    aside: dict[str, str] = field(default_factory=dict)
+    missed: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def note_score(self, result: VersionEvaluated) -> None:
+        """Print a score."""
+        self.scored += 1
+        if self.as_json:
+            say_json({"task": result.task, "version": result.version, **result.metrics})
+            return
+        metrics = " ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+        say(f"{result.task} version {result.version}: {metrics} ({result.samples} examples)")
+
+    def note_miss(self, result: Missed) -> None:
+        """Tell why, beside the results; of versions that are missed alike the first."""
+        self.missed[result.task, result.reason] += 1
+        if self.missed[result.task, result.reason] == 1:
+            note(f"{result.task} version {result.version}: not scored. {result.reason}")
+
+    def end(self) -> None:
+        """Raises ConsoleError where nothing could be scored."""
+        for (task, _), count in self.missed.items():
+            if count > 1:
+                note(f"{task}: {count} versions not scored for the same reason.")
+        if self.missed and not self.scored:
+            raise ConsoleError(f"None of {self.missed.total()} versions could be scored; the reasons are above.")
+
+    def start_again(self, task: str, reason: str) -> None:
+        """Become a new process without the threads of this one, which puts the task aside."""
+        if sys.__stdout__ is not None:
+            sys.__stdout__.flush()
+        told = json.dumps({"scored": self.scored, "aside": {**self.aside, task: reason}})
+        # With the interpreter's own options, and under the same process id, which is what its owner knows.
+        os.execv(sys.executable, [sys.executable, *_forget_resumed(sys.orig_argv[1:]), _RESUMED, told])  # noqa: S606
+
+
+def _forget_resumed(words: Sequence[str]) -> list[str]:
+    """A command line as a person gave it."""
+    words = list(words)
+    return words[: words.index(_RESUMED)] if _RESUMED in words else words
 
 
 def evaluate(
@@ -26,7 +81,12 @@ def evaluate(
     task: Annotated[str | None, typer.Option(help="Score this task only.")] = None,
     data: DataPlugin = "",
     accelerator: Accelerator = "cpu",
+    limit_s: Annotated[
+        float,
+        typer.Option(help="How long scoring one version, or loading a task's data, may take, in seconds.", min=1),
+    ] = 600.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
+    resumed: Annotated[str, typer.Option(_RESUMED, hidden=True)] = "{}",
 ) -> None:
     """Score every version that has no score yet on the held-out data that its policy names.
 
@@ -34,47 +94,47 @@ def evaluate(
     """
     from client_agent.learning.opening import choose_accelerator
     from ops.operator.tasks import check_name
-    from ops.services.evaluator import Missed
 
     choose_accelerator(accelerator)
-
     if task is not None:
         check_name(task)
     elif data:
         # A score is a fact for good, and other tasks have other data.
         raise ConsoleError("--data names the data of one task: say which, with --task.", exit_code=EXIT_USAGE)
-    scored = missed = 0
+    tally = _Tally(as_json, **json.loads(resumed))
     with (
         open_log(ctx.obj) as log,
-        closing(_open(ctx, log, data=data, task=task)) as evaluator,
+        closing(_open(ctx, log, data=data, task=task, limit_s=limit_s, tally=tally)) as evaluator,
         suppress(KeyboardInterrupt),
     ):
-        while True:
-            for result in evaluator.step():
-                if isinstance(result, Missed):
-                    missed += 1
-                    # A version that cannot be scored is reported beside the results, and the others go on.
-                    note(f"{result.task} version {result.version}: not scored. {result.reason}")
-                else:
-                    scored += 1
-                    _print_score(result, as_json=as_json)
-            if not follow:
-                break
-            evaluator.wait(0.5)
-    if missed and not scored:
-        raise ConsoleError(f"None of {missed} versions could be scored; the reasons are above.")
+        _score(evaluator, tally, follow=follow)
+    tally.end()
 
 
-def _print_score(result: VersionEvaluated, *, as_json: bool) -> None:
-    if as_json:
-        say_json({"task": result.task, "version": result.version, **result.metrics})
-        return
-    metrics = " ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
-    say(f"{result.task} version {result.version}: {metrics} ({result.samples} examples)")
+def _score(evaluator: Evaluator, tally: _Tally, *, follow: bool) -> None:
+    from ops.services.evaluator import Missed
+
+    while True:
+        for result in evaluator.step():
+            tally.aside = evaluator.aside
+            if isinstance(result, Missed):
+                tally.note_miss(result)
+            else:
+                tally.note_score(result)
+        if not follow:
+            return
+        evaluator.wait(0.5)
 
 
-def _open(ctx: typer.Context, log: EventLog, *, data: str, task: str | None) -> Evaluator:
+def _open(
+    ctx: typer.Context, log: EventLog, *, data: str, task: str | None, limit_s: float, tally: _Tally
+) -> Evaluator:
+    from client_agent.running.watch import Watch
     from ops.services.evaluator import Evaluator
+    from ops.services.scoring import Patience
 
     key = open_role_key(ctx.obj, log, role="evaluator")
-    return Evaluator(log, key=key, data=data, task=task, allowed=make_allow_list(ctx))
+    patience = Patience(Watch(None, end_process=tally.start_again), limit_s)
+    ctx.meta[WORDS] = _forget_resumed(ctx.meta.get(WORDS, [ctx.info_name]))
+    allowed = make_allow_list(ctx)
+    return Evaluator(log, key=key, data=data, task=task, allowed=allowed, patience=patience, aside=tally.aside)

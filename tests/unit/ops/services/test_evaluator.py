@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -12,9 +13,10 @@ from actors.keys import OperatorKey
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.foreign import describe
 from client_agent.learning.layout import ModelError
+from client_agent.running.watch import Watch, _inject
 from ops.operator import models
 from ops.services.evaluator import Evaluator, Missed
-from ops.services.scoring import open_scorer
+from ops.services.scoring import Patience, open_scorer
 from schemas.canonical import decode
 from schemas.certificates import parse_certified
 from schemas.events import Noticed, TensorSpec, VersionEvaluated
@@ -187,3 +189,32 @@ def test_an_error_of_the_log_is_nobody_s_miss(log: MemoryLog, monkeypatch: pytes
         with pytest.raises(LogUnavailable):
             score(log)
     assert [type(each) for each in score(log)] == [Missed, VersionEvaluated]
+
+
+def test_an_evaluation_without_end_costs_its_task_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: every wait has an end. The task is put aside with what to do, and waits no second time."""
+    log, calls = memory_log(), []
+
+    def loop(*_: object) -> None:
+        calls.append(1)
+        while True:
+            pass
+
+    monkeypatch.setattr(PairLearner, "evaluate", loop)
+    append(log, "tasks", created())
+    published = [model_published(n, round=None, model=models.store(log, FLAT, partition=PLACE)) for n in range(2)]
+    Journal(log, "rounds").batch(Noticed(fact=created()), *published)
+    main = threading.get_ident()
+    # What would end the process fails the test.
+    patience = Patience(Watch(None, end_process=lambda *_: _inject(main, pytest.fail.Exception)), limit_s=0.1)
+    with closing(Evaluator(log, key=role_key("evaluator"), allowed=ALLOWED, patience=patience)) as evaluator:
+        first, second = evaluator.step()
+    assert isinstance(first, Missed)
+    assert isinstance(second, Missed)
+    assert "did not end within 0.1 s" in first.reason
+    assert "--limit-s" in first.reason
+    assert (second.version, second.reason) == (1, first.reason)
+    # As a process does that was started in place of one that the task has ended.
+    with closing(Evaluator(log, key=role_key("evaluator"), allowed=ALLOWED, aside=evaluator.aside)) as again:
+        assert {each.reason for each in again.step() if isinstance(each, Missed)} == {first.reason}
+    assert calls == [1]
