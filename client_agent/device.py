@@ -7,7 +7,8 @@ next. There is no clock and no sleep in here, so a phone, a fleet and a determin
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -22,7 +23,7 @@ from client_agent.learning.plugins import PluginError
 from client_agent.learning.state import decode_state
 from client_agent.link import Link, ModelMissing, StoredBody
 from client_agent.local_update import make_update
-from client_agent.outbox.outbox import Entry, Outbox
+from client_agent.outbox.outbox import Entry, Outbox, OutboxError, read_state
 from client_agent.schedule import Schedule
 from client_agent.setting import DeviceSetting
 from schemas.canonical import encode
@@ -184,6 +185,8 @@ class Device:
         left_s = (work.since_ms + policy.lease_ms - now_ms) / 1000
         model = _fetch_model(self._link, created, ref=work.model, timeout_s=left_s)
         context = _make_context(setting, work, policy=policy, state=self._outbox.state, now_ms=now_ms)
+        if created.subject is not None:
+            context = replace(context, measured=_read_measured(setting, created.subject.task))
         residual = self._outbox.residual
         made = make_update(setting, model, residual=residual, context=context, size=created.parameters)
         self.counts.trained += not made.failure
@@ -283,6 +286,16 @@ def _make_context(setting: DeviceSetting, work: _Work, *, policy: Policy, state:
         lease=lease.lease,
         left_s=left_ms / 1000,
     )
+
+
+def _read_measured(setting: DeviceSetting, task: str) -> dict[str, Any]:
+    """What this device keeps of the task that it is asked about. Raises GivenUp, LearnerError."""
+    try:
+        kept = read_state(setting.folder, task)
+    # The file is another task's: it must not end the device that answers.
+    except OutboxError as error:
+        raise GivenUp(error) from error
+    return {} if kept is None else decode_state(kept)
 
 
 def _warn_if_late(work: _Work, lease_ms: int, *, now_ms: int) -> None:

@@ -76,7 +76,29 @@ class FlatLearner:
         return {"sum": float(parameters["flat"].sum())}
 
 
+class PersonalLearner(FlatLearner):
+    """The same with an array of each device's own: how many examples it has, once it has trained."""
+
+    def initialize(self, seed: int) -> dict[str, Parameter | Array]:
+        """One more, which starts at zero."""
+        return {**super().initialize(seed), "own": Parameter(np.zeros(1), "local")}
+
+    def load(self, part: Part) -> list[int]:
+        """One more than the device before it has."""
+        return [0] * (part.index + 2)
+
+    def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[Arrays, dict[str, float]]:
+        """The same, and its own array."""
+        arrays, metrics = super().train(start, data, context=context)
+        return {**arrays, "own": np.array([float(len(data))])}, metrics
+
+    def evaluate(self, parameters: Arrays, data: Any) -> dict[str, float]:
+        """What its own array holds."""
+        return {"sum": float(parameters["own"].sum())}
+
+
 FLAT_LEARNER = f"{__name__}:{FlatLearner.__name__}"
+PERSONAL_LEARNER = f"{__name__}:{PersonalLearner.__name__}"
 
 
 # --- the torch learner with arrays at hand, as tests and measurements have them ------------------------------------

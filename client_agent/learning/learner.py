@@ -63,6 +63,8 @@ class Context:
     left_s: float = math.inf
     # The policy's own, where a plugin of a measure task asks what a model does.
     learner: Learner | None = None
+    # The device's own of the task that is measured, as it was left there; nothing of it is changed.
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Learner(Protocol):

@@ -85,6 +85,11 @@ class TaskLearner:
         """The arrays that every device has for itself, as they start."""
         return {name: parameter.value for name, parameter in self.parameters.items() if parameter.role == "local"}
 
+    def find_local(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """The arrays that a device has for itself, with those that it has kept in the state of this task."""
+        found = {name: array for name, array in kept.get(_LOCAL, {}).items() if name in self.local}
+        return {**self.local, **found}
+
     def load(self, part: Part) -> Sized:
         """The examples of a device, perhaps none, or of the evaluator. Raises DataError."""
         try:
@@ -107,7 +112,7 @@ class TaskLearner:
         kept = dict(context.state)
         context.state.clear()
         context.state.update(kept.get(_OWN, {}))
-        local = {**self.local, **kept.get(_LOCAL, {})}
+        local = self.find_local(kept)
         for array in local.values():
             # As all of `start`: what is changed in place would have changed even where the update is not kept.
             array.flags.writeable = False

@@ -33,6 +33,8 @@ INLINE_BYTES_MAX = 16 * 1024
 # The longest wait for an outcome after the lease has ended: answers themselves are deleted after an hour.
 GRACE_MS = 3_600_000
 
+READS_MAX = 5  # of another task's outbox, before it is given up
+
 # After these outcomes nothing returns to the residual: the update counts, or may count.
 _FINAL_OUTCOMES = ("admitted", "duplicate")
 
@@ -233,6 +235,27 @@ class Outbox:
         self._file.write(msgspec.msgpack.encode(index))
         # Only now: after a write that failed, memory must agree with the disk.
         self._index = index
+
+
+def read_state(folder: Path, task: str) -> bytes | None:
+    """What the learner of `task` remembers in this folder, where another process may be writing; None where nothing.
+
+    Raises OutboxError where each look meets a write, or the file is damaged.
+    """
+    path = folder / f"{task}.outbox"
+    for _ in range(READS_MAX):
+        try:
+            before = DoubleBufferedFile(path).read()
+            if before is None:
+                return None
+            piece = msgspec.msgpack.decode(before, type=_Index).state
+            state = None if piece is None else Slots(path, synced=False).get(piece)
+            # A slot may have been written over since: only a state that the index still names is whole.
+            if DoubleBufferedFile(path).read() == before:
+                return state
+        except (DamagedError, msgspec.DecodeError, FileNotFoundError):
+            continue
+    raise OutboxError(f"{path} is no outbox that can be read, or changes all the time: try again when it does not")
 
 
 def _to_bytes(vector: Floats) -> bytes:

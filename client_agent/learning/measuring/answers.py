@@ -49,7 +49,8 @@ class TaskMeasurement:
         # Whatever was released since: a question is about the version that its policy names.
         parameters = {} if self.layout is None else self.layout.split(model)
         if self.learner is not None:
-            parameters = {**self.learner.local, **parameters}
+            # A personal head answers as this device has it.
+            parameters = {**self.learner.find_local(context.measured), **parameters}
             context = replace(context, learner=self.learner.learner)
         answer = call(
             f"measure.plugin {self.measure.plugin!r}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from actors.deciders.arithmetic import statistics
 from client_agent.learning.data import Part
+from client_agent.outbox.outbox import read_state
 from ops.audit.findings import Findings
 from ops.audit.replay import Audit
 from ops.operator import models, results, tasks
@@ -21,6 +23,7 @@ from ops.services.evaluator import Evaluator
 from schemas.events import RoundCharged, SumStored
 from schemas.policy import Policy
 from schemas.topics import LEDGER, MODELS, ROUNDS
+from tests.learners import PERSONAL_LEARNER
 from tests.places import home_of
 from tests.survey import ALLOWED, DATA, RINGS, Survey, measuring_policy, rows_of_device, training_policy
 from tests.worlds.builders import ANCHOR, role_key
@@ -128,6 +131,24 @@ def test_a_private_task_is_measured_with_privacy(tmp_path: Path) -> None:
     # Noise of a few tenths of the bound on each: three honest devices have 2, 3 and 4 examples.
     assert world.result("rings.noisy").statistics["examples"] != 3.0
     assert _audited(world).differences == []
+
+
+def test_a_personal_head_answers_as_its_device_has_it(tmp_path: Path) -> None:
+    """Guarantee: a device that has trained the measured task answers with its own arrays, and keeps them unchanged."""
+    world = Survey(training_policy(learner=PERSONAL_LEARNER))
+    world.answer(RINGS, tmp_path, until=1)
+    for question, states in (("stranger", 0), ("known", 3)):
+        name = f"{RINGS}.{question}"
+        places = [(tmp_path / f"{RINGS}-{index}", tmp_path / f"{name}-{index}") for index in range(3)]
+        # Both tasks of a real device are in one folder.
+        for trained_in, place in places if states else ():
+            shutil.copytree(trained_in, place)
+        world.ask(name, _evaluation(world, 1))
+        world.answer(name, tmp_path)
+        expected = 3.0 if states else 0.0
+        assert float(world.result(name).statistics["sum"]) == expected
+        kept = [read_state(place, RINGS) for _, place in places]
+        assert kept == ([read_state(before, RINGS) for before, _ in places] if states else [None] * 3)
 
 
 def test_a_full_replay_recomputes_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
