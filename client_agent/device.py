@@ -7,7 +7,7 @@ next. There is no clock and no sleep in here, so a phone, a fleet and a determin
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -31,7 +31,6 @@ from schemas.errors import FedlogError
 from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Outcome, TaskCreated, count_elements
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
-from schemas.policy import Policy
 from schemas.signing import sign
 
 logger = structlog.get_logger(__name__)
@@ -184,9 +183,7 @@ class Device:
         setting.allowed.check_policy(policy)
         left_s = (work.since_ms + policy.lease_ms - now_ms) / 1000
         model = _fetch_model(self._link, created, ref=work.model, timeout_s=left_s)
-        context = _make_context(setting, work, policy=policy, state=self._outbox.state, now_ms=now_ms)
-        if created.subject is not None:
-            context = replace(context, measured=_read_measured(setting, created.subject.task))
+        context = _make_context(setting, work, created=created, state=self._outbox.state, now_ms=now_ms)
         residual = self._outbox.residual
         made = make_update(setting, model, residual=residual, context=context, size=created.parameters)
         self.counts.trained += not made.failure
@@ -272,19 +269,22 @@ def _fetch_model(link: Link, created: TaskCreated, *, ref: BodyRef, timeout_s: f
     return Model(vector, frozen)
 
 
-def _make_context(setting: DeviceSetting, work: _Work, *, policy: Policy, state: bytes | None, now_ms: int) -> Context:
+def _make_context(
+    setting: DeviceSetting, work: _Work, *, created: TaskCreated, state: bytes | None, now_ms: int
+) -> Context:
     # By the clock once more, because fetching takes time too.
-    left_ms = work.since_ms + policy.lease_ms - max(now_ms, setting.clock_ms())
+    left_ms = work.since_ms + created.policy.lease_ms - max(now_ms, setting.clock_ms())
     lease = work.lease
     return Context(
         version=lease.version,
         seed=_derive_seed(lease),
-        policy=policy,
+        policy=created.policy,
         device=lease.device,
         folder=setting.folder,
         state={} if state is None else decode_state(state),
         lease=lease.lease,
         left_s=left_ms / 1000,
+        measured={} if created.subject is None else _read_measured(setting, created.subject.task),
     )
 
 

@@ -170,6 +170,18 @@ class _Book:
         return Stats(waiting_for=silent) + self.past + self.last
 
 
+@dataclass(frozen=True, slots=True)
+class _Watches:
+    """Those of one process; what loads comes to an end before anything trains."""
+
+    training: Watch
+    loading: Watch
+
+    def count(self) -> Stats:
+        """What is taking long, and what was found of the process before."""
+        return Stats(waiting_for=self.loading.describe_wait()) + self.training.count()
+
+
 class _FleetProcess:
     """One process of a fleet: a thread that loads its devices' data, and then runs a device loop by the wall clock."""
 
@@ -183,8 +195,7 @@ class _FleetProcess:
         self._settings: list[DeviceSetting] = []
         self._unloaded: dict[str, str] = {}
         self._unloaded_for: Reasons = {}
-        self._watch: Watch | None = None
-        self._load_watch: Watch | None = None
+        self._watches: _Watches | None = None
         self._loop: DeviceLoop | None = None
         self._error = ""
 
@@ -197,8 +208,10 @@ class _FleetProcess:
         # Held here too: where the fleet's own process is killed, this one lives on for a moment.
         self._lock = Lock(self._options.lock_file, shared=True)
         # A daemon, so that the process can end while a device trains.
-        self._watch = Watch(self._options.find_watch_file(self._indices[0]))
-        self._load_watch = Watch(self._options.find_load_file(self._indices[0]))
+        first = self._indices[0]
+        self._watches = _Watches(
+            Watch(self._options.find_watch_file(first)), Watch(self._options.find_load_file(first))
+        )
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -207,9 +220,8 @@ class _FleetProcess:
         self.start()
         if self._error:
             raise FleetError(self._error)
-        watched = Stats() if self._watch is None else self._watch.count()
-        loading = "" if self._load_watch is None else self._load_watch.describe_wait()
-        return os.getpid(), Stats(waiting_for=loading) + watched + self._count()
+        watched = Stats() if self._watches is None else self._watches.count()
+        return os.getpid(), watched + self._count()
 
     def _count(self) -> Stats:
         failed = len(self._unloaded)
@@ -251,8 +263,8 @@ class _FleetProcess:
         choose_accelerator(options.accelerator)
         # Their task first: its policy says what learns, and which data.
         created = await_task(link, options.task, is_stopping=self._stopping.is_set)
-        assert self._load_watch is not None
-        watch = self._load_watch
+        assert self._watches is not None
+        watch = self._watches.loading
         work = watch.watch(
             lambda: open_work(created, allowed=options.find_allowed(), data=options.data, fallback=DATA),
             until_opened(options.task, limit_s=options.load_s),
@@ -284,7 +296,7 @@ class _FleetProcess:
             wait_s = min(STEP_MS_MAX, max(0, next_ms - read_clock_ms())) / 1000
 
     def _put_under_watch(self, trainer: Trainer, label: str) -> Trainer:
-        return trainer if self._watch is None else WatchedTrainer(trainer, self._watch, label)
+        return trainer if self._watches is None else WatchedTrainer(trainer, self._watches.training, label)
 
     def _choose_part(self, index: int) -> Part:
         options = self._options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ class Evaluator:
     """Follows the aggregator's journal, and scores each task on the held-out split of the data that its policy names.
 
     `data` names them for `task`, where its policy does not. A task is scored where its code may run here: `allowed`,
-    what comes with fedlog, and what `data` names. One whose code does not end is put aside: `aside` has why, by task.
+    what comes with fedlog, and what `data` names. One whose code does not end is put aside.
     """
 
     def __init__(
@@ -85,7 +85,6 @@ class Evaluator:
         task: TaskId | None = None,
         allowed: AllowList | None = None,
         patience: Patience | None = None,
-        aside: Mapping[TaskId, str] | None = None,
     ) -> None:
         # What learns brings numpy, which `fedlog --help` must not wait for.
         from client_agent.learning.allow_list import AllowList
@@ -95,7 +94,6 @@ class Evaluator:
         self._allowed = (allowed or AllowList(command="fedlog evaluate")).including(data)
         self._task, self._data = task, data
         self._patience = patience or Patience()
-        self.aside = dict(aside or {})
         self._scorers: dict[TaskId, Scorer] = {}
         self._tried_again_s: dict[tuple[TaskId, Version], float] = {}
         self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator)
@@ -146,7 +144,7 @@ class Evaluator:
         from client_agent.running.watch import TookTooLong
 
         # Each of its versions would keep all other tasks waiting for as long again.
-        if reason := self.aside.get(view.task):
+        if reason := self._patience.aside.get(view.task):
             return Missed(task=view.task, version=version, reason=f"{reason} {ASIDE}")
         try:
             scorer = self._find_scorer(created)
@@ -154,7 +152,7 @@ class Evaluator:
         except LogUnavailable as error:
             return Missed(task=view.task, version=version, reason=str(error), is_final=False)
         except TookTooLong as error:
-            self.aside[view.task] = reason = str(error)
+            self._patience.aside[view.task] = reason = str(error)
             return Missed(task=view.task, version=version, reason=f"{reason} {ASIDE}")
         except FedlogError as error:
             return Missed(task=view.task, version=version, reason=str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -37,10 +37,14 @@ class DataUnnamed(FedlogError):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the code of a task may be at work at a time: `limit_s`, where there is a watch."""
+    """How long the code of a task may be at work at a time: `limit_s`, where there is a watch.
+
+    `aside` has the tasks whose code was at work for longer, and what was said of it.
+    """
 
     watch: Watch | None = None
     limit_s: float = 600.0
+    aside: dict[str, str] = field(default_factory=dict)
 
     def run(self, function: Callable[[], T], *, task: str, doing: str) -> T:
         """The result of `function`. Raises TookTooLong."""
@@ -81,7 +85,7 @@ def open_scorer(
     allowed: AllowList,
     data: str,
     fetch: Callable[[BodyRef, int], Floats],
-    patience: Patience = Patience(),
+    patience: Patience,
 ) -> Scorer:
     """The scorer of a task; `data` is what an option names.
 

@@ -14,6 +14,7 @@ from ops.terminal.commands.training.progress import TrainingProgress
 from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, make_allow_list
 
 if TYPE_CHECKING:
+    from client_agent.running.foreground import DeviceOptions
     from client_agent.running.loop import Stats
 
 
@@ -37,10 +38,7 @@ def device(
 ) -> None:
     """Run one device until its task is over or until Ctrl-C. Start it again at any time: its folder keeps its state."""
     from client_agent.conditions import Conditions
-    from client_agent.learning.opening import choose_accelerator
-    from client_agent.links.kafka import KafkaLink
-    from client_agent.running.foreground import DeviceOptions, run_device
-    from ops.operator.tasks import check_name
+    from client_agent.running.foreground import DeviceOptions
 
     options = DeviceOptions(
         task=task,
@@ -52,6 +50,16 @@ def device(
         load_s=load_s,
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
+    _run(ctx, options, accelerator=accelerator, updates=updates, as_json=as_json)
+
+
+def _run(ctx: typer.Context, options: DeviceOptions, *, accelerator: str, updates: int | None, as_json: bool) -> None:
+    from client_agent.learning.opening import choose_accelerator
+    from client_agent.links.kafka import KafkaLink
+    from client_agent.running.foreground import run_device
+    from ops.operator.tasks import check_name
+
+    task = options.task
     check_name(task)
     choose_accelerator(accelerator)
     operator = require_operator(ctx.obj)

@@ -24,6 +24,7 @@ from streams.log import EventLog
 
 if TYPE_CHECKING:
     from ops.services.evaluator import Evaluator, Missed
+    from ops.services.scoring import Patience
 
 _RESUMED = "--resumed"
 
@@ -93,7 +94,9 @@ def evaluate(
     Exit code 1 where none of them could be scored.
     """
     from client_agent.learning.opening import choose_accelerator
+    from client_agent.running.watch import Watch
     from ops.operator.tasks import check_name
+    from ops.services.scoring import Patience
 
     choose_accelerator(accelerator)
     if task is not None:
@@ -102,9 +105,10 @@ def evaluate(
         # A score is a fact for good, and other tasks have other data.
         raise ConsoleError("--data names the data of one task: say which, with --task.", exit_code=EXIT_USAGE)
     tally = _Tally(as_json, **json.loads(resumed))
+    patience = Patience(Watch(None, end_process=tally.start_again), limit_s, tally.aside)
     with (
         open_log(ctx.obj) as log,
-        closing(_open(ctx, log, data=data, task=task, limit_s=limit_s, tally=tally)) as evaluator,
+        closing(_open(ctx, log, data=data, task=task, patience=patience)) as evaluator,
         suppress(KeyboardInterrupt),
     ):
         _score(evaluator, tally, follow=follow)
@@ -116,7 +120,6 @@ def _score(evaluator: Evaluator, tally: _Tally, *, follow: bool) -> None:
 
     while True:
         for result in evaluator.step():
-            tally.aside = evaluator.aside
             if isinstance(result, Missed):
                 tally.note_miss(result)
             else:
@@ -126,15 +129,10 @@ def _score(evaluator: Evaluator, tally: _Tally, *, follow: bool) -> None:
         evaluator.wait(0.5)
 
 
-def _open(
-    ctx: typer.Context, log: EventLog, *, data: str, task: str | None, limit_s: float, tally: _Tally
-) -> Evaluator:
-    from client_agent.running.watch import Watch
+def _open(ctx: typer.Context, log: EventLog, *, data: str, task: str | None, patience: Patience) -> Evaluator:
     from ops.services.evaluator import Evaluator
-    from ops.services.scoring import Patience
 
     key = open_role_key(ctx.obj, log, role="evaluator")
-    patience = Patience(Watch(None, end_process=tally.start_again), limit_s)
     ctx.meta[WORDS] = _forget_resumed(ctx.meta.get(WORDS, [ctx.info_name]))
     allowed = make_allow_list(ctx)
-    return Evaluator(log, key=key, data=data, task=task, allowed=allowed, patience=patience, aside=tally.aside)
+    return Evaluator(log, key=key, data=data, task=task, allowed=allowed, patience=patience)

@@ -115,7 +115,7 @@ def test_a_model_without_end_is_not_made() -> None:
     tensors = (TensorSpec(name="1.weight", shape=(10**9, 10**9)), TensorSpec(name="1.bias", shape=(10**9,)))
     huge = created(policy=rules, tensors=tensors, parameters=10**18 + 10**9)
     with pytest.raises(ModelError, match="more than there is memory for"):
-        open_scorer(huge, allowed=ALLOWED, data=DIGITS, fetch=lambda *_: FLAT)
+        open_scorer(huge, allowed=ALLOWED, data=DIGITS, fetch=lambda *_: FLAT, patience=Patience())
 
 
 def test_a_model_that_does_not_arrive_is_missed_for_now(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +215,8 @@ def test_an_evaluation_without_end_costs_its_task_alone(monkeypatch: pytest.Monk
     assert "--limit-s" in first.reason
     assert (second.version, second.reason) == (1, first.reason)
     # As a process does that was started in place of one that the task has ended.
-    with closing(Evaluator(log, key=role_key("evaluator"), allowed=ALLOWED, aside=evaluator.aside)) as again:
+    with closing(
+        Evaluator(log, key=role_key("evaluator"), allowed=ALLOWED, patience=Patience(aside=patience.aside))
+    ) as again:
         assert {each.reason for each in again.step() if isinstance(each, Missed)} == {first.reason}
     assert calls == [1]
