@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streams.log import EventLog, LogError, Reader, TopicPartition
+from streams.log import EventLog, LogError, Reader, Standstill, TopicPartition
 
 POLL_S = 0.2
 
@@ -36,7 +36,7 @@ class Holes:
         """The first offset from `start` on at which the log holds a record; `end` where there is none before it.
 
         It waits until readers can see that far, because an open transaction may still become records. Raises
-        OffsetLost, and LogUnavailable where no broker answers.
+        OffsetLost, ReaderStalled, and LogUnavailable where no broker answers.
         """
         try:
             return min(end, self._find_first(at, start, end=end))
@@ -51,13 +51,14 @@ class Holes:
             self._close(at)
 
     def _find_first(self, at: TopicPartition, start: int, *, end: int) -> int:
-        window = self._window_at(at, start)
+        window, standstill = self._window_at(at, start), Standstill(self._log, at, end)
         while True:
             place = bisect_left(window.offsets, start)
             if place < len(window.offsets):
                 return window.offsets[place]
             if window.end >= end:
                 return end
+            standstill.check(window.end)
             records = window.reader.poll(POLL_S)
             # Up to the end of the window before there is nothing, so that it still begins where the question does.
             window.start, window.end = start, window.reader.position(at)

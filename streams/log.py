@@ -15,15 +15,23 @@ Everything here blocks; an event loop calls it from a thread.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+import structlog
 
 from schemas.errors import EXIT_LOST, EXIT_UNAVAILABLE, FedlogError
 from schemas.topics import BATCH_BYTES_MAX
 
 # The rest of a batch is room for its header.
 KAFKA_RECORD_BYTES_MAX = BATCH_BYTES_MAX - 20_000
+# Twice as long as a transaction may stay open: whatever holds a reader back for so long will not end by itself.
+STANDSTILL_S = 30.0
+ASK_EVERY_S = 5.0
+
+logger = structlog.get_logger(__name__)
 
 
 class LogError(FedlogError):
@@ -33,6 +41,7 @@ class LogError(FedlogError):
      ├── WriterFenced       another writer of the same name has taken over; stop
      ├── CommitUncertain    the outcome of a commit is unknown; stop, the next claim finds out
      ├── LogUnavailable     no broker answers; wait and try again
+     │    └── ReaderStalled  a reader stands still although the log goes on; begin again with another
      ├── LogRefused         the broker says no: credentials, rights, or its release is too old; waiting does not help
      ├── TopicUnfit         a topic, or the cluster, is not set up as fedlog needs it
      └── OffsetLost         the log does not hold the offset that was asked for
@@ -65,6 +74,12 @@ class LogUnavailable(LogError):
 
     exit_code = EXIT_UNAVAILABLE
     code = "log_unavailable"
+
+
+class ReaderStalled(LogUnavailable):
+    """A reader gets nothing of what its broker has for it; another one, with connections of its own, may."""
+
+    code = "reader_stalled"
 
 
 class LogRefused(LogError):
@@ -256,10 +271,48 @@ class EventLog(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Standstill:
+    """Watches a reader that is waited for, until its position has reached `end`; no such wait may be silent."""
+
+    log: EventLog
+    at: TopicPartition
+    end: int
+    _position: int = field(default=-1, init=False)
+    _since_s: float = field(default=0.0, init=False)
+    _asks_s: float = field(default=0.0, init=False)  # when the log is asked next how far it can be read
+
+    def check(self, position: int) -> None:
+        """Call it before each poll. Raises ReaderStalled; where the log itself cannot be read on, that is logged."""
+        now_s = time.monotonic()
+        if position != self._position:
+            self._position, self._since_s, self._asks_s = position, now_s, now_s + ASK_EVERY_S
+        if now_s < self._asks_s:
+            return
+        self._asks_s = now_s + ASK_EVERY_S
+        try:
+            readable, written = self.log.bounds(self.at).end, self.log.find_written_end(self.at)
+        except LogUnavailable:
+            # A broker's silence is no fault of the reader's: its time begins when there is something to read.
+            self._since_s = now_s
+            return
+        if now_s - self._since_s >= STANDSTILL_S:
+            self._since_s = now_s
+            self._judge(readable, written)
+
+    def _judge(self, readable: int, written: int) -> None:
+        if self._position < readable:
+            raise ReaderStalled(f"reading {self.at} stalled at {self._position}, and {readable} can be read")
+        # Either a transaction is open there, or the log has lost what was awaited.
+        place = self.at._asdict()
+        logger.warning("readers_held_back", **place, offset=readable, written=written, awaited=self.end)
+
+
 def scan(log: EventLog, at: TopicPartition, *, start: int | None = None, end: int | None = None) -> Iterator[Record]:
     """Every committed record of `at` from `start` (default: the beginning) up to, not including, `end`.
 
     Without `end` it is where the log ended at the first step; with it the log is awaited until it can be read that far.
+    Raises ReaderStalled.
     """
     if start is None or end is None:
         bounds = log.bounds(at)
@@ -269,9 +322,10 @@ def scan(log: EventLog, at: TopicPartition, *, start: int | None = None, end: in
     if start >= end:
         return
     # Markers have offsets and no records, so the position tells when the end is reached, and not the last record.
-    reader = log.reader({at: start})
+    reader, standstill = log.reader({at: start}), Standstill(log, at, end)
     try:
-        while reader.position(at) < end:
+        while (position := reader.position(at)) < end:
+            standstill.check(position)
             yield from (record for record in reader.poll(timeout_s=0.2) if record.offset < end)
     finally:
         reader.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -175,7 +176,7 @@ class Journal:
         # there, and no reader would see the claim before it.
         start, self._end = self._end, offsets[-1] + _TRANSACTION_OFFSETS
         if start < offsets[0] and self._find_first(start, end=offsets[0]) < offsets[0]:
-            self._require_unclaimed(before, start, end=offsets[0])
+            retry_until_available(partial(self._require_unclaimed, before, start, end=offsets[0]))
         self.uncommitted = []
         written = list[WrittenBatch]()
         for (batch, at), offset in zip(batches, offsets, strict=True):

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from schemas.identifiers import CHUNK_BYTES, BodyRef
-from streams.log import Bounds, EventLog, LogUnavailable, OffsetLost, Reader, Record, TopicPartition
+from streams.log import (
+    Bounds,
+    EventLog,
+    LogUnavailable,
+    OffsetLost,
+    Reader,
+    ReaderStalled,
+    Record,
+    Standstill,
+    TopicPartition,
+)
 from streams.retry import retry_until_available
 
 BUDGET_BYTES = 64 * 2**20
@@ -178,7 +188,9 @@ class BodyReader:
                 return missing
             self._ahead.seek(self._at, missing[0])
         self._misses = 0
-        while self._ahead.position(self._at) <= missing[-1]:
+        standstill = Standstill(self._log, self._at, missing[-1] + 1)
+        while (position := self._ahead.position(self._at)) <= missing[-1]:
+            self._check(standstill, position)
             self._keep(self._ahead, self._poll(self._ahead), until=missing[-1])
         return self._buffer.find_missing(ref)
 
@@ -210,7 +222,9 @@ class BodyReader:
         for offset in offsets:
             if offset > reader.position(self._at) + GAP_MAX:
                 reader.seek(self._at, offset)
-            while reader.position(self._at) <= offset:
+            standstill = Standstill(self._log, self._at, offset + 1)
+            while (position := reader.position(self._at)) <= offset:
+                self._check(standstill, position)
                 found |= {r.offset: self.unwrap(r.value or b"") for r in self._poll(reader) if r.offset in wanted}
         return found
 
@@ -221,6 +235,14 @@ class BodyReader:
         if self._until_s is not None and now_s >= min(self._until_s, self._heard_s + SILENCE_S):
             raise LogUnavailable(f"a body of {self._at} did not arrive in time")
         return records
+
+    def _check(self, standstill: Standstill, position: int) -> None:
+        try:
+            standstill.check(position)
+        except ReaderStalled:
+            # The next attempt has readers with connections of their own.
+            self._close_readers()
+            raise
 
     def _join(self, ref: BodyRef, chunks: Sequence[bytes | None]) -> bytes | Absent:
         present = [chunk for chunk in chunks if chunk is not None]
