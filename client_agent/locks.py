@@ -45,6 +45,11 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    @property
+    def descriptor(self) -> int:
+        """The open file: a process that inherits it holds the lock as well."""
+        return self._descriptor
+
     def share(self) -> None:
         """Let the processes in that this one starts. Raises FolderInUse."""
         self._take(fcntl.LOCK_SH)

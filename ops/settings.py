@@ -122,6 +122,13 @@ class Settings:
             )
         return replace(self, **running.connection)
 
+    def make_environment(self, **more: str) -> dict[str, str]:
+        """The environment in which a child process finds these settings, wherever it runs, and `more` variables."""
+        values = {variable: _write(name, getattr(self, name)) for variable, name in ENVIRONMENT.items()}
+        # A variable of this process that an option has emptied must not come back in the child.
+        others = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+        return {**others, **{name: value for name, value in values.items() if value}, **more}
+
     def kafka(self, client_id: str = "fedlog-console") -> KafkaSettings:
         """How to reach the cluster, for every client."""
         # `fedlog --help` reads settings too, and must not wait for a Kafka client.
@@ -172,6 +179,13 @@ def _parse(variable: str, name: str, *, text: str) -> Any:
         return tuple(text.replace(",", " ").split())
     # Settings are compared and passed on as values, so each must have its own type from the start.
     return Path(text) if name in ("folder", "operator_key_file") else text
+
+
+def _write(name: str, value: Any) -> str:
+    """A value as its variable has it, for a process in whatever folder."""
+    if name == "folder" or (value and name.endswith("file")):
+        return str(Path(value).absolute())
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _find_problems(settings: Settings) -> list[str]:

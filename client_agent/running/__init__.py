@@ -6,6 +6,7 @@ May import everything of `client_agent` but a transport of `links/`, and never `
 - `fleet`: many loops in many processes; `fedlog fleet` and the benchmarks call it.
 - `ray_session`: the Ray that runs these processes, and its only importer; `fleet` calls it.
 - `foreground`: one real device; `fedlog device` calls it.
+- `interrupts`: Ctrl-C held back while processes are started or ended; `fleet` and `ops.processes` use it.
 - `watch`: the end of trainings that do not end; `fleet` and `foreground` train under it.
 - `work`: the task of a process's devices and the learner of its policy; `fleet` and `foreground` ask for it.
 - `profiles`: simulated devices, drawn from a seed; `fleet` gives them to its devices.

@@ -26,9 +26,10 @@ from client_agent.learning.plugins import resolve
 from client_agent.learning.trainer import Trainer
 from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
+from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
-from client_agent.running.ray_session import FleetError, RaySession, hold_interrupts
+from client_agent.running.ray_session import FleetError, RaySession
 from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_loaded, until_opened
 from client_agent.running.work import Work, await_task, open_work
 from client_agent.setting import DeviceSetting

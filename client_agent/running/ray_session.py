@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import secrets
 import shutil
-import signal
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -171,23 +168,3 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
     ray_constants.ENABLE_RAY_CLUSTER = _SPANS_MACHINES and not on_one_machine
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
-
-
-@contextlib.contextmanager
-def hold_interrupts() -> Iterator[None]:
-    """Ctrl-C and SIGTERM that arrive in the block take effect at its end: an exception amid Ray's start kills it."""
-    # Elsewhere no handler can be set, and no handler runs either.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda given, _: arrived.append(given)) for number in numbers}
-    try:
-        yield
-    finally:
-        # Ray handles SIGTERM itself once it runs, and would leave processes and its scratch folder behind.
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if arrived:
-            signal.raise_signal(arrived[0])

@@ -1,9 +1,11 @@
 """Processes: what starts, watches and ends others. May import operator, audit and history; prints through the console.
 
-`children`: starts and ends child processes; called by the three below.
+`children`: starts and ends child processes; called by the others.
 `supervisor`: keeps one worker alive; run by `fedlog worker`.
 `worker`: the child that runs an actor; started by `supervisor`.
 `broker`: the embedded Kafka; run by `fedlog broker`, the demo and the tests.
+`services`: what a run or the demo starts and ends; `started` marks it, `guardian` ends it after a kill.
+`running`: a task from nothing to its score; run by `fedlog run`.
 `demo`: a whole training run with a kill and a replay; run by `fedlog demo`.
-`demo_view`: shows a running task; called by `demo`.
+`panel`: shows a running task; called by `fedlog run` and the demo.
 """

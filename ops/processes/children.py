@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,14 @@ import psutil
 KILL_WAIT_S = 10.0
 
 Child = subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inheritance:
+    """What a child gets from here: open files, and its whole environment where that is not this process's own."""
+
+    descriptors: Sequence[int] = ()
+    environment: Mapping[str, str] | None = None
 
 
 def open_private(path: str, flags: int) -> int:
@@ -31,13 +40,13 @@ def start(
     output: Path | None = None,
     folder: Path | None = None,
     has_pipe: bool = False,
-    descriptors: Sequence[int] = (),
+    inherits: Inheritance | None = None,
 ) -> Child:
     """Start `command` in `folder`; stdout and stderr go to the file `output`, else to those of this process.
 
-    With `has_pipe` its stdin is a pipe from here. `descriptors` are open files that it inherits. What it writes, and
-    its output, only the owner can read.
+    With `has_pipe` its stdin is a pipe from here. What it writes, and its output, only the owner can read.
     """
+    inherited = inherits or Inheritance()
     with contextlib.ExitStack() as stack:
         file = None if output is None else stack.enter_context(open(output, "wb", opener=open_private))
         return subprocess.Popen(
@@ -45,7 +54,8 @@ def start(
             stdin=subprocess.PIPE if has_pipe else subprocess.DEVNULL,
             stdout=file,
             stderr=None if file is None else subprocess.STDOUT,
-            pass_fds=descriptors,
+            pass_fds=inherited.descriptors,
+            env=inherited.environment,
             cwd=folder,
             # Broker, workers and fleet write raw updates and keys; no other user of the machine may read them.
             umask=0o077,

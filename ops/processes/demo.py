@@ -7,24 +7,21 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from actors import keys
 from actors.wiring import ROLES
-from ops.broker_state import find_running
 from ops.console import note
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
 from ops.operator import tasks
-from ops.processes import broker, children
-from ops.processes.demo_view import View
+from ops.processes import broker
+from ops.processes.panel import View
+from ops.processes.services import Services
 from ops.settings import Settings
 from schemas import policy
 from schemas.errors import FedlogError
@@ -36,7 +33,6 @@ TASK = "digits"
 FLEET_PROCESSES = 2
 KILL_AFTER_VERSION = 5
 PATIENCE_S = 300.0
-STOP_TIMEOUT_S = 20.0
 
 
 class DemoFailed(FedlogError):
@@ -68,47 +64,37 @@ class Demo:
         if not self._own_broker:
             self._settings = replace(self._settings, topic_prefix=f"{settings.topic_prefix}-demo-{os.getpid()}")
         self._policy = policy.parse(POLICY_FILE.read_text())
-        self._children: dict[str, children.Child] = {}
+        self._services = Services(self._settings, task=TASK, say=view.say)
         self._kill: Kill | None = None
 
     def run(self) -> dict[str, Any]:
         """Everything from the broker's start to its stop. Raises DemoFailed when the task does not end."""
         began_s = time.monotonic()
-        with self._broker(), contextlib.ExitStack() as stack:
-            stack.callback(self._end_children)
+        with self._services, contextlib.ExitStack() as stack:
+            self._start_broker()
             log = stack.enter_context(contextlib.closing(self._settings.log()))
             self._prepare(log)
-            self._start_children()
+            self._start_services()
             # While they start: this process imports torch for the first model, and they wait for the task.
             tasks.create(log, TASK, key=keys.load(self._settings.operator_key_file), policy=self._policy)
             view = self._watch(log)
-            self._end_children()
+            self._services.end_services()
             trained_s = time.monotonic() - began_s
             self._view.say("Replaying the log from its first event, in a fresh process …")
             replayed = self._replay()
+            if self._keep:
+                self._services.keep()
             return self._report(view, replayed, seconds=trained_s)
 
     # --- set the stage ----------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _broker(self) -> Iterator[None]:
-        folder = self._settings.folder
+    def _start_broker(self) -> None:
         if not self._own_broker:
-            yield
             return
-        if find_running(self._settings.broker_folder) is not None:
-            broker.stop(self._settings.broker_folder)
+        broker.stop(self._settings.broker_folder)
         # Each demo starts from an empty log, so that its figures are those of this run.
-        shutil.rmtree(folder, ignore_errors=True)
-        self._view.say("Starting an embedded Apache Kafka …")
-        try:
-            self._settings.open_folder()
-            handle = broker.start(self._settings.broker_folder)
-            self._view.say(f"Kafka answers on {handle.bootstrap_servers}; its data is in {folder}.")
-            yield
-        finally:
-            if not self._keep:
-                broker.stop(self._settings.broker_folder)
+        clear_folder(self._settings.folder)
+        self._services.start_broker()
 
     def _prepare(self, log: KafkaLog) -> None:
         # With --bootstrap-servers the folder of an earlier demo may still hold its key.
@@ -116,32 +102,15 @@ class Demo:
             keys.create(self._settings.operator_key_file)
         log.create_topics(CATALOGUE, partitions=self._settings.partitions or None)
 
-    def _start_children(self) -> None:
+    def _start_services(self) -> None:
         devices = str(self._policy.selection.devices_expected)
-        self._start("fleet", "fleet", "--task", TASK, "--devices", devices, "--processes", str(FLEET_PROCESSES))
+        self._services.start(
+            "fleet", "fleet", "--task", TASK, "--devices", devices, "--processes", str(FLEET_PROCESSES)
+        )
         for actor in ROLES:
-            self._start(actor, "worker", actor)
-        self._start("evaluator", "evaluate", "--follow", "--task", TASK)
+            self._services.start(actor, "worker", actor)
+        self._services.start("evaluator", "evaluate", "--follow", "--task", TASK)
         self._view.say(f"Three workers, an evaluator and a fleet of {devices} devices are starting.")
-
-    def _start(self, name: str, *arguments: str) -> None:
-        logs = self._settings.open_folder() / "logs"
-        logs.mkdir(exist_ok=True)
-        self._children[name] = children.start(self._command(*arguments), output=logs / f"{name}.log")
-
-    def _command(self, *arguments: str) -> list[str]:
-        settings = self._settings
-        # Without servers a command finds the broker of the folder, and its password, which no argument may show.
-        servers = ("--bootstrap-servers", settings.bootstrap_servers) if settings.bootstrap_servers else ()
-        return [
-            # `-P`, so that a folder `ops` in the current folder is not taken for ours.
-            *(sys.executable, "-P", "-m", "ops.terminal.cli"),
-            *servers,
-            *("--topic-prefix", settings.topic_prefix),
-            *("--folder", str(settings.folder)),
-            *("--operator-key-file", str(settings.operator_key_file)),
-            *arguments,
-        ]
 
     # --- watch, kill, and wait for the end --------------------------------------------------------------------------
 
@@ -156,7 +125,7 @@ class Demo:
                 self._kill_once(view)
                 if view.halted is not None and self._is_scored(view):
                     return view
-                self._check_children()
+                self._services.check(may_end="fleet")
                 if time.monotonic() > deadline_s:
                     raise DemoFailed(
                         f"The task did not end within {PATIENCE_S:g} s; see {self._settings.folder / 'logs'}."
@@ -191,30 +160,15 @@ class Demo:
         )
 
     def _worker_pid(self, actor: str) -> int:
-        supervisor = self._children[actor].pid
+        supervisor = self._services.services[actor].child.pid
         told = json.loads((self._settings.folder / "run" / f"{actor}-{supervisor}.json").read_text())
         return int(told["child"])
-
-    def _check_children(self) -> None:
-        for name, child in self._children.items():
-            if child.poll() is not None:
-                log = self._settings.folder / "logs" / f"{name}.log"
-                # The reason why a child ended stands in its own log, which is closed to a person who watches the demo.
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                raise DemoFailed(f"The {name} ended with exit code {child.returncode}; {log} ends in:\n{tail}")
-
-    def _end_children(self) -> None:
-        ending, self._children = self._children, {}
-        # Ray leaves processes behind when it is interrupted, so the descendants go too.
-        children.end(ending.values(), timeout_s=STOP_TIMEOUT_S, with_descendants=True)
 
     # --- prove it ---------------------------------------------------------------------------------------------------
 
     def _replay(self) -> dict[str, Any]:
         # A fresh process, which can know nothing but what stands in the log.
-        done = subprocess.run(
-            self._command("replay", "--full", "--json"), stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
+        done = self._services.ask("replay", "--full", "--json")
         try:
             found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         except (IndexError, ValueError) as error:
@@ -246,6 +200,13 @@ class Demo:
             "unchecked": replayed.get("unchecked"),
             "seconds": round(seconds, 1),
         }
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what an earlier demo has left; what says who is at work here stays."""
+    for path in folder.iterdir():
+        if path.name != "run":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def suggest_next(settings: Settings, *, keep: bool) -> None:

@@ -92,7 +92,7 @@ class Supervisor:
         child = self._child = children.start(
             [sys.executable, "-c", _PROGRAM, str(Path(__file__).parents[2]), self._actor],
             has_pipe=True,
-            descriptors=[self._crash_marker.descriptor],
+            inherits=children.Inheritance(descriptors=[self._crash_marker.descriptor]),
         )
         self._starts += 1
         self._write_run_file(child.pid)
@@ -132,12 +132,14 @@ class Supervisor:
 
     def _write_run_file(self, child: int) -> None:
         pids = {"actor": self._actor, "supervisor": os.getpid(), "child": child, "starts": self._starts}
+        # For a run that looks whether a worker of its own topics is here already.
+        told = {**pids, "topic_prefix": self._settings.topic_prefix}
         # The demo and tests read this file while it changes, so it is replaced in one step.
         written = self.run_file.with_suffix(".new")
         try:
             self._settings.open_folder()
             self.run_file.parent.mkdir(exist_ok=True)
-            written.write_text(json.dumps(pids) + "\n")
+            written.write_text(json.dumps(told) + "\n")
             written.replace(self.run_file)
         except (OSError, FolderTooOpen) as error:
             # A container's file system may be read-only; the worker can do without.

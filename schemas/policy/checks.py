@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
+from typing import Any
 
 import msgspec
 
@@ -76,14 +77,41 @@ class PolicyError(FedlogError):
     code = "policy_invalid"
 
 
-def parse(text: str) -> Policy:
-    """Read a policy file. Raises PolicyError that names field, value and bound, one line for each problem."""
+def parse(text: str, *, changes: Sequence[str] = ()) -> Policy:
+    """Read a policy file. Raises PolicyError that names field, value and bound, one line for each problem.
+
+    `changes`: other values, each as `table.field=value`; what is no TOML value is taken for a text.
+    """
     try:
-        return check_policy(msgspec.convert(tomllib.loads(text), Policy))
+        return check_policy(msgspec.convert(apply_changes(tomllib.loads(text), changes), Policy))
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"the policy is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise PolicyError(f"the policy does not fit: {error}; see docs/policy.md") from error
+
+
+def apply_changes(found: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The content of a policy file with other values for some fields. Raises PolicyError."""
+    for change in changes:
+        path, equals, text = change.partition("=")
+        *tables, name = path.strip().split(".")
+        if not equals or not name:
+            raise PolicyError(f"{change!r} must be FIELD=VALUE, for instance training.epochs=2")
+        table = found
+        for part in tables:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise PolicyError(f"{change!r}: {part} is no table")
+        table[name] = _parse_value(text.strip())
+    return found
+
+
+def _parse_value(text: str) -> Any:
+    # A shell takes the quotes of a text away, so a text without them is one too.
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def check_policy(policy: Policy) -> Policy:

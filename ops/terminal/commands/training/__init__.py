@@ -2,5 +2,6 @@
 
 `task`: tasks. `model`: versions and their files. `device`: one device. `fleet`: many simulated ones.
 `evaluate`: scores of versions. `measure`: scores of a version by its devices; `measured` writes them.
-`demo`: all of it once. `progress`: what `device` and `fleet` tell of their devices.
+`run`: all of it in one command. `demo`: all of it once, with a kill.
+`progress`: what `device` and `fleet` tell of their devices.
 """

@@ -23,7 +23,7 @@ def demo(
     """Train digits on 200 simulated devices with privacy, kill the aggregator, prove by replay that nothing is lost."""
     from ops.logging_setup import set_up_logging
     from ops.processes.demo import Demo, suggest_next
-    from ops.processes.demo_view import View
+    from ops.processes.panel import View
 
     # The demo tells its own story; structured log lines would bury it.
     set_up_logging(as_json=False, level="warning")

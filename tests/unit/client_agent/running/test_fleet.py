@@ -18,8 +18,9 @@ import pytest
 from client_agent.learning.plugins import PluginError
 from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetOptions, is_over, spread_devices
+from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import Stats
-from client_agent.running.ray_session import FleetError, RaySession, hold_interrupts
+from client_agent.running.ray_session import FleetError, RaySession
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS, answer_home
 from tests.worlds.builders import KEY

@@ -71,7 +71,9 @@ def test_a_child_gets_its_pipe_and_files(tmp_path: Path) -> None:
     """Orders go in through stdin; an open file is inherited by number."""
     with (tmp_path / "shared").open("wb") as shared:
         program = f"import os, sys; os.write({shared.fileno()}, sys.stdin.buffer.readline())"
-        child = children.start([sys.executable, "-c", program], has_pipe=True, descriptors=[shared.fileno()])
+        child = children.start(
+            [sys.executable, "-c", program], has_pipe=True, inherits=children.Inheritance(descriptors=[shared.fileno()])
+        )
         assert child.stdin is not None
         child.stdin.write(b"orders\n")
         child.stdin.flush()

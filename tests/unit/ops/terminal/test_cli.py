@@ -62,6 +62,8 @@ def test_every_command_that_was_promised_is_there(run: Run) -> None:
     """Names are what scripts and READMEs hang on."""
     promised = {
         "demo": (),
+        "run": ("--data", "--devices", "--set", "--seed", "--json", "--name", "--resume", "--keep"),
+        "stop": (),
         "broker": ("start", "stop", "status"),
         "key": ("create", "show"),
         "topics": ("create", "list", "check"),

@@ -261,3 +261,17 @@ def test_no_weight_is_above_the_largest() -> None:
     for rule in FACTORS:
         rules = policy(staleness={"rule": rule, "exponent": 0.0, "hinge_a": 0.0, "max_versions": 50})
         assert max(rules.weights()) <= rules.weight_max
+
+
+def test_fields_can_be_changed_beside_the_file() -> None:
+    """`--set` reaches a field of any table, new ones too, as the TOML value that it reads like, else as a text."""
+    text = 'model = "m:f"\n[training]\nepochs = 5\n[stop]\nversions_max = 5\n'
+    changes = ["training.epochs=2", "data=rings:data", "selection.devices_expected = 40", "selection.concurrency=20"]
+    changes.append("aggregation.updates_per_round=10")
+    changed = parse(text, changes=changes)
+    assert (changed.training.epochs, changed.data, changed.selection.devices_expected) == (2, "rings:data", 40)
+    for wrong in ("epochs", "model.x=1", "training.=1"):
+        with pytest.raises(PolicyError, match=r"model\.x|FIELD=VALUE"):
+            parse(text, changes=[wrong])
+    with pytest.raises(PolicyError, match="epoks"):
+        parse(text, changes=["training.epoks=1"])

@@ -60,8 +60,10 @@ class View:
 
 
 def _line(view: TaskView) -> str:
+    goal = view.created.policy.stop.versions_max if view.created else 0
     return (
-        f"version {view.version}  accuracy {number(view.metric, 3) or '-'}"
+        f"version {view.version} of {goal} ({describe_progress(view)})"
+        f"  {_name_metric(view)} {number(view.metric, 3) or '-'}"
         f"  buffer {view.buffer_fill}/{view.buffer_size}  staleness {number(view.staleness_mean, 2) or '-'}"
         f"  admitted {view.admitted}  refused {sum(view.refused.values())}  epsilon {number(view.epsilon, 3) or '-'}"
         f"  devices at work {len(view.leases)}"
@@ -75,8 +77,9 @@ def _panel(view: TaskView, seconds: float) -> Any:
     rows = Table.grid(padding=(0, 2))
     goal = view.created.policy.stop.versions_max if view.created else 0
     privacy = view.created.policy.privacy if view.created else None
-    rows.add_row("version", f"{view.version if view.version is not None else '-'} of {goal}")
-    rows.add_row("test accuracy", f"{number(view.metric, 3) or '-'}  {sparkline(view.curve())}")
+    share = f"{_bar(view.version or 0, goal or 1)} {describe_progress(view)}"
+    rows.add_row("version", f"{view.version if view.version is not None else '-'} of {goal}  {share}")
+    rows.add_row(_name_metric(view), f"{number(view.metric, 3) or '-'}  {sparkline(view.curve())}")
     rows.add_row("buffer", f"{_bar(view.buffer_fill, view.buffer_size or 1)} {view.buffer_fill}/{view.buffer_size}")
     rows.add_row("staleness", f"mean {number(view.staleness_mean, 2) or '-'}, most {view.staleness_max}")
     refused = ", ".join(f"{count} {reason}" for reason, count in view.refused.most_common(3))
@@ -87,6 +90,31 @@ def _panel(view: TaskView, seconds: float) -> Any:
         rows.add_row("privacy", f"{spent}  epsilon {number(view.epsilon, 3) or '-'} at delta {privacy.delta:g}")
     rows.add_row("devices at work", f"{len(view.leases)}")
     return Panel(rows, title=f"fedlog · {view.task} · {seconds:.0f} s", title_align="left", expand=False)
+
+
+def describe_progress(view: TaskView) -> str:
+    """How far a task is: percent of its versions, and the time that the others take if they come as fast as these."""
+    if view.created is None or view.version is None:
+        return "0 %"
+    goal = view.created.policy.stop.versions_max
+    # Versions, not seconds: a task ends by its number of versions in any case.
+    share = f"{100 * view.version / goal:.0f} %"
+    # From the first version on: what processes need to start says nothing about a round.
+    taken_ms = view.published_ms[view.version] - view.published_ms[min(view.published)]
+    if view.is_over or not taken_ms or not view.version:
+        return share
+    return f"{share}, {_format_seconds(taken_ms / view.version * (goal - view.version) / 1000)} left"
+
+
+# Two digits are as much as an estimate is worth.
+def _format_seconds(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _name_metric(view: TaskView) -> str:
+    return view.metric_name or "score"
 
 
 def _bar(value: float, whole: float, *, width: int = 24) -> str:

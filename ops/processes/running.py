@@ -1,0 +1,181 @@
+"""One run: starts what is missing, creates the task, and follows it to its end. `fedlog run` and notebooks call it.
+
+Where servers are named, only what was asked for is started there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from actors import keys
+from actors.wiring import ROLES
+from ops.history.following import Follower
+from ops.history.projections import TaskViews
+from ops.history.task_view import TaskView
+from ops.operator import tasks
+from ops.operator.errors import TaskExists
+from ops.processes.services import Services
+from ops.settings import Settings
+from schemas.errors import FedlogError
+from schemas.policy import Policy
+from schemas.topics import CATALOGUE, partition_of
+from streams.kafka.log import KafkaLog
+
+STARTABLE = ("workers", "evaluator", "fleet")
+SCORE_WAIT_S = 20.0
+POLL_S = 0.25
+
+
+class RunFailed(FedlogError):
+    """The run came to no end of its own; the message says why."""
+
+    code = "run_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What to train and how. `devices` None: as many as the policy expects; `cwd`: where the policy's modules lie.
+
+    `resume`: go on with the task of that name. `keep`: leave all but the fleet running. `start`: what to start;
+    None is all of STARTABLE.
+    """
+
+    policy: Policy
+    name: str
+    devices: int | None = None
+    seed: int = 0
+    fleet: tuple[str, ...] = ()
+    cwd: Path = field(default_factory=Path.cwd)
+    resume: bool = False
+    keep: bool = False
+    start: frozenset[str] | None = None
+
+
+class Run:
+    """One run, a context: at its end everything that it has started has ended. `follow` gives its states."""
+
+    def __init__(
+        self, settings: Settings, options: RunOptions, *, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._options = options
+        # The policy is the caller's own file, so what it names may run in the processes that this one starts.
+        allow = tuple(dict.fromkeys((*settings.allow, *options.policy.list_plugins().values())))
+        self._settings = replace(settings, allow=allow)
+        self._services = Services(self._settings, task=options.name, say=say, cwd=options.cwd.absolute())
+        self._say = say
+        self._stack = contextlib.ExitStack()
+        self._began_s = time.monotonic()
+        self._log: KafkaLog | None = None
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._services)
+            if not self._settings.bootstrap_servers:
+                self._services.start_broker()
+            log = self._log = stack.enter_context(contextlib.closing(self._settings.log()))
+            self._prepare(log)
+            self._start_missing()
+            self._create(log)
+            # From here on the end of the context ends it all; until here any exception did.
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def follow(self) -> Iterator[TaskView]:
+        """The task as it changes, several times a second, until it is over and scored. Raises ServiceEnded, RunFailed.
+
+        It is one value, which changes in place.
+        """
+        log, name = self._log, self._options.name
+        assert log is not None
+        views = TaskViews(operator=keys.load(self._settings.operator_key_file).public_key)
+        with Follower(log, views, partitions=[partition_of(name, log.partitions)]) as follower:
+            while True:
+                follower.poll(POLL_S)
+                yield (view := views.view(name))
+                if view.is_over:
+                    break
+                # A fleet ends by itself once its devices have heard that the task is over.
+                self._services.check(may_end="fleet")
+            yield from self._await_score(follower, view)
+        # Only a run that has ended well is kept: after a failure people would not look for what still runs.
+        if self._options.keep:
+            self._services.keep()
+
+    def summarize(self, view: TaskView) -> dict[str, Any]:
+        """What `--json` prints at the end."""
+        return {
+            **tasks.summarize(view),
+            "metric": view.metric_name,
+            "score": view.metric,
+            "curve": view.curve(),
+            "seconds": round(time.monotonic() - self._began_s, 1),
+            "folder": str(self._settings.folder),
+        }
+
+    def _await_score(self, follower: Follower, view: TaskView) -> Iterator[TaskView]:
+        """Wait for the score of the last version, where somebody may score it."""
+        policy = self._options.policy
+        give_up_s = time.monotonic() + SCORE_WAIT_S
+        while policy.measure is None and "evaluator" in self._services.services and time.monotonic() < give_up_s:
+            # A closed task halts a little later, and may publish until then.
+            if view.version in view.evaluations and view.halted is not None:
+                break
+            follower.poll(POLL_S)
+            yield view
+
+    def _prepare(self, log: KafkaLog) -> None:
+        settings = self._settings
+        # A cluster of their own has an operator already, and another key would be believed by nobody there.
+        if not settings.operator_key_file.exists() and not settings.bootstrap_servers:
+            keys.create(settings.operator_key_file)
+        log.create_topics(CATALOGUE, partitions=settings.partitions or None, replication=settings.replication or None)
+        key = keys.load(settings.operator_key_file)
+        name = self._options.name
+        # Asked before anything is started: a name that is taken is the likeliest mistake of a second run.
+        found = tasks.find_views(log, [partition_of(name, log.partitions)], operator=key.public_key).get(name)
+        if found is not None and found.created is not None and not self._options.resume:
+            raise TaskExists(_describe_taken(found))
+        if found is None and self._options.resume:
+            raise RunFailed(f"There is no task {name!r} to go on with; leave --resume out.")
+
+    def _start_missing(self) -> None:
+        # The fleet first: it takes longest to start.
+        options, services = self._options, self._services
+        wanted = options.start
+        # On a cluster that was named, others may run what a task needs.
+        if wanted is None:
+            wanted = frozenset() if self._settings.bootstrap_servers else frozenset(STARTABLE)
+        if "fleet" in wanted:
+            devices = str(options.devices or options.policy.selection.devices_expected)
+            told = ("--task", options.name, "--devices", devices, "--seed", str(options.seed), *options.fleet)
+            services.start("fleet", "fleet", *told)
+        # A task needs one worker of each kind, and a second one beside it would only wait.
+        for actor in ROLES if "workers" in wanted else ():
+            if services.find_worker(actor) is None:
+                services.start(actor, "worker", actor)
+        if "evaluator" in wanted and options.policy.measure is None:
+            services.start("evaluator", "evaluate", "--follow", "--task", options.name)
+        self._say(f"Starting: {', '.join(services.services) or 'nothing, all of it is asked of the cluster'}.")
+
+    def _create(self, log: KafkaLog) -> None:
+        # While the processes start: this one imports torch for the first model, and they wait for the task.
+        options = self._options
+        if not options.resume:
+            tasks.create(log, options.name, key=keys.load(self._settings.operator_key_file), policy=options.policy)
+
+
+def _describe_taken(view: TaskView) -> str:
+    version = "no version yet" if view.version is None else f"version {view.version}"
+    goes_on = "" if view.is_over else ", or go on with it: --resume"
+    return (
+        f"There is a task {view.task!r} already ({view.status}, {version}), and a policy never changes. "
+        f"Give this run another name, such as --name {view.task}-2{goes_on}."
+    )

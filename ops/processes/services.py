@@ -1,0 +1,212 @@
+"""What a run or the demo starts in a folder, and ends again: broker, workers, evaluator, fleet, each with its log.
+
+A context. However its process ends, nothing stays behind: on any exception the context ends what it has started, and
+after a `kill -9` its guardian does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from client_agent.locks import FolderInUse, Lock
+from client_agent.running.interrupts import hold_interrupts
+from ops.broker_state import find_running
+from ops.processes import broker, children
+from ops.processes.guardian import KEEP
+from ops.processes.started import MARK, STOP_TIMEOUT_S, Started, read_records
+from ops.settings import Settings
+from schemas.errors import EXIT_NO, EXIT_USAGE, FedlogError
+
+LOG_LINES = 15
+# `-P`, so that a folder `ops` in the current folder is not taken for ours.
+FEDLOG = (sys.executable, "-P", "-m", "ops.terminal.cli")
+
+
+class ServiceEnded(FedlogError):
+    """A process that the run needs has ended; the message has the end of its log."""
+
+    exit_code = EXIT_NO
+    code = "service_ended"
+
+
+class RunInProgress(FedlogError):
+    """Another run is at work in the folder; the message says what to do."""
+
+    exit_code = EXIT_USAGE
+    code = "run_in_progress"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A child of ours, and where it writes what it says."""
+
+    child: children.Child
+    log: Path
+
+    def read_tail(self) -> str:
+        """The last lines that it wrote."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+
+
+@dataclass(slots=True)
+class Services:
+    """Starts processes under `settings` and ends exactly those. `task` names what they are for; `say` tells people."""
+
+    settings: Settings
+    task: str
+    say: Callable[[str], None] = lambda text: None
+    cwd: Path | None = None
+    services: dict[str, Service] = field(default_factory=dict)
+    _started: Started | None = None
+    _guardian: children.Child | None = None
+    _lock: Lock | None = None
+    _is_kept: bool = False
+
+    def __enter__(self) -> Self:
+        """Take the folder. Raises RunInProgress."""
+        folder = self.settings.open_folder().absolute()
+        (folder / "run").mkdir(exist_ok=True)
+        try:
+            self._lock = Lock(folder / "run" / "run.lock")
+        except FolderInUse as error:
+            raise RunInProgress(_describe_other(folder)) from error
+        with hold_interrupts():
+            self._started = Started(task=self.task)
+            self._started.write(folder)
+            # Before anything that it would have to end, and without the mark, or it would end itself.
+            self._guardian = children.start(
+                [sys.executable, "-P", "-m", "ops.processes.guardian", str(folder), self._started.mark],
+                has_pipe=True,
+                inherits=children.Inheritance(descriptors=[self._lock.descriptor]),
+                output=folder / "run" / "guardian.log",
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def start_broker(self) -> None:
+        """Start the embedded Kafka of the folder, where none runs."""
+        # One that was there before is somebody's, and outlives this run.
+        if find_running(self.settings.broker_folder) is not None:
+            return
+        self.say("Starting an embedded Apache Kafka …")
+        handle = broker.start(self.settings.broker_folder, environment=self.make_environment())
+        self.say(f"Kafka answers on {handle.bootstrap_servers}; its data is in {self.settings.folder}.")
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start one command of fedlog; `name` names its log."""
+        logs = self.settings.folder / "logs"
+        logs.mkdir(exist_ok=True)
+        log = logs / f"{name}.log"
+        command = [*FEDLOG, *arguments]
+        inherits = children.Inheritance(environment=self.make_environment())
+        child = children.start(command, output=log, folder=self.cwd, inherits=inherits)
+        self.services[name] = Service(child, log)
+
+    def ask(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Run one command of fedlog to its end; what it says."""
+        return subprocess.run(
+            [*FEDLOG, *arguments],
+            env=self.make_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            start_new_session=True,
+            check=False,
+        )
+
+    def find_worker(self, actor: str) -> int | None:
+        """The pid of the supervisor of this actor, if one runs for this folder's topics."""
+        for file in (self.settings.folder / "run").glob(f"{actor}-*.json"):
+            with contextlib.suppress(OSError, ValueError, psutil.Error):
+                told = json.loads(file.read_text())
+                process = psutil.Process(told["supervisor"])
+                is_it = actor in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+                if is_it and told.get("topic_prefix") == self.settings.topic_prefix:
+                    return process.pid
+        return None
+
+    def check(self, *, may_end: str = "") -> None:
+        """Raise ServiceEnded where one has ended; `may_end` may, if it says that all went well."""
+        for name, service in self.services.items():
+            # A supervisor outlives the deaths of its worker, so its own end is not one that passes.
+            code = service.child.poll()
+            if code is None or (name == may_end and code == 0):
+                continue
+            raise ServiceEnded(f"The {name} ended with exit code {code}; {service.log} ends in:\n{service.read_tail()}")
+
+    def keep(self) -> None:
+        """Leave everything running at the end; `fedlog stop` ends it."""
+        self._is_kept = True
+
+    def end_services(self) -> None:
+        """End the commands, and leave the broker."""
+        with hold_interrupts():
+            ending, self.services = self.services, {}
+            children.end([service.child for service in ending.values()], timeout_s=STOP_TIMEOUT_S)
+
+    def end(self) -> None:
+        """End what was started, the broker last; a second call changes nothing."""
+        if self._started is None or self._guardian is None:
+            return
+        with hold_interrupts():
+            started, self._started = self._started, None
+            assert self._guardian.stdin is not None
+            if self._is_kept:
+                # Told before its pipe closes, which it would take for a death.
+                self._guardian.stdin.write(KEEP)
+            else:
+                self.end_services()
+                # The broker, and whatever a child has left behind.
+                started.end(self.settings.folder.absolute())
+            self._guardian.stdin.close()
+            self._guardian.wait()
+            if self._lock is not None:
+                self._lock.release()
+
+    def make_environment(self) -> dict[str, str]:
+        """The environment of a child: the settings, and the mark of this run."""
+        assert self._started is not None
+        # Several workers on this machine cannot share one port for their metrics.
+        return replace(self.settings, metrics_port=0).make_environment(**{MARK: self._started.mark})
+
+
+def stop_all(settings: Settings) -> Iterator[str]:
+    """End everything that runs have started in this folder; a line for each of them."""
+    folder = settings.folder.absolute()
+    for started in read_records(folder):
+        owner = started.find_owner()
+        # A run that is at work ends its own processes, in order, and says so where a person looks at it.
+        if owner is not None:
+            children.end_process(owner, timeout_s=2 * STOP_TIMEOUT_S)
+        count = started.end(folder)
+        _await_lock(folder)
+        yield f"The run of {started.task} (pid {started.pid}) is stopped" + (f": {count} processes." if count else ".")
+
+
+def _await_lock(folder: Path) -> None:
+    """Return when the guardian of the run has seen that it is over: until then it holds the folder."""
+    give_up_s = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < give_up_s:
+        with contextlib.suppress(FolderInUse), Lock(folder / "run" / "run.lock"):
+            return
+        time.sleep(0.05)
+
+
+def _describe_other(folder: Path) -> str:
+    other = next((started for started in read_records(folder) if started.find_owner()), None)
+    who = f"process {other.pid} trains {other.task}" if other else "what another run has started is being ended"
+    return (
+        f"A run is at work in {folder}: {who}. Wait for it, end it with `fedlog stop`, or take another folder with "
+        "--folder."
+    )

@@ -1,0 +1,134 @@
+"""`fedlog run`: train a policy from nothing to its score, in one command; `fedlog stop`: end what that has started."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ops.console import note, number, say, say_json, sparkline
+from ops.terminal.errors import ConsoleError
+from schemas.errors import EXIT_USAGE
+
+if TYPE_CHECKING:
+    from ops.history.task_view import TaskView
+    from ops.processes.running import RunOptions
+    from ops.settings import Settings
+
+
+def run(
+    ctx: typer.Context,
+    policy: Annotated[Path, typer.Argument(metavar="POLICY.toml", help="File with the task's policy.")],
+    name: Annotated[str | None, typer.Option(help="Name of the task (default: that of the file).")] = None,
+    data: Annotated[
+        str, typer.Option(metavar="MODULE:CALLABLE", help="What loads the examples, where the policy names nothing.")
+    ] = "",
+    devices: Annotated[
+        int | None, typer.Option(help="Simulated devices (default: as the policy expects).", min=1)
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Another value for a field; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the devices and of how the data are split.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the task of that name.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave broker, workers and evaluator running.")] = False,
+    start: Annotated[
+        list[str] | None,
+        typer.Option(help="On a cluster that you name: workers, evaluator or fleet; repeatable (default: nothing)."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end, progress on stderr.")
+    ] = False,
+) -> None:
+    """Train a policy: start what is missing, show progress, end with the score. Ctrl-C ends all that was started."""
+    from ops.processes.running import STARTABLE, RunOptions
+
+    if unknown := set(start or ()) - set(STARTABLE):
+        raise ConsoleError(f"--start {unknown.pop()}: takes one of {', '.join(STARTABLE)}.", exit_code=EXIT_USAGE)
+    options = RunOptions(
+        policy=_read_policy(policy, settings or [], data=data),
+        name=name or name_after(policy),
+        devices=devices,
+        seed=seed,
+        cwd=policy.parent,
+        resume=resume,
+        keep=keep,
+        start=frozenset(start) if start else None,
+    )
+    _run(ctx.obj, options, as_json=as_json)
+
+
+def _run(settings: Settings, options: RunOptions, *, as_json: bool) -> None:
+    from ops.logging_setup import set_up_logging
+    from ops.processes.panel import View
+    from ops.processes.running import Run
+
+    # The panel tells the story; structured log lines would bury it.
+    set_up_logging(as_json=False, level="warning")
+    view = View(to_stderr=as_json)
+    with Run(settings, options, say=view.say) as running:
+        with view.live():
+            for state in running.follow():
+                view.show(state)
+        told = running.summarize(state)
+    # Printed when all that was started has ended, so that what comes next finds a quiet folder.
+    if as_json:
+        say_json(told)
+    else:
+        _print_end(state, told)
+    _suggest_next(options, told)
+
+
+def stop(ctx: typer.Context) -> None:
+    """End what `fedlog run` has started in this folder, and nothing else; the log stays."""
+    from ops.processes.services import stop_all
+
+    # Each takes seconds, and a person reads them at the end anyway.
+    lines = list(stop_all(ctx.obj))
+    for line in lines or [f"No run has anything running in {ctx.obj.folder}."]:
+        say(line)
+
+
+def name_after(policy: Path) -> str:
+    """The name of a task whose policy is in this file."""
+    # Whatever a file may be called: a name of a task is narrower.
+    return re.sub("[^a-z0-9]+", "-", policy.stem.lower()).strip("-")
+
+
+def _read_policy(path: Path, changes: list[str], *, data: str) -> Any:
+    import sys
+
+    from schemas.policy import parse
+
+    # Where the children run too; the module of a policy lies beside it.
+    if (folder := str(path.parent.absolute())) not in sys.path:
+        sys.path.append(folder)
+    return parse(path.read_text(), changes=[*changes, *([f'data="{data}"'] if data else [])])
+
+
+def _print_end(view: TaskView, told: dict[str, Any]) -> None:
+    say("")
+    score = f"{told['metric']} {number(told['score'])}" if told["metric"] else "no score"
+    say(
+        f"{view.task}: {score} after {view.version} versions and {view.admitted} updates in {told['seconds']} s; "
+        f"{view.status}."
+    )
+    if curve := told["curve"]:
+        say(f"{told['metric']} by version: {sparkline(curve)}  ({number(curve[0])} to {number(curve[-1])})")
+    if view.epsilon is not None:
+        say(f"Privacy spent: epsilon {number(view.epsilon, 3)} at delta {number(view.delta)} for each device.")
+
+
+def _suggest_next(options: RunOptions, told: dict[str, Any]) -> None:
+    note(f"\nThe whole log is in {told['folder']}. Try:")
+    commands = [
+        *([] if options.keep else ["broker start"]),
+        f"task show {options.name}",
+        f"model export --task {options.name} --out exported",
+        "replay --full",
+        "stop" if options.keep else "broker stop",
+    ]
+    for command in commands:
+        note(f"  fedlog {command}")

@@ -1,0 +1,72 @@
+"""`fedlog run`, as a newcomer types it: an embedded Kafka of its own, the example of the README, and a score."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops.broker_state import find_running
+from ops.processes.started import MARK, read_records
+from tests.root import ROOT
+
+RINGS = ROOT / "docs" / "examples" / "rings.toml"
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    """`fedlog run` of the example in this folder."""
+    return [sys.executable, "-P", "-m", "ops.terminal.cli", "--folder", str(folder), "run", str(RINGS), *words]
+
+
+def assert_nothing_is_left(folder: Path) -> None:
+    """No process that a run of this folder has started lives, whoever its parent is."""
+    assert list(read_records(folder)) == []
+    assert find_running(folder / "broker") is None
+    environments = (read_environment(path) for path in Path("/proc").glob("[0-9]*/environ"))
+    assert [one for one in environments if f"{MARK}=" in one and f"FEDLOG_FOLDER={folder}\0" in one] == []
+
+
+def read_environment(path: Path) -> str:
+    """What the system says of a process; nothing of one that has ended."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_one_command_from_nothing_to_a_score(tmp_path: Path) -> None:
+    """The example reaches its score, the log is kept and can be replayed, a second run of the name is told so."""
+    changes = ("--set", "stop.versions_max=4", "--set", "selection.lease_s=60", "--seed", "3", "--json")
+    done = subprocess.run(command(tmp_path, *changes), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["status"] == "halted: versions_max"
+    assert told["version"] == 4
+    assert len(told["curve"]) == 5
+    assert told["score"] > told["curve"][0]
+    assert told["updates_admitted"] == 40
+    assert "version 4 of 4 (100 %)" in done.stderr
+    assert_nothing_is_left(tmp_path)
+    again = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "--name rings-2" in again.stderr
+    assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize(("line", "number"), [("Kafka answers", signal.SIGINT), ("Starting: fleet", signal.SIGTERM)])
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, line: str, number: int) -> None:
+    """Ctrl-C while the broker, or all the services, are starting ends every process of the run."""
+    running = subprocess.Popen(
+        command(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert running.stdout is not None
+    for said in running.stdout:
+        if line in said:
+            os.kill(running.pid, number)
+    assert running.wait() == 130
+    assert_nothing_is_left(tmp_path)

@@ -1,0 +1,131 @@
+"""What a command starts in a folder: it ends with the command, however that ends, and nothing else ends with it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ops.processes import children
+from ops.processes.services import RunInProgress, Services, stop_all
+from ops.processes.started import Started, read_records
+from ops.settings import Settings, resolve
+
+# A service that starts another in a session of its own, which hears no SIGTERM: the most stubborn kind.
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+SERVICE = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], start_new_session=True)
+time.sleep(600)
+"""
+OWNER = """
+import sys, time
+from pathlib import Path
+from ops.processes import children
+from ops.processes.services import Services
+from ops.settings import resolve
+with Services(resolve({"folder": Path(sys.argv[1])}, {}), task="rings") as services:
+    inherits = children.Inheritance(environment=services.make_environment())
+    children.start([sys.executable, "-c", sys.argv[2]], inherits=inherits)
+    print("started", flush=True)
+    if sys.argv[3] == "keep":
+        services.keep()
+    else:
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a folder of its own."""
+    return resolve({"folder": tmp_path / "f"}, {})
+
+
+@pytest.fixture
+def bystander() -> Iterator[psutil.Process]:
+    """A process that nobody here has started."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield psutil.Process(child.pid)
+    child.kill()
+    child.wait()
+
+
+def start_owner(settings: Settings, *, mode: str = "wait") -> subprocess.Popen[str]:
+    """A process that has started a service, which has started another."""
+    words = [sys.executable, "-c", OWNER, str(settings.folder), SERVICE, mode]
+    owner = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "started\n"
+    return owner
+
+
+def find_record(settings: Settings) -> Started:
+    """What the only owner has written down."""
+    (record,) = read_records(settings.folder.absolute())
+    return record
+
+
+def wait_until_gone(record: Started, settings: Settings) -> None:
+    """Returns once nothing with the mark lives and the record is gone."""
+    while record.list_processes() or list(read_records(settings.folder.absolute())):
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_outlives_the_command(settings: Settings, bystander: psutil.Process, number: signal.Signals) -> None:
+    """After a kill -9 its guardian ends all that it started, at any depth; after Ctrl-C it does so itself."""
+    owner = start_owner(settings)
+    record = find_record(settings)
+    owner.send_signal(number)
+    if number == signal.SIGKILL:
+        wait_until_gone(record, settings)
+    owner.wait()
+    assert record.list_processes() == []
+    assert bystander.is_running()
+
+
+def test_what_is_kept_lives_until_it_is_stopped(settings: Settings, bystander: psutil.Process) -> None:
+    """`--keep` leaves processes behind on purpose; `fedlog stop` ends exactly those, and says of whom they were."""
+    start_owner(settings, mode="keep").wait()
+    record = find_record(settings)
+    assert record.list_processes()
+    assert [line for line in stop_all(settings) if "rings" in line]
+    assert record.list_processes() == []
+    assert bystander.is_running()
+    assert list(stop_all(settings)) == []
+
+
+def test_a_second_run_in_a_folder_is_told_who_is_there(settings: Settings) -> None:
+    """Two runs at once would end each other's services: the second is refused, and knows what to do."""
+    owner = start_owner(settings)
+    with pytest.raises(RunInProgress, match=rf"process {owner.pid} trains rings.*fedlog stop"):
+        Services(settings, task="other").__enter__()
+    assert list(stop_all(settings))
+    owner.wait()
+    with Services(settings, task="other"):
+        pass
+
+
+def test_a_child_finds_the_settings_of_its_parent(settings: Settings, tmp_path: Path) -> None:
+    """What was given as an option reaches children in other folders, and no argument shows a password."""
+    given = resolve({"folder": Path("here"), "sasl_mechanism": "PLAIN", "sasl_username": "u", "sasl_password": "p"}, {})
+    found = resolve({}, given.make_environment())
+    assert found.sasl_password == "p"
+    assert found.folder == Path("here").absolute()
+    assert found.security_protocol == given.security_protocol
+    program = "import os; print(os.environ['FEDLOG_STARTED_BY'])"
+    with Services(settings, task="t") as services:
+        record = find_record(settings)
+        child = children.start(
+            [sys.executable, "-c", program],
+            output=tmp_path / "out",
+            inherits=children.Inheritance(environment=services.make_environment()),
+        )
+        child.wait()
+    assert (tmp_path / "out").read_text().strip() == record.mark
