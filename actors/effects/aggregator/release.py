@@ -67,6 +67,7 @@ def compute_release(
     if created.policy.measure is not None:
         return Release(digest, statistics.release(total, created.policy, members=proposed.members), None)
     delta = optimizers.mean(total, created.policy, members=proposed.members, weight_sum=proposed.weight_sum)
+    delta = optimizers.damp(delta, created.policy, trained=created.trained)
     model, moments = optimizers.step(
         created.policy.optimizer, start[0], moments=start[1], delta=delta, trained=created.trained
     )

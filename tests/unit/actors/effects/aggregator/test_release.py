@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.deciders.arithmetic import noise, sums
+from actors.deciders.arithmetic import noise, optimizers, sums
 from actors.effects.aggregator.release import NoiseKeyMissing, compute_release
 from actors.keys import NoiseKey
 from schemas.events import TensorSpec
@@ -62,7 +62,7 @@ def test_moments_are_carried_from_release_to_release() -> None:
 
 def test_what_is_averaged_is_not_stepped() -> None:
     """Statistics such as BatchNorm's move to the mean of the devices, whatever the optimizer makes of gradients."""
-    rules = policy(optimizer={"rule": "adam", "learning_rate": 0.5})
+    rules = policy(optimizer={"rule": "adam", "learning_rate": 0.5}, staleness={"max_versions": 0})
     tensors = (TensorSpec(name="w", shape=(2,)), TensorSpec(name="mean", shape=(2,), role="averaged"))
     created, proposed = task_created(rules, tensors=tensors), round_proposed(mechanism=None)
     found = compute_release(created, proposed, total=TOTAL, start=(ZEROS + 1, None), key=None)
@@ -71,3 +71,27 @@ def test_what_is_averaged_is_not_stepped() -> None:
     assert found.model[2:] == pytest.approx(1 + TOTAL[2:] / (3 << 20) * rules.clipping.step)
     assert found.moments is not None
     assert found.moments.tolist() == plain.moments.reshape(2, 4)[:, :2].reshape(-1).tolist()
+
+
+@pytest.mark.parametrize(("concurrency", "members"), [(50, 50), (80, 20), (60, 6)])
+def test_a_stale_statistic_does_not_overshoot(concurrency: int, members: int) -> None:
+    """Guarantee: a variance that is averaged settles under staleness, and never falls below zero."""
+    rules = policy(
+        selection={"devices_expected": 100, "concurrency": concurrency}, aggregation={"updates_per_round": members}
+    )
+    draw, versions, bases = np.random.default_rng(5), [1.0], [0] * concurrency
+    told: list[float] = []
+    while len(versions) < 60:
+        device = draw.integers(concurrency)
+        # Ten local batches with torch's momentum of 0.1 leave a third of what the version had.
+        told.append(0.65 * (0.05 - versions[bases[device]]))
+        bases[device] = len(versions) - 1
+        if len(told) == members:
+            delta = optimizers.damp(np.array([0.0, np.mean(told)]), rules, trained=1)
+            stepped = optimizers.step(
+                rules.optimizer, np.array([0, versions[-1]], np.float32), moments=None, delta=delta, trained=1
+            )
+            versions.append(float(stepped.model[1]))
+            told = []
+    assert min(versions) > 0.0
+    assert versions[-1] < 0.2
