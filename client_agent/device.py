@@ -26,12 +26,11 @@ from client_agent.local_update import make_update
 from client_agent.outbox.outbox import Entry, Outbox, OutboxError, read_state
 from client_agent.schedule import Schedule
 from client_agent.setting import DeviceSetting
-from schemas.canonical import encode
+from schemas.devices import sign_checkin
 from schemas.errors import FedlogError
 from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Outcome, TaskCreated, count_elements
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
-from schemas.signing import sign
 
 logger = structlog.get_logger(__name__)
 
@@ -71,8 +70,7 @@ class Device:
         self._outbox = Outbox(
             setting.folder, setting.task, identity=identity, synced=setting.synced, note_step=profile.note_step
         )
-        kept = [entry.update for entry in self._outbox.entries]
-        self._schedule = Schedule(identity.device, setting.task, updates=kept)
+        self._schedule = Schedule(identity.device, setting.task, updates=[e.update for e in self._outbox.entries])
         self._asked = OpenCheckins()
         self._work: _Work | None = None
 
@@ -117,12 +115,14 @@ class Device:
         return self._find_next_ms(now_ms)
 
     def _check_in(self, now_ms: int) -> None:
-        checkin = _describe(self.setting, now_ms, sent_ms=self._schedule.choose_sent_ms(now_ms))
-        message = sign(encode(checkin), self.setting.identity.key)
-        self._link.check_in(self.setting.task, message)
-        self._asked.note(message)
-        self.counts.checked_in += 1
+        created = self._link.find_task(self.setting.task)
         self._schedule.note_checkin(now_ms)
+        # A task that is not there yet has no deployment to ask in.
+        if created is not None:
+            message = _describe(self.setting, created, now_ms=now_ms, sent_ms=self._schedule.choose_sent_ms(now_ms))
+            self._link.check_in(self.setting.task, message)
+            self._asked.note(message)
+            self.counts.checked_in += 1
 
     def _wait(self, declined: Declined, now_ms: int) -> None:
         """Ask again later; with a lease at work the answer is to an older check-in, and changes nothing."""
@@ -184,8 +184,7 @@ class Device:
         left_s = (work.since_ms + policy.lease_ms - now_ms) / 1000
         model = _fetch_model(self._link, created, ref=work.model, timeout_s=left_s)
         context = _make_context(setting, work, created=created, state=self._outbox.state, now_ms=now_ms)
-        residual = self._outbox.residual
-        made = make_update(setting, model, residual=residual, context=context, size=created.parameters)
+        made = make_update(setting, model, residual=self._outbox.residual, context=context, size=created.parameters)
         self.counts.trained += not made.failure
         if made.failure:
             self.counts.untrained += 1
@@ -309,9 +308,10 @@ def _warn_if_late(work: _Work, lease_ms: int, *, now_ms: int) -> None:
         )
 
 
-def _describe(setting: DeviceSetting, now_ms: int, *, sent_ms: int) -> DeviceCheckedIn:
+def _describe(setting: DeviceSetting, created: TaskCreated, *, now_ms: int, sent_ms: int) -> bytes:
+    """The signed check-in."""
     conditions = setting.profile.read_conditions(now_ms)
-    return DeviceCheckedIn(
+    checkin = DeviceCheckedIn(
         task=setting.task,
         device=setting.identity.device,
         public_key=setting.identity.public_key,
@@ -323,6 +323,7 @@ def _describe(setting: DeviceSetting, now_ms: int, *, sent_ms: int) -> DeviceChe
         samples=setting.sample_count,
         cohort=setting.cohort,
     )
+    return sign_checkin(checkin, setting.identity.key, deployment=created.deployment)
 
 
 def _derive_seed(lease: Lease) -> int:

@@ -1,5 +1,8 @@
 """A device is its key: the id is a digest of the public key, so that nobody can take or hold another's name.
 
+Of what a device signs an update names its deployment in the lease that it carries; a check-in names it in what is
+signed, so that one that was sent to another deployment of the same operator is none here.
+
 A key says which algorithm it is of, by the prefix that multicodec gives it; today that is Ed25519 alone. P-256, which
 the secure hardware of phones signs with, is one more prefix here.
 """
@@ -10,6 +13,8 @@ import hashlib
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from schemas.canonical import encode
+from schemas.events import DeviceCheckedIn
 from schemas.identifiers import DeviceId
 from schemas.signing import Signed, is_signed_by
 
@@ -48,6 +53,23 @@ def is_signed_by_device(message: Signed, public_key: bytes) -> bool:
     if len(raw) != _RAW_BYTES or not public_key.startswith(ED25519) or _is_of_small_order(raw):
         return False
     return is_signed_by(message, raw)
+
+
+def sign_checkin(checkin: DeviceCheckedIn, key: Ed25519PrivateKey, *, deployment: bytes) -> bytes:
+    """The record of a check-in that is good in one deployment alone."""
+    payload = encode(checkin)
+    return encode(Signed(payload, key.sign(_name_deployment(deployment) + payload)))
+
+
+def is_checkin_signed(message: Signed, public_key: bytes, *, deployment: bytes) -> bool:
+    """Whether the holder of this key asked the selector of this deployment, in these words."""
+    named = _name_deployment(deployment) + message.payload
+    return is_signed_by_device(Signed(named, message.signature), public_key)
+
+
+def _name_deployment(deployment: bytes) -> bytes:
+    # Signed and not sent: both sides know it, and a check-in is the record of which there are most.
+    return b"fedlog/checkin/1" + deployment
 
 
 def _is_of_small_order(raw: bytes) -> bool:

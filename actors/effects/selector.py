@@ -12,7 +12,7 @@ from actors.runtime.effects import NOTHING, Arrival, Effects, FollowUp
 from actors.runtime.meter import Instruments, Meter
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Signer
-from schemas.devices import is_signed_by_device, name_device
+from schemas.devices import is_checkin_signed, name_device
 from schemas.events import (
     Answer,
     CheckinsDeclined,
@@ -40,8 +40,8 @@ _TICK = encode(Tick())
 class SelectorEffects(Effects[Selections, SelectorInput]):
     """Checks signatures before a decision, answers the device after it."""
 
-    def __init__(self, signer: Signer, operator_events: OperatorEvents) -> None:
-        self._signer, self._operator_events = signer, operator_events
+    def __init__(self, signer: Signer, operator_events: OperatorEvents, *, deployment: bytes) -> None:
+        self._signer, self._operator_events, self._deployment = signer, operator_events, deployment
 
     def read(self, state: Selections, record: Record) -> Arrival | None:
         """A signed check-in, or a tick."""
@@ -54,7 +54,9 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         except MalformedError:
             return None
         # A device is its key: nothing reaches the decider under an id of which the sender does not hold the key.
-        if checkin.device != name_device(checkin.public_key) or not is_signed_by_device(message, checkin.public_key):
+        is_own = checkin.device == name_device(checkin.public_key)
+        # Nor by a check-in that was sent to another deployment, and copied from there.
+        if not (is_own and is_checkin_signed(message, checkin.public_key, deployment=self._deployment)):
             return None
         return Arrival(checkin, hashlib.sha256(record.value or b"").digest())
 
@@ -148,7 +150,7 @@ class SelectorMeter(Meter):
 
 def make_effects(log: EventLog, partition: int, *, key: RoleKey) -> SelectorEffects:
     """The effects of the role."""
-    return SelectorEffects(key.signer, OperatorEvents(log, partition, key=key))
+    return SelectorEffects(key.signer, OperatorEvents(log, partition, key=key), deployment=key.deployment)
 
 
 def make_meter(instruments: Instruments) -> SelectorMeter:

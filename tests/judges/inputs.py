@@ -156,7 +156,7 @@ def _checkin_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
                 held.add(flying[event.lease])
             elif isinstance(event, LeaseClosed):
                 flying.pop(event.lease, None)
-        said = facts(window, _checkin)
+        said = facts(window, partial(_checkin, _deployments(book)))
         yield from window_faults(window, said)
         counted: list[set[Bin]] = []
         for record, fact in zip(window.records, said, strict=True):
@@ -229,7 +229,13 @@ def _evaluation(book: Logbook, record: Record) -> VersionEvaluated | None:
     return score if is_certified and is_signed and holds and evaluator.role == "evaluator" else None
 
 
-def _checkin(record: Record) -> DeviceCheckedIn | Tick | None:
+def _deployments(book: Logbook) -> set[bytes]:
+    """That of the book, or those of all tasks that an operator ever wrote into it."""
+    written = [_task_event(book, record) for record in book.inputs[TASKS.name]]
+    return {book.deployment} if book.deployment else {event.deployment for event in written if event is not None}
+
+
+def _checkin(deployments: set[bytes], record: Record) -> DeviceCheckedIn | Tick | None:
     if record.value == encode(Tick()):
         return Tick()
     try:
@@ -238,7 +244,8 @@ def _checkin(record: Record) -> DeviceCheckedIn | Tick | None:
     except MalformedError:
         return None
     is_own = checkin.device == hashlib.sha256(checkin.public_key).hexdigest()[:32]
-    return checkin if is_own and is_signed_by(message, checkin.public_key[2:]) else None
+    named = [Signed(b"fedlog/checkin/1" + each + message.payload, message.signature) for each in deployments]
+    return checkin if is_own and any(is_signed_by(each, checkin.public_key[2:]) for each in named) else None
 
 
 def _update(book: Logbook, record: Record) -> Lease | Tick | None:

@@ -22,7 +22,7 @@ from ops.audit.replay import Anchor
 from schemas.canonical import encode
 from schemas.certificates import Trust
 from schemas.creations import Written, sign_task_event
-from schemas.devices import name_device, tag_public_key
+from schemas.devices import name_device, sign_checkin, tag_public_key
 from schemas.events import (
     Answer,
     DeviceCheckedIn,
@@ -170,11 +170,10 @@ def create_task(
     log: EventLog, rules: Policy, *, task: str, model: Floats, key: OperatorKey = KEY, **changes: Any
 ) -> TaskCreated:
     """Store a task's first model and append its TaskCreated, as `fedlog task create` does."""
-    partition = partition_of(task, log.partitions)
-    place = TopicPartition(MODELS.name, partition)
+    place = TopicPartition(MODELS.name, partition_of(task, log.partitions))
     ref = store(log, place, data=pack(model.astype(np.float32)), upload_id=f"{task}/initial", codec="float32")
     created = task_created(rules, task=task, model=ref, parameters=model.size, partitions=log.partitions, **changes)
-    log.append([Draft(topic=TASKS.name, partition=partition, value=written(created, key))])
+    log.append([Draft(topic=TASKS.name, partition=place.partition, value=written(created, key))])
     return created
 
 
@@ -256,15 +255,16 @@ def update_submitted(
     sealed: bytes, body: bytes | BodyRef, *, codec: str = "float32", task: str = TASK, samples: int = 7
 ) -> UpdateSubmitted:
     """An update whose body comes inline, or stands where a ref says; not signed."""
-    if isinstance(body, BodyRef):
-        return UpdateSubmitted(sealed=sealed, samples=samples, metrics=(), body=body, inline=None)
-    ref = address_inline(body, codec=codec)
-    return UpdateSubmitted(sealed=sealed, samples=samples, metrics=(), body=ref, inline=body)
+    inline = None if isinstance(body, BodyRef) else body
+    ref = body if isinstance(body, BodyRef) else address_inline(body, codec=codec)
+    return UpdateSubmitted(sealed=sealed, samples=samples, metrics=(), body=ref, inline=inline)
 
 
-def signed(fact: msgspec.Struct, device: str | Ed25519PrivateKey) -> bytes:
+def signed(fact: msgspec.Struct, device: str | Ed25519PrivateKey, *, deployment: bytes = DEPLOYMENT) -> bytes:
     """The record that a device sends."""
-    return sign(encode(fact), device_key(device) if isinstance(device, str) else device)
+    key = device_key(device) if isinstance(device, str) else device
+    is_checkin = isinstance(fact, DeviceCheckedIn)
+    return sign_checkin(fact, key, deployment=deployment) if is_checkin else sign(encode(fact), key)
 
 
 # --- bodies ---------------------------------------------------------------------------------------------------------

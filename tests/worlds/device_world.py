@@ -17,7 +17,7 @@ from client_agent.identity import open_identity
 from client_agent.links.kafka import KafkaLink
 from client_agent.setting import DeviceSetting
 from schemas.canonical import decode
-from schemas.devices import is_signed_by_device
+from schemas.devices import is_checkin_signed
 from schemas.events import (
     Answer,
     Declined,
@@ -103,7 +103,7 @@ class World:
         for record in self.records(CHECKINS.name):
             message = parse_signed(record.value or b"")
             fact = decode(message.payload, DeviceCheckedIn)
-            assert is_signed_by_device(message, fact.public_key)
+            assert is_checkin_signed(message, fact.public_key, deployment=self.created.deployment)
             found.append(fact)
         return found
 

@@ -28,6 +28,7 @@ from streams.log import Draft, EventLog, Record, TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS
 from tests.worlds.builders import (
+    DEPLOYMENT,
     TASK,
     create_task,
     device_checked_in,
@@ -51,18 +52,26 @@ class ScriptedDevice:
     """Checks in, and submits whatever delta it is given."""
 
     def __init__(
-        self, name: str, log: EventLog, *, task: str = TASK, shards: int = 1, sent_ms: Iterator[int] | None = None
+        self,
+        name: str,
+        log: EventLog,
+        *,
+        task: str = TASK,
+        shards: int = 1,
+        sent_ms: Iterator[int] | None = None,
+        deployment: bytes = DEPLOYMENT,
     ) -> None:
         self.name, self.id, self.task, self._log = name, device_id(name), task, log
         self.place = TopicPartition(*body_place(task, self.id, shards=shards, partitions=log.partitions))
         self.key = device_key(name)
-        self._sent_ms = sent_ms or _read_clock()
+        self._sent_ms, self._deployment = sent_ms or _read_clock(), deployment
         self.partition = partition_of(task, log.partitions)
 
     def check_in(self, **changes: Any) -> None:
         """Append a signed check-in."""
         plain = {"public_key": tag_public_key(self.key), "sent_ms": next(self._sent_ms)}
-        self.append(CHECKINS.name, signed(device_checked_in(self.id, task=self.task, **{**plain, **changes}), self.key))
+        checkin = device_checked_in(self.id, task=self.task, **{**plain, **changes})
+        self.append(CHECKINS.name, signed(checkin, self.key, deployment=self._deployment))
 
     def answers(self) -> list[Answer]:
         """Everything that was ever answered to this device, oldest first."""

@@ -18,13 +18,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.decider import digest
 from actors.deciders.selector import SELECTOR, Selections
-from schemas.canonical import decode_state, encode, encode_state
-from schemas.devices import is_signed_by_device, tag_public_key
+from schemas.canonical import decode_state, encode_state
+from schemas.devices import is_checkin_signed, tag_public_key
 from schemas.events import JournalEvent, Noticed, UpdateAdmitted
-from schemas.signing import parse_signed, sign
+from schemas.signing import parse_signed
 from tests.bench.measures.trusting import TASK, check_in, task_of
 from tests.trials.results import add_row
-from tests.worlds.builders import body_ref, device_checked_in, model_published, policy, update_admitted
+from tests.worlds.builders import (
+    DEPLOYMENT,
+    body_ref,
+    device_checked_in,
+    model_published,
+    policy,
+    signed,
+    update_admitted,
+)
 
 AT_ONCE = 10_000
 NOW_MS = 1_700_000_000_000
@@ -128,9 +136,9 @@ def _snapshot(state: Selections, devices: int) -> dict[str, float]:
 def _signature_us() -> int:
     key = Ed25519PrivateKey.from_private_bytes(bytes(32))
     checkin = device_checked_in("device-0", task=TASK, public_key=tag_public_key(key))
-    message = parse_signed(sign(encode(checkin), key))
+    message = parse_signed(signed(checkin, key))
     began = time.process_time()
-    assert all(is_signed_by_device(message, checkin.public_key) for _ in range(1_000))
+    assert all(is_checkin_signed(message, checkin.public_key, deployment=DEPLOYMENT) for _ in range(1_000))
     return round((time.process_time() - began) * 1_000)
 
 

@@ -100,7 +100,7 @@ class Sender:
         """New devices, each with a lease."""
         names = [f"sender-{self.made + number}" for number in range(count)]
         self.made += count
-        devices = [ScriptedDevice(name, self.stage.log, task=TASK) for name in names]
+        devices = [ScriptedDevice(name, self.stage.log, task=TASK, deployment=self.stage.deployment) for name in names]
         for device in devices:
             device.check_in()
         self.stage.until(
@@ -188,7 +188,7 @@ def _send_bytes(sender: Sender, chance: random.Random) -> None:
     """Random and truncated bytes, and records of 600 KB, in both topics."""
     [(device, granted)] = sender.leased(1)
     update = sign(encode(submission(granted)), device.key)
-    checkin = signed(checkin_of(device), device.key)
+    checkin = signed(checkin_of(device), device.key, deployment=sender.stage.deployment)
     for topic, honest in ((UPDATES.name, update), (CHECKINS.name, checkin)):
         for _ in range(40):
             sender.junk(topic, chance.randbytes(chance.randrange(0, 300)) + b"\xc1")
@@ -202,11 +202,12 @@ def _send_bytes(sender: Sender, chance: random.Random) -> None:
 
 def _send_from_2099(sender: Sender) -> None:
     """A client's own timestamp counts for nothing: append time wins, and no deadline passes for anybody."""
-    device = ScriptedDevice("time-traveller", sender.stage.log, task=TASK)
+    device = ScriptedDevice("time-traveller", sender.stage.log, task=TASK, deployment=sender.stage.deployment)
+    checkin = signed(checkin_of(device), device.key, deployment=sender.stage.deployment)
     producer = KafkaProducer(**sender.stage.kafka.client())
     try:
         for topic in (UPDATES.name, CHECKINS.name):
-            value = b"junk" if topic == UPDATES.name else signed(checkin_of(device), device.key)
+            value = b"junk" if topic == UPDATES.name else checkin
             sent = producer.send(
                 sender.stage.kafka.add_prefix(topic), value, partition=PARTITION, timestamp_ms=YEAR_2099_MS
             ).get(timeout=30)

@@ -55,7 +55,7 @@ def test_a_crash_loop_is_broken(kafka_settings: KafkaSettings, tmp_path: Path) -
         stage.create_task(TASK, rules(), parameters=PARAMETERS)
         [aggregator] = stage.start("aggregator", source=f"{tmp_path}{os.pathsep}{ROOT}")
         stage.start(*(actor for actor in ACTORS if actor != "aggregator"))
-        device = ScriptedDevice("poisoner", stage.log, task=TASK)
+        device = ScriptedDevice("poisoner", stage.log, task=TASK, deployment=stage.deployment)
         with Fleet(kafka_settings, TASK, rules(), PARAMETERS, 6, habits=Habits(rest_s=0.3)) as devices:
             stage.until_version(TASK, 1)
             device.check_in()

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ from schemas.tensors import encode_update
 from schemas.topics import CHECKINS, EVALUATIONS, TASKS, UPDATES
 from streams.log import Record
 from tests.worlds.builders import (
+    DEPLOYMENT,
     device_checked_in,
     policy,
     role_key,
@@ -95,6 +97,9 @@ class Attacker:
             **dict(junk),
             **dict(ticks),
             "check-ins signed by another": Flood(CHECKINS.name, "junk", lambda: self._checkin(signer=self._key)),
+            "check-ins of another deployment": Flood(
+                CHECKINS.name, "junk", lambda: self._checkin(deployment=self._chance.randbytes(16))
+            ),
             "check-ins for a new name each": Flood(CHECKINS.name, "unknown_task", lambda: self._checkin(task=word())),
             "check-ins that are declined": Flood(CHECKINS.name, "battery", lambda: self._checkin(battery_percent=0)),
             "check-ins with a wrong clock": Flood(CHECKINS.name, "clock", lambda: self._checkin(sent_ms=1)),
@@ -128,15 +133,17 @@ class Attacker:
     def _lease_id(self) -> str:
         return f"{self._chance.getrandbits(128):032x}"
 
-    def _checkin(self, *, signer: Ed25519PrivateKey | None = None, **changes: object) -> bytes:
+    def _checkin(self, *, signer: Ed25519PrivateKey | None = None, **changes: Any) -> bytes:
         """Of a device that nobody has seen before."""
         key = Ed25519PrivateKey.from_private_bytes(self._chance.randbytes(32))
         return self._signed_checkin(key, signer=signer or key, **changes)
 
-    def _signed_checkin(self, key: Ed25519PrivateKey, *, signer: Ed25519PrivateKey, **changes: object) -> bytes:
+    def _signed_checkin(
+        self, key: Ed25519PrivateKey, *, signer: Ed25519PrivateKey, deployment: bytes = DEPLOYMENT, **changes: object
+    ) -> bytes:
         public = tag_public_key(key)
         plain = {"public_key": public, "sent_ms": next(self._world.sent_ms), **changes}
-        return signed(device_checked_in(name_device(public), **plain), signer)
+        return signed(device_checked_in(name_device(public), **plain), signer, deployment=deployment)
 
     def _again(self) -> bytes:
         key = self._world.device("waiting").key

@@ -141,7 +141,7 @@ def measure(
 @contextlib.contextmanager
 def _trickle(stage: Stage) -> Iterator[None]:
     """A check-in every 50 ms that is always declined, hence always decided."""
-    device, ending = ScriptedDevice("probe", stage.log, task=TASK), threading.Event()
+    device, ending = ScriptedDevice("probe", stage.log, task=TASK, deployment=stage.deployment), threading.Event()
 
     def run() -> None:
         while not ending.wait(EVERY_S):

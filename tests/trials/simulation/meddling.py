@@ -38,7 +38,7 @@ from streams.memory import MemoryLog
 from tests.trials.simulation.devices import identity
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.tasks import PARAMETERS, Task
-from tests.worlds.builders import device_checked_in, scored, task_closed, task_paused, task_resumed, written
+from tests.worlds.builders import device_checked_in, scored, signed, task_closed, task_paused, task_resumed, written
 
 # Every topic but the journals, whose only writers are fenced, and `models`, which devices may only read.
 WRITABLE = tuple(
@@ -153,7 +153,7 @@ class Meddler:
             battery_percent=self._random.randrange(101),
             samples=3,
         )
-        self._append(task, CHECKINS.name, sign(encode(checkin), stranger.key))
+        self._append(task, CHECKINS.name, signed(checkin, stranger.key))
 
     def _operate(self, task: Task) -> None:
         """Pause, resume, say the creation once more, or report an evaluation."""

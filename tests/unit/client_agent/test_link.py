@@ -74,7 +74,7 @@ def test_a_device_says_its_sentence_over_any_link(tmp_path: Path) -> None:
     lease = world.lease(1, Device(link, setting))
     link.answers = [world.grant(lease)]
     loop.step(1)
-    assert link.words == ["check in", "send", "find task", "fetch model", "store", "submit", "send"]
+    assert link.words == ["find task", "check in", "send", "find task", "fetch model", "store", "submit", "send"]
     [submission] = link.submissions
     assert parse_update(submission).submitted.body.topic == "toy"
     link.answers = [world.outcome(lease, "admitted", record=submission)]

@@ -6,9 +6,18 @@ import hashlib
 
 import pytest
 
-from schemas.devices import _SMALL_ORDER, ED25519, is_signed_by_device, name_device, tag_public_key
+from schemas.canonical import encode
+from schemas.devices import (
+    _SMALL_ORDER,
+    ED25519,
+    is_checkin_signed,
+    is_signed_by_device,
+    name_device,
+    sign_checkin,
+    tag_public_key,
+)
 from schemas.signing import Signed, is_signed_by, parse_signed, sign
-from tests.worlds.builders import device_key
+from tests.worlds.builders import device_checked_in, device_key
 
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
@@ -30,6 +39,18 @@ def test_a_signature_needs_the_key_and_its_algorithm() -> None:
     assert is_signed_by_device(SIGNED, tag_public_key(KEY))
     for key in (tag_public_key(device_key("b")), raw, b"\x80\x24" + raw, b"\xed\x01" + raw + b"\0", b""):
         assert not is_signed_by_device(SIGNED, key)
+
+
+def test_a_check_in_is_good_in_one_deployment() -> None:
+    """The deployment is signed and not sent: under another, or none, the same record is nobody's, at no byte more."""
+    checkin, here, there = device_checked_in("a"), b"h" * 16, b"t" * 16
+    record = sign_checkin(checkin, KEY, deployment=here)
+    message, key = parse_signed(record), tag_public_key(KEY)
+    assert is_checkin_signed(message, key, deployment=here)
+    assert not is_checkin_signed(message, key, deployment=there)
+    assert not is_checkin_signed(message, tag_public_key(device_key("b")), deployment=here)
+    assert not is_signed_by_device(message, key)
+    assert len(record) == len(sign(encode(checkin), KEY))
 
 
 def _recover_x(y: int) -> int | None:

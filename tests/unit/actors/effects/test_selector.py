@@ -21,10 +21,12 @@ from schemas.leases import open_lease
 from schemas.topics import CHECKINS, SELECTIONS, TASKS
 from streams.log import TopicPartition, scan
 from tests.worlds.builders import (
+    device_checked_in,
     device_id,
     device_key,
     policy,
     public_key,
+    signed,
     task_closed,
     task_paused,
     task_resumed,
@@ -226,6 +228,19 @@ def _raw(world: Federation) -> list[bytes]:
     from streams.log import TopicPartition, scan
 
     return [record.value or b"" for record in scan(world.log, TopicPartition(CHECKINS.name, world.partition))]
+
+
+def test_a_check_in_of_another_deployment_is_dropped() -> None:
+    """One operator's staging and production: what a device sent to one is junk in the other, and nothing is granted."""
+    world = Federation(policy())
+    checkin = device_checked_in(device_id("a"), public_key=public_key("a"), sent_ms=world.now_ms, task=world.task)
+    world.append(CHECKINS.name, signed(checkin, "a", deployment=b"s" * 16))
+    world.settle()
+    assert [dropped.count for dropped in world.events(SELECTIONS.name, InputsDropped)] == [1]
+    assert world.events(SELECTIONS.name, LeaseGranted) == []
+    world.append(CHECKINS.name, signed(checkin, "a"))
+    world.settle()
+    assert len(world.events(SELECTIONS.name, LeaseGranted)) == 1
 
 
 def test_declines_of_a_batch_are_one_event() -> None:
