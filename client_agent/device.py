@@ -13,32 +13,22 @@ from typing import Any
 import structlog
 
 from client_agent.answers import OpenCheckins, find_lease, find_objection
-from client_agent.compression import NotFiniteError
 from client_agent.counts import Counts
-from client_agent.learning.allow_list import PluginNotAllowed
-from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import Model
 from client_agent.learning.learner import Context
-from client_agent.learning.plugins import PluginError
 from client_agent.learning.state import decode_state
-from client_agent.link import Link, ModelMissing, StoredBody
+from client_agent.link import Link, StoredBody
 from client_agent.local_update import make_update
+from client_agent.outbox.giving_up import CAUSES, GivenUp, make_report, name_reason, noticing_full_disk
 from client_agent.outbox.outbox import Entry, Outbox, OutboxError, read_state
 from client_agent.schedule import Schedule
 from client_agent.setting import DeviceSetting
 from schemas.devices import sign_checkin
-from schemas.errors import FedlogError
 from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Outcome, TaskCreated, count_elements
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
 
 logger = structlog.get_logger(__name__)
-
-
-class GivenUp(FedlogError):
-    """There will be no update under this lease."""
-
-    code = "lease_given_up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +56,7 @@ class Device:
         # Why the last lease ended without a trained update: most often something that the machine's owner can change.
         self.given_up_for = ""
         self._refused_lease = ""
+        self._report: tuple[str, bytes] | None = None  # of the newest lease that was given up
         self._link = link
         self._outbox = Outbox(
             setting.folder, setting.task, identity=identity, synced=setting.synced, note_step=profile.note_step
@@ -147,6 +138,7 @@ class Device:
             self._schedule.send_at_once(lease.lease, now_ms)
         elif lease.lease == self._refused_lease or self._outbox.is_over(lease.lease):
             self._schedule.note_spent_lease(now_ms)
+            self._send_report(lease.lease)
         else:
             self._schedule.note_new_lease()
             training_ms = self.setting.profile.choose_training_ms(lease.lease, self.setting.sample_count)
@@ -156,28 +148,36 @@ class Device:
 
     def _carry_out(self, work: _Work, now_ms: int) -> None:
         """Afterwards the lease's update is in the outbox, or the lease is given up."""
-        lease = work.lease
         try:
             self._train(work, now_ms)
-        except (GivenUp, ModelMissing, NotFiniteError, PluginError, LearnerError) as error:
-            # Training would fail again in the same way, so the lease is not tried a second time.
-            logger.warning("lease_given_up", device=lease.device, lease=lease.lease, reason=str(error))
-            self.counts.given_up += 1
-            self._note_failure(str(error))
-            self._schedule.note_given_up(now_ms)
-            # The owner may start this device again with the code allowed, and then the lease is still good.
-            if isinstance(error, PluginNotAllowed):
-                self._refused_lease = lease.lease
-            else:
-                self._outbox.give_up(lease.lease, now_ms)
-        else:
-            self._schedule.send_at_once(lease.lease, now_ms)
+            self._schedule.send_at_once(work.lease.lease, now_ms)
+        except CAUSES as error:
+            self._give_up(work.lease, error, now_ms=now_ms)
         self._work = None
+
+    def _give_up(self, lease: Lease, error: Exception, *, now_ms: int) -> None:
+        logger.warning("lease_given_up", device=lease.device, lease=lease.lease, reason=str(error))
+        report = make_report(self._link.find_task(lease.task), lease, identity=self.setting.identity, error=error)
+        # The owner may start this device again with the code allowed, and a full disk takes no note.
+        if name_reason(error) in ("not_allowed", "no_space"):
+            self._refused_lease = lease.lease
+        else:
+            self._outbox.give_up(lease.lease, now_ms)
+        self.counts.given_up += 1
+        self._note_failure(str(error))
+        self._schedule.note_given_up(now_ms)
+        self._report = None if report is None else (lease.lease, report)
+        self._send_report(lease.lease)
+
+    def _send_report(self, lease: str) -> None:
+        if self._report is not None and self._report[0] == lease:
+            self._link.abandon(self.setting.task, self._report[1])
+            self.setting.profile.note_step("abandoned")
 
     def _train(self, work: _Work, now_ms: int) -> None:
         """Fetch, train, protect, compress, and keep the update. Raises those that give a lease up."""
         lease, setting = work.lease, self.setting
-        created = self._find_task(work, now_ms)
+        created = _find_task(self._link, work, now_ms=now_ms, bytes_max=setting.model_bytes_max)
         policy = created.policy
         # Before anything that the policy names is looked for: it may be anybody's code.
         setting.allowed.check_policy(policy)
@@ -202,23 +202,13 @@ class Device:
         )
         # A training that failed may have changed what it was given: the device remembers what it did before.
         state = self._outbox.state if made.failure else made.state
-        self._outbox.keep(entry, made.compressed.residual, state=state)
+        with noticing_full_disk():
+            self._outbox.keep(entry, made.compressed.residual, state=state)
         _warn_if_late(work, policy.lease_ms, now_ms=max(now_ms, setting.clock_ms()))
 
     def _note_failure(self, reason: str) -> None:
         self.given_up_for = reason
         self.counts.note_reason(reason)
-
-    def _find_task(self, work: _Work, now_ms: int) -> TaskCreated:
-        """The task as the lease knows it. Raises GivenUp when it differs or cannot be trained, or time is up."""
-        created = self._link.find_task(work.lease.task)
-        objection = find_objection(created, work.lease, bytes_max=self.setting.model_bytes_max, at_ms=work.since_ms)
-        if created is None or objection is not None:
-            raise GivenUp(objection)
-        # By the device's own clock only a duration can be judged; the deadline is in the log's time.
-        if now_ms > work.since_ms + created.policy.lease_ms:
-            raise GivenUp("its deadline has passed")
-        return created
 
     def _publish(self, update: str, now_ms: int) -> None:
         """Submit the update, or store its body first. Without an answer, either is repeated later."""
@@ -252,6 +242,18 @@ class Device:
         checkin_ms = max([self._schedule.checkin_ms, *deadlines_ms])
         due_ms = [self._schedule.find_resend_ms(entry.update, now_ms) for entry in entries]
         return max(now_ms, min([*due_ms, checkin_ms if self._work is None else self._work.ready_ms]))
+
+
+def _find_task(link: Link, work: _Work, *, now_ms: int, bytes_max: int) -> TaskCreated:
+    """The task as the lease knows it. Raises GivenUp when it differs or cannot be trained, or time is up."""
+    created = link.find_task(work.lease.task)
+    objection = find_objection(created, work.lease, bytes_max=bytes_max, at_ms=work.since_ms)
+    if created is None or objection is not None:
+        raise GivenUp(objection)
+    # By the device's own clock only a duration can be judged; the deadline is in the log's time.
+    if now_ms > work.since_ms + created.policy.lease_ms:
+        raise GivenUp("its deadline has passed", reason="overdue")
+    return created
 
 
 def _fetch_model(link: Link, created: TaskCreated, *, ref: BodyRef, timeout_s: float) -> Model:
@@ -293,7 +295,7 @@ def _read_measured(setting: DeviceSetting, task: str) -> dict[str, Any]:
         kept = read_state(setting.folder, task)
     # The file is another task's: it must not end the device that answers.
     except OutboxError as error:
-        raise GivenUp(error) from error
+        raise GivenUp(str(error)) from error
     return {} if kept is None else decode_state(kept)
 
 

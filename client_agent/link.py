@@ -57,10 +57,14 @@ class StoredBody:
 class Link(Protocol):
     """The words of a device. What a device hands over may get lost: it repeats whatever gets no answer."""
 
-    # Three words hand something over and return at once, so that a link can send it with that of other devices.
+    # Four words hand something over and return at once, so that a link can send it with that of other devices.
 
     def check_in(self, task: str, message: bytes) -> None:
         """Hand over a signed check-in for `task`."""
+        ...
+
+    def abandon(self, task: str, message: bytes) -> None:
+        """Hand over a signed report that a lease of `task` is given up."""
         ...
 
     def store(self, body: UpdateBody) -> None:

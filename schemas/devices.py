@@ -14,7 +14,7 @@ import hashlib
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import encode
-from schemas.events import DeviceCheckedIn
+from schemas.events import DeviceCheckedIn, LeaseAbandoned
 from schemas.identifiers import DeviceId
 from schemas.signing import Signed, is_signed_by
 
@@ -55,8 +55,8 @@ def is_signed_by_device(message: Signed, public_key: bytes) -> bool:
     return is_signed_by(message, raw)
 
 
-def sign_checkin(checkin: DeviceCheckedIn, key: Ed25519PrivateKey, *, deployment: bytes) -> bytes:
-    """The record of a check-in that is good in one deployment alone."""
+def sign_checkin(checkin: DeviceCheckedIn | LeaseAbandoned, key: Ed25519PrivateKey, *, deployment: bytes) -> bytes:
+    """The record of a check-in, or of the end of a lease, that is good in one deployment alone."""
     payload = encode(checkin)
     return encode(Signed(payload, key.sign(_name_deployment(deployment) + payload)))
 

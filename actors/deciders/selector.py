@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import get_args
 
 from actors.deciders.decider import Decider
 from actors.deciders.devices import Device, Devices
@@ -15,6 +16,8 @@ from schemas.events import (
     DeclineReason,
     DeviceCheckedIn,
     JournalEvent,
+    LearningFailure,
+    LeaseAbandoned,
     LeaseClosed,
     LeaseGranted,
     ModelPublished,
@@ -36,6 +39,8 @@ from schemas.identifiers import BodyRef
 GRACE_MS = 2_000
 # How far a check-in may be from log time: clocks differ, and one that was recorded is good for no longer.
 FRESH_MS = 600_000
+# What will not pass soon is asked about this many times less often than the policy's wait says.
+LATER = 12
 EXPIRED_AT_ONCE_MAX = 1_000  # so that one decision stays a small record
 
 
@@ -52,7 +57,8 @@ class Task:
     """One task as the selector sees it. `leases` is by device, in the order of granting, hence of deadlines.
 
     `in_flight` and `taken` count slots, by cohort and in all: leases that are open, and in a synchronous task also the
-    updates that its round has, but no lease of an earlier version.
+    updates that its round has, but no lease of an earlier version. `resting` has until when a device that gave a
+    lease up gets no other: one that cannot train would be given slot after slot.
     """
 
     created: TaskCreated
@@ -66,6 +72,7 @@ class Task:
     taken: int = 0
     devices: Devices = field(default_factory=Devices)
     leases: dict[str, OpenLease] = field(default_factory=dict)
+    resting: dict[str, int] = field(default_factory=dict)
     in_flight: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -93,7 +100,7 @@ class Selections:
     tasks: dict[str, Task] = field(default_factory=dict)
 
 
-SelectorInput = DeviceCheckedIn | Tick | JournalEvent
+SelectorInput = DeviceCheckedIn | LeaseAbandoned | Tick | JournalEvent
 
 
 def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[JournalEvent]:
@@ -101,6 +108,8 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
     match fact:
         case DeviceCheckedIn():
             return _decide_checkin(state, fact, time_ms=time_ms)
+        case LeaseAbandoned():
+            return _abandon_lease(state.tasks.get(fact.task), fact)
         case Tick():
             return list(_expire_leases(state.tasks.values(), time_ms))
         case UpdateAdmitted():
@@ -155,6 +164,8 @@ def why_not(state: Selections, checkin: DeviceCheckedIn, *, time_ms: int) -> Dec
         return "clock"
     if checkin.device in task.leases:
         return None
+    if task.resting.get(checkin.device, 0) > time_ms:
+        return "gave_up"
     reason = _task_reason(task) or _device_reason(task, device) or _condition(task, checkin) or _slot(task, checkin)
     # Last, so that the wait which the device is told is worth its while.
     return reason or ("not_drawn" if task.find_wait_ms(checkin.device, time_ms) else None)
@@ -231,13 +242,27 @@ def _end_lease(
     ]
 
 
+def _abandon_lease(task: Task | None, fact: LeaseAbandoned) -> list[JournalEvent]:
+    """The slot is free at once. A repeat, or a lease of another device, is nothing here."""
+    if task is None or task.lease_of(fact.device, fact.lease) is None:
+        return []
+    # With privacy nothing that an example can cause may change who arrives, whatever a device says.
+    if task.created.policy.privacy is not None and fact.reason in get_args(LearningFailure):
+        return []
+    return [
+        LeaseClosed(
+            task=fact.task, lease=fact.lease, device=fact.device, outcome="abandoned", round=None, reason=fact.reason
+        )
+    ]
+
+
 def evolve(state: Selections, event: JournalEvent, time_ms: int) -> None:
     """Fold one event into the state."""
     match event:
         case LeaseGranted():
             _grant(state.tasks[event.task], event)
         case LeaseClosed():
-            _close(state.tasks[event.task], event)
+            _close(state.tasks[event.task], event, time_ms=time_ms)
         case Noticed(fact=TaskCreated() as created):
             state.tasks[created.task] = Task(created)
         case Noticed(fact=noticed) if noticed.task in state.tasks:
@@ -252,14 +277,26 @@ def _grant(task: Task, granted: LeaseGranted) -> None:
     task.devices.note_lease(granted.device, granted.sent_ms)
 
 
-def _close(task: Task, closed: LeaseClosed) -> None:
+def _close(task: Task, closed: LeaseClosed, *, time_ms: int) -> None:
     lease = task.lease_of(closed.device, closed.lease)
     # An expired lease may be closed a second time, by an admission that was decided late.
     if lease is not None:
         del task.leases[closed.device]
         _leave_slot(task, lease.granted, closed=closed)
+        if closed.outcome == "abandoned":
+            _let_rest(task, lease.granted, time_ms=time_ms)
     if closed.round is not None:
         task.devices.take_part(closed.device, closed.round)
+
+
+def _let_rest(task: Task, granted: LeaseGranted, *, time_ms: int) -> None:
+    """No other lease for the device for a while, and not longer than this one would have lasted."""
+    # From the oldest, and no further than somebody who still rests, so that a crowd costs no walk of all.
+    while task.resting and next(iter(task.resting.values())) <= time_ms:
+        del task.resting[next(iter(task.resting))]
+    rest_ms = round(task.created.policy.selection.retry_after_s * 1000) * LATER
+    task.resting.pop(granted.device, None)
+    task.resting[granted.device] = min(granted.deadline_ms, time_ms + rest_ms)
 
 
 def _take_slot(task: Task, cohort: str) -> None:

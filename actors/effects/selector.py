@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from actors.deciders.selector import OpenLease, Selections, SelectorInput, Task
+from actors.deciders.selector import LATER, OpenLease, Selections, SelectorInput, Task
 from actors.effects.operator_events import OperatorEvents
 from actors.keys import RoleKey
 from actors.runtime.effects import NOTHING, Arrival, Effects, FollowUp
@@ -21,6 +21,7 @@ from schemas.events import (
     DeviceCheckedIn,
     Granted,
     JournalEvent,
+    LeaseAbandoned,
     LeaseClosed,
     LeaseGranted,
     TaskCreated,
@@ -30,8 +31,7 @@ from schemas.leases import Lease, sign_lease
 from schemas.signing import parse_signed
 from streams.log import EventLog, Record
 
-# Reasons that will not pass soon, so that the device asks again after this many times the policy's wait.
-_LATER = 12
+# Reasons that will not pass soon.
 _LASTING: frozenset[DeclineReason] = frozenset({"closed", "participations"})
 _RETRY_UNKNOWN_MS = 2_000
 _TICK = encode(Tick())
@@ -44,21 +44,21 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         self._signer, self._operator_events, self._deployment = signer, operator_events, deployment
 
     def read(self, state: Selections, record: Record) -> Arrival | None:
-        """A signed check-in, or a tick."""
+        """A signed check-in, a signed end of a lease, or a tick."""
         try:
             # A tick needs no signature: all that it does is let log time pass, as every record does.
             if record.value == _TICK:
                 return Arrival(Tick())
             message = parse_signed(record.value or b"")
-            checkin = decode(message.payload, DeviceCheckedIn)
+            said = decode(message.payload, DeviceCheckedIn | LeaseAbandoned)  # type: ignore[arg-type]
         except MalformedError:
             return None
         # A device is its key: nothing reaches the decider under an id of which the sender does not hold the key.
-        is_own = checkin.device == name_device(checkin.public_key)
-        # Nor by a check-in that was sent to another deployment, and copied from there.
-        if not (is_own and is_checkin_signed(message, checkin.public_key, deployment=self._deployment)):
+        is_own = said.device == name_device(said.public_key)
+        # Nor by what was sent to another deployment, and copied from there.
+        if not (is_own and is_checkin_signed(message, said.public_key, deployment=self._deployment)):
             return None
-        return Arrival(checkin, hashlib.sha256(record.value or b"").digest())
+        return Arrival(said, hashlib.sha256(record.value or b"").digest())
 
     def look_up(self, said: Sequence[JournalEvent]) -> None:
         """Read what the operator signed, as far as these events need it. Raises LogUnavailable."""
@@ -110,7 +110,9 @@ def _choose_wait_ms(task: Task | None, reason: DeclineReason, *, device: str, ti
         return _RETRY_UNKNOWN_MS
     if reason == "not_drawn":
         return max(1, task.find_wait_ms(device, time_ms))
-    return round(task.created.policy.selection.retry_after_s * 1000) * (_LATER if reason in _LASTING else 1)
+    if reason == "gave_up":
+        return max(1, task.resting[device] - time_ms)
+    return round(task.created.policy.selection.retry_after_s * 1000) * (LATER if reason in _LASTING else 1)
 
 
 def _as_lease(lease: OpenLease, created: TaskCreated) -> Lease:
@@ -133,6 +135,7 @@ class SelectorMeter(Meter):
 
     def __init__(self, instruments: Instruments) -> None:
         self._declined = instruments.counter("checkins_declined", "Check-ins without a lease", "task", "reason")
+        self._abandoned = instruments.counter("leases_abandoned", "Leases that devices gave up", "task", "reason")
         self._leases = instruments.counter("leases", "Leases granted and closed", "task", "event")
 
     def count(self, event: JournalEvent, time_ms: int) -> None:
@@ -146,6 +149,8 @@ class SelectorMeter(Meter):
                 self._leases.labels(event.task, "granted").inc()
             case LeaseClosed():
                 self._leases.labels(event.task, event.outcome).inc()
+                if event.reason is not None:
+                    self._abandoned.labels(event.task, event.reason).inc()
 
 
 def make_effects(log: EventLog, partition: int, *, key: RoleKey) -> SelectorEffects:

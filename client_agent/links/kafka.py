@@ -63,6 +63,10 @@ class KafkaLink:
         """Append the check-in with the next `send`."""
         self._hold_back(CHECKINS, task, message=message)
 
+    def abandon(self, task: str, message: bytes) -> None:
+        """Append the report with the next `send`, where the selector reads."""
+        self._hold_back(CHECKINS, task, message=message)
+
     def store(self, body: UpdateBody) -> None:
         """Store the body with the next `collect_stored`, or now when a lot is held back."""
         self._bodies.append(body)

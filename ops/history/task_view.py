@@ -63,6 +63,7 @@ class TaskView:
     leases: dict[str, LeaseGranted] = field(default_factory=dict)
     leases_granted: int = 0
     leases_expired: int = 0
+    leases_abandoned: Counter[str] = field(default_factory=Counter)
     charges: list[RoundCharged] = field(default_factory=list)
     withheld: Counter[str] = field(default_factory=Counter)
     exhausted: BudgetExhausted | None = None
@@ -204,10 +205,12 @@ def _evolve_selection(view: TaskView, event: LeaseGranted | LeaseClosed | Checki
         case LeaseGranted(lease=lease):
             view.leases[lease] = event
             view.leases_granted += 1
-        case LeaseClosed(lease=lease, outcome=outcome):
+        case LeaseClosed(lease=lease, outcome=outcome, reason=reason):
             # A close without its grant must not stop a read model: to judge the journal is the audit's task.
             view.leases.pop(lease, None)
             view.leases_expired += outcome == "expired"
+            if reason is not None:
+                view.leases_abandoned[reason] += 1
         case CheckinsDeclined(counts=counts):
             view.declined.update(counts)
 

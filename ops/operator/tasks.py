@@ -207,6 +207,7 @@ def summarize(view: TaskView) -> dict[str, Any]:
         "staleness_max": view.staleness_max,
         "leases_in_flight": len(view.leases),
         "leases_expired": view.leases_expired,
+        "leases_abandoned": dict(view.leases_abandoned),
         "participations_max": view.participations_max,
         "rounds_abandoned": dict(view.abandoned),
         "metrics": view.metrics,

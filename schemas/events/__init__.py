@@ -2,7 +2,7 @@
 
 * `event`: what all events have in common.
 * `tasks`: create, pause, resume and close a task, or carry on from it.
-* `checkins`: a device says that it could train; time has passed.
+* `checkins`: a device says that it could train, or gives a lease up; time has passed.
 * `selection`: who trains, and what a device is answered.
 * `updates`: an update arrives, is admitted or refused.
 * `rounds`: a round opens, is summed, published or abandoned.
@@ -25,7 +25,7 @@ Rules for changing an event:
 
 from __future__ import annotations
 
-from schemas.events.checkins import DeviceCheckedIn, Tick
+from schemas.events.checkins import AbandonReason, DeviceCheckedIn, LearningFailure, LeaseAbandoned, Tick
 from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.journal import AnyEvent, DefectFound, JournalEvent, Noticeable, Noticed, StateDigest
@@ -80,6 +80,7 @@ from schemas.events.updates import (
 )
 
 __all__ = [
+    "AbandonReason",
     "AdmissionEvent",
     "Answer",
     "AnyEvent",
@@ -99,6 +100,8 @@ __all__ = [
     "HaltReason",
     "InputsDropped",
     "JournalEvent",
+    "LearningFailure",
+    "LeaseAbandoned",
     "LeaseClosed",
     "LeaseGranted",
     "Mechanism",

@@ -1,13 +1,19 @@
-"""Check in: topic `checkins`, written by devices."""
+"""Check in, or give a lease up: topic `checkins`, written by devices."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from schemas.events.event import Event
-from schemas.identifiers import Cohort, Count, DeviceId, DeviceKey, TaskId, TimeMs
+from schemas.identifiers import Cohort, Count, DeviceId, DeviceKey, LeaseId, TaskId, TimeMs
+
+# What an example can cause: said by nobody under a policy with privacy, which sends a zero vector instead.
+LearningFailure = Literal["training_failed", "not_finite", "failed"]
+AbandonReason = (
+    Literal["not_allowed", "cannot_load", "model_missing", "task_unfit", "overdue", "no_space"] | LearningFailure
+)
 
 
 class DeviceCheckedIn(Event):
@@ -26,6 +32,19 @@ class DeviceCheckedIn(Event):
     # A device's own claim, which is compared with `selection.samples_min` and with nothing else.
     samples: Count
     cohort: Cohort
+
+
+class LeaseAbandoned(Event):
+    """A device gives a lease up: there will be no update under it, and others may have its slot. Signed as a check-in.
+
+    Why stands in the device's own log in full; here it is one of a closed list, in which nothing of its data is.
+    """
+
+    task: TaskId
+    device: DeviceId
+    public_key: DeviceKey
+    lease: LeaseId
+    reason: AbandonReason
 
 
 class Tick(Event):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from schemas.events.checkins import DeviceCheckedIn, Tick
+from schemas.events.checkins import DeviceCheckedIn, LeaseAbandoned, Tick
 from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.ledger import BudgetEvent
@@ -52,5 +52,13 @@ class StateDigest(Event):
 
 JournalEvent = Noticed | SelectorEvent | AdmissionEvent | RoundEvent | BudgetEvent | DefectFound | StateDigest
 AnyEvent = (
-    DeploymentFounded | TaskEvent | DeviceCheckedIn | UpdateSubmitted | Tick | JournalEvent | Answer | VersionEvaluated
+    DeploymentFounded
+    | TaskEvent
+    | DeviceCheckedIn
+    | LeaseAbandoned
+    | UpdateSubmitted
+    | Tick
+    | JournalEvent
+    | Answer
+    | VersionEvaluated
 )

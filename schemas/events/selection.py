@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from schemas.events.checkins import AbandonReason
 from schemas.events.event import Event
 from schemas.identifiers import (
     BodyRef,
@@ -24,7 +25,7 @@ from schemas.identifiers import (
 DeclineReason = Literal[
     "unknown_task", "paused", "closed", "no_model", "round_pending",
     "battery", "not_charging", "metered", "not_idle", "too_few_samples", "unknown_cohort",
-    "replayed", "clock", "participations", "in_round", "no_slot", "not_drawn",
+    "replayed", "clock", "participations", "in_round", "no_slot", "not_drawn", "gave_up",
 ]
 # fmt: on
 
@@ -44,14 +45,18 @@ class LeaseGranted(Event):
 
 
 class LeaseClosed(Event):
-    """The lease is over, and its slot free. `round` names the round that took the update."""
+    """The lease is over, and its slot free. `round` names the round that took the update.
+
+    `reason`: why a device has abandoned it.
+    """
 
     task: TaskId
     lease: LeaseId
     device: DeviceId
-    outcome: Literal["used", "refused", "expired"]
+    outcome: Literal["used", "refused", "expired", "abandoned"]
     # None unless the update was admitted: an expired lease frees its slot and leaves no member.
     round: RoundId | None
+    reason: AbandonReason | None = None
 
 
 class CheckinsDeclined(Event):

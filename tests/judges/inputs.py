@@ -14,6 +14,7 @@ from schemas.events import (
     CheckinsDeclined,
     DeploymentFounded,
     DeviceCheckedIn,
+    LeaseAbandoned,
     LeaseClosed,
     LeaseGranted,
     Noticed,
@@ -165,6 +166,7 @@ def _checkin_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
             for event in granted:
                 if asked != (event.task, event.device, event.public_key):
                     yield f"{window.where}: a lease for {event.device}, which did not ask for it"
+            yield from _abandon_faults(window, record, fact=fact)
             if asked is not None and not granted:
                 unknown: set[Bin] = set() if asked[0] in before else {(None, "unknown_task")}
                 declined: set[Bin] = {(asked[0], DECLINED)} if asked[0] in after else set()
@@ -174,6 +176,16 @@ def _checkin_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
         for (task, reason), count in window.counts(CheckinsDeclined).items():
             found[task, reason if reason == "unknown_task" else DECLINED] += count
         yield from _count_faults(window, found, counted)
+
+
+def _abandon_faults(window: Window, record: Record, *, fact: Any) -> Iterator[str]:
+    """A lease is abandoned by the device that holds it, for the reason that it said."""
+    for event in window.decided(record):
+        if not isinstance(event, LeaseClosed) or event.outcome != "abandoned":
+            continue
+        ended = (event.task, event.lease, event.device, event.reason)
+        if not isinstance(fact, LeaseAbandoned) or ended != (fact.task, fact.lease, fact.device, fact.reason):
+            yield f"{window.where}: the lease of {event.device} is abandoned, which it did not say"
 
 
 # --- counts ---------------------------------------------------------------------------------------------------------
@@ -235,12 +247,12 @@ def _deployments(book: Logbook) -> set[bytes]:
     return {book.deployment} if book.deployment else {event.deployment for event in written if event is not None}
 
 
-def _checkin(deployments: set[bytes], record: Record) -> DeviceCheckedIn | Tick | None:
+def _checkin(deployments: set[bytes], record: Record) -> DeviceCheckedIn | LeaseAbandoned | Tick | None:
     if record.value == encode(Tick()):
         return Tick()
     try:
         message = parse_signed(record.value or b"")
-        checkin = decode(message.payload, DeviceCheckedIn)
+        checkin: Any = decode(message.payload, DeviceCheckedIn | LeaseAbandoned)  # type: ignore[arg-type]
     except MalformedError:
         return None
     is_own = checkin.device == hashlib.sha256(checkin.public_key).hexdigest()[:32]

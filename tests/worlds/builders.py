@@ -28,6 +28,7 @@ from schemas.events import (
     DeviceCheckedIn,
     Granted,
     JournalEvent,
+    LeaseAbandoned,
     LeaseGranted,
     Mechanism,
     ModelPublished,
@@ -65,9 +66,6 @@ MODEL = "nowhere:model"
 ALLOWED = AllowList(names=frozenset({MODEL}))
 SCALE_ONE = 1 << 16
 S = TypeVar("S", bound=msgspec.Struct)
-
-
-# --- keys -----------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -263,7 +261,7 @@ def update_submitted(
 def signed(fact: msgspec.Struct, device: str | Ed25519PrivateKey, *, deployment: bytes = DEPLOYMENT) -> bytes:
     """The record that a device sends."""
     key = device_key(device) if isinstance(device, str) else device
-    is_checkin = isinstance(fact, DeviceCheckedIn)
+    is_checkin = isinstance(fact, DeviceCheckedIn | LeaseAbandoned)
     return sign_checkin(fact, key, deployment=deployment) if is_checkin else sign(encode(fact), key)
 
 

@@ -24,6 +24,7 @@ from schemas.events import (
     DeclineReason,
     DeviceCheckedIn,
     Granted,
+    LeaseAbandoned,
     Outcome,
     TensorSpec,
     UpdateSubmitted,
@@ -102,10 +103,16 @@ class World:
         found = []
         for record in self.records(CHECKINS.name):
             message = parse_signed(record.value or b"")
-            fact = decode(message.payload, DeviceCheckedIn)
+            fact = decode(message.payload, DeviceCheckedIn | LeaseAbandoned)  # type: ignore[arg-type]
             assert is_checkin_signed(message, fact.public_key, deployment=self.created.deployment)
             found.append(fact)
-        return found
+        return [fact for fact in found if isinstance(fact, DeviceCheckedIn)]
+
+    def abandoned(self) -> list[LeaseAbandoned]:
+        """Every report that a lease is given up."""
+        payloads = [parse_signed(record.value or b"").payload for record in self.records(CHECKINS.name)]
+        found = [decode(payload, DeviceCheckedIn | LeaseAbandoned) for payload in payloads]  # type: ignore[arg-type]
+        return [fact for fact in found if isinstance(fact, LeaseAbandoned)]
 
     def submitted(self) -> list[UpdateSubmitted]:
         return [parse_update(record.value or b"").submitted for record in self.records(UPDATES.name)]

@@ -20,7 +20,7 @@ from schemas.policy import Compression, Privacy
 from schemas.tensors import from_grid, to_grid
 from tests.learners import StubTrainer, train_by_one
 from tests.worlds.builders import device_id
-from tests.worlds.device_world import PHONE, TASK, AskingLink, World, flush, policy
+from tests.worlds.device_world import PHONE, TASK, AskingLink, World, flush, large, policy
 
 
 def trained(world: World, device: Device, number: int = 1) -> Lease:
@@ -79,6 +79,43 @@ def test_with_privacy_a_device_that_cannot_train_arrives_all_the_same(tmp_path: 
     assert (device.counts.trained, device.counts.untrained, device.counts.given_up) == (1, 1, 0)
     # What earlier updates left over goes with the next that can be trained.
     np.testing.assert_array_equal(device._outbox.residual, left)
+
+
+def test_a_lease_that_is_given_up_is_reported_until_the_server_knows(tmp_path: Path) -> None:
+    """Guarantee: nobody waits for a deadline: the device says so at once, and again when the lease is granted again."""
+    world = World()
+    device = world.device(tmp_path)
+    spoilt = np.full(world.parameters, np.nan, np.float32)
+    device.setting = replace(device.setting, trainer=StubTrainer(lambda *_, seed: spoilt))
+    device.wake(0)
+    lease = world.lease(1, device)
+    next_ms = device.wake(device.receive(world.grant(lease), 0))
+    flush(device)
+    [report] = world.abandoned()
+    assert (report.lease, report.device, report.reason) == (lease.lease, lease.device, "not_finite")
+    # The report got lost: the server takes the lease for one in flight, and answers with it.
+    device.wake(next_ms)
+    device.receive(world.grant(lease), next_ms)
+    flush(device, next_ms)
+    assert world.abandoned() == [report, report]
+    assert device.counts.given_up == 1
+
+
+def test_a_full_disk_gives_the_lease_up(tmp_path: Path) -> None:
+    """An update that finds no room is no reason to stop for good; the slot is freed, and the next lease is tried."""
+    world = large()
+    device = world.device(tmp_path)
+    # The slot that the body goes to is a device that is always full.
+    (tmp_path / f"{TASK}.outbox.0").symlink_to("/dev/full")
+    device.wake(0)
+    device.wake(device.receive(world.grant(world.lease(1, device)), 0))
+    flush(device)
+    assert [report.reason for report in world.abandoned()] == ["no_space"]
+    assert "no room" in device.given_up_for
+    (tmp_path / f"{TASK}.outbox.0").unlink()
+    again_ms = device.wake(100_000)
+    device.wake(device.receive(world.grant(world.lease(2, device)), again_ms))
+    assert device.counts.trained == 2
 
 
 def test_no_second_training_for_one_lease(tmp_path: Path) -> None:

@@ -148,6 +148,8 @@ def test_code_from_the_log_does_not_run(tmp_path: Path, monkeypatch: pytest.Monk
     device = give_up(world, tmp_path)
     assert "from_the_log" not in sys.modules
     assert device.given_up_for.endswith("--allow from_the_log:model")
+    # Said once when it is given up, and again where the server still takes the lease for one in flight.
+    assert [report.reason for report in world.abandoned()] == ["not_allowed"] * len(world.checkins())
     # Started again as it was told, the device trains under the very lease that it has given up.
     allowed = AllowList(names=frozenset({"from_the_log:model"}))
     again = Device(AskingLink(world, [PHONE]), dataclasses.replace(world.setting(tmp_path), allowed=allowed))
@@ -190,6 +192,7 @@ def test_memory_is_bounded_before_it_is_taken(tmp_path: Path) -> None:
     world.created = msgspec.structs.replace(world.created, parameters=huge, tensors=flat)
     hostile(world)
     assert "memory" in give_up(world, tmp_path).given_up_for
+    assert world.abandoned()[0].reason == "task_unfit"
 
 
 def test_a_lease_beyond_its_policy_is_given_up(tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ class ToyLink:
         self.words.append("check in")
         self.world.note_checkin(message)
 
+    def abandon(self, task: str, message: bytes) -> None:
+        self.words.append("abandon")
+
     def store(self, body: UpdateBody) -> None:
         self.words.append("store")
         address = BodyRef(

@@ -87,6 +87,12 @@ def _refused(lease: LeaseGranted, reason: str) -> UpdateRefused:
     return UpdateRefused(task=TASK, update=lease.lease, device=lease.device, reason=reason, deadline_ms=0)
 
 
+def _abandoned_lease(lease: LeaseGranted, reason: str = "cannot_load") -> LeaseClosed:
+    return LeaseClosed(
+        task=TASK, lease=lease.lease, device=lease.device, outcome="abandoned", round=None, reason=reason
+    )
+
+
 def _abandoned(round_id: int) -> RoundAbandoned:
     return RoundAbandoned(task=TASK, round=round_id, members_root=bytes(32), members=3, reason="withheld")
 
@@ -167,6 +173,7 @@ DECLINED: dict[str, tuple[tuple[JournalEvent, ...], dict[str, Any], DeclineReaso
     "a cohort without a share": (_task(COHORTS), {"cohort": "mars"}, "unknown_cohort"),
     "no slot left": ((*_task(FULL), B), {}, "no_slot"),
     "a synchronous round has all its leases": ((*_task(COHORT_OF_TWO), B, _closed(B, "used", 0), C), {}, "no_slot"),
+    "it gave its last lease up": ((*_task(), A, _abandoned_lease(A)), {}, "gave_up"),
     "not its turn in a synchronous round": (_task(COHORT_OF_TWO), {}, "not_drawn"),
     "the cohort's slots are taken": ((*_task(COHORTS), _granted(0, "b", cohort="us")), {"cohort": "us"}, "no_slot"),
     "a copy of the check-in that gave a lease": ((*_task(), A), {"sent_ms": 1}, "replayed"),
@@ -206,12 +213,6 @@ def test_conditions_count_only_where_the_policy_asks() -> None:
     """A policy that asks for nothing takes a device on its last percent, on a mobile line, in use."""
     bare = {"battery_percent": 0, "charging": False, "unmetered": False, "idle": False, "samples": 1}
     given(SELECTOR, *_task()).when(device_checked_in("a", **bare)).then(A)
-
-
-def test_a_device_that_was_not_drawn_is_later() -> None:
-    """A synchronous round leaves nobody out for good: after one retry whoever asks gets what is left."""
-    situation = given(SELECTOR, *_task(COHORT_OF_TWO)).at(9_999)
-    situation.when(device_checked_in("a")).then(_granted(0, "a", at_ms=9_999))
 
 
 # --- what makes room ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from schemas.events import (
     Declined,
     Granted,
     InputsDropped,
+    LeaseAbandoned,
     LeaseClosed,
     LeaseGranted,
 )
@@ -104,6 +105,28 @@ def test_a_device_is_told_when_its_turn_is() -> None:
     assert _reason(world, "a") == "not_drawn"
     world.pass_ms(1)
     assert isinstance(_answer(world, "a"), Granted)
+
+
+def test_a_lease_is_given_up_under_the_device_s_own_key() -> None:
+    """Guarantee: a report that another key signed is junk; the device's own frees the slot, and its rest is told."""
+    world = Federation(policy(selection={"concurrency": 3}))
+    held, *_ = [_answer(world, name) for name in "abc"]
+    assert isinstance(held, Granted)
+    lease = open_lease(held.sealed, trust(), at_ms=0)
+    assert lease is not None
+    said = LeaseAbandoned(
+        task=world.task, device=lease.device, public_key=lease.public_key, lease=lease.lease, reason="no_space"
+    )
+    world.append(CHECKINS.name, signed(said, device_key("b")))
+    assert _reason(world, "d") == "no_slot"
+    world.append(CHECKINS.name, signed(said, device_key("a")))
+    world.settle()
+    [closed] = world.events(SELECTIONS.name, LeaseClosed)
+    assert (closed.outcome, closed.reason) == ("abandoned", "no_space")
+    assert isinstance(_answer(world, "d"), Granted)
+    again = _answer(world, "a")
+    assert isinstance(again, Declined)
+    assert (again.reason, again.retry_after_ms) == ("gave_up", 60_000)
 
 
 def test_a_pause_declines_until_it_is_resumed() -> None:

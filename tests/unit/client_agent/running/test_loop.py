@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from client_agent.running.loop import UNKNOWN_TASK_MS_MAX, DeviceLoop, Stats
 from client_agent.running.profiles import SimulatedCrash, SimulatedProfile, SimulationOptions
 from client_agent.setting import DeviceSetting
 from schemas.canonical import decode
-from schemas.events import DeviceCheckedIn, UpdateSubmitted
+from schemas.events import DeviceCheckedIn, LeaseAbandoned, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, read_lease
 from schemas.signing import parse_signed
@@ -51,8 +52,12 @@ class Server:
         for record in self._reader.poll(0):
             payload = parse_signed(record.value or b"").payload
             if record.topic == CHECKINS.name:
-                self.world.note_checkin(record.value or b"")
-                self._grant(decode(payload, DeviceCheckedIn))
+                said: Any = decode(payload, DeviceCheckedIn | LeaseAbandoned)  # type: ignore[arg-type]
+                if isinstance(said, LeaseAbandoned):
+                    self.expired += self.leases.pop(said.device, None) is not None
+                else:
+                    self.world.note_checkin(record.value or b"")
+                    self._grant(said)
             else:
                 self._admit(decode(payload, UpdateSubmitted), record.value or b"")
 

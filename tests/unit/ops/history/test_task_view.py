@@ -97,5 +97,7 @@ def test_a_withheld_charge_and_an_unknown_lease_stop_nothing() -> None:
     found = view(
         RoundWithheld(task=TASK, round=3, participations_max=2, reason="budget"),
         LeaseClosed(task=TASK, lease="ab" * 16, device="d", outcome="expired", round=None),
+        LeaseClosed(task=TASK, lease="cd" * 16, device="e", outcome="abandoned", round=None, reason="no_space"),
     )
     assert (dict(found.withheld), found.leases_expired, found.leases) == ({"budget": 1}, 1, {})
+    assert found.leases_abandoned == {"no_space": 1}
