@@ -141,6 +141,7 @@ class TaskLearner:
             # Kept, it would fail each training of this device from now on.
             if np.shape(after[name]) != first.shape:
                 raise LearnerError(f"the learner's {name!r} has shape {np.shape(after[name])}, expected {first.shape}")
+        self._check_local(start, after)
         # Most of what is local never changes, such as masks, and need not be kept with every update.
         local = {
             name: np.asarray(after[name]) for name, first in self.local.items() if not _is_same(after[name], first)
@@ -150,6 +151,16 @@ class TaskLearner:
             metrics=check_metrics(metrics),
             state={_LOCAL: local, _OWN: dict(own)} if local or own else {},
         )
+
+    def _check_local(self, start: Arrays, after: Arrays) -> None:
+        """Nothing where what is local holds no NaN that was not there before. Raises LearnerError."""
+        for name in self.local:
+            # Kept, it would be with this device for good: no version brings another.
+            if _holds_nan(after[name]) and not _holds_nan(start[name]):
+                raise LearnerError(
+                    f"training gave NaN in {name!r}, which is this device's own; nothing is sent, and the device keeps "
+                    "the last good one. Try a smaller training.learning_rate, and look for NaN in the data"
+                )
 
     def _subtract(self, model: Model, after: Arrays) -> Floats:
         """What training changed. Raises NotFiniteError, which names the arrays and says whose fault it may be."""
@@ -205,6 +216,11 @@ def count_examples(data: Any) -> int:
     if not hasattr(data, "__len__"):
         raise TypeError(f"{type(data).__name__} has no length: give arrays, or list(...) of it")
     return len(data)
+
+
+def _holds_nan(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind in "fc" and bool(np.isnan(array).any())
 
 
 def _is_same(value: Any, first: Any) -> bool:

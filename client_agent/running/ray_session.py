@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 import structlog
 from ray._common.usage import usage_lib
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._private import worker as ray_worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
@@ -26,6 +28,7 @@ from schemas.errors import EXIT_USAGE, FedlogError
 
 OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum; only counts go through it
 CALL_S = 60.0
+START_S = 120.0  # Ray itself has 30, which is short on a busy machine
 COLLECT_S = 5.0
 STOP_S = 5.0
 
@@ -61,18 +64,19 @@ class RaySession:
         ray_worker.print_to_stdstream = _note_message
         usage_lib.set_usage_stats_enabled_via_env_var(False)  # Ray would report each start to its developers
         try:
-            ray.init(
-                address="local",
-                num_cpus=processes,
-                num_gpus=0,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
-                # Inside a folder that is ours alone: Ray opens its own to all, and through its sockets run pickles.
-                _temp_dir=str(self._scratch / "r"),
-            )
-        # Ray says this with a bare Exception, for instance where a busy machine needs more than its 30 seconds.
+            with _wait_for_node(START_S):
+                ray.init(
+                    address="local",
+                    num_cpus=processes,
+                    num_gpus=0,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    # Inside a folder of ours alone: Ray opens its own to all, and through its sockets run pickles.
+                    _temp_dir=str(self._scratch / "r"),
+                )
+        # Ray says this with a bare Exception, for instance where a machine needs longer still.
         except Exception as error:
             reason = str(error).partition("\n")[0]
             raise FleetError(
@@ -154,6 +158,28 @@ def _note_message(data: Mapping[str, Any], ignore_prefix: bool) -> None:
     """What Ray says of its processes, such as that one died."""
     del ignore_prefix
     logger.info("ray_says", lines=[line[:200] for line in data["lines"]])
+
+
+@contextlib.contextmanager
+def _wait_for_node(limit_s: float) -> Iterator[None]:
+    """Within the block Ray's own process has so long to appear: this is how Ray asks for it, and gives up."""
+    asked: Any = services.get_node
+    give_up_s = time.monotonic() + limit_s
+
+    def ask(*arguments: Any, **named: Any) -> Any:
+        while True:
+            try:
+                return asked(*arguments, **named)
+            except RuntimeError:
+                if time.monotonic() > give_up_s:
+                    raise
+            time.sleep(0.1)
+
+    services.get_node = ask
+    try:
+        yield
+    finally:
+        services.get_node = asked
 
 
 def _set_environment(values: Mapping[str, str | None]) -> None:

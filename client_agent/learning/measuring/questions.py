@@ -5,6 +5,7 @@ Each gives only those statistics that the policy names, so that a policy asks fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,12 @@ def evaluate(parameters: Arrays, data: Any, *, context: Context) -> dict[str, An
         )
     asked = _find_statistics(context)
     metrics = {str(name): float(value) for name, value in dict(context.learner.evaluate(parameters, data)).items()}
+    # Of one that no statistic asks for nothing is known, and nothing is sent.
+    if unknown := [name for name, value in metrics.items() if math.isnan(value) and name in asked]:
+        raise LearnerError(
+            f"{', '.join(unknown)}: not defined on this device's {count_examples(data)} examples, such as auroc where "
+            "all are of one class; this device does not answer"
+        )
     # Cut together with its products, or a device with many examples would shift the mean over them.
     examples = (
         min(float(count_examples(data)), asked[EXAMPLES].bound) if EXAMPLES in asked else float(count_examples(data))

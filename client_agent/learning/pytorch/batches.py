@@ -64,7 +64,9 @@ def convert(raw: Any, *, collate: Collate | None = None, where: str) -> Examples
         hint = "; call list() on it" if isinstance(raw, Iterator) else ""
         hint = "; give its dataset" if isinstance(raw, torch.utils.data.DataLoader) else hint
         raise DataError(f"{where}: {type(raw).__name__}, {EXPECTED}{hint}")
-    return Examples(len(raw), _take_from(raw, collate or default_collate, where=where))
+    if collate is None and type(raw) is list:
+        _refuse_lists(raw, where=where)
+    return Examples(len(raw), _take_from(raw, collate or _collate_lists, where=where))
 
 
 def count_examples(raw: Any) -> int:
@@ -106,13 +108,46 @@ def _make_taker(column: Tensor) -> Callable[[Tensor], Any]:
     return (lambda places: column[places].long()) if column.dtype in _SMALL else column.__getitem__
 
 
+def _refuse_lists(raw: list[Any], *, where: str) -> None:
+    """Raises DataError for rows and columns in Python's own lists, of which each would be taken for an example."""
+    first = raw[0] if raw else None
+    if type(first) is not list or len(first) < 3:
+        return
+    columns = len(raw) == 2 and type(raw[1]) is list and len(raw[1]) == len(first)
+    rows = all(isinstance(value, int | float) for value in first)
+    if rows or columns:
+        what = "a list of rows" if rows else "a list of two lists"
+        raise DataError(
+            f"{where}: {what}; give arrays side by side, (np.asarray(features), np.asarray(labels)), or a list of "
+            "pairs (features, label)"
+        )
+
+
+def _collate_lists(examples: list[Any]) -> Any:
+    """As torch does, but for lists of numbers in an example, which it would take apart."""
+    return default_collate([_join_numbers(example) for example in examples])
+
+
+def _join_numbers(example: Any) -> Any:
+    if isinstance(example, Mapping):
+        return {name: _to_row(value) for name, value in example.items()}
+    return tuple(map(_to_row, example)) if type(example) in (tuple, list) else example
+
+
+def _to_row(value: Any) -> Any:
+    # Texts and examples of another kind stay what they are.
+    if type(value) is not list or not value:
+        return value
+    return torch.tensor(value) if isinstance(value[0], int | float | list) else value
+
+
 def _take_from(raw: Sequence[Any], collate: Collate, *, where: str) -> Callable[[Tensor], Batch]:
     def take(places: Tensor) -> Batch:
         listed = [raw[place] for place in places.tolist()]
         try:
             batch = collate(listed)
         # What torch raises for examples that make no stack; errors of a plugin come with a type and place of their own.
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             advice = "name a plugin that makes a batch of such examples in training.collate"
             raise DataError(f"{where}: {error}; {advice}") from error
         return split_batch(batch, where=where)

@@ -16,7 +16,7 @@ from ops.terminal.commands.training.measured import describe_scores, format_resu
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import DataPlugin
 from schemas.errors import EXIT_USAGE
-from schemas.policy import Privacy, check_policy
+from schemas.policy import Policy, Privacy, check_policy
 from schemas.topics import partition_of
 from streams.log import EventLog
 
@@ -69,9 +69,9 @@ def measure(
         name = name or choose_name(task, question.version, taken=views)
         tasks.create(log, name, key=key, policy=policy)
         note(f"{name} asks {policy.aggregation.updates_per_round} devices about version {question.version} of {task}.")
+        note(f"They answer with `{_name_fleet(name, policy)}`; `fedlog task show {task}` shows what they said.")
         if wait_s <= 0:
             say(name)
-            note(f"Devices answer with `fedlog fleet --task {name}`; `fedlog task show {task}` shows what they said.")
             return
         print_result(_await_result(log, name, operator=key.public_key, wait_s=wait_s), as_json=as_json)
 
@@ -103,10 +103,17 @@ def _check_waiting(view: TaskView, *, is_late: bool, wait_s: float) -> None:
     if view.halted is not None:
         raise ConsoleError(f"{view.task} ended without an answer: {view.halted.reason}.")
     if is_late:
+        fleet = _name_fleet(view.task, view.created.policy if view.created else None)
         raise ConsoleError(
             f"{view.task}: {view.buffer_fill} of {view.buffer_size} devices have answered within {wait_s:g} s. Do they "
-            f"run (`fedlog fleet --task {view.task}`), and the workers? The task goes on without this command."
+            f"run (`{fleet}`), and the workers? The task goes on without this command."
         )
+
+
+def _name_fleet(task: str, policy: Policy | None) -> str:
+    """The command by which simulated devices answer: as many as the measured task has, which have the same data."""
+    devices = "" if policy is None else f" --devices {policy.selection.devices_expected}"
+    return f"fedlog fleet --task {task}{devices}"
 
 
 def _read_privacy(noise_multiplier: float | None, rho_max: float | None) -> Privacy | None:

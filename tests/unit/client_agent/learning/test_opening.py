@@ -186,6 +186,27 @@ class InPlace(PairLearner):
         return {"loss": 10**400}
 
 
+class Diverging(InPlace):
+    """What is its own grows out of bounds."""
+
+    def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[Arrays, dict[str, float]]:
+        """Nothing but NaN for what is the device's own."""
+        del data, context
+        return {"own": start["own"] * np.nan}, {}
+
+
+def test_a_local_array_that_becomes_nan_is_not_kept() -> None:
+    """Guarantee: such a training is given up by name, so that the device keeps the last good one."""
+    parameters = initialize(Diverging(), 0)
+    learner = TaskLearner(Diverging(), Layout.describe_parameters(parameters, averaged_scale=1.0), parameters)
+    context = Context(version=0, seed=1, policy=policy(), state={"local": {"own": np.ones(2)}})
+    with pytest.raises(LearnerError, match="NaN in 'own', which is this device's own; nothing is sent"):
+        learner.train(Model(np.zeros(6, np.float32)), [0], context=context)
+    # A mask that holds NaN from the start is what its author wants.
+    context = Context(version=0, seed=1, policy=policy(), state={"local": {"own": np.full(2, np.nan)}})
+    assert learner.train(Model(np.zeros(6, np.float32)), [0], context=context).state
+
+
 def open_in_place() -> TaskLearner:
     parameters = initialize(InPlace(), 0)
     return TaskLearner(InPlace(), Layout.describe_parameters(parameters, averaged_scale=1.0), parameters)

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ray._private import services
 
 from client_agent.learning.plugins import PluginError
 from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetOptions, is_over, spread_devices
 from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import Stats
-from client_agent.running.ray_session import FleetError, RaySession
+from client_agent.running.ray_session import FleetError, RaySession, _wait_for_node
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS, answer_home
 from tests.worlds.builders import KEY
@@ -160,6 +161,25 @@ def test_what_ray_cannot_start_is_told() -> None:
             session.start(processes=-1)
     finally:
         session.stop("stop")
+
+
+def test_ray_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: on a busy machine a fleet waits for Ray's processes longer than Ray does, but not for ever."""
+    asked, absent = [], 3
+
+    def get_node(address: str) -> str:
+        asked.append(address)
+        if len(asked) <= absent:
+            raise RuntimeError("no node yet")
+        return "there"
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with _wait_for_node(60.0):
+        assert services.get_node("here") == "there"
+    assert (len(asked), services.get_node) == (absent + 1, get_node)
+    absent = 99
+    with _wait_for_node(0.0), pytest.raises(RuntimeError, match="no node yet"):
+        services.get_node("here")
 
 
 def test_devices_are_spread_devices_evenly_and_by_partition() -> None:

@@ -56,6 +56,15 @@ def test_a_cut_count_and_a_cut_metric_cut_their_product() -> None:
     assert _evaluate(asked, [0] * 8, loss=100.0) == {"examples": 4.0, "loss": 16.0, "loss_times_examples": 64.0}
 
 
+def test_a_score_that_is_not_defined_is_no_answer() -> None:
+    """Of one class auroc says nothing: such a device is passed over with a reason, and never answers NaN."""
+    asked = _ask(examples=(64.0, ()), auroc=(1.0, ()), auroc_times_examples=(64.0, ()))
+    with pytest.raises(LearnerError, match="auroc: not defined on this device's 8 examples, such as auroc where all"):
+        _evaluate(asked, [0] * 8, auroc=float("nan"))
+    # What nobody asks for may be anything.
+    assert _evaluate(_ask(examples=(64.0, ())), [0] * 8, auroc=float("nan")) == {"examples": 8.0}
+
+
 def test_a_score_needs_a_version_and_a_learner() -> None:
     """The message says what the policy is to name."""
     with pytest.raises(LearnerError, match="name `of`"):

@@ -52,10 +52,11 @@ def test_sequences_of_examples() -> None:
         TensorDataset(torch.from_numpy(x), torch.from_numpy(y)),
         listed,
         [(row, label) for row, label in pairs],
+        [[row, label] for row, label in pairs],
+        [{"features": row, "labels": label} for row, label in pairs],
     ):
         inputs, labels = read_all(raw)
         found = inputs["features"] if isinstance(inputs, dict) else inputs[0]
-        found = torch.stack(found, 1) if isinstance(found, list) else found
         assert found.dtype == torch.float32
         np.testing.assert_array_equal(found, x)
         np.testing.assert_array_equal(labels, y)
@@ -134,6 +135,8 @@ BAD: dict[str, tuple[Any, str]] = {
         ([[1, 2], [3]], [0, 1]),
         "array 1: examples of different shapes .*row 1 has 1 columns, row 0 has 2.*; pad them",
     ),
+    "rows in lists": ([[1.0, 2.0, 0], [3.0, 4.0, 1]], r"a list of rows; give arrays side by side, .np\.asarray"),
+    "columns in lists": ([[[1.0], [2.0], [3.0]], [0, 1, 0]], r"a list of two lists; give arrays side by side"),
     "other lengths": ((X, Y[:-1]), "array 1 has 12, array 2 has 11"),
     "only labels": ({"labels": Y}, r"a dictionary with \['labels'\], expected"),
     "no numbers": (
