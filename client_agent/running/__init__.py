@@ -1,10 +1,10 @@
-"""Running devices: many in one process, many processes in Ray, or one in the foreground. The console calls it.
+"""Running devices: many in one process, many processes, or one in the foreground. The console calls it.
 
 May import everything of `client_agent` but a transport of `links/`, and never `streams`.
 
 - `loop`: the devices of one process, by wake times; driven by `fleet`, `foreground` and the simulation of the tests.
 - `fleet`: many loops in many processes; `fedlog fleet` and the benchmarks call it.
-- `ray_session`: the Ray that runs these processes, and its only importer; `fleet` calls it.
+- `plain_session`, `ray_session`: what runs these processes, for small fleets and large; the latter alone imports Ray.
 - `foreground`: one real device; `fedlog device` calls it.
 - `interrupts`: Ctrl-C held back while processes are started or ended; `fleet` and `ops.processes` use it.
 - `watch`: the end of trainings that do not end; `fleet` and `foreground` train under it.

@@ -1,4 +1,4 @@
-"""Many simulated devices in the processes of a Ray session; `fedlog fleet` and the benchmarks call it.
+"""Many simulated devices in several processes, plain ones or Ray's; `fedlog fleet` and the benchmarks call it.
 
 Each process has one device loop, one link and one torch module a model. The processes share nothing but
 the server: a fleet can be killed at any moment, and started again on the same folder.
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Self
 
@@ -28,8 +29,8 @@ from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
 from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
+from client_agent.running.plain_session import FleetError, PlainSession, Session
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
-from client_agent.running.ray_session import FleetError, RaySession
 from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_loaded, until_opened
 from client_agent.running.work import Work, await_task, open_work
 from client_agent.setting import DeviceSetting
@@ -41,12 +42,15 @@ STEP_MS_MIN = 10
 STEP_MS_MAX = 50
 # A process that says nothing for so long is in native code, or was ended and loads its devices' data again.
 SILENT_S_MAX = 20.0
+# Up to so many processes are plain ones; Ray takes longer to start, and spreads more of them better.
+PLAIN_MAX = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetOptions:
     """What a fleet is made of. `open_link` is called in each process, so it must be picklable.
 
+    `engine`: "plain" processes, "ray", or "" for the one that fits their number.
     `partitions`: in how many partitions answers lie; devices that share one are put into one process.
     """
 
@@ -56,6 +60,7 @@ class FleetOptions:
     devices: int = 200
     processes: int = 2
     partitions: int = 1
+    engine: str = ""
     # Empty: what the policy names, or the digits.
     data: str = ""
     seed: int = 0
@@ -96,7 +101,7 @@ class Fleet:
         if options.devices < 1 or options.processes < 1:
             raise FleetError(f"{options.devices} devices in {options.processes} processes: both must be at least 1")
         self.options = options
-        self._ray = RaySession()
+        self._session = _make_session(options)
         self._lock: Lock | None = None
         self._books: list[_Book] = []
 
@@ -108,7 +113,7 @@ class Fleet:
         self.stop()
 
     def start(self) -> None:
-        """Start Ray and the devices, which then load their data. Raises FleetError, PluginError, FolderInUse."""
+        """Start the processes; their devices then load their data. Raises FleetError, PluginError, FolderInUse."""
         # Resolved here too, so that a wrong name fails at once and in this process.
         if self.options.data:
             resolve(self.options.data)
@@ -120,34 +125,34 @@ class Fleet:
             # Each process reads the answers of whole partitions, so that few of these are also read by another.
             shares = spread_devices(options.device_names, options.processes, partitions=options.partitions)
             with hold_interrupts():
-                self._ray.start(processes=options.processes)
+                self._session.start(processes=options.processes)
                 self._lock.share()
                 for share in shares:
                     options.find_load_file(share[0]).unlink(missing_ok=True)
                     self._books.append(_Book(Stats(devices=len(share), loading=len(share))))
-                    self._ray.spawn(_FleetProcess, options, share, str(Path.cwd()))
-                self._ray.ask("start")
+                    self._session.spawn(_FleetProcess, options, share, str(Path.cwd()))
+                self._session.ask("start")
         except BaseException:
             self.stop()
             raise
 
     def count(self) -> Stats:
         """What all devices together are doing now. Raises FleetError when a process fails or does not answer."""
-        for book, answer in zip(self._books, self._ray.collect("count"), strict=True):
+        for book, answer in zip(self._books, self._session.collect("count"), strict=True):
             book.note(answer)
         return sum((book.total() for book in self._books), Stats())
 
     def stop(self) -> None:
-        """Stop the devices where they are, end every process of Ray, and remove its scratch folder."""
+        """Stop the devices where they are, and end every process; of Ray also its scratch folder."""
         with hold_interrupts():
-            self._ray.stop("stop")
+            self._session.stop("stop")
             if self._lock is not None:
                 self._lock.release()
 
 
 @dataclass(slots=True)
 class _Book:
-    """What one process of a fleet said last, and what those did that Ray has started again since."""
+    """What one process of a fleet said last, and what those did that have been started again since."""
 
     last: Stats
     past: Stats = field(default_factory=Stats)
@@ -217,7 +222,7 @@ class _FleetProcess:
         self._thread.start()
 
     def count(self) -> tuple[int, Stats]:
-        """The process and what its devices are doing; starts them when Ray had to restart the process."""
+        """The process and what its devices are doing; starts them when the process had to be started again."""
         self.start()
         if self._error:
             raise FleetError(self._error)
@@ -320,6 +325,14 @@ class _FleetProcess:
             differing=work.differing,
             clock_ms=read_clock_ms,
         )
+
+
+def _make_session(options: FleetOptions) -> Session:
+    if (options.engine or ("plain" if options.processes <= PLAIN_MAX else "ray")) == "plain":
+        return PlainSession()
+    # Ray takes seconds to import and more to start, which a small fleet need not wait for.
+    session: Session = import_module("client_agent.running.ray_session").RaySession()
+    return session
 
 
 def run_fleet(options: FleetOptions, *, is_done: Callable[[Stats], bool], every_s: float = 1.0) -> Stats:

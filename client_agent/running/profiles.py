@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, replace
 
 from client_agent.conditions import Conditions
+from schemas.errors import EXIT_USAGE, FedlogError
 
 # Where a device may crash: while training, with the update kept but not sent, or right after it was sent.
 _CRASH_STEPS = ("granted", "kept", "sent")
@@ -34,6 +36,52 @@ class SimulationOptions:
     day_ms: int = 60_000
     presence: float = 0.85
     charging_share: float = 0.6
+    battery_percent_min: int = 30
+
+
+# Devices that are always there, equally fast and never die: what is simulated is asked for, one habit at a time.
+STEADY = SimulationOptions(
+    training_ms=1.0,
+    speed_sigma=0.0,
+    drop_probability=0.0,
+    presence=1.0,
+    charging_share=1.0,
+    battery_percent_min=100,
+)
+_BOUNDS = {
+    "training_ms": (1, 1e9),
+    "speed_sigma": (0, 5),
+    "drop_probability": (0, 1),
+    "away_after_death_ms": (0, 1e9),
+    "day_ms": (1_000, 1e9),
+    "presence": (0.01, 1),
+    "charging_share": (0, 1),
+    "battery_percent_min": (0, 100),
+}
+
+
+class HabitsError(FedlogError):
+    """A file of habits cannot be used; the message names the field and says what fits."""
+
+    exit_code = EXIT_USAGE
+    code = "habits_invalid"
+
+
+def parse_habits(text: str) -> SimulationOptions:
+    """The habits in a TOML file; what it leaves out is as in STEADY. Raises HabitsError."""
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise HabitsError(f"the habits are not TOML: {error}") from error
+    for name, value in found.items():
+        if name not in _BOUNDS:
+            raise HabitsError(f"{name} is no habit: there are {', '.join(_BOUNDS)}")
+        low, high = _BOUNDS[name]
+        # A truth value is a number to Python, and never meant as one.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise HabitsError(f"{name} = {value!r}: must be a number from {low:g} to {high:g}")
+    whole = {name: round(value) for name, value in found.items() if isinstance(getattr(STEADY, name), int)}
+    return replace(STEADY, **{**found, **whole})
 
 
 class SimulatedProfile:
@@ -45,7 +93,7 @@ class SimulatedProfile:
         self._name = f"{seed}/{device}"
         self._slowness = math.exp(draw.gauss(0.0, options.speed_sigma))
         self._phase = draw.random()
-        self._battery_percent = draw.randrange(30, 101)
+        self._battery_percent = draw.randrange(options.battery_percent_min, 101)
         self._is_plugged_in = draw.random() < options.charging_share
         self._crash_step = ""
 

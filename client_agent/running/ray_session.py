@@ -1,4 +1,4 @@
-"""Ray for one fleet: reached on loopback alone, with a token of its own, and ended with all that it started.
+"""Ray for one large fleet: reached on loopback alone, with a token of its own, and ended with all that it started.
 
 `running/fleet.py` runs its processes here; nothing else of fedlog knows Ray.
 """
@@ -24,24 +24,14 @@ from ray._private import worker as ray_worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from client_agent.files import write_durably
-from schemas.errors import EXIT_USAGE, FedlogError
+from client_agent.running.plain_session import CALL_S, COLLECT_S, STOP_S, FleetError
 
 OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum; only counts go through it
-CALL_S = 60.0
 START_S = 120.0  # Ray itself has 30, which is short on a busy machine
-COLLECT_S = 5.0
-STOP_S = 5.0
 
 _SPANS_MACHINES = ray_constants.ENABLE_RAY_CLUSTER
 
 logger = structlog.get_logger(__name__)
-
-
-class FleetError(FedlogError):
-    """The fleet cannot start or continue; the message says why."""
-
-    exit_code = EXIT_USAGE
-    code = "fleet_failed"
 
 
 class RaySession:
@@ -60,7 +50,6 @@ class RaySession:
         # Ray's sockets are in here, and their paths must be short: never in a user's folder.
         self._scratch = Path(tempfile.mkdtemp(prefix="fl-", dir="/tmp"))
         self._shut_out_others(self._scratch)
-        # Standard output is for results, where a program may be reading them.
         ray_worker.print_to_stdstream = _note_message
         usage_lib.set_usage_stats_enabled_via_env_var(False)  # Ray would report each start to its developers
         try:

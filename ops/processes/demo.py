@@ -30,7 +30,7 @@ from streams.kafka.log import KafkaLog
 
 POLICY_FILE = Path(__file__).with_name("demo.toml")
 TASK = "digits"
-FLEET_PROCESSES = 2
+FLEET = ("--processes", "2", "--simulate", str(Path(__file__).with_name("habits.toml").absolute()))
 KILL_AFTER_VERSION = 5
 PATIENCE_S = 300.0
 
@@ -104,9 +104,7 @@ class Demo:
 
     def _start_services(self) -> None:
         devices = str(self._policy.selection.devices_expected)
-        self._services.start(
-            "fleet", "fleet", "--task", TASK, "--devices", devices, "--processes", str(FLEET_PROCESSES)
-        )
+        self._services.start("fleet", "fleet", "--task", TASK, "--devices", devices, *FLEET)
         for actor in ROLES:
             self._services.start(actor, "worker", actor)
         self._services.start("evaluator", "evaluate", "--follow", "--task", TASK)

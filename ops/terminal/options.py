@@ -28,6 +28,10 @@ Accelerator = Annotated[
 LoadLimit = Annotated[
     float, typer.Option("--load-s", help="How long the data of one device may take to load, in seconds.", min=1)
 ]
+Simulate = Annotated[
+    Path | None,
+    typer.Option(metavar="HABITS.toml", help="How devices are slow, away and die (default: not at all)."),
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option(

@@ -99,7 +99,7 @@ def test_a_fleet_outlives_its_learners(kafka_settings: KafkaSettings, tmp_path: 
         stage.start(*ACTORS)
         words = ["fleet", "--task", "moody", "--devices", str(DEVICES + HANGING), "--processes", "1"]
         words += ["--allow", "moody:Moody", "--load-s", str(LOAD_S)]
-        words += ["--drop-probability", "0", "--presence", "1", "--training-ms", "1", "--json"]
+        words += ["--json"]
         run = run_fedlog(stage, words)
         # Because two devices failed; the task is over all the same.
         assert run.returncode == 1, run.stderr + stage.tails()

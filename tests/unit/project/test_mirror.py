@@ -74,6 +74,7 @@ HELD_BY = {
     "client_agent/learning/learner": "tests/unit/client_agent/learning/test_opening.py",
     "client_agent/learning/pytorch": "tests/unit/client_agent/learning/test_opening.py",
     "client_agent/learning/trainer": "tests/unit/client_agent/learning/test_opening.py",
+    "client_agent/running/plain_session": "tests/unit/client_agent/running/test_fleet.py",
     "client_agent/running/ray_session": "tests/unit/client_agent/running/test_fleet_at_work.py",
     "client_agent/setting": "tests/unit/client_agent/test_device.py",
     "ops/audit/recomputing": "tests/unit/ops/audit/test_replay.py",

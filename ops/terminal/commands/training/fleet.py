@@ -1,4 +1,4 @@
-"""`fedlog fleet`: many simulated devices in Ray, which talk to the actors through Kafka alone."""
+"""`fedlog fleet`: many simulated devices, which talk to the actors through Kafka alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ops.opening import open_log, require_operator
 from ops.operator import deployments
 from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
-from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, make_allow_list
+from ops.terminal.errors import ConsoleError
+from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, Simulate, make_allow_list
+from schemas.errors import EXIT_USAGE
 
 if TYPE_CHECKING:
     from client_agent.link import OpenLink
@@ -23,34 +25,31 @@ if TYPE_CHECKING:
     from client_agent.running.loop import Stats
     from streams.log import EventLog
 
+ENGINES = ("", "plain", "ray")
+
 
 def fleet(
     ctx: typer.Context,
     task: Annotated[str | None, typer.Option(help="Task to train; default: the oldest one that is not over.")] = None,
     devices: Annotated[int, typer.Option(help="Number of simulated devices.", min=1)] = 200,
-    processes: Annotated[int, typer.Option(help="Number of Ray processes that run them.", min=1)] = 2,
+    processes: Annotated[int, typer.Option(help="Number of processes that run them.", min=1)] = 2,
+    engine: Annotated[str, typer.Option(help="plain or ray (default: plain for up to 4 processes).")] = "",
     data: DataPlugin = "",
     accelerator: Accelerator = "cpu",
     load_s: LoadLimit = 600.0,
     seed: Annotated[int, typer.Option(help="Seed of the devices and of how the data are split.")] = 0,
     state: Annotated[Path | None, typer.Option(help="Folder for keys and outboxes (default: FOLDER/fleet).")] = None,
     cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
-    training_ms: Annotated[
-        float, typer.Option(help="Time that a typical device trains, in milliseconds.", min=1)
-    ] = 400.0,
-    drop_probability: Annotated[
-        float, typer.Option(help="Probability that a device dies under a lease.", min=0, max=1)
-    ] = 0.03,
-    presence: Annotated[
-        float, typer.Option(help="Share of the day that a device is available.", min=0.01, max=1)
-    ] = 0.85,
+    simulate: Simulate = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
     from client_agent.running.fleet import FleetOptions
-    from client_agent.running.profiles import SimulationOptions
+    from client_agent.running.profiles import STEADY, parse_habits
     from ops.operator.tasks import check_name
 
+    if engine not in ENGINES:
+        raise ConsoleError(f"--engine {engine}: takes plain or ray.", exit_code=EXIT_USAGE)
     if task is not None:
         check_name(task)
     operator = require_operator(ctx.obj)
@@ -65,7 +64,8 @@ def fleet(
         partitions=partitions,
         data=data,
         seed=seed,
-        simulation=SimulationOptions(training_ms=training_ms, drop_probability=drop_probability, presence=presence),
+        simulation=parse_habits(simulate.read_text()) if simulate else STEADY,
+        engine=engine,
         cohorts=tuple(cohort or [""]),
         allowed=make_allow_list(ctx),
         accelerator=accelerator,

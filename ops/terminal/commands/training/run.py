@@ -10,6 +10,7 @@ import typer
 
 from ops.console import note, number, say, say_json, sparkline
 from ops.terminal.errors import ConsoleError
+from ops.terminal.options import Simulate
 from schemas.errors import EXIT_USAGE
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def run(
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Another value for a field; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the devices and of how the data are split.")] = 0,
+    simulate: Simulate = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the task of that name.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave broker, workers and evaluator running.")] = False,
     start: Annotated[
@@ -52,6 +54,7 @@ def run(
         name=name or name_after(policy),
         devices=devices,
         seed=seed,
+        fleet=("--simulate", str(simulate.absolute())) if simulate else (),
         cwd=policy.parent,
         resume=resume,
         keep=keep,

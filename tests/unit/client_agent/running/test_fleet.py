@@ -1,4 +1,4 @@
-"""A fleet in Ray: it starts, counts, ends, and leaves nothing behind; whoever kills it leaves nothing behind either."""
+"""A fleet, plain or in Ray: it starts, counts, ends, and leaves nothing behind, whoever kills it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetOptions, is_over, spread_devices
 from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import Stats
-from client_agent.running.ray_session import FleetError, RaySession, _wait_for_node
+from client_agent.running.plain_session import FleetError, PlainSession
+from client_agent.running.ray_session import RaySession, _wait_for_node
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS, answer_home
 from tests.worlds.builders import KEY
@@ -39,13 +40,15 @@ def children() -> set[int]:
 
 def options(folder: Path, **changes: object) -> FleetOptions:
     link = partial(open_link, lonely_log, operator=KEY.public_key)
-    return FleetOptions(task="digits", open_link=link, folder=folder, devices=12, processes=1, **changes)  # type: ignore[arg-type]
+    given = {"devices": 12, "processes": 1, "engine": "ray", **changes}
+    return FleetOptions(task="digits", open_link=link, folder=folder, **given)  # type: ignore[arg-type]
 
 
-def test_a_fleet_starts_and_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["plain", "ray"])
+def test_a_fleet_starts_and_ends(tmp_path: Path, engine: str) -> None:
     """Guarantee: after `stop` no process of the fleet is left; while it ran, its devices checked in."""
     before = children()
-    with Fleet(options(tmp_path)) as fleet:
+    with Fleet(options(tmp_path, engine=engine)) as fleet:
         deadline = time.monotonic() + 30
         while (stats := fleet.count()).checked_in < 6 and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -57,6 +60,42 @@ def test_a_fleet_starts_and_ends(tmp_path: Path) -> None:
         time.sleep(0.1)
     assert not children() - before
     assert len(list(tmp_path.glob("*/identity.json"))) == 12
+
+
+class Member:
+    """What a process of the tests holds."""
+
+    def pid(self) -> int:
+        """Which process it is."""
+        return os.getpid()
+
+    def fail(self) -> None:
+        """Raise, as a device's process may."""
+        raise ValueError("no such thing")
+
+    def hang(self) -> None:
+        """Answer nobody for long."""
+        time.sleep(600)
+
+
+def test_a_plain_process_that_dies_is_started_again() -> None:
+    """Guarantee: a death costs one answer; what a process raises is told; one that hangs is ended with the others."""
+    session = PlainSession()
+    session.spawn(Member)
+    session.spawn(Member)
+    try:
+        first, second = session.ask("pid")
+        os.kill(first, signal.SIGKILL)
+        found = session.collect("pid")
+        assert list(found) == [None, second]
+        again, same = session.collect("pid")
+        assert again not in {None, first}
+        assert same == second
+        with pytest.raises(FleetError, match="no such thing"):
+            session.ask("fail")
+    finally:
+        session.stop("hang")
+    assert not {again, second} & children()
 
 
 def test_a_fleet_that_cannot_start_says_why(tmp_path: Path) -> None:
@@ -80,7 +119,7 @@ from tests.unit.client_agent.running.test_fleet import options
 from client_agent.running.fleet import Fleet
 try:
     print("starting", flush=True)
-    with Fleet(options(Path(sys.argv[1]))):
+    with Fleet(options(Path(sys.argv[1]), engine=sys.argv[2])):
         print("up", flush=True)
         time.sleep(60)
 except KeyboardInterrupt:
@@ -88,11 +127,12 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.parametrize("engine", ["plain", "ray"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_fleet_that_is_interrupted(tmp_path: Path, how: signal.Signals) -> None:
+def test_a_fleet_that_is_interrupted(tmp_path: Path, how: signal.Signals, engine: str) -> None:
     """Guarantee: Ctrl-C takes every process of the fleet along; kill -9 of its driver at least every device."""
     run = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, start_new_session=True, text=True
+        [sys.executable, "-c", SCRIPT, str(tmp_path), engine], stdout=subprocess.PIPE, start_new_session=True, text=True
     )
     assert run.stdout is not None
     assert run.stdout.readline() == "starting\n"
@@ -117,7 +157,7 @@ def test_a_fleet_that_is_interrupted(tmp_path: Path, how: signal.Signals) -> Non
 def test_a_fleet_that_is_interrupted_while_it_starts(tmp_path: Path) -> None:
     """Guarantee: Ctrl-C amid the start ends everything in order too, and never in a crash of Ray."""
     run = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, start_new_session=True, text=True
+        [sys.executable, "-c", SCRIPT, str(tmp_path), "ray"], stdout=subprocess.PIPE, start_new_session=True, text=True
     )
     assert run.stdout is not None
     assert run.stdout.readline() == "starting\n"

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+from pathlib import Path
 
-from client_agent.running.profiles import SimulatedCrash, SimulatedProfile, SimulationOptions
+import numpy as np
+import pytest
+
+from client_agent.running.profiles import (
+    STEADY,
+    HabitsError,
+    SimulatedCrash,
+    SimulatedProfile,
+    SimulationOptions,
+    parse_habits,
+)
+from ops.processes import demo as demo_module
 from tests.worlds.builders import device_id
 
 
@@ -38,3 +50,21 @@ def test_a_device_comes_back_when_its_day_begins() -> None:
         if until > now:
             assert until - now <= 5_001
             assert profile.find_return_ms(until) <= until
+
+
+def test_nothing_is_simulated_unless_asked_for() -> None:
+    """Guarantee: without habits devices are always there, equally fast, and never die; a file adds what it names."""
+    steady = [SimulatedProfile(parse_habits(""), device=f"d{index}", seed=0) for index in range(50)]
+    assert all(profile.find_return_ms(now_ms) == now_ms for profile in steady for now_ms in range(0, 60_000, 977))
+    times = {profile.choose_training_ms(f"lease{index}", 7) for profile in steady for index in range(50)}
+    assert max(times) <= 2
+    for profile in steady:
+        profile.choose_training_ms("lease", 7)
+        for step in ("granted", "kept", "sent"):
+            profile.note_step(step)
+    assert parse_habits("presence = 0.5") == replace(STEADY, presence=0.5)
+    for wrong in ("presence = 0", "presence = true", 'presence = "1"', "presense = 1", "presence ="):
+        with pytest.raises(HabitsError):
+            parse_habits(wrong)
+    demo = Path(demo_module.__file__).with_name("habits.toml").read_text()
+    assert parse_habits(demo) == SimulationOptions()
