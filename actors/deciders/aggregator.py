@@ -7,6 +7,7 @@ from typing import get_args
 
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.decider import Decider
+from actors.deciders.lifetime import is_first_score, judge_score, may_begin
 from schemas.events import (
     BodyFault,
     BudgetExhausted,
@@ -75,6 +76,7 @@ class ReleaseStored:
     sum_sha256: bytes
     model: BodyRef
     moments: BodyRef | None
+    is_sound: bool = True  # whether a device could train from it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +162,7 @@ class Aggregator:
         match fact:
             case UpdateChecked():
                 return self._decide_update(state.tasks.get(fact.lease.task), fact)
-            case TaskCreated() if fact.task not in state.tasks and _may_begin(state, fact):
+            case TaskCreated() if fact.task not in state.tasks and may_begin(state, fact):
                 return [
                     Noticed(fact=fact),
                     _describe_first(fact),
@@ -309,9 +311,8 @@ def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
             return [Noticed(fact=fact), *_end_task(task, "closed")]
         case BudgetExhausted():
             return [Noticed(fact=fact), *_end_task(task, "budget")]
-        # A score of a version that does not exist is of another log, or of nothing.
-        case VersionEvaluated() if fact.version <= task.version and _on_target(task, fact):
-            return [Noticed(fact=fact), *_end_task(task, "target")]
+        case VersionEvaluated():
+            return _notice_score(task, fact)
         case RoundWithheld():
             return [Noticed(fact=fact), *_give_up(task, fact.round, reason="withheld")]
         case KeyMissing():
@@ -321,10 +322,11 @@ def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
     return []
 
 
-def _on_target(task: Task, evaluated: VersionEvaluated) -> bool:
-    stop = task.created.policy.stop
-    value = evaluated.metrics.get(stop.target_metric)
-    return value is not None and value >= stop.target_value and task.ending is None
+def _notice_score(task: Task, evaluated: VersionEvaluated) -> list[JournalEvent]:
+    """Only what later decisions rest on stands in the journal: the first score, and the one that ends the task."""
+    if (reason := judge_score(task, evaluated)) is not None:
+        return [Noticed(fact=evaluated), *_end_task(task, reason)]
+    return [Noticed(fact=evaluated)] if is_first_score(task, evaluated) else []
 
 
 def _end_task(task: Task, reason: HaltReason) -> list[JournalEvent]:
@@ -359,19 +361,10 @@ def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
         members_root=awaited.proposed.members_root if awaited.proposed else None,
         members=len(awaited.members),
     )
+    if not release.is_sound and task.status != "halted":
+        halted = TaskHalted(task=task_id, reason="diverged", version=version)
+        return [stored, published, *_drop_buffer(task, "halted"), halted]
     return [stored, published, *_open_or_halt(task, versions=task.version + len(task.pending), version=version)]
-
-
-def _may_begin(state: Rounds, created: TaskCreated) -> bool:
-    """Whether a task carries on from its parent as it says; of a parent in another partition nothing is known here."""
-    parent = state.tasks.get(created.parent or "")
-    if parent is None:
-        return True
-    # The first claim counts, and what a parent has spent is not known before it has ended.
-    if parent.successor != created.task or (parent.ending is None and parent.status != "halted"):
-        return False
-    spent = parent.created.list_spent(parent.participations_max)
-    return created.policy.privacy is None or created.spent_before == spent
 
 
 def _describe_first(created: TaskCreated) -> ModelPublished:
@@ -383,7 +376,7 @@ def _describe_first(created: TaskCreated) -> ModelPublished:
 
 def _open_or_halt(task: Task, *, versions: int, version: int | None = None) -> list[JournalEvent]:
     """What follows when a pending round is gone: a new buffer where none is open, or the halt that was waiting."""
-    if task.buffer is not None:
+    if task.buffer is not None or task.status == "halted":
         return []
     reason = _next_halt(task, versions=versions, exhausted=task.exhausted)
     if reason is None:

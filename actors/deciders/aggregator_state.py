@@ -78,6 +78,7 @@ class Task(Derived):
     next_round: int = 0
     successor: str | None = None  # the task that carries on from this one
     changes: int = 0  # the number of the newest pause or resume
+    first_loss: float | None = None  # of version 0, with which later scores are compared
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
@@ -161,10 +162,25 @@ def _notice(task: Task, fact: object, *, time_ms: int) -> None:
         case BudgetExhausted():
             task.ending, task.buffer = "budget", _keep_filled_buffer(task)
         case VersionEvaluated():
-            task.ending, task.buffer = "target", _keep_filled_buffer(task)
+            _notice_score(task, fact)
         case RoundCharged():
             for pending in task.pending:
                 pending.charged = pending.charged or pending.id == fact.round
+
+
+def _notice_score(task: Task, evaluated: VersionEvaluated) -> None:
+    is_on_target = meets_target(task, evaluated)
+    if evaluated.version == 0 and not is_on_target:
+        task.first_loss = evaluated.metrics.get("loss")
+        return
+    task.ending, task.buffer = "target" if is_on_target else "diverged", _keep_filled_buffer(task)
+
+
+def meets_target(task: Task, evaluated: VersionEvaluated) -> bool:
+    """Whether a version is as good as the policy asks."""
+    stop = task.created.policy.stop
+    value = evaluated.metrics.get(stop.target_metric)
+    return value is not None and value >= stop.target_value
 
 
 def _keep_filled_buffer(task: Task) -> Round | None:

@@ -21,14 +21,13 @@ from client_agent.learning.plugins import PluginError, resolve
 from client_agent.learning.trainer import Trained
 from schemas.events import TaskCreated
 from schemas.policy import Policy
-from schemas.tensors import Floats
+from schemas.tensors import VALUE_MAX, Floats
 
 TORCH = "client_agent.learning.pytorch.learner:TorchLearner"
 # Devices and the evaluator make the same model as the operator did.
 SEED = 0
 # Where a state holds what is local, beside what the learner keeps itself.
 _LOCAL, _OWN = "local", "own"
-VALUE_MAX = 1e6
 _METHODS = ("initialize", "load", "train", "evaluate")
 
 

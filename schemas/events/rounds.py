@@ -10,7 +10,7 @@ from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, RoundId, Sha256, TaskId, Version
 from schemas.policy.metrics import MetricSums
 
-HaltReason = Literal["versions_max", "target", "budget", "too_few_devices", "idle", "closed"]
+HaltReason = Literal["versions_max", "target", "budget", "too_few_devices", "idle", "closed", "diverged"]
 
 
 class RoundOpened(Event):

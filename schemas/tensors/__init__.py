@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from schemas.tensors.codecs import body_bytes_max, encode_update, payload_bytes, read_update
 from schemas.tensors.frames import (
+    VALUE_MAX,
     BodyError,
     Floats,
     compress,
@@ -25,6 +26,7 @@ from schemas.tensors.grid import BLOCK, Grid, Quanta, from_grid, to_grid
 
 __all__ = [
     "BLOCK",
+    "VALUE_MAX",
     "BodyError",
     "Floats",
     "Grid",

@@ -12,6 +12,9 @@ import zstandard
 
 from schemas.errors import EXIT_LOST, FedlogError
 
+# Beyond it no device trains from a model, and a task whose model holds such a value has diverged.
+VALUE_MAX = 1e6
+
 Floats = npt.NDArray[np.float32]
 DecodeFault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+import numpy as np
 import structlog
 
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
@@ -19,7 +20,7 @@ from actors.keys import NoiseKey
 from schemas.errors import FedlogError
 from schemas.events import RoundProposed, TaskCreated
 from schemas.identifiers import BodyRef
-from schemas.tensors import Floats, Grid, pack, unpack
+from schemas.tensors import VALUE_MAX, Floats, Grid, pack, unpack
 from schemas.topics import MODELS
 from streams.bodies import store
 from streams.log import EventLog, TopicPartition
@@ -74,6 +75,12 @@ def compute_release(
     return Release(digest, model, moments)
 
 
+def is_sound(model: Floats) -> bool:
+    """Whether a device could train from a model: it refuses what is not finite, or larger than VALUE_MAX."""
+    # In this form of the comparison NaN fails too.
+    return bool(np.abs(model).max(initial=0.0) <= VALUE_MAX)
+
+
 class Releases:
     """Makes and stores the releases of one partition's tasks."""
 
@@ -96,7 +103,14 @@ class Releases:
         model = self._store(name, release.model)
         moments = None if release.moments is None else self._store(name, release.moments)
         self.models.put(name, CachedModel(model.sha256, release.model, release.moments))
-        return ReleaseStored(task=name, round=awaited.id, sum_sha256=release.sum_sha256, model=model, moments=moments)
+        return ReleaseStored(
+            task=name,
+            round=awaited.id,
+            sum_sha256=release.sum_sha256,
+            model=model,
+            moments=moments,
+            is_sound=created.policy.measure is not None or is_sound(release.model),
+        )
 
     def _start(self, task: Task) -> tuple[Floats, Floats | None]:
         """The newest model and its moments, from memory where this process has published it."""
