@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from actors.deciders.arithmetic import noise
 from client_agent.running.loop import read_clock_ms
+from schemas.events import ModelPublished, Noticed, RoundCharged, RoundProposed, TaskCreated
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
+from tests.judges.logbook import Logbook, read
+from tests.judges.models import model_faults
+from tests.judges.rounds import totals
 from tests.places import home_of
 from tests.survey import RINGS, opened_devices, training_policy
 from tests.worlds.stage import ACTORS, Stage, say, staged
@@ -25,9 +31,47 @@ def live(stage: Stage, log: KafkaLog, task: str) -> None:
         stage.until(lambda: loop.step(read_clock_ms(), 0.1) and stage.version(task) >= 1, task, timeout_s=90)
 
 
+def ask_privately(stage: Stage) -> str:
+    """The name of a measurement of version 0, which is not the newest, with noise; its devices have answered."""
+    words = ("--metrics", "sum", "--bound", "sum=64", "--version", "0", "--name", f"{RINGS}.private")
+    asked = stage.fedlog("measure", RINGS, *words, "--noise-multiplier", "1.0", "--rho-max", "9")
+    assert asked.exit_code == 0, asked.stderr
+    live(stage, stage.log, name := asked.stdout.strip())
+    shown = json.loads(stage.fedlog("task", "show", name, "--json").stdout)
+    assert shown["epsilon"] > 0
+    return name
+
+
+def check_charge(stage: Stage, name: str) -> None:
+    """It was charged before it was published, and an independent reader finds its noise on the sum of the bodies."""
+    book = read(stage.log, home_of(RINGS), noise_key=stage.key.noise.secret)
+    [charged] = [event for event in book.ledger.events(RoundCharged) if event.task == name]
+    # One participation at z = 1; on the grid sigma is z times the largest weight times the clip.
+    rules = next(e.fact for e in book.rounds.events(Noticed) if isinstance(e.fact, TaskCreated) and e.fact.task == name)
+    assert (charged.rho_total, charged.mechanism.sigma) == (0.5, (1 << 20) * rules.policy.clipping.steps)
+    assert rules.subject is not None
+    assert (rules.subject.task, rules.subject.version) == (RINGS, 0)
+    order = [
+        type(event.fact if isinstance(event, Noticed) else event)
+        for event in book.rounds.events(Noticed, ModelPublished)
+        if getattr(event.fact if isinstance(event, Noticed) else event, "task", "") == name
+    ]
+    # Version 0 of a measurement is nothing but zeros.
+    assert order == [TaskCreated, ModelPublished, RoundCharged, ModelPublished]
+    sums, faults = totals(stage.log, book)
+    assert [*faults, *model_faults(stage.log, book, sums)] == []
+    # One of training, two of measuring: each release was made again, bit for bit within float32.
+    assert book.models == 3
+    assert np.abs(noise.draw(stage.key.noise.secret, _proposal(book, name), parameters=rules.parameters)).min() > 0
+
+
+def _proposal(book: Logbook, task: str) -> RoundProposed:
+    return next(event for event in book.rounds.events(RoundProposed) if event.task == task)
+
+
 @pytest.mark.timeout(240)
 def test_a_version_is_measured_by_its_devices(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
-    """A task is trained, its version measured, announced, shown, exported; the log is lawful and replays in full."""
+    """A task is trained, its versions measured, one with privacy, shown, exported; the log is lawful and replays."""
     rules = training_policy(selection=SLOTS, aggregation={"updates_per_round": DEVICES}, stop={"versions_max": 1})
     with staged(kafka_settings, tmp_path) as stage:
         stage.create_task(RINGS, rules, parameters=6)
@@ -41,6 +85,7 @@ def test_a_version_is_measured_by_its_devices(kafka_settings: KafkaSettings, tmp
         [measured] = shown["measurements"]
         assert (measured["task"], measured["of_version"], measured["devices"]) == (name, 1, DEVICES)
         assert measured["statistics"]["examples"] == 7.0
+        private = ask_privately(stage)
         exported = stage.fedlog("model", "export", "--task", name, "--out", str(tmp_path / "out"))
         assert exported.exit_code == 0, exported.stderr
         assert json.loads((tmp_path / "out" / "config.json").read_text())["measured"] == {"task": RINGS, "version": 1}
@@ -48,4 +93,5 @@ def test_a_version_is_measured_by_its_devices(kafka_settings: KafkaSettings, tmp
         for words in (("verify",), ("replay", "--full", "--json")):
             checked = stage.fedlog(*words)
             assert checked.exit_code == 0, checked.stdout + checked.stderr
+        check_charge(stage, private)
         say(stage.report(home_of(RINGS)))
