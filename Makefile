@@ -17,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees flower ecosystem lint format lock clean tamper history
+.PHONY: help setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees flower ecosystem templates lint format lock clean tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,9 @@ flower: setup ## Install Flower beside fedlog, for Flower apps (WITH="torch scik
 
 ecosystem: setup ## Run Flower's own example apps and ours in JAX and Keras; adds to docs/results (ONLY=jax EXAMPLES=folder)
 	@$(BIN)/python -m tests.trials.ecosystem $(if $(ONLY),--only "$(ONLY)") $(if $(EXAMPLES),--examples "$(EXAMPLES)")
+
+templates: setup ## Train every template of `fedlog new` end to end to its score; adds to docs/results (ONLY=torch)
+	@$(BIN)/python -m tests.trials.templates $(if $(ONLY),--only "$(ONLY)")
 
 lint: setup ## Check style, format, types and import contracts
 	$(BIN)/ruff check .

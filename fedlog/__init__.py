@@ -2,5 +2,6 @@
 
 Importing it loads nothing heavy, because data callables import it in every device's process.
 
+- `rehearsal`: a policy trained on this machine alone, in seconds, without a broker; the templates' tests use it.
 - `data`: data sets without downloads, and how they are split over devices.
 """

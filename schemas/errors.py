@@ -81,6 +81,7 @@ class FedlogError(Exception):
      │    ├── CloseUnnoticed     the aggregator has not noticed a close in time
      │    ├── ModelMismatch      a model does not fit the policy
      │    ├── MeasurementUnprotected  a measurement of a private task has no privacy itself
+     │    ├── ProjectRefused     a project cannot be made under this name
      │    ├── VersionUnknown     a task has no version of that number
      │    └── ModelGone          retention has deleted a model
      └── ConsoleError            a command could not do its work

@@ -11,5 +11,6 @@ May import `ops.history` and what lies below `ops`; prints nothing.
 `results`: what a measure task has published; called by `fedlog measure` and `fedlog task show`.
 `models`: writes, reads and chooses model versions; called by `tasks`, `model_files` and the evaluator.
 `model_files`: a version as files that need nothing of fedlog; called by `fedlog model export`.
+`projects/`: a new project out of a template; called by `fedlog new`.
 `errors`: what can be asked for in vain; recognised by the console.
 """

@@ -75,6 +75,13 @@ class MeasurementUnprotected(OperatorError):
     code = "measurement_unprotected"
 
 
+class ProjectRefused(OperatorError):
+    """A project cannot be made under this name, or of this template."""
+
+    exit_code = EXIT_USAGE
+    code = "project_refused"
+
+
 class VersionUnknown(OperatorError):
     """A task has no version of that number."""
 

@@ -20,11 +20,12 @@ from ops.console import note
 from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
 from ops.terminal.commands.history import events, export_log, replay, verify
-from ops.terminal.commands.training import demo, device, evaluate, fleet, measure, model, run, task
+from ops.terminal.commands.training import demo, device, evaluate, fleet, measure, model, new, run, task
 from ops.terminal.options import WORDS, Allow
 
 EXIT_INTERRUPTED = 130
 COMMANDS = (
+    "new",
     "run",
     "stop",
     "demo",
@@ -175,6 +176,7 @@ app.add_typer(worker.app, name="worker")
 app.add_typer(model.app, name="model")
 app.command("run")(run.run)
 app.command("stop")(run.stop)
+app.command("new")(new.new)
 app.command("evaluate")(evaluate.evaluate)
 app.command("measure")(measure.measure)
 app.command("fleet")(fleet.fleet)

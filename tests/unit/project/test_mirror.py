@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.judges.style import PACKAGES, tracked_files
+from tests.judges.style import PACKAGES, is_source, tracked_files
 
 UNIT = "tests/unit/"
 # Tests of no single module.
@@ -23,8 +23,7 @@ OF_MANY = {
 
 def _modules() -> set[str]:
     """Every module of the source, without its ending."""
-    paths = (path for path in tracked_files() if path.startswith(tuple(f"{name}/" for name in PACKAGES)))
-    return {path.removesuffix(".py") for path in paths if path.endswith(".py")}
+    return {path.removesuffix(".py") for path in tracked_files() if is_source(path)}
 
 
 def _unit_files() -> list[str]:
