@@ -105,7 +105,8 @@ def _follow(stage: Stage, task: str, *, evaluator: Evaluator) -> TaskView:
         view = tasks.find_view(stage.log, task, operator=stage.key.public_key)
         if view.halted:
             break
-        time.sleep(0.5)
+        evaluator.wait(0.5)
+    evaluator.wait(0.5)
     list(evaluator.step())
     return tasks.find_view(stage.log, task, operator=stage.key.public_key)
 
