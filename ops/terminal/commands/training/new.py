@@ -24,4 +24,4 @@ def new(
         say(str(path))
     if template == "flower":
         note("`make flower`, where fedlog was set up, installs Flower once.")
-    note(f"Try it alone: cd {name} && python -m pytest")
+    note(f"Try it alone: cd {name} && python -m pytest. Then with broker and devices: fedlog run policy.toml")
