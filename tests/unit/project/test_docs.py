@@ -22,6 +22,7 @@ from ops.settings import ENVIRONMENT
 from ops.terminal.cli import app
 from schemas.policy import BOUNDS, Policy
 from schemas.topics import CATALOGUE
+from tests.judges.style import is_source
 from tests.root import ROOT
 
 POLICY = (ROOT / "docs" / "policy.md").read_text()
@@ -131,8 +132,7 @@ def test_every_file_that_a_document_names_exists(document: Path) -> None:
 def modules() -> list[Path]:
     """Every module of every package, but the `__init__` of its folder."""
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    packages = ("schemas/", "streams/", "actors/", "client_agent/", "ops/")
-    paths = [Path(path) for path in listed.split() if path.startswith(packages)]
+    paths = [Path(path) for path in listed.split() if is_source(path)]
     return [path for path in paths if path.name != "__init__.py"]
 
 
