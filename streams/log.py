@@ -176,6 +176,11 @@ class Bounds(NamedTuple):
 class Writer(Protocol):
     """The only writer of one journal partition, until the next one of its name is started."""
 
+    @property
+    def ends(self) -> Mapping[TopicPartition, int]:
+        """Of each partition that it has written to, the offset behind its last committed record there."""
+        ...
+
     def commit(self, drafts: Sequence[Draft]) -> list[int]:
         """Append all of `drafts` or none, in one transaction; return their offsets. Nothing to append: no transaction.
 

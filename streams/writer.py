@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from streams.log import CommitUncertain, Draft, LogError
+from streams.log import CommitUncertain, Draft, LogError, TopicPartition
 
 
 class TransactionalWriter(ABC):
@@ -16,6 +16,7 @@ class TransactionalWriter(ABC):
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.ends: dict[TopicPartition, int] = {}
         self._death: LogError | None = None
 
     def commit(self, drafts: Sequence[Draft]) -> list[int]:
@@ -38,6 +39,8 @@ class TransactionalWriter(ABC):
                 raise
             raise death from error
         self._death = None
+        for draft, offset in zip(drafts, offsets, strict=True):
+            self.ends[TopicPartition(draft.topic, draft.partition)] = offset + 1
         return offsets
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,6 +55,14 @@ class _Threads:
     measurers: ThreadPoolExecutor = field(default_factory=make_measurers)
 
 
+@dataclass(frozen=True, slots=True)
+class _Timers:
+    """What a host does now and then: mark the passing of time, and compare its partitions with the log."""
+
+    tick: Timer = field(default_factory=partial(Timer, TICK_EVERY_S))
+    lag: Timer = field(default_factory=partial(Timer, LAG_EVERY_S))
+
+
 class Host(HostLoop):
     """The actors of one role in one process. An exception leaves a doubt that only a new claim can settle: end then."""
 
@@ -69,7 +77,8 @@ class Host(HostLoop):
             self._guard_of(poison.partition).skips[poison.place] = poison.skip
         self._threads = _Threads()
         self._assignment = Assignment(role.inputs, carrier)
-        self._tick, self._lag = Timer(TICK_EVERY_S), Timer(LAG_EVERY_S)
+        self._unseen: Mapping[TopicPartition, int] = {}
+        self._timers = _Timers()
         self._alone_until_s = time.monotonic() + ALONE_S
 
     # --- open -------------------------------------------------------------------------------------------------------
@@ -192,10 +201,11 @@ class Host(HostLoop):
         if not self._is_alone():
             for actor in self._actors.values():
                 actor.use_threads(self._threads.measurers)
-        if self._lag.is_due():
+        if self._timers.lag.is_due():
             await self._measure_lag()
+            await self._discard_unseen()
         await super().pass_time()
-        if self._role.ticks is not None and self._tick.is_due():
+        if self._role.ticks is not None and self._timers.tick.is_due():
             await self._send_ticks(self._role.ticks)
 
     async def delete_unneeded(self) -> None:
@@ -214,6 +224,20 @@ class Host(HostLoop):
     async def _measure_lag(self) -> None:
         for at, bounds in (await self._list_bounds(*self._actors)).items():
             self._metrics.show_lag(at, max(0, bounds.end - self._actors[at.partition].find_expected(at.topic)))
+
+    async def _discard_unseen(self) -> None:
+        """Discard each actor whose commits readers have not seen for a whole interval: a broker has forgotten markers.
+
+        The claim of the next one ends the transaction that hangs. An actor that waits for what it has caused would not.
+        """
+        ends = {at: end for actor in self._actors.values() for at, end in actor.list_ends().items()}
+        bounds = await self._in_thread(partial(self._worker.log.list_bounds, ends))
+        before, self._unseen = self._unseen, {at: bounds[at].end for at, end in ends.items() if bounds[at].end < end}
+        # The same offset twice, as far apart as a transaction may last: what is only late has moved on by then.
+        for at, offset in self._unseen.items() & before.items():
+            if (actor := self._actors.pop(at.partition, None)) is not None:
+                logger.warning("transaction_hangs", topic=at.topic, partition=at.partition, offset=offset)
+                await self._in_thread(actor.close)
 
     async def _in_thread(self, call: Callable[[], T], threads: Executor | None = None) -> T:
         """Do an actor's work in a thread, again and again while the broker is away. One call at a time an actor."""

@@ -6,8 +6,9 @@ claim finds in the journal what happened. That is why a state can be changed in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from itertools import product
 from typing import Any, Generic, TypeVar
 
 from actors.deciders.decider import Decider
@@ -61,16 +62,17 @@ class Actor(Generic[S]):
         self.state: S = self.opened.state
 
     def open(self, *, whole: bool = False) -> None:
-        """Fence the writer before, claim the journal, and replay it up to that claim; `whole`: without a snapshot.
-
-        Raises ChainBroken or ReplayDiffers, which name the offset and need an operator.
-        """
+        """Claim the journal and replay it; `whole`: without a snapshot. Raises ChainBroken, ReplayDiffers."""
         self._journal.claim()
         replay = Replay(self._decider, self._effects, self._journal, self._inputs, self._digests, self._observers)
         self.opened = replay.open(whole=whole)
         self.state = self.opened.state
         if missing := self._effects.recover(self.state, since_ms=self.opened.since_ms):
             self._journal.write_missing(missing)
+
+    def list_ends(self) -> Mapping[TopicPartition, int]:
+        """How far readers must see what it has committed since it was opened."""
+        return self._journal.ends
 
     def use_threads(self, threads: Executor) -> None:
         """Let these threads work on what takes long; a death is then no longer that of the input in hand."""
@@ -227,9 +229,8 @@ class Actor(Generic[S]):
             for written in self._journal.commit(self._inputs.position, time_ms=self._inputs.time_ms):
                 if self._digests.canonical:
                     self._digests.mark(written)
-                for observer in self._observers:
-                    for decision in written.batch.decisions:
-                        observer.note_decided(decision, written.batch.seq)
+                for observer, decision in product(self._observers, written.batch.decisions):
+                    observer.note_decided(decision, written.batch.seq)
             # Set here and not by a method of inputs: this is on the road of every update.
             self._inputs.unwritten, self._inputs.written_ms = 0, self._inputs.time_ms
         if self._answers.waiting:

@@ -6,7 +6,7 @@ Decisions wait here until `commit`: what only counts is added up, and all are cu
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -102,6 +102,11 @@ class Journal:
     def actor(self) -> str:
         """The name of the actor that writes it."""
         return self._role.name
+
+    @property
+    def ends(self) -> Mapping[TopicPartition, int]:
+        """How far readers must see what was committed under this claim, here and beside."""
+        return self._writer.ends
 
     @property
     def seq(self) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from actors.hosts import assignment, host
 from actors.hosts.host import Host
@@ -22,6 +23,7 @@ from schemas.events import Tick
 from schemas.topics import CHECKINS, SELECTIONS
 from streams.kafka.settings import KafkaSettings
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, OffsetLost, TopicPartition, scan
+from streams.memory import MemoryWriter, _Transaction
 from streams.retry import Outage
 from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation
@@ -201,7 +203,7 @@ def test_a_broker_that_is_away_is_waited_for(hosting: Hosting, monkeypatch: pyte
 
 def test_ticks_are_sent_where_time_matters(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
     """A selector with open leases is told of the time, and one without is not."""
-    monkeypatch.setattr(hosting.host._tick, "is_due", lambda: True)
+    monkeypatch.setattr(hosting.host._timers.tick, "is_due", lambda: True)
     hosting.turn()
     assert hosting.ticks() == 0
     hosting.check_in("d")
@@ -277,10 +279,56 @@ def test_a_doubt_in_one_partition_ends_the_host(hosting: Hosting, monkeypatch: p
 
 def test_metrics_show_an_opening_and_its_lag(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker serves is of the actors that it hosts."""
-    monkeypatch.setattr(hosting.host._lag, "is_due", lambda: True)
+    monkeypatch.setattr(hosting.host._timers.lag, "is_due", lambda: True)
     hosting.turn()
     assert hosting.sample("fedlog_replayed_decisions") == len(hosting.world.journal(SELECTIONS.name))
     assert hosting.sample("fedlog_input_lag_records", topic=CHECKINS.name) == 0
     hosting.check_in("d", "e")
     hosting.turn()
     assert hosting.sample("fedlog_input_lag_records", topic=CHECKINS.name) == 2
+
+
+def _forget_markers(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> TopicPartition:
+    """Have the selector's newest commit hold readers back as one does that a broker has forgotten, till a new claim."""
+    at, log = TopicPartition(SELECTIONS.name, hosting.world.partition), hosting.world.log
+    log._transactions["forgotten"] = _Transaction(first={at: hosting.actor.list_ends()[at] - 1})
+    start_writer = log.writer
+
+    def start_next(name: str, *, settles: Collection[TopicPartition] = ()) -> MemoryWriter:
+        log._transactions.pop("forgotten", None)
+        return start_writer(name, settles=settles)
+
+    monkeypatch.setattr(log, "writer", start_next)
+    return at
+
+
+def test_commits_that_nobody_sees_are_shown(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a broker has forgotten is ended by a claim, also where an actor commits nothing more by itself."""
+    hosting.turn()
+    hosting.check_in("d")
+    hosting.turn()
+    monkeypatch.setattr(hosting.host._timers.lag, "is_due", lambda: True)
+    at, before = _forget_markers(hosting, monkeypatch), hosting.actor
+    held = hosting.world.log.bounds(at).end
+    with capture_logs() as lines:
+        hosting.turn(2)
+        assert hosting.world.partition not in hosting.host._actors
+        hosting.turn()
+    assert hosting.actor is not before
+    assert hosting.world.log.bounds(at).end > held
+    hangs = [line for line in lines if line["event"] == "transaction_hangs"]
+    assert [(line["topic"], line["partition"], line["offset"]) for line in hangs] == [(*at, held)]
+
+
+def test_commits_that_are_seen_late_are_waited_for(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A marker is written behind the answer to a commit: one that is late for a moment makes nobody claim again."""
+    hosting.turn()
+    hosting.check_in("d")
+    hosting.turn()
+    monkeypatch.setattr(hosting.host._timers.lag, "is_due", lambda: True)
+    _forget_markers(hosting, monkeypatch)
+    before = hosting.actor
+    hosting.turn()
+    hosting.world.log._transactions.pop("forgotten")
+    hosting.turn(2)
+    assert hosting.actor is before
