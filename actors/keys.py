@@ -29,6 +29,8 @@ from schemas.journal import ChainResumed, resume_payload
 from schemas.signing import Signed, is_signed_by
 
 KEY_BYTES = 32
+# A serial counts leaks. An auditor tries them all, because a mechanism names the noise key and not its serial.
+SERIAL_MAX = 255
 NOISE, PARTIALS = "noise", "partials"
 # Which shared secrets each role is handed; a role that is not here signs and shares nothing.
 ROLE_SECRETS: Mapping[str, tuple[str, ...]] = {
@@ -67,10 +69,15 @@ class OperatorKey:
 
     secret: bytes
 
-    @property
-    def noise(self) -> NoiseKey:
-        """The key that noise is drawn from."""
-        return NoiseKey(_derive(self.secret, NOISE))
+    def derive_noise(self, deployment: bytes, serial: int = 0) -> NoiseKey:
+        """The key that the aggregator of a deployment draws noise from."""
+        # By deployment, so that whoever takes over staging's aggregator can take no noise off production's versions.
+        return NoiseKey(_derive(self.secret, _label(NOISE, deployment, serial)))
+
+    def find_noise(self, deployment: bytes, key_id: bytes) -> NoiseKey | None:
+        """The noise key of this name in this deployment; None where the operator has issued none that is called so."""
+        derived = (self.derive_noise(deployment, serial) for serial in range(SERIAL_MAX + 1))
+        return next((key for key in derived if key.id == key_id), None)
 
     @property
     def signing(self) -> Ed25519PrivateKey:
@@ -82,14 +89,12 @@ class OperatorKey:
         """32 bytes, for everybody: against it whoever reads the log checks what stands there."""
         return self.signing.public_key().public_bytes_raw()
 
-    def issue(self, role: str, deployment: bytes, *, until_ms: int) -> RoleKey:
-        """The key of one role in one deployment, certified up to `until_ms`."""
+    def issue(self, role: str, deployment: bytes, *, until_ms: int, serial: int = 0) -> RoleKey:
+        """The key of one role in one deployment, certified up to `until_ms`; another by each serial."""
         # Derived, so that issuing again after a loss gives the same key; the operator alone can do either.
-        secret = _derive(self.secret, f"role/{role}/{deployment.hex()}")
+        secret = _derive(self.secret, _label(f"role/{role}", deployment, serial))
         public_key = Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
         certificate = Certificate(role=role, public_key=public_key, deployment=deployment, until_ms=until_ms)
-        # A partial sum names no deployment: under one key a body's clip scale by staging's policy would count here.
-        labels = {NOISE: NOISE, PARTIALS: f"{PARTIALS}/{deployment.hex()}"}
         return RoleKey(
             role=role,
             deployment=deployment,
@@ -97,7 +102,10 @@ class OperatorKey:
             operator=self.public_key,
             secret=secret,
             certificate=certify_key(certificate, self.signing),
-            shared={label: _derive(self.secret, labels[label]) for label in ROLE_SECRETS.get(role, ())},
+            # A partial sum names no deployment: under one key a body's clip scale by staging's policy would count here.
+            shared={
+                label: _derive(self.secret, _label(label, deployment, serial)) for label in ROLE_SECRETS.get(role, ())
+            },
         )
 
     def sign_resume(self, resumed: ChainResumed) -> ChainResumed:
@@ -207,6 +215,10 @@ def save_role(key: RoleKey, path: Path) -> None:
     # Nothing is lost with the old one: the operator's key issues the same again.
     path.unlink(missing_ok=True)
     _write_private(path, msgspec.json.encode(key).decode() + "\n", taken="somebody wrote it at this moment")
+
+
+def _label(use: str, deployment: bytes, serial: int) -> str:
+    return f"{use}/{deployment.hex()}" + (f"/{serial}" if serial else "")
 
 
 def _derive(secret: bytes, label: str) -> bytes:

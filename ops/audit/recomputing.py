@@ -6,7 +6,7 @@ Called by `replay` for a full replay.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from actors.deciders.aggregator_state import MOMENTS_KEPT, Task
 from actors.deciders.arithmetic import sums
@@ -17,7 +17,7 @@ from actors.effects.aggregator.summation import Measured, choose_summation
 from actors.keys import NoiseKey
 from ops.audit import announcements
 from ops.audit.findings import Findings
-from schemas.events import ModelPublished, SumStored, UpdateAdmitted
+from schemas.events import ModelPublished, RoundProposed, SumStored, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.tensors import (
     BodyError,
@@ -29,6 +29,7 @@ from schemas.tensors import (
 from schemas.topics import BODIES, MODELS, SHARDS, UPDATES
 from streams.log import EventLog
 
+FindNoise = Callable[[bytes, bytes], NoiseKey | None]
 BODY_TOPICS = frozenset(topic.name for topic in (BODIES, MODELS, SHARDS, UPDATES))
 
 
@@ -38,8 +39,8 @@ class Recomputer:
     A version that cannot be compared is named in `findings.unchecked` once, with the first reason.
     """
 
-    def __init__(self, log: EventLog, partition: int, *, key: NoiseKey | None, findings: Findings) -> None:
-        self._key, self._findings = key, findings
+    def __init__(self, log: EventLog, partition: int, *, find_key: FindNoise | None, findings: Findings) -> None:
+        self._find_key, self._findings = find_key, findings
         self._bodies = Bodies(log, partition)
         self._newest = announcements.find_newest_versions(log, partition)
         self._held: dict[str, tuple[Floats, Floats | None]] = {}
@@ -64,17 +65,21 @@ class Recomputer:
             if held is None:
                 self._reasons[name] = "the model before it is no longer in the log"
             # The noise is derived from the key, so without it the sum is checked and the model is not.
-            elif self._key is None and awaited.proposed.mechanism is not None:
+            elif self._find_key is None and awaited.proposed.mechanism is not None:
                 self._reasons[name] = "needs the operator's key"
             else:
-                self._released[name] = compute_release(
-                    task.created, awaited.proposed, total=total, start=held, key=self._key
-                )
+                key = self._find_noise(task, awaited.proposed)
+                self._released[name] = compute_release(task.created, awaited.proposed, total=total, start=held, key=key)
         except BodyLost as error:
             self._reasons[name] = str(error)
         except NoiseKeyMissing as error:
             self._reasons[name] = str(error)
             yield f"{error}; this is not the operator's key of that time"
+
+    def _find_noise(self, task: Task, proposed: RoundProposed) -> NoiseKey | None:
+        if self._find_key is None or proposed.mechanism is None:
+            return None
+        return self._find_key(task.created.deployment, proposed.mechanism.key_id)
 
     def _total(self, task: Task, members: Iterable[UpdateAdmitted], *, faults: list[str]) -> Grid:
         """The sum of the members, each measured again. Raises BodyLost where retention has taken one."""

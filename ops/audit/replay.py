@@ -15,13 +15,12 @@ from typing import Any
 
 from actors.deciders.aggregator_state import Rounds, Task, evolve
 from actors.deciders.decider import digest
-from actors.keys import NoiseKey
 from actors.runtime.role import Role
 from actors.wiring import PRIVACY_ROLE, ROLES
 from ops.audit import announcements, event_checks
 from ops.audit.ancestry import check_ancestry
 from ops.audit.findings import Finding, Findings
-from ops.audit.recomputing import Recomputer
+from ops.audit.recomputing import FindNoise, Recomputer
 from ops.audit.verification import Verification, judge_resume
 from schemas.creations import collect_creations, find_deployment, find_faults, find_misplacement
 from schemas.events import (
@@ -45,10 +44,13 @@ from streams.log import EventLog, LogError, LogRefused, Record, TopicPartition, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """What an auditor knows from elsewhere: the operator's public key (None: nothing is proven), the noise key."""
+    """What an auditor knows from elsewhere: the operator's public key (None: nothing is proven), the noise keys.
+
+    `noise` finds the key that a mechanism names, by deployment and id.
+    """
 
     operator: bytes | None = None
-    noise: NoiseKey | None = None
+    noise: FindNoise | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Audit:
         self.state = Rounds()
         self._log, self._partition, self._anchor = log, partition, anchor
         self._full, self._to = full, to
-        self._recomputer = Recomputer(log, partition, key=anchor.noise, findings=self.findings)
+        self._recomputer = Recomputer(log, partition, find_key=anchor.noise, findings=self.findings)
         self._announcements: dict[str, dict[str, Any]] = {}  # the expected records of `published`, by id
         self._seq = -1
         self._charges: dict[tuple[str, RoundId], RoundCharged] = {}

@@ -46,11 +46,11 @@ def name_deployment(log: EventLog, key: OperatorKey) -> bytes:
     return known
 
 
-def issue_key(log: EventLog, key: OperatorKey, *, role: str, days: int = ISSUED_DAYS) -> RoleKey:
-    """The key of a role in the deployment of this log, certified for so many days from now."""
+def issue_key(log: EventLog, key: OperatorKey, *, role: str, days: int = ISSUED_DAYS, serial: int = 0) -> RoleKey:
+    """The key of a role in the deployment of this log, certified for so many days from now; another by each serial."""
     # By this machine's clock: a certificate is compared with append times, which brokers take from theirs.
     until_ms = time.time_ns() // 1_000_000 + days * DAY_MS
-    return key.issue(role, name_deployment(log, key), until_ms=until_ms)
+    return key.issue(role, name_deployment(log, key), until_ms=until_ms, serial=serial)
 
 
 def open_role_key(settings: Settings, log: EventLog, *, role: str) -> RoleKey:

@@ -15,7 +15,7 @@ from schemas.identifiers import PARTITIONS_MAX
 from schemas.topics import ROUNDS, answer_partition, body_place, partition_of
 from tests.judges.lawcheck import check_book
 from tests.judges.logbook import read
-from tests.worlds.builders import ANCHOR, KEY, policy, role_key
+from tests.worlds.builders import ANCHOR, NOISE, policy, role_key
 from tests.worlds.federation import Federation
 
 NAMES = st.from_regex(r"\A[a-z0-9][a-z0-9-]{0,9}\Z")
@@ -56,7 +56,7 @@ def test_a_task_is_trained_on_any_number_of_partitions(partitions: int) -> None:
     world, known = _trained(partitions), _trained(8)
     assert world.log.partitions == partitions
     assert world.partition == partition_of("wards", partitions)
-    assert check_book(world.log, read(world.log, world.partition, noise_key=KEY.noise), settled=True) == []
+    assert check_book(world.log, read(world.log, world.partition, noise_key=NOISE.secret), settled=True) == []
     found = Audit(world.log, world.partition, anchor=ANCHOR, full=True, to=None).run()
     assert (found.differences, found.models) == ([], 2)
     for kind in (ModelPublished, SumStored):
@@ -68,7 +68,7 @@ def test_a_task_is_trained_on_any_number_of_partitions(partitions: int) -> None:
 def test_shards_follow_the_number_of_partitions(partitions: int, shards: int) -> None:
     """Bodies spread over partitions that there are, and the models are those of a task without shards."""
     world, plain = _trained(partitions, shards), _trained(partitions)
-    assert check_book(world.log, read(world.log, world.partition, noise_key=KEY.noise), settled=True) == []
+    assert check_book(world.log, read(world.log, world.partition, noise_key=NOISE.secret), settled=True) == []
     models = [[event.model.sha256 for event in each.events(ROUNDS.name, ModelPublished)] for each in (world, plain)]
     assert len(models[0]) == 3
     assert models[0] == models[1]

@@ -58,11 +58,11 @@ from tests.places import PARTITIONS
 
 KEY = OperatorKey(bytes(range(32)))
 DEPLOYMENT = bytes(range(16))
+NOISE = KEY.derive_noise(DEPLOYMENT)
 FOR_EVER_MS = 1 << 62
-TASK = "digits"
-ANCHOR = Anchor(operator=KEY.public_key, noise=KEY.noise)
-# Devices with a stub for training may name it, and nobody ever imports it.
-MODEL = "nowhere:model"
+TASK, MODEL = "digits", "nowhere:model"
+ANCHOR = Anchor(operator=KEY.public_key, noise=KEY.find_noise)
+# Devices with a stub for training may name MODEL, and nobody ever imports it.
 ALLOWED = AllowList(names=frozenset({MODEL}))
 SCALE_ONE = 1 << 16
 S = TypeVar("S", bound=msgspec.Struct)
@@ -334,7 +334,7 @@ def update_admitted(device: str = "a", **changes: Any) -> UpdateAdmitted:
 
 def mechanism(rules: Policy, *, key: OperatorKey = KEY) -> Mechanism | None:
     """The noise that the policy promises; None without privacy."""
-    return mechanism_of(task_created(rules), key.noise.id)
+    return mechanism_of(task_created(rules), key.derive_noise(DEPLOYMENT).id)
 
 
 def round_proposed(round_id: int = 0, **changes: Any) -> RoundProposed:

@@ -22,7 +22,7 @@ from schemas.events import (
 from schemas.policy import Policy
 from schemas.receipts.members import compute_members_root
 from tests.worlds.builders import (
-    KEY,
+    NOISE,
     TASK,
     body_ref,
     lease,
@@ -38,7 +38,7 @@ from tests.worlds.builders import (
 from tests.worlds.specification import Situation
 from tests.worlds.specification import given as given_decider
 
-AGGREGATOR = make_decider(KEY.noise.id)
+AGGREGATOR = make_decider(NOISE.id)
 
 
 def given(rules: Policy | None = None, *history: JournalEvent, **changes: Any) -> Situation[Rounds]:

@@ -244,7 +244,7 @@ class Stage:
         book = read(
             self.log,
             partition,
-            noise_key=self.key.noise.secret,
+            noise_key=self.key.derive_noise(self.deployment).secret,
             operator=self.key.public_key,
             deployment=self.deployment,
             sealed=sealed,

@@ -46,7 +46,7 @@ from schemas.policy import Policy, check_policy
 from tests.bench.measures.trusting import TASK, check_in, task_of, update
 from tests.bench.pages import day_page
 from tests.trials.results import add_row
-from tests.worlds.builders import KEY, body_ref, policy
+from tests.worlds.builders import NOISE, body_ref, policy
 
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
@@ -94,7 +94,7 @@ class Day:
         self.epsilon = 0.0
         self.deciders: dict[str, Decider[Any]] = {
             "selector": SELECTOR,
-            "aggregator": aggregator.make_decider(KEY.noise.id),
+            "aggregator": aggregator.make_decider(NOISE.id),
             "privacy": PRIVACY_BUDGET,
         }
         self.states = {name: decider.initial() for name, decider in self.deciders.items()}

@@ -17,7 +17,7 @@ from tests.judges.models import secret_faults
 from tests.judges.rounds import round_faults
 from tests.trials.simulation.devices import examples, identity
 from tests.trials.simulation.tasks import Task
-from tests.worlds.builders import DEPLOYMENT, KEY, role_key
+from tests.worlds.builders import DEPLOYMENT, KEY, NOISE, role_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,13 @@ def judged(
     """
     found: list[str] = []
     for partition in sorted({task.partition for task in tasks}):
-        book = read(log, partition, noise_key=KEY.noise.secret, operator=KEY.public_key, deployment=DEPLOYMENT)
+        book = read(
+            log,
+            partition,
+            noise_key=NOISE.secret,
+            operator=KEY.public_key,
+            deployment=DEPLOYMENT,
+        )
         if partition in broken:
             found += round_faults(book, settled=False)
         else:

@@ -7,7 +7,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.keys import ROLE_SECRETS, OperatorKey, OperatorKeyError, PartialSeals, create, load, load_role, save_role
+from actors.keys import (
+    ROLE_SECRETS,
+    SERIAL_MAX,
+    OperatorKey,
+    OperatorKeyError,
+    PartialSeals,
+    create,
+    load,
+    load_role,
+    save_role,
+)
 from schemas.events import BodyMeasured
 from schemas.journal import ChainResumed
 from tests.worlds.builders import DEPLOYMENT, KEY, body_ref, role_key
@@ -18,9 +28,14 @@ ROLE = role_key("aggregator")
 def test_each_use_has_a_key_of_its_own() -> None:
     """What is derived is derived apart: nothing that a role holds tells anything about another's, or the operator's."""
     roles = [KEY.issue(role, DEPLOYMENT, until_ms=1) for role in ROLE_SECRETS]
-    held = [KEY.secret, KEY.noise.secret, KEY.signing.private_bytes_raw(), *(role.secret for role in roles)]
+    held = [
+        KEY.secret,
+        KEY.derive_noise(DEPLOYMENT).secret,
+        KEY.signing.private_bytes_raw(),
+        *(role.secret for role in roles),
+    ]
     assert len({*held, *(secret for role in roles for secret in role.shared.values())}) == len(held) + 1
-    assert KEY.noise.id not in b"".join(held)
+    assert KEY.derive_noise(DEPLOYMENT).id not in b"".join(held)
 
 
 def test_a_role_holds_what_it_needs_and_no_more() -> None:
@@ -42,6 +57,32 @@ def test_another_deployment_has_other_keys() -> None:
     assert role_key("selector", deployment=bytes(16)).secret != role_key("selector").secret
 
 
+def test_noise_of_another_deployment_is_other_noise() -> None:
+    """Guarantee: whoever takes over staging's aggregator can take no noise off what production publishes."""
+    staging, here = (role_key("aggregator", deployment=name) for name in (bytes(16), DEPLOYMENT))
+    assert staging.noise.secret != here.noise.secret
+    assert here.noise == KEY.derive_noise(DEPLOYMENT)
+
+
+def test_a_serial_gives_another_key_after_a_leak() -> None:
+    """Guarantee: nothing of a file that leaked is in that of the next serial, and its certificate tells no secret."""
+    for role in ROLE_SECRETS:
+        leaked, new = (KEY.issue(role, DEPLOYMENT, until_ms=1, serial=serial) for serial in (0, 1))
+        assert leaked == KEY.issue(role, DEPLOYMENT, until_ms=1)
+        assert leaked.secret != new.secret
+        assert not {*leaked.shared.values()} & {*new.shared.values()}
+        assert new.trust().find_certificate(new.certificate) is not None
+        assert all(secret not in new.certificate for secret in (new.secret, *new.shared.values()))
+
+
+def test_an_auditor_finds_the_noise_key_of_any_serial() -> None:
+    """Guarantee: a full replay draws the noise again after any number of leaks, from the name in the mechanism."""
+    for serial in (0, 1, SERIAL_MAX):
+        drawn = KEY.issue("aggregator", DEPLOYMENT, until_ms=1, serial=serial).noise
+        assert KEY.find_noise(DEPLOYMENT, drawn.id) == drawn
+    assert KEY.find_noise(bytes(16), KEY.derive_noise(DEPLOYMENT).id) is None
+
+
 def test_a_seal_of_another_deployment_is_none() -> None:
     """Guarantee: what staging's shard workers measured, by staging's policy, is no clip scale in production."""
     measured = BodyMeasured(
@@ -54,12 +95,12 @@ def test_a_seal_of_another_deployment_is_none() -> None:
 
 def test_derivation_never_changes() -> None:
     """The noise of a journal is recomputed years later: the derivation is HKDF-SHA256 with these labels for ever."""
-    assert KEY.noise.secret.hex() == NOISE_HEX
-    assert KEY.noise.id.hex() == KEY_ID_HEX
+    assert KEY.derive_noise(DEPLOYMENT).secret.hex() == NOISE_HEX
+    assert KEY.derive_noise(DEPLOYMENT).id.hex() == KEY_ID_HEX
 
 
-NOISE_HEX = "6eed33ea99a616bf03f6e47ff63a356b7b31cc85d7648bcae7d789956e0e3e95"
-KEY_ID_HEX = "19dc4014f22cbea4"
+NOISE_HEX = "9d2f42124b15beb9920856da850dc995b9812323590202971cf01f84b766394b"
+KEY_ID_HEX = "660062ee1a59a88b"
 
 
 def test_only_the_operator_resumes_a_chain() -> None:

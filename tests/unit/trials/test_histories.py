@@ -60,7 +60,7 @@ def test_a_fold_alone_gives_the_recorded_state(history: History, name: str) -> N
 
 
 def _anchor(history: History) -> Anchor:
-    return Anchor(operator=history.key.public_key, noise=history.key.noise)
+    return Anchor(operator=history.key.public_key, noise=history.key.find_noise)
 
 
 def test_a_history_verifies_and_replays(history: History) -> None:

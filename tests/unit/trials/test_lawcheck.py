@@ -34,7 +34,7 @@ from tests.judges.lawcheck import check, check_book, counts
 from tests.judges.logbook import read
 from tests.judges.models import secret_faults
 from tests.places import PARTITIONS
-from tests.worlds.builders import KEY, policy
+from tests.worlds.builders import KEY, NOISE, policy
 from tests.worlds.federation import Federation
 
 Change = Callable[[Any], list[Any]]
@@ -257,7 +257,7 @@ def test_a_model_that_its_bodies_do_not_give_is_named(rule: str, is_private: boo
 
 
 def _with_key(world: Federation) -> list[str]:
-    return check_book(world.log, read(world.log, world.partition, noise_key=KEY.noise.secret), settled=True)
+    return check_book(world.log, read(world.log, world.partition, noise_key=NOISE.secret), settled=True)
 
 
 def test_a_body_that_retention_took_is_no_fault_but_a_wrong_one_is(world: Federation) -> None:

@@ -42,6 +42,9 @@ def issue(
         str, typer.Option("--for", metavar="ROLE", help="selector, aggregator, privacy, shard, evaluator.")
     ],
     days: Annotated[int, typer.Option(help="How long the key is good for.", min=1)] = 365,
+    serial: Annotated[
+        int, typer.Option(help="Another number gives another key: count up after a leak.", min=0, max=255)
+    ] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to (default: FOLDER/ROLE.key).")] = None,
 ) -> None:
     """Write the key file of one role: a certified key, and only the secrets that this role needs."""
@@ -52,6 +55,7 @@ def issue(
         raise ConsoleError(f"No role {role!r}: --for takes one of {', '.join(keys.ROLE_SECRETS)}.", exit_code=2)
     path = out or ctx.obj.folder / f"{role}.key"
     with open_log(ctx.obj) as log:
-        keys.save_role(deployments.issue_key(log, require_key(ctx.obj), role=role, days=days), path)
+        key = deployments.issue_key(log, require_key(ctx.obj), role=role, days=days, serial=serial)
+        keys.save_role(key, path)
     say(str(path))
     note(f"Hand it to the {role} alone (FEDLOG_ROLE_KEY_FILE); it is good for {days} days in this deployment.")

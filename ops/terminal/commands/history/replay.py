@@ -38,7 +38,7 @@ def replay(
     began_s = time.monotonic()
     key = load_key(ctx.obj)
     # Two keys: who said it is told by a public one, and noise can be drawn again with the secret one alone.
-    anchor = Anchor(operator=find_operator(ctx.obj), noise=key.noise if key else None)
+    anchor = Anchor(operator=find_operator(ctx.obj), noise=key.find_noise if key else None)
     target = None if to is None else Target(to, task)
     findings = Findings()
     with open_log_or_export(ctx.obj, from_files) as log:

@@ -274,7 +274,7 @@ def test_another_key_is_not_taken_for_the_operators() -> None:
     """With another operator's key the noise cannot be drawn, and none of the signatures is its own: both are said."""
     world = _world()
     other = type(KEY)(bytes(32))
-    anchor = Anchor(operator=other.public_key, noise=other.noise)
+    anchor = Anchor(operator=other.public_key, noise=other.find_noise)
     differences = Audit(world.log, world.partition, anchor=anchor, full=True).run().differences
     for said in ("not the operator's key of that time", "does not vouch"):
         assert any(said in difference.what for difference in differences)

@@ -18,11 +18,18 @@ from hypothesis import strategies as st
 
 from actors.deciders.arithmetic import noise
 from actors.deciders.arithmetic.noise import Table, compute_thresholds, count_thresholds, draw, ladder
+from actors.keys import NoiseKey
 from schemas.events import Mechanism, RoundProposed
-from tests.worlds.builders import KEY, round_proposed
+from tests.worlds.builders import round_proposed
 
+KEY = NoiseKey(bytes.fromhex("6eed33ea99a616bf03f6e47ff63a356b7b31cc85d7648bcae7d789956e0e3e95"))
 MECHANISM = Mechanism(
-    noise_multiplier=1.0, clip_steps=1 << 16, weight_max=1 << 20, sigma=1 << 36, sampler="ladder-2", key_id=KEY.noise.id
+    noise_multiplier=1.0,
+    clip_steps=1 << 16,
+    weight_max=1 << 20,
+    sigma=1 << 36,
+    sampler="ladder-2",
+    key_id=KEY.id,
 )
 PROPOSAL = round_proposed(
     4, members_root=b"r" * 32, members=50, weight_sum=50 << 20, mechanism=MECHANISM, participations_max=5
@@ -37,8 +44,8 @@ def _proposal(sigma: int) -> RoundProposed:
 
 def test_the_same_key_and_proposal_give_the_same_noise() -> None:
     """A crash between draw and publish, a full replay, another machine: the same bits, and this draw for ever."""
-    drawn = draw(KEY.noise.secret, PROPOSAL, parameters=1_000)
-    assert drawn.tobytes() == draw(KEY.noise.secret, PROPOSAL, parameters=1_000).tobytes()
+    drawn = draw(KEY.secret, PROPOSAL, parameters=1_000)
+    assert drawn.tobytes() == draw(KEY.secret, PROPOSAL, parameters=1_000).tobytes()
     assert hashlib.sha256(drawn.astype("<i8").tobytes()).hexdigest() == GOLDEN
 
 
@@ -59,26 +66,26 @@ CHANGES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_any_other_proposal_gives_independent_noise(changes: dict[str, Any]) -> None:
     """Two proposals never share noise: their difference would cancel it."""
-    one = draw(KEY.noise.secret, PROPOSAL, parameters=4_000).astype(np.float64)
-    other = draw(KEY.noise.secret, msgspec.structs.replace(PROPOSAL, **changes), parameters=4_000).astype(np.float64)
+    one = draw(KEY.secret, PROPOSAL, parameters=4_000).astype(np.float64)
+    other = draw(KEY.secret, msgspec.structs.replace(PROPOSAL, **changes), parameters=4_000).astype(np.float64)
     assert (one == other).sum() == 0
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.08
 
 
 def test_another_key_gives_other_noise() -> None:
     """Whoever reads the log, but not the operator's key file, cannot take the noise off again."""
-    assert (draw(KEY.noise.secret, PROPOSAL, parameters=100) == draw(bytes(32), PROPOSAL, parameters=100)).sum() == 0
+    assert (draw(KEY.secret, PROPOSAL, parameters=100) == draw(bytes(32), PROPOSAL, parameters=100)).sum() == 0
 
 
 def test_a_longer_draw_begins_with_the_shorter() -> None:
     """Each element has its place in the stream."""
-    longer = draw(KEY.noise.secret, PROPOSAL, parameters=1_000)
-    assert np.array_equal(draw(KEY.noise.secret, PROPOSAL, parameters=10), longer[:10])
+    longer = draw(KEY.secret, PROPOSAL, parameters=1_000)
+    assert np.array_equal(draw(KEY.secret, PROPOSAL, parameters=10), longer[:10])
 
 
 def test_the_sampler_uses_integers_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither libm nor numpy's generators are touched, tables included; the draw is the same without them."""
-    expected = draw(KEY.noise.secret, PROPOSAL, parameters=100)
+    expected = draw(KEY.secret, PROPOSAL, parameters=100)
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("the sampler asked for floating point or for entropy")
@@ -90,7 +97,7 @@ def test_the_sampler_uses_integers_only(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("exp", "log", "sqrt", "rint", "floor"):
         monkeypatch.setattr(np, name, forbidden)
     noise._make_table.cache_clear()
-    drawn = draw(KEY.noise.secret, PROPOSAL, parameters=100)
+    drawn = draw(KEY.secret, PROPOSAL, parameters=100)
     assert drawn.dtype == np.int64
     assert np.array_equal(drawn, expected)
 
@@ -183,7 +190,7 @@ def _density(sigma: int, reach: int) -> dict[int, float]:
 def test_small_sigmas_have_the_exact_distribution(sigma: int) -> None:
     """Chi-square against the discrete Gaussian itself: every value is as frequent as its definition says."""
     count = 200_000
-    drawn = draw(KEY.noise.secret, _proposal(sigma), parameters=count)
+    drawn = draw(KEY.secret, _proposal(sigma), parameters=count)
     density = {k: p for k, p in _density(sigma, 12 * sigma).items() if p * count >= 20}
     statistic = sum(((drawn == k).sum() - p * count) ** 2 / (p * count) for k, p in density.items())
     freedom = len(density) - 1
@@ -194,7 +201,7 @@ def test_small_sigmas_have_the_exact_distribution(sigma: int) -> None:
 def test_moments_are_a_gaussians(sigma: int) -> None:
     """Mean 0, the mechanism's variance, no skew, kurtosis 3, on one rung, right above the first, and on several."""
     count = 200_000
-    drawn = draw(KEY.noise.secret, _proposal(sigma), parameters=count) / sigma
+    drawn = draw(KEY.secret, _proposal(sigma), parameters=count) / sigma
     assert abs(drawn.mean()) < 6 / math.sqrt(count)
     assert abs((drawn**2).mean() - 1) < 6 * math.sqrt(2 / count)
     assert abs((drawn**3).mean()) < 6 * math.sqrt(15 / count)
@@ -205,6 +212,6 @@ def test_moments_are_a_gaussians(sigma: int) -> None:
 def test_no_rung_shows_through(sigma: int) -> None:
     """A coarse rung is smoothed by the finer one: remainders to its base are as even as they must be."""
     count = 200_000
-    remainders = np.bincount(draw(KEY.noise.secret, _proposal(sigma), parameters=count) % 512, minlength=512)
+    remainders = np.bincount(draw(KEY.secret, _proposal(sigma), parameters=count) % 512, minlength=512)
     statistic = float(((remainders - count / 512) ** 2 / (count / 512)).sum())
     assert statistic < 511 + 6 * math.sqrt(2 * 511)

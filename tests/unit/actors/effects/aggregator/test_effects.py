@@ -32,7 +32,7 @@ from schemas.leases import Lease, open_lease, sign_lease
 from schemas.policy import WEIGHT_ONE, Policy
 from schemas.topics import EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
 from tests.worlds.builders import (
-    KEY,
+    NOISE,
     device_ids,
     policy,
     role_key,
@@ -243,7 +243,7 @@ def test_a_missing_noise_key_abandons_the_round_and_the_next_is_charged() -> Non
     world.settle()
     [abandoned] = world.events(ROUNDS.name, RoundAbandoned)
     assert (abandoned.reason, abandoned.members) == ("key_missing", 3)
-    releases._key = KEY.noise
+    releases._key = NOISE
     world.round_of(dict.fromkeys("abc", ONES))
     assert [event.participations_max for event in world.events(LEDGER.name, RoundCharged)] == [1, 2]
     assert [event.round for event in world.events(ROUNDS.name, ModelPublished)] == [None, 1]

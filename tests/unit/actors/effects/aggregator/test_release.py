@@ -12,13 +12,13 @@ from actors.effects.aggregator.release import NoiseKeyMissing, compute_release
 from actors.keys import NoiseKey
 from schemas.events import TensorSpec
 from schemas.policy import Policy
-from tests.worlds.builders import KEY, mechanism, policy, private_policy, round_proposed, task_created
+from tests.worlds.builders import NOISE, mechanism, policy, private_policy, round_proposed, task_created
 
 TOTAL = np.array([3, -6, 9, 0], np.int64) << 40
 ZEROS = np.zeros(4, np.float32)
 
 
-def _release(rules: Policy, key: NoiseKey | None = KEY.noise, **start: Any) -> Any:
+def _release(rules: Policy, key: NoiseKey | None = NOISE, **start: Any) -> Any:
     proposed = round_proposed(mechanism=mechanism(rules))
     model, moments = start.get("model", ZEROS), start.get("moments")
     return compute_release(task_created(rules), proposed, total=TOTAL, start=(model, moments), key=key)
@@ -40,7 +40,7 @@ def test_without_privacy_the_model_moves_by_the_mean() -> None:
 def test_with_privacy_the_noise_is_that_of_the_proposal() -> None:
     """Law 7: drawn once, from the key and the proposal, and added to the sum before the mean."""
     rules = private_policy()
-    drawn = noise.draw(KEY.noise.secret, round_proposed(mechanism=mechanism(rules)), parameters=4)
+    drawn = noise.draw(NOISE.secret, round_proposed(mechanism=mechanism(rules)), parameters=4)
     assert drawn.any()
     assert _release(rules).model == pytest.approx((TOTAL + drawn) / (3 << 20) * rules.clipping.step)
     assert _release(rules).model.tobytes() == _release(rules).model.tobytes()
@@ -48,7 +48,7 @@ def test_with_privacy_the_noise_is_that_of_the_proposal() -> None:
 
 def test_another_key_releases_nothing() -> None:
     """A mechanism names its key: noise from another one could be drawn a second time, differently."""
-    with pytest.raises(NoiseKeyMissing, match=KEY.noise.id.hex()):
+    with pytest.raises(NoiseKeyMissing, match=NOISE.id.hex()):
         _release(private_policy(), NoiseKey(bytes(32)))
 
 
