@@ -78,6 +78,7 @@ class FedlogError(Exception):
      │    ├── SuccessorExists    another task carries on from that one already
      │    ├── ParentUnprotected  a private task cannot carry on from one without privacy
      │    ├── BudgetSpent        the tasks before have spent all that the policy allows
+     │    ├── WriteHidden        what was written cannot be read back yet
      │    ├── CloseUnnoticed     the aggregator has not noticed a close in time
      │    ├── ModelMismatch      a model does not fit the policy
      │    ├── MeasurementUnprotected  a measurement of a private task has no privacy itself

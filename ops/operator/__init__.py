@@ -12,5 +12,6 @@ May import `ops.history` and what lies below `ops`; prints nothing.
 `models`: writes, reads and chooses model versions; called by `tasks`, `model_files` and the evaluator.
 `model_files`: a version as files that need nothing of fedlog; called by `fedlog model export`.
 `projects/`: a new project out of a template; called by `fedlog new`.
+`readback`: waits until what was written can be read; called by `tasks`, `succession` and `deployments`.
 `errors`: what can be asked for in vain; recognised by the console.
 """

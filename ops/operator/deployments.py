@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import secrets
 import time
+from functools import partial
 from pathlib import Path
 
 from actors import keys
 from actors.keys import OperatorKey, RoleKey
+from ops.operator.readback import read_back
 from ops.settings import Settings
 from schemas.creations import find_deployment, sign_task_event
 from schemas.events import DeploymentFounded
 from schemas.topics import TASKS
-from streams.log import Draft, EventLog, LogUnavailable, TopicPartition, scan
+from streams.log import Draft, EventLog, TopicPartition, scan
 
 AT = TopicPartition(TASKS.name, 0)
-VISIBLE_WAIT_S = 10.0
 DAY_MS = 86_400_000
 # For whoever holds the operator's key and issues again at every start.
 ISSUED_DAYS = 3_650
@@ -31,19 +32,14 @@ def find(log: EventLog, operator: bytes | None) -> bytes | None:
 
 
 def name_deployment(log: EventLog, key: OperatorKey) -> bytes:
-    """The deployment's name, which the first call draws. Raises LogUnavailable where it cannot be read back."""
+    """The deployment's name, which the first call draws. Raises WriteHidden where it cannot be read back."""
     # Every command that creates or issues calls this, so that nobody has to remember a first step.
     if (known := find(log, key.public_key)) is not None:
         return known
     founded = DeploymentFounded(deployment=secrets.token_bytes(16))
     log.append([Draft(topic=AT.topic, partition=AT.partition, value=sign_task_event(founded, key.signing))])
-    give_up_s = time.monotonic() + VISIBLE_WAIT_S
-    # Two may found at once, and an acknowledged record is not readable at once: what is read back counts.
-    while (known := find(log, key.public_key)) is None:
-        if time.monotonic() > give_up_s:
-            raise LogUnavailable(f"{AT}: the deployment was written, and cannot be read yet")
-        time.sleep(0.05)
-    return known
+    # Two may found at once: what is read back counts.
+    return read_back(partial(find, log, key.public_key), log=log, at=AT, what="The name of the deployment")
 
 
 def issue_key(log: EventLog, key: OperatorKey, *, role: str, days: int = ISSUED_DAYS, serial: int = 0) -> RoleKey:

@@ -5,7 +5,7 @@ The messages name what happened and where. Which command helps is added by `ops.
 
 from __future__ import annotations
 
-from schemas.errors import EXIT_LOST, EXIT_USAGE, FedlogError
+from schemas.errors import EXIT_LOST, EXIT_UNAVAILABLE, EXIT_USAGE, FedlogError
 
 
 class OperatorError(FedlogError):
@@ -55,6 +55,13 @@ class BudgetSpent(OperatorError):
     """The tasks before have spent all that the policy allows."""
 
     code = "budget_spent"
+
+
+class WriteHidden(OperatorError):
+    """What was written cannot be read back yet, so that nobody knows whether it counts."""
+
+    exit_code = EXIT_UNAVAILABLE
+    code = "write_hidden"
 
 
 class CloseUnnoticed(OperatorError):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 from actors.keys import OperatorKey
 from ops.history.task_view import TaskView
-from ops.operator.errors import BudgetSpent, CloseUnnoticed, ParentUnprotected, SuccessorExists
+from ops.operator.errors import BudgetSpent, ParentUnprotected, SuccessorExists
+from ops.operator.readback import read_back
 from schemas.creations import find_successor, sign_task_event
 from schemas.events import TaskCreated, TaskSucceeded
 from schemas.identifiers import TaskId
 from schemas.policy import Policy, Spending, compute_rho, count_affordable
 from schemas.topics import TASKS, partition_of
 from streams.log import Draft, EventLog, TopicPartition, scan
-
-VISIBLE_WAIT_S = 10.0
 
 
 def check_privacy(parent: TaskCreated, policy: Policy) -> None:
@@ -27,18 +26,15 @@ def check_privacy(parent: TaskCreated, policy: Policy) -> None:
 
 
 def claim(log: EventLog, parent: TaskCreated, *, successor: TaskId, key: OperatorKey) -> None:
-    """Be the one that carries on from this task. Raises SuccessorExists where another was first."""
+    """Be the one that carries on from this task. Raises SuccessorExists where another was first, WriteHidden."""
     # Looked at first, so that a command that is given again adds nothing.
     if _find_claim(log, parent, key=key) is None:
         event = TaskSucceeded(task=parent.task, deployment=parent.deployment, successor=successor)
         value, place = sign_task_event(event, key.signing), partition_of(parent.task, log.partitions)
         log.append([Draft(topic=TASKS.name, partition=place, value=value, key=parent.task.encode())])
-    give_up_s = time.monotonic() + VISIBLE_WAIT_S
+    at = TopicPartition(TASKS.name, partition_of(parent.task, log.partitions))
     # Two operators can both have found it free: the order of the log decides, once it can be read.
-    while (found := _find_claim(log, parent, key=key)) is None:
-        if time.monotonic() > give_up_s:
-            raise CloseUnnoticed(f"The claim on {parent.task!r} is written, and cannot be read yet.")
-        time.sleep(0.05)
+    found = read_back(partial(_find_claim, log, parent, key=key), log=log, at=at, what=f"The claim on {parent.task!r}")
     if found != successor:
         raise SuccessorExists(f"{found!r} already carries on from {parent.task!r}: carry on from {found!r}.")
 

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.keys import OperatorKey
@@ -25,6 +26,7 @@ from ops.operator.errors import (
     TaskTooLarge,
     TaskUnknown,
 )
+from ops.operator.readback import read_back
 from schemas.canonical import TASK_BYTES_MAX, encode
 from schemas.creations import collect_creations, parse_task_event, sign_task_event
 from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec, count_elements
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from schemas.tensors import Floats
 
 CLOSE_WAIT_S = 30.0
-VISIBLE_WAIT_S = 10.0
 NAME = re.compile(TASK_PATTERN)
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ def create(
 ) -> TaskCreated:
     """Store the first model and append TaskCreated.
 
-    Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge, and what `measurements.make` raises;
+    Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge, WriteHidden, and what `measurements.make` raises;
     with `after` also TaskUnknown, ParentUnprotected,
     ModelMismatch, SuccessorExists, CloseUnnoticed and BudgetSpent.
     """
@@ -241,19 +242,16 @@ def _append_creation(log: EventLog, created: TaskCreated, *, key: OperatorKey) -
         )
     _append(log, created, key=key)
     # Two operators can find the name free at the same moment; the order of the log decides between them.
-    if _wait_for_creation(log, created.task, operator=key.public_key) != created:
+    at = TopicPartition(TASKS.name, partition_of(created.task, log.partitions))
+    read = partial(_find_creation, log, created.task, operator=key.public_key)
+    if read_back(read, log=log, at=at, what=f"The creation of {created.task!r}") != created:
         raise TaskExists(
             f"Another operator created {created.task!r} at the same moment, and theirs came first: choose another name."
         )
 
 
-def _wait_for_creation(log: EventLog, task: TaskId, *, operator: bytes) -> TaskCreated | None:
-    """The creation that counts, once one can be read: an acknowledged record is not readable at once."""
-    give_up_s = time.monotonic() + VISIBLE_WAIT_S
-    place = partition_of(task, log.partitions)
-    while (found := read_creations(log, place, operator=operator).get(task)) is None and time.monotonic() < give_up_s:
-        time.sleep(0.05)
-    return found
+def _find_creation(log: EventLog, task: TaskId, *, operator: bytes) -> TaskCreated | None:
+    return read_creations(log, partition_of(task, log.partitions), operator=operator).get(task)
 
 
 def _check_vectors(parent: TaskCreated, tensors: tuple[TensorSpec, ...], *, policy: Policy) -> None:

@@ -50,7 +50,8 @@ def verify(
         if strange := {head.partition for head in each.heads} - {*partitions}:
             raise ConsoleError(f"Checkpoint {each.id} names partitions {sorted(strange)}, which are not here.")
     if findings:
-        raise ConsoleError("\n".join(_list_findings(findings)))
+        is_broken = any(report.fault is not None for report in reports)
+        raise ConsoleError("\n".join(_list_findings(findings, is_broken=is_broken)))
     records = sum(report.records for report in reports)
     heads = sum(check.checkpoints for check in checks)
     note(f"Every chain is whole: {records} records in {len(reports)} journal partitions, {heads} signed heads.")
@@ -88,9 +89,17 @@ def _format_row(report: ChainReport) -> tuple[object, ...]:
     return (report.topic, report.partition, *numbers, whole)
 
 
-def _list_findings(findings: list[Finding]) -> Iterator[str]:
+def _list_findings(findings: list[Finding], *, is_broken: bool) -> Iterator[str]:
     yield from (f"{finding}." for finding in findings)
+    if is_broken:
+        yield (
+            "Restore these records from a copy or from another replica. Until then no actor opens a partition whose "
+            "chain is broken."
+        )
+        return
+    # What a stranger wrote into `published` stops nobody; a head that the journal does not have may be a lost tail.
     yield (
-        "Restore these records from a copy or from another replica. Until then no actor opens a partition whose "
-        "chain is broken."
+        "Every chain is whole, and actors open all partitions. What nobody vouches for was written by somebody else: "
+        "consumers that check signatures pass over it; find out who may write there. A head that its journal does not "
+        "have says that the journal was replaced or cut: compare with a copy."
     )

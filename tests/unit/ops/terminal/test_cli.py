@@ -215,6 +215,19 @@ def test_verify_says_how_much_holds(run: Run, log: MemoryLog) -> None:
     assert (broken["topic"], broken["partition"], broken["offset"]) == ("rounds", PLACE, offset)
 
 
+def test_junk_in_published_stops_no_actor(run: Run, log: MemoryLog) -> None:
+    """The words are those of what was found: a broken chain keeps actors out, a stranger in `published` nobody."""
+    offset = append(log, "published", b"junk")
+    result = run("verify")
+    assert result.exit_code == 1
+    assert f"published[{PLACE}]@{offset}: " in result.stderr
+    assert "Every chain is whole, and actors open all partitions" in result.stderr
+    append(log, "rounds", b"junk")
+    broken = run("verify").stderr
+    assert "no actor opens a partition whose chain is broken" in broken
+    assert "Every chain is whole" not in broken
+
+
 def test_topics_are_created_and_checked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """`create` makes what is missing; a second time there is nothing to do."""
     empty = MemoryLog()
