@@ -72,7 +72,7 @@ class OperatorKey:
     def derive_noise(self, deployment: bytes, serial: int = 0) -> NoiseKey:
         """The key that the aggregator of a deployment draws noise from."""
         # By deployment, so that whoever takes over staging's aggregator can take no noise off production's versions.
-        return NoiseKey(_derive(self.secret, _label(NOISE, deployment, serial)))
+        return NoiseKey(_derive(self.secret, _label(NOISE, deployment, serial=serial)))
 
     def find_noise(self, deployment: bytes, key_id: bytes) -> NoiseKey | None:
         """The noise key of this name in this deployment; None where the operator has issued none that is called so."""
@@ -92,7 +92,7 @@ class OperatorKey:
     def issue(self, role: str, deployment: bytes, *, until_ms: int, serial: int = 0) -> RoleKey:
         """The key of one role in one deployment, certified up to `until_ms`; another by each serial."""
         # Derived, so that issuing again after a loss gives the same key; the operator alone can do either.
-        secret = _derive(self.secret, _label(f"role/{role}", deployment, serial))
+        secret = _derive(self.secret, _label(f"role/{role}", deployment, serial=serial))
         public_key = Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
         certificate = Certificate(role=role, public_key=public_key, deployment=deployment, until_ms=until_ms)
         return RoleKey(
@@ -104,7 +104,8 @@ class OperatorKey:
             certificate=certify_key(certificate, self.signing),
             # A partial sum names no deployment: under one key a body's clip scale by staging's policy would count here.
             shared={
-                label: _derive(self.secret, _label(label, deployment, serial)) for label in ROLE_SECRETS.get(role, ())
+                label: _derive(self.secret, _label(label, deployment, serial=serial))
+                for label in ROLE_SECRETS.get(role, ())
             },
         )
 
@@ -217,7 +218,7 @@ def save_role(key: RoleKey, path: Path) -> None:
     _write_private(path, msgspec.json.encode(key).decode() + "\n", taken="somebody wrote it at this moment")
 
 
-def _label(use: str, deployment: bytes, serial: int) -> str:
+def _label(use: str, deployment: bytes, *, serial: int) -> str:
     return f"{use}/{deployment.hex()}" + (f"/{serial}" if serial else "")
 
 
