@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from client_agent.learning.learner import Parameter
-from ops.operator import models, readback, tasks
+from ops.operator import models, tasks
 from ops.operator.deployments import name_deployment
 from ops.operator.errors import (
     BudgetSpent,
@@ -21,7 +21,6 @@ from ops.operator.errors import (
     TaskExists,
     TaskNameInvalid,
     TaskUnknown,
-    WriteHidden,
 )
 from ops.operator.tasks import Predecessor
 from schemas.creations import parse_task_event
@@ -37,7 +36,7 @@ from schemas.events import (
 from schemas.identifiers import TaskId
 from schemas.policy import Policy, PolicyError
 from schemas.topics import CATALOGUE
-from streams.log import Draft, TopicPartition, scan
+from streams.log import TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.learners import PairLearner
 from tests.places import home_of
@@ -110,29 +109,6 @@ def test_of_two_creators_at_once_the_first_in_the_log_wins(monkeypatch: pytest.M
     with pytest.raises(TaskExists, match="Another operator"):
         tasks.create(log, TASK, key=KEY, policy=policy())
     assert tasks.read_creations(log, PLACE, operator=KEY.public_key)[TASK].spent_before[0].participations == 77
-
-
-def test_an_open_transaction_is_not_another_operator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What somebody else's transaction hides is told as that, with its place; nobody is said to have come first."""
-    log, at = memory_log(), TopicPartition("tasks", PLACE)
-    name_deployment(log, KEY)
-    monkeypatch.setattr(readback, "VISIBLE_WAIT_S", 0.1)
-    stranger, held = log.writer("stranger"), log.bounds(at).end
-    stranger.begin()
-    stranger.put([Draft(topic="tasks", partition=PLACE, value=b"junk")])
-    with pytest.raises(WriteHidden, match=rf"is written to .*left open hides all from tasks\[{PLACE}\]@{held} on"):
-        tasks.create(log, TASK, key=KEY, policy=policy())
-    stranger.finish()
-    assert tasks.read_creations(log, PLACE, operator=KEY.public_key)[TASK].parameters == 6
-
-
-def test_what_is_not_hidden_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A foreign transaction that ends in time costs the wait and no error; where none is open none is named."""
-    log, at, looks = memory_log(), TopicPartition("tasks", PLACE), iter((None, None, 7))
-    assert readback.read_back(lambda: next(looks), log=log, at=at, what="It") == 7
-    monkeypatch.setattr(readback, "VISIBLE_WAIT_S", 0.1)
-    with pytest.raises(WriteHidden, match=r"^It is written to tasks\[\d+\], and cannot be read yet\.$"):
-        readback.read_back(lambda: None, log=log, at=at, what="It")
 
 
 def test_nothing_is_said_of_a_task_that_does_not_exist() -> None:
