@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import Model
 from client_agent.learning.opening import TaskLearner, count_examples, open_task_learner
 from client_agent.learning.sources import list_differences
-from client_agent.running.watch import Watch, until_scored
+from client_agent.running.watch import LOAD_S, Watch, until_scored
 from client_agent.running.work import check_size, choose_data
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import TaskCreated
@@ -43,7 +43,7 @@ class Patience:
     """
 
     watch: Watch | None = None
-    limit_s: float = 600.0
+    limit_s: float = LOAD_S
     aside: dict[str, str] = field(default_factory=dict)
 
     def run(self, function: Callable[[], T], *, task: str, doing: str) -> T:
@@ -100,7 +100,9 @@ def open_scorer(
         )
     check_size(created)
     task = created.task
-    learner = patience.run(partial(open_task_learner, created), task=task, doing="making the model")
+    # Importing a framework takes long on a busy machine, whatever scoring may take.
+    making = replace(patience, limit_s=max(patience.limit_s, LOAD_S))
+    learner = making.run(partial(open_task_learner, created), task=task, doing="making the model")
     if differing := list_differences(created):
         logger.warning("source_differs", task=created.task, plugins=differing)
     # Once a task: what is frozen is the same in every version.
