@@ -7,7 +7,9 @@ supervisor calls `run`.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
+import signal
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -55,9 +57,21 @@ def run(name: str, options: WorkerOptions) -> None:
             os._exit(EXIT_CONFIGURATION if isinstance(error, KeyExpired) else EXIT_UNCERTAIN)
 
     app.task(run_host)
-    worker = faust.Worker(app, loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)
+    worker = FaustWorker(app, loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it writes escape codes between the lines of the log, terminal or not
     worker.execute_from_commandline()
+
+
+class FaustWorker(faust.Worker):
+    """Faust's worker, which leaves SIGUSR1 to the stacks of all threads."""
+
+    def install_signal_handlers(self) -> None:
+        """Handle Faust's signals but that one."""
+        super().install_signal_handlers()
+        # Faust's own dump needs the event loop, which may be what hangs, and shows variables, which may be secret.
+        # What is registered already is not registered again, though Faust has put its own in that place.
+        faulthandler.unregister(signal.SIGUSR1)
+        faulthandler.register(signal.SIGUSR1)
 
 
 class FaustCarrier:

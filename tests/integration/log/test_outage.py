@@ -107,6 +107,7 @@ def test_an_outage_is_waited_for(kafka_settings: KafkaSettings, broker_folder: P
                 say(f"recovered {time.monotonic() - back_s:.1f} s after the broker's return, at version {version}")
                 assert phone.heard.wait(90), stage.tails()
                 assert phone.kept() == 0
+                assert stage.tails().count("most recent call first") >= len(workers), "what a failure would show"
                 devices.rest(90)
         finally:
             phone.end()

@@ -134,3 +134,21 @@ asyncio.run(start())
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     assert [*tmp_path.iterdir()] == []
+
+
+_ASKS_ITSELF = """
+import asyncio, faulthandler, faust, os, signal
+from actors.hosts.faust_app import FaustWorker
+faulthandler.register(signal.SIGUSR1)
+worker = FaustWorker(faust.App("x"), loop=asyncio.new_event_loop())
+worker.install_signal_handlers()
+os.kill(os.getpid(), signal.SIGUSR1)
+print("goes on")
+"""
+
+
+def test_a_worker_under_faust_shows_where_it_waits() -> None:
+    """Faust takes SIGUSR1 for a dump of its own, which an event loop that hangs never makes: ours needs no loop."""
+    done = subprocess.run([sys.executable, "-c", _ASKS_ITSELF], capture_output=True, text=True, check=True)
+    assert "most recent call first" in done.stderr
+    assert done.stdout == "goes on\n"
