@@ -83,6 +83,7 @@ class FedlogError(Exception):
      │    ├── ModelMismatch      a model does not fit the policy
      │    ├── MeasurementUnprotected  a measurement of a private task has no privacy itself
      │    ├── ProjectRefused     a project cannot be made under this name
+     │    ├── WeightsUnfit       a file holds no weights of the policy's model
      │    ├── VersionUnknown     a task has no version of that number
      │    └── ModelGone          retention has deleted a model
      └── ConsoleError            a command could not do its work

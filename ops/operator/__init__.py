@@ -10,6 +10,7 @@ May import `ops.history` and what lies below `ops`; prints nothing.
 `questions`: the policy of a federated evaluation; called by `fedlog measure`.
 `results`: what a measure task has published; called by `fedlog measure` and `fedlog task show`.
 `models`: writes, reads and chooses model versions; called by `tasks`, `model_files` and the evaluator.
+`weight_files`: weights in the formats of others, read and written; called by `tasks` and `model_files`.
 `model_files`: a version as files that need nothing of fedlog; called by `fedlog model export`.
 `projects/`: a new project out of a template; called by `fedlog new`.
 `readback`: waits until what was written can be read; called by `tasks`, `succession` and `deployments`.

@@ -89,6 +89,13 @@ class ProjectRefused(OperatorError):
     code = "project_refused"
 
 
+class WeightsUnfit(OperatorError):
+    """A file holds no weights that the policy's model can start from."""
+
+    exit_code = EXIT_USAGE
+    code = "weights_unfit"
+
+
 class VersionUnknown(OperatorError):
     """A task has no version of that number."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from client_agent.learning.layout import Layout, ModelError
-from client_agent.learning.learner import Learner
+from client_agent.learning.learner import Arrays, Learner
 from client_agent.learning.opening import SEED, initialize, open_learner
 from client_agent.learning.sources import hash_sources
 from client_agent.setting import MODEL_BYTES_MAX
@@ -40,10 +40,18 @@ class FirstModel:
     frozen: Floats | None
     sources: dict[str, Sha256]
     measured: Measured | None = None
+    # Names of arrays that stay with each device, as its code makes them.
+    local: frozenset[str] = frozenset()
+    averaged_scale: float = 1.0
 
     def starting_with(self, vector: Floats, frozen: Floats | None) -> Self:
         """The same from another start: the newest version of a task of the same tensors, with what is frozen in it."""
         return replace(self, vector=vector, frozen=frozen)
+
+    def fill_with(self, arrays: Arrays) -> Self:
+        """The same from arrays by name, which have its tensors' names and shapes."""
+        layout = Layout(self.tensors, self.averaged_scale)
+        return self.starting_with(layout.join(arrays), layout.join_frozen(arrays) if layout.frozen_size else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,8 @@ def make(policy: Policy, *, seed: int = SEED) -> FirstModel:
         vector=layout.join(arrays),
         frozen=layout.join_frozen(arrays) if layout.frozen_size else None,
         sources=hash_sources(policy),
+        local=frozenset(name for name, parameter in parameters.items() if parameter.role == "local"),
+        averaged_scale=policy.parameters.averaged_scale,
     )
 
 

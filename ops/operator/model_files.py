@@ -10,7 +10,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from client_agent.learning.layout import Layout
+import numpy as np
+
+from client_agent.learning.layout import Layout, Model
 from ops.history.task_view import TaskView
 from ops.operator import models
 from ops.operator.errors import VersionUnknown
@@ -25,9 +27,10 @@ WEIGHTS, FROZEN = "weights.bin", "frozen.bin"
 _VERBS = {"train": "trained", "measure": "measured"}
 
 
-def read_files(log: EventLog, view: TaskView, *, version: Version) -> dict[str, bytes]:
+def read_files(log: EventLog, view: TaskView, *, version: Version, form: str = "bin") -> dict[str, bytes]:
     """weights.bin (flat little-endian float32), config.json and privacy.log of a version: name -> content.
 
+    In another `form` of `weight_files` one file holds all tensors by name instead.
     frozen.bin too where tensors are frozen; what is local never left its device. Raises VersionUnknown, ModelGone,
     BodyError.
     """
@@ -43,11 +46,33 @@ def read_files(log: EventLog, view: TaskView, *, version: Version) -> dict[str, 
         frozen = models.read(log, created.frozen, parameters=Layout(created.tensors).frozen_size)
         files[FROZEN] = frozen.astype("<f4").tobytes()
     configuration = describe_configuration(created, published, files=files)
+    if form != "bin":
+        files = _convert(created, files, form=form)
+        configuration |= _describe_file(configuration, files)
     return {
         **files,
         "config.json": (json.dumps(configuration, indent=2) + "\n").encode(),
         "privacy.log": describe_privacy(view, version).encode(),
     }
+
+
+def _convert(created: TaskCreated, files: dict[str, bytes], *, form: str) -> dict[str, bytes]:
+    """All tensors by their names in one file of a format of others."""
+    from ops.operator.weight_files import write_weights
+
+    vector, frozen = (np.frombuffer(files.get(name, b""), "<f4").astype(np.float32) for name in (WEIGHTS, FROZEN))
+    arrays = Layout(created.tensors, created.policy.parameters.averaged_scale).split(Model(vector, frozen))
+    return {f"model.{form}": write_weights(arrays, form)}
+
+
+def _describe_file(configuration: dict[str, Any], files: dict[str, bytes]) -> dict[str, Any]:
+    """What config.json says otherwise where one file holds all tensors, in their own unit."""
+    [(name, content)] = files.items()
+    tensors = [
+        {"name": place["name"], "shape": place["shape"], "role": place["role"], "file": name, "scale": 1.0}
+        for place in configuration["tensors"]
+    ]
+    return {"files": {name: hashlib.sha256(content).hexdigest()}, "tensors": tensors}
 
 
 def describe_configuration(

@@ -16,6 +16,9 @@ from schemas.topics import MODELS
 from streams import bodies
 from streams.log import EventLog, TopicPartition
 
+# Of every other metric more is better, as `stop.target_metric` takes it.
+LESS_IS_BETTER = ("loss", "mae", "perplexity")
+
 
 def store(log: EventLog, flat: tensors.Floats, *, partition: int) -> BodyRef:
     """Write `flat`, shape (parameters,), as a body of `models`."""
@@ -43,6 +46,18 @@ def read(log: EventLog, ref: BodyRef, *, parameters: int, timeout_s: float | Non
             f"The body at {ref} is gone ({data.reason}): the policy's [retention] says how many models are kept."
         )
     return tensors.unpack(data, "float32", count=parameters)
+
+
+def choose_best(view: TaskView, metric: str | None = None) -> Version:
+    """The version with the evaluator's best score, of several the newest. Raises VersionUnknown."""
+    name = metric or view.metric_name or ""
+    scores = {version: told.metrics[name] for version, told in view.evaluations.items() if name in told.metrics}
+    if not scores:
+        raise VersionUnknown(
+            f"{view.task!r} has no scores{f' {name!r}' if name else ''} yet: `fedlog evaluate` makes them."
+        )
+    sign = -1 if name in LESS_IS_BETTER else 1
+    return max(scores, key=lambda version: (sign * scores[version], version))
 
 
 def choose_version(view: TaskView, version: Version | None) -> Version:

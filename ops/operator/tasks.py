@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.keys import OperatorKey
@@ -36,6 +37,7 @@ from schemas.topics import ROUNDS, TASKS, partition_of
 from streams.log import Draft, EventLog, TopicPartition, scan
 
 if TYPE_CHECKING:
+    from ops.operator.first_models import FirstModel
     from schemas.tensors import Floats
 
 CLOSE_WAIT_S = 30.0
@@ -56,11 +58,19 @@ class Predecessor:
     wait_s: float = CLOSE_WAIT_S
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A file of weights, .pt, .npz or .safetensors, that a new task starts from."""
+
+    path: Path
+
+
 def create(
-    log: EventLog, name: TaskId, *, key: OperatorKey, policy: Policy, after: Predecessor | None = None
+    log: EventLog, name: TaskId, *, key: OperatorKey, policy: Policy, after: Predecessor | Weights | None = None
 ) -> TaskCreated:
     """Store the first model and append TaskCreated.
 
+    With `Weights` version 0 has the values of a file; raises WeightsUnfit.
     Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge, WriteHidden, and what `measurements.make` raises;
     with `after` also TaskUnknown, ParentUnprotected,
     ModelMismatch, SuccessorExists, CloseUnnoticed and BudgetSpent.
@@ -73,7 +83,9 @@ def create(
     _check_is_free(log, name, operator=key.public_key)
     first = measurements.make(log, policy, operator=key.public_key) if policy.measure else first_models.make(policy)
     spent: tuple[Spending, ...] = ()
-    if after is not None:
+    if isinstance(after, Weights):
+        first = _start_with_file(first, after.path, policy=policy)
+    elif after is not None:
         # All that can be refused is refused first: a predecessor that was closed in vain stays closed.
         old = _require_creation(log, after.task, operator=key.public_key)
         succession.check_privacy(old, policy)
@@ -98,11 +110,19 @@ def create(
         frozen=stored.frozen,
         subject=stored.subject,
         sources=first.sources,
-        parent=after.task if after else None,
+        parent=after.task if isinstance(after, Predecessor) else None,
         spent_before=spent,
     )
     _append_creation(log, created, key=key)
     return created
+
+
+def _start_with_file(first: FirstModel, path: Path, *, policy: Policy) -> FirstModel:
+    from ops.operator import weight_files
+
+    if policy.measure is not None:
+        raise ModelMismatch("A measurement starts from nothing; create it without weights.")
+    return weight_files.start_with(first, weight_files.read_weights(path))
 
 
 def check_name(name: TaskId) -> None:

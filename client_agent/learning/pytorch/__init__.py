@@ -9,5 +9,6 @@
 - `training`: the local loop: optimizers, schedule, clipped gradients; called by `learner`.
 - `losses`: losses by name; called by `training` and `scoring`.
 - `scoring`: metrics of a module, taken batch by batch; called by `learner` and `training`.
+- `files`: a file of torch as arrays by name, and back; called by `ops.operator.weight_files`.
 - `scores`: the metrics that come with fedlog; called by `scoring`.
 """

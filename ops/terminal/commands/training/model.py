@@ -12,6 +12,7 @@ from ops.console import note, number, say, say_json, table
 from ops.history.task_view import TaskView
 from ops.opening import open_log
 from ops.operator import tasks
+from ops.terminal.errors import ConsoleError
 from schemas.canonical import to_plain
 from schemas.events import count_elements
 
@@ -44,15 +45,25 @@ def export(
     task: TaskName,
     out: Annotated[Path, typer.Option(help="Folder for the files; created if needed.")],
     version: Annotated[int | None, typer.Option(help="Version to export; default: the newest.", min=0)] = None,
+    best: Annotated[bool, typer.Option("--best", help="Export the version with the evaluator's best score.")] = False,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="bin (flat float32), safetensors, pt or npz.")
+    ] = "bin",
 ) -> None:
-    """Write weights.bin and frozen.bin (flat little-endian float32), config.json and privacy.log."""
+    """Write weights.bin and frozen.bin, or model.FORMAT with all tensors by name; config.json and privacy.log."""
     from ops.operator.model_files import read_files
-    from ops.operator.models import choose_version
+    from ops.operator.models import choose_best, choose_version
+    from ops.operator.weight_files import FORMATS
+
+    if form not in ("bin", *FORMATS):
+        raise ConsoleError(f"--format {form}: one of bin, {', '.join(FORMATS)}.", exit_code=2)
+    if best and version is not None:
+        raise ConsoleError("--best chooses the version itself: leave --version out.", exit_code=2)
 
     with open_log(ctx.obj) as log:
         view = tasks.find_view(log, task)
-        chosen = choose_version(view, version)
-        files = read_files(log, view, version=chosen)
+        chosen = choose_best(view) if best else choose_version(view, version)
+        files = read_files(log, view, version=chosen, form=form)
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         # Only what is complete is written: all files were read before the folder was made.

@@ -36,6 +36,10 @@ def create(
     old: Annotated[
         str | None, typer.Option("--from", help="Close this task and carry on from what it has spent.")
     ] = None,
+    from_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Start with these weights: .pt, .npz or .safetensors, named as the model's."),
+    ] = None,
     warm_start: Annotated[
         bool, typer.Option("--warm-start", help="Start with the newest model of the task named by --from.")
     ] = False,
@@ -48,10 +52,13 @@ def create(
     tasks.check_name(name)
     if warm_start and old is None:
         raise ConsoleError("--warm-start takes the model of another task: name that task with --from.", exit_code=2)
+    if from_weights is not None and old is not None:
+        raise ConsoleError("--from-weights starts a task of its own: leave --from out.", exit_code=2)
     checked = policies.parse(policy.read_text())
     predecessor = tasks.Predecessor(task=old, warm_start=warm_start, wait_s=wait_s) if old else None
+    start = tasks.Weights(path=from_weights) if from_weights else predecessor
     with open_log(ctx.obj) as log:
-        created = tasks.create(log, name, key=require_key(ctx.obj), policy=checked, after=predecessor)
+        created = tasks.create(log, name, key=require_key(ctx.obj), policy=checked, after=start)
     what = "elements asked for" if created.policy.measure else "parameters"
     say(f"{name}: {created.parameters} {what}, partition {partition_of(name, created.partitions)}")
     if predecessor:
