@@ -60,6 +60,20 @@ def choose_best(view: TaskView, metric: str | None = None) -> Version:
     return max(scores, key=lambda version: (sign * scores[version], version))
 
 
+def read_arrays(log: EventLog, view: TaskView, *, version: Version | None = None) -> dict[str, tensors.Floats]:
+    """The arrays of a version, by name, read-only; the newest for None. Raises VersionUnknown, ModelGone."""
+    from client_agent.learning.layout import Layout, Model
+
+    published = view.published[choose_version(view, version)]
+    created = view.created
+    if created is None:
+        raise VersionUnknown(f"The creation of {view.task!r} cannot be read, and without it no version of it.")
+    layout, frozen = Layout(created.tensors, created.policy.parameters.averaged_scale), None
+    if created.frozen is not None:
+        frozen = read(log, created.frozen, parameters=layout.frozen_size)
+    return layout.split(Model(read(log, published.model, parameters=created.parameters), frozen))
+
+
 def choose_version(view: TaskView, version: Version | None) -> Version:
     """`version` if the task has it, the newest one for None. Raises VersionUnknown."""
     chosen = view.version if version is None else version

@@ -6,11 +6,16 @@ Where servers are named, only what was asked for is started there.
 from __future__ import annotations
 
 import contextlib
+import re
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from msgspec.structs import replace as replace_fields
 
 from actors import keys
 from actors.wiring import ROLES
@@ -22,9 +27,12 @@ from ops.operator.errors import TaskExists
 from ops.processes.services import Services
 from ops.settings import Settings
 from schemas.errors import FedlogError
-from schemas.policy import Policy
+from schemas.policy import Policy, parse
 from schemas.topics import CATALOGUE, partition_of
 from streams.kafka.log import KafkaLog
+
+if TYPE_CHECKING:
+    from schemas.tensors import Floats
 
 STARTABLE = ("workers", "evaluator", "fleet")
 SCORE_WAIT_S = 20.0
@@ -56,6 +64,27 @@ class RunOptions:
     start: frozenset[str] | None = None
 
 
+def read_policy(file: Path, changes: Sequence[str] = (), *, data: str = "") -> Policy:
+    """The policy in a file, with other values for some fields, and with data where it names none.
+
+    Its modules are looked for beside it. Raises PolicyError, DataConflict.
+    """
+    from client_agent.running.work import choose_data
+
+    # As where the processes of a run look, so that what is found here is found there.
+    if (folder := str(file.parent.absolute())) not in sys.path:
+        sys.path.append(folder)
+    policy = parse(file.read_text(), changes=changes)
+    # What trains is part of the record, so data of an option become the policy's.
+    return replace_fields(policy, data=choose_data(policy.data, data))
+
+
+def name_after(file: Path) -> str:
+    """The name of a task whose policy is in this file."""
+    # Whatever a file may be called: a name of a task is narrower.
+    return re.sub("[^a-z0-9]+", "-", file.stem.lower()).strip("-")
+
+
 class Run:
     """One run, a context: at its end everything that it has started has ended. `follow` gives its states."""
 
@@ -69,6 +98,7 @@ class Run:
         self._services = Services(self._settings, task=options.name, say=say, cwd=options.cwd.absolute())
         self._say = say
         self._stack = contextlib.ExitStack()
+        self._is_stopped = threading.Event()
         self._began_s = time.monotonic()
         self._log: KafkaLog | None = None
 
@@ -102,12 +132,25 @@ class Run:
                 yield (view := views.view(name))
                 if view.is_over:
                     break
+                if self._is_stopped.is_set():
+                    raise RunFailed(f"The run of {name!r} was stopped.")
                 # A fleet ends by itself once its devices have heard that the task is over.
                 self._services.check(may_end="fleet")
             yield from self._await_score(follower, view)
         # Only a run that has ended well is kept: after a failure people would not look for what still runs.
         if self._options.keep:
             self._services.keep()
+
+    def stop(self) -> None:
+        """Have `follow` raise RunFailed soon; another thread may call it."""
+        self._is_stopped.set()
+
+    def read_model(self, view: TaskView) -> dict[str, Floats]:
+        """The arrays of the newest version, by name."""
+        from ops.operator.models import read_arrays
+
+        assert self._log is not None
+        return read_arrays(self._log, view)
 
     def summarize(self, view: TaskView) -> dict[str, Any]:
         """What `--json` prints at the end."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +33,21 @@ def assert_nothing_is_left(folder: Path) -> None:
     assert [one for one in environments if f"{MARK}=" in one and f"FEDLOG_FOLDER={folder}\0" in one] == []
 
 
+def assert_the_documented_lines_work(folder: Path) -> None:
+    """The blocks of docs/python.md, one after the other, as the cells of a notebook."""
+    for name in ("rings.py", "rings.toml"):
+        shutil.copy(RINGS.with_name(name), folder)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    settings = {**os.environ, "FEDLOG_FOLDER": str(folder)}
+    lines = "\n".join(blocks)
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=folder, env=settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "['first', 'rings']" in done.stdout
+    assert_nothing_is_left(folder)
+
+
 def read_environment(path: Path) -> str:
     """What the system says of a process; nothing of one that has ended."""
     try:
@@ -39,6 +56,7 @@ def read_environment(path: Path) -> str:
         return ""
 
 
+@pytest.mark.timeout(240)
 def test_one_command_from_nothing_to_a_score(tmp_path: Path) -> None:
     """The example reaches its score, the log is kept and can be replayed, a second run of the name is told so."""
     changes = ("--set", "stop.versions_max=4", "--set", "selection.lease_s=60", "--seed", "3", "--json")
@@ -52,6 +70,7 @@ def test_one_command_from_nothing_to_a_score(tmp_path: Path) -> None:
     assert told["updates_admitted"] == 40
     assert "version 4 of 4 (100 %)" in done.stderr
     assert_nothing_is_left(tmp_path)
+    assert_the_documented_lines_work(tmp_path)
     again = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert "--name rings-2" in again.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,12 +44,12 @@ def run(
     ] = False,
 ) -> None:
     """Train a policy: start what is missing, show progress, end with the score. Ctrl-C ends all that was started."""
-    from ops.processes.running import STARTABLE, RunOptions
+    from ops.processes.running import STARTABLE, RunOptions, name_after, read_policy
 
     if unknown := set(start or ()) - set(STARTABLE):
         raise ConsoleError(f"--start {unknown.pop()}: takes one of {', '.join(STARTABLE)}.", exit_code=EXIT_USAGE)
     options = RunOptions(
-        policy=_read_policy(policy, settings or [], data=data),
+        policy=read_policy(policy, settings or [], data=data),
         name=name or name_after(policy),
         devices=devices,
         seed=seed,
@@ -92,23 +91,6 @@ def stop(ctx: typer.Context) -> None:
     lines = list(stop_all(ctx.obj))
     for line in lines or [f"No run has anything running in {ctx.obj.folder}."]:
         say(line)
-
-
-def name_after(policy: Path) -> str:
-    """The name of a task whose policy is in this file."""
-    # Whatever a file may be called: a name of a task is narrower.
-    return re.sub("[^a-z0-9]+", "-", policy.stem.lower()).strip("-")
-
-
-def _read_policy(path: Path, changes: list[str], *, data: str) -> Any:
-    import sys
-
-    from schemas.policy import parse
-
-    # Where the children run too; the module of a policy lies beside it.
-    if (folder := str(path.parent.absolute())) not in sys.path:
-        sys.path.append(folder)
-    return parse(path.read_text(), changes=[*changes, *([f'data="{data}"'] if data else [])])
 
 
 def _print_end(view: TaskView, told: dict[str, Any]) -> None:
