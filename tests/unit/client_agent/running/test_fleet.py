@@ -12,13 +12,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from ray._private import services
 
+from client_agent.learning.data import Part
 from client_agent.learning.plugins import PluginError
 from client_agent.links.kafka import open_link
-from client_agent.running.fleet import Fleet, FleetOptions, is_over, spread_devices
+from client_agent.running.fleet import Fleet, FleetOptions, _FleetProcess, is_over, spread_devices
 from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import Stats
 from client_agent.running.plain_session import FleetError, PlainSession
@@ -27,6 +29,8 @@ from streams.memory import MemoryLog
 from tests.places import PARTITIONS, answer_home
 from tests.worlds.builders import KEY
 from tests.worlds.device_world import World
+
+ENDLESS_S = 10.0  # as good as for ever, and still an end where nothing else ends it
 
 
 def lonely_log() -> MemoryLog:
@@ -201,6 +205,32 @@ def test_what_ray_cannot_start_is_told() -> None:
             session.start(processes=-1)
     finally:
         session.stop("stop")
+
+
+def load_slowly(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """The first device's data take longer than anybody waits."""
+    end_s = time.monotonic() + (ENDLESS_S if part.index == 0 else 0)
+    while time.monotonic() < end_s:
+        pass
+    return np.zeros((8, 64), np.float32), np.zeros(8, np.int64)
+
+
+def test_data_that_do_not_load_cost_one_device(tmp_path: Path) -> None:
+    """Guarantee: loading has an end, the others go on, and the reason names the code, the line and what to do."""
+    chosen = replace(options(tmp_path), devices=3, data=f"{__name__}:load_slowly", load_s=1.0)
+    process = _FleetProcess(chosen, (0, 1, 2), str(Path.cwd()))
+    process.start()
+    try:
+        give_up_s = time.monotonic() + 60
+        while (stats := process.count()[1]).loading:
+            assert time.monotonic() < give_up_s
+            time.sleep(0.05)
+        assert (stats.devices, stats.failed) == (3, 1)
+        [reason] = stats.failed_for
+        for told in ("load_slowly", "did not end within 1 s", "--load-s", "test_fleet.py:"):
+            assert told in reason
+    finally:
+        process.stop()
 
 
 def test_ray_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -28,6 +29,7 @@ from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memo
 
 DIGITS = "client_agent.learning.examples:digits"
 FLAT = np.arange(6, dtype=np.float32)
+ENDLESS_S = 5.0  # as good as for ever, and still an end where nothing else ends it
 ALLOWED = AllowList(names=frozenset({PAIR_LEARNER}), command="fedlog evaluate")
 
 
@@ -197,7 +199,8 @@ def test_an_evaluation_without_end_costs_its_task_alone(monkeypatch: pytest.Monk
 
     def loop(*_: object) -> None:
         calls.append(1)
-        while True:
+        end_s = time.monotonic() + ENDLESS_S
+        while time.monotonic() < end_s:
             pass
 
     monkeypatch.setattr(PairLearner, "evaluate", loop)
