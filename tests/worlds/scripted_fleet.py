@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ops.operator import deployments
 from schemas.canonical import decode
 from schemas.certificates import parse_certified
 from schemas.events import Answer, Declined, Granted, Outcome
@@ -22,6 +23,7 @@ from schemas.topics import ANSWERS, UPDATES
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.log import Draft, EventLog, LogError, TopicPartition
+from tests.worlds.builders import DEPLOYMENT
 from tests.worlds.federation import ScriptedDevice
 
 PATIENCE_S = 2.0
@@ -47,8 +49,8 @@ class Habits:
 class Member(ScriptedDevice):
     """A device that remembers what it sent, so that it can send the same bytes again."""
 
-    def __init__(self, name: str, log: EventLog, *, task: str, shards: int = 1) -> None:
-        super().__init__(name, log, task=task, shards=shards)
+    def __init__(self, name: str, log: EventLog, *, task: str, deployment: bytes, shards: int = 1) -> None:
+        super().__init__(name, log, task=task, shards=shards, deployment=deployment)
         self.waiting: list[Draft] | None = None  # where its fleet sends what all say at once
         self.due_s = 0.0
         self.lease: Lease | None = None
@@ -122,8 +124,9 @@ class Fleet:
 
     def _live(self, log: EventLog) -> None:
         whole = [(task, f"{task}-{number}") for task in (self.task, *self.others) for number in range(self.devices)]
-        shards = self.rules.shard_count
-        members = [Member(name, log, task=task, shards=shards) for task, name in whole]
+        # Whoever founded it: a fleet is told no operator's key.
+        deployment, shards = deployments.find(log, None) or DEPLOYMENT, self.rules.shard_count
+        members = [Member(name, log, task=task, deployment=deployment, shards=shards) for task, name in whole]
         self._members = {member.id: member for member in members}
         for member in self._members.values():
             member.due_s = time.monotonic() + self._random.random() * self.habits.joins_within_s
