@@ -17,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees flower ecosystem templates lint format lock clean tamper history
+.PHONY: help interrupts notebook setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees flower ecosystem templates lint format lock clean tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,15 @@ tamper: setup ## Change an exported log at random; every change must be found (N
 
 history: setup ## Record the story as this release tells it; later ones must tell it alike (NAME=0.4.0)
 	@$(BIN)/python -m tests.trials.histories $(NAME)
+
+interrupts: N ?= 20
+interrupts: setup ## Strike `fedlog run` at random moments; nothing may be left (N=20 SEED=1)
+	@$(BIN)/python -m tests.trials.interrupts --count $(N) --seed $(SEED)
+
+notebook: setup ## Execute docs/python.md as a notebook, in an environment of its own beside this one
+	@test -x build/notebook/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/notebook
+	@$(BIN)/uv pip install --quiet --python build/notebook/bin/python nbclient ipykernel
+	@build/notebook/bin/python tests/trials/notebook.py $(BIN)/python
 
 flower: setup ## Install Flower beside fedlog, for Flower apps (WITH="torch scikit-learn": what else the apps import)
 	@test -x build/flower/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/flower

@@ -3,4 +3,5 @@
 `cli`: the root: global options and the list of commands; the entry point of the package.
 `errors`: turns errors into a message and an exit code; called by `cli`.
 `options`: options that several commands share.
+`archive`: the tasks that this folder does not list; `fedlog task` reads and writes it.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from ops import settings
-from ops.console import note
+from ops.console import note, say
 from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
 from ops.terminal.commands.history import events, export_log, replay, verify
@@ -58,6 +59,8 @@ class Root(TyperGroup):
         takes_value = {name: not option.is_flag for option in self.params for name in option.opts}  # type: ignore[attr-defined]
         # `--help` must stay where it stands: it asks about the command before it.
         takes_value.pop("--help", None)
+        # Of a command it is the version of a model.
+        takes_value.pop("--version", None)
         ctx.meta[WORDS] = list(args)
         rest: list[str] = super().parse_args(ctx, move_to_front(args, takes_value))
         return rest
@@ -106,13 +109,26 @@ app = typer.Typer(
     help="Federated learning on a Kafka log.",
     epilog="Options may stand before or after the command. Each is also a variable: --folder is FEDLOG_FOLDER.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 _KAFKA = "Kafka"
 Text = str | None
+
+
+def _say_version(is_asked: bool) -> None:
+    """Print the version, and nothing else."""
+    if is_asked:
+        say(f"fedlog {metadata.version('fedlog')}")
+        raise typer.Exit
+
+
+VersionAsked = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version.")
+]
+MetricsHost = Annotated[Text, typer.Option(help="Address on which a worker serves metrics (default: 127.0.0.1).")]
 
 
 @app.callback()
@@ -155,16 +171,15 @@ def root(
     ] = None,
     ssl_certfile: Annotated[Text, typer.Option(help="Certificate of this client.", rich_help_panel=_KAFKA)] = None,
     ssl_keyfile: Annotated[Text, typer.Option(help="Private key of this client.", rich_help_panel=_KAFKA)] = None,
-    metrics_host: Annotated[
-        Text, typer.Option(help="Address on which a worker serves metrics (default: 127.0.0.1).")
-    ] = None,
+    metrics_host: MetricsHost = None,
     metrics_port: Annotated[int | None, typer.Option(help="Port for metrics; 0 takes a free one (default: 0).")] = None,
     allow: Allow = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: VersionAsked = False,
 ) -> None:
     """Federated learning on a Kafka log. Each option is also a variable: FEDLOG_ and its name in capitals."""
     # Settings are resolved once here, so that every command sees the same ones.
-    options = {name: value for name, value in ctx.params.items() if name != "debug"}
+    options = {name: value for name, value in ctx.params.items() if name not in ("debug", "version")}
     ctx.obj = settings.resolve(options)
 
 

@@ -81,7 +81,12 @@ def test_one_command_from_nothing_to_a_score(tmp_path: Path) -> None:
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, line: str, number: int) -> None:
     """Ctrl-C while the broker, or all the services, are starting ends every process of the run."""
     running = subprocess.Popen(
-        command(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        # A shell has its commands in the background ignore Ctrl-C, and the test runner may be one of them.
+        ["env", "--default-signal=INT", *command(tmp_path)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert running.stdout is not None
     for said in running.stdout:

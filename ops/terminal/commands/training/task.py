@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from ops.console import note, number, say, say_json, sparkline, table
 from ops.history.task_view import TaskView
 from ops.opening import find_operator, open_log, require_key
 from ops.operator import tasks
+from ops.terminal import archive
 from ops.terminal.commands.training.measured import describe_scores, format_result
 from ops.terminal.errors import ConsoleError
 from schemas import policy as policies
@@ -69,20 +71,44 @@ def create(
 
 @app.command("list")
 def list_tasks(
-    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per task.")] = False
+    ctx: typer.Context,
+    running: Annotated[bool, typer.Option("--running", help="Only tasks that are not over.")] = False,
+    since: Annotated[str, typer.Option(metavar="AGE", help="Only tasks created within 90m, 24h or 7d.")] = "",
+    with_archived: Annotated[bool, typer.Option("--all", help="Archived tasks too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per task.")] = False,
 ) -> None:
     """Show every task on one line."""
+    since_ms = time.time() * 1000 - archive.parse_age_s(since) * 1000 if since else 0.0
+    hidden = set[str]() if with_archived else archive.read_names(ctx.obj.folder)
     with open_log(ctx.obj) as log:
-        # Sorted by name, so that the list is the same on every run.
-        views = [view for _, view in sorted(tasks.find_views(log, operator=find_operator(ctx.obj)).items())]
+        found = tasks.find_views(log, operator=find_operator(ctx.obj))
+    # Sorted by name, so that the list is the same on every run.
+    views = [view for name, view in sorted(found.items()) if name not in hidden and view.created_ms >= since_ms]
+    views = [view for view in views if not (running and view.is_over)]
     if as_json:
         for view in views:
             say_json(tasks.summarize(view))
         return
     if not views:
-        say("No tasks yet. `fedlog task create POLICY.toml --name NAME` creates one.")
+        say("No such tasks." if found else "No tasks yet. `fedlog task create POLICY.toml --name NAME` creates one.")
         return
     table(COLUMNS, [_format_row(view) for view in views])
+
+
+@app.command("archive")
+def archive_task(
+    ctx: typer.Context,
+    name: Name,
+    undo: Annotated[bool, typer.Option("--undo", help="List it again.")] = False,
+) -> None:
+    """Leave a task out of `task list` in this folder; the log and everybody else keep it."""
+    with open_log(ctx.obj) as log:
+        view = tasks.find_view(log, name, operator=find_operator(ctx.obj))
+    # One that still trains would be forgotten, and go on.
+    if not undo and not view.is_over:
+        raise ConsoleError(f"{name} is not over: `fedlog task close {name}` first.")
+    archive.write_name(ctx.obj.open_folder(), name, is_archived=not undo)
+    say(f"{name} is listed again." if undo else f"{name} is archived; `fedlog task list --all` shows it.")
 
 
 @app.command()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -294,3 +296,40 @@ def test_a_name_that_no_task_can_have_is_refused_at_once(run: Run, command: tupl
     done = run(*command, "--task", "No Such")
     assert done.exit_code == 2
     assert "No Such" in done.stderr
+
+
+def test_tasks_are_listed_by_what_they_are(run: Run) -> None:
+    """Guarantee: `--running`, `--since` and the archive choose; a task that still trains cannot be put aside."""
+    assert TASK in run("task", "list", "--running").stdout
+    # The log's clock in these tests began in 1970.
+    assert "No such tasks" in run("task", "list", "--since", "7d").stdout
+    assert run("task", "list", "--since", "soon").exit_code == 2
+    refused = run("task", "archive", TASK)
+    assert (refused.exit_code, "task close" in refused.stderr) == (1, True)
+    assert run("task", "close", TASK).exit_code == 0
+    assert run("task", "archive", TASK).exit_code == 0
+    assert "No such tasks" in run("task", "list").stdout
+    assert TASK in run("task", "list", "--all").stdout
+    assert run("task", "archive", TASK, "--undo").exit_code == 0
+    assert TASK in run("task", "list").stdout
+    assert "No such tasks" in run("task", "list", "--running").stdout
+
+
+def test_the_version_is_told_without_a_broker() -> None:
+    """Guarantee: `--version` answers anywhere, with nothing but the version."""
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"fedlog {metadata.version('fedlog')}\n")
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    """Guarantee: what `--install-completion` installs asks for words, and gets those of the command."""
+    for typed, word in {"fedlog ta": "task", "fedlog task ar": "archive", "fedlog fleet --sim": "--simulate"}.items():
+        asked = {"_FEDLOG_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        done = subprocess.run(
+            [sys.executable, "-c", "from ops.terminal.cli import app; app(prog_name='fedlog')"],
+            env={**os.environ, **asked},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split() == [word], done.stderr

@@ -1,0 +1,57 @@
+"""Executes docs/python.md as a notebook: each block is a cell, in a kernel of fedlog's own environment.
+
+    build/notebook/bin/python tests/trials/notebook.py .venv/bin/python
+
+nbclient runs here, and ipykernel is lent to fedlog's environment by its path alone, so that this is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_kernel(folder: Path, python: str) -> None:
+    """A kernel that runs fedlog's interpreter, with the packages of this one behind its own."""
+    lent = str(Path(metadata.distribution("ipykernel").locate_file("")))
+    start = f"import sys; sys.path.append({lent!r}); from ipykernel import kernelapp; kernelapp.launch_new_instance()"
+    kernel = folder / "kernels" / "fedlog"
+    kernel.mkdir(parents=True)
+    told = {"argv": [python, "-c", start, "-f", "{connection_file}"], "display_name": "fedlog", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(told))
+
+
+def main() -> int:
+    """Run every cell; 1 where one fails, or where the run shows no progress in its cell."""
+    python = str(Path(sys.argv[1]).absolute())
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    # A cell of its own for what a notebook can and a script cannot.
+    blocks.append("import asyncio\nlist([1 async for _ in task.follow_async()]) if False else await asyncio.sleep(0)")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(block) for block in blocks])
+    with tempfile.TemporaryDirectory() as folder:
+        write_kernel(Path(folder), python)
+        for name in ("rings.py", "rings.toml"):
+            shutil.copy(ROOT / "docs" / "examples" / name, folder)
+        os.environ["JUPYTER_PATH"] = folder
+        client = NotebookClient(notebook, timeout=300, kernel_name="fedlog", resources={"metadata": {"path": folder}})
+        client.kernel_manager_class.kernel_spec_manager = KernelSpecManager(kernel_dirs=[f"{folder}/kernels"])
+        client.execute()
+    told = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    sys.stdout.write(told)
+    return 0 if "version 2 of 2 (100 %)" in told else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
