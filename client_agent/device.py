@@ -6,7 +6,6 @@ next. There is no clock and no sleep in here, so a phone, a fleet and a determin
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import structlog
 from client_agent.answers import OpenCheckins, find_lease, find_objection
 from client_agent.counts import Counts
 from client_agent.learning.layout import Model
-from client_agent.learning.learner import Context
+from client_agent.learning.learner import Context, derive_seed
 from client_agent.learning.state import decode_state
 from client_agent.link import Link, StoredBody
 from client_agent.local_update import make_update
@@ -278,7 +277,7 @@ def _make_context(
     lease = work.lease
     return Context(
         version=lease.version,
-        seed=_derive_seed(lease),
+        seed=derive_seed(created.policy, setting.place or setting.identity.label, version=lease.version),
         policy=created.policy,
         device=lease.device,
         folder=setting.folder,
@@ -326,8 +325,3 @@ def _describe(setting: DeviceSetting, created: TaskCreated, *, now_ms: int, sent
         cohort=setting.cohort,
     )
     return sign_checkin(checkin, setting.identity.key, deployment=created.deployment)
-
-
-def _derive_seed(lease: Lease) -> int:
-    """The same lease trains the same way, in case the device dies before it has kept the update."""
-    return int.from_bytes(hashlib.sha256(f"{lease.device}/{lease.lease}".encode()).digest()[:4])

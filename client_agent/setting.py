@@ -36,6 +36,8 @@ class DeviceSetting:
     # A real device's profile is the default; a fleet sets one a device.
     profile: DeviceProfile = field(default_factory=FixedProfile)
     cohort: str = ""
+    # Which device of its fleet it is, in a simulation that can be repeated; else its label tells it from others.
+    place: str = ""
     # The policy's plugins whose source on this machine is not the operator's.
     differing: tuple[str, ...] = ()
     synced: bool = True

@@ -20,7 +20,7 @@ from actors.deciders.arithmetic import optimizers
 from client_agent.compression import protect
 from client_agent.learning.data import Part
 from client_agent.learning.layout import Layout, Model
-from client_agent.learning.learner import Context
+from client_agent.learning.learner import Context, derive_seed
 from client_agent.learning.opening import DataTrainer, TaskLearner, initialize, open_learner
 from schemas.policy import Policy, parse
 from schemas.tensors import Floats
@@ -41,34 +41,34 @@ class Rehearsed:
         return self.curve[-1].get(stop.target_metric, -np.inf) >= stop.target_value
 
 
-def rehearse(policy: Policy | Path | str, *, devices: int, versions: int | None = None, seed: int = 0) -> Rehearsed:
+def rehearse(policy: Policy | Path | str, *, devices: int, versions: int | None = None) -> Rehearsed:
     """Train until the policy's target, or for so many versions (`versions_max` of the policy without).
 
     A path is read, and what the policy names is looked up beside it. Raises PolicyError, PluginError, LearnerError.
     """
     if isinstance(policy, Policy):
-        return _Rehearsal(policy, devices, seed=seed).run(versions)
+        return _Rehearsal(policy, devices).run(versions)
     file = Path(policy).resolve()
     with _stay_in(file.parent):
-        return _Rehearsal(parse(file.read_text()), devices, seed=seed).run(versions)
+        return _Rehearsal(parse(file.read_text()), devices).run(versions)
 
 
 class _Rehearsal:
     """Devices that train in turn, and the server's step."""
 
-    def __init__(self, policy: Policy, devices: int, *, seed: int) -> None:
+    def __init__(self, policy: Policy, devices: int) -> None:
         self._policy = policy
-        learner = open_learner(policy)
-        parameters = initialize(learner, seed)
+        learner, seeds = open_learner(policy), policy.drawn_by
+        parameters = initialize(learner, seeds.model)
         layout = Layout.describe_parameters(parameters, averaged_scale=policy.parameters.averaged_scale)
         self._learner = TaskLearner(learner, layout, parameters)
-        self._draw = np.random.default_rng(seed)
-        parts = [Part(index=index, count=devices, seed=seed, plugin=policy.data) for index in range(devices)]
+        self._draw = np.random.default_rng(seeds.habits)
+        parts = [Part(index=index, count=devices, seed=seeds.split, plugin=policy.data) for index in range(devices)]
         # Whoever the selector would decline takes no part here either.
         trainers = [self._learner.make_trainer(part) for part in parts]
         self._trainers = [one for one in trainers if one.sample_count >= policy.selection.samples_min]
         self._states: dict[int, dict[str, Any]] = {}
-        self._held_out = self._learner.load(Part(split="test", seed=seed, plugin=policy.data))
+        self._held_out = self._learner.load(Part(split="test", seed=seeds.split, plugin=policy.data))
 
     def run(self, versions: int | None) -> Rehearsed:
         arrays = {name: parameter.value for name, parameter in self._learner.parameters.items()}
@@ -100,7 +100,7 @@ class _Rehearsal:
         trainer: DataTrainer = self._trainers[place]
         context = Context(
             version=version,
-            seed=int(self._draw.integers(2**31)),
+            seed=derive_seed(self._policy, str(place), version=version),
             policy=self._policy,
             device=f"device-{place}",
             state=self._states.get(place, {}),

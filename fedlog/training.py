@@ -10,7 +10,7 @@ from typing import Any
 
 from fedlog.weights import Model
 from ops.processes.panel import View
-from ops.processes.running import Run, RunOptions, name_after, read_policy
+from ops.processes.running import Run, RunOptions, name_after, read_policy, seed_all
 from ops.settings import resolve
 
 
@@ -57,7 +57,7 @@ def _make_run(policy: str | Path, name: str, *, devices: int | None, seed: int, 
     # The same reading as the command's, so that a policy means one thing.
     file = Path(policy)
     options = RunOptions(
-        policy=read_policy(file, changes),
+        policy=read_policy(file, [*seed_all(seed), *changes]),
         name=name or name_after(file),
         devices=devices,
         seed=seed,

@@ -12,6 +12,7 @@ an object with the four methods of `Learner`. Without one the torch learner serv
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ class Context:
     """
 
     version: int
-    # The same lease trains with the same seed, in case the device dies before it has kept the update.
+    # The same for a device and a version, whatever the lease: a device that died trains again to the same bits.
     seed: int
     policy: Policy
     device: str = ""
@@ -88,6 +89,15 @@ class Learner(Protocol):
     def evaluate(self, parameters: Arrays, data: Any) -> Metrics:
         """Metrics of a model on examples."""
         ...
+
+
+def derive_seed(policy: Policy, place: str, *, version: int) -> int:
+    """The seed of one training, below 2^32: of the policy, the device's place in its fleet or its name, and a version.
+
+    No name of a lease or key is in it, which are random: a run that is repeated draws the same.
+    """
+    drawn_from = f"{policy.drawn_by.training}/{place}/{version}"
+    return int.from_bytes(hashlib.sha256(drawn_from.encode()).digest()[:4])
 
 
 def as_parameters(arrays: Mapping[str, Parameter | Array]) -> dict[str, Parameter]:

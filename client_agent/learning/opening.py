@@ -24,8 +24,6 @@ from schemas.policy import Policy
 from schemas.tensors import VALUE_MAX, Floats
 
 TORCH = "client_agent.learning.pytorch.learner:TorchLearner"
-# Devices and the evaluator make the same model as the operator did.
-SEED = 0
 # Where a state holds what is local, beside what the learner keeps itself.
 _LOCAL, _OWN = "local", "own"
 _METHODS = ("initialize", "load", "train", "evaluate")
@@ -185,7 +183,8 @@ def open_task_learner(created: TaskCreated) -> TaskLearner:
     # The layout is the task's, and not what the code here would make: the vectors in the log are in the task's order.
     learner, layout = open_learner(created.policy), Layout.read_task(created)
     check_size(learner, layout)
-    parameters = initialize(learner, SEED)
+    # Devices and the evaluator make the same model as the operator did.
+    parameters = initialize(learner, created.policy.drawn_by.model)
     layout.check(parameters)
     return TaskLearner(learner, layout, parameters)
 

@@ -307,7 +307,7 @@ class _FleetProcess:
     def _choose_part(self, index: int) -> Part:
         options = self._options
         folder = options.folder / options.device_names[index]
-        return Part(index=index, count=options.devices, folder=folder, seed=options.seed)
+        return Part(index=index, count=options.devices, folder=folder)
 
     def _make_setting(self, index: int, identity: Identity, *, work: Work) -> DeviceSetting:
         options = self._options
@@ -319,8 +319,9 @@ class _FleetProcess:
             folder=folder,
             trainer=self._put_under_watch(work.make_trainer(self._choose_part(index)), name),
             allowed=options.find_allowed(),
-            profile=SimulatedProfile(options.simulation, device=name, seed=options.seed),
+            profile=SimulatedProfile(options.simulation, device=name, seed=work.seeds.habits),
             cohort=options.cohorts[index % len(options.cohorts)],
+            place=str(index),
             synced=False,
             differing=work.differing,
             clock_ms=read_clock_ms,

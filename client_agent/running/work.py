@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -23,6 +23,7 @@ from client_agent.link import Link, LinkUnavailable
 from client_agent.setting import MODEL_BYTES_MAX
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import TaskCreated
+from schemas.policy import Seeds
 
 # A task may be created after its devices have started; one that nobody knows for this long has another name.
 TASK_WAIT_S = 120.0
@@ -55,6 +56,7 @@ class Work:
     differing: tuple[str, ...] = ()
     # A learner of the policy's own, which loads as it likes.
     own: str = ""
+    seeds: Seeds = field(default_factory=Seeds)
 
     @property
     def loader(self) -> str:
@@ -63,7 +65,7 @@ class Work:
 
     def make_trainer(self, part: Part) -> Trainer:
         """The learner or the question with the examples of one device. Raises DataError."""
-        return self.learner.make_trainer(replace(part, plugin=self.data))
+        return self.learner.make_trainer(replace(part, plugin=self.data, seed=self.seeds.split))
 
 
 def await_task(link: Link, task: str, *, is_stopping: Callable[[], bool] = lambda: False) -> TaskCreated:
@@ -98,7 +100,7 @@ def open_work(created: TaskCreated, *, allowed: AllowList, data: str, fallback: 
     chosen = choose_data(created.policy.data, data)
     # With data named, it is these that its `load` reads.
     own = "" if chosen else created.policy.learner
-    return Work(opened, chosen or fallback, differing, own)
+    return Work(opened, chosen or fallback, differing, own, created.policy.drawn_by)
 
 
 def check_size(created: TaskCreated) -> None:

@@ -7,7 +7,7 @@ from typing import Self
 
 from client_agent.learning.layout import Layout, ModelError
 from client_agent.learning.learner import Arrays, Learner
-from client_agent.learning.opening import SEED, initialize, open_learner
+from client_agent.learning.opening import initialize, open_learner
 from client_agent.learning.sources import hash_sources
 from client_agent.setting import MODEL_BYTES_MAX
 from ops.operator import models
@@ -63,11 +63,11 @@ class StoredModel:
     subject: Subject | None
 
 
-def make(policy: Policy, *, seed: int = SEED) -> FirstModel:
-    """The model that the policy's learner starts with. Raises PluginError, ModelError."""
+def make(policy: Policy, *, seed: int | None = None) -> FirstModel:
+    """The model that the policy's learner starts with, by the policy's seed. Raises PluginError, ModelError."""
     learner = open_learner(policy)
     _check_size(learner)
-    parameters = initialize(learner, seed)
+    parameters = initialize(learner, policy.drawn_by.model if seed is None else seed)
     layout = Layout.describe_parameters(parameters, averaged_scale=policy.parameters.averaged_scale)
     # Local arrays are in no vector: each device starts with its own.
     arrays = {name: parameter.value for name, parameter in parameters.items()}

@@ -79,6 +79,11 @@ def read_policy(file: Path, changes: Sequence[str] = (), *, data: str = "") -> P
     return replace_fields(policy, data=choose_data(policy.data, data))
 
 
+def seed_all(seed: int) -> list[str]:
+    """The changes of a policy that one seed stands for, before those that name a field of its own; 0 is the default."""
+    return [f"seeds.{drawn}={seed}" for drawn in ("model", "split", "training", "habits")] if seed else []
+
+
 def name_after(file: Path) -> str:
     """The name of a task whose policy is in this file."""
     # Whatever a file may be called: a name of a task is narrower.

@@ -107,7 +107,7 @@ def open_scorer(
         logger.warning("source_differs", task=created.task, plugins=differing)
     # Once a task: what is frozen is the same in every version.
     frozen = None if created.frozen is None else fetch(created.frozen, learner.layout.frozen_size)
-    load = partial(learner.load, Part(split="test", plugin=plugin))
+    load = partial(learner.load, Part(split="test", seed=created.policy.drawn_by.split, plugin=plugin))
     loader = f"{created.policy.learner}.load" if created.policy.learner and not plugin else plugin
     examples = patience.run(load, task=task, doing=f"loading data with {loader!r}")
     return Scorer(task=task, learner=learner, data=examples, frozen=frozen, patience=patience)

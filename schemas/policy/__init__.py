@@ -24,6 +24,7 @@ from schemas.policy.learning import (
     Measure,
     Parameters,
     Schedule,
+    Seeds,
     Statistic,
     Training,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "Privacy",
     "Retention",
     "Schedule",
+    "Seeds",
     "Selection",
     "Spending",
     "Staleness",

@@ -28,6 +28,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "training.steps": (0, 1_000_000),
     "training.weight_decay": (0, 1e3),
     "training.gradient_norm": (0, 1e9),
+    **dict.fromkeys(("seeds.model", "seeds.split", "seeds.training", "seeds.habits"), (0, (1 << 32) - 1)),
     "schedule.warmup_versions": (0, 1_000_000),
     "schedule.step_versions": (1, 1_000_000),
     "schedule.decay": (1e-9, 1),
@@ -131,7 +132,7 @@ def check_policy(policy: Policy) -> Policy:
 def _find_out_of_bounds(policy: Policy) -> Iterator[str]:
     for path, (low, high) in BOUNDS.items():
         # An optional table that is left out has no values to check.
-        if getattr(policy, path.split(".")[0]) is None:
+        if getattr(policy, path.split(".")[0]) in (None, msgspec.UNSET):
             continue
         value = reduce(getattr, path.split("."), policy)
         # In this form of the comparison NaN fails too.

@@ -61,6 +61,19 @@ class Training(Section):
     train: str = ""
 
 
+class Seeds(Section):
+    """What is drawn, each by a seed of its own, so that one can change while the others stay.
+
+    model: version 0. split: who has which examples. training: shuffles and dropout on devices. habits: when simulated
+    devices are away, slow, or die.
+    """
+
+    model: int = 0
+    split: int = 0
+    training: int = 0
+    habits: int = 0
+
+
 class Schedule(Section):
     """The devices' learning rate over the versions of the task, as a factor of `training.learning_rate`.
 

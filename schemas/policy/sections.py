@@ -10,7 +10,16 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from schemas.policy.learning import Arguments, Evaluation, Measure, Parameters, Schedule, Training, name_flower_app
+from schemas.policy.learning import (
+    Arguments,
+    Evaluation,
+    Measure,
+    Parameters,
+    Schedule,
+    Seeds,
+    Training,
+    name_flower_app,
+)
 from schemas.policy.section import Section
 from schemas.policy.spending import count_affordable, to_fraction
 
@@ -144,13 +153,19 @@ class Policy(Section):
     optimizer: Optimizer = Optimizer()
     privacy: Privacy | None = None
     retention: Retention = Retention()
-    # Omitted from the encoding when unset: a policy without it has the same bytes and digest in every release.
+    # Omitted from the encoding when unset: a policy without them has the same bytes and digest in every release.
     shards: int | UnsetType = UNSET
+    seeds: Seeds | UnsetType = UNSET
 
     @property
     def shard_count(self) -> int:
         """Number of partitions over which the bodies are spread, one shard worker each; 1 means no shard workers."""
         return 1 if self.shards is UNSET else self.shards
+
+    @property
+    def drawn_by(self) -> Seeds:
+        """The seeds of the policy; all 0 where it names none."""
+        return Seeds() if self.seeds is UNSET else self.seeds
 
     def list_plugins(self) -> dict[str, str]:
         """Every plugin that the policy names, by its field: code that runs on devices and evaluators."""

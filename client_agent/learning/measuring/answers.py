@@ -17,7 +17,7 @@ from client_agent.learning.data import DataError, Part
 from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.layout import Layout, Model
 from client_agent.learning.learner import Context
-from client_agent.learning.opening import SEED, TaskLearner, check_size, count_examples, initialize, open_learner
+from client_agent.learning.opening import TaskLearner, check_size, count_examples, initialize, open_learner
 from client_agent.learning.plugins import resolve
 from client_agent.learning.trainer import Trained
 from schemas.events import TaskCreated
@@ -94,7 +94,7 @@ def open_own_learner(policy: Policy, layout: Layout | None) -> TaskLearner | Non
         # It only loads data: nobody has said how large a model it would make.
         return TaskLearner(learner, Layout(()), {})
     check_size(learner, layout)
-    parameters = initialize(learner, SEED)
+    parameters = initialize(learner, policy.drawn_by.model)
     layout.check(parameters)
     return TaskLearner(learner, layout, parameters)
 

@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from client_agent.device import Device
+from client_agent.learning.learner import derive_seed
 from client_agent.schedule import ANSWER_MS, OVER_MS
 from schemas.leases import Lease
 from schemas.policy import Compression, Privacy
@@ -266,14 +267,25 @@ def test_not_finite_reports_nothing(tmp_path: Path) -> None:
     assert device._outbox.is_over(lease.lease)
 
 
+def test_a_run_that_is_repeated_trains_alike(tmp_path: Path) -> None:
+    """Guarantee: neither the random name of a lease nor a device's random key is in the seed of its training."""
+    seeds = []
+    for number in (1, 2):
+        world = World()
+        world.train = lambda _, flat, *, seed: seeds.append(seed) or np.zeros_like(flat)  # type: ignore[method-assign]
+        device = world.device(tmp_path / f"{number}")
+        lease = trained(world, device, number)
+        assert f"{number}" in lease.lease
+    assert seeds[0] == seeds[1]
+
+
 def test_a_refused_residual_comes_back(tmp_path: Path) -> None:
     """Guarantee: after a refusal all that was sent is in the residual again; after an admission only what was lost."""
     world = World(policy(compression=Compression(codec="topk", topk_fraction=0.05)))
     device = world.device(tmp_path)
     lease = trained(world, device)
-    from client_agent.device import _derive_seed
-
-    whole = train_by_one(world.policy, world.model, seed=_derive_seed(lease))
+    seed = derive_seed(world.policy, device.setting.identity.label, version=lease.version)
+    whole = train_by_one(world.policy, world.model, seed=seed)
     seen = world.seen(world.submitted()[0])
     np.testing.assert_allclose(device._outbox.residual, whole - seen, atol=1e-7)
     device.receive(world.outcome(lease, "stale"), 20)

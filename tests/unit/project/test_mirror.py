@@ -70,7 +70,6 @@ HELD_BY = {
     "client_agent/compression": "tests/property/test_compression.py",
     "client_agent/conditions": "tests/unit/client_agent/running/test_profiles.py",
     "client_agent/learning/flower/fedlog_node": "tests/unit/client_agent/learning/flower/test_learner.py",
-    "client_agent/learning/learner": "tests/unit/client_agent/learning/test_opening.py",
     "client_agent/learning/pytorch": "tests/unit/client_agent/learning/test_opening.py",
     "client_agent/learning/trainer": "tests/unit/client_agent/learning/test_opening.py",
     "client_agent/running/plain_session": "tests/unit/client_agent/running/test_fleet.py",

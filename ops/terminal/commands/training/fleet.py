@@ -37,7 +37,9 @@ def fleet(
     data: DataPlugin = "",
     accelerator: Accelerator = "cpu",
     load_s: LoadLimit = 600.0,
-    seed: Annotated[int, typer.Option(help="Seed of the devices and of how the data are split.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Another seed names other devices; the policy has the seeds of what is drawn.")
+    ] = 0,
     state: Annotated[Path | None, typer.Option(help="Folder for keys and outboxes (default: FOLDER/fleet).")] = None,
     cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
     simulate: Simulate = None,

@@ -31,7 +31,7 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Another value for a field; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the devices and of how the data are split.")] = 0,
+    seed: Annotated[int, typer.Option(help="All seeds of the policy: model, split, training, habits.", min=0)] = 0,
     simulate: Simulate = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the task of that name.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave broker, workers and evaluator running.")] = False,
@@ -44,12 +44,12 @@ def run(
     ] = False,
 ) -> None:
     """Train a policy: start what is missing, show progress, end with the score. Ctrl-C ends all that was started."""
-    from ops.processes.running import STARTABLE, RunOptions, name_after, read_policy
+    from ops.processes.running import STARTABLE, RunOptions, name_after, read_policy, seed_all
 
     if unknown := set(start or ()) - set(STARTABLE):
         raise ConsoleError(f"--start {unknown.pop()}: takes one of {', '.join(STARTABLE)}.", exit_code=EXIT_USAGE)
     options = RunOptions(
-        policy=read_policy(policy, settings or [], data=data),
+        policy=read_policy(policy, [*seed_all(seed), *(settings or [])], data=data),
         name=name or name_after(policy),
         devices=devices,
         seed=seed,

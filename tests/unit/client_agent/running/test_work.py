@@ -15,8 +15,9 @@ from client_agent.learning.sources import hash_sources
 from client_agent.link import LinkUnavailable
 from client_agent.links.kafka import KafkaLink
 from client_agent.running import work
-from client_agent.running.work import DataConflict, TaskNotFound, await_task, choose_data, open_work
+from client_agent.running.work import DataConflict, TaskNotFound, Work, await_task, choose_data, open_work
 from schemas.events import TensorSpec
+from schemas.policy import Seeds
 from schemas.topics import CATALOGUE
 from streams.memory import MemoryLog
 from tests.learners import FLAT_LEARNER
@@ -92,3 +93,15 @@ def test_code_that_is_not_the_operator_s_is_told() -> None:
             found = open_work(task_created(rules, sources=sources), allowed=allowed, data="", fallback="x:y")
         assert found.differing == differing
         assert [line["plugins"] for line in logs if line["event"] == "source_differs"] == [differing] * bool(differing)
+
+
+def test_the_split_s_seed_is_the_policy_s() -> None:
+    """Guarantee: who has which examples follows from the log alone, whatever fleet asks."""
+    seen: list[Part] = []
+
+    class Noting:
+        def make_trainer(self, part: Part) -> Any:
+            seen.append(part)
+
+    Work(Noting(), "m:data", seeds=Seeds(split=9)).make_trainer(Part(index=1, count=3))  # type: ignore[arg-type]
+    assert [(part.seed, part.plugin, part.index) for part in seen] == [(9, "m:data", 1)]

@@ -15,7 +15,7 @@ from client_agent.learning.flower.learner import average, find_limit_s
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import Layout, Model
 from client_agent.learning.learner import Context
-from client_agent.learning.opening import SEED, TaskLearner, initialize, open_learner
+from client_agent.learning.opening import TaskLearner, initialize, open_learner
 from client_agent.learning.state import decode_state, encode_state
 from schemas.policy import Policy
 from tests.worlds.flower_apps.copies import copy_app
@@ -41,7 +41,7 @@ def open_app(app: Path, **arguments: Any) -> tuple[TaskLearner, Policy]:
     told["learner_arguments"] |= {"app": str(app), **arguments}
     policy = msgspec.convert(told, Policy)
     learner = open_learner(policy)
-    parameters = initialize(learner, SEED)
+    parameters = initialize(learner, 0)
     return TaskLearner(learner, Layout.describe_parameters(parameters, averaged_scale=1.0), parameters), policy
 
 
