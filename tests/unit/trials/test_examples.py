@@ -53,3 +53,9 @@ def test_the_learner_of_the_readme_learns() -> None:
         context = Context(version=version, seed=0, policy=policy())
         vector = vector + 0.3 * learner.train(Model(vector), data, context=context).delta
     assert learner.evaluate(Model(vector), data)["mse"] < 0.01
+
+
+@pytest.mark.parametrize("name", ["rings.py", "rings.toml"])
+def test_the_readme_shows_the_example_that_it_runs(name: str) -> None:
+    """Guarantee: whoever copies the two files from README has those of `fedlog run docs/examples/rings.toml`."""
+    assert (EXAMPLES / name).read_text() in (ROOT / "README.md").read_text()
