@@ -17,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees flower ecosystem templates lint format lock clean tamper history
+.PHONY: help interrupts notebook setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates lint format lock clean tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -86,6 +86,9 @@ notebook: setup ## Execute docs/python.md as a notebook, in an environment of it
 	@test -x build/notebook/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/notebook
 	@$(BIN)/uv pip install --quiet --python build/notebook/bin/python nbclient ipykernel
 	@build/notebook/bin/python tests/trials/notebook.py $(BIN)/python
+
+rights: setup ## Run one task on brokers that allow each role its least rights, and try all that it has no right to
+	@$(BIN)/pytest tests/trials/rights.py $(ARGS)
 
 flower: setup ## Install Flower beside fedlog, for Flower apps (WITH="torch scikit-learn": what else the apps import)
 	@test -x build/flower/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/flower

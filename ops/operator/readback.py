@@ -21,6 +21,7 @@ def read_back(read: Callable[[], T | None], *, log: EventLog, at: TopicPartition
     while (found := read()) is None:
         if time.monotonic() > give_up_s:
             raise WriteHidden(f"{what} is written to {at}, and cannot be read yet{_name_hindrance(log, at)}")
+        # Short, because a person waits for the command, and the log is read again from one partition alone.
         time.sleep(0.05)
     return found
 

@@ -17,6 +17,7 @@ import yaml
 from actors.keys import ROLE_SECRETS
 from actors.wiring import ROLES
 from ops import settings
+from ops.rights import RIGHTS
 from ops.terminal.cli import app
 from schemas.topics import TRANSACTION_TIMEOUT_MAX_MS
 from tests.root import ROOT
@@ -46,7 +47,8 @@ def fedlog_commands() -> Iterator[tuple[str, ...]]:
         check = SERVICES[service]["healthcheck"].get("test", [])
         if "fedlog" in check:
             yield tuple(check[check.index("fedlog") + 1 :])
-    yield from (tuple(shlex.split(line)[1:]) for line in SCRIPT.splitlines() if line.split()[0] == "fedlog")
+    scripts = [*SCRIPT.splitlines(), *SERVICES["topics"]["command"][0].split(" && ")]
+    yield from (tuple(shlex.split(line)[1:]) for line in scripts if line.split()[0] == "fedlog")
     for line in COMPOSE_TEXT.splitlines():
         if match := re.match(r"#\s+(?:fedlog|docker compose run .*? operator) (.*)", line):
             yield tuple(shlex.split(match[1], comments=True))
@@ -124,6 +126,35 @@ def test_each_role_sees_its_own_key_alone() -> None:
         assert secret.name in SERVICES[name]["secrets"]
 
 
+def test_each_role_comes_as_its_own_principal() -> None:
+    """The rights of docs/operations.md are granted to the names under which the services come, each with a password."""
+    roles = {**WORKERS, "evaluator": "evaluator", "fleet": "devices", "keys": "operator", "operator": "operator"}
+    assert set(roles.values()) == set(RIGHTS)
+    assert {*roles, "topics"} == OURS
+    for name, role in {**roles, "topics": "admin"}.items():
+        environment = SERVICES[name]["environment"]
+        assert environment["FEDLOG_SASL_USERNAME"] == role, name
+        assert f"${{{role.upper()}_PASSWORD:?" in environment["FEDLOG_SASL_PASSWORD"], name
+    told = dict(line.split("=", 1) for line in COMPOSE["configs"]["passwords"]["content"].split("\n") if line)
+    assert set(told) == set(RIGHTS)
+    assert all(f"${{{role.upper()}_PASSWORD:?" in value for role, value in told.items())
+    assert "topics grant --passwords /run/passwords" in SERVICES["topics"]["command"][0]
+
+
+def test_the_brokers_refuse_what_no_right_allows() -> None:
+    """Nobody comes without a password, nobody but the brokers themselves is a super user."""
+    for name in BROKERS:
+        environment = SERVICES[name]["environment"]
+        assert environment["KAFKA_AUTHORIZER_CLASS_NAME"].endswith(".StandardAuthorizer")
+        assert environment["KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND"] == "false"
+        assert environment["KAFKA_SUPER_USERS"] == "User:admin"
+        protocols = dict(each.split(":") for each in environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+        assert protocols == {"CLIENTS": "SASL_PLAINTEXT", "CONTROLLER": "SASL_PLAINTEXT"}
+        logins = [value for key, value in environment.items() if key.endswith("PLAIN_SASL_JAAS_CONFIG")]
+        assert len(logins) == 2
+        assert all(re.findall(r"user_(\w+)=", login) == ["admin"] for login in logins)
+
+
 def test_a_record_survives_a_broker() -> None:
     """Three brokers, each record on three of them and acknowledged by two, topics created on purpose only."""
     assert len(BROKERS) == 3
@@ -150,7 +181,8 @@ def test_every_name_that_a_service_uses_is_declared() -> None:
     for name, service in SERVICES.items():
         assert set(service.get("depends_on", [])) <= set(SERVICES), name
         for kind in ("secrets", "configs", "networks"):
-            assert set(service.get(kind, [])) <= set(COMPOSE.get(kind) or {}), (name, kind)
+            used = {one["source"] if isinstance(one, dict) else one for one in service.get(kind, [])}
+            assert used <= set(COMPOSE.get(kind) or {}), (name, kind)
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], (name, volume)

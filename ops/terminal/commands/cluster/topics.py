@@ -1,7 +1,9 @@
-"""`fedlog topics`: create the topics of the catalogue on the cluster, list and check them."""
+"""`fedlog topics`: create the topics of the catalogue on the cluster, list and check them, and grant rights."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,10 +11,11 @@ import typer
 from ops.console import say, say_json, table
 from ops.opening import open_log
 from ops.settings import Settings
+from ops.terminal.errors import ConsoleError
 from schemas.topics import CATALOGUE, Topic
 from streams.log import TopicPartition
 
-app = typer.Typer(help="The topics on the cluster: create, list, check.", no_args_is_help=True)
+app = typer.Typer(help="The topics on the cluster: create, list, check, grant rights.", no_args_is_help=True)
 
 
 def create_topics(settings: Settings) -> list[str]:
@@ -62,6 +65,39 @@ def check(ctx: typer.Context) -> None:
         log.check_topics(CATALOGUE)
         partitions = log.partitions
     say(f"All {len(CATALOGUE)} topics are set up correctly, with {partitions} partitions each.")
+
+
+@app.command()
+def grant(
+    ctx: typer.Context,
+    passwords: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Lines ROLE=PASSWORD; each becomes that role's (SCRAM-SHA-512).")
+    ] = None,
+) -> None:
+    """Grant each role its least rights on the cluster, as principal User:ROLE; needs a super user."""
+    from ops.rights import RIGHTS, list_grants
+    from streams.kafka import access
+
+    kafka, found = ctx.obj.kafka(), {} if passwords is None else _read_passwords(passwords, RIGHTS)
+    grants = [each for role in RIGHTS for each in list_grants(role, prefix=kafka.topic_prefix)]
+    # First, so that a file that the brokers refuse leaves no rights behind for principals that nobody can be.
+    if found:
+        access.set_passwords(kafka, found)
+    access.grant(kafka, grants)
+    say(f"{len(grants)} rights granted to {', '.join(RIGHTS)}; {len(found)} passwords set.")
+
+
+def _read_passwords(path: Path, known: Collection[str]) -> dict[str, str]:
+    found = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        role, _, password = line.strip().partition("=")
+        if not line.strip():
+            continue
+        # Nothing of the line is repeated: what is wrong with it may be the password's place.
+        if role not in known or not password:
+            raise ConsoleError(f"{path}, line {number}: must be ROLE=PASSWORD, of {', '.join(known)}.", exit_code=2)
+        found[role] = password
+    return found
 
 
 def _format_retention(topic: Topic) -> str:
