@@ -17,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates lint format lock clean tamper history
+.PHONY: help interrupts notebook setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates wheel lint format lock clean tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -100,6 +100,9 @@ ecosystem: setup ## Run Flower's own example apps and ours in JAX and Keras; add
 templates: setup ## Train every template of `fedlog new` end to end to its score; adds to docs/results (ONLY=torch)
 	@$(BIN)/python -m tests.trials.templates $(if $(ONLY),--only "$(ONLY)")
 
+wheel: setup ## Build the wheel, install it into an empty environment, and use it there
+	@$(BIN)/python -m tests.trials.wheel
+
 lint: setup ## Check style, format, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -119,7 +122,7 @@ clean: ## Remove the environment and every cache (.fedlog, where logs live, stay
 	rm -rf $(VENV) build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml requirements.lock $(wildcard requirements-user.txt)
 	@set -e; \
 	if ! $(BIN)/python -c '' 2>/dev/null; then \
 		found=; \
@@ -152,4 +155,8 @@ $(STAMP): pyproject.toml requirements.lock
 	fi; \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable . \
 		|| $$pip install --quiet --no-deps --no-build-isolation --editable .; \
+	if [ -f requirements-user.txt ]; then \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock -r requirements-user.txt \
+			|| { echo "What requirements-user.txt asks for could not be installed." >&2; exit 1; }; \
+	fi; \
 	touch $@
