@@ -44,7 +44,8 @@ def ask_privately(stage: Stage) -> str:
 
 def check_charge(stage: Stage, name: str) -> None:
     """It was charged before it was published, and an independent reader finds its noise on the sum of the bodies."""
-    book = read(stage.log, home_of(RINGS), noise_key=stage.key.noise.secret)
+    secret = stage.key.derive_noise(stage.deployment).secret
+    book = read(stage.log, home_of(RINGS), noise_key=secret)
     [charged] = [event for event in book.ledger.events(RoundCharged) if event.task == name]
     # One participation at z = 1; on the grid sigma is z times the largest weight times the clip.
     rules = next(e.fact for e in book.rounds.events(Noticed) if isinstance(e.fact, TaskCreated) and e.fact.task == name)
@@ -62,7 +63,7 @@ def check_charge(stage: Stage, name: str) -> None:
     assert [*faults, *model_faults(stage.log, book, sums)] == []
     # One of training, two of measuring: each release was made again, bit for bit within float32.
     assert book.models == 3
-    assert np.abs(noise.draw(stage.key.noise.secret, _proposal(book, name), parameters=rules.parameters)).min() > 0
+    assert np.abs(noise.draw(secret, _proposal(book, name), parameters=rules.parameters)).min() > 0
 
 
 def _proposal(book: Logbook, task: str) -> RoundProposed:
