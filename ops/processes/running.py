@@ -108,6 +108,7 @@ class Run:
         self._log: KafkaLog | None = None
 
     def __enter__(self) -> Self:
+        self._require_enough_devices()
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._services)
             if not self._settings.bootstrap_servers:
@@ -159,6 +160,7 @@ class Run:
 
     def summarize(self, view: TaskView) -> dict[str, Any]:
         """What `--json` prints at the end."""
+        # `folder` is for people who go on, and so as they gave it.
         return {
             **tasks.summarize(view),
             "metric": view.metric_name,
@@ -178,6 +180,16 @@ class Run:
                 break
             follower.poll(POLL_S)
             yield view
+
+    def _require_enough_devices(self) -> None:
+        """Nothing where the devices can fill a round, of which each takes part at most once. Raises RunFailed."""
+        devices, needed = self._options.devices, self._options.policy.aggregation.updates_per_round
+        # On a cluster others may bring devices of their own.
+        if devices is not None and devices < needed and not self._settings.bootstrap_servers:
+            raise RunFailed(
+                f"--devices {devices}: a round needs {needed} of them (aggregation.updates_per_round), each at most "
+                f"once. Give more, or --set aggregation.updates_per_round={devices}."
+            )
 
     def _prepare(self, log: KafkaLog) -> None:
         settings = self._settings

@@ -84,7 +84,6 @@ HELD_BY = {
     "ops/processes/guardian": "tests/unit/ops/processes/test_services.py",
     "ops/processes/started": "tests/unit/ops/processes/test_services.py",
     "client_agent/running/interrupts": "tests/unit/ops/processes/test_services.py",
-    "ops/processes/running": "tests/integration/test_run.py",
     "fedlog/training": "tests/integration/test_run.py",
     "ops/processes/panel": "tests/unit/ops/processes/test_demo.py",
     "ops/terminal/commands": "tests/unit/ops/terminal/test_cli.py",

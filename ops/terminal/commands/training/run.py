@@ -80,7 +80,7 @@ def _run(settings: Settings, options: RunOptions, *, as_json: bool) -> None:
         say_json(told)
     else:
         _print_end(state, told)
-    _suggest_next(options, told)
+    _suggest_next(settings, options)
 
 
 def stop(ctx: typer.Context) -> None:
@@ -106,14 +106,24 @@ def _print_end(view: TaskView, told: dict[str, Any]) -> None:
         say(f"Privacy spent: epsilon {number(view.epsilon, 3)} at delta {number(view.delta)} for each device.")
 
 
-def _suggest_next(options: RunOptions, told: dict[str, Any]) -> None:
-    note(f"\nThe whole log is in {told['folder']}. Try:")
+def _suggest_next(settings: Settings, options: RunOptions) -> None:
+    note(f"\nThe whole log is in {settings.folder}. Try:")
+    own_broker = not settings.bootstrap_servers
     commands = [
-        *([] if options.keep else ["broker start"]),
+        *(["broker start"] if own_broker and not options.keep else []),
         f"task show {options.name}",
         f"model export --task {options.name} --out exported",
         "replay --full",
-        "stop" if options.keep else "broker stop",
+        *(["stop"] if options.keep else ["broker stop"] if own_broker else []),
     ]
+    # As the person found it: another folder or cluster has to be named again.
+    where = "".join(
+        f" --{name} {value}"
+        for name, value, usual in (
+            ("folder", str(settings.folder), ".fedlog"),
+            ("bootstrap-servers", settings.bootstrap_servers, ""),
+        )
+        if value != usual
+    )
     for command in commands:
-        note(f"  fedlog {command}")
+        note(f"  fedlog{where} {command}")

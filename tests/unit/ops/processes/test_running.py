@@ -1,0 +1,31 @@
+"""What a run refuses before it starts anything, and what it reads of a policy's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from client_agent.running.work import DataConflict
+from ops.processes.running import Run, RunFailed, RunOptions, name_after, read_policy
+from ops.settings import resolve
+from tests.root import ROOT
+
+RINGS = ROOT / "docs" / "examples" / "rings.toml"
+
+
+def test_too_few_devices_are_refused_at_once(tmp_path: Path) -> None:
+    """Guarantee: a run that could never fill a round says so, with what to do, and starts nothing."""
+    options = RunOptions(policy=read_policy(RINGS), name="rings", devices=5, cwd=RINGS.parent)
+    run = Run(resolve({"folder": tmp_path / "f"}, {}), options)
+    with pytest.raises(RunFailed, match=r"a round needs 10 .*updates_per_round=5"):
+        run.__enter__()
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_file_gives_its_task_a_name_and_its_data() -> None:
+    """Guarantee: data of an option become the policy's, and never another's; a name is one that tasks may have."""
+    assert name_after(Path("x/My rings_2.toml")) == "my-rings-2"
+    assert read_policy(RINGS, data="rings:data").data == "rings:data"
+    with pytest.raises(DataConflict, match="other:data"):
+        read_policy(RINGS, data="other:data")
