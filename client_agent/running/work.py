@@ -26,7 +26,7 @@ from schemas.events import TaskCreated
 from schemas.policy import Seeds
 
 # A task may be created after its devices have started; one that nobody knows for this long has another name.
-TASK_WAIT_S = 120.0
+TASK_WAIT_S = 15.0
 ASK_EVERY_S = 0.5
 
 logger = structlog.get_logger(__name__)
@@ -69,14 +69,14 @@ class Work:
 
 
 def await_task(link: Link, task: str, *, is_stopping: Callable[[], bool] = lambda: False) -> TaskCreated:
-    """The creation of the task, as soon as the log has it. Raises TaskNotFound after two minutes without one."""
+    """The creation of the task, as soon as the log has it. Raises TaskNotFound after some seconds without one."""
     give_up_s, told = time.monotonic() + TASK_WAIT_S, False
     while time.monotonic() < give_up_s and not is_stopping():
         try:
             if (created := link.find_task(task)) is not None:
                 return created
         except LinkUnavailable as error:
-            # A broker that is away is waited for, and the two minutes begin when it is back.
+            # A broker that is away is waited for, and the time begins when it is back.
             logger.warning("task_unreadable", task=task, error=str(error))
             give_up_s = time.monotonic() + TASK_WAIT_S
         if not told:

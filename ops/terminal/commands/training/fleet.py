@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,11 +16,14 @@ from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.opening import open_log, require_operator
 from ops.operator import deployments
+from ops.operator.errors import TaskUnknown
 from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, Simulate, make_allow_list
 from schemas.errors import EXIT_USAGE
+from schemas.topics import partition_of
+from streams.log import LogUnavailable
 
 if TYPE_CHECKING:
     from client_agent.link import OpenLink
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
     from streams.log import EventLog
 
 ENGINES = ("", "plain", "ray")
+# Somebody may be about to create the task; one that nobody knows for this long has another name.
+TASK_WAIT_S = 10.0
 
 
 def fleet(
@@ -56,39 +64,47 @@ def fleet(
         check_name(task)
     operator = require_operator(ctx.obj)
     with open_log(ctx.obj) as log:
-        chosen, partitions = task or _wait_for_task(log, operator), log.partitions
-    options = FleetOptions(
-        task=chosen,
-        open_link=_bind_link(ctx.obj, operator),
-        folder=(state or ctx.obj.open_folder() / "fleet").resolve(),
-        devices=devices,
-        processes=processes,
-        partitions=partitions,
-        data=data,
-        seed=seed,
-        simulation=parse_habits(simulate.read_text()) if simulate else STEADY,
-        engine=engine,
-        cohorts=tuple(cohort or [""]),
-        allowed=make_allow_list(ctx),
-        accelerator=accelerator,
-        load_s=load_s,
-    )
-    _run(options, as_json=as_json)
+        chosen = _wait_for_task(log, operator) if task is None else _require_task(log, task, operator=operator)
+        options = FleetOptions(
+            task=chosen,
+            open_link=_bind_link(ctx.obj, operator),
+            folder=(state or ctx.obj.open_folder() / "fleet").resolve(),
+            devices=devices,
+            processes=processes,
+            partitions=log.partitions,
+            data=data,
+            seed=seed,
+            simulation=parse_habits(simulate.read_text()) if simulate else STEADY,
+            engine=engine,
+            cohorts=tuple(cohort or [""]),
+            allowed=make_allow_list(ctx),
+            accelerator=accelerator,
+            load_s=load_s,
+        )
+        _run(options, log, operator=operator, as_json=as_json)
 
 
-def _run(options: FleetOptions, *, as_json: bool) -> None:
+def _run(options: FleetOptions, log: EventLog, *, operator: bytes, as_json: bool) -> None:
     from client_agent.running.fleet import is_over, run_fleet
 
     progress = TrainingProgress(f"fleet of {options.devices} for {options.task}")
+    views = TaskViews(operator=operator, deployment=deployments.find(log, operator))
+    partitions = [partition_of(options.task, log.partitions)]
+    with Follower(log, views, partitions=partitions) as follower:
 
-    def is_done(stats: Stats) -> bool:
-        progress.follow(stats)
-        return is_over(stats)
+        def is_done(stats: Stats) -> bool:
+            # A broker that is away is waited for: the devices do so too.
+            with suppress(LogUnavailable):
+                while follower.poll(0.05):
+                    pass
+            view = views.view(options.task)
+            progress.follow(stats, view)
+            return progress.judge(stats, view) or is_over(stats)
 
-    try:
-        run_fleet(options, is_done=is_done)
-    except KeyboardInterrupt:
-        note("Stopped.")
+        try:
+            run_fleet(options, is_done=is_done)
+        except KeyboardInterrupt:
+            note("Stopped.")
     progress.end(options.task, as_json=as_json)
 
 
@@ -98,6 +114,25 @@ def _bind_link(settings: Settings, operator: bytes) -> OpenLink:
     from streams.kafka.log import KafkaLog
 
     return partial(open_link, partial(KafkaLog, settings.kafka("fedlog-fleet")), operator=operator)
+
+
+def _require_task(log: EventLog, task: str, *, operator: bytes) -> str:
+    """The task, once the log has it. Raises TaskUnknown after some seconds without it."""
+    views = TaskViews(operator=operator, deployment=deployments.find(log, operator))
+    give_up_s, told = time.monotonic() + TASK_WAIT_S, False
+    with Follower(log, views) as follower:
+        follower.catch_up()
+        while (view := views.tasks.get(task)) is None or view.created is None:
+            names = [name for name, view in views.tasks.items() if view.created]
+            close = difflib.get_close_matches(task, names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            if time.monotonic() > give_up_s:
+                raise TaskUnknown(f"There is no task {task!r}.{hint}")
+            if not told:
+                note(f"There is no task {task!r} yet; waiting {TASK_WAIT_S:.0f} s for it.{hint}")
+                told = True
+            follower.poll(0.5)
+    return task
 
 
 def _wait_for_task(log: EventLog, operator: bytes) -> str:

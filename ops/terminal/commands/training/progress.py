@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ops.console import Progress, note, say, say_json
+from ops.console import Progress, note, number, say, say_json
+from ops.history.prospects import Crew, Prospects, describe_failure, describe_missing
+from ops.history.task_view import TaskView
+from ops.processes.panel import describe_progress
 from ops.terminal.errors import ConsoleError
 
 if TYPE_CHECKING:
@@ -24,12 +27,26 @@ class TrainingProgress:
         self._read_clock_s = read_clock_s
         self._asked_s: float | None = None
         self._is_answered = False
+        self._prospects = Prospects(read_clock_s=read_clock_s)
+        self._missing = ""
+        self._verdict = ""
         self.stats: Stats | None = None
 
-    def follow(self, stats: Stats) -> None:
-        """Take the newest counts."""
+    def judge(self, stats: Stats, view: TaskView) -> bool:
+        """Whether there is nothing to wait for any more; `end` says why. What is missing is said at once."""
+        living = stats.devices - stats.failed
+        if (missing := describe_missing(view, living=living)) and not self._missing and not stats.loading:
+            self._missing = missing
+            note(missing)
+        reason = next(iter(stats.reasons), "")
+        crew = Crew(living=living, trained=stats.trained, lost=stats.given_up + stats.untrained, reason=reason)
+        self._verdict = self._prospects.judge(crew, view) or describe_failure(view)
+        return bool(self._verdict) and not view.is_over
+
+    def follow(self, stats: Stats, view: TaskView | None = None) -> None:
+        """Take the newest counts, and how far the task is."""
         self.stats = stats
-        self._progress.update(_list_counts(stats))
+        self._progress.update({**_describe_task(view), **_list_counts(stats)})
         self._is_answered |= any((stats.declined, stats.training, stats.trained, stats.admitted, stats.refused))
         if self._is_answered or not stats.checked_in:
             return
@@ -58,19 +75,30 @@ class TrainingProgress:
         """Print the last counts, and say how the devices have ended. Raises ConsoleError where that is no success."""
         self.finish(as_json=as_json)
         if self.stats is not None:
-            tell_end(task, self.stats)
+            tell_end(task, self.stats, verdict=self._verdict)
 
 
-def tell_end(task: str, stats: Stats) -> None:
+def tell_end(task: str, stats: Stats, *, verdict: str = "") -> None:
     """Say how devices have ended. Raises ConsoleError when some failed or nothing was trained: that is no success."""
     # Whoever was told by the server knows; a device that has failed knows nothing about its task.
     if stats.closed:
         note(f"{task} is over.")
+    if verdict:
+        raise ConsoleError(f"{verdict[0].upper()}{verdict[1:]}.")
     if stats.failed:
         raise ConsoleError(f"{stats.failed} of {stats.devices} devices failed. The first: {stats.error}")
     if stats.reasons and not stats.trained:
         told = f"{stats.given_up} leases were given up, {stats.untrained} ended in zero vectors"
         raise ConsoleError(f"Nothing was trained: {told}. Most often: {next(iter(stats.reasons))}")
+
+
+def _describe_task(view: TaskView | None) -> dict[str, Any]:
+    """How far a task is: its version, percent and time left, and the score that stands for it."""
+    if view is None or view.version is None or view.created is None:
+        return {}
+    goal = view.created.policy.stop.versions_max
+    shown = {"version": f"{view.version} of {goal} ({describe_progress(view)})"}
+    return shown if view.metric is None else {**shown, view.metric_name or "score": number(view.metric)}
 
 
 def _list_counts(stats: Stats) -> dict[str, Any]:

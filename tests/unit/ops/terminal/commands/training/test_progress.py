@@ -9,8 +9,12 @@ import pytest
 
 from client_agent.running.loop import Stats
 from ops import console
+from ops.history.prospects import STALL_S
+from ops.history.task_view import TaskView, evolve
 from ops.terminal.commands.training.progress import SILENCE_S_MAX, TrainingProgress, tell_end
 from ops.terminal.errors import ConsoleError
+from schemas.events import VersionEvaluated
+from tests.worlds.builders import model_published, policy, task_created
 
 
 @pytest.fixture
@@ -87,3 +91,30 @@ def test_a_run_that_trained_nothing_is_no_success(capsys: pytest.CaptureFixture[
     assert found.value.exit_code == 1
     tell_end("dig", replace(FAILING, trained=1, closed=9))
     assert capsys.readouterr().err == "dig is over.\n"
+
+
+def test_a_fleet_that_cannot_go_on_ends_with_the_reason(capsys: pytest.CaptureFixture[str], now_s: list[float]) -> None:
+    """Guarantee: too few devices are told at once, and end the fleet with an error after some seconds."""
+    view = TaskView("digits", created=task_created(policy(aggregation={"updates_per_round": 10})), noticed=True)
+    progress = TrainingProgress("fleet", read_clock_s=lambda: now_s[0])
+    stats = Stats(devices=5, checked_in=9, declined=9, trained=5, admitted=5)
+    assert not progress.judge(stats, view)
+    assert "takes 10 devices a round" in capsys.readouterr().err
+    now_s[0] += STALL_S + 1
+    progress.follow(stats, view)
+    assert progress.judge(stats, view)
+    assert "takes 10" not in capsys.readouterr().err
+    with pytest.raises(ConsoleError, match="Digits takes 10 devices a round"):
+        progress.end("digits", as_json=False)
+
+
+def test_the_line_says_how_far_the_task_is(capsys: pytest.CaptureFixture[str], now_s: list[float]) -> None:
+    """Version, percent and score stand first: counts of devices do not tell whether it learns."""
+    view = TaskView("digits", created=task_created(policy(stop={"versions_max": 10})))
+    for version in range(4):
+        evolve(view, model_published(version), time_ms=1_000 * version)
+    evolve(view, VersionEvaluated(task="digits", version=3, metrics={"accuracy": 0.75}, samples=9, cohort=""))
+    progress = TrainingProgress("fleet", read_clock_s=lambda: now_s[0])
+    now_s[0] += 10
+    progress.follow(Stats(devices=5, checked_in=9), view)
+    assert "version 3 of 10 (30 %, 7 s left), accuracy 0.75, checked_in 9" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""Whether the devices of a fleet can still bring their task forward, and why not: asked every second while they train.
+
+The task is as the log has it; of the devices only counts are asked for, so that a fleet, a device and a run ask alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ops.history.task_view import TaskView
+
+# Devices of another fleet may be on their way, and a round may wait for its slowest.
+STALL_S = 15.0
+# A fleet of one or two may have bad luck.
+LOSSES_MIN = 3
+
+UNSUCCESSFUL = ("diverged", "idle", "too_few_devices")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """The devices of a fleet in numbers: those that still work, what they did, and why most leases gave no update.
+
+    `lost`: leases that were given up, or ended in a zero vector.
+    """
+
+    living: int
+    trained: int
+    lost: int
+    reason: str = ""
+
+
+class Prospects:
+    """Remembers since when nothing has gone on."""
+
+    def __init__(self, *, read_clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._read_clock_s = read_clock_s
+        self._trained = self._lost_before = 0
+        self._admitted = -1
+        self._moved_s = read_clock_s()
+
+    def judge(self, crew: Crew, view: TaskView) -> str:
+        """Why there is nothing to wait for any more; empty while there is."""
+        if crew.trained > self._trained:
+            self._trained, self._lost_before = crew.trained, crew.lost
+        lost = crew.lost - self._lost_before
+        if crew.living and lost >= max(crew.living, LOSSES_MIN):
+            return (
+                f"no device can train {view.task}: {lost} leases in a row gave no update. "
+                f"Most often: {crew.reason or 'no reason is known'}"
+            )
+        return self._judge_size(crew, view)
+
+    def _judge_size(self, crew: Crew, view: TaskView) -> str:
+        now_s = self._read_clock_s()
+        if view.admitted != self._admitted or not view.noticed or view.paused:
+            self._admitted, self._moved_s = view.admitted, now_s
+        missing = describe_missing(view, living=crew.living)
+        return missing if missing and now_s - self._moved_s > STALL_S else ""
+
+
+def describe_missing(view: TaskView, *, living: int) -> str:
+    """How many devices a round of the task lacks, with `living` here and those that the log has seen; or nothing."""
+    seen = {*view.participations, *(lease.device for lease in view.leases.values())}
+    most = max(living, len(seen))
+    if view.buffer_size is None or view.is_over or most >= view.buffer_size:
+        return ""
+    return (
+        f"{view.task} takes {view.buffer_size} devices a round (aggregation.updates_per_round), and there are {most}: "
+        "start more, or create a task with a smaller round"
+    )
+
+
+def describe_failure(view: TaskView) -> str:
+    """Why a task that is over is no success; nothing where it is one, or goes on."""
+    if view.halted is None or view.halted.reason not in UNSUCCESSFUL:
+        return ""
+    return f"{view.task} halted: {view.halted.reason}, at version {view.halted.version}"
