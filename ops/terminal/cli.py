@@ -21,7 +21,7 @@ from ops.console import note, say
 from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
 from ops.terminal.commands.history import events, export_log, replay, verify
-from ops.terminal.commands.training import demo, device, evaluate, fleet, measure, model, new, run, task
+from ops.terminal.commands.training import demo, device, evaluate, fleet, measure, model, new, policy, run, task
 from ops.terminal.options import WORDS, Allow
 
 EXIT_INTERRUPTED = 130
@@ -33,6 +33,7 @@ COMMANDS = (
     "broker",
     "key",
     "topics",
+    "policy",
     "task",
     "worker",
     "evaluate",
@@ -189,6 +190,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(task.app, name="task")
 app.add_typer(worker.app, name="worker")
 app.add_typer(model.app, name="model")
+app.add_typer(policy.app, name="policy")
 app.command("run")(run.run)
 app.command("stop")(run.stop)
 app.command("new")(new.new)

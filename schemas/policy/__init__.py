@@ -4,6 +4,7 @@
 * `metrics`: what devices report, as whole numbers; updates carry it, and rounds its sums.
 * `sections`: the other tables of a policy and what follows from them; everybody imports them.
 * `spending`: what a chain of private tasks has spent, in exact fractions.
+* `presets`: what a textbook's name for a policy fills in; read by `checks` alone.
 * `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
   `learning_checks`: its part for the tables of `learning`; `measuring` for the table [measure]; `arguments`: what
   fedlog's own losses and optimizers take.

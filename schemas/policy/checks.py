@@ -15,6 +15,7 @@ from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.identifiers import PARTITIONS_MAX
 from schemas.policy.learning_checks import find_learning_problems
 from schemas.policy.measuring import find_measure_problems
+from schemas.policy.presets import expand_preset
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
 
 _FLOAT_MAX = sys.float_info.max
@@ -84,11 +85,19 @@ def parse(text: str, *, changes: Sequence[str] = ()) -> Policy:
     `changes`: other values, each as `table.field=value`; what is no TOML value is taken for a text.
     """
     try:
-        return check_policy(msgspec.convert(apply_changes(tomllib.loads(text), changes), Policy))
+        found = _expand(apply_changes(tomllib.loads(text), changes))
+        return check_policy(msgspec.convert(found, Policy))
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"the policy is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise PolicyError(f"the policy does not fit: {error}; see docs/policy.md") from error
+
+
+def _expand(found: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return expand_preset(found)
+    except ValueError as error:
+        raise PolicyError(str(error)) from error
 
 
 def apply_changes(found: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
