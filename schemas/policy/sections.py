@@ -81,7 +81,7 @@ class Staleness(Section):
 class Optimizer(Section):
     """The server's step on the mean delta."""
 
-    rule: Literal["sgd", "momentum", "adam"] = "sgd"
+    rule: Literal["sgd", "momentum", "adam", "adagrad", "yogi"] = "sgd"
     learning_rate: float = 1.0
     momentum: float = 0.9
     beta1: float = 0.9

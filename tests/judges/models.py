@@ -118,7 +118,12 @@ def _stepped(policy: Policy, model: Any, *, moments: Any, mean: Any) -> tuple[An
         velocity = rule.momentum * carried[: mean.size] + mean
         return model + rule.learning_rate * velocity, velocity
     first = rule.beta1 * carried[: mean.size] + (1 - rule.beta1) * mean
-    second = rule.beta2 * carried[mean.size :] + (1 - rule.beta2) * mean**2
+    before, square = carried[mean.size :], mean**2
+    second = {
+        "adam": before + (1 - rule.beta2) * (square - before),
+        "adagrad": before + square,
+        "yogi": np.where(before > square, before - (1 - rule.beta2) * square, before + (1 - rule.beta2) * square),
+    }[rule.rule]
     return model + rule.learning_rate * first / (np.sqrt(second) + rule.tau), np.concatenate([first, second])
 
 
@@ -130,7 +135,7 @@ def _is_rounded(found: Any, exact: Any) -> bool:
 
 def _noise_faults(policy: Policy, model: Any, *, expected: Any) -> Iterator[str]:
     """Without the key: noise that is missing, or far too large."""
-    if policy.optimizer.rule == "adam" or policy.privacy is None or policy.measure is not None:
+    if policy.optimizer.rule in ("adam", "adagrad", "yogi") or policy.privacy is None or policy.measure is not None:
         return  # not linear: its noise cannot be told from its mean
     scale = policy.optimizer.learning_rate / policy.aggregation.updates_per_round * policy.clipping.norm
     size = np.abs(model - expected).max() / scale / policy.privacy.noise_multiplier

@@ -16,7 +16,8 @@ from schemas.tensors import Floats, Grid
 
 Doubles = npt.NDArray[np.float64]
 
-MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2}  # float32 vectors that a rule carries from release to release
+# float32 vectors that a rule carries from release to release
+MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2, "adagrad": 2, "yogi": 2}
 
 
 class Stepped(NamedTuple):
@@ -66,7 +67,7 @@ def step(
 
 
 def _step(optimizer: Optimizer, model: Floats, *, moments: Floats | None, delta: Doubles) -> Stepped:
-    """Server momentum and FedAdam as in Reddi et al. 2021, algorithm 2, without bias correction."""
+    """Server momentum, and FedAdam, FedAdagrad and FedYogi as in Reddi et al. 2021, algorithm 2: no bias correction."""
     rate = optimizer.learning_rate
     if optimizer.rule == "sgd":
         # In place, because memory that is touched for the first time costs more than the arithmetic.
@@ -81,6 +82,17 @@ def _step(optimizer: Optimizer, model: Floats, *, moments: Floats | None, delta:
         return Stepped((x + rate * velocity).astype(np.float32), velocity.astype(np.float32))
     first, second = carried.astype(np.float64).reshape(2, x.size)
     first = optimizer.beta1 * first + (1 - optimizer.beta1) * delta
-    second = optimizer.beta2 * second + (1 - optimizer.beta2) * (delta * delta)
+    second = _accumulate(optimizer, second, square=delta * delta)
     moved = x + rate * (first / (np.sqrt(second) + optimizer.tau))
     return Stepped(moved.astype(np.float32), np.concatenate([first, second]).astype(np.float32))
+
+
+def _accumulate(optimizer: Optimizer, second: Doubles, *, square: Doubles) -> Doubles:
+    """The second moment after a delta with this square."""
+    match optimizer.rule:
+        case "adagrad":
+            return second + square
+        case "yogi":
+            return second - (1 - optimizer.beta2) * square * np.sign(second - square)
+        case _:
+            return optimizer.beta2 * second + (1 - optimizer.beta2) * square

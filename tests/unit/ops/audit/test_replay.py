@@ -73,7 +73,7 @@ def test_an_honest_log_is_identical() -> None:
     assert (found.verdict, found.sums, found.models, found.charges) == ("identical", 2, 2, 2)
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam", "yogi"])
 def test_each_optimizer_is_recomputed(rule: str) -> None:
     """The moments, too, come from the rounds alone."""
     found = _audited(_world(optimizer={"rule": rule}))

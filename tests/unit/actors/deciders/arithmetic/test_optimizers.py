@@ -65,6 +65,15 @@ def _reference(optimizer: Optimizer, deltas: list[np.ndarray]) -> Floats:
                     m = optimizer.beta1 * m + (1 - optimizer.beta1) * d
                     v = optimizer.beta2 * v + (1 - optimizer.beta2) * (d * d)
                     moved = x + optimizer.learning_rate * (m / (v**0.5 + optimizer.tau))
+                case "adagrad":
+                    m = optimizer.beta1 * m + (1 - optimizer.beta1) * d
+                    v = v + d * d
+                    moved = x + optimizer.learning_rate * (m / (v**0.5 + optimizer.tau))
+                case "yogi":
+                    m = optimizer.beta1 * m + (1 - optimizer.beta1) * d
+                    sign = (v > d * d) - (v < d * d)
+                    v = v - (1 - optimizer.beta2) * (d * d) * sign
+                    moved = x + optimizer.learning_rate * (m / (v**0.5 + optimizer.tau))
             model[i], first[i], second[i] = f32(moved), f32(m), f32(v)
     return np.array(model, f32)
 
@@ -80,6 +89,8 @@ RULES = [
     Optimizer(rule="sgd", learning_rate=0.7),
     Optimizer(rule="momentum", learning_rate=0.7),
     Optimizer(rule="adam"),
+    Optimizer(rule="adagrad", learning_rate=0.1),
+    Optimizer(rule="yogi", learning_rate=0.05),
 ]
 
 
