@@ -18,9 +18,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import NamedTuple, Protocol
-
-import structlog
 
 from schemas.errors import EXIT_LOST, EXIT_UNAVAILABLE, FedlogError
 from schemas.topics import BATCH_BYTES_MAX
@@ -30,8 +29,6 @@ KAFKA_RECORD_BYTES_MAX = BATCH_BYTES_MAX - 20_000
 # Twice as long as a transaction may stay open: whatever holds a reader back for so long will not end by itself.
 STANDSTILL_S = 30.0
 ASK_EVERY_S = 5.0
-
-logger = structlog.get_logger(__name__)
 
 
 class LogError(FedlogError):
@@ -310,6 +307,8 @@ class Standstill:
             raise ReaderStalled(f"reading {self.at} stalled at {self._position}, and {readable} can be read")
         # Either a transaction is open there, or the log has lost what was awaited.
         place = self.at._asdict()
+        # It takes a tenth of a second to import, which a command that only prints its help need not wait for.
+        logger = import_module("structlog").get_logger(__name__)
         logger.warning("readers_held_back", **place, offset=readable, written=written, awaited=self.end)
 
 
