@@ -42,9 +42,13 @@ with Services(resolve({"folder": Path(sys.argv[1])}, {}), task="rings") as servi
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Settings of a folder of its own."""
-    return resolve({"folder": tmp_path / "f"}, {})
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a folder of its own, in which nothing runs afterwards, whatever has failed."""
+    yield resolve({"folder": tmp_path / "f"}, {})
+    for record in read_records(tmp_path / "f"):
+        if owner := record.find_owner():
+            owner.kill()
+        record.end(tmp_path / "f", timeout_s=0)
 
 
 @pytest.fixture
