@@ -25,8 +25,6 @@ from schemas.certificates import Certificate, Signer, Trust, certify_key
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import Partial
 from schemas.identifiers import Deployment, PublicKey, Sha256
-from schemas.journal import ChainResumed, resume_payload
-from schemas.signing import Signed, is_signed_by
 
 KEY_BYTES = 32
 # A serial counts leaks. An auditor tries them all, because a mechanism names the noise key and not its serial.
@@ -109,10 +107,6 @@ class OperatorKey:
             },
         )
 
-    def sign_resume(self, resumed: ChainResumed) -> ChainResumed:
-        """The same with the operator's signature."""
-        return msgspec.structs.replace(resumed, signature=self.signing.sign(resume_payload(resumed)))
-
 
 class RoleKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one role's workers hold: a certified key, the operator's public key, and the secrets that they share."""
@@ -147,15 +141,6 @@ class RoleKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def noise_id(self) -> bytes:
         """The public name of the noise key; empty for a role that draws none."""
         return self.noise.id if NOISE in self.shared else b""
-
-    def accepts_resume(self, resumed: ChainResumed) -> bool:
-        """Whether the operator signed it (law 4)."""
-        return accepts_resume(resumed, self.operator)
-
-
-def accepts_resume(resumed: ChainResumed, operator: bytes) -> bool:
-    """Whether the holder of this public key signed it."""
-    return is_signed_by(Signed(resume_payload(resumed), resumed.signature), operator)
 
 
 class PartialSeals:

@@ -60,6 +60,11 @@ def parse_certified(data: bytes) -> Certified:
     return decode(data, Certified)
 
 
+def read_certificate(data: bytes) -> Certificate:
+    """What a certificate says, whoever signed it. Raises MalformedError."""
+    return decode(parse_signed(data).payload, Certificate)
+
+
 @dataclass(slots=True)
 class Trust:
     """What a reader believes: messages of roles that the holder of `operator` (a public key) has certified.
@@ -81,12 +86,15 @@ class Trust:
 
     def vouches(self, message: Certified, role: str, *, at_ms: int) -> bool:
         """Whether this role sent the message, under a certificate that held at `at_ms`."""
-        certificate = self.find_certificate(message.certificate)
-        if certificate is None or certificate.role != role or at_ms > certificate.until_ms:
-            return False
-        if self.deployment not in (None, certificate.deployment):
-            return False
-        return is_signed_by(Signed(message.payload, message.signature), certificate.public_key)
+        key = self.find_key(message.certificate, role, at_ms=at_ms)
+        return key is not None and is_signed_by(Signed(message.payload, message.signature), key)
+
+    def find_key(self, certificate: bytes, role: str, *, at_ms: int) -> bytes | None:
+        """The public key with which this role speaks, by a certificate that held at `at_ms`; None for any other."""
+        found = self.find_certificate(certificate)
+        if found is None or found.role != role or at_ms > found.until_ms:
+            return None
+        return found.public_key if self.deployment in (None, found.deployment) else None
 
     def find_certificate(self, data: bytes) -> Certificate | None:
         """What the operator certified; None for bytes that the operator did not sign."""

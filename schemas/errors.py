@@ -58,6 +58,7 @@ class FedlogError(Exception):
      ├── GivenUp                 there will be no update under this lease
      ├── NotFiniteError          training gave NaN or infinity
      ├── LearnerError            a user's code failed, or gave something else than was asked for
+     │    └── TookTooLong        it went on beyond the time that it has
      ├── TaskNotFound            nobody has created the task of a device
      ├── DataConflict            the policy and an option name different data
      ├── DataUnnamed             nobody names the data that score a task
@@ -70,6 +71,11 @@ class FedlogError(Exception):
      ├── BrokerError             the embedded broker could not do what was asked
      ├── WorkerCannotRun         a worker ended because of its settings
      ├── DemoFailed              the demo did not reach its end
+     ├── RunFailed               a run came to no end of its own
+     ├── RunInProgress           another run is at work in the folder
+     ├── ServiceEnded            a process that a run needs has ended
+     ├── HabitsError             a file of habits cannot be used
+     ├── AgeInvalid              what was given as an age is none
      ├── OperatorError           what an operator asked for cannot be done
      │    ├── TaskUnknown        there is no task of that name
      │    ├── TaskExists         there is one already

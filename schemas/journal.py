@@ -1,32 +1,43 @@
-"""The journal's records, and the chain that ties them: batches under claims, each with the digest of the one before."""
+"""The journal's records, and the chain that ties them: batches under claims, each with the digest of the one before.
+
+A record is believed for its signature. A claim comes with the certificate of its writer's key, and what follows it is
+signed with that key. Whatever else stands in a journal was written by a stranger, and readers pass over it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import UPCASTERS, MalformedError, decode, encode
+from schemas.certificates import Certified, Trust, parse_certified, read_certificate
 from schemas.errors import FedlogError
 from schemas.events import Event, JournalEvent
-from schemas.identifiers import BodyRef, Count, Salt, Sha256, TimeMs
+from schemas.identifiers import BodyRef, Count, Deployment, PublicKey, Salt, Sha256, TimeMs
+from schemas.signing import Signed, is_signed_by
+from schemas.topics import JOURNALS
 
 TAG = re.compile(r"[A-Za-z]+/[0-9]+")  # of an event: its name and its version
 GENESIS = bytes(32)  # the head of a journal without records
+NO_KEY = bytes(32)  # before the first claim; it is of small order, and nothing can be signed with it
+WRITERS = {topic.name: topic.writer for topic in JOURNALS}
 
 
 # Structs without references into cycles are kept from the cycle collector (`gc=False`): a state holds very many.
 class JournalPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """How far a journal has been read: the claim in force (its offset), the last seq, and the chain's head."""
+    """How far a journal has been read: the claim in force (its offset, its key), the last seq, and the chain's head."""
 
     claim: int = -1
     seq: int = -1
     head: Sha256 = GENESIS
+    key: PublicKey = NO_KEY
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -48,30 +59,26 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class WriterClaimed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="WriterClaimed/1"):
     """A new writer takes the journal over; batches of earlier claims after this record are a zombie's.
 
-    `nonce` is 32 random bytes, so that no batch of a zombie fits behind a claim that its writer has never read.
+    `after` is the offset behind all that stood in the journal, so that a copy of an old claim is known for one. `nonce`
+    is 32 random bytes, so that no batch of a zombie fits behind a claim that its writer has never read.
     """
 
     actor: str
     partition: int
+    after: Count
     nonce: Sha256
 
 
 class ChainResumed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ChainResumed/1"):
-    """The operator accepts the journal as it stands and lets readers go on, and signs that (Ed25519).
+    """The operator accepts a journal as it stands, and lets readers go on where records are gone.
 
     `seq` and `head` are where the chain goes on from; `reason` is for people.
     """
 
-    partition: int
+    deployment: Deployment
     seq: int
     head: Sha256
     reason: str
-    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-
-
-def resume_payload(resumed: ChainResumed) -> bytes:
-    """What the signature of a ChainResumed covers: all of it but the signature."""
-    return encode(msgspec.structs.replace(resumed, signature=bytes(64)))
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False, tag="Batch/1"):
@@ -124,41 +131,94 @@ class OutOfStep(ChainBroken):
 
 @dataclass(slots=True)
 class Chain:
-    """Follows one journal partition; gives each valid batch, skips and counts a zombie's, stops at anything else."""
+    """Follows one journal partition; gives each valid batch, passes over zombies and strangers, stops at all else.
 
+    `trust` None takes a claim for what it says: for a person who has not got the operator's public key.
+    """
+
+    topic: str
+    partition: int
+    trust: Trust | None = None
     at: JournalPosition = field(default_factory=JournalPosition)
-    zombies: int = 0
-    accepts_resume: Callable[[ChainResumed], bool] = lambda _: False
+    zombies: int = 0  # batches of superseded writers
+    strangers: int = 0  # records that no writer of this journal signed, and copies of such as it did
 
-    def follow(self, offset: int, data: bytes) -> Batch | None:
-        """Take the record at `offset`. Raises ChainBroken, and then the chain stands where it stood."""
+    def follow(self, offset: int, data: bytes, *, time_ms: TimeMs = 0) -> Batch | None:
+        """Take the record at `offset`, appended at `time_ms`.
+
+        Raises ChainBroken, and then the chain stands where it stood.
+        """
         try:
-            record: JournalRecord = decode(data, JournalRecord)  # type: ignore[arg-type]
+            message = parse_certified(data)
+        except MalformedError:
+            self._pass_over(offset)
+            return None
+        try:
+            record: JournalRecord = decode(message.payload, JournalRecord)  # type: ignore[arg-type]
         except MalformedError as error:
-            if unknown := _list_unknown_tags(data):
+            if not self._is_signed(message, self._find_certified_key(message, time_ms=time_ms) or self.at.key):
+                self._pass_over(offset)
+                return None
+            if unknown := _list_unknown_tags(message.payload):
                 raise ChainBroken(f"{unknown}: this release is too old to read that", offset=offset) from error
             raise ChainBroken(f"not a journal record ({error})", offset=offset) from error
         match record:
-            case WriterClaimed():
+            case WriterClaimed() if (key := self._find_claimed_key(message, record, time_ms=time_ms)) is not None:
                 # A claim moves the head and not the seq: it ties itself to what stands before, and decides nothing.
-                self.at = self._move(claim=offset, head=_digest(self.at.head, data))
-            case ChainResumed():
-                if not self.accepts_resume(record):
-                    raise ChainBroken("a ChainResumed that the operator did not sign", offset=offset)
+                self.at = self._move(claim=offset, head=_digest(self.at.head, data), key=key)
+            case ChainResumed() if self._is_resume(message, record):
                 # The claim stays: an operator repairs the chain and does not take the journal over.
-                self.at = JournalPosition(claim=self.at.claim, seq=record.seq, head=record.head)
-            case Batch():
+                self.at = self._move(seq=record.seq, head=record.head)
+            case Batch() if not message.certificate and self._is_signed(message, self.at.key):
                 return self._batch(offset, record, data=data)
+            case _:
+                self._pass_over(offset)
         return None
 
     def append(self, batch: Batch, data: bytes) -> None:
         """The same step for the writer itself, which need not read back what it has just committed."""
         self.at = self._move(seq=batch.seq, head=hashlib.sha256(data).digest())
 
+    def _pass_over(self, offset: int) -> None:
+        # Whoever opens a journal claims it first. Before that there is no key to judge by, and nothing to lose either.
+        if self.at.claim < 0:
+            raise ChainBroken("stands before the first claim of a writer that the operator certified", offset=offset)
+        self.strangers += 1
+
+    def _find_claimed_key(self, message: Certified, claim: WriterClaimed, *, time_ms: TimeMs) -> bytes | None:
+        """The key under which the writer that claims the journal will sign; None where it may not, or did before."""
+        if claim.partition != self.partition or claim.after <= self.at.claim:
+            return None
+        key = self._find_certified_key(message, time_ms=time_ms)
+        return key if key is not None and self._is_signed(message, key) else None
+
+    def _find_certified_key(self, message: Certified, *, time_ms: TimeMs) -> bytes | None:
+        """The key that comes with a certificate for this journal's writer, held when the record was appended."""
+        if self.trust is not None:
+            return self.trust.find_key(message.certificate, WRITERS.get(self.topic, ""), at_ms=time_ms)
+        try:
+            return read_certificate(message.certificate).public_key
+        except MalformedError:
+            return None
+
+    def _is_resume(self, message: Certified, resumed: ChainResumed) -> bool:
+        # One that goes back has been copied from where it stood before.
+        if self.trust is None or resumed.seq < self.at.seq or self.trust.deployment not in (None, resumed.deployment):
+            return False
+        return self._is_signed(message, self.trust.operator)
+
+    def _is_signed(self, message: Certified, key: bytes) -> bool:
+        signed = _bind(message.payload, topic=self.topic, partition=self.partition)
+        return is_signed_by(Signed(signed, message.signature), key)
+
     def _batch(self, offset: int, batch: Batch, *, data: bytes) -> Batch | None:
         # The log fences writers only from their next commit on, so one record of an older claim can still come late.
         if batch.claim < self.at.claim:
             self.zombies += 1
+            return None
+        # Its writer never writes a number twice: somebody has copied it.
+        if batch.claim == self.at.claim and batch.seq <= self.at.seq:
+            self._pass_over(offset)
             return None
         # One message names one difference; the claim comes first, because a wrong one explains the others.
         expected = {"claim": self.at.claim, "seq": self.at.seq + 1, "prev": self.at.head}
@@ -171,6 +231,23 @@ class Chain:
 
     def _move(self, **changes: Any) -> JournalPosition:
         return msgspec.structs.replace(self.at, **changes)
+
+
+def sign_record(
+    record: bytes, *, topic: str, partition: int, key: Ed25519PrivateKey, certificate: bytes = b""
+) -> bytes:
+    """What is written into a journal partition: a record's bytes, signed for this place; a claim has a certificate."""
+    return encode(Certified(record, key.sign(_bind(record, topic=topic, partition=partition)), certificate))
+
+
+def open_record(data: bytes) -> JournalRecord:
+    """What stands in a journal, whoever wrote it. Raises MalformedError."""
+    return decode(parse_certified(data).payload, JournalRecord)  # type: ignore[arg-type]
+
+
+def _bind(record: bytes, *, topic: str, partition: int) -> bytes:
+    """What a signature covers: a role has one key for all partitions, and a copy in another of them is nothing."""
+    return f"{topic}/{partition}/".encode() + record
 
 
 def _list_unknown_tags(data: bytes) -> str:

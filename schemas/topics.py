@@ -25,7 +25,8 @@ def _keep_hours(hours: int) -> dict[str, str]:
 class Topic:
     """One topic: who alone writes it, and for how long its records are kept.
 
-    A journal is what exactly one actor writes along a chain; `actors.wiring` has a row for each.
+    A journal is what exactly one actor writes along a chain; `actors.wiring` has a row for each, and `writer` is its
+    role's name, which its certificate has to bear.
     """
 
     name: str
@@ -58,7 +59,7 @@ SHARDS = Topic("shards", "devices, shard workers", _KEEP_FOREVER)
 PARTIALS = Topic("partials", "shard workers", _keep_hours(24))
 UPDATES = Topic("updates", "devices, aggregator (ticks)", _keep_hours(14 * 24))
 ROUNDS = Topic("rounds", "aggregator", _KEEP_FOREVER, is_journal=True)
-LEDGER = Topic("ledger", "privacy budget", _KEEP_FOREVER, is_journal=True)
+LEDGER = Topic("ledger", "privacy", _KEEP_FOREVER, is_journal=True)
 EVALUATIONS = Topic("evaluations", "evaluator", _KEEP_FOREVER)
 # Compacted, so that a tombstone deletes one model and leaves the others.
 MODELS = Topic("models", "operator, aggregator", {"cleanup.policy": "compact"})

@@ -6,12 +6,11 @@ gets its records from elsewhere hands them to `JournalReader.follow` one by one;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from schemas.journal import Batch, Chain, ChainBroken, ChainResumed, Decision, JournalPosition, OutOfStep
+from schemas.certificates import Trust
+from schemas.journal import Batch, Chain, ChainBroken, Decision, JournalPosition, OutOfStep
 from streams.log import EventLog, Place, Record, TopicPartition, scan
-
-AcceptsResume = Callable[[ChainResumed], bool]
 
 
 class JournalBroken(ChainBroken):
@@ -24,23 +23,15 @@ class JournalBroken(ChainBroken):
         self.place, self.what = place, what
 
 
-def reject_all(resumed: ChainResumed) -> bool:
-    """Without the operator's key no ChainResumed can be told from a forged one."""
-    return False
-
-
 class JournalReader:
-    """Follows one journal partition from a position on; `position` is where the chain stands after the last record."""
+    """Follows one journal partition from a position on; `position` is where the chain stands after the last record.
 
-    def __init__(
-        self,
-        at: TopicPartition,
-        *,
-        accepts_resume: AcceptsResume = reject_all,
-        position: JournalPosition | None = None,
-    ) -> None:
+    With `trust` None it cannot tell a writer that the operator certified from one that says so.
+    """
+
+    def __init__(self, at: TopicPartition, *, trust: Trust | None, position: JournalPosition | None = None) -> None:
         self.at = at
-        self._chain = Chain(at=position or JournalPosition(), accepts_resume=accepts_resume)
+        self._chain = Chain(*at, trust=trust, at=position or JournalPosition())
         # Which records to suspect where the chain breaks.
         self._last_batch = -1  # its offset
         self._is_last = True  # whether no record has followed it
@@ -59,16 +50,20 @@ class JournalReader:
         """Batches of superseded writers, which were skipped."""
         return self._chain.zombies
 
+    @property
+    def strangers(self) -> int:
+        """Records that no writer of this journal signed for their place, which were passed over."""
+        return self._chain.strangers
+
     def follow(self, record: Record) -> Batch | None:
-        """Take the next record; its batch, or None for a claim, a resume or a zombie's batch.
+        """Take the next record; its batch, or None for a claim, a resume, a zombie's batch or a stranger's record.
 
         Raises JournalBroken, and then the position stays as it was.
         """
         try:
-            # The chain covers the values alone, so a key could be added unseen.
-            if record.key is not None:
-                raise ChainBroken("a key, which no journal record has")
-            batch = self._chain.follow(record.offset, record.value or b"")
+            # A signature covers the value alone: with a key the record is not the one that its writer wrote.
+            value = record.value or b"" if record.key is None else b""
+            batch = self._chain.follow(record.offset, value, time_ms=record.time_ms)
         except ChainBroken as error:
             # A digest proves that something is wrong before the record that shows it, so both are named.
             what = error.what
@@ -101,13 +96,13 @@ class JournalReader:
 
 
 def read_decisions(
-    log: EventLog, at: TopicPartition, *, accepts_resume: AcceptsResume = reject_all
+    log: EventLog, at: TopicPartition, *, trust: Trust | None
 ) -> Iterator[tuple[Record, Decision, JournalPosition]]:
     """Every decision of a journal partition, its record, and where the chain stands after that record.
 
     Raises JournalBroken.
     """
-    journal = JournalReader(at, accepts_resume=accepts_resume)
+    journal = JournalReader(at, trust=trust)
     for record, batch in journal.read(log):
         for decision in batch.decisions if batch else ():
             yield record, decision, journal.position

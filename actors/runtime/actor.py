@@ -52,11 +52,9 @@ class Actor(Generic[S]):
         self.role, self.partition = role, partition
         self.guard = Guard(role.name, partition)  # a host replaces it by the one of the actor before
         self._decider, self._effects, self._observers = decider, effects, observers
-        # Only the operator's signature lets a chain go on behind a break (law 4).
-        accepts = key.accepts_resume
-        journals = [TopicPartition(topic, partition) for topic in role.journal_inputs]
-        self._inputs = Inputs(log, journals, accepts_resume=accepts)
-        self._journal = Journal(log, role, partition, accepts_resume=accepts)
+        trust, journals = key.trust(), [TopicPartition(topic, partition) for topic in role.journal_inputs]
+        self._inputs = Inputs(log, journals, trust=trust)
+        self._journal = Journal(log, role, partition, signer=key.signer, trust=trust)
         self._digests = Digests(Snapshots(log, self._journal))
         self._answers, self.opened = Answers(log, key.signer), Opened(decider.initial(), 0, None)
         self.state: S = self.opened.state

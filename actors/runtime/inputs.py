@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from schemas.certificates import Trust
 from schemas.errors import FedlogError
 from schemas.events import JournalEvent
 from schemas.journal import Batch, ChainBroken, JournalPosition, Position
 from streams.holes import Holes
-from streams.journals import AcceptsResume, JournalReader
+from streams.journals import JournalReader
 from streams.log import EventLog, Record, TopicPartition
 
 # A position that only moved is written after this many inputs or this much log time, so that a restart need not read
@@ -44,12 +45,12 @@ class _Before(NamedTuple):
 class Inputs:
     """Reads records in order and keeps the position after them. For one actor's thread."""
 
-    def __init__(self, log: EventLog, journals: Iterable[TopicPartition], *, accepts_resume: AcceptsResume) -> None:
+    def __init__(self, log: EventLog, journals: Iterable[TopicPartition], *, trust: Trust) -> None:
         self.position = Position()
         self.time_ms = 0
         self.decided_ms: dict[str, int] = {}
         self._holes = Holes(log)
-        self.journals = {at.topic: JournalReader(at, accepts_resume=accepts_resume) for at in journals}
+        self.journals = {at.topic: JournalReader(at, trust=trust) for at in journals}
         self._before = _Before(self.position, None, self.decided_ms)
         self.unwritten = 0
         self.written_ms = 0

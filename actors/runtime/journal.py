@@ -6,7 +6,7 @@ Decisions wait here until `commit`: what only counts is added up, and all are cu
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -16,11 +16,22 @@ import msgspec
 from actors.deciders.tallies import TALLY_BYTES_MAX, TALLY_KINDS, Tallies, split
 from actors.runtime.effects import ExtraRecord
 from actors.runtime.role import Role
-from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode, encode_state
+from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, MalformedError, encode, encode_state
+from schemas.certificates import Signer, Trust
 from schemas.errors import FedlogError
 from schemas.events import StateDigest
 from schemas.identifiers import SALT_BYTES
-from schemas.journal import Batch, Chain, ChainResumed, Decision, JournalPosition, Position, WriterClaimed
+from schemas.journal import (
+    Batch,
+    Chain,
+    ChainBroken,
+    Decision,
+    JournalPosition,
+    Position,
+    WriterClaimed,
+    open_record,
+    sign_record,
+)
 from streams.holes import Holes
 from streams.journals import JournalReader
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced, scan
@@ -84,16 +95,13 @@ class _Packed:
 class Journal:
     """One partition of one actor's journal, under one claim. `uncommitted` is what the next commit writes."""
 
-    def __init__(
-        self, log: EventLog, role: Role, partition: int, *, accepts_resume: Callable[[ChainResumed], bool]
-    ) -> None:
+    def __init__(self, log: EventLog, role: Role, partition: int, *, signer: Signer, trust: Trust) -> None:
         self._role, self.at = role, TopicPartition(role.journal, partition)
         self.uncommitted: list[Uncommitted] = []
         self.extra_records: list[ExtraRecord] = []  # of the decision that is being made
         self.left_bytes = DECISION_BYTES_MAX  # in a record, for that decision
-        self._log, self._accepts_resume = log, accepts_resume
-        self._holes = Holes(log)
-        self.set_position(JournalPosition())
+        self._log, self._signer = log, signer
+        self._holes, self._chain = Holes(log), Chain(*self.at, trust=trust)
 
     def __str__(self) -> str:
         return str(self.at)
@@ -115,20 +123,45 @@ class Journal:
 
     def set_position(self, at: JournalPosition) -> None:
         """Read or write on from there."""
-        self._chain = Chain(at=at, accepts_resume=self._accepts_resume)
+        self._chain.at = at
 
     def claim(self) -> None:
         """Fence the writer before, and take its place."""
         beside = [TopicPartition(topic, self.at.partition) for topic in self._role.written_beside]
         self._writer = self._log.writer(f"{self.actor}.{self.at.partition}", settles=beside)
-        # Random, so that no batch of a zombie can fit on the chain behind a claim that its writer has never read.
-        claim = WriterClaimed(actor=self.actor, partition=self.at.partition, nonce=os.urandom(32))
-        [self.claimed] = self._writer.commit([self._draft(encode(claim))])
+        claim = WriterClaimed(
+            actor=self.actor,
+            partition=self.at.partition,
+            # Asked once the writer before is fenced: its claim stands below, however late it becomes visible.
+            after=self._log.find_written_end(self.at),
+            # Random, so that no batch of a zombie can fit on the chain behind a claim that its writer has never read.
+            nonce=os.urandom(32),
+        )
+        [self.claimed] = self._writer.commit([self._draft(self._sign(encode(claim), self._signer.certificate))])
         self._end = self.claimed + _TRANSACTION_OFFSETS
 
     def record(self, offset: int) -> Record | None:
         """The record at an offset before our own claim, on the chain or not; None where there is none."""
         return next(self._read(offset, offset + 1), None) if offset < self.claimed else None
+
+    def prove(self, record: Record) -> WrittenBatch:
+        """The batch that a record of this journal is, wherever the chain stands. Raises ChainBroken for any other.
+
+        Its claim says with which key it has to be signed; that it is on the chain, only a replay can say.
+        """
+        try:
+            found = open_record(record.value or b"")
+        except MalformedError as error:
+            raise ChainBroken(f"not a journal record ({error})", offset=record.offset) from error
+        claimed = self.record(found.claim) if isinstance(found, Batch) else None
+        if claimed is None or not isinstance(found, Batch):
+            raise ChainBroken("no batch under a claim", offset=record.offset)
+        chain = Chain(*self.at, trust=self._chain.trust)
+        chain.follow(claimed.offset, claimed.value or b"", time_ms=claimed.time_ms)
+        chain.at = JournalPosition(claim=found.claim, seq=found.seq - 1, head=found.prev, key=chain.at.key)
+        if (batch := chain.follow(record.offset, record.value or b"")) is None:
+            raise ChainBroken("a batch that the writer of its claim did not sign", offset=record.offset)
+        return WrittenBatch(batch, record.offset, chain.at)
 
     def batches(self, start: int | None = None) -> Iterator[WrittenBatch]:
         """Every batch of the chain from `start`, or the beginning, to our own claim.
@@ -136,7 +169,7 @@ class Journal:
         Raises ChainBroken, and CommitUncertain where the log has gone past our claim and does not hold it.
         """
         first = self._log.bounds(self.at).beginning if start is None else start
-        journal = JournalReader(self.at, accepts_resume=self._accepts_resume, position=self._chain.at)
+        journal = JournalReader(self.at, trust=self._chain.trust, position=self._chain.at)
         # Wait for the claim itself: a commit is acknowledged before readers can see its records.
         for record in self._read(first, self.claimed + 1):
             batch = journal.follow(record)
@@ -169,7 +202,7 @@ class Journal:
             )
             # Each decision was encoded, and its numbers checked, before.
             raw = tuple(msgspec.Raw(data) for data in packed.encoded)
-            data = encode_state(msgspec.structs.replace(batch, decisions=raw))
+            data = self._sign(encode_state(msgspec.structs.replace(batch, decisions=raw)))
             self._chain.append(batch, data)
             batches.append((batch, self._chain.at))
             records.append(data)
@@ -218,15 +251,18 @@ class Journal:
         return retry_until_available(lambda: self._holes.find_first(self.at, start, end=end))
 
     def _require_unclaimed(self, before: JournalPosition, start: int, *, end: int) -> None:
-        chain = Chain(at=before, accepts_resume=self._accepts_resume)
+        chain = Chain(*self.at, trust=self._chain.trust, at=before)
         for record in self._read(start, end):
-            chain.follow(record.offset, record.value or b"")
+            chain.follow(record.offset, record.value or b"", time_ms=record.time_ms)
         if chain.at != before:
             raise WriterFenced(f"{self}: another writer has claimed it before offset {end}")
 
     def _read(self, start: int, end: int) -> Iterator[Record]:
         """Every committed record from `start` up to, not including, `end`; waits until that can be read."""
         return scan(self._log, self.at, start=start, end=end)
+
+    def _sign(self, record: bytes, certificate: bytes = b"") -> bytes:
+        return sign_record(record, **self.at._asdict(), key=self._signer.key, certificate=certificate)
 
     def _draft(self, data: bytes) -> Draft:
         return Draft(**self.at._asdict(), value=data)

@@ -21,7 +21,7 @@ from actors.runtime.journal import Journal, WrittenBatch
 from schemas.canonical import MalformedError, decode, decode_state, encode
 from schemas.errors import FedlogError
 from schemas.events import StateDigest
-from schemas.journal import Batch, JournalPosition, JournalRecord, Snapshot
+from schemas.journal import Batch, ChainBroken, Snapshot
 from schemas.tensors import BodyError, compress, compute_frame_bytes_max, decompress, hash_payload
 from schemas.topics import SNAPSHOTS
 from streams.bodies import Absent, BodyReader, store
@@ -118,7 +118,7 @@ class Snapshots:
         except LogUnavailable:
             raise
         # A machine without the memory for it may still have that of a replay.
-        except (Unusable, MalformedError, BodyError, LogError, MemoryError) as error:
+        except (Unusable, ChainBroken, MalformedError, BodyError, LogError, MemoryError) as error:
             self.refuse(error)
             return None
 
@@ -153,14 +153,12 @@ class Snapshots:
         if snapshot.code != _CODE:
             raise Unusable("code of another release made it")
         record = self._find_record(snapshot)
-        batch: JournalRecord = decode(record.value or b"", JournalRecord)  # type: ignore[arg-type]
-        stated = closing_digest(batch) if isinstance(batch, Batch) else None
-        if not isinstance(batch, Batch) or stated is None:
+        # From the journal's own record and not from the manifest, which anybody with access to its topic can write.
+        written = self._journal.prove(record)
+        stated = closing_digest(written.batch)
+        if stated is None:
             raise Unusable(f"the journal record at offset {record.offset} does not end in a digest")
         state = self._state(snapshot, stated)
-        # From the journal's own record and not from the manifest, which anybody with access to its topic can write.
-        at = JournalPosition(claim=batch.claim, seq=batch.seq, head=snapshot.record_sha256)
-        written = WrittenBatch(batch, record.offset, at)
         return LoadedSnapshot(decode_state(state, kind), written, since_ms=record.time_ms)
 
     def _find_record(self, snapshot: Snapshot) -> Record:

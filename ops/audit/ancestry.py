@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from schemas.certificates import Trust
 from schemas.creations import collect_creations, find_successor
 from schemas.events import TaskCreated, UpdateAdmitted
 from schemas.identifiers import TaskId
 from schemas.topics import ROUNDS, TASKS, partition_of
-from streams.journals import AcceptsResume, JournalBroken, read_decisions
+from streams.journals import JournalBroken, read_decisions
 from streams.log import EventLog, TopicPartition, scan
 
 
@@ -35,7 +36,7 @@ def find_parents_elsewhere(
 
 
 def check_ancestry(
-    log: EventLog, created: TaskCreated, *, operator: bytes | None, accepts_resume: AcceptsResume
+    log: EventLog, created: TaskCreated, *, operator: bytes | None, trust: Trust | None
 ) -> Iterator[str]:
     """Where a creation does not carry what its parent, and all before that, have spent; or is not the first to claim.
 
@@ -58,13 +59,11 @@ def check_ancestry(
         claimed = find_successor(values, parent.task, operator=operator, deployment=deployment)
         if claimed != created.task:
             yield f"{claimed!r} was the first to carry on from {parent.task!r}, not {created.task!r}"
-        yield from _check_spent(log, created, parent=parent, accepts_resume=accepts_resume)
+        yield from _check_spent(log, created, parent=parent, trust=trust)
         created = parent
 
 
-def _check_spent(
-    log: EventLog, created: TaskCreated, *, parent: TaskCreated, accepts_resume: AcceptsResume
-) -> Iterator[str]:
+def _check_spent(log: EventLog, created: TaskCreated, *, parent: TaskCreated, trust: Trust | None) -> Iterator[str]:
     if created.policy.privacy is None:
         return
     if parent.policy.privacy is None:
@@ -73,7 +72,7 @@ def _check_spent(
     taken: Counter[str] = Counter()
     at = TopicPartition(ROUNDS.name, partition_of(parent.task, log.partitions))
     try:
-        for _, decision, _ in read_decisions(log, at, accepts_resume=accepts_resume):
+        for _, decision, _ in read_decisions(log, at, trust=trust):
             admitted = (event for event in decision.events if isinstance(event, UpdateAdmitted))
             taken.update(event.device for event in admitted if event.task == parent.task)
     except JournalBroken as error:

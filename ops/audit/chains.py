@@ -9,15 +9,18 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.certificates import Trust
 from schemas.journal import JournalPosition, Position
 from schemas.published import Head
-from streams.journals import AcceptsResume, JournalBroken, JournalReader, reject_all
+from streams.journals import JournalBroken, JournalReader
 from streams.log import EventLog, TopicPartition
 
 
 @dataclass(slots=True)
 class ChainReport:
     """One journal partition; `fault` says why the record at `offset` does not continue the chain.
+
+    `strangers` counts records that no writer of it signed: they decide nothing, and are no fault of the journal.
 
     `positions` has where the chain stands after each record, `reported_inputs` what each batch says of its inputs.
     """
@@ -29,6 +32,8 @@ class ChainReport:
     claims: int = 0
     resumes: int = 0
     zombies: int = 0
+    strangers: int = 0
+    first_stranger: int | None = None  # its offset
     decisions: int = 0
     seq: int = -1
     offset: int | None = None
@@ -70,12 +75,12 @@ class ChainReport:
         return heads
 
 
-def verify_chain(log: EventLog, place: TopicPartition, *, accepts_resume: AcceptsResume = reject_all) -> ChainReport:
+def verify_chain(log: EventLog, place: TopicPartition, *, trust: Trust | None) -> ChainReport:
     """Follow the chain of one journal partition to its end or to its first fault."""
     # Whatever is appended from now on is the next check's, so that all reports of one check agree on an end.
     end = log.bounds(place).end
     report = ChainReport(*place, end=end)
-    journal = JournalReader(place, accepts_resume=accepts_resume)
+    journal = JournalReader(place, trust=trust)
     before = journal.position
     try:
         for record, batch in journal.read(log, end=end):
@@ -85,13 +90,15 @@ def verify_chain(log: EventLog, place: TopicPartition, *, accepts_resume: Accept
                 report.decisions += len(batch.decisions)
                 report.reported_inputs.append((record.offset, batch.position))
             elif journal.position != before:
-                # A zombie's batch leaves the position as it was; a claim and a resume both move it.
+                # What is passed over leaves the position as it was; a claim and a resume both move it.
                 claimed = journal.position.claim != before.claim
                 report.claims += claimed
                 report.resumes += not claimed
+            if journal.strangers > report.strangers and report.first_stranger is None:
+                report.first_stranger = record.offset
             before = journal.position
             report.positions.append((record.offset, before))
-            report.zombies, report.seq = journal.zombies, before.seq
+            report.zombies, report.strangers, report.seq = journal.zombies, journal.strangers, before.seq
     except JournalBroken as error:
         report.offset, report.fault = error.place.offset, error.what
     return report

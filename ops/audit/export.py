@@ -10,9 +10,10 @@ from pathlib import Path
 from actors.keys import OperatorKey
 from actors.wiring import ROLES
 from ops.audit.chains import ChainReport, verify_chain
-from ops.audit.verification import judge_resume
-from schemas.canonical import MalformedError, decode
-from schemas.journal import Batch, JournalRecord
+from ops.audit.verification import make_trust
+from schemas.canonical import MalformedError
+from schemas.certificates import Trust
+from schemas.journal import Batch
 from schemas.published import describe_heads, parse_checkpoint, sign_statement
 from schemas.topics import (
     ANSWERS,
@@ -27,7 +28,7 @@ from schemas.topics import (
     UPDATES,
 )
 from streams import exported as files
-from streams.journals import AcceptsResume
+from streams.journals import JournalBroken, JournalReader
 from streams.log import EventLog, Record, TopicPartition
 
 CHECKPOINT = "checkpoint.json"
@@ -63,17 +64,17 @@ def write_export(
 
     Raises FileExistsError where the folder is not empty.
     """
-    accepts = judge_resume(key.public_key if key else None)
+    trust = make_trust(log, key.public_key if key else None)
     # The partition of an answer, and of a body of a task with shards, is the device's: a task's are anywhere.
     chosen = {topic: range(log.partitions) if topic in _BY_DEVICE else partitions for topic in topics}
     # The name of the deployment stands in the first partition, and tells its creations from those of another.
     chosen[TASKS.name] = sorted({0, *partitions})
     places = [TopicPartition(topic, number) for topic in topics for number in chosen[topic]]
     ends = {at: log.bounds(at).end for at in places}
-    manifest = files.export(log, ends, folder=folder, is_past=_Cut(log, ends, accepts).is_past)
+    manifest = files.export(log, ends, folder=folder, is_past=_Cut(log, ends, trust).is_past)
     written = files.ExportedLog(folder)
     journals = [TopicPartition(role.journal, number) for number in partitions for role in ROLES.values()]
-    reports = tuple(verify_chain(written, place, accepts_resume=accepts) for place in journals)
+    reports = tuple(verify_chain(written, place, trust=trust) for place in journals)
     # Without the operator's key an export is as good, but where its journals ended cannot be proven later.
     if key is not None:
         heads = [report.head for report in reports if report.positions]
@@ -89,10 +90,11 @@ class _Cut:
     That may be so in `published`, and in a journal whose writer reads one that was taken before it.
     """
 
-    def __init__(self, log: EventLog, ends: Mapping[TopicPartition, int], accepts: AcceptsResume) -> None:
-        self._log, self._ends, self._accepts = log, ends, accepts
+    def __init__(self, log: EventLog, ends: Mapping[TopicPartition, int], trust: Trust | None) -> None:
+        self._log, self._ends, self._trust = log, ends, trust
         self._earlier = _list_earlier_inputs()
         self._seqs: dict[int, int] = {}
+        self._journals: dict[TopicPartition, JournalReader | None] = {}  # None: off its chain from here on
 
     def is_past(self, record: Record) -> bool:
         """Whether this record came after the journals that were taken before it."""
@@ -101,12 +103,23 @@ class _Cut:
             return _find_announced_seq(record) > self._find_seq(record.partition)
         inputs = [TopicPartition(topic, record.partition) for topic in self._earlier.get(record.topic, ())]
         # Few journals are looked into here, because decoding takes as long as all the rest of an export.
-        return bool(inputs) and any(_find_position_in(record, at.topic) > self._ends[at] for at in inputs)
+        if not inputs or (batch := self._follow(record)) is None:
+            return False
+        return any(batch.position.offsets.get(at.topic, 0) > self._ends[at] for at in inputs)
+
+    def _follow(self, record: Record) -> Batch | None:
+        """The batch that a journal's record is; None for what readers pass over, which is exported as it is."""
+        journal = self._journals.setdefault(record.at, JournalReader(record.at, trust=self._trust))
+        try:
+            return None if journal is None else journal.follow(record)
+        except JournalBroken:
+            self._journals[record.at] = None
+            return None
 
     def _find_seq(self, partition: int) -> int:
         if partition not in self._seqs:
             rounds = TopicPartition(ROUNDS.name, partition)
-            report = verify_chain(self._log, rounds, accepts_resume=self._accepts)
+            report = verify_chain(self._log, rounds, trust=self._trust)
             self._seqs[partition] = report.find_last(self._ends[rounds])[1].seq if report.fault is None else 2**63
         return self._seqs[partition]
 
@@ -118,15 +131,6 @@ def _list_earlier_inputs() -> dict[str, list[str]]:
         role.journal: [topic for topic in role.inputs if topic in journals[: journals.index(role.journal)]]
         for role in ROLES.values()
     }
-
-
-def _find_position_in(record: Record, topic: str) -> int:
-    """Up to where the writer of a journal record had read an input."""
-    try:
-        found: JournalRecord = decode(record.value or b"", JournalRecord)  # type: ignore[arg-type]
-    except MalformedError:
-        return -1  # a record that cannot be read is exported as it is
-    return found.position.offsets.get(topic, 0) if isinstance(found, Batch) else -1
 
 
 def _find_announced_seq(record: Record) -> int:

@@ -6,7 +6,6 @@ from sums, noise and the version before, charges from the admissions. `fedlog re
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from ops.audit import announcements, event_checks
 from ops.audit.ancestry import check_ancestry
 from ops.audit.findings import Finding, Findings
 from ops.audit.recomputing import FindNoise, Recomputer
-from ops.audit.verification import Verification, judge_resume
-from schemas.creations import collect_creations, find_deployment, find_faults, find_misplacement
+from ops.audit.verification import Verification, make_trust
+from schemas.creations import collect_creations, find_faults, find_misplacement
 from schemas.events import (
     JournalEvent,
     ModelPublished,
@@ -80,17 +79,18 @@ class Audit:
     ) -> None:
         self.findings = Findings()
         self.state = Rounds()
-        self._log, self._partition, self._anchor = log, partition, anchor
+        self._log, self._partition = log, partition
         self._full, self._to = full, to
         self._recomputer = Recomputer(log, partition, find_key=anchor.noise, findings=self.findings)
         self._announcements: dict[str, dict[str, Any]] = {}  # the expected records of `published`, by id
         self._seq = -1
         self._charges: dict[tuple[str, RoundId], RoundCharged] = {}
+        self._trust = make_trust(log, anchor.operator)
         self._creations = self._read_creations()
 
     def run(self) -> Findings:
         """All that `fedlog verify` checks, then each fold; one that breaks off is a difference too."""
-        check = Verification(self._log, self._partition, operator=self._anchor.operator)
+        check = Verification(self._log, self._partition, operator=self._operator)
         for finding in check.check():
             self.findings.add_difference(finding)
         for role in ROLES.values() if self._to is None else ():
@@ -107,8 +107,8 @@ class Audit:
         return self.findings
 
     @property
-    def _accepts_resume(self) -> Callable[..., bool]:
-        return judge_resume(self._anchor.operator)
+    def _operator(self) -> bytes | None:
+        return None if self._trust is None else self._trust.operator
 
     def _try_fold(self, fold: Callable[[], None]) -> bool:
         """Run a fold; whether it came to its end."""
@@ -227,9 +227,7 @@ class Audit:
 
     def _check_ancestry(self, created: TaskCreated) -> Iterator[str]:
         try:
-            yield from check_ancestry(
-                self._log, created, operator=self._anchor.operator, accepts_resume=self._accepts_resume
-            )
+            yield from check_ancestry(self._log, created, operator=self._operator, trust=self._trust)
         except LogRefused as error:
             # An export may hold the child's partition alone.
             self.findings.unchecked.append(f"{created.task}: what its parents have spent ({error})")
@@ -248,18 +246,14 @@ class Audit:
 
     def _read_decisions(self, topic: str) -> Iterator[tuple[Record, Decision, JournalPosition]]:
         at = TopicPartition(topic, self._partition)
-        return read_decisions(self._log, at, accepts_resume=self._accepts_resume)
+        return read_decisions(self._log, at, trust=self._trust)
 
     def _read_creations(self) -> dict[str, TaskCreated]:
         """What the operator wrote."""
         at = TopicPartition(TASKS.name, self._partition)
         values = (record.value for record in scan(self._log, at))
-        operator, partitions = self._anchor.operator, self._log.partitions
-        deployment = None
-        # An export may lack the partition that names it.
-        with contextlib.suppress(LogRefused):
-            founded = (record.value for record in scan(self._log, TopicPartition(TASKS.name, 0)))
-            deployment = find_deployment(founded, operator)
+        operator, partitions = self._operator, self._log.partitions
+        deployment = None if self._trust is None else self._trust.deployment
         return collect_creations(values, operator, partitions=partitions, deployment=deployment)
 
 

@@ -8,25 +8,29 @@ journal, signed. Where none of these reaches, beyond the last checkpoint, nothin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 
-from actors.keys import accepts_resume
 from actors.wiring import ROLES
 from ops.audit.chains import ChainReport, verify_chain
 from ops.audit.findings import Finding
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
+from schemas.creations import find_deployment
 from schemas.journal import Position
 from schemas.published import Checkpoint, Head, is_vouched_for, parse_checkpoint
-from schemas.topics import PUBLISHED
-from streams.journals import AcceptsResume, reject_all
-from streams.log import EventLog, TopicPartition, scan
+from schemas.topics import PUBLISHED, TASKS
+from streams.log import EventLog, LogRefused, TopicPartition, scan
 
 
-def judge_resume(operator: bytes | None) -> AcceptsResume:
-    """Accepts what the holder of this public key signed; nothing where it is not known."""
-    # Without the key a resumed chain counts as broken: to accept it would hide what was cut.
-    return reject_all if operator is None else partial(accepts_resume, operator=operator)
+def make_trust(log: EventLog, operator: bytes | None) -> Trust | None:
+    """Whom a reader of this log believes: those whom the operator certified for its deployment."""
+    if operator is None:
+        return None
+    try:
+        values = (record.value for record in scan(log, TopicPartition(TASKS.name, 0)))
+        return Trust(operator, find_deployment(values, operator))
+    # An export may lack the partition that names the deployment.
+    except LogRefused:
+        return Trust(operator)
 
 
 class Verification:
@@ -38,10 +42,9 @@ class Verification:
     def __init__(self, log: EventLog, partition: int, *, operator: bytes | None) -> None:
         self.partition = partition
         self.checkpoints = 0
-        self._log, self._trust = log, None if operator is None else Trust(operator)
+        self._log, self._trust = log, make_trust(log, operator)
         places = [TopicPartition(role.journal, partition) for role in ROLES.values()]
-        accepts = judge_resume(operator)
-        self.reports = {place.topic: verify_chain(log, place, accepts_resume=accepts) for place in places}
+        self.reports = {place.topic: verify_chain(log, place, trust=self._trust) for place in places}
 
     def check(self, checkpoints: Iterable[Checkpoint] = ()) -> Iterator[Finding]:
         """Everything that is wrong, broken chains first."""

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Protocol, get_args
 
-from actors.keys import accepts_resume
 from actors.wiring import ROLES
 from ops.history.task_view import TaskView, evolve
 from schemas.canonical import MalformedError, decode
@@ -28,7 +26,7 @@ from schemas.events import (
 )
 from schemas.identifiers import TaskId
 from schemas.topics import EVALUATIONS, ROUNDS, TASKS
-from streams.journals import AcceptsResume, JournalReader, reject_all
+from streams.journals import JournalReader
 from streams.log import Record, TopicPartition
 
 _JOURNALS = tuple(role.journal for role in ROLES.values())
@@ -73,14 +71,17 @@ class TaskViews:
         self.unreadable = 0
         self._operator, self._deployment = operator, deployment
         self._trust = None if operator is None else Trust(operator, deployment)
-        accepts: AcceptsResume = reject_all if operator is None else partial(accepts_resume, operator=operator)
-        self._accepts_resume = accepts
         self._journals: dict[TopicPartition, JournalReader] = {}
 
     @property
     def zombies(self) -> int:
         """Batches of superseded writers, which every reader skips."""
         return sum(journal.zombies for journal in self._journals.values())
+
+    @property
+    def strangers(self) -> int:
+        """Records in journals that no writer of theirs signed, which every reader passes over."""
+        return sum(journal.strangers for journal in self._journals.values())
 
     def view(self, task: TaskId) -> TaskView:
         """The view of a task; an empty one is made for an unknown name."""
@@ -123,7 +124,7 @@ class TaskViews:
         # Every journal partition has a chain of its own, and its records may come between those of others.
         journal = self._journals.get(record.at)
         if journal is None:
-            journal = self._journals[record.at] = JournalReader(record.at, accepts_resume=self._accepts_resume)
+            journal = self._journals[record.at] = JournalReader(record.at, trust=self._trust)
         batch = journal.follow(record)
         for decision in batch.decisions if batch else ():
             for event in decision.events:

@@ -15,7 +15,7 @@ from schemas.canonical import MalformedError, decode, to_plain
 from schemas.certificates import parse_certified
 from schemas.events import AnyEvent, Partial
 from schemas.identifiers import TaskId
-from schemas.journal import Batch, ChainResumed, JournalRecord, WriterClaimed
+from schemas.journal import Batch, ChainResumed, WriterClaimed, open_record
 from schemas.leases import read_lease
 from schemas.signing import parse_signed
 from schemas.topics import BODIES, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
@@ -83,7 +83,7 @@ def _make_unreadable_line(record: Record, why: str) -> Line:
 
 def _read_journal_record(record: Record, value: bytes) -> Iterator[Line]:
     try:
-        content: Any = decode(value, JournalRecord)  # type: ignore[arg-type]
+        content: Any = open_record(value)
     except MalformedError as error:
         yield _make_unreadable_line(record, str(error))
         return

@@ -12,10 +12,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from schemas.canonical import MalformedError, decode
-from schemas.certificates import parse_certified
+from schemas.certificates import Certificate, Certified, parse_certified
 from schemas.events import Answer, DefectFound, Granted, JournalEvent
 from schemas.journal import Batch, Decision, JournalPosition, JournalRecord, WriterClaimed
+from schemas.signing import parse_signed
 from schemas.topics import ANSWERS, CHECKINS, EVALUATIONS, LEDGER, PUBLISHED, ROUNDS, SELECTIONS, TASKS, UPDATES
 from streams.log import Bounds, EventLog, Record, TopicPartition
 
@@ -32,8 +36,10 @@ class Journal:
     """One journal partition: its valid batches by offset, and where its chain stands after each record."""
 
     topic: str
+    operator: bytes | None = None  # the public key that certifies writers; without it whoever says so is one
     claims: int = 0
     zombies: int = 0
+    strangers: int = 0
     batches: list[tuple[int, Batch]] = field(default_factory=list)
     stands: list[tuple[int, JournalPosition]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -77,29 +83,58 @@ class Journal:
         at = self.stands[-1][1] if self.stands else JournalPosition()
         data = record.value or b""
         try:
-            item: Any = decode(data, JournalRecord)  # type: ignore[arg-type]
-        except MalformedError as error:
-            return self._broken(record, f"not a journal record: {error}")
+            message = parse_certified(data)
+            item: Any = decode(message.payload, JournalRecord)  # type: ignore[arg-type]
+        except MalformedError:
+            return self._pass_over(record)
         match item:
-            case WriterClaimed():
+            case WriterClaimed() if item.after > at.claim and _is_signed(record, message, key := self._key_in(message)):
                 self.claims += 1
                 head = _sha256(_sha256(at.head) + _sha256(data))
-                at = JournalPosition(claim=record.offset, seq=at.seq, head=head)
+                at = JournalPosition(claim=record.offset, seq=at.seq, head=head, key=key)
+            case Batch() if message.certificate or not _is_signed(record, message, at.key):
+                return self._pass_over(record)
             case Batch() if item.claim < at.claim:
                 self.zombies += 1
+            case Batch() if item.claim == at.claim and item.seq <= at.seq:
+                return self._pass_over(record)
             case Batch() if (item.claim, item.seq, item.prev) != (at.claim, at.seq + 1, at.head):
                 return self._broken(record, f"claim {item.claim}, seq {item.seq} or its prev does not follow {at}")
             case Batch():
-                at = JournalPosition(claim=at.claim, seq=item.seq, head=_sha256(data))
+                at = JournalPosition(claim=at.claim, seq=item.seq, head=_sha256(data), key=at.key)
                 self.batches.append((record.offset, item))
             case _:
-                return self._broken(record, f"{type(item).__name__}, which only an operator accepts")
+                return self._pass_over(record)
         self.stands.append((record.offset, at))
         return True
+
+    def _key_in(self, message: Certified) -> bytes:
+        """The key in a certificate that the operator signed; one that signs nothing where there is none."""
+        with contextlib.suppress(MalformedError, InvalidSignature):
+            signed = parse_signed(message.certificate)
+            if self.operator is not None:
+                Ed25519PublicKey.from_public_bytes(self.operator).verify(signed.signature, signed.payload)
+            return decode(signed.payload, Certificate).public_key
+        return bytes(32)
+
+    def _pass_over(self, record: Record) -> bool:
+        self.strangers += 1
+        # Before the first claim nobody can tell a stranger from a writer.
+        return self.claims > 0 or self._broken(record, "stands before the first claim")
 
     def _broken(self, record: Record, what: str) -> bool:
         self.faults.append(f"{self.topic}@{record.offset}: off the chain: {what}")
         return False
+
+
+def _is_signed(record: Record, message: Certified, key: bytes) -> bool:
+    """Whether the holder of a key signed a journal's record for the place where it stands."""
+    try:
+        signed = f"{record.topic}/{record.partition}/".encode() + message.payload
+        Ed25519PublicKey.from_public_bytes(key).verify(message.signature, signed)
+    except InvalidSignature:
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -152,7 +187,7 @@ def read(
     ends = {at: log.bounds(at) for at in (*places, *answers)}
     records = _records(log, ends)
     found = {at.topic: records[at] for at in places}
-    journals = {name: _journal(name, found[name]) for name in READS}
+    journals = {name: _journal(name, found[name], operator) for name in READS}
     for journal in journals.values():
         journal.cut(ROUNDS.name, ends[TopicPartition(ROUNDS.name, partition)].end)
     if sealed is None:
@@ -199,8 +234,8 @@ def _records(log: EventLog, bounds: Mapping[TopicPartition, Bounds]) -> dict[Top
     return found
 
 
-def _journal(topic: str, records: Sequence[Record]) -> Journal:
-    journal = Journal(topic)
+def _journal(topic: str, records: Sequence[Record], operator: bytes | None) -> Journal:
+    journal = Journal(topic, operator)
     for record in records:
         if not journal.follow(record):
             break

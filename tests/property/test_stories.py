@@ -212,7 +212,7 @@ def _state_is_the_fold(world: Federation) -> None:
 def _chains_are_whole(world: Federation) -> None:
     """Law 4: every journal is one chain, seq grows by one, positions and log time never fall."""
     for role in ROLES.values():
-        chain = Chain()
+        chain = Chain(role.journal, world.partition)
         records = scan(world.log, TopicPartition(role.journal, world.partition))
         found = [chain.follow(record.offset, record.value or b"") for record in records]
         batches = [batch for batch in found if isinstance(batch, Batch)]

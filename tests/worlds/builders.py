@@ -369,9 +369,11 @@ def model_published(version: int = 0, **changes: Any) -> ModelPublished:
 # --- journals -------------------------------------------------------------------------------------------------------
 
 
-def writer_claimed(actor: str = "aggregator", partition: int = 0, *, nonce: bytes = bytes(32)) -> WriterClaimed:
-    """A writer's first record."""
-    return WriterClaimed(actor=actor, partition=partition, nonce=nonce)
+def writer_claimed(
+    actor: str = "aggregator", partition: int = 0, *, after: int = 0, nonce: bytes = bytes(32)
+) -> WriterClaimed:
+    """A writer's first record, of a journal that ended at `after`."""
+    return WriterClaimed(actor=actor, partition=partition, after=after, nonce=nonce)
 
 
 def decision(*events: JournalEvent, topic: str = "updates", offset: int = 0, time_ms: int = 1_000) -> Decision:

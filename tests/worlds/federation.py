@@ -180,7 +180,7 @@ class Federation:
 
     def journal(self, topic: str) -> list[Decision]:
         """Every decision of a journal, in order."""
-        chain = Chain()
+        chain = Chain(topic, self.partition, role_key("aggregator").trust())
         batches = [
             chain.follow(record.offset, record.value or b"")
             for record in scan(self.log, TopicPartition(topic, self.partition))

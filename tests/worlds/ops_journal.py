@@ -6,16 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from actors.keys import OperatorKey
+from ops.operator import deployments
 from schemas.canonical import encode
 from schemas.events import JournalEvent, TaskCreated, TensorSpec
-from schemas.journal import Chain, Position
+from schemas.journal import WRITERS, Chain, ChainResumed, JournalRecord, Position, WriterClaimed, sign_record
 from schemas.policy import Policy
-from schemas.topics import CATALOGUE, EVALUATIONS, TASKS
-from streams.log import Draft, EventLog
+from schemas.topics import CATALOGUE, EVALUATIONS, ROUNDS, TASKS
+from streams.log import Draft, EventLog, TopicPartition
 from streams.memory import MemoryLog
 from tests.learners import PAIR_LEARNER
 from tests.places import home_of
-from tests.worlds.builders import KEY, TASK, batch, body_ref, decision, scored, task_created, writer_claimed, written
+from tests.worlds.builders import (
+    DEPLOYMENT,
+    KEY,
+    TASK,
+    batch,
+    body_ref,
+    decision,
+    role_key,
+    scored,
+    task_created,
+    writer_claimed,
+    written,
+)
 from tests.worlds.builders import policy as build_policy
 
 PLACE = home_of(TASK)
@@ -66,18 +79,34 @@ def _sign(topic: str, event: Any) -> bytes:
     return scored(event) if topic == EVALUATIONS.name else encode(event)
 
 
+def journalled(record: JournalRecord, topic: str = ROUNDS.name, partition: int = 0, **changes: Any) -> bytes:
+    """A record as the writer of this journal puts it there: signed, a claim with its certificate.
+
+    `changes` are of the writer's key; a ChainResumed is the operator's, and they are the operator's key alone.
+    """
+    if isinstance(record, ChainResumed):
+        signer, certificate = changes.get("key", KEY).signing, b""
+    else:
+        key = role_key(changes.pop("role", WRITERS[topic]), **changes).signer
+        signer, certificate = key.key, key.certificate if isinstance(record, WriterClaimed) else b""
+    return sign_record(encode(record), topic=topic, partition=partition, key=signer, certificate=certificate)
+
+
 class Journal:
     """The only writer of one journal partition; keeps its chain by reading its own records."""
 
     def __init__(self, log: EventLog, topic: str, partition: int = PLACE) -> None:
         self._log, self._topic, self._partition = log, topic, partition
-        self.chain = Chain()
+        self.chain = Chain(topic, partition)
+        # A log that was founded has a name of its own, which the certificate of its writer bears.
+        self._deployment = deployments.find(log, KEY.public_key) or DEPLOYMENT
         self.claim()
 
     def claim(self) -> int:
         """Take the journal over."""
         self._writer = self._log.writer(f"{self._topic}.{self._partition}")
-        return self.commit(encode(writer_claimed("test", self._partition)))
+        after = self._log.find_written_end(TopicPartition(self._topic, self._partition))
+        return self.write(writer_claimed("test", self._partition, after=after))
 
     def batch(self, *events: JournalEvent, time_ms: int = 1_000, claim: int | None = None) -> int:
         """One decision with these events; its offset. `claim` other than the one in force makes it a zombie's."""
@@ -85,7 +114,12 @@ class Journal:
         decisions = (decision(*events, time_ms=time_ms),) if events else ()
         position = Position(offsets={"updates": 1})
         drafted = batch(at, *decisions, claim=at.claim if claim is None else claim, time_ms=time_ms, position=position)
-        return self.commit(encode(drafted))
+        return self.write(drafted)
+
+    def write(self, record: JournalRecord, *, follow: bool = True) -> int:
+        """Sign a record as the writer of this journal and commit it; its offset."""
+        signed = journalled(record, self._topic, self._partition, deployment=self._deployment)
+        return self.commit(signed, follow=follow)
 
     def commit(self, data: bytes, *, follow: bool = True) -> int:
         """Write these bytes in a transaction; their offset."""

@@ -31,7 +31,7 @@ class Following:
 
     def __init__(self, log: EventLog, *, key: RoleKey, begin: Callable[[Iterable[Task]], None]) -> None:
         self.partitions: dict[int, Followed] = {}
-        self._log, self._key, self._begin_tasks = log, key, begin
+        self._log, self._trust, self._begin_tasks = log, key.trust(), begin
         self._created: dict[str, TaskCreated | None] = {}  # None: one without shards
         self._everywhere = [TopicPartition(TASKS.name, number) for number in range(log.partitions)]
         self._tasks = log.reader(dict.fromkeys(self._everywhere, 0))
@@ -82,9 +82,9 @@ class Following:
     def _learn(self, records: Iterable[Record]) -> None:
         """Take note of tasks; where one has shards, its partition is followed from now on."""
         for record in records:
-            created = parse_creation(record.value, self._key.operator)
+            created = parse_creation(record.value, self._trust.operator)
             # Another event, junk, or another deployment's task: the aggregator counts what is not its own.
-            if created is None or created.deployment != self._key.deployment:
+            if created is None or created.deployment != self._trust.deployment:
                 continue
             misplaced = find_misplacement(created, record.partition, partitions=self._log.partitions)
             if any(misplaced) or any(find_faults(created)):
@@ -96,7 +96,7 @@ class Following:
     def _begin(self, partition: int) -> None:
         """Fold the journal up to now, and read on from there."""
         rounds, updates = TopicPartition(ROUNDS.name, partition), TopicPartition(UPDATES.name, partition)
-        followed = self.partitions[partition] = Followed(JournalReader(rounds, accepts_resume=self._key.accepts_resume))
+        followed = self.partitions[partition] = Followed(JournalReader(rounds, trust=self._trust))
         end = 0
         for record in scan(self._log, rounds):
             end = record.offset + 1

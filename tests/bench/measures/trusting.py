@@ -100,7 +100,7 @@ class TrustingWorld:
 
     def journal(self, name: str) -> Iterator[Decision]:
         """Every decision of an actor."""
-        chain = Chain()
+        chain = Chain(ROLES[name].journal, PARTITION)
         for record in scan(self.log, TopicPartition(ROLES[name].journal, PARTITION)):
             if (batch := chain.follow(record.offset, record.value or b"")) is not None:
                 yield from batch.decisions

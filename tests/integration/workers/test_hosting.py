@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from schemas.canonical import encode
 from schemas.events import JournalEvent, Noticed, TaskCreated, TaskPaused
 from schemas.journal import Chain
 from schemas.topics import ROUNDS, SELECTIONS, TASKS
@@ -18,6 +17,7 @@ from streams.log import Draft, TopicPartition
 from tests.judges.logbook import read
 from tests.places import PARTITIONS, home_of
 from tests.worlds.builders import batch, decision, policy, task_created, writer_claimed, written
+from tests.worlds.ops_journal import journalled
 from tests.worlds.stage import Stage, staged
 
 TASK = "task"
@@ -46,31 +46,35 @@ def test_what_was_aborted_is_never_read(kafka_settings: KafkaSettings, tmp_path:
                 for event in (created, paused)
             ]
         )
-        chain, dead = Chain(), KafkaWriter(kafka_settings, f"aggregator.{PARTITION}")
-        claim(dead, chain)
+        chain, dead = Chain(ROUNDS.name, PARTITION), KafkaWriter(kafka_settings, f"aggregator.{PARTITION}")
+        claim(dead, chain, stage)
         dead.begin()
-        dead.put([drafted(chain, [Noticed(fact=created)])])
+        dead.put([drafted(chain, [Noticed(fact=created)], stage)])
         # The next writer of the name fences it, which aborts what it left open.
-        alive, follows = KafkaWriter(kafka_settings, f"aggregator.{PARTITION}"), Chain()
+        alive = KafkaWriter(kafka_settings, f"aggregator.{PARTITION}")
+        follows = Chain(ROUNDS.name, PARTITION)
         for offset, value in committed(stage):
             follows.follow(offset, value)
-        claim(alive, follows)
-        alive.commit([drafted(follows, [Noticed(fact=created), Noticed(fact=paused)])])
+        claim(alive, follows, stage)
+        alive.commit([drafted(follows, [Noticed(fact=created), Noticed(fact=paused)], stage)])
         stage.start("selector")
         stage.until(lambda: noticed(stage), "a notice of what was committed", timeout_s=PATIENCE_S)
         assert [type(fact) for fact in noticed(stage)] == [TaskCreated, TaskPaused]
 
 
-def claim(writer: KafkaWriter, chain: Chain) -> None:
+def claim(writer: KafkaWriter, chain: Chain, stage: Stage) -> None:
     """Claim the aggregator's journal."""
-    value = encode(writer_claimed(partition=PARTITION))
+    at = TopicPartition(ROUNDS.name, PARTITION)
+    claimed = writer_claimed(partition=PARTITION, after=stage.log.find_written_end(at))
+    value = journalled(claimed, *at, key=stage.key, deployment=stage.deployment)
     [offset] = writer.commit([Draft(topic=ROUNDS.name, partition=PARTITION, value=value)])
     chain.follow(offset, value)
 
 
-def drafted(chain: Chain, events: Sequence[JournalEvent]) -> Draft:
+def drafted(chain: Chain, events: Sequence[JournalEvent], stage: Stage) -> Draft:
     """The next batch of the chain, with one decision."""
-    value = encode(batch(chain.at, decision(*events, topic="tasks", time_ms=1)))
+    decided = batch(chain.at, decision(*events, topic="tasks", time_ms=1))
+    value = journalled(decided, ROUNDS.name, PARTITION, key=stage.key, deployment=stage.deployment)
     return Draft(topic=ROUNDS.name, partition=PARTITION, value=value)
 
 

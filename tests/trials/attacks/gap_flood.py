@@ -21,9 +21,8 @@ from typing import Any
 from confluent_kafka import Producer
 
 from ops.processes import broker
-from schemas.canonical import decode
 from schemas.events import InputsDropped
-from schemas.journal import Batch, JournalRecord
+from schemas.journal import Batch, open_record
 from schemas.topics import CHECKINS, SELECTIONS
 from streams.kafka.settings import KafkaSettings
 from streams.log import Record, TopicPartition
@@ -89,7 +88,7 @@ class Watch:
 
 def count_dropped(record: Record) -> int:
     """How many records of junk a batch of the journal counts."""
-    found: Any = decode(record.value or b"", JournalRecord)  # type: ignore[arg-type]
+    found: Any = open_record(record.value or b"")
     decisions = found.decisions if isinstance(found, Batch) else ()
     events = [event for decision in decisions for event in decision.events]
     return sum(event.count for event in events if isinstance(event, InputsDropped))

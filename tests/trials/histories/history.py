@@ -99,13 +99,13 @@ class Retelling:
         actor: Any = assemble(name, history.partition, log=history.log, key=history.role_key(name))
         self.state, self.decider, self._effects = actor.state, actor._decider, actor._effects
         self._inputs = {topic: [*self._records(topic)] for topic in ROLES[name].inputs}
-        self._chains = {topic: Chain() for topic in ROLES[name].journal_inputs}
+        self._chains = {topic: Chain(topic, history.partition) for topic in ROLES[name].journal_inputs}
         self._time_ms = 0
 
     def run(self) -> None:
         """Decide every input again, in the order that the journal fixed, and compare with what it recorded."""
         journal = ROLES[self.name].journal
-        chain = Chain()
+        chain = Chain(journal, self._history.partition)
         for record in self._records(journal):
             batch = chain.follow(record.offset, record.value or b"")
             if batch is not None:

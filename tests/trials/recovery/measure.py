@@ -26,8 +26,7 @@ from typing import Any
 
 from actors.hosts.faust_app import SESSION_TIMEOUT_S
 from ops.processes import broker
-from schemas.canonical import decode
-from schemas.journal import Batch, JournalRecord, WriterClaimed
+from schemas.journal import Batch, WriterClaimed, open_record
 from schemas.topics import SELECTIONS
 from streams.kafka.reader import KafkaReader
 from streams.kafka.settings import KafkaSettings
@@ -54,7 +53,7 @@ class Watch:
         give_up = time.monotonic() + timeout_s
         while time.monotonic() < give_up:
             for found in self.reader.poll(EVERY_S):
-                record: Any = decode(found.value or b"", JournalRecord)  # type: ignore[arg-type]
+                record: Any = open_record(found.value or b"")
                 match record:
                     case WriterClaimed():
                         self.claim = found.offset

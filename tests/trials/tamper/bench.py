@@ -92,14 +92,18 @@ class Bench:
                 return kind, change
 
     def judged(self, log: ExportedLog) -> tuple[str, str]:
-        """Who finds something wrong first: the journals by themselves, a checkpoint, or the full replay."""
+        """Who finds something first: the journals by themselves, a checkpoint, the full replay, or the count."""
         check = Verification(log, self._partition, operator=KEY.public_key)
         if (fault := next(check.check(), None)) is not None:
             return "verify", str(fault)
         if (fault := next(check.check(self._given), None)) is not None:
             return "checkpoint", str(fault)
         found = self._replayed(log)
-        return ("replay", found.verdict) if found.differences else ("", found.verdict)
+        if found.differences:
+            return "replay", found.verdict
+        # What nobody signed, or somebody copied, changes nothing; that it is there is counted.
+        strangers = sum(report.strangers for report in check.reports.values())
+        return ("count", f"{strangers} strangers, {found.verdict}") if strangers else ("", found.verdict)
 
     def _replayed(self, log: ExportedLog) -> Findings:
         return Audit(log, self._partition, anchor=ANCHOR, full=True, to=None).run()

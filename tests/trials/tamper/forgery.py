@@ -1,4 +1,4 @@
-"""What a forger with all rights on the log can do: change an event, and make every chain and cross-reference anew."""
+"""What a forger with all rights and each writer's key can do: change an event, and remake what hangs on it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from schemas.canonical import MalformedError, decode, encode
+from schemas.certificates import parse_certified, read_certificate
 from schemas.events import JournalEvent
-from schemas.journal import Batch, JournalPosition, WriterClaimed
+from schemas.journal import Batch, JournalPosition, WriterClaimed, open_record
 from streams.log import Record
+from tests.worlds.ops_journal import journalled
 
 Path = tuple[str | int, ...]
 
@@ -114,17 +116,20 @@ class Forger:
     def _forged(self, topic: str, record: Record) -> tuple[bytes, JournalPosition]:
         at = self._stands[topic][-1][1]
         value = record.value or b""
-        item: Any = decode(value, Batch | WriterClaimed)  # type: ignore[arg-type]
+        item: Any = open_record(value)
         if isinstance(item, WriterClaimed):
             head = _sha256(_sha256(at.head) + _sha256(value))
-            return value, msgspec.structs.replace(at, claim=record.offset, head=head)
+            key = read_certificate(parse_certified(value).certificate).public_key
+            return value, msgspec.structs.replace(at, claim=record.offset, head=head, key=key)
         batch = self.edits.get((topic, record.offset), item)
         journals = {
             name: self._stand(name, batch.position.offsets[name]) if name in self.records else known
             for name, known in batch.position.journals.items()
         }
         position = msgspec.structs.replace(batch.position, journals=journals)
-        value = encode(msgspec.structs.replace(batch, prev=at.head, position=position))
+        # Whoever holds the writer's key can sign: what is left is what others have read, and what was announced.
+        forged = msgspec.structs.replace(batch, prev=at.head, position=position)
+        value = journalled(forged, topic, record.partition)
         return value, msgspec.structs.replace(at, seq=batch.seq, head=_sha256(value))
 
     def _stand(self, topic: str, until: int) -> JournalPosition:

@@ -15,15 +15,17 @@ from typing import Any
 import msgspec
 
 from actors.deciders.aggregator_state import MOMENTS_KEPT
-from schemas.canonical import MalformedError, decode, encode
+from schemas.canonical import MalformedError, decode
 from schemas.events import ModelPublished, SumStored, TaskCreated, UpdateAdmitted, UpdateSubmitted
 from schemas.identifiers import BodyRef
-from schemas.journal import Batch, Chain, ChainResumed, WriterClaimed
+from schemas.journal import Batch, Chain, ChainResumed, open_record
 from schemas.published import SIGNATURE, sign_statement
 from schemas.signing import parse_signed
 from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, TASKS, UPDATES
 from streams.log import Record
 from tests.trials.tamper.forgery import Forger, mutated
+from tests.worlds.builders import DEPLOYMENT, writer_claimed
+from tests.worlds.ops_journal import journalled
 from tests.worlds.story import OTHER_KEY
 
 JOURNAL_NAMES = tuple(topic.name for topic in JOURNALS)
@@ -88,7 +90,7 @@ class Original:
 
 
 def _chained(records: Sequence[Record]) -> Iterator[int]:
-    chain = Chain()
+    chain = Chain(records[0].topic, records[0].partition)
     for index, record in enumerate(records):
         before = chain.zombies
         chain.follow(record.offset, record.value or b"")
@@ -281,8 +283,8 @@ def insert(original: Original, draw: Random) -> Change | None:
     foreign = draw.choice(
         [
             draw.randbytes(draw.randint(0, 60)),
-            encode(WriterClaimed(actor="aggregator", partition=record.partition, nonce=draw.randbytes(32))),
-            encode(OTHER_KEY.sign_resume(_resumed(record.partition, draw.randrange(99)))),
+            journalled(writer_claimed(after=record.offset + 1), topic, record.partition, key=OTHER_KEY),
+            journalled(_resumed(draw.randrange(99)), topic, record.partition, key=OTHER_KEY),
         ]
     )
     new = replace(record, offset=record.offset + 1, value=foreign)
@@ -294,8 +296,8 @@ def insert(original: Original, draw: Random) -> Change | None:
 # --- found against a checkpoint -------------------------------------------------------------------------------------
 
 
-def _resumed(partition: int, seq: int) -> ChainResumed:
-    return ChainResumed(partition=partition, seq=seq, head=bytes(32), reason="", signature=bytes(64))
+def _resumed(seq: int) -> ChainResumed:
+    return ChainResumed(deployment=DEPLOYMENT, seq=seq, head=bytes(32), reason="")
 
 
 def tail(original: Original, draw: Random) -> Change | None:
@@ -376,7 +378,7 @@ def announce(original: Original, draw: Random) -> Change | None:
 
 
 def _item(record: Record) -> Any:
-    return decode(record.value or b"", Batch | WriterClaimed)  # type: ignore[arg-type]
+    return open_record(record.value or b"")
 
 
 def _is(record: Record, kind: type[msgspec.Struct]) -> bool:

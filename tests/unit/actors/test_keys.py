@@ -10,7 +10,6 @@ import pytest
 from actors.keys import (
     ROLE_SECRETS,
     SERIAL_MAX,
-    OperatorKey,
     OperatorKeyError,
     PartialSeals,
     create,
@@ -19,7 +18,6 @@ from actors.keys import (
     save_role,
 )
 from schemas.events import BodyMeasured
-from schemas.journal import ChainResumed
 from tests.worlds.builders import DEPLOYMENT, KEY, body_ref, role_key
 
 ROLE = role_key("aggregator")
@@ -101,14 +99,6 @@ def test_derivation_never_changes() -> None:
 
 NOISE_HEX = "9d2f42124b15beb9920856da850dc995b9812323590202971cf01f84b766394b"
 KEY_ID_HEX = "660062ee1a59a88b"
-
-
-def test_only_the_operator_resumes_a_chain() -> None:
-    """Anybody may write a ChainResumed; a role believes the operator's, and no other bytes of it."""
-    resumed = KEY.sign_resume(ChainResumed(partition=1, seq=7, head=bytes(32), reason="restored", signature=bytes(64)))
-    assert ROLE.accepts_resume(resumed)
-    assert not ROLE.accepts_resume(msgspec.structs.replace(resumed, seq=8))
-    assert not ROLE.accepts_resume(OperatorKey(bytes(32)).sign_resume(resumed))
 
 
 def test_a_role_key_comes_back_from_its_file(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from ops.audit.replay import Audit
 from ops.audit.verification import Verification
 from ops.terminal.commands.cluster import worker
 from schemas.events import JournalEvent, ModelPublished, Noticed, StateDigest
+from schemas.journal import WRITERS
 from schemas.topics import CATALOGUE, JOURNALS
 from streams.exported import ExportedLog
 from streams.log import TopicPartition
@@ -41,6 +42,7 @@ from tests.worlds.tally import TALLIES, TALLY_ROLE, Tally
 def world(monkeypatch: pytest.MonkeyPatch) -> Federation:
     """Three versions, counted by a fourth actor that digests its state after every second decision."""
     monkeypatch.setitem(ROLES, TALLY_ROLE.name, TALLY_ROLE)
+    monkeypatch.setitem(WRITERS, TALLIES.name, TALLY_ROLE.name)
     monkeypatch.setattr(federation, "CATALOGUE", (*CATALOGUE, TALLIES))
     monkeypatch.setattr(actor_module, "DIGEST_EVERY", 2)
     world = Federation(policy())

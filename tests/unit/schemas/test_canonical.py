@@ -83,4 +83,5 @@ def test_a_record_has_a_longest_length() -> None:
 def test_people_see_bytes_as_hex() -> None:
     """`to_plain` gives JSON types at every depth."""
     shown = to_plain(Position(offsets={"updates": 3}, journals={"rounds": JournalPosition(head=b"\x01" * 32)}))
-    assert shown == {"offsets": {"updates": 3}, "journals": {"rounds": {"claim": -1, "seq": -1, "head": "01" * 32}}}
+    at = {"claim": -1, "seq": -1, "head": "01" * 32, "key": "00" * 32}
+    assert shown == {"offsets": {"updates": 3}, "journals": {"rounds": at}}

@@ -8,17 +8,19 @@ import pytest
 
 from schemas.canonical import encode
 from schemas.events import RoundOpened, Tick
-from schemas.journal import Chain, ChainBroken, ChainResumed, JournalPosition, OutOfStep
-from tests.worlds.builders import TASK, batch, decision, writer_claimed
+from schemas.journal import Chain, ChainBroken, JournalPosition, OutOfStep, sign_record
+from schemas.topics import SELECTIONS
+from tests.worlds.builders import TASK, batch, decision, role_key, trust, writer_claimed
+from tests.worlds.ops_journal import journalled
 
-CLAIM = encode(writer_claimed("selector"))
-RESUMED = ChainResumed(partition=0, seq=4, head=b"h" * 32, reason="cut by hand", signature=bytes(64))
+TOPIC = SELECTIONS.name
+SIGNER = role_key("selector").signer
 
 
-def _claimed(**settings: object) -> Chain:
+def _claimed() -> Chain:
     """A chain that has read its first claim."""
-    chain = Chain(**settings)  # type: ignore[arg-type]
-    chain.follow(0, CLAIM)
+    chain = Chain(TOPIC, 0, trust("selector"))
+    chain.follow(0, journalled(writer_claimed("selector"), TOPIC))
     return chain
 
 
@@ -26,15 +28,17 @@ def test_the_writer_and_its_reader_agree_on_the_chain() -> None:
     """A writer that steps without reading back stands where each reader of its records stands."""
     writer, reader = _claimed(), _claimed()
     written = batch(writer.at)
-    writer.append(written, encode(written))
-    assert reader.follow(2, encode(written)) == written
-    assert writer.at == reader.at == JournalPosition(claim=0, seq=0, head=hashlib.sha256(encode(written)).digest())
+    data = journalled(written, TOPIC)
+    writer.append(written, data)
+    assert reader.follow(2, data) == written
+    key = SIGNER.key.public_key().public_bytes_raw()
+    assert writer.at == reader.at == JournalPosition(claim=0, seq=0, head=hashlib.sha256(data).digest(), key=key)
 
 
 def test_a_batch_of_a_claim_still_to_come_breaks_the_chain() -> None:
     """A batch under a claim that the journal does not hold is no zombie's."""
     with pytest.raises(ChainBroken, match="claim is 5"):
-        Chain().follow(0, encode(batch(JournalPosition(claim=5))))
+        _claimed().follow(1, journalled(batch(JournalPosition(claim=5)), TOPIC))
 
 
 def test_a_batch_out_of_its_turn_leaves_the_chain_where_it_stood() -> None:
@@ -42,21 +46,24 @@ def test_a_batch_out_of_its_turn_leaves_the_chain_where_it_stood() -> None:
     chain = _claimed()
     before = chain.at
     with pytest.raises(OutOfStep, match="offset 7: seq is 3, the chain expects 0"):
-        chain.follow(7, encode(batch(before, decision(RoundOpened(task=TASK, round=0)), seq=3)))
+        chain.follow(7, journalled(batch(before, decision(RoundOpened(task=TASK, round=0)), seq=3), TOPIC))
     assert chain.at == before
 
 
-@pytest.mark.parametrize("data", [b"", b"\xc1", encode(Tick())], ids=["empty", "junk", "another fact"])
-def test_what_is_no_record_of_a_journal_breaks_the_chain(data: bytes) -> None:
-    """Nothing in a journal is skipped because it cannot be read."""
-    with pytest.raises(ChainBroken, match="offset 1: not a journal record"):
-        _claimed().follow(1, data)
+@pytest.mark.parametrize("record", [b"", b"\xc1", encode(Tick())], ids=["empty", "junk", "another fact"])
+def test_what_its_writer_signed_is_a_record_of_the_journal(record: bytes) -> None:
+    """What nobody signed is passed over; the same bytes from the writer itself break the chain."""
+    chain = _claimed()
+    assert chain.follow(1, record) is None
+    assert chain.strangers == 1
+    with pytest.raises(ChainBroken, match="offset 2: "):
+        chain.follow(2, sign_record(record, topic=TOPIC, partition=0, key=SIGNER.key))
 
 
-def test_only_the_operator_resumes_a_chain() -> None:
-    """A ChainResumed counts where the reader accepts its signature, and moves seq and head, never the claim."""
-    with pytest.raises(ChainBroken, match="did not sign"):
-        _claimed().follow(1, encode(RESUMED))
-    chain = _claimed(accepts_resume=lambda resumed: resumed == RESUMED)
-    chain.follow(1, encode(RESUMED))
-    assert chain.at == JournalPosition(claim=0, seq=4, head=b"h" * 32)
+def test_without_the_operators_key_a_claim_is_taken_for_what_it_says() -> None:
+    """A person who only looks sees what claims the journal; what does not fit the claim is passed over all the same."""
+    chain = Chain(TOPIC, 0)
+    chain.follow(0, journalled(writer_claimed("selector"), TOPIC, role="shard"))
+    assert chain.at.claim == 0
+    chain.follow(1, journalled(batch(chain.at), TOPIC))
+    assert chain.strangers == 1

@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from schemas.canonical import encode
 from schemas.events import RoundOpened
 from schemas.journal import GENESIS, Batch, ChainResumed, Position
 from schemas.topics import ROUNDS
 from streams.journals import JournalBroken, JournalReader, read_decisions
 from streams.log import Place, TopicPartition
 from streams.memory import MemoryLog
-from tests.worlds.ops_journal import PLACE, TASK, Journal, append, memory_log
+from tests.worlds.builders import DEPLOYMENT, trust
+from tests.worlds.ops_journal import PLACE, TASK, Journal, append, journalled, memory_log
 
 AT = TopicPartition(ROUNDS.name, PLACE)
 OPENED = RoundOpened(task=TASK, round=0)
@@ -32,7 +32,7 @@ def journal(log: MemoryLog) -> Journal:
 
 def read(log: MemoryLog, reader: JournalReader | None = None) -> list[int]:
     """The offsets of the batches that count."""
-    reader = reader or JournalReader(AT)
+    reader = reader or JournalReader(AT, trust=trust())
     return [record.offset for record, batch in reader.read(log) if batch is not None]
 
 
@@ -47,7 +47,7 @@ def test_batches_come_in_order_with_their_place(log: MemoryLog, journal: Journal
     """Each decision comes with its record and the position after it."""
     offsets = [journal.batch(OPENED), journal.batch(OPENED)]
     assert read(log) == offsets
-    found = [*read_decisions(log, AT)]
+    found = [*read_decisions(log, AT, trust=trust())]
     assert [(record.place, position.seq) for record, _, position in found] == [
         (Place(AT, offset), seq) for seq, offset in enumerate(offsets)
     ]
@@ -60,7 +60,7 @@ def test_a_zombies_batch_is_skipped_and_counted(log: MemoryLog, journal: Journal
     journal.claim()
     journal.batch(OPENED, claim=claim)
     last = journal.batch(OPENED)
-    reader = JournalReader(AT)
+    reader = JournalReader(AT, trust=trust())
     assert read(log, reader) == [last]
     assert reader.zombies == 1
 
@@ -69,7 +69,7 @@ def test_a_break_is_named_with_place_and_suspects(log: MemoryLog, journal: Journ
     """A batch vouches for the one before it, so both are named."""
     first = journal.batch(OPENED)
     journal.chain.at = msgspec.structs.replace(journal.chain.at, head=GENESIS)
-    wrong = append(log, AT.topic, encode(batch_after(journal)))
+    wrong = journal.write(batch_after(journal), follow=False)
     error = error_of(log)
     assert error.place == Place(AT, wrong)
     assert str(error).startswith(f"{AT}@{wrong}: this record or the one at offset {first} is not what its writer wrote")
@@ -83,13 +83,14 @@ def batch_after(journal: Journal) -> Batch:
     )
 
 
-def test_junk_and_keys_are_named(log: MemoryLog, journal: Journal) -> None:
-    """A journal's records have no key; bytes that are no record of it are said to be none."""
-    append(log, AT.topic, encode(batch_after(journal)), key=b"k")
-    assert error_of(log).what == "a key, which no journal record has"
-    log = memory_log()
+def test_strangers_are_passed_over_and_counted(log: MemoryLog, journal: Journal) -> None:
+    """Junk decides nothing, nor a record that was given a key: a signature covers the value alone."""
     append(log, AT.topic, b"junk")
-    assert "not a journal record" in error_of(log).what
+    append(log, AT.topic, journalled(batch_after(journal), *AT), key=b"k")
+    last = journal.batch(OPENED)
+    reader = JournalReader(AT, trust=trust())
+    assert read(log, reader) == [last]
+    assert reader.strangers == 2
 
 
 def test_a_journal_without_its_beginning_is_no_journal(log: MemoryLog, journal: Journal) -> None:
@@ -100,13 +101,13 @@ def test_a_journal_without_its_beginning_is_no_journal(log: MemoryLog, journal: 
 
 
 def test_a_resume_counts_only_with_the_operators_signature(log: MemoryLog, journal: Journal) -> None:
-    """Readers without the key stop at it; those with the key go on from the position that it names."""
-    resumed = ChainResumed(partition=PLACE, seq=4, head=b"h" * 32, reason="restored", signature=bytes(64))
-    offset = append(log, AT.topic, encode(resumed))
-    assert error_of(log).place == Place(AT, offset)
-    reader = JournalReader(AT, accepts_resume=lambda given: given == resumed)
-    assert read(log, reader) == []
+    """Readers without the key pass it over; those with the key go on from the position that it names."""
+    resumed = ChainResumed(deployment=DEPLOYMENT, seq=4, head=b"h" * 32, reason="restored")
+    append(log, AT.topic, journalled(resumed, *AT))
+    reader, keyless = JournalReader(AT, trust=trust()), JournalReader(AT, trust=None)
+    assert read(log, reader) == read(log, keyless) == []
     assert (reader.position.seq, reader.position.head) == (4, b"h" * 32)
+    assert keyless.position == journal.chain.at
 
 
 def test_a_reader_goes_on_from_a_position(log: MemoryLog, journal: Journal) -> None:
@@ -114,8 +115,8 @@ def test_a_reader_goes_on_from_a_position(log: MemoryLog, journal: Journal) -> N
     journal.batch(OPENED)
     stopped = journal.chain.at
     last = journal.batch(OPENED)
-    records = {record.offset: record for record, _ in JournalReader(AT).read(log)}
-    reader = JournalReader(AT, position=stopped)
+    records = {record.offset: record for record, _ in JournalReader(AT, trust=trust()).read(log)}
+    reader = JournalReader(AT, trust=trust(), position=stopped)
     assert reader.follow(records[last]) is not None
     assert reader.position == journal.chain.at
 
@@ -123,5 +124,5 @@ def test_a_reader_goes_on_from_a_position(log: MemoryLog, journal: Journal) -> N
 def test_reading_ends_where_it_is_asked_to(log: MemoryLog, journal: Journal) -> None:
     """The end is exclusive: a record that stands at it is not read."""
     first, second = journal.batch(OPENED), journal.batch(OPENED)
-    found = [record.offset for record, _ in JournalReader(AT).read(log, end=second)]
+    found = [record.offset for record, _ in JournalReader(AT, trust=trust()).read(log, end=second)]
     assert found[-1] == first

@@ -50,7 +50,7 @@ def test_each_actor_decides_its_history_again(history: History, name: str) -> No
 @pytest.mark.parametrize("name", ROLES)
 def test_a_fold_alone_gives_the_recorded_state(history: History, name: str) -> None:
     """The journal is enough: its events, without any decision, give the digest recorded at the end."""
-    retelling, chain = Retelling(history, name), Chain()
+    retelling, chain = Retelling(history, name), Chain(ROLES[name].journal, history.partition)
     for entry in scan(history.log, TopicPartition(ROLES[name].journal, history.partition)):
         batch = chain.follow(entry.offset, entry.value or b"")
         for decision in batch.decisions if batch is not None else ():
@@ -75,7 +75,7 @@ def test_a_history_verifies_and_replays(history: History) -> None:
 
 def test_the_announcements_are_made_again(history: History) -> None:
     """`published` follows from the journal and the key, signatures included, in every later release."""
-    chain, said, signer = Chain(), [], history.role_key("aggregator").signer
+    chain, said, signer = Chain(ROUNDS.name, history.partition), [], history.role_key("aggregator").signer
     for entry in scan(history.log, TopicPartition(ROUNDS.name, history.partition)):
         batch = chain.follow(entry.offset, entry.value or b"")
         head = Head(topic=ROUNDS.name, partition=history.partition, seq=chain.at.seq, head=chain.at.head.hex())

@@ -34,7 +34,7 @@ def test_every_change_is_found(bench: Bench) -> None:
     assert missed == [], "\n".join(missed)
     kinds = Counter(tried.kind for _, tried in tries)
     assert kinds == dict.fromkeys(MUTATIONS, COUNT // len(MUTATIONS))
-    assert {tried.by for _, tried in tries} == {"files", "verify", "checkpoint", "replay"}
+    assert {tried.by for _, tried in tries} == {"files", "verify", "checkpoint", "replay", "count"}
 
 
 def test_a_change_is_repeated_by_its_number(bench: Bench, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from schemas.published import Checkpoint
 
 
+_COLUMNS = ("journal", "partition", "batches", "decisions", "claims", "zombies", "strangers", "chain")
+
+
 def verify(
     ctx: typer.Context,
     from_files: FromFiles = None,
@@ -43,8 +46,7 @@ def verify(
         for report in reports:
             say_json(report.plain())
     else:
-        columns = ("journal", "partition", "batches", "decisions", "claims", "zombies skipped", "chain")
-        table(columns, [_format_row(report) for report in reports if report.records or report.fault])
+        table(_COLUMNS, [_format_row(report) for report in reports if report.records or report.fault])
     for each in given:
         # A head of a partition that was not exported can be neither confirmed nor refuted.
         if strange := {head.partition for head in each.heads} - {*partitions}:
@@ -55,8 +57,11 @@ def verify(
     records = sum(report.records for report in reports)
     heads = sum(check.checkpoints for check in checks)
     note(f"Every chain is whole: {records} records in {len(reports)} journal partitions, {heads} signed heads.")
+    for report in reports:
+        if report.first_stranger is not None:
+            note(_describe_strangers(report))
     # Signatures are consistent with the key that they name, which may be a forger's.
-    if heads and operator is None:
+    if records and operator is None:
         note("Who signed them was not checked: name the operator's public key with --operator-public-key.")
 
 
@@ -83,9 +88,16 @@ def _read_checkpoints(path: Path, operator: bytes | None) -> Iterator[Checkpoint
         yield read
 
 
+def _describe_strangers(report: ChainReport) -> str:
+    return (
+        f"{report.place}: {report.strangers} records that no writer of this journal signed, from offset "
+        f"{report.first_stranger} on. They decide nothing; somebody else may write to this topic."
+    )
+
+
 def _format_row(report: ChainReport) -> tuple[object, ...]:
     whole = "whole" if report.fault is None else f"BROKEN at offset {report.offset}"
-    numbers = (report.batches, report.decisions, report.claims, report.zombies)
+    numbers = (report.batches, report.decisions, report.claims, report.zombies, report.strangers)
     return (report.topic, report.partition, *numbers, whole)
 
 

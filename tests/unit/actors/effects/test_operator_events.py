@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from actors.effects.operator_events import OperatorEvents
-from schemas.canonical import encode
 from schemas.events import InputsDropped, JournalEvent, LeaseGranted, Noticed, RoundOpened, TaskCreated
 from schemas.journal import Chain
 from schemas.topics import LEDGER, ROUNDS, SELECTIONS, TASKS
@@ -28,18 +27,20 @@ from tests.worlds.builders import (
     written,
 )
 from tests.worlds.federation import Federation
+from tests.worlds.ops_journal import journalled
 
 
 def forge(world: Federation, *events: JournalEvent) -> None:
-    """What whoever may write to `rounds` can do: claim the journal, and go on with its chain."""
-    at, chain = TopicPartition(ROUNDS.name, world.partition), Chain()
+    """What whoever holds the aggregator's key can do: claim the journal, and go on with its chain."""
+    at, chain = TopicPartition(ROUNDS.name, world.partition), Chain(ROUNDS.name, world.partition)
     for record in scan(world.log, at):
         chain.follow(record.offset, record.value or b"")
     writer = world.log.writer("stranger")
-    claim = encode(writer_claimed("aggregator", world.partition))
+    after = world.log.find_written_end(at)
+    claim = journalled(writer_claimed("aggregator", world.partition, after=after), *at)
     [offset] = writer.commit([Draft(topic=ROUNDS.name, partition=world.partition, value=claim)])
     chain.follow(offset, claim)
-    forged = encode(batch(chain.at, decision(*events, time_ms=world.now_ms)))
+    forged = journalled(batch(chain.at, decision(*events, time_ms=world.now_ms)), *at)
     writer.commit([Draft(topic=ROUNDS.name, partition=world.partition, value=forged)])
 
 

@@ -16,7 +16,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.inputs import Gap
 from actors.runtime.journal import Uncommitted, _pack
 from actors.runtime.replay import ReplayDiffers
-from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, decode, encode
+from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, encode
 from schemas.events import (
     CheckinsDeclined,
     InputsDropped,
@@ -27,12 +27,22 @@ from schemas.events import (
     StateDigest,
     TaskPaused,
 )
-from schemas.journal import Batch, ChainBroken, Position, WriterClaimed
+from schemas.journal import Batch, ChainBroken, JournalPosition, Position, WriterClaimed, open_record
 from schemas.topics import CHECKINS, PUBLISHED, ROUNDS, SELECTIONS, TASKS
 from streams.log import CommitUncertain, Record, TopicPartition, WriterFenced, scan
 from streams.memory import MemoryWriter
-from tests.worlds.builders import batch, decision, device_id, device_ids, policy, role_key, task_paused, written
+from tests.worlds.builders import (
+    batch,
+    decision,
+    device_id,
+    device_ids,
+    policy,
+    role_key,
+    task_paused,
+    written,
+)
 from tests.worlds.federation import Federation
+from tests.worlds.ops_journal import journalled
 
 ONES = np.ones(4, np.float32)
 
@@ -42,7 +52,7 @@ def _records(world: Federation, topic: str) -> list[Record]:
 
 
 def _batches(world: Federation, topic: str) -> list[Batch]:
-    found = [decode(record.value or b"", Batch | WriterClaimed) for record in _records(world, topic)]  # type: ignore[arg-type]
+    found = [open_record(record.value or b"") for record in _records(world, topic)]
     return [record for record in found if isinstance(record, Batch)]
 
 
@@ -125,7 +135,7 @@ def test_a_zombies_batch_behind_an_unseen_claim_is_a_gap() -> None:
     at = world.actors["aggregator"]._journal._chain.at
     world.start("aggregator")
     late = decision(Noticed(fact=task_paused(task=world.task)), topic=TASKS.name, offset=9, time_ms=1)
-    world.append(ROUNDS.name, encode(batch(at, late)))
+    world.append(ROUNDS.name, journalled(batch(at, late), ROUNDS.name, world.partition))
     unread = [record for record in _records(world, ROUNDS.name) if record.offset >= lagging.find_expected(ROUNDS.name)]
     with pytest.raises(Gap):
         lagging.handle(unread[-1:])
@@ -143,9 +153,10 @@ def test_a_broken_journal_stops_its_reader() -> None:
     [unread] = [
         record for record in _records(world, ROUNDS.name) if record.offset >= lagging.find_expected(ROUNDS.name)
     ]
-    flipped = dataclasses.replace(unread, value=b"\x00" + (unread.value or b"")[1:])
+    later = batch(JournalPosition(claim=unread.offset))
+    broken = dataclasses.replace(unread, value=journalled(later, ROUNDS.name, world.partition))
     with pytest.raises(ChainBroken, match=f"{ROUNDS.name}.*@{unread.offset}"):
-        lagging.handle([flipped])
+        lagging.handle([broken])
 
 
 def test_what_was_decided_decides_nothing_again() -> None:
@@ -366,7 +377,7 @@ def test_every_life_claims_with_a_nonce_of_its_own() -> None:
     """A claim stands before each life's batches, names its writer, and its nonce is never the same."""
     world = Federation(policy())
     world.start("aggregator")
-    found = [decode(record.value or b"", Batch | WriterClaimed) for record in _records(world, ROUNDS.name)]  # type: ignore[arg-type]
+    found = [open_record(record.value or b"") for record in _records(world, ROUNDS.name)]
     claims = [record for record in found if isinstance(record, WriterClaimed)]
     assert len({claim.nonce for claim in claims}) == len(claims) == 2
     assert {(claim.actor, claim.partition) for claim in claims} == {("aggregator", world.partition)}

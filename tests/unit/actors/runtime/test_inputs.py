@@ -7,12 +7,13 @@ import pytest
 from actors.runtime.inputs import WRITTEN_AFTER_INPUTS, WRITTEN_AFTER_MS, Gap, Inputs
 from schemas.canonical import encode
 from schemas.events import RoundOpened, Tick
+from schemas.journal import JournalPosition
 from schemas.topics import CATALOGUE, ROUNDS, UPDATES
-from streams.journals import JournalBroken, reject_all
+from streams.journals import JournalBroken
 from streams.log import Draft, OffsetLost, Record, TopicPartition, scan
 from streams.memory import MemoryLog
-from tests.worlds.builders import TASK
-from tests.worlds.ops_journal import Journal
+from tests.worlds.builders import TASK, batch, trust
+from tests.worlds.ops_journal import Journal, journalled
 
 PARTITION = 3
 ROUNDS_AT, UPDATES_AT = TopicPartition(ROUNDS.name, PARTITION), TopicPartition(UPDATES.name, PARTITION)
@@ -30,7 +31,7 @@ class World:
         journal.batch(OPENED[0], OPENED[1])
         journal.claim()
         journal.batch(OPENED[2])
-        self.inputs = Inputs(self.log, [ROUNDS_AT], accepts_resume=reject_all)
+        self.inputs = Inputs(self.log, [ROUNDS_AT], trust=trust())
 
     def tick(self, count: int = 1) -> None:
         """Append ticks."""
@@ -101,12 +102,14 @@ def test_a_missing_claim_is_a_gap() -> None:
 def test_a_broken_journal_with_nothing_missing_is_no_gap() -> None:
     """Law 4: what is off the chain stops the reader, which names the place."""
     world = World()
-    world.log.append([Draft(topic=ROUNDS.name, partition=PARTITION, value=b"junk")])
-    *good, junk = world.records(ROUNDS_AT)
+    broken = journalled(batch(JournalPosition(claim=9_999)), *ROUNDS_AT)
+    world.log.append([Draft(topic=ROUNDS.name, partition=PARTITION, value=value) for value in (b"junk", broken)])
+    *good, last = world.records(ROUNDS_AT)
     for record in good:
         world.inputs.read(record)
-    with pytest.raises(JournalBroken, match="not a journal record"):
-        world.inputs.read(junk)
+    assert world.inputs.journals[ROUNDS.name].strangers == 1
+    with pytest.raises(JournalBroken, match="claim is 9999"):
+        world.inputs.read(last)
 
 
 @pytest.mark.parametrize("at", [UPDATES_AT, ROUNDS_AT], ids=lambda at: at.topic)

@@ -23,12 +23,13 @@ from actors.runtime.journal import Journal
 from actors.wiring import ROLES
 from schemas.canonical import decode, decode_state, encode, encode_state
 from schemas.events import LeaseGranted, ModelPublished, StateDigest
-from schemas.journal import Batch, JournalRecord, Snapshot, WriterClaimed
+from schemas.journal import Batch, Snapshot, WriterClaimed, open_record
 from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, SNAPSHOTS
 from streams.bodies import BodyReader, store
 from streams.log import Draft, LogUnavailable, Record, TopicPartition, WriterFenced, scan
 from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation, describe_opening, open_actor
+from tests.worlds.forging import copy_as_stranger
 
 ONES = np.ones(4, np.float32)
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 20.0}
@@ -68,13 +69,9 @@ def _state(world: Federation, manifest: Snapshot) -> bytes:
 
 
 def _stored(world: Federation, data: bytes, manifest: Snapshot) -> Snapshot:
-    """The same snapshot with another state."""
     at = TopicPartition(SNAPSHOTS.name, world.partition)
     body = store(world.log, at, data=snapshots.compress(data), upload_id="other", codec="state")
     return msgspec.structs.replace(manifest, body=body, size=len(data))
-
-
-# --- one that holds -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(ROLES))
@@ -160,7 +157,7 @@ def test_the_newest_digest_of_a_run_is_kept(world: Federation) -> None:
 
 
 def _digests(record: Record) -> bool:
-    batch: Any = decode(record.value or b"", JournalRecord)  # type: ignore[arg-type]
+    batch: Any = open_record(record.value or b"")
     events = [event for decision in getattr(batch, "decisions", ()) for event in decision.events]
     assert not any(isinstance(event, StateDigest) for event in events[:-1])
     return bool(events) and isinstance(events[-1], StateDigest)
@@ -216,12 +213,16 @@ def _at_record(kind: Callable[[Any], bool]) -> Callable[[Federation, Snapshot], 
     """The snapshot names the first such record of the journal, with its right digest."""
 
     def moved(world: Federation, manifest: Snapshot) -> Snapshot:
-        records = _records(world, SELECTIONS.name)
-        record = next(record for record in records if kind(decode(record.value or b"", JournalRecord)))  # type: ignore[arg-type]
+        record = next(one for one in _records(world, SELECTIONS.name) if kind(open_record(one.value or b"")))
         head = hashlib.sha256(record.value or b"").digest()
         return msgspec.structs.replace(manifest, offset=record.offset, record_sha256=head)
 
     return moved
+
+
+def _by_a_stranger(world: Federation, manifest: Snapshot) -> Snapshot:
+    copy = copy_as_stranger(world, SELECTIONS.name, manifest.offset)
+    return msgspec.structs.replace(manifest, offset=copy.offset, record_sha256=hashlib.sha256(copy.value).digest())
 
 
 def _plain_batch(record: Any) -> bool:
@@ -240,7 +241,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Federation, Snapshot], Snapshot | bytes]
     "ahead of the journal": ("no record at offset 9999", _replaced(offset=9_999)),
     "another chain": ("another record", _replaced(record_sha256=bytes(32))),
     "a record without digest": ("does not end in a digest", _at_record(_plain_batch)),
-    "a claim": ("does not end in a digest", _at_record(lambda record: isinstance(record, WriterClaimed))),
+    "a claim": ("no batch under a claim", _at_record(lambda record: isinstance(record, WriterClaimed))),
+    "a stranger's record": ("did not sign", _by_a_stranger),
     "a marker": ("no record at offset", lambda _, it: msgspec.structs.replace(it, offset=it.offset + 1)),
     "another state under the digest": ("not that of the digest", _altered),
     "another size": ("declares", lambda _, it: msgspec.structs.replace(it, size=it.size + 1)),

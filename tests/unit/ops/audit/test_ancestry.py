@@ -11,11 +11,10 @@ import pytest
 from ops.audit.ancestry import check_ancestry
 from ops.audit.replay import Audit
 from schemas.events import Noticed, RoundOpened, TaskCreated, TaskSucceeded
-from schemas.journal import ChainResumed
 from streams.memory import MemoryLog
 from tests.places import home_of
 from tests.unit.ops.history.test_projections import admitted
-from tests.worlds.builders import ANCHOR, DEPLOYMENT, KEY, create_task, policy, private_policy, spending
+from tests.worlds.builders import ANCHOR, DEPLOYMENT, KEY, create_task, policy, private_policy, spending, trust
 from tests.worlds.federation import Federation
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log
 
@@ -46,10 +45,7 @@ def _claim(log: MemoryLog, parent: str, child: str) -> None:
 
 
 def _check(log: MemoryLog, child: TaskCreated) -> list[str]:
-    def accepts(_: ChainResumed) -> bool:
-        return False
-
-    return [*check_ancestry(log, child, operator=KEY.public_key, accepts_resume=accepts)]
+    return [*check_ancestry(log, child, operator=KEY.public_key, trust=trust())]
 
 
 def test_an_honest_chain_of_tasks_is_recounted() -> None:

@@ -97,13 +97,13 @@ def test_a_flipped_model_is_named() -> None:
 
 
 def test_a_flipped_journal_byte_stops_the_replay() -> None:
-    """One changed byte of a journal record breaks the chain there."""
+    """A record with one changed byte is a stranger's, and the next one of its writer breaks the chain."""
     world = _world()
     batches = world.log._partitions[TopicPartition(ROUNDS.name, world.partition)].entries
     offset = next(i for i, entry in enumerate(batches) if entry.record is not None and i > 3)
     _flip(world, ROUNDS.name, offset=offset, at=40)
-    (found,) = {str(difference) for difference in _audited(world).differences if difference.offset == offset}
-    assert found.startswith(f"rounds[{world.partition}]@{offset}: this record or the one")
+    found = [str(one) for one in _audited(world).differences if (one.offset or 0) > offset]
+    assert any(fault.startswith(f"rounds[{world.partition}]@") and "what its writer wrote" in fault for fault in found)
 
 
 def test_an_event_that_cannot_be_folded_is_named() -> None:
@@ -266,15 +266,15 @@ def test_a_lost_announcement_is_named() -> None:
     """`published` must hold every version; one that is missing is named."""
     world = _world()
     entries = world.log._partitions[TopicPartition(PUBLISHED.name, world.partition)].entries
-    entries[2].record = None
+    [entry for entry in entries if entry.record is not None][1].record = None
     assert "is not announced" in _audited(world).verdict
 
 
 def test_another_key_is_not_taken_for_the_operators() -> None:
-    """With another operator's key the noise cannot be drawn, and none of the signatures is its own: both are said."""
+    """With another operator's key nobody who has written here was certified, and that is said of each topic."""
     world = _world()
     other = type(KEY)(bytes(32))
     anchor = Anchor(operator=other.public_key, noise=other.find_noise)
     differences = Audit(world.log, world.partition, anchor=anchor, full=True).run().differences
-    for said in ("not the operator's key of that time", "does not vouch"):
+    for said in ("a writer that the operator certified", "does not vouch"):
         assert any(said in difference.what for difference in differences)

@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ops.audit.export import CHECKPOINT, select_topics, write_export
 from ops.audit.replay import Audit
 from ops.audit.verification import Verification
-from schemas.canonical import decode, encode
-from schemas.journal import Batch, JournalRecord
+from schemas.journal import Batch, open_record
 from schemas.published import Checkpoint, parse_checkpoint, sign_statement
 from schemas.topics import LEDGER, PUBLISHED, ROUNDS, SELECTIONS
 from streams.exported import ExportedLog
@@ -25,6 +24,7 @@ from streams.log import EventLog, TopicPartition, scan
 from tests.unit.ops.audit.test_replay import _audited
 from tests.worlds.builders import ANCHOR, KEY, policy
 from tests.worlds.federation import Federation
+from tests.worlds.ops_journal import journalled
 
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
 
@@ -111,8 +111,9 @@ def test_another_last_record_is_found(world: Federation) -> None:
     """Nothing follows the last record; those who have read it know its digest, and a replay asks them too."""
 
     def later(data: bytes) -> bytes:
-        batch = decode(data, Batch)
-        return encode(msgspec.structs.replace(batch, time_ms=batch.time_ms + 1))
+        batch = open_record(data)
+        assert isinstance(batch, Batch)
+        return journalled(msgspec.structs.replace(batch, time_ms=batch.time_ms + 1), LEDGER.name, world.partition)
 
     offset = _change(world, LEDGER.name, -1, later)
     [fault] = _faults(world.log, world.partition)
@@ -129,9 +130,10 @@ def test_a_rewritten_journal_is_found(world: Federation, tmp_path: Path) -> None
         if entry.record is None:
             continue
         data = entry.record.value or b""
-        item = decode(data, JournalRecord)
+        item = open_record(data)
         if isinstance(item, Batch):
-            data = encode(msgspec.structs.replace(item, prev=head, time_ms=item.time_ms + 1))
+            changed = msgspec.structs.replace(item, prev=head, time_ms=item.time_ms + 1)
+            data = journalled(changed, ROUNDS.name, world.partition)
             entry.record = replace(entry.record, value=data)
             head = hashlib.sha256(data).digest()
         else:

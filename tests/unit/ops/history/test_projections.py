@@ -24,10 +24,12 @@ from schemas.events import (
     UpdatesDeclined,
     VersionEvaluated,
 )
+from schemas.journal import JournalPosition
 from schemas.policy.metrics import MetricSums
 from streams.journals import JournalBroken
 from streams.memory import MemoryLog
 from tests.worlds.builders import (
+    batch,
     lease_granted,
     lease_id,
     model_published,
@@ -186,7 +188,8 @@ def test_a_broken_chain_is_named_with_its_place() -> None:
     """The console shows nothing that rests on a record off the chain."""
     log = memory_log()
     journal = Journal(log, "rounds")
-    offset = journal.commit(b"junk", follow=False)
+    journal.commit(b"junk", follow=False)
+    offset = journal.write(batch(JournalPosition(claim=9_999)), follow=False)
     with pytest.raises(JournalBroken, match=rf"^rounds\[{PLACE}\]@{offset}: "):
         read(log)
 

@@ -17,12 +17,13 @@ from ops.settings import ENVIRONMENT, Settings
 from ops.terminal import cli
 from ops.terminal.cli import app, move_to_front
 from schemas.events import VersionEvaluated
+from schemas.journal import JournalPosition
 from schemas.topics import CATALOGUE
 from streams.log import LogUnavailable, TopicPartition
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import ROUND
-from tests.worlds.builders import spending
-from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, write_key
+from tests.worlds.builders import batch, spending
+from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, journalled, memory_log, write_key
 
 Run = Callable[..., Result]
 
@@ -207,9 +208,13 @@ def test_events_tell_a_tasks_story(run: Run) -> None:
 
 
 def test_verify_says_how_much_holds(run: Run, log: MemoryLog) -> None:
-    """Exit 0 and the counts; exit 1, topic, partition and offset as soon as a record is off the chain."""
+    """Exit 0 and the counts, strangers too; exit 1, topic, partition and offset where a record is off the chain."""
     assert run("verify").exit_code == 0
-    offset = append(log, "rounds", b"junk")
+    stranger = append(log, "rounds", b"junk")
+    told = run("verify")
+    assert told.exit_code == 0
+    assert f"1 records that no writer of this journal signed, from offset {stranger}" in told.output
+    offset = append(log, "rounds", journalled(batch(JournalPosition(claim=9_999)), "rounds", PLACE))
     result = run("verify")
     assert result.exit_code == 1
     assert f"rounds[{PLACE}]@{offset}: " in result.stderr
@@ -224,7 +229,7 @@ def test_junk_in_published_stops_no_actor(run: Run, log: MemoryLog) -> None:
     assert result.exit_code == 1
     assert f"published[{PLACE}]@{offset}: " in result.stderr
     assert "Every chain is whole, and actors open all partitions" in result.stderr
-    append(log, "rounds", b"junk")
+    append(log, "rounds", journalled(batch(JournalPosition(claim=9_999)), "rounds", PLACE))
     broken = run("verify").stderr
     assert "no actor opens a partition whose chain is broken" in broken
     assert "Every chain is whole" not in broken

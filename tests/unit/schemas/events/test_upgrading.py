@@ -16,23 +16,31 @@ import pytest
 from schemas import canonical as envelope
 from schemas.canonical import decode, encode
 from schemas.events import RoundOpened, TaskHalted
-from schemas.journal import Chain, ChainBroken
+from schemas.journal import Chain, ChainBroken, sign_record
+from schemas.topics import ROUNDS
 from tests.root import ROOT
-from tests.worlds.builders import batch, decision, writer_claimed
+from tests.worlds.builders import batch, decision, role_key, trust, writer_claimed
+from tests.worlds.ops_journal import journalled
 
 GOLDEN: dict[str, str] = json.loads((ROOT / "tests" / "trials" / "golden" / "facts.json").read_text())
 OPENED = RoundOpened(task="digits", round=7)
-CLAIM = encode(writer_claimed(partition=3))
+CLAIM = journalled(writer_claimed(partition=3), ROUNDS.name, 3)
+SIGNER = role_key("aggregator").signer
 FIRST, SECOND = 40, 42  # offsets: of the claim, and of the batch after it
 
 
 def journal(*events: dict[str, Any]) -> tuple[Chain, bytes]:
     """A chain that has read the claim, and the record of one batch with these events as they were written."""
-    chain = Chain()
+    chain = Chain(ROUNDS.name, 3, trust())
     chain.follow(FIRST, CLAIM)
     plain = msgspec.to_builtins(batch(chain.at, decision(offset=5, time_ms=6)), builtin_types=(bytes,))
     plain["decisions"][0]["events"] = list(events)
-    return chain, encode(plain)
+    return chain, signed(encode(plain))
+
+
+def signed(record: bytes) -> bytes:
+    """What the writer of the journal puts there."""
+    return sign_record(record, topic=ROUNDS.name, partition=3, key=SIGNER.key)
 
 
 def written(event: Any, **changes: Any) -> dict[str, Any]:
@@ -60,8 +68,9 @@ def test_an_old_reader_stops_at_what_it_does_not_know(tag: str) -> None:
 
 def test_a_record_of_a_newer_release_is_named_too() -> None:
     """The same for the records themselves."""
-    with pytest.raises(ChainBroken, match="offset 9: Batch/2: this release is too old"):
-        Chain().follow(9, encode({"type": "Batch/2", "seq": 0}))
+    chain, _ = journal()
+    with pytest.raises(ChainBroken, match="offset 49: Batch/2: this release is too old"):
+        chain.follow(49, signed(encode({"type": "Batch/2", "seq": 0})))
 
 
 def test_a_fact_inside_another_is_named() -> None:
@@ -78,8 +87,9 @@ def test_a_fact_inside_another_is_named() -> None:
 )
 def test_foreign_bytes_are_not_blamed_on_age(data: bytes) -> None:
     """Upgrading helps only where a newer release wrote; anything else is called what it is."""
-    with pytest.raises(ChainBroken, match="offset 9: not a journal record"):
-        Chain().follow(9, data)
+    chain, _ = journal()
+    with pytest.raises(ChainBroken, match="offset 49: not a journal record"):
+        chain.follow(49, signed(data))
 
 
 def test_a_new_word_in_a_closed_list_stops_an_old_reader_as_well() -> None:
@@ -105,7 +115,7 @@ def test_an_upcaster_makes_old_history_readable(monkeypatch: pytest.MonkeyPatch)
     assert batch.decisions[0].events == (OPENED,)
     assert chain.at.head == hashlib.sha256(data).digest()
     after = msgspec.structs.replace(batch, seq=1, prev=chain.at.head)
-    assert chain.follow(SECOND + 2, encode(after)) == after
+    assert chain.follow(SECOND + 2, signed(encode(after))) == after
 
 
 class NextRoundOpened(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="RoundOpened/2"):

@@ -191,7 +191,8 @@ def test_a_lease_is_admitted_once_even_after_a_long_silence() -> None:
 
 def test_synchronous_fedavg_is_the_same_path() -> None:
     """K = cohort and no staleness: the late ones of a round are refused, and the model is the plain mean."""
-    world = Federation(policy(staleness={"max_versions": 0}, selection={"concurrency": 4}))
+    cohort = {"concurrency": 4, "devices_expected": 4}
+    world = Federation(policy(staleness={"max_versions": 0}, selection=cohort))
     devices = _leased(world, *"abcd")
     for number, device in enumerate(devices):
         device.submit(ONES * (number + 1), world.rules)
