@@ -105,7 +105,7 @@ class Retelling:
     def run(self) -> None:
         """Decide every input again, in the order that the journal fixed, and compare with what it recorded."""
         journal = ROLES[self.name].journal
-        chain = Chain(journal, self._history.partition)
+        chain = Chain(journal, self.history.partition)
         for record in self._records(journal):
             batch = chain.follow(record.offset, record.value or b"")
             if batch is not None:
