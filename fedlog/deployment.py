@@ -14,7 +14,6 @@ from client_agent.learning.allow_list import AllowList
 from fedlog.weights import Model
 from ops.broker_state import find_running
 from ops.history.following import Follower
-from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
 from ops.opening import find_operator, require_key
 from ops.operator import models, tasks
@@ -128,7 +127,7 @@ class Task:
     def follow(self) -> Iterator[Version]:
         """Each version once it is scored, until the task is over; those without a score come last."""
         log, told, quiet_s = self.deployment.log, set[int](), 0.0
-        views = TaskViews(operator=self.deployment.operator)
+        views = tasks.make_views(log, self.deployment.operator)
         with Follower(log, views, partitions=[partition_of(self.name, log.partitions)]) as follower:
             while True:
                 quiet_s = 0.0 if follower.poll(POLL_S) else quiet_s + POLL_S

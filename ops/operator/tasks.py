@@ -173,11 +173,17 @@ def close_and_wait(
     return view
 
 
+def make_views(log: EventLog, operator: bytes | None) -> TaskViews:
+    """Views of the tasks of this log's deployment, before anything is read; `operator` is the public key."""
+    # What the operator's roles say in another deployment could be copied into this one.
+    return TaskViews(operator=operator, deployment=deployments.find(log, operator))
+
+
 def find_views(
     log: EventLog, partitions: Iterable[int] | None = None, *, operator: bytes | None = None
 ) -> dict[TaskId, TaskView]:
     """The tasks of these partitions, or of all, as they stand at the present end of the log."""
-    views = TaskViews(operator=operator, deployment=deployments.find(log, operator))
+    views = make_views(log, operator)
     with Follower(log, views, partitions=partitions) as follower:
         follower.catch_up()
     return views.tasks

@@ -20,7 +20,6 @@ from msgspec.structs import replace as replace_fields
 from actors import keys
 from actors.wiring import ROLES
 from ops.history.following import Follower
-from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
 from ops.operator import tasks
 from ops.operator.errors import TaskExists
@@ -131,7 +130,7 @@ class Run:
         """
         log, name = self._log, self._options.name
         assert log is not None
-        views = TaskViews(operator=keys.load(self._settings.operator_key_file).public_key)
+        views = tasks.make_views(log, keys.load(self._settings.operator_key_file).public_key)
         with Follower(log, views, partitions=[partition_of(name, log.partitions)]) as follower:
             while True:
                 follower.poll(POLL_S)

@@ -96,7 +96,7 @@ class Evaluator:
         self._patience = patience or Patience()
         self._scorers: dict[TaskId, Scorer] = {}
         self._tried_again_s: dict[tuple[TaskId, Version], float] = {}
-        self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator)
+        self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator, deployment=key.deployment)
         partitions = None if task is None else [partition_of(task, log.partitions)]
         self._creations = SignedCreations(key.operator, partitions=log.partitions)
         self._follower = Follower(log, self._creations, self._views, partitions=partitions)

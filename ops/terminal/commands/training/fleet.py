@@ -13,9 +13,8 @@ import typer
 
 from ops.console import note
 from ops.history.following import Follower
-from ops.history.projections import TaskViews
 from ops.opening import open_log, require_operator
-from ops.operator import deployments
+from ops.operator import tasks
 from ops.operator.errors import TaskUnknown
 from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
@@ -88,7 +87,7 @@ def _run(options: FleetOptions, log: EventLog, *, operator: bytes, as_json: bool
     from client_agent.running.fleet import is_over, run_fleet
 
     progress = TrainingProgress(f"fleet of {options.devices} for {options.task}")
-    views = TaskViews(operator=operator, deployment=deployments.find(log, operator))
+    views = tasks.make_views(log, operator)
     partitions = [partition_of(options.task, log.partitions)]
     with Follower(log, views, partitions=partitions) as follower:
 
@@ -118,7 +117,7 @@ def _bind_link(settings: Settings, operator: bytes) -> OpenLink:
 
 def _require_task(log: EventLog, task: str, *, operator: bytes) -> str:
     """The task, once the log has it. Raises TaskUnknown after some seconds without it."""
-    views = TaskViews(operator=operator, deployment=deployments.find(log, operator))
+    views = tasks.make_views(log, operator)
     give_up_s, told = time.monotonic() + TASK_WAIT_S, False
     with Follower(log, views) as follower:
         follower.catch_up()
@@ -137,7 +136,7 @@ def _require_task(log: EventLog, task: str, *, operator: bytes) -> str:
 
 def _wait_for_task(log: EventLog, operator: bytes) -> str:
     """The oldest task that is not over; waits until there is one."""
-    views = TaskViews(operator=operator, deployment=deployments.find(log, operator))
+    views = tasks.make_views(log, operator)
     with Follower(log, views) as follower:
         follower.catch_up()
         while not (running := [view for view in views.tasks.values() if view.created and not view.is_over]):

@@ -9,7 +9,6 @@ import typer
 
 from ops.console import note, say, say_json, table
 from ops.history.following import Follower
-from ops.history.projections import TaskViews
 from ops.opening import open_log, require_key
 from ops.operator import tasks
 from ops.terminal.commands.training.measured import describe_scores, format_result
@@ -90,7 +89,7 @@ def _await_result(log: EventLog, task: str, *, operator: bytes, wait_s: float) -
     """The first release of a measure task, once it is there."""
     from ops.operator import results
 
-    give_up_s, views = time.monotonic() + wait_s, TaskViews(operator=operator)
+    give_up_s, views = time.monotonic() + wait_s, tasks.make_views(log, operator)
     with Follower(log, views, partitions=[partition_of(task, log.partitions)]) as follower:
         while not (view := views.view(task)).version:
             _check_waiting(view, is_late=time.monotonic() > give_up_s, wait_s=wait_s)

@@ -16,22 +16,29 @@ from typer.testing import CliRunner, Result
 from ops.settings import ENVIRONMENT, Settings
 from ops.terminal import cli
 from ops.terminal.cli import app, move_to_front
-from schemas.events import VersionEvaluated
+from schemas.events import DeploymentFounded, VersionEvaluated
 from schemas.journal import JournalPosition
 from schemas.topics import CATALOGUE
 from streams.log import LogUnavailable, TopicPartition
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import ROUND
-from tests.worlds.builders import batch, spending
+from tests.worlds.builders import DEPLOYMENT, batch, spending
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, journalled, memory_log, write_key
 
 Run = Callable[..., Result]
 
 
+def founded_log() -> MemoryLog:
+    """An empty log whose deployment has the name that everybody in it was certified for."""
+    log = memory_log()
+    append(log, "tasks", DeploymentFounded(deployment=DEPLOYMENT), partition=0)
+    return log
+
+
 @pytest.fixture
 def log() -> MemoryLog:
     """A log with a running task."""
-    log = memory_log()
+    log = founded_log()
     append(log, "tasks", created(spent_before=(spending(4),)))
     Journal(log, "rounds").batch(*ROUND)
     fact = VersionEvaluated(task=TASK, version=0, metrics={"accuracy": 0.125}, samples=9, cohort="")
@@ -279,7 +286,7 @@ def test_an_evaluator_that_scores_nothing_says_so(run: Run, monkeypatch: pytest.
     """Exit 1 where there was something to score and none of it could be; exit 0 where nothing was left to do."""
     done = run("evaluate")
     assert (done.exit_code, done.stdout) == (0, "")
-    unscored = memory_log()
+    unscored = founded_log()
     append(unscored, "tasks", created())
     Journal(unscored, "rounds").batch(*ROUND)
     monkeypatch.setattr(Settings, "log", lambda self, client_id="": unscored)
