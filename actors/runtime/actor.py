@@ -55,7 +55,7 @@ class Actor(Generic[S]):
         trust, journals = key.trust(), [TopicPartition(topic, partition) for topic in role.journal_inputs]
         self._inputs = Inputs(log, journals, trust=trust)
         self._journal = Journal(log, role, partition, signer=key.signer, trust=trust)
-        self._digests = Digests(Snapshots(log, self._journal))
+        self._digests = Digests(Snapshots(log, self._journal, signer=key.signer, trust=trust))
         self._answers, self.opened = Answers(log, key.signer), Opened(decider.initial(), 0, None)
         self.state: S = self.opened.state
 

@@ -147,7 +147,7 @@ class Journal:
     def prove(self, record: Record) -> WrittenBatch:
         """The batch that a record of this journal is, wherever the chain stands. Raises ChainBroken for any other.
 
-        Its claim says with which key it has to be signed; that it is on the chain, only a replay can say.
+        Its claim says with which key it has to be signed; that it is on the chain, and no copy, this does not say.
         """
         try:
             found = open_record(record.value or b"")
@@ -158,6 +158,9 @@ class Journal:
             raise ChainBroken("no batch under a claim", offset=record.offset)
         chain = Chain(*self.at, trust=self._chain.trust)
         chain.follow(claimed.offset, claimed.value or b"", time_ms=claimed.time_ms)
+        # A ChainResumed is followed too, and gives no key.
+        if chain.at.claim != found.claim:
+            raise ChainBroken("no batch under a claim", offset=record.offset)
         chain.at = JournalPosition(claim=found.claim, seq=found.seq - 1, head=found.prev, key=chain.at.key)
         if (batch := chain.follow(record.offset, record.value or b"")) is None:
             raise ChainBroken("a batch that the writer of its claim did not sign", offset=record.offset)

@@ -1,6 +1,7 @@
 """Snapshots: an actor's state as it stood at a StateDigest, so that opening need not fold its journal from the start.
 
-They are disposable, and nothing that one says is believed. The journal record that it names has to be there, byte for
+They are disposable, and of what one says only where its record stands is believed, for the signature of the journal's
+writer: a copy of an old batch at the journal's end would take the actor back. The record has to be there, byte for
 byte, and to end in the digest that the state gives; chain, position and time then come from that record. A snapshot
 that is missing, stale, damaged or foreign costs a longer replay and nothing else.
 """
@@ -19,9 +20,10 @@ import schemas
 from actors import deciders
 from actors.runtime.journal import Journal, WrittenBatch
 from schemas.canonical import MalformedError, decode, decode_state, encode
+from schemas.certificates import Signer, Trust
 from schemas.errors import FedlogError
 from schemas.events import StateDigest
-from schemas.journal import Batch, ChainBroken, Snapshot
+from schemas.journal import WRITERS, Batch, ChainBroken, Snapshot
 from schemas.tensors import BodyError, compress, compute_frame_bytes_max, decompress, hash_payload
 from schemas.topics import SNAPSHOTS
 from streams.bodies import Absent, BodyReader, store
@@ -79,8 +81,9 @@ class Unusable(FedlogError):
 class Snapshots:
     """The snapshots of one actor on one partition: keeps the newest, by key, and gives it back if it holds."""
 
-    def __init__(self, log: EventLog, journal: Journal) -> None:
+    def __init__(self, log: EventLog, journal: Journal, *, signer: Signer, trust: Trust) -> None:
         self._log, self._journal, self._actor = log, journal, journal.actor
+        self._signer, self._trust = signer, trust
         self._at = TopicPartition(SNAPSHOTS.name, journal.at.partition)
 
     def keep(self, kept: StateAtDigest) -> None:
@@ -101,7 +104,8 @@ class Snapshots:
                 size=len(kept.state),
                 body=body,
             )
-            self._log.append([Draft(**self._at._asdict(), key=self._actor.encode(), value=encode(manifest))])
+            signed = self._signer.certify(encode(manifest))
+            self._log.append([Draft(**self._at._asdict(), key=self._actor.encode(), value=signed)])
         # A snapshot only saves time: that it failed must not stop an actor whose decisions are all committed.
         except LogError as error:
             logger.warning("snapshot_not_stored", actor=self._actor, partition=self._at.partition, why=str(error))
@@ -113,7 +117,7 @@ class Snapshots:
         """
         try:
             manifest = self._manifest()
-            return None if manifest is None else self._check(decode(manifest, Snapshot), kind)
+            return None if manifest is None else self._check(self._read(manifest), kind)
         # A broker that is away says nothing about the snapshot, and to wait for it costs less than a whole replay.
         except LogUnavailable:
             raise
@@ -126,7 +130,13 @@ class Snapshots:
         """Say that the newest snapshot leads nowhere."""
         logger.warning("snapshot_not_used", actor=self._actor, partition=self._at.partition, why=str(why) or repr(why))
 
-    def _manifest(self) -> bytes | None:
+    def _read(self, manifest: Record) -> Snapshot:
+        said = self._trust.read(manifest.value or b"", WRITERS[self._journal.at.topic], at_ms=manifest.time_ms)
+        if said is None:
+            raise Unusable("no writer of the journal has signed it")
+        return decode(said, Snapshot)
+
+    def _manifest(self) -> Record | None:
         """The newest manifest: it lies near the end, before at most what the partition's other actors wrote since."""
         beginning, end = self._log.bounds(self._at)
         # In growing steps from the end: the newest is nearly always among the last few, and to read the whole partition
@@ -137,11 +147,11 @@ class Snapshots:
             while start > beginning:
                 start, window = max(beginning, end - window), window * 8
                 reader.seek(self._at, start)
-                found: bytes | None = None
+                found: Record | None = None
                 while reader.position(self._at) < end:
                     for record in reader.poll(timeout_s=1.0):
                         # Only the newest is kept: anybody with access to the topic may have written any number.
-                        found = record.value or b"" if record.key == self._actor.encode() else found
+                        found = record if record.key == self._actor.encode() else found
                 if found is not None:
                     return found
         finally:
@@ -153,7 +163,7 @@ class Snapshots:
         if snapshot.code != _CODE:
             raise Unusable("code of another release made it")
         record = self._find_record(snapshot)
-        # From the journal's own record and not from the manifest, which anybody with access to its topic can write.
+        # From the journal's own record and not from the manifest, which says only where that stands.
         written = self._journal.prove(record)
         stated = closing_digest(written.batch)
         if stated is None:

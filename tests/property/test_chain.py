@@ -261,3 +261,16 @@ def test_only_the_operator_resumes_a_chain() -> None:
     assert chain.follow(3, journalled(good, TOPIC, PLACE)) == good
     chain.follow(4, resumed)
     assert chain.at.seq == 8
+
+
+def test_a_copy_of_a_resume_does_not_undo_a_claim() -> None:
+    """At the same seq too: the claim's writer has not read the copy, and its batch follows the claim."""
+    journal = written([])
+    chain = followed([*placed(journal.records)])
+    resumed = journalled(RESUMED, TOPIC, PLACE)
+    chain.follow(10, resumed)
+    chain.follow(12, journalled(writer_claimed("selector", PLACE, after=11), TOPIC, PLACE))
+    first = journalled(batch(chain.at), TOPIC, PLACE)
+    chain.follow(13, resumed)
+    assert chain.strangers == 1
+    assert chain.follow(14, first) is not None

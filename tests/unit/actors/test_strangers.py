@@ -11,8 +11,9 @@ import pytest
 
 from actors.deciders.tallies import TALLY_KINDS
 from actors.keys import OperatorKey
-from schemas.canonical import encode
-from schemas.certificates import Signer
+from actors.runtime import actor as actor_module
+from schemas.canonical import decode, encode
+from schemas.certificates import Signer, parse_certified
 from schemas.events import (
     DeploymentFounded,
     InputsDropped,
@@ -24,6 +25,7 @@ from schemas.events import (
     TaskPaused,
     VersionEvaluated,
 )
+from schemas.journal import Snapshot
 from schemas.leases import sign_lease
 from schemas.published import parse_checkpoint, sign_statement
 from schemas.topics import (
@@ -33,6 +35,7 @@ from schemas.topics import (
     MODELS,
     PUBLISHED,
     ROUNDS,
+    SELECTIONS,
     SNAPSHOTS,
     TASKS,
     UPDATES,
@@ -60,7 +63,7 @@ from tests.worlds.builders import (
     update_submitted,
     written,
 )
-from tests.worlds.federation import Federation, find_refusals, open_actor
+from tests.worlds.federation import Federation, describe_opening, find_refusals, open_actor
 
 STRANGER = OperatorKey(bytes(32))
 ONES = np.ones(4, np.float32)
@@ -217,3 +220,37 @@ def test_a_lease_needs_the_selectors_certificate_and_the_selectors_key() -> None
     world.settle()
     assert find_refusals(world) == []
     assert sum(dropped.count for dropped in world.events(ROUNDS.name, InputsDropped)) == len(signers) + 1
+
+
+@pytest.mark.parametrize("hand", ["none", "borrowed", "another role", "another deployment", "expired"])
+def test_a_copy_of_a_batch_takes_no_actor_back(monkeypatch: pytest.MonkeyPatch, hand: str) -> None:
+    """An old batch with a digest, copied to the journal's end: what came since would be decided once more."""
+    monkeypatch.setattr(actor_module, "DIGEST_EVERY", 4)
+    world = Federation(policy())
+    for _ in range(5):
+        world.round_of(dict.fromkeys("abc", ONES))
+    at = TopicPartition(SELECTIONS.name, world.partition)
+    message = parse_certified(
+        next(
+            one.value or b""
+            for one in scan(world.log, TopicPartition(SNAPSHOTS.name, world.partition))
+            if one.key == b"selector"
+        )
+    )
+    manifest = decode(message.payload, Snapshot)
+    old = next(one.value or b"" for one in scan(world.log, at) if one.offset == manifest.offset)
+    [copied] = world.log.append([Draft(**at._asdict(), value=old)])
+    expected = describe_opening(open_actor(world, "selector", whole=True))
+    said = encode(msgspec.structs.replace(manifest, offset=copied))
+    expired = role_key("selector", until_ms=world.now_ms - 1)
+    values = {
+        "none": said,
+        "borrowed": encode(msgspec.structs.replace(message, payload=said)),
+        "another role": role_key("evaluator").signer.certify(said),
+        "another deployment": role_key("selector", deployment=bytes(16)).signer.certify(said),
+        "expired": expired.signer.certify(said),
+    }
+    place = {"topic": SNAPSHOTS.name, "partition": world.partition, "key": b"selector"}
+    world.log.append([Draft(**place, value=values[hand])])
+    actor = open_actor(world, "selector")
+    assert (actor.opened.snapshot, describe_opening(actor)) == (None, expected)

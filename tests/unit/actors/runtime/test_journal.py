@@ -1,8 +1,9 @@
-"""What a journal's head tells those who may only read `published` and `ledger`: nothing."""
+"""What a journal's head tells those who may only read `published` and `ledger`: nothing; and what no claim proves."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -12,16 +13,21 @@ from unittest.mock import patch
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.arithmetic.sums import sum_digest
-from schemas.events import JournalEvent, SumStored
-from schemas.journal import Batch, Decision, open_record
+from schemas.canonical import encode
+from schemas.certificates import Certified
+from schemas.events import JournalEvent, StateDigest, SumStored
+from schemas.journal import NO_KEY, Batch, ChainBroken, ChainResumed, Decision, JournalPosition, open_record
 from schemas.policy import WEIGHT_ONE
+from schemas.signing import Signed, is_signed_by
 from schemas.tensors import Grid, encode_update, read_update
-from schemas.topics import LEDGER, PUBLISHED, ROUNDS
-from streams.log import TopicPartition, scan
-from tests.worlds.builders import private_policy
-from tests.worlds.federation import Federation
+from schemas.topics import LEDGER, PUBLISHED, ROUNDS, SELECTIONS
+from streams.log import Draft, TopicPartition, scan
+from tests.worlds.builders import DEPLOYMENT, decision, policy, private_policy
+from tests.worlds.builders import batch as make_batch
+from tests.worlds.federation import Federation, open_actor
 from tests.worlds.ops_journal import journalled
 
 WORLDS = 20
@@ -88,3 +94,34 @@ def _batches(world: Federation, topic: str) -> list[Batch]:
     records = scan(world.log, TopicPartition(topic, world.partition))
     found = [open_record(record.value or b"") for record in records]
     return [each for each in found if isinstance(each, Batch)]
+
+
+ORDER = 2**252 + 27742317777372353535851937790883648493  # of the points that Ed25519 signs with
+CLAMP = (1 << 254, (1 << 254) - 8)
+
+
+def sign_under_no_key(message: bytes) -> bytes:
+    """What OpenSSL takes for a signature of the key of 32 zeros: R = sB, whenever 4 divides the hash."""
+    for seed in (number.to_bytes(32, "big") for number in itertools.count()):
+        scalar = int.from_bytes(hashlib.sha512(seed).digest()[:32], "little") & CLAMP[1] | CLAMP[0]
+        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+        signature = public + (scalar % ORDER).to_bytes(32, "little")
+        if is_signed_by(Signed(message, signature), NO_KEY):
+            return signature
+    raise AssertionError
+
+
+def test_a_resume_is_no_claim_under_which_anybody_signs() -> None:
+    """A batch that names the place of a ChainResumed would be judged by the key of before the first claim."""
+    world = Federation(policy())
+    at = TopicPartition(SELECTIONS.name, world.partition)
+    resumed = ChainResumed(deployment=DEPLOYMENT, seq=10_000, head=b"h" * 32, reason="restored")
+    [place] = world.log.append([Draft(**at._asdict(), value=journalled(resumed, *at))])
+    forged = encode(make_batch(JournalPosition(claim=place), decision(StateDigest(decisions=1, sha256=bytes(32)))))
+    signature = sign_under_no_key(f"{at.topic}/{at.partition}/".encode() + forged)
+    data = encode(Certified(forged, signature, b""))
+    [offset] = world.log.append([Draft(**at._asdict(), value=data)])
+    journal = open_actor(world, "selector")._journal
+    [record] = [one for one in scan(world.log, at) if one.offset == offset]
+    with pytest.raises(ChainBroken, match="no batch under a claim"):
+        journal.prove(record)
