@@ -25,11 +25,17 @@ ENDS_WITHIN_S = 2_000.0
 
 
 class StallingLog(MemoryLog):
-    """Its first readers stall after some polls; its broker is away until a time. Polls take time, of its own clock."""
+    """Its first readers stall after some polls; its broker is away until a time. Polls take time, of its own clock.
 
-    def __init__(self, *, stalls: int = 0, after_polls: int = 0, away_until_s: float = 0.0) -> None:
+    Readers need `reconnects_s` more than the broker.
+    """
+
+    def __init__(
+        self, *, stalls: int = 0, after_polls: int = 0, away_until_s: float = 0.0, reconnects_s: float = 0.0
+    ) -> None:
         super().__init__(CATALOGUE)
         self.now_s, self.stalls, self.after_polls, self.away_until_s = 0.0, stalls, after_polls, away_until_s
+        self.reads_from_s = away_until_s + reconnects_s
         self.readers: list[StallingReader] = []
 
     def monotonic(self) -> float:
@@ -67,7 +73,7 @@ class StallingReader(MemoryReader):
 
     def poll(self, timeout_s: float) -> list[Record]:
         """One record, or time passes."""
-        if self._left == 0 or self._stalling.now_s < self._stalling.away_until_s:
+        if self._left == 0 or self._stalling.now_s < self._stalling.reads_from_s:
             self._stalling.now_s += POLL_S
             return []
         if self._left is not None:
@@ -156,7 +162,7 @@ def test_a_transaction_that_stays_open_is_told(clocked: Callable[[StallingLog], 
 
 def test_an_outage_is_no_standstill(clocked: Callable[[StallingLog], StallingLog]) -> None:
     """A reader has its time from when the broker answers again: it is not given up for the broker's silence."""
-    log = clocked(StallingLog(away_until_s=10 * STANDSTILL_S))
+    log = clocked(StallingLog(away_until_s=10 * STANDSTILL_S, reconnects_s=STANDSTILL_S / 2))
     log.append([DRAFT])
     with capture_logs() as lines:
         assert len(list(scan(log, AT, start=0, end=1))) == 1
