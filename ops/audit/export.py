@@ -14,7 +14,7 @@ from ops.audit.verification import make_trust
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
 from schemas.journal import Batch
-from schemas.published import describe_heads, parse_checkpoint, sign_statement
+from schemas.published import describe_heads, is_vouched_for, parse_checkpoint, sign_statement
 from schemas.topics import (
     ANSWERS,
     BODIES,
@@ -100,7 +100,7 @@ class _Cut:
         """Whether this record came after the journals that were taken before it."""
         # `published` follows the aggregator's journal in the same transaction but is copied later.
         if record.topic == PUBLISHED.name:
-            return _find_announced_seq(record) > self._find_seq(record.partition)
+            return self._find_announced_seq(record) > self._find_seq(record.partition)
         inputs = [TopicPartition(topic, record.partition) for topic in self._earlier.get(record.topic, ())]
         # Few journals are looked into here, because decoding takes as long as all the rest of an export.
         if not inputs or (batch := self._follow(record)) is None:
@@ -115,6 +115,20 @@ class _Cut:
         except JournalBroken:
             self._journals[record.at] = None
             return None
+
+    def _find_announced_seq(self, record: Record) -> int:
+        try:
+            given = parse_checkpoint(record.value or b"")
+        except MalformedError:
+            return -1
+        # A stranger's number, or one that was announced elsewhere, would end the topic here for every auditor. The
+        # operator announces nothing: its signature is under the heads of exports, which name no deployment.
+        if self._trust is not None and (
+            given.signed_by == self._trust.operator or not is_vouched_for(given, self._trust, at_ms=record.time_ms)
+        ):
+            return -1
+        here = (ROUNDS.name, record.partition)
+        return max((head.seq for head in given.heads if (head.topic, head.partition) == here), default=-1)
 
     def _find_seq(self, partition: int) -> int:
         if partition not in self._seqs:
@@ -131,10 +145,3 @@ def _list_earlier_inputs() -> dict[str, list[str]]:
         role.journal: [topic for topic in role.inputs if topic in journals[: journals.index(role.journal)]]
         for role in ROLES.values()
     }
-
-
-def _find_announced_seq(record: Record) -> int:
-    try:
-        return parse_checkpoint(record.value or b"").seq
-    except MalformedError:
-        return -1

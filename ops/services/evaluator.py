@@ -57,14 +57,16 @@ class SignedCreations:
 
     topics: Sequence[str] = (TASKS.name,)
 
-    def __init__(self, operator: bytes, *, partitions: int) -> None:
+    def __init__(self, operator: bytes, *, deployment: bytes, partitions: int) -> None:
         self.positions: dict[TopicPartition, int] = {}
         self.found: dict[TaskId, TaskCreated] = {}
-        self._operator, self._partitions = operator, partitions
+        self._operator, self._deployment, self._partitions = operator, deployment, partitions
 
     def apply(self, record: Record) -> None:
         """Keep a creation that is the first of its name."""
-        created = collect_creations([record.value], self._operator, partitions=self._partitions)
+        created = collect_creations(
+            [record.value], self._operator, partitions=self._partitions, deployment=self._deployment
+        )
         self.found = {**created, **self.found}
         self.positions[record.at] = record.offset + 1
 
@@ -98,7 +100,7 @@ class Evaluator:
         self._tried_again_s: dict[tuple[TaskId, Version], float] = {}
         self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator, deployment=key.deployment)
         partitions = None if task is None else [partition_of(task, log.partitions)]
-        self._creations = SignedCreations(key.operator, partitions=log.partitions)
+        self._creations = SignedCreations(key.operator, deployment=key.deployment, partitions=log.partitions)
         self._follower = Follower(log, self._creations, self._views, partitions=partitions)
         # To the end first: a version that was scored before a restart is not scored again.
         self._follower.catch_up()

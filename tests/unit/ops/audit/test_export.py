@@ -12,16 +12,28 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from actors.keys import OperatorKey
 from actors.wiring import ROLES
 from ops.settings import ENVIRONMENT, Settings
 from ops.terminal.cli import app
 from schemas.events import TaskSucceeded
 from schemas.policy import Spending
+from schemas.published import Head, describe_heads, describe_version, sign_statement
 from schemas.topics import BODIES, PUBLISHED, ROUNDS, TASKS
 from streams.exported import ExportedLog
 from streams.log import TopicPartition, scan
 from tests.places import home_of
-from tests.worlds.builders import DEPLOYMENT, KEY, create_task, policy, private_policy, spending, written
+from tests.worlds.builders import (
+    DEPLOYMENT,
+    KEY,
+    create_task,
+    model_published,
+    policy,
+    private_policy,
+    role_key,
+    spending,
+    written,
+)
 from tests.worlds.federation import Federation
 
 Run = Callable[..., Result]
@@ -185,3 +197,26 @@ def test_a_replay_says_how_far_it_went(run: Run, exported: Path, world: Federati
 def test_a_folder_that_holds_something_is_not_written_over(run: Run, exported: Path) -> None:
     """An export never mixes with another."""
     assert (run("export-log", "--to", exported).exit_code, (exported / "manifest.json").exists()) == (2, True)
+
+
+@pytest.mark.parametrize("hand", ["a stranger", "the operator", "its own, of another partition"])
+def test_an_announcement_of_nothing_ends_no_export(
+    run: Run, world: Federation, monkeypatch: pytest.MonkeyPatch, hand: str
+) -> None:
+    """Whoever can write to `published` names a batch to come: what was announced after it is exported all the same."""
+    at = TopicPartition(PUBLISHED.name, world.partition)
+    partition = world.partition + (hand == "its own, of another partition")
+    head = Head(topic=ROUNDS.name, partition=partition, seq=10**9, head="00" * 32)
+    statement = describe_version(model_published(9), world.now_ms, head=head)
+    signer = role_key("aggregator").signer
+    forged = {
+        "a stranger": sign_statement(statement, OperatorKey(bytes(32)).signing),
+        "the operator": sign_statement(describe_heads([head], world.now_ms), KEY.signing),
+        "its own, of another partition": sign_statement(statement, signer.key, certificate=signer.certificate),
+    }
+    world.append(at.topic, forged[hand])
+    world.round_of({name: np.ones(4, np.float32) for name in "xyz"})
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": world.log)
+    result = run("export-log", "--to", "out", "--task", world.task)
+    assert result.exit_code == 0, result.output
+    assert [*scan(ExportedLog(Path("out")), at)] == [*scan(world.log, at)]

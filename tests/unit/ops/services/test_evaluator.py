@@ -106,6 +106,15 @@ def test_a_task_that_contradicts_its_policy_is_not_scored() -> None:
     ]
 
 
+def test_another_deployments_creation_takes_no_name_here() -> None:
+    """The operator signed it for staging, and somebody copied it here before there was a task of that name."""
+    log = memory_log()
+    append(log, "tasks", created(deployment=bytes(16), parameters=7))
+    append(log, "tasks", created())
+    publish_one(log)
+    assert [type(each) for each in score(log)] == [VersionEvaluated]
+
+
 def test_a_model_without_end_is_not_made() -> None:
     """Guarantee: arguments and tensors that agree on terabytes take none of them; the version is a miss."""
     rules = policy(
