@@ -37,7 +37,7 @@ from streams.journals import JournalReader
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced, scan
 from streams.retry import retry_until_available
 
-_TRANSACTION_OFFSETS = 2  # from the last record of one transaction to the first of the next; between them its marker
+_MARKERS = 1  # behind the records of a transaction, before the first of the next
 _BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
 DECISION_BYTES_MAX = _BATCH_BYTES - 1_024  # the same for its place, and a digest
 
@@ -137,8 +137,9 @@ class Journal:
             # Random, so that no batch of a zombie can fit on the chain behind a claim that its writer has never read.
             nonce=os.urandom(32),
         )
-        [self.claimed] = self._writer.commit([self._draft(self._sign(encode(claim), self._signer.certificate))])
-        self._end = self.claimed + _TRANSACTION_OFFSETS
+        signed = self._sign(encode(claim), self._signer.certificate)
+        [self.claimed] = self._writer.commit([Draft(**self.at._asdict(), value=signed)])
+        self._end = self.claimed + 1
 
     def record(self, offset: int) -> Record | None:
         """The record at an offset before our own claim, on the chain or not; None where there is none."""
@@ -184,45 +185,44 @@ class Journal:
             raise CommitUncertain(f"{self}: the claim at offset {self.claimed} is not in the log")
 
     def commit(self, position: Position, *, time_ms: int) -> list[WrittenBatch]:
-        """Write all that is uncommitted, with what belongs beside it, in one transaction.
+        """Write all that is uncommitted, with what belongs beside it, in one transaction for each record.
 
         `position` is the one after the last input; where nothing was decided it is written alone. Raises WriterFenced
         or CommitUncertain.
         """
-        before, batches, records, extra = self._chain.at, list[tuple[Batch, JournalPosition]](), list[bytes](), []
-        for packed in _pack(self.uncommitted, position):
-            packed.finish()
-            chain = self._chain.at
-            batch = Batch(
-                seq=chain.seq + 1,
-                claim=chain.claim,
-                prev=chain.head,
-                # Drawn here and not in a decision, which has to come out the same on every replay.
-                nonce=os.urandom(SALT_BYTES),
-                time_ms=time_ms,
-                position=packed.position,
-                decisions=tuple(packed.decisions),
-            )
-            # Each decision was encoded, and its numbers checked, before.
-            raw = tuple(msgspec.Raw(data) for data in packed.encoded)
-            data = self._sign(encode_state(msgspec.structs.replace(batch, decisions=raw)))
-            self._chain.append(batch, data)
-            batches.append((batch, self._chain.at))
-            records.append(data)
-            extra += [record(self._chain.at) for record in packed.extra_records]
-        drafts = [*map(self._draft, records), *extra]
-        offsets = self._writer.commit(drafts)[: len(records)]
-        # Nobody else writes here, so that only a hole behind our last transaction can hold another claim. What follows
-        # it is a zombie's, and void. A snapshot that a zombie took off the chain would be proven by a record that is
-        # there, and no reader would see the claim before it.
-        start, self._end = self._end, offsets[-1] + _TRANSACTION_OFFSETS
-        if start < offsets[0] and self._find_first(start, end=offsets[0]) < offsets[0]:
-            retry_until_available(partial(self._require_unclaimed, before, start, end=offsets[0]))
+        # With two in one transaction that was aborted, a stranger could copy the second without the first: its writer
+        # has signed it and it does not follow, which looks like a loss and stops every reader.
+        written = [self._commit(packed, time_ms=time_ms) for packed in _pack(self.uncommitted, position)]
         self.uncommitted = []
-        written = list[WrittenBatch]()
-        for (batch, at), offset in zip(batches, offsets, strict=True):
-            written.append(WrittenBatch(batch, offset, at))
         return written
+
+    def _commit(self, packed: _Packed, *, time_ms: int) -> WrittenBatch:
+        packed.finish()
+        before = self._chain.at
+        batch = Batch(
+            seq=before.seq + 1,
+            claim=before.claim,
+            prev=before.head,
+            # Drawn here and not in a decision, which has to come out the same on every replay.
+            nonce=os.urandom(SALT_BYTES),
+            time_ms=time_ms,
+            position=packed.position,
+            decisions=tuple(packed.decisions),
+        )
+        # Each decision was encoded, and its numbers checked, before.
+        raw = tuple(msgspec.Raw(data) for data in packed.encoded)
+        data = self._sign(encode_state(msgspec.structs.replace(batch, decisions=raw)))
+        self._chain.append(batch, data)
+        extra = [record(self._chain.at) for record in packed.extra_records]
+        offset = self._writer.commit([Draft(**self.at._asdict(), value=data), *extra])[0]
+        # Nobody else writes here, so that only a hole behind our last record can hold another claim; also one before
+        # its marker, because who has stolen our key fences nobody. What follows a claim is a zombie's, and void. A
+        # snapshot that a zombie took off the chain would be proven by a record that is there, and no reader would see
+        # the claim before it.
+        start, self._end = self._end, offset + 1
+        if start + _MARKERS < offset and self._find_first(start, end=offset) < offset:
+            retry_until_available(partial(self._require_unclaimed, before, start, end=offset))
+        return WrittenBatch(batch, offset, self._chain.at)
 
     def write_missing(self, drafts: Sequence[Draft]) -> None:
         """Commit records that belong beside batches of an earlier life."""
@@ -266,9 +266,6 @@ class Journal:
 
     def _sign(self, record: bytes, certificate: bytes = b"") -> bytes:
         return sign_record(record, **self.at._asdict(), key=self._signer.key, certificate=certificate)
-
-    def _draft(self, data: bytes) -> Draft:
-        return Draft(**self.at._asdict(), value=data)
 
 
 def _pack(uncommitted: Sequence[Uncommitted], position: Position) -> list[_Packed]:

@@ -41,7 +41,8 @@ from schemas.topics import (
     UPDATES,
     partition_of,
 )
-from streams.log import Draft, TopicPartition, scan
+from streams.log import CommitUncertain, Draft, TopicPartition, WriterFenced, scan
+from streams.memory import MemoryWriter
 from tests.judges.lawcheck import check_book
 from tests.judges.logbook import read
 from tests.places import PARTITIONS
@@ -61,9 +62,11 @@ from tests.worlds.builders import (
     task_paused,
     task_resumed,
     update_submitted,
+    writer_claimed,
     written,
 )
 from tests.worlds.federation import Federation, describe_opening, find_refusals, open_actor
+from tests.worlds.ops_journal import journalled
 
 STRANGER = OperatorKey(bytes(32))
 ONES = np.ones(4, np.float32)
@@ -254,3 +257,47 @@ def test_a_copy_of_a_batch_takes_no_actor_back(monkeypatch: pytest.MonkeyPatch, 
     world.log.append([Draft(**place, value=values[hand])])
     actor = open_actor(world, "selector")
     assert (actor.opened.snapshot, describe_opening(actor)) == (None, expected)
+
+
+def test_what_was_signed_and_aborted_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a commit of several records that died, the last copied alone: it must not look like the loss of the others."""
+
+    def die(_: MemoryWriter) -> None:
+        raise CommitUncertain("killed")
+
+    monkeypatch.setattr(actor_module, "DIGEST_EVERY", 4)
+    world = Federation(policy())
+    for number in range(11):
+        world.device(f"n{number}").check_in()
+    at = TopicPartition(SELECTIONS.name, world.partition)
+    with monkeypatch.context() as killed:
+        killed.setattr(MemoryWriter, "finish", die)
+        with pytest.raises(CommitUncertain):
+            world.feed("selector")
+    *_, last = (entry.record for entry in world.log._partitions[at].entries if entry.record is not None)
+    world.log.writer(f"selector.{at.partition}")
+    world.log.append([Draft(**at._asdict(), value=last.value)])
+    world.start("selector")
+    world.settle()
+    assert lawful(world) == []
+
+
+def test_a_claim_within_a_transaction_is_seen_by_its_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has its key fences nobody: it would go on, and answer devices from batches that no reader takes."""
+    world, finish = Federation(policy()), MemoryWriter.finish
+    at = TopicPartition(SELECTIONS.name, world.partition)
+
+    def finish_late(writer: MemoryWriter) -> None:
+        after = world.log.find_written_end(at)
+        world.log.append(
+            [Draft(**at._asdict(), value=journalled(writer_claimed("selector", *at[1:], after=after), *at))]
+        )
+        finish(writer)
+
+    world.device("a").check_in()
+    with monkeypatch.context() as beside:
+        beside.setattr(MemoryWriter, "finish", finish_late)
+        world.feed("selector")
+    world.device("b").check_in()
+    with pytest.raises(WriterFenced, match="another writer has claimed it"):
+        world.feed("selector")
