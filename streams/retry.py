@@ -22,7 +22,7 @@ T = TypeVar("T")
 ASK_EVERY_S = 2.0
 RETRY_EVERY_S = 1.0
 # After an outage the clients of a process reconnect one by one: one that is late is no second outage.
-SETTLES_S = 5.0
+SETTLES_S = 15.0
 # The first line about a wait that goes on, and the time between two more.
 TELLS_AFTER_S = 15.0
 TELLS_EVERY_S = 60.0

@@ -39,6 +39,14 @@ class Kept:
         self._keeper = threading.Thread(target=self._keep, name=f"keeper-{name}", daemon=True)
         self._keeper.start()
 
+    def read_log(self) -> str:
+        """All that its lives have told."""
+        return self.log_file.read_text(errors="replace")
+
+    def list_stacks(self) -> list[str]:
+        """Nothing: a fork tells no stacks."""
+        return []
+
     def end(self) -> None:
         """Kill it for good; whether it stands still or not."""
         self._ending.set()

@@ -19,7 +19,7 @@ from client_agent.compression import compress, protect
 from client_agent.learning.data import Part
 from client_agent.learning.layout import Layout, Model
 from client_agent.learning.learner import Context
-from client_agent.learning.opening import SEED, DataTrainer, TaskLearner, initialize, open_learner
+from client_agent.learning.opening import DataTrainer, TaskLearner, initialize, open_learner
 from ops.operator import first_models, models
 from schemas.events import ModelPublished
 from schemas.policy import Policy, parse
@@ -65,7 +65,7 @@ def train(policy: Policy, *, devices: int, seed: int = 0) -> list[dict[str, floa
 def open_task_learner(policy: Policy) -> TaskLearner:
     """The policy's learner at work on the model that it starts with."""
     learner = open_learner(policy)
-    parameters = initialize(learner, SEED)
+    parameters = initialize(learner, policy.drawn_by.model)
     layout = Layout.describe_parameters(parameters, averaged_scale=policy.parameters.averaged_scale)
     return TaskLearner(learner, layout, parameters)
 
