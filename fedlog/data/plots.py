@@ -42,18 +42,23 @@ def format_labels(labels: Column, parts: Sequence[Indices]) -> str:
 def draw_labels(labels: Column, parts: Sequence[Indices], *, path: Path | str | None = None) -> Any:
     """A bar a device, a colour a class, as matplotlib's Figure, which `path` keeps as a file. Raises DataError."""
     figures = import_optional("matplotlib.figure", package="matplotlib", wanted_for="draw_labels")
+    maps = import_optional("matplotlib", package="matplotlib", wanted_for="draw_labels").colormaps
     classes, counts = count_labels(labels, parts)
+    # The ten colours that are told apart best, and above that a scale on which none comes twice.
+    colours = maps["tab10"].colors if len(classes) <= 10 else maps["turbo"](np.linspace(0, 1, len(classes)))
+    rows = max(len(parts), len(classes) + 3)
     # A Figure of its own, not pyplot's: it needs no screen, and no one closes it.
-    figure = figures.Figure(figsize=(8, max(2.0, 0.2 * len(parts))), layout="constrained")
+    figure = figures.Figure(figsize=(8, max(2.0, 0.2 * rows)), layout="constrained")
     axes = figure.subplots()
     before = np.zeros(len(parts), np.int64)
     for place, one in enumerate(classes):
-        axes.barh(np.arange(len(parts)), counts[:, place], left=before, label=str(one))
+        axes.barh(np.arange(len(parts)), counts[:, place], left=before, label=str(one), color=colours[place])
         before = before + counts[:, place]
     axes.set(xlabel="examples", ylabel="device")
-    # Device 0 on top, as in the text.
-    axes.invert_yaxis()
-    axes.legend(title="label", fontsize="small")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylim(len(parts) - 0.5, -0.5)
+    # Beside the bars: there is no place among them that some device does not fill.
+    figure.legend(title="label", fontsize="small", loc="outside right upper")
     if path is not None:
         figure.savefig(path)
     return figure
