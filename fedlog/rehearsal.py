@@ -6,10 +6,9 @@ compression, staleness and noise are left out, so that a real run may need more 
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,14 +110,12 @@ class _Rehearsal:
         return protect(made.delta, None, norm=self._policy.clipping.norm)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stay_in(folder: Path) -> Iterator[None]:
     """Work in a folder: plugins, and whatever data they open, are looked up there."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-        if str(folder) in sys.path:
-            sys.path.remove(str(folder))
+    with contextlib.chdir(folder):
+        try:
+            yield
+        finally:
+            if str(folder) in sys.path:
+                sys.path.remove(str(folder))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -66,7 +64,7 @@ def run(app: App, kafka: KafkaSettings, *, folder: Path) -> dict[str, Any]:
     allowed = AllowList(names=frozenset({f"flower-app:{app.name}"}))
     own = folder.parent / f"{app.name}-stage"
     own.mkdir()
-    with _standing_in(folder.parent), staged(kafka, own) as stage:
+    with contextlib.chdir(folder.parent), staged(kafka, own) as stage:
         stage.start("selector", "aggregator")
         created = tasks.create(stage.log, TASK, key=stage.key, policy=rules)
         with Fleet(_describe_fleet(stage, allowed)) as fleet:
@@ -101,14 +99,3 @@ def _score(stage: Stage, allowed: AllowList) -> list[dict[str, float]]:
     if missed := [result.reason for result in results if isinstance(result, Missed)]:
         raise RuntimeError(f"{len(missed)} versions were not scored: {missed[0]}")
     return [dict(result.metrics) for result in results if not isinstance(result, Missed)]
-
-
-@contextlib.contextmanager
-def _standing_in(folder: Path) -> Iterator[None]:
-    """Apps are looked up in the current folder."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
