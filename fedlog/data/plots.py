@@ -40,11 +40,10 @@ def format_labels(labels: Column, parts: Sequence[Indices]) -> str:
 
 
 def draw_labels(labels: Column, parts: Sequence[Indices], *, path: Path | str | None = None) -> Any:
-    """A bar a device, a colour a class, as matplotlib's Figure, which `path` keeps as a file. Raises DataError."""
+    """A bar a device, a colour a class, none twice, as matplotlib's Figure, kept in `path`. Raises DataError."""
     figures = import_optional("matplotlib.figure", package="matplotlib", wanted_for="draw_labels")
     maps = import_optional("matplotlib", package="matplotlib", wanted_for="draw_labels").colormaps
     classes, counts = count_labels(labels, parts)
-    # The ten colours that are told apart best, and above that a scale on which none comes twice.
     colours = maps["tab10"].colors if len(classes) <= 10 else maps["turbo"](np.linspace(0, 1, len(classes)))
     rows = max(len(parts), len(classes) + 3)
     # A Figure of its own, not pyplot's: it needs no screen, and no one closes it.
