@@ -10,6 +10,7 @@ impure half under the same name in `actors/effects/`.
 - `drawing`: which devices a synchronous round takes. `selector` alone uses it.
 - `devices`: what the selector knows of each device, in rows of bytes. `selector` alone uses it.
 - `aggregator`: what the aggregator decides: admission, proposal, publication, halt.
+- `admission`: whether an update is admitted, and what its admission says. `aggregator` and its effects use it.
 - `aggregator_state`: the state of those decisions, folded from the journal. `aggregator` and its effects read it.
 - `lifetime`: whether a task may begin, and which score ends it. `aggregator` alone uses it.
 - `privacy_budget`: charges each round before it may be published.

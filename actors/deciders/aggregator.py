@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
+from actors.deciders.admission import COUNTED, UpdateChecked, admit
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.decider import Decider
 from actors.deciders.lifetime import is_first_score, judge_score, may_begin
 from schemas.events import (
-    BodyFault,
     BudgetExhausted,
-    CountedReason,
     HaltReason,
     JournalEvent,
     Mechanism,
     ModelPublished,
     Noticed,
-    RefusalReason,
     RoundAbandoned,
     RoundCharged,
     RoundOpened,
@@ -38,33 +35,8 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
-from schemas.leases import Lease, is_overlong
-from schemas.policy.metrics import limit_samples, sum_metrics
+from schemas.policy.metrics import sum_metrics
 from schemas.receipts.members import compute_members_root
-
-_COUNTED = frozenset(get_args(CountedReason))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateChecked:
-    """An update whose seal, signature and body were checked outside: facts, handed in as data.
-
-    `append_ms` is the append time of its record. `refusal` is the answer of `refusal` on the state that decides: it is
-    worked out once, before the body is fetched, because the body of a refused update is not looked at. `fault` is None
-    for a body that can be added. `salt` are random bytes, drawn outside because a decision draws nothing;
-    `record_sha256` is for the answer to the device alone.
-    """
-
-    lease: Lease
-    record_sha256: bytes
-    body: BodyRef
-    samples: int
-    metrics: tuple[int, ...]
-    append_ms: int
-    refusal: RefusalReason | CountedReason | None
-    clip_scale: int
-    fault: BodyFault | None
-    salt: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,52 +77,6 @@ def mechanism_of(created: TaskCreated, key_id: bytes) -> Mechanism | None:
     )
 
 
-def staleness_of(task: Task, version: int) -> int:
-    """Staleness in versions at this moment: newest version + rounds pending - base version."""
-    return task.version + len(task.pending) - version
-
-
-def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason | CountedReason | None:
-    """Why an update under this lease is in no round, whatever its body is; None if only the body matters now."""
-    if task is None:
-        return "unknown_task"
-    # A repeat is told apart first, so that its answer is the outcome that it had, whatever has changed since.
-    if lease.lease in task.outcomes:
-        return "duplicate"
-    if lease.policy_sha256 != task.created.policy_sha256:
-        return "other_policy"
-    # A selector that was taken over must not move how long outcomes are remembered.
-    if is_overlong(lease, lease_ms=task.created.policy.lease_ms, at_ms=append_ms):
-        return "other_policy"
-    # The append time decides: how long an update waits for its decision is not the fault of its device.
-    if append_ms > lease.deadline_ms:
-        return "expired"
-    if task.status == "halted" or task.ending == "closed":
-        return "closed"
-    # Between the last proposal and the halt no round is open.
-    if task.buffer is None:
-        return "finished"
-    # A seal outlives a log that was cut or restored: the version may not exist here.
-    if lease.version > task.version:
-        return "from_the_future"
-    return _staleness_refusal(task, lease) or _device_refusal(task, lease)
-
-
-def _staleness_refusal(task: Task, lease: Lease) -> RefusalReason | None:
-    staleness = staleness_of(task, lease.version)
-    return "stale" if staleness >= len(task.created.weights) or task.created.weights[staleness] == 0 else None
-
-
-def _device_refusal(task: Task, lease: Lease) -> RefusalReason | None:
-    assert task.buffer is not None
-    # Two updates of one device in one round would count twice against what the mechanism covers.
-    if lease.device in task.buffer.members:
-        return "in_round"
-    cap = task.created.participations_cap
-    # The selector grants no lease past the cap; this is checked again because the guarantee must not rest on it.
-    return "participations" if cap is not None and task.count_participations(lease.device) >= cap else None
-
-
 @dataclass(frozen=True, slots=True)
 class Aggregator:
     """The pure part, for one operator's key id (which a mechanism names, law 7)."""
@@ -181,7 +107,7 @@ class Aggregator:
     def _decide_update(self, task: Task | None, update: UpdateChecked) -> list[JournalEvent]:
         lease, reason = update.lease, update.refusal
         # Whoever holds one lease can send it for ever: these leave no trace of their own, in journal or state.
-        if reason in _COUNTED:
+        if reason in COUNTED:
             return [UpdatesDeclined(task=lease.task if task else None, counts={reason: 1})]  # type: ignore[dict-item]
         # With privacy, who is in a round must not depend on what a body holds: a bad one counts as zero (law 9).
         if reason is None and task is not None and task.created.policy.privacy is None:
@@ -196,7 +122,7 @@ class Aggregator:
                     deadline_ms=lease.deadline_ms,
                 )
             ]
-        admitted = _admit(task, update, round_id=task.buffer.id)
+        admitted = admit(task, update, round_id=task.buffer.id)
         if len(task.buffer.members) + 1 < task.created.policy.aggregation.updates_per_round:
             return [admitted]
         return [admitted, *self._propose(task, [*task.buffer.members.values(), admitted])]
@@ -218,31 +144,6 @@ class Aggregator:
         cap = task.created.participations_cap
         exhausted = task.exhausted + (cap is not None and task.count_participations(last.device) + 1 == cap)
         return [proposed, *_open_round(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
-
-
-def _admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted:
-    lease, policy = update.lease, task.created.policy
-    staleness = staleness_of(task, lease.version)
-    # Reported samples are not trusted: at least one, because a weight of zero would be no part of the round.
-    samples = max(1, min(update.samples, policy.aggregation.samples_max))
-    return UpdateAdmitted(
-        task=lease.task,
-        round=round_id,
-        update=lease.lease,
-        device=lease.device,
-        body=update.body,
-        version=lease.version,
-        staleness=staleness,
-        weight=task.created.weights[staleness] * samples,
-        # A scale of zero makes the vector zero wherever the sum is computed again.
-        clip_scale=0 if update.fault else update.clip_scale,
-        zeroed=update.fault,
-        # Another number than the policy asks for is no report, and costs the update nothing.
-        metrics=update.metrics if len(update.metrics) == len(policy.evaluation.report) else (),
-        samples=limit_samples(update.samples),
-        salt=update.salt,
-        deadline_ms=lease.deadline_ms,
-    )
 
 
 def _open_round(task: Task, *, versions: int, exhausted: int) -> list[JournalEvent]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from actors.deciders.aggregator import mechanism_of, staleness_of
+from actors.deciders.admission import staleness_of
+from actors.deciders.aggregator import mechanism_of
 from actors.deciders.aggregator_state import Task
 from schemas.events import ModelPublished, RoundCharged, RoundProposed, UpdateAdmitted
 from schemas.identifiers import RoundId

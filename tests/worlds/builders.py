@@ -7,7 +7,6 @@ task `digits`; `changes` replace any field. Worlds, unit tests, trials and bench
 from __future__ import annotations
 
 import hashlib
-import itertools
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,7 +14,8 @@ import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from actors.deciders.aggregator import UpdateChecked, mechanism_of
+from actors.deciders.admission import UpdateChecked
+from actors.deciders.aggregator import mechanism_of
 from actors.keys import OperatorKey, RoleKey
 from client_agent.learning.allow_list import AllowList
 from ops.audit.replay import Anchor
@@ -389,7 +389,7 @@ def batch(at: JournalPosition, *decisions: Decision, **changes: Any) -> Batch:
         claim=max(0, at.claim),
         prev=at.head,
         nonce=bytes(16),
-        time_ms=max(itertools.chain([0], (each.time_ms for each in decisions))),
+        time_ms=max((each.time_ms for each in decisions), default=0),
         position=Position(offsets=offsets),
         decisions=decisions,
     )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from actors.deciders.aggregator import ReleaseStored, UpdateChecked, make_decider, refusal
+from actors.deciders.admission import UpdateChecked, refusal
+from actors.deciders.aggregator import ReleaseStored, make_decider
 from actors.deciders.aggregator_state import Rounds
 from schemas.events import (
     HaltReason,

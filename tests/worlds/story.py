@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import structlog.testing
 
-from actors.deciders.aggregator import UpdateChecked
+from actors.deciders.admission import UpdateChecked
 from actors.hosts.assembly import assemble
 from actors.keys import OperatorKey
 from actors.runtime import actor

@@ -13,7 +13,8 @@ from functools import partial
 
 import structlog
 
-from actors.deciders.aggregator import AggregatorInput, UpdateChecked, refusal
+from actors.deciders.admission import UpdateChecked, refusal
+from actors.deciders.aggregator import AggregatorInput
 from actors.deciders.aggregator_state import Rounds, Task
 from actors.effects.aggregator.bodies import Bodies
 from actors.effects.aggregator.intake import Intake, UpdateBody

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from actors.deciders.aggregator import ReleaseStored, UpdateChecked, refusal
+from actors.deciders.admission import UpdateChecked, refusal
+from actors.deciders.aggregator import ReleaseStored
 from actors.deciders.aggregator_state import Rounds
 from actors.hosts.assembly import assemble
 from actors.runtime.actor import Actor

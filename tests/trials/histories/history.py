@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from actors.deciders.aggregator import KeyMissing, ReleaseStored, UpdateChecked
+from actors.deciders.admission import UpdateChecked
+from actors.deciders.aggregator import KeyMissing, ReleaseStored
 from actors.deciders.decider import digest
 from actors.deciders.tallies import Tallies, split
 from actors.hosts.assembly import assemble

@@ -16,7 +16,7 @@ from tests.root import ROOT
 from tests.worlds.builders import policy
 from tests.worlds.federation import Federation
 
-STAYS_MAX = 25
+STAYS_MAX = 26
 ROOMS = tuple(f"{ROOT / package}/" for package in ("streams", "actors", "client_agent", "ops"))
 
 

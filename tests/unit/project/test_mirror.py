@@ -55,6 +55,7 @@ def test_a_file_without_its_module_is_seen() -> None:
 
 # Modules that other tests hold; a folder stands for all that is in it.
 HELD_BY = {
+    "actors/deciders/admission": "tests/unit/actors/deciders/test_aggregator.py",
     "actors/effects/aggregator": "tests/unit/actors/effects/aggregator/test_effects.py",
     "actors/runtime/meter": "tests/unit/actors/hosts/test_metrics.py",
     "actors/hosts/assignment": "tests/integration/workers/test_workers.py",

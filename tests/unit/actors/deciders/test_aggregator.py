@@ -7,7 +7,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from actors.deciders.aggregator import Aggregator, refusal
+from actors.deciders.admission import refusal
+from actors.deciders.aggregator import Aggregator
 from actors.deciders.aggregator_state import REMEMBERED_MS, Rounds
 from schemas.events import (
     BodyFault,

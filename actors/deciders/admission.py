@@ -1,0 +1,112 @@
+"""Whether an update is admitted, and what its admission says. `aggregator` decides by it.
+
+Its effects ask first: the body of an update that is refused anyhow is not fetched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from actors.deciders.aggregator_state import Task
+from schemas.events import BodyFault, CountedReason, RefusalReason, UpdateAdmitted
+from schemas.identifiers import BodyRef
+from schemas.leases import Lease, is_overlong
+from schemas.policy.metrics import limit_samples
+
+COUNTED = frozenset(get_args(CountedReason))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateChecked:
+    """An update whose seal, signature and body were checked outside: facts, handed in as data.
+
+    `append_ms` is the append time of its record. `refusal` is the answer of `refusal` on the state that decides: it is
+    worked out once, before the body is fetched, because the body of a refused update is not looked at. `fault` is None
+    for a body that can be added. `salt` are random bytes, drawn outside because a decision draws nothing;
+    `record_sha256` is for the answer to the device alone.
+    """
+
+    lease: Lease
+    record_sha256: bytes
+    body: BodyRef
+    samples: int
+    metrics: tuple[int, ...]
+    append_ms: int
+    refusal: RefusalReason | CountedReason | None
+    clip_scale: int
+    fault: BodyFault | None
+    salt: bytes
+
+
+def staleness_of(task: Task, version: int) -> int:
+    """Staleness in versions at this moment: newest version + rounds pending - base version."""
+    return task.version + len(task.pending) - version
+
+
+def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason | CountedReason | None:
+    """Why an update under this lease is in no round, whatever its body is; None if only the body matters now.
+
+    A repeat is told apart first, so that its answer is the outcome that it had, whatever has changed since. The append
+    time decides: how long an update waits for its decision is not the fault of its device.
+    """
+    if task is None:
+        return "unknown_task"
+    if lease.lease in task.outcomes:
+        return "duplicate"
+    if lease.policy_sha256 != task.created.policy_sha256:
+        return "other_policy"
+    # A selector that was taken over must not move how long outcomes are remembered.
+    if is_overlong(lease, lease_ms=task.created.policy.lease_ms, at_ms=append_ms):
+        return "other_policy"
+    if append_ms > lease.deadline_ms:
+        return "expired"
+    if task.status == "halted" or task.ending == "closed":
+        return "closed"
+    # Between the last proposal and the halt no round is open.
+    if task.buffer is None:
+        return "finished"
+    # A seal outlives a log that was cut or restored: the version may not exist here.
+    if lease.version > task.version:
+        return "from_the_future"
+    return _staleness_refusal(task, lease) or _device_refusal(task, lease)
+
+
+def _staleness_refusal(task: Task, lease: Lease) -> RefusalReason | None:
+    staleness = staleness_of(task, lease.version)
+    return "stale" if staleness >= len(task.created.weights) or task.created.weights[staleness] == 0 else None
+
+
+def _device_refusal(task: Task, lease: Lease) -> RefusalReason | None:
+    assert task.buffer is not None
+    # Two updates of one device in one round would count twice against what the mechanism covers.
+    if lease.device in task.buffer.members:
+        return "in_round"
+    cap = task.created.participations_cap
+    # The selector grants no lease past the cap; this is checked again because the guarantee must not rest on it.
+    return "participations" if cap is not None and task.count_participations(lease.device) >= cap else None
+
+
+def admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted:
+    lease, policy = update.lease, task.created.policy
+    staleness = staleness_of(task, lease.version)
+    # Reported samples are not trusted: at least one, because a weight of zero would be no part of the round.
+    samples = max(1, min(update.samples, policy.aggregation.samples_max))
+    return UpdateAdmitted(
+        task=lease.task,
+        round=round_id,
+        update=lease.lease,
+        device=lease.device,
+        body=update.body,
+        version=lease.version,
+        staleness=staleness,
+        weight=task.created.weights[staleness] * samples,
+        # A scale of zero makes the vector zero wherever the sum is computed again.
+        clip_scale=0 if update.fault else update.clip_scale,
+        zeroed=update.fault,
+        # Another number than the policy asks for is no report, and costs the update nothing.
+        metrics=update.metrics if len(update.metrics) == len(policy.evaluation.report) else (),
+        samples=limit_samples(update.samples),
+        salt=update.salt,
+        deadline_ms=lease.deadline_ms,
+    )
