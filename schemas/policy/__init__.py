@@ -6,6 +6,7 @@
 * `spending`: what a chain of private tasks has spent, in exact fractions.
 * `presets`: what a textbook's name for a policy fills in; read by `checks` alone.
 * `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
+  `misfits`: the fields that are unknown, missing, or of another kind, each with its line.
   `learning_checks`: its part for the tables of `learning`; `measuring` for the table [measure]; `arguments`: what
   fedlog's own losses and optimizers take.
 

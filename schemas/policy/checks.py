@@ -15,6 +15,7 @@ from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.identifiers import PARTITIONS_MAX
 from schemas.policy.learning_checks import find_learning_problems
 from schemas.policy.measuring import find_measure_problems
+from schemas.policy.misfits import list_misfits
 from schemas.policy.presets import expand_preset
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
 
@@ -86,11 +87,14 @@ def parse(text: str, *, changes: Sequence[str] = ()) -> Policy:
     """
     try:
         found = _expand(apply_changes(tomllib.loads(text), changes))
-        return check_policy(msgspec.convert(found, Policy))
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"the policy is not TOML: {error}") from error
+    try:
+        return check_policy(msgspec.convert(found, Policy))
     except msgspec.ValidationError as error:
-        raise PolicyError(f"the policy does not fit: {error}; see docs/policy.md") from error
+        # The converter ends at the first field, and people would find the others one run at a time.
+        problems = list_misfits(found, text) or [str(error)]
+        raise PolicyError("\n".join([*problems, "docs/policy.md has every field."])) from error
 
 
 def _expand(found: dict[str, Any]) -> dict[str, Any]:
