@@ -35,7 +35,6 @@ logger = structlog.get_logger(__name__)
 class TaskNotFound(FedlogError):
     """Nobody has created the task; the message says how to find out which there are."""
 
-    exit_code = EXIT_USAGE
     code = "task_not_found"
 
 

@@ -25,7 +25,7 @@ from ops.operator import tasks
 from ops.operator.errors import TaskExists
 from ops.processes.services import Services
 from ops.settings import Settings
-from schemas.errors import FedlogError
+from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.policy import Policy, parse
 from schemas.topics import CATALOGUE, partition_of
 from streams.kafka.log import KafkaLog
@@ -42,6 +42,13 @@ class RunFailed(FedlogError):
     """The run came to no end of its own; the message says why."""
 
     code = "run_failed"
+
+
+class TooFewDevices(FedlogError):
+    """A round needs more devices than were asked for."""
+
+    exit_code = EXIT_USAGE
+    code = "too_few_devices"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,11 +188,11 @@ class Run:
             yield view
 
     def _require_enough_devices(self) -> None:
-        """Nothing where the devices can fill a round, of which each takes part at most once. Raises RunFailed."""
+        """Nothing where the devices can fill a round, of which each takes part at most once. Raises TooFewDevices."""
         devices, needed = self._options.devices, self._options.policy.aggregation.updates_per_round
         # On a cluster others may bring devices of their own.
         if devices is not None and devices < needed and not self._settings.bootstrap_servers:
-            raise RunFailed(
+            raise TooFewDevices(
                 f"--devices {devices}: a round needs {needed} of them (aggregation.updates_per_round), each at most "
                 f"once. Give more, or --set aggregation.updates_per_round={devices}."
             )

@@ -105,6 +105,10 @@ class Evaluator:
         # To the end first: a version that was scored before a restart is not scored again.
         self._follower.catch_up()
 
+    def knows(self, task: TaskId) -> bool:
+        """Whether the operator has created this task, as far as the log was read."""
+        return task in self._creations.found
+
     def step(self) -> Iterator[VersionEvaluated | Missed]:
         """Score what is published and not scored yet, the oldest first; each is in the log when it is given.
 

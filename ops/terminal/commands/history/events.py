@@ -12,7 +12,7 @@ from ops.console import say, say_json
 from ops.history.merging import MergedReader
 from ops.history.projections import TOPICS
 from ops.history.records import Line, lines
-from ops.opening import list_partitions, open_log_or_export
+from ops.opening import find_operator, list_partitions, open_log_or_export
 from ops.terminal.errors import ConsoleError, require_partition
 from ops.terminal.options import FromFiles
 from schemas.topics import ANSWERS, CATALOGUE, partition_of
@@ -41,16 +41,29 @@ def events(
         open_log_or_export(ctx.obj, from_files) as log,
         closing(MergedReader(log, _find_places(log, topics, partition=partition, task=task), start)) as reader,
     ):
-        left = limit
+        count = 0
         for record in _read(reader, follow=follow):
             for line in lines(record):
                 # The partition narrows the search, but other tasks may live in it too.
                 if task is not None and line.task != task:
                     continue
                 _print(line, as_json=as_json)
-                left = None if left is None else left - 1
-                if left == 0:
+                count += 1
+                if count == limit:
                     return
+        if task is not None and not count:
+            _require_task(log, task, operator=find_operator(ctx.obj), is_export=from_files is not None)
+
+
+def _require_task(log: EventLog, task: str, *, operator: bytes | None, is_export: bool) -> None:
+    """Nothing where a task exists that has no event here. Raises TaskUnknown."""
+    from ops.operator import tasks
+    from ops.operator.errors import TaskUnknown
+
+    # What is not in an export may be anywhere else.
+    if is_export:
+        raise TaskUnknown(f"The export holds no event of a task {task!r}.")
+    tasks.find_view(log, task, operator=operator)
 
 
 def _check_topics(topics: list[str]) -> None:

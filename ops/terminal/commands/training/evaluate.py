@@ -111,8 +111,20 @@ def evaluate(
         closing(_open(ctx, log, data=data, task=task, patience=patience)) as evaluator,
         suppress(KeyboardInterrupt),
     ):
+        if task is not None and not evaluator.knows(task):
+            _tell_unknown(task, may_come=follow)
         _score(evaluator, tally, follow=follow)
     tally.end()
+
+
+def _tell_unknown(task: str, *, may_come: bool) -> None:
+    """Raises TaskUnknown where nothing is waited for."""
+    from ops.operator.errors import TaskUnknown
+
+    if not may_come:
+        raise TaskUnknown(f"There is no task {task!r}.")
+    # An evaluator that runs for long may be there first.
+    note(f"There is no task {task!r} yet; waiting for it. `fedlog task list` shows those that exist.")
 
 
 def _score(evaluator: Evaluator, tally: _Tally, *, follow: bool) -> None:

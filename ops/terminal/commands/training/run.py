@@ -63,6 +63,7 @@ def run(
 
 
 def _run(settings: Settings, options: RunOptions, *, as_json: bool) -> None:
+    from ops.history.prospects import describe_failure
     from ops.logging_setup import set_up_logging
     from ops.processes.panel import View
     from ops.processes.running import Run
@@ -81,6 +82,8 @@ def _run(settings: Settings, options: RunOptions, *, as_json: bool) -> None:
     else:
         _print_end(state, told)
     _suggest_next(settings, options)
+    if failure := describe_failure(state):
+        raise ConsoleError(f"{failure}.")
 
 
 def stop(ctx: typer.Context) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from client_agent.running.work import DataConflict
-from ops.processes.running import Run, RunFailed, RunOptions, name_after, read_policy
+from ops.processes.running import Run, RunOptions, TooFewDevices, name_after, read_policy
 from ops.settings import resolve
 from tests.root import ROOT
 
@@ -18,7 +18,7 @@ def test_too_few_devices_are_refused_at_once(tmp_path: Path) -> None:
     """Guarantee: a run that could never fill a round says so, with what to do, and starts nothing."""
     options = RunOptions(policy=read_policy(RINGS), name="rings", devices=5, cwd=RINGS.parent)
     run = Run(resolve({"folder": tmp_path / "f"}, {}), options)
-    with pytest.raises(RunFailed, match=r"a round needs 10 .*updates_per_round=5"):
+    with pytest.raises(TooFewDevices, match=r"a round needs 10 .*updates_per_round=5"):
         run.__enter__()
     assert not (tmp_path / "f").exists()
 

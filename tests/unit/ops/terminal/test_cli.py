@@ -154,6 +154,33 @@ FAILING: dict[str, tuple[list[str], int, str]] = {
     "no version": (["model", "export", "--task", TASK, "--out", "o", "--version", "9"], 1, "it has 0 to 0"),
     "bad setting": (["task", "list", "--sasl-mechanism", "X"], 2, "--sasl-mechanism"),
     "no broker": (["broker", "status"], 1, "fedlog broker start"),
+    "scores of no task": (["evaluate", "--task", "nope"], 1, "no task 'nope'"),
+    "events of no task": (["events", "--task", "nope"], 1, "`fedlog task list`"),
+    "versions of no task": (["model", "list", "--task", "nope"], 1, "no task 'nope'"),
+    "model of no task": (["model", "export", "--task", "nope", "--out", "o"], 1, "no task 'nope'"),
+    "end of no task": (["task", "close", "nope"], 1, "no task 'nope'"),
+    "a name that is taken": (["task", "create", "own.toml", "--name", TASK], 1, "choose another name"),
+    "a field that is misspelt": (["task", "create", "misspelt.toml", "--name", "x"], 2, "did you mean learning_rate?"),
+    "a field twice": (["task", "create", "twice.toml", "--name", "x"], 2, "line 2"),
+    "a model that is nowhere": (["task", "create", "nowhere_model.toml", "--name", "x"], 2, "nowhere_model"),
+    "an argument that is unknown": (["task", "create", "argument.toml", "--name", "x"], 2, "depth"),
+    "no such worker": (["worker", "agregator"], 2, "Did you mean 'aggregator'?"),
+}
+END = """[selection]
+devices_expected = 9
+concurrency = 9
+[aggregation]
+updates_per_round = 3
+[stop]
+versions_max = 1
+"""
+SOFTMAX = 'model = "client_agent.learning.models:softmax_regression"\n'
+POLICIES = {
+    "own": SOFTMAX,
+    "misspelt": SOFTMAX + "[training]\nlearing_rate = 0.1\n",
+    "twice": SOFTMAX + SOFTMAX,
+    "nowhere_model": 'model = "nowhere_model:build"\n',
+    "argument": SOFTMAX + "model_arguments = { depth = 2 }\n",
 }
 
 
@@ -161,6 +188,8 @@ FAILING: dict[str, tuple[list[str], int, str]] = {
 def test_an_error_is_a_message_and_an_exit_code(run: Run, case: str) -> None:
     """What happened and what to do, on stderr, without a traceback."""
     words, code, message = FAILING[case]
+    for name, text in POLICIES.items():
+        Path(f"{name}.toml").write_text(text + END)
     result = run(*words)
     assert result.exit_code == code
     assert message in result.stderr
