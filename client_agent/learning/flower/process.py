@@ -23,7 +23,10 @@ from client_agent.learning.flower.fedlog_node.frames import (
 from client_agent.learning.foreign import LearnerError
 
 HERE = Path(__file__).parent
-_BOOT = "import sys; sys.path[0] = sys.argv[1]; from fedlog_node.serving import serve; sys.path.pop(0); serve()"
+_BOOT = (
+    "import sys; sys.path[0] = sys.argv[1]; from fedlog_node.serving import serve; sys.path.pop(0); "
+    "serve(int(sys.argv[2]))"
+)
 _READ_BYTES = 1 << 20
 _LOOK_EVERY_S = 0.2
 
@@ -89,17 +92,26 @@ class AppProcess:
         # One that died between two leases, for want of memory perhaps, is no reason to fail the next.
         if self._child is None or self._child.poll() is not None:
             self._end()
-            self._child = subprocess.Popen(
-                self._command,
-                # Where Flower would start it: an app's paths are relative to its folder.
-                cwd=self._app,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                # A group of its own, so that all that the app starts can be ended, and Ctrl-C reaches only us.
-                process_group=0,
-                bufsize=0,
-            )
-            self._finalizer = weakref.finalize(self, _end_group, self._child)
+            # Nobody inherits our end: it closes when this process ends or becomes another, however that comes.
+            theirs, ours = os.pipe()
+            try:
+                self._child = subprocess.Popen(
+                    [*self._command, str(theirs)],
+                    # Where Flower would start it: an app's paths are relative to its folder.
+                    cwd=self._app,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    # A group of its own, so that all that the app starts can be ended, and Ctrl-C reaches only us.
+                    process_group=0,
+                    pass_fds=[theirs],
+                    bufsize=0,
+                )
+            except BaseException:
+                os.close(ours)
+                raise
+            finally:
+                os.close(theirs)
+            self._finalizer = weakref.finalize(self, _end_group, self._child, ours)
         return self._child
 
     def _read(self, child: subprocess.Popen[bytes], size: int, *, give_up_s: float) -> bytes:
@@ -127,8 +139,9 @@ class AppProcess:
         self._child = self._finalizer = None
 
 
-def _end_group(child: subprocess.Popen[bytes]) -> None:
+def _end_group(child: subprocess.Popen[bytes], lifeline: int) -> None:
     """End a child and its group, also where the child is gone already and others of its group are not."""
+    os.close(lifeline)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     for pipe in (child.stdin, child.stdout):

@@ -1,16 +1,15 @@
 """The process of an app: requests come in as frames, answers go out as frames, one after the other.
 
-It is ended, with all that it started, as soon as the pipe of its requests closes: fedlog's side is gone then.
+A process beside it ends it, with all that it started, as soon as fedlog's side is gone: whatever the app is at by then,
+and also where its native code lets nothing else of the app's process run.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-import queue
 import signal
 import sys
-import threading
 import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,15 +19,12 @@ from .frames import encode_frame, list_frames
 _LIBRARIES = ("site-packages", "dist-packages")
 
 
-def serve() -> None:
-    """Answer until the requests end."""
+def serve(lifeline: int) -> None:
+    """Answer until the requests end; `lifeline` is a pipe that fedlog's side holds open as long as it lives."""
+    _start_guard(lifeline)
     requests, answers = _take_pipes()
-    waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    # A thread reads, so that the end of fedlog's side is noticed while the app trains.
-    threading.Thread(target=_read, args=(requests, waiting), daemon=True).start()
     service: Any = None
-    while True:
-        request = waiting.get()
+    for request in list_frames(requests.read):
         try:
             # Only now, because Flower and an app's libraries take seconds to import, and its end is to be noticed.
             service = service or importlib.import_module(f"{__package__}.service").Service(request)
@@ -38,6 +34,22 @@ def serve() -> None:
             answer = {"error": describe(error)}
         answers.write(encode_frame(answer))
         answers.flush()
+    os.killpg(0, signal.SIGKILL)
+
+
+def _start_guard(lifeline: int) -> None:
+    """Start the process that ends the group: loaders and pools of the app, and whatever holds its interpreter."""
+    # Forked while there is one thread, and before libraries fill the memory that both share.
+    if os.fork():
+        os.close(lifeline)
+        return
+    try:
+        # Held open here, the pipes of an app that died would look like one at work.
+        for pipe in (0, 1, 2):
+            os.close(pipe)
+        os.read(lifeline, 1)
+    finally:
+        os.killpg(0, signal.SIGKILL)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -47,15 +59,6 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     return requests, answers
-
-
-def _read(requests: BinaryIO, waiting: queue.SimpleQueue[dict[str, Any]]) -> None:
-    try:
-        for request in list_frames(requests.read):
-            waiting.put(request)
-    finally:
-        # All of the group, which fedlog made for this process: loaders and pools of the app end with it.
-        os.killpg(0, signal.SIGKILL)
 
 
 def describe(error: BaseException) -> str:

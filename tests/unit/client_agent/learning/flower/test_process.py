@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -15,34 +15,63 @@ from client_agent.learning.flower.process import AppProcess
 from client_agent.learning.foreign import LearnerError
 from tests.root import ROOT
 
-# Starts an app's process and says its number, then waits to be killed.
+# Starts an app's process and says its number, then waits to be killed, or becomes another program.
 STARTER = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from client_agent.learning.flower.process import AppProcess
 process = AppProcess(Path(sys.executable), Path.cwd(), [])
 print(process._start().pid, flush=True)
-time.sleep(600)
+sys.stdin.readline()
+os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])
 """
 
 
-def test_an_app_ends_with_whoever_runs_it(tmp_path: Path) -> None:
-    """Also where that process is killed: the app reads the end of its requests, and ends its whole group."""
+@pytest.mark.parametrize("way", ["killed", "executes another"])
+@pytest.mark.parametrize("is_stuck", [False, True], ids=["", "stuck"])
+def test_an_app_ends_with_whoever_runs_it(tmp_path: Path, way: str, *, is_stuck: bool) -> None:
+    """Also where that process is killed or becomes another, and the app is in code that lets no thread of it run."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     starter = subprocess.Popen(
-        [sys.executable, "-c", STARTER], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", STARTER],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
+    assert starter.stdin is not None
     assert starter.stdout is not None
     app = psutil.Process(int(starter.stdout.readline()))
     assert os.getpgid(app.pid) == app.pid
-    starter.send_signal(signal.SIGKILL)
-    starter.wait()
-    starter.stdout.close()
-    left = psutil.wait_procs([app], timeout=30)[1]
+    while not (guards := app.children()):
+        time.sleep(0.05)
+    if is_stuck:
+        app.suspend()
+    if way == "killed":
+        starter.kill()
+    else:
+        starter.stdin.write(b"go on\n")
+        starter.stdin.flush()
+    give_up_s = time.monotonic() + 30
+    while (left := [one for one in (app, *guards) if lives(one)]) and time.monotonic() < give_up_s:
+        time.sleep(0.05)
     # One that outlived its device is not left to the machine as well.
     for process in left:
         process.kill()
+    starter.kill()
+    starter.wait()
+    starter.stdin.close()
+    starter.stdout.close()
     assert left == []
+
+
+def lives(process: psutil.Process) -> bool:
+    """Not one that has ended, of which its parent has not asked yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_closed_process_leaves_nothing(tmp_path: Path) -> None:
