@@ -1,7 +1,8 @@
 """The part of the law check that recomputes models from bodies, and looks for what may stand in no topic.
 
-Formulas are written down anew from the design (sections 3 and 7): mean over K or over the weights, then the server's
-step in float64, rounded once to float32. Only the sampler of the noise is the one that is checked; its own tests hold
+Formulas are written down anew from the design (sections 3 and 7) and from docs/policy.md: mean over K or over the
+weights, then the server's step of what trains and the damped mean of what is averaged, in float64, rounded once to
+float32. Only the sampler of the noise is the one that is checked; its own tests hold
 it, and here it is asked again for each proposal. Without the key the noise cannot be known, but for its size.
 """
 
@@ -42,14 +43,19 @@ def model_faults(log: EventLog, book: Logbook, sums: Totals) -> Iterator[str]:
             continue
         task = created[event.task]
         held, carried, model, moments = (
-            _vector(stored, ref, task.parameters) for ref in (before.model, before.moments, event.model, event.moments)
+            _vector(stored, ref, size)
+            for ref, size in zip(
+                (before.model, before.moments, event.model, event.moments),
+                (task.parameters, task.trained) * 2,
+                strict=True,
+            )
         )
         if held is None or model is None or (before.moments is not None and carried is None):
             continue  # tombstoned since
         proposal = proposed[event.task, event.round]
         drawn = _noise(book.noise_key, proposal, parameters=task.parameters)
         mean = _mean(task.policy, total if drawn is None else total + drawn, proposal)
-        expected = _released(task.policy, held.astype(np.float64), moments=carried, mean=mean, members=event.members)
+        expected = _released(task, held.astype(np.float64), moments=carried, mean=mean, members=event.members)
         where = f"{ROUNDS.name}: task {event.task}: version {event.version}"
         if drawn is None:
             yield from (f"{where}: {fault}" for fault in _noise_faults(task.policy, model, expected=expected[0]))
@@ -72,13 +78,13 @@ def secret_faults(log: EventLog, partitions: Iterable[int], secrets: Mapping[str
                     yield f"{topic.name}[{partition}] holds {name}"
 
 
-def _vector(stored: Mapping[int, bytes], ref: BodyRef | None, parameters: int) -> Any:
+def _vector(stored: Mapping[int, bytes], ref: BodyRef | None, size: int) -> Any:
     if ref is None or not set(ref.offsets) <= stored.keys():
         return None
     data = b"".join(stored[offset] for offset in ref.offsets)
     for vectors in (1, 2):
         try:
-            return unpack(data, "float32", count=vectors * parameters)
+            return unpack(data, "float32", count=vectors * size)
         except ValueError:
             continue
         except Exception:  # noqa: BLE001 - another number of vectors
@@ -99,13 +105,20 @@ def _noise(noise_key: bytes | None, proposed: RoundProposed, *, parameters: int)
     return None if noise_key is None else noise.draw(noise_key, proposed, parameters=parameters)
 
 
-def _released(policy: Policy, model: Any, *, moments: Any, mean: Any, members: int) -> tuple[Any, Any]:
+def _released(task: TaskCreated, model: Any, *, moments: Any, mean: Any, members: int) -> tuple[Any, Any]:
     """What a round publishes, not rounded yet: the next model and moments, or what a question asked for."""
-    if policy.measure is None:
-        return _stepped(policy, model, moments=moments, mean=mean)
-    asked = policy.measure.statistics.values()
-    bounds = [statistic.bound for statistic in asked for _ in range(prod(statistic.shape))]
-    return mean * np.array(bounds) * (members if policy.measure.release == "sum" else 1), None
+    measure, trained = task.policy.measure, task.trained
+    if measure is None:
+        stepped, carried = _stepped(task.policy, model[:trained], moments=moments, mean=mean[:trained])
+        return np.concatenate([stepped, model[trained:] + _damping(task.policy) * mean[trained:]]), carried
+    bounds = [statistic.bound for statistic in measure.statistics.values() for _ in range(prod(statistic.shape))]
+    return mean * np.array(bounds) * (members if measure.release == "sum" else 1), None
+
+
+def _damping(policy: Policy) -> float:
+    """How much of the mean change of what is averaged counts: the less, the staler an update may be."""
+    members = policy.aggregation.updates_per_round
+    return members / (members + 2 * min(policy.selection.concurrency, policy.staleness.max_versions * members))
 
 
 def _stepped(policy: Policy, model: Any, *, moments: Any, mean: Any) -> tuple[Any, Any]:

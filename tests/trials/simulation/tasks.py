@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from schemas.events import TensorSpec
 from schemas.policy import Policy, check_policy
 from streams.memory import MemoryLog
 from tests.places import home_of
@@ -32,6 +33,8 @@ class Task:
     name: str
     rules: Policy
     devices: list[str]
+    # How many elements of its model are averaged and not stepped, as a batch normalisation's statistics are.
+    averaged: int = 0
     partition: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,21 +42,30 @@ class Task:
 
     def create(self, log: MemoryLog) -> None:
         """Store the first model and say so, as `fedlog task create` does."""
-        create_task(log, self.rules, task=self.name, model=np.zeros(PARAMETERS))
+        changes: dict[str, Any] = {}
+        if self.averaged:
+            trained = TensorSpec(name="weight", shape=(PARAMETERS - self.averaged,))
+            changes["tensors"] = (trained, TensorSpec(name="mean", shape=(self.averaged,), role="averaged"))
+        create_task(log, self.rules, task=self.name, model=np.zeros(PARAMETERS), **changes)
 
 
 def drawn(chance: random.Random) -> list[Task]:
     """One task, or two, in one partition or in two."""
-    first = Task(name="a", rules=_rules(chance, devices := chance.randint(2, 5)), devices=_names("a", devices))
+    first = _make_task("a", chance, devices=chance.randint(2, 5))
     if chance.random() < 0.75:
         return [first]
     together = chance.random() < 0.5
     name = next(n for n in map("b{}".format, count()) if (home_of(n) == first.partition) == together)
-    return [first, Task(name=name, rules=_rules(chance, devices := chance.randint(2, 3)), devices=_names("b", devices))]
+    return [first, _make_task(name, chance, devices=chance.randint(2, 3))]
 
 
-def _names(prefix: str, devices: int) -> list[str]:
-    return [f"{prefix}-{number}" for number in range(devices)]
+def _make_task(name: str, chance: random.Random, *, devices: int) -> Task:
+    rules = _rules(chance, devices)
+    # Another generator, so that the worlds of recorded seeds decide what they did.
+    other = random.Random(f"averaged {chance.getstate()[1][:2]}")
+    averaged = 0 if rules.measure or other.random() < 0.6 else other.randint(1, PARAMETERS - 1)
+    names = [f"{name[0]}-{number}" for number in range(devices)]
+    return Task(name=name, rules=rules, devices=names, averaged=averaged)
 
 
 def _rules(chance: random.Random, devices: int) -> Policy:

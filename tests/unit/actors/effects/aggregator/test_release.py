@@ -73,6 +73,20 @@ def test_what_is_averaged_is_not_stepped() -> None:
     assert found.moments.tolist() == plain.moments.reshape(2, 4)[:, :2].reshape(-1).tolist()
 
 
+def test_what_is_averaged_counts_by_the_staleness_that_may_be() -> None:
+    """As docs/policy.md says: K / (K + 2 min(concurrency, max_versions K)) of the mean; what trains in full."""
+    rules = policy(
+        staleness={"max_versions": 4},
+        selection={"devices_expected": 9, "concurrency": 6},
+        aggregation={"updates_per_round": 3},
+    )
+    tensors = (TensorSpec(name="w", shape=(2,)), TensorSpec(name="mean", shape=(2,), role="averaged"))
+    created, proposed = task_created(rules, tensors=tensors), round_proposed(mechanism=None)
+    found = compute_release(created, proposed, total=TOTAL, start=(ZEROS, None), key=None)
+    mean = TOTAL / (3 << 20) * rules.clipping.step
+    assert found.model == pytest.approx(mean * [1, 1, 3 / 15, 3 / 15])
+
+
 @pytest.mark.parametrize(("concurrency", "members"), [(50, 50), (80, 20), (60, 6)])
 def test_a_stale_statistic_does_not_overshoot(concurrency: int, members: int) -> None:
     """Guarantee: a variance that is averaged settles under staleness, and never falls below zero."""
