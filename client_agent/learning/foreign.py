@@ -51,9 +51,13 @@ def describe(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}"[:_TEXT_MAX] if str(error) else type(error).__name__
     if isinstance(error, SystemExit):
         text = f"it ended its process (sys.exit({error.code!r}))"
-    # Of a long traceback this is the line that its author can change.
+    return f"{text}{name_place(error)}"
+
+
+def name_place(error: BaseException) -> str:
+    """Of a long traceback the line that its author can change, in brackets behind a space; nothing without one."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_user_file(frame.filename)]
-    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
 def is_user_file(filename: str) -> bool:

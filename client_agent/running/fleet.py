@@ -31,7 +31,7 @@ from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
 from client_agent.running.plain_session import FleetError, PlainSession, Session
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
-from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_loaded, until_opened
+from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_imported, until_loaded, until_opened
 from client_agent.running.work import Work, await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.topics import answer_partition
@@ -113,10 +113,12 @@ class Fleet:
         self.stop()
 
     def start(self) -> None:
-        """Start the processes; their devices then load their data. Raises FleetError, PluginError, FolderInUse."""
-        # Resolved here too, so that a wrong name fails at once and in this process.
+        """Start the processes; their devices then load their data.
+
+        Raises FleetError, PluginError, TookTooLong, FolderInUse.
+        """
         if self.options.data:
-            resolve(self.options.data)
+            _import_data(self.options.data, limit_s=self.options.load_s)
         choose_accelerator(self.options.accelerator)
         open_private_folder(self.options.folder)
         self._lock = Lock(self.options.lock_file)
@@ -326,6 +328,15 @@ class _FleetProcess:
             differing=work.differing,
             clock_ms=read_clock_ms,
         )
+
+
+def _import_data(plugin: str, *, limit_s: float) -> None:
+    """Look a plugin up, so that a wrong name fails at once and in the fleet's own process. Raises PluginError."""
+    watch = Watch(None)
+    try:
+        watch.watch(partial(resolve, plugin), until_imported(plugin, limit_s=limit_s))
+    finally:
+        watch.close()
 
 
 def _make_session(options: FleetOptions) -> Session:

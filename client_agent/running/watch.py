@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from client_agent.learning.foreign import LearnerError, is_user_file
+from client_agent.learning.foreign import LearnerError, is_user_file, name_place
 from client_agent.learning.layout import Model
 from client_agent.learning.learner import Context
 from client_agent.learning.trainer import Trained, Trainer
@@ -159,7 +159,7 @@ class Watch:
             # Where it comes outside of the user's code; the next one is seconds away.
             except Overtime as error:
                 self._finish()
-                raise TookTooLong(f"{deadline.doing}: {error}") from error
+                raise TookTooLong(f"{deadline.doing}: {error}{name_place(error)}") from error
             except FedlogError as error:
                 if not _comes_from_overtime(error):
                     raise
@@ -262,6 +262,18 @@ def until_loaded(label: str, *, code: str, limit_s: float) -> Deadline:
         doing=f"loading data with {code!r}",
         label=label,
         place=f"data of {label}",
+        limit_s=limit_s,
+        within=f"within {limit_s:g} s",
+        advice=LOAD_ADVICE,
+    )
+
+
+def until_imported(plugin: str, *, limit_s: float) -> Deadline:
+    """The time in which the module of a data plugin has to be imported, before there are devices."""
+    return Deadline(
+        doing=f"importing {plugin!r}",
+        label="the fleet",
+        place=f"module of {plugin}",
         limit_s=limit_s,
         within=f"within {limit_s:g} s",
         advice=LOAD_ADVICE,

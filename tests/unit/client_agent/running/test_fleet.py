@@ -25,6 +25,7 @@ from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import Stats
 from client_agent.running.plain_session import FleetError, PlainSession
 from client_agent.running.ray_session import RaySession, _wait_for_node, remove_ruins
+from client_agent.running.watch import TookTooLong
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS, answer_home
 from tests.worlds.builders import KEY
@@ -64,6 +65,18 @@ def test_a_fleet_starts_and_ends(tmp_path: Path, engine: str) -> None:
         time.sleep(0.1)
     assert not children() - before
     assert len(list(tmp_path.glob("*/identity.json"))) == 12
+
+
+def test_a_module_that_does_not_end_stops_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: a data module that loops where it is imported ends the fleet with its line, before any process."""
+    (tmp_path / "looping.py").write_text("while True:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = children()
+    fleet = Fleet(options(tmp_path, engine="plain", data="looping:data", load_s=0.1))
+    told = r"importing 'looping:data': it did not end within 0.1 s\. .*--load-s \(.*looping\.py:[12]\)"
+    with pytest.raises(TookTooLong, match=told):
+        fleet.start()
+    assert children() == before
 
 
 class Member:

@@ -56,9 +56,9 @@ def _loop_on() -> Trained:
 def test_an_endless_loop_ends_with_its_lease(
     hang: Callable[[], Trained], watch: Watch, tmp_path: Path, *, is_foreign: bool
 ) -> None:
-    """The lease is given up with the advice, in the user's code with the line as well; the next training is as ever."""
+    """The lease is given up with the advice and the line; the next training is as ever."""
     function = (lambda: call("training", hang)) if is_foreign else hang
-    place = r" \(.*test_watch\.py:\d+\)$" if is_foreign else "$"
+    place = r" \(.*test_watch\.py:\d+\)$"
     with pytest.raises(TookTooLong, match=rf"training: .*it did not end with its lease.*lease_s{place}"):
         watch.watch(function, under("a", 0.0))
     assert watch.watch(lambda: DONE, under("b", 5.0)) is DONE
