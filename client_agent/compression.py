@@ -20,6 +20,7 @@ import numpy as np
 
 from schemas.errors import FedlogError
 from schemas.policy import Policy
+from schemas.policy.metrics import METRIC_ONE, Fidelity, to_fixed
 from schemas.tensors import Floats, encode_update, from_grid, read_update
 
 
@@ -39,10 +40,13 @@ class Compressed:
 
 def protect(delta: Floats, residual: Floats | None, *, norm: float) -> Floats:
     """`delta` with what earlier updates left over, at most `norm` long. Raises NotFiniteError."""
+    return clip(add_residual(delta, residual), norm)
+
+
+def add_residual(delta: Floats, residual: Floats | None) -> Floats:
+    """`delta` with what earlier updates left over."""
     # A residual of another size belongs to another model, after a task or a trainer has changed under this name.
-    if residual is None or residual.size != delta.size:
-        return clip(delta, norm)
-    return clip(delta + residual, norm)
+    return delta if residual is None or residual.size != delta.size else delta + residual
 
 
 def clip(delta: Floats, norm: float) -> Floats:
@@ -67,6 +71,17 @@ def compress(protected: Floats, *, policy: Policy) -> Compressed:
     if not policy.compression.error_feedback:
         return Compressed(body, None)
     return Compressed(body, _add_received(protected, body, policy=policy, sign=-1))
+
+
+def measure_fidelity(whole: Floats, protected: Floats, *, sent: Compressed, policy: Policy) -> Fidelity:
+    """What clip and codec have left of `whole`, which is what training changed, with what earlier updates left over."""
+    left = sent.residual
+    if left is None:
+        left = _add_received(protected, sent.body, policy=policy, sign=-1)
+    length, arriving = measure_norm(whole), measure_norm(protected)
+    # Rounded down, so that whatever was clipped is below one, however little that was.
+    kept = METRIC_ONE if protected is whole else min(METRIC_ONE - 1, math.floor(arriving / length * METRIC_ONE))
+    return Fidelity(kept=kept, lost=to_fixed(measure_norm(left) / arriving) if arriving else 0)
 
 
 def restore(residual: Floats, body: bytes, *, policy: Policy) -> Floats:

@@ -17,7 +17,7 @@ from client_agent.learning.layout import Model
 from client_agent.learning.learner import Context, derive_seed
 from client_agent.learning.state import decode_state
 from client_agent.link import Link, StoredBody
-from client_agent.local_update import make_update
+from client_agent.local_update import LocalUpdate, make_update
 from client_agent.outbox.giving_up import CAUSES, GivenUp, make_report, name_reason, noticing_full_disk
 from client_agent.outbox.outbox import Entry, Outbox, OutboxError, read_state
 from client_agent.schedule import Schedule
@@ -26,6 +26,7 @@ from schemas.devices import sign_checkin
 from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Outcome, TaskCreated, count_elements
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
+from schemas.policy import Policy
 
 logger = structlog.get_logger(__name__)
 
@@ -175,7 +176,7 @@ class Device:
 
     def _train(self, work: _Work, now_ms: int) -> None:
         """Fetch, train, protect, compress, and keep the update. Raises those that give a lease up."""
-        lease, setting = work.lease, self.setting
+        setting = self.setting
         created = _find_task(self._link, work, now_ms=now_ms, bytes_max=setting.model_bytes_max)
         policy = created.policy
         # Before anything that the policy names is looked for: it may be anybody's code.
@@ -189,19 +190,10 @@ class Device:
             self.counts.untrained += 1
             self._note_failure(made.failure)
         setting.profile.note_step("trained")
-        entry = Entry(
-            update=lease.lease,
-            until_ms=now_ms + policy.lease_ms,
-            sealed=work.sealed,
-            samples=setting.sample_count,
-            metrics=made.metrics,
-            codec=policy.compression.codec,
-            body=made.compressed.body,
-            shards=policy.shard_count,
-        )
         # A training that failed may have changed what it was given: the device remembers what it did before.
         state = self._outbox.state if made.failure else made.state
         with noticing_full_disk():
+            entry = _make_entry(setting, work, made=made, policy=policy, now_ms=now_ms)
             self._outbox.keep(entry, made.compressed.residual, state=state)
         _warn_if_late(work, policy.lease_ms, now_ms=max(now_ms, setting.clock_ms()))
 
@@ -285,6 +277,21 @@ def _make_context(
         lease=lease.lease,
         left_s=left_ms / 1000,
         measured={} if created.subject is None else _read_measured(setting, created.subject.task),
+    )
+
+
+def _make_entry(setting: DeviceSetting, work: _Work, *, made: LocalUpdate, policy: Policy, now_ms: int) -> Entry:
+    """What the outbox keeps of a trained update."""
+    return Entry(
+        update=work.lease.lease,
+        until_ms=now_ms + policy.lease_ms,
+        sealed=work.sealed,
+        samples=setting.sample_count,
+        metrics=made.metrics,
+        fidelity=made.fidelity,
+        codec=policy.compression.codec,
+        body=made.compressed.body,
+        shards=policy.shard_count,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 
-from client_agent.compression import Compressed, compress, protect
+from client_agent.compression import Compressed, add_residual, clip, compress, measure_fidelity
 from client_agent.learning.data import DataError
 from client_agent.learning.foreign import describe
 from client_agent.learning.layout import Model
@@ -17,7 +17,7 @@ from client_agent.learning.plugins import PluginError
 from client_agent.learning.state import encode_state
 from client_agent.setting import DeviceSetting
 from schemas.policy import Policy
-from schemas.policy.metrics import to_fixed
+from schemas.policy.metrics import Fidelity, to_fixed
 from schemas.tensors import Floats
 
 logger = structlog.get_logger(__name__)
@@ -27,13 +27,15 @@ logger = structlog.get_logger(__name__)
 class LocalUpdate:
     """An update ready to be sent, with the metrics that the policy asks for, and what the learner remembers.
 
-    `failure` is why it is a zero vector, and empty where it was trained; then alone `state` says anything.
+    `failure` is why it is a zero vector, and empty where it was trained; then alone `state` says anything. `fidelity`
+    follows from this device's own vector, and is None with privacy.
     """
 
     compressed: Compressed
     metrics: tuple[int, ...]
     state: bytes | None = None
     failure: str = ""
+    fidelity: Fidelity | None = None
 
 
 def make_update(
@@ -46,11 +48,15 @@ def make_update(
     policy = context.policy
     try:
         trained = setting.trainer.train(model, context)
-        protected = protect(trained.delta, residual, norm=policy.clipping.norm)
+        whole = add_residual(trained.delta, residual)
+        protected = clip(whole, policy.clipping.norm)
         metrics = report_metrics(policy, trained.metrics)
         # In here too: what cannot be kept must not decide who arrives.
         state = encode_state(trained.state) if trained.state else None
-        return LocalUpdate(compress(protected, policy=policy), metrics, state)
+        sent, fidelity = compress(protected, policy=policy), None
+        if policy.privacy is None:
+            fidelity = measure_fidelity(whole, protected, sent=sent, policy=policy)
+        return LocalUpdate(sent, metrics, state, fidelity=fidelity)
     except Exception as error:
         # A model or module that is not there fails for any data, and must not pass for training.
         is_setup = isinstance(error, PluginError) and not isinstance(error, DataError)

@@ -12,7 +12,7 @@ from actors.deciders.aggregator_state import Task
 from schemas.events import BodyFault, CountedReason, RefusalReason, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, is_overlong
-from schemas.policy.metrics import limit_samples
+from schemas.policy.metrics import Fidelity, limit_samples
 
 COUNTED = frozenset(get_args(CountedReason))
 
@@ -37,6 +37,7 @@ class UpdateChecked:
     clip_scale: int
     fault: BodyFault | None
     salt: bytes
+    fidelity: Fidelity | None = None
 
 
 def staleness_of(task: Task, version: int) -> int:
@@ -109,4 +110,6 @@ def admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted
         samples=limit_samples(update.samples),
         salt=update.salt,
         deadline_ms=lease.deadline_ms,
+        # With privacy it would say something of a vector that no noise covers, whatever a device tells.
+        fidelity=update.fidelity if policy.privacy is None else None,
     )

@@ -25,6 +25,7 @@ from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy
+from schemas.policy.metrics import Fidelity
 from schemas.tensors import Floats
 from schemas.updates import address_inline, sign_update
 
@@ -58,6 +59,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sealed: bytes
     samples: int
     metrics: tuple[int, ...] = ()
+    fidelity: Fidelity | None = None
     codec: str
     body: Piece
     shards: int = 1
@@ -213,7 +215,12 @@ class Outbox:
 
     def _sign(self, entry: Entry, address: BodyRef, *, inline: bytes | None = None) -> Entry:
         submission = UpdateSubmitted(
-            sealed=entry.sealed, samples=entry.samples, metrics=entry.metrics, body=address, inline=inline
+            sealed=entry.sealed,
+            samples=entry.samples,
+            metrics=entry.metrics,
+            body=address,
+            inline=inline,
+            fidelity=entry.fidelity,
         )
         return msgspec.structs.replace(entry, record=sign_update(submission, self._identity.key))
 

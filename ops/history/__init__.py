@@ -4,6 +4,7 @@ May import what lies below `ops`; prints nothing.
 
 `task_view`: one task as a value, and its fold; read by terminal, operator, services and the demo.
 `projections`: the protocol of a read model, and the views of all tasks; fed by `following`.
+`makeup`: what a version is made of: weights, clips, codec loss; `task_view` keeps it.
 `following`: feeds projections from a log; called by operator, services, the demo and `fedlog fleet`.
 `records`: any record of any topic as a line; called by `fedlog events`.
 `merging`: records of many partitions in the order of time; called by `fedlog events`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ops.history.makeup import Makeup
 from schemas.events import (
     BudgetExhausted,
     CheckinsDeclined,
@@ -71,6 +72,9 @@ class TaskView:
     # What devices report, by round, and by version once the round is one.
     reports: dict[RoundId, MetricSums] = field(default_factory=dict)
     reported: dict[Version, MetricSums] = field(default_factory=dict)
+    # What rounds are made of, by round until it is a version.
+    filling: dict[RoundId, Makeup] = field(default_factory=dict)
+    makeups: dict[Version, Makeup] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -160,6 +164,11 @@ class TaskView:
         # A round in which nobody reports has no mean.
         return dict(zip(names, newest.means(), strict=True)) if newest.samples else {}
 
+    @property
+    def makeup(self) -> Makeup | None:
+        """What the newest version is made of; None before the first that comes of a round."""
+        return self.makeups[max(self.makeups)] if self.makeups else None
+
     def curve(self) -> list[float]:
         """`metric_of` every evaluated version, in order."""
         found = (self.metric_of(version) for version in sorted(self.evaluations))
@@ -217,7 +226,8 @@ def _evolve_selection(view: TaskView, event: LeaseGranted | LeaseClosed | Checki
 
 def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused | UpdatesDeclined) -> None:
     match event:
-        case UpdateAdmitted(staleness=staleness, device=device, zeroed=zeroed):
+        case UpdateAdmitted(round=round_id, staleness=staleness, device=device, zeroed=zeroed):
+            view.filling[round_id] = view.filling.get(round_id, Makeup()).add(event)
             view.admitted += 1
             view.buffer_fill += 1
             view.staleness_sum += staleness
@@ -250,9 +260,12 @@ def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None
                 view.rounds_pending.discard(round_id)
                 if round_id in view.reports:
                     view.reported[version] = view.reports.pop(round_id)
+                if round_id in view.filling:
+                    view.makeups[version] = view.filling.pop(round_id)
         case RoundAbandoned(round=round_id, reason=reason):
             view.rounds_pending.discard(round_id)
             view.reports.pop(round_id, None)
+            view.filling.pop(round_id, None)
             view.abandoned[reason] += 1
             _close_round(view, round_id)
         case TaskHalted():

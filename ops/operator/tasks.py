@@ -239,6 +239,7 @@ def summarize(view: TaskView) -> dict[str, Any]:
         "rounds_abandoned": dict(view.abandoned),
         "metrics": view.metrics,
         "device_metrics": view.device_metrics,
+        "made_of": view.makeup.to_json() if view.makeup else {},
         "epsilon": view.epsilon,
         "delta": view.delta,
         "rho": view.rho,

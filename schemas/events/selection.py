@@ -20,6 +20,7 @@ from schemas.identifiers import (
     UpdateId,
     Version,
 )
+from schemas.policy.metrics import FixedPoint
 
 # fmt: off
 DeclineReason = Literal[
@@ -47,7 +48,8 @@ class LeaseGranted(Event):
 class LeaseClosed(Event):
     """The lease is over, and its slot free. `round` names the round that took the update.
 
-    `reason`: why a device has abandoned it.
+    `reason`: why a device has abandoned it. `loss` and `samples`: what it reports, where the policy's rule of selection
+    looks at that; they stand here because a state is the fold of its own journal.
     """
 
     task: TaskId
@@ -57,6 +59,8 @@ class LeaseClosed(Event):
     # None unless the update was admitted: an expired lease frees its slot and leaves no member.
     round: RoundId | None
     reason: AbandonReason | None = None
+    loss: FixedPoint | None = None
+    samples: Count | None = None
 
 
 class CheckinsDeclined(Event):

@@ -8,7 +8,9 @@ import msgspec
 
 from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Salt, TaskId, TimeMs, UpdateId, Version
-from schemas.policy.metrics import Reported
+from schemas.policy.metrics import METRIC_ONE, Fidelity, Reported
+
+CLIP_ONE = 1 << 16  # the clip scale that leaves an update as it is
 
 # fmt: off
 BodyFault = Literal[
@@ -23,7 +25,7 @@ CountedReason = Literal["duplicate", "expired", "unknown_task", "other_policy"]
 class UpdateSubmitted(Event):
     """The result of one lease. A small body comes inline; then `body.offsets` is empty and means this very record.
 
-    `metrics` are of the training, in the order of the policy's `evaluation.report`.
+    `metrics` are of the training, in the order of the policy's `evaluation.report`. `fidelity`: None with privacy.
     """
 
     # Task, device and version stand in the lease alone: what is said once cannot contradict itself.
@@ -32,6 +34,8 @@ class UpdateSubmitted(Event):
     metrics: Reported
     body: BodyRef
     inline: Annotated[bytes, msgspec.Meta(max_length=65_536)] | None
+    # Of the vector itself, so that with privacy nobody is told.
+    fidelity: Fidelity | None = None
 
 
 # --- admit: topic `rounds`, the aggregator's journal ---------------------------------------------------------------
@@ -59,6 +63,14 @@ class UpdateAdmitted(Event):
     samples: Count
     salt: Salt
     deadline_ms: TimeMs
+    fidelity: Fidelity | None = None
+
+    @property
+    def is_clipped(self) -> bool:
+        """Whether a clip has cut something off: the device's, as far as it tells, or the server's own."""
+        if self.zeroed is not None:
+            return False
+        return self.clip_scale < CLIP_ONE or (self.fidelity is not None and self.fidelity.kept < METRIC_ONE)
 
 
 class UpdateRefused(Event):

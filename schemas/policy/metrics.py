@@ -1,6 +1,7 @@
 """Metrics as whole numbers: what devices report with an update, and the exact sums of a round.
 
-A value is a multiple of 2^-16, from -32,768 to 32,767; its weight is the examples behind it, from 1 to 65,536.
+A value is a multiple of 2^-16, from -32,768 to 32,767; its weight is the examples behind it, from 1 to 65,536. How
+much clip and codec left of an update is told in the same way.
 """
 
 from __future__ import annotations
@@ -20,6 +21,17 @@ METRICS_MAX = 32
 
 FixedPoint = Annotated[int, msgspec.Meta(ge=-METRIC_MAX, le=METRIC_MAX)]
 Reported = Annotated[tuple[FixedPoint, ...], msgspec.Meta(max_length=METRICS_MAX)]
+
+
+class Fidelity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True, gc=False):
+    """What arrives of a training, as its device has measured it; for people to look at, and believed no further.
+
+    `kept`: the share of its norm that the device's clip left, METRIC_ONE where it did not bite. `lost`: the norm of
+    what the codec lost, as a share of the norm of what was sent.
+    """
+
+    kept: Annotated[int, msgspec.Meta(ge=0, le=METRIC_ONE)]
+    lost: Annotated[int, msgspec.Meta(ge=0, le=METRIC_MAX)]
 
 
 class MetricSums(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_agent.compression import Compressed, NotFiniteError, clip, compress, measure_norm, protect, restore
+from client_agent.compression import (
+    Compressed,
+    NotFiniteError,
+    clip,
+    compress,
+    measure_fidelity,
+    measure_norm,
+    protect,
+    restore,
+)
 from schemas.policy import Policy
+from schemas.policy.metrics import METRIC_ONE
 from schemas.tensors import Floats, body_bytes_max, from_grid, read_update
 from tests.worlds import builders
 
@@ -122,3 +132,18 @@ def test_clip_keeps_the_direction(delta: Floats, norm: float) -> None:
     else:
         np.testing.assert_allclose(clipped * (measure_norm(delta) / norm), delta, rtol=1e-5, atol=1e-30)
         assert measure_norm(clipped) <= norm * (1 + 1e-6)
+
+
+@given(CODECS, NORMS, deltas(), st.booleans())
+def test_a_device_tells_what_clip_and_codec_left(codec: str, norm: float, delta: Floats, feedback: bool) -> None:
+    """Both shares are those of the vectors themselves, with error feedback or without; a clip that bit is never one."""
+    rules = policy(codec, norm, error_feedback=feedback)
+    protected = clip(delta, norm)
+    sent = compress(protected, policy=rules)
+    told = measure_fidelity(delta, protected, sent=sent, policy=rules)
+    assert (told.kept == METRIC_ONE) == (measure_norm(delta) <= norm)
+    if measure_norm(delta) > norm:
+        assert told.kept / METRIC_ONE == pytest.approx(norm / measure_norm(delta), abs=2 / METRIC_ONE, rel=1e-3)
+    received = from_grid(read_update(sent.body, rules, parameters=delta.size).grid(), rules.clipping)
+    lost, whole = measure_norm(protected - received), measure_norm(protected)
+    assert told.lost == pytest.approx(lost / whole * METRIC_ONE if whole else 0, abs=1, rel=1e-3)

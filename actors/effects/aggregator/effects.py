@@ -31,10 +31,12 @@ from schemas.canonical import TASK_BYTES_MAX, MalformedError, decode, encode
 from schemas.creations import find_faults, find_misplacement, parse_task_event
 from schemas.events import (
     BodyFault,
+    CountedReason,
     JournalEvent,
     ModelPublished,
     Noticed,
     Outcome,
+    RefusalReason,
     RoundAbandoned,
     TaskCreated,
     TaskHalted,
@@ -150,19 +152,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         found = _NOT_LOOKED_AT
         if reason is None and task is not None and body is not None:
             found = self._measure(task, submission, body=body)
-        update = UpdateChecked(
-            lease=submission.lease,
-            record_sha256=submission.record_sha256,
-            body=submission.body,
-            samples=submission.samples,
-            metrics=submission.metrics,
-            append_ms=submission.append_ms,
-            refusal=reason,
-            clip_scale=found.scale,
-            fault=found.fault,
-            salt=os.urandom(SALT_BYTES),
-        )
-        return Arrival(update, found.quanta)
+        return Arrival(_check(submission, reason=reason, found=found), found.quanta)
 
     def _measure(self, task: Task, submission: Submission, *, body: BodyRef | BodyFault) -> Measured:
         if not isinstance(body, BodyRef):
@@ -186,18 +176,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         if submission is None:
             return None
         task = state.tasks.get(submission.lease.task)
-        return UpdateChecked(
-            lease=submission.lease,
-            record_sha256=submission.record_sha256,
-            body=submission.body,
-            samples=submission.samples,
-            metrics=submission.metrics,
-            append_ms=submission.append_ms,
-            refusal=refusal(task, submission.lease, append_ms=submission.append_ms),
-            clip_scale=0,
-            fault="defect",
-            salt=os.urandom(SALT_BYTES),
-        )
+        reason = refusal(task, submission.lease, append_ms=submission.append_ms)
+        return _check(submission, reason=reason, found=Measured(None, fault="defect"))
 
     # --- after a decision: add, answer, publish ---------------------------------------------------------------------
 
@@ -258,6 +238,23 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         """Release readers and threads."""
         self._intake.close()
         self._partials.close()
+
+
+def _check(submission: Submission, *, reason: RefusalReason | CountedReason | None, found: Measured) -> UpdateChecked:
+    """An update as the decision sees it."""
+    return UpdateChecked(
+        lease=submission.lease,
+        record_sha256=submission.record_sha256,
+        body=submission.body,
+        samples=submission.samples,
+        metrics=submission.metrics,
+        fidelity=submission.fidelity,
+        append_ms=submission.append_ms,
+        refusal=reason,
+        clip_scale=found.scale,
+        fault=found.fault,
+        salt=os.urandom(SALT_BYTES),
+    )
 
 
 def _answer(task: Task | None, update: UpdateChecked, *, events: Sequence[JournalEvent]) -> Outcome:

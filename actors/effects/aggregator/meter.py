@@ -14,10 +14,35 @@ from schemas.events import (
     UpdateRefused,
     UpdatesDeclined,
 )
+from schemas.policy.metrics import METRIC_ONE
 
 _STALENESS_BUCKETS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55)
+_CODEC_LOSS_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 # From simulated rounds of a fraction of a second to those that wait a day for their devices.
 _ROUND_SECONDS_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_600, 14_400, 86_400)
+
+
+class _Weights:
+    """How the weights of open rounds spread: of each their sum, and that of their squares."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._effective = instruments.gauge("updates_effective", "The newest round in updates of one weight", "task")
+        self._sums: dict[str, tuple[int, int]] = {}
+
+    def begin(self, task: str) -> None:
+        """A round opens."""
+        self._sums.pop(task, None)
+
+    def add(self, task: str, weight: int) -> None:
+        """A member joins it."""
+        total, squares = self._sums.get(task, (0, 0))
+        self._sums[task] = total + weight, squares + weight * weight
+
+    def show(self, task: str) -> None:
+        """It is full: as many updates of one weight say as much (Kish 1965)."""
+        total, squares = self._sums.get(task, (0, 0))
+        if squares:
+            self._effective.labels(task).set(total**2 / squares)
 
 
 class AggregatorMeter(Meter):
@@ -30,6 +55,11 @@ class AggregatorMeter(Meter):
         self._staleness = instruments.histogram(
             "staleness_versions", "Staleness of admitted updates", "task", buckets=_STALENESS_BUCKETS
         )
+        self._clipped = instruments.counter("updates_clipped", "Admitted updates that the clip has cut", "task")
+        self._codec_loss = instruments.histogram(
+            "codec_loss_ratio", "Norm that codecs lost of updates, as devices tell", "task", buckets=_CODEC_LOSS_BUCKETS
+        )
+        self._weights = _Weights(instruments)
         self._round_s = instruments.histogram(
             "round_seconds", "From opening to proposing", "task", buckets=_ROUND_SECONDS_BUCKETS
         )
@@ -43,20 +73,27 @@ class AggregatorMeter(Meter):
         for name, task in state.tasks.items():
             if task.version >= 0:
                 self._version.labels(name).set(task.version)
-            self._fill_of(name).set(len(task.buffer.members) if task.buffer else 0)
+            members = task.buffer.members.values() if task.buffer else ()
+            self._fill_of(name).set(len(members))
+            for member in members:
+                self._weights.add(name, member.weight)
 
     def follow(self, event: JournalEvent, time_ms: int) -> None:
         """Versions and buffers as an event leaves them."""
         match event:
             case RoundOpened():
                 self._opened_ms[event.task] = time_ms
+                self._weights.begin(event.task)
                 self._fill_of(event.task).set(0)
             case UpdateAdmitted():
                 self._fill_of(event.task).inc()
+                self._weights.add(event.task, event.weight)
             case ModelPublished():
                 self._version.labels(event.task).set(event.version)
             case RoundProposed() | TaskHalted():
                 self._fill_of(event.task).set(0)
+                if isinstance(event, RoundProposed):
+                    self._weights.show(event.task)
 
     def count(self, event: JournalEvent, time_ms: int) -> None:
         """Outcomes of updates, and the time from the opening of a round to its proposal."""
@@ -66,6 +103,9 @@ class AggregatorMeter(Meter):
                 # Raised by zero too, so that the series is there for an alarm before the first such update.
                 self._zeroed.labels(event.task).inc(event.zeroed is not None)
                 self._staleness.labels(event.task).observe(event.staleness)
+                self._clipped.labels(event.task).inc(event.is_clipped)
+                if event.fidelity is not None:
+                    self._codec_loss.labels(event.task).observe(event.fidelity.lost / METRIC_ONE)
             case UpdateRefused():
                 self._refused.labels(event.task, event.reason).inc()
             case UpdatesDeclined():

@@ -12,6 +12,7 @@ from schemas.certificates import Trust
 from schemas.events import BodyFault, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, open_lease
+from schemas.policy.metrics import Fidelity
 from schemas.tensors import body_bytes_max
 from schemas.topics import body_place
 from schemas.updates import parse_update
@@ -28,6 +29,7 @@ class Submission:
     inline: bytes | None
     samples: int
     metrics: tuple[int, ...]
+    fidelity: Fidelity | None
     append_ms: int
 
 
@@ -42,7 +44,14 @@ def verify_update(record: Record, trust: Trust) -> Submission | None:
     body = signed.locate_body(record.partition, record.offset)
     digest = hashlib.sha256(record.value or b"").digest()
     return Submission(
-        lease, digest, body, submitted.inline, submitted.samples, submitted.metrics, append_ms=record.time_ms
+        lease,
+        digest,
+        body,
+        submitted.inline,
+        submitted.samples,
+        submitted.metrics,
+        submitted.fidelity,
+        append_ms=record.time_ms,
     )
 
 

@@ -16,6 +16,7 @@ from client_agent.learning.learner import Context
 from client_agent.learning.plugins import PluginError
 from client_agent.local_update import LocalUpdate, make_update, report_metrics
 from schemas.policy import Compression, Evaluation, Policy, Privacy
+from schemas.policy.metrics import METRIC_ONE
 from schemas.tensors import Floats, read_update
 from tests.learners import StubTrainer
 from tests.worlds.device_world import World, policy
@@ -85,3 +86,11 @@ def test_a_device_reports_what_the_policy_asks_for(tmp_path: Path) -> None:
     assert report_metrics(policy(), {"loss": 0.5}) == ()
     assert report_metrics(rules, {"loss": 0.5, "accuracy": float("nan")}) == ()
     assert _make(tmp_path, rules, lambda flat: flat).metrics == ()
+
+
+def test_with_privacy_nothing_is_told_of_the_vector(tmp_path: Path) -> None:
+    """How much clip and codec left follows from examples and is in no noise: a task without privacy alone has it."""
+    assert _make(tmp_path, PRIVATE, lambda flat: flat + np.float32(0.02)).fidelity is None
+    told = _make(tmp_path, policy(), lambda flat: flat + np.float32(9.0)).fidelity
+    assert told is not None
+    assert told.kept < METRIC_ONE

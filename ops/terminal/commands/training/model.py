@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ops.console import note, number, say, say_json, table
+from ops.history.makeup import Makeup
 from ops.history.task_view import TaskView
 from ops.opening import open_log
 from ops.operator import tasks
@@ -27,15 +28,22 @@ def list_versions(
     task: TaskName,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
 ) -> None:
-    """Show every version of a task and its score."""
+    """Show every version of a task, its score, and what it is made of.
+
+    clipped: of how many updates the clip cut something off. codec loss: the mean share of an update's norm that the
+    codec lost. effective: as many updates of one weight would say as much.
+    """
     with open_log(ctx.obj) as log:
         view = tasks.find_view(log, task)
     if as_json:
         for version, model in sorted(view.published.items()):
             metrics = view.evaluations[version].metrics if version in view.evaluations else None
-            say_json({**to_plain(model), "time_ms": view.published_ms[version], "metrics": metrics})
+            made_of = view.makeups[version].to_json() if version in view.makeups else None
+            told = {**to_plain(model), "time_ms": view.published_ms[version], "metrics": metrics, "made_of": made_of}
+            say_json(told)
         return
-    columns = ("version", "round", "published", view.metric_name or "score", "sha256", "stored in")
+    score = view.metric_name or "score"
+    columns = ("version", "round", "published", score, "clipped", "codec loss", "effective", "sha256", "stored in")
     table(columns, [_format_row(view, version) for version in sorted(view.published)])
 
 
@@ -75,6 +83,12 @@ def export(
         note(f"Version {chosen} of {task}: {view.created.parameters} parameters{also}.")
 
 
+def _format_makeup(makeup: Makeup | None) -> tuple[str, str, str]:
+    if makeup is None:
+        return "", "", ""
+    return f"{makeup.clipped}/{makeup.members}", number(makeup.codec_loss), number(makeup.updates_effective, 3)
+
+
 def _format_row(view: TaskView, version: int) -> tuple[object, ...]:
     model = view.published[version]
     when = datetime.fromtimestamp(view.published_ms[version] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -83,6 +97,7 @@ def _format_row(view: TaskView, version: int) -> tuple[object, ...]:
         model.round,
         when,
         number(view.metric_of(version)),
+        *_format_makeup(view.makeups.get(version)),
         model.model.sha256.hex()[:16],
         str(model.model),
     )

@@ -19,10 +19,11 @@ from schemas.events import (
     RoundOpened,
     RoundProposed,
     TaskSucceeded,
+    UpdateAdmitted,
 )
 from schemas.leases import LEASE_MARGIN_MS
 from schemas.policy import WEIGHT_ONE
-from schemas.policy.metrics import MetricSums
+from schemas.policy.metrics import Fidelity, MetricSums
 from schemas.receipts.members import compute_members_root
 from tests.worlds.builders import (
     DEPLOYMENT,
@@ -209,6 +210,17 @@ def test_synchronous_fedavg_refuses_the_late() -> None:
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_vector_lost_is_kept_without_privacy_alone() -> None:
+    """It follows from the examples and is in no noise: whatever a device tells under privacy stands in no journal."""
+    told = Fidelity(kept=60_000, lost=9)
+    for rules, kept in ((policy(), told), (private_policy(), None)):
+        situation = given(rules)
+        situation.when(update_of("a", situation, fidelity=told))
+        [admitted] = situation.caused
+        assert isinstance(admitted, UpdateAdmitted)
+        assert admitted.fidelity == kept
 
 
 def test_a_lease_of_an_unknown_task_is_refused() -> None:

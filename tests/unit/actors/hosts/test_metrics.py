@@ -11,6 +11,8 @@ from actors.hosts.metrics import ActorMetrics, MetricsUnserved, PrometheusInstru
 from actors.wiring import AGGREGATOR_ROLE, ROLES, SELECTOR_ROLE
 from schemas.events import DefectFound, InputsDropped, JournalEvent, LeaseClosed, RoundOpened
 from schemas.journal import Decision
+from schemas.policy import WEIGHT_ONE
+from schemas.policy.metrics import METRIC_ONE, Fidelity
 from streams.retry import Outage
 from tests.trials.floods.attacker import RULES, Attacker
 from tests.worlds.builders import round_proposed, update_admitted
@@ -43,6 +45,22 @@ def test_a_round_is_measured_from_its_own_opening() -> None:
     metrics.note_replayed(decision(OPENED, time_ms=1_000))
     metrics.note_decided(decision(round_proposed(), RoundOpened(task="digits", round=1), time_ms=31_000), 1)
     assert instruments.registry.get_sample_value("fedlog_round_seconds_sum", TASK) == 30
+
+
+def test_clips_codec_loss_and_effective_weights_are_shown() -> None:
+    """Clips and losses as they come, the effective number of updates with each proposal, of its own round alone."""
+    instruments = PrometheusInstruments()
+    metrics, registry = ActorMetrics(AGGREGATOR_ROLE, instruments), instruments.registry
+    members = [
+        update_admitted("a", fidelity=Fidelity(kept=1, lost=METRIC_ONE)),
+        update_admitted("b", weight=3 * WEIGHT_ONE),
+    ]
+    metrics.note_replayed(decision(OPENED, update_admitted("z"), round_proposed(0)))
+    metrics.note_decided(decision(RoundOpened(task="digits", round=1), *members), 1)
+    assert registry.get_sample_value("fedlog_updates_clipped_total", TASK) == 1
+    assert registry.get_sample_value("fedlog_codec_loss_ratio_sum", TASK) == 1.0
+    metrics.note_decided(decision(round_proposed(1)), 1)
+    assert registry.get_sample_value("fedlog_updates_effective", TASK) == 1.6
 
 
 def test_the_selector_counts_leases() -> None:

@@ -118,6 +118,21 @@ def test_what_devices_report_belongs_to_their_version() -> None:
     assert (view.device_metrics, list(view.reported), view.reports) == ({"loss": 1.5, "accuracy": 0.5}, [1], {})
 
 
+def test_a_version_keeps_what_its_round_was_made_of() -> None:
+    """By version once the round is one; a round given up leaves nothing."""
+    log = memory_log()
+    journal = Journal(log, "rounds")
+    for event in ROUND:
+        journal.batch(event)
+    assert read(log).makeup is None
+    journal.batch(published(1, 0))
+    view = read(log)
+    assert view.makeup is not None
+    assert (view.makeup.members, list(view.makeups), set(view.filling)) == (3, [1], {1})
+    journal.batch(RoundAbandoned(task=TASK, round=1, members_root=bytes(32), members=1, reason="closed"))
+    assert read(log).filling == {}
+
+
 def test_the_view_is_the_same_at_any_pace() -> None:
     """A follower that saw every record when it came and one that read them later show the same."""
     log = memory_log()
