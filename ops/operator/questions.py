@@ -26,13 +26,13 @@ from schemas.policy import (
     Statistic,
     Stop,
 )
-from schemas.policy.learning import CLASSIFYING
+from schemas.policy.learning import CLASSIFYING, TOP_METRICS
 
 PLUGIN = "client_agent.learning.measuring.questions:evaluate"
 STEPS = 1 << 20
 NAME_MAX = 63
 # Within one; of others, such as a loss, nobody knows a bound.
-SHARES = frozenset({"accuracy", "top5", "f1", "auroc"})
+SHARES = frozenset({"accuracy", *TOP_METRICS, "f1", "auroc"})
 BOUND = 16.0
 
 

@@ -15,11 +15,13 @@ Arguments = dict[str, Argument]
 
 LOSSES = ("cross_entropy", "bce", "mse", "huber", "ctc", "nll")
 OPTIMIZERS = ("sgd", "adam", "adamw")
-METRICS = ("loss", "accuracy", "top5", "f1", "auroc", "mae", "r2", "perplexity")
+# The right class among the k best; a policy names the k.
+TOP_METRICS = {f"top{k}": k for k in range(2, 11)}
+METRICS = ("loss", "accuracy", *TOP_METRICS, "f1", "auroc", "mae", "r2", "perplexity")
 CLASSIFYING = ("cross_entropy", "nll")
 # A loss that does not stand here is a plugin, of whose outputs nothing is known.
 METRICS_BY_LOSS = {
-    **dict.fromkeys(CLASSIFYING, ("loss", "accuracy", "top5", "f1", "auroc", "perplexity")),
+    **dict.fromkeys(CLASSIFYING, ("loss", "accuracy", *TOP_METRICS, "f1", "auroc", "perplexity")),
     "bce": ("loss", "accuracy", "f1", "auroc"),
     **dict.fromkeys(("mse", "huber"), ("loss", "mae", "r2")),
     "ctc": ("loss",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.pytorch.losses import Loss, align_classes, align_values
-from schemas.policy.learning import CLASSIFYING
+from schemas.policy.learning import CLASSIFYING, TOP_METRICS
 
 Values = npt.NDArray[Any]
 # What a metric that needs all outputs at once may hold of them, in elements.
@@ -77,13 +78,15 @@ class Accuracy:
 
 
 @dataclass(slots=True)
-class TopFive(Accuracy):
-    """The share of rows whose right class is among the five best."""
+class Top(Accuracy):
+    """The share of rows whose right class is among the `best`."""
+
+    best: int = 5
 
     def add(self, outputs: Any, labels: Any) -> None:
         """Count a batch."""
         rows, classes = read_classes(outputs, labels, loss=self.loss)
-        best = rows.topk(min(5, rows.shape[1]), dim=1).indices
+        best = rows.topk(min(self.best, rows.shape[1]), dim=1).indices
         self.right += int((best == classes[:, None]).any(dim=1).sum())
         self.count += len(classes)
 
@@ -232,7 +235,7 @@ class Determination:
 _SUMS = torch.float64
 METRICS: dict[str, Callable[[Loss], Metric]] = {
     "accuracy": Accuracy,
-    "top5": TopFive,
+    **{name: partial(Top, best=best) for name, best in TOP_METRICS.items()},
     "f1": F1,
     "auroc": AreaUnderCurve,
     "mae": AbsoluteError,

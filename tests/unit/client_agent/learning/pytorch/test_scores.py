@@ -53,7 +53,9 @@ CASES: dict[str, tuple[str, str, Any, Any, float]] = {
     ),
     "accuracy, binary": ("accuracy", "bce", ROWS[:, :1], YES, known.accuracy_score(YES, ROWS[:, 0] > 0)),
     "accuracy, labels": ("accuracy", "bce", ROWS, SEVERAL, float(((ROWS > 0) == SEVERAL).mean())),
+    "top2": ("top2", "cross_entropy", ROWS + DRAW.random((200, 7)) / 100, CLASSES, -1.0),
     "top5": ("top5", "cross_entropy", ROWS + DRAW.random((200, 7)) / 100, CLASSES, -1.0),
+    "top10 of seven": ("top10", "cross_entropy", ROWS, CLASSES, 1.0),
     "f1": ("f1", "cross_entropy", ROWS, CLASSES, known.f1_score(CLASSES, ROWS.argmax(1), average="macro")),
     "f1, binary": ("f1", "bce", ROWS[:, 0], YES, known.f1_score(YES, ROWS[:, 0] > 0, average="macro")),
     "f1, labels": ("f1", "bce", ROWS, SEVERAL, known.f1_score(SEVERAL, ROWS > 0, average="macro")),
@@ -84,8 +86,8 @@ CASES: dict[str, tuple[str, str, Any, Any, float]] = {
 def test_a_metric_is_scikit_learns(case: str) -> None:
     """Guarantee: batch by batch every metric is what scikit-learn says of all examples."""
     name, loss, outputs, labels, expected = CASES[case]
-    if name == "top5":
-        expected = known.top_k_accuracy_score(CLASSES, outputs[:, :], k=5, labels=range(7))
+    if name in ("top2", "top5"):
+        expected = known.top_k_accuracy_score(CLASSES, outputs[:, :], k=int(name[3:]), labels=range(7))
     assert take(name, loss, outputs, labels) == pytest.approx(expected, rel=1e-5)
 
 
