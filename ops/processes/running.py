@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 STARTABLE = ("workers", "evaluator", "fleet")
 SCORE_WAIT_S = 20.0
+# A fleet starts before its task is there, whose first model may take long to make; where none comes, the run ends it.
+TASK_WAIT_S = 3600.0
 POLL_S = 0.25
 
 
@@ -88,6 +90,13 @@ def read_policy(file: Path, changes: Sequence[str] = (), *, data: str = "") -> P
 def seed_all(seed: int) -> list[str]:
     """The changes of a policy that one seed stands for, before those that name a field of its own; 0 is the default."""
     return [f"seeds.{drawn}={seed}" for drawn in ("model", "split", "training", "habits")] if seed else []
+
+
+def list_fleet_words(options: RunOptions) -> list[str]:
+    """The command that runs the devices of a run."""
+    devices = str(options.devices or options.policy.selection.devices_expected)
+    words = ["fleet", "--task", options.name, "--devices", devices, "--seed", str(options.seed)]
+    return [*words, "--task-wait-s", str(TASK_WAIT_S), *options.fleet]
 
 
 def name_after(file: Path) -> str:
@@ -220,9 +229,7 @@ class Run:
         if wanted is None:
             wanted = frozenset() if self._settings.bootstrap_servers else frozenset(STARTABLE)
         if "fleet" in wanted:
-            devices = str(options.devices or options.policy.selection.devices_expected)
-            told = ("--task", options.name, "--devices", devices, "--seed", str(options.seed), *options.fleet)
-            services.start("fleet", "fleet", *told)
+            services.start("fleet", *list_fleet_words(options))
         # A task needs one worker of each kind, and a second one beside it would only wait.
         for actor in ROLES if "workers" in wanted else ():
             if services.find_worker(actor) is None:

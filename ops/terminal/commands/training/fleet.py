@@ -50,6 +50,9 @@ def fleet(
     state: Annotated[Path | None, typer.Option(help="Folder for keys and outboxes (default: FOLDER/fleet).")] = None,
     cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
     simulate: Simulate = None,
+    task_wait_s: Annotated[
+        float, typer.Option(help="How long a task that is not there is waited for, in seconds.", min=0)
+    ] = TASK_WAIT_S,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
@@ -63,9 +66,8 @@ def fleet(
         check_name(task)
     operator = require_operator(ctx.obj)
     with open_log(ctx.obj) as log:
-        chosen = _wait_for_task(log, operator) if task is None else _require_task(log, task, operator=operator)
         options = FleetOptions(
-            task=chosen,
+            task=_choose_task(log, task, operator=operator, wait_s=task_wait_s),
             open_link=_bind_link(ctx.obj, operator),
             folder=(state or ctx.obj.open_folder() / "fleet").resolve(),
             devices=devices,
@@ -115,10 +117,16 @@ def _bind_link(settings: Settings, operator: bytes) -> OpenLink:
     return partial(open_link, partial(KafkaLog, settings.kafka("fedlog-fleet")), operator=operator)
 
 
-def _require_task(log: EventLog, task: str, *, operator: bytes) -> str:
-    """The task, once the log has it. Raises TaskUnknown after some seconds without it."""
+def _choose_task(log: EventLog, task: str | None, *, operator: bytes, wait_s: float) -> str:
+    if task is None:
+        return _wait_for_task(log, operator)
+    return require_task(log, task, operator=operator, wait_s=wait_s)
+
+
+def require_task(log: EventLog, task: str, *, operator: bytes, wait_s: float = TASK_WAIT_S) -> str:
+    """The task, once the log has it. Raises TaskUnknown after so many seconds without it."""
     views = tasks.make_views(log, operator)
-    give_up_s, told = time.monotonic() + TASK_WAIT_S, False
+    give_up_s, told = time.monotonic() + wait_s, False
     with Follower(log, views) as follower:
         follower.catch_up()
         while (view := views.tasks.get(task)) is None or view.created is None:
@@ -128,7 +136,7 @@ def _require_task(log: EventLog, task: str, *, operator: bytes) -> str:
             if time.monotonic() > give_up_s:
                 raise TaskUnknown(f"There is no task {task!r}.{hint}")
             if not told:
-                note(f"There is no task {task!r} yet; waiting {TASK_WAIT_S:.0f} s for it.{hint}")
+                note(f"There is no task {task!r} yet; waiting {wait_s:.0f} s for it.{hint}")
                 told = True
             follower.poll(0.5)
     return task

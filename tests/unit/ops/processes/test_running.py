@@ -5,10 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from client_agent.running.watch import LOAD_S
 from client_agent.running.work import DataConflict
-from ops.processes.running import Run, RunOptions, TooFewDevices, name_after, read_policy
+from ops.processes.running import (
+    TASK_WAIT_S,
+    Run,
+    RunOptions,
+    TooFewDevices,
+    list_fleet_words,
+    name_after,
+    read_policy,
+)
 from ops.settings import resolve
+from ops.terminal.cli import app
 from tests.root import ROOT
 
 RINGS = ROOT / "docs" / "examples" / "rings.toml"
@@ -21,6 +32,15 @@ def test_too_few_devices_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(TooFewDevices, match=r"a round needs 10 .*updates_per_round=5"):
         run.__enter__()
     assert not (tmp_path / "f").exists()
+
+
+def test_devices_of_a_run_wait_for_their_task() -> None:
+    """Guarantee: a model that takes minutes to make, on a busy machine, does not find its fleet gone."""
+    options = RunOptions(policy=read_policy(RINGS), name="rings", devices=12, cwd=RINGS.parent)
+    command, *words = list_fleet_words(options)
+    parsed = get_command(app).commands[command].make_context(command, words, resilient_parsing=True)  # type: ignore[attr-defined]
+    assert (parsed.params["task"], parsed.params["devices"]) == ("rings", 12)
+    assert parsed.params["task_wait_s"] == TASK_WAIT_S > LOAD_S
 
 
 def test_a_file_gives_its_task_a_name_and_its_data() -> None:

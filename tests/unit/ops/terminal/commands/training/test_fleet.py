@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from client_agent.running.loop import Stats
+from ops.operator.errors import TaskUnknown
+from ops.terminal.commands.training.fleet import require_task
 from ops.terminal.commands.training.progress import tell_end
 from ops.terminal.errors import ConsoleError
+from tests.survey import RINGS, Survey
+from tests.worlds.builders import KEY
 
 
 def test_a_fleet_whose_devices_all_failed_is_not_over(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,3 +32,11 @@ def test_a_task_that_is_over_is_a_success(capsys: pytest.CaptureFixture[str]) ->
     """Every device heard it from the server."""
     tell_end("dig", Stats(devices=4, closed=4))
     assert capsys.readouterr().err == "dig is over.\n"
+
+
+def test_a_task_is_waited_for_as_long_as_was_said() -> None:
+    """A misspelt name ends the fleet with the nearest one; a run says that its task's first model may take long."""
+    log = Survey().log
+    with pytest.raises(TaskUnknown, match=rf"There is no task 'ring'\. Did you mean '{RINGS}'\?"):
+        require_task(log, "ring", operator=KEY.public_key, wait_s=0.0)
+    assert require_task(log, RINGS, operator=KEY.public_key, wait_s=0.0) == RINGS
