@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from fedlog.weights import Model
+from ops.processes import running
 from ops.processes.panel import View
-from ops.processes.running import Run, RunOptions, name_after, read_policy, seed_all
+from ops.processes.running import Run
 from ops.settings import resolve
+from ops.virtual.running import VirtualRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,53 +28,67 @@ class Result:
     summary: dict[str, Any] = field(repr=False)
 
 
-def run(
-    policy: str | Path, *, name: str = "", devices: int | None = None, seed: int = 0, changes: Sequence[str] = ()
-) -> Result:
+class RunOptions(TypedDict, total=False):
+    """What a run may be told by name.
+
+    `changes` are such as `training.epochs=2`; `simulate` is a file of the devices' habits. `deterministic`: one process
+    and virtual time, so that the same seed gives the same members, staleness and bits of every model; docs/python.md
+    says what that gives up.
+    """
+
+    name: str
+    devices: int
+    seed: int
+    changes: Sequence[str]
+    simulate: str | Path
+    deterministic: bool
+
+
+def run(policy: str | Path, **options: Unpack[RunOptions]) -> Result:
     """Train the policy in a file: start what is missing in the current folder's `.fedlog`, and end it afterwards.
 
-    `changes` are such as `training.epochs=2`. Modules that the policy names lie beside it: devices run in processes of
-    their own, which see no function of a notebook. Settings come from the environment, as for `fedlog`.
-    Interrupted, it leaves nothing running. Raises FedlogError.
+    Options: `name`, `devices`, `seed`, `changes`, `simulate`, `deterministic`. Modules that the policy names lie beside
+    it: devices run in processes of their own, which see no function of a notebook. Settings come from the environment,
+    as for `fedlog`. Interrupted, it leaves nothing running. Raises FedlogError.
     """
-    return _finish(_make_run(policy, name, devices=devices, seed=seed, changes=changes))
+    return _finish(_make_run(policy, options))
 
 
-async def run_async(
-    policy: str | Path, *, name: str = "", devices: int | None = None, seed: int = 0, changes: Sequence[str] = ()
-) -> Result:
+async def run_async(policy: str | Path, **options: Unpack[RunOptions]) -> Result:
     """The same beside other work of the event loop; whoever cancels it waits until all has ended."""
-    running = _make_run(policy, name, devices=devices, seed=seed, changes=changes)
-    work = asyncio.create_task(asyncio.to_thread(_finish, running))
+    begun = _make_run(policy, options)
+    work = asyncio.create_task(asyncio.to_thread(_finish, begun))
     try:
         # A thread cannot be cancelled, so it is asked to stop and waited for.
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        running.stop()
+        begun.stop()
         await asyncio.wait([work])
         raise
 
 
-def _make_run(policy: str | Path, name: str, *, devices: int | None, seed: int, changes: Sequence[str]) -> Run:
+def _make_run(policy: str | Path, given: RunOptions) -> Run | VirtualRun:
     # The same reading as the command's, so that a policy means one thing.
-    file = Path(policy)
-    options = RunOptions(
-        policy=read_policy(file, [*seed_all(seed), *changes]),
-        name=name or name_after(file),
-        devices=devices,
+    file, seed = Path(policy), given.get("seed", 0)
+    options = running.RunOptions(
+        policy=running.read_policy(file, [*running.seed_all(seed), *given.get("changes", ())]),
+        name=given.get("name") or running.name_after(file),
+        devices=given.get("devices"),
         seed=seed,
+        simulate=Path(given["simulate"]).absolute() if "simulate" in given else None,
         cwd=file.parent,
     )
-    return Run(resolve({}), options, say=View(to_stderr=False).say)
+    kind = VirtualRun if given.get("deterministic") else Run
+    return kind(resolve({}), options, say=View(to_stderr=False).say)
 
 
-def _finish(run: Run) -> Result:
+def _finish(run: Run | VirtualRun) -> Result:
     # Plain lines where there is no terminal: they are kept in a notebook's cell.
     view = View(to_stderr=False)
-    with run as running:
-        for state in running.follow():
+    with run:
+        for state in run.follow():
             view.show(state)
-        summary, version = running.summarize(state), state.version or 0
+        summary, version = run.summarize(state), state.version or 0
         # Before the broker ends: whoever wants the model need not start it again.
-        model = Model(state.task, version, running.read_model(state))
+        model = Model(state.task, version, run.read_model(state))
     return Result(state.task, version, summary["score"], summary["curve"], model, summary)

@@ -73,6 +73,7 @@ class FedlogError(Exception):
      ├── DemoFailed              the demo did not reach its end
      ├── RunFailed               a run came to no end of its own
      ├── TooFewDevices           a round needs more devices than were asked for
+     ├── NotRepeatable           a run cannot be deterministic, or would mislead
      ├── RunInProgress           another run is at work in the folder
      ├── ServiceEnded            a process that a run needs has ended
      ├── HabitsError             a file of habits cannot be used

@@ -321,7 +321,7 @@ class _FleetProcess:
             folder=folder,
             trainer=self._put_under_watch(work.make_trainer(self._choose_part(index)), name),
             allowed=options.find_allowed(),
-            profile=SimulatedProfile(options.simulation, device=name, seed=work.seeds.habits),
+            profile=SimulatedProfile(options.simulation, device=str(index), seed=work.seeds.habits),
             cohort=options.cohorts[index % len(options.cohorts)],
             place=str(index),
             synced=False,

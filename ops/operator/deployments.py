@@ -22,6 +22,7 @@ from streams.log import Draft, EventLog, TopicPartition, scan
 
 AT = TopicPartition(TASKS.name, 0)
 DAY_MS = 86_400_000
+DEPLOYMENT_BYTES = 16
 # For whoever holds the operator's key and issues again at every start.
 ISSUED_DAYS = 3_650
 
@@ -36,10 +37,16 @@ def name_deployment(log: EventLog, key: OperatorKey) -> bytes:
     # Every command that creates or issues calls this, so that nobody has to remember a first step.
     if (known := find(log, key.public_key)) is not None:
         return known
-    founded = DeploymentFounded(deployment=secrets.token_bytes(16))
-    log.append([Draft(topic=AT.topic, partition=AT.partition, value=sign_task_event(founded, key.signing))])
+    establish(log, key, deployment=secrets.token_bytes(DEPLOYMENT_BYTES))
     # Two may found at once: what is read back counts.
     return read_back(partial(find, log, key.public_key), log=log, at=AT, what="The name of the deployment")
+
+
+def establish(log: EventLog, key: OperatorKey, *, deployment: bytes) -> None:
+    """Give the deployment its name, of 16 bytes; the first one that the log holds counts."""
+    # Signed like all that is said about tasks: anybody's word would decide what certificates are worth.
+    founded = DeploymentFounded(deployment=deployment)
+    log.append([Draft(topic=AT.topic, partition=AT.partition, value=sign_task_event(founded, key.signing))])
 
 
 def issue_key(log: EventLog, key: OperatorKey, *, role: str, days: int = ISSUED_DAYS, serial: int = 0) -> RoleKey:

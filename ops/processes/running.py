@@ -57,6 +57,7 @@ class TooFewDevices(FedlogError):
 class RunOptions:
     """What to train and how. `devices` None: as many as the policy expects; `cwd`: where the policy's modules lie.
 
+    `simulate`: a file of the devices' habits.
     `resume`: go on with the task of that name. `keep`: leave all but the fleet running. `start`: what to start;
     None is all of STARTABLE.
     """
@@ -65,7 +66,7 @@ class RunOptions:
     name: str
     devices: int | None = None
     seed: int = 0
-    fleet: tuple[str, ...] = ()
+    simulate: Path | None = None
     cwd: Path = field(default_factory=Path.cwd)
     resume: bool = False
     keep: bool = False
@@ -96,7 +97,8 @@ def list_fleet_words(options: RunOptions) -> list[str]:
     """The command that runs the devices of a run."""
     devices = str(options.devices or options.policy.selection.devices_expected)
     words = ["fleet", "--task", options.name, "--devices", devices, "--seed", str(options.seed)]
-    return [*words, "--task-wait-s", str(TASK_WAIT_S), *options.fleet]
+    habits = [] if options.simulate is None else ["--simulate", str(options.simulate.absolute())]
+    return [*words, "--task-wait-s", str(TASK_WAIT_S), *habits]
 
 
 def name_after(file: Path) -> str:
@@ -107,6 +109,8 @@ def name_after(file: Path) -> str:
 
 class Run:
     """One run, a context: at its end everything that it has started has ended. `follow` gives its states."""
+
+    log_folder: Path | None = None  # its log is the broker's
 
     def __init__(
         self, settings: Settings, options: RunOptions, *, say: Callable[[str], None] = lambda text: None
@@ -123,7 +127,9 @@ class Run:
         self._log: KafkaLog | None = None
 
     def __enter__(self) -> Self:
-        self._require_enough_devices()
+        # On a cluster others may bring devices of their own.
+        if not self._settings.bootstrap_servers:
+            require_enough_devices(self._options)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._services)
             if not self._settings.bootstrap_servers:
@@ -176,14 +182,7 @@ class Run:
     def summarize(self, view: TaskView) -> dict[str, Any]:
         """What `--json` prints at the end."""
         # `folder` is for people who go on, and so as they gave it.
-        return {
-            **tasks.summarize(view),
-            "metric": view.metric_name,
-            "score": view.metric,
-            "curve": view.curve(),
-            "seconds": round(time.monotonic() - self._began_s, 1),
-            "folder": str(self._settings.folder),
-        }
+        return {**summarize_end(view, since_s=self._began_s), "folder": str(self._settings.folder)}
 
     def _await_score(self, follower: Follower, view: TaskView) -> Iterator[TaskView]:
         """Wait for the score of the last version, where somebody may score it."""
@@ -195,16 +194,6 @@ class Run:
                 break
             follower.poll(POLL_S)
             yield view
-
-    def _require_enough_devices(self) -> None:
-        """Nothing where the devices can fill a round, of which each takes part at most once. Raises TooFewDevices."""
-        devices, needed = self._options.devices, self._options.policy.aggregation.updates_per_round
-        # On a cluster others may bring devices of their own.
-        if devices is not None and devices < needed and not self._settings.bootstrap_servers:
-            raise TooFewDevices(
-                f"--devices {devices}: a round needs {needed} of them (aggregation.updates_per_round), each at most "
-                f"once. Give more, or --set aggregation.updates_per_round={devices}."
-            )
 
     def _prepare(self, log: KafkaLog) -> None:
         settings = self._settings
@@ -243,6 +232,27 @@ class Run:
         options = self._options
         if not options.resume:
             tasks.create(log, options.name, key=keys.load(self._settings.operator_key_file), policy=options.policy)
+
+
+def require_enough_devices(options: RunOptions) -> None:
+    """Nothing where the devices can fill a round, of which each takes part at most once. Raises TooFewDevices."""
+    devices, needed = options.devices, options.policy.aggregation.updates_per_round
+    if devices is not None and devices < needed:
+        raise TooFewDevices(
+            f"--devices {devices}: a round needs {needed} of them (aggregation.updates_per_round), each at most "
+            f"once. Give more, or --set aggregation.updates_per_round={devices}."
+        )
+
+
+def summarize_end(view: TaskView, *, since_s: float) -> dict[str, Any]:
+    """What any run says at its end, of which `since_s` is the beginning."""
+    return {
+        **tasks.summarize(view),
+        "metric": view.metric_name,
+        "score": view.metric,
+        "curve": view.curve(),
+        "seconds": round(time.monotonic() - since_s, 1),
+    }
 
 
 def _describe_taken(view: TaskView) -> str:

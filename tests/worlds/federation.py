@@ -15,6 +15,7 @@ from actors.hosts.assembly import assemble
 from actors.runtime.actor import Actor
 from actors.runtime.observer import Observer
 from actors.wiring import ROLES
+from ops.virtual.server import feed
 from schemas.canonical import decode, encode
 from schemas.certificates import parse_certified
 from schemas.devices import tag_public_key
@@ -24,7 +25,7 @@ from schemas.policy import Policy
 from schemas.tensors import Floats, encode_update
 from schemas.topics import ANSWERS, CATALOGUE, CHECKINS, ROUNDS, UPDATES, answer_partition, body_place, partition_of
 from streams.bodies import store
-from streams.log import Draft, EventLog, Record, TopicPartition, scan
+from streams.log import Draft, EventLog, TopicPartition, scan
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS
 from tests.worlds.builders import (
@@ -160,14 +161,7 @@ class Federation:
 
     def feed(self, name: str, *, most: int = 1_000) -> int:
         """Give one actor the inputs that it has not read yet; return how many there were."""
-        actor = self.actors[name]
-        records = [record for topic in actor.role.inputs for record in self._unread(actor, topic)][:most]
-        actor.handle(records)
-        actor.work()
-        return len(records)
-
-    def _unread(self, actor: Actor[Any], topic: str) -> Iterator[Record]:
-        return scan(self.log, TopicPartition(topic, self.partition), start=actor.find_expected(topic))
+        return feed(self.actors[name], self.log, most=most)
 
     def round_of(self, deltas: dict[str, Floats]) -> None:
         """Each device checks in, gets a lease and submits."""

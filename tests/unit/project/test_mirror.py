@@ -80,6 +80,7 @@ HELD_BY = {
     "ops/logging_setup": "tests/unit/ops/terminal/test_cli.py",
     "ops/services/scoring": "tests/unit/ops/services/test_evaluator.py",
     "ops/operator/first_models": "tests/unit/ops/operator/test_tasks.py",
+    "ops/virtual": "tests/unit/ops/virtual/test_running.py",
     "ops/operator/errors": "tests/unit/ops/terminal/test_errors.py",
     "ops/processes/broker": "tests/integration/log/test_outage.py",
     "ops/processes/guardian": "tests/unit/ops/processes/test_services.py",

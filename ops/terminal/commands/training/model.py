@@ -11,9 +11,10 @@ import typer
 from ops.console import note, number, say, say_json, table
 from ops.history.makeup import Makeup
 from ops.history.task_view import TaskView
-from ops.opening import open_log
+from ops.opening import open_log_or_export
 from ops.operator import tasks
 from ops.terminal.errors import ConsoleError
+from ops.terminal.options import FromFiles
 from schemas.canonical import to_plain
 from schemas.events import count_elements
 
@@ -26,6 +27,7 @@ TaskName = Annotated[str, typer.Option(help="Name of the task.")]
 def list_versions(
     ctx: typer.Context,
     task: TaskName,
+    from_files: FromFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
 ) -> None:
     """Show every version of a task, its score, and what it is made of.
@@ -33,7 +35,7 @@ def list_versions(
     clipped: of how many updates the clip cut something off. codec loss: the mean share of an update's norm that the
     codec lost. effective: as many updates of one weight would say as much.
     """
-    with open_log(ctx.obj) as log:
+    with open_log_or_export(ctx.obj, from_files) as log:
         view = tasks.find_view(log, task)
     if as_json:
         for version, model in sorted(view.published.items()):
@@ -57,6 +59,7 @@ def export(
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="bin (flat float32), safetensors, pt or npz.")
     ] = "bin",
+    from_files: FromFiles = None,
 ) -> None:
     """Write weights.bin and frozen.bin, or model.FORMAT with all tensors by name; config.json and privacy.log."""
     from ops.operator.model_files import read_files
@@ -68,7 +71,7 @@ def export(
     if best and version is not None:
         raise ConsoleError("--best chooses the version itself: leave --version out.", exit_code=2)
 
-    with open_log(ctx.obj) as log:
+    with open_log_or_export(ctx.obj, from_files) as log:
         view = tasks.find_view(log, task)
         chosen = choose_best(view) if best else choose_version(view, version)
         files = read_files(log, view, version=chosen, form=form)

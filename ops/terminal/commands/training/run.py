@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,9 @@ from schemas.errors import EXIT_USAGE
 
 if TYPE_CHECKING:
     from ops.history.task_view import TaskView
-    from ops.processes.running import RunOptions
+    from ops.processes.running import Run, RunOptions
     from ops.settings import Settings
+    from ops.virtual.running import VirtualRun
 
 
 def run(
@@ -39,6 +41,9 @@ def run(
         list[str] | None,
         typer.Option(help="On a cluster that you name: workers, evaluator or fleet; repeatable (default: nothing)."),
     ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="One process, virtual time: the same run again from the same seed.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end, progress on stderr.")
     ] = False,
@@ -53,25 +58,37 @@ def run(
         name=name or name_after(policy),
         devices=devices,
         seed=seed,
-        fleet=("--simulate", str(simulate.absolute())) if simulate else (),
+        simulate=simulate.absolute() if simulate else None,
         cwd=policy.parent,
         resume=resume,
         keep=keep,
         start=frozenset(start) if start else None,
     )
-    _run(ctx.obj, options, as_json=as_json)
+    _run(ctx.obj, options, as_json=as_json, deterministic=deterministic)
 
 
-def _run(settings: Settings, options: RunOptions, *, as_json: bool) -> None:
+def open_run(
+    settings: Settings, options: RunOptions, *, say: Callable[[str], None], deterministic: bool
+) -> Run | VirtualRun:
+    """The run that was asked for, not begun."""
+    if deterministic:
+        from ops.virtual.running import VirtualRun
+
+        return VirtualRun(settings, options, say=say)
+    from ops.processes.running import Run
+
+    return Run(settings, options, say=say)
+
+
+def _run(settings: Settings, options: RunOptions, *, as_json: bool, deterministic: bool) -> None:
     from ops.history.prospects import describe_failure
     from ops.logging_setup import set_up_logging
     from ops.processes.panel import View
-    from ops.processes.running import Run
 
     # The panel tells the story; structured log lines would bury it.
     set_up_logging(as_json=False, level="warning")
     view = View(to_stderr=as_json)
-    with Run(settings, options, say=view.say) as running:
+    with open_run(settings, options, say=view.say, deterministic=deterministic) as running:
         with view.live():
             for state in running.follow():
                 view.show(state)
@@ -81,7 +98,10 @@ def _run(settings: Settings, options: RunOptions, *, as_json: bool) -> None:
         say_json(told)
     else:
         _print_end(state, told)
-    _suggest_next(settings, options)
+    if running.log_folder is None:
+        _suggest_next(settings, options)
+    else:
+        _suggest_for_files(settings, options.name, folder=running.log_folder)
     if failure := describe_failure(state):
         raise ConsoleError(f"{failure}.")
 
@@ -105,12 +125,13 @@ def _print_end(view: TaskView, told: dict[str, Any]) -> None:
     )
     if curve := told["curve"]:
         say(f"{told['metric']} by version: {sparkline(curve)}  ({number(curve[0])} to {number(curve[-1])})")
+    if "run_sha256" in told:
+        say(f"Run {told['run_sha256'][:16]}: an equal one has the same members, staleness and models, to the bit.")
     if view.epsilon is not None:
         say(f"Privacy spent: epsilon {number(view.epsilon, 3)} at delta {number(view.delta)} for each device.")
 
 
 def _suggest_next(settings: Settings, options: RunOptions) -> None:
-    note(f"\nThe whole log is in {settings.folder}. Try:")
     own_broker = not settings.bootstrap_servers
     commands = [
         *(["broker start"] if own_broker and not options.keep else []),
@@ -119,8 +140,20 @@ def _suggest_next(settings: Settings, options: RunOptions) -> None:
         "replay --full",
         *(["stop"] if options.keep else ["broker stop"] if own_broker else []),
     ]
+    _suggest(settings, commands, where=settings.folder)
+
+
+def _suggest_for_files(settings: Settings, task: str, *, folder: Path) -> None:
+    # Short, where people are: the folder lies below the one that they named.
+    here = settings.folder / folder.relative_to(settings.folder.absolute())
+    commands = [f"{command} --from-files {here}" for command in (f"task show {task}", "events", "replay --full")]
+    _suggest(settings, [*commands, f"verify --from-files {here}"], where=here)
+
+
+def _suggest(settings: Settings, commands: list[str], *, where: Path) -> None:
+    note(f"\nThe whole log is in {where}. Try:")
     # As the person found it: another folder or cluster has to be named again.
-    where = "".join(
+    named = "".join(
         f" --{name} {value}"
         for name, value, usual in (
             ("folder", str(settings.folder), ".fedlog"),
@@ -129,4 +162,4 @@ def _suggest_next(settings: Settings, options: RunOptions) -> None:
         if value != usual
     )
     for command in commands:
-        note(f"  fedlog{where} {command}")
+        note(f"  fedlog{named} {command}")

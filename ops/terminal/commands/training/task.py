@@ -11,11 +11,12 @@ import typer
 
 from ops.console import note, number, say, say_json, sparkline, table
 from ops.history.task_view import TaskView
-from ops.opening import find_operator, open_log, require_key
+from ops.opening import find_operator, open_log, open_log_or_export, require_key
 from ops.operator import tasks
 from ops.terminal import archive
 from ops.terminal.commands.training.measured import describe_scores, format_result
 from ops.terminal.errors import ConsoleError
+from ops.terminal.options import FromFiles
 from schemas import policy as policies
 from schemas.canonical import to_plain
 from schemas.policy import compute_rho
@@ -115,12 +116,13 @@ def archive_task(
 def show(
     ctx: typer.Context,
     name: Name,
+    from_files: FromFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show one task in detail."""
     from ops.operator import results
 
-    with open_log(ctx.obj) as log:
+    with open_log_or_export(ctx.obj, from_files) as log:
         views = tasks.find_views(log, [partition_of(name, log.partitions)], operator=find_operator(ctx.obj))
         view = tasks.require(views, name)
         measured = results.list_measurements(log, views.values(), of=name)
