@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.deciders.arithmetic import optimizers
+from actors.deciders.arithmetic import optimizers, schedules
 from client_agent.compression import protect
 from client_agent.learning.data import Part
 from client_agent.learning.layout import Layout, Model
@@ -93,7 +93,8 @@ class _Rehearsal:
         whole = sum(weights) if self._policy.aggregation.normalisation == "weight" else count
         mean = sum(weight * delta.astype(np.float64) for weight, delta in zip(weights, deltas, strict=True)) / whole
         trained = sum(spec.size for spec in self._learner.layout.vector_tensors if spec.role == "trained")
-        return optimizers.step(self._policy.optimizer, model.vector, moments=moments, delta=mean, trained=trained)
+        optimizer = schedules.schedule_optimizer(self._policy, version)
+        return optimizers.step(optimizer, model.vector, moments=moments, delta=mean, trained=trained)
 
     def _train(self, model: Model, place: int, *, version: int) -> Floats:
         trainer: DataTrainer = self._trainers[place]

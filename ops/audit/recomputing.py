@@ -12,7 +12,7 @@ from actors.deciders.aggregator_state import MOMENTS_KEPT, Task
 from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.optimizers import MOMENTS
 from actors.effects.aggregator.bodies import Bodies, BodyLost
-from actors.effects.aggregator.release import NoiseKeyMissing, Release, compute_release
+from actors.effects.aggregator.release import NoiseKeyMissing, Release, Start, compute_release
 from actors.effects.aggregator.summation import Measured, choose_summation
 from actors.keys import NoiseKey
 from ops.audit import announcements
@@ -68,8 +68,10 @@ class Recomputer:
             elif self._find_key is None and awaited.proposed.mechanism is not None:
                 self._reasons[name] = "needs the operator's key"
             else:
-                key = self._find_noise(task, awaited.proposed)
-                self._released[name] = compute_release(task.created, awaited.proposed, total=total, start=held, key=key)
+                key, start = self._find_noise(task, awaited.proposed), Start(*held, task.version)
+                self._released[name] = compute_release(
+                    task.created, awaited.proposed, total=total, start=start, key=key
+                )
         except BodyLost as error:
             self._reasons[name] = str(error)
         except NoiseKeyMissing as error:

@@ -21,6 +21,13 @@ from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
 
 _FLOAT_MAX = sys.float_info.max
 
+_SCHEDULE: dict[str, tuple[float, float]] = {
+    "warmup_versions": (0, 1_000_000),
+    "step_versions": (1, 1_000_000),
+    "decay": (1e-9, 1),
+    "cosine_versions": (1, 10_000_000),
+    "floor": (0, 1),
+}
 BOUNDS: dict[str, tuple[float, float]] = {
     "training.epochs": (1, 1000),
     "training.batch_size": (1, 65_536),
@@ -31,11 +38,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "training.weight_decay": (0, 1e3),
     "training.gradient_norm": (0, 1e9),
     **dict.fromkeys(("seeds.model", "seeds.split", "seeds.training", "seeds.habits"), (0, (1 << 32) - 1)),
-    "schedule.warmup_versions": (0, 1_000_000),
-    "schedule.step_versions": (1, 1_000_000),
-    "schedule.decay": (1e-9, 1),
-    "schedule.cosine_versions": (1, 10_000_000),
-    "schedule.floor": (0, 1),
+    **{f"{table}.{field}": bounds for table in ("schedule", "server_schedule") for field, bounds in _SCHEDULE.items()},
     "parameters.averaged_scale": (1e-9, 1e9),
     "evaluation.batch_size": (1, 1_000_000),
     "measure.version": (-1, 10_000_000),

@@ -77,7 +77,7 @@ class Seeds(Section):
 
 
 class Schedule(Section):
-    """The devices' learning rate over the versions of the task, as a factor of `training.learning_rate`.
+    """A learning rate over the versions of the task, as a factor: the devices', and in a table of its own the server's.
 
     step: `decay` every so many versions. exponential: `decay` a version. cosine: down to `floor` over so many.
     """

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from schemas.identifiers import TASK_PATTERN
-from schemas.policy.learning import Measure
+from schemas.policy.learning import Measure, Schedule
 from schemas.policy.sections import Optimizer, Policy
 
 BOUND_MIN, BOUND_MAX = 1e-9, 1e15
@@ -60,6 +60,8 @@ def _find_path_problems(policy: Policy) -> Iterator[str]:
     """What makes sense of a step of a model, and none of an answer that stands for itself."""
     if policy.optimizer != Optimizer():
         yield "optimizer: a measurement steps no model; leave the table [optimizer] out"
+    if policy.server_schedule != Schedule():
+        yield "server_schedule: a measurement steps no model; leave the table [server_schedule] out"
     if policy.compression.error_feedback:
         yield (
             "compression.error_feedback = true: what one answer lost must not come back in the next; write "

@@ -151,6 +151,7 @@ class Policy(Section):
     clipping: Clipping = Clipping()
     staleness: Staleness = Staleness()
     optimizer: Optimizer = Optimizer()
+    server_schedule: Schedule = Schedule()
     privacy: Privacy | None = None
     retention: Retention = Retention()
     # Omitted from the encoding when unset: a policy without them has the same bytes and digest in every release.

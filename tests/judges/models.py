@@ -8,11 +8,12 @@ it, and here it is asked again for each proposal. Without the key the noise cann
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from actors.deciders.arithmetic import noise
 from schemas.events import ModelPublished, Noticed, RoundProposed, TaskCreated
@@ -41,7 +42,7 @@ def model_faults(log: EventLog, book: Logbook, sums: Totals) -> Iterator[str]:
         total = sums.get((event.task, event.round))
         if before is None or total is None:
             continue
-        task = created[event.task]
+        task = _at_version(created[event.task], before.version)
         held, carried, model, moments = (
             _vector(stored, ref, size)
             for ref, size in zip(
@@ -111,7 +112,7 @@ def _released(task: TaskCreated, model: Any, *, moments: Any, mean: Any, members
     if measure is None:
         stepped, carried = _stepped(task.policy, model[:trained], moments=moments, mean=mean[:trained])
         return np.concatenate([stepped, model[trained:] + _damping(task.policy) * mean[trained:]]), carried
-    bounds = [statistic.bound for statistic in measure.statistics.values() for _ in range(prod(statistic.shape))]
+    bounds = [statistic.bound for statistic in measure.statistics.values() for _ in range(math.prod(statistic.shape))]
     return mean * np.array(bounds) * (members if measure.release == "sum" else 1), None
 
 
@@ -119,6 +120,21 @@ def _damping(policy: Policy) -> float:
     """How much of the mean change of what is averaged counts: the less, the staler an update may be."""
     members = policy.aggregation.updates_per_round
     return members / (members + 2 * min(policy.selection.concurrency, policy.staleness.max_versions * members))
+
+
+def _at_version(task: TaskCreated, version: int) -> TaskCreated:
+    """The task with the server's learning rate as it is in the step from this version on, by the platform's libm."""
+    plan, optimizer, factor = task.policy.server_schedule, task.policy.optimizer, 1.0
+    if plan.rule == "step":
+        factor = plan.decay ** (version // plan.step_versions)
+    elif plan.rule == "exponential":
+        factor = plan.decay**version
+    elif plan.rule == "cosine":
+        turn = math.pi * min(1.0, version / plan.cosine_versions)
+        factor = plan.floor + (1 - plan.floor) * (1 + math.cos(turn)) / 2
+    warm = min(1.0, (version + 1) / (plan.warmup_versions + 1))
+    scheduled = replace(optimizer, learning_rate=optimizer.learning_rate * warm * factor)
+    return replace(task, policy=replace(task.policy, optimizer=scheduled))
 
 
 def _stepped(policy: Policy, model: Any, *, moments: Any, mean: Any) -> tuple[Any, Any]:
@@ -151,6 +167,8 @@ def _noise_faults(policy: Policy, model: Any, *, expected: Any) -> Iterator[str]
     if policy.optimizer.rule in ("adam", "adagrad", "yogi") or policy.privacy is None or policy.measure is not None:
         return  # not linear: its noise cannot be told from its mean
     scale = policy.optimizer.learning_rate / policy.aggregation.updates_per_round * policy.clipping.norm
+    if not scale:
+        return  # a step of no length shows no noise
     size = np.abs(model - expected).max() / scale / policy.privacy.noise_multiplier
     if not NOISE_MIN < size < TAIL_SIGMAS:
         yield f"its noise is {size:.6f} sigma"

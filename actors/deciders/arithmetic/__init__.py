@@ -6,6 +6,7 @@ library that each names; no clock, no entropy, no I/O.
 - `sums`: exact clipping, weighting and adding of updates in integers, and the digest that commits to a round's members.
 - `noise`: the discrete Gaussian of one release, drawn from a key and the proposal.
 - `optimizers`: the server's step from a sum to the next model.
+- `schedules`: the server's learning rate over the versions.
 - `statistics`: the release of a measure task: from a sum to statistics in their own units.
 - `accounting`: what releases cost: rho, and the epsilon that follows from it.
 """

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import structlog
 
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
 from actors.deciders.aggregator_state import Round, Task
-from actors.deciders.arithmetic import noise, optimizers, statistics, sums
+from actors.deciders.arithmetic import noise, optimizers, schedules, statistics, sums
 from actors.effects.aggregator.model_cache import CachedModel, ModelCache
 from actors.effects.aggregator.summation import Fetch
 from actors.keys import NoiseKey
@@ -34,6 +35,14 @@ class NoiseKeyMissing(FedlogError):
     code = "noise_key_missing"
 
 
+class Start(NamedTuple):
+    """What a round steps from: the newest model, its moments, and its version."""
+
+    model: Floats
+    moments: Floats | None
+    version: int
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
     """The digest of a round's exact sum before noise, the next model, and the optimizer's vectors after it.
@@ -51,12 +60,12 @@ def compute_release(
     proposed: RoundProposed,
     *,
     total: Grid,
-    start: tuple[Floats, Floats | None],
+    start: Start,
     key: NoiseKey | None,
 ) -> Release:
     """The release of a round with this sum. Raises NoiseKeyMissing.
 
-    `start` is the newest model and its moments, which a measurement does not look at: it stands for itself.
+    A measurement does not look at `start`: it stands for itself.
     """
     # Of the sum before noise, so that a sum that is recomputed later can be compared without drawing any.
     digest = sums.sum_digest(total)
@@ -69,8 +78,9 @@ def compute_release(
         return Release(digest, statistics.release(total, created.policy, members=proposed.members), None)
     delta = optimizers.mean(total, created.policy, members=proposed.members, weight_sum=proposed.weight_sum)
     delta = optimizers.damp(delta, created.policy, trained=created.trained)
+    optimizer = schedules.schedule_optimizer(created.policy, start.version)
     model, moments = optimizers.step(
-        created.policy.optimizer, start[0], moments=start[1], delta=delta, trained=created.trained
+        optimizer, start.model, moments=start.moments, delta=delta, trained=created.trained
     )
     return Release(digest, model, moments)
 
@@ -112,18 +122,18 @@ class Releases:
             is_sound=created.policy.measure is not None or is_sound(release.model),
         )
 
-    def _start(self, task: Task) -> tuple[Floats, Floats | None]:
+    def _start(self, task: Task) -> Start:
         """The newest model and its moments, from memory where this process has published it."""
         assert task.model is not None
         cached = self.models.get(task.created.task, task.model.sha256)
         if cached is not None:
-            return cached.model, cached.moments
+            return Start(cached.model, cached.moments, task.version)
         parameters = task.created.parameters
         model = unpack(self._fetch(task.model), "float32", count=parameters)
         if task.moments is None:
-            return model, None
+            return Start(model, None, task.version)
         count = optimizers.MOMENTS[task.created.policy.optimizer.rule] * task.created.trained
-        return model, unpack(self._fetch(task.moments), "float32", count=count)
+        return Start(model, unpack(self._fetch(task.moments), "float32", count=count), task.version)
 
     def _store(self, task: str, array: Floats) -> BodyRef:
         # A name of its own for each attempt: compaction keeps one body a name, and a zombie may still store its own.

@@ -31,6 +31,7 @@ from schemas.events import (
 )
 from schemas.topics import BODIES, LEDGER, MODELS, PUBLISHED, ROUNDS, SELECTIONS, TASKS
 from streams.log import LogUnavailable, TopicPartition, scan
+from tests.judges.lawcheck import check
 from tests.worlds.builders import ANCHOR, KEY, policy, written
 from tests.worlds.federation import Federation
 from tests.worlds.forging import forge_event
@@ -71,6 +72,14 @@ def test_an_honest_log_is_identical() -> None:
     """Every sum and every model of an untouched log is recomputed, and none differs."""
     found = _audited(_world())
     assert (found.verdict, found.sums, found.models, found.charges) == ("identical", 2, 2, 2)
+
+
+def test_a_schedule_of_the_server_is_recomputed() -> None:
+    """Each version is stepped at the rate of its own, and the law check, which computes it anew, agrees."""
+    world = _world(server_schedule={"rule": "cosine", "cosine_versions": 3, "warmup_versions": 1}, privacy=None)
+    found = _audited(world)
+    assert (found.verdict, found.models) == ("identical", 2)
+    assert check(world.log, world.partition, settled=True) == []
 
 
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "adam", "yogi"])

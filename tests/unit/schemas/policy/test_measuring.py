@@ -52,6 +52,7 @@ def test_a_question_needs_no_model() -> None:
         ({"optimizer": {"rule": "momentum"}}, "optimizer"),
         ({"optimizer": {"rule": "adam"}}, "optimizer"),
         ({"optimizer": {"learning_rate": 0.5}}, "optimizer"),
+        ({"server_schedule": {"rule": "cosine"}}, "server_schedule"),
         ({"compression": {"error_feedback": True}}, "compression.error_feedback"),
         ({"compression": {"codec": "topk"}}, "compression.codec"),
         ({"staleness": {"rule": "polynomial"}}, "staleness.rule"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from actors.deciders.arithmetic import noise, optimizers, sums
-from actors.effects.aggregator.release import NoiseKeyMissing, compute_release
+from actors.effects.aggregator.release import NoiseKeyMissing, Start, compute_release
 from actors.keys import NoiseKey
 from schemas.events import TensorSpec
 from schemas.policy import Policy
@@ -20,8 +20,8 @@ ZEROS = np.zeros(4, np.float32)
 
 def _release(rules: Policy, key: NoiseKey | None = NOISE, **start: Any) -> Any:
     proposed = round_proposed(mechanism=mechanism(rules))
-    model, moments = start.get("model", ZEROS), start.get("moments")
-    return compute_release(task_created(rules), proposed, total=TOTAL, start=(model, moments), key=key)
+    begin = Start(**{"model": ZEROS, "moments": None, "version": 0, **start})
+    return compute_release(task_created(rules), proposed, total=TOTAL, start=begin, key=key)
 
 
 def test_the_digest_is_of_the_sum_before_noise() -> None:
@@ -52,6 +52,14 @@ def test_another_key_releases_nothing() -> None:
         _release(private_policy(), NoiseKey(bytes(32)))
 
 
+def test_the_rate_follows_the_version() -> None:
+    """A schedule of the server is a function of the version that a round steps from, and of nothing else."""
+    rules = policy(server_schedule={"rule": "step", "step_versions": 3, "decay": 0.5})
+    plain = _release(policy()).model
+    for version, factor in ((0, 1.0), (2, 1.0), (3, 0.5), (8, 0.25)):
+        assert _release(rules, version=version).model == pytest.approx(plain * factor)
+
+
 def test_moments_are_carried_from_release_to_release() -> None:
     """Momentum starts from zeros, and goes on from what the version before has published."""
     rules = policy(optimizer={"rule": "momentum", "momentum": 0.5})
@@ -65,7 +73,7 @@ def test_what_is_averaged_is_not_stepped() -> None:
     rules = policy(optimizer={"rule": "adam", "learning_rate": 0.5}, staleness={"max_versions": 0})
     tensors = (TensorSpec(name="w", shape=(2,)), TensorSpec(name="mean", shape=(2,), role="averaged"))
     created, proposed = task_created(rules, tensors=tensors), round_proposed(mechanism=None)
-    found = compute_release(created, proposed, total=TOTAL, start=(ZEROS + 1, None), key=None)
+    found = compute_release(created, proposed, total=TOTAL, start=Start(ZEROS + 1, None, 0), key=None)
     plain = _release(rules, model=ZEROS + 1)
     assert found.model[:2].tolist() == plain.model[:2].tolist()
     assert found.model[2:] == pytest.approx(1 + TOTAL[2:] / (3 << 20) * rules.clipping.step)
@@ -82,7 +90,7 @@ def test_what_is_averaged_counts_by_the_staleness_that_may_be() -> None:
     )
     tensors = (TensorSpec(name="w", shape=(2,)), TensorSpec(name="mean", shape=(2,), role="averaged"))
     created, proposed = task_created(rules, tensors=tensors), round_proposed(mechanism=None)
-    found = compute_release(created, proposed, total=TOTAL, start=(ZEROS, None), key=None)
+    found = compute_release(created, proposed, total=TOTAL, start=Start(ZEROS, None, 0), key=None)
     mean = TOTAL / (3 << 20) * rules.clipping.step
     assert found.model == pytest.approx(mean * [1, 1, 3 / 15, 3 / 15])
 
