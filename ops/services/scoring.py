@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import structlog
 
 from client_agent.learning.allow_list import AllowList
@@ -105,6 +106,8 @@ def open_scorer(
     learner = making.run(partial(open_task_learner, created), task=task, doing="making the model")
     if differing := list_differences(created):
         logger.warning("source_differs", task=created.task, plugins=differing)
+    if own := [name for name, array in learner.local.items() if np.issubdtype(array.dtype, np.floating)]:
+        logger.warning("scored_as_untrained", task=task, own_arrays=own[:5], ask_devices=f"fedlog measure {task}")
     # Once a task: what is frozen is the same in every version.
     frozen = None if created.frozen is None else fetch(created.frozen, learner.layout.frozen_size)
     load = partial(learner.load, Part(split="test", seed=created.policy.drawn_by.split, plugin=plugin))

@@ -104,6 +104,11 @@ class Parameters(Section):
     # An averaged value is in the clipped vector times this, so that large statistics need not crowd out the rest.
     averaged_scale: float = 1.0
 
+    @property
+    def is_personal(self) -> bool:
+        """Whether devices have floating tensors of their own, which no version holds."""
+        return bool(self.local) or self.buffers == "local"
+
 
 class Evaluation(Section):
     """How a version is scored, and which metrics of its training a device reports: what is not named is never sent.

@@ -111,8 +111,14 @@ def _check_waiting(view: TaskView, *, is_late: bool, wait_s: float) -> None:
 
 def _name_fleet(task: str, policy: Policy | None) -> str:
     """The command by which simulated devices answer: as many as the measured task has, which have the same data."""
-    devices = "" if policy is None else f" --devices {policy.selection.devices_expected}"
-    return f"fedlog fleet --task {task}{devices}"
+    if policy is None:
+        return f"fedlog fleet --task {task}"
+    from client_agent.learning.allow_list import is_built_in, is_plugin_name
+
+    # Whoever asks has created the task, and so knows its code.
+    plugins = [name for name in policy.list_plugins().values() if is_plugin_name(name) and not is_built_in(name)]
+    allow = "".join(f" --allow {name}" for name in dict.fromkeys(plugins))
+    return f"fedlog fleet --task {task} --devices {policy.selection.devices_expected}{allow}"
 
 
 def _read_privacy(noise_multiplier: float | None, rho_max: float | None) -> Privacy | None:

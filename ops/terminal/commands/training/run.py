@@ -127,6 +127,13 @@ def _print_end(view: TaskView, told: dict[str, Any]) -> None:
         say(f"{told['metric']} by version: {sparkline(curve)}  ({number(curve[0])} to {number(curve[-1])})")
     if "run_sha256" in told:
         say(f"Run {told['run_sha256'][:16]}: an equal one has the same members, staleness and models, to the bit.")
+    if reported := view.device_metrics:
+        say(f"Devices report of their last trainings: {', '.join(f'{k} {number(v)}' for k, v in reported.items())}.")
+    if view.created and view.created.policy.parameters.is_personal:
+        say(
+            "Each device has arrays of its own, which no version holds: this score is that of a device which has never "
+            f"trained. Ask the devices themselves with `fedlog measure {view.task}` (docs/measure.md)."
+        )
     if view.epsilon is not None:
         say(f"Privacy spent: epsilon {number(view.epsilon, 3)} at delta {number(view.delta)} for each device.")
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from actors.keys import OperatorKey
 from client_agent.learning.allow_list import AllowList
@@ -23,7 +24,9 @@ from schemas.certificates import parse_certified
 from schemas.events import Noticed, TensorSpec, VersionEvaluated
 from streams.log import LogUnavailable, TopicPartition, scan
 from streams.memory import MemoryLog
-from tests.learners import PAIR_LEARNER, PairLearner
+from tests.learners import PAIR_LEARNER, PERSONAL_LEARNER, PairLearner
+from tests.survey import ALLOWED as SURVEY_ALLOWED
+from tests.survey import Survey, training_policy
 from tests.worlds.builders import model_published, role_key, written
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
@@ -174,6 +177,16 @@ def test_whatever_a_model_raises_is_one_version_s_miss(
     assert [type(each) for each in missed] == [Missed, Missed]
     assert isinstance(missed[1], Missed)
     assert describe(failure) in missed[1].reason
+
+
+def test_a_score_without_what_devices_keep_is_told() -> None:
+    """Guarantee: nobody takes the score of an untrained personal head for that of the devices without a word."""
+    world = Survey(training_policy(learner=PERSONAL_LEARNER))
+    key = role_key("evaluator")
+    with capture_logs() as said, closing(Evaluator(world.log, key=key, allowed=SURVEY_ALLOWED)) as evaluator:
+        assert [type(result) for result in evaluator.step()] == [VersionEvaluated]
+    [line] = [line for line in said if line["event"] == "scored_as_untrained"]
+    assert (line["own_arrays"], line["ask_devices"]) == (["own"], "fedlog measure rings")
 
 
 def test_a_metric_that_is_no_number_meets_no_target(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:

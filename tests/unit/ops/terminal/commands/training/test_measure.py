@@ -15,6 +15,7 @@ from ops.settings import ENVIRONMENT, Settings
 from ops.terminal.cli import app
 from schemas.events import TaskCreated, VersionEvaluated
 from schemas.topics import EVALUATIONS
+from tests.learners import FLAT_LEARNER
 from tests.survey import DATA, RINGS, Survey
 from tests.worlds.builders import scored
 from tests.worlds.ops_journal import write_key
@@ -48,6 +49,8 @@ def test_from_a_question_to_its_answer(run: Run, world: Survey, tmp_path: Path) 
     asked = run("measure", RINGS, "--metrics", "sum", "--bound", "sum=8", "--devices", 2)
     assert asked.exit_code == 0, asked.output
     assert asked.stdout.split() == ["rings.measured-v1"]
+    # What it says can be copied: whoever asks knows the code.
+    assert f" --allow {FLAT_LEARNER} --allow {DATA}" in asked.stderr.replace("\n", " ")
     world.settle()
     world.answer("rings.measured-v1", tmp_path, devices=2)
     shown = run("task", "show", RINGS).stdout
