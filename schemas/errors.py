@@ -67,6 +67,11 @@ class FedlogError(Exception):
      │    ├── ModelError         a model cannot be trained this way
      │    └── DataError          a data plugin returned nothing to train on
      ├── TaskUnfit               a task contradicts its own policy
+     ├── HistoryGap              the log no longer holds what a history has not read
+     ├── HistoryUnfit            a file is no history that can go on
+     ├── HistoryInUse            another process writes a history
+     ├── QueryRefused            a question to the history cannot be answered
+     ├── WriterGone              who writes a history has ended in the midst of an answer
      ├── SettingsError           a setting is missing or out of bounds
      ├── BrokerError             the embedded broker could not do what was asked
      ├── WorkerCannotRun         a worker ended because of its settings

@@ -8,5 +8,6 @@ May import what lies below `ops`; prints nothing.
 `following`: feeds projections from a log; called by operator, services, the demo and `fedlog fleet`.
 `records`: any record of any topic as a line; called by `fedlog events`.
 `merging`: records of many partitions in the order of time; called by `fedlog events`.
-- `prospects`: whether devices can still bring a task forward, and why not. Whoever waits for a task asks it.
+`tables`: everything as tables for SQL, in a file of DuckDB; called by `fedlog query` and `fedlog history`.
+`prospects`: whether devices can still bring a task forward, and why not. Whoever waits for a task asks it.
 """

@@ -18,7 +18,14 @@ class Follower:
     Each projection gets the records of its own topics from its own position on; without `partitions` those of all.
     """
 
-    def __init__(self, log: EventLog, *projections: Projection, partitions: Iterable[int] | None = None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        *projections: Projection,
+        partitions: Iterable[int] | None = None,
+        reads_ahead: bool = False,
+    ) -> None:
+        """`reads_ahead` pays where very much is read, and is slow to start."""
         self._projections = projections
         # A dict keeps the order of the topics and drops those that two projections share.
         topics = dict.fromkeys(topic for projection in projections for topic in projection.topics)
@@ -28,7 +35,8 @@ class Follower:
         bounds = {at: log.bounds(at) for at in places}
         self._ends = {at: bound.end for at, bound in bounds.items()}
         # Retention may have taken the first records of a plain topic, so no start lies below what the log holds.
-        self._reader = log.reader({at: max(bound.beginning, self._find_start(at)) for at, bound in bounds.items()})
+        starts = {at: max(bound.beginning, self._find_start(at)) for at, bound in bounds.items()}
+        self._reader = log.bulk_reader(starts) if reads_ahead else log.reader(starts)
 
     def poll(self, timeout_s: float = 0.5) -> list[Record]:
         """Apply what is new and return it; empty after `timeout_s` without any."""
@@ -37,10 +45,15 @@ class Follower:
             self._apply(record)
         return records
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has not read yet to where the topics ended when it was made."""
+        # The position may pass the end: a transaction's marker follows every record of a journal.
+        return any(self._reader.position(at) < end for at, end in self._ends.items())
+
     def catch_up(self) -> None:
         """Read to where the topics ended when this follower was made."""
-        # The position may pass the end: a transaction's marker follows every record of a journal.
-        while any(self._reader.position(at) < end for at, end in self._ends.items()):
+        while self.is_behind:
             self.poll(0.2)
 
     def close(self) -> None:

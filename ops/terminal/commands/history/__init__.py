@@ -1,5 +1,5 @@
 """Commands that read what happened; each is registered in `ops.terminal.cli`.
 
 `events`: the log, one line an event. `verify`: chains and signed heads. `replay`: fold and recompute everything.
-`export_log`: the log as files.
+`export_log`: the log as files. `query`: SQL over everything, and the file that it asks.
 """

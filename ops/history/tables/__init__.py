@@ -1,0 +1,9 @@
+"""The history of a log as tables: every event a row, and queries over them. Needs the extra `history` (DuckDB).
+
+`facts`: each kind of event as a table; called by `projector`.
+`projector`: records to rows, each exactly once; fed by `ops.history.following`.
+`catalogue`, `tables.toml`: the tables that people ask, with meaning, unit and query.
+`duckdb_file`: where they lie, and questions about them; called by `fedlog history` and `fedlog query`.
+`syncing`: brings them up to the log, or builds them anew; called by the same.
+`serving`: questions to a process that is writing them. `exporting`: an answer as a file of Parquet.
+"""

@@ -1,0 +1,78 @@
+"""The tables that people ask: their meaning, their columns, and their queries over the facts.
+
+`tables.toml` is the only place where they are described; `fedlog query --schema` and docs/history.md show it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from ops.history.tables.facts import FACTS, PLACE, FactTable
+
+_FACTS = re.compile(r"\bfacts\.(\w+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table: `columns` has the meaning and the unit of each; `sql` asks tables of facts, as `facts.NAME`."""
+
+    name: str
+    meaning: str
+    columns: Mapping[str, str]
+    sql: str
+
+    def make_query(self, as_of_ms: int | None = None) -> str:
+        """Its rows as they are, or as they were once all that was appended until then was there."""
+        # A condition on each table of facts, and no second way to compute what is asked.
+        if as_of_ms is None:
+            return self.sql
+        return _FACTS.sub(lambda found: f"(FROM {found[0]} WHERE at_ms <= {as_of_ms})", self.sql)
+
+
+@functools.cache
+def load_tables() -> dict[str, Table]:
+    """Every table by its name, in the order in which they are described."""
+    text = resources.files(__package__).joinpath("tables.toml").read_text(encoding="utf-8")
+    # All events are one query over all kinds, which nobody should have to write down.
+    return {
+        name: Table(name=name, **{**row, "sql": row["sql"].strip() or _make_events_sql()})
+        for name, row in tomllib.loads(text).items()
+    }
+
+
+def make_definitions() -> list[str]:
+    """The statements that create an empty history."""
+    facts = [f"CREATE TABLE facts.{table.name} ({_list_columns(table)})" for table in FACTS.values()]
+    views = [f"CREATE VIEW {table.name} AS {table.make_query()}" for table in load_tables().values()]
+    return ["CREATE SCHEMA facts", *facts, *views]
+
+
+@functools.cache
+def compute_format() -> str:
+    """A digest of all definitions: a file with another one was written by another release."""
+    return hashlib.sha256("\n".join(make_definitions()).encode()).hexdigest()[:16]
+
+
+def _list_columns(table: FactTable) -> str:
+    return ", ".join(f'"{name}" {kind}' for name, kind in table.definition.items())
+
+
+def _make_events_sql() -> str:
+    return "\nUNION ALL\n".join(_make_event_sql(table) for table in FACTS.values())
+
+
+def _make_event_sql(table: FactTable) -> str:
+    names = [name for name in table.definition if name not in PLACE]
+    task = "task" if "task" in names else "NULL::VARCHAR"
+    values = ", ".join(f"'{name}': \"{name}\"" for name in names)
+    return (
+        f'FROM facts.{table.name} SELECT at_topic AS topic, at_partition AS partition, at_offset AS "offset", '
+        f"at_number AS number, '{table.event}' AS event, {task} AS task, epoch_ms(log_ms) AS log_time, "
+        f'epoch_ms(at_ms) AS appended_at, to_json({{{values}}}) AS "values"'
+    )

@@ -1,0 +1,261 @@
+"""The history in a file of DuckDB, which may be deleted: it is built again from the log. Nothing else knows duckdb."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from ops.history.tables.catalogue import compute_format, load_tables, make_definitions
+from ops.history.tables.facts import FACTS, Row
+from ops.history.tables.projector import Mark
+from schemas.canonical import decode, encode
+from schemas.errors import EXIT_USAGE, FedlogError
+from schemas.identifiers import TaskId
+from schemas.journal import JournalPosition
+from streams.log import TopicPartition
+
+# What one question may take, so that a careless one ends itself and not the machine.
+_OPTIONS: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": "2GB",
+    # It would guess the type of a column from its first values; all come as text instead, and are cast.
+    "pandas_analyze_sample": 0,
+}
+
+
+class HistoryUnfit(FedlogError):
+    """The file is no history that this release can go on with; the message says what to do."""
+
+    code = "history_unfit"
+
+
+class HistoryInUse(FedlogError):
+    """Another process has the file open for writing."""
+
+    code = "history_in_use"
+
+
+class QueryRefused(FedlogError):
+    """The question cannot be answered: it is no question, or DuckDB does not understand it."""
+
+    exit_code = EXIT_USAGE
+    code = "query_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A table: names of columns, their types in SQL, and rows; `until_ms` is the newest record that it rests on."""
+
+    columns: list[str]
+    types: list[str]
+    rows: list[Row]
+    until_ms: int | None
+
+
+class HistoryAnswers:
+    """Answers from a history; it may be asked from any thread."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def ask(self, sql: str, *, as_of: str | None = None) -> Answer:
+        """The answer to one SELECT; as of `TASK@VERSION` or a time in ISO 8601 the tables are what they were then.
+
+        Raises QueryRefused.
+        """
+        with contextlib.closing(self._connection.cursor()) as cursor:
+            return _ask(cursor, sql, as_of=as_of)
+
+
+class HistoryFile(HistoryAnswers):
+    """A history that one process writes, and others of its threads may ask; a sink of `projector`."""
+
+    def __init__(self, path: Path, *, identity: str) -> None:
+        """`identity` names the log that it is of. Raises HistoryUnfit, HistoryInUse."""
+        is_new = not path.exists()
+        super().__init__(_connect(path))
+        if is_new:
+            _create(self._connection, identity)
+        _check(self._connection, path, identity=identity)
+        _lock(self._connection)
+
+    def read_marks(self) -> dict[TopicPartition, Mark]:
+        """How far it is, by partition."""
+        rows = self._connection.execute('SELECT topic, partition, "offset", time_ms, chain FROM marks').fetchall()
+        return {
+            TopicPartition(*at): Mark(offset, time_ms, None if chain is None else decode(chain, JournalPosition))
+            for *at, offset, time_ms, chain in rows
+        }
+
+    def list_private(self) -> set[TaskId]:
+        """The tasks that were created with privacy, as far as it is."""
+        found = self._connection.execute(
+            "SELECT DISTINCT task FROM facts.task_created WHERE policy -> 'privacy' ->> 'noise_multiplier' IS NOT NULL"
+        )
+        return {task for (task,) in found.fetchall()}
+
+    def write(self, rows: Mapping[str, Sequence[Row]], marks: Mapping[TopicPartition, Mark]) -> None:
+        """Rows and marks in one transaction."""
+        with _transaction(self._connection):
+            for table in FACTS.values():
+                if table.name in rows:
+                    insert(self._connection, f"facts.{table.name}", names=list(table.definition), rows=rows[table.name])
+            kept = [
+                (*at, mark.offset, mark.time_ms, None if mark.chain is None else encode(mark.chain))
+                for at, mark in marks.items()
+            ]
+            self._connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", kept)
+
+    def close(self) -> None:
+        """Close the file; what was written is on the disk."""
+        self._connection.close()
+
+
+@contextlib.contextmanager
+def make_transient() -> Iterator[HistoryFile]:
+    """A history that lies nowhere, for a log that is read once."""
+    with tempfile.TemporaryDirectory(prefix="fedlog-history-") as folder:
+        history = HistoryFile(Path(folder) / "history.duckdb", identity="")
+        with contextlib.closing(history):
+            yield history
+
+
+@contextlib.contextmanager
+def open_for_questions(path: Path) -> Iterator[HistoryAnswers]:
+    """A history that is only asked. Raises HistoryUnfit, HistoryInUse."""
+    with contextlib.closing(_connect(path, read_only=True)) as connection:
+        _check(connection, path)
+        _lock(connection)
+        yield HistoryAnswers(connection)
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, sql: str, *, as_of: str | None = None) -> Answer:
+    try:
+        _require_question(connection, sql)
+        if as_of is not None:
+            _go_back(connection, _find_time_ms(connection, as_of))
+        # Whatever else a SELECT may hold, it changes nothing.
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+        found = connection.execute(sql)
+        columns, rows = found.description or [], found.fetchall()
+        newest = connection.execute("SELECT max(time_ms) FROM marks").fetchone()
+        names, types = [str(column[0]) for column in columns], [str(column[1]) for column in columns]
+        return Answer(names, types, rows, newest[0] if newest else None)
+    except duckdb.Error as error:
+        raise QueryRefused(f"{error}") from error
+    finally:
+        with contextlib.suppress(duckdb.Error):
+            connection.execute("ROLLBACK")
+
+
+def require_unused(path: Path) -> None:
+    """Raises HistoryInUse where a process writes the file; what else is wrong with it is no matter here."""
+    if path.exists():
+        with contextlib.suppress(HistoryUnfit):
+            _connect(path, read_only=True).close()
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: str, *, names: Sequence[str], rows: Sequence[Row]) -> None:
+    """Add rows to a table, `names` being its columns in order."""
+    # A column at a time: row by row DuckDB takes a thousand times as long.
+    columns = {
+        name: np.array(values, dtype=object) for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    }
+    connection.register("arriving", columns)
+    connection.execute(f"INSERT INTO {table} FROM arriving")
+    connection.unregister("arriving")
+
+
+def _require_question(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    # A second statement could end the read-only transaction of the first.
+    statements = connection.extract_statements(sql)
+    allowed = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    if len(statements) != 1 or statements[0].type not in allowed:
+        raise QueryRefused("One SELECT at a time, and nothing else: the history is read only.")
+
+
+def _find_time_ms(connection: duckdb.DuckDBPyConnection, as_of: str) -> int:
+    task, at, version = as_of.partition("@")
+    if not at:
+        try:
+            # Without a zone it is UTC, as all that the tables show.
+            when = datetime.fromisoformat(as_of)
+            return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
+        except ValueError:
+            raise QueryRefused(f"{as_of!r} is neither TASK@VERSION nor a time such as 2026-11-26T20:15:00.") from None
+    found = connection.execute(
+        "SELECT min(at_ms) FROM facts.model_published WHERE task = ? AND version = try_cast(? AS BIGINT)",
+        [task, version],
+    ).fetchone()
+    if found is None or found[0] is None:
+        raise QueryRefused(f"No version {version} of a task {task!r} is in the history.")
+    return int(found[0])
+
+
+def _go_back(connection: duckdb.DuckDBPyConnection, as_of_ms: int) -> None:
+    first = connection.execute("SELECT min(at_ms) FROM facts.writer_claimed").fetchone()
+    if first is None or first[0] is None or as_of_ms < first[0]:
+        raise QueryRefused("Nothing had happened by then: the history begins later.")
+    # Of this connection alone, where they hide the views of the same names.
+    for table in load_tables().values():
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {table.name} AS {table.make_query(as_of_ms)}")
+
+
+def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(path), read_only=read_only, config=_OPTIONS)
+    except (duckdb.IOException, duckdb.ConnectionException) as error:
+        # The second is what it says to a process that has the file open in another way.
+        if "lock" in str(error) or isinstance(error, duckdb.ConnectionException):
+            raise HistoryInUse(f"{path} is being written by another process: {error}") from error
+        raise HistoryUnfit(f"{path} cannot be opened as a history: {error}") from error
+
+
+def _create(connection: duckdb.DuckDBPyConnection, identity: str) -> None:
+    # Half of a format would be taken for the file of another release.
+    with _transaction(connection):
+        for statement in make_definitions():
+            connection.execute(statement)
+        connection.execute(
+            'CREATE TABLE marks (topic VARCHAR, partition INTEGER, "offset" BIGINT, time_ms BIGINT, chain BLOB, '
+            "PRIMARY KEY (topic, partition))"
+        )
+        connection.execute("CREATE TABLE about (format VARCHAR, identity VARCHAR)")
+        connection.execute("INSERT INTO about VALUES (?, ?)", [compute_format(), identity])
+
+
+def _check(connection: duckdb.DuckDBPyConnection, path: Path, *, identity: str | None = None) -> None:
+    try:
+        found = connection.execute("SELECT format, identity FROM about").fetchone()
+    except duckdb.Error:
+        found = None
+    if found is None:
+        raise HistoryUnfit(f"{path} is no history of fedlog; name another file.")
+    # Before the identity: another release may have written that in another way.
+    if found[0] != compute_format():
+        raise HistoryUnfit(f"{path} was written by another release; `fedlog history rebuild` builds it anew.")
+    if identity not in (None, found[1]):
+        raise HistoryUnfit(f"{path} is the history of another log; name another file, or `fedlog history rebuild`.")
+
+
+def _lock(connection: duckdb.DuckDBPyConnection) -> None:
+    """Close the ways out: files, extensions, and the settings that would open them again."""
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+@contextlib.contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

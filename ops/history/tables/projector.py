@@ -1,0 +1,241 @@
+"""The projector: a read model whose rows and positions are stored together, so that each event counts exactly once.
+
+It keeps no state that it could lose: what it has written says where it goes on, whatever dies.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from actors.wiring import ROLES
+from ops.history.projections import EVALUATOR
+from ops.history.tables.facts import FACTS, NoticedFact, PassedOver, Row, Submission
+from schemas.canonical import MalformedError, decode
+from schemas.certificates import Trust, parse_certified
+from schemas.creations import parse_task_event
+from schemas.errors import EXIT_LOST, FedlogError
+from schemas.events import (
+    DeploymentFounded,
+    JournalEvent,
+    Noticed,
+    TaskCreated,
+    TaskEvent,
+    UpdateSubmitted,
+    VersionEvaluated,
+)
+from schemas.identifiers import TaskId
+from schemas.journal import JournalPosition, JournalRecord, WriterClaimed, open_record
+from schemas.leases import read_lease
+from schemas.signing import parse_signed
+from schemas.topics import EVALUATIONS, TASKS, UPDATES
+from streams.journals import JournalReader
+from streams.log import EventLog, Record, TopicPartition
+
+_JOURNALS = tuple(role.journal for role in ROLES.values())
+TOPICS = (TASKS.name, *_JOURNALS, EVALUATIONS.name, UPDATES.name)
+
+
+class HistoryGap(FedlogError):
+    """The log no longer holds what this history has not read yet."""
+
+    exit_code = EXIT_LOST
+    code = "history_gap"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a partition is in the tables: the next offset, the time of the last record, for a journal its chain."""
+
+    offset: int
+    time_ms: int
+    chain: JournalPosition | None = None
+
+
+class Sink(Protocol):
+    """Where tables are kept. Rows and marks of one `write` are there together or not at all."""
+
+    def read_marks(self) -> dict[TopicPartition, Mark]:
+        """The marks that stand there."""
+        ...
+
+    def list_private(self) -> set[TaskId]:
+        """The tasks with privacy among the rows."""
+        ...
+
+    def write(self, rows: Mapping[str, Sequence[Row]], marks: Mapping[TopicPartition, Mark]) -> None:
+        """Add rows to tables of facts, by the tables' names, and move the marks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """For whom a history is built: whose word counts, in which deployment, and whether they are the operator."""
+
+    operator: bytes | None
+    deployment: bytes | None
+    is_operator: bool = False
+
+    @property
+    def trust(self) -> Trust | None:
+        """What signatures are checked against; None: none are."""
+        return None if self.operator is None else Trust(self.operator, self.deployment)
+
+
+@dataclass(slots=True)
+class _Pending:
+    rows: defaultdict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    marks: dict[TopicPartition, Mark] = field(default_factory=dict)
+    count: int = 0
+
+
+class Projector:
+    """Turns records into rows; `flush` stores them. A `Projection`, fed by `ops.history.following`."""
+
+    def __init__(self, sink: Sink, viewer: Viewer, *, topics: Sequence[str] = TOPICS) -> None:
+        self.topics = topics
+        self._sink, self._viewer, self._trust = sink, viewer, viewer.trust
+        marks = sink.read_marks()
+        self.positions = {at: mark.offset for at, mark in marks.items()}
+        self._private = sink.list_private()
+        self._pending = _Pending()
+        self._journals = {
+            at: JournalReader(at, trust=self._trust, position=mark.chain)
+            for at, mark in marks.items()
+            if at.topic in _JOURNALS
+        }
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are not stored yet."""
+        return self._pending.count
+
+    def check_gaps(self, log: EventLog) -> None:
+        """Raises HistoryGap where retention has taken what comes next. A history that begins, begins where it can."""
+        places = [at for at in self.positions if at.partition < log.partitions]
+        for at, bounds in log.list_bounds(places).items():
+            if not bounds.beginning <= self.positions[at] <= bounds.end:
+                raise HistoryGap(
+                    f"{at} goes from {bounds.beginning} to {bounds.end}, and this history stands at "
+                    f"{self.positions[at]}: records between are gone, or it is another log's. "
+                    "`fedlog history rebuild` builds it anew from what the log holds."
+                )
+
+    def apply(self, record: Record) -> None:
+        """Turn one record into rows. Raises JournalBroken, which names the place."""
+        if record.topic in _JOURNALS:
+            chain = self._apply_journal_record(record)
+        else:
+            chain = None
+            self._apply_plain(record)
+        # Only now, so that a record that could not be followed is offered again.
+        self.positions[record.at] = record.offset + 1
+        self._pending.marks[record.at] = Mark(record.offset + 1, record.time_ms, chain)
+
+    def flush(self) -> None:
+        """Store what is waiting: rows and positions in one transaction."""
+        if self._pending.marks:
+            self._sink.write(self._pending.rows, self._pending.marks)
+            self._pending = _Pending()
+
+    def _apply_journal_record(self, record: Record) -> JournalPosition:
+        journal = self._journals.get(record.at)
+        if journal is None:
+            journal = self._journals[record.at] = JournalReader(record.at, trust=self._trust)
+        # The reader counts what it passes over, and says no more: which it was shows in what has changed.
+        zombies, strangers, claim = journal.zombies, journal.strangers, journal.position.claim
+        batch = journal.follow(record)
+        if batch is not None:
+            number = 0
+            for decision in batch.decisions:
+                for event in decision.events:
+                    place = (*record.at, record.offset, number, decision.topic, decision.offset, decision.time_ms)
+                    self._add_event((*place, record.time_ms), event)
+                    number += 1
+        elif journal.zombies > zombies:
+            self._add(_place(record), PassedOver(reason="zombie", record_bytes=len(record.value or b"")))
+        elif journal.strangers > strangers:
+            self._add(_place(record), PassedOver(reason="stranger", record_bytes=len(record.value or b"")))
+        else:
+            self._add(_place(record), _open_claim(record, is_new=journal.position.claim != claim))
+        return journal.position
+
+    def _add_event(self, place: Row, event: JournalEvent) -> None:
+        if isinstance(event, Noticed):
+            # The aggregator notices a task before anything of it, so that no secret comes before this.
+            if isinstance(event.fact, TaskCreated) and event.fact.policy.privacy is not None:
+                self._private.add(event.fact.task)
+            self._add(place, NoticedFact(task=event.fact.task, event=type(event.fact).__name__))
+        else:
+            self._add(place, event)
+
+    def _apply_plain(self, record: Record) -> None:
+        match record.topic:
+            case TASKS.name:
+                event: object | None = self._read_task_event(record)
+            case EVALUATIONS.name:
+                event = self._read_evaluation(record)
+            case _:
+                event = _read_submission(record)
+        # Others may write to these topics, and what nobody vouches for is no event.
+        if event is not None:
+            self._add(_place(record), event)
+
+    def _read_task_event(self, record: Record) -> TaskEvent | DeploymentFounded | None:
+        said = parse_task_event(record.value, self._viewer.operator)
+        if said is None or self._viewer.deployment not in (None, said.deployment):
+            return None
+        return said
+
+    def _read_evaluation(self, record: Record) -> VersionEvaluated | None:
+        data = record.value or b""
+        try:
+            # A person without the operator's public key sees what stands there, whoever wrote it.
+            if self._trust is None:
+                return decode(parse_certified(data).payload, VersionEvaluated)
+            payload = self._trust.read(data, EVALUATOR, at_ms=record.time_ms)
+            return None if payload is None else decode(payload, VersionEvaluated)
+        except MalformedError:
+            return None
+
+    def _add(self, place: Row, event: object) -> None:
+        table = FACTS[type(event)]  # type: ignore[index]
+        # Whoever holds the operator's public key alone may still read the journals of a private task.
+        is_secret = not self._viewer.is_operator and getattr(event, "task", None) in self._private
+        self._pending.rows[table.name].append(table.make_row(place, event, is_secret=is_secret))
+        self._pending.count += 1
+
+
+def _place(record: Record) -> Row:
+    """The place of a fact that is a record of its own, and decides no input."""
+    return (*record.at, record.offset, 0, None, None, record.time_ms, record.time_ms)
+
+
+def _open_claim(record: Record, *, is_new: bool) -> JournalRecord:
+    """The record that has moved a chain without deciding anything: a claim, or the operator's word."""
+    content = open_record(record.value or b"")
+    assert isinstance(content, WriterClaimed) is is_new
+    return content
+
+
+def _read_submission(record: Record) -> Submission | None:
+    """An update as it stands there, whoever sent it: the aggregator's decision says whether it counts."""
+    data = record.value or b""
+    try:
+        update = decode(parse_signed(data).payload, UpdateSubmitted)
+        lease = read_lease(update.sealed)
+    except MalformedError:
+        return None
+    body = update.body
+    # The bytes of an inline body stay in the log: a table of vectors would answer nobody.
+    return Submission(
+        task=lease.task,
+        lease=lease.lease,
+        device=lease.device,
+        version=lease.version,
+        samples=update.samples,
+        record_bytes=len(data),
+        body=body,
+    )

@@ -1,0 +1,190 @@
+"""Questions to a history that another process is writing, over a socket that lies beside it in the private folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from ops.history.tables.duckdb_file import Answer, HistoryFile, QueryRefused
+from schemas.errors import FedlogError
+
+_LENGTH = struct.Struct(">Q")
+_QUESTION_BYTES_MAX = 1 << 20
+# What a question or its answer may take to be handed over; how long DuckDB takes is not limited.
+_HAND_OVER_S = 30.0
+
+
+def _keep(value: Any) -> Any:
+    return value
+
+
+# What a message holds as text, by its type in SQL.
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "TIMESTAMP": lambda text: text and datetime.fromisoformat(text),
+    "DATE": lambda text: text and date.fromisoformat(text),
+    "DECIMAL": lambda text: text and Decimal(text),
+    "HUGEINT": lambda number: None if number is None else int(number),
+}
+
+
+class _Question(msgspec.Struct, frozen=True):
+    sql: str
+    as_of: str | None = None
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    refused: str = ""
+    columns: list[str] = []
+    types: list[str] = []
+    rows: list[list[Any]] = []
+    until_ms: int | None = None
+
+
+class WriterGone(FedlogError):
+    """The process that writes a history has ended in the midst of an answer."""
+
+    code = "writer_gone"
+
+
+def find_socket(path: Path) -> Path:
+    """Where the writer of the history `path` answers."""
+    return path.with_name(path.name + ".sock")
+
+
+class HistoryServer:
+    """Answers questions about a history while it is written. Use it as a context."""
+
+    def __init__(self, path: Path, history: HistoryFile) -> None:
+        self._history, self._path = history, find_socket(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def __enter__(self) -> Self:
+        # The writer of a history is alone: whatever lies there is what a killed one has left.
+        self._path.unlink(missing_ok=True)
+        with _shorten(self._path) as address:
+            self._socket.bind(address)
+        self._socket.listen()
+        threading.Thread(target=self._accept, name="history", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # `close` alone would leave the accepting thread where it waits.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            # A thread each: a long question must not hold up the others.
+            threading.Thread(target=self._serve, args=(connection,), name="question", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError, msgspec.MsgspecError):
+            connection.settimeout(_HAND_OVER_S)
+            # Whoever reaches the socket may read the file too, so that nobody is asked for a password.
+            question = msgspec.msgpack.decode(_receive(connection, limit=_QUESTION_BYTES_MAX), type=_Question)
+            try:
+                found = self._history.ask(question.sql, as_of=question.as_of)
+                rows = [list(row) for row in found.rows]
+                reply = _Reply(columns=found.columns, types=found.types, rows=rows, until_ms=found.until_ms)
+            except QueryRefused as error:
+                reply = _Reply(refused=str(error))
+            _send(connection, _encode(reply))
+
+
+def is_served(path: Path) -> bool:
+    """Whether a process writes the history `path` and answers; one that was killed leaves its socket behind."""
+    try:
+        _connect(path).close()
+    except OSError:
+        return False
+    return True
+
+
+def ask_writer(path: Path, sql: str, *, as_of: str | None = None) -> Answer:
+    """The answer of the process that writes the history `path`. Raises QueryRefused, WriterGone."""
+    try:
+        with _connect(path) as connection:
+            _send(connection, msgspec.msgpack.encode(_Question(sql, as_of)))
+            reply = msgspec.msgpack.decode(_receive(connection), type=_Reply)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise WriterGone(f"Who writes {path} has ended before it answered ({error}); ask again.") from error
+    if reply.refused:
+        raise QueryRefused(reply.refused)
+    readers = [_READERS.get(kind.partition("(")[0], _keep) for kind in reply.types]
+    rows = [tuple(read(value) for read, value in zip(readers, row, strict=True)) for row in reply.rows]
+    return Answer(reply.columns, reply.types, rows, reply.until_ms)
+
+
+def _connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _shorten(find_socket(path)) as address:
+            connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def _shorten(path: Path) -> Iterator[str]:
+    """The path as a socket's address, of which the kernel takes 107 bytes; a longer one leads through the folder."""
+    if len(os.fsencode(path)) <= 100:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def _encode(reply: _Reply) -> bytes:
+    try:
+        return msgspec.msgpack.encode(reply, enc_hook=str)
+    # Sums of SQL have 128 bits, which no message takes as a number.
+    except OverflowError:
+        rows = [[_fit(value) for value in row] for row in reply.rows]
+        return msgspec.msgpack.encode(msgspec.structs.replace(reply, rows=rows), enc_hook=str)
+
+
+def _fit(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and value.bit_length() > 63 else value
+
+
+def _send(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def _receive(connection: socket.socket, *, limit: int = 1 << 40) -> bytes:
+    (length,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
+    if length > limit:
+        raise OSError(f"a message of {length:,} bytes")
+    return _receive_exactly(connection, length)
+
+
+def _receive_exactly(connection: socket.socket, length: int) -> bytes:
+    parts = []
+    while length:
+        part = connection.recv(min(length, 1 << 20))
+        if not part:
+            raise OSError("the other side has ended")
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,96 @@
+"""Brings a history up to the log: to its present end, or on and on; and builds one anew beside the old."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.history.following import Follower
+from ops.history.tables.duckdb_file import HistoryFile, require_unused
+from ops.history.tables.projector import TOPICS, Projector, Viewer
+from schemas.topics import JOURNALS
+from streams.log import EventLog
+
+# A transaction of DuckDB costs some milliseconds: rows are stored together, and none waits for long.
+ROWS_MAX = 50_000
+WAIT_S = 0.25
+
+
+@dataclass(slots=True)
+class Synced:
+    """What a history has taken in since it was opened."""
+
+    rows: int = 0
+    seconds: float = 0.0
+
+
+def make_identity(viewer: Viewer) -> str:
+    """What a history is of: a deployment, and for whom, because readers of private tasks see less."""
+    deployment = "unnamed" if viewer.deployment is None else viewer.deployment.hex()
+    return f"{deployment} for {'the operator' if viewer.is_operator else 'readers'}"
+
+
+def sync(
+    log: EventLog,
+    history: HistoryFile,
+    *,
+    viewer: Viewer,
+    stop: threading.Event | None = None,
+    on_progress: Callable[[Synced], None] = lambda synced: None,
+) -> Synced:
+    """Take in what the log holds; with `stop` also what is appended, until it is set.
+
+    Raises HistoryGap, JournalBroken, LogUnavailable.
+    """
+    numbers, topics = _find_places(log)
+    projector = Projector(history, viewer, topics=topics)
+    projector.check_gaps(log)
+    synced, began_s = Synced(), time.monotonic()
+    with Follower(log, projector, partitions=numbers, reads_ahead=stop is None) as follower:
+        stored_s = began_s
+        while follower.is_behind if stop is None else not stop.is_set():
+            follower.poll(WAIT_S)
+            if projector.waiting < ROWS_MAX and time.monotonic() - stored_s < WAIT_S:
+                continue
+            synced.rows += projector.waiting
+            projector.flush()
+            stored_s = time.monotonic()
+            synced.seconds = stored_s - began_s
+            on_progress(synced)
+        synced.rows += projector.waiting
+        projector.flush()
+    synced.seconds = time.monotonic() - began_s
+    return synced
+
+
+def rebuild(log: EventLog, path: Path, *, viewer: Viewer) -> Synced:
+    """Build it anew beside the old one, and put it into its place once it is whole. Raises HistoryInUse."""
+    require_unused(path)
+    fresh = path.with_name(path.name + ".new")
+    _remove(fresh)
+    with closing(HistoryFile(fresh, identity=make_identity(viewer))) as history:
+        synced = sync(log, history, viewer=viewer)
+    # A kill before this leaves the old file as it was.
+    fresh.replace(path)
+    _remove(fresh)
+    return synced
+
+
+def _find_places(log: EventLog) -> tuple[list[int], list[str]]:
+    """The partitions and topics that there are: all of them, or those of an export."""
+    listed = getattr(log, "list_partitions", None)
+    if listed is None:
+        return [*range(log.partitions)], [*TOPICS]
+    numbers = listed([topic.name for topic in JOURNALS])
+    # An export of journals alone has no updates: their sizes and waits are unknown then.
+    return numbers, [topic for topic in TOPICS if {*numbers} <= {*listed([topic])}]
+
+
+def _remove(path: Path) -> None:
+    # DuckDB keeps what it has not merged yet in a second file.
+    for each in (path, path.with_name(path.name + ".wal")):
+        each.unlink(missing_ok=True)

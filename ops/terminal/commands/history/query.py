@@ -1,0 +1,251 @@
+"""`fedlog query`: SQL over everything that happened; `fedlog history`: keep its tables, rebuild, export them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.console import Progress, note, number, say, say_json, table
+from ops.opening import find_operator, load_key, open_log, open_log_or_export
+from ops.settings import Settings, SettingsError
+from ops.terminal.errors import ConsoleError
+from ops.terminal.options import FromFiles
+from streams.log import LogUnavailable
+
+if TYPE_CHECKING:
+    from ops.history.tables.duckdb_file import Answer, HistoryFile
+    from ops.history.tables.projector import Viewer
+    from ops.history.tables.syncing import Synced
+    from streams.log import EventLog
+
+    Answers = Callable[..., Answer]
+
+FILE = "history.duckdb"
+HistoryPath = Annotated[
+    Path | None, typer.Option("--file", metavar="FILE", help=f"The history (default: {FILE} in the folder).")
+]
+Parquet = Annotated[Path, typer.Option("--parquet", metavar="FOLDER", help="Folder for one file a table.")]
+
+app = typer.Typer(
+    help="Keep the history as tables, for `fedlog query`; whatever dies, each event is in them once.",
+    no_args_is_help=True,
+)
+
+
+def query(
+    ctx: typer.Context,
+    sql: Annotated[str | None, typer.Argument(help="One SELECT, in DuckDB's SQL.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(metavar="TASK@VERSION|TIME", help="The tables as they were then (time: UTC).")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Every table and column, with its meaning.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows into this file.")] = None,
+    file: HistoryPath = None,
+    from_files: FromFiles = None,
+) -> None:
+    """Ask the history: tasks, rounds, updates, devices, leases, versions, the ledger, and every event behind them."""
+    _require_duckdb()
+    if schema:
+        _say_schema(as_json=as_json)
+        return
+    if sql is None:
+        raise ConsoleError(
+            "Ask something: fedlog query 'SELECT * FROM rounds'; --schema shows the tables.", exit_code=2
+        )
+    with _open_answers(ctx.obj, file=file, from_files=from_files) as answers:
+        found = answers(sql, as_of=as_of)
+    if parquet is not None:
+        from ops.history.tables.exporting import write_parquet
+
+        write_parquet(found, parquet)
+        note(f"{len(found.rows):,} rows in {parquet}.")
+    else:
+        _say(found, as_json=as_json, as_csv=as_csv)
+    _say_until(found)
+
+
+@app.command("sync")
+def sync(
+    ctx: typer.Context,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on, and answer `fedlog query` meanwhile.")] = False,
+    file: HistoryPath = None,
+) -> None:
+    """Take in what the log holds by now; with --follow also what is appended."""
+    _require_duckdb()
+    from ops.history.tables.duckdb_file import HistoryFile
+    from ops.history.tables.serving import HistoryServer
+    from ops.history.tables.syncing import make_identity
+    from ops.history.tables.syncing import sync as take_in
+
+    path = _find_path(ctx.obj, file)
+    with open_log(ctx.obj) as log:
+        viewer = _find_viewer(ctx.obj, log)
+        with closing(HistoryFile(path, identity=make_identity(viewer))) as history:
+            if not follow:
+                _say_synced(take_in(log, history, viewer=viewer), path)
+                return
+            with HistoryServer(path, history):
+                _follow(log, history, viewer=viewer)
+
+
+@app.command("rebuild")
+def rebuild(ctx: typer.Context, file: HistoryPath = None) -> None:
+    """Build the history anew from the log, beside the old one, which it then replaces."""
+    _require_duckdb()
+    from ops.history.tables.syncing import rebuild as build_anew
+
+    path = _find_path(ctx.obj, file)
+    with open_log(ctx.obj) as log:
+        _say_synced(build_anew(log, path, viewer=_find_viewer(ctx.obj, log)), path)
+
+
+@app.command("export")
+def export(ctx: typer.Context, parquet: Parquet, file: HistoryPath = None, from_files: FromFiles = None) -> None:
+    """Write every table into a Parquet file of its name, for pandas, Spark or a lake."""
+    _require_duckdb()
+    from ops.history.tables.catalogue import load_tables
+    from ops.history.tables.exporting import write_parquet
+
+    # Tables of two moments side by side would not fit each other.
+    if parquet.exists() and any(parquet.iterdir()):
+        raise ConsoleError(f"{parquet} is not empty; name a new folder.", exit_code=2)
+    parquet.mkdir(parents=True, exist_ok=True)
+    with _open_answers(ctx.obj, file=file, from_files=from_files) as answers:
+        for name in load_tables():
+            found = answers(f"FROM {name}")
+            write_parquet(found, parquet / f"{name}.parquet")
+            say(f"{name}.parquet: {len(found.rows):,} rows")
+
+
+def _require_duckdb() -> None:
+    # An extra, because workers and devices need no database.
+    try:
+        import duckdb  # noqa: F401 - whether it is there
+    except ImportError as error:
+        raise ConsoleError("The history needs DuckDB: pip install 'fedlog[history]'.", exit_code=2) from error
+
+
+def _find_path(settings: Settings, file: Path | None) -> Path:
+    return file or settings.open_folder() / FILE
+
+
+def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
+    from ops.history.tables.projector import Viewer
+    from ops.operator import deployments
+
+    operator, key = find_operator(settings), load_key(settings)
+    return Viewer(
+        operator=operator,
+        deployment=deployments.find(log, operator),
+        is_operator=key is not None and key.public_key == operator,
+    )
+
+
+@contextmanager
+def _open_answers(settings: Settings, *, file: Path | None, from_files: Path | None) -> Iterator[Answers]:
+    """What answers questions: a running writer, else the file, first brought up to the log where that is at hand."""
+    from ops.history.tables import duckdb_file, serving, syncing
+
+    if from_files is not None:
+        with open_log_or_export(settings, from_files) as log, duckdb_file.make_transient() as history:
+            syncing.sync(log, history, viewer=_find_viewer(settings, log))
+            yield history.ask
+        return
+    path = _find_path(settings, file)
+    # DuckDB lets nobody else in while a process writes.
+    if serving.is_served(path):
+        yield partial(serving.ask_writer, path)
+        return
+    try:
+        with open_log(settings) as log:
+            viewer = _find_viewer(settings, log)
+            with closing(duckdb_file.HistoryFile(path, identity=syncing.make_identity(viewer))) as history:
+                syncing.sync(log, history, viewer=viewer)
+                yield history.ask
+    # Without a log a history answers all the same: it says up to when it knows.
+    except (SettingsError, LogUnavailable) as error:
+        if not path.exists():
+            raise
+        note(f"{error}\nAsking {path} as it is.")
+        with duckdb_file.open_for_questions(path) as history:
+            yield history.ask
+
+
+def _follow(log: EventLog, history: HistoryFile, *, viewer: Viewer) -> None:
+    from ops.history.tables.syncing import sync as take_in
+
+    stop = threading.Event()
+    progress = Progress("history")
+    try:
+        # Ctrl-C ends it, and what was stored until then stays.
+        take_in(log, history, viewer=viewer, stop=stop, on_progress=partial(_tell, progress))
+    except KeyboardInterrupt:
+        progress.finish(as_json=False)
+
+
+def _tell(progress: Progress, synced: Synced) -> None:
+    progress.update({"rows": synced.rows})
+
+
+def _say_synced(synced: Synced, path: Path) -> None:
+    say(f"{synced.rows:,} new rows in {synced.seconds:.1f} s: {path}")
+
+
+def _say(found: Answer, *, as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        for row in found.rows:
+            values = dict(zip(found.columns, row, strict=True))
+            # What SQL calls JSON comes as text, and nobody wants JSON within JSON.
+            for name, kind in zip(found.columns, found.types, strict=True):
+                if kind == "JSON" and values[name] is not None:
+                    values[name] = json.loads(values[name])
+            say_json(values)
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(found.columns)
+        writer.writerows(found.rows)
+    else:
+        table(found.columns, [[_format(value) for value in row] for row in found.rows])
+
+
+def _format(value: object) -> object:
+    match value:
+        case float():
+            return number(value, 6)
+        case datetime():
+            return value.isoformat(sep=" ", timespec="milliseconds")
+        case _:
+            return value
+
+
+def _say_until(found: Answer) -> None:
+    if found.until_ms is None:
+        note("The history is empty: nothing stands in the log yet.")
+        return
+    # The clock of the log, so that the same can be asked again as of that time.
+    until = datetime.fromtimestamp(found.until_ms / 1000, UTC)
+    note(f"Known up to {until:%Y-%m-%d %H:%M:%S}.{found.until_ms % 1000:03} UTC.")
+
+
+def _say_schema(*, as_json: bool) -> None:
+    from ops.history.tables.catalogue import load_tables
+
+    for each in load_tables().values():
+        if as_json:
+            say_json({"table": each.name, "meaning": each.meaning, "columns": dict(each.columns)})
+            continue
+        say(f"{each.name}: {each.meaning}")
+        table(("column", "meaning"), each.columns.items())
+        say("")

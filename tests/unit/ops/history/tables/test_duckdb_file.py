@@ -1,0 +1,156 @@
+"""The file: questions change nothing and reach no other file; rows and marks go together; others' files are refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from ops.history.tables.duckdb_file import (
+    HistoryInUse,
+    HistoryUnfit,
+    QueryRefused,
+    make_transient,
+    open_for_questions,
+)
+from ops.history.tables.projector import Mark
+from schemas.journal import JournalPosition
+from streams.log import TopicPartition
+from tests.tables import READER, opened, synced, tell
+
+FILE = "history.duckdb"
+AT = TopicPartition("rounds", 3)
+NOT_QUESTIONS = [
+    "DELETE FROM marks",
+    "DROP VIEW tasks",
+    "CREATE TABLE t (a INT)",
+    "SELECT 1; DELETE FROM marks",
+    "COPY tasks TO '{folder}/out.csv'",
+    "ATTACH '{folder}/other.duckdb'",
+    "INSTALL httpfs",
+    "SET enable_external_access = true",
+    "PRAGMA database_list",
+    "WITH gone AS (DELETE FROM marks RETURNING *) FROM gone",
+    "FROM read_csv('/etc/passwd')",
+    "FROM '/etc/passwd'",
+    "FROM read_text('/etc/passwd')",
+    "FROM glob('/*')",
+    "FROM nothing",
+    "SELEC",
+    "",
+]
+
+
+@pytest.mark.parametrize("sql", NOT_QUESTIONS)
+@pytest.mark.parametrize("is_written", [True, False])
+def test_only_questions_are_answered(tmp_path: Path, sql: str, is_written: bool) -> None:
+    """Whether the process that writes is asked or the file alone: nothing changes, and no file is read or made."""
+    asked = sql.format(folder=tmp_path)
+    with opened(tmp_path / FILE) as history:
+        history.write({}, {AT: Mark(1, 2)})
+        if is_written:
+            with pytest.raises(QueryRefused):
+                history.ask(asked)
+            assert history.read_marks() == {AT: Mark(1, 2)}
+    if not is_written:
+        with open_for_questions(tmp_path / FILE) as answers, pytest.raises(QueryRefused):
+            answers.ask(asked)
+    assert {path.name for path in tmp_path.iterdir()} <= {FILE, f"{FILE}.wal"}
+
+
+def test_marks_come_back_as_they_were_written(tmp_path: Path) -> None:
+    """The chain too, byte for byte, and the newest of each partition."""
+    chain = JournalPosition(claim=3, seq=7, head=bytes(range(32)), key=bytes(32))
+    with opened(tmp_path / FILE) as history:
+        history.write({}, {AT: Mark(1, 2)})
+        history.write({}, {AT: Mark(9, 10, chain)})
+    with opened(tmp_path / FILE) as history:
+        assert history.read_marks() == {AT: Mark(9, 10, chain)}
+
+
+def test_rows_and_marks_are_stored_together_or_not_at_all(tmp_path: Path) -> None:
+    """A row that does not fit takes its marks with it."""
+    with opened(tmp_path / FILE) as history:
+        place = ("rounds", 3, 0, 0, None, None, 1, 1)
+        with pytest.raises(duckdb.Error):
+            history.write({"round_opened": [(*place, "digits", "not a number")]}, {AT: Mark(1, 2)})
+        assert (history.read_marks(), history.ask("FROM facts.round_opened").rows) == ({}, [])
+        history.write({"round_opened": [(*place, "digits", 4)]}, {AT: Mark(1, 2)})
+        assert history.ask("SELECT round FROM facts.round_opened").rows == [(4,)]
+
+
+def test_as_of_a_version_the_tables_are_what_they_were(tmp_path: Path) -> None:
+    """Nothing that came later shows: the same as a history that was built from the log up to there."""
+    with synced(tmp_path / FILE, tell().log) as history:
+        task, version, at_ms = history.ask(
+            "SELECT task, version, at_ms FROM facts.model_published WHERE version = 2"
+        ).rows[0]
+        then = history.ask("SELECT task, version FROM versions", as_of=f"{task}@{version}").rows
+        assert (task, version) in then
+        assert (task, version + 1) not in then
+        for table, fact in (("updates", "update_admitted"), ("rounds", "round_opened"), ("leases", "lease_granted")):
+            expected = history.ask(f"SELECT count(*) FROM facts.{fact} WHERE at_ms <= {at_ms}").rows
+            where = "WHERE outcome = 'admitted'" if table == "updates" else ""
+            assert history.ask(f"SELECT count(*) FROM {table} {where}", as_of=f"{task}@{version}").rows == expected
+        asked = f"SELECT count(*) FROM leases WHERE epoch_ms(closed_at) > {at_ms}"
+        assert history.ask(asked, as_of=f"{task}@{version}").rows == [(0,)] != history.ask(asked).rows
+        # And one who asks next sees all of it again.
+        assert (task, version + 1) in history.ask("SELECT task, version FROM versions").rows
+
+
+@pytest.mark.parametrize("as_of", ["digits@99", "nobody@1", "yesterday", "digits@one", "1970-01-01"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, as_of: str) -> None:
+    """Unknown tasks and versions, words, and a time before the first event."""
+    with synced(tmp_path / FILE, tell().log) as history, pytest.raises(QueryRefused):
+        history.ask("FROM tasks", as_of=as_of)
+
+
+def test_another_file_is_no_history(tmp_path: Path) -> None:
+    """A database of somebody else's, one of another format, of another log, for other eyes, or no database at all."""
+    with duckdb.connect(str(tmp_path / "theirs")) as theirs:
+        theirs.execute("CREATE TABLE t (a INT)")
+    (tmp_path / "text").write_text("no database")
+    with opened(tmp_path / FILE):
+        pass
+    with duckdb.connect(str(tmp_path / FILE)) as ours, pytest.raises(HistoryInUse), opened(tmp_path / FILE):
+        ours.execute("SELECT 1")
+    for name, viewer in (("theirs", None), ("text", None), (FILE, READER)):
+        with pytest.raises(HistoryUnfit), opened(tmp_path / name, *([viewer] if viewer else [])):
+            pass
+    with duckdb.connect(str(tmp_path / FILE)) as ours:
+        ours.execute("UPDATE about SET format = 'older'")
+    with pytest.raises(HistoryUnfit, match="rebuild"), opened(tmp_path / FILE):
+        pass
+
+
+def test_a_file_that_another_process_writes_is_in_use(tmp_path: Path) -> None:
+    """Neither a second writer nor a reader gets in, and both are told so."""
+    with opened(tmp_path / FILE):
+        pass
+    code = (
+        f"import duckdb, sys; c = duckdb.connect({str(tmp_path / FILE)!r}); print('open', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"open\n"
+        with pytest.raises(HistoryInUse), opened(tmp_path / FILE):
+            pass
+        with pytest.raises(HistoryInUse), open_for_questions(tmp_path / FILE):
+            pass
+    finally:
+        child.communicate()
+
+
+def test_a_transient_history_leaves_nothing_behind() -> None:
+    """Of a log that is read once."""
+    with make_transient() as history:
+        assert history.ask("FROM tasks").rows == []
+        folder = Path(
+            history.ask("SELECT path FROM duckdb_databases() WHERE database_name = 'history'").rows[0][0]
+        ).parent
+        assert folder.exists()
+    assert not folder.exists()

@@ -1,0 +1,68 @@
+"""The socket: a history answers while it is written, with the same rows, and a writer that is gone is no surprise."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from ops.history.tables.duckdb_file import QueryRefused
+from ops.history.tables.projector import Mark
+from ops.history.tables.serving import HistoryServer, WriterGone, ask_writer, find_socket, is_served
+from streams.log import TopicPartition
+from tests.tables import opened, synced, tell
+
+KINDS = (
+    "SELECT 1 AS a, 2.5 AS b, 'c' AS c, NULL AS d, true AS e, TIMESTAMP '2026-11-26 20:15:00' AS f, [1, 2] AS g,"
+    " (2::HUGEINT ** 100)::HUGEINT AS h, DATE '2026-11-26' AS i, NULL::TIMESTAMP AS j"
+)
+
+
+@pytest.mark.parametrize("folder", ["short", "long" * 40])
+def test_answers_are_those_of_the_file(tmp_path: Path, folder: str) -> None:
+    """Names, types, rows and the newest record, also where the folder's name is too long for a socket."""
+    path = tmp_path / folder / "history.duckdb"
+    path.parent.mkdir()
+    with synced(path, tell().log) as history, HistoryServer(path, history):
+        assert is_served(path)
+        for sql in (KINDS, "FROM rounds", "SELECT count(*) FROM events"):
+            assert ask_writer(path, sql) == history.ask(sql)
+        assert ask_writer(path, "FROM versions", as_of="digits@1") == history.ask("FROM versions", as_of="digits@1")
+        with pytest.raises(QueryRefused, match="nothing"):
+            ask_writer(path, "FROM nothing")
+    assert not is_served(path)
+    assert not find_socket(path).exists()
+
+
+def test_it_answers_while_rows_arrive(tmp_path: Path) -> None:
+    """Each answer is of one moment, and the last sees all."""
+    path, at = tmp_path / "history.duckdb", TopicPartition("rounds", 0)
+    with opened(path) as history, HistoryServer(path, history):
+        seen: list[int] = []
+        asking = threading.Thread(
+            target=lambda: seen.extend(
+                ask_writer(path, "SELECT count(*) FROM facts.round_opened").rows[0][0] for _ in range(20)
+            )
+        )
+        asking.start()
+        for number in range(40):
+            place = ("rounds", 0, number, 0, None, None, 1, 1)
+            history.write({"round_opened": [(*place, "digits", number)] * 2}, {at: Mark(number + 1, 1)})
+        asking.join()
+        assert seen == sorted(seen)
+        assert all(count % 2 == 0 for count in seen)
+        assert ask_writer(path, "SELECT count(*) FROM facts.round_opened").rows == [(80,)]
+
+
+def test_a_socket_without_a_writer_is_none(tmp_path: Path) -> None:
+    """A killed writer leaves it; the next one takes its place."""
+    path = tmp_path / "history.duckdb"
+    find_socket(path).touch()
+    assert not is_served(path)
+    with pytest.raises(WriterGone, match="ask again"):
+        ask_writer(path, "SELECT 1")
+    with opened(path) as history, HistoryServer(path, history):
+        assert ask_writer(path, "SELECT 1").rows == [(1,)]
+        assert stat.S_ISSOCK(find_socket(path).stat().st_mode)
