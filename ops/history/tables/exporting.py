@@ -15,6 +15,7 @@ def write_parquet(answer: Answer, path: Path) -> None:
     with closing(duckdb.connect()) as connection:
         columns = ", ".join(f'"{name}" {kind}' for name, kind in zip(answer.columns, answer.types, strict=True))
         connection.execute(f"CREATE TABLE answer ({columns})")
+        # No rows have no columns to be taken by.
         if answer.rows:
             insert(connection, "answer", names=answer.columns, rows=answer.rows)
         # Beside it first, so that nobody finds half a file under its name.

@@ -74,6 +74,7 @@ class HistoryServer:
         with _shorten(self._path) as address:
             self._socket.bind(address)
         self._socket.listen()
+        # A thread that ends with the process: an open question must not keep it alive.
         threading.Thread(target=self._accept, name="history", daemon=True).start()
         return self
 

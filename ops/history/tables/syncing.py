@@ -48,6 +48,7 @@ def sync(
     """
     numbers, topics = _find_places(log)
     projector = Projector(history, viewer, topics=topics)
+    # Before anything is read: what is missing would show nowhere later.
     projector.check_gaps(log)
     synced, began_s = Synced(), time.monotonic()
     with Follower(log, projector, partitions=numbers, reads_ahead=stop is None) as follower:

@@ -137,6 +137,7 @@ def _require_duckdb() -> None:
         raise ConsoleError("The history needs DuckDB: pip install 'fedlog[history]'.", exit_code=2) from error
 
 
+# In the folder that only its owner may enter: who took part when is nobody else's business.
 def _find_path(settings: Settings, file: Path | None) -> Path:
     return file or settings.open_folder() / FILE
 
@@ -170,6 +171,7 @@ def _open_answers(settings: Settings, *, file: Path | None, from_files: Path | N
         return
     try:
         with open_log(settings) as log:
+            # Every answer is up to date, and nobody has to think of a first step.
             viewer = _find_viewer(settings, log)
             with closing(duckdb_file.HistoryFile(path, identity=syncing.make_identity(viewer))) as history:
                 syncing.sync(log, history, viewer=viewer)
