@@ -45,6 +45,7 @@ class NoticedFact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event: str
 
 
+# Not by whom: nobody knows who a stranger is, and a zombie's claim stands in the same table as all others.
 class PassedOver(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record that every reader passes over: of a superseded writer, or of somebody who may not write there."""
 
@@ -196,6 +197,7 @@ def make_table(kind: type[msgspec.Struct]) -> FactTable:
     return FactTable(kind, tuple(_list_columns(kind)))
 
 
+# What devices and shard workers say is believed by nobody but the actor that decides it.
 _SAID = _list_kinds(DeploymentFounded, TaskEvent, JournalEvent, VersionEvaluated, WriterClaimed, ChainResumed)
 _KINDS = [kind for kind in _SAID if kind is not Noticed] + [Submission, NoticedFact, PassedOver]
 FACTS = {kind: make_table(kind) for kind in _KINDS}

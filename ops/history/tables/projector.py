@@ -98,6 +98,7 @@ class Projector:
         self.topics = topics
         self._sink, self._viewer, self._trust = sink, viewer, viewer.trust
         marks = sink.read_marks()
+        # What is stored says where to go on; nothing else is remembered that a crash could lose.
         self.positions = {at: mark.offset for at, mark in marks.items()}
         self._private = sink.list_private()
         self._pending = _Pending()
@@ -136,6 +137,7 @@ class Projector:
 
     def flush(self) -> None:
         """Store what is waiting: rows and positions in one transaction."""
+        # Marks without rows count too: junk that is read again at every start is a start that never ends.
         if self._pending.marks:
             self._sink.write(self._pending.rows, self._pending.marks)
             self._pending = _Pending()
@@ -172,6 +174,7 @@ class Projector:
             self._add(place, event)
 
     def _apply_plain(self, record: Record) -> None:
+        # Each topic has its own author, and its own proof of who that is.
         match record.topic:
             case TASKS.name:
                 event: object | None = self._read_task_event(record)

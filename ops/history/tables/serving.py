@@ -100,6 +100,7 @@ class HistoryServer:
             # Whoever reaches the socket may read the file too, so that nobody is asked for a password.
             question = msgspec.msgpack.decode(_receive(connection, limit=_QUESTION_BYTES_MAX), type=_Question)
             try:
+                # On a cursor of its own, so that the writer's transaction is not seen half-way.
                 found = self._history.ask(question.sql, as_of=question.as_of)
                 rows = [list(row) for row in found.rows]
                 reply = _Reply(columns=found.columns, types=found.types, rows=rows, until_ms=found.until_ms)

@@ -55,6 +55,7 @@ def sync(
         stored_s = began_s
         while follower.is_behind if stop is None else not stop.is_set():
             follower.poll(WAIT_S)
+            # Whichever comes first: full, or a quarter of a second old.
             if projector.waiting < ROWS_MAX and time.monotonic() - stored_s < WAIT_S:
                 continue
             synced.rows += projector.waiting

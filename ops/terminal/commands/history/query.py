@@ -66,6 +66,7 @@ def query(
         )
     with _open_answers(ctx.obj, file=file, from_files=from_files) as answers:
         found = answers(sql, as_of=as_of)
+    # After the history is closed: writing a large file must not keep others out of it.
     if parquet is not None:
         from ops.history.tables.exporting import write_parquet
 
@@ -106,6 +107,7 @@ def rebuild(ctx: typer.Context, file: HistoryPath = None) -> None:
     _require_duckdb()
     from ops.history.tables.syncing import rebuild as build_anew
 
+    # The old file is not even opened: it may be the one that cannot be.
     path = _find_path(ctx.obj, file)
     with open_log(ctx.obj) as log:
         _say_synced(build_anew(log, path, viewer=_find_viewer(ctx.obj, log)), path)
