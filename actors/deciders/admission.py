@@ -1,4 +1,4 @@
-"""Whether an update is admitted, and what its admission says. `aggregator` decides by it.
+"""Whether an update is admitted, what its admission says, and when a round is full. `aggregator` decides by it.
 
 Its effects ask first: the body of an update that is refused anyhow is not fetched.
 """
@@ -86,6 +86,14 @@ def _device_refusal(task: Task, lease: Lease) -> RefusalReason | None:
     cap = task.created.participations_cap
     # The selector grants no lease past the cap; this is checked again because the guarantee must not rest on it.
     return "participations" if cap is not None and task.count_participations(lease.device) >= cap else None
+
+
+def is_full(task: Task, *, members: int, opened_ms: int, time_ms: int) -> bool:
+    """Whether a round with so many members is proposed now: by count, or by log time where the policy says so."""
+    rules = task.created.policy.aggregation
+    if members >= rules.updates_per_round:
+        return True
+    return bool(rules.round_s) and members >= rules.updates_min and time_ms - opened_ms >= rules.round_s * 1000
 
 
 def admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actors.deciders.admission import COUNTED, UpdateChecked, admit
+from actors.deciders.admission import COUNTED, UpdateChecked, admit, is_full
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.decider import Decider
 from actors.deciders.lifetime import is_first_score, judge_score, may_begin
@@ -87,7 +87,7 @@ class Aggregator:
         """The events that this input causes."""
         match fact:
             case UpdateChecked():
-                return self._decide_update(state.tasks.get(fact.lease.task), fact)
+                return self._decide_update(state.tasks.get(fact.lease.task), fact, time_ms=time_ms)
             case TaskCreated() if fact.task not in state.tasks and may_begin(state, fact):
                 return [
                     Noticed(fact=fact),
@@ -97,14 +97,14 @@ class Aggregator:
             case TaskSucceeded() if fact.task in state.tasks and state.tasks[fact.task].successor is None:
                 return [Noticed(fact=fact)]
             case Tick():
-                return [event for task in state.tasks.values() for event in _halt_idle(task, time_ms)]
+                return [event for task in state.tasks.values() for event in self._pass_time(task, time_ms)]
             case TaskPaused() | TaskResumed() | TaskClosed() | VersionEvaluated() | RoundCharged():
                 return _notice(state.tasks.get(fact.task), fact)
             case RoundWithheld() | BudgetExhausted() | ReleaseStored() | KeyMissing():
                 return _notice(state.tasks.get(fact.task), fact)
         return []
 
-    def _decide_update(self, task: Task | None, update: UpdateChecked) -> list[JournalEvent]:
+    def _decide_update(self, task: Task | None, update: UpdateChecked, *, time_ms: int) -> list[JournalEvent]:
         lease, reason = update.lease, update.refusal
         # Whoever holds one lease can send it for ever: these leave no trace of their own, in journal or state.
         if reason in COUNTED:
@@ -123,17 +123,26 @@ class Aggregator:
                 )
             ]
         admitted = admit(task, update, round_id=task.buffer.id)
-        if len(task.buffer.members) + 1 < task.created.policy.aggregation.updates_per_round:
+        members = len(task.buffer.members) + 1
+        if not is_full(task, members=members, opened_ms=task.buffer.opened_ms, time_ms=time_ms):
             return [admitted]
-        return [admitted, *self._propose(task, [*task.buffer.members.values(), admitted])]
+        return [admitted, *self._propose(task, task.buffer, newest=admitted)]
 
-    def _propose(self, task: Task, members: list[UpdateAdmitted]) -> list[JournalEvent]:
-        last = members[-1]
-        # The state has not folded the last admission yet.
-        busiest = max(task.participations_max, task.count_participations(last.device) + 1)
+    def _pass_time(self, task: Task, time_ms: int) -> list[JournalEvent]:
+        """What the passing of time alone causes: the end of a round, or that of an idle task."""
+        buffer = task.buffer
+        if buffer and is_full(task, members=len(buffer.members), opened_ms=buffer.opened_ms, time_ms=time_ms):
+            return self._propose(task, buffer)
+        return _halt_idle(task, time_ms)
+
+    def _propose(self, task: Task, buffer: Round, *, newest: UpdateAdmitted | None = None) -> list[JournalEvent]:
+        """Propose the buffer, with an admission that the state has not folded yet, and open the next."""
+        members = [*buffer.members.values(), *([newest] if newest else [])]
+        taken = task.count_participations(newest.device) + 1 if newest else 0
+        busiest = max(task.participations_max, taken)
         proposed = RoundProposed(
-            task=last.task,
-            round=last.round,
+            task=task.created.task,
+            round=buffer.id,
             members_root=compute_members_root(members),
             members=len(members),
             weight_sum=sum(member.weight for member in members),
@@ -142,7 +151,7 @@ class Aggregator:
             participations_max=busiest,
         )
         cap = task.created.participations_cap
-        exhausted = task.exhausted + (cap is not None and task.count_participations(last.device) + 1 == cap)
+        exhausted = task.exhausted + (cap is not None and taken == cap)
         return [proposed, *_open_round(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
 
 
@@ -164,7 +173,7 @@ def _next_halt(task: Task, *, versions: int, exhausted: int) -> HaltReason | Non
     # The parents have spent all: no device could be admitted even once.
     if task.created.participations_cap == 0:
         return "too_few_devices"
-    return "too_few_devices" if known - exhausted < policy.aggregation.updates_per_round else None
+    return "too_few_devices" if known - exhausted < policy.aggregation.members_min else None
 
 
 def _halt_idle(task: Task, time_ms: int) -> list[JournalEvent]:

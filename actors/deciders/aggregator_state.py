@@ -37,6 +37,7 @@ class Round:
     """A buffer, by device; `proposed` once it is full, `charged` once its release is paid for."""
 
     id: int
+    opened_ms: int = 0
     members: dict[str, UpdateAdmitted] = field(default_factory=dict)
     proposed: RoundProposed | None = None
     charged: bool = False
@@ -88,6 +89,11 @@ class Task(Derived):
         first = self.pending[0]
         return first if first.charged or self.created.policy.privacy is None else None
 
+    def may_end_by_time(self) -> bool:
+        """Whether the open round waits for nothing but time."""
+        rules, buffer = self.created.policy.aggregation, self.buffer
+        return bool(rules.round_s) and buffer is not None and len(buffer.members) >= rules.updates_min
+
     def rounds(self) -> list[Round]:
         """Every round that is not published yet: the pending ones, then the open one."""
         return self.pending if self.buffer is None else [*self.pending, self.buffer]
@@ -128,7 +134,7 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             _notice(state.tasks[event.fact.task], event.fact, time_ms=time_ms)
         case RoundOpened():
             task = state.tasks[event.task]
-            task.buffer, task.next_round = Round(event.round), event.round + 1
+            task.buffer, task.next_round = Round(event.round, time_ms), event.round + 1
             # An opened round counts as progress: devices need time to fill it.
             task.progress_ms = time_ms
         case RoundProposed():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from actors.deciders.admission import staleness_of
+from actors.deciders.admission import is_full, staleness_of
 from actors.deciders.aggregator import mechanism_of
 from actors.deciders.aggregator_state import Task
 from schemas.events import ModelPublished, RoundCharged, RoundProposed, UpdateAdmitted
@@ -29,12 +29,14 @@ def check_admission(task: Task, admitted: UpdateAdmitted) -> Iterator[str]:
         yield f"update {admitted.update}: weight {admitted.weight}, which staleness {admitted.staleness} never has"
 
 
-def check_proposal(task: Task, proposed: RoundProposed) -> Iterator[str]:
+def check_proposal(task: Task, proposed: RoundProposed, *, time_ms: int) -> Iterator[str]:
     """A proposal against the admissions of its round and the policy's mechanism."""
     assert task.buffer is not None
     members = [*task.buffer.members.values()]
     if proposed.members_root != compute_members_root(members) or proposed.members != len(members):
         yield f"round {proposed.round}: its members, weights or clip scales are not those admitted"
+    if not is_full(task, members=len(members), opened_ms=task.buffer.opened_ms, time_ms=time_ms):
+        yield f"round {proposed.round}: proposed with {len(members)} members, neither full nor over by time"
     if proposed.weight_sum != sum(member.weight for member in members):
         yield f"round {proposed.round}: weight_sum is not the sum of the weights"
     if proposed.metrics != sum_metrics(members, count=len(task.created.policy.evaluation.report)):

@@ -203,7 +203,7 @@ class Audit:
             case StateDigest() if event.sha256 != digest(self.state):
                 faults = ["the fold gives another"]
             case RoundProposed():
-                faults = event_checks.check_proposal(self.state.tasks[event.task], event)
+                faults = event_checks.check_proposal(self.state.tasks[event.task], event, time_ms=decision.time_ms)
             case SumStored() if self._is_asked(self.state.tasks[event.task]):
                 faults = self._recomputer.check_sum(self.state.tasks[event.task], event)
             case ModelPublished():

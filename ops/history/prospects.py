@@ -65,10 +65,10 @@ def describe_missing(view: TaskView, *, living: int) -> str:
     """How many devices a round of the task lacks, with `living` here and those that the log has seen; or nothing."""
     seen = {*view.participations, *(lease.device for lease in view.leases.values())}
     most = max(living, len(seen))
-    if view.buffer_size is None or view.is_over or most >= view.buffer_size:
+    if view.members_min is None or view.is_over or most >= view.members_min:
         return ""
     return (
-        f"{view.task} takes {view.buffer_size} devices a round (aggregation.updates_per_round), and there are {most}: "
+        f"{view.task} takes {view.members_min} devices a round (aggregation.updates_per_round), and there are {most}: "
         "start more, or create a task with a smaller round"
     )
 

@@ -104,6 +104,11 @@ class TaskView:
         return None if self.created is None else self.created.policy.aggregation.updates_per_round
 
     @property
+    def members_min(self) -> int | None:
+        """How few updates a round may have: fewer than K where it may end by time."""
+        return None if self.created is None else self.created.policy.aggregation.members_min
+
+    @property
     def staleness_mean(self) -> float | None:
         """Over all admitted updates."""
         return self.staleness_sum / self.admitted if self.admitted else None

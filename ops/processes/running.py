@@ -236,7 +236,7 @@ class Run:
 
 def require_enough_devices(options: RunOptions) -> None:
     """Nothing where the devices can fill a round, of which each takes part at most once. Raises TooFewDevices."""
-    devices, needed = options.devices, options.policy.aggregation.updates_per_round
+    devices, needed = options.devices, options.policy.aggregation.members_min
     if devices is not None and devices < needed:
         raise TooFewDevices(
             f"--devices {devices}: a round needs {needed} of them (aggregation.updates_per_round), each at most "

@@ -53,6 +53,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "selection.retry_after_s": (0.05, 86_400),
     "aggregation.updates_per_round": (1, 1_000_000),
     "aggregation.samples_max": (0, 1 << 20),
+    "aggregation.round_s": (0, 30 * 86_400),
+    "aggregation.updates_min": (1, 1_000_000),
     "staleness.exponent": (0, 16),
     "staleness.hinge_a": (0, 1e6),
     "staleness.hinge_b": (0, 10_000),
@@ -176,6 +178,8 @@ def _find_contradictions(policy: Policy) -> Iterator[str]:
         )
     if policy.selection.concurrency < k and policy.staleness.max_versions == 0:
         yield f"selection.concurrency = {policy.selection.concurrency}: a synchronous round needs at least K = {k}"
+    if policy.aggregation.updates_min > k:
+        yield f"aggregation.updates_min = {policy.aggregation.updates_min}: a round has at most K = {k} updates"
     if policy.aggregation.samples_max and policy.aggregation.normalisation == "count":
         yield "aggregation.normalisation = 'count': weights by samples (samples_max > 0) need 'weight'"
     if policy.stop.target_metric == "" and policy.stop.target_value != 0:
@@ -216,6 +220,11 @@ def _find_privacy_problems(policy: Policy) -> Iterator[str]:
         yield (
             f"aggregation.samples_max = {policy.aggregation.samples_max}: with privacy the weight may depend on "
             "staleness only; take 0"
+        )
+    if policy.aggregation.round_s:
+        yield (
+            f"aggregation.round_s = {_format_number(policy.aggregation.round_s)}: with privacy a round ends by count "
+            "alone, or how many and who are in it would depend on how long their data take; take 0"
         )
     if policy.aggregation.normalisation == "weight":
         yield "aggregation.normalisation = 'weight': with privacy the mean is over the count; take 'count'"

@@ -97,6 +97,14 @@ class Aggregation(Section):
     # By the sum of weights or by the count; with privacy only the count has a bounded sensitivity.
     normalisation: Literal["count", "weight"] = "count"
     samples_max: int = 0  # 0: every update counts alike; else its weight is its samples, up to this many
+    # A round also ends this long after it opened, once it has `updates_min`; 0: by count alone, as privacy demands.
+    round_s: float = 0.0
+    updates_min: int = 1
+
+    @property
+    def members_min(self) -> int:
+        """How few updates a round may have."""
+        return self.updates_min if self.round_s else self.updates_per_round
 
 
 class Privacy(Section):

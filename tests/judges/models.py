@@ -95,7 +95,7 @@ def _vector(stored: Mapping[int, bytes], ref: BodyRef | None, size: int) -> Any:
 
 def _mean(policy: Policy, total: Any, proposed: RoundProposed) -> Any:
     by_weight = policy.aggregation.normalisation == "weight"
-    whole = proposed.weight_sum if by_weight else policy.aggregation.updates_per_round * WEIGHT_ONE
+    whole = proposed.weight_sum if by_weight else proposed.members * WEIGHT_ONE
     return total.astype(np.float64) / whole * policy.clipping.norm / policy.clipping.steps
 
 
@@ -111,14 +111,13 @@ def _released(task: TaskCreated, model: Any, *, moments: Any, mean: Any, members
     measure, trained = task.policy.measure, task.trained
     if measure is None:
         stepped, carried = _stepped(task.policy, model[:trained], moments=moments, mean=mean[:trained])
-        return np.concatenate([stepped, model[trained:] + _damping(task.policy) * mean[trained:]]), carried
+        return np.concatenate([stepped, model[trained:] + _damping(task.policy, members) * mean[trained:]]), carried
     bounds = [statistic.bound for statistic in measure.statistics.values() for _ in range(math.prod(statistic.shape))]
     return mean * np.array(bounds) * (members if measure.release == "sum" else 1), None
 
 
-def _damping(policy: Policy) -> float:
+def _damping(policy: Policy, members: int) -> float:
     """How much of the mean change of what is averaged counts: the less, the staler an update may be."""
-    members = policy.aggregation.updates_per_round
     return members / (members + 2 * min(policy.selection.concurrency, policy.staleness.max_versions * members))
 
 

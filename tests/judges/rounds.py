@@ -44,6 +44,7 @@ class _Round:
     proposed: RoundProposed | None = None
     charged: bool = False
     spent: int = 0  # participations of the busiest device, up to the proposal
+    opened_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class _Walk:
 
     created: TaskCreated
     charges: dict[int, RoundCharged]
+    time_ms: int = 0
     version: int = -1
     open: int | None = None
     newest: int = -1
@@ -103,7 +105,7 @@ class _Walk:
         if event.round != self.newest + 1:
             yield f"round {event.round} opens after round {self.newest}"
         self.open = self.newest = event.round
-        self.rounds[event.round] = _Round()
+        self.rounds[event.round] = _Round(opened_ms=self.time_ms)
 
     def _admitted(self, event: UpdateAdmitted) -> Faults:
         if event.round != self.open:
@@ -130,9 +132,11 @@ class _Walk:
 
     def _proposed(self, event: RoundProposed) -> Faults:
         current = self.rounds.setdefault(event.round, _Round())
-        size = self.created.policy.aggregation.updates_per_round
-        if event.round != self.open or event.members != size or len(current.members) != size:
-            yield f"round {event.round} is proposed with {len(current.members)} members, K = {size}"
+        rules, members = self.created.policy.aggregation, len(current.members)
+        size, open_ms = rules.updates_per_round, self.time_ms - current.opened_ms
+        is_over = 0 < 1000 * rules.round_s <= open_ms and rules.updates_min <= members < size
+        if event.round != self.open or event.members != members or not (members == size or is_over):
+            yield f"round {event.round} is proposed with {members} members after {open_ms} ms, K = {size}"
         if event.members_root != _root(current.members):
             yield f"round {event.round}: members_root does not commit to its members"
         if event.weight_sum != sum(member.weight for member in current.members):
@@ -199,7 +203,8 @@ class _Walk:
 def round_faults(book: Logbook, *, settled: bool) -> Faults:
     """Walk the aggregator's journal; with `settled` no round may still wait for its version."""
     walks: dict[str, _Walk] = {}
-    for event in book.rounds.events():
+    told = ((decision.time_ms, event) for decision in book.rounds.decisions for event in decision.events)
+    for time_ms, event in told:
         fact = event.fact if isinstance(event, Noticed) else event
         task = getattr(fact, "task", None)
         if task is None:
@@ -209,6 +214,7 @@ def round_faults(book: Logbook, *, settled: bool) -> Faults:
             charges = {e.round: e for e in book.ledger.events(RoundCharged) if e.task == task}
             walks[task] = _Walk(fact, charges)
         elif task in walks:
+            walks[task].time_ms = time_ms
             faults = walks[task].charge(fact) if isinstance(fact, RoundCharged) else walks[task].take(event)
         elif isinstance(fact, UpdateAdmitted | ModelPublished | RoundOpened):
             faults = iter(["an event before its creation"])

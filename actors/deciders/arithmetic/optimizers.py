@@ -37,15 +37,15 @@ def mean(total: Grid, policy: Policy, *, members: int, weight_sum: int) -> Doubl
     return np.multiply(total, policy.clipping.step / whole, dtype=np.float64)
 
 
-def damp(delta: Doubles, policy: Policy, *, trained: int) -> Doubles:
+def damp(delta: Doubles, policy: Policy, *, trained: int, members: int) -> Doubles:
     """The same with what is averaged, the elements from `trained` on, times K / (K + 2 min(concurrency, S K)).
 
-    S is `staleness.max_versions`. A stale update says how far its base was from what the device has; where versions in
-    between have gone that way already, the whole of it again overshoots, and a variance falls below zero. concurrency/K
-    versions pass under a lease, and a loop with such a delay settles without overshoot below about half its inverse.
+    K is the number of members, S is `staleness.max_versions`. A stale update says how far its base was from what the
+    device has; where versions in between have gone that way already, the whole of it again overshoots, and a variance
+    falls below zero. concurrency/K versions pass under a lease, and a loop with such a delay settles without overshoot
+    below about half its inverse.
     """
     if trained < delta.size:
-        members = policy.aggregation.updates_per_round
         late = min(policy.selection.concurrency, policy.staleness.max_versions * members)
         delta[trained:] *= members / (members + 2 * late)
     return delta

@@ -231,8 +231,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         self._retention.delete_unneeded(state, decided_ms)
 
     def wants_tick(self, state: Rounds) -> bool:
-        """A task may fall idle."""
-        return any(task.status == "open" for task in state.tasks.values())
+        """A task may fall idle, and a round end by time."""
+        return any(task.status == "open" or task.may_end_by_time() for task in state.tasks.values())
 
     def close(self) -> None:
         """Release readers and threads."""

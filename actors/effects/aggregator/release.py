@@ -77,7 +77,7 @@ def compute_release(
     if created.policy.measure is not None:
         return Release(digest, statistics.release(total, created.policy, members=proposed.members), None)
     delta = optimizers.mean(total, created.policy, members=proposed.members, weight_sum=proposed.weight_sum)
-    delta = optimizers.damp(delta, created.policy, trained=created.trained)
+    delta = optimizers.damp(delta, created.policy, trained=created.trained, members=proposed.members)
     optimizer = schedules.schedule_optimizer(created.policy, start.version)
     model, moments = optimizers.step(
         optimizer, start.model, moments=start.moments, delta=delta, trained=created.trained

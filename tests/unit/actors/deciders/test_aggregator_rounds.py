@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from actors.deciders.aggregator import KeyMissing
+from actors.deciders.aggregator_state import Rounds
 from schemas.events import (
     BudgetExhausted,
     DeviceCheckedIn,
@@ -42,6 +43,7 @@ from tests.worlds.rounds import (
     task_halted,
     update_of,
 )
+from tests.worlds.specification import Situation
 from tests.worlds.specification import given as given_decider
 
 # --- charge and publication -----------------------------------------------------------------------------------------
@@ -232,3 +234,56 @@ def test_what_the_aggregator_does_not_read_decides_nothing() -> None:
     checkin = device_checked_in()
     assert isinstance(checkin, DeviceCheckedIn)
     given().when(checkin).then_nothing()
+
+
+# --- rounds that end by time ----------------------------------------------------------------------------------------
+
+BY_TIME = policy(
+    aggregation={"updates_per_round": 3, "round_s": 30.0, "updates_min": 2}, stop={"versions_max": 9, "idle_s": 600.0}
+)
+
+
+def _kinds(situation: Situation[Rounds]) -> list[str]:
+    return [type(event).__name__ for event in situation.caused]
+
+
+def test_a_round_ends_by_time_once_it_has_its_least() -> None:
+    """A tick past the round's time proposes what is there, if that is enough; the members are named and weighed."""
+    situation = given(BY_TIME)
+    members = fill(situation, "a")
+    situation.at(50_000).when(Tick()).then_nothing()
+    members += fill(situation, "b")
+    # The one that makes it enough after the time is over ends the round itself.
+    assert _kinds(situation) == ["UpdateAdmitted", "RoundProposed", "RoundOpened"]
+    proposed = situation.caused[1]
+    assert isinstance(proposed, RoundProposed)
+    assert (proposed.members, proposed.members_root) == (2, compute_members_root(members))
+    assert (proposed.weight_sum, proposed.participations_max) == (sum(member.weight for member in members), 1)
+
+
+def test_a_tick_ends_a_round_at_its_time_and_not_before() -> None:
+    """To the millisecond of log time, from the opening of this round; the next one has its own time."""
+    situation = given(BY_TIME).at(1_000)
+    fill(situation, "ab")
+    situation.at(29_999).when(Tick()).then_nothing()
+    situation.at(30_000).when(Tick())
+    assert _kinds(situation) == ["RoundProposed", "RoundOpened"]
+    situation.when(Tick()).then_nothing()
+    fill(situation, "cd")
+    situation.at(59_999).when(Tick()).then_nothing()
+    situation.at(60_000).when(Tick())
+    assert _kinds(situation) == ["RoundProposed", "RoundOpened"]
+
+
+def test_a_full_round_waits_for_no_time() -> None:
+    """K updates propose at once."""
+    situation = given(BY_TIME)
+    fill(situation, "abc")
+    assert _kinds(situation) == ["UpdateAdmitted", "RoundProposed", "RoundOpened"]
+
+
+def test_without_a_time_only_the_count_ends_a_round() -> None:
+    """However long it takes, short of the task's idle time."""
+    situation = given(policy(stop={"versions_max": 9, "idle_s": 600.0}))
+    fill(situation, "ab")
+    situation.at(600_000).when(Tick()).then_nothing()

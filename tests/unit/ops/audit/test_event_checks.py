@@ -47,13 +47,18 @@ def test_staleness_and_weight_of_an_admission_are_counted_again() -> None:
 def test_a_proposal_is_the_admissions_of_its_round() -> None:
     """Members, weights and participations are those of the buffer, the mechanism is the policy's."""
     proposed = changed(round_proposed(0), members=9, weight_sum=1, participations_max=0)
-    faults = " ".join(check_proposal(task(None, update_admitted("a"), update_admitted("b")), proposed))
-    for fault in ("not those admitted", "weight_sum is not", "participations_max 0, counted 1"):
+    faults = " ".join(check_proposal(task(None, update_admitted("a"), update_admitted("b")), proposed, time_ms=0))
+    for fault in (
+        "not those admitted",
+        "weight_sum is not",
+        "participations_max 0, counted 1",
+        "neither full nor over",
+    ):
         assert fault in faults
     assert "mechanism" not in faults
     (private,) = (
         fault
-        for fault in check_proposal(task(PRIVATE, update_admitted("a")), changed(proposed, mechanism=None))
+        for fault in check_proposal(task(PRIVATE, update_admitted("a")), changed(proposed, mechanism=None), time_ms=0)
         if "mechanism" in fault
     )
     assert private == "round 0: the mechanism is not the policy's"

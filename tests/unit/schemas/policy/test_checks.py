@@ -180,6 +180,14 @@ REFUSALS: dict[str, tuple[Policy, tuple[str, ...]]] = {
         policy(aggregation={"normalisation": "weight"}, privacy=PRIVATE, stop={"versions_max": 9}),
         ("aggregation.normalisation = 'weight'", "take 'count'"),
     ),
+    "a round by time with privacy": (
+        policy(aggregation={"round_s": 60}, privacy=PRIVATE, stop={"versions_max": 9}),
+        ("aggregation.round_s = 60", "by count alone", "take 0"),
+    ),
+    "a least that no round reaches": (
+        policy(aggregation={"round_s": 60, "updates_min": 4}),
+        ("aggregation.updates_min = 4", "at most K = 3"),
+    ),
     "a budget for nothing": (
         policy(privacy={"noise_multiplier": 1.0, "rho_max": 0.4}),
         ("privacy.rho_max = 0.4", "no participation", "0.5"),

@@ -10,6 +10,7 @@ import pytest
 
 from actors.effects.aggregator import summation
 from actors.keys import NoiseKey
+from ops.audit.replay import Audit
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, TASK_BYTES_MAX
 from schemas.events import (
     BudgetExhausted,
@@ -31,7 +32,9 @@ from schemas.identifiers import BodyRef
 from schemas.leases import Lease, open_lease, sign_lease
 from schemas.policy import WEIGHT_ONE, Policy
 from schemas.topics import EVALUATIONS, LEDGER, ROUNDS, TASKS, UPDATES
+from tests.judges.lawcheck import check
 from tests.worlds.builders import (
+    ANCHOR,
     NOISE,
     device_ids,
     policy,
@@ -269,3 +272,23 @@ def test_a_score_that_may_not_fit_a_journal_record_is_junk() -> None:
     world.append(EVALUATIONS.name, record)
     world.settle()
     assert [event.topic for event in world.events(ROUNDS.name, InputsDropped)] == [EVALUATIONS.name]
+
+
+def test_a_round_that_waits_for_time_wants_ticks() -> None:
+    """Also where the task is paused: nothing else would let log time pass. It then becomes a version, lawfully."""
+    world = Federation(policy(aggregation={"updates_per_round": 3, "round_s": 30.0, "updates_min": 2}))
+    actor, devices = world.actors["aggregator"], _leased(world, "a", "b")
+    devices[0].submit(ONES, world.rules)
+    world.append(TASKS.name, written(task_paused()))
+    world.settle()
+    assert not actor.wants_tick()
+    devices[1].submit(ONES, world.rules)
+    world.settle()
+    assert actor.wants_tick()
+    world.pass_ms(29_000)
+    assert len(world.events(ROUNDS.name, ModelPublished)) == 1
+    world.pass_ms(2_000)
+    assert len(world.events(ROUNDS.name, ModelPublished)) == 2
+    assert not actor.wants_tick()
+    assert check(world.log, world.partition, settled=True) == []
+    assert Audit(world.log, world.partition, anchor=ANCHOR, full=True, to=None).run().verdict == "identical"

@@ -109,7 +109,7 @@ def test_a_stale_statistic_does_not_overshoot(concurrency: int, members: int) ->
         told.append(0.65 * (0.05 - versions[bases[device]]))
         bases[device] = len(versions) - 1
         if len(told) == members:
-            delta = optimizers.damp(np.array([0.0, np.mean(told)]), rules, trained=1)
+            delta = optimizers.damp(np.array([0.0, np.mean(told)]), rules, trained=1, members=members)
             stepped = optimizers.step(
                 rules.optimizer, np.array([0, versions[-1]], np.float32), moments=None, delta=delta, trained=1
             )
