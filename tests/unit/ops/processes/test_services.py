@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from ops.processes import children
 from ops.processes.services import RunInProgress, Services, stop_all
-from ops.processes.started import Started, read_records
+from ops.processes.started import MARK, Started, read_records
 from ops.settings import Settings, resolve
 
 # A service that starts another in a session of its own, which hears no SIGTERM: the most stubborn kind.
@@ -53,8 +54,9 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 
 @pytest.fixture
 def bystander() -> Iterator[psutil.Process]:
-    """A process that nobody here has started."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    """A process that the run of another folder has started: its mark is another."""
+    others = {**os.environ, MARK: "of another run"}
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=others)
     yield psutil.Process(child.pid)
     child.kill()
     child.wait()
@@ -94,7 +96,7 @@ def test_nothing_outlives_the_command(settings: Settings, bystander: psutil.Proc
     owner.wait()
     # Asked of the machine, and not of the code that had to end them.
     assert psutil.wait_procs(family, timeout=15)[1] == []
-    assert bystander.is_running()
+    assert bystander.status() != psutil.STATUS_ZOMBIE
 
 
 def test_what_is_kept_lives_until_it_is_stopped(settings: Settings, bystander: psutil.Process) -> None:
@@ -104,7 +106,7 @@ def test_what_is_kept_lives_until_it_is_stopped(settings: Settings, bystander: p
     assert record.list_processes()
     assert [line for line in stop_all(settings) if "rings" in line]
     assert record.list_processes() == []
-    assert bystander.is_running()
+    assert bystander.status() != psutil.STATUS_ZOMBIE
     assert list(stop_all(settings)) == []
 
 
