@@ -32,7 +32,7 @@ from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
 from client_agent.running.plain_session import FleetError, PlainSession, Session
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
 from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_imported, until_loaded, until_opened
-from client_agent.running.work import Work, await_task, open_work
+from client_agent.running.work import TASK_WAIT_S, Work, await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.topics import answer_partition
 
@@ -70,6 +70,9 @@ class FleetOptions:
     accelerator: str = "cpu"
     # How long the data of one device may take to load.
     load_s: float = LOAD_S
+    # How long nobody may have created the task yet, and the modules that each process imports in this time.
+    task_wait_s: float = TASK_WAIT_S
+    preloaded: tuple[str, ...] = ()
 
     def find_allowed(self) -> AllowList:
         """What the devices may run: what the owner allowed, and what the options name."""
@@ -248,6 +251,8 @@ class _FleetProcess:
 
     def _run(self) -> None:
         try:
+            for module in self._options.preloaded:
+                import_module(module)
             identities = self._open_identities()
             link = self._options.open_link([identity.device for identity in identities.values()])
             try:
@@ -270,7 +275,7 @@ class _FleetProcess:
         options = self._options
         choose_accelerator(options.accelerator)
         # Their task first: its policy says what learns, and which data.
-        created = await_task(link, options.task, is_stopping=self._stopping.is_set)
+        created = await_task(link, options.task, is_stopping=self._stopping.is_set, wait_s=options.task_wait_s)
         assert self._watches is not None
         watch = self._watches.loading
         work = watch.watch(

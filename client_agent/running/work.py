@@ -27,7 +27,7 @@ from schemas.policy import Seeds
 
 # A task may be created after its devices have started; one that nobody knows for this long has another name.
 TASK_WAIT_S = 15.0
-ASK_EVERY_S = 0.5
+ASK_EVERY_S = 0.25
 
 logger = structlog.get_logger(__name__)
 
@@ -67,9 +67,11 @@ class Work:
         return self.learner.make_trainer(replace(part, plugin=self.data, seed=self.seeds.split))
 
 
-def await_task(link: Link, task: str, *, is_stopping: Callable[[], bool] = lambda: False) -> TaskCreated:
-    """The creation of the task, as soon as the log has it. Raises TaskNotFound after some seconds without one."""
-    give_up_s, told = time.monotonic() + TASK_WAIT_S, False
+def await_task(
+    link: Link, task: str, *, is_stopping: Callable[[], bool] = lambda: False, wait_s: float = TASK_WAIT_S
+) -> TaskCreated:
+    """The creation of the task, as soon as the log has it. Raises TaskNotFound after `wait_s` without one."""
+    give_up_s, told = time.monotonic() + wait_s, False
     while time.monotonic() < give_up_s and not is_stopping():
         try:
             if (created := link.find_task(task)) is not None:
@@ -77,9 +79,9 @@ def await_task(link: Link, task: str, *, is_stopping: Callable[[], bool] = lambd
         except LinkUnavailable as error:
             # A broker that is away is waited for, and the time begins when it is back.
             logger.warning("task_unreadable", task=task, error=str(error))
-            give_up_s = time.monotonic() + TASK_WAIT_S
+            give_up_s = time.monotonic() + wait_s
         if not told:
-            logger.warning("waiting_for_task", task=task, waits_s=TASK_WAIT_S)
+            logger.warning("waiting_for_task", task=task, waits_s=wait_s)
             told = True
         time.sleep(ASK_EVERY_S)
     raise TaskNotFound(f"There is no task {task!r}. `fedlog task list` shows those that exist.")

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -98,7 +99,19 @@ def list_fleet_words(options: RunOptions) -> list[str]:
     devices = str(options.devices or options.policy.selection.devices_expected)
     words = ["fleet", "--task", options.name, "--devices", devices, "--seed", str(options.seed)]
     habits = [] if options.simulate is None else ["--simulate", str(options.simulate.absolute())]
-    return [*words, "--task-wait-s", str(TASK_WAIT_S), *habits]
+    # It imports what it will need while the first model is made elsewhere.
+    preloaded = [word for module in list_heavy(options.policy) for word in ("--preload", module)]
+    return [*words, "--task-wait-s", str(TASK_WAIT_S), *preloaded, *habits]
+
+
+def list_actors(policy: Policy) -> list[str]:
+    """The actors that a task needs: without privacy nobody asks what it costs."""
+    return [actor for actor in ROLES if actor != "privacy" or policy.privacy is not None]
+
+
+def list_heavy(policy: Policy) -> list[str]:
+    """Modules that its devices will need and that take seconds to import."""
+    return ["client_agent.learning.pytorch.learner"] if policy.model and not policy.learner else []
 
 
 def name_after(file: Path) -> str:
@@ -125,6 +138,7 @@ class Run:
         self._is_stopped = threading.Event()
         self._began_s = time.monotonic()
         self._log: KafkaLog | None = None
+        self._has_evaluator = False
 
     def __enter__(self) -> Self:
         # On a cluster others may bring devices of their own.
@@ -132,6 +146,8 @@ class Run:
             require_enough_devices(self._options)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._services)
+            # The first model needs these, and the broker's start leaves a core idle.
+            threading.Thread(target=self._import_heavy, daemon=True).start()
             if not self._settings.bootstrap_servers:
                 self._services.start_broker()
             log = self._log = stack.enter_context(contextlib.closing(self._settings.log()))
@@ -157,6 +173,7 @@ class Run:
             while True:
                 follower.poll(POLL_S)
                 yield (view := views.view(name))
+                self._start_evaluator(view)
                 if view.is_over:
                     break
                 if self._is_stopped.is_set():
@@ -188,7 +205,7 @@ class Run:
         """Wait for the score of the last version, where somebody may score it."""
         policy = self._options.policy
         give_up_s = time.monotonic() + SCORE_WAIT_S
-        while policy.measure is None and "evaluator" in self._services.services and time.monotonic() < give_up_s:
+        while policy.measure is None and self._has_evaluator and time.monotonic() < give_up_s:
             # A closed task halts a little later, and may publish until then.
             if view.version in view.evaluations and view.halted is not None:
                 break
@@ -220,12 +237,23 @@ class Run:
         if "fleet" in wanted:
             services.start("fleet", *list_fleet_words(options))
         # A task needs one worker of each kind, and a second one beside it would only wait.
-        for actor in ROLES if "workers" in wanted else ():
+        for actor in list_actors(options.policy) if "workers" in wanted else ():
             if services.find_worker(actor) is None:
                 services.start(actor, "worker", actor)
-        if "evaluator" in wanted and options.policy.measure is None:
-            services.start("evaluator", "evaluate", "--follow", "--task", options.name)
-        self._say(f"Starting: {', '.join(services.services) or 'nothing, all of it is asked of the cluster'}.")
+        self._has_evaluator = "evaluator" in wanted and options.policy.measure is None
+        starting = [*services.services, *(["evaluator"] if self._has_evaluator else [])]
+        self._say(f"Starting: {', '.join(starting) or 'nothing, all of it is asked of the cluster'}.")
+
+    def _import_heavy(self) -> None:
+        for module in list_heavy(self._options.policy):
+            # Whoever needs it in earnest says why it cannot be imported.
+            with contextlib.suppress(Exception):
+                import_module(module)
+
+    def _start_evaluator(self, view: TaskView) -> None:
+        # It has nothing to score before, and would take the processor from those whom everybody waits for.
+        if self._has_evaluator and "evaluator" not in self._services.services and view.leases_granted:
+            self._services.start("evaluator", "evaluate", "--follow", "--task", self._options.name)
 
     def _create(self, log: KafkaLog) -> None:
         # While the processes start: this one imports torch for the first model, and they wait for the task.

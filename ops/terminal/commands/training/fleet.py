@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from client_agent.link import OpenLink
     from client_agent.running.fleet import FleetOptions
     from client_agent.running.loop import Stats
+    from ops.history.projections import TaskViews
     from streams.log import EventLog
 
+TaskWait = Annotated[float, typer.Option(help="How long a task that is not there is waited for, in seconds.", min=0)]
+# For a run, which knows the policy before the log has it.
+Preload = Annotated[list[str] | None, typer.Option(hidden=True)]
 ENGINES = ("", "plain", "ray")
-# Somebody may be about to create the task; one that nobody knows for this long has another name.
-TASK_WAIT_S = 10.0
 
 
 def fleet(
@@ -50,9 +52,8 @@ def fleet(
     state: Annotated[Path | None, typer.Option(help="Folder for keys and outboxes (default: FOLDER/fleet).")] = None,
     cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
     simulate: Simulate = None,
-    task_wait_s: Annotated[
-        float, typer.Option(help="How long a task that is not there is waited for, in seconds.", min=0)
-    ] = TASK_WAIT_S,
+    task_wait_s: TaskWait = 10.0,
+    preload: Preload = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
@@ -67,7 +68,7 @@ def fleet(
     operator = require_operator(ctx.obj)
     with open_log(ctx.obj) as log:
         options = FleetOptions(
-            task=_choose_task(log, task, operator=operator, wait_s=task_wait_s),
+            task=task or _wait_for_task(log, operator),
             open_link=_bind_link(ctx.obj, operator),
             folder=(state or ctx.obj.open_folder() / "fleet").resolve(),
             devices=devices,
@@ -81,14 +82,17 @@ def fleet(
             allowed=make_allow_list(ctx),
             accelerator=accelerator,
             load_s=load_s,
+            # The fleet's own patience ends first, and says more.
+            task_wait_s=2 * task_wait_s,
+            preloaded=tuple(preload or ()),
         )
-        _run(options, log, operator=operator, as_json=as_json)
+        _run(options, log, operator=operator, wait_s=task_wait_s, as_json=as_json)
 
 
-def _run(options: FleetOptions, log: EventLog, *, operator: bytes, as_json: bool) -> None:
+def _run(options: FleetOptions, log: EventLog, *, operator: bytes, wait_s: float, as_json: bool) -> None:
     from client_agent.running.fleet import is_over, run_fleet
 
-    progress = TrainingProgress(f"fleet of {options.devices} for {options.task}")
+    progress, patience = TrainingProgress(f"fleet of {options.devices} for {options.task}"), Patience(wait_s)
     views = tasks.make_views(log, operator)
     partitions = [partition_of(options.task, log.partitions)]
     with Follower(log, views, partitions=partitions) as follower:
@@ -98,6 +102,7 @@ def _run(options: FleetOptions, log: EventLog, *, operator: bytes, as_json: bool
             with suppress(LogUnavailable):
                 while follower.poll(0.05):
                     pass
+            patience.look(options.task, views)
             view = views.view(options.task)
             progress.follow(stats, view)
             return progress.judge(stats, view) or is_over(stats)
@@ -117,29 +122,23 @@ def _bind_link(settings: Settings, operator: bytes) -> OpenLink:
     return partial(open_link, partial(KafkaLog, settings.kafka("fedlog-fleet")), operator=operator)
 
 
-def _choose_task(log: EventLog, task: str | None, *, operator: bytes, wait_s: float) -> str:
-    if task is None:
-        return _wait_for_task(log, operator)
-    return require_task(log, task, operator=operator, wait_s=wait_s)
+class Patience:
+    """How long a task may be missing, from now on: its devices start meanwhile."""
 
+    def __init__(self, wait_s: float) -> None:
+        self._wait_s, self._give_up_s, self._is_told = wait_s, time.monotonic() + wait_s, False
 
-def require_task(log: EventLog, task: str, *, operator: bytes, wait_s: float = TASK_WAIT_S) -> str:
-    """The task, once the log has it. Raises TaskUnknown after so many seconds without it."""
-    views = tasks.make_views(log, operator)
-    give_up_s, told = time.monotonic() + wait_s, False
-    with Follower(log, views) as follower:
-        follower.catch_up()
-        while (view := views.tasks.get(task)) is None or view.created is None:
-            names = [name for name, view in views.tasks.items() if view.created]
-            close = difflib.get_close_matches(task, names, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            if time.monotonic() > give_up_s:
-                raise TaskUnknown(f"There is no task {task!r}.{hint}")
-            if not told:
-                note(f"There is no task {task!r} yet; waiting {wait_s:.0f} s for it.{hint}")
-                told = True
-            follower.poll(0.5)
-    return task
+    def look(self, task: str, views: TaskViews) -> None:
+        """Say once that there is no such task yet. Raises TaskUnknown when it has been missing for too long."""
+        if (view := views.tasks.get(task)) is not None and view.created is not None:
+            return
+        close = difflib.get_close_matches(task, [name for name, view in views.tasks.items() if view.created], n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        if time.monotonic() > self._give_up_s:
+            raise TaskUnknown(f"There is no task {task!r}.{hint}")
+        if not self._is_told:
+            note(f"There is no task {task!r} yet; waiting {self._wait_s:.0f} s for it.{hint}")
+            self._is_told = True
 
 
 def _wait_for_task(log: EventLog, operator: bytes) -> str:

@@ -14,7 +14,9 @@ from ops.processes.running import (
     Run,
     RunOptions,
     TooFewDevices,
+    list_actors,
     list_fleet_words,
+    list_heavy,
     name_after,
     read_policy,
 )
@@ -49,3 +51,13 @@ def test_a_file_gives_its_task_a_name_and_its_data() -> None:
     assert read_policy(RINGS, data="rings:data").data == "rings:data"
     with pytest.raises(DataConflict, match="other:data"):
         read_policy(RINGS, data="other:data")
+
+
+def test_only_what_the_policy_needs_is_started() -> None:
+    """Guarantee: without privacy no worker waits for charges; for a learner without torch nobody imports it."""
+    plain = read_policy(RINGS)
+    assert list_actors(plain) == ["selector", "aggregator"]
+    assert list_heavy(plain) == ["client_agent.learning.pytorch.learner"]
+    private = read_policy(ROOT / "ops" / "processes" / "demo.toml", ["learner=other:Learner", "model="])
+    assert list_actors(private) == ["selector", "aggregator", "privacy"]
+    assert list_heavy(private) == []

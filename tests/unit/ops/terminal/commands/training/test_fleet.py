@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from client_agent.running.loop import Stats
+from ops.history.projections import TaskViews
 from ops.operator.errors import TaskUnknown
-from ops.terminal.commands.training.fleet import require_task
+from ops.terminal.commands.training.fleet import Patience
 from ops.terminal.commands.training.progress import tell_end
 from ops.terminal.errors import ConsoleError
-from tests.survey import RINGS, Survey
-from tests.worlds.builders import KEY
+from tests.worlds.ops_journal import created
 
 
 def test_a_fleet_whose_devices_all_failed_is_not_over(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,9 +34,16 @@ def test_a_task_that_is_over_is_a_success(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == "dig is over.\n"
 
 
-def test_a_task_is_waited_for_as_long_as_was_said() -> None:
-    """A misspelt name ends the fleet with the nearest one; a run says that its task's first model may take long."""
-    log = Survey().log
-    with pytest.raises(TaskUnknown, match=rf"There is no task 'ring'\. Did you mean '{RINGS}'\?"):
-        require_task(log, "ring", operator=KEY.public_key, wait_s=0.0)
-    assert require_task(log, RINGS, operator=KEY.public_key, wait_s=0.0) == RINGS
+def test_a_missing_task_is_named_and_then_given_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guarantee: a fleet of no task says so at once, with the name that may be meant, and ends; a known one goes on."""
+    views = TaskViews()
+    views.view("rings").created = created("rings")
+    patience = Patience(60.0)
+    for _ in range(2):
+        patience.look("ringz", views)
+    told = capsys.readouterr().err
+    assert told.count("There is no task 'ringz' yet; waiting 60 s for it. Did you mean 'rings'?") == 1
+    impatient = Patience(0.0)
+    with pytest.raises(TaskUnknown, match=r"no task 'ringz'\. Did you mean 'rings'\?"):
+        impatient.look("ringz", views)
+    impatient.look("rings", views)
