@@ -83,9 +83,8 @@ def _make_run(policy: str | Path, given: RunOptions) -> Run | VirtualRun:
 
 
 def _finish(run: Run | VirtualRun) -> Result:
-    # Plain lines where there is no terminal: they are kept in a notebook's cell.
     view = View(to_stderr=False)
-    with run:
+    with run, view.live():
         for state in run.follow():
             view.show(state)
         summary, version = run.summarize(state), state.version or 0

@@ -6,9 +6,11 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 PROGRESS_INTERVAL_S = 5.0
+CURVE_LETTERS_MAX = 40
 
 
 def say(text: str) -> None:
@@ -66,10 +68,13 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Values as a small curve, lowest to highest."""
+    """Values as a small curve, lowest to highest; of very many the means of neighbours, so that it fits a line."""
     bars = "▁▂▃▄▅▆▇█"
     if not values:
         return ""
+    if len(values) > CURVE_LETTERS_MAX:
+        cuts = [len(values) * part // CURVE_LETTERS_MAX for part in range(CURVE_LETTERS_MAX + 1)]
+        values = [sum(values[begin:end]) / (end - begin) for begin, end in pairwise(cuts)]
     low, high = min(values), max(values)
     return "".join(bars[round((value - low) / ((high - low) or 1) * (len(bars) - 1))] for value in values)
 

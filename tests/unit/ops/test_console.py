@@ -48,6 +48,8 @@ def test_a_curve_goes_from_low_to_high() -> None:
     """The lowest value has the lowest bar; nothing gives nothing, and a flat curve does not divide by zero."""
     assert sparkline([0.0, 1.0]) == "▁█"
     assert (sparkline([]), len(sparkline([3.0, 3.0]))) == ("", 2)
+    # A thousand versions still fit a line, and the curve is the same.
+    assert sparkline([float(n // 250) for n in range(1000)]) == "▁" * 10 + "▃" * 10 + "▆" * 10 + "█" * 10
 
 
 def test_progress_reports_changes_now_and_then(

@@ -10,11 +10,21 @@ import typer
 from ops.console import note, say
 
 
+def _complete_template(incomplete: str) -> list[str]:
+    from ops.operator.projects.making import list_templates
+
+    return [name for name in list_templates() if name.startswith(incomplete)]
+
+
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the project: its folder, module and task.")],
     template: Annotated[
         str,
-        typer.Option(metavar="TEMPLATE", help="torch, numpy, sklearn, lora, timeseries, regression or flower."),
+        typer.Option(
+            metavar="TEMPLATE",
+            autocompletion=_complete_template,
+            help="torch, numpy, sklearn, lora, timeseries, regression or flower.",
+        ),
     ] = "torch",
 ) -> None:
     """Write a new project: policy, model or learner, data, and a test of the score that it must reach."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,10 +119,8 @@ def stop(ctx: typer.Context) -> None:
 def _print_end(view: TaskView, told: dict[str, Any]) -> None:
     say("")
     score = f"{told['metric']} {number(told['score'])}" if told["metric"] else "no score"
-    say(
-        f"{view.task}: {score} after {view.version} versions and {view.admitted} updates in {told['seconds']} s; "
-        f"{view.status}."
-    )
+    say(f"{view.task}: {score} after {view.version} versions and {view.admitted} updates in {told['seconds']} s.")
+    say(f"The task is {view.status}.")
     if curve := told["curve"]:
         say(f"{told['metric']} by version: {sparkline(curve)}  ({number(curve[0])} to {number(curve[-1])})")
     if "run_sha256" in told:
@@ -140,24 +138,26 @@ def _print_end(view: TaskView, told: dict[str, Any]) -> None:
 
 def _suggest_next(settings: Settings, options: RunOptions) -> None:
     own_broker = not settings.bootstrap_servers
-    commands = [
-        *(["broker start"] if own_broker and not options.keep else []),
-        f"task show {options.name}",
-        f"model export --task {options.name} --out exported",
-        "replay --full",
-        *(["stop"] if options.keep else ["broker stop"] if own_broker else []),
-    ]
+    commands = {
+        **({"broker start": "reading the log needs its Kafka"} if own_broker and not options.keep else {}),
+        f"task show {options.name}": "what has happened",
+        f"model export --task {options.name} --out exported": "the weights as files",
+        "replay --full": "recompute every model",
+        **({"stop": "end what runs"} if options.keep else {"broker stop": ""} if own_broker else {}),
+    }
     _suggest(settings, commands, where=settings.folder)
 
 
 def _suggest_for_files(settings: Settings, task: str, *, folder: Path) -> None:
     # Short, where people are: the folder lies below the one that they named.
     here = settings.folder / folder.relative_to(settings.folder.absolute())
-    commands = [f"{command} --from-files {here}" for command in (f"task show {task}", "events", "replay --full")]
-    _suggest(settings, [*commands, f"verify --from-files {here}"], where=here)
+    reading = {f"task show {task}": "what has happened", "events": "", "replay --full": "recompute every model"}
+    commands = {f"{command} --from-files {here}": what for command, what in {**reading, "verify": ""}.items()}
+    _suggest(settings, commands, where=here)
 
 
-def _suggest(settings: Settings, commands: list[str], *, where: Path) -> None:
+def _suggest(settings: Settings, commands: Mapping[str, str], *, where: Path) -> None:
+    """Say which commands come next, and what each is for."""
     note(f"\nThe whole log is in {where}. Try:")
     # As the person found it: another folder or cluster has to be named again.
     named = "".join(
@@ -168,5 +168,7 @@ def _suggest(settings: Settings, commands: list[str], *, where: Path) -> None:
         )
         if value != usual
     )
-    for command in commands:
-        note(f"  fedlog{named} {command}")
+    lines = {f"  fedlog{named} {command}": what for command, what in commands.items()}
+    width = max(map(len, lines))
+    for line, what in lines.items():
+        note(f"{line.ljust(width)}  # {what}" if what else line)

@@ -364,7 +364,12 @@ def test_the_version_is_told_without_a_broker() -> None:
 
 def test_a_shell_completes_commands_and_options() -> None:
     """Guarantee: what `--install-completion` installs asks for words, and gets those of the command."""
-    for typed, word in {"fedlog ta": "task", "fedlog task ar": "archive", "fedlog fleet --sim": "--simulate"}.items():
+    for typed, word in {
+        "fedlog ta": "task",
+        "fedlog task ar": "archive",
+        "fedlog fleet --sim": "--simulate",
+        "fedlog new x --template n": "numpy",
+    }.items():
         asked = {"_FEDLOG_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
         done = subprocess.run(
             [sys.executable, "-c", "from ops.terminal.cli import app; app(prog_name='fedlog')"],
