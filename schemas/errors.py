@@ -31,7 +31,8 @@ class FedlogError(Exception):
      │    ├── WriterFenced       another writer of the same name has taken over
      │    ├── CommitUncertain    the outcome of a commit is unknown
      │    ├── LogUnavailable     no broker answers
-     │    │    └── ReaderStalled  a reader stands still although the log goes on
+     │    │    ├── ReaderStalled  a reader stands still although the log goes on
+     │    │    └── ReadersHeldBack  a transaction that nothing ends holds readers back
      │    ├── LogRefused         the broker says no
      │    │    └── ExportDamaged a folder is not the export that its manifest describes
      │    ├── TopicUnfit         a topic, or the cluster, is not set up as fedlog needs it

@@ -79,6 +79,12 @@ class ReaderStalled(LogUnavailable):
     code = "reader_stalled"
 
 
+class ReadersHeldBack(LogUnavailable):
+    """Readers have not got past the same offset for longer than a transaction may last: nothing ends the one there."""
+
+    code = "readers_held_back"
+
+
 class LogRefused(LogError):
     """The broker refuses: credentials, rights, or its release is too old."""
 
@@ -264,7 +270,8 @@ class EventLog(Protocol):
     def writer(self, name: str, *, settles: Collection[TopicPartition] = ()) -> Writer:
         """Start the writer `name`, and fence the one before it. Raises LogUnavailable: try again.
 
-        Its first commit ends what a writer of this name has left open in the partitions `settles`.
+        What a writer of this name has left open in the partitions `settles`, because a broker forgot to end it, has
+        ended as aborted when this returns.
         """
         ...
 
@@ -275,17 +282,21 @@ class EventLog(Protocol):
 
 @dataclass(slots=True)
 class Standstill:
-    """Watches a reader that is waited for, until its position has reached `end`; no such wait may be silent."""
+    """Watches a reader that is waited for, until its position has reached `end`; no such wait may be silent.
+
+    Where the log itself cannot be read on, that is logged, or raised for whoever `gives_up`.
+    """
 
     log: EventLog
     at: TopicPartition
     end: int
+    gives_up: bool = False
     _position: int = field(default=-1, init=False)
     _since_s: float = field(default=0.0, init=False)
     _asks_s: float = field(default=0.0, init=False)  # when the log is asked next how far it can be read
 
     def check(self, position: int) -> None:
-        """Call it before each poll. Raises ReaderStalled; where the log itself cannot be read on, that is logged."""
+        """Call it before each poll. Raises ReaderStalled, ReadersHeldBack."""
         now_s = time.monotonic()
         if position != self._position:
             self._position, self._since_s, self._asks_s = position, now_s, now_s + ASK_EVERY_S
@@ -305,6 +316,8 @@ class Standstill:
     def _judge(self, readable: int, written: int) -> None:
         if self._position < readable:
             raise ReaderStalled(f"reading {self.at} stalled at {self._position}, and {readable} can be read")
+        if self.gives_up:
+            raise ReadersHeldBack(f"{self.at} cannot be read past {readable}, and {self.end} is awaited")
         # Either a transaction is open there, or the log has lost what was awaited.
         place = self.at._asdict()
         # It takes a tenth of a second to import, which a command that only prints its help need not wait for.
@@ -312,11 +325,13 @@ class Standstill:
         logger.warning("readers_held_back", **place, offset=readable, written=written, awaited=self.end)
 
 
-def scan(log: EventLog, at: TopicPartition, *, start: int | None = None, end: int | None = None) -> Iterator[Record]:
+def scan(
+    log: EventLog, at: TopicPartition, *, start: int | None = None, end: int | None = None, gives_up: bool = False
+) -> Iterator[Record]:
     """Every committed record of `at` from `start` (default: the beginning) up to, not including, `end`.
 
-    Without `end` it is where the log ended at the first step; with it the log is awaited until it can be read that far.
-    Raises ReaderStalled.
+    Without `end` it is where the log ended at the first step; with it the log is awaited until it can be read that far,
+    without a limit unless it `gives_up`. Raises ReaderStalled, and ReadersHeldBack where it gives up.
     """
     if start is None or end is None:
         bounds = log.bounds(at)
@@ -326,7 +341,7 @@ def scan(log: EventLog, at: TopicPartition, *, start: int | None = None, end: in
     if start >= end:
         return
     # Markers have offsets and no records, so the position tells when the end is reached, and not the last record.
-    reader, standstill = log.reader({at: start}), Standstill(log, at, end)
+    reader, standstill = log.reader({at: start}), Standstill(log, at, end, gives_up)
     try:
         while (position := reader.position(at)) < end:
             standstill.check(position)

@@ -3,13 +3,15 @@
 Every commit and every abort burns an offset for its marker, aborted records stay in the log where no reader sees them,
 an open transaction holds readers back at its first record, and a new writer aborts what the one before left open.
 Tests and simulations run on it. `MemoryWriter.begin`, `put` and `finish` are the steps of a commit; a subclass that
-fails or stops between them, and a log whose `writer` returns it, is a crash at that point.
+fails or stops between them, and a log whose `writer` returns it, is a crash at that point. `MemoryLog.forget` is the
+crash of a broker that has not marked every partition of a transaction, and takes it for ended all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.log import (
@@ -63,10 +65,9 @@ class _Partition:
 class MemoryWriter(TransactionalWriter):
     """The only writer of its name, until the next one is started."""
 
-    def __init__(self, log: MemoryLog, name: str, *, epoch: int, settles: Collection[TopicPartition] = ()) -> None:
+    def __init__(self, log: MemoryLog, name: str, *, epoch: int) -> None:
         super().__init__(name)
         self._log = log
-        self._settles = list(settles)
         self._epoch = epoch
         self._open: _Transaction | None = None
 
@@ -75,9 +76,6 @@ class MemoryWriter(TransactionalWriter):
         # At every step, as a broker does: a fence may fall between two of them.
         self._check_fence()
         self._open = self._log._open(self._name)
-        # Nothing is forgotten here, but as with Kafka there is a marker in each.
-        while self._settles:
-            self._log._join(self._open, self._settles.pop())
 
     def put(self, drafts: Sequence[Draft]) -> list[int]:
         """Write into the open transaction; readers see nothing of it yet."""
@@ -157,6 +155,7 @@ class MemoryLog:
         self._found: dict[str, TopicDescription] = {}
         self._epochs: dict[str, int] = {}
         self._transactions: dict[str, _Transaction] = {}
+        self._forgotten: dict[str, list[_Transaction]] = {}
         self.create_topics(specs, partitions=partitions)
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
@@ -186,7 +185,12 @@ class MemoryLog:
         # As a broker does for a transactional id: what the writer before left open is aborted first.
         self._finish(name, committed=False)
         self._epochs[name] = self._epochs.get(name, -1) + 1
-        return MemoryWriter(self, name, epoch=self._epochs[name], settles=settles)
+        if settles:
+            empty = self._open(name)
+            for at in settles:
+                empty.first[at] = self.find_written_end(at)
+            self._finish(name, committed=False)
+        return MemoryWriter(self, name, epoch=self._epochs[name])
 
     def close(self) -> None:
         """Nothing is held."""
@@ -221,6 +225,20 @@ class MemoryLog:
             del partition.entries[: before_offset - partition.beginning]
             partition.beginning = before_offset
 
+    def forget(self, name: str, places: Collection[TopicPartition]) -> None:
+        """Leave what the open transaction of this writer has in `places` open, whatever becomes of the rest of it.
+
+        The next transaction of the writer that touches the same partition ends it there too, in the same way.
+        """
+        transaction = self._transactions[name]
+        for at in places:
+            partition, first = self._partition(at), transaction.first.pop(at)
+            left = _Transaction(first={at: first})
+            for entry in partition.entries[first - partition.beginning :]:
+                if entry.transaction is transaction:
+                    entry.transaction = left
+            self._forgotten.setdefault(name, []).append(left)
+
     def _partition(self, at: TopicPartition) -> _Partition:
         if at not in self._partitions:
             raise LogUnavailable(f"there is no {at}")
@@ -229,7 +247,8 @@ class MemoryLog:
     def _stable_end(self, at: TopicPartition) -> int:
         """The last stable offset: the first record of the oldest open transaction, else the end."""
         # A copy, because another thread of a test may end a transaction meanwhile.
-        firsts = [transaction.first[at] for transaction in [*self._transactions.values()] if at in transaction.first]
+        still_open = [*self._transactions.values(), *chain.from_iterable([*self._forgotten.values()])]
+        firsts = [transaction.first[at] for transaction in still_open if at in transaction.first]
         return min(firsts, default=self._partition(at).high_watermark)
 
     def _read(self, at: TopicPartition, position: int, *, records_max: int) -> tuple[list[Record], int]:
@@ -260,10 +279,6 @@ class MemoryLog:
             transaction.first.setdefault(at, offset)
         return offset
 
-    def _join(self, transaction: _Transaction, at: TopicPartition) -> None:
-        """Have the transaction end with a marker in a partition, whether it writes there or not."""
-        transaction.first.setdefault(at, self._partition(at).high_watermark)
-
     def _finish(self, name: str, *, committed: bool) -> None:
         """End the open transaction of this name, if any, with one marker in every partition that it touched."""
         transaction = self._transactions.pop(name, None)
@@ -273,3 +288,10 @@ class MemoryLog:
         # A marker in each partition it touched, also after an abort: offsets are burnt either way.
         for at in transaction.first:
             self._partition(at).entries.append(_Entry(None))
+        left = self._forgotten.pop(name, [])
+        for forgotten in left:
+            # One marker ends all that its writer has open in a partition.
+            if forgotten.first.keys() <= transaction.first.keys():
+                forgotten.committed = committed
+        if still := [forgotten for forgotten in left if forgotten.committed is None]:
+            self._forgotten[name] = still

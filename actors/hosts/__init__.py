@@ -7,6 +7,7 @@
 - `host`: actors in that loop, whatever carries the records. `faust_app` makes it.
 - `assignment`: which partitions are a host's, from what its carrier says of single topics.
 - `inbox`: records that have come and are not decided yet.
+- `unseen`: what actors have committed and readers do not see. `host` asks it.
 - `assembly`: puts an actor together from its row in `actors.wiring`. Hosts and tests call it.
 - `metrics`: what a worker tells Prometheus; an observer of actors. Hosts make it.
 - `event_log`: what a worker's log shows of decisions; an observer of actors. Hosts make it.

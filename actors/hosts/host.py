@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +25,7 @@ from actors.hosts.event_log import TurningPoints
 from actors.hosts.inbox import Delivery
 from actors.hosts.loop import HostLoop, Timer
 from actors.hosts.metrics import ActorMetrics
+from actors.hosts.unseen import Unseen
 from actors.hosts.worker import Worker, make_measurers
 from actors.runtime.actor import Actor
 from actors.runtime.guard import Guard, StateHalfApplied
@@ -77,7 +78,7 @@ class Host(HostLoop):
             self._guard_of(poison.partition).skips[poison.place] = poison.skip
         self._threads = _Threads()
         self._assignment = Assignment(role.inputs, carrier)
-        self._unseen: Mapping[TopicPartition, int] = {}
+        self._unseen = Unseen()
         self._timers = _Timers()
         self._alone_until_s = time.monotonic() + ALONE_S
 
@@ -231,10 +232,7 @@ class Host(HostLoop):
         The claim of the next one ends the transaction that hangs. An actor that waits for what it has caused would not.
         """
         ends = {at: end for actor in self._actors.values() for at, end in actor.list_ends().items()}
-        bounds = await self._in_thread(partial(self._worker.log.list_bounds, ends))
-        before, self._unseen = self._unseen, {at: bounds[at].end for at, end in ends.items() if bounds[at].end < end}
-        # The same offset twice, as far apart as a transaction may last: what is only late has moved on by then.
-        for at, offset in self._unseen.items() & before.items():
+        for at, offset in (await self._in_thread(partial(self._unseen.look, self._worker.log, ends))).items():
             if (actor := self._actors.pop(at.partition, None)) is not None:
                 logger.warning("transaction_hangs", topic=at.topic, partition=at.partition, offset=offset)
                 await self._in_thread(actor.close)

@@ -5,7 +5,9 @@ Decisions wait here until `commit`: what only counts is added up, and all are cu
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,6 +39,7 @@ from streams.journals import JournalReader
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced, scan
 from streams.retry import retry_until_available
 
+_SEEN_ASKS, _SEEN_EVERY_S = 5, 0.02
 _MARKERS = 1  # behind the records of a transaction, before the first of the next
 _BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
 DECISION_BYTES_MAX = _BATCH_BYTES - 1_024  # the same for its place, and a digest
@@ -170,12 +173,13 @@ class Journal:
     def batches(self, start: int | None = None) -> Iterator[WrittenBatch]:
         """Every batch of the chain from `start`, or the beginning, to our own claim.
 
-        Raises ChainBroken, and CommitUncertain where the log has gone past our claim and does not hold it.
+        Raises ChainBroken, CommitUncertain where the log has gone past our claim and does not hold it, and
+        ReadersHeldBack where a broker that crashed has not ended the claim's transaction: the next claim ends it.
         """
         first = self._log.bounds(self.at).beginning if start is None else start
         journal = JournalReader(self.at, trust=self._chain.trust, position=self._chain.at)
         # Wait for the claim itself: a commit is acknowledged before readers can see its records.
-        for record in self._read(first, self.claimed + 1):
+        for record in scan(self._log, self.at, start=first, end=self.claimed + 1, gives_up=True):
             batch = journal.follow(record)
             if batch is not None:
                 yield WrittenBatch(batch, record.offset, journal.position)
@@ -227,6 +231,18 @@ class Journal:
     def write_missing(self, drafts: Sequence[Draft]) -> None:
         """Commit records that belong beside batches of an earlier life."""
         self._writer.commit(drafts)
+
+    def is_seen(self) -> bool:
+        """Whether readers see what was committed last under this claim, here and beside; False where nobody answers."""
+        # Markers come a moment after the commit was acknowledged, if a broker that crashed has not forgotten them.
+        for _ in range(_SEEN_ASKS):
+            with contextlib.suppress(LogUnavailable):
+                bounds = self._log.list_bounds(self.ends)
+                if all(bounds[at].end >= end for at, end in self.ends.items()):
+                    # A successor may have aborted it: then its place can be read, and is empty.
+                    return all(any(scan(self._log, at, start=end - 1, end=end)) for at, end in self.ends.items())
+            time.sleep(_SEEN_EVERY_S)
+        return False
 
     def close(self) -> None:
         """Release the writer."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import takewhile
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from kafka import KafkaProducer, errors
@@ -33,9 +33,9 @@ class KafkaWriter(TransactionalWriter):
     def __init__(self, settings: KafkaSettings, name: str, *, settles: Collection[TopicPartition] = ()) -> None:
         super().__init__(settings.add_prefix(name))
         self._settings = settings
-        self._settles = [BrokerPartition(settings.add_prefix(at.topic), at.partition) for at in settles]
         with translate_errors(f"starting the writer {self._name}"):
             self._producer = _start_producer(settings, self._name)
+            self._settle([BrokerPartition(settings.add_prefix(at.topic), at.partition) for at in settles])
 
     def close(self) -> None:
         """Let go of it, without fencing another."""
@@ -45,11 +45,6 @@ class KafkaWriter(TransactionalWriter):
     def begin(self) -> None:
         """Open a transaction."""
         self._producer.begin_transaction()
-        # A broker that crashes in a commit may call the transaction complete and leave no marker behind (Kafka 4.3.1):
-        # readers then wait for ever at its first record. A marker of the same producer id ends it, and whatever is
-        # added to a transaction gets one.
-        while self._settles:
-            self._producer._transaction_manager.maybe_add_partition_to_transaction(self._settles.pop())
 
     def put(self, drafts: Sequence[Draft]) -> list[int]:
         """Write into the open transaction and wait for the offsets; those of the first partition first."""
@@ -63,13 +58,32 @@ class KafkaWriter(TransactionalWriter):
 
     def finish(self) -> None:
         """Commit the open transaction."""
-        _commit(self._producer, COMMIT_TIMEOUT_S)
+        _end(self._producer.commit_transaction)
 
     def judge(self, error: Exception) -> LogError:
         """WriterFenced where another producer of this name has taken over, else CommitUncertain."""
         if is_fencing(error):
             return WriterFenced(f"another writer of the name {self._name} has taken over: {error}")
         return CommitUncertain(f"it is not known whether {self._name} has committed: {error}")
+
+    def _settle(self, places: Collection[BrokerPartition]) -> None:
+        """Abort what a writer of this name has left open in these partitions.
+
+        A broker that crashes in a commit may call the transaction complete and leave no marker behind (Kafka 4.3.1):
+        readers then wait for ever at its first record. A marker of the same producer id ends it, and whatever is added
+        to a transaction gets one.
+        """
+        if not places:
+            return
+        try:
+            self._producer.begin_transaction()
+            _add_partitions(self._producer, places)
+            _end(self._producer.abort_transaction)
+        except BaseException as error:
+            _close(self._producer)
+            if isinstance(error, Exception) and is_fencing(error):
+                raise self.judge(error) from error
+            raise
 
     def _send(self, draft: Draft) -> Any:
         topic = self._settings.add_prefix(draft.topic)
@@ -114,19 +128,36 @@ def _wait_for_offsets(futures: Sequence[Any], deadline: float) -> list[int]:
     return offsets
 
 
-def _commit(producer: KafkaProducer, timeout_s: float) -> None:
-    """Commit, or raise queue.Empty after the timeout: kafka-python itself waits without end for the answer."""
+def _add_partitions(producer: KafkaProducer, places: Collection[BrokerPartition]) -> None:
+    """Add partitions to the open transaction, and wait until its coordinator knows: an abort would drop the others."""
+    manager, deadline = producer._transaction_manager, time.monotonic() + COMMIT_TIMEOUT_S
+    for place in places:
+        manager.maybe_add_partition_to_transaction(place)
+    while not all(map(manager.is_partition_added, places)):
+        producer._sender.wakeup()
+        if manager.has_error():
+            raise manager.last_error
+        if time.monotonic() > deadline:
+            raise errors.KafkaTimeoutError(f"a transaction's coordinator has not added {[*places]}")
+        time.sleep(0.001)
+
+
+def _end(end: Callable[[], None]) -> None:
+    """Commit or abort, within a limit: kafka-python itself waits without end for the answer."""
     answer: SimpleQueue[Exception | None] = SimpleQueue()
 
     def ask() -> None:
         try:
-            producer.commit_transaction()
+            end()
             answer.put(None)
         except errors.KafkaError as error:
             answer.put(error)
 
     threading.Thread(target=ask, name="commit", daemon=True).start()
-    error = answer.get(timeout=timeout_s)
+    try:
+        error = answer.get(timeout=COMMIT_TIMEOUT_S)
+    except Empty:
+        error = errors.KafkaTimeoutError(f"no answer within {COMMIT_TIMEOUT_S:.0f} s")
     if error is not None:
         raise error
 

@@ -42,13 +42,14 @@ class Published:
                 self._replayed[version_id(event)] = (event, decision.time_ms, at)
 
     def find_missing(self, *, since_ms: int | None) -> list[Draft]:
-        """Records of versions that replay has met and `published` does not hold."""
+        """Records of versions that replay has met and `published` does not hold. Raises ReadersHeldBack."""
         replayed, self._replayed = self._replayed, {}
         if not replayed:
             return []
         start = None if since_ms is None else self._log.first_since(self._at, since_ms - CLOCKS_DIFFER_MS_MAX)
         # Also what a stranger's open transaction still hides: it would be announced a second time.
-        records = scan(self._log, self._at, start=start, end=self._log.find_written_end(self._at))
+        end = self._log.find_written_end(self._at)
+        records = scan(self._log, self._at, start=start, end=end, gives_up=True)
         there = {announced for record in records if (announced := self._find_id(record))}
         return [
             self.announce(event, at, time_ms=time_ms)

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from streams.memory import _Transaction
+
 # Chosen by the scheduler, each as one step: the weight beside the plain steps, which weigh 60 together.
 STEPS = {
     "kill": 8.0,  # a worker dies at one of its next writes
@@ -45,7 +47,11 @@ CHANCES = {
     "device away": 0.08,
     "clock back": 0.20,
 }
-KINDS = (*STEPS, *CHANCES)
+# The same, drawn apart, so that the worlds of recorded seeds stay what they were.
+LATER_CHANCES = {
+    "marker forgotten": 0.2,  # a broker that crashed in a commit, or in an abort, leaves partitions without a marker
+}
+KINDS = (*STEPS, *CHANCES, *LATER_CHANCES)
 
 
 @dataclass(slots=True)
@@ -54,12 +60,15 @@ class Faults:
 
     random: random.Random
     rates: dict[str, float]
+    later: random.Random
     hits: Counter[str] = field(default_factory=Counter)
     healed: bool = False
+    promised: list[_Transaction] = field(default_factory=list)  # acknowledged, and still open where it was forgotten
 
     def strikes(self, kind: str) -> bool:
         """Whether this fault happens here; counted when it does."""
-        if self.healed or self.random.random() >= self.rates[kind]:
+        chance = self.later if kind in LATER_CHANCES else self.random
+        if self.healed or chance.random() >= self.rates[kind]:
             return False
         self.hits[kind] += 1
         return True
@@ -74,4 +83,7 @@ def drawn(chance: random.Random, *, off: Collection[str]) -> Faults:
     # It ends most stories, so that few seeds may have it.
     if chance.random() < 0.8:
         rates["commit unmade"] = 0.0
-    return Faults(chance, rates)
+    later = random.Random(f"later {chance.getstate()[1][:2]}")
+    for kind, most in LATER_CHANCES.items():
+        rates[kind] = most * later.random() if kind not in off and later.random() < 0.4 else 0.0
+    return Faults(chance, rates, later)

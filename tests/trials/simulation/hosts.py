@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from actors.hosts.assembly import assemble
+from actors.hosts.unseen import Unseen
 from actors.runtime.actor import Actor
 from actors.runtime.inputs import Gap
 from actors.wiring import ROLES
@@ -30,6 +31,7 @@ class Worker:
         self.has_claimed = False
         self._random, self._hits = faults.random, faults.hits
         self._reader: MemoryReader | None = None
+        self._unseen = Unseen()
 
     def open(self) -> None:
         """Claim, replay, seek every input, and do what the state waits for, whether any event comes or not."""
@@ -63,6 +65,10 @@ class Worker:
     def housekeep(self) -> None:
         """Let go of what nobody needs."""
         self._waited(self._actor().delete_unneeded)
+
+    def is_held_back(self) -> bool:
+        """Whether readers do not see what it has committed, now as at the last look."""
+        return self.actor is not None and bool(self._unseen.look(self.log.inner, self.actor.list_ends()))
 
     def close(self) -> None:
         """End in good order."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from schemas.topics import ANSWERS
 from streams.log import Bounds, CommitUncertain, Draft, LogUnavailable, Record, TopicPartition
-from streams.memory import MemoryLog, MemoryReader, MemoryWriter
+from streams.memory import MemoryLog, MemoryReader, MemoryWriter, _Transaction
 from tests.trials.simulation.faults import Faults
 
 
@@ -55,7 +56,7 @@ class HostLog:
         return self.inner.bounds(at)
 
     def list_bounds(self, places: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        self._find_broker()
+        # It always finds its broker, so that what else a seed draws does not depend on it.
         return self.inner.list_bounds(places)
 
     def find_written_end(self, at: TopicPartition) -> int:
@@ -73,7 +74,7 @@ class HostLog:
         self.faults.hits["bodies deleted"] += 1
 
     def reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
-        return self.inner.reader(positions)
+        return HostReader(self.inner, positions)
 
     bulk_reader = reader
 
@@ -86,11 +87,22 @@ class HostLog:
         """Nothing is held."""
 
 
+class HostReader(MemoryReader):
+    """Takes its time where an open transaction holds it back."""
+
+    def poll(self, timeout_s: float) -> list[Record]:
+        found = super().poll(timeout_s)
+        if not found and any(offset < self._log.find_written_end(at) for at, offset in self._positions.items()):
+            time.sleep(timeout_s)
+        return found
+
+
 class HostWriter(MemoryWriter):
     """A writer whose transactions tear."""
 
     def __init__(self, host: HostLog, name: str, *, settles: Collection[TopicPartition]) -> None:
-        super().__init__(host.inner, name, epoch=host.inner.writer(name)._epoch, settles=settles)
+        _forget_markers(host, name)
+        super().__init__(host.inner, name, epoch=host.inner.writer(name, settles=settles)._epoch)
         self._host = host
         self._commits = 0
         self.unmade = False
@@ -137,10 +149,31 @@ class HostWriter(MemoryWriter):
                     self.unmade = True
                     return
                 raise CommitUncertain("simulated: aborted")
-        super().finish()
+        self._commit()
         self._host.reached("finished")
         if self._host.faults.strikes("commit unheard"):
             raise CommitUncertain("simulated: committed")
+
+    def _commit(self) -> None:
+        """Commit; where the broker crashes in it, it may be known as aborted, and the rest may be forgotten."""
+        forgotten = _forget_markers(self._host, self._name)
+        if forgotten and self._host.faults.later.random() < 0.3:
+            self._log._finish(self._name, committed=False)
+            raise CommitUncertain("simulated: aborted by a broker that crashed")
+        super().finish()
+        self._host.faults.promised += forgotten
+
+
+def _forget_markers(host: HostLog, name: str) -> list[_Transaction]:
+    """Perhaps some partitions of the open transaction of this name get no marker; what stays open there."""
+    transaction = host.inner._transactions.get(name)
+    if transaction is None or not transaction.first or not host.faults.strikes("marker forgotten"):
+        return []
+    places = sorted(transaction.first)
+    chosen = host.faults.later.sample(places, host.faults.later.randint(1, len(places)))
+    host.faults.hits.update(f"left open in {at.topic}" for at in chosen)
+    host.inner.forget(name, chosen)
+    return host.inner._forgotten[name][-len(chosen) :]
 
 
 class DeviceLog:

@@ -29,7 +29,7 @@ HANGS_AFTER_S = 20.0  # of CPU time, for one seed
 def simulate(seed: int, steps: int = STEPS, *, off: Collection[str] = ()) -> Story:
     """One seed from its first step to its verdict."""
     world = World(seed, steps, off)
-    with virtual(random.Random(seed), sleep=world.sleep), _no_hanging():
+    with virtual(random.Random(seed), sleep=world.sleep, clock=world.monotonic), _no_hanging():
         return world.run()
 
 

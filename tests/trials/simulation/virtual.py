@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from logging import CRITICAL
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -20,6 +21,7 @@ from actors.runtime import actor, inputs, journal
 from client_agent.outbox import outbox
 from client_agent.running import loop
 from schemas import signing
+from streams import log
 
 alarms: list[str] = []  # of the world that runs now
 
@@ -47,8 +49,8 @@ def _verified(raw: bytes, signature: bytes, payload: bytes) -> None:
 
 
 @contextmanager
-def virtual(chance: random.Random, *, sleep: Callable[[float], None]) -> Iterator[None]:
-    """Entropy from `chance`, sleeping by `sleep`, and limits so small that a short story reaches them."""
+def virtual(chance: random.Random, *, sleep: Callable[[float], None], clock: Callable[[], float]) -> Iterator[None]:
+    """Entropy from `chance`, sleep and waits by virtual time, and limits so small that a short story meets them."""
     entropy = random.Random(chance.getrandbits(64))
     limits: list[tuple[Any, str, int]] = [
         (actor, "DIGEST_EVERY", chance.choice((1, 7, 40))),
@@ -64,6 +66,7 @@ def virtual(chance: random.Random, *, sleep: Callable[[float], None]) -> Iterato
         stack.enter_context(patch.object(os, "urandom", entropy.randbytes))
         stack.enter_context(patch.object(random, "_urandom", entropy.randbytes))
         stack.enter_context(patch.object(time, "sleep", sleep))
+        stack.enter_context(patch.object(log, "time", SimpleNamespace(monotonic=clock)))
         stack.enter_context(patch.object(signing, "Ed25519PublicKey", _VerifiesOnce))
         stack.enter_context(patch.object(dp_accounting, "get_epsilon_gaussian", _epsilon))
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(CRITICAL), processors=[_note])

@@ -19,7 +19,7 @@ from actors.runtime.guard import StateHalfApplied
 from actors.wiring import ROLES
 from client_agent.links.kafka import KafkaLink
 from client_agent.running.loop import NEVER_MS, DeviceLoop
-from schemas.journal import ChainBroken
+from schemas.journal import WRITERS, ChainBroken
 from schemas.topics import CATALOGUE, JOURNALS
 from streams.log import CommitUncertain, Draft, TopicPartition, WriterFenced, scan
 from streams.memory import MemoryLog
@@ -97,6 +97,10 @@ class World:
         """Whoever sleeps lets virtual time pass."""
         self.now_ms += round(seconds * 1_000)
 
+    def monotonic(self) -> float:
+        """Virtual seconds, for whoever limits a wait."""
+        return self.now_ms / 1_000
+
     def _begin(self, folder: Path) -> None:
         for task in self.tasks:
             task.create(self.log)
@@ -163,6 +167,9 @@ class World:
                 self._start(slot)
             case "feed":
                 self._drive(worker, lambda: self._fed(worker))
+            case "tick":
+                self._drive(worker, worker.tick)
+                self._claim_anew(slot)
             case _:
                 self._drive(worker, getattr(worker, kind))
 
@@ -263,10 +270,27 @@ class World:
     def _note_unmade(self, worker: Worker) -> None:
         """After a commit that was only reported, the next batch of this worker breaks the chain.
 
-        Also where it dies before that: it may have told a device of a lease that no journal holds.
+        Also where it dies before that: it may have told a device of a lease that no journal holds. A commit that a
+        broker has forgotten to end is lost with the next one of its writer that is aborted.
         """
         if worker.unmade:
             self.broken.add(worker.partition)
+        ended = [one for one in self.faults.promised if one.committed is not None]
+        self.faults.promised = [one for one in self.faults.promised if one.committed is None]
+        for at in (at for one in ended if not one.committed for at in one.first if at.topic in WRITERS):
+            self.hits["promise lost"] += 1
+            self.broken.add(at.partition)
+
+    def _claim_anew(self, slot: Slot) -> bool:
+        """Replace a worker whose commits stay invisible, as its host does; whether it was so."""
+        worker = self.workers.get(slot)
+        if worker is None or not worker.is_held_back():
+            return False
+        self.hits["claimed anew"] += 1
+        worker.close()
+        self._bury(worker)
+        self._start(slot)
+        return True
 
     def _bury(self, worker: Worker) -> None:
         slot = (worker.name, worker.partition)
@@ -333,7 +357,10 @@ class World:
             self._start_missing()
             for worker in [*self.workers.values()]:
                 self._drive(worker, partial(self._feed_whole, worker))
-            if not self._fed_at_last and not any(map(self._is_missing, self.slots)):
+            # Twice, because a host looks twice before it does so.
+            whole = [slot for slot in self.slots if slot[1] not in self.broken]
+            held_back = [self._claim_anew(slot) for _ in range(2) for slot in whole]
+            if not self._fed_at_last and not any(held_back) and not any(map(self._is_missing, self.slots)):
                 return
         raise Stuck(f"after {TURNS_MAX} turns without a fault somebody still dies, or has still something to read")
 

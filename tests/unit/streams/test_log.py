@@ -14,7 +14,17 @@ from streams import log as log_module
 from streams.bodies.reader import BodyReader
 from streams.bodies.uploads import store
 from streams.holes import Holes
-from streams.log import STANDSTILL_S, Bounds, Draft, LogUnavailable, ReaderStalled, Record, TopicPartition, scan
+from streams.log import (
+    STANDSTILL_S,
+    Bounds,
+    Draft,
+    LogUnavailable,
+    ReadersHeldBack,
+    ReaderStalled,
+    Record,
+    TopicPartition,
+    scan,
+)
 from streams.memory import MemoryLog, MemoryReader, MemoryWriter
 from streams.retry import retry_until_available
 
@@ -158,6 +168,31 @@ def test_a_transaction_that_stays_open_is_told(clocked: Callable[[StallingLog], 
         "written": 2,
         "awaited": 2,
     }
+
+
+def test_whoever_gives_up_waits_no_longer_than_a_transaction_lasts(
+    clocked: Callable[[StallingLog], StallingLog],
+) -> None:
+    """A transaction that nothing ends is told to whoever can end it; what came before it is read."""
+    log = clocked(StallingLog())
+    log.append([DRAFT])
+    writer: MemoryWriter = log.writer("somebody")
+    writer.begin()
+    writer.put([DRAFT])
+    reading = scan(log, AT, start=0, end=2, gives_up=True)
+    assert next(reading).offset == 0
+    bounds = log.bounds
+
+    def end_at_last(at: TopicPartition) -> Bounds:
+        if log.now_s > 3 * STANDSTILL_S and log._transactions:
+            writer.finish()
+        return bounds(at)
+
+    log.bounds = end_at_last  # type: ignore[method-assign]
+    with pytest.raises(ReadersHeldBack, match=r"updates\[3\] cannot be read past 1, and 2 is awaited"):
+        next(reading)
+    assert STANDSTILL_S <= log.now_s < 2 * STANDSTILL_S
+    assert log.readers[-1].is_closed
 
 
 def test_an_outage_is_no_standstill(clocked: Callable[[StallingLog], StallingLog]) -> None:
