@@ -121,7 +121,12 @@ class Host(HostLoop):
         actor.guard = self._guard_of(partition)
         if (marker := self._worker.options.crash_marker) is not None:
             actor.guard.mark_in_hand = partial(marker.put, partition)
-        actor.open()
+        try:
+            actor.open()
+        except LogUnavailable:
+            # It is waited for with another actor, whose claim ends what this one's may have left open.
+            actor.close()
+            raise
         return actor
 
     def _guard_of(self, partition: int) -> Guard:

@@ -27,7 +27,7 @@ from actors.runtime.snapshots import Snapshots
 from schemas.canonical import encode_state
 from schemas.events import InputsDropped, JournalEvent
 from schemas.journal import Decision
-from streams.log import EventLog, LogError, LogUnavailable, Record, TopicPartition
+from streams.log import EventLog, LogError, Record, TopicPartition
 
 S = TypeVar("S")
 
@@ -63,15 +63,10 @@ class Actor(Generic[S]):
         """Claim the journal and replay it; `whole`: without a snapshot. Raises ChainBroken, ReplayDiffers."""
         self._journal.claim()
         replay = Replay(self._decider, self._effects, self._journal, self._inputs, self._digests, self._observers)
-        try:
-            self.opened = replay.open(whole=whole)
-            self.state = self.opened.state
-            if missing := self._effects.recover(self.state, since_ms=self.opened.since_ms):
-                self._journal.write_missing(missing)
-        except LogUnavailable:
-            # Whoever waits for the log opens another actor, which claims anew.
-            self.close()
-            raise
+        self.opened = replay.open(whole=whole)
+        self.state = self.opened.state
+        if missing := self._effects.recover(self.state, since_ms=self.opened.since_ms):
+            self._journal.write_missing(missing)
 
     def list_ends(self) -> Mapping[TopicPartition, int]:
         """How far readers must see what it has committed since it was opened."""
@@ -112,8 +107,7 @@ class Actor(Generic[S]):
             for made in self._effects.make_inputs(self.state):
                 self._note(*_HOST, events=self._decide(Arrival(made)))
                 self._commit()
-        # What is written beside the batches before a snapshot is not looked for again: a broker may still lose it.
-        if self._digests.noted and self._journal.is_seen():
+        if self._digests.noted:
             self._digests.keep_snapshot()
 
     def delete_unneeded(self) -> None:

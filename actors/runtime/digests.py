@@ -42,9 +42,11 @@ class Digests:
             self.noted = StateAtDigest(self.canonical, written)
 
     def keep_snapshot(self) -> None:
-        """Store the newest noted state, if there is one."""
+        """Store the newest noted state, if there is one, and readers see what it rests on."""
+        # An opening does not look for what is missing beside the batches before a snapshot.
+        if self.noted is None or not self.snapshots.is_seen():
+            return
         kept, self.noted = self.noted, None
-        if kept:
-            # The bytes of a large state are not held until the next digest, which may be far away.
-            self.canonical = b""
-            self.snapshots.keep(kept)
+        # The bytes of a large state are not held until the next digest, which may be far away.
+        self.canonical = b""
+        self.snapshots.keep(kept)

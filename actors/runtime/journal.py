@@ -5,9 +5,7 @@ Decisions wait here until `commit`: what only counts is added up, and all are cu
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,7 +37,6 @@ from streams.journals import JournalReader
 from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record, TopicPartition, WriterFenced, scan
 from streams.retry import retry_until_available
 
-_SEEN_ASKS, _SEEN_EVERY_S = 5, 0.02
 _MARKERS = 1  # behind the records of a transaction, before the first of the next
 _BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
 DECISION_BYTES_MAX = _BATCH_BYTES - 1_024  # the same for its place, and a digest
@@ -232,22 +229,11 @@ class Journal:
         """Commit records that belong beside batches of an earlier life."""
         self._writer.commit(drafts)
 
-    def is_seen(self) -> bool:
-        """Whether readers see what was committed last under this claim, here and beside; False where nobody answers."""
-        # Markers come a moment after the commit was acknowledged, if a broker that crashed has not forgotten them.
-        for _ in range(_SEEN_ASKS):
-            with contextlib.suppress(LogUnavailable):
-                bounds = self._log.list_bounds(self.ends)
-                if all(bounds[at].end >= end for at, end in self.ends.items()):
-                    # A successor may have aborted it: then its place can be read, and is empty.
-                    return all(any(scan(self._log, at, start=end - 1, end=end)) for at, end in self.ends.items())
-            time.sleep(_SEEN_EVERY_S)
-        return False
-
     def close(self) -> None:
-        """Release the writer."""
+        """Release the writer, which is not there where the claim has found no broker."""
         self._holes.close()
-        self._writer.close()
+        if hasattr(self, "_writer"):
+            self._writer.close()
 
     def require_alone(self) -> None:
         """Raise WriterFenced where another has claimed it since: then our state is old, and its failures say nothing.

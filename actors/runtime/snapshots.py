@@ -9,7 +9,9 @@ that is missing, stale, damaged or foreign costs a longer replay and nothing els
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -27,10 +29,11 @@ from schemas.journal import WRITERS, Batch, ChainBroken, Snapshot
 from schemas.tensors import BodyError, compress, compute_frame_bytes_max, decompress, hash_payload
 from schemas.topics import SNAPSHOTS
 from streams.bodies import Absent, BodyReader, store
-from streams.log import Draft, EventLog, LogError, LogUnavailable, Record, TopicPartition
+from streams.log import Draft, EventLog, LogError, LogUnavailable, Record, TopicPartition, scan
 
 # Of a state, in memory; one that is larger costs a whole replay at each opening.
 STATE_BYTES_MAX = 2**30
+SEEN_ASKS, SEEN_EVERY_S = 5, 0.02
 
 S = TypeVar("S")
 
@@ -109,6 +112,19 @@ class Snapshots:
         # A snapshot only saves time: that it failed must not stop an actor whose decisions are all committed.
         except LogError as error:
             logger.warning("snapshot_not_stored", actor=self._actor, partition=self._at.partition, why=str(error))
+
+    def is_seen(self) -> bool:
+        """Whether readers see what was committed last under our claim, here and beside; False where nobody answers."""
+        ends = self._journal.ends
+        # Markers come a moment after the commit was acknowledged, if a broker that crashed has not forgotten them.
+        for _ in range(SEEN_ASKS):
+            with suppress(LogUnavailable):
+                bounds = self._log.list_bounds(ends)
+                if all(bounds[at].end >= end for at, end in ends.items()):
+                    # A successor may have aborted it: then its place can be read, and is empty.
+                    return all(any(scan(self._log, at, start=end - 1, end=end)) for at, end in ends.items())
+            time.sleep(SEEN_EVERY_S)
+        return False
 
     def newest(self, kind: type[S]) -> LoadedSnapshot[S] | None:
         """The newest snapshot, if a replay up to our claim may start from it.
