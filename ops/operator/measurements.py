@@ -10,6 +10,7 @@ import numpy as np
 
 from client_agent.learning.layout import Layout, ModelError
 from client_agent.learning.measuring.answers import open_own_learner
+from client_agent.learning.measuring.arguments import check_arguments
 from client_agent.learning.sources import hash_sources
 from ops.operator import models, tasks
 from ops.operator.errors import MeasurementUnprotected, ModelMismatch
@@ -28,6 +29,7 @@ def make(log: EventLog, policy: Policy, *, operator: bytes) -> FirstModel:
     MeasurementUnprotected.
     """
     assert policy.measure is not None
+    check_arguments(policy.measure)
     asked = list_statistics(policy.measure)
     frozen, measured = None, None
     if policy.measure.of:

@@ -12,6 +12,7 @@ import pytest
 
 from actors.deciders.arithmetic import statistics
 from client_agent.learning.data import Part
+from client_agent.learning.plugins import PluginError
 from client_agent.outbox.outbox import read_state
 from ops.audit.findings import Findings
 from ops.audit.replay import Audit
@@ -67,6 +68,17 @@ def test_the_measured_version_is_copied(trained: Survey, number: int) -> None:
     copy = models.read(trained.log, created.subject.model, parameters=6)
     np.testing.assert_array_equal(copy, _vector(trained, 1))
     assert models.read(trained.log, created.model, parameters=created.parameters).tolist() == [0.0] * 3
+
+
+def test_a_question_that_no_device_could_answer_is_not_asked(trained: Survey, number: int) -> None:
+    """Its arguments are checked before anything is written: whoever asks is told, and no device finds it out."""
+    histogram = "client_agent.learning.measuring.questions:histogram"
+    asked = {"plugin": histogram, "statistics": {"histogram": {"bound": 8.0}}}
+    name = f"{RINGS}.wrong-{number}"
+    with pytest.raises(PluginError, match="of shape"):
+        trained.ask(name, measuring_policy(measure=asked))
+    with pytest.raises(TaskUnknown):
+        tasks.find_view(trained.log, name)
 
 
 def test_the_newest_version_is_meant_where_none_is_named(trained: Survey, number: int) -> None:
