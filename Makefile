@@ -94,7 +94,7 @@ flower: setup ## Install Flower beside fedlog, for Flower apps (WITH="torch scik
 	@test -x build/flower/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/flower
 	@$(BIN)/uv pip install --quiet --python build/flower/bin/python -r requirements-flower.txt $(WITH)
 
-ecosystem: setup ## Run Flower's own example apps and ours in JAX and Keras; adds to docs/results (ONLY=jax EXAMPLES=folder)
+ecosystem: setup ## Run Flower's own example apps, ours in JAX and Keras, and six newcomers' projects (ONLY=jax EXAMPLES=folder)
 	@$(BIN)/python -m tests.trials.ecosystem $(if $(ONLY),--only "$(ONLY)") $(if $(EXAMPLES),--examples "$(EXAMPLES)")
 
 templates: setup ## Train every template of `fedlog new` end to end to its score; adds to docs/results (ONLY=torch)

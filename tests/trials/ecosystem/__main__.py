@@ -1,4 +1,4 @@
-"""Flower's own example apps, unchanged, end to end, and the examples of learners in other frameworks.
+"""Flower's own example apps, unchanged, end to end, examples of learners in other frameworks, and newcomers' projects.
 
     python -m tests.trials.ecosystem [--only NAME] [--examples FOLDER]
 
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from ops.processes import broker
 from streams.kafka.settings import KafkaSettings
-from tests.trials.ecosystem import frameworks
-from tests.trials.ecosystem.apps import APPS, FLOWER_COMMIT, App, fetch_examples, place
-from tests.trials.ecosystem.runs import run
+from tests.trials.ecosystem import frameworks, project_runs
+from tests.trials.ecosystem.apps import APPS, ASKED, FLOWER_COMMIT, App, Example, fetch_examples, place
+from tests.trials.ecosystem.runs import ask, is_answered, run
 from tests.trials.results import add_row, commit
 from tests.worlds.flower_apps.copies import install
 
@@ -31,15 +31,15 @@ def main() -> int:
     parser.add_argument("--examples", type=Path)
     given = parser.parse_args()
     commit()  # the one that runs, whatever is checked out at the end
-    tried = dict(frameworks.try_all(given.only))
-    if chosen := [app for app in APPS if given.only in app.name]:
+    tried = {**dict(project_runs.try_all(given.only)), **dict(frameworks.try_all(given.only))}
+    if chosen := [app for app in (*APPS, ASKED) if given.only in app.name]:
         tried |= _try_apps(chosen, given)
     failed = [name for name, is_right in tried.items() if not is_right]
     print(f"{len(tried) - len(failed)} of {len(tried)}: {failed or 'all right'}")  # noqa: T201
     return 1 if failed or not tried else 0
 
 
-def _try_apps(chosen: list[App], given: argparse.Namespace) -> dict[str, bool]:
+def _try_apps(chosen: list[Example], given: argparse.Namespace) -> dict[str, bool]:
     """Each app on one embedded broker, with workers, devices and an evaluator."""
     environment = install("flower-ecosystem")
     examples = given.examples or fetch_examples()
@@ -59,12 +59,14 @@ def _try_apps(chosen: list[App], given: argparse.Namespace) -> dict[str, bool]:
             }
 
 
-def _try(app: App, kafka: KafkaSettings, *, folder: Path) -> bool:
+def _try(app: Example, kafka: KafkaSettings, *, folder: Path) -> bool:
     begun_s = time.monotonic()
     print(f"{app.name} …", flush=True)  # noqa: T201
     try:
-        told = run(app, kafka, folder=folder)
-        is_right = app.is_right(told["scores"])
+        if isinstance(app, App):
+            is_right = app.is_right((told := run(app, kafka, folder=folder))["scores"])
+        else:
+            is_right = is_answered(told := ask(app, kafka, folder=folder))
     except Exception as error:  # noqa: BLE001
         told, is_right = {"error": f"{type(error).__name__}: {error}"[:2000]}, False
     row = {"app": app.name, "flower_commit": FLOWER_COMMIT, "right": is_right, **told}

@@ -19,23 +19,29 @@ Scores = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class App:
-    """One example. `metric` is of the evaluator's score; it must get better by `least` from version 0 to the last.
+class Example:
+    """A folder of Flower's examples, and the digest of its source."""
+
+    path: str
+    source_sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App(Example):
+    """One that trains. `metric` is of the evaluator's score; it must get better by `least` from version 0 to the last.
 
     `report` is a metric of its clients, which the policy asks for.
     """
 
-    path: str
-    source_sha256: str
     metric: str
     least: float
     report: str = ""
     run_config: str = ""
     averaged_scale: float = 1.0
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
 
     def is_right(self, scores: Scores) -> bool:
         """Whether the model got better by as much as it must; a negative `least` is of a metric that must fall."""
@@ -43,6 +49,10 @@ class App:
         return change >= self.least if self.least >= 0 else change <= self.least
 
 
+# Its clients answer a query with histograms of their flowers; fedlog asks them as a measure task.
+ASKED = Example(
+    path="quickstart-pandas", source_sha256="ec782e142787a748d8d5969e0f648550d8f4df7c3afdbd8bfbe053566a2ea25e"
+)
 APPS = (
     # Its clients add random numbers to a model and score it at random, as a list, of which nothing is kept.
     App(
@@ -97,12 +107,14 @@ def fetch_examples() -> Path:
         git = ["git", "-C", str(folder)]
         subprocess.run([*git, "init", "--quiet"], check=True)
         subprocess.run([*git, "fetch", "--quiet", "--depth=1", "--filter=blob:none", FLOWER, FLOWER_COMMIT], check=True)
-        subprocess.run([*git, "sparse-checkout", "set", *(f"examples/{app.path}" for app in APPS)], check=True)
+        subprocess.run(
+            [*git, "sparse-checkout", "set", *(f"examples/{app.path}" for app in (*APPS, ASKED))], check=True
+        )
         subprocess.run([*git, "checkout", "--quiet", "FETCH_HEAD"], check=True)
     return folder / "examples"
 
 
-def place(app: App, folder: Path, *, examples: Path, environment: Path) -> Path:
+def place(app: Example, folder: Path, *, examples: Path, environment: Path) -> Path:
     """A copy of the app with data and an environment. Raises ValueError where its source is another."""
     copy = shutil.copytree(examples / app.path, folder / "apps" / app.name)
     found = hash_app(str(copy)).hex()

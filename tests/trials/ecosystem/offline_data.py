@@ -26,6 +26,8 @@ def main() -> None:
     write(folder / "uoft-cs" / "cifar10", **make_pictures("img", size=32, mode="RGB"))
     write(folder / "zalando-datasets" / "fashion_mnist", **make_pictures("image", size=28, mode="L"))
     write(folder / "hitorilabs" / "iris", train=make_flowers())
+    names = ["SepalLengthCm", "SepalWidthCm", "PetalLengthCm", "PetalWidthCm", "Species"]
+    write(folder / "scikit-learn" / "iris", train=Dataset.from_pandas(load_flowers().set_axis(names, axis=1)))
     write(folder / "scikit-learn" / "adult-census-income", train=make_people(2000))
 
 
@@ -51,10 +53,14 @@ def make_pictures(column: str, *, size: int, mode: str) -> dict[str, Dataset]:
 
 
 def make_flowers() -> Dataset:
+    """The iris data as one app names its columns."""
+    names = ["sepal_length", "sepal_width", "petal_length", "petal_width", "species"]
+    return Dataset.from_pandas(load_flowers().set_axis(names, axis=1))
+
+
+def load_flowers() -> pd.DataFrame:
     """The iris data, in an order that has all species everywhere."""
-    frame = load_iris(as_frame=True).frame.sample(frac=1, random_state=0).reset_index(drop=True)
-    frame.columns = ["sepal_length", "sepal_width", "petal_length", "petal_width", "species"]
-    return Dataset.from_pandas(frame)
+    return load_iris(as_frame=True).frame.sample(frac=1, random_state=0).reset_index(drop=True)
 
 
 def make_people(count: int) -> Dataset:

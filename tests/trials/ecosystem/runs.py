@@ -1,23 +1,27 @@
-"""One app from its policy to the scores of its versions."""
+"""One app from its policy to the scores of its versions, and one from a question to what its devices answer."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from sklearn.datasets import load_iris
+
 from client_agent.learning.allow_list import AllowList
 from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetOptions
 from client_agent.running.profiles import SimulationOptions
-from ops.operator import tasks
+from ops.operator import results, tasks
 from ops.services.evaluator import Evaluator, Missed
-from schemas.policy import parse
+from schemas.policy import Policy, parse
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
-from tests.trials.ecosystem.apps import App
+from tests.trials.ecosystem.apps import App, Example
 from tests.worlds.stage import Stage, staged
 
 TASK, DEVICES, VERSIONS = "app", 6, 4
@@ -49,6 +53,36 @@ report = {report}
 versions_max = {versions}
 """
 
+QUESTION = """
+kind = "measure"
+data = "client_agent.learning.flower:part"
+[measure]
+plugin = "client_agent.learning.flower:query"
+plugin_arguments = {{ app = "{name}" }}
+release = "sum"
+[measure.statistics]
+SepalLengthCm = {{ bound = 256, shape = [9] }}
+SepalLengthCm_count = {{ bound = 256 }}
+[selection]
+devices_expected = {devices}
+concurrency = {devices}
+lease_s = 300
+retry_after_s = 0.5
+[aggregation]
+updates_per_round = {devices}
+[clipping]
+norm = 8.0
+steps = 1048576
+[compression]
+codec = "float32"
+error_feedback = false
+[staleness]
+rule = "constant"
+max_versions = 0
+[stop]
+versions_max = 1
+"""
+
 
 def run(app: App, kafka: KafkaSettings, *, folder: Path) -> dict[str, Any]:
     """Train the app in `folder` to the last version; the evaluator's scores, and what the devices did."""
@@ -61,23 +95,47 @@ def run(app: App, kafka: KafkaSettings, *, folder: Path) -> dict[str, Any]:
             versions=VERSIONS,
         )
     )
-    allowed = AllowList(names=frozenset({f"flower-app:{app.name}"}))
+    with _lived(app, kafka, folder=folder, rules=rules) as (stage, told):
+        return {**told, "scores": _score(stage, _allow(app))}
+
+
+def ask(app: Example, kafka: KafkaSettings, *, folder: Path) -> dict[str, Any]:
+    """Put a question to the app in `folder`, of whose devices each answers once; the sum of what they say."""
+    rules = parse(QUESTION.format(name=app.name, devices=DEVICES))
+    with _lived(app, kafka, folder=folder, rules=rules) as (stage, told):
+        view = tasks.find_view(stage.log, TASK, operator=stage.key.public_key)
+        found = results.read(stage.log, view, version=1)
+        # A result has the mean over its devices, whatever was released.
+        sums = {name: (array * found.members).round(3).tolist() for name, array in found.statistics.items()}
+        return {**told, "devices": found.members, "sums": sums}
+
+
+def is_answered(told: dict[str, Any]) -> bool:
+    """Whether the devices together counted every flower, in the bins of the app."""
+    lengths = load_iris().data[:, 0]
+    expected = np.histogram(lengths, bins=np.linspace(2.0, 10.0, 10))[0].tolist()
+    return bool(told["sums"] == {"SepalLengthCm": expected, "SepalLengthCm_count": float(len(lengths))})
+
+
+@contextlib.contextmanager
+def _lived(
+    app: Example, kafka: KafkaSettings, *, folder: Path, rules: Policy
+) -> Iterator[tuple[Stage, dict[str, Any]]]:
+    """The stage when the app's task has its last version, and what the devices did."""
     own = folder.parent / f"{app.name}-stage"
     own.mkdir()
     with contextlib.chdir(folder.parent), staged(kafka, own) as stage:
         stage.start("selector", "aggregator")
         created = tasks.create(stage.log, TASK, key=stage.key, policy=rules)
-        with Fleet(_describe_fleet(stage, allowed)) as fleet:
-            stage.until_version(TASK, VERSIONS, timeout_s=PATIENCE_S)
+        with Fleet(_describe_fleet(stage, _allow(app))) as fleet:
+            stage.until_version(TASK, rules.stop.versions_max, timeout_s=PATIENCE_S)
             stats = fleet.count()
-        scores = _score(stage, allowed)
-    return {
-        "parameters": created.parameters,
-        "trained": stats.trained,
-        "admitted": stats.admitted,
-        "given_up": stats.given_up,
-        "scores": scores,
-    }
+        did = {name: getattr(stats, name) for name in ("trained", "admitted", "given_up")}
+        yield stage, {"parameters": created.parameters, **did}
+
+
+def _allow(app: Example) -> AllowList:
+    return AllowList(names=frozenset({f"flower-app:{app.name}"}))
 
 
 def _describe_fleet(stage: Stage, allowed: AllowList) -> FleetOptions:
