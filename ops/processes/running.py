@@ -6,6 +6,7 @@ Where servers are named, only what was asked for is started there.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sys
 import threading
@@ -97,7 +98,7 @@ def seed_all(seed: int) -> list[str]:
 def list_fleet_words(options: RunOptions) -> list[str]:
     """The command that runs the devices of a run."""
     devices = str(options.devices or options.policy.selection.devices_expected)
-    words = ["fleet", "--task", options.name, "--devices", devices, "--seed", str(options.seed)]
+    words = ["fleet", "--task", options.name, "--devices", devices, "--seed", str(options.seed), "--json"]
     habits = [] if options.simulate is None else ["--simulate", str(options.simulate.absolute())]
     # It imports what it will need while the first model is made elsewhere.
     preloaded = [word for module in list_heavy(options.policy) for word in ("--preload", module)]
@@ -112,6 +113,16 @@ def list_actors(policy: Policy) -> list[str]:
 def list_heavy(policy: Policy) -> list[str]:
     """Modules that its devices will need and that take seconds to import."""
     return ["client_agent.learning.pytorch.learner"] if policy.model and not policy.learner else []
+
+
+def read_counts(file: Path) -> dict[str, Any]:
+    """The counts with which `fleet --json` has ended, out of all that it said; empty where it was killed before."""
+    with contextlib.suppress(OSError):
+        for line in reversed(file.read_text(errors="replace").splitlines()):
+            with contextlib.suppress(ValueError):
+                if isinstance(found := json.loads(line), dict) and "failed_for" in found:
+                    return found
+    return {}
 
 
 def name_after(file: Path) -> str:
@@ -139,6 +150,7 @@ class Run:
         self._began_s = time.monotonic()
         self._log: KafkaLog | None = None
         self._has_evaluator = False
+        self._has_fleet = False
 
     def __enter__(self) -> Self:
         # On a cluster others may bring devices of their own.
@@ -201,6 +213,10 @@ class Run:
         # `folder` is for people who go on, and so as they gave it.
         return {**summarize_end(view, since_s=self._began_s), "folder": str(self._settings.folder)}
 
+    def read_fleet_counts(self) -> dict[str, Any]:
+        """What the devices did and why some could not, once they have ended; empty where others run them."""
+        return read_counts(self._settings.folder / "logs" / "fleet.log") if self._has_fleet else {}
+
     def _await_score(self, follower: Follower, view: TaskView) -> Iterator[TaskView]:
         """Wait for the score of the last version, where somebody may score it."""
         policy = self._options.policy
@@ -236,6 +252,7 @@ class Run:
             wanted = frozenset() if self._settings.bootstrap_servers else frozenset(STARTABLE)
         if "fleet" in wanted:
             services.start("fleet", *list_fleet_words(options))
+            self._has_fleet = True
         # A task needs one worker of each kind, and a second one beside it would only wait.
         for actor in list_actors(options.policy) if "workers" in wanted else ():
             if services.find_worker(actor) is None:

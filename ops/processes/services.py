@@ -54,8 +54,10 @@ class Service:
     log: Path
 
     def read_tail(self) -> str:
-        """The last lines that it wrote."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        """The last lines that it wrote for people."""
+        # What a fleet counted is one long line, and the same stands above it in words.
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join([line for line in lines if not line.startswith('{"devices"')][-LOG_LINES:])
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
 from client_agent.link import Link
 from client_agent.running.fleet import DATA
-from client_agent.running.loop import DeviceLoop
+from client_agent.running.loop import DeviceLoop, Stats
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
 from client_agent.running.work import Work, open_work
 from client_agent.setting import DeviceSetting
@@ -87,6 +88,12 @@ class VirtualFleet:
     def step(self) -> int:
         """Wake the devices that are due; when the next one is, in ms."""
         return self._loop.step(self._clock.now_ms)
+
+    def count(self) -> Stats:
+        """What all devices did, with those that could not be put together."""
+        failed = len(self._failed)
+        reasons = dict(Counter(text.partition(": ")[2] for text in self._failed))
+        return Stats(devices=failed, failed=failed, failed_for=reasons) + self._loop.count()
 
     def judge(self, view: TaskView) -> str:
         """Why there is nothing to wait for any more; empty while there is."""

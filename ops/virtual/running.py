@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -112,6 +113,10 @@ class VirtualRun:
             "virtual_seconds": (self._book.clock.now_ms - START_MS) / 1_000,
             "run_sha256": self._book.trace.compute_sha256(),
         }
+
+    def read_fleet_counts(self) -> dict[str, Any]:
+        """What the devices did, and why some could not."""
+        return {} if self._stage is None else asdict(self._stage.count())
 
     def _export(self, folder: Path, *, key: OperatorKey) -> None:
         self.log_folder = _make_folder(folder, self._options.name)

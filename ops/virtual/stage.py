@@ -11,6 +11,7 @@ from actors.keys import OperatorKey
 from actors.wiring import ROLES
 from client_agent.learning.allow_list import AllowList
 from client_agent.links.kafka import KafkaLink
+from client_agent.running.loop import Stats
 from client_agent.running.profiles import STEADY, parse_habits
 from ops.history.following import Follower
 from ops.history.task_view import TaskView
@@ -95,6 +96,10 @@ class Stage:
     def judge(self) -> str:
         """Why there is nothing to wait for any more; empty while there is."""
         return self._fleet.judge(self.view)
+
+    def count(self) -> Stats:
+        """What the devices did."""
+        return self._fleet.count()
 
     def close(self) -> None:
         """Release what was opened."""

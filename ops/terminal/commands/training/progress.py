@@ -66,10 +66,11 @@ class TrainingProgress:
             return
         if as_json:
             say_json(asdict(self.stats))
-            return
-        self._progress.finish(as_json=False)
+        else:
+            self._progress.finish(as_json=False)
+        # For people in any case: where a program reads the counts, this is in its log.
         for reason, count in [*self.stats.failed_for.items(), *self.stats.reasons.items()]:
-            say(f"{count:>6} × {reason}")
+            (note if as_json else say)(f"{count:>6} × {reason}")
 
     def end(self, task: str, *, as_json: bool) -> None:
         """Print the last counts, and say how the devices have ended. Raises ConsoleError where that is no success."""

@@ -13,6 +13,9 @@ from ops.terminal.errors import ConsoleError
 from ops.terminal.options import Simulate
 from schemas.errors import EXIT_USAGE
 
+# More than these say little that is new, and hide the score.
+REASONS_SHOWN_MAX = 12
+
 if TYPE_CHECKING:
     from ops.history.task_view import TaskView
     from ops.processes.running import Run, RunOptions
@@ -94,10 +97,12 @@ def _run(settings: Settings, options: RunOptions, *, as_json: bool, deterministi
                 view.show(state)
         told = running.summarize(state)
     # Printed when all that was started has ended, so that what comes next finds a quiet folder.
+    fleet = running.read_fleet_counts()
     if as_json:
-        say_json(told)
+        say_json({**told, "fleet": fleet})
     else:
         _print_end(state, told)
+        _print_troubles(fleet)
     if running.log_folder is None:
         _suggest_next(settings, options)
     else:
@@ -134,6 +139,20 @@ def _print_end(view: TaskView, told: dict[str, Any]) -> None:
         )
     if view.epsilon is not None:
         say(f"Privacy spent: epsilon {number(view.epsilon, 3)} at delta {number(view.delta)} for each device.")
+
+
+def _print_troubles(fleet: dict[str, Any]) -> None:
+    """How many devices failed and how many leases came to nothing, and why; silence where all went well."""
+    reasons = [*fleet.get("failed_for", {}).items(), *fleet.get("reasons", {}).items()]
+    if not reasons:
+        return
+    counts = {"failed": "devices failed", "given_up": "leases were given up", "untrained": "zero vectors were sent"}
+    named = [f"{fleet[name]} {what}" for name, what in counts.items() if fleet[name]]
+    say(f"Of {fleet['devices']} devices not all could train: {', '.join(named)}, because")
+    for reason, count in reasons[:REASONS_SHOWN_MAX]:
+        say(f"{count:>6} × {reason}")
+    if (more := len(reasons) - REASONS_SHOWN_MAX) > 0:
+        say(f"       and for {more} more reasons (`--json` has them all)")
 
 
 def _suggest_next(settings: Settings, options: RunOptions) -> None:

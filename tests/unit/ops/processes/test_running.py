@@ -18,6 +18,7 @@ from ops.processes.running import (
     list_fleet_words,
     list_heavy,
     name_after,
+    read_counts,
     read_policy,
 )
 from ops.settings import resolve
@@ -43,6 +44,16 @@ def test_devices_of_a_run_wait_for_their_task() -> None:
     parsed = get_command(app).commands[command].make_context(command, words, resilient_parsing=True)  # type: ignore[attr-defined]
     assert (parsed.params["task"], parsed.params["devices"]) == ("rings", 12)
     assert parsed.params["task_wait_s"] == TASK_WAIT_S > LOAD_S
+
+
+def test_what_a_fleet_counted_is_read_from_what_it_said(tmp_path: Path) -> None:
+    """Guarantee: the run that ends tells why devices could not train; a fleet that was killed has said nothing."""
+    said = ["loading 20", '{"a": 1}', '{"failed": 2, "failed_for": {"no": 2}}', "rings is over."]
+    (tmp_path / "fleet.log").write_text("\n".join(said))
+    assert read_counts(tmp_path / "fleet.log") == {"failed": 2, "failed_for": {"no": 2}}
+    (tmp_path / "fleet.log").write_text('loading 20\n{"failed_for": ')
+    assert read_counts(tmp_path / "fleet.log") == {}
+    assert read_counts(tmp_path / "nothing.log") == {}
 
 
 def test_a_file_gives_its_task_a_name_and_its_data() -> None:

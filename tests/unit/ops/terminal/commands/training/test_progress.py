@@ -77,11 +77,12 @@ def test_the_end_lists_every_reason(capsys: pytest.CaptureFixture[str], now_s: l
     progress = TrainingProgress("fleet", read_clock_s=lambda: now_s[0])
     progress.follow(FAILING)
     progress.finish(as_json=as_json)
-    said = capsys.readouterr().out
+    said, listed = capsys.readouterr(), ["    11 × NaN in 'flat'", "     4 × labels"]
     if as_json:
-        assert json.loads(said)["reasons"] == {"NaN in 'flat'": 11, "labels": 4}
+        assert json.loads(said.out)["reasons"] == {"NaN in 'flat'": 11, "labels": 4}
+        assert said.err.splitlines()[-2:] == listed
     else:
-        assert said.splitlines()[1:] == ["    11 × NaN in 'flat'", "     4 × labels"]
+        assert said.out.splitlines()[1:] == listed
 
 
 def test_a_run_that_trained_nothing_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
+from client_agent.running.loop import Stats
 from ops.history.task_view import TaskView, evolve
 from ops.operator.tasks import summarize
-from ops.terminal.commands.training.run import _print_end
+from ops.terminal.commands.training.run import REASONS_SHOWN_MAX, _print_end, _print_troubles
 from tests.worlds.ops_journal import TASK, created, policy
 
 
@@ -21,3 +24,16 @@ def test_the_score_of_a_personal_model_is_explained(
     evolve(view, created(policy=policy(parameters=parameters)), time_ms=5)
     _print_end(view, {**summarize(view), "metric": None, "score": None, "curve": [], "seconds": 1.0})
     assert (f"fedlog measure {TASK}" in capsys.readouterr().out) == is_told
+
+
+def test_devices_that_could_not_train_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guarantee: a good score hides no device that failed: each reason is told with how often."""
+    _print_troubles(asdict(Stats(devices=4, trained=9, admitted=9)))
+    _print_troubles({})
+    assert capsys.readouterr().out == ""
+    many = {f"reason {place}": 1 for place in range(REASONS_SHOWN_MAX + 1)}
+    _print_troubles(asdict(Stats(devices=4, failed=1, given_up=5, failed_for={"no sensor": 1}, reasons=many)))
+    said = capsys.readouterr().out
+    assert "Of 4 devices not all could train: 1 devices failed, 5 leases were given up, because" in said
+    assert "     1 × no sensor\n" in said
+    assert "and for 2 more reasons" in said
