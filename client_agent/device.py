@@ -6,6 +6,7 @@ next. There is no clock and no sleep in here, so a phone, a fleet and a determin
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from client_agent.counts import Counts
 from client_agent.learning.layout import Model
 from client_agent.learning.learner import Context, derive_seed
 from client_agent.learning.state import decode_state
+from client_agent.learning.trainer import Coming
 from client_agent.link import Link, StoredBody
 from client_agent.local_update import LocalUpdate, make_update
 from client_agent.outbox.giving_up import CAUSES, GivenUp, make_report, name_reason, noticing_full_disk
@@ -85,6 +87,17 @@ class Device:
         if self._may_check_in(now_ms) and now_ms >= self._schedule.checkin_ms:
             self._check_in(now_ms)
         return self._find_next_ms(now_ms)
+
+    def foresee_training(self, now_ms: int) -> Coming | None:
+        """What `wake` would ask its trainer for at `now_ms`; None where it trains nothing then, or cannot."""
+        work, profile = self._work, self.setting.profile
+        if work is None or now_ms < work.ready_ms or profile.find_return_ms(now_ms) > now_ms:
+            return None
+        # Whatever goes wrong is met again when the device is woken, which then says so.
+        with contextlib.suppress(Exception):
+            _, model, context = _prepare(self._link, self.setting, work=work, state=self._outbox.state, now_ms=now_ms)
+            return Coming(self.setting.trainer, model, context)
+        return None
 
     def receive(self, answer: Answer, now_ms: int) -> int:
         """Act on an answer; return when to be woken next. A foreign or outdated answer changes nothing."""
@@ -177,13 +190,8 @@ class Device:
     def _train(self, work: _Work, now_ms: int) -> None:
         """Fetch, train, protect, compress, and keep the update. Raises those that give a lease up."""
         setting = self.setting
-        created = _find_task(self._link, work, now_ms=now_ms, bytes_max=setting.model_bytes_max)
+        created, model, context = _prepare(self._link, setting, work=work, state=self._outbox.state, now_ms=now_ms)
         policy = created.policy
-        # Before anything that the policy names is looked for: it may be anybody's code.
-        setting.allowed.check_policy(policy)
-        left_s = (work.since_ms + policy.lease_ms - now_ms) / 1000
-        model = _fetch_model(self._link, created, ref=work.model, timeout_s=left_s)
-        context = _make_context(setting, work, created=created, state=self._outbox.state, now_ms=now_ms)
         made = make_update(setting, model, residual=self._outbox.residual, context=context, size=created.parameters)
         self.counts.trained += not made.failure
         if made.failure:
@@ -233,6 +241,18 @@ class Device:
         checkin_ms = max([self._schedule.checkin_ms, *deadlines_ms])
         due_ms = [self._schedule.find_resend_ms(entry.update, now_ms) for entry in entries]
         return max(now_ms, min([*due_ms, checkin_ms if self._work is None else self._work.ready_ms]))
+
+
+def _prepare(
+    link: Link, setting: DeviceSetting, *, work: _Work, state: bytes | None, now_ms: int
+) -> tuple[TaskCreated, Model, Context]:
+    """What a training starts from. Raises those that give a lease up."""
+    created = _find_task(link, work, now_ms=now_ms, bytes_max=setting.model_bytes_max)
+    # Before anything that the policy names is looked for: it may be anybody's code.
+    setting.allowed.check_policy(created.policy)
+    left_s = (work.since_ms + created.policy.lease_ms - now_ms) / 1000
+    model = _fetch_model(link, created, ref=work.model, timeout_s=left_s)
+    return created, model, _make_context(setting, work, created=created, state=state, now_ms=now_ms)
 
 
 def _find_task(link: Link, work: _Work, *, now_ms: int, bytes_max: int) -> TaskCreated:

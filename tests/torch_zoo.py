@@ -19,6 +19,7 @@ from client_agent.learning.data import Part
 from client_agent.learning.layout import Layout, Model
 from client_agent.learning.learner import Context
 from client_agent.learning.opening import TaskLearner, initialize, open_learner
+from client_agent.learning.pytorch.batches import Examples, convert
 from client_agent.learning.pytorch.copying import ModuleCopy
 from client_agent.learning.pytorch.modules import list_tensors
 from client_agent.learning.trainer import Trained
@@ -64,6 +65,16 @@ def train_once(
     rules: Policy = learner.learner._policy  # type: ignore[attr-defined]
     context = Context(version=version, seed=5, policy=rules, state=dict(state or {}))
     return learner.train(model or find_start(learner), data, context=context)
+
+
+def read_raw(raw: Any) -> Examples:
+    """Examples in what a data plugin gives."""
+    return convert(raw, where="the test's data")
+
+
+def read_rows(*columns: Any) -> Examples:
+    """Examples side by side, labels last."""
+    return read_raw(columns)
 
 
 def read_delta(learner: TaskLearner, trained: Trained) -> dict[str, Floats]:

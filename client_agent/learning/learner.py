@@ -71,7 +71,9 @@ class Context:
 class Learner(Protocol):
     """A model and its ways, on devices, with the operator who creates the task, and at the evaluator.
 
-    One object serves many devices of a process, one after the other: what belongs to a device is in its context.
+    One object serves many devices of a process, one after the other: what belongs to a device is in its context. It may
+    have a method `train_together(start, members)` for a fleet that has pairs of data and context at hand: what `train`
+    gives for each, whoever else is among them, or None for one that has to be trained alone.
     """
 
     def initialize(self, seed: int) -> Mapping[str, Parameter | Array]:

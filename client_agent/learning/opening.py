@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import structlog
 
 from client_agent.compression import NotFiniteError
 from client_agent.learning.data import DataError, Part
@@ -19,6 +20,7 @@ from client_agent.learning.layout import Layout, Model, ModelError
 from client_agent.learning.learner import Arrays, Context, Learner, Parameter, as_parameters
 from client_agent.learning.plugins import PluginError, resolve
 from client_agent.learning.trainer import Trained
+from schemas.errors import FedlogError
 from schemas.events import TaskCreated
 from schemas.policy import Policy
 from schemas.tensors import VALUE_MAX, Floats
@@ -27,6 +29,8 @@ TORCH = "client_agent.learning.pytorch.learner:TorchLearner"
 # Where a state holds what is local, beside what the learner keeps itself.
 _LOCAL, _OWN = "local", "own"
 _METHODS = ("initialize", "load", "train", "evaluate")
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -117,6 +121,27 @@ class TaskLearner:
         answer = call("training", self.learner.train, start, data, context=context)
         # What it gave is the user's code as well: a mapping or an array of its own can raise anything.
         return call("the result of training", self._read_answer, model, answer, start=start, own=context.state)
+
+    def train_together(self, model: Model, members: Sequence[tuple[Any, Context]]) -> list[Trained | None]:
+        """What `train` gives each of many devices at one version; None for one that has to be trained alone."""
+        together = getattr(self.learner, "train_together", None)
+        # What a device has for itself makes it unlike the others.
+        if together is None or self.local or any(context.state for _, context in members):
+            return [None] * len(members)
+        start = self.layout.split(model)
+        try:
+            answers = call("training together", together, start, members)
+        except FedlogError as error:
+            logger.info("trained_one_by_one", reason=str(error))
+            return [None] * len(members)
+        return [self._read_together(model, answer, start=start) for answer in answers]
+
+    def _read_together(self, model: Model, answer: Any, *, start: Arrays) -> Trained | None:
+        try:
+            return None if answer is None else self._read_answer(model, answer, start=start, own={})
+        # Trained alone, the device says what is wrong with it.
+        except FedlogError:
+            return None
 
     def evaluate(self, model: Model, data: Any) -> dict[str, float]:
         """The metrics of a version. Raises LearnerError, ModelError."""

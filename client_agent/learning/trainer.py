@@ -30,3 +30,12 @@ class Trainer(Protocol):
     def train(self, model: Model, context: Context) -> Trained:
         """What training changes in a version's vector. Raises FedlogError."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A training that a device is about to ask its trainer for."""
+
+    trainer: Trainer
+    model: Model
+    context: Context

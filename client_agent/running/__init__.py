@@ -8,6 +8,7 @@ May import everything of `client_agent` but a transport of `links/`, and never `
 - `foreground`: one real device; `fedlog device` calls it.
 - `interrupts`: Ctrl-C held back while processes are started or ended; `fleet` and `ops.processes` use it.
 - `watch`: the end of trainings that do not end; `fleet` and `foreground` train under it.
+- `together`: trainings of many devices made at once, ahead of them; `fleet` has them made, `loop` foresees them.
 - `work`: the task of a process's devices and the learner of its policy; `fleet` and `foreground` ask for it.
 - `profiles`: simulated devices, drawn from a seed; `fleet` gives them to its devices.
 """

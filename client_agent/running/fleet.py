@@ -22,7 +22,7 @@ from client_agent.files import open_private_folder
 from client_agent.identity import Identity, open_identity
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
-from client_agent.learning.opening import choose_accelerator
+from client_agent.learning.opening import DataTrainer, choose_accelerator
 from client_agent.learning.plugins import resolve
 from client_agent.learning.trainer import Trainer
 from client_agent.link import Link, OpenLink
@@ -31,6 +31,7 @@ from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
 from client_agent.running.plain_session import FleetError, PlainSession, Session
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
+from client_agent.running.together import Together, TogetherTrainer
 from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_imported, until_loaded, until_opened
 from client_agent.running.work import TASK_WAIT_S, Work, await_task, open_work
 from client_agent.setting import DeviceSetting
@@ -42,6 +43,8 @@ STEP_MS_MIN = 10
 STEP_MS_MAX = 50
 # A process that says nothing for so long is in native code, or was ended and loads its devices' data again.
 SILENT_S_MAX = 20.0
+# Getting ready to train together takes a process half a second, which fewer devices do not win back.
+TOGETHER_MIN = 16
 # Up to so many processes are plain ones; Ray takes longer to start, and spreads more of them better.
 PLAIN_MAX = 4
 
@@ -73,6 +76,8 @@ class FleetOptions:
     # How long nobody may have created the task yet, and the modules that each process imports in this time.
     task_wait_s: float = TASK_WAIT_S
     preloaded: tuple[str, ...] = ()
+    # Small models are trained for many devices at once, where their learner allows it.
+    is_together: bool = True
 
     def find_allowed(self) -> AllowList:
         """What the devices may run: what the owner allowed, and what the options name."""
@@ -95,6 +100,10 @@ class FleetOptions:
     def find_load_file(self, first: int) -> Path:
         """The same of the devices' data; empty in a new fleet, which tries all of them."""
         return self.folder / f"sim{self.seed}.{self.task}.{first}.loading"
+
+    def find_together_file(self, first: int) -> Path:
+        """The same of trainings made together; empty in a new fleet, which tries it."""
+        return self.folder / f"sim{self.seed}.{self.task}.{first}.together"
 
 
 class Fleet:
@@ -133,7 +142,8 @@ class Fleet:
                 self._session.start(processes=options.processes)
                 self._lock.share()
                 for share in shares:
-                    options.find_load_file(share[0]).unlink(missing_ok=True)
+                    for file in (options.find_load_file(share[0]), options.find_together_file(share[0])):
+                        file.unlink(missing_ok=True)
                     self._books.append(_Book(Stats(devices=len(share), loading=len(share))))
                     self._session.spawn(_FleetProcess, options, share, str(Path.cwd()))
                 self._session.ask("start")
@@ -187,10 +197,12 @@ class _Watches:
 
     training: Watch
     loading: Watch
+    together: Together
 
     def count(self) -> Stats:
         """What is taking long, and what was found of the process before."""
-        return Stats(waiting_for=self.loading.describe_wait()) + self.training.count()
+        waiting_for = self.loading.describe_wait() or self.together.describe_wait()
+        return Stats(waiting_for=waiting_for) + self.training.count()
 
 
 class _FleetProcess:
@@ -220,8 +232,12 @@ class _FleetProcess:
         self._lock = Lock(self._options.lock_file, shared=True)
         # A daemon, so that the process can end while a device trains.
         first = self._indices[0]
+        options = self._options
+        is_worth_it = options.is_together and len(self._indices) >= TOGETHER_MIN
         self._watches = _Watches(
-            Watch(self._options.find_watch_file(first)), Watch(self._options.find_load_file(first))
+            Watch(options.find_watch_file(first)),
+            Watch(options.find_load_file(first)),
+            Together(Watch(options.find_together_file(first)), is_off=not is_worth_it),
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -298,8 +314,15 @@ class _FleetProcess:
                 self._unloaded_for = join_reasons(self._unloaded_for, {reason[:REASON_LETTERS_MAX]: 1})
 
     def _drive(self, link: Link) -> None:
+        assert self._watches is not None
         down_ms = self._options.simulation.away_after_death_ms
-        loop = self._loop = DeviceLoop(link, self._settings, now_ms=read_clock_ms(), down_ms=down_ms)
+        loop = self._loop = DeviceLoop(
+            link,
+            self._settings,
+            now_ms=read_clock_ms(),
+            down_ms=down_ms,
+            train_ahead=self._watches.together.train_ahead,
+        )
         # The first step does not wait: no device has checked in yet, so no answer can come.
         wait_s = 0.0
         while not self._stopping.is_set():
@@ -309,7 +332,11 @@ class _FleetProcess:
             wait_s = min(STEP_MS_MAX, max(0, next_ms - read_clock_ms())) / 1000
 
     def _put_under_watch(self, trainer: Trainer, label: str) -> Trainer:
-        return trainer if self._watches is None else WatchedTrainer(trainer, self._watches.training, label)
+        if self._watches is None:
+            return trainer
+        watched, together = WatchedTrainer(trainer, self._watches.training, label), self._watches.together
+        # A question that is asked of devices is answered by each alone.
+        return TogetherTrainer(trainer, watched, together) if isinstance(trainer, DataTrainer) else watched
 
     def _choose_part(self, index: int) -> Part:
         options = self._options

@@ -17,6 +17,7 @@ import structlog
 
 from client_agent.counts import Counts, Reasons, join, join_reasons
 from client_agent.device import Device
+from client_agent.learning.trainer import Coming
 from client_agent.link import Link, LinkUnavailable, StoredBody
 from client_agent.running.profiles import SimulatedCrash
 from client_agent.setting import DeviceSetting
@@ -89,11 +90,21 @@ class DeviceLoop:
     """Drives devices through their link, whenever its owner calls `step`.
 
     A device that crashes is created again from its folder after `down_ms`; one that fails for good stays away.
+    `train_ahead` is told which trainings the devices are about to ask their trainers for.
     """
 
-    def __init__(self, link: Link, settings: Sequence[DeviceSetting], *, now_ms: int, down_ms: int = 3_000) -> None:
+    def __init__(
+        self,
+        link: Link,
+        settings: Sequence[DeviceSetting],
+        *,
+        now_ms: int,
+        down_ms: int = 3_000,
+        train_ahead: Callable[[Sequence[Coming]], object] | None = None,
+    ) -> None:
         self._link = link
         self._down_ms = down_ms
+        self._train_ahead = train_ahead
         self._settings = {setting.identity.device: setting for setting in settings}
         self._devices = {name: Device(link, setting) for name, setting in self._settings.items()}
         self._wake_ms = dict.fromkeys(self._settings, now_ms)
@@ -112,6 +123,7 @@ class DeviceLoop:
         """
         for answer in self._read_answers(timeout_s):
             self._pass_answer(answer, now_ms)
+        self._foresee(now_ms)
         self._wake_due(now_ms)
         # Bodies first: the addresses complete updates, which then leave with the other messages.
         for stored in self._link.collect_stored():
@@ -173,6 +185,15 @@ class DeviceLoop:
         """A device that has crashed since stores its body again after its restart."""
         if stored.device in self._devices:
             self._drive(stored.device, now_ms, call=lambda device, at_ms: device.take_address(stored, at_ms))
+
+    def _foresee(self, now_ms: int) -> None:
+        """Have the trainings made together that devices are about to do one after the other."""
+        if self._train_ahead is None:
+            return
+        due = [name for at_ms, name in self._heap if at_ms <= now_ms and self._wake_ms[name] == at_ms]
+        devices = [device for name in due if (device := self._devices.get(name)) is not None]
+        if coming := [found for device in devices if (found := device.foresee_training(now_ms)) is not None]:
+            self._train_ahead(coming)
 
     def _wake_due(self, now_ms: int) -> None:
         while self._heap and self._heap[0][0] <= now_ms:

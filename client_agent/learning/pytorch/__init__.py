@@ -7,6 +7,7 @@
 - `batches`: what a data plugin gives, as tensors by batch; called by `learner`.
 - `forwarding`: a module called with a batch; called by `training` and `scoring`.
 - `training`: the local loop: optimizers, schedule, clipped gradients; called by `learner`.
+- `lockstep/`: many devices' small trainings as one computation; called by `learner`.
 - `losses`: losses by name; called by `training` and `scoring`.
 - `scoring`: metrics of a module, taken batch by batch; called by `learner` and `training`.
 - `files`: a file of torch as arrays by name, and back; called by `ops.operator.weight_files`.

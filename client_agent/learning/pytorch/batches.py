@@ -29,11 +29,30 @@ _SMALL = (torch.uint8, torch.int8, torch.int16, torch.int32)
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """Examples side by side as they lie in memory, labels last; `names` are those of the inputs, if they have any."""
+
+    tensors: tuple[Tensor, ...]
+    names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def count_bytes(self) -> int:
+        """How much memory they take."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+@dataclass(frozen=True, slots=True)
 class Examples:
-    """A device's examples; `take` gives those at some places as a batch."""
+    """A device's examples; `take` gives those at some places as a batch.
+
+    `columns`: the same in one piece, where they have labels and lie so.
+    """
 
     count: int
     take: Callable[[Tensor], Batch]
+    columns: Columns | None = None
 
     def __len__(self) -> int:
         return self.count
@@ -86,7 +105,9 @@ def _convert_columns(raw: Sequence[Any], *, where: str) -> Examples:
     count = _check_lengths({f"array {place + 1}": len(column) for place, column in enumerate(columns)}, where=where)
     takers = [_make_taker(column) for column in columns]
     *features, labels = takers
-    return Examples(count, lambda places: (tuple([take(places) for take in features]), labels(places)))
+    return Examples(
+        count, lambda places: (tuple([take(places) for take in features]), labels(places)), Columns(tuple(columns))
+    )
 
 
 def _convert_named(raw: Mapping[str, Any], *, where: str) -> Examples:
@@ -97,7 +118,12 @@ def _convert_named(raw: Mapping[str, Any], *, where: str) -> Examples:
     takers = {name: _make_taker(column) for name, column in columns.items()}
     # Without labels the model may tell its own loss, or a loss plugin do without.
     labels = takers.pop(LABELS, _take_nothing)
-    return Examples(count, lambda places: ({name: take(places) for name, take in takers.items()}, labels(places)))
+    joined = (
+        Columns((*[columns[name] for name in takers], columns[LABELS]), tuple(takers)) if LABELS in columns else None
+    )
+    return Examples(
+        count, lambda places: ({name: take(places) for name, take in takers.items()}, labels(places)), joined
+    )
 
 
 def _take_nothing(places: Tensor) -> None:
@@ -105,7 +131,12 @@ def _take_nothing(places: Tensor) -> None:
 
 
 def _make_taker(column: Tensor) -> Callable[[Tensor], Any]:
-    return (lambda places: column[places].long()) if column.dtype in _SMALL else column.__getitem__
+    return (lambda places: widen(column[places])) if column.dtype in _SMALL else column.__getitem__
+
+
+def widen(taken: Tensor) -> Tensor:
+    """Rows of a column as a batch has them: whole numbers as int64."""
+    return taken.long() if taken.dtype in _SMALL else taken
 
 
 def _refuse_lists(raw: list[Any], *, where: str) -> None:

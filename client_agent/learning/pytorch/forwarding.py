@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.pytorch.modules import HALVES
@@ -12,7 +13,7 @@ from client_agent.learning.pytorch.modules import HALVES
 _NORMALISING = "more than 1 value per channel when training"
 
 
-def forward(module: nn.Module, inputs: Any) -> Any:
+def forward(module: Callable[..., Any], inputs: Any) -> Any:
     """What the module gives for a batch; of an object with `logits`, as hubs' models give, those.
 
     Raises LearnerError where torch's own words would not say what to change, and else what the module raises.

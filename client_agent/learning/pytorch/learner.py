@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from client_agent.learning.plugins import PluginError, resolve
 from client_agent.learning.pytorch.accelerators import find_device, seed_generators
 from client_agent.learning.pytorch.batches import Examples, Loaded, convert
 from client_agent.learning.pytorch.copying import ModuleCopy, Template
+from client_agent.learning.pytorch.lockstep.group import Answer, Lockstep
 from client_agent.learning.pytorch.losses import Loss, make_loss
 from client_agent.learning.pytorch.modules import (
     HALVES,
@@ -48,6 +49,7 @@ class TorchLearner:
         self._roles: dict[str, Role] = {}
         self._template: Template | None = None
         self._loss: Loss | None = None
+        self._lockstep: Lockstep | None = None
 
     def count_elements(self) -> int | None:
         """How many elements leave a device, without memory for them; None where only making the model can tell."""
@@ -100,6 +102,17 @@ class TorchLearner:
         # What half precision cannot hold of a version is no part of what training has changed.
         return sent | {name: start[name] + (sent[name] - before) for name, before in rounded.items()}, metrics
 
+    def train_together(self, start: Arrays, members: Sequence[tuple[Any, Context]]) -> list[Answer | None]:
+        """What `train` would give for each of many devices at one version; None for one that it has to be asked for."""
+        if self._lockstep is None:
+            # A copy for good: it is only ever called with other tensors in the place of its own.
+            self._lockstep = Lockstep(self._policy, self._fill_copy(start), roles=self._roles, loss=self._loss)
+        if self._lockstep.refusal or not members:
+            return [None] * len(members)
+        read = [(_take_examples(data), context) for data, context in members]
+        alone = partial(self.train, start)
+        return self._lockstep.train(start, read, rate=self._find_rate(members[0][1]), alone=alone)
+
     def evaluate(self, parameters: Arrays, data: Any) -> Metrics:
         """The policy's metrics of a model. Raises LearnerError, PluginError."""
         copied = self._fill_copy(parameters)
@@ -117,8 +130,10 @@ class TorchLearner:
         assert self._loss is not None
         shared = [tensor for name, tensor in copied.tensors.items() if self._roles[name] == "trained"]
         loop = LocalLoop(copied, self._policy, loss=self._loss, shared=shared)
-        rate = self._policy.training.learning_rate * compute_factor(self._policy.schedule, context.version)
-        return loop.run(_take_examples(data), rate=rate)
+        return loop.run(_take_examples(data), rate=self._find_rate(context))
+
+    def _find_rate(self, context: Context) -> float:
+        return self._policy.training.learning_rate * compute_factor(self._policy.schedule, context.version)
 
     def _fill_copy(self, arrays: Arrays) -> ModuleCopy:
         if self._template is None:

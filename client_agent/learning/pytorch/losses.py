@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,8 @@ class Loss:
     weigh: Callable[[Any, Any], float]
     # What a label must be in order to be left out; None where there is no such label.
     ignored: int | None = None
+    # Those of the policy, as torch takes them.
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_loss(training: Training) -> Loss:
@@ -44,7 +46,7 @@ def make_loss(training: Training) -> Loss:
     if training.loss in ("cross_entropy", "nll"):
         ignored = int(arguments.get("ignore_index", IGNORED))
         weigh = partial(weigh, ignored=ignored, weight=arguments.get("weight"))
-    return Loss(training.loss, compute, weigh, ignored)
+    return Loss(training.loss, compute, weigh, ignored, arguments)
 
 
 def _try(training: Training, compute: Callable[..., Tensor], *, arguments: dict[str, Any]) -> None:

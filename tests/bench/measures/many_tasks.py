@@ -166,7 +166,7 @@ def read(log: EventLog, found: Found) -> None:
         for partition in range(log.partitions):
             appended = {record.offset: record.time_ms for record in scan(log, TopicPartition(topic, partition))}
             times: dict[int, int] = {}
-            for record, decision, _ in read_decisions(log, TopicPartition(journal, partition)):
+            for record, decision, _ in read_decisions(log, TopicPartition(journal, partition), trust=None):
                 times[record.offset] = record.time_ms
                 if decision.topic == topic:
                     append_ms = appended[decision.offset]

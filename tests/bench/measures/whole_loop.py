@@ -165,7 +165,7 @@ def read(log: EventLog, found: Found, window: tuple[float, float]) -> list[tuple
     appended = {record.offset: record.time_ms for record in scan(log, TopicPartition(UPDATES.name, PARTITION))}
     needed_ms: dict[int | None, int] = {}
     models = []
-    for record, decision, _ in read_decisions(log, TopicPartition(ROUNDS.name, PARTITION)):
+    for record, decision, _ in read_decisions(log, TopicPartition(ROUNDS.name, PARTITION), trust=None):
         for event in decision.events:
             match event:
                 case UpdateAdmitted() if begin_ms <= record.time_ms < end_ms:
