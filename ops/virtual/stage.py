@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.keys import OperatorKey
@@ -27,6 +27,8 @@ from streams.memory import MemoryLog
 
 # What a record takes to whom it is for.
 LATENCY_MS = 1
+# Long enough that the draws differ: of devices that end together the same would be first in each round.
+AT_WORK = replace(STEADY, training_ms=100.0)
 
 Say = Callable[[str], None]
 
@@ -58,7 +60,7 @@ class Stage:
         # Each with a key of its own, as on machines of their own.
         roles = {role: deployments.issue_key(log, key, role=role) for role in (*ROLES, "evaluator")}
         allowed = AllowList(names=frozenset(options.policy.list_plugins().values()), command="fedlog run")
-        simulation = STEADY if options.simulate is None else parse_habits(options.simulate.read_text())
+        simulation = AT_WORK if options.simulate is None else parse_habits(options.simulate.read_text())
         count = options.devices or options.policy.selection.devices_expected
         cast = open_cast(created, count, folder=folder, allowed=allowed, simulation=simulation)
         for reason in cast.failed:

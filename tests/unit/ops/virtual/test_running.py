@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +73,10 @@ class Told:
     """What the log of a run says; `leases` has who was asked for which version, and when."""
 
     leases: list[tuple[Any, ...]]
+    closed: Counter[str]
     members: list[tuple[Any, ...]]
     models: list[bytes]
     bodies: list[bytes]
-    losses: int
 
 
 @pytest.fixture
@@ -104,10 +105,10 @@ def read(folder: Path) -> Told:
     admitted = [event for event in events if isinstance(event, UpdateAdmitted)]
     return Told(
         [(e.device, e.version, e.sent_ms, e.deadline_ms) for e in events if isinstance(e, LeaseGranted)],
+        Counter(event.outcome for event in events if isinstance(event, LeaseClosed)),
         [(e.round, e.device, e.version, e.staleness, e.weight, e.clip_scale) for e in admitted],
         models,
         [event.body.sha256 for event in admitted],
-        sum(event.outcome == "expired" for event in events if isinstance(event, LeaseClosed)),
     )
 
 
@@ -155,7 +156,7 @@ def test_the_same_seed_gives_the_same_run(project: Path) -> None:
     assert (told[0]["version"], told[0]["status"]) == (8, "halted: versions_max")
     # What it is about: an asynchronous run with stale updates, and with devices that died under a lease.
     assert any(staleness > 1 for _, _, _, staleness, _, _ in first.members)
-    assert first.losses
+    assert first.closed["expired"]
     assert other.members != first.members
     assert not set(other.models) & set(first.models)
     for (_, said), _ in ends:
@@ -181,6 +182,26 @@ def test_each_seed_decides_for_itself(project: Path, max_versions: int) -> None:
     if max_versions:
         # Nobody is drawn by the model here, so that who trains what and when is a matter of habits alone.
         assert model.leases == split.leases == training.leases == plain.leases
+
+
+@pytest.mark.parametrize(("over", "habits"), [(0, ""), (3, ""), (3, HABITS)], ids=["exact", "spare", "mortal"])
+def test_a_synchronous_round_wastes_what_it_was_told_to_and_what_died(project: Path, over: int, habits: str) -> None:
+    """Guarantee: of K = 10, trained and not admitted are at most the over-selection of each round, and drop-outs."""
+    (project / "habits.toml").write_text(habits or "training_ms = 100\n")
+    changes = {
+        "staleness.max_versions": 0,
+        "aggregation.updates_per_round": 10,
+        "selection.concurrency": 10 + over,
+        "selection.devices_expected": 40,
+        "stop.versions_max": 5,
+    }
+    told = run_here(project, *(f"{field}={value}" for field, value in changes.items()))
+    assert len(told.members) == 50
+    lost = told.closed["expired"] + told.closed["abandoned"]
+    assert len(told.leases) - len(told.members) <= 5 * over + lost
+    assert bool(lost) == bool(habits)
+    # As many devices as the rounds have room for took part: nobody is there in each round because it is fast.
+    assert len({device for _, device, *_ in told.members}) > 25
 
 
 def test_its_log_is_like_any_other(project: Path) -> None:
