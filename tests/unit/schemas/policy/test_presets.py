@@ -46,6 +46,13 @@ def test_what_the_file_says_counts() -> None:
     assert parse(text, changes=["preset=fedprox"]).training.algorithm == "fedprox"
 
 
+def test_fedasync_keeps_few_at_work() -> None:
+    """Guarantee: staleness stays near the paper's 4; thirty at work make the rings swing, and never learn."""
+    policy = parse(f'preset = "fedasync"\n{REST}')
+    assert (policy.selection.concurrency, policy.optimizer.learning_rate, policy.staleness.exponent) == (5, 0.6, 0.5)
+    assert parse(f'preset = "fedasync"\n{REST}', changes=["selection.devices_expected=3"]).selection.concurrency == 3
+
+
 def test_a_small_population_is_its_own_cohort() -> None:
     """Five devices make rounds of five."""
     policy = parse(f'preset = "fedbuff"\n{REST}', changes=["selection.devices_expected=5"])
