@@ -44,8 +44,10 @@ class StubTrainer:
     data: Any = None
 
     def train(self, model: Model, context: Context) -> Trained:
-        """The function's delta."""
-        return Trained(delta=self.function(context.policy, model.vector, seed=context.seed))
+        """The function's delta, and its mean size for whatever the policy wants reported."""
+        delta = self.function(context.policy, model.vector, seed=context.seed)
+        size = float(np.abs(delta).mean()) if delta.size else 0.0
+        return Trained(delta=delta, metrics=dict.fromkeys(context.policy.evaluation.report, size))
 
 
 class FlatLearner:

@@ -8,6 +8,7 @@ impure half under the same name in `actors/effects/`.
 - `tallies`: events that only count, and their sum. The runtime adds them up on their way into a journal.
 - `selector`: which device may train, from which version, and until when.
 - `drawing`: which devices a synchronous round takes. `selector` alone uses it.
+- `utility`: which of them it calls first, where the policy prefers useful ones. `selector` alone uses it.
 - `devices`: what the selector knows of each device, in rows of bytes. `selector` alone uses it.
 - `aggregator`: what the aggregator decides: admission, proposal, publication, halt.
 - `admission`: whether an update is admitted, and what its admission says. `aggregator` and its effects use it.

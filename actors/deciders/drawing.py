@@ -23,10 +23,13 @@ def draw_ticket(created: TaskCreated, *, round_id: int, model_sha256: bytes, dev
     return int.from_bytes(hashlib.sha256(drawn).digest()[:8])
 
 
-def compute_wait_ms(created: TaskCreated, ticket: int) -> int:
-    """How long after the round opened this ticket is called; 0 for those that are called at once."""
+def compute_wait_ms(created: TaskCreated, ticket: int, *, group: tuple[int, int] | None = None) -> int:
+    """How long after the round opened this ticket is called; 0 for those that are called at once.
+
+    `group`: the slots and the number of those who draw among themselves; by default of all.
+    """
     wanted = created.policy.selection
-    slots, expected = wanted.concurrency, wanted.devices_expected
+    slots, expected = group or (wanted.concurrency, wanted.devices_expected)
     span_ms = round(wanted.retry_after_s * 1000)
     if slots >= expected:
         return 0

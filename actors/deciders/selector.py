@@ -11,6 +11,7 @@ from typing import get_args
 from actors.deciders.decider import Decider
 from actors.deciders.devices import Device, Devices
 from actors.deciders.drawing import compute_wait_ms, draw_ticket
+from actors.deciders.utility import Utilities, compute_score
 from schemas.events import (
     CheckinsDeclined,
     DeclineReason,
@@ -74,6 +75,7 @@ class Task:
     leases: dict[str, OpenLease] = field(default_factory=dict)
     resting: dict[str, int] = field(default_factory=dict)
     in_flight: dict[str, int] = field(default_factory=dict)
+    utilities: Utilities = field(default_factory=Utilities)  # empty unless the policy's rule looks at them
 
     @property
     def is_synchronous(self) -> bool:
@@ -85,7 +87,12 @@ class Task:
         if self.model is None or not self.is_synchronous:
             return 0
         drawn = draw_ticket(self.created, round_id=self.round, model_sha256=self.model.sha256, device=device)
-        return max(0, self.opened_ms + compute_wait_ms(self.created, drawn) - time_ms)
+        wanted, group = self.created.policy.selection, None
+        if wanted.rule == "utility":
+            place, known = self.devices.places.get(device), self.devices.get(device)
+            group = self.utilities.find_group(place, wanted=wanted)
+            drawn = self.utilities.rank(place, drawn, device=known, round_id=self.round)
+        return max(0, self.opened_ms + compute_wait_ms(self.created, drawn, group=group) - time_ms)
 
     def lease_of(self, device: str, lease: str) -> OpenLease | None:
         """The device's lease in flight, if it is this one."""
@@ -237,9 +244,26 @@ def _end_lease(
     if task is None or (outcome_round is None and not task.lease_of(fact.device, fact.update)):
         return []
     outcome = "refused" if outcome_round is None else "used"
+    loss, samples = _read_report(task.created, fact)
     return [
-        LeaseClosed(task=fact.task, lease=fact.update, device=fact.device, outcome=outcome, round=outcome_round)  # type: ignore[arg-type]
+        LeaseClosed(
+            task=fact.task,
+            lease=fact.update,
+            device=fact.device,
+            outcome=outcome,  # type: ignore[arg-type]
+            round=outcome_round,
+            loss=loss,
+            samples=samples,
+        )
     ]
+
+
+def _read_report(created: TaskCreated, fact: UpdateAdmitted | UpdateRefused) -> tuple[int | None, int | None]:
+    """The loss that a device reports and its examples, where the policy's rule looks at them."""
+    rules = created.policy
+    if rules.selection.rule != "utility" or not isinstance(fact, UpdateAdmitted) or not fact.metrics:
+        return None, None
+    return fact.metrics[rules.evaluation.report.index("loss")], fact.samples
 
 
 def _abandon_lease(task: Task | None, fact: LeaseAbandoned) -> list[JournalEvent]:
@@ -287,6 +311,19 @@ def _close(task: Task, closed: LeaseClosed, *, time_ms: int) -> None:
             _let_rest(task, lease.granted, time_ms=time_ms)
     if closed.round is not None:
         task.devices.take_part(closed.device, closed.round)
+    if closed.loss is not None and closed.samples is not None:
+        _note_utility(task, closed, lease=lease, time_ms=time_ms)
+
+
+def _note_utility(task: Task, closed: LeaseClosed, *, lease: OpenLease | None, time_ms: int) -> None:
+    lease_ms = task.created.policy.lease_ms
+    # A lease that has expired before its admission was heard of took all of its time.
+    took_ms = lease_ms if lease is None else time_ms - (lease.granted.deadline_ms - lease_ms)
+    fast_ms = round(task.created.policy.selection.fast_s * 1000)
+    assert closed.loss is not None
+    assert closed.samples is not None
+    score = compute_score(closed.loss, closed.samples, took_ms=took_ms, fast_ms=fast_ms)
+    task.utilities.note(task.devices.places[closed.device], score)
 
 
 def _let_rest(task: Task, granted: LeaseGranted, *, time_ms: int) -> None:

@@ -91,11 +91,12 @@ class TaskCreated(Event):
 
     @property
     def participations_cap(self) -> int | None:
-        """How often one device may take part in this task: m = floor(2 z^2 (rho_max - rho before))."""
-        privacy = self.policy.privacy
+        """How often one device may take part: m = floor(2 z^2 (rho_max - rho before)), or fewer as the policy asks."""
+        privacy, most = self.policy.privacy, self.policy.selection.participations_max or None
         if privacy is None:
-            return None
-        return count_affordable(privacy.noise_multiplier, privacy.rho_max, spent=self.spent_before)
+            return most
+        affordable = count_affordable(privacy.noise_multiplier, privacy.rho_max, spent=self.spent_before)
+        return affordable if most is None else min(most, affordable)
 
     def list_spent(self, participations: int) -> tuple[Spending, ...]:
         """All that has been spent once a device has taken part so often here; nothing of it without privacy."""

@@ -50,6 +50,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "selection.lease_s": (1, 14 * 86_400),
     "selection.battery_min_percent": (0, 100),
     "selection.samples_min": (0, 1_000_000_000),
+    "selection.participations_max": (0, 1_000_000),
+    "selection.exploration": (0, 1),
+    "selection.fast_s": (0, 14 * 86_400),
     "selection.retry_after_s": (0.05, 86_400),
     "aggregation.updates_per_round": (1, 1_000_000),
     "aggregation.samples_max": (0, 1 << 20),
@@ -178,6 +181,7 @@ def _find_contradictions(policy: Policy) -> Iterator[str]:
         )
     if policy.selection.concurrency < k and policy.staleness.max_versions == 0:
         yield f"selection.concurrency = {policy.selection.concurrency}: a synchronous round needs at least K = {k}"
+    yield from _find_selection_problems(policy)
     if policy.aggregation.updates_min > k:
         yield f"aggregation.updates_min = {policy.aggregation.updates_min}: a round has at most K = {k} updates"
     if policy.aggregation.samples_max and policy.aggregation.normalisation == "count":
@@ -204,6 +208,31 @@ def _find_contradictions(policy: Policy) -> Iterator[str]:
             f"clipping.steps = {policy.clipping.steps}: {k} updates could sum up to 2^{math.log2(largest):.1f}, which "
             "must stay below 2^63; take fewer steps, a smaller K or a smaller samples_max"
         )
+
+
+def _find_selection_problems(policy: Policy) -> Iterator[str]:
+    wanted, needed = policy.selection, policy.stop.versions_max * policy.aggregation.members_min
+    if 0 < wanted.participations_max * wanted.devices_expected < needed:
+        yield (
+            f"selection.participations_max = {wanted.participations_max}: {wanted.devices_expected} devices take part "
+            f"at most {wanted.participations_max * wanted.devices_expected} times, and stop.versions_max = "
+            f"{policy.stop.versions_max} needs {needed}"
+        )
+    if wanted.rule != "utility":
+        return
+    if policy.privacy is not None:
+        yield (
+            "selection.rule = 'utility': looks at losses and times of single devices, which are in no noise, so not "
+            "with privacy; take 'uniform'"
+        )
+        return
+    if policy.staleness.max_versions:
+        yield (
+            "selection.rule = 'utility': is of synchronous rounds (staleness.max_versions = 0); in others the order of "
+            "arrival decides"
+        )
+    if "loss" not in policy.evaluation.report:
+        yield "selection.rule = 'utility': needs evaluation.report = [\"loss\"], by which it tells who is useful"
 
 
 def _find_privacy_problems(policy: Policy) -> Iterator[str]:

@@ -50,7 +50,12 @@ class Clipping(Section):
 
 
 class Selection(Section):
-    """Which devices may train, how many at a time, and for how long."""
+    """Which devices may train, how many at a time, how often, and for how long.
+
+    `participations_max`: how often one device may take part in this task; 0 is as often as it likes. `rule`: "uniform"
+    prefers nobody; "utility" is Oort's, and looks at what devices report and at their times. `exploration`: its share
+    of the slots for devices of which nothing is known. `fast_s`: who takes longer counts less; 0: time plays no part.
+    """
 
     # The population, which bounds K and the participations that privacy can pay for.
     devices_expected: int
@@ -62,6 +67,10 @@ class Selection(Section):
     require_idle: bool = False
     samples_min: int = 1
     cohort_shares: dict[str, float] = {}  # share of the concurrency that a cohort may hold; empty: one pool
+    participations_max: int = 0
+    rule: Literal["uniform", "utility"] = "uniform"
+    exploration: float = 0.2
+    fast_s: float = 0.0
     # What a declined device waits: it spreads the check-ins of a large population.
     retry_after_s: float = 5.0
 

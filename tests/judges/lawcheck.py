@@ -153,6 +153,7 @@ def _lease_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
             event.deadline_ms,
         ):
             yield f"rounds: update {event.update} is admitted under a lease that the selector did not grant"
+    yield from _report_faults(book)
     below = _END if settled else book.selections.position(ROUNDS.name)
     used = Counter(event.lease for event in book.selections.events(LeaseClosed) if event.outcome == "used")
     passed = book.selections.passed(ROUNDS.name)
@@ -160,6 +161,20 @@ def _lease_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     for lease_id in used | admitted:
         if (used[lease_id], admitted[lease_id]) != (1, 1):
             yield f"lease {lease_id}: admitted {admitted[lease_id]} times, closed as used {used[lease_id]} times"
+
+
+def _report_faults(book: Logbook) -> Iterator[str]:
+    """What the selector keeps of a report is what was admitted, and only where the policy's rule asks for it."""
+    created = {e.fact.task: e.fact.policy for e in book.rounds.events(Noticed) if isinstance(e.fact, TaskCreated)}
+    told: dict[str, tuple[int | None, int | None]] = {}
+    for event in book.rounds.events(UpdateAdmitted):
+        rules = created[event.task]
+        if rules.selection.rule == "utility" and event.metrics:
+            told[event.update] = event.metrics[rules.evaluation.report.index("loss")], event.samples
+    for closed in book.selections.events(LeaseClosed):
+        expected = told.get(closed.lease, (None, None)) if closed.outcome == "used" else (None, None)
+        if (closed.loss, closed.samples) != expected:
+            yield f"lease {closed.lease}: closed with the report {closed.loss, closed.samples}, told was {expected}"
 
 
 # --- for reports -----------------------------------------------------------------------------------------------------

@@ -83,11 +83,11 @@ class _Walk:
 
     @property
     def cap(self) -> float:
-        """m = floor(2 z^2 (rho_max - rho before)), in whole fractions of what stands in the policy."""
-        privacy = self.created.policy.privacy
+        """m = floor(2 z^2 (rho_max - rho before)), in whole fractions of the policy's, or what it asks for itself."""
+        privacy, most = self.created.policy.privacy, self.created.policy.selection.participations_max or float("inf")
         if privacy is None:
-            return float("inf")
-        return floor(2 * _exact(privacy.noise_multiplier) ** 2 * (_exact(privacy.rho_max) - self._rho(0)))
+            return most
+        return min(most, floor(2 * _exact(privacy.noise_multiplier) ** 2 * (_exact(privacy.rho_max) - self._rho(0))))
 
     def _rho(self, participations: int) -> Fraction:
         """All that the tasks before have spent, and so many participations in this one."""

@@ -98,6 +98,7 @@ def _rules(chance: random.Random, devices: int) -> Policy:
     }
     # Another generator, so that the worlds of recorded seeds stay what they were.
     asks = random.Random(f"query {chance.getstate()[1][:2]}")
+    _ask_more(sections, random.Random(f"rules {chance.getstate()[1][:2]}"), shape=shape, size=size)
     if is_question := shape in ("buffered", "private") and asks.random() < 0.25:
         _make_question(sections, asks)
     if shape == "private":
@@ -107,13 +108,29 @@ def _rules(chance: random.Random, devices: int) -> Policy:
     return check_policy(msgspec.convert(msgspec.to_builtins(policy(**sections)), Policy))
 
 
+def _ask_more(sections: dict[str, Any], chance: random.Random, *, shape: str, size: int) -> None:
+    """Rules of selection, rounds that end by time, a cap, and a schedule of the server's rate, in some worlds."""
+    selection, aggregation = sections["selection"], sections["aggregation"]
+    sections["server_schedule"] = {"rule": chance.choice(("constant", "constant", "cosine", "exponential"))}
+    if shape == "private":
+        return
+    if chance.random() < 0.3:
+        aggregation |= {"round_s": chance.choice((5.0, 40.0)), "updates_min": chance.randint(1, size)}
+    if chance.random() < 0.2:
+        least = aggregation.get("updates_min", size) * sections["stop"]["versions_max"]
+        selection["participations_max"] = -(-least // selection["devices_expected"])
+    if shape == "synchronous" and chance.random() < 0.5:
+        selection |= {"rule": "utility", "exploration": chance.choice((0.0, 0.3)), "fast_s": chance.choice((0.0, 2.0))}
+        sections["evaluation"] = {"report": ["loss"]}
+
+
 def _make_question(sections: dict[str, Any], chance: random.Random) -> None:
     """A measurement; its answers are drawn as the deltas of other tasks are."""
     question = {"plugin": MODEL, "statistics": STATISTICS, "release": chance.choice(("mean", "sum"))}
     sections |= {"kind": "measure", "measure": question}
     sections["compression"] |= {"codec": chance.choice(("float32", "int8")), "error_feedback": False}
     sections["staleness"]["rule"] = "constant"
-    del sections["optimizer"]
+    del sections["optimizer"], sections["server_schedule"]
 
 
 def _make_private(sections: dict[str, Any], chance: random.Random, *, devices: int, size: int) -> None:

@@ -297,6 +297,17 @@ def test_admission_checks_the_participation_cap_again() -> None:
     assert refusal_of(carried_on, update_of("a", carried_on)) == "participations"
 
 
+def test_a_policy_caps_how_often_a_device_takes_part() -> None:
+    """Without privacy too, checked again at admission; with privacy the lower of the two caps counts."""
+    once = {"participations_max": 1}
+    situation = given(policy(selection=once))
+    fill(situation, "abc")
+    situation.when(release_stored(0, 1))
+    assert refusal_of(situation, update_of("a", situation, number=1)) == "participations"
+    assert task_created(private_policy(rho_max=5.0, selection=once)).participations_cap == 1
+    assert task_created(private_policy(rho_max=0.5, selection={"participations_max": 9})).participations_cap == 1
+
+
 def test_after_the_last_round_updates_are_refused() -> None:
     """A task whose last round is full has no buffer left, and waits for nothing but its release."""
     rules = private_policy(stop={"versions_max": 1})

@@ -32,6 +32,7 @@ rho_max = 9.0
 versions_max = 40
 """
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
+USEFUL = {"rule": "utility"}
 # What a table that may be left out has to say where it stands.
 REQUIRED = {"privacy": PRIVATE, "measure": {"plugin": "a:b", "statistics": {"mean": {"bound": 1.0}}}}
 
@@ -183,6 +184,22 @@ REFUSALS: dict[str, tuple[Policy, tuple[str, ...]]] = {
     "a round by time with privacy": (
         policy(aggregation={"round_s": 60}, privacy=PRIVATE, stop={"versions_max": 9}),
         ("aggregation.round_s = 60", "by count alone", "take 0"),
+    ),
+    "useful devices with privacy": (
+        policy(selection=USEFUL, privacy=PRIVATE, stop={"versions_max": 9}, staleness={"max_versions": 0}),
+        ("selection.rule = 'utility'", "not with privacy", "take 'uniform'"),
+    ),
+    "useful devices in order of arrival": (
+        policy(selection=USEFUL, evaluation={"report": ["loss"]}),
+        ("selection.rule = 'utility'", "synchronous rounds"),
+    ),
+    "useful devices that report nothing": (
+        policy(selection=USEFUL, staleness={"max_versions": 0}),
+        ("selection.rule = 'utility'", 'evaluation.report = ["loss"]'),
+    ),
+    "fewer participations than versions need": (
+        policy(selection={"participations_max": 2}),
+        ("selection.participations_max = 2", "at most 20 times", "needs 300"),
     ),
     "a least that no round reaches": (
         policy(aggregation={"round_s": 60, "updates_min": 4}),
