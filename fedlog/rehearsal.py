@@ -49,7 +49,7 @@ def rehearse(policy: Policy | Path | str, *, devices: int, versions: int | None 
         return _Rehearsal(policy, devices).run(versions)
     file = Path(policy).resolve()
     with _stay_in(file.parent):
-        return _Rehearsal(parse(file.read_text()), devices).run(versions)
+        return _Rehearsal(parse(file.read_bytes()), devices).run(versions)
 
 
 class _Rehearsal:

@@ -307,6 +307,11 @@ def refused(kind: str) -> nn.Module:
     return layer
 
 
+def raising() -> nn.Module:
+    """A model function with an error of its own (FAULT I)."""
+    raise RuntimeError("weights file is not there")
+
+
 def no_module() -> int:
     """No model at all."""
     return 3

@@ -85,7 +85,7 @@ def read_policy(file: Path, changes: Sequence[str] = (), *, data: str = "") -> P
     # As where the processes of a run look, so that what is found here is found there.
     if (folder := str(file.parent.absolute())) not in sys.path:
         sys.path.append(folder)
-    policy = parse(file.read_text(), changes=changes)
+    policy = parse(file.read_bytes(), changes=changes)
     # What trains is part of the record, so data of an option become the policy's.
     return replace_fields(policy, data=choose_data(policy.data, data))
 

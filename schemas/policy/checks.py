@@ -88,11 +88,12 @@ class PolicyError(FedlogError):
     code = "policy_invalid"
 
 
-def parse(text: str, *, changes: Sequence[str] = ()) -> Policy:
-    """Read a policy file. Raises PolicyError that names field, value and bound, one line for each problem.
+def parse(file: str | bytes, *, changes: Sequence[str] = ()) -> Policy:
+    """Read what a policy file holds. Raises PolicyError that names field, value and bound, one line for each problem.
 
     `changes`: other values, each as `table.field=value`; what is no TOML value is taken for a text.
     """
+    text = file if isinstance(file, str) else _decode(file)
     try:
         found = _expand(apply_changes(tomllib.loads(text), changes))
     except tomllib.TOMLDecodeError as error:
@@ -103,6 +104,17 @@ def parse(text: str, *, changes: Sequence[str] = ()) -> Policy:
         # The converter ends at the first field, and people would find the others one run at a time.
         problems = list_misfits(found, text) or [str(error)]
         raise PolicyError("\n".join([*problems, "docs/policy.md has every field."])) from error
+
+
+def _decode(data: bytes) -> str:
+    try:
+        # Some editors begin a file with a mark of its encoding.
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
+        raise PolicyError(
+            f"the policy is not UTF-8: byte 0x{byte:02x} in line {line}; save the file as UTF-8"
+        ) from error
 
 
 def _expand(found: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show every field of a policy, with what its preset and the defaults fill in."""
-    found = msgspec.to_builtins(policies.parse(policy.read_text(), changes=changes or []))
+    found = msgspec.to_builtins(policies.parse(policy.read_bytes(), changes=changes or []))
     if as_json:
         say_json(found)
         return

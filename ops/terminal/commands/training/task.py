@@ -57,7 +57,7 @@ def create(
         raise ConsoleError("--warm-start takes the model of another task: name that task with --from.", exit_code=2)
     if from_weights is not None and old is not None:
         raise ConsoleError("--from-weights starts a task of its own: leave --from out.", exit_code=2)
-    checked = policies.parse(policy.read_text())
+    checked = policies.parse(policy.read_bytes())
     predecessor = tasks.Predecessor(task=old, warm_start=warm_start, wait_s=wait_s) if old else None
     start = tasks.Weights(path=from_weights) if from_weights else predecessor
     with open_log(ctx.obj) as log:

@@ -20,7 +20,7 @@ from schemas.events import TensorSpec
 from schemas.policy import Seeds
 from schemas.topics import CATALOGUE
 from streams.memory import MemoryLog
-from tests.learners import FLAT_LEARNER
+from tests.learners import FLAT_LEARNER, PAIR_LEARNER
 from tests.worlds.builders import KEY, create_task, policy, task_created
 
 
@@ -71,6 +71,16 @@ def test_nothing_is_opened_that_is_not_allowed() -> None:
         open_work(created, allowed=AllowList(), data="", fallback="")
     found = open_work(created, allowed=AllowList().including(FLAT_LEARNER), data="", fallback="x:y")
     assert found.make_trainer(Part()).sample_count == 7
+
+
+def test_another_site_s_module_trains_nothing() -> None:
+    """Guarantee: tensors of the same total size in another order are named, by devices and evaluators (FAULT B)."""
+    rules = policy(model="", learner=PAIR_LEARNER)
+    theirs = (TensorSpec(name="bias", shape=(2,)), TensorSpec(name="weight", shape=(2, 2)))
+    with pytest.raises(ModelError, match=r"tensor 1 of the model is 'weight' .* here and 'bias' .* in the task"):
+        open_work(
+            task_created(rules, tensors=theirs), allowed=AllowList().including(PAIR_LEARNER), data="", fallback=""
+        )
 
 
 @pytest.mark.parametrize("role", ["trained", "averaged", "frozen"])

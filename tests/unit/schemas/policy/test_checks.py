@@ -43,6 +43,13 @@ def _refused(rules: Policy) -> str:
     return str(caught.value)
 
 
+def test_a_file_in_another_encoding_is_told() -> None:
+    """Guarantee: a policy that an old editor has saved is no error of fedlog's, and a mark of UTF-8 is no error."""
+    with pytest.raises(PolicyError, match="not UTF-8: byte 0xf6 in line 2; save the file as UTF-8"):
+        parse("\n# Größe\n".encode("latin-1"))
+    assert parse(b"\xef\xbb\xbf" + FULL.encode()) == parse(FULL)
+
+
 def test_a_policy_is_read_from_toml() -> None:
     """Sections, integers for floats, and defaults for all that is left out."""
     rules = parse(FULL)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from client_agent.learning.layout import ModelError
+from client_agent.learning.plugins import PluginError
 from client_agent.learning.pytorch.modules import fill_tensor, find_roles, make_module, read_array
 from schemas.policy import Parameters
 from tests import torch_zoo as zoo
@@ -101,6 +102,8 @@ def test_models_are_torch_modules() -> None:
     """Guarantee: a model plugin that gives something else, or fails, is named."""
     with pytest.raises(ModelError, match=r"returned int, expected a torch\.nn\.Module"):
         make_module(zoo.torch_policy(zoo.no_module))
+    with pytest.raises(PluginError, match=r"RuntimeError: weights file is not there \(.*torch_zoo\.py:\d+\)"):
+        make_module(zoo.torch_policy(zoo.raising))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
