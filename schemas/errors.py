@@ -71,6 +71,8 @@ class FedlogError(Exception):
      ├── HistoryGap              the log no longer holds what a history has not read
      ├── HistoryUnfit            a file is no history that can go on
      ├── HistoryInUse            another process writes a history
+     ├── ReceiptInvalid          a receipt does not prove what it says
+     ├── ReceiptMissing          the log cannot prove what became of an update
      ├── QueryRefused            a question to the history cannot be answered
      ├── WriterGone              who writes a history has ended in the midst of an answer
      ├── SettingsError           a setting is missing or out of bounds

@@ -10,5 +10,6 @@ Prints nothing.
 `event_checks`: what single events must agree with; called by `replay`.
 `ancestry`: recounts what the tasks before a task have spent; called by `replay`.
 `recomputing`: makes sums and models again from the bodies; called by `replay`.
+`receipts`: what proves the outcome of one update; called by `fedlog receipt`.
 `export`: an export that agrees with itself; called by `fedlog export-log`.
 """

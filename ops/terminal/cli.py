@@ -20,7 +20,7 @@ from ops import settings
 from ops.console import note, say
 from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
-from ops.terminal.commands.history import events, export_log, query, replay, verify
+from ops.terminal.commands.history import events, export_log, query, receipt, replay, verify
 from ops.terminal.commands.training import demo, device, evaluate, fleet, measure, model, new, policy, run, task
 from ops.terminal.options import WORDS, Allow
 
@@ -42,6 +42,7 @@ COMMANDS = (
     "device",
     "query",
     "history",
+    "receipt",
     "events",
     "verify",
     "replay",
@@ -202,6 +203,7 @@ app.command("fleet")(fleet.fleet)
 app.command("device")(device.device)
 app.command("query")(query.query)
 app.add_typer(query.app, name="history")
+app.command("receipt")(receipt.receipt)
 app.command("events")(events.events)
 app.command("verify")(verify.verify)
 app.command("replay")(replay.replay)
