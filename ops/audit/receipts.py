@@ -40,6 +40,7 @@ def find(log: EventLog, task: TaskId, *, update: UpdateId, trust: Trust) -> Rece
                     published[round_id] = event
     if admitted is None:
         return _find_exclusion(log, task, update=update, trust=trust)
+    # A round that was abandoned, or waits for its charge, has no root that anybody has announced.
     version = published.get(admitted.round)
     if version is None:
         raise ReceiptMissing(f"{update} was admitted to round {admitted.round}, which has given no version (yet).")

@@ -31,6 +31,7 @@ class Makeup:
 
     def add(self, admitted: UpdateAdmitted) -> Makeup:
         """The same with one member more."""
+        # Sums only, so that a version of any size is described by eight numbers.
         told, weight = admitted.fidelity, admitted.weight
         return Makeup(
             members=self.members + 1,

@@ -44,6 +44,7 @@ class Prospects:
     def judge(self, crew: Crew, view: TaskView) -> str:
         """Why there is nothing to wait for any more; empty while there is."""
         if crew.trained > self._trained:
+            # One training proves that the task can be trained: only losses in a row say anything.
             self._trained, self._lost_before = crew.trained, crew.lost
         lost = crew.lost - self._lost_before
         if crew.living and lost >= max(crew.living, LOSSES_MIN):
@@ -63,6 +64,7 @@ class Prospects:
 
 def describe_missing(view: TaskView, *, living: int) -> str:
     """How many devices a round of the task lacks, with `living` here and those that the log has seen; or nothing."""
+    # Another fleet's devices count too, as soon as the log has seen them.
     seen = {*view.participations, *(lease.device for lease in view.leases.values())}
     most = max(living, len(seen))
     if view.members_min is None or view.is_over or most >= view.members_min:

@@ -90,6 +90,7 @@ def store(log: EventLog, first: FirstModel, *, partition: int) -> StoredModel:
 
 def _check_size(learner: Learner) -> None:
     """Nothing where devices have memory for what a learner can count without any. Raises ModelError."""
+    # Before memory is taken: a misspelt number of layers should be an error and no killed process.
     found = count() if (count := getattr(learner, "count_elements", None)) is not None else None
     if found is not None and 4 * found > MODEL_BYTES_MAX:
         raise ModelError(

@@ -69,6 +69,7 @@ def write_weights(arrays: Arrays, form: str) -> bytes:
 
 def start_with(first: FirstModel, arrays: Mapping[str, Array]) -> FirstModel:
     """The first model of a task with the values of a file. Raises WeightsUnfit with all that does not fit."""
+    # Local arrays of a file are nobody's: each device starts with its own.
     expected = {spec.name: spec.shape for spec in first.tensors}
     problems = list(_compare(expected, {name: a for name, a in arrays.items() if name not in first.local}))
     if problems:
@@ -118,6 +119,7 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
         size = int.from_bytes(data[:8], "little")
         if len(data) < 8 or size > min(HEADER_BYTES_MAX, len(data) - 8):
             raise ValueError("its header is longer than the file")
+        # Read here, because it is a length, JSON and bytes: a library for it would be one more thing to trust.
         header = json.loads(data[8 : 8 + size])
         header.pop("__metadata__", None)
         return {name: _read_tensor(memoryview(data)[8 + size :], told) for name, told in header.items()}
@@ -136,6 +138,7 @@ def _read_tensor(body: memoryview, told: Mapping[str, Any]) -> Array:
 
 
 def _write_safetensors(arrays: Arrays) -> bytes:
+    # What is written is read by others' libraries, which know no other order of bytes.
     names = {np.dtype(kind): name for name, kind in _TYPES.items() if name != "BF16"}
     header: dict[str, Any] = {}
     parts, at = [], 0

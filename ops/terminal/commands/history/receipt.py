@@ -52,6 +52,7 @@ def _check(found: Receipt, operator: bytes, *, as_json: bool) -> None:
 
     from schemas.receipts.receipt import check
 
+    # It raises where it proves nothing, so that a script can go by the exit code alone.
     proven = check(found, operator)
     if as_json:
         say_json(to_builtins(proven))
