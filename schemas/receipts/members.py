@@ -31,19 +31,12 @@ class MembershipProof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 def hash_leaf(member: UpdateAdmitted) -> bytes:
     """The leaf of one admission."""
-    return hash_row(
-        (
-            member.salt,
-            member.update,
-            member.body.sha256,
-            member.weight,
-            member.clip_scale,
-            member.zeroed or "",
-        )
-    )
+    zeroed = member.zeroed or ""
+    row = [member.salt, member.update, member.body.sha256, member.weight, member.clip_scale, zeroed]
+    return hash_row(row)
 
 
-def hash_row(row: tuple[bytes, UpdateId, bytes, int, int, str]) -> bytes:
+def hash_row(row: Sequence[object]) -> bytes:
     """The leaf of what an admission says: salt, update, digest of the body, weight, clip scale, why it counts zero."""
     return hashlib.sha256(_LEAF + encode(row)).digest()
 

@@ -75,9 +75,10 @@ def test_rows_and_marks_are_stored_together_or_not_at_all(tmp_path: Path) -> Non
     """A row that does not fit takes its marks with it."""
     with opened(tmp_path / FILE) as history:
         place = ("rounds", 3, 0, 0, None, None, 1, 1)
+        rows = {"task_closed": [(*place, "digits", "")], "round_opened": [(*place, "digits", "not a number")]}
         with pytest.raises(duckdb.Error):
-            history.write({"round_opened": [(*place, "digits", "not a number")]}, {AT: Mark(1, 2)})
-        assert (history.read_marks(), history.ask("FROM facts.round_opened").rows) == ({}, [])
+            history.write(rows, {AT: Mark(1, 2)})
+        assert (history.read_marks(), history.ask("FROM facts.task_closed").rows) == ({}, [])
         history.write({"round_opened": [(*place, "digits", 4)]}, {AT: Mark(1, 2)})
         assert history.ask("SELECT round FROM facts.round_opened").rows == [(4,)]
 
