@@ -7,6 +7,7 @@ here before it acts.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 
 from client_agent.identity import Identity
 from schemas.canonical import MalformedError
@@ -17,6 +18,8 @@ from schemas.leases import Lease, is_overlong, read_lease
 
 # A device repeats a check-in that got no answer, and whichever answer comes first is good.
 OPEN_MAX = 16
+_UNKNOWN = "not judged yet"
+_judged: deque[tuple[TaskCreated, str | None]] = deque(maxlen=16)
 
 
 class OpenCheckins:
@@ -60,11 +63,21 @@ def find_objection(created: TaskCreated | None, lease: Lease, *, bytes_max: int,
     if is_overlong(lease, lease_ms=created.policy.lease_ms, at_ms=at_ms):
         return f"the lease of task {lease.task!r} lasts longer than its policy allows"
     # The policy says how long training takes, so nobody is believed that it is within its bounds.
-    if (fault := next(find_faults(created), None)) is not None:
+    if (fault := _find_fault(created)) is not None:
         # It quotes the policy, and may end on a terminal.
         told = "".join(letter if letter.isprintable() else " " for letter in fault[:300])
         return f"task {lease.task!r} cannot be trained: {told}"
     return find_excess(created, bytes_max=bytes_max)
+
+
+def _find_fault(created: TaskCreated) -> str | None:
+    """The first fault of a task; each of the objects seen last is judged once, for a fleet asks at every lease."""
+    # By the object itself: it never changes, and one that only looks like it is another.
+    known = next((fault for seen, fault in _judged if seen is created), _UNKNOWN)
+    if known is _UNKNOWN:
+        known = next(find_faults(created), None)
+        _judged.appendleft((created, known))
+    return known
 
 
 def find_excess(created: TaskCreated, *, bytes_max: int) -> str | None:

@@ -74,6 +74,11 @@ def record(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tupl
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation below vmap and autograd, where tensors are plain."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # What would skip it is torch's compiler, whose import takes seconds, and which nothing here uses.
+        return False
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._seen: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
