@@ -43,6 +43,8 @@ from tests.judges.rounds import round_faults, sum_faults, totals
 
 TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskSucceeded, TaskClosed)
 ROUND_NEWS = (RoundProposed, ModelPublished, RoundAbandoned, TaskHalted)
+# What an example can cause (`schemas.events.checkins`), written down anew.
+LEARNING_FAILURES = ("training_failed", "not_finite", "failed")
 _END = float("inf")
 
 
@@ -164,7 +166,7 @@ def _lease_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
 
 
 def _report_faults(book: Logbook) -> Iterator[str]:
-    """What the selector keeps of a report is what was admitted, and only where the policy's rule asks for it."""
+    """What the selector keeps of a report is what was admitted, where the policy's rule asks; and why leases ended."""
     created = {e.fact.task: e.fact.policy for e in book.rounds.events(Noticed) if isinstance(e.fact, TaskCreated)}
     told: dict[str, tuple[int | None, int | None]] = {}
     for event in book.rounds.events(UpdateAdmitted):
@@ -172,6 +174,8 @@ def _report_faults(book: Logbook) -> Iterator[str]:
         if rules.selection.rule == "utility" and event.metrics:
             told[event.update] = event.metrics[rules.evaluation.report.index("loss")], event.samples
     for closed in book.selections.events(LeaseClosed):
+        if closed.reason in LEARNING_FAILURES and created[closed.task].privacy is not None:
+            yield f"lease {closed.lease}: ended as {closed.reason}, which an example can cause, under privacy"
         expected = told.get(closed.lease, (None, None)) if closed.outcome == "used" else (None, None)
         if (closed.loss, closed.samples) != expected:
             yield f"lease {closed.lease}: closed with the report {closed.loss, closed.samples}, told was {expected}"

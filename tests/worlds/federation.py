@@ -19,7 +19,7 @@ from ops.virtual.server import feed
 from schemas.canonical import decode, encode
 from schemas.certificates import parse_certified
 from schemas.devices import tag_public_key
-from schemas.events import Answer, Granted, JournalEvent, Tick, UpdateRefused, UpdatesDeclined
+from schemas.events import Answer, Granted, JournalEvent, LeaseAbandoned, Tick, UpdateRefused, UpdatesDeclined
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
 from schemas.tensors import Floats, encode_update
@@ -95,6 +95,13 @@ class ScriptedDevice:
         held = (lease or self.granted()).sealed
         submitted = update_submitted(held, sent, codec=codec, task=self.task)
         return self.append(UPDATES.name, signed(submitted, self.key))
+
+    def abandon(self, lease: str) -> None:
+        """Give a lease up, and say so."""
+        abandoned = LeaseAbandoned(
+            task=self.task, device=self.id, public_key=tag_public_key(self.key), lease=lease, reason="no_space"
+        )
+        self.append(CHECKINS.name, signed(abandoned, self.key, deployment=self._deployment))
 
     def append(self, topic: str, value: bytes) -> int:
         """Append any bytes to the task's partition."""

@@ -34,11 +34,13 @@ class Habits:
     """How often a device does what it should not, how long it rests between two leases, and waits for an answer.
 
     First check-ins are spread over `joins_within_s`, so that devices which rest for as long come evenly ever after.
+    `says_so`: whoever gives a lease up reports it.
     `at_once`: what devices say in one pass is appended together, where the fleet must not be what limits the rate.
     """
 
     again: float = 0.0
     gives_up: float = 0.0
+    says_so: bool = False
     inline: float = 0.5
     rest_s: float = 0.3
     patience_s: float = PATIENCE_S
@@ -158,6 +160,7 @@ class Fleet:
             case Granted() if member.lease is None and not self._resting.is_set():
                 member.lease = read_lease(answer.sealed)
                 if self._random.random() < self.habits.gives_up:
+                    self._give_up(member, member.lease.lease)
                     member.lease, member.due_s = None, time.monotonic() + self.rules.selection.lease_s
                 else:
                     self._submit(member, answer)
@@ -167,6 +170,12 @@ class Fleet:
                 self.outcomes[answer.outcome] += 1
                 member.lease = member.sent = None
                 member.due_s = time.monotonic() + self.habits.rest_s
+
+    def _give_up(self, member: Member, lease: str) -> None:
+        # A device that cannot say it is one whose lease expires.
+        with contextlib.suppress(LogError):
+            if self.habits.says_so:
+                member.abandon(lease)
 
     def _submit(self, member: Member, granted: Granted) -> None:
         body = self._random.choice(self.bodies) if self.bodies else self._body()

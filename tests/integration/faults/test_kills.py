@@ -33,7 +33,7 @@ PARTITION = home_of(TASK)
 SEED = int(os.environ.get("KILLS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 SECONDS = float(os.environ.get("KILLS_SECONDS", "30"))
 COMMAND = f"KILLS_SEED={SEED} KILLS_SECONDS={SECONDS:g} pytest tests/integration/faults/test_kills.py"
-UNRELIABLE = Habits(again=0.2, gives_up=0.03, rest_s=0.5)
+UNRELIABLE = Habits(again=0.2, gives_up=0.06, says_so=True, rest_s=0.5)
 
 
 def rules() -> Policy:

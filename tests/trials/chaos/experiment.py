@@ -130,7 +130,11 @@ class Experiment:
         """Everybody at work, from the first version on."""
         parameters = PARAMETERS_LARGE if self.is_device else PARAMETERS
         rules = _rules(parameters)
-        habits = Habits(again=0.1, rest_s=0.1, inline=0.0 if self.is_device else 0.5)
+        # Only in the cells that are about it: a lease that is given up makes rounds slower.
+        gives_up = 0.2 if any(cell.point == "abandon" for cell in self.cells) else 0.0
+        habits = Habits(
+            again=0.1, rest_s=0.1, inline=0.0 if self.is_device else 0.5, gives_up=gives_up, says_so=bool(gives_up)
+        )
         self.cast.create_task(TASK, rules, parameters=parameters)
         for actor in (*ACTORS, *(["device"] if self.is_device else [])):
             self._start(actor)

@@ -14,7 +14,7 @@ OPENING = ("fence", "claim", "replay")
 DECIDING = ("decide", "begin", "append", "end", "commit", "swap", "snapshot", "manifest", "ack")
 
 POINTS: dict[str, tuple[str, ...]] = {
-    "selector": (*OPENING, *DECIDING, "answer"),
+    "selector": (*OPENING, *DECIDING, "abandon", "answer"),
     "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish"),
     "privacy": (*OPENING, *DECIDING),
     "device": ("granted", "trained", "kept", "stored", "addressed", "sent", "settled"),
@@ -25,6 +25,7 @@ fence     the transactional producer has started and fenced the one before
 claim     the claim is sent, not committed
 replay    some of the journal has been read back
 decide    events are decided, no transaction is open
+abandon   the same, where a device has given its lease up
 begin     a transaction is open and empty
 append    the batch is in it, not committed
 publish   the same, with a version's `published` record

@@ -28,6 +28,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.role import Role
 from actors.wiring import ROLES
 from ops.logging_setup import set_up_logging
+from schemas.events import LeaseAbandoned
 from schemas.topics import ANSWERS, MODELS, PUBLISHED, SNAPSHOTS
 from streams.kafka.log import KafkaLog
 from streams.kafka.reader import KafkaReader
@@ -82,6 +83,8 @@ def trapped(actor: Actor[Any], trap: Trap) -> Actor[Any]:
 
     def decided(state: Any, fact: object, time_ms: int) -> Any:
         events = decide(state, fact, time_ms)
+        if events and isinstance(fact, LeaseAbandoned):
+            trap.passed("abandon")
         if events:
             trap.passed("decide")
         return events

@@ -51,7 +51,10 @@ CHANCES = {
 LATER_CHANCES = {
     "marker forgotten": 0.2,  # a broker that crashed in a commit, or in an abort, leaves partitions without a marker
 }
-KINDS = (*STEPS, *CHANCES, *LATER_CHANCES)
+LATER_STEPS = {
+    "abandon": 4.0,  # a device gives up any lease that it ever got, and its selector is struck while it decides that
+}
+KINDS = (*STEPS, *CHANCES, *LATER_CHANCES, *LATER_STEPS)
 
 
 @dataclass(slots=True)
@@ -86,4 +89,7 @@ def drawn(chance: random.Random, *, off: Collection[str]) -> Faults:
     later = random.Random(f"later {chance.getstate()[1][:2]}")
     for kind, most in LATER_CHANCES.items():
         rates[kind] = most * later.random() if kind not in off and later.random() < 0.4 else 0.0
+    steps = random.Random(f"steps {chance.getstate()[1][:2]}")
+    for kind, most in LATER_STEPS.items():
+        rates[kind] = most * steps.random() if kind not in off and steps.random() < 0.6 else 0.0
     return Faults(chance, rates, later)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -13,10 +13,13 @@ from schemas.certificates import parse_certified
 from schemas.events import (
     Answer,
     Granted,
+    LearningFailure,
+    LeaseAbandoned,
     UpdateSubmitted,
     VersionEvaluated,
 )
 from schemas.identifiers import BodyRef
+from schemas.leases import read_lease
 from schemas.signing import sign
 from schemas.tensors import pack
 from schemas.topics import (
@@ -102,8 +105,25 @@ class Meddler:
         submitted = UpdateSubmitted(sealed=granted.sealed, samples=9, metrics=(), body=ref, inline=inline)
         self._append(task, UPDATES.name, sign(encode(submitted), cheat.key))
 
-    def _granted(self, device: str) -> Granted | None:
-        """Any lease that the device ever got."""
+    def abandon(self) -> int:
+        """A device gives up a lease that it has, had, or never knew to be over; the partition where it says so."""
+        task = self._random.choice(self._tasks)
+        device = identity(self._random.choice(task.devices))
+        granted = self._granted(device.device, is_newest=self._random.random() < 0.7)
+        # An answer may be of another task's lease, which this one does not know either.
+        lease = "0" * 32 if granted is None else read_lease(granted.sealed).lease
+        abandoned = LeaseAbandoned(
+            task=task.name,
+            device=device.device,
+            public_key=device.public_key,
+            lease=lease,
+            reason=self._random.choice((*get_args(LearningFailure), "no_space", "overdue")),
+        )
+        self._append(task, CHECKINS.name, signed(abandoned, device.key))
+        return task.partition
+
+    def _granted(self, device: str, *, is_newest: bool = False) -> Granted | None:
+        """Any lease that the device ever got, or its newest."""
         found = []
         for record in scan(self._log, TopicPartition(ANSWERS.name, answer_partition(device, self._log.partitions))):
             # What a hostile writer has left there is no answer.
@@ -111,6 +131,8 @@ class Meddler:
                 answer: Any = decode(parse_certified(record.value or b"").payload, Answer)  # type: ignore[arg-type]
                 if isinstance(answer, Granted) and answer.device == device:
                     found.append(answer)
+        if is_newest and found:
+            return found[-1]
         return self._random.choice(found) if found else None
 
     def _hostile(self, task: Task) -> None:

@@ -49,18 +49,18 @@ class Task:
         create_task(log, self.rules, task=self.name, model=np.zeros(PARAMETERS), **changes)
 
 
-def drawn(chance: random.Random) -> list[Task]:
-    """One task, or two, in one partition or in two."""
-    first = _make_task("a", chance, devices=chance.randint(2, 5))
+def drawn(chance: random.Random, *, later: bool = True) -> list[Task]:
+    """One task, or two, in one partition or in two; `later`: with rules that came after seeds had been recorded."""
+    first = _make_task("a", chance, devices=chance.randint(2, 5), later=later)
     if chance.random() < 0.75:
         return [first]
     together = chance.random() < 0.5
     name = next(n for n in map("b{}".format, count()) if (home_of(n) == first.partition) == together)
-    return [first, _make_task(name, chance, devices=chance.randint(2, 3))]
+    return [first, _make_task(name, chance, devices=chance.randint(2, 3), later=later)]
 
 
-def _make_task(name: str, chance: random.Random, *, devices: int) -> Task:
-    rules = _rules(chance, devices)
+def _make_task(name: str, chance: random.Random, *, devices: int, later: bool) -> Task:
+    rules = _rules(chance, devices, later=later)
     # Another generator, so that the worlds of recorded seeds decide what they did.
     other = random.Random(f"averaged {chance.getstate()[1][:2]}")
     averaged = 0 if rules.measure or other.random() < 0.6 else other.randint(1, PARAMETERS - 1)
@@ -68,7 +68,7 @@ def _make_task(name: str, chance: random.Random, *, devices: int) -> Task:
     return Task(name=name, rules=rules, devices=names, averaged=averaged)
 
 
-def _rules(chance: random.Random, devices: int) -> Policy:
+def _rules(chance: random.Random, devices: int, *, later: bool) -> Policy:
     shape = chance.choice(SHAPES)
     size = 1 if shape == "fedasync" else chance.randint(min(2, devices), devices)
     older = 0 if shape == "synchronous" else chance.choice((1, 3, 8))
@@ -98,7 +98,8 @@ def _rules(chance: random.Random, devices: int) -> Policy:
     }
     # Another generator, so that the worlds of recorded seeds stay what they were.
     asks = random.Random(f"query {chance.getstate()[1][:2]}")
-    _ask_more(sections, random.Random(f"rules {chance.getstate()[1][:2]}"), shape=shape, size=size)
+    if later:
+        _ask_more(sections, random.Random(f"rules {chance.getstate()[1][:2]}"), shape=shape, size=size)
     if is_question := shape in ("buffered", "private") and asks.random() < 0.25:
         _make_question(sections, asks)
     if shape == "private":
@@ -130,7 +131,8 @@ def _make_question(sections: dict[str, Any], chance: random.Random) -> None:
     sections |= {"kind": "measure", "measure": question}
     sections["compression"] |= {"codec": chance.choice(("float32", "int8")), "error_feedback": False}
     sections["staleness"]["rule"] = "constant"
-    del sections["optimizer"], sections["server_schedule"]
+    del sections["optimizer"]
+    sections.pop("server_schedule", None)
 
 
 def _make_private(sections: dict[str, Any], chance: random.Random, *, devices: int, size: int) -> None:

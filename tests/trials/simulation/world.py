@@ -66,7 +66,7 @@ class World:
         self.random = random.Random(self.seed)
         self.faults = faults.drawn(self.random, off=self.off)
         self.hits = self.faults.hits
-        self.tasks = tasks.drawn(self.random)
+        self.tasks = tasks.drawn(self.random, later="rules" not in self.off)
         self.shards = Shards(self.seed, self.tasks, self.hits)
         self.log = MemoryLog(CATALOGUE, clock=self._append_ms)
         self.meddler = Meddler(self.log, self.tasks, self.faults)
@@ -74,7 +74,7 @@ class World:
         self.slots = [(name, partition) for partition in self.partitions for name in ROLES]
         self._depth = 0
         self._skew_ms = self.random.choice((0, 0, -20_000, 20_000))
-        self._menu = PLAIN | {kind: self.faults.rates[kind] for kind in faults.STEPS}
+        self._menu = PLAIN | {kind: self.faults.rates[kind] for kind in faults.STEPS | faults.LATER_STEPS}
         self._kinds, self._weights = [*self._menu], [*self._menu.values()]
         self._checks_at = {self.random.randrange(150)} if self.random.random() < 0.1 else set()
 
@@ -126,7 +126,7 @@ class World:
         [kind] = self.random.choices(self._kinds, self._weights)
         slot = self.random.choice(self.slots)
         self.trace.append(f"{self.taken} at {self.now_ms - EPOCH_MS:,} ms: {kind} {slot[0]}[{slot[1]}]")
-        if kind in faults.STEPS:
+        if kind in faults.STEPS | faults.LATER_STEPS:
             self.hits[kind] += 1
         match kind:
             case "devices":
@@ -140,6 +140,8 @@ class World:
                 self._stay_quiet()
             case "quiet":
                 self._strike("kill", slot)
+            case "abandon":
+                self._strike(self.random.choice(("kill", "freeze", "feed")), ("selector", self.meddler.abandon()))
             case "kill" | "freeze" | "rival" | "reopen" | "feed" | "stray" | "tick" | "housekeep":
                 self._strike(kind, slot)
             case _:
