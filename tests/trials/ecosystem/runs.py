@@ -105,8 +105,7 @@ def ask(app: Example, kafka: KafkaSettings, *, folder: Path) -> dict[str, Any]:
     with _lived(app, kafka, folder=folder, rules=rules) as (stage, told):
         view = tasks.find_view(stage.log, TASK, operator=stage.key.public_key)
         found = results.read(stage.log, view, version=1)
-        # A result has the mean over its devices, whatever was released.
-        sums = {name: (array * found.members).round(3).tolist() for name, array in found.statistics.items()}
+        sums = {name: array.round(3).tolist() for name, array in found.statistics.items()}
         return {**told, "devices": found.members, "sums": sums}
 
 

@@ -67,6 +67,7 @@ def test_a_fleet_starts_and_ends(tmp_path: Path, engine: str) -> None:
     assert len(list(tmp_path.glob("*/identity.json"))) == 12
 
 
+@pytest.mark.timeout(20)
 def test_a_module_that_does_not_end_stops_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: a data module that loops where it is imported ends the fleet with its line, before any process."""
     (tmp_path / "looping.py").write_text("while True:\n    pass\n")

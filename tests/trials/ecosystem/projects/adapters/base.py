@@ -10,7 +10,7 @@ x, y = standard_library(modules_max=20).train
 x, y = torch.from_numpy(x).long(), torch.from_numpy(y).long()
 net = Transformer()
 optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
-for _ in range(300):
+for _ in range(150):
     rows = torch.randint(len(x), (64,))
     loss = torch.nn.functional.cross_entropy(net(x[rows]).flatten(0, 1), y[rows].flatten())
     optimizer.zero_grad()
