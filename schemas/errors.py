@@ -89,6 +89,7 @@ class FedlogError(Exception):
      ├── OperatorError           what an operator asked for cannot be done
      │    ├── TaskUnknown        there is no task of that name
      │    ├── TaskExists         there is one already
+     │    ├── TaskOver           a task is closed or halted for good
      │    ├── TaskNameInvalid    a name cannot be that of a task
      │    ├── TaskTooLarge       a task's description does not fit into one record
      │    ├── SuccessorExists    another task carries on from that one already

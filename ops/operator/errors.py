@@ -26,6 +26,12 @@ class TaskExists(OperatorError):
     code = "task_exists"
 
 
+class TaskOver(OperatorError):
+    """The task is closed or halted, and nothing starts it again."""
+
+    code = "task_over"
+
+
 class TaskNameInvalid(OperatorError):
     """A name cannot be that of a task."""
 

@@ -24,6 +24,7 @@ from ops.operator.errors import (
     ModelMismatch,
     TaskExists,
     TaskNameInvalid,
+    TaskOver,
     TaskTooLarge,
     TaskUnknown,
 )
@@ -135,13 +136,15 @@ def check_name(name: TaskId) -> None:
 
 
 def pause(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:
-    """Grant no new leases; updates under way are still admitted. Raises TaskUnknown."""
+    """Grant no new leases; updates under way are still admitted. Raises TaskUnknown, TaskOver."""
+    _require_going_on(log, task, operator=key.public_key)
     created, number = _find_next_number(log, task, operator=key.public_key)
     _append(log, TaskPaused(task=task, deployment=created.deployment, number=number), key=key)
 
 
 def resume(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:
-    """Grant leases again. Raises TaskUnknown."""
+    """Grant leases again. Raises TaskUnknown, TaskOver."""
+    _require_going_on(log, task, operator=key.public_key)
     created, number = _find_next_number(log, task, operator=key.public_key)
     _append(log, TaskResumed(task=task, deployment=created.deployment, number=number), key=key)
 
@@ -322,6 +325,13 @@ def _wait_until_halted(follower: Follower, view: TaskView, *, wait_s: float) -> 
 def _require_creation(log: EventLog, task: TaskId, *, operator: bytes) -> TaskCreated:
     # The log never deletes tasks, so a misspelt name must not get into it.
     return require(read_creations(log, partition_of(task, log.partitions), operator=operator), task)
+
+
+def _require_going_on(log: EventLog, task: TaskId, *, operator: bytes) -> None:
+    # Actors ignore what is said of a task that is over, and whoever said it would wait.
+    view = find_view(log, task, operator=operator)
+    if view.is_over:
+        raise TaskOver(f"{task!r} is over ({view.status}), for good: create another with --from {task}.")
 
 
 def _find_next_number(log: EventLog, task: TaskId, *, operator: bytes) -> tuple[TaskCreated, int]:

@@ -153,6 +153,7 @@ class Run:
         self._has_fleet = False
 
     def __enter__(self) -> Self:
+        tasks.check_name(self._options.name)
         # On a cluster others may bring devices of their own.
         if not self._settings.bootstrap_servers:
             require_enough_devices(self._options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from client_agent.link import OpenLink
     from client_agent.running.fleet import FleetOptions
     from client_agent.running.loop import Stats
-    from ops.history.projections import TaskViews
+    from ops.history.task_view import TaskView
     from streams.log import EventLog
 
 TaskWait = Annotated[float, typer.Option(help="How long a task that is not there is waited for, in seconds.", min=0)]
@@ -92,7 +93,8 @@ def fleet(
 def _run(options: FleetOptions, log: EventLog, *, operator: bytes, wait_s: float, as_json: bool) -> None:
     from client_agent.running.fleet import is_over, run_fleet
 
-    progress, patience = TrainingProgress(f"fleet of {options.devices} for {options.task}"), Patience(wait_s)
+    progress = TrainingProgress(f"fleet of {options.devices} for {options.task}")
+    patience = Patience(options.task, _list_tasks(log, operator), wait_s=wait_s)
     views = tasks.make_views(log, operator)
     partitions = [partition_of(options.task, log.partitions)]
     with Follower(log, views, partitions=partitions) as follower:
@@ -102,8 +104,7 @@ def _run(options: FleetOptions, log: EventLog, *, operator: bytes, wait_s: float
             with suppress(LogUnavailable):
                 while follower.poll(0.05):
                     pass
-            patience.look(options.task, views)
-            view = views.view(options.task)
+            patience.look(view := views.view(options.task))
             progress.follow(stats, view)
             return progress.judge(stats, view) or is_over(stats)
 
@@ -123,22 +124,26 @@ def _bind_link(settings: Settings, operator: bytes) -> OpenLink:
 
 
 class Patience:
-    """How long a task may be missing, from now on: its devices start meanwhile."""
+    """How long a task may be missing, from now on: its devices start meanwhile. `known` are those that exist."""
 
-    def __init__(self, wait_s: float) -> None:
-        self._wait_s, self._give_up_s, self._is_told = wait_s, time.monotonic() + wait_s, False
-
-    def look(self, task: str, views: TaskViews) -> None:
-        """Say once that there is no such task yet. Raises TaskUnknown when it has been missing for too long."""
-        if (view := views.tasks.get(task)) is not None and view.created is not None:
-            return
-        close = difflib.get_close_matches(task, [name for name, view in views.tasks.items() if view.created], n=1)
+    def __init__(self, task: str, known: Iterable[str], *, wait_s: float) -> None:
+        names = list(known)
+        close = difflib.get_close_matches(task, names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        if time.monotonic() > self._give_up_s:
-            raise TaskUnknown(f"There is no task {task!r}.{hint}")
-        if not self._is_told:
-            note(f"There is no task {task!r} yet; waiting {self._wait_s:.0f} s for it.{hint}")
-            self._is_told = True
+        self._unknown = TaskUnknown(f"There is no task {task!r}.{hint}")
+        self._give_up_s = time.monotonic() + wait_s
+        if task not in names:
+            note(f"There is no task {task!r} yet; waiting {wait_s:.0f} s for it.{hint}")
+
+    def look(self, view: TaskView) -> None:
+        """Raises TaskUnknown when the task has been missing for too long."""
+        if view.created is None and time.monotonic() > self._give_up_s:
+            raise self._unknown
+
+
+def _list_tasks(log: EventLog, operator: bytes) -> Iterator[str]:
+    for partition in range(log.partitions):
+        yield from tasks.read_creations(log, partition, operator=operator)
 
 
 def _wait_for_task(log: EventLog, operator: bytes) -> str:

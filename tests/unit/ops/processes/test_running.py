@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.main import get_command
 
 from client_agent.running.watch import LOAD_S
 from client_agent.running.work import DataConflict
+from ops.operator.errors import TaskNameInvalid
 from ops.processes.running import (
     TASK_WAIT_S,
     Run,
@@ -28,12 +30,15 @@ from tests.root import ROOT
 RINGS = ROOT / "docs" / "examples" / "rings.toml"
 
 
-def test_too_few_devices_are_refused_at_once(tmp_path: Path) -> None:
-    """Guarantee: a run that could never fill a round says so, with what to do, and starts nothing."""
+def test_what_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
+    """Guarantee: a run that could never fill a round, or be found by its name, says so and starts nothing."""
     options = RunOptions(policy=read_policy(RINGS), name="rings", devices=5, cwd=RINGS.parent)
     run = Run(resolve({"folder": tmp_path / "f"}, {}), options)
     with pytest.raises(TooFewDevices, match=r"a round needs 10 .*updates_per_round=5"):
         run.__enter__()
+    misnamed = Run(resolve({"folder": tmp_path / "f"}, {}), replace(options, name="Bad_Name", devices=None))
+    with pytest.raises(TaskNameInvalid, match="lower-case letters"):
+        misnamed.__enter__()
     assert not (tmp_path / "f").exists()
 
 

@@ -142,6 +142,8 @@ def test_the_life_of_a_task_is_told_to_the_log(run: Run, log: MemoryLog) -> None
     for command, status in (("pause", "paused"), ("resume", "running"), ("close", "closing")):
         assert run("task", command, TASK).exit_code == 0
         assert status in run("task", "list").output
+    again = run("task", "resume", TASK)
+    assert (again.exit_code, "is over (closing), for good" in again.stderr) == (1, True)
     assert log.bounds(TopicPartition("tasks", PLACE)).end == 4
 
 
