@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 STARTABLE = ("workers", "evaluator", "fleet")
 SCORE_WAIT_S = 20.0
+EVALUATOR_START_S = 60.0
 # A fleet starts before its task is there, whose first model may take long to make; where none comes, the run ends it.
 TASK_WAIT_S = 3600.0
 POLL_S = 0.25
@@ -151,6 +152,7 @@ class Run:
         self._log: KafkaLog | None = None
         self._has_evaluator = False
         self._has_fleet = False
+        self._evaluator_due_s = 0.0
 
     def __enter__(self) -> Self:
         tasks.check_name(self._options.name)
@@ -221,7 +223,8 @@ class Run:
     def _await_score(self, follower: Follower, view: TaskView) -> Iterator[TaskView]:
         """Wait for the score of the last version, where somebody may score it."""
         policy = self._options.policy
-        give_up_s = time.monotonic() + SCORE_WAIT_S
+        # A short task is over before its evaluator has started.
+        give_up_s = max(time.monotonic(), self._evaluator_due_s) + SCORE_WAIT_S
         while policy.measure is None and self._has_evaluator and time.monotonic() < give_up_s:
             # A closed task halts a little later, and may publish until then.
             if view.version in view.evaluations and view.halted is not None:
@@ -272,6 +275,7 @@ class Run:
         # It has nothing to score before, and would take the processor from those whom everybody waits for.
         if self._has_evaluator and "evaluator" not in self._services.services and view.leases_granted:
             self._services.start("evaluator", "evaluate", "--follow", "--task", self._options.name)
+            self._evaluator_due_s = time.monotonic() + EVALUATOR_START_S
 
     def _create(self, log: KafkaLog) -> None:
         # While the processes start: this one imports torch for the first model, and they wait for the task.
