@@ -98,7 +98,18 @@ def _try(words: tuple[str, ...], environment: Path, *, cwd: Path) -> bool:
 
 
 def _run(*words: Path | str, cwd: Path) -> None:
-    subprocess.run([str(word) for word in words], cwd=cwd, timeout=PATIENCE_S, check=True)
+    subprocess.run(
+        [str(word) for word in words], cwd=cwd, env=os.environ | _find_index(), timeout=PATIENCE_S, check=True
+    )
+
+
+def _find_index() -> dict[str, str]:
+    """Where pip takes packages from, in uv's words: uv reads no settings of pip's."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True, check=False
+    )
+    index = os.environ.get("PIP_INDEX_URL") or asked.stdout.strip()
+    return {"UV_DEFAULT_INDEX": index} if index and "UV_DEFAULT_INDEX" not in os.environ else {}
 
 
 if __name__ == "__main__":
