@@ -11,10 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from ops.broker_state import STATE_FILE, find_running
 from ops.processes import broker
 from ops.settings import resolve
+from ops.terminal.cli import app
 from schemas.topics import TASKS
 from streams.kafka.log import KafkaLog
 from streams.log import Draft, TopicPartition, scan
@@ -54,6 +56,11 @@ def test_a_folder_of_any_name_survives_two_starts(
     # Nothing beside it: neither a mangled twin of the folder, nor one more in the folder of whoever started it.
     assert [path.name for path in tmp_path.iterdir()] == [HOSTILE]
     assert [path.name for path in (tmp_path / HOSTILE).iterdir()] == ["fedlog"]
+    # A third start elsewhere, because the place is taken: whoever knows the old one is told to start again.
+    with socket.create_server(("127.0.0.1", ports[0])):
+        told = CliRunner().invoke(app, ["--folder", str(folder), "--topic-prefix", "here", "broker", "start"])
+    assert told.exit_code == 0
+    assert f"has taken its last address, 127.0.0.1:{ports[0]}" in told.stderr
 
 
 def test_nobody_else_reads_the_data_or_the_password(broker_folder: Path, kafka_log: KafkaLog) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ops.broker_state import find_running
+from ops.broker_state import find_running, read_state
 from ops.console import note, say
 from ops.terminal.errors import ConsoleError
 
@@ -18,8 +18,15 @@ def start(ctx: typer.Context) -> None:
     from ops.terminal.commands.cluster.topics import create_topics
 
     ctx.obj.open_folder()
+    before = read_state(ctx.obj.broker_folder)
     handle = broker.start(ctx.obj.broker_folder)
     say(f"Kafka answers at {handle.bootstrap_servers} (pid {handle.pid}, data in {ctx.obj.broker_folder})")
+    if before is not None and before.port != handle.port:
+        # What knows the old address waits for a broker that is away, and would do so for ever.
+        note(
+            f"Another program has taken its last address, {before.bootstrap_servers}: start again what still runs with "
+            "that one (workers, evaluators, devices)."
+        )
     # Where other servers are named, the topics there are the business of `fedlog topics create`.
     if ctx.obj.bootstrap_servers in ("", handle.bootstrap_servers):
         create_topics(ctx.obj)
