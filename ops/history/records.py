@@ -29,7 +29,10 @@ ITEMS_SHOWN = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One fact of one record. `seq` stands in journals only; `task` is None where the fact is about none."""
+    """One fact of one record. `seq` stands in journals only; `task` is None where the fact is about none.
+
+    `passed_over` says why readers of a journal do not take the record, if they do not.
+    """
 
     topic: str
     partition: int
@@ -39,19 +42,22 @@ class Line:
     seq: int | None = None
     task: TaskId | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    passed_over: str | None = None
 
     def text(self) -> str:
         """For people: when, where, what."""
         when = datetime.fromtimestamp(self.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
         place = Place(TopicPartition(self.topic, self.partition), self.offset)
         where = f"{place}" if self.seq is None else f"{place} #{self.seq}"
-        return f"{when}  {where:<24}  {_escape(self.name):<18} {format_value(self.values)}".rstrip()
+        name = _escape(self.name) if self.passed_over is None else f"[{self.passed_over}] {_escape(self.name)}"
+        return f"{when}  {where:<24}  {name:<18} {format_value(self.values)}".rstrip()
 
     def plain(self) -> dict[str, Any]:
         """For machines: all of it."""
         place = {"topic": self.topic, "partition": self.partition, "offset": self.offset, "time_ms": self.time_ms}
         seq = {} if self.seq is None else {"seq": self.seq}
-        return {**place, **seq, "event": self.name, "values": self.values}
+        passed_over = {} if self.passed_over is None else {"passed_over": self.passed_over}
+        return {**place, **seq, **passed_over, "event": self.name, "values": self.values}
 
 
 def lines(record: Record) -> Iterator[Line]:

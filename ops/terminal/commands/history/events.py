@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from ops.audit.verification import make_trust
 from ops.console import say, say_json
+from ops.history.authorship import Authorship
 from ops.history.merging import MergedReader
 from ops.history.projections import TOPICS
 from ops.history.records import Line, lines
@@ -32,27 +35,33 @@ def events(
     limit: Annotated[int | None, typer.Option(help="Stop after this many lines.", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one complete JSON object per event.")] = False,
 ) -> None:
-    """Show the events in the log, oldest first, each with its time and place."""
+    """Show the events in the log, oldest first, each with its time and place.
+
+    A record of a journal that its readers pass over is marked: [stranger] where no writer of the journal signed it,
+    [zombie] where a superseded writer did, [unknown] where the chain is broken before it. Without the operator's public
+    key a claim is taken for what it says.
+    """
     topics = topic or list(TOPICS)
     _check_topics(topics)
     if follow and from_files is not None:
         raise ConsoleError("--follow needs Kafka: an export in files does not grow.", exit_code=2)
-    with (
-        open_log_or_export(ctx.obj, from_files) as log,
-        closing(MergedReader(log, _find_places(log, topics, partition=partition, task=task), start)) as reader,
-    ):
-        count = 0
+    operator, count = find_operator(ctx.obj), 0
+    with open_log_or_export(ctx.obj, from_files) as log, ExitStack() as stack:
+        places = _find_places(log, topics, partition=partition, task=task)
+        reader = stack.enter_context(closing(MergedReader(log, places, start)))
+        authorship = Authorship(log, places, trust=make_trust(log, operator), start=start or 0)
         for record in _read(reader, follow=follow):
+            passed_over = authorship.judge(record)
             for line in lines(record):
                 # The partition narrows the search, but other tasks may live in it too.
                 if task is not None and line.task != task:
                     continue
-                _print(line, as_json=as_json)
+                _print(line if passed_over is None else replace(line, passed_over=passed_over), as_json=as_json)
                 count += 1
                 if count == limit:
                     return
         if task is not None and not count:
-            _require_task(log, task, operator=find_operator(ctx.obj), is_export=from_files is not None)
+            _require_task(log, task, operator=operator, is_export=from_files is not None)
 
 
 def _require_task(log: EventLog, task: str, *, operator: bytes | None, is_export: bool) -> None:

@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from actors.keys import OperatorKey
 from ops.settings import ENVIRONMENT, Settings
 from ops.terminal import cli
 from ops.terminal.cli import app, move_to_front
-from schemas.events import DeploymentFounded, VersionEvaluated
+from schemas.events import DeploymentFounded, RoundOpened, VersionEvaluated
 from schemas.journal import JournalPosition
 from schemas.topics import CATALOGUE
 from streams.log import LogUnavailable, TopicPartition
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import ROUND
-from tests.worlds.builders import DEPLOYMENT, batch, spending
+from tests.worlds.builders import DEPLOYMENT, batch, decision, spending
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, journalled, memory_log, write_key
 
 Run = Callable[..., Result]
@@ -243,6 +244,22 @@ def test_events_tell_a_tasks_story(run: Run) -> None:
     told = [json.loads(line) for line in run("events", "--topic", "rounds", "--json").output.splitlines()]
     assert {(event["topic"], event["partition"]) for event in told} == {("rounds", PLACE)}
     assert [event["seq"] for event in told if "seq" in event] == [0] * len(ROUND)
+
+
+def test_events_mark_what_readers_pass_over(run: Run, log: MemoryLog) -> None:
+    """A record like the writer's that somebody else signed is no event: text and --json say so, wherever one starts."""
+    opened = batch(JournalPosition(), decision(RoundOpened(task=TASK, round=7)))
+    forged = journalled(opened, "rounds", PLACE, key=OperatorKey(bytes(32)))
+    junk, copied = append(log, "rounds", b"junk"), append(log, "rounds", forged)
+    for start in ([], ["--from", junk]):
+        lines = run("events", "--topic", "rounds", *start).output.splitlines()
+        assert ["[stranger]" in line for line in lines] == [False] * (len(lines) - 2) + [True, True]
+        assert "[stranger] RoundOpened" in lines[-1]
+        told = [json.loads(line) for line in run("events", "--topic", "rounds", "--json", *start).output.splitlines()]
+        assert {event["offset"]: event["passed_over"] for event in told if "passed_over" in event} == {
+            junk: "stranger",
+            copied: "stranger",
+        }
 
 
 def test_verify_says_how_much_holds(run: Run, log: MemoryLog) -> None:
