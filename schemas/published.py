@@ -47,6 +47,8 @@ class Checkpoint:
     signed_by: bytes
     certificate: bytes = b""
     time_ms: int = 0
+    # Of the journals, where an export says so; an announcement has it in its certificate.
+    deployment: bytes | None = None
 
     @property
     def task(self) -> str:
@@ -88,8 +90,9 @@ def describe_version(published: ModelPublished, time_ms: int, *, head: Head) -> 
     }
 
 
-def describe_heads(heads: Iterable[Head], time_ms: int) -> dict[str, Any]:
-    """The statement of the journals in an export, not yet signed."""
+def describe_heads(heads: Iterable[Head], time_ms: int, *, deployment: bytes | None = None) -> dict[str, Any]:
+    """The statement of the journals in an export of this deployment, not yet signed."""
+    named = {} if deployment is None else {"deployment": deployment.hex()}
     return {
         "specversion": "1.0",
         "id": f"journals/{time_ms}",
@@ -97,7 +100,7 @@ def describe_heads(heads: Iterable[Head], time_ms: int) -> dict[str, Any]:
         "type": EXPORT_TYPE,
         "time": _moment(time_ms),
         "datacontenttype": "application/json",
-        "data": {"journals": msgspec.to_builtins([*heads])},
+        "data": {**named, "journals": msgspec.to_builtins([*heads])},
     }
 
 
@@ -134,7 +137,15 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _canonical(event))
         certificate = bytes.fromhex(event.get("certificate", ""))
         time_ms = round(datetime.fromisoformat(event["time"]).timestamp() * 1000)
-        return Checkpoint(id=str(event["id"]), heads=heads, signed_by=public, certificate=certificate, time_ms=time_ms)
+        named = event["data"].get("deployment")
+        return Checkpoint(
+            id=str(event["id"]),
+            heads=heads,
+            signed_by=public,
+            certificate=certificate,
+            time_ms=time_ms,
+            deployment=None if named is None else bytes.fromhex(named),
+        )
     except InvalidSignature as error:
         raise MalformedError("its signature is not over these bytes") from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
@@ -152,6 +163,12 @@ def is_vouched_for(given: Checkpoint, trust: Trust, *, at_ms: int = 0) -> bool:
     if certificate is None or certificate.role != AGGREGATOR or max(given.time_ms, at_ms) > certificate.until_ms:
         return False
     return certificate.public_key == given.signed_by and trust.deployment in (None, certificate.deployment)
+
+
+def find_deployment(given: Checkpoint, trust: Trust) -> bytes | None:
+    """The deployment whose journals a checkpoint speaks of, where it or its signer's certificate says so."""
+    certificate = trust.find_certificate(given.certificate)
+    return certificate.deployment if certificate is not None else given.deployment
 
 
 def parse_statement(data: bytes) -> dict[str, Any]:

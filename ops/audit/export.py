@@ -58,13 +58,20 @@ class Export:
 
 
 def write_export(
-    log: EventLog, partitions: Sequence[int], *, topics: Sequence[str], folder: Path, key: OperatorKey | None
+    log: EventLog,
+    partitions: Sequence[int],
+    *,
+    topics: Sequence[str],
+    folder: Path,
+    key: OperatorKey | bytes | None,
 ) -> Export:
     """Copy these partitions of these topics into `folder`; with the key, the signed heads of their journals too.
 
+    The public key alone signs nothing. Without either a stranger's number in `published` may end that topic early.
     Raises FileExistsError where the folder is not empty.
     """
-    trust = make_trust(log, key.public_key if key else None)
+    operator = key.public_key if isinstance(key, OperatorKey) else key
+    trust = make_trust(log, operator)
     # The partition of an answer, and of a body of a task with shards, is the device's: a task's are anywhere.
     chosen = {topic: range(log.partitions) if topic in _BY_DEVICE else partitions for topic in topics}
     # The name of the deployment stands in the first partition, and tells its creations from those of another.
@@ -76,12 +83,12 @@ def write_export(
     journals = [TopicPartition(role.journal, number) for number in partitions for role in ROLES.values()]
     reports = tuple(verify_chain(written, place, trust=trust) for place in journals)
     # Without the operator's key an export is as good, but where its journals ended cannot be proven later.
-    if key is not None:
+    if isinstance(key, OperatorKey):
         heads = [report.head for report in reports if report.positions]
-        (folder / CHECKPOINT).write_bytes(
-            sign_statement(describe_heads(heads, time.time_ns() // 1_000_000), key.signing) + b"\n"
-        )
-    return Export(manifest.parts, reports, key is not None)
+        deployment = None if trust is None else trust.deployment
+        statement = describe_heads(heads, time.time_ns() // 1_000_000, deployment=deployment)
+        (folder / CHECKPOINT).write_bytes(sign_statement(statement, key.signing) + b"\n")
+    return Export(manifest.parts, reports, isinstance(key, OperatorKey))
 
 
 class _Cut:

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from actors.wiring import ROLES
 from ops.audit.chains import ChainReport, verify_chain
 from ops.audit.findings import Finding
+from schemas import creations
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
-from schemas.creations import find_deployment
 from schemas.journal import Position
-from schemas.published import Checkpoint, Head, is_vouched_for, parse_checkpoint
+from schemas.published import Checkpoint, Head, find_deployment, is_vouched_for, parse_checkpoint
 from schemas.topics import PUBLISHED, TASKS
 from streams.log import EventLog, LogRefused, TopicPartition, scan
 
@@ -27,7 +27,7 @@ def make_trust(log: EventLog, operator: bytes | None) -> Trust | None:
         return None
     try:
         values = (record.value for record in scan(log, TopicPartition(TASKS.name, 0)))
-        return Trust(operator, find_deployment(values, operator))
+        return Trust(operator, creations.find_deployment(values, operator))
     # An export may lack the partition that names the deployment.
     except LogRefused:
         return Trust(operator)
@@ -56,13 +56,35 @@ class Verification:
         # A broken chain explains most of what is wrong with announcements, so it is reported first.
         yield from self._check_announcements()
         for given in checkpoints:
+            if fault := self._find_stranger(given):
+                heads = {TopicPartition(head.topic, head.partition) for head in given.heads}
+                for at in sorted(at for at in heads if at.partition == self.partition):
+                    yield Finding(at, None, f"checkpoint {given.id}: {fault}")
+                continue
             for head in given.heads:
                 if head.partition == self.partition and (fault := self._compare_head(head)):
                     yield Finding(TopicPartition(head.topic, head.partition), None, f"checkpoint {given.id}: {fault}")
 
+    def _find_stranger(self, given: Checkpoint) -> str | None:
+        """Why its heads are not those of these journals, whoever signed it; None where they may be."""
+        here = None if self._trust is None else self._trust.deployment
+        there = None if self._trust is None else find_deployment(given, self._trust)
+        if here is None or there is None or here == there:
+            return None
+        return (
+            f"speaks of the journals of deployment {there.hex()[:16]}, and says nothing of these, of {here.hex()[:16]}"
+        )
+
     def compare_signer(self, given: Checkpoint, *, at_ms: int = 0) -> str | None:
         """What is wrong with who signed a checkpoint, appended at `at_ms`; None for nothing."""
-        if self._trust is None or is_vouched_for(given, self._trust, at_ms=at_ms):
+        if self._trust is None:
+            return None
+        if given.signed_by == self._trust.operator:
+            # Its signature is under the heads of exports, of any of its deployments.
+            return f"{given.id} is signed by the operator, who announces no version: it was copied here from an export"
+        if fault := self._find_stranger(given):
+            return f"{given.id} {fault}"
+        if is_vouched_for(given, self._trust, at_ms=at_ms):
             return None
         return f"{given.id} is signed by {given.signed_by.hex()[:16]}, for which the operator does not vouch"
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.console import note, say
-from ops.opening import load_key, open_log
+from ops.opening import find_operator, load_key, open_log
 from ops.terminal.errors import ConsoleError, require_partition
 from schemas.topics import partition_of
 
@@ -37,21 +37,27 @@ def export_log(
     if to.exists() and any(to.iterdir()):
         raise ConsoleError(f"{to} is not empty; name a new folder.", exit_code=2)
     topics = select_topics(bodies=bodies or everything, inputs=everything)
-    key = load_key(ctx.obj)
+    key, operator = load_key(ctx.obj), find_operator(ctx.obj)
     with open_log(ctx.obj) as log:
         for number in partition or ():
             require_partition(log, number)
         named = {*(partition or ()), *(partition_of(name, log.partitions) for name in task or ())}
         chosen = named or {*range(log.partitions)}
-        parents = find_parents_elsewhere(log, chosen, operator=key.public_key if key else None)
+        parents = find_parents_elsewhere(log, chosen, operator=operator)
         for number, (parent, child) in sorted(parents.items()):
             note(f"Partition {number} is taken along: {parent!r}, which {child!r} carries on from, lives there.")
-        export = write_export(log, sorted(chosen | parents.keys()), topics=topics, folder=to, key=key)
+        taken = sorted(chosen | parents.keys())
+        export = write_export(log, taken, topics=topics, folder=to, key=key or operator)
     for report in export.reports:
         if report.fault is not None:
             # A damaged journal is exported all the same, because an auditor needs to see it.
             note(f"Exported with its fault: {Finding(report.place, report.offset, report.fault)}.")
     if export.is_signed:
         note(f"{to / CHECKPOINT} holds the signed head of every journal; keep a copy of it in another place.")
+    if operator is None:
+        note(
+            "Whom to believe was not known, and a stranger's announcement may have ended `published` here early: name "
+            "the operator's public key with --operator-public-key."
+        )
     records = sum(report.records for report in export.reports)
     say(f"{records} journal records, {len(export.parts)} topic partitions in {to}.")

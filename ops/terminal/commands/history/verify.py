@@ -35,7 +35,8 @@ def verify(
     from ops.audit.verification import Verification
 
     operator = find_operator(ctx.obj)
-    given = [each for path in checkpoint or () for each in _read_checkpoints(path, operator)]
+    paths = [*(checkpoint or ()), *_find_own_heads(from_files, operator)]
+    given = [each for path in paths for each in _read_checkpoints(path, operator)]
     with open_log_or_export(ctx.obj, from_files) as log:
         partitions = list_partitions(log)
         checks = [Verification(log, number, operator=operator) for number in partitions]
@@ -60,9 +61,24 @@ def verify(
     for report in reports:
         if report.first_stranger is not None:
             note(_describe_strangers(report))
+    # Nothing follows a journal's last record: an export that was cut there is a shorter one that holds.
+    if from_files is not None and not given:
+        note(
+            "Where its journals ended was not checked, nor whether `published` has all its announcements: the export "
+            "has no signed heads, or they cannot be judged without the operator's public key. Compare it with heads "
+            "kept elsewhere (--checkpoint), and run `fedlog replay`."
+        )
     # Signatures are consistent with the key that they name, which may be a forger's.
     if records and operator is None:
         note("Who signed them was not checked: name the operator's public key with --operator-public-key.")
+
+
+def _find_own_heads(folder: Path | None, operator: bytes | None) -> Iterator[Path]:
+    """The signed heads that stand in an export, where somebody vouches for them."""
+    from ops.audit.export import CHECKPOINT
+
+    if folder is not None and operator is not None and (folder / CHECKPOINT).is_file():
+        yield folder / CHECKPOINT
 
 
 def _read_checkpoints(path: Path, operator: bytes | None) -> Iterator[Checkpoint]:

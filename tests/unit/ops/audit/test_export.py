@@ -199,6 +199,33 @@ def test_a_folder_that_holds_something_is_not_written_over(run: Run, exported: P
     assert (run("export-log", "--to", exported).exit_code, (exported / "manifest.json").exists()) == (2, True)
 
 
+def test_verify_says_that_an_export_may_have_been_cut(run: Run, exported: Path) -> None:
+    """Its own signed heads are compared without being named; where there are none, that is said beside the verdict."""
+    whole = run("verify", "--from-files", exported)
+    assert (whole.exit_code, "was not checked" in whole.stderr) == (0, False)
+    (exported / "checkpoint.json").unlink()
+    unsigned = run("verify", "--from-files", exported)
+    assert (unsigned.exit_code, "Where its journals ended was not checked" in unsigned.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("knows", ["the public key", "nobody"])
+def test_whoever_knows_the_public_key_exports_all(
+    run: Run, world: Federation, monkeypatch: pytest.MonkeyPatch, knows: str
+) -> None:
+    """Without any key a stranger's number ends `published` early, and that it may have is said."""
+    at = TopicPartition(PUBLISHED.name, world.partition)
+    head = Head(topic=ROUNDS.name, partition=world.partition, seq=10**9, head="00" * 32)
+    statement = describe_version(model_published(9), world.now_ms, head=head)
+    world.append(at.topic, sign_statement(statement, OperatorKey(bytes(32)).signing))
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": world.log)
+    Path(".fedlog/operator.key").unlink()
+    words = ("--operator-public-key", KEY.public_key.hex()) if knows == "the public key" else ()
+    result = run("export-log", "--to", "out", "--task", world.task, *words)
+    assert result.exit_code == 0, result.output
+    is_whole = [*scan(ExportedLog(Path("out")), at)] == [*scan(world.log, at)]
+    assert (is_whole, "ended `published` here early" in result.stderr) == ((True, False) if words else (False, True))
+
+
 @pytest.mark.parametrize("hand", ["a stranger", "the operator", "its own, of another partition"])
 def test_an_announcement_of_nothing_ends_no_export(
     run: Run, world: Federation, monkeypatch: pytest.MonkeyPatch, hand: str

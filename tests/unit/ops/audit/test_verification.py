@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ops.audit.export import CHECKPOINT, select_topics, write_export
 from ops.audit.replay import Audit
 from ops.audit.verification import Verification
+from schemas.events import DeploymentFounded
 from schemas.journal import Batch, open_record
-from schemas.published import Checkpoint, parse_checkpoint, sign_statement
-from schemas.topics import LEDGER, PUBLISHED, ROUNDS, SELECTIONS
+from schemas.published import Checkpoint, Head, describe_heads, describe_version, parse_checkpoint, sign_statement
+from schemas.topics import LEDGER, PUBLISHED, ROUNDS, SELECTIONS, TASKS
 from streams.exported import ExportedLog
-from streams.log import EventLog, TopicPartition, scan
+from streams.log import Draft, EventLog, TopicPartition, scan
 from tests.unit.ops.audit.test_replay import _audited
-from tests.worlds.builders import ANCHOR, KEY, policy
+from tests.worlds.builders import ANCHOR, DEPLOYMENT, KEY, model_published, policy, role_key, written
 from tests.worlds.federation import Federation
 from tests.worlds.ops_journal import journalled
 
@@ -46,6 +47,12 @@ def _faults(log: EventLog, partition: int, *given: Checkpoint) -> list[str]:
 def _saved(world: Federation) -> list[Checkpoint]:
     at = TopicPartition(PUBLISHED.name, world.partition)
     return [parse_checkpoint(record.value or b"") for record in scan(world.log, at)]
+
+
+def _found(world: Federation) -> None:
+    """Name the deployment in its log, as `fedlog topics create` does."""
+    founded = written(DeploymentFounded(deployment=DEPLOYMENT))
+    world.log.append([Draft(topic=TASKS.name, partition=0, value=founded)])
 
 
 def _cut(world: Federation, topic: str, records: int) -> None:
@@ -94,6 +101,36 @@ def test_a_cut_tail_is_found_against_a_checkpoint(world: Federation, topic: str,
     assert any(
         "its tail is cut off" in fault and topic in fault for fault in _faults(world.log, world.partition, given)
     )
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
+def test_a_checkpoint_of_another_deployment_is_called_one(world: Federation, named: bool) -> None:
+    """Its heads are those of other journals: nothing here was cut or rewritten, and nothing is said to be."""
+    _found(world)
+    head = Head(topic=ROUNDS.name, partition=world.partition, seq=10**6, head="11" * 32)
+    theirs = b"t" * len(DEPLOYMENT)
+    statement = describe_heads([head], world.now_ms, deployment=theirs if named else None)
+    copied = sign_statement(statement, KEY.signing)
+    world.append(PUBLISHED.name, copied)
+    signer = role_key("aggregator", deployment=theirs).signer
+    version = describe_version(model_published(1), world.now_ms, head=head)
+    world.append(PUBLISHED.name, sign_statement(version, signer.key, certificate=signer.certificate))
+    export, announcement = [fault for fault in _faults(world.log, world.partition) if "another key" not in fault]
+    assert "it was copied here from an export" in export
+    assert f"of deployment {theirs.hex()[:16]}" in announcement
+    given = _faults(world.log, world.partition, parse_checkpoint(copied))[-1]
+    # Of one that names no deployment only its heads can be compared.
+    assert (f"of deployment {theirs.hex()[:16]}" in given) is named
+    assert ("its tail is cut off" in given) is not named
+
+
+def test_an_export_names_its_deployment(world: Federation, tmp_path: Path) -> None:
+    """So that its heads are told from those of another of the same operator's."""
+    _found(world)
+    write_export(
+        world.log, [world.partition], topics=select_topics(bodies=False, inputs=False), folder=tmp_path, key=KEY
+    )
+    assert parse_checkpoint((tmp_path / CHECKPOINT).read_bytes().strip()).deployment == DEPLOYMENT
 
 
 def test_everything_cut_back_alike_is_found_against_a_checkpoint(world: Federation) -> None:
