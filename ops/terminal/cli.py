@@ -20,7 +20,7 @@ from ops import settings
 from ops.console import note, say
 from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
-from ops.terminal.commands.history import events, export_log, query, receipt, replay, verify
+from ops.terminal.commands.history import events, explain, export_log, query, receipt, replay, verify
 from ops.terminal.commands.training import demo, device, evaluate, fleet, measure, model, new, policy, run, task
 from ops.terminal.options import WORDS, Allow
 
@@ -42,6 +42,8 @@ COMMANDS = (
     "device",
     "query",
     "history",
+    "explain",
+    "diff",
     "receipt",
     "events",
     "verify",
@@ -203,6 +205,8 @@ app.command("fleet")(fleet.fleet)
 app.command("device")(device.device)
 app.command("query")(query.query)
 app.add_typer(query.app, name="history")
+app.command("explain")(explain.explain)
+app.command("diff")(explain.diff)
 app.command("receipt")(receipt.receipt)
 app.command("events")(events.events)
 app.command("verify")(verify.verify)

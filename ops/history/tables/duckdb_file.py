@@ -81,6 +81,8 @@ class HistoryFile(HistoryAnswers):
         is_new = not path.exists()
         super().__init__(_connect(path))
         if is_new:
+            # Who took part when is nobody else's business, wherever the file lies.
+            path.chmod(0o600)
             _create(self._connection, identity)
         _check(self._connection, path, identity=identity)
         _lock(self._connection)

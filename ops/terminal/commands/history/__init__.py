@@ -2,5 +2,5 @@
 
 `events`: the log, one line an event. `verify`: chains and signed heads. `replay`: fold and recompute everything.
 `export_log`: the log as files. `query`: SQL over everything, and the file that it asks.
-`receipt`: what became of one update, proven.
+`explain`: what a version is made of, and how two differ. `receipt`: what became of one update, proven.
 """

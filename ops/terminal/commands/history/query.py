@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     Answers = Callable[..., Answer]
 
 FILE = "history.duckdb"
+_DIGEST = re.compile("[0-9a-f]{64}")
 HistoryPath = Annotated[
     Path | None, typer.Option("--file", metavar="FILE", help=f"The history (default: {FILE} in the folder).")
 ]
@@ -56,7 +58,7 @@ def query(
     from_files: FromFiles = None,
 ) -> None:
     """Ask the history: tasks, rounds, updates, devices, leases, versions, the ledger, and every event behind them."""
-    _require_duckdb()
+    require_duckdb()
     if schema:
         _say_schema(as_json=as_json)
         return
@@ -64,7 +66,7 @@ def query(
         raise ConsoleError(
             "Ask something: fedlog query 'SELECT * FROM rounds'; --schema shows the tables.", exit_code=2
         )
-    with _open_answers(ctx.obj, file=file, from_files=from_files) as answers:
+    with open_answers(ctx.obj, file=file, from_files=from_files) as answers:
         found = answers(sql, as_of=as_of)
     # After the history is closed: writing a large file must not keep others out of it.
     if parquet is not None:
@@ -74,7 +76,7 @@ def query(
         note(f"{len(found.rows):,} rows in {parquet}.")
     else:
         _say(found, as_json=as_json, as_csv=as_csv)
-    _say_until(found)
+    say_until(found)
 
 
 @app.command("sync")
@@ -84,7 +86,7 @@ def sync(
     file: HistoryPath = None,
 ) -> None:
     """Take in what the log holds by now; with --follow also what is appended."""
-    _require_duckdb()
+    require_duckdb()
     from ops.history.tables.duckdb_file import HistoryFile
     from ops.history.tables.serving import HistoryServer
     from ops.history.tables.syncing import make_identity
@@ -104,7 +106,7 @@ def sync(
 @app.command("rebuild")
 def rebuild(ctx: typer.Context, file: HistoryPath = None) -> None:
     """Build the history anew from the log, beside the old one, which it then replaces."""
-    _require_duckdb()
+    require_duckdb()
     from ops.history.tables.syncing import rebuild as build_anew
 
     # The old file is not even opened: it may be the one that cannot be.
@@ -116,7 +118,7 @@ def rebuild(ctx: typer.Context, file: HistoryPath = None) -> None:
 @app.command("export")
 def export(ctx: typer.Context, parquet: Parquet, file: HistoryPath = None, from_files: FromFiles = None) -> None:
     """Write every table into a Parquet file of its name, for pandas, Spark or a lake."""
-    _require_duckdb()
+    require_duckdb()
     from ops.history.tables.catalogue import load_tables
     from ops.history.tables.exporting import write_parquet
 
@@ -124,14 +126,15 @@ def export(ctx: typer.Context, parquet: Parquet, file: HistoryPath = None, from_
     if parquet.exists() and any(parquet.iterdir()):
         raise ConsoleError(f"{parquet} is not empty; name a new folder.", exit_code=2)
     parquet.mkdir(parents=True, exist_ok=True)
-    with _open_answers(ctx.obj, file=file, from_files=from_files) as answers:
+    with open_answers(ctx.obj, file=file, from_files=from_files) as answers:
         for name in load_tables():
             found = answers(f"FROM {name}")
             write_parquet(found, parquet / f"{name}.parquet")
             say(f"{name}.parquet: {len(found.rows):,} rows")
 
 
-def _require_duckdb() -> None:
+def require_duckdb() -> None:
+    """Raises ConsoleError, which says how to install it."""
     # An extra, because workers and devices need no database.
     try:
         import duckdb  # noqa: F401 - whether it is there
@@ -157,7 +160,7 @@ def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
 
 
 @contextmanager
-def _open_answers(settings: Settings, *, file: Path | None, from_files: Path | None) -> Iterator[Answers]:
+def open_answers(settings: Settings, *, file: Path | None, from_files: Path | None) -> Iterator[Answers]:
     """What answers questions: a running writer, else the file, first brought up to the log where that is at hand."""
     from ops.history.tables import duckdb_file, serving, syncing
 
@@ -221,7 +224,21 @@ def _say(found: Answer, *, as_json: bool, as_csv: bool) -> None:
         writer.writerow(found.columns)
         writer.writerows(found.rows)
     else:
-        table(found.columns, [[_format(value) for value in row] for row in found.rows])
+        say_table(found)
+
+
+def say_table(found: Answer, *, is_brief: bool = False) -> None:
+    """Its rows for people; `is_brief` shows the first digits of a digest, which tell it from the others."""
+    cut = _cut if is_brief else _keep
+    table(found.columns, [[cut(_format(value)) for value in row] for row in found.rows])
+
+
+def _keep(value: object) -> object:
+    return value
+
+
+def _cut(value: object) -> object:
+    return f"{value[:12]}…" if isinstance(value, str) and _DIGEST.fullmatch(value) else value
 
 
 def _format(value: object) -> object:
@@ -234,7 +251,8 @@ def _format(value: object) -> object:
             return value
 
 
-def _say_until(found: Answer) -> None:
+def say_until(found: Answer) -> None:
+    """Up to when the answer knows."""
     if found.until_ms is None:
         note("The history is empty: nothing stands in the log yet.")
         return

@@ -1,0 +1,113 @@
+"""What a version is made of and why, and how two versions differ: questions to the history, put together.
+
+Called by `fedlog explain` and `fedlog diff`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ops.history.tables.duckdb_file import Answer, QueryRefused
+from schemas.identifiers import TASK_PATTERN, TaskId, Version
+
+Ask = Callable[[str], Answer]
+_NAME = re.compile(TASK_PATTERN)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One question and its answer: what it says, in words, and the table."""
+
+    title: str
+    answer: Answer
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows as objects."""
+        return [dict(zip(self.answer.columns, row, strict=True)) for row in self.answer.rows]
+
+
+# `{round}` is the window of the version's round; every part names the records that decided what it shows.
+_ROUND = """
+(SELECT round_id, opened_at, coalesce(published_at, proposed_at) AS closed_at, version FROM rounds
+ WHERE task = '{task}' AND version = {version})
+"""
+_PARTS = {
+    "version": """
+        SELECT version, round_id, client_count, metrics, sha256, members_root, published_at, topic, partition, "offset"
+        FROM versions WHERE task = '{task}' AND version = {version}""",
+    "members": """
+        SELECT device, cohort, base_version, staleness, weight / 1048576 AS weight, clip_scale, zeroed, samples,
+            update_id, sha256, topic, partition, "offset"
+        FROM updates WHERE task = '{task}' AND version = {version} ORDER BY decided_at, "offset", update_id""",
+    "refused meanwhile": """
+        SELECT updates.outcome, updates.device, base_version, update_id, decided_at, topic, partition, "offset"
+        FROM updates, {round} AS span
+        WHERE task = '{task}' AND outcome <> 'admitted' AND decided_at BETWEEN opened_at AND closed_at
+        ORDER BY decided_at""",
+    "declined meanwhile": """
+        SELECT events.event, events.values ->> 'counts' AS counts, appended_at, topic, partition, "offset"
+        FROM events, {round} AS span
+        WHERE event IN ('CheckinsDeclined', 'UpdatesDeclined') AND events.task = '{task}'
+            AND appended_at BETWEEN opened_at AND closed_at
+        ORDER BY appended_at""",
+    "ledger": """
+        SELECT round_id, outcome, noise_multiplier, participations_max, coalesce(lag(rho_total) OVER by_time, 0) AS
+            rho_before, rho_total AS rho_after, lag(epsilon) OVER by_time AS epsilon_before, epsilon AS epsilon_after,
+            delta, topic, partition, "offset"
+        FROM ledger WHERE task = '{task}' WINDOW by_time AS (ORDER BY decided_at, "offset")
+        QUALIFY round_id = (SELECT round_id FROM {round})""",
+    "evaluation by cohort": """
+        SELECT cohort, metric, value, samples, evaluated_at FROM evaluations
+        WHERE task = '{task}' AND version = {version} ORDER BY cohort, metric""",
+    "decided by": """
+        SELECT event, appended_at, topic, partition, "offset" FROM events, {round} AS span
+        WHERE events.task = '{task}'
+            AND event IN ('RoundOpened', 'RoundProposed', 'RoundCharged', 'SumStored', 'ModelPublished')
+            AND (events.values ->> 'round')::BIGINT = span.round_id
+        ORDER BY appended_at, "offset", number""",
+}
+_DIFFERENCES = {
+    "versions": """
+        SELECT version, round_id, client_count, metrics, sha256, published_at FROM versions
+        WHERE task = '{task}' AND version IN ({version}, {other}) ORDER BY version""",
+    "updates": """
+        SELECT version, count(*) AS updates, count(DISTINCT device) AS devices, avg(staleness) AS staleness_mean,
+            max(staleness) AS staleness_max, sum(weight) / 1048576 AS weight, avg(clip_scale) AS clip_scale_mean,
+            count(zeroed) AS zeroed
+        FROM updates WHERE task = '{task}' AND version IN ({version}, {other}) GROUP BY version ORDER BY version""",
+    "devices in one of them": """
+        SELECT device, any_value(cohort) AS cohort, min(version) AS only_in FROM updates
+        WHERE task = '{task}' AND version IN ({version}, {other})
+        GROUP BY device HAVING count(DISTINCT version) = 1 ORDER BY only_in, device""",
+    "in between": """
+        SELECT count(*) AS versions, sum(client_count)::BIGINT AS updates FROM versions
+        WHERE task = '{task}' AND version > least({version}, {other}) AND version <= greatest({version}, {other})""",
+}
+
+
+def explain(ask: Ask, task: TaskId, *, version: Version) -> list[Part]:
+    """Everything that the history knows of one version. Raises QueryRefused where there is no such version."""
+    _require(ask, task, version=version)
+    return _answer(ask, _PARTS, task=task, version=version, round=_ROUND.format(task=task, version=version))
+
+
+def compare(ask: Ask, task: TaskId, *, version: Version, other: Version) -> list[Part]:
+    """What is different in two versions of a task. Raises QueryRefused where there is none of that number."""
+    _require(ask, task, version=version)
+    _require(ask, task, version=other)
+    return _answer(ask, _DIFFERENCES, task=task, version=version, other=other)
+
+
+def _answer(ask: Ask, questions: dict[str, str], **names: object) -> list[Part]:
+    return [Part(title, ask(question.format(**names))) for title, question in questions.items()]
+
+
+def _require(ask: Ask, task: TaskId, *, version: Version) -> None:
+    # What goes into a question is a name or a number, whatever somebody has typed.
+    if not _NAME.fullmatch(task):
+        raise QueryRefused(f"{task!r} is no name of a task.")
+    if not ask(f"FROM versions WHERE task = '{task}' AND version = {int(version)}").rows:
+        raise QueryRefused(f"No version {version} of a task {task!r} is in the history.")
