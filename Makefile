@@ -17,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates wheel lint format lock clean tamper history
+.PHONY: help interrupts notebook setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -99,6 +99,9 @@ ecosystem: setup ## Run Flower's own example apps, ours in JAX and Keras, and si
 
 templates: setup ## Train every template of `fedlog new` end to end to its score; adds to docs/results (ONLY=torch)
 	@$(BIN)/python -m tests.trials.templates $(if $(ONLY),--only "$(ONLY)")
+
+textbook: setup ## Train FedAvg, FedBuff and FedAsync by preset beside Flower's FedAvg on one split; adds to docs/results (SEEDS=3)
+	@$(BIN)/python -m tests.trials.textbook $(if $(SEEDS),--seeds $(SEEDS))
 
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	@$(BIN)/python -m tests.trials.wheel
