@@ -65,7 +65,8 @@ class _Rehearsal:
         parts = [Part(index=index, count=devices, seed=seeds.split, plugin=policy.data) for index in range(devices)]
         # Whoever the selector would decline takes no part here either.
         trainers = [self._learner.make_trainer(part) for part in parts]
-        self._trainers = [one for one in trainers if one.sample_count >= policy.selection.samples_min]
+        able = (one for one in trainers if one.sample_count >= policy.selection.samples_min)
+        self._trainers = [one for one in able if one.sample_count == 0 or not one.find_lack(policy)]
         self._states: dict[int, dict[str, Any]] = {}
         self._held_out = self._learner.load(Part(split="test", seed=seeds.split, plugin=policy.data))
 

@@ -59,7 +59,8 @@ class FedlogError(Exception):
      ├── GivenUp                 there will be no update under this lease
      ├── NotFiniteError          training gave NaN or infinity
      ├── LearnerError            a user's code failed, or gave something else than was asked for
-     │    └── TookTooLong        it went on beyond the time that it has
+     │    ├── TookTooLong        it went on beyond the time that it has
+     │    └── TooFewClasses      a device's labels have fewer classes than the policy asks for
      ├── TaskNotFound            nobody has created the task of a device
      ├── DataConflict            the policy and an option name different data
      ├── DataUnnamed             nobody names the data that score a task

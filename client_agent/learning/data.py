@@ -6,6 +6,7 @@ arrays side by side, arrays by name, or a sequence of examples.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +50,29 @@ class Part:
             return call(f"data {self.plugin!r} for {self}", make, self)
         except LearnerError as error:
             raise DataError(str(error)) from error
+
+
+class TooFewClasses(LearnerError):
+    """The device's labels have fewer classes than the policy asks for: data, and no error of anybody."""
+
+    code = "too_few_classes"
+
+
+def count_classes(data: Any) -> int | None:
+    """How many classes the labels of examples have; None where they are no whole numbers, one an example.
+
+    Labels are the last of arrays side by side, or those called `labels`. Negative ones mean "to be ignored".
+    """
+    if isinstance(data, Mapping):
+        labels = data.get("labels")
+    else:
+        labels = data[-1] if isinstance(data, tuple) and len(data) > 1 else None
+    if labels is None:
+        return None
+    array = np.asarray(labels)
+    if array.dtype.kind not in "biu" or array.ndim != 1:
+        return None
+    return len(np.unique(array[array >= 0]))
 
 
 def find_fault(rows: Any) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 
 from client_agent.compression import NotFiniteError
-from client_agent.learning.data import DataError, Part
+from client_agent.learning.data import DataError, Part, TooFewClasses, count_classes
 from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.layout import Layout, Model, ModelError
 from client_agent.learning.learner import Arrays, Context, Learner, Parameter, as_parameters
@@ -271,11 +271,21 @@ class DataTrainer:
         """How many examples there are."""
         return count_examples(self.data)
 
+    def find_lack(self, policy: Policy) -> str:
+        """What the policy asks of a device's examples and these do not have; empty where that is nothing."""
+        wanted = policy.training.classes_min
+        found = count_classes(self.data) if wanted > 1 else None
+        if found is None or found >= wanted:
+            return ""
+        return f"the labels here have {found} classes, and training.classes_min = {wanted}: no update of this device"
+
     def train(self, model: Model, context: Context) -> Trained:
         """What training changes in a version's vector: nothing without examples. Raises LearnerError, ModelError."""
         # A policy that lets such devices train (samples_min = 0) must not depend on what a loop makes of no batch.
         if self.sample_count == 0:
             return Trained(delta=np.zeros_like(model.vector), state=context.state)
+        if lack := self.find_lack(context.policy):
+            raise TooFewClasses(lack)
         return self.learner.train(model, self.data, context=context)
 
 

@@ -14,7 +14,7 @@ from typing import get_args
 from client_agent.compression import NotFiniteError
 from client_agent.identity import Identity
 from client_agent.learning.allow_list import PluginNotAllowed
-from client_agent.learning.data import DataError
+from client_agent.learning.data import DataError, TooFewClasses
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.plugins import PluginError
 from client_agent.link import ModelMissing
@@ -47,6 +47,8 @@ def name_reason(error: Exception) -> AbandonReason:
             return error.reason
         case PluginNotAllowed():
             return "not_allowed"
+        case TooFewClasses():
+            return "too_few_classes"
         # The data are a plugin too, and the only one whose failure may be that of an example.
         case DataError() | LearnerError():
             return "training_failed"

@@ -10,7 +10,7 @@ from schemas.events.event import Event
 from schemas.identifiers import Cohort, Count, DeviceId, DeviceKey, LeaseId, TaskId, TimeMs
 
 # What an example can cause: said by nobody under a policy with privacy, which sends a zero vector instead.
-LearningFailure = Literal["training_failed", "not_finite", "failed"]
+LearningFailure = Literal["training_failed", "not_finite", "failed", "too_few_classes"]
 AbandonReason = (
     Literal["not_allowed", "cannot_load", "model_missing", "task_unfit", "overdue", "no_space"] | LearningFailure
 )

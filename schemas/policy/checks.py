@@ -35,6 +35,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "training.momentum": (0, 0.9999),
     "training.proximal_mu": (0, 1e3),
     "training.steps": (0, 1_000_000),
+    "training.classes_min": (1, 1_000_000),
     "training.weight_decay": (0, 1e3),
     "training.gradient_norm": (0, 1e9),
     **dict.fromkeys(("seeds.model", "seeds.split", "seeds.training", "seeds.habits"), (0, (1 << 32) - 1)),

@@ -39,7 +39,7 @@ def name_flower_app(plugin: str, arguments: Arguments) -> str:
 
 
 class Training(Section):
-    """What a device does under one lease; all but the first three are read by the torch learner alone.
+    """What a device does under one lease; most of it is read by the torch learner alone.
 
     `steps` and `gradient_norm`: 0 means as many as the epochs have, and none. `optimizer` and `loss`: one of fedlog's
     own or a plugin. `collate` makes a batch of a list of examples. `train` trains a module in its own way, and is
@@ -61,6 +61,8 @@ class Training(Section):
     loss_arguments: Arguments = {}
     collate: str = ""
     train: str = ""
+    # A device whose labels have fewer classes is passed over, with a reason; with privacy it sends a zero vector.
+    classes_min: int = 1
 
 
 class Seeds(Section):

@@ -30,6 +30,11 @@ def find_learning_problems(policy: Policy) -> Iterator[str]:
     yield from _find_argument_problems("training.optimizer_arguments", policy.training.optimizer_arguments)
     yield from find_argument_problems(policy)
     yield from _find_metric_problems(policy)
+    if policy.training.classes_min > 1 and not policy.learner and policy.training.loss in ("mse", "huber", "ctc"):
+        yield (
+            f"training.classes_min = {policy.training.classes_min}: training.loss = {policy.training.loss!r} has no "
+            "classes; take 1"
+        )
     if policy.measure is not None:
         yield from _find_argument_problems("measure.plugin_arguments", policy.measure.plugin_arguments)
     yield from _find_report_problems(policy)

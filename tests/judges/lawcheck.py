@@ -44,7 +44,7 @@ from tests.judges.rounds import round_faults, sum_faults, totals
 TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskSucceeded, TaskClosed)
 ROUND_NEWS = (RoundProposed, ModelPublished, RoundAbandoned, TaskHalted)
 # What an example can cause (`schemas.events.checkins`), written down anew.
-LEARNING_FAILURES = ("training_failed", "not_finite", "failed")
+LEARNING_FAILURES = ("training_failed", "not_finite", "failed", "too_few_classes")
 _END = float("inf")
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from client_agent.learning import opening
-from client_agent.learning.data import Part
+from client_agent.learning.data import Part, TooFewClasses
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import Layout, Model, ModelError
 from client_agent.learning.learner import Array, Arrays, Context, Parameter
 from client_agent.learning.opening import (
+    DataTrainer,
     TaskLearner,
     choose_accelerator,
     count_examples,
@@ -24,7 +25,7 @@ from client_agent.learning.opening import (
 from client_agent.learning.plugins import PluginError
 from schemas.policy import Policy, Training
 from tests import torch_zoo as zoo
-from tests.learners import PairLearner, evaluate, initial, train
+from tests.learners import FlatLearner, PairLearner, evaluate, initial, train
 from tests.worlds.builders import task_created
 from tests.worlds.device_world import policy
 
@@ -234,3 +235,17 @@ def test_a_task_whose_arguments_make_no_model_is_refused_on_a_device() -> None:
     created = task_created(with_model("resnet18", groups=0))
     with pytest.raises(ModelError, match=r"model_arguments\.groups = 0"):
         open_task_learner(created)
+
+
+@pytest.mark.parametrize(("least", "trains"), [(1, True), (2, False)])
+def test_a_device_of_one_class_trains_or_is_passed_over_by_policy(least: int, trains: bool) -> None:
+    """Guarantee: one class is data and no error; the policy says which, and the device says why."""
+    parameters = initialize(FlatLearner(6), 0)
+    learner = TaskLearner(FlatLearner(6), Layout.describe_parameters(parameters, averaged_scale=1.0), parameters)
+    trainer = DataTrainer(learner, (np.zeros((3, 2)), np.array([4, 4, 4])))
+    context = Context(version=0, seed=1, policy=policy(training=Training(classes_min=least)))
+    if trains:
+        assert trainer.train(Model(np.zeros(6, np.float32)), context).delta.size == 6
+        return
+    with pytest.raises(TooFewClasses, match=r"1 classes, and training\.classes_min = 2"):
+        trainer.train(Model(np.zeros(6, np.float32)), context)

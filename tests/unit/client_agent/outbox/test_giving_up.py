@@ -9,7 +9,7 @@ import pytest
 
 from client_agent.compression import NotFiniteError
 from client_agent.learning.allow_list import PluginNotAllowed
-from client_agent.learning.data import DataError
+from client_agent.learning.data import DataError, TooFewClasses
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import ModelError
 from client_agent.link import ModelMissing
@@ -31,6 +31,7 @@ REASONS: dict[str, Exception] = {
     "training_failed": LearnerError("x"),
     "not_finite": NotFiniteError("x"),
     "failed": RuntimeError("x"),
+    "too_few_classes": TooFewClasses("x"),
 }
 
 
@@ -70,3 +71,10 @@ def test_only_a_full_disk_gives_a_lease_up() -> None:
     assert raised.value.reason == "no_space"
     with pytest.raises(PermissionError), noticing_full_disk():
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_with_privacy_no_device_tells_of_its_classes() -> None:
+    """Guarantee: how many classes its examples have is nobody's business, whatever the list of words is made of."""
+    device = identity("phone")
+    held = lease(device.device, public_key=device.public_key)
+    assert make_report(task_created(private_policy()), held, identity=device, error=TooFewClasses("x")) is None
