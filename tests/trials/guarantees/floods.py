@@ -9,8 +9,9 @@ from tests.trials.guarantees.evidence import Evidence, Row, table, wrap_text
 
 # Of a full run of records; what a run costs is divided by as many.
 BYTES_A_RECORD_MAX = 1.0
-# Of a record that comes alone: a journal record without a decision, and one count.
-BYTES_ALONE_MAX = 512
+# Of a record that comes alone: a journal record without a decision, its signature, and one count; a copy on which our
+# own code fails is two counts.
+BYTES_ALONE_MAX = 600
 HEAD = ("record", "its bytes", "bytes of journal, before", "now, in a run of 2,000", "alone", "bytes of answers")
 WORDS = f"""*Before* is what an audit of commit `6986fde` found; where it is empty nobody measured. Journals are kept
 for ever, answers for an hour. A promise is broken where a record of a full run costs more than {BYTES_A_RECORD_MAX:.0f}
