@@ -194,3 +194,11 @@ def test_every_metric_is_in_the_operations_page() -> None:
     served = [metric for worker in workers for metric in worker.instruments.registry.collect()]
     names = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in served}
     assert set(re.findall(r"fedlog_\w+", page)) == names
+
+
+def test_every_test_that_holds_an_attack_exists() -> None:
+    """The page of attacks names what tries them; a test that was renamed or dropped would leave a promise to nobody."""
+    page = (ROOT / "docs" / "threats.md").read_text()
+    named = re.findall(r"`(tests/[a-z_/]+\.py)::(test_[a-z_0-9]+)`", page)
+    assert len(named) > 30
+    assert [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text()] == []
