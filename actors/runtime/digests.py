@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Mapping
 
 from actors.runtime.journal import WrittenBatch
 from actors.runtime.snapshots import Snapshots, StateAtDigest, closing_digest
 from schemas.canonical import encode_state
 from schemas.events import StateDigest
+from streams.log import TopicPartition
+
+SEEN_ASKS, SEEN_EVERY_S = 5, 0.02
 
 
 class Digests:
@@ -18,6 +23,8 @@ class Digests:
         self.snapshots = snapshots
         self.canonical = b""  # the state's bytes at the newest digest
         self.noted: StateAtDigest | None = None
+        self._rests_on: Mapping[TopicPartition, int] = {}  # the ends of what was committed up to it
+        self._asks = SEEN_ASKS
 
     def reset(self) -> None:
         """Forget everything: replay begins at the journal's first record again."""
@@ -39,14 +46,30 @@ class Digests:
     def mark(self, written: WrittenBatch) -> None:
         """Note a batch that ends in a digest: what led there need not be replayed again."""
         if self.canonical and closing_digest(written.batch):
-            self.noted = StateAtDigest(self.canonical, written)
+            self.noted, self._rests_on = StateAtDigest(self.canonical, written), {}
 
     def keep_snapshot(self) -> None:
         """Store the newest noted state, if there is one, and readers see what it rests on."""
-        # An opening does not look for what is missing beside the batches before a snapshot.
-        if self.noted is None or not self.snapshots.is_seen():
+        if self.noted is None:
             return
-        kept, self.noted = self.noted, None
+        # Of then, and not of now: what is committed later must not put it off again and again.
+        self._rests_on = self._rests_on or self.snapshots.list_ends()
+        # An opening does not look for what is missing beside the batches before a snapshot.
+        if not self._is_seen():
+            return
+        kept, self.noted, self._rests_on = self.noted, None, {}
         # The bytes of a large state are not held until the next digest, which may be far away.
         self.canonical = b""
         self.snapshots.keep(kept)
+
+    def _is_seen(self) -> bool:
+        # Markers come a moment after a commit. Only the first time that is waited for: a transaction that stays open
+        # would else slow down every run of inputs.
+        asks, self._asks = self._asks, 1
+        for number in range(asks):
+            if number:
+                time.sleep(SEEN_EVERY_S)
+            if self.snapshots.is_seen(self._rests_on):
+                self._asks = SEEN_ASKS
+                return True
+        return False

@@ -9,8 +9,7 @@ that is missing, stale, damaged or foreign costs a longer replay and nothing els
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,6 @@ from streams.log import Draft, EventLog, LogError, LogUnavailable, Record, Topic
 
 # Of a state, in memory; one that is larger costs a whole replay at each opening.
 STATE_BYTES_MAX = 2**30
-SEEN_ASKS, SEEN_EVERY_S = 5, 0.02
 
 S = TypeVar("S")
 
@@ -113,17 +111,17 @@ class Snapshots:
         except LogError as error:
             logger.warning("snapshot_not_stored", actor=self._actor, partition=self._at.partition, why=str(error))
 
-    def is_seen(self) -> bool:
-        """Whether readers see what was committed last under our claim, here and beside; False where nobody answers."""
-        ends = self._journal.ends
-        # Markers come a moment after the commit was acknowledged, if a broker that crashed has not forgotten them.
-        for _ in range(SEEN_ASKS):
-            with suppress(LogUnavailable):
-                bounds = self._log.list_bounds(ends)
-                if all(bounds[at].end >= end for at, end in ends.items()):
-                    # A successor may have aborted it: then its place can be read, and is empty.
-                    return all(any(scan(self._log, at, start=end - 1, end=end)) for at, end in ends.items())
-            time.sleep(SEEN_EVERY_S)
+    def list_ends(self) -> dict[TopicPartition, int]:
+        """How far readers must see before a snapshot of now rests on what they see."""
+        return dict(self._journal.ends)
+
+    def is_seen(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether readers see what was committed up to there, here and beside; False where nobody answers."""
+        with suppress(LogUnavailable):
+            bounds = self._log.list_bounds(ends)
+            if all(bounds[at].end >= end for at, end in ends.items()):
+                # A successor may have aborted it: then its place can be read, and is empty.
+                return all(any(scan(self._log, at, start=end - 1, end=end)) for at, end in ends.items())
         return False
 
     def newest(self, kind: type[S]) -> LoadedSnapshot[S] | None:
