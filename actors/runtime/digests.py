@@ -49,12 +49,12 @@ class Digests:
             self.noted, self._rests_on = StateAtDigest(self.canonical, written), {}
 
     def keep_snapshot(self) -> None:
-        """Store the newest noted state, if there is one, and readers see what it rests on."""
+        """Store the newest noted state, if there is one, and readers see what had been committed when it was noted."""
         if self.noted is None:
             return
-        # Of then, and not of now: what is committed later must not put it off again and again.
         self._rests_on = self._rests_on or self.snapshots.list_ends()
-        # An opening does not look for what is missing beside the batches before a snapshot.
+        # An opening does not look for what is missing beside the batches before a snapshot. What is committed later must
+        # not put it off again and again.
         if not self._is_seen():
             return
         kept, self.noted, self._rests_on = self.noted, None, {}
