@@ -23,7 +23,7 @@ class Digests:
         self.snapshots = snapshots
         self.canonical = b""  # the state's bytes at the newest digest
         self.noted: StateAtDigest | None = None
-        self._rests_on: Mapping[TopicPartition, int] = {}  # the ends of what was committed up to it
+        self._rests_on: Mapping[TopicPartition, int] = {}
         self._asks = SEEN_ASKS
 
     def reset(self) -> None:
@@ -53,8 +53,7 @@ class Digests:
         if self.noted is None:
             return
         self._rests_on = self._rests_on or self.snapshots.list_ends()
-        # An opening does not look for what is missing beside the batches before a snapshot. What is committed later must
-        # not put it off again and again.
+        # An opening does not look for what is missing beside the batches before a snapshot.
         if not self._is_seen():
             return
         kept, self.noted, self._rests_on = self.noted, None, {}
