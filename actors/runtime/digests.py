@@ -62,8 +62,11 @@ class Digests:
         self.snapshots.keep(kept)
 
     def _is_seen(self) -> bool:
-        # Markers come a moment after a commit. Only the first time that is waited for: a transaction that stays open
-        # would else slow down every run of inputs.
+        """Whether readers have got that far.
+
+        Markers come a moment after a commit, which is waited for the first time only: a transaction that stays open
+        would else slow down every run of inputs.
+        """
         asks, self._asks = self._asks, 1
         for number in range(asks):
             if number:
