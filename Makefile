@@ -17,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean tamper history
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,10 @@ history: setup ## Record the story as this release tells it; later ones must tel
 interrupts: N ?= 20
 interrupts: setup ## Strike `fedlog run` at random moments; nothing may be left (N=20 SEED=1)
 	@$(BIN)/python -m tests.trials.interrupts --count $(N) --seed $(SEED)
+
+starting: PAIRS ?= 5
+starting: setup ## Time `fedlog run` from nothing to its first lease, beside another commit (AGAINST=commit PAIRS=5)
+	@$(BIN)/python -m tests.trials.starting --pairs $(PAIRS) --record $(if $(AGAINST),--against $(AGAINST))
 
 notebook: setup ## Execute docs/python.md as a notebook, in an environment of its own beside this one
 	@test -x build/notebook/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/notebook
