@@ -10,13 +10,11 @@ import logging
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 import structlog
 from ray._common.usage import usage_lib
@@ -26,6 +24,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from client_agent.files import write_durably
 from client_agent.running.plain_session import CALL_S, COLLECT_S, STOP_S, FleetError
+from client_agent.running.scratch import make_scratch
 
 SCRATCH = Path("/tmp")  # noqa: S108 - what is made there is ours alone
 OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum; only counts go through it
@@ -50,8 +49,7 @@ class RaySession:
         if ray.is_initialized():
             raise FleetError("Ray is already in use in this process; a fleet needs its own")
         # Ray's sockets are in here, and their paths must be short: never in a user's folder.
-        remove_ruins(SCRATCH)
-        self._scratch = Path(tempfile.mkdtemp(prefix=f"fl-{os.getpid()}-", dir=SCRATCH))
+        self._scratch = make_scratch(SCRATCH)
         self._shut_out_others(self._scratch)
         ray_worker.print_to_stdstream = _note_message
         usage_lib.set_usage_stats_enabled_via_env_var(False)  # Ray would report each start to its developers
@@ -144,15 +142,6 @@ class RaySession:
         }
         self._environment = {name: os.environ.get(name) for name in wanted}
         _set_environment(wanted)
-
-
-def remove_ruins(place: Path) -> None:
-    """Remove the scratch folders of fleets that were killed: who kills a process leaves nobody to tidy up for it."""
-    for folder in place.glob("fl-*-*"):
-        pid = folder.name.split("-")[1]
-        # Another user's are left to that user, and one whose pid is in use again to a later start.
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)) and folder.stat().st_uid == os.getuid():
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _note_message(data: Mapping[str, Any], ignore_prefix: bool) -> None:

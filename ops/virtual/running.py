@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from actors import keys
 from actors.keys import OperatorKey
+from client_agent.running.scratch import scratch_folder
 from ops.audit.export import select_topics, write_export
 from ops.history.task_view import TaskView
 from ops.operator.models import read_arrays
@@ -71,7 +72,7 @@ class VirtualRun:
         with contextlib.ExitStack() as stack:
             # Where processes of a run would work: data that are opened by a relative path lie there.
             stack.enter_context(contextlib.chdir(self._options.cwd))
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedlog-")))
+            scratch = stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
             self._stage = Stage(self._book, self._options, key=key, folder=scratch, say=self._say)
             stack.callback(self._stage.close)
             # Also of a run that fails or is interrupted: its log says why.

@@ -24,7 +24,7 @@ from client_agent.running.fleet import Fleet, FleetOptions, _FleetProcess, is_ov
 from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import Stats
 from client_agent.running.plain_session import FleetError, PlainSession
-from client_agent.running.ray_session import RaySession, _wait_for_node, remove_ruins
+from client_agent.running.ray_session import RaySession, _wait_for_node
 from client_agent.running.watch import TookTooLong
 from streams.memory import MemoryLog
 from tests.places import PARTITIONS, answer_home
@@ -209,16 +209,6 @@ def test_an_interruption_waits_for_the_end_of_the_block() -> None:
         signal.signal(signal.SIGINT, ignored)
     assert done == ["all of it"]
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_the_scratch_folders_of_the_dead_are_removed(tmp_path: Path) -> None:
-    """Guarantee: what a killed fleet has left is gone with the next start; those of the living and of others stay."""
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for name in (f"fl-{dead.pid}-abc", f"fl-{os.getpid()}-abc", "fl-x-abc", "other"):
-        (tmp_path / name / "r").mkdir(parents=True)
-    remove_ruins(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"fl-{os.getpid()}-abc", "fl-x-abc", "other"])
 
 
 def test_what_ray_cannot_start_is_told() -> None:
