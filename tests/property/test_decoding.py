@@ -211,6 +211,7 @@ def test_another_form_of_the_same_value_is_refused(form: str) -> None:
         "metrics": [],
         "body": {"topic": "bodies", "partition": 1, "offsets": [5], "sha256": bytes(32), "size": 2, "codec": "int8"},
         "inline": None,
+        "fidelity": None,
     }
     data = msgpack.packb(plain, use_bin_type=True)
     assert encode(decode(data, UpdateSubmitted)) == data

@@ -55,6 +55,8 @@ def test_the_sentence(tmp_path: Path) -> None:
     assert update.body.offsets == ()
     assert update.sealed == world.grant(lease).sealed
     assert np.linalg.norm(world.seen(update)) <= world.policy.clipping.norm * 1.01
+    # What clip and codec left travels with it, through the outbox.
+    assert update.fidelity is not None
     assert world.trainings == 1
 
 
@@ -76,6 +78,7 @@ def test_with_privacy_a_device_that_cannot_train_arrives_all_the_same(tmp_path: 
     first, second = world.submitted()
     assert np.linalg.norm(world.seen(first)) > 0
     assert not world.seen(second).any()
+    assert (first.fidelity, second.fidelity) == (None, None)
     assert (second.samples, second.body.codec, second.sealed) == (7, "int8", world.grant(lease).sealed)
     assert (device.counts.trained, device.counts.untrained, device.counts.given_up) == (1, 1, 0)
     # What earlier updates left over goes with the next that can be trained.
