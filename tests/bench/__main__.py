@@ -23,12 +23,13 @@ from streams.kafka.settings import KafkaSettings
 from tests.bench import machine
 from tests.bench.pages import page
 from tests.bench.row import Bench, Row
-from tests.bench.rows import demo, end_to_end, growth, ingest, latency, replay, shards, tasks
+from tests.bench.rows import crowd, demo, end_to_end, growth, ingest, latency, replay, shards, tasks
 from tests.trials.results import ROOT, add_row, rows
 
 ALL: dict[str, ModuleType] = {
-    module.NAME: module for module in (ingest, end_to_end, latency, replay, shards, tasks, growth, demo)
+    module.NAME: module for module in (ingest, end_to_end, latency, replay, shards, tasks, growth, demo, crowd)
 }
+PEERS = tuple(dict.fromkeys([*end_to_end.PEERS, *crowd.PEERS]))
 FIGURES = ROOT / "build" / "bench.json"
 COLUMNS = ("name", "params", "codec", "updates_per_s", "cpu_ms_per_update", "mb_per_s", "share_of_floor", "peer")
 
@@ -90,7 +91,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=[*ALL], help="one row; may be given again")
     parser.add_argument("--runs", type=int, default=5, help="paired runs of each row")
-    parser.add_argument("--peers", nargs="*", default=[*end_to_end.PEERS], choices=[*end_to_end.PEERS])
+    parser.add_argument("--peers", nargs="*", default=[*PEERS], choices=PEERS)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--gate", action="store_true")
     return parser.parse_args()

@@ -21,10 +21,11 @@ from tests.trials.results import ROOT
 
 SCRIPTS = Path(__file__).with_name("peers")
 FOLDER = ROOT / "build" / "peers"
-FLOWER, NVFLARE = "1.41.0", "2.9.0"
+FLOWER, NVFLARE, APPFL = "1.41.0", "2.9.0", "1.12.0"
 REQUIREMENTS = {
     "flower": (f"flwr[simulation]=={FLOWER}", f"torch=={version('torch').split('+')[0]}"),
     "nvflare": (f"nvflare=={NVFLARE}",),
+    "appfl": (f"appfl=={APPFL}",),
     # What `make flower` installs, for the apps that fedlog runs.
     "flower-apps": ((ROOT / "requirements-flower.txt").read_text().strip(),),
     # And what Flower's own example apps import.

@@ -117,7 +117,7 @@ def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) ->
             folder=folder / "fleet",
             devices=loop.devices,
             processes=loop.processes,
-            allowed=ALLOWED.including(LEARNER),
+            allowed=ALLOWED.including(LEARNER, loop.model),
             simulation=loop.simulation,
         )
         with Fleet(options):

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.bench import peer
 from tests.bench.pages.chart import Panel, svg
-from tests.bench.rows import demo, end_to_end, growth, ingest, latency, replay, shards, tasks
+from tests.bench.rows import crowd, demo, end_to_end, growth, ingest, latency, replay, shards, tasks
 from tests.trials.results import ROOT
 
 PAGE, TEXT = ROOT / "docs" / "performance.md", Path(__file__).with_name("performance.md")
@@ -33,7 +33,7 @@ def _stamp(rows: Rows) -> str:
     loads = [each["machine"]["load"] for each in rows]
     what = f"{machine.pop('cpu')}, {machine.pop('cores')} cores, {machine.pop('memory_gb')} GB, {machine.pop('system')}"
     machine.pop("load")
-    if row["name"] in {"end_to_end", "demo"}:
+    if row["name"] in {"end_to_end", "demo", "crowd"}:
         machine |= {"Flower": peer.FLOWER} | ({"NVFlare": peer.NVFLARE} if row["name"] == "end_to_end" else {})
     versions = ", ".join(f"{name} {version}" for name, version in machine.items())
     others = [each for each in rows if each["began"] != row["began"]]
@@ -286,6 +286,16 @@ def _demo(rows: Rows) -> str:
     return "\n\n".join([*ratio, _plot("demo", [panel], what="Accuracy against time"), _table(head, body)])
 
 
+def _crowd(rows: Rows) -> str:
+    head = ("system", "device-rounds a second", "CPU ms", "ratio (least … most)")
+    body: list[tuple[Any, ...]] = []
+    for row in rows:
+        body.append(("fedlog, int8", row["updates_per_s"], row["cpu_ms_per_update"], None))
+        if row["peer"]:
+            body.append((row["peer"], row["more"]["peer_updates_per_s"], None, _ratio(row)))
+    return _table(head, body)
+
+
 def _one(rows: Rows, **wanted: Any) -> dict[str, Any]:
     return next(row for row in rows if all(row[name] == value for name, value in wanted.items()))
 
@@ -303,4 +313,5 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     tasks.NAME: _tasks,
     growth.NAME: _growth,
     demo.NAME: _demo,
+    crowd.NAME: _crowd,
 }

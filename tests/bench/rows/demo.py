@@ -10,6 +10,7 @@ import numpy as np
 
 from client_agent.learning.data import Part
 from client_agent.learning.examples import digits
+from schemas.tensors import Floats
 from tests.bench import peer
 from tests.bench.measures.whole_loop import Loop, run
 from tests.bench.row import Bench, Row, figure, median, ratios
@@ -48,7 +49,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         ours.append((found.updates_per_s, _scored(found.models)))
         cpu_ms.append(1000 * found.cpu_s / found.admitted)
         if PEER in bench.peers:
-            told = peer.run("flower_app.py", str(_shares(bench.folder)), str(DEVICES), str(ROUNDS))
+            told = peer.run("flower_app.py", str(write_shares(bench.folder, DEVICES)), str(DEVICES), str(ROUNDS))
             models = [np.array(model, np.float32) for model in told["models"]]
             curve = _scored(list(zip(told["rounds_s"], models, strict=True)))
             theirs.append((told["updates"] / told["seconds"], curve))
@@ -78,11 +79,11 @@ def _scored(models: list[tuple[float, Any]]) -> Curve:
     return [(at_s, evaluate(policy, model, *examples)["accuracy"]) for at_s, model in models]
 
 
-def _shares(folder: Path) -> Path:
-    """The split that the fleet has, for the peer to read."""
+def write_shares(folder: Path, devices: int, *, start: Floats | None = None) -> Path:
+    """The split that the fleet has, for the peer to read, and the model that it starts with."""
     path = folder / "digits.npz"
-    parts = [digits(Part(index=index, count=DEVICES)) for index in range(DEVICES)]
-    owner = np.repeat(np.arange(DEVICES), [len(labels) for _, labels in parts])
+    parts = [digits(Part(index=index, count=devices)) for index in range(devices)]
+    owner = np.repeat(np.arange(devices), [len(labels) for _, labels in parts])
     x, y = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
-    np.savez(path, x=x, y=y, owner=owner)
+    np.savez(path, x=x, y=y, owner=owner, start=np.zeros(PARAMETERS, np.float32) if start is None else start)
     return path

@@ -21,12 +21,12 @@ DEVICES = 40
 
 def layers() -> nn.Module:
     """Widths that fit into no register, and functions that a rest of one would compute otherwise."""
-    return nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.LayerNorm(7), nn.Linear(7, 3), nn.Tanh(), nn.Linear(3, 3))
+    return nn.Sequential(nn.Linear(5, 7), nn.ELU(), nn.LayerNorm(7), nn.Linear(7, 3), nn.Mish(), nn.Linear(3, 3))
 
 
 def narrow() -> nn.Module:
     """One number for an example."""
-    return nn.Sequential(nn.Linear(5, 1), nn.Sigmoid(), nn.Flatten(0))
+    return nn.Sequential(nn.Linear(5, 1), nn.Softplus(), nn.Flatten(0))
 
 
 TRAININGS: dict[str, tuple[Any, dict[str, Any]]] = {
