@@ -85,7 +85,8 @@ def test_a_device_reports_what_the_policy_asks_for(tmp_path: Path) -> None:
         assert report_metrics(rules, given) == expected
     assert report_metrics(policy(), {"loss": 0.5}) == ()
     assert report_metrics(rules, {"loss": 0.5, "accuracy": float("nan")}) == ()
-    assert _make(tmp_path, rules, lambda flat: flat).metrics == ()
+    half = _make(tmp_path, rules, lambda flat: flat + np.float32(0.5))
+    assert half.metrics == (32_768, 32_768)  # what the stub measures is the mean size of its delta
 
 
 def test_with_privacy_nothing_is_told_of_the_vector(tmp_path: Path) -> None:

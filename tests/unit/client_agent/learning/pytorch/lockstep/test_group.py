@@ -179,7 +179,9 @@ def test_inputs_with_names_and_small_numbers_fit() -> None:
         (mlp, {"evaluation": {"report": ("accuracy",)}}),
         (mlp, {"parameters": {"local": ("2.*",)}}),
     ],
-    ids=str,
+    ids=lambda given: (
+        getattr(given, "__name__", None) or "-".join(name for section in given.values() for name in section)
+    ),
 )
 def test_what_does_not_fit_is_left_to_the_loop(model: Any, sections: dict[str, Any]) -> None:
     """Guarantee: where a model or policy asks for what lockstep cannot give, every device trains by the loop."""
@@ -190,11 +192,15 @@ def break_label(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, np.where(np.arange(len(y)) == 2, 7, y)
 
 
+def break_sign(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x, np.where(np.arange(len(y)) == 2, -1, y)
+
+
 def break_feature(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x * np.float32(1e38), y
 
 
-@pytest.mark.parametrize("spoil", [break_label, break_feature])
+@pytest.mark.parametrize("spoil", [break_label, break_sign, break_feature])
 @pytest.mark.parametrize("place", [0, 3])
 def test_a_bad_device_harms_only_itself(spoil: Any, place: int) -> None:
     """Guarantee: wrong labels and infinite losses leave the others' bits alone, and are told as the loop tells them."""
@@ -206,7 +212,7 @@ def test_a_bad_device_harms_only_itself(spoil: Any, place: int) -> None:
     assert [number for number, one in enumerate(found) if one is None] == [place]
     for number, (one, other) in enumerate(zip(found, good, strict=True)):
         assert number == place or (one is not None and other is not None and np.array_equal(one.delta, other.delta))
-    with pytest.raises(LearnerError, match=r"label 7|the loss is"):
+    with pytest.raises(LearnerError, match=r"label 7|label -1|the loss is"):
         learner.train(zoo.find_start(learner), members[place][0], context=members[place][1])
 
 
