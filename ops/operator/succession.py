@@ -1,8 +1,10 @@
-"""A task carries on from another: who may, and what the one before has spent. Called by `tasks` for `create --from`."""
+"""What a new task starts from: another task, a version of it, a file; who may, and what was spent. For `tasks`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from actors.keys import OperatorKey
 from ops.history.task_view import TaskView
@@ -10,10 +12,44 @@ from ops.operator.errors import BudgetSpent, ParentUnprotected, SuccessorExists
 from ops.operator.readback import read_back
 from schemas.creations import find_successor, sign_task_event
 from schemas.events import TaskCreated, TaskSucceeded
-from schemas.identifiers import TaskId
+from schemas.identifiers import TaskId, Version
 from schemas.policy import Policy, Spending, compute_rho, count_affordable
 from schemas.topics import TASKS, partition_of
 from streams.log import Draft, EventLog, TopicPartition, scan
+
+CLOSE_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """The task that a new one carries on from: what it has spent counts, with `warm_start` its newest model too.
+
+    It is claimed and closed first; `wait_s` is how long its aggregator may take to notice that. `version`: the one to
+    start from, where that is not the newest; what was spent after it counts all the same.
+    """
+
+    task: TaskId
+    warm_start: bool = False
+    version: Version | None = None
+    wait_s: float = CLOSE_WAIT_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A version of a task without privacy, from which a new one starts while the task itself may go on."""
+
+    task: TaskId
+    version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A file of weights, .pt, .npz or .safetensors, that a new task starts from."""
+
+    path: Path
+
+
+Start = Predecessor | Branch | Weights
 
 
 def check_privacy(parent: TaskCreated, policy: Policy) -> None:

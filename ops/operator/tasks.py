@@ -9,7 +9,6 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,12 +26,14 @@ from ops.operator.errors import (
     TaskOver,
     TaskTooLarge,
     TaskUnknown,
+    VersionUnknown,
 )
 from ops.operator.readback import read_back
+from ops.operator.succession import CLOSE_WAIT_S, Branch, Predecessor, Start, Weights
 from schemas.canonical import TASK_BYTES_MAX, encode
 from schemas.creations import collect_creations, parse_task_event, sign_task_event
 from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec, count_elements
-from schemas.identifiers import TASK_PATTERN, TaskId
+from schemas.identifiers import TASK_PATTERN, TaskId, Version
 from schemas.policy import Policy, PolicyError, Spending
 from schemas.topics import ROUNDS, TASKS, partition_of
 from streams.log import Draft, EventLog, TopicPartition, scan
@@ -41,40 +42,17 @@ if TYPE_CHECKING:
     from ops.operator.first_models import FirstModel
     from schemas.tensors import Floats
 
-CLOSE_WAIT_S = 30.0
 NAME = re.compile(TASK_PATTERN)
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predecessor:
-    """The task that a new one carries on from: what it has spent counts, with `warm_start` its newest model too.
-
-    It is claimed and closed first; `wait_s` is how long its aggregator may take to notice that.
-    """
-
-    task: TaskId
-    warm_start: bool = False
-    wait_s: float = CLOSE_WAIT_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """A file of weights, .pt, .npz or .safetensors, that a new task starts from."""
-
-    path: Path
-
-
-def create(
-    log: EventLog, name: TaskId, *, key: OperatorKey, policy: Policy, after: Predecessor | Weights | None = None
-) -> TaskCreated:
+def create(log: EventLog, name: TaskId, *, key: OperatorKey, policy: Policy, after: Start | None = None) -> TaskCreated:
     """Store the first model and append TaskCreated.
 
-    With `Weights` version 0 has the values of a file; raises WeightsUnfit.
     Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge, WriteHidden, and what `measurements.make` raises;
-    with `after` also TaskUnknown, ParentUnprotected,
-    ModelMismatch, SuccessorExists, CloseUnnoticed and BudgetSpent.
+    with `after` also WeightsUnfit, TaskUnknown, ParentUnprotected, ModelMismatch, SuccessorExists, CloseUnnoticed and
+    BudgetSpent.
     """
     # numpy and torch come with these, and nothing else that an operator does to a task needs them.
     from ops.operator import first_models, measurements
@@ -86,17 +64,14 @@ def create(
     spent: tuple[Spending, ...] = ()
     if isinstance(after, Weights):
         first = _start_with_file(first, after.path, policy=policy)
-    elif after is not None:
+    elif isinstance(after, Branch):
+        first = _start_with_branch(log, after, first=first, policy=policy, operator=key.public_key)
+    elif isinstance(after, Predecessor):
         # All that can be refused is refused first: a predecessor that was closed in vain stays closed.
-        old = _require_creation(log, after.task, operator=key.public_key)
-        succession.check_privacy(old, policy)
-        if after.warm_start and policy.measure is not None:
-            raise ModelMismatch("A measurement starts from nothing; create it without a warm start.")
-        if after.warm_start:
-            _check_vectors(old, first.tensors, policy=policy)
+        _check_predecessor(log, after, first=first, policy=policy, operator=key.public_key)
         parent = close_and_wait(log, after.task, successor=name, key=key, wait_s=after.wait_s)
         spent = succession.list_spent(parent, policy)
-        first = first.starting_with(*_read_newest_model(log, parent)) if after.warm_start else first
+        first = first.starting_with(*_read_model(log, parent, version=after.version)) if after.warm_start else first
     stored = first_models.store(log, first, partition=partition_of(name, log.partitions))
     created = TaskCreated(
         task=name,
@@ -116,6 +91,17 @@ def create(
     )
     _append_creation(log, created, key=key)
     return created
+
+
+def _check_predecessor(
+    log: EventLog, after: Predecessor, *, first: FirstModel, policy: Policy, operator: bytes
+) -> None:
+    old = _require_creation(log, after.task, operator=operator)
+    succession.check_privacy(old, policy)
+    if after.warm_start and policy.measure is not None:
+        raise ModelMismatch("A measurement starts from nothing; create it without a warm start.")
+    if after.warm_start:
+        _check_vectors(old, first.tensors, policy=policy)
 
 
 def _start_with_file(first: FirstModel, path: Path, *, policy: Policy) -> FirstModel:
@@ -297,13 +283,45 @@ def _check_vectors(parent: TaskCreated, tensors: tuple[TensorSpec, ...], *, poli
         )
 
 
-def _read_newest_model(log: EventLog, parent: TaskView) -> tuple[Floats, Floats | None]:
-    """The parent's newest model as a flat vector, and what is frozen in it. Raises ModelGone."""
+def fork(log: EventLog, origin: Branch, *, name: TaskId, key: OperatorKey, policy: Policy | None = None) -> TaskCreated:
+    """A new task that starts from a version of another, by default with its policy.
+
+    A private parent is closed, and all that it has spent until its halt counts, not only until that version: it was
+    released. A parent without privacy may go on. Raises TaskUnknown, VersionUnknown, and what `create` raises.
+    """
+    parent = find_view(log, origin.task, operator=key.public_key)
+    created = parent.created
+    if created is None or origin.version not in parent.published:
+        raise VersionUnknown(f"{origin.task!r} has no version {origin.version}; its newest is {parent.version}.")
+    after: Predecessor | Branch = origin
+    if created.policy.privacy is not None:
+        after = Predecessor(task=origin.task, warm_start=True, version=origin.version)
+    return create(log, name, key=key, policy=policy or created.policy, after=after)
+
+
+def _start_with_branch(
+    log: EventLog, branch: Branch, *, first: FirstModel, policy: Policy, operator: bytes
+) -> FirstModel:
+    parent = find_view(log, branch.task, operator=operator)
+    assert parent.created is not None
+    succession.check_privacy(parent.created, policy)
+    if policy.measure is not None:
+        raise ModelMismatch("A measurement starts from nothing; `fedlog measure` names the version that it measures.")
+    # Its releases are paid for by a ledger that a branch beside it would not see.
+    if parent.created.policy.privacy is not None:
+        raise ModelMismatch(f"{branch.task!r} is private: only its successor starts from it.")
+    _check_vectors(parent.created, first.tensors, policy=policy)
+    return first.starting_with(*_read_model(log, parent, version=branch.version))
+
+
+def _read_model(log: EventLog, parent: TaskView, *, version: Version | None) -> tuple[Floats, Floats | None]:
+    """A model of the parent, by default its newest, as a flat vector, and what is frozen in it. Raises ModelGone."""
     from ops.operator import models
 
     assert parent.created is not None
     created = parent.created
-    model = created.model if parent.version is None else parent.published[parent.version].model
+    newest = parent.version if version is None else version
+    model = created.model if newest is None else parent.published[newest].model
     vector, frozen = models.read(log, model, parameters=created.parameters), None
     if created.frozen is not None:
         frozen = models.read(log, created.frozen, parameters=count_elements(created.tensors, "frozen"))

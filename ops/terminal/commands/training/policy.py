@@ -28,11 +28,11 @@ def show(
     if as_json:
         say_json(found)
         return
-    for line in _list_lines(found):
+    for line in list_lines(found):
         say(line)
 
 
-def _list_lines(found: dict[str, Any]) -> list[str]:
+def list_lines(found: dict[str, Any]) -> list[str]:
     """The policy as TOML that says the same: first what stands on top, then a table each."""
     tables = {name: value for name, value in found.items() if isinstance(value, dict) and value}
     plain = {name: value for name, value in found.items() if name not in tables and value not in (None, {})}

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import to_builtins
 
 from ops.console import note, number, say, say_json, sparkline, table
 from ops.history.task_view import TaskView
 from ops.opening import find_operator, open_log, open_log_or_export, require_key
-from ops.operator import tasks
+from ops.operator import succession, tasks
 from ops.terminal import archive
 from ops.terminal.commands.training.measured import describe_scores, format_result
+from ops.terminal.commands.training.policy import list_lines
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 from schemas import policy as policies
@@ -48,7 +50,7 @@ def create(
     ] = False,
     wait_s: Annotated[
         float, typer.Option(help="Seconds to wait until the task named by --from has ended.")
-    ] = tasks.CLOSE_WAIT_S,
+    ] = succession.CLOSE_WAIT_S,
 ) -> None:
     """Create a task: check the policy, store the first model, and append TaskCreated."""
     # Both before the policy is read: what is wrong on the command line is said first.
@@ -58,8 +60,8 @@ def create(
     if from_weights is not None and old is not None:
         raise ConsoleError("--from-weights starts a task of its own: leave --from out.", exit_code=2)
     checked = policies.parse(policy.read_bytes())
-    predecessor = tasks.Predecessor(task=old, warm_start=warm_start, wait_s=wait_s) if old else None
-    start = tasks.Weights(path=from_weights) if from_weights else predecessor
+    predecessor = succession.Predecessor(task=old, warm_start=warm_start, wait_s=wait_s) if old else None
+    start = succession.Weights(path=from_weights) if from_weights else predecessor
     with open_log(ctx.obj) as log:
         created = tasks.create(log, name, key=require_key(ctx.obj), policy=checked, after=start)
     what = "elements asked for" if created.policy.measure else "parameters"
@@ -68,6 +70,39 @@ def create(
         spent = float(compute_rho(created.spent_before))
         note(f"{old} is closed; what it and the tasks before it have spent counts here: rho {spent:g}.")
     note(f"`fedlog task show {name}` shows its progress; it needs the workers selector, aggregator and privacy.")
+
+
+@app.command("fork")
+def fork_task(
+    ctx: typer.Context,
+    task: Name,
+    at: Annotated[int, typer.Option(metavar="VERSION", help="The version to start from.", min=0)],
+    name: Annotated[str, typer.Option(help="Name of the new task.")],
+    policy: Annotated[
+        Path | None, typer.Option(metavar="POLICY.toml", help="Another policy (default: that of the task).")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Another value for a field; repeatable.")
+    ] = None,
+) -> None:
+    """Start a new task from any version of another; a private one ends with that, and all it has spent counts."""
+    tasks.check_name(name)
+    key = require_key(ctx.obj)
+    with open_log(ctx.obj) as log:
+        parent = tasks.find_view(log, task, operator=key.public_key)
+        # As a file would say it, so that whatever --set names is checked as it is in a file.
+        text = policy.read_bytes() if policy else _write_policy(parent)
+        forked = policies.parse(text, changes=changes or [])
+        created = tasks.fork(log, succession.Branch(task=task, version=at), name=name, key=key, policy=forked)
+    say(f"{name}: starts from {task}@{at}, partition {partition_of(name, created.partitions)}")
+    if created.parent is not None:
+        note(f"{task} is closed; what it and the tasks before it have spent counts here.")
+
+
+def _write_policy(view: TaskView) -> bytes:
+    created = view.created
+    assert created is not None
+    return "\n".join(list_lines(to_builtins(created.policy))).encode()
 
 
 @app.command("list")

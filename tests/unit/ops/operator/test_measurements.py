@@ -19,7 +19,7 @@ from ops.audit.replay import Audit
 from ops.operator import models, results, tasks
 from ops.operator.errors import MeasurementUnprotected, ModelMismatch, TaskUnknown, VersionUnknown
 from ops.operator.questions import Question, choose_name, make_policy
-from ops.operator.tasks import Predecessor
+from ops.operator.succession import Predecessor
 from ops.services.evaluator import Evaluator
 from schemas.events import RoundCharged, SumStored
 from schemas.policy import Policy

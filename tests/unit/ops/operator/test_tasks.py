@@ -21,8 +21,9 @@ from ops.operator.errors import (
     TaskExists,
     TaskNameInvalid,
     TaskUnknown,
+    VersionUnknown,
 )
-from ops.operator.tasks import Predecessor
+from ops.operator.succession import Branch, Predecessor
 from schemas.creations import parse_task_event
 from schemas.events import (
     Noticed,
@@ -41,7 +42,7 @@ from streams.memory import MemoryLog
 from tests.learners import PairLearner
 from tests.places import home_of
 from tests.unit.ops.history.test_projections import admitted
-from tests.worlds.builders import KEY, model_published, spending
+from tests.worlds.builders import KEY, lease_id, model_published, spending, update_admitted
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log, policy
 
 TENSORS = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
@@ -267,3 +268,59 @@ def test_a_claim_is_written_before_the_close() -> None:
         tasks.create(log, "next", key=KEY, policy=TWENTY, after=Predecessor(task=TASK, wait_s=0))
     events = [parse_task_event(record.value, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
     assert [type(event) for event in events[-2:]] == [TaskSucceeded, TaskClosed]
+
+
+def _trained(log: MemoryLog, rules: Policy, *, versions: int = 3) -> Journal:
+    """A task with versions 1 to `versions`, each a body of its own, of which two devices know all."""
+    parent = tasks.create(log, TASK, key=KEY, policy=rules)
+    journal = Journal(log, "rounds")
+    journal.batch(Noticed(fact=parent))
+    for version in range(1, versions + 1):
+        model = models.store(log, FLAT + version, partition=PLACE)
+        members = [
+            update_admitted(f"d{number}", round=version - 1, update=lease_id(2 * version + number)) for number in (0, 1)
+        ]
+        journal.batch(*members, model_published(version, model=model))
+    return journal
+
+
+def test_a_branch_starts_from_any_version_and_its_parent_goes_on() -> None:
+    """Without privacy: the model is that of the version to the bit, and nothing is said about the parent."""
+    log = memory_log()
+    _trained(log, policy())
+    child = tasks.fork(log, Branch(task=TASK, version=2), name="other", key=KEY)
+    assert models.read(log, child.model, parameters=6).tolist() == (FLAT + 2).tolist()
+    assert (child.parent, child.policy) == (None, policy())
+    assert tasks.find_view(log, TASK, operator=KEY.public_key).status == "running"
+    with pytest.raises(VersionUnknown, match="its newest is 3"):
+        tasks.fork(log, Branch(task=TASK, version=4), name="another", key=KEY)
+
+
+def test_a_fork_of_a_private_task_carries_all_that_was_spent() -> None:
+    """Until its halt and not until the version: three rounds were released, wherever a new task starts."""
+    log, private = memory_log(), policy(privacy={"noise_multiplier": 1.0, "rho_max": 30.0})
+    journal = _trained(log, private)
+    journal.batch(TaskHalted(task=TASK, reason="closed", version=3))
+    child = tasks.fork(log, Branch(task=TASK, version=1), name="other", key=KEY)
+    assert models.read(log, child.model, parameters=6).tolist() == (FLAT + 1).tolist()
+    assert child.parent == TASK
+    assert [(one.task, one.participations) for one in child.spent_before] == [(TASK, 3)]
+    assert tasks.find_view(log, TASK, operator=KEY.public_key).is_over
+
+
+def test_a_private_version_is_no_branch() -> None:
+    """Nobody gets past the ledger of a private task by naming a version of it, nor privacy from a task without."""
+    log = memory_log()
+    _trained(log, policy(privacy={"noise_multiplier": 1.0, "rho_max": 30.0}))
+    with pytest.raises(ModelMismatch, match="only its successor"):
+        tasks.create(log, "other", key=KEY, policy=policy(), after=Branch(task=TASK, version=1))
+    plain = memory_log()
+    _trained(plain, policy())
+    with pytest.raises(ParentUnprotected):
+        tasks.fork(
+            plain,
+            Branch(task=TASK, version=1),
+            name="other",
+            key=KEY,
+            policy=policy(privacy={"noise_multiplier": 1.0, "rho_max": 9.0}),
+        )

@@ -17,7 +17,7 @@ from ops.operator import models, tasks
 from ops.operator.errors import ModelMismatch, VersionUnknown, WeightsUnfit
 from ops.operator.model_files import read_files
 from ops.operator.models import choose_best
-from ops.operator.tasks import Weights
+from ops.operator.succession import Weights
 from ops.operator.weight_files import FORMATS, read_weights, write_weights
 from schemas.events import VersionEvaluated
 from streams.memory import MemoryLog
