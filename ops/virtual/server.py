@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ from actors.runtime.observer import Observer
 from client_agent.running.loop import NEVER_MS
 from schemas.canonical import encode
 from schemas.events import Tick
-from streams.log import Draft, EventLog, TopicPartition, scan
+from streams.log import Draft, EventLog, Record, TopicPartition, scan
 from streams.memory import MemoryLog
 
 # What an actor takes in one turn; a host's carrier hands out runs of this order.
@@ -42,11 +42,15 @@ class VirtualClock:
         return self.now_ms / 1_000
 
 
+def list_unread(actor: Actor[Any], log: EventLog, *topics: str) -> Iterator[Record]:
+    """The inputs from these topics that an actor has not decided yet."""
+    for topic in topics:
+        yield from scan(log, TopicPartition(topic, actor.partition), start=actor.find_expected(topic))
+
+
 def feed(actor: Actor[Any], log: EventLog, *, most: int = RUN_MAX) -> int:
     """Have an actor decide the next inputs that it has not decided yet, at most so many; how many there were."""
-    places = [(topic, TopicPartition(topic, actor.partition)) for topic in actor.role.inputs]
-    unread = (record for topic, at in places for record in scan(log, at, start=actor.find_expected(topic)))
-    records = list(islice(unread, most))
+    records = list(islice(list_unread(actor, log, *actor.role.inputs), most))
     actor.handle(records)
     actor.work()
     return len(records)

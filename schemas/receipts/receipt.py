@@ -1,7 +1,7 @@
 """A receipt: the proof of what became of one update, checked with the operator's public key and nothing else.
 
 That an update is in a version: the leaf, its way to the members root, and the announcement that signs this root.
-That it is in none: the aggregator's signed answer to the device. `docs/examples/check_receipt.py` checks both without
+That it is in none: the aggregator's signed answer to the device. `docs/receipts/check_receipt.py` checks both without
 fedlog.
 """
 

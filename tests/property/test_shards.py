@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from actors.effects.shard.worker import Shard
+from ops.virtual.server import list_unread
 from schemas.canonical import decode, encode
 from schemas.events import (
     BodyMeasured,
@@ -130,7 +131,7 @@ def test_sums_and_models_are_the_same_for_any_order_and_any_shards() -> None:
             _submit(world, order)
             _work(worker)
             actor = world.actors["aggregator"]
-            actor.handle([*world._unread(actor, UPDATES.name)])
+            actor.handle([*list_unread(actor, world.log, UPDATES.name)])
             _work(worker)  # the sums, before the aggregator asks for them
             world.settle()
             [stored] = world.events(ROUNDS.name, SumStored)
@@ -151,7 +152,7 @@ def test_what_a_worker_tells_is_used() -> None:
     effects = world.actors["aggregator"]._effects
     world.feed("selector")
     actor = world.actors["aggregator"]
-    actor.handle([*world._unread(actor, "updates")])
+    actor.handle([*list_unread(actor, world.log, "updates")])
     admitted = world.events(ROUNDS.name, UpdateAdmitted)
     assert [event.zeroed for event in admitted] == [None] * 4
     assert effects._sums.running == {}
@@ -171,7 +172,9 @@ def test_a_worker_that_comes_late_adds_what_came_before_it() -> None:
     worker = _worker(spread)
     _work(worker)
     actor = spread.actors["aggregator"]
-    actor.handle([*spread._unread(actor, "updates")])  # and no release yet, for which the worker would be too late
+    actor.handle(
+        [*list_unread(actor, spread.log, "updates")]
+    )  # and no release yet, for which the worker would be too late
     *before, last = [event.body.partition for event in spread.events(ROUNDS.name, UpdateAdmitted)]
     assert (len(before), last in before) == (3, True)
     _work(worker)

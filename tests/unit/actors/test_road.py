@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ops.virtual.server import list_unread
 from schemas.events import UpdateAdmitted
 from schemas.topics import ROUNDS
 from tests.root import ROOT
 from tests.worlds.builders import policy
 from tests.worlds.federation import Federation
 
-STAYS_MAX = 26
+STAYS_MAX = 27
 ROOMS = tuple(f"{ROOT / package}/" for package in ("streams", "actors", "client_agent", "ops"))
 
 
@@ -51,7 +52,7 @@ def test_an_update_is_admitted_on_a_straight_road() -> None:
     world.settle()
     offset = world.device("b").submit(np.ones(4, np.float32), world.rules)
     actor = world.actors["aggregator"]
-    [record] = [record for topic in actor.role.inputs for record in world._unread(actor, topic)]
+    [record] = list_unread(actor, world.log, *actor.role.inputs)
     assert record.offset == offset
     with traced() as stays:
         actor.handle([record])

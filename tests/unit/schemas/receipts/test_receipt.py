@@ -30,7 +30,7 @@ from tests.root import ROOT
 from tests.tables import tell
 from tests.worlds.builders import DEPLOYMENT, KEY
 
-SCRIPT = ROOT / "docs" / "examples" / "check_receipt.py"
+SCRIPT = ROOT / "docs" / "receipts" / "check_receipt.py"
 STRANGER = bytes(31) + b"\x09"
 
 
