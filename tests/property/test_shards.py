@@ -172,9 +172,8 @@ def test_a_worker_that_comes_late_adds_what_came_before_it() -> None:
     worker = _worker(spread)
     _work(worker)
     actor = spread.actors["aggregator"]
-    actor.handle(
-        [*list_unread(actor, spread.log, "updates")]
-    )  # and no release yet, for which the worker would be too late
+    # And no release yet, for which the worker would be too late.
+    actor.handle([*list_unread(actor, spread.log, "updates")])
     *before, last = [event.body.partition for event in spread.events(ROUNDS.name, UpdateAdmitted)]
     assert (len(before), last in before) == (3, True)
     _work(worker)
