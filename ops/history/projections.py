@@ -52,6 +52,25 @@ class Projection(Protocol):
         """Fold one record, and move the position past it."""
 
 
+def read_task_event(record: Record, operator: bytes | None, *, deployment: bytes | None) -> Written | None:
+    """What the operator said of this deployment; None for whatever else stands in `tasks`."""
+    said = parse_task_event(record.value, operator)
+    return said if said is not None and deployment in (None, said.deployment) else None
+
+
+def read_evaluation(record: Record, trust: Trust | None) -> VersionEvaluated | None:
+    """What a certified evaluator scored; None for whatever else stands in `evaluations`."""
+    data = record.value or b""
+    try:
+        # A person without the operator's public key sees what stands there, whoever wrote it.
+        if trust is None:
+            return decode(parse_certified(data).payload, VersionEvaluated)
+        payload = trust.read(data, EVALUATOR, at_ms=record.time_ms)
+        return None if payload is None else decode(payload, VersionEvaluated)
+    except MalformedError:
+        return None
+
+
 class TaskViews:
     """The view of every task. `operator` is the operator's public key; without it no signature is checked.
 
@@ -98,27 +117,16 @@ class TaskViews:
 
     def _apply_plain(self, record: Record) -> None:
         if record.topic == TASKS.name:
-            said = parse_task_event(record.value, self._operator)
-            is_elsewhere = said is not None and self._deployment not in (None, said.deployment)
-            event: Written | VersionEvaluated | None = None if is_elsewhere else said
+            event: Written | VersionEvaluated | None = read_task_event(
+                record, self._operator, deployment=self._deployment
+            )
         else:
-            event = self._read_evaluation(record)
+            event = read_evaluation(record, self._trust)
         if event is None:
             # Others may write to these topics, and what nobody vouches for must not stop the fold.
             self.unreadable += 1
         elif not isinstance(event, DeploymentFounded):
             evolve(self.view(event.task), event, time_ms=record.time_ms)
-
-    def _read_evaluation(self, record: Record) -> VersionEvaluated | None:
-        data = record.value or b""
-        try:
-            # A person without the operator's public key sees what stands there, whoever wrote it.
-            if self._trust is None:
-                return decode(parse_certified(data).payload, VersionEvaluated)
-            payload = self._trust.read(data, EVALUATOR, at_ms=record.time_ms)
-            return None if payload is None else decode(payload, VersionEvaluated)
-        except MalformedError:
-            return None
 
     def _apply_batch(self, record: Record) -> None:
         # Every journal partition has a chain of its own, and its records may come between those of others.

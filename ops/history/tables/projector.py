@@ -11,20 +11,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from actors.wiring import ROLES
-from ops.history.projections import EVALUATOR
+from ops.history.projections import read_evaluation, read_task_event
 from ops.history.tables.facts import FACTS, NoticedFact, PassedOver, Row, Submission
 from schemas.canonical import MalformedError, decode
-from schemas.certificates import Trust, parse_certified
-from schemas.creations import parse_task_event
+from schemas.certificates import Trust
 from schemas.errors import EXIT_LOST, FedlogError
 from schemas.events import (
-    DeploymentFounded,
     JournalEvent,
     Noticed,
     TaskCreated,
-    TaskEvent,
     UpdateSubmitted,
-    VersionEvaluated,
 )
 from schemas.identifiers import TaskId
 from schemas.journal import JournalPosition, JournalRecord, WriterClaimed, open_record
@@ -177,31 +173,16 @@ class Projector:
         # Each topic has its own author, and its own proof of who that is.
         match record.topic:
             case TASKS.name:
-                event: object | None = self._read_task_event(record)
+                event: object | None = read_task_event(
+                    record, self._viewer.operator, deployment=self._viewer.deployment
+                )
             case EVALUATIONS.name:
-                event = self._read_evaluation(record)
+                event = read_evaluation(record, self._trust)
             case _:
                 event = _read_submission(record)
         # Others may write to these topics, and what nobody vouches for is no event.
         if event is not None:
             self._add(_place(record), event)
-
-    def _read_task_event(self, record: Record) -> TaskEvent | DeploymentFounded | None:
-        said = parse_task_event(record.value, self._viewer.operator)
-        if said is None or self._viewer.deployment not in (None, said.deployment):
-            return None
-        return said
-
-    def _read_evaluation(self, record: Record) -> VersionEvaluated | None:
-        data = record.value or b""
-        try:
-            # A person without the operator's public key sees what stands there, whoever wrote it.
-            if self._trust is None:
-                return decode(parse_certified(data).payload, VersionEvaluated)
-            payload = self._trust.read(data, EVALUATOR, at_ms=record.time_ms)
-            return None if payload is None else decode(payload, VersionEvaluated)
-        except MalformedError:
-            return None
 
     def _add(self, place: Row, event: object) -> None:
         table = FACTS[type(event)]  # type: ignore[index]

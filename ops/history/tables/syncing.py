@@ -12,7 +12,7 @@ from pathlib import Path
 from ops.history.following import Follower
 from ops.history.tables.duckdb_file import HistoryFile, require_unused
 from ops.history.tables.projector import TOPICS, Projector, Viewer
-from schemas.topics import JOURNALS
+from ops.opening import list_partitions
 from streams.log import EventLog
 
 # A transaction of DuckDB costs some milliseconds: rows are stored together, and none waits for long.
@@ -84,12 +84,9 @@ def rebuild(log: EventLog, path: Path, *, viewer: Viewer) -> Synced:
 
 def _find_places(log: EventLog) -> tuple[list[int], list[str]]:
     """The partitions and topics that there are: all of them, or those of an export."""
-    listed = getattr(log, "list_partitions", None)
-    if listed is None:
-        return [*range(log.partitions)], [*TOPICS]
-    numbers = listed([topic.name for topic in JOURNALS])
+    numbers, listed = list_partitions(log), getattr(log, "list_partitions", None)
     # An export of journals alone has no updates: their sizes and waits are unknown then.
-    return numbers, [topic for topic in TOPICS if {*numbers} <= {*listed([topic])}]
+    return numbers, [topic for topic in TOPICS if listed is None or {*numbers} <= {*listed([topic])}]
 
 
 def _remove(path: Path) -> None:

@@ -229,20 +229,13 @@ def _say(found: Answer, *, as_json: bool, as_csv: bool) -> None:
 
 def say_table(found: Answer, *, is_brief: bool = False) -> None:
     """Its rows for people; `is_brief` shows the first digits of a digest, which tell it from the others."""
-    cut = _cut if is_brief else _keep
-    table(found.columns, [[cut(_format(value)) for value in row] for row in found.rows])
+    table(found.columns, [[_format(value, is_brief=is_brief) for value in row] for row in found.rows])
 
 
-def _keep(value: object) -> object:
-    return value
-
-
-def _cut(value: object) -> object:
-    return f"{value[:12]}…" if isinstance(value, str) and _DIGEST.fullmatch(value) else value
-
-
-def _format(value: object) -> object:
+def _format(value: object, *, is_brief: bool) -> object:
     match value:
+        case str() if is_brief and _DIGEST.fullmatch(value):
+            return f"{value[:12]}…"
         case float():
             return number(value, 6)
         case datetime():
