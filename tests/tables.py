@@ -44,4 +44,6 @@ def synced(path: Path, log: EventLog, viewer: Viewer = OPERATOR) -> Iterator[His
 def list_rows(history: HistoryFile) -> dict[str, list[str]]:
     """Every row of every table, facts included, and the marks; in an order that does not depend on their arrival."""
     names = [*load_tables(), *(f"facts.{table.name}" for table in FACTS.values()), "marks"]
-    return {name: sorted(map(repr, history.ask(f"FROM {name}").rows)) for name in names}
+    # Which batch a row came with depends on how often somebody looked; `COLUMNS` leaves it out of all that have it.
+    asked = "SELECT COLUMNS(lambda name: name NOT IN ('sequence', 'at_sequence')) FROM"
+    return {name: sorted(map(repr, history.ask(f"{asked} {name}").rows)) for name in names}

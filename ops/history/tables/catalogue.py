@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from ops.history.tables.facts import FACTS, PLACE, FactTable
+from ops.history.tables.facts import FACTS, PLACE, STORED, FactTable
 
 _FACTS = re.compile(r"\bfacts\.(\w+)")
 
@@ -27,12 +27,12 @@ class Table:
     columns: Mapping[str, str]
     sql: str
 
-    def make_query(self, as_of_ms: int | None = None) -> str:
-        """Its rows as they are, or as they were once all that was appended until then was there."""
+    def make_query(self, until: str | None = None) -> str:
+        """Its rows as they are, or as they were when only the facts of which `until` holds were there."""
         # A condition on each table of facts, and no second way to compute what is asked.
-        if as_of_ms is None:
+        if until is None:
             return self.sql
-        return _FACTS.sub(lambda found: f"(FROM {found[0]} WHERE at_ms <= {as_of_ms})", self.sql)
+        return _FACTS.sub(lambda found: f"(FROM {found[0]} WHERE {until})", self.sql)
 
 
 @functools.cache
@@ -60,7 +60,7 @@ def compute_format() -> str:
 
 
 def _list_columns(table: FactTable) -> str:
-    return ", ".join(f'"{name}" {kind}' for name, kind in table.definition.items())
+    return ", ".join(f'"{name}" {kind}' for name, kind in {**table.definition, **STORED}.items())
 
 
 def _make_events_sql() -> str:
@@ -74,5 +74,5 @@ def _make_event_sql(table: FactTable) -> str:
     return (
         f'FROM facts.{table.name} SELECT at_topic AS topic, at_partition AS partition, at_offset AS "offset", '
         f"at_number AS number, '{table.event}' AS event, {task} AS task, epoch_ms(log_ms) AS log_time, "
-        f'epoch_ms(at_ms) AS appended_at, to_json({{{values}}}) AS "values"'
+        f'epoch_ms(at_ms) AS appended_at, at_sequence AS sequence, to_json({{{values}}}) AS "values"'
     )

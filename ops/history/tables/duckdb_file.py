@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ import numpy as np
 
 from ops.history.tables.catalogue import compute_format, load_tables, make_definitions
 from ops.history.tables.facts import FACTS, Row
+from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark
 from schemas.canonical import decode, encode
 from schemas.errors import EXIT_USAGE, FedlogError
@@ -27,6 +30,9 @@ _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
     # It would guess the type of a column from its first values; all come as text instead, and are cast.
     "pandas_analyze_sample": 0,
 }
+
+# An hour of batches or more: enough for everybody who comes back after a restart.
+BATCHES_MAX = 20_000
 
 
 class HistoryUnfit(FedlogError):
@@ -50,12 +56,16 @@ class QueryRefused(FedlogError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A table: names of columns, their types in SQL, and rows; `until_ms` is the newest record that it rests on."""
+    """A table: names of columns, their types in SQL, and rows; `until_ms` is the newest record that it rests on.
+
+    `position`: where the history stood when it was asked.
+    """
 
     columns: list[str]
     types: list[str]
     rows: list[Row]
     until_ms: int | None
+    position: Position | None = None
 
 
 class HistoryAnswers:
@@ -64,13 +74,14 @@ class HistoryAnswers:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def ask(self, sql: str, *, as_of: str | None = None) -> Answer:
-        """The answer to one SELECT; as of `TASK@VERSION` or a time in ISO 8601 the tables are what they were then.
+    def ask(self, sql: str, *, as_of: str | None = None, parameters: Mapping[str, object] | None = None) -> Answer:
+        """The answer to one SELECT; `parameters` stand in it as $NAME.
 
+        As of `TASK@VERSION`, a time in ISO 8601 or a position of this file the tables are what they were then.
         Raises QueryRefused.
         """
         with contextlib.closing(self._connection.cursor()) as cursor:
-            return _ask(cursor, sql, as_of=as_of)
+            return _ask(cursor, sql, as_of=as_of, parameters=dict(parameters or {}))
 
 
 class HistoryFile(HistoryAnswers):
@@ -86,6 +97,13 @@ class HistoryFile(HistoryAnswers):
             _create(self._connection, identity)
         _check(self._connection, path, identity=identity)
         _lock(self._connection)
+        self._moved = threading.Condition()
+        self.position = _read_position(self._connection)
+
+    def wait(self, sequence: int, *, timeout_s: float) -> bool:
+        """Wait until so many batches are stored; whether they are."""
+        with self._moved:
+            return self._moved.wait_for(lambda: self.position.sequence >= sequence, timeout_s)
 
     def read_marks(self) -> dict[TopicPartition, Mark]:
         """How far it is, by partition."""
@@ -103,16 +121,22 @@ class HistoryFile(HistoryAnswers):
         return {task for (task,) in found.fetchall()}
 
     def write(self, rows: Mapping[str, Sequence[Row]], marks: Mapping[TopicPartition, Mark]) -> None:
-        """Rows and marks in one transaction."""
+        """Rows, marks and the number of the batch in one transaction."""
+        sequence = self.position.sequence + 1
         with _transaction(self._connection):
             for table in FACTS.values():
                 if table.name in rows:
-                    insert(self._connection, f"facts.{table.name}", names=list(table.definition), rows=rows[table.name])
+                    names, select = list(table.definition), f"*, {sequence}"
+                    insert(self._connection, f"facts.{table.name}", names=names, rows=rows[table.name], select=select)
             kept = [
                 (*at, mark.offset, mark.time_ms, None if mark.chain is None else encode(mark.chain))
                 for at, mark in marks.items()
             ]
             self._connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", kept)
+            _store_batch(self._connection, sequence, until_ms=max((mark.time_ms for mark in marks.values()), default=0))
+        with self._moved:
+            self.position = Position(self.position.generation, sequence)
+            self._moved.notify_all()
 
     def close(self) -> None:
         """Close the file; what was written is on the disk."""
@@ -137,18 +161,21 @@ def open_for_questions(path: Path) -> Iterator[HistoryAnswers]:
         yield HistoryAnswers(connection)
 
 
-def _ask(connection: duckdb.DuckDBPyConnection, sql: str, *, as_of: str | None = None) -> Answer:
+def _ask(
+    connection: duckdb.DuckDBPyConnection, sql: str, *, as_of: str | None, parameters: dict[str, object]
+) -> Answer:
     try:
         _require_question(connection, sql)
         if as_of is not None:
-            _go_back(connection, _find_time_ms(connection, as_of))
+            _go_back(connection, _find_condition(connection, as_of))
         # Whatever else a SELECT may hold, it changes nothing.
         connection.execute("BEGIN TRANSACTION READ ONLY")
-        found = connection.execute(sql)
+        found = connection.execute(sql, parameters)
         columns, rows = found.description or [], found.fetchall()
         newest = connection.execute("SELECT max(time_ms) FROM marks").fetchone()
         names, types = [str(column[0]) for column in columns], [str(column[1]) for column in columns]
-        return Answer(names, types, rows, newest[0] if newest else None)
+        # In the transaction of the answer: a batch that is stored meanwhile is not in it.
+        return Answer(names, types, rows, newest[0] if newest else None, _read_position(connection))
     except duckdb.Error as error:
         raise QueryRefused(f"{error}") from error
     finally:
@@ -163,15 +190,34 @@ def require_unused(path: Path) -> None:
             _connect(path, read_only=True).close()
 
 
-def insert(connection: duckdb.DuckDBPyConnection, table: str, *, names: Sequence[str], rows: Sequence[Row]) -> None:
-    """Add rows to a table, `names` being its columns in order."""
+def insert(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    *,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    select: str = "*",
+) -> None:
+    """Add rows to a table, `names` being its columns in order; `select` may add more."""
     # A column at a time: row by row DuckDB takes a thousand times as long.
     columns = {
         name: np.array(values, dtype=object) for name, values in zip(names, zip(*rows, strict=True), strict=True)
     }
     connection.register("arriving", columns)
-    connection.execute(f"INSERT INTO {table} FROM arriving")
+    connection.execute(f"INSERT INTO {table} SELECT {select} FROM arriving")
     connection.unregister("arriving")
+
+
+def _store_batch(connection: duckdb.DuckDBPyConnection, sequence: int, *, until_ms: int) -> None:
+    connection.execute("INSERT INTO batches VALUES (?, ?)", [sequence, until_ms])
+    # The facts name their batch for ever; the list of batches is for those who come back soon.
+    connection.execute("DELETE FROM batches WHERE sequence <= ?", [sequence - BATCHES_MAX])
+
+
+def _read_position(connection: duckdb.DuckDBPyConnection) -> Position:
+    found = connection.execute("SELECT generation, (SELECT max(sequence) FROM batches) FROM about").fetchone()
+    assert found is not None
+    return Position(found[0], found[1] or 0)
 
 
 def _require_question(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -200,13 +246,23 @@ def _find_time_ms(connection: duckdb.DuckDBPyConnection, as_of: str) -> int:
     return int(found[0])
 
 
-def _go_back(connection: duckdb.DuckDBPyConnection, as_of_ms: int) -> None:
+def _find_condition(connection: duckdb.DuckDBPyConnection, as_of: str) -> str:
+    """Which facts were there: all up to a position of this file, or all that were appended until a time."""
+    if (position := Position.parse(as_of)) is not None:
+        if not _read_position(connection).covers(position):
+            raise QueryRefused(f"{as_of} is no position of this history: it was built anew, or is not there yet.")
+        return f"at_sequence <= {position.sequence}"
+    as_of_ms = _find_time_ms(connection, as_of)
     first = connection.execute("SELECT min(at_ms) FROM facts.writer_claimed").fetchone()
     if first is None or first[0] is None or as_of_ms < first[0]:
         raise QueryRefused("Nothing had happened by then: the history begins later.")
+    return f"at_ms <= {as_of_ms}"
+
+
+def _go_back(connection: duckdb.DuckDBPyConnection, until: str) -> None:
     # Of this connection alone, where they hide the views of the same names.
     for table in load_tables().values():
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {table.name} AS {table.make_query(as_of_ms)}")
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {table.name} AS {table.make_query(until)}")
 
 
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -228,8 +284,11 @@ def _create(connection: duckdb.DuckDBPyConnection, identity: str) -> None:
             'CREATE TABLE marks (topic VARCHAR, partition INTEGER, "offset" BIGINT, time_ms BIGINT, chain BLOB, '
             "PRIMARY KEY (topic, partition))"
         )
-        connection.execute("CREATE TABLE about (format VARCHAR, identity VARCHAR)")
-        connection.execute("INSERT INTO about VALUES (?, ?)", [compute_format(), identity])
+        connection.execute("CREATE TABLE batches (sequence BIGINT, until_ms BIGINT)")
+        connection.execute("CREATE TABLE about (format VARCHAR, identity VARCHAR, generation VARCHAR)")
+        # Drawn: whoever holds a position of a deleted file must not take it for one of this file.
+        about = [compute_format(), identity, secrets.token_hex(8)]
+        connection.execute("INSERT INTO about VALUES (?, ?, ?)", about)
 
 
 def _check(connection: duckdb.DuckDBPyConnection, path: Path, *, identity: str | None = None) -> None:

@@ -64,6 +64,8 @@ PLACE = {
     "log_ms": "BIGINT",
     "at_ms": "BIGINT",
 }
+# Which batch of this file stored it: the only column that another file of the same log has otherwise.
+STORED = {"at_sequence": "BIGINT"}
 # For operators only where a task is private: each says something about one device's data.
 SECRETS = {"clip_scale", "zeroed", "body_sha256", "sum_sha256", "salt"}
 

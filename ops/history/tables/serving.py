@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,12 +16,14 @@ from typing import Any, Self
 import msgspec
 
 from ops.history.tables.duckdb_file import Answer, HistoryFile, QueryRefused
+from ops.history.tables.positions import Position
 from schemas.errors import FedlogError
 
 _LENGTH = struct.Struct(">Q")
 _QUESTION_BYTES_MAX = 1 << 20
 # What a question or its answer may take to be handed over; how long DuckDB takes is not limited.
 _HAND_OVER_S = 30.0
+_WAIT_S_MAX = 30.0
 
 
 def _keep(value: Any) -> Any:
@@ -40,6 +42,10 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 class _Question(msgspec.Struct, frozen=True):
     sql: str
     as_of: str | None = None
+    parameters: dict[str, Any] = {}
+    # The answer may wait until so many batches are stored, and for so long.
+    sequence: int = 0
+    wait_s: float = 0.0
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -48,6 +54,7 @@ class _Reply(msgspec.Struct, frozen=True):
     types: list[str] = []
     rows: list[list[Any]] = []
     until_ms: int | None = None
+    position: str = ""
 
 
 class WriterGone(FedlogError):
@@ -101,12 +108,46 @@ class HistoryServer:
             question = msgspec.msgpack.decode(_receive(connection, limit=_QUESTION_BYTES_MAX), type=_Question)
             try:
                 # On a cursor of its own, so that the writer's transaction is not seen half-way.
-                found = self._history.ask(question.sql, as_of=question.as_of)
-                rows = [list(row) for row in found.rows]
-                reply = _Reply(columns=found.columns, types=found.types, rows=rows, until_ms=found.until_ms)
+                reply = self._answer(question)
             except QueryRefused as error:
                 reply = _Reply(refused=str(error))
             _send(connection, _encode(reply))
+
+    def _answer(self, question: _Question) -> _Reply:
+        # A bound of our own: threads that wait for ever would pile up.
+        if question.sequence:
+            self._history.wait(question.sequence, timeout_s=min(question.wait_s, _WAIT_S_MAX))
+        found = self._history.ask(question.sql, as_of=question.as_of, parameters=question.parameters)
+        rows = [list(row) for row in found.rows]
+        return _Reply(
+            columns=found.columns, types=found.types, rows=rows, until_ms=found.until_ms, position=str(found.position)
+        )
+
+
+def ask_writer(
+    path: Path,
+    sql: str,
+    *,
+    as_of: str | None = None,
+    parameters: Mapping[str, object] | None = None,
+    wait: tuple[int, float] = (0, 0.0),
+) -> Answer:
+    """The answer of the process that writes the history `path`. Raises QueryRefused, WriterGone.
+
+    `wait`: until so many batches are stored, and for how many seconds at most; the answer says how far it came.
+    """
+    question = _Question(sql, as_of, dict(parameters or {}), *wait)
+    try:
+        with _connect(path) as connection:
+            _send(connection, msgspec.msgpack.encode(question, enc_hook=str))
+            reply = msgspec.msgpack.decode(_receive(connection), type=_Reply)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise WriterGone(f"Who writes {path} has ended before it answered ({error}); ask again.") from error
+    if reply.refused:
+        raise QueryRefused(reply.refused)
+    readers = [_READERS.get(kind.partition("(")[0], _keep) for kind in reply.types]
+    rows = [tuple(read(value) for read, value in zip(readers, row, strict=True)) for row in reply.rows]
+    return Answer(reply.columns, reply.types, rows, reply.until_ms, Position.parse(reply.position))
 
 
 def is_served(path: Path) -> bool:
@@ -116,21 +157,6 @@ def is_served(path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def ask_writer(path: Path, sql: str, *, as_of: str | None = None) -> Answer:
-    """The answer of the process that writes the history `path`. Raises QueryRefused, WriterGone."""
-    try:
-        with _connect(path) as connection:
-            _send(connection, msgspec.msgpack.encode(_Question(sql, as_of)))
-            reply = msgspec.msgpack.decode(_receive(connection), type=_Reply)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise WriterGone(f"Who writes {path} has ended before it answered ({error}); ask again.") from error
-    if reply.refused:
-        raise QueryRefused(reply.refused)
-    readers = [_READERS.get(kind.partition("(")[0], _keep) for kind in reply.types]
-    rows = [tuple(read(value) for read, value in zip(readers, row, strict=True)) for row in reply.rows]
-    return Answer(reply.columns, reply.types, rows, reply.until_ms)
 
 
 def _connect(path: Path) -> socket.socket:

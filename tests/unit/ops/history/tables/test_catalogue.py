@@ -23,7 +23,7 @@ def test_every_column_is_described_and_no_other(tmp_path: Path) -> None:
 def test_as_of_a_time_every_fact_ends_there() -> None:
     """No query reads a table of facts past it."""
     for table in load_tables().values():
-        query = table.make_query(as_of_ms=77)
+        query = table.make_query("at_ms <= 77")
         assert query.count("(FROM facts.") == query.count("facts.") == query.count("WHERE at_ms <= 77)")
 
 

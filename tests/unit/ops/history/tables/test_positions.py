@@ -1,0 +1,86 @@
+"""Where a history stands: every batch has a number, and a number of another file counts for nothing."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from ops.history.tables.duckdb_file import BATCHES_MAX, QueryRefused
+from ops.history.tables.positions import Position
+from ops.history.tables.projector import Mark
+from ops.history.tables.serving import HistoryServer, ask_writer
+from streams.log import TopicPartition
+from tests.tables import opened, synced, tell
+
+FILE = "history.duckdb"
+AT = TopicPartition("rounds", 3)
+
+
+@pytest.mark.parametrize("text", ["", "12", "abc:1", "0123456789abcdef:", "0123456789ABCDEF:1", "0123456789abcdef:-1"])
+def test_what_is_no_position_is_none(text: str) -> None:
+    """Text from elsewhere is refused, and what was written is read as it was."""
+    assert Position.parse(text) is None
+    written = Position("0123456789abcdef", 12)
+    assert Position.parse(str(written)) == written
+
+
+def test_each_batch_has_the_next_number_whoever_writes(tmp_path: Path) -> None:
+    """Closed and opened again it goes on; another file has another generation, and covers nothing of this one."""
+    with opened(tmp_path / FILE) as history:
+        first = history.position
+        history.write({}, {AT: Mark(1, 2)})
+    with opened(tmp_path / FILE) as history, opened(tmp_path / "other") as other:
+        assert history.position == Position(first.generation, first.sequence + 1)
+        assert history.ask("SELECT 1").position == history.position
+        other.write({}, {AT: Mark(1, 2)})
+        assert not other.position.covers(history.position)
+
+
+def test_a_batch_that_fails_has_no_number(tmp_path: Path) -> None:
+    """Number, rows and marks are there together or not at all."""
+    with opened(tmp_path / FILE) as history:
+        place = ("rounds", 3, 0, 0, None, None, 1, 1)
+        with pytest.raises(Exception, match="not a number"):
+            history.write({"round_opened": [(*place, "digits", "not a number")]}, {AT: Mark(1, 2)})
+        assert history.ask("FROM batches").rows == []
+        assert history.position.sequence == 0
+
+
+def test_as_of_a_position_exactly_its_facts_are_there(tmp_path: Path) -> None:
+    """What one batch stored is not there at the position before it; a position of another file is refused."""
+    rows = [("rounds", 3, offset, 0, None, None, 7, 7, "digits", offset) for offset in range(2)]
+    with opened(tmp_path / FILE) as history:
+        for row in rows:
+            history.write({"round_opened": [row]}, {AT: Mark(row[2] + 1, 7)})
+        first = Position(history.position.generation, 1)
+        assert history.ask("SELECT round_id FROM rounds", as_of=str(first)).rows == [(0,)]
+        assert len(history.ask("FROM rounds").rows) == 2
+        assert history.ask("SELECT sequence FROM events ORDER BY 1").rows == [(1,), (2,)]
+        for strange in (Position("0" * 16, 1), Position(first.generation, 3)):
+            with pytest.raises(QueryRefused, match="no position"):
+                history.ask("FROM rounds", as_of=str(strange))
+
+
+def test_the_list_of_batches_is_bounded(tmp_path: Path) -> None:
+    """However long a history is followed."""
+    with opened(tmp_path / FILE) as history:
+        history.position = Position(history.position.generation, BATCHES_MAX + 5)
+        history.write({}, {AT: Mark(1, 2)})
+        history.position = Position(history.position.generation, 2 * BATCHES_MAX + 5)
+        history.write({}, {AT: Mark(2, 3)})
+        assert history.ask("SELECT count(*) FROM batches").rows == [(1,)]
+
+
+def test_a_question_waits_until_what_it_asks_for_is_there(tmp_path: Path) -> None:
+    """Through the socket of the writer, whose answer says where it stood; and no longer than was asked."""
+    with synced(tmp_path / FILE, tell().log) as history, HistoryServer(tmp_path / FILE, history):
+        before = history.position
+        late = ask_writer(tmp_path / FILE, "SELECT 1", wait=(before.sequence + 1, 0.05))
+        assert late.position == before
+        writing = threading.Timer(0.2, history.write, args=({}, {AT: Mark(1, 2)}))
+        writing.start()
+        answer = ask_writer(tmp_path / FILE, "SELECT $n + 1", parameters={"n": 41}, wait=(before.sequence + 1, 20.0))
+        writing.join()
+        assert (answer.rows, answer.position) == ([(42,)], Position(before.generation, before.sequence + 1))
