@@ -10,15 +10,20 @@ import secrets
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors import keys
 from actors.keys import OperatorKey, RoleKey
+from ops.opening import find_operator, load_key
 from ops.operator.readback import read_back
 from ops.settings import Settings
 from schemas.creations import find_deployment, sign_task_event
 from schemas.events import DeploymentFounded
 from schemas.topics import TASKS
 from streams.log import Draft, EventLog, TopicPartition, scan
+
+if TYPE_CHECKING:
+    from ops.history.tables.projector import Viewer
 
 AT = TopicPartition(TASKS.name, 0)
 DAY_MS = 86_400_000
@@ -54,6 +59,15 @@ def issue_key(log: EventLog, key: OperatorKey, *, role: str, days: int = ISSUED_
     # By this machine's clock: a certificate is compared with append times, which brokers take from theirs.
     until_ms = time.time_ns() // 1_000_000 + days * DAY_MS
     return key.issue(role, name_deployment(log, key), until_ms=until_ms, serial=serial)
+
+
+def find_viewer(settings: Settings, log: EventLog) -> Viewer:
+    """For whom a history is built here: for the operator where the operator's key lies, and else for a reader."""
+    from ops.history.tables.projector import Viewer
+
+    operator, key = find_operator(settings), load_key(settings)
+    is_operator = key is not None and key.public_key == operator
+    return Viewer(operator=operator, deployment=find(log, operator), is_operator=is_operator)
 
 
 def open_role_key(settings: Settings, log: EventLog, *, role: str) -> RoleKey:

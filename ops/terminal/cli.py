@@ -21,6 +21,7 @@ from ops.console import note, say
 from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
 from ops.terminal.commands.history import events, explain, export_log, query, receipt, replay, verify
+from ops.terminal.commands.serving import serve, token
 from ops.terminal.commands.training import demo, device, evaluate, fleet, measure, model, new, policy, run, task
 from ops.terminal.options import WORDS, Allow
 
@@ -40,6 +41,8 @@ COMMANDS = (
     "measure",
     "fleet",
     "device",
+    "serve",
+    "token",
     "query",
     "history",
     "explain",
@@ -203,6 +206,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("measure")(measure.measure)
 app.command("fleet")(fleet.fleet)
 app.command("device")(device.device)
+app.command("serve")(serve.serve)
+app.add_typer(token.app, name="token")
 app.command("query")(query.query)
 app.add_typer(query.app, name="history")
 app.command("explain")(explain.explain)

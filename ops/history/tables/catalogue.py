@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from ops.history.tables.facts import FACTS, PLACE, STORED, FactTable
+from ops.history.tables.facts import FACTS, PLACE, SECRETS, STORED, FactTable
 
 _FACTS = re.compile(r"\bfacts\.(\w+)")
+_NAMES = {table.name: table for table in FACTS.values()}
+_PRIVATE = "SELECT task FROM facts.task_created WHERE policy -> 'privacy' ->> 'noise_multiplier' IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +29,15 @@ class Table:
     columns: Mapping[str, str]
     sql: str
 
-    def make_query(self, until: str | None = None) -> str:
-        """Its rows as they are, or as they were when only the facts of which `until` holds were there."""
+    def make_query(self, until: str | None = None, *, hides: bool = False) -> str:
+        """Its rows as they are, or as they were when only the facts of which `until` holds were there.
+
+        `hides`: without what only operators may see of private tasks.
+        """
         # A condition on each table of facts, and no second way to compute what is asked.
-        if until is None:
+        if until is None and not hides:
             return self.sql
-        return _FACTS.sub(lambda found: f"(FROM {found[0]} WHERE {until})", self.sql)
+        return _FACTS.sub(lambda found: _select_facts(found[1], until=until, hides=hides), self.sql)
 
 
 @functools.cache
@@ -57,6 +62,14 @@ def make_definitions() -> list[str]:
 def compute_format() -> str:
     """A digest of all definitions: a file with another one was written by another release."""
     return hashlib.sha256("\n".join(make_definitions()).encode()).hexdigest()[:16]
+
+
+def _select_facts(name: str, *, until: str | None, hides: bool) -> str:
+    select, where = "", "" if until is None else f" WHERE {until}"
+    if hides and (secrets := sorted(SECRETS & {*_NAMES[name].definition})):
+        hidden = ", ".join(f"CASE WHEN task IN ({_PRIVATE}) THEN NULL ELSE {one} END AS {one}" for one in secrets)
+        select = f" SELECT * REPLACE ({hidden})"
+    return f"(FROM facts.{name}{select}{where})"
 
 
 def _list_columns(table: FactTable) -> str:

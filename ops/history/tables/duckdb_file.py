@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import tempfile
 import threading
@@ -31,6 +32,8 @@ _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
     "pandas_analyze_sample": 0,
 }
 
+_WORD = re.compile(r"\w+")
+_FACTS_NAMED = re.compile(r"\bfacts\b", re.IGNORECASE)
 # An hour of batches or more: enough for everybody who comes back after a restart.
 BATCHES_MAX = 20_000
 
@@ -68,20 +71,35 @@ class Answer:
     position: Position | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """How the tables are shown: as of when, and whether without what is for operators only."""
+
+    as_of: str | None = None
+    hides: bool = False
+
+
 class HistoryAnswers:
     """Answers from a history; it may be asked from any thread."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def ask(self, sql: str, *, as_of: str | None = None, parameters: Mapping[str, object] | None = None) -> Answer:
+    def ask(
+        self,
+        sql: str,
+        *,
+        as_of: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        hides: bool = False,
+    ) -> Answer:
         """The answer to one SELECT; `parameters` stand in it as $NAME.
 
         As of `TASK@VERSION`, a time in ISO 8601 or a position of this file the tables are what they were then.
-        Raises QueryRefused.
+        `hides`: the tables are what they are for somebody who is no operator. Raises QueryRefused.
         """
         with contextlib.closing(self._connection.cursor()) as cursor:
-            return _ask(cursor, sql, as_of=as_of, parameters=dict(parameters or {}))
+            return _ask(cursor, sql, view=View(as_of, hides), parameters=dict(parameters or {}))
 
 
 class HistoryFile(HistoryAnswers):
@@ -161,13 +179,11 @@ def open_for_questions(path: Path) -> Iterator[HistoryAnswers]:
         yield HistoryAnswers(connection)
 
 
-def _ask(
-    connection: duckdb.DuckDBPyConnection, sql: str, *, as_of: str | None, parameters: dict[str, object]
-) -> Answer:
+def _ask(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View, parameters: dict[str, object]) -> Answer:
     try:
         _require_question(connection, sql)
-        if as_of is not None:
-            _go_back(connection, _find_condition(connection, as_of))
+        if view != View():
+            _change_views(connection, sql, view=view)
         # Whatever else a SELECT may hold, it changes nothing.
         connection.execute("BEGIN TRANSACTION READ ONLY")
         found = connection.execute(sql, parameters)
@@ -204,7 +220,8 @@ def insert(
         name: np.array(values, dtype=object) for name, values in zip(names, zip(*rows, strict=True), strict=True)
     }
     connection.register("arriving", columns)
-    connection.execute(f"INSERT INTO {table} SELECT {select} FROM arriving")
+    # The names are our own, of tables and numbers.
+    connection.execute(f"INSERT INTO {table} SELECT {select} FROM arriving")  # noqa: S608
     connection.unregister("arriving")
 
 
@@ -259,10 +276,17 @@ def _find_condition(connection: duckdb.DuckDBPyConnection, as_of: str) -> str:
     return f"at_ms <= {as_of_ms}"
 
 
-def _go_back(connection: duckdb.DuckDBPyConnection, until: str) -> None:
-    # Of this connection alone, where they hide the views of the same names.
+def _change_views(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View) -> None:
+    until = None if view.as_of is None else _find_condition(connection, view.as_of)
+    # The facts themselves hide nothing, and no view stands before them.
+    if view.hides and _FACTS_NAMED.search(sql):
+        raise QueryRefused("Tables of facts are for operators; ask the tables that `fedlog query --schema` shows.")
+    words = {word.lower() for word in _WORD.findall(sql)}
+    # Of this connection alone, where they hide the views of the same names; the others cost time and nobody sees them.
     for table in load_tables().values():
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {table.name} AS {table.make_query(until)}")
+        if table.name in words:
+            query = table.make_query(until, hides=view.hides)
+            connection.execute(f"CREATE OR REPLACE TEMP VIEW {table.name} AS {query}")
 
 
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:

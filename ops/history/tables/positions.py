@@ -31,3 +31,7 @@ class Position:
     def covers(self, other: Position) -> bool:
         """Whether all that was known there is known here."""
         return self.generation == other.generation and self.sequence >= other.sequence
+
+    def next(self) -> Position:
+        """The position after one more batch."""
+        return Position(self.generation, self.sequence + 1)

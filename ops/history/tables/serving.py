@@ -43,6 +43,7 @@ class _Question(msgspec.Struct, frozen=True):
     sql: str
     as_of: str | None = None
     parameters: dict[str, Any] = {}
+    hides: bool = False
     # The answer may wait until so many batches are stored, and for so long.
     sequence: int = 0
     wait_s: float = 0.0
@@ -117,7 +118,9 @@ class HistoryServer:
         # A bound of our own: threads that wait for ever would pile up.
         if question.sequence:
             self._history.wait(question.sequence, timeout_s=min(question.wait_s, _WAIT_S_MAX))
-        found = self._history.ask(question.sql, as_of=question.as_of, parameters=question.parameters)
+        found = self._history.ask(
+            question.sql, as_of=question.as_of, parameters=question.parameters, hides=question.hides
+        )
         rows = [list(row) for row in found.rows]
         return _Reply(
             columns=found.columns, types=found.types, rows=rows, until_ms=found.until_ms, position=str(found.position)
@@ -130,13 +133,21 @@ def ask_writer(
     *,
     as_of: str | None = None,
     parameters: Mapping[str, object] | None = None,
-    wait: tuple[int, float] = (0, 0.0),
+    hides: bool = False,
 ) -> Answer:
-    """The answer of the process that writes the history `path`. Raises QueryRefused, WriterGone.
+    """The answer of the process that writes the history `path`. Raises QueryRefused, WriterGone."""
+    return _ask(path, _Question(sql, as_of, dict(parameters or {}), hides))
 
-    `wait`: until so many batches are stored, and for how many seconds at most; the answer says how far it came.
+
+def wait_for_writer(path: Path, sequence: int, *, timeout_s: float) -> Position | None:
+    """Where the history stands once so many batches are stored, or the time is over. Raises WriterGone.
+
+    None: who writes it is of an earlier release, and knows no positions.
     """
-    question = _Question(sql, as_of, dict(parameters or {}), *wait)
+    return _ask(path, _Question("SELECT 1", sequence=sequence, wait_s=timeout_s)).position
+
+
+def _ask(path: Path, question: _Question) -> Answer:
     try:
         with _connect(path) as connection:
             _send(connection, msgspec.msgpack.encode(question, enc_hook=str))

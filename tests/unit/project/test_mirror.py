@@ -76,6 +76,7 @@ HELD_BY = {
     "client_agent/running/plain_session": "tests/unit/client_agent/running/test_fleet.py",
     "client_agent/running/ray_session": "tests/unit/client_agent/running/test_fleet_at_work.py",
     "client_agent/setting": "tests/unit/client_agent/test_device.py",
+    "ops/web": "tests/unit/ops/web/test_app.py",
     "ops/audit/recomputing": "tests/unit/ops/audit/test_replay.py",
     "ops/logging_setup": "tests/unit/ops/terminal/test_cli.py",
     "ops/services/scoring": "tests/unit/ops/services/test_evaluator.py",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import Progress, note, number, say, say_json, table
-from ops.opening import find_operator, load_key, open_log, open_log_or_export
+from ops.opening import open_log, open_log_or_export
 from ops.settings import Settings, SettingsError
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
@@ -148,15 +148,9 @@ def _find_path(settings: Settings, file: Path | None) -> Path:
 
 
 def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
-    from ops.history.tables.projector import Viewer
-    from ops.operator import deployments
+    from ops.operator.deployments import find_viewer
 
-    operator, key = find_operator(settings), load_key(settings)
-    return Viewer(
-        operator=operator,
-        deployment=deployments.find(log, operator),
-        is_operator=key is not None and key.public_key == operator,
-    )
+    return find_viewer(settings, log)
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ops.history.tables.catalogue import load_tables
 from ops.history.tables.duckdb_file import BATCHES_MAX, QueryRefused
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark
-from ops.history.tables.serving import HistoryServer, ask_writer
+from ops.history.tables.serving import HistoryServer, ask_writer, wait_for_writer
 from streams.log import TopicPartition
-from tests.tables import opened, synced, tell
+from tests.tables import READER, opened, synced, tell
 
 FILE = "history.duckdb"
 AT = TopicPartition("rounds", 3)
@@ -77,10 +78,24 @@ def test_a_question_waits_until_what_it_asks_for_is_there(tmp_path: Path) -> Non
     """Through the socket of the writer, whose answer says where it stood; and no longer than was asked."""
     with synced(tmp_path / FILE, tell().log) as history, HistoryServer(tmp_path / FILE, history):
         before = history.position
-        late = ask_writer(tmp_path / FILE, "SELECT 1", wait=(before.sequence + 1, 0.05))
-        assert late.position == before
+        assert wait_for_writer(tmp_path / FILE, before.sequence + 1, timeout_s=0.05) == before
         writing = threading.Timer(0.2, history.write, args=({}, {AT: Mark(1, 2)}))
         writing.start()
-        answer = ask_writer(tmp_path / FILE, "SELECT $n + 1", parameters={"n": 41}, wait=(before.sequence + 1, 20.0))
+        found = wait_for_writer(tmp_path / FILE, before.sequence + 1, timeout_s=20.0)
         writing.join()
-        assert (answer.rows, answer.position) == ([(42,)], Position(before.generation, before.sequence + 1))
+        assert found == before.next()
+        answer = ask_writer(tmp_path / FILE, "SELECT $n + 1", parameters={"n": 41})
+        assert (answer.rows, answer.position) == ([(42,)], found)
+
+
+def test_who_is_no_operator_sees_what_a_reader_would(tmp_path: Path) -> None:
+    """Hidden views of the operator's file are, row for row, the tables of a reader's own file."""
+    log = tell().log
+    with synced(tmp_path / FILE, log) as history, synced(tmp_path / "reader", log, READER) as theirs:
+        for table in load_tables():
+            asked = f"SELECT COLUMNS(lambda name: name <> 'sequence') FROM {table}"
+            hidden = sorted(map(repr, history.ask(asked, hides=True).rows))
+            assert hidden == sorted(map(repr, theirs.ask(asked).rows)), table
+        for sql in ("FROM facts.update_admitted", 'FROM "FACTS".update_admitted'):
+            with pytest.raises(QueryRefused, match="for operators"):
+                history.ask(sql, hides=True)

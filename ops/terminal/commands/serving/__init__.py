@@ -1,0 +1,1 @@
+"""Commands of the server: `serve` runs it, `token` lets people in."""

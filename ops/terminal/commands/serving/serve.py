@@ -1,0 +1,131 @@
+"""`fedlog serve`: the API and the page, on the history of a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.console import note, say
+from ops.logging_setup import set_up_logging
+from ops.opening import require_key
+from ops.settings import Settings
+from ops.terminal.commands.history.query import FILE, HistoryPath, require_duckdb
+from ops.terminal.errors import ConsoleError
+from ops.terminal.options import describe_command
+
+if TYPE_CHECKING:
+    from ops.web.keeping import KeptHistory
+    from ops.web.serving import Tls
+    from ops.web.site import Site
+    from streams.log import EventLog
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine need TLS.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65_535)] = 8700,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", metavar="HOST", help="A name under which it is asked; repeatable.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    file: HistoryPath = None,
+) -> None:
+    """Serve the API under /api/v1 and the page at /, until Ctrl-C."""
+    require_server()
+    from ops.web.access.tokens import FILE as KEY_FILE
+    from ops.web.access.tokens import open_key
+    from ops.web.app import make_app
+    from ops.web.serving import listen, run
+
+    tls = _find_tls(tls_certificate, tls_key)
+    settings: Settings = ctx.obj.find_cluster()
+    set_up_logging(as_json=False)
+    folder = settings.open_folder()
+    if open_key(folder)[1]:
+        note(f"A key for tokens was made: {folder / KEY_FILE}. Whoever reads it can be anybody here.")
+    listening = listen(host, port)
+    with ExitStack() as stack:
+        kept = stack.enter_context(_keep_history(settings, file or folder / FILE))
+        site = _make_site(settings, kept, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
+        url = f"{'https' if tls else 'http'}://{_write_host(host)}:{listening.getsockname()[1]}"
+        say(url)
+        token = describe_command(["token", "create", "--role", "admin", "--subject", "me"])
+        note(f"Log in with a token: {token}")
+        run(make_app(site), listening, tls=tls)
+
+
+def require_server() -> None:
+    """Raises ConsoleError, which says how to install it."""
+    require_duckdb()
+    # An extra, because workers and devices serve nothing.
+    try:
+        import fastapi  # noqa: F401 - whether they are there
+        import jwt  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConsoleError("The server needs more: pip install 'fedlog[serve]'.", exit_code=2) from error
+
+
+def _find_tls(certificate: Path | None, key: Path | None) -> Tls | None:
+    from ops.web.serving import Tls
+
+    # One without the other would serve in clear text what was meant to be hidden.
+    if (certificate is None) != (key is None):
+        raise ConsoleError("TLS takes both: --tls-certificate FILE and --tls-key FILE.", exit_code=2)
+    if certificate is None or key is None:
+        return None
+    for path in (certificate, key):
+        if not path.is_file():
+            raise ConsoleError(f"{path}: there is no such file.", exit_code=2)
+    return Tls(certificate=certificate, key=key)
+
+
+@contextmanager
+def _open_log(settings: Settings) -> Iterator[EventLog]:
+    # A name of its own, so that a broker's owner sees whose connections these are.
+    with closing(settings.log("fedlog-serve")) as log:
+        yield log
+
+
+def _keep_history(settings: Settings, path: Path) -> KeptHistory:
+    from ops.operator.deployments import find_viewer
+    from ops.web.keeping import KeptHistory
+
+    return KeptHistory(path, partial(_open_log, settings), find_viewer=partial(find_viewer, settings))
+
+
+def _make_site(settings: Settings, kept: KeptHistory, *, hosts: frozenset[str]) -> Site:
+    from client_agent.learning.allow_list import AllowList
+    from ops.web.access.tokens import open_key
+    from ops.web.changes import Changes
+    from ops.web.operating import Operator
+    from ops.web.site import Site
+
+    reader = kept.make_reader()
+    operator = Operator(
+        partial(_open_log, settings),
+        key=require_key(settings),
+        reader=reader,
+        allows=AllowList(names=frozenset(settings.allow), command="fedlog serve"),
+    )
+    return Site(
+        reader=reader,
+        hidden=kept.make_reader(hides=True),
+        operator=operator,
+        changes=Changes(reader),
+        tokens=open_key(settings.folder)[0],
+        hosts=hosts,
+        deployment=settings.topic_prefix,
+    )
+
+
+def _write_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

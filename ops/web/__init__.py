@@ -1,0 +1,8 @@
+"""`fedlog serve`: the API and the page, over the history and what an operator does. Needs the extra `serve`.
+
+`app`: puts it together. `serving`: listens and runs it. `site`: what every route may use.
+`keeping`, `reading`: the history, whoever writes it. `changes`: wakes all open streams when it moves.
+`access/`: who is let in, and how often. `callers`: who asks, and what they may.
+`operating`: changes in the name of a caller. `problems`: errors as an API tells them.
+`api/`: the routes under `/api/v1`. `page/`: what people see.
+"""

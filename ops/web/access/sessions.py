@@ -1,0 +1,55 @@
+"""Log in and out with a browser: a token goes in, and a cookie that no script and no other site can use comes out."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from ops.web.access.gate import COOKIE
+from ops.web.callers import Unauthenticated
+from ops.web.page.routes import render_login
+from ops.web.site import find_site
+
+
+def make_routes() -> list[BaseRoute]:
+    """`/login` and `/logout`."""
+    return [
+        Route("/login", _show_login, methods=["GET"]),
+        Route("/login", _log_in, methods=["POST"]),
+        Route("/logout", _log_out, methods=["POST"]),
+    ]
+
+
+def _show_login(request: Request) -> Response:
+    return HTMLResponse(render_login(next_path=_find_target(request.query_params.get("next", "/"))))
+
+
+async def _log_in(request: Request) -> Response:
+    # A few fields and no more: this is the one form that strangers may send.
+    fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+    token, target = fields.get("token", [""])[0].strip(), _find_target(fields.get("next", ["/"])[0])
+    try:
+        find_site(request).tokens.read(token)
+    except Unauthenticated as error:
+        return HTMLResponse(render_login(problem=str(error), next_path=target), 401)
+    response = RedirectResponse(target, 303)
+    # Strict: a link on another site opens the page as a stranger's.
+    response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/")
+    return response
+
+
+def _log_out(request: Request) -> Response:
+    del request
+    response = RedirectResponse("/login", 303)
+    # The token itself goes on until its time is over; what is forgotten is this browser's copy.
+    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    return response
+
+
+def _find_target(text: str) -> str:
+    # A path of this server: `//elsewhere` and `/\\elsewhere` would lead a browser away.
+    is_own = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable()
+    return text if is_own else "/"

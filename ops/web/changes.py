@@ -1,0 +1,85 @@
+"""One reader that waits for the history to move, for however many streams are open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.requests import HTTPConnection
+
+from ops.history.tables.positions import Position
+from ops.web.reading import HistoryReader
+from schemas.errors import FedlogError
+
+HEARTBEAT_S = 1.0
+# Between two tries to reach whoever writes the history.
+RETRY_S = 0.5
+
+
+class Refresh(FedlogError):
+    """The history was built anew: what was read of it before has other numbers."""
+
+    code = "generation_gone"
+
+
+def parse_last_event_id(request: HTTPConnection) -> Position | None:
+    """Up to where the client of a stream has read; None for one that begins, or says nothing that can be understood."""
+    return Position.parse(request.headers.get("last-event-id", ""))
+
+
+class Changes:
+    """Wakes whoever follows whenever the history has moved. `watch` runs once, beside the server."""
+
+    def __init__(self, reader: HistoryReader) -> None:
+        self._reader = reader
+        self._moved = asyncio.Condition()
+        self.position: Position | None = None
+        self.is_reachable = True
+
+    async def watch(self) -> None:
+        """Follow the history until this is cancelled."""
+        while True:
+            try:
+                position = await asyncio.to_thread(self._read_next)
+            except FedlogError:
+                self.is_reachable = False
+                await asyncio.sleep(RETRY_S)
+                continue
+            self.is_reachable = True
+            # Nobody is woken for nothing: every second a hundred pages would ask the same again.
+            if position != self.position:
+                async with self._moved:
+                    self.position = position
+                    self._moved.notify_all()
+
+    async def follow(self, after: Position | None) -> AsyncIterator[Position | None]:
+        """The newest position each time that it has moved; None once a second without. Raises Refresh.
+
+        Whoever is slow gets the newest alone: nothing waits in a queue.
+        """
+        known = after
+        while True:
+            if self.position in (None, known):
+                await self._wait()
+            now = self.position
+            if now is None or now == known:
+                yield None
+                continue
+            # A smaller number of the same generation cannot be: what was stored stays stored.
+            if known is not None and not now.covers(known):
+                raise Refresh
+            known = now
+            yield now
+
+    async def _wait(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARTBEAT_S), self._moved:
+                await self._moved.wait()
+
+    def _read_next(self) -> Position:
+        known = self.position
+        if known is not None:
+            # It ends on its own, so that a history that was built anew is noticed too.
+            self._reader.wait(known.next(), timeout_s=HEARTBEAT_S)
+        return self._reader.position

@@ -1,0 +1,125 @@
+"""The history that a server reads: it writes one itself where nobody does, and else asks whoever does."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from ops.history.tables.duckdb_file import Answer, HistoryFile, HistoryInUse
+from ops.history.tables.positions import Position
+from ops.history.tables.projector import Viewer
+from ops.history.tables.serving import HistoryServer, WriterGone, is_served
+from ops.history.tables.syncing import make_identity, sync
+from ops.web.reading import HistoryReader, OwnHistory, Parameters, WritersHistory
+from schemas.errors import FedlogError
+from streams.log import EventLog
+
+# Between two looks at who writes, and two tries to reach the log.
+LOOK_EVERY_S = 1.0
+
+OpenLog = Callable[[], AbstractContextManager[EventLog]]
+
+
+class KeptHistory:
+    """The history `path`, whoever writes it at the moment. Use it as a context."""
+
+    def __init__(self, path: Path, open_log: OpenLog, *, find_viewer: Callable[[EventLog], Viewer]) -> None:
+        self._path, self._open_log, self._find_viewer = path, open_log, find_viewer
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="history", daemon=True)
+        self._found: OwnHistory | WritersHistory | None = None
+        # Why there is none at the moment, for whoever asks.
+        self.trouble = "The history is being opened; ask again."
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30.0)
+
+    def find(self) -> OwnHistory | WritersHistory:
+        """The history as it can be asked now. Raises WriterGone."""
+        if self._found is None:
+            raise WriterGone(self.trouble)
+        return self._found
+
+    def make_reader(self, *, hides: bool = False) -> HistoryReader:
+        """A reader that finds the writer anew for each question."""
+        return _Relay(self, hides)
+
+    def _keep(self) -> None:
+        # Who writes may change: a run begins or ends, and this server goes on.
+        while not self._stop.is_set():
+            try:
+                if is_served(self._path):
+                    self._follow_writer()
+                else:
+                    self._write()
+            # A writer of another release, a gap, a log out of reach: told to whoever asks, and tried again.
+            except FedlogError as error:
+                self.trouble = str(error)
+            self._stop.wait(LOOK_EVERY_S)
+
+    def _follow_writer(self) -> None:
+        self._found = WritersHistory(self._path)
+        try:
+            while is_served(self._path) and not self._stop.wait(LOOK_EVERY_S):
+                pass
+        finally:
+            self._found = None
+            self.trouble = "Who wrote the history has ended; ask again."
+
+    def _write(self) -> None:
+        with self._open_log() as log:
+            viewer = self._find_viewer(log)
+        try:
+            file = HistoryFile(self._path, identity=make_identity(viewer))
+        # Somebody was quicker, and answers in a moment.
+        except HistoryInUse as error:
+            self.trouble = str(error)
+            return
+        with contextlib.closing(file), HistoryServer(self._path, file):
+            self._found = OwnHistory(file)
+            try:
+                while not self._stop.is_set():
+                    self._take_in(file, viewer)
+            finally:
+                self._found = None
+
+    def _take_in(self, file: HistoryFile, viewer: Viewer) -> None:
+        """Follow the log until the end, or until it is out of reach: what is known is answered all the same."""
+        try:
+            with self._open_log() as log:
+                sync(log, file, viewer=viewer, stop=self._stop)
+        except FedlogError as error:
+            self.trouble = str(error)
+            self._stop.wait(LOOK_EVERY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relay:
+    """A history whose writer may change between two questions."""
+
+    kept: KeptHistory
+    hides: bool
+
+    @property
+    def position(self) -> Position:
+        return self._find().position
+
+    def ask(self, sql: str, *, as_of: str | None = None, parameters: Parameters | None = None) -> Answer:
+        return self._find().ask(sql, as_of=as_of, parameters=parameters)
+
+    def wait(self, position: Position, *, timeout_s: float) -> bool:
+        return self._find().wait(position, timeout_s=timeout_s)
+
+    def _find(self) -> OwnHistory | WritersHistory:
+        # Anew for each question, because the writer of a moment ago may be gone.
+        return replace(self.kept.find(), hides=self.hides)

@@ -1,0 +1,40 @@
+"""What every route may use: the history, what can be changed, and what is new."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from ops.web.access.tokens import TokenKey
+from ops.web.callers import Caller
+from ops.web.changes import Changes
+from ops.web.operating import Operator
+from ops.web.reading import HistoryReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One server. `reader` sees all that the history holds, `hidden` what anybody may see.
+
+    `hosts`: the names under which it may be asked.
+    """
+
+    reader: HistoryReader
+    hidden: HistoryReader
+    operator: Operator
+    changes: Changes
+    tokens: TokenKey
+    hosts: frozenset[str]
+    deployment: str = ""
+
+    def reader_for(self, caller: Caller) -> HistoryReader:
+        """The history as this caller may see it."""
+        return self.reader if caller.may("operator") else self.hidden
+
+
+def find_site(request: HTTPConnection) -> Site:
+    """The site of a request."""
+    site = request.app.state.site
+    assert isinstance(site, Site)
+    return site

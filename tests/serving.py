@@ -1,0 +1,63 @@
+"""A server in this process, over the story's history, for tests: clients with a token of each role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+from client_agent.learning.allow_list import AllowList
+from ops.history.tables.duckdb_file import HistoryFile
+from ops.web.access.tokens import TokenKey, open_key
+from ops.web.app import make_app
+from ops.web.callers import Role
+from ops.web.changes import Changes
+from ops.web.operating import Operator
+from ops.web.reading import OwnHistory
+from ops.web.site import Site
+from streams.log import EventLog
+from tests.tables import synced, tell
+from tests.worlds.builders import KEY
+
+BASE = "http://127.0.0.1:8700"
+
+
+@contextmanager
+def opened_site(folder: Path, log: EventLog | None = None) -> Iterator[tuple[Site, HistoryFile]]:
+    """A site on the history of a log, by default the story's."""
+    story = log or tell().log
+    with synced(folder / "history.duckdb", story) as history:
+        reader = OwnHistory(history)
+
+        @contextmanager
+        def open_log() -> Iterator[EventLog]:
+            yield story
+
+        yield (
+            Site(
+                reader=reader,
+                hidden=OwnHistory(history, hides=True),
+                operator=Operator(open_log, key=KEY, reader=reader, allows=AllowList()),
+                changes=Changes(reader),
+                tokens=open_key(folder)[0],
+                hosts=frozenset(["127.0.0.1", "localhost"]),
+                deployment="test",
+            ),
+            history,
+        )
+
+
+def make_client(site: Site, role: Role | None = "viewer") -> TestClient:
+    """A client with a token of this role; None has none."""
+    # What fails within the server fails the test, and is no answer of 500.
+    client = TestClient(make_app(site), base_url=BASE, follow_redirects=False)
+    if role is not None:
+        client.headers["Authorization"] = f"Bearer {make_token(site.tokens, role)}"
+    return client
+
+
+def make_token(tokens: TokenKey, role: Role) -> str:
+    """A token of this role."""
+    return tokens.issue(subject=f"a {role}", role=role, expires_s=600)

@@ -1,0 +1,29 @@
+"""The application as a whole: nothing is open that nobody opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.serving import make_client, opened_site
+
+
+def test_every_route_without_a_token_answers_401(tmp_path: Path) -> None:
+    """Each route that the server has, found in the server itself; the two that let people in are the exceptions."""
+    with opened_site(tmp_path) as (site, _):
+        client = make_client(site, None)
+        app = client.app
+        paths = {getattr(route, "path", "") for route in app.router.routes}  # type: ignore[attr-defined]
+        assert {"/login", "/logout", "/api/v1/openapi.json"} <= paths
+        for path in [*sorted(paths - {"/login"}), "/api/v1/nowhere", "/api/v1/position"]:
+            for method in ("GET", "POST", "DELETE"):
+                answer = client.request(method, path.replace("{", "").replace("}", ""))
+                assert answer.status_code == 401, (method, path)
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_position_is_that_of_the_history(tmp_path: Path) -> None:
+    """What the API says is what the file says."""
+    with opened_site(tmp_path) as (site, history):
+        answer = make_client(site).get("/api/v1/position")
+        assert (answer.status_code, answer.json()) == (200, {"position": str(history.position)})
