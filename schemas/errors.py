@@ -104,6 +104,18 @@ class FedlogError(Exception):
      │    ├── WeightsUnfit       a file holds no weights of the policy's model
      │    ├── VersionUnknown     a task has no version of that number
      │    └── ModelGone          retention has deleted a model
+     ├── Unauthenticated         a request to the server has no token that holds
+     ├── NotAllowed              a token's role may not do what was asked
+     ├── RequestRefused          a request to the server cannot be understood
+     ├── PositionNotReached      a history is not as far as was asked for
+     ├── Refresh                 a history was built anew while somebody followed it
+     ├── ForeignHost             a request names a host that the server is not
+     ├── ForgedRequest           a request changes something, and no page of ours sent it
+     ├── BodyTooLarge            the body of a request is too large
+     ├── RateExceeded            too many requests
+     ├── TokenKeyUnfit           the key that signs tokens cannot be used
+     ├── SubjectInvalid          a token's subject is no name
+     ├── AddressUnusable         the server cannot listen where it should
      └── ConsoleError            a command could not do its work
     """
 

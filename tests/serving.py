@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,9 @@ from starlette.testclient import TestClient
 
 from client_agent.learning.allow_list import AllowList
 from ops.history.tables.duckdb_file import HistoryFile
+from ops.history.tables.projector import Viewer
+from ops.history.tables.syncing import sync
+from ops.operator.deployments import find
 from ops.web.access.tokens import TokenKey, open_key
 from ops.web.app import make_app
 from ops.web.callers import Role
@@ -18,6 +22,7 @@ from ops.web.operating import Operator
 from ops.web.reading import OwnHistory
 from ops.web.site import Site
 from streams.log import EventLog
+from tests.learners import PAIR_LEARNER
 from tests.tables import synced, tell
 from tests.worlds.builders import KEY
 
@@ -28,7 +33,8 @@ BASE = "http://127.0.0.1:8700"
 def opened_site(folder: Path, log: EventLog | None = None) -> Iterator[tuple[Site, HistoryFile]]:
     """A site on the history of a log, by default the story's."""
     story = log or tell().log
-    with synced(folder / "history.duckdb", story) as history:
+    viewer = Viewer(operator=KEY.public_key, deployment=find(story, KEY.public_key), is_operator=True)
+    with synced(folder / "history.duckdb", story, viewer) as history, _followed(story, history, viewer):
         reader = OwnHistory(history)
 
         @contextmanager
@@ -39,7 +45,7 @@ def opened_site(folder: Path, log: EventLog | None = None) -> Iterator[tuple[Sit
             Site(
                 reader=reader,
                 hidden=OwnHistory(history, hides=True),
-                operator=Operator(open_log, key=KEY, reader=reader, allows=AllowList()),
+                operator=Operator(open_log, key=KEY, reader=reader, allows=AllowList(names=frozenset([PAIR_LEARNER]))),
                 changes=Changes(reader),
                 tokens=open_key(folder)[0],
                 hosts=frozenset(["127.0.0.1", "localhost"]),
@@ -47,6 +53,18 @@ def opened_site(folder: Path, log: EventLog | None = None) -> Iterator[tuple[Sit
             ),
             history,
         )
+
+
+@contextmanager
+def _followed(log: EventLog, history: HistoryFile, viewer: Viewer) -> Iterator[None]:
+    stop = threading.Event()
+    following = threading.Thread(target=sync, args=(log, history), kwargs={"viewer": viewer, "stop": stop})
+    following.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        following.join()
 
 
 def make_client(site: Site, role: Role | None = "viewer") -> TestClient:

@@ -72,6 +72,18 @@ class Changes:
             known = now
             yield now
 
+    async def reach(self, position: Position, *, timeout_s: float) -> bool:
+        """Wait until the history stands there; whether it does. No thread waits for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._moved:
+                await self._moved.wait_for(lambda: self._settles(position))
+        return self.position is not None and self.position.covers(position)
+
+    def _settles(self, position: Position) -> bool:
+        """Whether it is known by now that the history stands there, or never will."""
+        now = self.position
+        return now is not None and (now.covers(position) or now.generation != position.generation)
+
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARTBEAT_S), self._moved:

@@ -68,6 +68,7 @@ class Operator:
         self._change(name, lambda log: made.append(self._fork(log, origin, name=name)), caller=caller)
         return made[0]
 
+    # The policy stands in the log, and an operator elsewhere may have named code that this machine does not run.
     def _fork(self, log: EventLog, origin: succession.Branch, *, name: TaskId) -> TaskCreated:
         parent = tasks.find_view(log, origin.task, operator=self._key.public_key)
         if parent.created is not None:

@@ -1,14 +1,14 @@
 """The API under `/api/v1`; OpenAPI comes from this code.
 
-`asked`: what every question may say: as of when, not older than, which page; and its answer.
-`reading`: what is only looked at. `changing`: what operators do.
+`asked`: what every question may say, and how its answer is written. `rows`: tables as lists, in pages.
+`reading`: what is only looked at. `privacy`: the report of a task. `changing`: what operators do.
 """
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ops.web.api import reading
+from ops.web.api import changing, privacy, reading
 
 PREFIX = "/api/v1"
 
@@ -16,5 +16,6 @@ PREFIX = "/api/v1"
 def make_router() -> APIRouter:
     """All routes of the API."""
     router = APIRouter(prefix=PREFIX)
-    router.include_router(reading.router)
+    for part in (reading, privacy, changing):
+        router.include_router(part.router)
     return router

@@ -1,0 +1,86 @@
+"""What operators change through the API: written once, seen next, and by nobody who may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ops.web.callers import ROLES
+from schemas.topics import TASKS
+from streams.log import TopicPartition
+from tests.learners import PAIR_LEARNER
+from tests.serving import make_client, opened_site
+from tests.worlds.ops_journal import PLACE, TASK, memory_log
+
+POLICY = f"""
+learner = "{PAIR_LEARNER}"
+[selection]
+devices_expected = 10
+concurrency = 10
+[aggregation]
+updates_per_round = 3
+[clipping]
+norm = 1.0
+[compression]
+codec = "int8"
+[stop]
+versions_max = 5
+"""
+
+
+def test_a_task_is_created_paused_resumed_and_closed(tmp_path: Path) -> None:
+    """Each answer waits for the history: what was written is in the very next question."""
+    with opened_site(tmp_path, memory_log()) as (site, _), make_client(site, "admin") as client:
+        made = client.post("/api/v1/training/start", json={"name": TASK, "policy": POLICY})
+        assert (made.status_code, made.headers["location"]) == (201, f"/api/v1/tasks/{TASK}")
+        assert client.get(made.headers["location"]).json()["task"]["status"] == "created"
+        assert client.post("/api/v1/tasks", json={"name": TASK, "policy": POLICY}).json()["code"] == "task_exists"
+        for verb, status in (("pause", "paused"), ("resume", "created"), ("close", "closing")):
+            done = client.post(f"/api/v1/tasks/{TASK}/{verb}")
+            assert (done.status_code, done.json()["seen"]) == (200, True), verb
+            shown = client.get(f"/api/v1/tasks/{TASK}", params={"not_older_than": done.json()["position"]})
+            assert shown.json()["task"]["status"] == status
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_who_may_not_change_anything_writes_nothing(tmp_path: Path, role: str) -> None:
+    """A viewer nothing at all: no route that changes something answers otherwise than 403."""
+    log = memory_log()
+    with opened_site(tmp_path, log) as (site, _), make_client(site, role) as client:  # type: ignore[arg-type]
+        paths = [
+            path.replace("{task}", TASK)
+            for path, methods in client.get("/api/v1/openapi.json").json()["paths"].items()
+            if "post" in methods
+        ]
+        assert len(paths) > 5
+        before = log.bounds(TopicPartition(TASKS.name, PLACE)).end
+        answers = {client.post(path, json={}).status_code for path in paths}
+        assert (answers == {403}) == (role == "viewer")
+        assert log.bounds(TopicPartition(TASKS.name, PLACE)).end == before
+
+
+def test_a_policy_runs_no_code_that_the_owner_did_not_allow(tmp_path: Path) -> None:
+    """An operator's token is no shell: a plugin that this machine's owner did not name is not imported."""
+    with opened_site(tmp_path, memory_log()) as (site, _), make_client(site, "admin") as client:
+        policy = POLICY.replace(PAIR_LEARNER, "antigravity:fly")
+        refused = client.post("/api/v1/tasks", json={"name": TASK, "policy": policy})
+        assert (refused.status_code, refused.json()["code"]) == (422, "plugin_not_allowed")
+        assert client.get(f"/api/v1/tasks/{TASK}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"name": "UPPER", "policy": POLICY}, "task_name_invalid"),
+        ({"name": TASK, "policy": "no toml"}, "policy_invalid"),
+        ({"name": TASK, "policy": POLICY, "more": 1}, "request_invalid"),
+        ({"name": TASK}, "request_invalid"),
+        ([], "request_invalid"),
+    ],
+)
+def test_what_cannot_be_created_is_told_why(tmp_path: Path, body: object, code: str) -> None:
+    """With the code that the console's error has, and 422."""
+    with opened_site(tmp_path, memory_log()) as (site, _), make_client(site, "admin") as client:
+        refused = client.post("/api/v1/tasks", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (422, code)
