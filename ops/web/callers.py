@@ -35,6 +35,7 @@ class Caller:
 
     def may(self, role: Role) -> bool:
         """Whether the caller may do what this role may: each role may all that the one before it may."""
+        # In the order of the list, so that a new role has its place among the others.
         return ROLES.index(self.role) >= ROLES.index(role)
 
     def require(self, role: Role) -> None:

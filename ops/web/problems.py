@@ -57,6 +57,7 @@ class RequestRefused(FedlogError):
 def problem_of(error: FedlogError) -> Problem:
     """How an error of ours is told."""
     status = _STATUS_OF_CODE.get(error.code) or _STATUS_OF_EXIT.get(error.exit_code, _STATUS_ELSE)
+    # A title is the same for every error of a kind; what happened is the detail.
     title = inspect.cleandoc(type(error).__doc__ or "").split("\n\n")[0]
     return Problem(status=status, code=error.code, title=title, detail=str(error), exit_code=error.exit_code)
 
@@ -65,5 +66,6 @@ def tell_error(request: Request, error: Exception) -> JSONResponse:
     """The answer to a request that ended in an error of ours."""
     del request
     assert isinstance(error, FedlogError)
+    # A browser asks for a password where this says Basic; a token is sent by a program, or by our own form.
     headers = {"WWW-Authenticate": "Bearer"} if error.code == "unauthenticated" else {}
     return problem_of(error).to_response({**headers, **getattr(error, "headers", {})})

@@ -46,6 +46,7 @@ class OwnHistory:
         return self.file.ask(sql, as_of=as_of, parameters=parameters, hides=self.hides)
 
     def wait(self, position: Position, *, timeout_s: float) -> bool:
+        # It would be waited for in vain: numbers of another file say nothing about this one.
         if self.file.position.generation != position.generation:
             return False
         return self.file.wait(position.sequence, timeout_s=timeout_s)
@@ -66,6 +67,7 @@ class WritersHistory:
         return ask_writer(self.path, sql, as_of=as_of, parameters=parameters, hides=self.hides)
 
     def wait(self, position: Position, *, timeout_s: float) -> bool:
+        # The writer waits, so that asking often is not needed to see what is new at once.
         now = wait_for_writer(self.path, position.sequence, timeout_s=timeout_s)
         return _require_position(now, self.path).covers(position)
 

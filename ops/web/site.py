@@ -30,6 +30,7 @@ class Site:
 
     def reader_for(self, caller: Caller) -> HistoryReader:
         """The history as this caller may see it."""
+        # Asked for by what a caller may do: what is added later to the roles keeps its meaning.
         return self.reader if caller.may("operator") else self.hidden
 
 

@@ -47,6 +47,7 @@ class Asked:
 
 async def read_question(
     request: Request,
+    *,
     at: Annotated[
         str | None, Query(max_length=120, description="As of TASK@VERSION, a time (UTC), or a position.")
     ] = None,
@@ -71,6 +72,7 @@ Question = Annotated[Asked, Depends(read_question)]
 
 def list_objects(answer: Answer) -> Iterator[dict[str, Any]]:
     """Its rows as objects; what SQL calls JSON is no text within JSON."""
+    # By the type that SQL says, and not by how a text looks.
     for row in answer.rows:
         yield {
             name: json.loads(value) if kind == "JSON" and value is not None else make_plain(value)
@@ -95,6 +97,7 @@ def make_plain(value: Any) -> Any:
 
 def write_answer(answer: Answer, told: Mapping[str, Any], *, status: int = 200) -> Response:
     """The answer to a request: `told`, and where the history stood."""
+    # In a header too: whoever follows a redirect or reads a body by pieces has it first.
     position = "" if answer.position is None else str(answer.position)
     until = None if answer.until_ms is None else make_plain(datetime.fromtimestamp(answer.until_ms / 1000, UTC))
     body = json.dumps({"position": position, "until": until, **told}, ensure_ascii=False, allow_nan=False)

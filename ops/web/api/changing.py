@@ -22,6 +22,7 @@ Name = Annotated[str, Field(max_length=127, description="Lower-case letters, dig
 class NewTask(BaseModel):
     """A task to create: its name, and its policy as a file has it."""
 
+    # A field that nobody knows is a misspelt one, and would be ignored otherwise.
     model_config = ConfigDict(extra="forbid")
     name: Name
     policy: Annotated[str, Field(max_length=200_000, description="The policy, TOML.")]
@@ -44,7 +45,7 @@ def create_task(request: Request, new: NewTask) -> Response:
 
 
 @router.post("/tasks/{task}/fork", status_code=201)
-def fork_task(request: Request, task: TaskName, new: NewFork) -> Response:
+def fork_task(request: Request, task: TaskName, *, new: NewFork) -> Response:
     """Start a task from a version of another, with its policy; a private one ends with that. Needs the role admin."""
     operator = find_site(request).operator
     created = operator.fork(task, version=new.version, name=new.name, caller=find_caller(request))

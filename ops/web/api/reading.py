@@ -104,6 +104,7 @@ def list_tasks(asked: Question, page: Annotated[OfPopulation, Query()]) -> Respo
 def show_task(asked: Question, task: TaskName) -> Response:
     """One task with its policy."""
     found = require_task(asked, task)
+    # Another question of the same moment: both are asked as of it, where one is named.
     policy = asked.ask("SELECT policy FROM policies WHERE task = $task", task=task)
     shown = {**next(list_objects(found)), **next(list_objects(policy), {"policy": None})}
     return write_answer(found, {"task": shown})

@@ -19,6 +19,7 @@ def make_routes(site: Site) -> list[BaseRoute]:
 
 def render_login(*, problem: str = "", next_path: str = "/") -> str:
     """The form that takes a token; `problem` says why one was refused."""
+    # No script and no file of its own: it is what a stranger sees.
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>fedlog: log in</title>'
         f'<form method="post" action="/login"><p role="alert">{escape(problem)}</p>'
