@@ -63,12 +63,14 @@ class TrustingEffects(Effects[Any, Any]):
 class TrustingWorld:
     """Devices 0, 1, 2 and so on of one task, their facts, and the actors that decide on them."""
 
+    effects: type[Effects[Any, Any]] = TrustingEffects
+
     def __init__(self, rules: Policy) -> None:
         self.log = MemoryLog(CATALOGUE, clock=lambda: self.now_ms)
         self.now_ms = 1_700_000_000_000
         self.actors = {name: self.opened(name) for name in ROLES}
         for actor in self.actors.values():
-            actor._effects = TrustingEffects()
+            actor._effects = self.effects()
         self.created = task_of(rules)
         self.append(TASKS.name, [self.created])
         self.settle()

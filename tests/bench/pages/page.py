@@ -9,12 +9,18 @@ from typing import Any
 
 from tests.bench import peer
 from tests.bench.pages.chart import Panel, svg
-from tests.bench.rows import crowd, demo, end_to_end, growth, ingest, latency, replay, shards, tasks
+from tests.bench.rows import crowd, demo, end_to_end, growth, history, ingest, latency, replay, shards, tasks
 from tests.trials.results import ROOT
 
 PAGE, TEXT = ROOT / "docs" / "performance.md", Path(__file__).with_name("performance.md")
 PLOTS = ROOT / "docs" / "plots"
 Rows = Sequence[dict[str, Any]]
+HISTORY = {
+    "build": ("decisions", "updates", "rows", "cpu_s", "wall_s", "decisions_per_s", "peak_mb", "file_mb"),
+    "wait": ("events_per_s", "events", "p50_ms", "p99_ms", "max_ms"),
+    "console": ("command", "decisions", "seconds", "fold_s"),
+    "ask": ("question", "updates", "seconds", "events_s", "ratio"),
+}
 STAGES = ("fetch", "digest", "decode", "norm", "add", "seal and signature", "actor", "journal", "answers", "others")
 
 
@@ -183,6 +189,24 @@ def _replay(rows: Rows) -> str:
     return "\n\n".join([_plot("replay", [panel], what="CPU an update against parameters"), _table(head, body)])
 
 
+def _history(rows: Rows) -> str:
+    told = {what: [row["more"] for row in rows if row["more"]["what"] == what] for what in HISTORY}
+    peaks = [each["peak_mb"] for each in told["build"]]
+    judged = [
+        *((f"{x['decisions']:,} decisions, a second", x["decisions_per_s"], "decisions_per_s") for x in told["build"]),
+        ("peak of memory, the longest through the shortest", max(peaks) / min(peaks), "memory"),
+        *(("from append to tables, p99 in ms", x["p99_ms"], "p99_ms") for x in told["wait"]),
+        *((f"`fedlog {x['command']}`, seconds", x["seconds"], "seconds") for x in told["console"]),
+        *((f"{x['question']}, times as fast", x["ratio"], "ratio") for x in told["ask"]),
+    ]
+    said = [
+        f"- {what}: {_kept(history.is_kept(aim, value))}, {_cell(value)}, aim {_cell(history.AIMS[aim])}"
+        for what, value, aim in judged
+    ]
+    tables = [_table(names, [[each[name] for name in names] for each in told[what]]) for what, names in HISTORY.items()]
+    return "\n\n".join(["\n".join(said), *tables])
+
+
 def _shards(rows: Rows) -> str:
     head = ("shards", "aggregator, CPU ms", "ratio (least … most)", "peak MB", "shard workers, CPU ms", "peak MB")
     body = [
@@ -309,6 +333,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     end_to_end.NAME: _end_to_end,
     latency.NAME: _latency,
     replay.NAME: _replay,
+    history.NAME: _history,
     shards.NAME: _shards,
     tasks.NAME: _tasks,
     growth.NAME: _growth,

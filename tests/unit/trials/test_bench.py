@@ -54,8 +54,20 @@ def _rows() -> list[Row]:
         ),
         *(Row(name="tasks", params=10, codec="int8", more=more) for more in _tasks()),
         *grown,
+        *(Row(name="history", params=0, more=more) for more in _history()),
         Row(name="demo", params=650, codec="int8", peer="flower engine", **fast, more={**curves, **goals}),
         Row(name="crowd", params=2_410, codec="int8", **fast, **flower),
+    ]
+
+
+def _history() -> list[dict[str, Any]]:
+    """What the rows of the history tell, of each kind one or two."""
+    built = {"cpu_s": 1.0, "wall_s": 1.5, "file_mb": 9.0, "peak_mb": 200.0, "rows": 9, "updates": 5}
+    return [
+        *({"what": "build", "decisions": count, "decisions_per_s": 3e4, **built} for count in (10, 100)),
+        {"what": "wait", "events_per_s": 500, "events": 9, "p50_ms": 200.0, "p99_ms": 400.0, "max_ms": 500},
+        {"what": "console", "command": "task list", "decisions": 100, "seconds": 0.4, "fold_s": 9.0},
+        {"what": "ask", "question": "outcomes", "updates": 5, "seconds": 0.5, "events_s": 50.0, "ratio": 100.0},
     ]
 
 
@@ -88,8 +100,8 @@ def test_an_aim_is_kept_or_missed_by_its_figure(monkeypatch: pytest.MonkeyPatch,
     good = _written(_rows(), monkeypatch, tmp_path)
     assert "missed" not in good
     assert "<!--" not in good
-    # A thousand devices are two rates, and no curve.
-    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {*page.SECTIONS, "tasks-64"} - {"crowd"}
+    # A thousand devices are two rates, a history is a list of figures: neither is a curve.
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {*page.SECTIONS, "tasks-64"} - {"crowd", "history"}
     assert [f"1,000 tasks on {number} partitions" in good for number in (8, 64, 9)] == [True, True, False]
     assert all(f"`make bench ONLY={name}`" in good for name in page.SECTIONS)
     slow = [replace(row, share_of_floor=0.59) if row.name == "ingest" else row for row in _rows()]
