@@ -6,6 +6,7 @@
 `duckdb_file`: where they lie, and questions about them; called by `fedlog history` and `fedlog query`.
 `syncing`: brings them up to the log, or builds them anew; called by the same.
 `explaining`: questions put together: what a version is made of; called by `fedlog explain` and `fedlog diff`.
+`arrays`: columns of values as DuckDB takes them in; called by `duckdb_file`.
 `positions`: where a history stands, as answers say it and readers wait for it.
 `serving`: questions to a process that is writing them. `exporting`: an answer as a file of Parquet.
 """

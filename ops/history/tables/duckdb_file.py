@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
-import numpy as np
 
+from ops.history.tables.arrays import make_array
 from ops.history.tables.catalogue import compute_format, load_tables, make_definitions
-from ops.history.tables.facts import FACTS, Row
+from ops.history.tables.facts import Columns, Row
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark
 from schemas.canonical import decode, encode
@@ -138,14 +139,13 @@ class HistoryFile(HistoryAnswers):
         )
         return {task for (task,) in found.fetchall()}
 
-    def write(self, rows: Mapping[str, Sequence[Row]], marks: Mapping[TopicPartition, Mark]) -> None:
+    def write(self, facts: Mapping[str, Sequence[Columns]], marks: Mapping[TopicPartition, Mark]) -> None:
         """Rows, marks and the number of the batch in one transaction."""
         sequence = self.position.sequence + 1
         with _transaction(self._connection):
-            for table in FACTS.values():
-                if table.name in rows:
-                    names, select = list(table.definition), f"*, {sequence}"
-                    insert(self._connection, f"facts.{table.name}", names=names, rows=rows[table.name], select=select)
+            for name, parts in facts.items():
+                for columns in parts:
+                    insert(self._connection, f"facts.{name}", columns=columns, select=f"*, {sequence}")
             kept = [
                 (*at, mark.offset, mark.time_ms, None if mark.chain is None else encode(mark.chain))
                 for at, mark in marks.items()
@@ -207,19 +207,11 @@ def require_unused(path: Path) -> None:
 
 
 def insert(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    *,
-    names: Sequence[str],
-    rows: Sequence[Row],
-    select: str = "*",
+    connection: duckdb.DuckDBPyConnection, table: str, *, columns: Mapping[str, Sequence[Any]], select: str = "*"
 ) -> None:
-    """Add rows to a table, `names` being its columns in order; `select` may add more."""
+    """Add rows to a table whose columns these are, in order; `select` may add more."""
     # A column at a time: row by row DuckDB takes a thousand times as long.
-    columns = {
-        name: np.array(values, dtype=object) for name, values in zip(names, zip(*rows, strict=True), strict=True)
-    }
-    connection.register("arriving", columns)
+    connection.register("arriving", {name: make_array(values) for name, values in columns.items()})
     # The names are our own, of tables and numbers.
     connection.execute(f"INSERT INTO {table} SELECT {select} FROM arriving")  # noqa: S608
     connection.unregister("arriving")

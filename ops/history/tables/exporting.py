@@ -17,7 +17,8 @@ def write_parquet(answer: Answer, path: Path) -> None:
         connection.execute(f"CREATE TABLE answer ({columns})")
         # No rows have no columns to be taken by.
         if answer.rows:
-            insert(connection, "answer", names=answer.columns, rows=answer.rows)
+            values = zip(*answer.rows, strict=True)
+            insert(connection, "answer", columns=dict(zip(answer.columns, values, strict=True)))
         # Beside it first, so that nobody finds half a file under its name.
         half = path.with_name(path.name + ".new")
         connection.table("answer").write_parquet(str(half))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import UnionType
@@ -24,6 +24,8 @@ from schemas.identifiers import BodyRef, Count, DeviceId, LeaseId, TaskId, Versi
 from schemas.journal import ChainResumed, WriterClaimed
 
 Row = tuple[Any, ...]
+# Values by the name of their column; all lists are equally long.
+Columns = dict[str, list[Any]]
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -72,21 +74,24 @@ SECRETS = {"clip_scale", "zeroed", "body_sha256", "sum_sha256", "salt"}
 
 @dataclass(frozen=True)
 class Column:
-    """One field of an event, or of a struct in it: how to read it, and what it is in SQL."""
+    """One field of an event, or of a struct in it: what it is in SQL, how to find it and how to write it."""
 
     name: str
     sql: str
     path: tuple[str, ...]
+    convert: Callable[[Any], Any] | None = None
 
-    @cached_property
-    def read(self) -> Callable[[Any], Any]:
-        """Its value in an event, as the sink takes it."""
-        convert = _CONVERTERS.get(self.sql, _keep)
-        get = operator.attrgetter(self.path[0])
-        if len(self.path) == 1:
-            return lambda event: convert(get(event))
-        inner = operator.attrgetter(self.path[1])
-        return lambda event: None if (value := get(event)) is None else convert(inner(value))
+    def read(self, events: Sequence[Any]) -> list[Any]:
+        """Its values in some events, as a sink takes them."""
+        # One column of many events at a time: a call for each value would cost more than all the rest.
+        values: Iterator[Any] = map(operator.attrgetter(self.path[0]), events)
+        for name in self.path[1:]:
+            inner = operator.attrgetter(name)
+            values = (None if value is None else inner(value) for value in values)
+        if (convert := self.convert) is None:
+            return [*values]
+        # A section that a policy leaves out is nothing, as what is None.
+        return [None if value is None or value is msgspec.UNSET else convert(value) for value in values]
 
 
 @dataclass(frozen=True)
@@ -111,41 +116,26 @@ class FactTable:
         """Every column with its type in SQL; those of the place come first."""
         return {**PLACE, **{column.name: column.sql for column in self.columns}}
 
-    @cached_property
-    def _readers(self) -> tuple[Callable[[Any], Any], ...]:
-        return tuple(column.read for column in self.columns)
+    def make_columns(self, places: Sequence[Row], events: Sequence[Any], *, is_secret: bool = False) -> Columns:
+        """The events at these places as columns of equal length, in the order of `definition`.
 
-    @cached_property
-    def _open_readers(self) -> tuple[Callable[[Any], Any], ...]:
-        return tuple(_hide if column.name in SECRETS else column.read for column in self.columns)
-
-    def make_row(self, place: Row, event: Any, *, is_secret: bool = False) -> Row:
-        """The event as a row; `place` in the order of PLACE. `is_secret`: without what only operators may see."""
-        readers = self._open_readers if is_secret else self._readers
-        return (*place, *[read(event) for read in readers])
+        `is_secret`: without what only operators may see.
+        """
+        columns: Columns = {name: [*values] for name, values in zip(PLACE, zip(*places, strict=True), strict=True)}
+        for column in self.columns:
+            is_hidden = is_secret and column.name in SECRETS
+            columns[column.name] = [None] * len(events) if is_hidden else column.read(events)
+        return columns
 
 
-def _keep(value: Any) -> Any:
-    return value
-
-
-def _hide(event: Any) -> None:
-    """What stands in place of a secret."""
-    del event
-
-
-def _format_text(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else value
-
-
-def _format_json(value: Any) -> str | None:
-    # A section that a policy leaves out is no JSON null.
-    if value is None or value is msgspec.UNSET:
-        return None
+def _format_json(value: Any) -> str:
     return json.dumps(to_plain(value), ensure_ascii=False)
 
 
-_CONVERTERS: dict[str, Callable[[Any], Any]] = {"VARCHAR": _format_text, "JSON": _format_json}
+def _format_plain_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 _SQL = {
     inspect.IntType: "BIGINT",
     inspect.FloatType: "DOUBLE",
@@ -161,10 +151,32 @@ def _list_columns(kind: type[msgspec.Struct]) -> Iterator[Column]:
         inner = _find_flat_struct(field.type)
         # What has parts is asked by its parts: `body_size`, not a value out of JSON.
         if inner is None:
-            yield Column(field.name, _find_sql(field.type), (field.name,))
+            yield _make_column(field.type, (field.name,))
         else:
             for part in inner.fields:
-                yield Column(f"{field.name}_{part.name}", _find_sql(part.type), (field.name, part.name))
+                yield _make_column(part.type, (field.name, part.name))
+
+
+def _make_column(kind: inspect.Type, path: tuple[str, ...]) -> Column:
+    kind = _strip_optional(kind)
+    sql = _SQL.get(type(kind), "JSON")
+    convert: Callable[[Any], Any] | None = None
+    if isinstance(kind, inspect.BytesType):
+        convert = bytes.hex
+    elif sql == "JSON":
+        convert = _format_plain_json if _is_plain(kind) else _format_json
+    return Column("_".join(path), sql, path, convert)
+
+
+def _is_plain(kind: inspect.Type) -> bool:
+    """Whether a value's JSON needs nobody's help: lists and maps of numbers and text, in which no bytes can be."""
+    match kind:
+        case inspect.ListType() | inspect.VarTupleType():
+            return _is_plain(kind.item_type)
+        case inspect.DictType():
+            return isinstance(kind.key_type, inspect.StrType | inspect.LiteralType) and _is_plain(kind.value_type)
+        case _:
+            return type(kind) in _SQL and not isinstance(kind, inspect.BytesType)
 
 
 def _strip_optional(found: inspect.Type) -> inspect.Type:
@@ -184,10 +196,6 @@ def _find_flat_struct(found: inspect.Type) -> inspect.StructType | None:
         return None
     is_flat = all(not isinstance(_strip_optional(part.type), inspect.StructType) for part in found.fields)
     return found if is_flat else None
-
-
-def _find_sql(found: inspect.Type) -> str:
-    return _SQL.get(type(_strip_optional(found)), "JSON")
 
 
 def _list_kinds(*unions: Any) -> list[type[msgspec.Struct]]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from actors.wiring import ROLES
 from ops.history.projections import read_evaluation, read_task_event
-from ops.history.tables.facts import FACTS, NoticedFact, PassedOver, Row, Submission
+from ops.history.tables.facts import FACTS, Columns, NoticedFact, PassedOver, Row, Submission
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import Trust
 from schemas.errors import EXIT_LOST, FedlogError
@@ -61,7 +61,7 @@ class Sink(Protocol):
         """The tasks with privacy among the rows."""
         ...
 
-    def write(self, rows: Mapping[str, Sequence[Row]], marks: Mapping[TopicPartition, Mark]) -> None:
+    def write(self, facts: Mapping[str, Sequence[Columns]], marks: Mapping[TopicPartition, Mark]) -> None:
         """Add rows to tables of facts, by the tables' names, and move the marks."""
         ...
 
@@ -82,9 +82,19 @@ class Viewer:
 
 @dataclass(slots=True)
 class _Pending:
-    rows: defaultdict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    # By the kind of event, and whether its secrets are left out: places, and the events there.
+    facts: defaultdict[tuple[type, bool], tuple[list[Row], list[Any]]] = field(
+        default_factory=lambda: defaultdict(lambda: ([], []))
+    )
     marks: dict[TopicPartition, Mark] = field(default_factory=dict)
     count: int = 0
+
+    def make_columns(self) -> dict[str, list[Columns]]:
+        """What is waiting, by the name of its table."""
+        found = defaultdict[str, list[Columns]](list)
+        for (kind, is_secret), (places, events) in self.facts.items():
+            found[FACTS[kind].name].append(FACTS[kind].make_columns(places, events, is_secret=is_secret))
+        return found
 
 
 class Projector:
@@ -135,7 +145,7 @@ class Projector:
         """Store what is waiting: rows and positions in one transaction."""
         # Marks without rows count too: junk that is read again at every start is a start that never ends.
         if self._pending.marks:
-            self._sink.write(self._pending.rows, self._pending.marks)
+            self._sink.write(self._pending.make_columns(), self._pending.marks)
             self._pending = _Pending()
 
     def _apply_journal_record(self, record: Record) -> JournalPosition:
@@ -146,11 +156,11 @@ class Projector:
         zombies, strangers, claim = journal.zombies, journal.strangers, journal.position.claim
         batch = journal.follow(record)
         if batch is not None:
-            number = 0
+            number, here, time_ms = 0, (*record.at, record.offset), record.time_ms
             for decision in batch.decisions:
+                input_at = (decision.topic, decision.offset, decision.time_ms, time_ms)
                 for event in decision.events:
-                    place = (*record.at, record.offset, number, decision.topic, decision.offset, decision.time_ms)
-                    self._add_event((*place, record.time_ms), event)
+                    self._add_event((*here, number, *input_at), event)
                     number += 1
         elif journal.zombies > zombies:
             self._add(_place(record), PassedOver(reason="zombie", record_bytes=len(record.value or b"")))
@@ -185,10 +195,11 @@ class Projector:
             self._add(_place(record), event)
 
     def _add(self, place: Row, event: object) -> None:
-        table = FACTS[type(event)]  # type: ignore[index]
         # Whoever holds the operator's public key alone may still read the journals of a private task.
         is_secret = not self._viewer.is_operator and getattr(event, "task", None) in self._private
-        self._pending.rows[table.name].append(table.make_row(place, event, is_secret=is_secret))
+        places, events = self._pending.facts[type(event), is_secret]
+        places.append(place)
+        events.append(event)
         self._pending.count += 1
 
 

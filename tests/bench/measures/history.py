@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ops.history.tables.duckdb_file import HistoryFile
-from ops.history.tables.facts import PLACE, Row
+from ops.history.tables.facts import Columns
 from ops.history.tables.projector import Mark, Viewer
 from ops.history.tables.syncing import make_identity, sync
 from streams.exported import ExportedLog
@@ -30,7 +30,6 @@ from tests.bench.machine import peak_mb
 from tests.worlds.builders import KEY
 
 VIEWER = Viewer(operator=KEY.public_key, deployment=None, is_operator=True)
-AT_MS = [*PLACE].index("at_ms")
 
 
 class TimedFile(HistoryFile):
@@ -40,11 +39,11 @@ class TimedFile(HistoryFile):
         super().__init__(path, identity=make_identity(VIEWER))
         self.waits_ms: list[int] = []
 
-    def write(self, rows: Mapping[str, Sequence[Row]], marks: Mapping[TopicPartition, Mark]) -> None:
+    def write(self, facts: Mapping[str, Sequence[Columns]], marks: Mapping[TopicPartition, Mark]) -> None:
         """Store, then look at the clock."""
-        super().write(rows, marks)
+        super().write(facts, marks)
         now_ms = time.time_ns() // 1_000_000
-        self.waits_ms += [now_ms - row[AT_MS] for table in rows.values() for row in table]
+        self.waits_ms += [now_ms - at_ms for parts in facts.values() for part in parts for at_ms in part["at_ms"]]
 
 
 def build(folder: str, file: str) -> dict[str, float]:

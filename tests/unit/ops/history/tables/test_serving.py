@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from ops.history.tables.duckdb_file import QueryRefused
+from ops.history.tables.facts import FACTS
 from ops.history.tables.projector import Mark
 from ops.history.tables.serving import HistoryServer, WriterGone, ask_writer, find_socket, is_served
+from schemas.events import RoundOpened
 from streams.log import TopicPartition
 from tests.tables import opened, synced, tell
 
@@ -49,7 +51,8 @@ def test_it_answers_while_rows_arrive(tmp_path: Path) -> None:
         asking.start()
         for number in range(40):
             place = ("rounds", 0, number, 0, None, None, 1, 1)
-            history.write({"round_opened": [(*place, "digits", number)] * 2}, {at: Mark(number + 1, 1)})
+            columns = FACTS[RoundOpened].make_columns([place] * 2, [RoundOpened(task="digits", round=number)] * 2)
+            history.write({"round_opened": [columns]}, {at: Mark(number + 1, 1)})
         asking.join()
         assert seen == sorted(seen)
         assert all(count % 2 == 0 for count in seen)

@@ -1,0 +1,29 @@
+"""Values of one column as DuckDB takes them in quickly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def make_array(values: Sequence[Any]) -> Any:
+    """What DuckDB takes in without looking at each value: numbers as numbers, and what is missing as a mask."""
+    kinds = {*map(type, values)}
+    kind = next(iter(kinds - {type(None)}), None)
+    # A number that is none would become NULL, and a whole one that is too long must be refused, not cut.
+    if kind not in (int, float, bool) or len(kinds - {type(None)}) > 1 or not _fits(values, kind):
+        return np.array(values, dtype=object)
+    if type(None) not in kinds:
+        return np.array(values, dtype=kind)
+    given = [kind() if value is None else value for value in values]
+    return np.ma.masked_array(given, mask=[value is None for value in values], dtype=kind)
+
+
+def _fits(values: Sequence[Any], kind: type) -> bool:
+    given = [value for value in values if value is not None]
+    if kind is int:
+        return all(-(1 << 63) <= value < 1 << 63 for value in (min(given), max(given)))
+    return kind is bool or not any(math.isnan(value) for value in given)
