@@ -25,7 +25,7 @@ SIZES, QUICK_SIZES = (100_000, 1_000_000, 2_000_000), (2_000, 4_000, 6_000)  # d
 EVENTS_PER_S, PACED_DECISIONS = 500, 10_000
 AIMS = {"decisions_per_s": 20_000, "p99_ms": 1_000, "ratio": 50, "seconds": 0.5, "memory": 1.3}
 MORE_IS_BETTER = {"decisions_per_s", "ratio"}
-PAST, MEASURE = "tests.bench.measures.past", "tests.bench.measures.history"
+PAST, MEASURE = "tests.bench.measures.history.past", "tests.bench.measures.history.tables"
 COMMANDS = {
     "task list": ("task", "list", "--json"),
     "task show": ("task", "show", TASK, "--json"),

@@ -1,8 +1,10 @@
 """Long histories: as the deciders make them, signed as tables want them, in folders or on a broker.
 
-python -m tests.bench.measures.past tell FOLDER 100000 1000000      a folder for each number of decisions
-python -m tests.bench.measures.past create SETTINGS                 the topics, on a broker
-python -m tests.bench.measures.past carry SETTINGS FOLDER RATE      a story onto it, so many events a second; 0: at once
+Words behind `python -m tests.bench.measures.history.past`:
+
+tell FOLDER 100000 1000000      a folder for each number of decisions
+create SETTINGS                 the topics, on a broker
+carry SETTINGS FOLDER RATE      a story onto it, so many events a second; 0: at once
 """
 
 from __future__ import annotations
