@@ -1,4 +1,5 @@
-"""What a history costs, each in a process of its own: `python -m tests.bench.measures.history.tables`, and
+"""What a history costs, each in a process of its own, called by `tests.bench.rows.history`.
+
 build FOLDER FILE                 the tables of an export: CPU of one core, and the peak of memory
 follow SETTINGS FILE UPDATES      how long events of a broker take into the tables, until so many updates are there
 """

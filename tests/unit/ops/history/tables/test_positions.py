@@ -9,9 +9,11 @@ import pytest
 
 from ops.history.tables.catalogue import load_tables
 from ops.history.tables.duckdb_file import BATCHES_MAX, QueryRefused
+from ops.history.tables.facts import FACTS, Columns, Row
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark
 from ops.history.tables.serving import HistoryServer, ask_writer, wait_for_writer
+from schemas.events import RoundOpened
 from streams.log import TopicPartition
 from tests.tables import READER, opened, synced, tell
 
@@ -25,6 +27,11 @@ def test_what_is_no_position_is_none(text: str) -> None:
     assert Position.parse(text) is None
     written = Position("0123456789abcdef", 12)
     assert Position.parse(str(written)) == written
+
+
+def _open_rounds(place: Row) -> Columns:
+    """A round that opened there, and has the number of the record's offset."""
+    return FACTS[RoundOpened].make_columns([place], [RoundOpened(task="digits", round=place[2])])
 
 
 def test_each_batch_has_the_next_number_whoever_writes(tmp_path: Path) -> None:
@@ -44,17 +51,17 @@ def test_a_batch_that_fails_has_no_number(tmp_path: Path) -> None:
     with opened(tmp_path / FILE) as history:
         place = ("rounds", 3, 0, 0, None, None, 1, 1)
         with pytest.raises(Exception, match="not a number"):
-            history.write({"round_opened": [(*place, "digits", "not a number")]}, {AT: Mark(1, 2)})
+            history.write({"round_opened": [_open_rounds(place) | {"round": ["not a number"]}]}, {AT: Mark(1, 2)})
         assert history.ask("FROM batches").rows == []
         assert history.position.sequence == 0
 
 
 def test_as_of_a_position_exactly_its_facts_are_there(tmp_path: Path) -> None:
     """What one batch stored is not there at the position before it; a position of another file is refused."""
-    rows = [("rounds", 3, offset, 0, None, None, 7, 7, "digits", offset) for offset in range(2)]
+    places = [("rounds", 3, offset, 0, None, None, 7, 7) for offset in range(2)]
     with opened(tmp_path / FILE) as history:
-        for row in rows:
-            history.write({"round_opened": [row]}, {AT: Mark(row[2] + 1, 7)})
+        for place in places:
+            history.write({"round_opened": [_open_rounds(place)]}, {AT: Mark(place[2] + 1, 7)})
         first = Position(history.position.generation, 1)
         assert history.ask("SELECT round_id FROM rounds", as_of=str(first)).rows == [(0,)]
         assert len(history.ask("FROM rounds").rows) == 2
