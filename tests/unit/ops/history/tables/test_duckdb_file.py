@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ from ops.history.tables.duckdb_file import (
     HistoryInUse,
     HistoryUnfit,
     QueryRefused,
-    insert,
     make_transient,
     open_for_questions,
 )
@@ -91,38 +89,6 @@ def test_rows_and_marks_are_stored_together_or_not_at_all(tmp_path: Path) -> Non
         assert (history.read_marks(), history.ask("FROM facts.task_closed").rows) == ({}, [])
         history.write(whole, {AT: Mark(1, 2)})
         assert history.ask("SELECT round FROM facts.round_opened").rows == [(4,)]
-
-
-VALUES = {
-    "BIGINT": [1, None, -(1 << 63), (1 << 63) - 1],
-    "DOUBLE": [0.1, None, math.inf, -0.0],
-    "BOOLEAN": [True, None, False, True],
-    "VARCHAR": ["1", None, "", "nan"],
-    "JSON": ["[]", None, '{"a":1}', "null"],
-}
-
-
-@pytest.mark.parametrize("length", [1, 2, 4])
-def test_values_come_back_as_they_were(tmp_path: Path, length: int) -> None:
-    """Numbers to their last bit, what is missing as nothing, whether or not anything is missing in a column."""
-    for kind, values in VALUES.items():
-        with duckdb.connect(str(tmp_path / kind)) as connection:
-            connection.execute(f"CREATE TABLE t (a {kind}, b {kind})")
-            insert(connection, "t", columns={"a": values[:length], "b": [None] * length})
-            found = connection.execute("FROM t").fetchall()
-            assert list(map(repr, found)) == [repr((value, None)) for value in values[:length]]
-
-
-@pytest.mark.parametrize("value", [1 << 63, -(1 << 63) - 1, "x", True])
-def test_a_value_of_another_kind_is_refused_or_stays_what_it_is(value: object) -> None:
-    """A column of numbers takes no number that it would have to change."""
-    with duckdb.connect() as connection:
-        connection.execute("CREATE TABLE t (a BIGINT)")
-        try:
-            insert(connection, "t", columns={"a": [1, value]})
-        except duckdb.Error:
-            return
-        assert connection.execute("SELECT a FROM t WHERE a <> 1 OR a IS NULL").fetchall() in ([], [(value,)])
 
 
 def test_as_of_a_version_the_tables_are_what_they_were(tmp_path: Path) -> None:
