@@ -40,12 +40,25 @@ def read(log: EventLog, ref: BodyRef, *, parameters: int, timeout_s: float | Non
     # A reader for each call: versions are read rarely, and an open reader holds a connection.
     with closing(bodies.BodyReader(log, ref.topic, ref.partition)) as reader:
         # The ref stands in the log, and says itself how much memory it would take.
-        data = reader.fetch(ref, size_max=tensors.model_bytes_max(parameters), timeout_s=timeout_s)
+        data = _require(reader.fetch(ref, size_max=tensors.model_bytes_max(parameters), timeout_s=timeout_s), ref)
+    return tensors.unpack(data, "float32", count=parameters)
+
+
+def read_bytes(log: EventLog, ref: BodyRef, *, timeout_s: float) -> bytes:
+    """The stored bytes of a model, checked against their digest. Raises ModelGone, LogUnavailable."""
+    # Learners come with this, and nothing else here needs them.
+    from client_agent.setting import MODEL_BYTES_MAX
+
+    with closing(bodies.BodyReader(log, ref.topic, ref.partition)) as reader:
+        return _require(reader.fetch(ref, size_max=MODEL_BYTES_MAX, timeout_s=timeout_s), ref)
+
+
+def _require(data: bytes | bodies.Absent, ref: BodyRef) -> bytes:
     if isinstance(data, bodies.Absent):
         raise ModelGone(
             f"The body at {ref} is gone ({data.reason}): the policy's [retention] says how many models are kept."
         )
-    return tensors.unpack(data, "float32", count=parameters)
+    return data
 
 
 def choose_best(view: TaskView, metric: str | None = None) -> Version:

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from ops.web.access import sessions
 from ops.web.access.gate import Gate
 from ops.web.api import make_router
+from ops.web.api.streams import Feed, Feeds
 from ops.web.page.routes import make_routes
 from ops.web.problems import Problem, RequestRefused, problem_of, tell_error
 from ops.web.site import Site
@@ -35,6 +36,7 @@ def make_app(site: Site) -> FastAPI:
         lifespan=_watch,
     )
     app.state.site = site
+    app.state.feeds = Feeds(Feed(site.reader), Feed(site.hidden))
     app.include_router(make_router())
     # The page comes last, so that none of its routes can hide one of the API.
     app.router.routes.extend(sessions.make_routes())

@@ -9,17 +9,18 @@ from contextlib import AbstractContextManager
 
 from actors.keys import OperatorKey
 from client_agent.learning.allow_list import AllowList
-from ops.operator import succession, tasks
+from ops.operator import models, succession, tasks
 from ops.web.callers import Caller
 from ops.web.reading import HistoryReader
 from schemas import policy as policies
 from schemas.events import TaskCreated
-from schemas.identifiers import TaskId, Version
+from schemas.identifiers import BodyRef, TaskId, Version
 from schemas.topics import TASKS, partition_of
 from streams.log import EventLog, TopicPartition
 
 # How long an answer waits for the history; what was written stands in the log in any case.
 SEEN_WAIT_S = 10.0
+BODY_WAIT_S = 30.0
 _MARK = 'SELECT "offset" FROM marks WHERE topic = $topic AND partition = $partition'
 
 
@@ -69,6 +70,12 @@ class Operator:
         return made[0]
 
     # The policy stands in the log, and an operator elsewhere may have named code that this machine does not run.
+    def read_body(self, ref: BodyRef) -> bytes:
+        """The bytes of a model. Raises ModelGone, LogUnavailable."""
+        # Under the lock too: models are large, and many at once would fill the memory.
+        with self._lock, self._open_log() as log:
+            return models.read_bytes(log, ref, timeout_s=BODY_WAIT_S)
+
     def _fork(self, log: EventLog, origin: succession.Branch, *, name: TaskId) -> TaskCreated:
         parent = tasks.find_view(log, origin.task, operator=self._key.public_key)
         if parent.created is not None:

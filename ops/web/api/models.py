@@ -1,0 +1,82 @@
+"""A version's model as it stands in the log: its bytes, whose digest is the entity tag, whole or by ranges."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ops.web.api.asked import Question, list_objects
+from ops.web.api.reading import TaskName, VersionNumber
+from ops.web.api.rows import require_version
+from ops.web.problems import Problem
+from ops.web.site import find_site
+from schemas.identifiers import BodyRef
+
+router = APIRouter(tags=["models"])
+
+_RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
+# Where the body stands; who may ask for a version may have it, whoever may see the facts.
+_BODY = """
+SELECT model_topic AS topic, model_partition AS "partition", model_offsets AS offsets, model_sha256 AS sha256,
+    model_size AS size, model_codec AS codec
+FROM facts.model_published WHERE task = $task AND version = $version LIMIT 1
+"""
+_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@router.get(
+    "/tasks/{task}/versions/{version}/model",
+    response_class=Response,
+    responses={200: _BYTES, 206: _BYTES, 304: {"description": "The client has it."}},
+)
+def download_model(
+    request: Request,
+    asked: Question,
+    *,
+    task: TaskName,
+    version: VersionNumber,
+    part: Annotated[str | None, Header(alias="range", max_length=100)] = None,
+) -> Response:
+    """The body of a version: a vector of float32 in one zstd frame; `fedlog model export` writes files from it."""
+    require_version(asked, task, version=version)
+    site = find_site(request)
+    ref = _read_ref(next(list_objects(site.reader.ask(_BODY, parameters={"task": task, "version": version}))))
+    tag = f'"{ref.sha256.hex()}"'
+    # A version never changes: whoever has it need not ask again.
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable", "Accept-Ranges": "bytes"}
+    if tag in [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers=headers)
+    data = site.operator.read_body(ref)
+    headers["Fedlog-Codec"] = ref.codec
+    # A part of another body than the client has would be put together with it.
+    wanted = part if request.headers.get("if-range", tag) == tag else None
+    return _cut(data, wanted, headers)
+
+
+def _read_ref(row: dict[str, object]) -> BodyRef:
+    return BodyRef(**{**row, "offsets": tuple(row["offsets"]), "sha256": bytes.fromhex(str(row["sha256"]))})  # type: ignore[arg-type]
+
+
+def _cut(data: bytes, wanted: str | None, headers: dict[str, str]) -> Response:
+    found = _RANGE.fullmatch(wanted) if wanted else None
+    # Several ranges, or another unit: a server may answer with the whole (RFC 9110).
+    if found is None or found[0] == "bytes=-":
+        return Response(data, media_type="application/octet-stream", headers=headers)
+    begin, end = _find_bounds(found[1], found[2], size=len(data))
+    if begin >= end:
+        problem = Problem(
+            status=416, code="range_unsatisfiable", title="No such part.", detail=f"The body has {len(data)} bytes."
+        )
+        return problem.to_response({"Content-Range": f"bytes */{len(data)}"})
+    headers["Content-Range"] = f"bytes {begin}-{end - 1}/{len(data)}"
+    return Response(data[begin:end], 206, media_type="application/octet-stream", headers=headers)
+
+
+def _find_bounds(first: str, last: str, *, size: int) -> tuple[int, int]:
+    if not first:
+        return max(0, size - int(last)), size
+    return int(first), min(size, int(last) + 1) if last else size
