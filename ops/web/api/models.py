@@ -54,14 +54,14 @@ def download_model(
     headers["Fedlog-Codec"] = ref.codec
     # A part of another body than the client has would be put together with it.
     wanted = part if request.headers.get("if-range", tag) == tag else None
-    return _cut(data, wanted, headers)
+    return _cut(data, wanted, headers=headers)
 
 
 def _read_ref(row: dict[str, object]) -> BodyRef:
     return BodyRef(**{**row, "offsets": tuple(row["offsets"]), "sha256": bytes.fromhex(str(row["sha256"]))})  # type: ignore[arg-type]
 
 
-def _cut(data: bytes, wanted: str | None, headers: dict[str, str]) -> Response:
+def _cut(data: bytes, wanted: str | None, *, headers: dict[str, str]) -> Response:
     found = _RANGE.fullmatch(wanted) if wanted else None
     # Several ranges, or another unit: a server may answer with the whole (RFC 9110).
     if found is None or found[0] == "bytes=-":

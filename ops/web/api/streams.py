@@ -126,13 +126,13 @@ async def stream_events(request: Request, wanted: Annotated[Wanted, Query()]) ->
     if said is not None and begin is None:
         raise RequestRefused("Last-Event-ID: none of this stream's.")
     feeds: Feeds = request.app.state.feeds
-    messages = _follow(site.changes, feeds.all if caller.may("operator") else feeds.hidden, wanted, begin=begin)
+    messages = _follow(site.changes, feeds.all if caller.may("operator") else feeds.hidden, wanted=wanted, begin=begin)
     # Proxies must not gather what is to be seen at once.
     headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
     return StreamingResponse(messages, media_type="text/event-stream", headers=headers)
 
 
-async def _follow(changes: Changes, feed: Feed, wanted: Wanted, *, begin: Cursor | None) -> AsyncIterator[str]:
+async def _follow(changes: Changes, feed: Feed, *, wanted: Wanted, begin: Cursor | None) -> AsyncIterator[str]:
     cursor, silent_s = begin, 0
     while True:
         try:
@@ -145,19 +145,19 @@ async def _follow(changes: Changes, feed: Feed, wanted: Wanted, *, begin: Cursor
                     continue
                 if cursor is None:
                     cursor = Cursor(position)
-                    yield _write("begin", cursor, {"position": str(position)})
+                    yield _write("begin", cursor, told={"position": str(position)})
                 while cursor.position != position:
                     part = await feed.read(cursor, position)
                     cursor, silent_s = part.end, 0
                     found = [event for event in part.events if wanted.admits(event)]
                     # Nothing of it is wanted, and still a client must not begin before it again.
-                    yield _write("events", cursor, found) if found else f"id: {cursor}\n\n"
+                    yield _write("events", cursor, told=found) if found else f"id: {cursor}\n\n"
         except Refresh:
             cursor = None
             yield "event: refresh\ndata: {}\n\n"
 
 
-def _write(event: str, cursor: Cursor, told: Any) -> str:
+def _write(event: str, cursor: Cursor, *, told: Any) -> str:
     # One message for all of them and its `id` with it: it arrives as a whole, or is sent again as a whole.
     data = json.dumps(told, ensure_ascii=True, allow_nan=False)
     return f"event: {event}\nid: {cursor}\ndata: {data}\n\n"

@@ -43,7 +43,7 @@ async def follow(history: HistoryFile, begin: Cursor | None, *, count: int) -> l
     watching = asyncio.create_task(changes.watch())
     found: list[dict[str, Any]] = []
     try:
-        messages: AsyncIterator[str] = streams._follow(changes, Feed(reader), Wanted(), begin=begin)
+        messages: AsyncIterator[str] = streams._follow(changes, Feed(reader), wanted=Wanted(), begin=begin)
         async with asyncio.timeout(20), aclosing(messages):  # type: ignore[type-var]
             async for text in messages:
                 if len(found := [*found, read_message(text)]) == count:
