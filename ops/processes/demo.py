@@ -121,6 +121,8 @@ class Demo:
                 view = views.view(TASK)
                 self._view.show(view)
                 self._kill_once(view)
+                if view.version:
+                    self._services.start_history()
                 if view.halted is not None and self._is_scored(view):
                     return view
                 self._services.check(may_end="fleet")

@@ -25,7 +25,7 @@ from ops.history.following import Follower
 from ops.history.task_view import TaskView
 from ops.operator import tasks
 from ops.operator.errors import TaskExists
-from ops.processes.services import Services
+from ops.processes.services import Services, can_keep_history
 from ops.settings import Settings
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.policy import Policy, parse
@@ -35,7 +35,7 @@ from streams.kafka.log import KafkaLog
 if TYPE_CHECKING:
     from schemas.tensors import Floats
 
-STARTABLE = ("workers", "evaluator", "fleet")
+STARTABLE = ("workers", "evaluator", "fleet", "history")
 SCORE_WAIT_S = 20.0
 EVALUATOR_START_S = 60.0
 # A fleet starts before its task is there, whose first model may take long to make; where none comes, the run ends it.
@@ -152,6 +152,7 @@ class Run:
         self._log: KafkaLog | None = None
         self._has_evaluator = False
         self._has_fleet = False
+        self._has_history = False
         self._evaluator_due_s = 0.0
 
     def __enter__(self) -> Self:
@@ -188,7 +189,7 @@ class Run:
             while True:
                 follower.poll(POLL_S)
                 yield (view := views.view(name))
-                self._start_evaluator(view)
+                self._start_late(view)
                 if view.is_over:
                     break
                 if self._is_stopped.is_set():
@@ -262,7 +263,9 @@ class Run:
             if services.find_worker(actor) is None:
                 services.start(actor, "worker", actor)
         self._has_evaluator = "evaluator" in wanted and options.policy.measure is None
-        starting = [*services.services, *(["evaluator"] if self._has_evaluator else [])]
+        self._has_history = "history" in wanted
+        late = {"evaluator": self._has_evaluator, "history": self._has_history and can_keep_history()}
+        starting = [*services.services, *(name for name, is_wanted in late.items() if is_wanted)]
         self._say(f"Starting: {', '.join(starting) or 'nothing, all of it is asked of the cluster'}.")
 
     def _import_heavy(self) -> None:
@@ -271,11 +274,14 @@ class Run:
             with contextlib.suppress(Exception):
                 import_module(module)
 
-    def _start_evaluator(self, view: TaskView) -> None:
+    def _start_late(self, view: TaskView) -> None:
         # It has nothing to score before, and would take the processor from those whom everybody waits for.
         if self._has_evaluator and "evaluator" not in self._services.services and view.leases_granted:
             self._services.start("evaluator", "evaluate", "--follow", "--task", self._options.name)
             self._evaluator_due_s = time.monotonic() + EVALUATOR_START_S
+        # Nobody asks what has happened before there is a version.
+        if self._has_history and view.version:
+            self._services.start_history()
 
     def _create(self, log: KafkaLog) -> None:
         # While the processes start: this one imports torch for the first model, and they wait for the task.

@@ -7,6 +7,7 @@ after a `kill -9` its guardian does.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from ops.settings import Settings
 from schemas.errors import EXIT_NO, EXIT_USAGE, FedlogError
 
 LOG_LINES = 15
+HISTORY_NICENESS = 10
 # `-P`, so that a folder `ops` in the current folder is not taken for ours.
 FEDLOG = (sys.executable, "-P", "-m", "ops.terminal.cli")
 
@@ -48,10 +50,11 @@ class RunInProgress(FedlogError):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A child of ours, and where it writes what it says."""
+    """A child of ours, and where it writes what it says; without one that `is_extra` things go on."""
 
     child: children.Child
     log: Path
+    is_extra: bool = False
 
     def read_tail(self) -> str:
         """The last lines that it wrote for people."""
@@ -73,6 +76,7 @@ class Services:
     _guardian: children.Child | None = None
     _lock: Lock | None = None
     _is_kept: bool = False
+    _has_history: bool = False
 
     def __enter__(self) -> Self:
         """Take the folder. Raises RunInProgress."""
@@ -106,7 +110,7 @@ class Services:
         handle = broker.start(self.settings.broker_folder, environment=self.make_environment())
         self.say(f"Kafka answers on {handle.bootstrap_servers}; its data is in {self.settings.folder}.")
 
-    def start(self, name: str, *arguments: str) -> None:
+    def start(self, name: str, *arguments: str, is_extra: bool = False) -> None:
         """Start one command of fedlog; `name` names its log."""
         logs = self.settings.folder / "logs"
         logs.mkdir(exist_ok=True)
@@ -114,7 +118,21 @@ class Services:
         command = [*FEDLOG, *arguments]
         inherits = children.Inheritance(environment=self.make_environment())
         child = children.start(command, output=log, folder=self.cwd, inherits=inherits)
-        self.services[name] = Service(child, log)
+        self.services[name] = Service(child, log, is_extra)
+
+    def start_history(self) -> None:
+        """Keep the history of the folder up to date, and answer `fedlog query`; a second call changes nothing."""
+        if self._has_history:
+            return
+        self._has_history = True
+        # A run without it is the same run: workers and devices need no database.
+        if not can_keep_history():
+            self.say("No history is kept for `fedlog query`: pip install 'fedlog[history]' installs what it needs.")
+            return
+        self.start("history", "history", "sync", "--follow", is_extra=True)
+        # Who trains goes first, and at once: threads take over the rank that their process has when they start.
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(self.services["history"].child.pid).nice(HISTORY_NICENESS)
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Run one command of fedlog to its end; what it says."""
@@ -140,10 +158,14 @@ class Services:
 
     def check(self, *, may_end: str = "") -> None:
         """Raise ServiceEnded where one has ended; `may_end` may, if it says that all went well."""
-        for name, service in self.services.items():
+        for name, service in list(self.services.items()):
             # A supervisor outlives the deaths of its worker, so its own end is not one that passes.
             code = service.child.poll()
             if code is None or (name == may_end and code == 0):
+                continue
+            if service.is_extra:
+                del self.services[name]
+                self.say(f"Without {name} from here on, which ended with exit code {code}:\n{service.read_tail()}")
                 continue
             raise ServiceEnded(f"The {name} ended with exit code {code}; {service.log} ends in:\n{service.read_tail()}")
 
@@ -155,7 +177,10 @@ class Services:
         """End the commands, and leave the broker."""
         with hold_interrupts():
             ending, self.services = self.services, {}
-            children.end([service.child for service in ending.values()], timeout_s=STOP_TIMEOUT_S)
+            # Extras last: a history that ends before those who write has not seen the end.
+            for is_extra in (False, True):
+                ended = [service.child for service in ending.values() if service.is_extra is is_extra]
+                children.end(ended, timeout_s=STOP_TIMEOUT_S)
 
     def end(self) -> None:
         """End what was started, the broker last; a second call changes nothing."""
@@ -181,6 +206,11 @@ class Services:
         assert self._started is not None
         # Several workers on this machine cannot share one port for their metrics.
         return replace(self.settings, metrics_port=0).make_environment(**{MARK: self._started.mark})
+
+
+def can_keep_history() -> bool:
+    """Whether this environment has what the history needs."""
+    return importlib.util.find_spec("duckdb") is not None
 
 
 def stop_all(settings: Settings) -> Iterator[str]:

@@ -8,5 +8,6 @@
 `explaining`: questions put together: what a version is made of; called by `fedlog explain` and `fedlog diff`.
 `arrays`: columns of values as DuckDB takes them in; called by `duckdb_file`.
 `positions`: where a history stands, as answers say it and readers wait for it.
-`serving`: questions to a process that is writing them. `exporting`: an answer as a file of Parquet.
+`serving`: questions to a process that is writing them. `live`: kept up to the log while it answers; held by
+`fedlog history sync --follow`, which runs and the demo start. `exporting`: an answer as a file of Parquet.
 """

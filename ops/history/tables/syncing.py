@@ -18,6 +18,8 @@ from streams.log import EventLog
 # A transaction of DuckDB costs some milliseconds: rows are stored together, and none waits for long.
 ROWS_MAX = 50_000
 WAIT_S = 0.25
+# Who is told to stop while the broker is gone must not wait for it.
+LAST_LOOK_S = 5.0
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ def sync(
     stop: threading.Event | None = None,
     on_progress: Callable[[Synced], None] = lambda synced: None,
 ) -> Synced:
-    """Take in what the log holds; with `stop` also what is appended, until it is set.
+    """Take in what the log holds; with `stop` also what is appended, up to where the log ends when it is set.
 
     Raises HistoryGap, JournalBroken, LogUnavailable.
     """
@@ -63,6 +65,8 @@ def sync(
             stored_s = time.monotonic()
             synced.seconds = stored_s - began_s
             on_progress(synced)
+        if stop is not None:
+            _take_last(log, projector, partitions=numbers)
         synced.rows += projector.waiting
         projector.flush()
     synced.seconds = time.monotonic() - began_s
@@ -80,6 +84,14 @@ def rebuild(log: EventLog, path: Path, *, viewer: Viewer) -> Synced:
     fresh.replace(path)
     _remove(fresh)
     return synced
+
+
+def _take_last(log: EventLog, projector: Projector, *, partitions: list[int]) -> None:
+    # Whoever ends a run asks about its end, and the broker may be gone by then.
+    give_up_s = time.monotonic() + LAST_LOOK_S
+    with Follower(log, projector, partitions=partitions) as follower:
+        while follower.is_behind and time.monotonic() < give_up_s:
+            follower.poll(WAIT_S)
 
 
 def _find_places(log: EventLog) -> tuple[list[int], list[str]]:

@@ -6,9 +6,8 @@ import csv
 import json
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,8 @@ from ops.terminal.options import FromFiles
 from streams.log import LogUnavailable
 
 if TYPE_CHECKING:
-    from ops.history.tables.duckdb_file import Answer, HistoryFile
+    from ops.history.tables.duckdb_file import Answer
+    from ops.history.tables.live import LiveHistory
     from ops.history.tables.projector import Viewer
     from ops.history.tables.syncing import Synced
     from streams.log import EventLog
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Answers = Callable[..., Answer]
 
 FILE = "history.duckdb"
+FOLLOW_CHECK_S = 1.0
 _DIGEST = re.compile("[0-9a-f]{64}")
 HistoryPath = Annotated[
     Path | None, typer.Option("--file", metavar="FILE", help=f"The history (default: {FILE} in the folder).")
@@ -88,19 +89,21 @@ def sync(
     """Take in what the log holds by now; with --follow also what is appended."""
     require_duckdb()
     from ops.history.tables.duckdb_file import HistoryFile
-    from ops.history.tables.serving import HistoryServer
+    from ops.history.tables.live import LiveHistory
     from ops.history.tables.syncing import make_identity
     from ops.history.tables.syncing import sync as take_in
 
     path = _find_path(ctx.obj, file)
     with open_log(ctx.obj) as log:
         viewer = _find_viewer(ctx.obj, log)
+        if follow:
+            progress = Progress("history")
+            with LiveHistory(path, log, viewer=viewer, on_progress=partial(_tell, progress)) as live:
+                _follow(live)
+            progress.finish(as_json=False)
+            return
         with closing(HistoryFile(path, identity=make_identity(viewer))) as history:
-            if not follow:
-                _say_synced(take_in(log, history, viewer=viewer), path)
-                return
-            with HistoryServer(path, history):
-                _follow(log, history, viewer=viewer)
+            _say_synced(take_in(log, history, viewer=viewer), path)
 
 
 @app.command("rebuild")
@@ -156,7 +159,7 @@ def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
 @contextmanager
 def open_answers(settings: Settings, *, file: Path | None, from_files: Path | None) -> Iterator[Answers]:
     """What answers questions: a running writer, else the file, first brought up to the log where that is at hand."""
-    from ops.history.tables import duckdb_file, serving, syncing
+    from ops.history.tables import duckdb_file, live, serving, syncing
 
     if from_files is not None:
         with open_log_or_export(settings, from_files) as log, duckdb_file.make_transient() as history:
@@ -172,7 +175,11 @@ def open_answers(settings: Settings, *, file: Path | None, from_files: Path | No
         with open_log(settings) as log:
             # Every answer is up to date, and nobody has to think of a first step.
             viewer = _find_viewer(settings, log)
-            with closing(duckdb_file.HistoryFile(path, identity=syncing.make_identity(viewer))) as history:
+            found = live.open_or_find_writer(path, viewer=viewer)
+            if found is None:
+                yield partial(serving.ask_writer, path)
+                return
+            with closing(found) as history:
                 syncing.sync(log, history, viewer=viewer)
                 yield history.ask
     # Without a log a history answers all the same: it says up to when it knows.
@@ -180,20 +187,15 @@ def open_answers(settings: Settings, *, file: Path | None, from_files: Path | No
         if not path.exists():
             raise
         note(f"{error}\nAsking {path} as it is.")
-        with duckdb_file.open_for_questions(path) as history:
-            yield history.ask
+        with duckdb_file.open_for_questions(path) as answers:
+            yield answers.ask
 
 
-def _follow(log: EventLog, history: HistoryFile, *, viewer: Viewer) -> None:
-    from ops.history.tables.syncing import sync as take_in
-
-    stop = threading.Event()
-    progress = Progress("history")
-    try:
-        # Ctrl-C ends it, and what was stored until then stays.
-        take_in(log, history, viewer=viewer, stop=stop, on_progress=partial(_tell, progress))
-    except KeyboardInterrupt:
-        progress.finish(as_json=False)
+def _follow(live: LiveHistory) -> None:
+    # Ctrl-C ends it, and what the log holds by then is taken in.
+    with suppress(KeyboardInterrupt):
+        while True:
+            live.check(timeout_s=FOLLOW_CHECK_S)
 
 
 def _tell(progress: Progress, synced: Synced) -> None:

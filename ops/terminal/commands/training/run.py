@@ -42,7 +42,7 @@ def run(
     keep: Annotated[bool, typer.Option("--keep", help="Leave broker, workers and evaluator running.")] = False,
     start: Annotated[
         list[str] | None,
-        typer.Option(help="On a cluster that you name: workers, evaluator or fleet; repeatable (default: nothing)."),
+        typer.Option(help="On your cluster: workers, evaluator, fleet or history; repeatable (default: nothing)."),
     ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="One process, virtual time: the same run again from the same seed.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from ops.processes import children
-from ops.processes.services import RunInProgress, Services, stop_all
+from ops.processes.services import RunInProgress, ServiceEnded, Services, stop_all
 from ops.processes.started import MARK, Started, read_records
 from ops.settings import Settings, resolve
 
@@ -138,3 +139,25 @@ def test_a_child_finds_the_settings_of_its_parent(settings: Settings, tmp_path: 
         )
         child.wait()
     assert (tmp_path / "out").read_text().strip() == record.mark
+
+
+def test_a_run_goes_on_without_its_history(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ends by itself, or cannot begin, is said once and ends nothing; a worker that ends does."""
+    said: list[str] = []
+    with Services(settings, task="t", say=said.append) as services:
+        services.start("history", "history", "sync", "--no-such-option", is_extra=True)
+        services.services["history"].child.wait()
+        services.check()
+        services.check()
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        services.start_history()
+        services.start_history()
+        assert "history" not in services.services
+        services.start("worker", "worker", "no-such-actor")
+        services.services["worker"].child.wait()
+        with pytest.raises(ServiceEnded, match="worker ended with exit code 2"):
+            services.check()
+    without, absent = said
+    assert "Without history from here on, which ended with exit code 2" in without
+    assert "--no-such-option" in without
+    assert "fedlog[history]" in absent
