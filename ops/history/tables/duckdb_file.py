@@ -108,12 +108,9 @@ class HistoryFile(HistoryAnswers):
 
     def __init__(self, path: Path, *, identity: str) -> None:
         """`identity` names the log that it is of. Raises HistoryUnfit, HistoryInUse."""
-        is_new = not path.exists()
+        if not path.exists():
+            _begin(path, identity)
         super().__init__(_connect(path))
-        if is_new:
-            # Who took part when is nobody else's business, wherever the file lies.
-            path.chmod(0o600)
-            _create(self._connection, identity)
         _check(self._connection, path, identity=identity)
         _lock(self._connection)
         self._moved = threading.Condition()
@@ -289,6 +286,26 @@ def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnectio
         if "lock" in str(error) or isinstance(error, duckdb.ConnectionException):
             raise HistoryInUse(f"{path} is being written by another process: {error}") from error
         raise HistoryUnfit(f"{path} cannot be opened as a history: {error}") from error
+
+
+def _begin(path: Path, identity: str) -> None:
+    """Put an empty history at `path`, all of it at once: half a file would be taken for somebody else's for ever."""
+    fresh = path.with_name(path.name + ".begun")
+    # What somebody has left who died here; who is at work in it keeps others out, until it is in its place.
+    if fresh.exists():
+        with contextlib.suppress(HistoryUnfit):
+            _connect(fresh).close()
+        fresh.unlink(missing_ok=True)
+    with contextlib.closing(_connect(fresh)) as connection:
+        _create(connection, identity)
+        # Into the file itself: what waits beside it bears the other name.
+        connection.execute("CHECKPOINT")
+        # Who took part when is nobody else's business, wherever the file lies.
+        fresh.chmod(0o600)
+        # A link and no move: another process may have been quicker, and its file stays.
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(fresh)
+        fresh.unlink()
 
 
 def _create(connection: duckdb.DuckDBPyConnection, identity: str) -> None:

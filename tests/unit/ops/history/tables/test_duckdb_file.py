@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from ops.history.tables.projector import Mark
 from schemas.events import RoundOpened
 from schemas.journal import JournalPosition
 from streams.log import TopicPartition
+from tests.root import ROOT
 from tests.tables import READER, opened, synced, tell
 from tests.worlds.builders import task_closed
 
@@ -45,6 +47,32 @@ NOT_QUESTIONS = [
     "SELEC",
     "",
 ]
+
+# Dies where it is told to, while it makes the file.
+DYING = """
+import os, pathlib, signal, sys
+from ops.history.tables import duckdb_file
+path, step = sys.argv[1:]
+create, connect = duckdb_file._create, duckdb_file._connect
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+def created(connection, identity):
+    create(connection, identity)
+    die()
+class Dying:
+    def __init__(self, connection):
+        self._connection = connection
+    def execute(self, sql, *more):
+        found = self._connection.execute(sql, *more)
+        return die() if sql == "CHECKPOINT" else found
+    def close(self):
+        self._connection.close()
+if step == "checkpoint":
+    duckdb_file._connect = lambda path, **more: Dying(connect(path, **more))
+else:
+    duckdb_file._create = {"begun": die, "created": created}[step]
+duckdb_file.HistoryFile(pathlib.Path(path), identity="")
+"""
 
 
 @pytest.mark.parametrize("sql", NOT_QUESTIONS)
@@ -133,6 +161,18 @@ def test_another_file_is_no_history(tmp_path: Path) -> None:
         ours.execute("UPDATE about SET format = 'older'")
     with pytest.raises(HistoryUnfit, match="rebuild"), opened(tmp_path / FILE):
         pass
+
+
+@pytest.mark.parametrize("step", ["begun", "created", "checkpoint"])
+def test_a_kill_while_a_file_is_made_leaves_none_that_is_unfit(tmp_path: Path, step: str) -> None:
+    """Killed before its tables are there, and before it is in its place: the next one makes it anew, and cleans up."""
+    child = subprocess.run([sys.executable, "-c", DYING, str(tmp_path / FILE), step], cwd=ROOT, check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert not (tmp_path / FILE).exists()
+    with opened(tmp_path / FILE) as history:
+        assert history.ask("FROM tasks").rows == []
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_another_process_writes_is_in_use(tmp_path: Path) -> None:
