@@ -9,7 +9,7 @@ import pytest
 
 from streams.kafka.settings import KafkaSettings
 from tests.trials.chaos import experiment
-from tests.trials.chaos.points import cell, matrix
+from tests.trials.chaos.points import POINTS, cell, matrix
 from tests.worlds.stage import say
 
 SERIES = {
@@ -22,6 +22,7 @@ SERIES = {
     "another takes over": ("selector:append:stop:3", "selector:begin:cut:3"),
     "the chain holds without a fence": ("privacy:decide:unfenced:3",),
     "a device comes back": ("device:stored:kill:1",),
+    "the history goes on": tuple(f"projector:{point}:kill:1" for point in POINTS["projector"]),
 }
 
 

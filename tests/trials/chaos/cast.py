@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from actors.hosts.worker import WorkerOptions
+from ops.history.tables.projector import Viewer
 from streams.kafka.settings import KafkaSettings
-from tests.trials.chaos import device, worker
+from tests.trials.chaos import device, projector, worker
 from tests.trials.chaos.proxy import HOST, Proxy
 from tests.trials.chaos.trap import Trap
 from tests.worlds.stage import Stage
@@ -23,7 +24,7 @@ RESTART_AFTER_S = 0.3
 
 # Forked from a process that has imported everything, a worker starts in a tenth of the time.
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([worker.__name__, device.__name__])
+_forks.set_forkserver_preload([worker.__name__, device.__name__, projector.__name__])
 
 
 class Kept:
@@ -77,7 +78,7 @@ class Cast(Stage):
         self.proxies: dict[str, Proxy] = {}
 
     def play(self, actor: str, trap: Trap, *, behind_proxy: bool = False) -> None:
-        """Start one worker, or the one device, under the trap's name, which is its own in the group."""
+        """Start one worker, the one device or the projector, under the trap's name, which is its own in the group."""
         kafka = self._behind_proxy(trap.name) if behind_proxy else self.kafka
         log_file = self.folder / f"{trap.name}.log"
         work: Callable[[Any], None] = worker.work
@@ -96,7 +97,15 @@ class Cast(Stage):
                 folder=self.folder / trap.name,
                 log_file=log_file,
             )
+        if actor == "projector":
+            work = projector.work
+            orders = projector.Orders(kafka=kafka, viewer=self.viewer, trap=trap, folder=self.folder, log_file=log_file)
         self.workers.append(Kept(trap.name, work, orders=orders))  # type: ignore[arg-type]
+
+    @property
+    def viewer(self) -> Viewer:
+        """The operator of this stage, who may see everything."""
+        return Viewer(operator=self.key.public_key, deployment=self.deployment, is_operator=True)
 
     def leave(self, actor: str) -> None:
         """End this actor's processes for good, and leave the others at work."""

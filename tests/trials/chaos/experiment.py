@@ -34,7 +34,7 @@ from streams.log import LogError, LogUnavailable, Record, TopicPartition, scan
 from tests.judges.lawcheck import check
 from tests.judges.logbook import read
 from tests.learners import FLAT_LEARNER
-from tests.trials.chaos import device
+from tests.trials.chaos import device, projector
 from tests.trials.chaos.cast import Cast, signalled
 from tests.trials.chaos.points import PARTITION, TASK, Cell
 from tests.trials.chaos.trap import Blow, Trap
@@ -121,7 +121,7 @@ class Experiment:
     def __init__(self, cells: Sequence[Cell], cast: Cast, *, broker_folder: Path) -> None:
         self.cells, self.cast, self.broker_folder = cells, cast, broker_folder
         self.actor = cells[0].actor
-        self.is_device = self.actor == "device"
+        self.is_device, self.is_projector = self.actor == "device", self.actor == "projector"
         self.trap = Trap(folder=cast.folder, partition=PARTITION, name="driver")
         self._before: Counter[str] = Counter()
 
@@ -136,7 +136,7 @@ class Experiment:
             again=0.1, rest_s=0.1, inline=0.0 if self.is_device else 0.5, gives_up=gives_up, says_so=bool(gives_up)
         )
         self.cast.create_task(TASK, rules, parameters=parameters)
-        for actor in (*ACTORS, *(["device"] if self.is_device else [])):
+        for actor in dict.fromkeys((*ACTORS, self.actor)):
             self._start(actor)
         with Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits) as fleet:
             self.cast.until(self._has_started, "the first version", timeout_s=STARTED_WITHIN_S)
@@ -170,7 +170,9 @@ class Experiment:
         while self.cast.faults(PARTITION) and time.monotonic() < give_up:
             time.sleep(0.5)
         self.cast.stop()
-        return [*self.cast.faults(PARTITION), *self._second_thoughts()]
+        # Killed like the others, so that the last of its commits is under way.
+        is_kept = projector.compare(self.cast.log, self.cast.folder, self.cast.viewer) if self.is_projector else ()
+        return [*self.cast.faults(PARTITION), *self._second_thoughts(), *is_kept]
 
     # --- the play ---------------------------------------------------------------------------------------------------
 
@@ -195,7 +197,8 @@ class Experiment:
         self.trap.arm(blow)
         if cell.is_opening:
             # Whoever holds the partition dies, so that somebody opens it on a journal that is worth replaying.
-            signalled(self.trap.passages("claim", actor=cell.actor)[-1]["pid"], signal.SIGKILL)
+            first = "open" if self.is_projector else "claim"
+            signalled(self.trap.passages(first, actor=cell.actor)[-1]["pid"], signal.SIGKILL)
         self._until(lambda: self.trap.struck(blow), f"{cell.point} is passed")
         struck = self.trap.struck(blow)
         self._finish_fault(cell, blow, struck=struck)
@@ -232,8 +235,9 @@ class Experiment:
                 self._until(lambda: proxy.lost > lost, "a reply to EndTxn is lost")
 
     def _next_s(self, struck: dict[str, Any]) -> float:
-        """When somebody next did what the actor is there for: its next commit, a device's next outcome; 0: not yet."""
-        done = self.trap.passages("settled" if self.is_device else "commit", actor=self.actor, since_s=struck["at_s"])
+        """When somebody next did what the actor is there for: a commit, an outcome, rows on the disk; 0: not yet."""
+        purpose = {"device": "settled", "projector": "stored"}.get(self.actor, "commit")
+        done = self.trap.passages(purpose, actor=self.actor, since_s=struck["at_s"])
         return done[0]["at_s"] if done else 0.0
 
     def _until_past_the_session(self, cell: Cell, struck: dict[str, Any]) -> None:

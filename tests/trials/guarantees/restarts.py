@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.trials.chaos.points import POINTS
+from tests.trials.chaos.points import ALONE, POINTS
 from tests.trials.guarantees.evidence import Evidence, Excuses, Row, table, wrap_text
 
 BEYOND_TIMEOUT_S_MAX = 5.0
 DECISIONS = 1_000_000
-ACTORS = [actor for actor in POINTS if actor != "device"]
+ACTORS = [actor for actor in POINTS if actor not in ALONE]
 # An opening is a part of a death, timed once more.
 DEATHS = ("child", "supervisor")
 
