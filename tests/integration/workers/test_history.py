@@ -1,0 +1,99 @@
+"""The history of a real log says what an independent reader of the topics finds there, number by number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ops.history.tables.projector import Viewer
+from schemas.canonical import encode
+from schemas.events import VersionEvaluated
+from schemas.policy import Policy
+from schemas.topics import EVALUATIONS
+from streams.kafka.settings import KafkaSettings
+from streams.log import Draft
+from tests.agreement import list_differences
+from tests.judges import plain_reader
+from tests.places import home_of
+from tests.tables import synced
+from tests.worlds.builders import policy
+from tests.worlds.scripted_fleet import Fleet, Habits
+from tests.worlds.stage import ACTORS, Stage, say, staged
+
+PRIVATE, PLAIN = "private", "plain"
+RELIABLE = Habits(again=0.2, rest_s=0.1)
+UNRELIABLE = Habits(again=0.1, gives_up=0.1, says_so=True, rest_s=0.1)
+SILENT = Habits(gives_up=0.3, rest_s=0.1)
+
+
+def rules(**sections: dict[str, object]) -> Policy:
+    """Short leases, so that those of the silent run out, and updates that are soon too old."""
+    plain: dict[str, dict[str, object]] = {
+        "selection": {"devices_expected": 16, "concurrency": 12, "retry_after_s": 0.2, "lease_s": 4.0},
+        "staleness": {"max_versions": 1},
+        "compression": {"codec": "int8"},
+        "stop": {"versions_max": 5_000},
+    }
+    return policy(**{**plain, **sections})
+
+
+def score(stage: Stage, task: str, version: int) -> None:
+    """What an evaluator would say: of all examples, and of two cohorts."""
+    signer = stage.role_key("evaluator").signer
+    for number, cohort in enumerate(("", "east", "west")):
+        told = VersionEvaluated(
+            task=task, version=version, metrics={"accuracy": 0.5 + number / 8, "loss": 1.25}, samples=64, cohort=cohort
+        )
+        data = signer.certify(encode(told))
+        stage.log.append([Draft(topic=EVALUATIONS.name, partition=home_of(task), value=data)])
+
+
+@pytest.mark.timeout(240)
+def test_an_independent_reader_of_the_topics_agrees(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    """Members, refusals, leases, rounds, the ledger, devices and scores; of a reader who shares no line with fedlog."""
+    imported = {line.split()[1].partition(".")[0] for line in Path(plain_reader.__file__).read_text().splitlines()
+                if line.startswith(("import ", "from "))}  # fmt: skip
+    assert imported <= {
+        "__future__",
+        "collections",
+        "contextlib",
+        "dataclasses",
+        "statistics",
+        "typing",
+        "msgpack",
+        "kafka",
+    }
+    private = rules(privacy={"noise_multiplier": 100.0, "rho_max": 1.0})
+    with staged(kafka_settings, tmp_path) as stage:
+        for task, chosen in ((PRIVATE, private), (PLAIN, rules())):
+            stage.create_task(task, chosen, parameters=40)
+        stage.start(*ACTORS)
+        with ExitStack() as fleets:
+            playing = [
+                fleets.enter_context(Fleet(stage.kafka, task, chosen, 40, 5, seed=seed, habits=habits))
+                for task, chosen in ((PRIVATE, private), (PLAIN, rules()))
+                for seed, habits in enumerate((RELIABLE, UNRELIABLE, SILENT))
+            ]
+            for task in (PRIVATE, PLAIN):
+                stage.until_version(task, 12)
+            for fleet in playing:
+                fleet.rest()
+        for task in (PRIVATE, PLAIN):
+            score(stage, task, 2)
+        stage.stop()
+        viewer = Viewer(operator=stage.key.public_key, deployment=stage.deployment, is_operator=True)
+        with synced(tmp_path / "history.duckdb", stage.log, viewer) as history:
+            differences, counts = list_differences(history.ask, kafka_settings, (PRIVATE, PLAIN))
+            outcomes = Counter(dict(history.ask("SELECT outcome, count(*) FROM leases GROUP BY 1").rows))
+            refused = dict(
+                history.ask("SELECT outcome, count(*) FROM updates WHERE outcome <> 'admitted' GROUP BY 1").rows
+            )
+        say(counts, outcomes, refused)
+        assert differences == []
+        assert all(counts.values())
+        # Or the comparison would be one of empty lists.
+        assert {"used", "expired", "abandoned"} <= outcomes.keys()
+        assert refused
