@@ -195,8 +195,10 @@ class Projector:
             self._add(_place(record), event)
 
     def _add(self, place: Row, event: object) -> None:
-        # Whoever holds the operator's public key alone may still read the journals of a private task.
-        is_secret = not self._viewer.is_operator and getattr(event, "task", None) in self._private
+        # Whoever holds the operator's public key alone may still read the journals of a private task. Devices' records
+        # come from another topic, perhaps before anybody has read that their task is one.
+        is_private = isinstance(event, Submission) or getattr(event, "task", None) in self._private
+        is_secret = is_private and not self._viewer.is_operator
         places, events = self._pending.facts[type(event), is_secret]
         places.append(place)
         events.append(event)

@@ -8,11 +8,12 @@ import pytest
 
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
+from ops.history.tables.facts import SECRETS
 from ops.history.tables.projector import HistoryGap, Projector, Viewer
 from ops.history.tables.syncing import sync
-from schemas.topics import EVALUATIONS, ROUNDS, TASKS, UPDATES
+from schemas.topics import EVALUATIONS, JOURNALS, ROUNDS, TASKS, UPDATES
 from streams.journals import JournalBroken
-from streams.log import TopicPartition
+from streams.log import TopicPartition, scan
 from tests.tables import OPERATOR, READER, list_rows, opened, synced, tell
 from tests.worlds.builders import KEY, batch, model_published, update_admitted
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log
@@ -83,6 +84,23 @@ def test_readers_of_a_private_task_see_no_secrets(tmp_path: Path) -> None:
         assert history.ask(f"{asked} NOT {private}").rows[0][0] > 0
         stored = history.ask("SELECT count(body_sha256), count(salt) FROM facts.update_admitted WHERE " + private).rows
         assert stored == [(0, 0)]
+
+
+def test_no_secret_is_stored_before_its_task_is_known(tmp_path: Path) -> None:
+    """A consumer hands out partitions in any order: updates may come before the task that they belong to."""
+    log, partition = tell().log, tell().partition
+    with opened(tmp_path / FILE, READER) as history:
+        projector = Projector(history, READER)
+        for topic in (UPDATES, TASKS, EVALUATIONS, *(topic for topic in JOURNALS)):
+            for record in scan(log, TopicPartition(topic.name, partition)):
+                projector.apply(record)
+        projector.flush()
+        private = "task IN (SELECT task FROM tasks WHERE private)"
+        for fact in ("submission", "update_admitted", "sum_stored"):
+            secrets = sorted(SECRETS & {column for (column, *_) in history.ask(f"DESCRIBE facts.{fact}").rows})
+            counted = ", ".join(f"count({name})" for name in secrets)
+            *found, rows = history.ask(f"SELECT {counted}, count(*) FROM facts.{fact} WHERE {private}").rows[0]
+            assert (rows > 0, sum(found)) == (True, 0), (fact, secrets)
 
 
 def test_what_retention_has_taken_is_a_gap(tmp_path: Path) -> None:
