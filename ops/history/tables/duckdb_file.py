@@ -39,10 +39,22 @@ _FACTS_NAMED = re.compile(r"\bfacts\b", re.IGNORECASE)
 BATCHES_MAX = 20_000
 
 
+# In DuckDB's words; each is tried by a test.
+_LOCKED = "Could not set lock"
+_DAMAGED = "Corrupt database file"
+_REBUILD = "\nIf it was one, `fedlog history rebuild` builds it anew from the log."
+
+
 class HistoryUnfit(FedlogError):
     """The file is no history that this release can go on with; the message says what to do."""
 
     code = "history_unfit"
+
+
+class HistoryUnwritable(FedlogError):
+    """The file cannot be written, as on a full disk; what was stored before is whole."""
+
+    code = "history_unwritable"
 
 
 class HistoryInUse(FedlogError):
@@ -108,8 +120,13 @@ class HistoryFile(HistoryAnswers):
 
     def __init__(self, path: Path, *, identity: str) -> None:
         """`identity` names the log that it is of. Raises HistoryUnfit, HistoryInUse."""
-        if not path.exists():
-            _begin(path, identity)
+        self._path = path
+        try:
+            if not path.exists():
+                _begin(path, identity)
+        # DuckDB's own errors are told by `_connect`.
+        except OSError as error:
+            raise HistoryUnfit(f"No history can be made at {path}: {error}.") from error
         super().__init__(_connect(path))
         _check(self._connection, path, identity=identity)
         _lock(self._connection)
@@ -137,9 +154,9 @@ class HistoryFile(HistoryAnswers):
         return {task for (task,) in found.fetchall()}
 
     def write(self, facts: Mapping[str, Sequence[Columns]], marks: Mapping[TopicPartition, Mark]) -> None:
-        """Rows, marks and the number of the batch in one transaction."""
+        """Rows, marks and the number of the batch in one transaction. Raises HistoryUnwritable."""
         sequence = self.position.sequence + 1
-        with _transaction(self._connection):
+        with _telling_failures(self._path), _transaction(self._connection):
             for name, parts in facts.items():
                 for columns in parts:
                     insert(self._connection, f"facts.{name}", columns=columns, select=f"*, {sequence}")
@@ -190,6 +207,8 @@ def _ask(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View, paramet
         # In the transaction of the answer: a batch that is stored meanwhile is not in it.
         return Answer(names, types, rows, newest[0] if newest else None, _read_position(connection))
     except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException) or _DAMAGED in str(error):
+            raise HistoryUnfit(f"The file of the history cannot be read: {error}{_REBUILD}") from error
         raise QueryRefused(f"{error}") from error
     finally:
         with contextlib.suppress(duckdb.Error):
@@ -281,11 +300,20 @@ def _change_views(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     try:
         return duckdb.connect(str(path), read_only=read_only, config=_OPTIONS)
-    except (duckdb.IOException, duckdb.ConnectionException) as error:
+    except duckdb.Error as error:
         # The second is what it says to a process that has the file open in another way.
-        if "lock" in str(error) or isinstance(error, duckdb.ConnectionException):
+        if _LOCKED in str(error) or isinstance(error, duckdb.ConnectionException):
             raise HistoryInUse(f"{path} is being written by another process: {error}") from error
-        raise HistoryUnfit(f"{path} cannot be opened as a history: {error}") from error
+        raise HistoryUnfit(f"{path} cannot be opened as a history: {error}{_REBUILD}") from error
+
+
+@contextlib.contextmanager
+def _telling_failures(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # The disk and the file; a row that does not fit is a fault of ours, and says where it was made.
+    except duckdb.OperationalError as error:
+        raise HistoryUnwritable(f"{path} cannot be written: {error}\nWhat was stored before is whole.") from error
 
 
 def _begin(path: Path, identity: str) -> None:
@@ -303,9 +331,14 @@ def _begin(path: Path, identity: str) -> None:
         # Who took part when is nobody else's business, wherever the file lies.
         fresh.chmod(0o600)
         # A link and no move: another process may have been quicker, and its file stays.
-        with contextlib.suppress(FileExistsError):
+        try:
             path.hardlink_to(fresh)
-        fresh.unlink()
+        except FileExistsError:
+            pass
+        # Not every file system has links, and there two that are as quick as each other are very rare.
+        except OSError:
+            fresh.rename(path)
+        fresh.unlink(missing_ok=True)
 
 
 def _create(connection: duckdb.DuckDBPyConnection, identity: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import socket
 import struct
@@ -24,6 +25,7 @@ _QUESTION_BYTES_MAX = 1 << 20
 # What a question or its answer may take to be handed over; how long DuckDB takes is not limited.
 _HAND_OVER_S = 30.0
 _WAIT_S_MAX = 30.0
+_NAME_BYTES_MAX = 80
 
 
 def _keep(value: Any) -> Any:
@@ -64,13 +66,23 @@ class WriterGone(FedlogError):
     code = "writer_gone"
 
 
+class SocketUnusable(FedlogError):
+    """No socket can be made beside the history, so that nobody could ask while it is written."""
+
+    code = "socket_unusable"
+
+
 def find_socket(path: Path) -> Path:
     """Where the writer of the history `path` answers."""
-    return path.with_name(path.name + ".sock")
+    name = path.name + ".sock"
+    # A file's name may be longer than the whole address of a socket.
+    if len(os.fsencode(name)) > _NAME_BYTES_MAX:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16] + ".sock"
+    return path.with_name(name)
 
 
 class HistoryServer:
-    """Answers questions about a history while it is written. Use it as a context."""
+    """Answers questions about a history while it is written. Use it as a context, which raises SocketUnusable."""
 
     def __init__(self, path: Path, history: HistoryFile) -> None:
         self._history, self._path = history, find_socket(path)
@@ -78,10 +90,14 @@ class HistoryServer:
 
     def __enter__(self) -> Self:
         # The writer of a history is alone: whatever lies there is what a killed one has left.
-        self._path.unlink(missing_ok=True)
-        with _shorten(self._path) as address:
-            self._socket.bind(address)
-        self._socket.listen()
+        try:
+            self._path.unlink(missing_ok=True)
+            with _shorten(self._path) as address:
+                self._socket.bind(address)
+            self._socket.listen()
+        except OSError as error:
+            self._socket.close()
+            raise SocketUnusable(f"No socket can be made at {self._path}: {error}; name another --file.") from error
         # A thread that ends with the process: an open question must not keep it alive.
         threading.Thread(target=self._accept, name="history", daemon=True).start()
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from schemas.events import RoundOpened
 from schemas.journal import JournalPosition
 from streams.log import TopicPartition
 from tests.root import ROOT
-from tests.tables import READER, opened, synced, tell
+from tests.tables import READER, list_rows, opened, synced, tell
 from tests.worlds.builders import task_closed
 
 FILE = "history.duckdb"
@@ -48,6 +50,33 @@ NOT_QUESTIONS = [
     "",
 ]
 
+# Its disk is full once a file has so many bytes.
+FULL = """
+import pathlib, resource, signal, sys
+from ops.history.tables.projector import Mark
+from streams.log import TopicPartition
+from tests.tables import opened
+path, limit = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+with opened(path) as history:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for stored in range(0, 100_000, 1_000):
+        print(stored)
+        place = ("rounds", 3, stored, 0, None, None, 1, 1, "digits", 1)
+        history.write({"round_opened": [place] * 1_000}, {TopicPartition("rounds", 3): Mark(stored + 1_000, 1)})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+"""
+# Somebody who may do nothing in this folder: root may do everything everywhere.
+CLOSED = """
+import os, pathlib, sys
+from tests.tables import opened
+folder = pathlib.Path(sys.argv[1])
+if folder.name == "closed":
+    folder.mkdir(mode=0o500)
+    if os.getuid() == 0:
+        os.setuid(65534)
+with opened(folder / "history.duckdb"):
+    pass
+"""
 # Dies where it is told to, while it makes the file.
 DYING = """
 import os, pathlib, signal, sys
@@ -192,6 +221,58 @@ def test_a_file_that_another_process_writes_is_in_use(tmp_path: Path) -> None:
             pass
     finally:
         child.communicate()
+
+
+@pytest.mark.parametrize("bytes_max", [40_000, 400_000])
+def test_a_full_disk_is_told_and_takes_nothing_with_it(tmp_path: Path, bytes_max: int) -> None:
+    """What was stored before is whole, rows and marks alike, and with room it goes on from there."""
+    told = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / FILE), str(bytes_max)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "HistoryUnwritable" in told.stderr
+    stored = int(told.stdout.split()[-1])
+    with opened(tmp_path / FILE) as history:
+        assert history.ask("SELECT count(*) FROM facts.round_opened").rows == [(stored,)]
+        assert history.read_marks() == {AT: Mark(stored, 1)}
+        history.write({}, {AT: Mark(stored + 1, 1)})
+
+
+def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+    """Cut off anywhere, or with other bytes: nobody is answered from it, and a rebuild is named."""
+    with synced(tmp_path / FILE, tell().log):
+        pass
+    whole = (tmp_path / FILE).read_bytes()
+    for length in (1, 4_096, 12_288, len(whole) // 2, len(whole) - 300_000):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        with pytest.raises(HistoryUnfit, match="rebuild"), opened(tmp_path / "cut") as history:
+            list_rows(history)
+    # Every block that holds rows has a checksum; what is free says nothing to anybody.
+    with opened(tmp_path / FILE) as history:
+        expected = list_rows(history)
+    used, noticed = [place for place in range(12_288, len(whole)) if whole[place]], 0
+    for place in random.Random(20261127).sample(used, 6):
+        changed = bytearray(whole)
+        changed[place] ^= 0xFF
+        (tmp_path / "changed").write_bytes(changed)
+        with contextlib.suppress(HistoryUnfit), opened(tmp_path / "changed") as history:
+            assert list_rows(history) == expected
+            continue
+        noticed += 1
+    assert noticed
+
+
+def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+    """Also where the folder is none."""
+    for folder in (tmp_path / "closed", tmp_path / "nowhere"):
+        told = subprocess.run(
+            [sys.executable, "-c", CLOSED, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert "HistoryUnfit" in told.stderr
+        assert str(folder) in told.stderr
 
 
 def test_a_transient_history_leaves_nothing_behind() -> None:

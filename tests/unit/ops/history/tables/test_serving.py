@@ -11,7 +11,7 @@ import pytest
 from ops.history.tables.duckdb_file import QueryRefused
 from ops.history.tables.facts import FACTS
 from ops.history.tables.projector import Mark
-from ops.history.tables.serving import HistoryServer, WriterGone, ask_writer, find_socket, is_served
+from ops.history.tables.serving import HistoryServer, SocketUnusable, WriterGone, ask_writer, find_socket, is_served
 from schemas.events import RoundOpened
 from streams.log import TopicPartition
 from tests.tables import opened, synced, tell
@@ -22,10 +22,12 @@ KINDS = (
 )
 
 
-@pytest.mark.parametrize("folder", ["short", "long" * 40])
-def test_answers_are_those_of_the_file(tmp_path: Path, folder: str) -> None:
-    """Names, types, rows and the newest record, also where the folder's name is too long for a socket."""
-    path = tmp_path / folder / "history.duckdb"
+@pytest.mark.parametrize(
+    ("folder", "file"), [("short", "history.duckdb"), ("long" * 40, "history.duckdb"), ("short", "long" * 50)]
+)
+def test_answers_are_those_of_the_file(tmp_path: Path, folder: str, file: str) -> None:
+    """Names, types, rows and the newest record, also where the folder's or the file's name is too long for a socket."""
+    path = tmp_path / folder / file
     path.parent.mkdir()
     with synced(path, tell().log) as history, HistoryServer(path, history):
         assert is_served(path)
@@ -57,6 +59,15 @@ def test_it_answers_while_rows_arrive(tmp_path: Path) -> None:
         assert seen == sorted(seen)
         assert all(count % 2 == 0 for count in seen)
         assert ask_writer(path, "SELECT count(*) FROM facts.round_opened").rows == [(80,)]
+
+
+def test_where_no_socket_can_be_made_that_is_said(tmp_path: Path) -> None:
+    """What stands in its place is somebody's folder, and stays."""
+    path = tmp_path / "history.duckdb"
+    (find_socket(path) / "theirs").mkdir(parents=True)
+    with opened(path) as history, pytest.raises(SocketUnusable, match="--file"), HistoryServer(path, history):
+        pass
+    assert (find_socket(path) / "theirs").exists()
 
 
 def test_a_socket_without_a_writer_is_none(tmp_path: Path) -> None:
