@@ -33,6 +33,16 @@ def assert_nothing_is_left(folder: Path) -> None:
     assert [one for one in environments if f"{MARK}=" in one and f"FEDLOG_FOLDER={folder}\0" in one] == []
 
 
+def assert_the_history_was_kept(folder: Path) -> None:
+    """Up to the end of the run, which nobody can read any more: its broker has ended."""
+    sql = "SELECT status, version, (SELECT count(*) FROM updates WHERE outcome = 'admitted') AS admitted FROM tasks"
+    words = [sys.executable, "-P", "-m", "ops.terminal.cli", "--folder", str(folder), "query", sql, "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout) == {"status": "halted: versions_max", "version": 4, "admitted": 40}, done.stderr
+    assert "as it is" in done.stderr
+    assert not list(folder.glob("*.sock"))
+
+
 def assert_the_documented_lines_work(folder: Path) -> None:
     """The blocks of docs/python.md, one after the other, as the cells of a notebook."""
     for name in ("rings.py", "rings.toml"):
@@ -70,6 +80,7 @@ def test_one_command_from_nothing_to_a_score(tmp_path: Path) -> None:
     assert told["updates_admitted"] == 40
     assert "version 4 of 4 (100 %)" in done.stderr
     assert_nothing_is_left(tmp_path)
+    assert_the_history_was_kept(tmp_path)
     assert_the_documented_lines_work(tmp_path)
     again = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 1

@@ -48,6 +48,8 @@ def open_or_find_writer(path: Path, *, viewer: Viewer) -> HistoryFile | None:
 class LiveHistory:
     """A context. Inside it the log belongs to its thread; `ask` may be called from any.
 
+    Questions over the socket wait until it has come to where the log ended at first, or for half a minute.
+
     Entering raises HistoryServed, HistoryInUse, HistoryUnfit; `check` raises what has ended it since.
     """
 
@@ -55,19 +57,20 @@ class LiveHistory:
         self, path: Path, log: EventLog, *, viewer: Viewer, on_progress: Callable[[Synced], None] = lambda synced: None
     ) -> None:
         self._path, self._log, self._viewer, self._on_progress = path, log, viewer, on_progress
-        self._stop = threading.Event()
+        self._stop, self._ready = threading.Event(), threading.Event()
         self._failure: BaseException | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self._history = stack.enter_context(contextlib.closing(self._open()))
-            stack.enter_context(serving.HistoryServer(self._path, self._history))
+            stack.enter_context(serving.HistoryServer(self._path, self._history, ready=self._ready))
             thread = threading.Thread(target=self._follow, name="projector", daemon=True)
             thread.start()
             # The thread ends before the file is closed, and stores what it has read.
             stack.callback(thread.join)
             stack.callback(self._stop.set)
+            stack.callback(self._ready.set)
             self._stack = stack.pop_all()
         return self
 
@@ -94,11 +97,17 @@ class LiveHistory:
         try:
             while not self._stop.is_set():
                 try:
-                    sync(self._log, self._history, viewer=self._viewer, stop=self._stop, on_progress=self._on_progress)
+                    sync(self._log, self._history, viewer=self._viewer, stop=self._stop, on_progress=self._note)
                 # What is stored says where to go on, so that a lost broker is waited for.
                 except LogUnavailable:
                     self._stop.wait(OUTAGE_WAIT_S)
         except BaseException as error:  # noqa: BLE001 - raised by `check`
             # Told to whoever holds it, because nobody sees a thread die.
             self._failure = error
+            self._ready.set()
             self._stop.set()
+
+    def _note(self, synced: Synced) -> None:
+        if synced.is_current:
+            self._ready.set()
+        self._on_progress(synced)

@@ -25,6 +25,8 @@ _QUESTION_BYTES_MAX = 1 << 20
 # What a question or its answer may take to be handed over; how long DuckDB takes is not limited.
 _HAND_OVER_S = 30.0
 _WAIT_S_MAX = 30.0
+# Then whoever asks is told what is known by now, and up to when.
+_READY_S = 30.0
 _NAME_BYTES_MAX = 80
 
 
@@ -84,8 +86,9 @@ def find_socket(path: Path) -> Path:
 class HistoryServer:
     """Answers questions about a history while it is written. Use it as a context, which raises SocketUnusable."""
 
-    def __init__(self, path: Path, history: HistoryFile) -> None:
-        self._history, self._path = history, find_socket(path)
+    def __init__(self, path: Path, history: HistoryFile, *, ready: threading.Event | None = None) -> None:
+        """Questions wait for `ready`, but not for ever."""
+        self._history, self._path, self._ready = history, find_socket(path), ready
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def __enter__(self) -> Self:
@@ -123,6 +126,8 @@ class HistoryServer:
             connection.settimeout(_HAND_OVER_S)
             # Whoever reaches the socket may read the file too, so that nobody is asked for a password.
             question = msgspec.msgpack.decode(_receive(connection, limit=_QUESTION_BYTES_MAX), type=_Question)
+            if self._ready is not None:
+                self._ready.wait(_READY_S)
             try:
                 # On a cursor of its own, so that the writer's transaction is not seen half-way.
                 reply = self._answer(question)

@@ -24,10 +24,11 @@ LAST_LOOK_S = 5.0
 
 @dataclass(slots=True)
 class Synced:
-    """What a history has taken in since it was opened."""
+    """What a history has taken in since it was opened; `is_current` once it has come to where the log ended then."""
 
     rows: int = 0
     seconds: float = 0.0
+    is_current: bool = False
 
 
 def make_identity(viewer: Viewer) -> str:
@@ -64,6 +65,7 @@ def sync(
             projector.flush()
             stored_s = time.monotonic()
             synced.seconds = stored_s - began_s
+            synced.is_current = synced.is_current or not follower.is_behind
             on_progress(synced)
         if stop is not None:
             _take_last(log, projector, partitions=numbers)

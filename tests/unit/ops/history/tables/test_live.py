@@ -63,6 +63,13 @@ def test_what_is_appended_is_in_the_tables_while_it_goes_on(tmp_path: Path) -> N
         assert list_rows(history) == list_rows(whole)
 
 
+def test_the_first_answer_knows_what_the_log_held(tmp_path: Path) -> None:
+    """Whoever asks as soon as there is a socket is not told that nothing has happened."""
+    path, (log, _) = tmp_path / FILE, begun()
+    with LiveHistory(path, log, viewer=OPERATOR):
+        assert ask_writer(path, COUNT).rows == [(1,)]
+
+
 def test_there_is_one_writer_of_a_history(tmp_path: Path) -> None:
     """A second one is told who answers, and the first goes on."""
     path, (log, _) = tmp_path / FILE, begun()
