@@ -15,7 +15,7 @@ from typing import Any
 
 from ops.history.tables import duckdb_file, live
 from ops.history.tables.duckdb_file import HistoryFile
-from ops.history.tables.facts import Row
+from ops.history.tables.facts import Columns
 from ops.history.tables.live import LiveHistory
 from ops.history.tables.projector import Mark, Viewer
 from ops.history.tables.syncing import make_identity, sync
@@ -65,11 +65,11 @@ class TrappedFile(HistoryFile):
         self._trap = trap
         trap.passed("open")
 
-    def write(self, rows: Mapping[str, Sequence[Row]], marks: Mapping[TopicPartition, Mark]) -> None:
-        if rows:
+    def write(self, facts: Mapping[str, Sequence[Columns]], marks: Mapping[TopicPartition, Mark]) -> None:
+        if facts:
             self._trap.passed("read")
-        super().write(rows, marks)
-        if rows:
+        super().write(facts, marks)
+        if facts:
             self._trap.passed("stored")
 
 

@@ -53,7 +53,9 @@ NOT_QUESTIONS = [
 # Its disk is full once a file has so many bytes.
 FULL = """
 import pathlib, resource, signal, sys
+from ops.history.tables.facts import FACTS
 from ops.history.tables.projector import Mark
+from schemas.events import RoundOpened
 from streams.log import TopicPartition
 from tests.tables import opened
 path, limit = pathlib.Path(sys.argv[1]), int(sys.argv[2])
@@ -61,8 +63,9 @@ with opened(path) as history:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for stored in range(0, 100_000, 1_000):
         print(stored)
-        place = ("rounds", 3, stored, 0, None, None, 1, 1, "digits", 1)
-        history.write({"round_opened": [place] * 1_000}, {TopicPartition("rounds", 3): Mark(stored + 1_000, 1)})
+        place = ("rounds", 3, stored, 0, None, None, 1, 1)
+        columns = FACTS[RoundOpened].make_columns([place] * 1_000, [RoundOpened(task="digits", round=4)] * 1_000)
+        history.write({"round_opened": [columns]}, {TopicPartition("rounds", 3): Mark(stored + 1_000, 1)})
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 """
 # Somebody who may do nothing in this folder: root may do everything everywhere.
