@@ -15,7 +15,7 @@ from importlib import resources
 
 from ops.history.tables.facts import FACTS, PLACE, SECRETS, STORED, FactTable, Submission
 
-_FACTS = re.compile(r"\bfacts\.(\w+)")
+FACTS_PATTERN = re.compile(r"\bfacts\.(\w+)")
 _NAMES = {table.name: table for table in FACTS.values()}
 _PRIVATE = "SELECT task FROM facts.task_created WHERE policy -> 'privacy' ->> 'noise_multiplier' IS NOT NULL"
 
@@ -34,10 +34,7 @@ class Table:
 
         `hides`: without what only operators may see of private tasks.
         """
-        # A condition on each table of facts, and no second way to compute what is asked.
-        if until is None and not hides:
-            return self.sql
-        return _FACTS.sub(lambda found: _select_facts(found[1], until=until, hides=hides), self.sql)
+        return restrict_facts(self.sql, until=until, hides=hides)
 
 
 @functools.cache
@@ -64,9 +61,16 @@ def compute_format() -> str:
     return hashlib.sha256("\n".join(make_definitions()).encode()).hexdigest()[:16]
 
 
+def restrict_facts(sql: str, *, until: str | None, hides: bool) -> str:
+    """A question with a condition on each table of facts that it names; no second way to compute what is asked."""
+    if until is None and not hides:
+        return sql
+    return FACTS_PATTERN.sub(lambda found: _select_facts(found[1], until=until, hides=hides), sql)
+
+
 def _select_facts(name: str, *, until: str | None, hides: bool) -> str:
     select, where = "", "" if until is None else f" WHERE {until}"
-    if hides and (secrets := sorted(SECRETS & {*_NAMES[name].definition})):
+    if hides and (secrets := sorted(SECRETS & {*_NAMES[name].definition} if name in _NAMES else ())):
         # As in the file of somebody who is no operator, who reads devices' records before their tasks are known.
         when = "true" if name == FACTS[Submission].name else f"task IN ({_PRIVATE})"
         hidden = ", ".join(f"CASE WHEN {when} THEN NULL ELSE {one} END AS {one}" for one in secrets)

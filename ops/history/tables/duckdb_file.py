@@ -16,7 +16,13 @@ from typing import Any
 import duckdb
 
 from ops.history.tables.arrays import make_array
-from ops.history.tables.catalogue import compute_format, load_tables, make_definitions
+from ops.history.tables.catalogue import (
+    FACTS_PATTERN,
+    compute_format,
+    load_tables,
+    make_definitions,
+    restrict_facts,
+)
 from ops.history.tables.facts import Columns, Row
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark
@@ -197,7 +203,7 @@ def _ask(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View, paramet
     try:
         _require_question(connection, sql)
         if view != View():
-            _change_views(connection, sql, view=view)
+            sql = _change_views(connection, sql, view=view)
         # Whatever else a SELECT may hold, it changes nothing.
         connection.execute("BEGIN TRANSACTION READ ONLY")
         found = connection.execute(sql, parameters)
@@ -284,17 +290,19 @@ def _find_condition(connection: duckdb.DuckDBPyConnection, as_of: str) -> str:
     return f"at_ms <= {as_of_ms}"
 
 
-def _change_views(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View) -> None:
+def _change_views(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View) -> str:
+    """Show the tables as `view` says; the question, with the same conditions on the facts that it names itself."""
     until = None if view.as_of is None else _find_condition(connection, view.as_of)
-    # The facts themselves hide nothing, and no view stands before them.
-    if view.hides and _FACTS_NAMED.search(sql):
-        raise QueryRefused("Tables of facts are for operators; ask the tables that `fedlog query --schema` shows.")
+    # The facts themselves hide nothing, and no view stands before them: in another spelling they would be open.
+    if view.hides and _FACTS_NAMED.search(FACTS_PATTERN.sub("", sql)):
+        raise QueryRefused("Name a table of facts as facts.NAME, in small letters.")
     words = {word.lower() for word in _WORD.findall(sql)}
     # Of this connection alone, where they hide the views of the same names; the others cost time and nobody sees them.
     for table in load_tables().values():
         if table.name in words:
             query = table.make_query(until, hides=view.hides)
             connection.execute(f"CREATE OR REPLACE TEMP VIEW {table.name} AS {query}")
+    return restrict_facts(sql, until=until, hides=view.hides)
 
 
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
