@@ -1,0 +1,117 @@
+"""The history at one position: what a view is a function of. Asked twice, it answers the same from memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from ops.history.tables.facts import FACTS
+from ops.history.tables.positions import Position
+from ops.web.page.formats import to_ms
+from ops.web.reading import HistoryReader
+
+Row = dict[str, Any]
+Rows = list[Row]
+ANSWERS_MAX = 2_000
+_TABLES = " UNION ALL ".join(f"SELECT max(at_ms) AS at_ms FROM facts.{table.name}" for table in FACTS.values())
+_UNTIL = f"SELECT max(at_ms) FROM ({_TABLES})"
+
+
+class Answers:
+    """What was asked lately, by question and position; pages that show the same share it."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[object, ...], Rows] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, key: tuple[object, ...]) -> Rows | None:
+        """The answer to a question, if it was asked lately."""
+        with self._lock:
+            if key in self._kept:
+                # The order of the dictionary is that of use, so that the first one is the one to forget.
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def keep(self, key: tuple[object, ...], rows: Rows) -> None:
+        """Remember an answer; the one that was not asked for the longest time goes."""
+        with self._lock:
+            self._kept[key] = rows
+            while len(self._kept) > ANSWERS_MAX:
+                self._kept.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A reader and the position to which it is held; `at` is what the address names, empty for now.
+
+    `until_ms` is the append time of the newest record that counts here. `may_change`: whoever looks is an operator.
+    """
+
+    reader: HistoryReader
+    position: Position
+    until_ms: int
+    at: str = ""
+    may_change: bool = False
+    answers: Answers = field(default_factory=Answers)
+
+    @property
+    def as_of(self) -> str:
+        """As of when the tables are asked."""
+        # Several questions of one view must not see the history move between them.
+        return self.at or str(self.position)
+
+    def ask(self, sql: str, **parameters: object) -> Rows:
+        """The rows of an answer, by column. Raises QueryRefused, WriterGone."""
+        # The reader is part of the key: one of them hides what the other shows.
+        key = (self.reader, self.position, self.at, sql, *sorted(parameters.items()))
+        rows = self.answers.find(key)
+        if rows is None:
+            answer = self.reader.ask(sql, as_of=self.as_of, parameters=parameters)
+            rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+            self.answers.keep(key, rows)
+        return rows
+
+    def ask_one(self, sql: str, **parameters: object) -> Row:
+        """The only row; empty where there is none."""
+        rows = self.ask(sql, **parameters)
+        return rows[0] if rows else {}
+
+    def link(self, path: str, query: Mapping[str, object] | None = None) -> str:
+        """An address that stays at this moment."""
+        asked = {name: value for name, value in (query or {}).items() if value not in (None, "")}
+        # Whoever looks at the past wants to stay there from page to page.
+        if self.at:
+            asked["at"] = self.at
+        return path + (f"?{urlencode(asked)}" if asked else "")
+
+    def link_task(self, task: str) -> str:
+        """The page of a task."""
+        return self.link(f"/tasks/{quote(task, safe='')}")
+
+    def link_version(self, task: str, version: int) -> str:
+        """The page of a version."""
+        return self.link(f"/tasks/{quote(task, safe='')}/versions/{version}")
+
+    def link_device(self, device: str) -> str:
+        """The page of a device."""
+        return self.link(f"/devices/{quote(device, safe='')}")
+
+    def link_record(self, topic: str, *, partition: int, offset: int) -> str:
+        """The page of a record of the log."""
+        return self.link(f"/records/{quote(topic, safe='')}/{partition}/{offset}")
+
+
+def find_until_ms(reader: HistoryReader, as_of: str) -> int:
+    """The append time of the newest fact as of a time, a version or a position. Raises QueryRefused, WriterGone."""
+    found = reader.ask(_UNTIL, as_of=as_of).rows[0][0]
+    try:
+        # A time is a moment itself, whether or not anything was appended just then.
+        named = datetime.fromisoformat(as_of)
+    except ValueError:
+        return int(found or 0)
+    return min(to_ms(named) or 0, max(int(found or 0), int(reader.ask(_UNTIL).rows[0][0] or 0)))

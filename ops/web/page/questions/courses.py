@@ -1,0 +1,84 @@
+"""How a task got where it stands: scores and durations by version, scores by cohort, and the course of its budget."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ops.web.page.moment import Moment, Row
+from ops.web.page.questions.overview import Budget
+
+# More points than that no screen shows apart; every n-th version stands for those around it.
+POINTS_MAX = 240
+FORECAST_CHARGES = 20
+
+_NEWEST = "SELECT max(version) AS version FROM facts.model_published WHERE task = $task"
+_SCORES = """
+    SELECT version, arg_max(metrics, at_ms) AS metrics FROM facts.version_evaluated
+    WHERE task = $task AND cohort = '' AND (version % $step = 0 OR version = $newest)
+    GROUP BY version ORDER BY version"""
+_DURATIONS = """
+    SELECT version, (published.at_ms - opened.at_ms) / 1000 AS seconds
+    FROM facts.model_published AS published JOIN facts.round_opened AS opened USING (task, round)
+    WHERE task = $task AND (version % $step = 0 OR version = $newest) ORDER BY version"""
+_VERSIONS = """
+    SELECT version, members, model_size, at_ms FROM facts.model_published WHERE task = $task
+    ORDER BY version DESC LIMIT $limit"""
+_BY_COHORT = """
+    SELECT version, cohort, arg_max(metrics, at_ms) AS metrics, arg_max(samples, at_ms) AS samples
+    FROM facts.version_evaluated WHERE task = $task AND cohort <> ''
+        AND version = (SELECT max(version) FROM facts.version_evaluated WHERE task = $task AND cohort <> '')
+    GROUP BY version, cohort ORDER BY cohort"""
+_CHARGES = """
+    SELECT round, rho_total, epsilon, participations_max FROM facts.round_charged WHERE task = $task
+    ORDER BY round DESC LIMIT $limit"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """Scores by metric, and the seconds of each round: points (version, value)."""
+
+    newest: int
+    scores: dict[str, list[tuple[int, float]]]
+    durations: Sequence[tuple[int, float]]
+
+
+def trace_course(moment: Moment, task: str) -> Course:
+    """Every version of a task, or every n-th."""
+    newest = moment.ask_one(_NEWEST, task=task).get("version") or 0
+    # The newest version is shown whatever the step is: it is what people look for.
+    asked = {"task": task, "newest": newest, "step": newest // POINTS_MAX + 1}
+    scores: dict[str, list[tuple[int, float]]] = {}
+    for row in moment.ask(_SCORES, **asked):
+        for name, value in json.loads(row["metrics"]).items():
+            # A loss that is not a number would have no place on any scale.
+            if value is not None and math.isfinite(value):
+                scores.setdefault(name, []).append((row["version"], float(value)))
+    durations = [(row["version"], row["seconds"]) for row in moment.ask(_DURATIONS, **asked)]
+    return Course(newest=newest, scores=scores, durations=durations)
+
+
+def list_versions(moment: Moment, task: str, *, limit: int = 12) -> list[Row]:
+    """The newest versions, the newest first."""
+    return moment.ask(_VERSIONS, task=task, limit=limit)
+
+
+def score_cohorts(moment: Moment, task: str) -> dict[str, dict[str, float]]:
+    """The newest scores by cohort."""
+    return {row["cohort"]: json.loads(row["metrics"]) for row in moment.ask(_BY_COHORT, task=task)}
+
+
+def forecast_end(moment: Moment, task: str, *, budget: Budget, version: int | None) -> int | None:
+    """The version at which the budget will end if the next rounds spend as the last ones; None where none does."""
+    charges = moment.ask(_CHARGES, task=task, limit=FORECAST_CHARGES)
+    if len(charges) < 2 or version is None:
+        return None
+    last, first = charges[0], charges[-1]
+    # Over the last charges only, because cohorts and rates change while a task goes on.
+    spent = last["rho_total"] - first["rho_total"]
+    if spent <= 0:
+        return None
+    rounds = (budget.rho_max - budget.rho) / (spent / (last["round"] - first["round"]))
+    return version + max(0, int(rounds))

@@ -1,0 +1,124 @@
+"""One task as it stands: its round with the updates in it, who took part, what was refused, what is left to spend."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ops.web.page.moment import Moment, Row
+
+TRIPS_MAX = 24
+
+_ROUND = """
+    SELECT round, at_ms FROM facts.round_opened WHERE task = $task ORDER BY round DESC LIMIT 1"""
+_ENDS = """
+    SELECT 'proposed' AS step, at_ms, members FROM facts.round_proposed WHERE task = $task AND round = $round
+    UNION ALL BY NAME SELECT 'charged' AS step, at_ms FROM facts.round_charged WHERE task = $task AND round = $round
+    UNION ALL BY NAME SELECT 'withheld' AS step, at_ms FROM facts.round_withheld WHERE task = $task AND round = $round
+    UNION ALL BY NAME SELECT 'published' AS step, at_ms FROM facts.model_published WHERE task = $task AND round = $round
+    UNION ALL BY NAME SELECT 'abandoned' AS step, at_ms FROM facts.round_abandoned WHERE task = $task AND round = $round
+    ORDER BY at_ms, list_position(['proposed', 'charged', 'withheld', 'published', 'abandoned'], step)"""
+# The members first: with them the join has a few leases to look for, not all.
+_MEMBERS = """
+    WITH members AS (
+        SELECT "update", device, version, staleness, weight, zeroed, clip_scale, at_ms, at_topic, at_partition,
+            at_offset, at_number, input_offset
+        FROM facts.update_admitted WHERE task = $task AND round = $round
+    )
+    SELECT members.*, granted.cohort, granted.log_ms AS checked_in_ms, granted.at_ms AS leased_ms, sent.at_ms AS sent_ms
+    FROM members
+    LEFT JOIN facts.lease_granted AS granted ON granted.lease = members."update"
+    LEFT JOIN facts.submission AS sent
+        ON sent.at_partition = members.at_partition AND sent.at_offset = members.input_offset
+    ORDER BY members.at_offset, members.at_number"""
+_STALENESS = """
+    SELECT staleness, count(*) AS updates FROM facts.update_admitted WHERE task = $task
+    GROUP BY staleness ORDER BY staleness"""
+_COHORTS = """
+    WITH granted AS (
+        SELECT device, arg_max(cohort, at_ms) AS cohort, count(*) AS leases FROM facts.lease_granted
+        WHERE task = $task GROUP BY device
+    ), admitted AS (
+        SELECT device, count(*) AS admitted FROM facts.update_admitted WHERE task = $task GROUP BY device
+    )
+    SELECT cohort, count(*) AS devices, sum(leases)::BIGINT AS leases, coalesce(sum(admitted), 0)::BIGINT AS admitted
+    FROM granted LEFT JOIN admitted USING (device) GROUP BY cohort ORDER BY admitted DESC, cohort"""
+_REFUSED = """
+    SELECT 'refused' AS how, reason, count(*) AS updates FROM facts.update_refused WHERE task = $task GROUP BY reason
+    UNION ALL BY NAME
+    SELECT 'counted as zero' AS how, zeroed AS reason, count(*) AS updates FROM facts.update_admitted
+    WHERE task = $task AND zeroed IS NOT NULL GROUP BY zeroed
+    UNION ALL BY NAME
+    SELECT 'lease ' || outcome AS how, coalesce(reason, '') AS reason, count(*) AS updates FROM facts.lease_closed
+    WHERE task = $task AND outcome IN ('expired', 'abandoned') GROUP BY ALL
+    ORDER BY updates DESC"""
+_COUNTED = """
+    SELECT 'not decided' AS how, counts FROM facts.updates_declined WHERE task = $task
+    UNION ALL SELECT 'check-in declined', counts FROM facts.checkins_declined WHERE task = $task"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One round: its members in the order of their admission, and what became of it: (step, time)."""
+
+    number: int
+    opened_ms: int
+    members: Sequence[Row]
+    steps: Sequence[tuple[str, int]]
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether it still takes updates."""
+        return not self.steps
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Work that is in no version: what became of it, why, and how often."""
+
+    how: str
+    reason: str
+    count: int
+
+
+def find_round(moment: Moment, task: str, *, number: int | None = None) -> Round | None:
+    """A round of a task, the newest unless it is named; None where there is none."""
+    newest = moment.ask_one(_ROUND, task=task)
+    if not newest:
+        return None
+    number = newest["round"] if number is None else number
+    # A round that is named may be over; what became of it is asked in the same way.
+    found = {"task": task, "round": number}
+    ends = moment.ask(_ENDS, **found)
+    return Round(
+        number=number,
+        opened_ms=newest["at_ms"],
+        members=moment.ask(_MEMBERS, **found),
+        steps=[(row["step"], row["at_ms"]) for row in ends],
+    )
+
+
+def count_staleness(moment: Moment, task: str) -> list[tuple[int, int]]:
+    """How many admitted updates had which staleness; every number up to the largest, so that gaps show."""
+    # A staleness that nobody had is a gap, and a gap is seen only where it has a place.
+    found = {row["staleness"]: row["updates"] for row in moment.ask(_STALENESS, task=task)}
+    return [(staleness, found.get(staleness, 0)) for staleness in range(max(found, default=-1) + 1)]
+
+
+def list_cohorts(moment: Moment, task: str) -> list[Row]:
+    """Each cohort: how many devices, leases, and admitted updates. A device is in the cohort that it named last."""
+    return moment.ask(_COHORTS, task=task)
+
+
+def list_losses(moment: Moment, task: str) -> list[Loss]:
+    """What was refused, counted as zero, declined or ran out, the most frequent first."""
+    found = [Loss(row["how"], row["reason"], row["updates"]) for row in moment.ask(_REFUSED, task=task)]
+    # Counts of a batch are summed here, because JSON has no columns to group by.
+    counted: Counter[tuple[str, str]] = Counter()
+    for row in moment.ask(_COUNTED, task=task):
+        for reason, count in json.loads(row["counts"]).items():
+            counted[row["how"], reason] += count
+    found += [Loss(how, reason, count) for (how, reason), count in counted.items()]
+    return sorted(found, key=lambda loss: (-loss.count, loss.how, loss.reason))

@@ -1,0 +1,99 @@
+"""The page as a browser or curl gets it: every view at every moment, for every role."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from ops.web.page.assets_index import NAMES, address_of
+from ops.web.page.routes import parse_number, render_login
+from ops.web.site import Site
+from tests.gallery import DONE, MAIN, paint
+from tests.serving import make_client, opened_site
+
+WEIGHT_MAX = 150_000
+PATHS = ["/tasks", f"/tasks/{MAIN}", f"/tasks/{DONE}", f"/tasks/{MAIN}/versions/0", f"/tasks/{MAIN}/versions/5"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site on the gallery's history."""
+    with opened_site(tmp_path_factory.mktemp("site"), paint().log) as (opened, _):
+        yield opened
+
+
+@pytest.fixture(scope="module", params=["viewer", "operator"])
+def client(request: pytest.FixtureRequest, site: Site) -> TestClient:
+    """Somebody who only looks, and somebody who may change tasks."""
+    return make_client(site, request.param)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("at", ["", f"{MAIN}@7", "2023-11-14T22:15:00.000"])
+def test_every_view_answers_at_every_moment(client: TestClient, path: str, at: str) -> None:
+    """A bookmark of any view at any time is a page, which weighs little and names no other host."""
+    answer = client.get(path, params={"at": at} if at else {})
+    assert answer.status_code == 200
+    weight = len(answer.content) + sum(len(client.get(address_of(name)).content) for name in NAMES)
+    assert weight <= WEIGHT_MAX
+    assert not re.findall(r"(?:src|href|action)=\"(?!/|#)", answer.text)
+
+
+def test_the_same_moment_is_the_same_page(client: TestClient) -> None:
+    """A view is a function of the history at a position: what came later is not on a page of earlier."""
+    then = client.get(f"/tasks/{MAIN}", params={"at": f"{MAIN}@5"}).text
+    assert f"/tasks/{MAIN}/versions/5?" in then
+    assert f"/tasks/{MAIN}/versions/6?" not in then
+    assert "hx-sse:connect" not in then
+    assert 'id="to-now"' in then
+
+
+def test_what_is_not_there_is_said(client: TestClient) -> None:
+    """A task, a version or a moment of no history has a page that says so, with its status."""
+    assert client.get("/tasks/nobodys").status_code == 404
+    assert client.get(f"/tasks/{MAIN}/versions/999").status_code == 404
+    refused = client.get("/tasks", params={"at": "yesterday"})
+    assert refused.status_code == 422
+    assert "neither TASK@VERSION nor a time" in refused.text
+    assert client.get("/assets/0/../routes.py").status_code == 404
+
+
+def test_only_operators_see_what_changes_tasks(site: Site) -> None:
+    """Whoever may change nothing is offered nothing."""
+    offered = {
+        role: f"/tasks/{MAIN}/pause" in make_client(site, role).get(f"/tasks/{MAIN}").text
+        for role in ("viewer", "operator")
+    }
+    assert offered == {"viewer": False, "operator": True}
+
+
+def test_secrets_of_a_private_task_are_not_for_viewers(site: Site) -> None:
+    """Clip scales and digests of updates stand on an operator's page of a version, and on no viewer's."""
+    path = f"/tasks/{MAIN}/versions/5"
+    digest = site.reader.ask("SELECT sha256 FROM updates WHERE task = $task AND version = 5", parameters={"task": MAIN})
+    secret = digest.rows[0][0]
+    assert secret in make_client(site, "operator").get(path).text
+    assert secret not in make_client(site, "viewer").get(path).text
+
+
+def test_whoever_has_no_token_gets_the_form(site: Site) -> None:
+    """A browser without a token is asked for one, and told nothing else."""
+    answer = make_client(site, None).get(f"/tasks/{MAIN}", headers={"Accept": "text/html"})
+    assert answer.status_code == 401
+    assert 'name="token"' in answer.text
+    assert "accuracy" not in answer.text
+
+
+def test_the_form_escapes_what_it_repeats() -> None:
+    """The address that somebody asked for stands in the form, whatever it is."""
+    text = render_login(problem="<script>", next_path='/"><script>alert(1)</script>')
+    assert "<script>" not in text.replace('<script src="', "")
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "٣", "9" * 40])
+def test_no_number_is_none(text: str) -> None:
+    """What an address names is a number or nothing."""
+    assert parse_number(text) is None
