@@ -235,7 +235,8 @@ def insert(
     # A column at a time: row by row DuckDB takes a thousand times as long.
     connection.register("arriving", {name: make_array(values) for name, values in columns.items()})
     # The names are our own, of tables and numbers.
-    connection.execute(f"INSERT INTO {table} SELECT {select} FROM arriving")  # noqa: S608
+    # Fetched, because DuckDB may still be at it when `execute` returns.
+    connection.execute(f"INSERT INTO {table} SELECT {select} FROM arriving").fetchall()  # noqa: S608
     connection.unregister("arriving")
 
 
