@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ops.history.tables import explaining
-from ops.history.tables.duckdb_file import Answer
+from ops.history.tables.answers import Answer
 from streams.kafka.settings import KafkaSettings
 from tests.judges.plain_reader import PlainLog
 

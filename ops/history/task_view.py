@@ -134,6 +134,11 @@ class TaskView:
         return self.created.policy.privacy.delta if self.created and self.created.policy.privacy else None
 
     @property
+    def leases_in_flight(self) -> int:
+        """Leases that are neither used nor over."""
+        return len(self.leases)
+
+    @property
     def participations_max(self) -> int:
         """How often the busiest device has taken part in this task."""
         return max(self.participations.values(), default=0)

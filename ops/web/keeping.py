@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from ops.history.tables.duckdb_file import Answer, HistoryFile, HistoryInUse
+from ops.history.tables.answers import Answer, HistoryInUse
+from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Viewer
 from ops.history.tables.serving import HistoryServer, WriterGone, is_served

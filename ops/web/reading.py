@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ops.history.tables.duckdb_file import Answer, HistoryFile
+from ops.history.tables.answers import Answer
+from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tables.positions import Position
 from ops.history.tables.serving import WriterGone, ask_writer, wait_for_writer
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 
+from ops.history.tables.answers import Answer, HistoryInUse, HistoryUnfit, HistoryUnwritable, QueryRefused
 from ops.history.tables.arrays import make_array
 from ops.history.tables.catalogue import (
     FACTS_PATTERN,
@@ -23,11 +24,10 @@ from ops.history.tables.catalogue import (
     make_definitions,
     restrict_facts,
 )
-from ops.history.tables.facts import Columns, Row
+from ops.history.tables.facts import Columns
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark
 from schemas.canonical import decode, encode
-from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.identifiers import TaskId
 from schemas.journal import JournalPosition
 from streams.log import TopicPartition
@@ -49,45 +49,6 @@ BATCHES_MAX = 20_000
 _LOCKED = "Could not set lock"
 _DAMAGED = "Corrupt database file"
 _REBUILD = "\nIf it was one, `fedlog history rebuild` builds it anew from the log."
-
-
-class HistoryUnfit(FedlogError):
-    """The file is no history that this release can go on with; the message says what to do."""
-
-    code = "history_unfit"
-
-
-class HistoryUnwritable(FedlogError):
-    """The file cannot be written, as on a full disk; what was stored before is whole."""
-
-    code = "history_unwritable"
-
-
-class HistoryInUse(FedlogError):
-    """Another process has the file open for writing."""
-
-    code = "history_in_use"
-
-
-class QueryRefused(FedlogError):
-    """The question cannot be answered: it is no question, or DuckDB does not understand it."""
-
-    exit_code = EXIT_USAGE
-    code = "query_refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A table: names of columns, their types in SQL, and rows; `until_ms` is the newest record that it rests on.
-
-    `position`: where the history stood when it was asked.
-    """
-
-    columns: list[str]
-    types: list[str]
-    rows: list[Row]
-    until_ms: int | None
-    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +196,6 @@ def insert(
     # A column at a time: row by row DuckDB takes a thousand times as long.
     connection.register("arriving", {name: make_array(values) for name, values in columns.items()})
     # The names are our own, of tables and numbers.
-    # Fetched, because DuckDB may still be at it when `execute` returns.
     connection.execute(f"INSERT INTO {table} SELECT {select} FROM arriving").fetchall()  # noqa: S608
     connection.unregister("arriving")
 
@@ -247,9 +207,10 @@ def _store_batch(connection: duckdb.DuckDBPyConnection, sequence: int, *, until_
 
 
 def _read_position(connection: duckdb.DuckDBPyConnection) -> Position:
-    found = connection.execute("SELECT generation, (SELECT max(sequence) FROM batches) FROM about").fetchone()
-    assert found is not None
-    return Position(found[0], found[1] or 0)
+    sql = "SELECT generation, (SELECT max(sequence) FROM batches) FROM about"
+    # All of it: a connection with an unfinished answer takes in no rows.
+    [(generation, sequence)] = connection.execute(sql).fetchall()
+    return Position(generation, sequence or 0)
 
 
 def _require_question(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

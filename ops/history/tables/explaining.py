@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ops.history.tables.duckdb_file import Answer, QueryRefused
+from ops.history.tables.answers import Answer, QueryRefused
 from schemas.identifiers import TASK_PATTERN, TaskId, Version
 
 Ask = Callable[[str], Answer]

@@ -148,7 +148,7 @@ _SQL = {
 
 def _list_columns(kind: type[msgspec.Struct]) -> Iterator[Column]:
     for field in inspect.multi_type_info([kind])[0].fields:  # type: ignore[attr-defined]
-        inner = _find_flat_struct(field.type)
+        inner = find_flat_struct(field.type)
         # What has parts is asked by its parts: `body_size`, not a value out of JSON.
         if inner is None:
             yield _make_column(field.type, (field.name,))
@@ -158,28 +158,28 @@ def _list_columns(kind: type[msgspec.Struct]) -> Iterator[Column]:
 
 
 def _make_column(kind: inspect.Type, path: tuple[str, ...]) -> Column:
-    kind = _strip_optional(kind)
+    kind = strip_optional(kind)
     sql = _SQL.get(type(kind), "JSON")
     convert: Callable[[Any], Any] | None = None
     if isinstance(kind, inspect.BytesType):
         convert = bytes.hex
     elif sql == "JSON":
-        convert = _format_plain_json if _is_plain(kind) else _format_json
+        convert = _format_plain_json if is_plain(kind) else _format_json
     return Column("_".join(path), sql, path, convert)
 
 
-def _is_plain(kind: inspect.Type) -> bool:
+def is_plain(kind: inspect.Type) -> bool:
     """Whether a value's JSON needs nobody's help: lists and maps of numbers and text, in which no bytes can be."""
     match kind:
         case inspect.ListType() | inspect.VarTupleType():
-            return _is_plain(kind.item_type)
+            return is_plain(kind.item_type)
         case inspect.DictType():
-            return isinstance(kind.key_type, inspect.StrType | inspect.LiteralType) and _is_plain(kind.value_type)
+            return isinstance(kind.key_type, inspect.StrType | inspect.LiteralType) and is_plain(kind.value_type)
         case _:
             return type(kind) in _SQL and not isinstance(kind, inspect.BytesType)
 
 
-def _strip_optional(found: inspect.Type) -> inspect.Type:
+def strip_optional(found: inspect.Type) -> inspect.Type:
     if not isinstance(found, inspect.UnionType):
         return found
     others = [each for each in found.types if not isinstance(each, inspect.NoneType)]
@@ -189,12 +189,12 @@ def _strip_optional(found: inspect.Type) -> inspect.Type:
     return found
 
 
-def _find_flat_struct(found: inspect.Type) -> inspect.StructType | None:
+def find_flat_struct(found: inspect.Type) -> inspect.StructType | None:
     """A struct whose own fields are no structs: its fields are columns. A policy stays one value."""
-    found = _strip_optional(found)
+    found = strip_optional(found)
     if not isinstance(found, inspect.StructType) or found.array_like:
         return None
-    is_flat = all(not isinstance(_strip_optional(part.type), inspect.StructType) for part in found.fields)
+    is_flat = all(not isinstance(strip_optional(part.type), inspect.StructType) for part in found.fields)
     return found if is_flat else None
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Self
 
 from ops.history.tables import serving
-from ops.history.tables.duckdb_file import Answer, HistoryFile, HistoryInUse
+from ops.history.tables.answers import Answer, HistoryInUse
+from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tables.projector import Viewer
 from ops.history.tables.syncing import Synced, make_identity, sync
 from schemas.errors import FedlogError

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from ops.history.tables.duckdb_file import Answer, HistoryFile, QueryRefused
+from ops.history.tables.answers import Answer, QueryRefused
 from ops.history.tables.positions import Position
 from schemas.errors import FedlogError
+
+if TYPE_CHECKING:
+    from ops.history.tables.duckdb_file import HistoryFile
 
 _LENGTH = struct.Struct(">Q")
 _QUESTION_BYTES_MAX = 1 << 20

@@ -14,7 +14,7 @@ from fastapi import Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ops.history.tables.duckdb_file import Answer
+from ops.history.tables.answers import Answer
 from ops.history.tables.positions import Position
 from ops.web.callers import Caller, find_caller
 from ops.web.problems import RequestRefused

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.responses import Response
 
+from ops.history.tables.answers import Answer
 from ops.history.tables.catalogue import load_tables
-from ops.history.tables.duckdb_file import Answer, make_transient
+from ops.history.tables.duckdb_file import make_transient
 from ops.operator.errors import TaskUnknown, VersionUnknown
 from ops.web.api.asked import Asked, list_objects, write_answer
 from ops.web.problems import RequestRefused

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
-from ops.history.tables.duckdb_file import QueryRefused
+from ops.history.tables.answers import QueryRefused
 from ops.history.tables.positions import Position
 from ops.history.tables.serving import WriterGone
 from ops.web.changes import Changes, Refresh

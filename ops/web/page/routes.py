@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ops.history.tables.duckdb_file import QueryRefused
+from ops.history.tables.answers import QueryRefused
 from ops.history.tables.positions import Position
 from ops.history.tables.serving import WriterGone
 from ops.web.callers import find_caller

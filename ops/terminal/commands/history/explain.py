@@ -72,4 +72,4 @@ def _say(parts: list[Part], *, as_json: bool) -> None:
         if part.answer.rows:
             say_table(part.answer, is_brief=True)
         say("")
-    say_until(parts[0].answer)
+    say_until(parts[0].answer.until_ms)

@@ -23,7 +23,7 @@ from ops.terminal.options import FromFiles
 from streams.log import LogUnavailable
 
 if TYPE_CHECKING:
-    from ops.history.tables.duckdb_file import Answer
+    from ops.history.tables.answers import Answer
     from ops.history.tables.live import LiveHistory
     from ops.history.tables.projector import Viewer
     from ops.history.tables.syncing import Synced
@@ -77,7 +77,7 @@ def query(
         note(f"{len(found.rows):,} rows in {parquet}.")
     else:
         _say(found, as_json=as_json, as_csv=as_csv)
-    say_until(found)
+    say_until(found.until_ms)
 
 
 @app.command("sync")
@@ -159,17 +159,18 @@ def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
 @contextmanager
 def open_answers(settings: Settings, *, file: Path | None, from_files: Path | None) -> Iterator[Answers]:
     """What answers questions: a running writer, else the file, first brought up to the log where that is at hand."""
-    from ops.history.tables import duckdb_file, live, serving, syncing
+    from ops.history.tables import serving
+
+    # DuckDB lets nobody else in while a process writes, and who asks that process has no need to load it.
+    if from_files is None and serving.is_served(path := _find_path(settings, file)):
+        yield partial(serving.ask_writer, path)
+        return
+    from ops.history.tables import duckdb_file, live, syncing
 
     if from_files is not None:
         with open_log_or_export(settings, from_files) as log, duckdb_file.make_transient() as history:
             syncing.sync(log, history, viewer=_find_viewer(settings, log))
             yield history.ask
-        return
-    path = _find_path(settings, file)
-    # DuckDB lets nobody else in while a process writes.
-    if serving.is_served(path):
-        yield partial(serving.ask_writer, path)
         return
     try:
         with open_log(settings) as log:
@@ -240,14 +241,14 @@ def _format(value: object, *, is_brief: bool) -> object:
             return value
 
 
-def say_until(found: Answer) -> None:
-    """Up to when the answer knows."""
-    if found.until_ms is None:
+def say_until(until_ms: int | None) -> None:
+    """Up to when an answer knows."""
+    if until_ms is None:
         note("The history is empty: nothing stands in the log yet.")
         return
     # The clock of the log, so that the same can be asked again as of that time.
-    until = datetime.fromtimestamp(found.until_ms / 1000, UTC)
-    note(f"Known up to {until:%Y-%m-%d %H:%M:%S}.{found.until_ms % 1000:03} UTC.")
+    until = datetime.fromtimestamp(until_ms / 1000, UTC)
+    note(f"Known up to {until:%Y-%m-%d %H:%M:%S}.{until_ms % 1000:03} UTC.")
 
 
 def _say_schema(*, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from ops.history.makeup import Makeup
 from ops.history.task_view import TaskView
 from ops.opening import open_log_or_export
 from ops.operator import tasks
+from ops.terminal import standing
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 from schemas.canonical import to_plain
@@ -35,8 +36,7 @@ def list_versions(
     clipped: of how many updates the clip cut something off. codec loss: the mean share of an update's norm that the
     codec lost. effective: as many updates of one weight would say as much.
     """
-    with open_log_or_export(ctx.obj, from_files) as log:
-        view = tasks.find_view(log, task)
+    view, *_ = standing.find_one(ctx.obj, task, versions="all", from_files=from_files)
     if as_json:
         for version, model in sorted(view.published.items()):
             metrics = view.evaluations[version].metrics if version in view.evaluations else None

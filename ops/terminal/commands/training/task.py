@@ -14,7 +14,7 @@ from ops.console import note, number, say, say_json, sparkline, table
 from ops.history.task_view import TaskView
 from ops.opening import find_operator, open_log, open_log_or_export, require_key
 from ops.operator import succession, tasks
-from ops.terminal import archive
+from ops.terminal import archive, standing
 from ops.terminal.commands.training.measured import describe_scores, format_result
 from ops.terminal.commands.training.policy import list_lines
 from ops.terminal.errors import ConsoleError
@@ -116,8 +116,7 @@ def list_tasks(
     """Show every task on one line."""
     since_ms = time.time() * 1000 - archive.parse_age_s(since) * 1000 if since else 0.0
     hidden = set[str]() if with_archived else archive.read_names(ctx.obj.folder)
-    with open_log(ctx.obj) as log:
-        found = tasks.find_views(log, operator=find_operator(ctx.obj))
+    found = standing.find_all(ctx.obj)
     # Sorted by name, so that the list is the same on every run.
     views = [view for name, view in sorted(found.items()) if name not in hidden and view.created_ms >= since_ms]
     views = [view for view in views if not (running and view.is_over)]
@@ -156,12 +155,15 @@ def show(
 ) -> None:
     """Show one task in detail."""
     from ops.operator import results
+    from ops.operator.results import Result
 
-    with open_log_or_export(ctx.obj, from_files) as log:
-        views = tasks.find_views(log, [partition_of(name, log.partitions)], operator=find_operator(ctx.obj))
-        view = tasks.require(views, name)
-        measured = results.list_measurements(log, views.values(), of=name)
-        own = results.read_newest(log, view)
+    view, *others = standing.find_one(ctx.obj, name, versions="scored", from_files=from_files)
+    measured, own = list[Result](), None
+    # What was measured stands in bodies, and only for that the log is needed.
+    if results.is_measured([view, *others], of=name):
+        with open_log_or_export(ctx.obj, from_files) as log:
+            measured = results.list_measurements(log, others, of=name)
+            own = results.read_newest(log, view)
     if as_json:
         told = {
             **tasks.summarize(view),
@@ -211,7 +213,7 @@ def _format_row(view: TaskView) -> tuple[object, ...]:
         number(view.staleness_mean, 3),
         f"{view.metric_name} {number(view.metric)}" if view.metric_name else "",
         number(view.epsilon),
-        len(view.leases),
+        view.leases_in_flight,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import htpy as h
 
-from ops.history.tables.duckdb_file import Answer, QueryRefused
+from ops.history.tables.answers import Answer, QueryRefused
 from ops.history.tables.explaining import Part, compare, explain
 from ops.web.page.charts.timeline import draw_timeline
 from ops.web.page.formats import format_number, shorten, to_ms

@@ -12,13 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ops.history.tables.duckdb_file import (
-    HistoryInUse,
-    HistoryUnfit,
-    QueryRefused,
-    make_transient,
-    open_for_questions,
-)
+from ops.history.tables.answers import HistoryInUse, HistoryUnfit, QueryRefused
+from ops.history.tables.duckdb_file import make_transient, open_for_questions
 from ops.history.tables.facts import FACTS
 from ops.history.tables.projector import Mark
 from schemas.events import RoundOpened

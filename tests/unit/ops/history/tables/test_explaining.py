@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.history.tables.duckdb_file import HistoryFile, QueryRefused
+from ops.history.tables.answers import QueryRefused
+from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tables.explaining import Part, compare, explain
 from schemas.events import ModelPublished, RoundCharged, UpdateAdmitted
 from schemas.topics import LEDGER, ROUNDS

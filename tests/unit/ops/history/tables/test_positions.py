@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ops.history.tables.answers import QueryRefused
 from ops.history.tables.catalogue import load_tables
-from ops.history.tables.duckdb_file import BATCHES_MAX, QueryRefused
+from ops.history.tables.duckdb_file import BATCHES_MAX
 from ops.history.tables.facts import FACTS, Columns, Row
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark

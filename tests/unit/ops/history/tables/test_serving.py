@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.history.tables.duckdb_file import QueryRefused
+from ops.history.tables.answers import QueryRefused
 from ops.history.tables.facts import FACTS
 from ops.history.tables.projector import Mark
 from ops.history.tables.serving import HistoryServer, SocketUnusable, WriterGone, ask_writer, find_socket, is_served

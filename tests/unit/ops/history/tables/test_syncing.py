@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.history.tables.duckdb_file import HistoryInUse
+from ops.history.tables.answers import HistoryInUse
 from ops.history.tables.syncing import rebuild, sync
 from tests.root import ROOT
 from tests.tables import OPERATOR, list_rows, opened, synced, tell

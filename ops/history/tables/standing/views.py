@@ -1,0 +1,142 @@
+"""Tasks as the console shows them, out of the tables: the same values that `ops.history.projections` folds.
+
+All is one question, so that it is of one moment, and only what stands on a screen is asked for, so that a long history
+costs hardly more than a short one. Called by the commands of tasks and models.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from ops.history.makeup import Makeup
+from ops.history.tables.standing.reading import read_event
+from ops.history.task_view import TaskView
+from schemas.events import (
+    ModelPublished,
+    RoundCharged,
+    TaskCreated,
+    TaskHalted,
+    VersionEvaluated,
+)
+from schemas.identifiers import TASK_PATTERN, TaskId
+from schemas.policy.metrics import MetricSums
+
+if TYPE_CHECKING:
+    from ops.history.tables.answers import Answer
+
+Versions = Literal["newest", "scored", "all"]
+_NAME = re.compile(TASK_PATTERN)
+_NEWEST = "QUALIFY row_number() OVER (PARTITION BY task ORDER BY version DESC) = 1"
+_PART = "SELECT '{name}' AS part, task, to_json(value) AS value FROM ({sql}) AS part (task, value)"
+
+
+@dataclass(slots=True)
+class CountedView(TaskView):
+    """A view whose leases and participations are numbers: to list a million of them would answer nobody."""
+
+    leases_open: int = 0
+    participations_most: int = 0
+
+    @property
+    def leases_in_flight(self) -> int:
+        """Leases that are neither used nor over."""
+        return self.leases_open
+
+    @property
+    def participations_max(self) -> int:
+        """How often the busiest device has taken part in this task."""
+        return self.participations_most
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Tasks by name, as far as the log was known; `until_ms` is the append time of the newest record."""
+
+    tasks: dict[TaskId, TaskView]
+    until_ms: int | None
+    # The tasks that measure a task, by its name.
+    measured_by: dict[TaskId, list[TaskId]]
+
+
+def read_views(
+    ask: Callable[[str], Answer], task: TaskId | None = None, *, versions: Versions = "newest"
+) -> Views | None:
+    """Every task, or one; `versions` says of how many versions: the newest, that and every score, or all.
+
+    None where the tables are for readers and leave out of a private task what a view of it needs.
+    """
+    # What goes into a question is a name, whatever somebody has typed.
+    if task is not None and not _NAME.fullmatch(task):
+        return Views({}, None, {})
+    answer = ask(_make_sql(task, versions=versions))
+    told: defaultdict[TaskId, defaultdict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for part, name, value in answer.rows:
+        told[name][part].append(msgspec.json.decode(value))
+    if any("hidden" in parts for parts in told.values()):
+        return None
+    views = {name: _make_view(name, parts) for name, parts in told.items()}
+    return Views(views, answer.until_ms, {name: sorted(parts["measured_by"]) for name, parts in told.items()})
+
+
+def _make_sql(task: TaskId | None, *, versions: Versions) -> str:
+    words = {
+        "TASK": "task IS NOT NULL" if task is None else f"task = '{task}'",
+        "NEWEST": "" if versions == "all" else _NEWEST,
+        "SCORED": "" if versions != "newest" else _NEWEST,
+    }
+    text = resources.files(__package__).joinpath("views.toml").read_text(encoding="utf-8")
+    for word, sql in words.items():
+        text = text.replace(word, sql)
+    # One question, so that a writer beside it cannot come between two of them.
+    return " UNION ALL ".join(_PART.format(name=name, sql=sql) for name, sql in tomllib.loads(text).items())
+
+
+def _make_view(name: TaskId, told: dict[str, list[Any]]) -> TaskView:
+    def one(part: str, default: Any = None) -> Any:
+        return told[part][0] if told.get(part) else default
+
+    def count(part: str) -> Counter[str]:
+        return Counter({each["r"]: each["n"] for each in told.get(part, ())})
+
+    view = CountedView(name, noticed="rounds" in told.get("seen", ()), paused=one("paused", default=False))
+    view.closed = bool(one("closed"))
+    if (created := one("created")) is not None:
+        view.created, view.created_ms = read_event(TaskCreated, created), created["at_ms"]
+    if (halted := one("halted")) is not None:
+        view.halted = read_event(TaskHalted, halted)
+    view.rounds_pending = {*told.get("pending", ())}
+    # The next round opens in the decision that proposes the last: one that was not ended is filling.
+    if one("round", -1) > one("ended", -1):
+        view.round, view.buffer_fill = one("round"), one("buffer", 0)
+    admitted = one("admitted", {"n": 0, "stale": 0, "most": 0})
+    view.admitted, view.staleness_sum, view.staleness_max = admitted["n"], admitted["stale"], admitted["most"]
+    view.participations_most = one("participations", 0)
+    view.zeroed, view.refused, view.declined = count("zeroed"), count("refused"), count("declined")
+    view.abandoned, view.leases_abandoned = count("abandoned"), count("given_up")
+    closed = one("leases", {"n": 0, "expired": 0})
+    view.leases_granted = one("granted", 0)
+    view.leases_open, view.leases_expired = view.leases_granted - closed["n"], closed["expired"]
+    view.charges = [read_event(RoundCharged, row) for row in told.get("charged", ())]
+    _add_versions(view, told)
+    return view
+
+
+def _add_versions(view: TaskView, told: dict[str, list[Any]]) -> None:
+    for row in told.get("published", ()):
+        view.published[row["version"]] = read_event(ModelPublished, row)
+        view.published_ms[row["version"]] = row["log_ms"]
+    for row in told.get("evaluated", ()):
+        view.evaluations[row["version"]] = read_event(VersionEvaluated, row)
+    for row in told.get("reported", ()):
+        view.reported[row["version"]] = MetricSums(sums=tuple(row["sums"]), samples=row["samples"])
+    for row in told.get("made_of", ()):
+        version, squares = row.pop("version"), int(row.pop("weight_squares"))
+        view.makeups[version] = Makeup(**row, weight_squares=squares)

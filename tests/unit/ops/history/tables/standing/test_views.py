@@ -1,0 +1,127 @@
+"""A task out of the tables is the task that the log folds to, in all that anybody is shown."""
+
+from __future__ import annotations
+
+import heapq
+from pathlib import Path
+
+import pytest
+
+from ops.history.following import Follower
+from ops.history.projections import TaskViews
+from ops.history.tables.projector import Projector
+from ops.history.tables.standing.views import read_views
+from ops.operator.tasks import summarize
+from schemas.events import RoundOpened
+from schemas.policy.metrics import Fidelity, MetricSums
+from schemas.topics import ROUNDS, TASKS
+from streams.log import EventLog, TopicPartition, scan
+from tests.tables import OPERATOR, READER, opened, synced, tell
+from tests.worlds.builders import KEY, model_published, policy, round_proposed, update_admitted
+from tests.worlds.ops_journal import TASK, Journal, append, created, memory_log
+
+MOMENTS = 40  # records from one to the next
+FILE = "history.duckdb"
+
+
+def _fold(log: EventLog) -> TaskViews:
+    views = TaskViews(operator=KEY.public_key)
+    with Follower(log, views) as follower:
+        follower.catch_up()
+    return views
+
+
+def test_every_task_of_the_story_is_as_the_log_folds_it(tmp_path: Path) -> None:
+    """With privacy and without, running, paused, and over for every reason; each number, and how it is called."""
+    folded = _fold(tell().log).tasks
+    with synced(tmp_path / FILE, tell().log) as history:
+        known = read_views(history.ask)
+    assert known is not None
+    assert known.tasks.keys() == folded.keys()
+    for name, view in folded.items():
+        found = known.tasks[name]
+        assert summarize(found) == summarize(view), name
+        assert (found.created, found.halted, found.round) == (view.created, view.halted, view.round)
+        assert (found.metric_name, found.metric, found.is_over) == (view.metric_name, view.metric, view.is_over)
+    assert len({view.status for view in folded.values()}) > 4
+    assert any(view.zeroed for view in folded.values())
+
+
+@pytest.mark.parametrize("task", ["digits", "private-0"])
+def test_all_versions_are_there_when_they_are_asked_for(tmp_path: Path, task: str) -> None:
+    """Each with its score, and what it is made of; else the newest alone, and with `scored` the whole curve."""
+    folded = _fold(tell().log).tasks[task]
+    with synced(tmp_path / FILE, tell().log) as history:
+        every, scored, newest = (read_views(history.ask, task, versions=v) for v in ("all", "scored", "newest"))
+    assert every is not None
+    assert scored is not None
+    assert newest is not None
+    [view] = every.tasks.values()
+    for name in ("published", "published_ms", "evaluations", "makeups"):
+        assert getattr(view, name) == getattr(folded, name)
+    assert len(view.published) > 2
+    assert scored.tasks[task].curve() == folded.curve()
+    assert [*newest.tasks[task].published] == [folded.version] == [*scored.tasks[task].published]
+
+
+def test_what_a_version_is_made_of_is_as_the_log_folds_it(tmp_path: Path) -> None:
+    """Clipped by server and device, zeroed, told and untold losses, weights; and what devices report."""
+    log = memory_log()
+    append(log, TASKS.name, created(policy=policy(evaluation={"report": ("loss",)})))
+    some = [
+        update_admitted("a", clip_scale=60_000, weight=3, task=TASK),
+        update_admitted("b", fidelity=Fidelity(kept=60_000, lost=500), weight=9, task=TASK),
+        update_admitted("c", fidelity=Fidelity(kept=1 << 16, lost=100), task=TASK),
+        update_admitted("d", zeroed="body_absent", clip_scale=1, task=TASK),
+    ]
+    reported = round_proposed(0, metrics=MetricSums(sums=(77,), samples=5), task=TASK)
+    Journal(log, ROUNDS.name).batch(
+        *(RoundOpened(task=TASK, round=0), *some, reported, model_published(1, task=TASK)),
+        *(RoundOpened(task=TASK, round=1), round_proposed(1, task=TASK), model_published(2, task=TASK)),
+    )
+    folded = _fold(log).tasks[TASK]
+    with synced(tmp_path / FILE, log) as history:
+        known = read_views(history.ask, TASK, versions="all")
+    assert known is not None
+    assert summarize(known.tasks[TASK]) == summarize(folded)
+    assert known.tasks[TASK].makeups == folded.makeups
+    assert (folded.makeups[1].clipped, folded.makeups[1].told, folded.makeups[1].members) == (2, 2, 4)
+    assert folded.device_metrics
+
+
+def test_at_any_moment_it_is_as_the_log_folds_it(tmp_path: Path) -> None:
+    """A round that fills, one that waits, leases in flight, a task that nobody has noticed: after whatever record."""
+    story, folded, seen = tell(), TaskViews(operator=KEY.public_key), set[tuple[bool, bool, bool]]()
+    parts = [scan(story.log, TopicPartition(topic, story.partition)) for topic in folded.topics]
+    with opened(tmp_path / FILE) as history:
+        projector = Projector(history, OPERATOR)
+        for number, record in enumerate(heapq.merge(*parts, key=lambda record: record.time_ms)):
+            projector.apply(record)
+            folded.apply(record)
+            if number % MOMENTS:
+                continue
+            projector.flush()
+            known = read_views(history.ask)
+            assert known is not None
+            for name, view in folded.tasks.items():
+                if view.created is not None:
+                    assert summarize(known.tasks[name]) == summarize(view), (record.place, name)
+                    seen.add((view.buffer_fill > 0, bool(view.rounds_pending), bool(view.leases)))
+    assert len(seen) > 3
+
+
+@pytest.mark.parametrize("name", ["nobody", "no'body", "digits' OR true --", "", "DIGITS"])
+def test_a_name_that_is_none_finds_nothing(tmp_path: Path, name: str) -> None:
+    """Whatever somebody types."""
+    with synced(tmp_path / FILE, tell().log) as history:
+        known = read_views(history.ask, name)
+    assert known is not None
+    assert known.tasks == {}
+
+
+def test_readers_of_private_tasks_are_not_shown_half(tmp_path: Path) -> None:
+    """Their tables leave out what a view needs; of a task without privacy they hold all."""
+    with synced(tmp_path / FILE, tell().log, READER) as history:
+        assert read_views(history.ask) is None
+        assert read_views(history.ask, "private-0") is None
+        assert read_views(history.ask, "digits") is not None
