@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from ops.history.tables.duckdb_file import HistoryFile
+from ops.history.tables.facts import FACTS
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark
 from ops.web.api import streams
 from ops.web.api.streams import Cursor, Feed, Wanted, parse_cursor
 from ops.web.changes import Changes
 from ops.web.reading import OwnHistory
+from schemas.events import RoundOpened
 from streams.log import TopicPartition
 from tests.serving import make_client, opened_site
 from tests.tables import opened
@@ -27,8 +29,9 @@ AT = TopicPartition("rounds", 3)
 
 def write_rounds(history: HistoryFile, numbers: range) -> None:
     """A batch with one event for each number."""
-    rows = [("rounds", 3, number, 0, None, None, 7, 7, "digits", number) for number in numbers]
-    history.write({"round_opened": rows}, {AT: Mark(numbers.stop, 7)})
+    places = [("rounds", 3, number, 0, None, None, 7, 7) for number in numbers]
+    events = [RoundOpened(task="digits", round=number) for number in numbers]
+    history.write({"round_opened": [FACTS[RoundOpened].make_columns(places, events)]}, {AT: Mark(numbers.stop, 7)})
 
 
 def read_message(text: str) -> dict[str, Any]:
