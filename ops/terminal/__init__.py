@@ -4,4 +4,5 @@
 `errors`: turns errors into a message and an exit code; called by `cli`.
 `options`: options that several commands share.
 `archive`: the tasks that this folder does not list; `fedlog task` reads and writes it.
+`standing`: how tasks stand, out of the history or the log; called by the commands of tasks and models.
 """
