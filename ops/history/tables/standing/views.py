@@ -100,29 +100,29 @@ def _make_sql(task: TaskId | None, *, versions: Versions) -> str:
 
 
 def _make_view(name: TaskId, told: dict[str, list[Any]]) -> TaskView:
-    def one(part: str, default: Any = None) -> Any:
+    def get(part: str, default: Any = None) -> Any:
         return told[part][0] if told.get(part) else default
 
-    def count(part: str) -> Counter[str]:
+    def get_counts(part: str) -> Counter[str]:
         return Counter({each["r"]: each["n"] for each in told.get(part, ())})
 
-    view = CountedView(name, noticed="rounds" in told.get("seen", ()), paused=one("paused", default=False))
-    view.closed = bool(one("closed"))
-    if (created := one("created")) is not None:
+    view = CountedView(name, noticed="rounds" in told.get("seen", ()), paused=get("paused", default=False))
+    view.closed = bool(get("closed"))
+    if (created := get("created")) is not None:
         view.created, view.created_ms = read_event(TaskCreated, created), created["at_ms"]
-    if (halted := one("halted")) is not None:
+    if (halted := get("halted")) is not None:
         view.halted = read_event(TaskHalted, halted)
     view.rounds_pending = {*told.get("pending", ())}
     # The next round opens in the decision that proposes the last: one that was not ended is filling.
-    if one("round", -1) > one("ended", -1):
-        view.round, view.buffer_fill = one("round"), one("buffer", 0)
-    admitted = one("admitted", {"n": 0, "stale": 0, "most": 0})
+    if get("round", -1) > get("ended", -1):
+        view.round, view.buffer_fill = get("round"), get("buffer", 0)
+    admitted = get("admitted", {"n": 0, "stale": 0, "most": 0})
     view.admitted, view.staleness_sum, view.staleness_max = admitted["n"], admitted["stale"], admitted["most"]
-    view.participations_most = one("participations", 0)
-    view.zeroed, view.refused, view.declined = count("zeroed"), count("refused"), count("declined")
-    view.abandoned, view.leases_abandoned = count("abandoned"), count("given_up")
-    closed = one("leases", {"n": 0, "expired": 0})
-    view.leases_granted = one("granted", 0)
+    view.participations_most = get("participations", 0)
+    view.zeroed, view.refused, view.declined = get_counts("zeroed"), get_counts("refused"), get_counts("declined")
+    view.abandoned, view.leases_abandoned = get_counts("abandoned"), get_counts("given_up")
+    closed = get("leases", {"n": 0, "expired": 0})
+    view.leases_granted = get("granted", 0)
     view.leases_open, view.leases_expired = view.leases_granted - closed["n"], closed["expired"]
     view.charges = [read_event(RoundCharged, row) for row in told.get("charged", ())]
     _add_versions(view, told)
