@@ -9,13 +9,17 @@ import functools
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from ops.history.tables.facts import FACTS, PLACE, SECRETS, STORED, FactTable, Submission
 
-FACTS_PATTERN = re.compile(r"\bfacts\.(\w+)")
+_FACTS = re.compile(r"\bfacts\.(\w+)")
+# Functions in place of a table that make rows of what they are given; others read tables by a name that is computed.
+_HARMLESS = {"range", "generate_series", "unnest", "json_each", "json_tree"}
+_KEPT = {"about", "batches", "marks"}
 _NAMES = {table.name: table for table in FACTS.values()}
 _PRIVATE = "SELECT task FROM facts.task_created WHERE policy -> 'privacy' ->> 'noise_multiplier' IS NOT NULL"
 
@@ -34,7 +38,62 @@ class Table:
 
         `hides`: without what only operators may see of private tasks.
         """
-        return restrict_facts(self.sql, until=until, hides=hides)
+        if until is None and not hides:
+            return self.sql
+        return _FACTS.sub(lambda found: _select_facts(found[1], until=until, hides=hides), self.sql)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question whose tables can be replaced by views: those of `load_tables`, and facts; `sql` asks the views.
+
+    `other`: the first that it asks and that no view can stand before.
+    """
+
+    tables: frozenset[str] = frozenset()
+    facts: frozenset[str] = frozenset()
+    sql: str = ""
+    other: str = ""
+
+    def make_views(self, until: str | None, *, hides: bool) -> dict[str, str]:
+        """Queries for what it asks, by name, with the conditions of `Table.make_query`."""
+        tables = {name: load_tables()[name].make_query(until, hides=hides) for name in self.tables}
+        return {**tables, **{name: _select_facts(name, until=until, hides=hides) for name in self.facts}}
+
+
+def find_asked(parsed: Mapping[str, Any], sql: str) -> Asked:
+    """What `sql` asks, as DuckDB's parser reads it: no search in the text finds all ways to write a name."""
+    if "statements" not in parsed:
+        return Asked(other=f"This form of a question ({parsed.get('error_message')})")
+    nodes = [*_iterate_nodes(parsed["statements"])]
+    # Names that the question itself gives to parts of it, but never those of what the file keeps for itself.
+    maps = [node["cte_map"]["map"] for node in nodes if isinstance(node.get("cte_map"), dict)]
+    known = {*load_tables(), *({entry["key"].lower() for entries in maps for entry in entries} - _KEPT)}
+    data, tables, facts = sql.encode(), set[str](), dict[int, str]()
+    for node in nodes:
+        match node:
+            case {"type": "BASE_TABLE", "catalog_name": "", "schema_name": "", "table_name": name} if (
+                name.lower() in known
+            ):
+                tables.add(name.lower())
+            case {
+                "type": "BASE_TABLE",
+                "catalog_name": "",
+                "schema_name": "facts",
+                "table_name": name,
+                "query_location": at,
+            } if name in _NAMES and data[at:].startswith(f"facts.{name}".encode()):
+                facts[at] = name
+            case {"type": "BASE_TABLE", "catalog_name": catalog, "schema_name": schema, "table_name": name}:
+                return Asked(other=f"The table {'.'.join(filter(None, (catalog, schema, name)))}")
+            case {"type": "TABLE_FUNCTION", "function": {"function_name": called}} if called not in _HARMLESS:
+                return Asked(other=f"The function {called}")
+            case {"type": "SHOW_REF"}:
+                return Asked(other="A list of what there is")
+    # By place and not by name, the last first: the same words in a text of the question stay as they are.
+    for at in sorted(facts, reverse=True):
+        data = data[:at] + b"temp" + data[at + len(b"facts") :]
+    return Asked(tables=frozenset(tables & load_tables().keys()), facts=frozenset(facts.values()), sql=data.decode())
 
 
 @functools.cache
@@ -61,13 +120,6 @@ def compute_format() -> str:
     return hashlib.sha256("\n".join(make_definitions()).encode()).hexdigest()[:16]
 
 
-def restrict_facts(sql: str, *, until: str | None, hides: bool) -> str:
-    """A question with a condition on each table of facts that it names; no second way to compute what is asked."""
-    if until is None and not hides:
-        return sql
-    return FACTS_PATTERN.sub(lambda found: _select_facts(found[1], until=until, hides=hides), sql)
-
-
 def _select_facts(name: str, *, until: str | None, hides: bool) -> str:
     select, where = "", "" if until is None else f" WHERE {until}"
     if hides and (secrets := sorted(SECRETS & {*_NAMES[name].definition} if name in _NAMES else ())):
@@ -76,6 +128,13 @@ def _select_facts(name: str, *, until: str | None, hides: bool) -> str:
         hidden = ", ".join(f"CASE WHEN {when} THEN NULL ELSE {one} END AS {one}" for one in secrets)
         select = f" SELECT * REPLACE ({hidden})"
     return f"(FROM facts.{name}{select}{where})"
+
+
+def _iterate_nodes(parsed: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(parsed, dict):
+        yield parsed
+    for part in parsed.values() if isinstance(parsed, dict) else parsed if isinstance(parsed, list) else ():
+        yield from _iterate_nodes(part)
 
 
 def _list_columns(table: FactTable) -> str:

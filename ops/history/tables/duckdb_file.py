@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import json
 import secrets
 import tempfile
 import threading
@@ -17,13 +17,7 @@ import duckdb
 
 from ops.history.tables.answers import Answer, HistoryInUse, HistoryUnfit, HistoryUnwritable, QueryRefused
 from ops.history.tables.arrays import make_array
-from ops.history.tables.catalogue import (
-    FACTS_PATTERN,
-    compute_format,
-    load_tables,
-    make_definitions,
-    restrict_facts,
-)
+from ops.history.tables.catalogue import compute_format, find_asked, make_definitions
 from ops.history.tables.facts import Columns
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark
@@ -39,8 +33,6 @@ _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
     "pandas_analyze_sample": 0,
 }
 
-_WORD = re.compile(r"\w+")
-_FACTS_NAMED = re.compile(r"\bfacts\b", re.IGNORECASE)
 # An hour of batches or more: enough for everybody who comes back after a restart.
 BATCHES_MAX = 20_000
 
@@ -255,16 +247,18 @@ def _find_condition(connection: duckdb.DuckDBPyConnection, as_of: str) -> str:
 def _change_views(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View) -> str:
     """Show the tables as `view` says; the question, with the same conditions on the facts that it names itself."""
     until = None if view.as_of is None else _find_condition(connection, view.as_of)
-    # The facts themselves hide nothing, and no view stands before them: in another spelling they would be open.
-    if view.hides and _FACTS_NAMED.search(FACTS_PATTERN.sub("", sql)):
-        raise QueryRefused("Name a table of facts as facts.NAME, in small letters.")
-    words = {word.lower() for word in _WORD.findall(sql)}
+    parsed = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    asked = find_asked(json.loads(parsed[0] if parsed else "{}"), sql)
+    # Beside the views of a connection stand facts and the file's own views, which hide nothing and know the present.
+    if asked.other:
+        raise QueryRefused(
+            f"{asked.other} cannot be asked as of another time, nor by who is no operator: ask, in one SELECT, the "
+            "tables of `fedlog query --schema` by their plain names, and facts as facts.NAME, in small letters."
+        )
     # Of this connection alone, where they hide the views of the same names; the others cost time and nobody sees them.
-    for table in load_tables().values():
-        if table.name in words:
-            query = table.make_query(until, hides=view.hides)
-            connection.execute(f"CREATE OR REPLACE TEMP VIEW {table.name} AS {query}")
-    return restrict_facts(sql, until=until, hides=view.hides)
+    for name, query in asked.make_views(until, hides=view.hides).items():
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
+    return asked.sql
 
 
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:

@@ -78,7 +78,7 @@ def test_an_independent_reader_of_the_topics_agrees(kafka_settings: KafkaSetting
                 for seed, habits in enumerate((RELIABLE, UNRELIABLE, SILENT))
             ]
             for task in (PRIVATE, PLAIN):
-                stage.until_version(task, 12)
+                stage.until_version(task, 8)
             for fleet in playing:
                 fleet.rest()
         for task in (PRIVATE, PLAIN):
