@@ -27,6 +27,8 @@ from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, Record, Top
 K = TypeVar("K")
 V = TypeVar("V")
 
+Keep = Callable[[Outcome, bytes], None]
+
 MODELS_MAX = 6
 TASKS_MAX = 256
 # Answers taken in one step: whoever writes more than a device can read must not keep it from its work.
@@ -42,10 +44,14 @@ class KafkaLink:
 
     `operator` is the operator's public key: nothing is passed on for which the operator does not vouch. It hears the
     answers from now on: an answer that came earlier is given again when the device asks again.
+
+    `keep` gets each outcome as the aggregator signed it, before anybody obeys it: a device may prove it later.
     """
 
-    def __init__(self, log: EventLog, operator: bytes, devices: Iterable[str]) -> None:
-        self._log, self._trust = log, Trust(operator)
+    def __init__(
+        self, log: EventLog, operator: bytes, devices: Iterable[str], *, keep: Keep = lambda outcome, message: None
+    ) -> None:
+        self._log, self._trust, self._keep = log, Trust(operator), keep
         self._devices = frozenset(devices)
         self._answer_places = {
             TopicPartition(ANSWERS.name, answer_partition(device, log.partitions)) for device in self._devices
@@ -106,8 +112,11 @@ class KafkaLink:
                     self._learn_deployment()
             except OffsetLost:
                 self._skip_lost_answers()
-        answers = (self._read_answer(record) for record in records)
-        return [answer for answer in answers if answer is not None]
+        answers = [(record, answer) for record in records if (answer := self._read_answer(record)) is not None]
+        for record, answer in answers:
+            if isinstance(answer, Outcome):
+                self._keep(answer, record.value or b"")
+        return [answer for _, answer in answers]
 
     def find_task(self, name: str) -> TaskCreated | None:
         """The first creation of the task in the log."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import Trust
-from schemas.errors import FedlogError
-from schemas.events import ModelPublished, Outcome, UpdateAdmitted
+from schemas.errors import EXIT_USAGE, FedlogError
+from schemas.events import ModelPublished, Noticed, Outcome, TaskCreated, UpdateAdmitted
 from schemas.identifiers import RoundId, TaskId, UpdateId
 from schemas.published import AGGREGATOR, is_vouched_for, parse_checkpoint, version_id
 from schemas.receipts.members import prove_membership
@@ -24,15 +24,25 @@ class ReceiptMissing(FedlogError):
     code = "receipt_missing"
 
 
-def find(log: EventLog, task: TaskId, *, update: UpdateId, trust: Trust) -> Receipt:
-    """The receipt of an update. Raises ReceiptMissing, JournalBroken."""
+class ReceiptWithheld(FedlogError):
+    """A receipt of an admission to a private task says what only its operator may see, who hands it to the participant."""
+
+    exit_code = EXIT_USAGE
+    code = "receipt_withheld"
+
+
+def find(log: EventLog, task: TaskId, *, update: UpdateId, trust: Trust, is_operator: bool = True) -> Receipt:
+    """The receipt of an update. Raises ReceiptMissing, ReceiptWithheld, JournalBroken."""
     at = TopicPartition(ROUNDS.name, partition_of(task, log.partitions))
     members: dict[RoundId, list[UpdateAdmitted]] = {}
     published: dict[RoundId | None, ModelPublished] = {}
     admitted: UpdateAdmitted | None = None
+    is_private = False
     for _, decision, _ in read_decisions(log, at, trust=trust):
         for event in decision.events:
             match event:
+                case Noticed(fact=TaskCreated(task=name, policy=policy)) if name == task:
+                    is_private = policy.privacy is not None
                 case UpdateAdmitted(task=name) if name == task:
                     members.setdefault(event.round, []).append(event)
                     admitted = event if event.update == update else admitted
@@ -40,6 +50,8 @@ def find(log: EventLog, task: TaskId, *, update: UpdateId, trust: Trust) -> Rece
                     published[round_id] = event
     if admitted is None:
         return _find_exclusion(log, task, update=update, trust=trust)
+    if is_private and not is_operator:
+        raise ReceiptWithheld
     # A round that was abandoned, or waits for its charge, has no root that anybody has announced.
     version = published.get(admitted.round)
     if version is None:

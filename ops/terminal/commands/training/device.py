@@ -56,6 +56,7 @@ def device(
 def _run(ctx: typer.Context, options: DeviceOptions, *, accelerator: str, updates: int | None, as_json: bool) -> None:
     from client_agent.learning.opening import choose_accelerator
     from client_agent.links.kafka import KafkaLink
+    from client_agent.outbox.outcomes import KeptOutcomes
     from client_agent.running.foreground import run_device
     from ops.operator.tasks import check_name
 
@@ -70,9 +71,10 @@ def _run(ctx: typer.Context, options: DeviceOptions, *, accelerator: str, update
         # An update counts once it is answered: one that is only sent may still be lost.
         return stats.closed > 0 or (updates is not None and stats.admitted + stats.refused >= updates)
 
+    kept = KeptOutcomes(options.folder, task)
     with open_log(ctx.obj) as log:
         try:
-            run_device(partial(KafkaLink, log, operator), options, is_done=is_done)
+            run_device(partial(KafkaLink, log, operator, keep=kept.keep), options, is_done=is_done)
         except KeyboardInterrupt:
             # Ctrl-C is how a device is meant to end, so it is no error.
             note("Stopped. What is in the outbox is sent at the next start.")
