@@ -71,9 +71,13 @@ class FedlogError(Exception):
      ├── TaskUnfit               a task contradicts its own policy
      ├── HistoryGap              the log no longer holds what a history has not read
      ├── HistoryUnfit            a file is no history that can go on
+     ├── HistoryUnwritable       the file of a history cannot be written
      ├── HistoryInUse            another process writes a history
+     ├── HistoryServed           another process keeps a history up to date, and answers
+     ├── SocketUnusable          nobody could ask a history while it is written
      ├── ReceiptInvalid          a receipt does not prove what it says
      ├── ReceiptMissing          the log cannot prove what became of an update
+     ├── ReceiptWithheld         a receipt says what only an operator may see
      ├── QueryRefused            a question to the history cannot be answered
      ├── WriterGone              who writes a history has ended in the midst of an answer
      ├── SettingsError           a setting is missing or out of bounds

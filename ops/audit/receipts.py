@@ -25,7 +25,7 @@ class ReceiptMissing(FedlogError):
 
 
 class ReceiptWithheld(FedlogError):
-    """A receipt of an admission to a private task says what only its operator may see, who hands it to the participant."""
+    """A receipt of an admission to a private task says what only its operator may see, and hands to its participant."""
 
     exit_code = EXIT_USAGE
     code = "receipt_withheld"

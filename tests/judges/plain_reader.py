@@ -179,14 +179,15 @@ class PlainLog:
     def _tell_device(self, task: str, device: str, granted: list[Fact]) -> tuple[Any, ...]:
         of = {"task": task, "device": device}
         staleness = [fact["staleness"] for fact in self.of("UpdateAdmitted", **of)]
+        ends = [fact for fact in self._find_ends(task).values() if fact["device"] == device]
         return (
             device,
             granted[-1]["cohort"],
             len(granted),
             len(staleness),
             len(self.of("UpdateRefused", **of)),
-            len(self.of("LeaseClosed", outcome="expired", **of)),
-            len(self.of("LeaseClosed", outcome="abandoned", **of)),
+            sum(fact["outcome"] == "expired" for fact in ends),
+            sum(fact["outcome"] == "abandoned" for fact in ends),
             mean(staleness) if staleness else None,
             granted[0]["at_ms"],
             granted[-1]["at_ms"],
@@ -194,7 +195,7 @@ class PlainLog:
 
     def list_leases(self, task: str) -> list[tuple[Any, ...]]:
         """Lease, device, base version, times of grant and deadline, and how, why, in which round and when it ended."""
-        closed = {fact["lease"]: fact for fact in self.of("LeaseClosed", task=task)}
+        closed = self._find_ends(task)
         ends = ("outcome", "reason", "round", "at_ms")
         return [
             (
@@ -203,6 +204,10 @@ class PlainLog:
             )
             for fact in self.of("LeaseGranted", task=task)
         ]
+
+    def _find_ends(self, task: str) -> dict[str, Fact]:
+        # An update that was decided late closes its lease once more.
+        return {fact["lease"]: fact for fact in self.of("LeaseClosed", task=task)}
 
     def count_checkins(self, task: str) -> list[tuple[str, int]]:
         """How many were granted, or declined, by reason."""

@@ -17,13 +17,14 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import Draft
 from tests.agreement import list_differences
 from tests.judges import plain_reader
+from tests.judges.plain_reader import PlainLog
 from tests.places import home_of
 from tests.tables import synced
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS, Stage, say, staged
 
-PRIVATE, PLAIN = "private", "plain"
+PRIVATE, PLAIN, SLOW = "private", "plain", "slow"
 RELIABLE = Habits(again=0.2, rest_s=0.1)
 UNRELIABLE = Habits(again=0.1, gives_up=0.1, says_so=True, rest_s=0.1)
 SILENT = Habits(gives_up=0.3, rest_s=0.1)
@@ -51,6 +52,11 @@ def score(stage: Stage, task: str, version: int) -> None:
         stage.log.append([Draft(topic=EVALUATIONS.name, partition=home_of(task), value=data)])
 
 
+def find_expired(stage: Stage) -> list[object]:
+    """Leases that nobody has used."""
+    return [*PlainLog.read(stage.kafka.client(), stage.kafka.topic_prefix).of("LeaseClosed", outcome="expired")]
+
+
 @pytest.mark.timeout(240)
 def test_an_independent_reader_of_the_topics_agrees(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
     """Members, refusals, leases, rounds, the ledger, devices and scores; of a reader who shares no line with fedlog."""
@@ -66,27 +72,31 @@ def test_an_independent_reader_of_the_topics_agrees(kafka_settings: KafkaSetting
         "msgpack",
         "kafka",
     }
-    private = rules(privacy={"noise_multiplier": 100.0, "rho_max": 1.0})
+    played = {
+        PRIVATE: (rules(privacy={"noise_multiplier": 100.0, "rho_max": 1.0}), RELIABLE),
+        PLAIN: (rules(), UNRELIABLE),
+        SLOW: (rules(), SILENT),
+    }
     with staged(kafka_settings, tmp_path) as stage:
-        for task, chosen in ((PRIVATE, private), (PLAIN, rules())):
+        for task, (chosen, _) in played.items():
             stage.create_task(task, chosen, parameters=40)
         stage.start(*ACTORS)
         with ExitStack() as fleets:
             playing = [
-                fleets.enter_context(Fleet(stage.kafka, task, chosen, 40, 5, seed=seed, habits=habits))
-                for task, chosen in ((PRIVATE, private), (PLAIN, rules()))
-                for seed, habits in enumerate((RELIABLE, UNRELIABLE, SILENT))
+                fleets.enter_context(Fleet(stage.kafka, task, chosen, 40, 8, habits=habits))
+                for task, (chosen, habits) in played.items()
             ]
-            for task in (PRIVATE, PLAIN):
-                stage.until_version(task, 8)
+            stage.until_version(PRIVATE, 8)
+            stage.until_version(PLAIN, 8)
             for fleet in playing:
                 fleet.rest()
+        stage.until(lambda: find_expired(stage), "a lease has run out", timeout_s=60)
         for task in (PRIVATE, PLAIN):
             score(stage, task, 2)
         stage.stop()
         viewer = Viewer(operator=stage.key.public_key, deployment=stage.deployment, is_operator=True)
         with synced(tmp_path / "history.duckdb", stage.log, viewer) as history:
-            differences, counts = list_differences(history.ask, kafka_settings, (PRIVATE, PLAIN))
+            differences, counts = list_differences(history.ask, kafka_settings, played)
             outcomes = Counter(dict(history.ask("SELECT outcome, count(*) FROM leases GROUP BY 1").rows))
             refused = dict(
                 history.ask("SELECT outcome, count(*) FROM updates WHERE outcome <> 'admitted' GROUP BY 1").rows

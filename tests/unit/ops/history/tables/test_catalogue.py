@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from msgspec.structs import replace
+
 from ops.history.tables.catalogue import load_tables
-from schemas.topics import ROUNDS, TASKS
-from tests.tables import opened, synced
-from tests.worlds.builders import body_ref, model_published
+from ops.history.tables.duckdb_file import HistoryFile
+from schemas.events import LeaseClosed
+from schemas.topics import ROUNDS, SELECTIONS, TASKS
+from tests.tables import opened, synced, tell
+from tests.worlds.builders import body_ref, lease_granted, model_published
 from tests.worlds.ops_journal import PLACE, Journal, append, created, memory_log
 
 
@@ -42,3 +48,51 @@ def test_who_starts_from_whom_follows_from_the_models(tmp_path: Path) -> None:
     with synced(tmp_path / "history.duckdb", log) as history:
         rows = history.ask("SELECT task, parent, parent_version, relation FROM ancestry ORDER BY task").rows
     assert rows == [("branch", "digits", 2, "branches off"), ("next", "digits", None, "carries on")]
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("tasks", "task"),
+        ("policies", "task"),
+        ("versions", "task, version"),
+        ("rounds", "task, round_id"),
+        ("leases", "lease"),
+        # A repeat that a device sent is a row without an outcome.
+        ("updates WHERE outcome IS NOT NULL", "update_id"),
+        ("devices", "task, device"),
+        ("checkins", "task, reason"),
+        ("evaluations", "task, version, cohort, metric"),
+        ("workers", 'topic, partition, "offset"'),
+        ("events", 'topic, partition, "offset", number'),
+    ],
+)
+def test_a_row_is_there_once(whole: HistoryFile, table: str, key: str) -> None:
+    """Or counts over a table would be of the joins behind it."""
+    count, twice = whole.ask(
+        f"SELECT sum(found), count(*) FILTER (found > 1) FROM (SELECT count(*) AS found FROM {table} GROUP BY {key})"
+    ).rows[0]
+    assert (count > 0, twice) == (True, 0)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HistoryFile]:
+    """The history of the story."""
+    with synced(tmp_path_factory.mktemp("whole") / "history.duckdb", tell().log) as history:
+        yield history
+
+
+def test_a_lease_that_is_closed_twice_ends_once(tmp_path: Path) -> None:
+    """An update that is decided late closes a lease that has run out: the last word counts, in each table."""
+    log = memory_log()
+    append(log, TASKS.name, created())
+    granted = [lease_granted(name, cohort="") for name in "ab"]
+    closed = LeaseClosed(
+        task=granted[0].task, lease=granted[0].lease, device=granted[0].device, outcome="expired", round=None
+    )
+    Journal(log, SELECTIONS.name).batch(*granted, closed, replace(closed, outcome="used", round=0))
+    with synced(tmp_path / "history.duckdb", log) as history:
+        leases = dict(history.ask("SELECT lease, outcome FROM leases").rows)
+        expired = history.ask("SELECT sum(leases), sum(expired) FROM devices").rows
+    assert leases == {granted[0].lease: "used", granted[1].lease: None}
+    assert expired == [(2, 0)]
