@@ -9,6 +9,7 @@ import math
 import random
 import tomllib
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from client_agent.conditions import Conditions
 from schemas.errors import EXIT_USAGE, FedlogError
@@ -65,6 +66,22 @@ class HabitsError(FedlogError):
 
     exit_code = EXIT_USAGE
     code = "habits_invalid"
+
+
+def read_habits(file: Path | None) -> SimulationOptions:
+    """The habits in a file; STEADY where none is named. Raises HabitsError, which names the file."""
+    if file is None:
+        return STEADY
+    try:
+        # Some editors begin a file with a mark of its encoding.
+        return parse_habits(file.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise HabitsError(f"{file} is not UTF-8: byte 0x{byte:02x} in line {line}; save the file as UTF-8") from error
+    except OSError as error:
+        raise HabitsError(f"{file} cannot be read: {error.strerror}") from error
+    except HabitsError as error:
+        raise HabitsError(f"{file}: {error}") from error
 
 
 def parse_habits(text: str) -> SimulationOptions:

@@ -48,10 +48,7 @@ class Prospects:
             self._trained, self._lost_before = crew.trained, crew.lost
         lost = crew.lost - self._lost_before
         if crew.living and lost >= max(crew.living, LOSSES_MIN):
-            return (
-                f"no device can train {view.task}: {lost} leases in a row gave no update. "
-                f"Most often: {crew.reason or 'no reason is known'}"
-            )
+            return f"{_describe_losses(crew, view, lost=lost)} Most often: {crew.reason or 'no reason is known'}"
         return self._judge_size(crew, view)
 
     def _judge_size(self, crew: Crew, view: TaskView) -> str:
@@ -60,6 +57,17 @@ class Prospects:
             self._admitted, self._moved_s = view.admitted, now_s
         missing = describe_missing(view, living=crew.living)
         return missing if missing and now_s - self._moved_s > STALL_S else ""
+
+
+def _describe_losses(crew: Crew, view: TaskView, *, lost: int) -> str:
+    """What the log and the counts show, and no more: some devices may train while others hold their round up."""
+    if not crew.trained:
+        return f"no device has trained {view.task}: {lost} leases in a row gave no update."
+    needed = f", and its round has {view.buffer_fill} of {view.members_min} updates" if view.members_min else ""
+    return (
+        f"{view.task} does not go on: the last {lost} leases gave no update, after {crew.trained} trainings that "
+        f"did{needed}. Devices that cannot train hold it up."
+    )
 
 
 def describe_missing(view: TaskView, *, living: int) -> str:

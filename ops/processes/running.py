@@ -21,6 +21,7 @@ from msgspec.structs import replace as replace_fields
 
 from actors import keys
 from actors.wiring import ROLES
+from client_agent.running.profiles import read_habits
 from ops.history.following import Follower
 from ops.history.task_view import TaskView
 from ops.operator import tasks
@@ -157,6 +158,8 @@ class Run:
 
     def __enter__(self) -> Self:
         tasks.check_name(self._options.name)
+        # Found by the fleet it would end a run that has started everything else.
+        read_habits(self._options.simulate)
         # On a cluster others may bring devices of their own.
         if not self._settings.bootstrap_servers:
             require_enough_devices(self._options)

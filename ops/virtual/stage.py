@@ -12,7 +12,7 @@ from actors.wiring import ROLES
 from client_agent.learning.allow_list import AllowList
 from client_agent.links.kafka import KafkaLink
 from client_agent.running.loop import Stats
-from client_agent.running.profiles import STEADY, parse_habits
+from client_agent.running.profiles import STEADY, read_habits
 from ops.history.following import Follower
 from ops.history.task_view import TaskView
 from ops.operator import deployments, tasks
@@ -60,7 +60,7 @@ class Stage:
         # Each with a key of its own, as on machines of their own.
         roles = {role: deployments.issue_key(log, key, role=role) for role in (*ROLES, "evaluator")}
         allowed = AllowList(names=frozenset(options.policy.list_plugins().values()), command="fedlog run")
-        simulation = AT_WORK if options.simulate is None else parse_habits(options.simulate.read_text())
+        simulation = AT_WORK if options.simulate is None else read_habits(options.simulate)
         count = options.devices or options.policy.selection.devices_expected
         cast = open_cast(created, count, folder=folder, allowed=allowed, simulation=simulation)
         for reason in cast.failed:

@@ -59,7 +59,7 @@ def fleet(
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
     from client_agent.running.fleet import FleetOptions
-    from client_agent.running.profiles import STEADY, parse_habits
+    from client_agent.running.profiles import read_habits
     from ops.operator.tasks import check_name
 
     if engine not in ENGINES:
@@ -77,7 +77,7 @@ def fleet(
             partitions=log.partitions,
             data=data,
             seed=seed,
-            simulation=parse_habits(simulate.read_text()) if simulate else STEADY,
+            simulation=read_habits(simulate),
             engine=engine,
             cohorts=tuple(cohort or [""]),
             allowed=make_allow_list(ctx),

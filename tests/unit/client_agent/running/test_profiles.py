@@ -15,6 +15,7 @@ from client_agent.running.profiles import (
     SimulatedProfile,
     SimulationOptions,
     parse_habits,
+    read_habits,
 )
 from ops.processes import demo as demo_module
 from tests.worlds.builders import device_id
@@ -66,5 +67,23 @@ def test_nothing_is_simulated_unless_asked_for() -> None:
     for wrong in ("presence = 0", "presence = true", 'presence = "1"', "presense = 1", "presence ="):
         with pytest.raises(HabitsError):
             parse_habits(wrong)
-    demo = Path(demo_module.__file__).with_name("habits.toml").read_text()
-    assert parse_habits(demo) == SimulationOptions()
+    demo = Path(demo_module.__file__).with_name("habits.toml")
+    assert read_habits(demo) == SimulationOptions()
+    assert read_habits(None) == STEADY
+
+
+def test_a_file_of_habits_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Guarantee: another encoding, no file, a folder or a wrong field: the message names the file and what is wrong."""
+    file = tmp_path / "habits.toml"
+    with pytest.raises(HabitsError, match=r"habits.toml cannot be read: No such file"):
+        read_habits(file)
+    with pytest.raises(HabitsError, match="cannot be read: Is a directory"):
+        read_habits(tmp_path)
+    file.write_bytes("presence = 0.5\n# Gerät".encode("latin-1"))
+    with pytest.raises(HabitsError, match=r"habits.toml is not UTF-8: byte 0xe4 in line 2; save"):
+        read_habits(file)
+    file.write_text("presence = 2")
+    with pytest.raises(HabitsError, match=r"habits.toml: presence = 2: must be a number from 0.01 to 1"):
+        read_habits(file)
+    file.write_text("presence = 0.5", encoding="utf-8-sig")
+    assert read_habits(file) == replace(STEADY, presence=0.5)

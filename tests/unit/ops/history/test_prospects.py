@@ -25,7 +25,19 @@ def test_a_fleet_of_which_nobody_can_train_ends() -> None:
     """Guarantee: when as many leases in a row gave nothing as there are devices, it is over, and the reason is told."""
     prospects = Prospects(read_clock_s=lambda: 0.0)
     assert _judge(prospects, _view(), lost=4) == ""
-    assert _judge(prospects, _view(), lost=5).endswith("Most often: NaN in 'flat'")
+    verdict = _judge(prospects, _view(), lost=5)
+    assert "no device has trained" in verdict
+    assert verdict.endswith("Most often: NaN in 'flat'")
+
+
+def test_some_who_can_train_are_not_denied() -> None:
+    """Guarantee: where the others hold a round up, the verdict says who trained, and what the round lacks."""
+    prospects = Prospects(read_clock_s=lambda: 0.0)
+    assert _judge(prospects, _view(10, admitted="abcdefg"), living=20, trained=7, lost=13) == ""
+    verdict = _judge(prospects, _view(10, admitted="abcdefg"), living=20, trained=7, lost=33)
+    assert "the last 20 leases gave no update, after 7 trainings that did" in verdict
+    assert "its round has 7 of 10 updates" in verdict
+    assert "no device" not in verdict
 
 
 def test_one_that_can_train_keeps_the_fleet_going() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from client_agent.running.profiles import HabitsError
 from client_agent.running.watch import LOAD_S
 from client_agent.running.work import DataConflict
 from ops.operator.errors import TaskNameInvalid
@@ -39,6 +40,10 @@ def test_what_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
     misnamed = Run(resolve({"folder": tmp_path / "f"}, {}), replace(options, name="Bad_Name", devices=None))
     with pytest.raises(TaskNameInvalid, match="lower-case letters"):
         misnamed.__enter__()
+    (tmp_path / "habits.toml").write_bytes(b"\xe4")
+    habits = replace(options, simulate=tmp_path / "habits.toml", devices=None)
+    with pytest.raises(HabitsError, match="not UTF-8"):
+        Run(resolve({"folder": tmp_path / "f"}, {}), habits).__enter__()
     assert not (tmp_path / "f").exists()
 
 

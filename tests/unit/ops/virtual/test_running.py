@@ -256,7 +256,7 @@ def test_a_run_that_comes_to_nothing_says_why_and_keeps_its_log(project: Path) -
         LEARNER.replace("w = start", "raise RuntimeError('no luck')\n        w = start")
     )
     run = VirtualRun(resolve({}), options_of(project))
-    with pytest.raises(RunFailed, match=r"No device can train line.*no luck"), run:
+    with pytest.raises(RunFailed, match=r"No device has trained line.*no luck"), run:
         for _ in run.follow():
             pass
     assert read(run.log_folder or Path()).leases
