@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from schemas.canonical import encode
 from schemas.certificates import Certificate, Signer, Trust, certify_key
+from schemas.creations import SERVE, STEWARD, certify_task_event, sign_task_event
 from schemas.errors import EXIT_USAGE, FedlogError
-from schemas.events import Partial
+from schemas.events import Partial, TaskEvent
 from schemas.identifiers import Deployment, PublicKey, Sha256
 
 KEY_BYTES = 32
@@ -38,6 +39,8 @@ ROLE_SECRETS: Mapping[str, tuple[str, ...]] = {
     "shard": (PARTIALS,),
     "evaluator": (),
 }
+# A server speaks for the operator about tasks, and the second of them may create some.
+SERVE_ROLES = (SERVE, STEWARD)
 P = TypeVar("P", bound=Partial)
 
 
@@ -81,6 +84,15 @@ class OperatorKey:
     def signing(self) -> Ed25519PrivateKey:
         """The key that signs tasks, certificates and exports."""
         return Ed25519PrivateKey.from_private_bytes(_derive(self.secret, "operator"))
+
+    @property
+    def asked_by(self) -> str:
+        """Nobody else: what this key signs the operator has decided."""
+        return ""
+
+    def write(self, event: TaskEvent) -> bytes:
+        """The value of a record of `tasks`."""
+        return sign_task_event(event, self.signing)
 
     @property
     def public_key(self) -> bytes:
@@ -143,6 +155,27 @@ class RoleKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.noise.id if NOISE in self.shared else b""
 
 
+@dataclass(frozen=True, slots=True)
+class Delegate:
+    """A server that speaks for the operator, for somebody who asked it to; what it may say its certificate says."""
+
+    key: RoleKey
+    asked_by: str
+
+    @property
+    def public_key(self) -> bytes:
+        """The operator's, which readers check its certificate against."""
+        return self.key.operator
+
+    def write(self, event: TaskEvent) -> bytes:
+        """The value of a record of `tasks`."""
+        return certify_task_event(event, self.key.signer)
+
+
+# Who may write into `tasks`.
+Author = OperatorKey | Delegate
+
+
 class PartialSeals:
     """Seals what shard workers tell: whoever may write to `partials` could change a model otherwise."""
 
@@ -183,15 +216,15 @@ def create(path: Path) -> OperatorKey:
     return OperatorKey(secret)
 
 
-def load_role(path: Path, role: str) -> RoleKey:
-    """Read a role's key file. Raises OperatorKeyError when it cannot be used, or is another role's."""
+def load_role(path: Path, role: str, *others: str) -> RoleKey:
+    """Read the key file of this role, or of one of the others. Raises OperatorKeyError when it cannot be used."""
     text = _read_private(path, made_by=f"fedlog key issue --for {role}")
     try:
         key = msgspec.json.decode(text, type=RoleKey)
     except msgspec.DecodeError as error:
         # Without the cause: its text may quote what is in the file.
         raise OperatorKeyError(f"{path}: not the key file of a role; issue it again") from error
-    if key.role != role:
+    if key.role not in (role, *others):
         raise OperatorKeyError(f"{path}: the key of {key.role}, not of {role}; see `fedlog key issue --for {role}`")
     return key
 

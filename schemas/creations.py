@@ -1,7 +1,9 @@
 """What the operator wrote in `tasks`, and which of it counts: what carries the operator's signature.
 
-Of the creations of one name the first counts, and so does the first name of a deployment. Pure folds over the values of
-records, for readers of any log: actors, devices, commands, audit. `operator` is the operator's public key, 32 bytes;
+A server speaks for the operator within the scope of its certificate: see `SCOPES`.
+
+Of the creations of one name the first counts, and so does the first name of a deployment. Pure folds over records,
+for readers of any log: actors, devices, commands, audit. `operator` is the operator's public key, 32 bytes;
 None, for a person who has none and only looks, accepts what nobody vouches for. `deployment` is the name of the log's:
 what the operator said of another is nothing here, wherever it stands; None where the log has no name yet.
 """
@@ -9,12 +11,24 @@ what the operator said of another is nothing here, wherever it stands; None wher
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import MalformedError, decode, encode
-from schemas.events import DeploymentFounded, TaskCreated, TaskEvent, TaskSucceeded, count_elements, list_statistics
+from schemas.certificates import Signer, Trust, parse_certified
+from schemas.events import (
+    DeploymentFounded,
+    TaskClosed,
+    TaskCreated,
+    TaskEvent,
+    TaskPaused,
+    TaskResumed,
+    TaskSucceeded,
+    count_elements,
+    list_statistics,
+)
 from schemas.identifiers import TaskId
 from schemas.policy import BOUNDS, PolicyError, check_policy
 from schemas.policy.measuring import NEWEST
@@ -23,6 +37,20 @@ from schemas.topics import MODELS, partition_of
 
 # A record of `tasks` without its signature has to fit into one journal record, and no reader takes a larger one.
 Written = DeploymentFounded | TaskEvent
+# What a server may say by its role; the one that may create tasks is another, so that the operator grants it knowingly.
+SERVE, STEWARD = "serve", "steward"
+_GUIDES = (TaskPaused, TaskResumed, TaskClosed)
+SCOPES: Mapping[str, tuple[type[TaskEvent], ...]] = {SERVE: _GUIDES, STEWARD: (*_GUIDES, TaskCreated, TaskSucceeded)}
+
+
+class Entry(Protocol):
+    """A record of a log, as far as it is asked here: its bytes, and when it was appended, milliseconds."""
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def time_ms(self) -> int: ...
 
 
 def sign_task_event(event: Written, operator: Ed25519PrivateKey) -> bytes:
@@ -30,10 +58,18 @@ def sign_task_event(event: Written, operator: Ed25519PrivateKey) -> bytes:
     return sign(encode(event), operator)
 
 
-def parse_task_event(value: bytes | None, operator: bytes | None) -> Written | None:
-    """The event in a record of `tasks`; None for what the operator did not sign."""
+def certify_task_event(event: TaskEvent, signer: Signer) -> bytes:
+    """The value of a record that a server writes under its certificate."""
+    return signer.certify(encode(event))
+
+
+def parse_task_event(entry: Entry, operator: bytes | None) -> Written | None:
+    """The event in a record of `tasks`; None for what neither the operator nor a server within its scope signed."""
     try:
-        signed = parse_signed(value or b"")
+        try:
+            signed = parse_signed(entry.value or b"")
+        except MalformedError:
+            return _parse_served(entry, operator)
         # The signature first: of what a stranger wrote nothing is decoded.
         if operator is not None and not is_signed_by(signed, operator):
             return None
@@ -42,25 +78,39 @@ def parse_task_event(value: bytes | None, operator: bytes | None) -> Written | N
         return None
 
 
-def parse_creation(value: bytes | None, operator: bytes | None) -> TaskCreated | None:
+def _parse_served(entry: Entry, operator: bytes | None) -> TaskEvent | None:
+    message = parse_certified(entry.value or b"")
+    if operator is None:
+        return decode(message.payload, TaskEvent)  # type: ignore[arg-type]
+    trust = Trust(operator)
+    certificate = trust.find_certificate(message.certificate)
+    if certificate is None or not trust.vouches(message, certificate.role, at_ms=entry.time_ms):
+        return None
+    event: TaskEvent = decode(message.payload, TaskEvent)  # type: ignore[arg-type]
+    # A key of staging says nothing here, nor may any key say more than it was made for.
+    is_here = event.deployment == certificate.deployment
+    return event if is_here and type(event) in SCOPES.get(certificate.role, ()) else None
+
+
+def parse_creation(entry: Entry, operator: bytes | None) -> TaskCreated | None:
     """The same for a creation; None for any other event."""
-    event = parse_task_event(value, operator)
+    event = parse_task_event(entry, operator)
     return event if isinstance(event, TaskCreated) else None
 
 
 def collect_creations(
-    values: Iterable[bytes | None], operator: bytes | None, *, partitions: int, deployment: bytes | None = None
+    entries: Iterable[Entry], operator: bytes | None, *, partitions: int, deployment: bytes | None = None
 ) -> dict[TaskId, TaskCreated]:
     """The creation of each task that counts, in the order of the log, on a cluster with so many partitions."""
     found: dict[TaskId, TaskCreated] = {}
-    for created in _parse_creations(values, operator, partitions=partitions, deployment=deployment):
+    for created in _parse_creations(entries, operator, partitions=partitions, deployment=deployment):
         # Two operators may create one name at once: the log's order decides, for every reader alike.
         found.setdefault(created.task, created)
     return found
 
 
 def find_creation(
-    values: Iterable[bytes | None],
+    entries: Iterable[Entry],
     task: TaskId,
     *,
     operator: bytes | None,
@@ -68,13 +118,13 @@ def find_creation(
     deployment: bytes | None = None,
 ) -> TaskCreated | None:
     """The creation of `task` that counts; reads no further than that."""
-    creations = _parse_creations(values, operator, partitions=partitions, deployment=deployment)
+    creations = _parse_creations(entries, operator, partitions=partitions, deployment=deployment)
     return next((created for created in creations if created.task == task), None)
 
 
-def find_deployment(values: Iterable[bytes | None], operator: bytes | None) -> bytes | None:
+def find_deployment(entries: Iterable[Entry], operator: bytes | None) -> bytes | None:
     """The name of the deployment, from the records of partition 0; None where none was founded."""
-    events = (parse_task_event(value, operator) for value in values)
+    events = (parse_task_event(entry, operator) for entry in entries)
     return next((event.deployment for event in events if isinstance(event, DeploymentFounded)), None)
 
 
@@ -88,10 +138,10 @@ def find_misplacement(created: TaskCreated, partition: int, *, partitions: int) 
 
 
 def find_successor(
-    values: Iterable[bytes | None], task: TaskId, *, operator: bytes | None, deployment: bytes | None = None
+    entries: Iterable[Entry], task: TaskId, *, operator: bytes | None, deployment: bytes | None = None
 ) -> TaskId | None:
     """The task that carries on from `task`, from the records of its partition: the first that claimed it."""
-    events = (parse_task_event(value, operator) for value in values)
+    events = (parse_task_event(entry, operator) for entry in entries)
     claims = (event for event in events if isinstance(event, TaskSucceeded) and event.task == task)
     return next((claim.successor for claim in claims if deployment in (None, claim.deployment)), None)
 
@@ -153,9 +203,9 @@ def _find_ancestry_faults(created: TaskCreated) -> Iterator[str]:
 
 
 def _parse_creations(
-    values: Iterable[bytes | None], operator: bytes | None, *, partitions: int, deployment: bytes | None
+    entries: Iterable[Entry], operator: bytes | None, *, partitions: int, deployment: bytes | None
 ) -> Iterator[TaskCreated]:
-    creations = (created for value in values if (created := parse_creation(value, operator)) is not None)
+    creations = (created for entry in entries if (created := parse_creation(entry, operator)) is not None)
     # With another number each reader would look for the task in another partition.
     here = (created for created in creations if created.partitions == partitions)
     # A copy of staging's creation, placed before production's of the same name, would be the first of it.

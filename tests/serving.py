@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from starlette.testclient import TestClient
@@ -13,7 +14,7 @@ from client_agent.learning.allow_list import AllowList
 from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tables.projector import Viewer
 from ops.history.tables.syncing import sync
-from ops.operator.deployments import find
+from ops.operator.deployments import find, issue_key
 from ops.web.access.tokens import TokenKey, open_key
 from ops.web.app import make_app
 from ops.web.callers import Role
@@ -21,6 +22,7 @@ from ops.web.changes import Changes
 from ops.web.operating import Operator
 from ops.web.reading import OwnHistory
 from ops.web.site import Site
+from schemas.creations import STEWARD
 from streams.log import EventLog
 from tests.learners import PAIR_LEARNER
 from tests.tables import synced, tell
@@ -30,8 +32,10 @@ BASE = "http://127.0.0.1:8700"
 
 
 @contextmanager
-def opened_site(folder: Path, log: EventLog | None = None) -> Iterator[tuple[Site, HistoryFile]]:
-    """A site on the history of a log, by default the story's."""
+def opened_site(
+    folder: Path, log: EventLog | None = None, *, role: str = STEWARD
+) -> Iterator[tuple[Site, HistoryFile]]:
+    """A site on the history of a log, by default the story's; `role` is what the server's key is for."""
     story = log or tell().log
     viewer = Viewer(operator=KEY.public_key, deployment=find(story, KEY.public_key), is_operator=True)
     with synced(folder / "history.duckdb", story, viewer) as history, _followed(story, history, viewer):
@@ -45,7 +49,12 @@ def opened_site(folder: Path, log: EventLog | None = None) -> Iterator[tuple[Sit
             Site(
                 reader=reader,
                 hidden=OwnHistory(history, hides=True),
-                operator=Operator(open_log, key=KEY, reader=reader, allows=AllowList(names=frozenset([PAIR_LEARNER]))),
+                operator=Operator(
+                    open_log,
+                    find_key=partial(issue_key, key=KEY, role=role),
+                    reader=reader,
+                    allows=AllowList(names=frozenset([PAIR_LEARNER])),
+                ),
                 changes=Changes(reader),
                 tokens=open_key(folder)[0],
                 hosts=frozenset(["127.0.0.1", "localhost"]),
@@ -78,4 +87,4 @@ def make_client(site: Site, role: Role | None = "viewer") -> TestClient:
 
 def make_token(tokens: TokenKey, role: Role) -> str:
     """A token of this role."""
-    return tokens.issue(subject=f"a {role}", role=role, expires_s=600)
+    return tokens.issue(subject=f"an {role}" if role[0] in "ao" else f"a {role}", role=role, expires_s=600)

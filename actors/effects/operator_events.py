@@ -42,7 +42,7 @@ class OperatorEvents:
     def _read_on(self) -> None:
         for record in scan(self._log, self._at, start=self._next):
             self._next = record.offset + 1
-            event = parse_task_event(record.value, self._key.operator)
+            event = parse_task_event(record, self._key.operator)
             if event is None or isinstance(event, DeploymentFounded) or event.deployment != self._key.deployment:
                 continue
             if isinstance(event, TaskCreated):

@@ -126,7 +126,7 @@ class KafkaLink:
             with _unavailable_as_link_error():
                 self._learn_deployment()
                 created = find_creation(
-                    (record.value for record in scan(self._log, at)),
+                    scan(self._log, at),
                     name,
                     operator=self._trust.operator,
                     partitions=self._log.partitions,
@@ -161,7 +161,7 @@ class KafkaLink:
     def _learn_deployment(self) -> None:
         """From then on what the same operator said in another deployment is nothing here."""
         if self._trust.deployment is None:
-            founded = (record.value for record in scan(self._log, TopicPartition(TASKS.name, 0)))
+            founded = scan(self._log, TopicPartition(TASKS.name, 0))
             self._trust.deployment = find_deployment(founded, self._trust.operator)
 
     def _read_answer(self, record: Record) -> Answer | None:

@@ -25,8 +25,8 @@ def find_parents_elsewhere(
     left = [*partitions]
     known = {*left}
     while left:
-        values = [record.value for record in scan(log, TopicPartition(TASKS.name, left.pop()))]
-        for created in collect_creations(values, operator, partitions=log.partitions).values():
+        records = scan(log, TopicPartition(TASKS.name, left.pop()))
+        for created in collect_creations(records, operator, partitions=log.partitions).values():
             if created.parent is not None and (home := partition_of(created.parent, log.partitions)) not in known:
                 found[home] = created.parent, created.task
                 # A parent has parents too, and whatever else lives there is replayed with it.
@@ -49,14 +49,14 @@ def check_ancestry(
             return
         seen.add(created.parent)
         place = partition_of(created.parent, log.partitions)
-        values = [record.value for record in scan(log, TopicPartition(TASKS.name, place))]
+        records = [*scan(log, TopicPartition(TASKS.name, place))]
         deployment = created.deployment
-        creations = collect_creations(values, operator, partitions=log.partitions, deployment=deployment)
+        creations = collect_creations(records, operator, partitions=log.partitions, deployment=deployment)
         parent = creations.get(created.parent)
         if parent is None:
             yield f"its parent {created.parent!r} is not in {TopicPartition(TASKS.name, place)}"
             return
-        claimed = find_successor(values, parent.task, operator=operator, deployment=deployment)
+        claimed = find_successor(records, parent.task, operator=operator, deployment=deployment)
         if claimed != created.task:
             yield f"{claimed!r} was the first to carry on from {parent.task!r}, not {created.task!r}"
         yield from _check_spent(log, created, parent=parent, trust=trust)

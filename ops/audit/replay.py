@@ -251,10 +251,9 @@ class Audit:
     def _read_creations(self) -> dict[str, TaskCreated]:
         """What the operator wrote."""
         at = TopicPartition(TASKS.name, self._partition)
-        values = (record.value for record in scan(self._log, at))
         operator, partitions = self._operator, self._log.partitions
         deployment = None if self._trust is None else self._trust.deployment
-        return collect_creations(values, operator, partitions=partitions, deployment=deployment)
+        return collect_creations(scan(self._log, at), operator, partitions=partitions, deployment=deployment)
 
 
 def _find_task_of(event: JournalEvent) -> str:

@@ -26,8 +26,8 @@ def make_trust(log: EventLog, operator: bytes | None) -> Trust | None:
     if operator is None:
         return None
     try:
-        values = (record.value for record in scan(log, TopicPartition(TASKS.name, 0)))
-        return Trust(operator, creations.find_deployment(values, operator))
+        records = scan(log, TopicPartition(TASKS.name, 0))
+        return Trust(operator, creations.find_deployment(records, operator))
     # An export may lack the partition that names the deployment.
     except LogRefused:
         return Trust(operator)

@@ -54,7 +54,7 @@ class Projection(Protocol):
 
 def read_task_event(record: Record, operator: bytes | None, *, deployment: bytes | None) -> Written | None:
     """What the operator said of this deployment; None for whatever else stands in `tasks`."""
-    said = parse_task_event(record.value, operator)
+    said = parse_task_event(record, operator)
     return said if said is not None and deployment in (None, said.deployment) else None
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors import keys
-from actors.keys import OperatorKey, RoleKey
+from actors.keys import Author, Delegate, OperatorKey, RoleKey
 from ops.opening import find_operator, load_key
 from ops.operator.readback import read_back
 from ops.settings import Settings
-from schemas.creations import find_deployment, sign_task_event
+from schemas.creations import STEWARD, find_deployment, sign_task_event
 from schemas.events import DeploymentFounded
 from schemas.topics import TASKS
 from streams.log import Draft, EventLog, TopicPartition, scan
@@ -34,12 +34,15 @@ ISSUED_DAYS = 3_650
 
 def find(log: EventLog, operator: bytes | None) -> bytes | None:
     """The deployment's name; None before it was founded."""
-    return find_deployment((record.value for record in scan(log, AT)), operator)
+    return find_deployment(scan(log, AT), operator)
 
 
-def name_deployment(log: EventLog, key: OperatorKey) -> bytes:
+def name_deployment(log: EventLog, key: Author) -> bytes:
     """The deployment's name, which the first call draws. Raises WriteHidden where it cannot be read back."""
     # Every command that creates or issues calls this, so that nobody has to remember a first step.
+    # A server has a certificate of one deployment, and founds none.
+    if isinstance(key, Delegate):
+        return key.key.deployment
     if (known := find(log, key.public_key)) is not None:
         return known
     establish(log, key, deployment=secrets.token_bytes(DEPLOYMENT_BYTES))
@@ -68,6 +71,22 @@ def find_viewer(settings: Settings, log: EventLog) -> Viewer:
     operator, key = find_operator(settings), load_key(settings)
     is_operator = key is not None and key.public_key == operator
     return Viewer(operator=operator, deployment=find(log, operator), is_operator=is_operator)
+
+
+def open_server_key(settings: Settings, log: EventLog) -> RoleKey | None:
+    """The key of a server: from its file, else issued here by the operator's key; None where neither is at hand.
+
+    Raises OperatorKeyError, KeyExpired.
+    """
+    from actors.expiry import require_unexpired
+
+    if settings.role_key_file:
+        key = keys.load_role(Path(settings.role_key_file), *keys.SERVE_ROLES)
+        require_unexpired(key)
+        return key
+    # Whoever starts it where the operator's key lies is the operator, and may create tasks as well.
+    operator = load_key(settings)
+    return None if operator is None else issue_key(log, operator, role=STEWARD)
 
 
 def open_role_key(settings: Settings, log: EventLog, *, role: str) -> RoleKey:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from actors.keys import OperatorKey
+from actors.keys import Author
 from ops.history.task_view import TaskView
 from ops.operator.errors import BudgetSpent, ParentUnprotected, SuccessorExists
 from ops.operator.readback import read_back
-from schemas.creations import find_successor, sign_task_event
+from schemas.creations import find_successor
 from schemas.events import TaskCreated, TaskSucceeded
 from schemas.identifiers import TaskId, Version
 from schemas.policy import Policy, Spending, compute_rho, count_affordable
@@ -61,12 +61,14 @@ def check_privacy(parent: TaskCreated, policy: Policy) -> None:
         )
 
 
-def claim(log: EventLog, parent: TaskCreated, *, successor: TaskId, key: OperatorKey) -> None:
+def claim(log: EventLog, parent: TaskCreated, *, successor: TaskId, key: Author) -> None:
     """Be the one that carries on from this task. Raises SuccessorExists where another was first, WriteHidden."""
     # Looked at first, so that a command that is given again adds nothing.
     if _find_claim(log, parent, key=key) is None:
-        event = TaskSucceeded(task=parent.task, deployment=parent.deployment, successor=successor)
-        value, place = sign_task_event(event, key.signing), partition_of(parent.task, log.partitions)
+        event = TaskSucceeded(
+            task=parent.task, deployment=parent.deployment, successor=successor, asked_by=key.asked_by
+        )
+        value, place = key.write(event), partition_of(parent.task, log.partitions)
         log.append([Draft(topic=TASKS.name, partition=place, value=value, key=parent.task.encode())])
     at = TopicPartition(TASKS.name, partition_of(parent.task, log.partitions))
     # Two operators can both have found it free: the order of the log decides, once it can be read.
@@ -89,7 +91,6 @@ def list_spent(parent: TaskView, policy: Policy) -> tuple[Spending, ...]:
     return spent
 
 
-def _find_claim(log: EventLog, parent: TaskCreated, *, key: OperatorKey) -> TaskId | None:
+def _find_claim(log: EventLog, parent: TaskCreated, *, key: Author) -> TaskId | None:
     at = TopicPartition(TASKS.name, partition_of(parent.task, log.partitions))
-    values = (record.value for record in scan(log, at))
-    return find_successor(values, parent.task, operator=key.public_key, deployment=parent.deployment)
+    return find_successor(scan(log, at), parent.task, operator=key.public_key, deployment=parent.deployment)

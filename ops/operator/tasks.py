@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from actors.keys import OperatorKey
+from actors.keys import Author
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
@@ -31,7 +31,7 @@ from ops.operator.errors import (
 from ops.operator.readback import read_back
 from ops.operator.succession import CLOSE_WAIT_S, Branch, Predecessor, Start, Weights
 from schemas.canonical import TASK_BYTES_MAX, encode
-from schemas.creations import collect_creations, parse_task_event, sign_task_event
+from schemas.creations import collect_creations, parse_task_event
 from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec, count_elements
 from schemas.identifiers import TASK_PATTERN, TaskId, Version
 from schemas.policy import Policy, PolicyError, Spending
@@ -47,7 +47,7 @@ NAME = re.compile(TASK_PATTERN)
 T = TypeVar("T")
 
 
-def create(log: EventLog, name: TaskId, *, key: OperatorKey, policy: Policy, after: Start | None = None) -> TaskCreated:
+def create(log: EventLog, name: TaskId, *, key: Author, policy: Policy, after: Start | None = None) -> TaskCreated:
     """Store the first model and append TaskCreated.
 
     Raises TaskNameInvalid, PolicyError, TaskExists, TaskTooLarge, WriteHidden, and what `measurements.make` raises;
@@ -88,6 +88,7 @@ def create(log: EventLog, name: TaskId, *, key: OperatorKey, policy: Policy, aft
         sources=first.sources,
         parent=after.task if isinstance(after, Predecessor) else None,
         spent_before=spent,
+        asked_by=key.asked_by,
     )
     _append_creation(log, created, key=key)
     return created
@@ -121,28 +122,28 @@ def check_name(name: TaskId) -> None:
         )
 
 
-def pause(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:
+def pause(log: EventLog, task: TaskId, *, key: Author) -> None:
     """Grant no new leases; updates under way are still admitted. Raises TaskUnknown, TaskOver."""
     _require_going_on(log, task, operator=key.public_key)
     created, number = _find_next_number(log, task, operator=key.public_key)
-    _append(log, TaskPaused(task=task, deployment=created.deployment, number=number), key=key)
+    _append(log, TaskPaused(task=task, deployment=created.deployment, number=number, asked_by=key.asked_by), key=key)
 
 
-def resume(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:
+def resume(log: EventLog, task: TaskId, *, key: Author) -> None:
     """Grant leases again. Raises TaskUnknown, TaskOver."""
     _require_going_on(log, task, operator=key.public_key)
     created, number = _find_next_number(log, task, operator=key.public_key)
-    _append(log, TaskResumed(task=task, deployment=created.deployment, number=number), key=key)
+    _append(log, TaskResumed(task=task, deployment=created.deployment, number=number, asked_by=key.asked_by), key=key)
 
 
-def close(log: EventLog, task: TaskId, *, key: OperatorKey) -> None:
+def close(log: EventLog, task: TaskId, *, key: Author) -> None:
     """End the task for good; its versions stay. Raises TaskUnknown."""
     created = _require_creation(log, task, operator=key.public_key)
-    _append(log, TaskClosed(task=task, deployment=created.deployment), key=key)
+    _append(log, TaskClosed(task=task, deployment=created.deployment, asked_by=key.asked_by), key=key)
 
 
 def close_and_wait(
-    log: EventLog, task: TaskId, *, successor: TaskId, key: OperatorKey, wait_s: float = CLOSE_WAIT_S
+    log: EventLog, task: TaskId, *, successor: TaskId, key: Author, wait_s: float = CLOSE_WAIT_S
 ) -> TaskView:
     """Close a task so that `successor` can carry on from it; its view once the aggregator has noticed.
 
@@ -155,7 +156,7 @@ def close_and_wait(
         follower.catch_up()
         view = views.view(task)
         if not view.closed and view.halted is None:
-            _append(log, TaskClosed(task=task, deployment=created.deployment), key=key)
+            _append(log, TaskClosed(task=task, deployment=created.deployment, asked_by=key.asked_by), key=key)
         _wait_until_halted(follower, view, wait_s=wait_s)
     # The aggregator's journal may lag behind `tasks`, where the creation was just read.
     view.created = view.created or created
@@ -192,9 +193,8 @@ def require(tasks: Mapping[TaskId, T], task: TaskId) -> T:
 
 def read_creations(log: EventLog, partition: int, *, operator: bytes | None) -> dict[TaskId, TaskCreated]:
     """The creation of each task in one partition of `tasks`; of several of one name the first counts."""
-    records = scan(log, TopicPartition(TASKS.name, partition))
     return collect_creations(
-        (record.value for record in records),
+        scan(log, TopicPartition(TASKS.name, partition)),
         operator,
         partitions=log.partitions,
         deployment=deployments.find(log, operator),
@@ -248,8 +248,8 @@ def _check_is_free(log: EventLog, name: TaskId, *, operator: bytes) -> None:
         raise TaskExists(f"A task {name!r} exists already, and a policy never changes: choose another name.")
 
 
-def _append_creation(log: EventLog, created: TaskCreated, *, key: OperatorKey) -> None:
-    size = len(sign_task_event(created, key.signing))
+def _append_creation(log: EventLog, created: TaskCreated, *, key: Author) -> None:
+    size = len(key.write(created))
     # Actors note the creation in their journals, whose records are bounded too.
     if size > TASK_BYTES_MAX:
         raise TaskTooLarge(
@@ -283,7 +283,7 @@ def _check_vectors(parent: TaskCreated, tensors: tuple[TensorSpec, ...], *, poli
         )
 
 
-def fork(log: EventLog, origin: Branch, *, name: TaskId, key: OperatorKey, policy: Policy | None = None) -> TaskCreated:
+def fork(log: EventLog, origin: Branch, *, name: TaskId, key: Author, policy: Policy | None = None) -> TaskCreated:
     """A new task that starts from a version of another, by default with its policy.
 
     A private parent is closed, and all that it has spent until its halt counts, not only until that version: it was
@@ -356,13 +356,13 @@ def _find_next_number(log: EventLog, task: TaskId, *, operator: bytes) -> tuple[
     """The creation of a task, and a number above that of each of its pauses and resumes so far."""
     created = _require_creation(log, task, operator=operator)
     at = TopicPartition(TASKS.name, partition_of(task, log.partitions))
-    events = (parse_task_event(record.value, operator) for record in scan(log, at))
+    events = (parse_task_event(record, operator) for record in scan(log, at))
     changes = (event for event in events if isinstance(event, TaskPaused | TaskResumed) and event.task == task)
     # The clock too, so that two operators at the same moment rarely choose one number, of which only one counts.
     return created, max(time.time_ns() // 1_000_000, 1 + max((change.number for change in changes), default=0))
 
 
-def _append(log: EventLog, event: TaskEvent, *, key: OperatorKey) -> None:
+def _append(log: EventLog, event: TaskEvent, *, key: Author) -> None:
     # The partition is chosen explicitly: it is the task's in every topic.
-    place, value = partition_of(event.task, log.partitions), sign_task_event(event, key.signing)
+    place, value = partition_of(event.task, log.partitions), key.write(event)
     log.append([Draft(topic=TASKS.name, partition=place, value=value, key=event.task.encode())])

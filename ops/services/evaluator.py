@@ -64,9 +64,7 @@ class SignedCreations:
 
     def apply(self, record: Record) -> None:
         """Keep a creation that is the first of its name."""
-        created = collect_creations(
-            [record.value], self._operator, partitions=self._partitions, deployment=self._deployment
-        )
+        created = collect_creations([record], self._operator, partitions=self._partitions, deployment=self._deployment)
         self.found = {**created, **self.found}
         self.positions[record.at] = record.offset + 1
 

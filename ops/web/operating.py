@@ -6,13 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
-from actors.keys import OperatorKey
+from actors.keys import Delegate, RoleKey
 from client_agent.learning.allow_list import AllowList
 from ops.operator import models, succession, tasks
-from ops.web.callers import Caller
+from ops.web.callers import Caller, NotAllowed
 from ops.web.reading import HistoryReader
 from schemas import policy as policies
+from schemas.creations import STEWARD
 from schemas.events import TaskCreated
 from schemas.identifiers import BodyRef, TaskId, Version
 from schemas.topics import TASKS, partition_of
@@ -25,70 +27,88 @@ _MARK = 'SELECT "offset" FROM marks WHERE topic = $topic AND partition = $partit
 
 
 class Operator:
-    """Changes tasks in the name of a caller. `open_log` gives a log of one's own; everything here blocks."""
+    """Changes tasks in the name of a caller. `open_log` gives a log of one's own; everything here blocks.
+
+    `find_key` gives the server's own key, None where it has none: then it only shows.
+    """
 
     def __init__(
         self,
         open_log: Callable[[], AbstractContextManager[EventLog]],
         *,
-        key: OperatorKey,
+        find_key: Callable[[EventLog], RoleKey | None],
         reader: HistoryReader,
         allows: AllowList,
     ) -> None:
-        self._open_log, self._key, self._reader, self._allows = open_log, key, reader, allows
+        self._open_log, self._find_key, self._reader, self._allows = open_log, find_key, reader, allows
         # One change at a time: two at once would read the same state and both be the next.
         self._lock = threading.Lock()
 
     def pause(self, task: TaskId, *, caller: Caller) -> bool:
         """No new leases; whether the history has it already. Raises TaskUnknown, TaskOver, NotAllowed."""
-        return self._change(task, lambda log: tasks.pause(log, task, key=self._key), caller=caller)
+        return self._change(task, partial(_pause, task=task), caller=caller)
 
     def resume(self, task: TaskId, *, caller: Caller) -> bool:
         """Leases again. Raises TaskUnknown, TaskOver, NotAllowed."""
-        return self._change(task, lambda log: tasks.resume(log, task, key=self._key), caller=caller)
+        return self._change(task, partial(_resume, task=task), caller=caller)
 
     def close(self, task: TaskId, *, caller: Caller) -> bool:
         """End it for good. Raises TaskUnknown, NotAllowed."""
-        return self._change(task, lambda log: tasks.close(log, task, key=self._key), caller=caller)
+        return self._change(task, partial(_close, task=task), caller=caller)
 
     def create(self, name: TaskId, *, policy_toml: str, caller: Caller) -> TaskCreated:
         """A new task. Raises PolicyError, PluginNotAllowed, NotAllowed, and what `tasks.create` raises."""
+        caller.require("admin")
         policy = policies.parse(policy_toml)
         # The policy is the caller's, and the machine is its owner's.
         self._allows.check_policy(policy)
         made: list[TaskCreated] = []
-        self._change(
-            name, lambda log: made.append(tasks.create(log, name, key=self._key, policy=policy)), caller=caller
-        )
+
+        def create(log: EventLog, key: Delegate) -> None:
+            made.append(tasks.create(log, name, key=key, policy=policy))
+
+        self._change(name, create, caller=caller, creates=True)
         return made[0]
 
     def fork(self, task: TaskId, *, version: Version, name: TaskId, caller: Caller) -> TaskCreated:
         """A new task from a version of another. Raises NotAllowed, and what `tasks.fork` raises."""
-        origin = succession.Branch(task=task, version=version)
+        caller.require("admin")
         made: list[TaskCreated] = []
-        self._change(name, lambda log: made.append(self._fork(log, origin, name=name)), caller=caller)
+
+        def fork(log: EventLog, key: Delegate) -> None:
+            parent = tasks.find_view(log, task, operator=key.public_key)
+            # The policy stands in the log: an operator elsewhere may have named code that this machine does not run.
+            if parent.created is not None:
+                self._allows.check_policy(parent.created.policy)
+            made.append(tasks.fork(log, succession.Branch(task=task, version=version), name=name, key=key))
+
+        self._change(name, fork, caller=caller, creates=True)
         return made[0]
 
-    # The policy stands in the log, and an operator elsewhere may have named code that this machine does not run.
     def read_body(self, ref: BodyRef) -> bytes:
         """The bytes of a model. Raises ModelGone, LogUnavailable."""
         # Under the lock too: models are large, and many at once would fill the memory.
         with self._lock, self._open_log() as log:
             return models.read_bytes(log, ref, timeout_s=BODY_WAIT_S)
 
-    def _fork(self, log: EventLog, origin: succession.Branch, *, name: TaskId) -> TaskCreated:
-        parent = tasks.find_view(log, origin.task, operator=self._key.public_key)
-        if parent.created is not None:
-            self._allows.check_policy(parent.created.policy)
-        return tasks.fork(log, origin, name=name, key=self._key)
-
-    def _change(self, task: TaskId, change: Callable[[EventLog], None], *, caller: Caller) -> bool:
+    def _change(
+        self, task: TaskId, change: Callable[[EventLog, Delegate], object], *, caller: Caller, creates: bool = False
+    ) -> bool:
         caller.require("operator")
         with self._lock, self._open_log() as log:
-            change(log)
+            change(log, self._open_key(log, caller=caller, creates=creates))
             at = TopicPartition(TASKS.name, partition_of(task, log.partitions))
             end = log.bounds(at).end
         return self._wait_until_seen(at, end)
+
+    def _open_key(self, log: EventLog, *, caller: Caller, creates: bool) -> Delegate:
+        key = self._find_key(log)
+        if key is None:
+            raise NotAllowed("This server has no key to sign with: it only shows. `fedlog key issue --for serve`.")
+        # Every reader would pass over what its certificate is not for, and whoever asked would wait in vain.
+        if creates and key.role != STEWARD:
+            raise NotAllowed("This server may not create tasks: the operator grants it by a key for `steward`.")
+        return Delegate(key, asked_by=caller.subject)
 
     def _wait_until_seen(self, at: TopicPartition, end: int) -> bool:
         """Wait until the history has read `at` up to there, so that whoever changed something sees it next."""
@@ -101,3 +121,15 @@ class Operator:
             if left_s <= 0 or found.position is None:
                 return False
             self._reader.wait(found.position.next(), timeout_s=min(left_s, 1.0))
+
+
+def _pause(log: EventLog, key: Delegate, *, task: TaskId) -> None:
+    tasks.pause(log, task, key=key)
+
+
+def _resume(log: EventLog, key: Delegate, *, task: TaskId) -> None:
+    tasks.resume(log, task, key=key)
+
+
+def _close(log: EventLog, key: Delegate, *, task: TaskId) -> None:
+    tasks.close(log, task, key=key)

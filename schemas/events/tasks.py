@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from schemas.events.event import Event
-from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Sha256, TaskId, Version
+from schemas.identifiers import Asker, BodyRef, Count, Deployment, PartitionCount, Sha256, TaskId, Version
 from schemas.policy import Measure, Policy, Spending, count_affordable
 
 # Each learner's word for it (`client_agent.learning.learner`); what is local is nobody else's business.
@@ -83,6 +83,8 @@ class TaskCreated(Event):
     parent: TaskId | None
     # Pairs and no total: what a participation costs depends on the noise of its task.
     spent_before: tuple[Spending, ...]
+    # The subject of the token with which a server was asked; empty where the operator wrote it.
+    asked_by: Asker = ""
 
     @property
     def trained(self) -> int:
@@ -122,6 +124,7 @@ class TaskPaused(Event):
     task: TaskId
     deployment: Deployment
     number: Count
+    asked_by: Asker = ""
 
 
 class TaskResumed(Event):
@@ -130,6 +133,7 @@ class TaskResumed(Event):
     task: TaskId
     deployment: Deployment
     number: Count
+    asked_by: Asker = ""
 
 
 class TaskClosed(Event):
@@ -137,6 +141,7 @@ class TaskClosed(Event):
 
     task: TaskId
     deployment: Deployment
+    asked_by: Asker = ""
 
 
 class TaskSucceeded(Event):
@@ -148,6 +153,7 @@ class TaskSucceeded(Event):
     task: TaskId
     deployment: Deployment
     successor: TaskId
+    asked_by: Asker = ""
 
 
 TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskSucceeded | TaskClosed

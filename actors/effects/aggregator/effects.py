@@ -121,7 +121,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         """What the operator wrote about this deployment; None for what nobody, or our law, vouches for."""
         data = record.value or b""
         # It has to fit into one journal record, beside the position, when it is noticed there.
-        event = parse_task_event(data, self._trust.operator) if len(data) <= TASK_BYTES_MAX else None
+        event = parse_task_event(record, self._trust.operator) if len(data) <= TASK_BYTES_MAX else None
         if event is None or event.deployment != self._trust.deployment:
             return None
         # All that a full replay checks, before a version can come of it: unknown means refuse.

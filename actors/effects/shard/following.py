@@ -82,7 +82,7 @@ class Following:
     def _learn(self, records: Iterable[Record]) -> None:
         """Take note of tasks; where one has shards, its partition is followed from now on."""
         for record in records:
-            created = parse_creation(record.value, self._trust.operator)
+            created = parse_creation(record, self._trust.operator)
             # Another event, junk, or another deployment's task: the aggregator counts what is not its own.
             if created is None or created.deployment != self._trust.deployment:
                 continue

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 
 from actors.keys import OperatorKey
-from schemas.canonical import encode
+from schemas.canonical import decode, encode
+from schemas.certificates import Certified
 from schemas.creations import (
+    SERVE,
+    STEWARD,
+    certify_task_event,
     collect_creations,
     find_creation,
     find_deployment,
@@ -21,7 +25,7 @@ from schemas.creations import (
     parse_creation,
     parse_task_event,
 )
-from schemas.events import DeploymentFounded, Subject, TaskSucceeded, TensorSpec
+from schemas.events import DeploymentFounded, Subject, TaskClosed, TaskEvent, TaskSucceeded, TensorSpec
 from schemas.policy import Policy
 from tests.places import PARTITIONS, home_of
 from tests.survey import measuring_policy
@@ -39,17 +43,28 @@ from tests.worlds.builders import (
 )
 from tests.worlds.ops_journal import created
 
+
+class Entry(NamedTuple):
+    """A record, as far as these folds look at it."""
+
+    value: bytes | None
+    time_ms: int = 1
+
+
 VALID = created("digits", spent_before=(spending(1),))
 VALUES = [
-    # A stranger is first, and creates nothing.
-    encode(created("digits", spent_before=(spending(7),))),
-    written(created("digits", spent_before=(spending(8),)), OperatorKey(bytes(32))),
-    written(task_paused(task="digits")),
-    b"junk",
-    written(VALID),
-    None,
-    written(created("digits", spent_before=(spending(2),))),
-    written(created("words", spent_before=(spending(3),))),
+    Entry(value)
+    for value in (
+        # A stranger is first, and creates nothing.
+        encode(created("digits", spent_before=(spending(7),))),
+        written(created("digits", spent_before=(spending(8),)), OperatorKey(bytes(32))),
+        written(task_paused(task="digits")),
+        b"junk",
+        written(VALID),
+        None,
+        written(created("digits", spent_before=(spending(2),))),
+        written(created("words", spent_before=(spending(3),))),
+    )
 ]
 
 
@@ -62,7 +77,7 @@ def test_the_first_creation_of_a_name_counts() -> None:
 
 def test_a_task_of_another_number_of_partitions_is_refused() -> None:
     """Whoever looked for it would look elsewhere: on a cluster whose topics were changed it does not exist."""
-    elsewhere = [written(created("digits", partitions=PARTITIONS * 2)), *VALUES[6:]]
+    elsewhere = [Entry(written(created("digits", partitions=PARTITIONS * 2))), *VALUES[6:]]
     found = collect_creations(elsewhere, KEY.public_key, partitions=PARTITIONS)
     assert found["digits"].spent_before == (spending(2),)
     assert find_creation(elsewhere[:1], "digits", operator=KEY.public_key, partitions=PARTITIONS) is None
@@ -70,9 +85,9 @@ def test_a_task_of_another_number_of_partitions_is_refused() -> None:
 
 def test_what_was_said_in_another_deployment_counts_for_nothing() -> None:
     """A copy of staging's records, placed first: neither its creation nor its claim is the first of ours."""
-    staging = written(created("digits", deployment=bytes(16), spent_before=(spending(9),)))
+    staging = Entry(written(created("digits", deployment=bytes(16), spent_before=(spending(9),))))
     says = partial(TaskSucceeded, task="digits", successor="next")
-    claims = [written(says(deployment=name)) for name in (bytes(16), DEPLOYMENT)]
+    claims = [Entry(written(says(deployment=name))) for name in (bytes(16), DEPLOYMENT)]
     values, options = [staging, claims[0], *VALUES], {"partitions": PARTITIONS, "deployment": DEPLOYMENT}
     assert collect_creations(values, KEY.public_key, **options)["digits"] == VALID
     assert find_creation(values, "digits", operator=KEY.public_key, **options) == VALID
@@ -84,7 +99,7 @@ def test_one_task_is_found_without_reading_on() -> None:
     """The search ends at the creation, and finds nothing for an unknown name."""
     values = iter(VALUES)
     assert find_creation(values, "digits", operator=KEY.public_key, partitions=PARTITIONS) == VALID
-    assert next(values) is None
+    assert next(values).value is None
     assert find_creation(VALUES, "nowhere", operator=KEY.public_key, partitions=PARTITIONS) is None
 
 
@@ -92,13 +107,52 @@ def test_other_events_are_no_creations() -> None:
     """A pause is an event of the task and creates nothing."""
     assert parse_task_event(VALUES[2], KEY.public_key) == task_paused(task="digits")
     assert parse_creation(VALUES[2], KEY.public_key) is None
-    assert parse_task_event(b"junk", KEY.public_key) is None
+    assert parse_task_event(Entry(b"junk"), KEY.public_key) is None
+
+
+def _served(event: TaskEvent, role: str = "serve", *, until_ms: int = 10, deployment: bytes = DEPLOYMENT) -> bytes:
+    key = KEY.issue(role, deployment, until_ms=until_ms)
+    return certify_task_event(event, key.signer)
+
+
+def test_a_server_says_what_its_certificate_is_for() -> None:
+    """It pauses, resumes and closes; a steward creates too; neither founds, and both name who asked."""
+    pause = msgspec.structs.replace(task_paused(task="digits"), asked_by="ada")
+    close = TaskClosed(task="digits", deployment=DEPLOYMENT, asked_by="ada")
+    claim = TaskSucceeded(task="digits", deployment=DEPLOYMENT, successor="next", asked_by="ada")
+    for event in (pause, close):
+        for role in (SERVE, STEWARD):
+            assert parse_task_event(Entry(_served(event, role)), KEY.public_key) == event
+    for event in (VALID, claim):
+        assert parse_task_event(Entry(_served(event, STEWARD)), KEY.public_key) == event
+        assert parse_task_event(Entry(_served(event, SERVE)), KEY.public_key) is None
+    founded: Any = DeploymentFounded(deployment=DEPLOYMENT)
+    assert parse_task_event(Entry(_served(founded, STEWARD)), KEY.public_key) is None
+
+
+def test_another_key_says_nothing_about_tasks() -> None:
+    """Of another role, of another operator, of another deployment, over, or of a message that it did not sign."""
+    pause = task_paused(task="digits")
+    assert parse_task_event(Entry(_served(pause), 10), KEY.public_key) == pause
+    stranger = OperatorKey(bytes(32)).issue(SERVE, DEPLOYMENT, until_ms=10)
+    stolen = decode(_served(pause), Certified)
+    for value, at_ms in (
+        (_served(pause, "selector"), 1),
+        (_served(pause, "evaluator"), 1),
+        (_served(pause), 11),
+        (_served(pause, deployment=bytes(16)), 1),
+        (certify_task_event(pause, stranger.signer), 1),
+        (encode(msgspec.structs.replace(stolen, payload=encode(task_paused(task="words")))), 1),
+    ):
+        assert parse_task_event(Entry(value, at_ms), KEY.public_key) is None
+    # Whoever has no key to check with sees what stands there, whoever wrote it.
+    assert parse_task_event(Entry(_served(pause)), None) == pause
 
 
 def test_a_deployment_is_named_once_by_the_operator() -> None:
     """The first name counts that the operator signed."""
-    strange = written(DeploymentFounded(deployment=b"s" * 16), OperatorKey(bytes(32)))
-    names = [written(DeploymentFounded(deployment=name * 16)) for name in (b"a", b"b")]
+    strange = Entry(written(DeploymentFounded(deployment=b"s" * 16), OperatorKey(bytes(32))))
+    names = [Entry(written(DeploymentFounded(deployment=name * 16))) for name in (b"a", b"b")]
     assert find_deployment([strange, *VALUES, *names], KEY.public_key) == b"a" * 16
     assert find_deployment(VALUES, KEY.public_key) is None
 
@@ -125,7 +179,7 @@ def test_the_first_claim_on_a_task_counts() -> None:
     claims = [TaskSucceeded(task="digits", deployment=DEPLOYMENT, successor=name) for name in ("one", "two")]
     other = written(TaskSucceeded(task="words", deployment=DEPLOYMENT, successor="three"))
     strange = written(TaskSucceeded(task="digits", deployment=DEPLOYMENT, successor="x"), OperatorKey(bytes(32)))
-    values = [*VALUES, strange, other, *map(written, claims)]
+    values = [*VALUES, Entry(strange), Entry(other), *(Entry(written(claim)) for claim in claims)]
     assert find_successor(values, "digits", operator=KEY.public_key) == "one"
     assert find_successor(VALUES, "digits", operator=KEY.public_key) is None
 

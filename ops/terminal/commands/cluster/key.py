@@ -39,7 +39,8 @@ def show(ctx: typer.Context) -> None:
 def issue(
     ctx: typer.Context,
     role: Annotated[
-        str, typer.Option("--for", metavar="ROLE", help="selector, aggregator, privacy, shard, evaluator.")
+        str,
+        typer.Option("--for", metavar="ROLE", help="selector, aggregator, privacy, shard, evaluator, serve, steward."),
     ],
     days: Annotated[int, typer.Option(help="How long the key is good for.", min=1)] = 365,
     serial: Annotated[
@@ -51,8 +52,9 @@ def issue(
     from actors import keys
     from ops.operator import deployments
 
-    if role not in keys.ROLE_SECRETS:
-        raise ConsoleError(f"No role {role!r}: --for takes one of {', '.join(keys.ROLE_SECRETS)}.", exit_code=2)
+    known = (*keys.ROLE_SECRETS, *keys.SERVE_ROLES)
+    if role not in known:
+        raise ConsoleError(f"No role {role!r}: --for takes one of {', '.join(known)}.", exit_code=2)
     path = out or ctx.obj.folder / f"{role}.key"
     with open_log(ctx.obj) as log:
         key = deployments.issue_key(log, require_key(ctx.obj), role=role, days=days, serial=serial)

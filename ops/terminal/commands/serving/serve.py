@@ -12,7 +12,6 @@ import typer
 
 from ops.console import note, say
 from ops.logging_setup import set_up_logging
-from ops.opening import require_key
 from ops.settings import Settings
 from ops.terminal.commands.history.query import FILE, HistoryPath, require_duckdb
 from ops.terminal.errors import ConsoleError
@@ -104,6 +103,7 @@ def _keep_history(settings: Settings, path: Path) -> KeptHistory:
 
 def _make_site(settings: Settings, kept: KeptHistory, *, hosts: frozenset[str]) -> Site:
     from client_agent.learning.allow_list import AllowList
+    from ops.operator.deployments import open_server_key
     from ops.web.access.tokens import open_key
     from ops.web.changes import Changes
     from ops.web.operating import Operator
@@ -112,7 +112,7 @@ def _make_site(settings: Settings, kept: KeptHistory, *, hosts: frozenset[str]) 
     reader = kept.make_reader()
     operator = Operator(
         partial(_open_log, settings),
-        key=require_key(settings),
+        find_key=partial(open_server_key, settings),
         reader=reader,
         allows=AllowList(names=frozenset(settings.allow), command="fedlog serve"),
     )

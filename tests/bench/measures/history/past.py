@@ -68,7 +68,7 @@ class SendingEffects(TrustingEffects):
                     update_checked(under=held, append_ms=record.time_ms, body=update.body, clip_scale=60_000)
                 )
             case TASKS.name:
-                return Arrival(parse_task_event(value, KEY.public_key))
+                return Arrival(parse_task_event(record, KEY.public_key))
             case EVALUATIONS.name:
                 return Arrival(read_evaluation(record, trust()))
             case _:

@@ -265,7 +265,7 @@ def test_a_policy_changed_in_tasks_is_named() -> None:
     world = _world()
     entry = world.log._partitions[TopicPartition(TASKS.name, world.partition)].entries[0]
     assert entry.record is not None
-    created = parse_creation(entry.record.value, KEY.public_key)
+    created = parse_creation(entry.record, KEY.public_key)
     assert created is not None
     entry.record = replace(entry.record, value=written(_cheaper(created)))
     assert "tasks" in _audited(world).verdict

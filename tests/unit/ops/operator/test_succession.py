@@ -21,7 +21,7 @@ PARENT = created(policy=private_policy(0.5, 30.0), parent="earlier", spent_befor
 
 
 def _claims(log: MemoryLog) -> list[str]:
-    events = [parse_task_event(record.value, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
+    events = [parse_task_event(record, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
     return [event.successor for event in events if isinstance(event, TaskSucceeded)]
 
 

@@ -225,7 +225,7 @@ def test_an_aggregator_that_does_not_answer_is_named() -> None:
     for _ in range(2):
         with pytest.raises(CloseUnnoticed, match="its aggregator has not noticed"):
             tasks.close_and_wait(log, TASK, successor="next", key=KEY, wait_s=0)
-    events = [parse_task_event(record.value, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
+    events = [parse_task_event(record, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
     assert [type(event) for event in events] == [TaskCreated, TaskSucceeded, TaskClosed]
     journal.batch(TaskHalted(task=TASK, reason="closed", version=0))
     assert tasks.close_and_wait(log, TASK, successor="next", key=KEY, wait_s=0).participations_max == 3
@@ -253,7 +253,7 @@ def test_what_was_said_in_another_deployment_is_nothing_here() -> None:
     halted(log, HALF)
     with pytest.raises(CloseUnnoticed):
         tasks.create(log, "next", key=KEY, policy=TWENTY, after=Predecessor(task=TASK, wait_s=0))
-    events = [parse_task_event(record.value, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
+    events = [parse_task_event(record, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
     ours = [type(event) for event in events if event and event.deployment != staging]
     assert ours == [TaskCreated, TaskSucceeded, TaskClosed]
     views = tasks.find_views(log, operator=KEY.public_key)
@@ -266,7 +266,7 @@ def test_a_claim_is_written_before_the_close() -> None:
     halted(log, HALF)
     with pytest.raises(CloseUnnoticed):
         tasks.create(log, "next", key=KEY, policy=TWENTY, after=Predecessor(task=TASK, wait_s=0))
-    events = [parse_task_event(record.value, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
+    events = [parse_task_event(record, KEY.public_key) for record in scan(log, TopicPartition("tasks", PLACE))]
     assert [type(event) for event in events[-2:]] == [TaskSucceeded, TaskClosed]
 
 

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from ops.operator.deployments import name_deployment
 from ops.web.callers import ROLES
+from schemas.certificates import parse_certified
+from schemas.creations import SERVE
 from schemas.topics import TASKS
-from streams.log import TopicPartition
+from streams.log import TopicPartition, scan
 from tests.learners import PAIR_LEARNER
+from tests.places import home_of
 from tests.serving import make_client, opened_site
-from tests.worlds.ops_journal import PLACE, TASK, memory_log
+from tests.worlds.builders import KEY
+from tests.worlds.ops_journal import PLACE, TASK, append, created, memory_log
 
 POLICY = f"""
 learner = "{PAIR_LEARNER}"
@@ -84,3 +89,37 @@ def test_what_cannot_be_created_is_told_why(tmp_path: Path, body: object, code: 
     with opened_site(tmp_path, memory_log()) as (site, _), make_client(site, "admin") as client:
         refused = client.post("/api/v1/tasks", json=body)
         assert (refused.status_code, refused.json()["code"]) == (422, code)
+
+
+def test_the_log_says_who_asked(tmp_path: Path) -> None:
+    """The fact names the subject of the token, under the server's certificate; the history shows it."""
+    log = memory_log()
+    with opened_site(tmp_path, log) as (site, history), make_client(site, "admin") as client:
+        client.post("/api/v1/tasks", json={"name": TASK, "policy": POLICY})
+        client.post(f"/api/v1/tasks/{TASK}/pause")
+        asked = "SELECT asked_by FROM facts.{}"
+        for fact in ("task_created", "task_paused"):
+            assert history.ask(asked.format(fact)).rows == [("an admin",)]
+    for record in scan(log, TopicPartition(TASKS.name, PLACE)):
+        # Nothing of it is the operator's own signature: that key is not used here.
+        assert parse_certified(record.value or b"")
+
+
+def test_a_server_that_may_not_create_tasks_creates_none(tmp_path: Path) -> None:
+    """Its key is for `serve`: it pauses, and refuses to create before anything is written."""
+    log = memory_log()
+    append(log, TASKS.name, created(deployment=name_deployment(log, KEY)))
+    with opened_site(tmp_path, log, role=SERVE) as (site, _), make_client(site, "admin") as client:
+        assert client.post(f"/api/v1/tasks/{TASK}/pause").json()["seen"]
+        before = log.bounds(TopicPartition(TASKS.name, home_of("other"))).end
+        refused = client.post("/api/v1/tasks", json={"name": "other", "policy": POLICY})
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
+        assert log.bounds(TopicPartition(TASKS.name, home_of("other"))).end == before
+
+
+def test_an_operator_does_not_create(tmp_path: Path) -> None:
+    """Creating and forking are an admin's; an operator pauses, resumes and closes."""
+    with opened_site(tmp_path, memory_log()) as (site, _), make_client(site, "operator") as client:
+        for path, body in (("tasks", {"name": "x", "policy": POLICY}), ("tasks/x/fork", {"name": "y", "version": 0})):
+            assert client.post(f"/api/v1/{path}", json=body).json()["code"] == "not_allowed"
+        assert client.post("/api/v1/tasks/x/pause").json()["code"] == "task_unknown"
