@@ -80,6 +80,10 @@ class KeptHistory:
     def _write(self) -> None:
         with self._open_log() as log:
             viewer = self._find_viewer(log)
+        # A file is of one deployment: one that is begun before there is any would be unfit from the first task on.
+        if viewer.operator is not None and viewer.deployment is None:
+            self.trouble = "Nothing was created in this log yet; ask again."
+            return
         try:
             file = HistoryFile(self._path, identity=make_identity(viewer))
         # Somebody was quicker, and answers in a moment.

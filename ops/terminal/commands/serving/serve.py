@@ -18,6 +18,7 @@ from ops.terminal.errors import ConsoleError
 from ops.terminal.options import describe_command
 
 if TYPE_CHECKING:
+    from ops.history.tables.projector import Viewer
     from ops.web.keeping import KeptHistory
     from ops.web.serving import Tls
     from ops.web.site import Site
@@ -95,10 +96,17 @@ def _open_log(settings: Settings) -> Iterator[EventLog]:
 
 
 def _keep_history(settings: Settings, path: Path) -> KeptHistory:
-    from ops.operator.deployments import find_viewer
     from ops.web.keeping import KeptHistory
 
-    return KeptHistory(path, partial(_open_log, settings), find_viewer=partial(find_viewer, settings))
+    return KeptHistory(path, partial(_open_log, settings), find_viewer=partial(_find_viewer, settings))
+
+
+def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
+    from ops.operator import deployments
+
+    # Where the operator's key lies this names the deployment, so that a page can be open before the first task.
+    deployments.open_server_key(settings, log)
+    return deployments.find_viewer(settings, log)
 
 
 def _make_site(settings: Settings, kept: KeptHistory, *, hosts: frozenset[str]) -> Site:
