@@ -1,10 +1,10 @@
-"""The history that a server reads: it writes one itself where nobody does, and else asks whoever does."""
+"""The history that a server reads, which it writes itself where nobody does; and the log that it writes to."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +18,37 @@ from ops.history.tables.serving import HistoryServer, WriterGone, is_served
 from ops.history.tables.syncing import make_identity, sync
 from ops.web.reading import HistoryReader, OwnHistory, Parameters, WritersHistory
 from schemas.errors import FedlogError
-from streams.log import EventLog
+from streams.log import EventLog, LogError
 
 # Between two looks at who writes, and two tries to reach the log.
 LOOK_EVERY_S = 1.0
 
 OpenLog = Callable[[], AbstractContextManager[EventLog]]
+
+
+class KeptLog:
+    """One log for many changes, one after the other: to connect takes longer than to write. Close it."""
+
+    def __init__(self, open_log: Callable[[], EventLog]) -> None:
+        self._open_log = open_log
+        self._log: EventLog | None = None
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[EventLog]:
+        """The log, connected where it is not; after an error of its own the next use connects anew."""
+        if self._log is None:
+            self._log = self._open_log()
+        try:
+            yield self._log
+        except LogError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the log, where it is open."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
 
 class KeptHistory:

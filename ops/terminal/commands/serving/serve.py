@@ -19,7 +19,7 @@ from ops.terminal.options import describe_command
 
 if TYPE_CHECKING:
     from ops.history.tables.projector import Viewer
-    from ops.web.keeping import KeptHistory
+    from ops.web.keeping import KeptHistory, KeptLog
     from ops.web.serving import Tls
     from ops.web.site import Site
     from streams.log import EventLog
@@ -43,6 +43,7 @@ def serve(
     from ops.web.access.tokens import FILE as KEY_FILE
     from ops.web.access.tokens import open_key
     from ops.web.app import make_app
+    from ops.web.keeping import KeptLog
     from ops.web.serving import listen, run
 
     tls = _find_tls(tls_certificate, tls_key)
@@ -54,7 +55,8 @@ def serve(
     listening = listen(host, port)
     with ExitStack() as stack:
         kept = stack.enter_context(_keep_history(settings, file or folder / FILE))
-        site = _make_site(settings, kept, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
+        log = stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve"))))
+        site = _make_site(settings, kept, log=log, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
         url = f"{'https' if tls else 'http'}://{_write_host(host)}:{listening.getsockname()[1]}"
         say(url)
         token = describe_command(["token", "create", "--role", "admin", "--subject", "me"])
@@ -109,7 +111,7 @@ def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
     return deployments.find_viewer(settings, log)
 
 
-def _make_site(settings: Settings, kept: KeptHistory, *, hosts: frozenset[str]) -> Site:
+def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: frozenset[str]) -> Site:
     from client_agent.learning.allow_list import AllowList
     from ops.operator.deployments import open_server_key
     from ops.web.access.tokens import open_key
@@ -119,7 +121,7 @@ def _make_site(settings: Settings, kept: KeptHistory, *, hosts: frozenset[str]) 
 
     reader = kept.make_reader()
     operator = Operator(
-        partial(_open_log, settings),
+        log.use,
         find_key=partial(open_server_key, settings),
         reader=reader,
         allows=AllowList(names=frozenset(settings.allow), command="fedlog serve"),
