@@ -11,7 +11,6 @@ _NAME = "[a-z0-9][a-z0-9-]{0,62}"
 # `population.task`, or a bare name, which is its own population; at most one dot.
 TASK_PATTERN = rf"^{_NAME}(\.{_NAME})?\Z"
 TaskId = Annotated[str, msgspec.Meta(pattern=TASK_PATTERN)]
-Asker = Annotated[str, msgspec.Meta(max_length=64)]
 DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 Cohort = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,32}\Z")]
 LeaseId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
