@@ -104,7 +104,9 @@ class Demo:
 
     def _start_services(self) -> None:
         devices = str(self._policy.selection.devices_expected)
-        self._services.start("fleet", "fleet", "--task", TASK, "--devices", devices, *FLEET)
+        # The first model takes as long to make as this process takes to import torch, on a busy machine very long.
+        waits = ("--task-wait-s", str(PATIENCE_S))
+        self._services.start("fleet", "fleet", "--task", TASK, "--devices", devices, *waits, *FLEET)
         for actor in ROLES:
             self._services.start(actor, "worker", actor)
         self._services.start("evaluator", "evaluate", "--follow", "--task", TASK)

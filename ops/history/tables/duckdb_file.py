@@ -7,7 +7,7 @@ import json
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,12 +73,25 @@ class HistoryAnswers:
         with contextlib.closing(self._connection.cursor()) as cursor:
             return _ask(cursor, sql, view=View(as_of, hides), parameters=dict(parameters or {}))
 
+    __call__ = ask
+
+    def write_parquet(self, names: Iterable[str], folder: Path) -> Iterator[tuple[str, int]]:
+        """Tables as files of Parquet in the folder that it was opened for, all of one moment; name and rows of each."""
+        with contextlib.closing(self._connection.cursor()) as cursor, _transaction(cursor, kind="READ ONLY"):
+            for name in names:
+                target = str(folder / f"{name}.parquet").replace("'", "''")
+                (count,) = cursor.execute(f"COPY (FROM {name}) TO '{target}' (FORMAT parquet)").fetchall()[0]
+                yield name, count
+
 
 class HistoryFile(HistoryAnswers):
     """A history that one process writes, and others of its threads may ask; a sink of `projector`."""
 
-    def __init__(self, path: Path, *, identity: str) -> None:
-        """`identity` names the log that it is of. Raises HistoryUnfit, HistoryInUse."""
+    def __init__(self, path: Path, *, identity: str, exports_to: Path | None = None) -> None:
+        """`identity` names the log that it is of; `exports_to`: the only folder in which files may be made.
+
+        Raises HistoryUnfit, HistoryInUse.
+        """
         self._path = path
         try:
             if not path.exists():
@@ -88,7 +101,7 @@ class HistoryFile(HistoryAnswers):
             raise HistoryUnfit(f"No history can be made at {path}: {error}.") from error
         super().__init__(_connect(path))
         _check(self._connection, path, identity=identity)
-        _lock(self._connection)
+        _lock(self._connection, exports_to=exports_to)
         self._moved = threading.Condition()
         self.position = _read_position(self._connection)
 
@@ -135,20 +148,20 @@ class HistoryFile(HistoryAnswers):
 
 
 @contextlib.contextmanager
-def make_transient() -> Iterator[HistoryFile]:
+def make_transient(*, exports_to: Path | None = None) -> Iterator[HistoryFile]:
     """A history that lies nowhere, for a log that is read once."""
     with tempfile.TemporaryDirectory(prefix="fedlog-history-") as folder:
-        history = HistoryFile(Path(folder) / "history.duckdb", identity="")
+        history = HistoryFile(Path(folder) / "history.duckdb", identity="", exports_to=exports_to)
         with contextlib.closing(history):
             yield history
 
 
 @contextlib.contextmanager
-def open_for_questions(path: Path) -> Iterator[HistoryAnswers]:
+def open_for_questions(path: Path, *, exports_to: Path | None = None) -> Iterator[HistoryAnswers]:
     """A history that is only asked. Raises HistoryUnfit, HistoryInUse."""
     with contextlib.closing(_connect(path, read_only=True)) as connection:
         _check(connection, path)
-        _lock(connection)
+        _lock(connection, exports_to=exports_to)
         yield HistoryAnswers(connection)
 
 
@@ -335,15 +348,18 @@ def _check(connection: duckdb.DuckDBPyConnection, path: Path, *, identity: str |
         raise HistoryUnfit(f"{path} is the history of another log; name another file, or `fedlog history rebuild`.")
 
 
-def _lock(connection: duckdb.DuckDBPyConnection) -> None:
+def _lock(connection: duckdb.DuckDBPyConnection, *, exports_to: Path | None = None) -> None:
     """Close the ways out: files, extensions, and the settings that would open them again."""
+    # Before the doors close: afterwards nobody can open another one.
+    if exports_to is not None:
+        connection.execute("SET allowed_directories = ?", [[str(exports_to)]])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
 
 @contextlib.contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    connection.execute("BEGIN TRANSACTION")
+def _transaction(connection: duckdb.DuckDBPyConnection, *, kind: str = "") -> Iterator[None]:
+    connection.execute(f"BEGIN TRANSACTION {kind}")
     try:
         yield
     except BaseException:

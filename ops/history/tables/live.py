@@ -32,12 +32,12 @@ class HistoryServed(FedlogError):
     code = "history_served"
 
 
-def open_or_find_writer(path: Path, *, viewer: Viewer) -> HistoryFile | None:
+def open_or_find_writer(path: Path, *, viewer: Viewer, exports_to: Path | None = None) -> HistoryFile | None:
     """The history, open for writing; None where another process writes it, and answers. Raises HistoryInUse."""
     give_up_s = time.monotonic() + OPEN_WAIT_S
     while not serving.is_served(path):
         try:
-            return HistoryFile(path, identity=make_identity(viewer))
+            return HistoryFile(path, identity=make_identity(viewer), exports_to=exports_to)
         except HistoryInUse:
             # A question of another process, or a writer that does not answer yet.
             if time.monotonic() > give_up_s:

@@ -47,7 +47,7 @@ def work(orders: Orders) -> None:
     prepare(orders.log_file)
     trap = orders.trap
     duckdb_file._OPTIONS["checkpoint_threshold"] = _CHECKPOINT_AT
-    live.HistoryFile = lambda path, identity: TrappedFile(path, identity=identity, trap=trap)  # type: ignore[assignment,misc]
+    live.HistoryFile = lambda path, identity, **_: TrappedFile(path, identity=identity, trap=trap)  # type: ignore[assignment,misc]
     _trap_steps(trap)
     with (
         closing(KafkaLog(orders.kafka)) as log,

@@ -123,17 +123,30 @@ def export(ctx: typer.Context, parquet: Parquet, file: HistoryPath = None, from_
     """Write every table into a Parquet file of its name, for pandas, Spark or a lake."""
     require_duckdb()
     from ops.history.tables.catalogue import load_tables
-    from ops.history.tables.exporting import write_parquet
 
     # Tables of two moments side by side would not fit each other.
     if parquet.exists() and any(parquet.iterdir()):
         raise ConsoleError(f"{parquet} is not empty; name a new folder.", exit_code=2)
     parquet.mkdir(parents=True, exist_ok=True)
-    with open_answers(ctx.obj, file=file, from_files=from_files) as answers:
-        for name in load_tables():
-            found = answers(f"FROM {name}")
-            write_parquet(found, parquet / f"{name}.parquet")
-            say(f"{name}.parquet: {len(found.rows):,} rows")
+    folder = parquet.resolve()
+    with open_answers(ctx.obj, file=file, from_files=from_files, exports_to=folder) as answers:
+        for name, count in _export(answers, list(load_tables()), folder):
+            say(f"{name}.parquet: {count:,} rows")
+
+
+def _export(answers: Answers, names: list[str], folder: Path) -> Iterator[tuple[str, int]]:
+    from ops.history.tables.duckdb_file import HistoryAnswers
+    from ops.history.tables.exporting import write_parquet
+
+    if isinstance(answers, HistoryAnswers):
+        yield from answers.write_parquet(names, folder)
+        return
+    # The process that writes the history hands rows over, and goes on meanwhile: all are of the first moment.
+    moment = answers("SELECT 1").position
+    for name in names:
+        found = answers(f"FROM {name}", as_of=str(moment))
+        write_parquet(found, folder / f"{name}.parquet")
+        yield name, len(found.rows)
 
 
 def require_duckdb() -> None:
@@ -157,7 +170,9 @@ def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
 
 
 @contextmanager
-def open_answers(settings: Settings, *, file: Path | None, from_files: Path | None) -> Iterator[Answers]:
+def open_answers(
+    settings: Settings, *, file: Path | None, from_files: Path | None, exports_to: Path | None = None
+) -> Iterator[Answers]:
     """What answers questions: a running writer, else the file, first brought up to the log where that is at hand."""
     from ops.history.tables import serving
 
@@ -168,28 +183,31 @@ def open_answers(settings: Settings, *, file: Path | None, from_files: Path | No
     from ops.history.tables import duckdb_file, live, syncing
 
     if from_files is not None:
-        with open_log_or_export(settings, from_files) as log, duckdb_file.make_transient() as history:
+        with (
+            open_log_or_export(settings, from_files) as log,
+            duckdb_file.make_transient(exports_to=exports_to) as history,
+        ):
             syncing.sync(log, history, viewer=_find_viewer(settings, log))
-            yield history.ask
+            yield history
         return
     try:
         with open_log(settings) as log:
             # Every answer is up to date, and nobody has to think of a first step.
             viewer = _find_viewer(settings, log)
-            found = live.open_or_find_writer(path, viewer=viewer)
+            found = live.open_or_find_writer(path, viewer=viewer, exports_to=exports_to)
             if found is None:
                 yield partial(serving.ask_writer, path)
                 return
             with closing(found) as history:
                 syncing.sync(log, history, viewer=viewer)
-                yield history.ask
+                yield history
     # Without a log a history answers all the same: it says up to when it knows.
     except (SettingsError, LogUnavailable) as error:
         if not path.exists():
             raise
         note(f"{error}\nAsking {path} as it is.")
-        with duckdb_file.open_for_questions(path) as answers:
-            yield answers.ask
+        with duckdb_file.open_for_questions(path, exports_to=exports_to) as answers:
+            yield answers
 
 
 def _follow(live: LiveHistory) -> None:
