@@ -86,7 +86,8 @@ def list_spent(parent: TaskView, policy: Policy) -> tuple[Spending, ...]:
     if count_affordable(policy.privacy.noise_multiplier, policy.privacy.rho_max, spent=spent) < 1:
         raise BudgetSpent(
             f"{parent.task!r} and the tasks before it have spent rho {float(compute_rho(spent)):g} of rho_max "
-            f"{policy.privacy.rho_max:g}: not one participation is left. Give the policy a larger rho_max."
+            f"{policy.privacy.rho_max:g}: not one participation is left. Give the policy a larger one, as with "
+            "--set privacy.rho_max=…"
         )
     return spent
 

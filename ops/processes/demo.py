@@ -30,7 +30,9 @@ from streams.kafka.log import KafkaLog
 
 POLICY_FILE = Path(__file__).with_name("demo.toml")
 TASK = "digits"
-FLEET = ("--processes", "2", "--simulate", str(Path(__file__).with_name("habits.toml").absolute()))
+# Two cohorts, so that who takes part how often is a question of the demo too.
+COHORTS = ("--cohort", "phone", "--cohort", "tablet")
+FLEET = ("--processes", "2", "--simulate", str(Path(__file__).with_name("habits.toml").absolute()), *COHORTS)
 KILL_AFTER_VERSION = 5
 PATIENCE_S = 300.0
 
@@ -216,7 +218,14 @@ def suggest_next(settings: Settings, *, keep: bool) -> None:
     folder = settings.folder / "demo"
     if keep:
         note(f"\nThe broker still runs. Try, with export FEDLOG_FOLDER={folder}:")
-        commands = ("task show digits", "events --topic rounds --limit 20", "replay --full", "verify", "broker stop")
+        commands = (
+            "explain digits@12",
+            'query "SELECT cohort, sum(admitted) AS admitted, sum(refused) AS refused FROM devices GROUP BY cohort"',
+            "task fork digits --at 5 --name digits-b --set privacy.rho_max=18",
+            "replay --full",
+            "verify",
+            "broker stop",
+        )
     else:
         note(f"\nThe broker is stopped; its data stays until the next demo. Try, with export FEDLOG_FOLDER={folder}:")
         commands = ("broker start", "events --topic rounds --limit 20", "replay --full", "model list", "broker stop")
