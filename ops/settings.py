@@ -44,6 +44,7 @@ ENVIRONMENT: dict[str, str] = {
 }
 """Variable -> field of Settings; the option of a field is its name with dashes."""
 
+HISTORY_FILE = "history.duckdb"  # in the folder of a deployment
 PUBLIC_KEY = re.compile("[0-9a-f]{64}")
 SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")

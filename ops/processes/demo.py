@@ -218,7 +218,7 @@ def suggest_next(settings: Settings, *, keep: bool) -> None:
     folder = settings.folder / "demo"
     if keep:
         note(f"\nThe broker still runs. Try, with export FEDLOG_FOLDER={folder}:")
-        commands = (
+        commands: tuple[str, ...] = (
             "explain digits@12",
             'query "SELECT cohort, sum(admitted) AS admitted, sum(refused) AS refused FROM devices GROUP BY cohort"',
             "task fork digits --at 5 --name digits-b --set privacy.rho_max=18",

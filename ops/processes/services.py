@@ -22,10 +22,11 @@ import psutil
 from client_agent.locks import FolderInUse, Lock
 from client_agent.running.interrupts import hold_interrupts
 from ops.broker_state import find_running
+from ops.history.tables.serving import is_served
 from ops.processes import broker, children
 from ops.processes.guardian import KEEP
 from ops.processes.started import MARK, STOP_TIMEOUT_S, Started, read_records
-from ops.settings import Settings
+from ops.settings import HISTORY_FILE, Settings
 from schemas.errors import EXIT_NO, EXIT_USAGE, FedlogError
 
 LOG_LINES = 15
@@ -128,6 +129,9 @@ class Services:
         # A run without it is the same run: workers and devices need no database.
         if not can_keep_history():
             self.say("No history is kept for `fedlog query`: pip install 'fedlog[history]' installs what it needs.")
+            return
+        # A server of pages, or somebody who follows, keeps it already.
+        if is_served(self.settings.folder / HISTORY_FILE):
             return
         self.start("history", "history", "sync", "--follow", is_extra=True)
         # Who trains goes first, and at once: threads take over the rank that their process has when they start.

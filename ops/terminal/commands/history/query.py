@@ -17,7 +17,7 @@ import typer
 
 from ops.console import Progress, note, number, say, say_json, table
 from ops.opening import open_log, open_log_or_export
-from ops.settings import Settings, SettingsError
+from ops.settings import HISTORY_FILE, Settings, SettingsError
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 from streams.log import LogUnavailable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Answers = Callable[..., Answer]
 
-FILE = "history.duckdb"
+FILE = HISTORY_FILE
 FOLLOW_CHECK_S = 1.0
 _DIGEST = re.compile("[0-9a-f]{64}")
 HistoryPath = Annotated[

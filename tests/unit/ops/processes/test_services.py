@@ -14,10 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ops.history.tables.serving import HistoryServer
 from ops.processes import children
 from ops.processes.services import RunInProgress, ServiceEnded, Services, stop_all
 from ops.processes.started import MARK, Started, read_records
-from ops.settings import Settings, resolve
+from ops.settings import HISTORY_FILE, Settings, resolve
+from tests.tables import synced
+from tests.worlds.ops_journal import memory_log
 
 # A service that starts another in a session of its own, which hears no SIGTERM: the most stubborn kind.
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -29,6 +32,7 @@ time.sleep(600)
 OWNER = """
 import sys, time
 from pathlib import Path
+from ops.history.tables.serving import HistoryServer
 from ops.processes import children
 from ops.processes.services import Services
 from ops.settings import resolve
@@ -161,3 +165,16 @@ def test_a_run_goes_on_without_its_history(settings: Settings, monkeypatch: pyte
     assert "Without history from here on, which ended with exit code 2" in without
     assert "--no-such-option" in without
     assert "fedlog[history]" in absent
+
+
+def test_a_history_that_somebody_keeps_is_left_to_them(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server of pages goes on with it, and the run starts no second one that could only say so."""
+    path = settings.open_folder() / HISTORY_FILE
+    with (
+        Services(settings, task="t") as services,
+        synced(path, memory_log()) as history,
+        HistoryServer(path, history),
+    ):
+        services.start_history()
+        assert services.services == {}
+    assert capsys.readouterr().out == ""
