@@ -130,11 +130,11 @@ def export(ctx: typer.Context, parquet: Parquet, file: HistoryPath = None, from_
     parquet.mkdir(parents=True, exist_ok=True)
     folder = parquet.resolve()
     with open_answers(ctx.obj, file=file, from_files=from_files, exports_to=folder) as answers:
-        for name, count in _export(answers, list(load_tables()), folder):
+        for name, count in _export(answers, list(load_tables()), folder=folder):
             say(f"{name}.parquet: {count:,} rows")
 
 
-def _export(answers: Answers, names: list[str], folder: Path) -> Iterator[tuple[str, int]]:
+def _export(answers: Answers, names: list[str], *, folder: Path) -> Iterator[tuple[str, int]]:
     from ops.history.tables.duckdb_file import HistoryAnswers
     from ops.history.tables.exporting import write_parquet
 
