@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from client_agent.learning.allow_list import AllowList
+from ops.audit.replay import Anchor
 from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tables.projector import Viewer
 from ops.history.tables.syncing import sync
@@ -19,6 +20,7 @@ from ops.web.access.tokens import TokenKey, open_key
 from ops.web.app import make_app
 from ops.web.callers import Role
 from ops.web.changes import Changes
+from ops.web.evidence import Evidence
 from ops.web.operating import Operator
 from ops.web.reading import OwnHistory
 from ops.web.site import Site
@@ -59,6 +61,7 @@ def opened_site(
                 tokens=open_key(folder)[0],
                 hosts=frozenset(["127.0.0.1", "localhost"]),
                 deployment="test",
+                evidence=Evidence(open_log, Anchor(operator=KEY.public_key, noise=KEY.find_noise)),
             ),
             history,
         )

@@ -10,6 +10,8 @@ Prints nothing.
 `event_checks`: what single events must agree with; called by `replay`.
 `ancestry`: recounts what the tasks before a task have spent; called by `replay`.
 `recomputing`: makes sums and models again from the bodies; called by `replay`.
+`spot_check`: recomputes one version; called by the page.
+`journal_states`: a state before and after one record; called by the page.
 `receipts`: what proves the outcome of one update; called by `fedlog receipt`.
 `export`: an export that agrees with itself; called by `fedlog export-log`.
 """

@@ -3,6 +3,7 @@
 `app`: puts it together. `serving`: listens and runs it. `site`: what every route may use.
 `keeping`, `reading`: the history, whoever writes it. `changes`: wakes all open streams when it moves.
 `access/`: who is let in, and how often. `callers`: who asks, and what they may.
+`evidence`: what is proven from the log itself, and not told.
 `operating`: changes in the name of a caller. `problems`: errors as an API tells them.
 `api/`: the routes under `/api/v1`. `page/`: what people see.
 """

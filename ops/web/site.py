@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
@@ -9,6 +10,7 @@ from starlette.requests import HTTPConnection
 from ops.web.access.tokens import TokenKey
 from ops.web.callers import Caller
 from ops.web.changes import Changes
+from ops.web.evidence import Evidence
 from ops.web.operating import Operator
 from ops.web.reading import HistoryReader
 
@@ -17,7 +19,8 @@ from ops.web.reading import HistoryReader
 class Site:
     """One server. `reader` sees all that the history holds, `hidden` what anybody may see.
 
-    `hosts`: the names under which it may be asked.
+    `hosts`: the names under which it may be asked. `evidence`: the log itself, for what is proven and not told. `kill`:
+    ends the aggregator of a demo, and says what it did.
     """
 
     reader: HistoryReader
@@ -27,6 +30,8 @@ class Site:
     tokens: TokenKey
     hosts: frozenset[str]
     deployment: str = ""
+    evidence: Evidence | None = None
+    kill: Callable[[], str] | None = None
 
     def reader_for(self, caller: Caller) -> HistoryReader:
         """The history as this caller may see it."""

@@ -70,7 +70,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What surrounds a view: who looks, at which address, when, and where one can go in time."""
+    """What surrounds a view: who looks, at which address, when, and where one can go in time: None for nowhere."""
 
     moment: Moment
     path: str
@@ -78,8 +78,7 @@ class Frame:
     deployment: str = ""
     subject: str = ""
     csrf: str = ""
-    stops: Sequence[Stop] = ()
-    extra: h.Node = None
+    stops: Sequence[Stop] | None = ()
 
 
 def render_page(page: Page, frame: Frame) -> str:
@@ -93,10 +92,10 @@ def render_page(page: Page, frame: Frame) -> str:
         _draw_top(page, frame),
         # It stands there from the beginning, or a screen reader would not hear what comes into it.
         h.div("#reach.banner", role="status", aria_live="polite"),
-        _draw_slider(page, frame),
+        _draw_slider(frame, frame.stops) if frame.stops is not None else None,
         h.main("#main", tabindex="-1")[sections],
         _draw_keys(),
-        None if frame.moment.at else _draw_stream(frame),
+        None if frame.moment.at or frame.stops is None else _draw_stream(frame),
     ]
     return str(h.html(lang="en")[_draw_head(page), body])
 
@@ -144,9 +143,9 @@ def _draw_top(page: Page, frame: Frame) -> h.Element:
     ]
 
 
-def _draw_slider(page: Page, frame: Frame) -> h.Node:
+def _draw_slider(frame: Frame, stops: Sequence[Stop]) -> h.Node:
     """A range of stops for those with script; a field and links for all. It asks for the same page at another time."""
-    moment, stops = frame.moment, frame.stops
+    moment = frame.moment
     # The other filters of a page stay when one goes through time.
     kept = {name: value for name, value in frame.query.items() if name != "at"}
     now = h.a("#to-now", href=frame.path + _join(kept), title="Back to now (n)")["Back to now"]

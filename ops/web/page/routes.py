@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from ops.history.tables.answers import QueryRefused
-from ops.history.tables.positions import Position
 from ops.history.tables.serving import WriterGone
-from ops.web.callers import find_caller
-from ops.web.changes import parse_last_event_id
+from ops.web.page import actions
 from ops.web.page.assets_index import serve_asset
-from ops.web.page.layout import Frame, Page, render_page
-from ops.web.page.live import Renderings, Sections, Stream
-from ops.web.page.moment import Answers, Moment, find_until_ms
-from ops.web.page.questions.position import list_stops
+from ops.web.page.pages import Pages, View
+from ops.web.page.questions.happened import Filter
+from ops.web.page.views.devices import EVERY, show_device, show_devices
+from ops.web.page.views.events import show_events, show_record
 from ops.web.page.views.login import draw_login
 from ops.web.page.views.overview import show_tasks
-from ops.web.page.views.parts import show_problem
+from ops.web.page.views.privacy import show_privacy
+from ops.web.page.views.system import show_system
 from ops.web.page.views.task import show_task
 from ops.web.page.views.version import show_version
 
@@ -32,99 +29,36 @@ if TYPE_CHECKING:
 
     from ops.web.site import Site
 
-# A view gets all that an address says, by name; None says that there is nothing of that name.
-View = Callable[[Moment, Mapping[str, str]], Page | None]
 VIEWS: Mapping[str, View] = {
     "/tasks": lambda moment, asked: show_tasks(moment),
     "/tasks/{task}": lambda moment, asked: show_task(moment, asked["task"]),
     "/tasks/{task}/versions/{version:int}": lambda moment, asked: show_version(
         moment, asked["task"], version=int(asked["version"]), other=parse_number(asked.get("with", ""))
     ),
+    "/events": lambda moment, asked: show_events(
+        moment, Filter(**{name: asked.get(name, "") for name in ("task", "device", "kind", "reason", "before")})
+    ),
+    "/records/{topic}/{partition:int}/{offset:int}": lambda moment, asked: show_record(
+        moment, asked["topic"], partition=int(asked["partition"]), offset=int(asked["offset"])
+    ),
+    "/devices": lambda moment, asked: show_devices(
+        moment, task=asked.get("task", ""), cohort=asked["cohort"] if asked.get("cohort") else EVERY
+    ),
+    "/devices/{device}": lambda moment, asked: show_device(moment, asked["device"]),
+    "/privacy": lambda moment, asked: show_privacy(moment, task=asked.get("task", "")),
+    "/system": lambda moment, asked: show_system(moment),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """The views of one site, and what they remember of the last questions."""
-
-    site: Site
-    answers: Answers
-    renderings: Renderings
-
-    def make_moment(self, request: Request, *, at: str = "", position: Position | None = None) -> Moment:
-        """The history for whoever asks; now, unless a time or a position is named. Raises QueryRefused, WriterGone."""
-        caller = find_caller(request)
-        reader = self.site.reader_for(caller)
-        position = position or reader.position
-        until_ms = find_until_ms(reader, at or str(position))
-        may_change = caller.may("operator")
-        return Moment(reader, position, until_ms, at=at, may_change=may_change, answers=self.answers)
-
-    def show(self, request: Request, view: View) -> Response:
-        """The whole document."""
-        caller = find_caller(request)
-        at = request.query_params.get("at", "")
-        try:
-            moment = self.make_moment(request, at=at)
-            page = view(moment, read_asked(request))
-        except QueryRefused as error:
-            # What was mistyped in an address is told on a page, from which people go on.
-            page, at = show_problem("There is no such moment", str(error)), ""
-            moment = self.make_moment(request)
-        if page is None:
-            text = "The history knows nothing of that name at this moment."
-            page = show_problem("There is nothing here", text, status=404)
-        # The slider leads forward again too, so that its stops are those of now.
-        now = self.make_moment(request) if at else moment
-        frame = Frame(
-            moment=moment,
-            path=request.url.path,
-            query=dict(request.query_params),
-            deployment=self.site.deployment,
-            subject=caller.subject,
-            csrf=caller.csrf,
-            stops=list_stops(now, page.task),
-        )
-        return HTMLResponse(render_page(page, frame), page.status)
-
-    async def follow(self, request: Request, view: View) -> Response:
-        """The stream of a page."""
-        caller = find_caller(request)
-        asked = read_asked(request)
-
-        def render(position: Position) -> Sections:
-            key = (request.url.path, *sorted(asked.items()), caller.role, position)
-            return self.renderings.find(key, lambda: draw(position))
-
-        def draw(position: Position) -> Sections:
-            page = view(self.make_moment(request, position=position), asked)
-            # What is gone from here shows nothing new; a page that was never there has no stream.
-            return {} if page is None else {one.id: one.render(is_exchanged=True) for one in page.sections}
-
-        stream = Stream(self.site.changes, render)
-        return StreamingResponse(_until_gone(request, stream), media_type="text/event-stream")
-
-
-def read_asked(request: Request) -> dict[str, str]:
-    """What an address asks for: its query, and what its path names, which no query can override."""
-    return {**request.query_params, **{name: str(value) for name, value in request.path_params.items()}}
-
-
-async def _until_gone(request: Request, stream: Stream) -> AsyncIterator[bytes]:
-    async for message in stream.follow(parse_last_event_id(request)):
-        # Nothing tells a generator that its reader has left but asking.
-        if await request.is_disconnected():
-            return
-        yield message
 
 
 def make_routes(site: Site) -> list[BaseRoute]:
     """Every route of the page."""
-    pages = Pages(site, Answers(), Renderings())
+    pages = Pages(site)
     routes: list[BaseRoute] = [
         Route("/assets/{digest}/{name}", serve_asset),
         Route("/", lambda request: RedirectResponse("/tasks")),
     ]
+    # Before the views, whose patterns would take their addresses for names of versions.
+    routes += actions.make_routes(pages)
     for path, view in VIEWS.items():
         # A stream has the address of its page, with one word before it.
         routes += [

@@ -113,13 +113,19 @@ def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
 
 def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: frozenset[str]) -> Site:
     from client_agent.learning.allow_list import AllowList
+    from ops.audit.replay import Anchor
+    from ops.opening import find_operator, load_key
     from ops.operator.deployments import open_server_key
     from ops.web.access.tokens import open_key
     from ops.web.changes import Changes
+    from ops.web.evidence import Evidence
     from ops.web.operating import Operator
     from ops.web.site import Site
 
     reader = kept.make_reader()
+    operator_key = load_key(settings)
+    # Where the operator's key does not lie, a private version cannot be made anew, and the page says so.
+    anchor = Anchor(operator=find_operator(settings), noise=operator_key.find_noise if operator_key else None)
     operator = Operator(
         log.use,
         find_key=partial(open_server_key, settings),
@@ -134,6 +140,7 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: fr
         tokens=open_key(settings.folder)[0],
         hosts=hosts,
         deployment=settings.topic_prefix,
+        evidence=Evidence(partial(_open_log, settings), anchor),
     )
 
 

@@ -15,7 +15,9 @@ def draw_gauge(left: float, *, label: str, is_low: bool) -> h.Element:
     """`left`: the share that is left, 0 to 1. Its numbers stand beside it as text."""
     # A budget may be overspent by rounding, and a needle cannot turn further than its scale.
     left = min(1.0, max(0.0, left))
-    tip_x, tip_y = _place(left, RADIUS - 22)
+    tip_x, tip_y = _place(left, RADIUS + 9)
+    # From within the arc outwards, so that the number in the middle stays readable.
+    foot_x, foot_y = _place(left, RADIUS - 16)
     ticks = "".join(
         "M{:.1f} {:.1f}L{:.1f} {:.1f}".format(*_place(share, RADIUS + 10), *_place(share, RADIUS + 15))
         for share in (0, 0.25, 0.5, 0.75, 1)
@@ -27,8 +29,7 @@ def draw_gauge(left: float, *, label: str, is_low: bool) -> h.Element:
             h.path(class_="gauge-reserve", d=_make_arc(0, 0.15)),
             h.path(class_=f"gauge-fill{' low' if is_low else ''}", d=_make_arc(0, left)) if left > 0.004 else None,
             h.path(class_="gauge-ticks", d=ticks),
-            h.path(class_="gauge-needle", d=f"M{CENTER_X} {CENTER_Y}L{tip_x:.1f} {tip_y:.1f}"),
-            h.circle(class_="gauge-hub", cx=CENTER_X, cy=CENTER_Y, r=6),
+            h.path(class_="gauge-needle", d=f"M{foot_x:.1f} {foot_y:.1f}L{tip_x:.1f} {tip_y:.1f}"),
             h.text(class_="gauge-letter", x=20, y=114, text_anchor="middle")["empty"],
             h.text(class_="gauge-letter", x=180, y=114, text_anchor="middle")["full"],
         ],

@@ -5,4 +5,5 @@ here equals the one of those tables, which the tests hold it to.
 
 `overview`: all tasks. `running`: one task as it stands. `courses`: how it got there, version by version.
 `position`: the moments that a slider offers.
+`happened`: events and records. `standing`: devices, ledgers, writers.
 """

@@ -19,7 +19,7 @@ _TASKS = """
     SELECT tasks.*, policy, spent_before FROM tasks
     JOIN (SELECT task, any_value(policy) AS policy FROM policies GROUP BY task) USING (task)
     JOIN (SELECT task, any_value(spent_before) AS spent_before FROM facts.task_created GROUP BY task) USING (task)
-    ORDER BY halted_at IS NOT NULL, created_at DESC, task LIMIT $limit"""
+    ORDER BY halted_at IS NOT NULL, status <> 'running', created_at DESC, task LIMIT $limit"""
 _BUFFERS = """
     WITH newest AS (SELECT task, max(round) AS round FROM facts.round_opened GROUP BY task), filling AS (
         SELECT * FROM newest WHERE (task, round) NOT IN (

@@ -100,6 +100,12 @@ def find_round(moment: Moment, task: str, *, number: int | None = None) -> Round
     )
 
 
+def find_staleness_max(moment: Moment, task: str) -> int:
+    """From which staleness on the policy refuses an update."""
+    found = moment.ask_one("SELECT any_value(staleness_max) AS most FROM policies WHERE task = $task", task=task)
+    return int(found.get("most") or 0)
+
+
 def count_staleness(moment: Moment, task: str) -> list[tuple[int, int]]:
     """How many admitted updates had which staleness; every number up to the largest, so that gaps show."""
     # A staleness that nobody had is a gap, and a gap is seen only where it has a place.

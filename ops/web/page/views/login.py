@@ -9,6 +9,7 @@ from ops.web.page.assets_index import address_of
 
 def draw_login(*, problem: str, next_path: str) -> str:
     """The form that takes a token; `problem` says why one was refused."""
+    # A field for passwords, so that nobody reads over a shoulder what lets them in.
     form = h.form(".ask", method="post", action="/login")[
         h.p(".verdict.bad", role="alert")[problem] if problem else None,
         h.label["Token", h.input(name="token", type="password", autocomplete="current-password", required=True)],

@@ -20,7 +20,7 @@ def show_tasks(moment: Moment) -> Page:
     body = _draw_lines(moment, tasks) if tasks else _draw_nothing()
     going = sum(not task.is_over for task in tasks)
     aside = h.span(".note")[f"{going} of {len(tasks)} going on"] if tasks else None
-    return Page(title="Tasks", area="/tasks", sections=[Section("tasks", "Tasks", body, "wide plain", aside)])
+    return Page(title="Tasks", area="/tasks", sections=[Section("tasks", "Tasks", body, "wide list", aside)])
 
 
 def _draw_lines(moment: Moment, tasks: list[TaskLine]) -> h.Node:

@@ -50,6 +50,7 @@ def draw_device(moment: Moment, device: str) -> h.Element:
 
 def draw_meter(part: float, whole: float, *, label: str, tone: str = "") -> h.Element:
     """How much of something is there, as a small bar."""
+    # A meter that is more than full would leave its frame.
     share = 100 * min(1.0, part / whole) if whole else 0
     return h.span(f".meter.{tone or 's0'}", role="img", aria_label=label)[h.span(style=f"width:{share:.1f}%")]
 
@@ -77,4 +78,16 @@ def make_trips(moment: Moment, members: Sequence[Row], *, staleness_max: int = 0
             tone=f"t{find_step(row['staleness'], staleness_max)}",
         )
         for row in members[-TRIPS_MAX:]
+    ]
+
+
+def draw_choice(name: str, words: Sequence[str], *, chosen: str) -> h.Element:
+    """A choice of one of some words, or all; what was chosen stays there even where it is none of them."""
+    known = words if chosen in (*words, "") else [chosen, *words]
+    return h.label[
+        name,
+        h.select(name=name)[
+            h.option(value="")["all"],
+            (h.option(value=word, selected=word == chosen)[word] for word in known),
+        ],
     ]

@@ -94,6 +94,7 @@ def draw_value(cell: Cell) -> h.Node:
             return "yes" if value else "no"
         case int() | float():
             return format_number(value)
+    # Digests are told apart by their beginning, and copied from their title.
     text = str(value)
     return h.span(".id", title=text)[shorten(text)] if _is_digest(text) else text
 

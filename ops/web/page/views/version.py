@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+
 import htpy as h
 
 from ops.history.tables.answers import Answer, QueryRefused
 from ops.history.tables.explaining import Part, compare, explain
+from ops.web.page.charts.bars import Bar, draw_shares
 from ops.web.page.charts.timeline import draw_timeline
 from ops.web.page.formats import format_number, shorten, to_ms
 from ops.web.page.layout import Page, Section
@@ -44,13 +48,18 @@ def show_version(moment: Moment, task: str, *, version: int, other: int | None =
     except QueryRefused:
         return None
     found = {part.title: part.to_json() for part in parts}
-    about = found.pop("version")[0]
+    about = found["version"][0]
     sections = [
         _show_lead(moment, task, about=about, members=found["members"]),
         *[_show_difference(moment, task, part=part) for part in different],
         _show_check(moment, task, version=version),
-        *[_show_part(moment, task, title=title, rows=rows) for title, rows in found.items()],
+        _show_part(moment, task, title="ledger", rows=found["ledger"]),
+        _show_part(moment, task, title="members", rows=found["members"]),
         *_show_timeline(moment, task, about=about),
+        _show_part(moment, task, title="evaluation by cohort", rows=found["evaluation by cohort"]),
+        _show_part(moment, task, title="decided by", rows=found["decided by"]),
+        _show_part(moment, task, title="refused meanwhile", rows=found["refused meanwhile"]),
+        _show_declined(found["declined meanwhile"]),
     ]
     return Page(title=f"{task}, version {version}", area="/tasks", sections=sections, task=task)
 
@@ -63,6 +72,7 @@ def _show_lead(moment: Moment, task: str, *, about: Row, members: list[Row]) -> 
         for number in (version - 1, version + 1)
         if number >= 0
     ]
+    # Weights are what an update counts for, so that their sum is the size of the round.
     weight = sum(row["weight"] or 0 for row in members)
     figures = [
         draw_figure("updates", format_number(about["client_count"]), note=f"weight {weight:.4g} in all"),
@@ -106,11 +116,21 @@ def _show_check(moment: Moment, task: str, *, version: int) -> Section:
 
 
 def _show_part(moment: Moment, task: str, *, title: str, rows: list[Row]) -> Section:
-    kind = "half" if title in ("ledger", "evaluation by cohort", "declined meanwhile") else "wide"
+    kind = "wide" if title == "members" else "half"
     # A part without rows is an answer too: nobody was refused.
     table = draw_rows(moment, rows, task=task, nothing=NOTHING.get(title, "Nothing."), caption=TITLES.get(title, title))
     aside = h.span(".note")[f"{format_number(len(rows))} in all"] if len(rows) > 1 else None
     return Section(title.replace(" ", "-"), TITLES.get(title, title), table, kind, aside)
+
+
+def _show_declined(rows: list[Row]) -> Section:
+    """How often which reason; one line a decision would be longer than the version's members."""
+    counted: Counter[str] = Counter()
+    for row in rows:
+        counted.update(json.loads(row["counts"]))
+    bars = [Bar(name=reason.replace("_", " "), value=count, tone="quiet") for reason, count in counted.most_common()]
+    title = "declined meanwhile"
+    return Section("declined-meanwhile", TITLES[title], draw_shares(bars, nothing=NOTHING[title]), "half")
 
 
 def _show_difference(moment: Moment, task: str, *, part: Part) -> Section:
@@ -125,5 +145,9 @@ def _show_timeline(moment: Moment, task: str, *, about: Row) -> list[Section]:
     if shown is None:
         return []
     label = f"what happened in round {shown.number}"
-    chart = draw_timeline(make_trips(moment, shown.members), shown.steps, label=label)
+    chart = draw_timeline(
+        make_trips(moment, shown.members, staleness_max=running.find_staleness_max(moment, task)),
+        shown.steps,
+        label=label,
+    )
     return [Section("timeline", "From check-in to release", chart, "wide")]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -13,9 +15,27 @@ from ops.web.page.routes import parse_number, render_login
 from ops.web.site import Site
 from tests.gallery import DONE, MAIN, paint
 from tests.serving import make_client, opened_site
+from tests.worlds.builders import device_id, policy
+from tests.worlds.federation import Federation
 
 WEIGHT_MAX = 150_000
-PATHS = ["/tasks", f"/tasks/{MAIN}", f"/tasks/{DONE}", f"/tasks/{MAIN}/versions/0", f"/tasks/{MAIN}/versions/5"]
+PATHS = [
+    "/tasks",
+    f"/tasks/{MAIN}",
+    f"/tasks/{DONE}",
+    f"/tasks/{MAIN}/versions/0",
+    f"/tasks/{MAIN}/versions/5",
+    f"/tasks/{MAIN}/versions/5?with=3",
+    "/events",
+    f"/events?task={MAIN}&kind=UpdateAdmitted",
+    f"/records/rounds/{paint().partition}/60",
+    "/devices",
+    f"/devices?task={MAIN}&cohort=phones",
+    f"/devices/{device_id(MAIN + '-0')}",
+    "/privacy",
+    f"/privacy?task={MAIN}",
+    "/system",
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +55,7 @@ def client(request: pytest.FixtureRequest, site: Site) -> TestClient:
 @pytest.mark.parametrize("at", ["", f"{MAIN}@7", "2023-11-14T22:15:00.000"])
 def test_every_view_answers_at_every_moment(client: TestClient, path: str, at: str) -> None:
     """A bookmark of any view at any time is a page, which weighs little and names no other host."""
-    answer = client.get(path, params={"at": at} if at else {})
+    answer = client.get(path if not at else f"{path}{'&' if '?' in path else '?'}at={at}")
     assert answer.status_code == 200
     weight = len(answer.content) + sum(len(client.get(address_of(name)).content) for name in NAMES)
     assert weight <= WEIGHT_MAX
@@ -59,6 +79,36 @@ def test_what_is_not_there_is_said(client: TestClient) -> None:
     assert refused.status_code == 422
     assert "neither TASK@VERSION nor a time" in refused.text
     assert client.get("/assets/0/../routes.py").status_code == 404
+
+
+def test_what_devices_name_is_text(tmp_path: Path) -> None:
+    """Cohorts, labels and arguments with markup in them are shown as what they are, on every view."""
+    world = Federation(policy(model_arguments={"<script>alert(1)</script>": 1}), parameters=4)
+    for name in "abc":
+        world.device(name).check_in()
+        world.settle()
+        world.device(name).submit(np.ones(4, np.float32), world.rules)
+        world.settle()
+    with opened_site(tmp_path, world.log) as (site, _):
+        client = make_client(site, "operator")
+        device = device_id("a")
+        paths = [
+            "/tasks",
+            "/tasks/digits",
+            "/tasks/digits/versions/1",
+            "/devices",
+            f"/devices/{device}",
+            "/events",
+            "/events?kind=LeaseGranted",
+            "/events?reason=<script>alert(3)</script>",
+            "/privacy",
+            "/system",
+            "/tasks/<script>alert(4)</script>",
+        ]
+        for path in [*paths, f"/records/tasks/{world.partition}/0"]:
+            text = client.get(path).text
+            assert "<script>alert" not in text, path
+        assert "&lt;script&gt;alert(1)" in client.get(f"/records/tasks/{world.partition}/0").text
 
 
 def test_only_operators_see_what_changes_tasks(site: Site) -> None:

@@ -1,0 +1,117 @@
+"""The views of one site: which moment somebody asks for, what a view says of it, and the stream of what is new."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from ops.history.tables.answers import QueryRefused
+from ops.history.tables.positions import Position
+from ops.web.callers import find_caller
+from ops.web.changes import parse_last_event_id
+from ops.web.page.layout import Frame, Page, render_page
+from ops.web.page.live import Renderings, Sections, Stream
+from ops.web.page.moment import Answers, Moment, find_until_ms
+from ops.web.page.questions.position import Stop, list_stops
+from ops.web.page.views.parts import show_problem
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from ops.web.site import Site
+
+# A view gets all that an address says, by name; None says that there is nothing of that name.
+View = Callable[[Moment, Mapping[str, str]], Page | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The views of one site, and what they remember of the last questions."""
+
+    site: Site
+    answers: Answers = field(default_factory=Answers)
+    renderings: Renderings = field(default_factory=Renderings)
+
+    def make_moment(self, request: Request, *, at: str = "", position: Position | None = None) -> Moment:
+        """The history for whoever asks; now, unless a time or a position is named. Raises QueryRefused, WriterGone."""
+        caller = find_caller(request)
+        # What a viewer may not see never reaches a view.
+        reader = self.site.reader_for(caller)
+        position = position or reader.position
+        until_ms = find_until_ms(reader, at or str(position))
+        may_change = caller.may("operator")
+        return Moment(
+            reader,
+            position,
+            until_ms,
+            at=at,
+            may_change=may_change,
+            may_kill=may_change and self.site.kill is not None,
+            # A state holds what only operators may see.
+            evidence=self.site.evidence if may_change else None,
+            answers=self.answers,
+        )
+
+    def show(self, request: Request, view: View) -> Response:
+        """The whole document."""
+        at = request.query_params.get("at", "")
+        try:
+            moment = self.make_moment(request, at=at)
+            page = view(moment, read_asked(request))
+        except QueryRefused as error:
+            # What was mistyped in an address is told on a page, from which people go on.
+            page, at = show_problem("There is no such moment", str(error)), ""
+            moment = self.make_moment(request)
+        if page is None:
+            text = "The history knows nothing of that name at this moment."
+            page = show_problem("There is nothing here", text, status=404)
+        # The slider leads forward again too, so that its stops are those of now.
+        now = self.make_moment(request) if at else moment
+        return self.respond(request, page, moment=moment, stops=list_stops(now, page.task))
+
+    def respond(self, request: Request, page: Page, *, moment: Moment, stops: Sequence[Stop] | None = None) -> Response:
+        """A page in its frame; without `stops` one that stands outside of time, as a question does."""
+        caller = find_caller(request)
+        frame = Frame(
+            moment=moment,
+            path=request.url.path,
+            query=dict(request.query_params),
+            deployment=self.site.deployment,
+            subject=caller.subject,
+            csrf=caller.csrf,
+            stops=stops,
+        )
+        return HTMLResponse(render_page(page, frame), page.status)
+
+    async def follow(self, request: Request, view: View) -> Response:
+        """The stream of a page."""
+        caller = find_caller(request)
+        asked = read_asked(request)
+
+        def render(position: Position) -> Sections:
+            key = (request.url.path, *sorted(asked.items()), caller.role, position)
+            return self.renderings.find(key, lambda: draw(position))
+
+        def draw(position: Position) -> Sections:
+            page = view(self.make_moment(request, position=position), asked)
+            # What is gone from here shows nothing new; a page that was never there has no stream.
+            return {} if page is None else {one.id: one.render(is_exchanged=True) for one in page.sections}
+
+        stream = Stream(self.site.changes, render)
+        return StreamingResponse(_until_gone(request, stream), media_type="text/event-stream")
+
+
+def read_asked(request: Request) -> dict[str, str]:
+    """What an address asks for: its query, and what its path names, which no query can override."""
+    return {**request.query_params, **{name: str(value) for name, value in request.path_params.items()}}
+
+
+async def _until_gone(request: Request, stream: Stream) -> AsyncIterator[bytes]:
+    async for message in stream.follow(parse_last_event_id(request)):
+        # Nothing tells a generator that its reader has left but asking.
+        if await request.is_disconnected():
+            return
+        yield message

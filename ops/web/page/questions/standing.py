@@ -1,0 +1,85 @@
+"""How things stand beside the tasks: devices, ledgers, and who writes the journals."""
+
+from __future__ import annotations
+
+from ops.history.tables.facts import FACTS
+from ops.web.page.moment import Moment, Rows
+
+# As many as one reads; the API has pages for all of them.
+DEVICES_MAX, LEASES_MAX, CHARGES_MAX = 100, 30, 60
+
+_DEVICES = """
+    FROM devices WHERE ($task = '' OR task = $task) AND ($cohort = '*' OR cohort = $cohort)
+    ORDER BY last_lease_at DESC, device, task LIMIT $limit"""
+_COUNT = """
+    SELECT count(*) AS rows, count(DISTINCT device) AS devices FROM facts.lease_granted
+    WHERE $task = '' OR task = $task"""
+_OF_DEVICE = "FROM devices WHERE device = $device ORDER BY last_lease_at DESC"
+_LEASES = """
+    SELECT task, lease, base_version, granted_at, outcome, reason, held_s FROM leases WHERE device = $device
+    ORDER BY granted_at DESC, lease LIMIT $limit"""
+_UPDATES = """
+    SELECT task, version AS base_version, staleness, weight / 1048576 AS weight, samples, epoch_ms(at_ms) AS decided_at,
+        at_topic AS topic, at_partition AS partition, at_offset AS "offset"
+    FROM facts.update_admitted WHERE device = $device ORDER BY at_ms DESC, "offset" DESC LIMIT $limit"""
+_LEDGER = """
+    FROM ledger WHERE $task = '' OR task = $task ORDER BY decided_at DESC, "offset" DESC LIMIT $limit"""
+_WORKERS = "FROM workers ORDER BY superseded_at IS NOT NULL, actor, partition, claimed_at DESC LIMIT 100"
+_DIGESTS = """
+    SELECT at_topic AS topic, at_partition AS partition, max(at_offset) AS "offset", arg_max(decisions, at_offset) AS
+        decisions, epoch_ms(max(at_ms)) AS appended_at
+    FROM facts.state_digest GROUP BY at_topic, at_partition ORDER BY at_topic, at_partition"""
+_TOLD = " UNION ALL ".join(
+    "SELECT at_topic AS topic, at_partition AS partition, count(*) AS events, max(at_offset) AS last, "
+    f"max(at_ms) AS at_ms FROM facts.{table.name} GROUP BY ALL"
+    for table in FACTS.values()
+)
+# Over every table of facts: a topic has many kinds of events.
+_JOURNALS = f"""
+    SELECT topic, partition, sum(events)::BIGINT AS events, max(last) AS "offset", epoch_ms(max(at_ms)) AS appended_at
+    FROM ({_TOLD}) GROUP BY topic, partition ORDER BY topic, partition"""
+
+
+def list_devices(moment: Moment, *, task: str, cohort: str) -> Rows:
+    """Devices by their last lease, the newest first; `cohort` "*" is every one."""
+    return moment.ask(_DEVICES, task=task, cohort=cohort, limit=DEVICES_MAX)
+
+
+def count_devices(moment: Moment, *, task: str) -> int:
+    """How many devices were ever granted a lease."""
+    return int(moment.ask_one(_COUNT, task=task)["devices"])
+
+
+def read_device(moment: Moment, device: str) -> Rows:
+    """A device in each of its tasks."""
+    return moment.ask(_OF_DEVICE, device=device)
+
+
+def list_leases(moment: Moment, device: str) -> Rows:
+    """The newest leases of a device."""
+    return moment.ask(_LEASES, device=device, limit=LEASES_MAX)
+
+
+def list_updates(moment: Moment, device: str) -> Rows:
+    """The newest admitted updates of a device."""
+    return moment.ask(_UPDATES, device=device, limit=LEASES_MAX)
+
+
+def list_charges(moment: Moment, *, task: str) -> Rows:
+    """The newest rows of the ledger."""
+    return moment.ask(_LEDGER, task=task, limit=CHARGES_MAX)
+
+
+def list_workers(moment: Moment) -> Rows:
+    """Claims of journals: those that hold come first."""
+    return moment.ask(_WORKERS)
+
+
+def list_digests(moment: Moment) -> Rows:
+    """The newest digest that each actor has recorded of its state."""
+    return moment.ask(_DIGESTS)
+
+
+def list_journals(moment: Moment) -> Rows:
+    """How far each partition of each topic is in the history."""
+    return moment.ask(_JOURNALS)

@@ -1,0 +1,99 @@
+"""The system: who writes the journals, how far the history is, what was recorded of states, and what needs a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import htpy as h
+
+from ops.history.prospects import UNSUCCESSFUL
+from ops.web.page.formats import format_number, format_time
+from ops.web.page.layout import Page, Section
+from ops.web.page.moment import Moment, Rows
+from ops.web.page.questions import standing
+from ops.web.page.questions.overview import TaskLine, list_tasks
+from ops.web.page.views.parts import draw_figure, draw_time
+from ops.web.page.views.tables import draw_rows
+from ops.web.page.views.task import LOW
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that a person should look at: how bad it is, what it is, and where to look."""
+
+    tone: str
+    text: str
+    link: str
+
+
+def show_system(moment: Moment) -> Page:
+    """Everything that is no task."""
+    workers, journals = standing.list_workers(moment), standing.list_journals(moment)
+    alerts = list(_find_alerts(moment, workers, tasks=list_tasks(moment)))
+    # A claim that none has superseded belongs to the worker that writes now.
+    holding = [row for row in workers if row["superseded_at"] is None]
+    figures = [
+        draw_figure("newest record", draw_time(moment.until_ms), note=f"{format_time(moment.until_ms)} UTC"),
+        draw_figure("history", format_number(moment.position.sequence), note="batches stored"),
+        draw_figure("workers", format_number(len(holding)), note="journals with a writer"),
+        draw_figure("events", format_number(sum(row["events"] for row in journals)), note="in the history"),
+    ]
+    lead = [h.div(".title")[h.h1["System"], _draw_kill() if moment.may_kill else None], h.div(".figures")[figures]]
+    sections = [
+        Section("lead", "", lead, "wide plain"),
+        Section("alerts", "What needs a person", _draw_alerts(alerts), "wide"),
+        _show_workers(moment, workers),
+        _show_digests(moment),
+        _show_journals(moment, journals),
+    ]
+    return Page(title="System", area="/system", sections=sections)
+
+
+def _draw_kill() -> h.Element:
+    return h.span(".actions")[h.a(".button.danger", href="/system/kill")["Kill the aggregator"]]
+
+
+def _find_alerts(moment: Moment, workers: Rows, *, tasks: list[TaskLine]) -> Iterator[Alert]:
+    for row in workers:
+        journal = f"{row['topic']}/{row['partition']}"
+        link = moment.link_record(row["topic"], partition=row["partition"], offset=row["offset"])
+        # The worst first: our own fault, then a stranger, then what was only late.
+        if row["defects"]:
+            yield Alert("bad", f"{row['defects']} inputs of {journal} on which our own code failed", link)
+        if row["strangers"]:
+            yield Alert("warn", f"{row['strangers']} records in {journal} that no writer of it signed", link)
+        if row["zombies"]:
+            yield Alert("quiet", f"{row['zombies']} late batches of an earlier writer of {journal}, skipped", link)
+    for line in tasks:
+        reason = line.status.removeprefix("halted: ")
+        if reason in UNSUCCESSFUL:
+            yield Alert("bad", f"{line.task} halted: {reason.replace('_', ' ')}", moment.link_task(line.task))
+        elif line.budget is not None and line.budget.left < LOW and not line.is_over:
+            yield Alert("warn", f"{line.task}: its privacy budget is nearly spent", moment.link_task(line.task))
+
+
+def _draw_alerts(alerts: list[Alert]) -> h.Node:
+    if not alerts:
+        return h.p(".verdict.good")["Nothing."]
+    return h.ul(".alerts", role="list")[
+        (h.li[h.span(f".pill.{alert.tone}")[alert.tone], " ", h.a(href=alert.link)[alert.text]] for alert in alerts)
+    ]
+
+
+def _show_workers(moment: Moment, workers: Rows) -> Section:
+    table = draw_rows(moment, workers, nothing="No worker has claimed a journal yet.", caption="workers")
+    aside = h.span(".note")["each claim fences the writer before it"]
+    return Section("workers", "Claims of journals", table, "wide", aside)
+
+
+def _show_digests(moment: Moment) -> Section:
+    digests = standing.list_digests(moment)
+    nothing = "No actor has recorded a digest of its state yet: one is due every 10 000 decisions."
+    table = draw_rows(moment, digests, nothing=nothing, caption="state digests")
+    return Section("digests", "States recorded, which a replay must reach", table, "half")
+
+
+def _show_journals(moment: Moment, journals: Rows) -> Section:
+    table = draw_rows(moment, journals, nothing="The history is empty.", caption="topics")
+    return Section("journals", "How far the history is, by partition", table, "half")
