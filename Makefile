@@ -166,4 +166,5 @@ $(STAMP): pyproject.toml requirements.lock $(wildcard requirements-user.txt)
 		$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock -r requirements-user.txt \
 			|| { echo "What requirements-user.txt asks for could not be installed." >&2; exit 1; }; \
 	fi; \
+	$(BIN)/fedlog broker prepare || echo "fedlog goes on without; its Kafka is fetched when one is started." >&2; \
 	touch $@

@@ -90,6 +90,7 @@ class FedlogError(Exception):
      ├── RunInProgress           another run is at work in the folder
      ├── ServiceEnded            a process that a run needs has ended
      ├── HabitsError             a file of habits cannot be used
+     ├── HeadStartFailed         the embedded broker's head start could not be made
      ├── AgeInvalid              what was given as an age is none
      ├── OperatorError           what an operator asked for cannot be done
      │    ├── TaskUnknown        there is no task of that name

@@ -4,6 +4,7 @@
 `supervisor`: keeps one worker alive; run by `fedlog worker`.
 `worker`: the child that runs an actor; started by `supervisor`.
 `broker`: the embedded Kafka; run by `fedlog broker`, the demo and the tests.
+`head_start`: what lets it start sooner; made by `broker`, once for a user.
 `services`: what a run or the demo starts and ends; `started` marks it, `guardian` ends it after a kill.
 `running`: a task from nothing to its score; run by `fedlog run`.
 `demo`: a whole training run with a kill and a replay; run by `fedlog demo`.

