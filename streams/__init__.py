@@ -6,6 +6,7 @@
 * `writer`: the commit that every writer has, dead after a doubt; the two implementations extend it.
 * `topics`: what a topic must look like; the two implementations check theirs.
 * `journals`: the one reader of journals, which follows their chain; for replay, shard workers, read models and audit.
+* `read_ahead`: records that a thread fetches while others are worked on; for audits.
 * `bodies/`: stores and fetches the bytes that events name by a BodyRef; for actors, devices and audit.
 * `exported/`: exports partitions into files, and reads such a folder as a log; for `fedlog export-log` and audit.
 * `holes`: tells a hole that is real from a record that was missed; for the inputs and the journal of an actor.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from schemas.certificates import Trust
 from schemas.journal import Batch, Chain, ChainBroken, Decision, JournalPosition, OutOfStep
 from streams.log import EventLog, Place, Record, TopicPartition, scan
+from streams.read_ahead import ReadAhead
 
 
 class JournalBroken(ChainBroken):
@@ -73,17 +74,21 @@ class JournalReader:
         self._last_batch, self._is_last = (self._last_batch, False) if batch is None else (record.offset, True)
         return batch
 
-    def read(self, log: EventLog, *, end: int | None = None) -> Iterator[tuple[Record, Batch | None]]:
+    def read(
+        self, log: EventLog, *, end: int | None = None, reads_ahead: bool = False
+    ) -> Iterator[tuple[Record, Batch | None]]:
         """Every record from the first to `end` (default: where the journal ends now), each followed.
 
-        Raises JournalBroken, also where the journal's first records have been deleted.
+        `reads_ahead`: a thread fetches meanwhile, for who has much to do with each. Raises JournalBroken, also where
+        the journal's first records have been deleted.
         """
         beginning = log.bounds(self.at).beginning
         # Claims carry no proof of what stood before them: a journal that lost its beginning could look whole.
         if beginning > 0:
             what = f"the journal begins at offset {beginning}: what stood before is gone"
             raise JournalBroken(Place(self.at, 0), what)
-        for record in scan(log, self.at, start=0, end=end):
+        records = scan(log, self.at, start=0, end=end)
+        for record in ReadAhead(records) if reads_ahead else records:
             yield record, self.follow(record)
 
     def _suspects(self) -> str:
@@ -96,13 +101,13 @@ class JournalReader:
 
 
 def read_decisions(
-    log: EventLog, at: TopicPartition, *, trust: Trust | None
+    log: EventLog, at: TopicPartition, *, trust: Trust | None, reads_ahead: bool = False
 ) -> Iterator[tuple[Record, Decision, JournalPosition]]:
     """Every decision of a journal partition, its record, and where the chain stands after that record.
 
     Raises JournalBroken.
     """
     journal = JournalReader(at, trust=trust)
-    for record, batch in journal.read(log):
+    for record, batch in journal.read(log, reads_ahead=reads_ahead):
         for decision in batch.decisions if batch else ():
             yield record, decision, journal.position

@@ -29,6 +29,7 @@ KAFKA_RECORD_BYTES_MAX = BATCH_BYTES_MAX - 20_000
 # Twice as long as a transaction may stay open: whatever holds a reader back for so long will not end by itself.
 STANDSTILL_S = 30.0
 ASK_EVERY_S = 5.0
+POLL_S_MIN, POLL_S_MAX = 0.01, 0.2
 
 
 class LogError(FedlogError):
@@ -341,10 +342,13 @@ def scan(
     if start >= end:
         return
     # Markers have offsets and no records, so the position tells when the end is reached, and not the last record.
-    reader, standstill = log.reader({at: start}), Standstill(log, at, end, gives_up)
+    reader, standstill, wait_s = log.reader({at: start}), Standstill(log, at, end, gives_up), POLL_S_MIN
     try:
         while (position := reader.position(at)) < end:
             standstill.check(position)
-            yield from (record for record in reader.poll(timeout_s=0.2) if record.offset < end)
+            records = reader.poll(wait_s)
+            yield from (record for record in records if record.offset < end)
+            # What comes last is a transaction's marker, of which a reader says nothing: a long poll would wait it out.
+            wait_s = POLL_S_MIN if records else min(2 * wait_s, POLL_S_MAX)
     finally:
         reader.close()

@@ -14,12 +14,13 @@ from schemas.canonical import MalformedError
 from schemas.published import find_seq, parse_checkpoint, parse_statement
 from schemas.topics import PUBLISHED
 from streams.log import EventLog, TopicPartition, scan
+from streams.read_ahead import ReadAhead
 
 
 def find_newest_versions(log: EventLog, partition: int) -> dict[str, int]:
     """The newest announced version of each task."""
     found: dict[str, int] = {}
-    for record in scan(log, TopicPartition(PUBLISHED.name, partition)):
+    for record in ReadAhead(scan(log, TopicPartition(PUBLISHED.name, partition))):
         with contextlib.suppress(MalformedError):
             announced = parse_checkpoint(record.value or b"")
             found[announced.task] = announced.version
@@ -34,7 +35,7 @@ def compare(log: EventLog, partition: int, *, expected: Mapping[str, dict[str, A
     # What is found is taken out, so that a second announcement of the same version is one too many.
     missing = dict(expected)
     place = TopicPartition(PUBLISHED.name, partition)
-    for record in scan(log, place):
+    for record in ReadAhead(scan(log, place)):
         found = parse_statement(record.value or b"")
         announcement = missing.pop(str(found.get("id")), None)
         is_later = announcement is None and find_seq(found) > seq

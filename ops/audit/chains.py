@@ -83,7 +83,7 @@ def verify_chain(log: EventLog, place: TopicPartition, *, trust: Trust | None) -
     journal = JournalReader(place, trust=trust)
     before = journal.position
     try:
-        for record, batch in journal.read(log, end=end):
+        for record, batch in journal.read(log, end=end, reads_ahead=True):
             report.records += 1
             if batch is not None:
                 report.batches += 1

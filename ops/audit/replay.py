@@ -246,7 +246,7 @@ class Audit:
 
     def _read_decisions(self, topic: str) -> Iterator[tuple[Record, Decision, JournalPosition]]:
         at = TopicPartition(topic, self._partition)
-        return read_decisions(self._log, at, trust=self._trust)
+        return read_decisions(self._log, at, trust=self._trust, reads_ahead=True)
 
     def _read_creations(self) -> dict[str, TaskCreated]:
         """What the operator wrote."""

@@ -19,6 +19,7 @@ from schemas.journal import Position
 from schemas.published import Checkpoint, Head, find_deployment, is_vouched_for, parse_checkpoint
 from schemas.topics import PUBLISHED, TASKS
 from streams.log import EventLog, LogRefused, TopicPartition, scan
+from streams.read_ahead import ReadAhead
 
 
 def make_trust(log: EventLog, operator: bytes | None) -> Trust | None:
@@ -118,7 +119,7 @@ class Verification:
 
     def _check_announcements(self) -> Iterator[Finding]:
         at = TopicPartition(PUBLISHED.name, self.partition)
-        for record in scan(self._log, at):
+        for record in ReadAhead(scan(self._log, at)):
             try:
                 given = parse_checkpoint(record.value or b"")
             except MalformedError as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Self
 
 from ops.history.projections import Projection
-from streams.log import EventLog, Record, TopicPartition
+from streams.log import POLL_S_MAX, POLL_S_MIN, EventLog, Record, TopicPartition
 
 
 class Follower:
@@ -32,7 +32,7 @@ class Follower:
         # Asked of the log that is followed: an export may come from a cluster with another number.
         numbers = list(range(log.partitions) if partitions is None else partitions)
         places = [TopicPartition(topic, number) for topic in topics for number in numbers]
-        bounds = {at: log.bounds(at) for at in places}
+        bounds = log.list_bounds(places)
         self._ends = {at: bound.end for at, bound in bounds.items()}
         # Retention may have taken the first records of a plain topic, so no start lies below what the log holds.
         starts = {at: max(bound.beginning, self._find_start(at)) for at, bound in bounds.items()}
@@ -53,8 +53,10 @@ class Follower:
 
     def catch_up(self) -> None:
         """Read to where the topics ended when this follower was made."""
+        wait_s = POLL_S_MIN
         while self.is_behind:
-            self.poll(0.2)
+            # As in `scan`: behind the last record is a marker, of which nothing is said.
+            wait_s = POLL_S_MIN if self.poll(wait_s) else min(2 * wait_s, POLL_S_MAX)
 
     def close(self) -> None:
         """Release the reader."""
