@@ -6,6 +6,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
+# Before 2.8 a fenced kafka-python producer can renew itself and fence its successor.
+BROKER_RELEASE_MIN = (2, 8)
 REQUEST_TIMEOUT_S = 10.0
 BOOTSTRAP_TIMEOUT_S = 5.0
 # Short, because a client that is late after an outage keeps its process from working.

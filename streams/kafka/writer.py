@@ -17,11 +17,10 @@ from kafka import TopicPartition as BrokerPartition
 
 from schemas.topics import BATCH_BYTES_MAX, TRANSACTION_TIMEOUT_MAX_MS
 from streams.kafka.errors import is_fencing, translate_errors
-from streams.kafka.settings import KafkaSettings
+from streams.kafka.settings import BROKER_RELEASE_MIN, KafkaSettings
 from streams.log import CommitUncertain, Draft, LogError, LogRefused, TopicPartition, WriterFenced
 from streams.writer import TransactionalWriter
 
-BROKER_RELEASE_MIN = (2, 8)
 TRANSACTION_TIMEOUT_S = TRANSACTION_TIMEOUT_MAX_MS / 1000
 COMMIT_TIMEOUT_S = 20.0
 BATCH_BYTES = 256 * 1024
