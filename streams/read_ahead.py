@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 
 from streams.log import Record
 
@@ -35,8 +36,8 @@ class ReadAhead:
     def __init__(self, records: Iterator[Record], *, bytes_max: int = BYTES_MAX) -> None:
         self._shared, self._taken = _Shared(), deque[Record]()
         # A thread that ends with the process: the log may be waited for when somebody gives up.
-        arguments = (records, self._shared, bytes_max)
-        threading.Thread(target=_fetch, args=arguments, name="read-ahead", daemon=True).start()
+        fetch = partial(_fetch, records, self._shared, bytes_max=bytes_max)
+        threading.Thread(target=fetch, name="read-ahead", daemon=True).start()
 
     def __iter__(self) -> Iterator[Record]:
         return self
@@ -67,7 +68,7 @@ class ReadAhead:
         self.close()
 
 
-def _fetch(records: Iterator[Record], shared: _Shared, bytes_max: int) -> None:
+def _fetch(records: Iterator[Record], shared: _Shared, *, bytes_max: int) -> None:
     error: BaseException | None = None
     try:
         for record in records:
