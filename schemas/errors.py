@@ -79,6 +79,7 @@ class FedlogError(Exception):
      ├── ReceiptMissing          the log cannot prove what became of an update
      ├── ReceiptWithheld         a receipt says what only an operator may see
      ├── QueryRefused            a question to the history cannot be answered
+     ├── NoPicture               a picture cannot be drawn here, or not in that format
      ├── WriterGone              who writes a history has ended in the midst of an answer
      ├── SettingsError           a setting is missing or out of bounds
      ├── BrokerError             the embedded broker could not do what was asked
@@ -86,6 +87,7 @@ class FedlogError(Exception):
      ├── DemoFailed              the demo did not reach its end
      ├── RunFailed               a run came to no end of its own
      ├── TooFewDevices           a round needs more devices than were asked for
+     ├── Incomparable            policies have no split in common
      ├── NotRepeatable           a run cannot be deterministic, or would mislead
      ├── RunInProgress           another run is at work in the folder
      ├── ServiceEnded            a process that a run needs has ended

@@ -10,5 +10,6 @@ May import what lies below `ops`; prints nothing.
 `authorship`: which records of journals readers pass over; called by `fedlog events`.
 `merging`: records of many partitions in the order of time; called by `fedlog events`.
 `tables`: everything as tables for SQL, in a file of DuckDB; called by `fedlog query` and `fedlog history`.
+`plots`: pictures on those tables; called by `fedlog plot` and `fedlog compare`.
 `prospects`: whether devices can still bring a task forward, and why not. Whoever waits for a task asks it.
 """

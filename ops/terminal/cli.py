@@ -20,15 +20,27 @@ from ops import settings
 from ops.console import note, say
 from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
-from ops.terminal.commands.history import events, explain, export_log, query, receipt, replay, verify
+from ops.terminal.commands.history import compare, events, explain, export_log, plot, query, receipt, replay, verify
 from ops.terminal.commands.serving import serve, token
-from ops.terminal.commands.training import demo, device, evaluate, fleet, measure, model, new, policy, run, task
+from ops.terminal.commands.training import (
+    demo,
+    device,
+    evaluate,
+    fleet,
+    measure,
+    model,
+    new,
+    policy,
+    run,
+    task,
+)
 from ops.terminal.options import WORDS, Allow
 
 EXIT_INTERRUPTED = 130
 COMMANDS = (
     "new",
     "run",
+    "compare",
     "stop",
     "demo",
     "broker",
@@ -47,6 +59,7 @@ COMMANDS = (
     "history",
     "explain",
     "diff",
+    "plot",
     "receipt",
     "events",
     "verify",
@@ -201,6 +214,7 @@ app.add_typer(model.app, name="model")
 app.add_typer(policy.app, name="policy")
 app.command("run")(run.run)
 app.command("stop")(run.stop)
+app.command("compare")(compare.compare)
 app.command("new")(new.new)
 app.command("evaluate")(evaluate.evaluate)
 app.command("measure")(measure.measure)
@@ -212,6 +226,7 @@ app.command("query")(query.query)
 app.add_typer(query.app, name="history")
 app.command("explain")(explain.explain)
 app.command("diff")(explain.diff)
+app.command("plot")(plot.plot)
 app.command("receipt")(receipt.receipt)
 app.command("events")(events.events)
 app.command("verify")(verify.verify)

@@ -7,5 +7,6 @@ to run: processes, a broker, a clock. May import `ops.services`, `ops.processes`
 `stage`: the log and all that work on it, in turns.
 `server`: the clock, and the actors of one partition; tests of federations feed theirs as it does.
 `fleet`: the simulated devices, with keys from the policy's seed.
+`comparing`: policies beside each other on one split; `fedlog compare` calls it.
 `trace`: what a run decided, and a digest of it by which two runs are compared.
 """

@@ -1,0 +1,213 @@
+"""Policies beside each other on one split, each with several seeds, by virtual time; `fedlog compare` calls it.
+
+By virtual time nothing differs but the policy and the seed: not what else the machine does, nor which process came
+first. What has been trained stands in the folder, so that a comparison goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import msgspec
+
+from ops.history.plots import figures
+from ops.history.plots.series import Ask, Series, read_series
+from ops.operator.deployments import find_viewer
+from ops.processes.running import RunFailed, RunOptions, name_after, read_policy, seed_all
+from ops.settings import Settings
+from ops.virtual.running import NotRepeatable, VirtualRun, require_repeatable
+from schemas.errors import EXIT_USAGE, FedlogError
+from streams.exported import ExportedLog
+
+RUNS, TASK = "runs", "compared"
+_COLUMNS = ("policy", "seed", "version", "uploads", "seconds", "metric", "value")
+
+
+class Incomparable(FedlogError):
+    """Policies that were named for a comparison cannot be compared; the message says why."""
+
+    exit_code = EXIT_USAGE
+    code = "incomparable"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One policy with all its seeds: a range stands for the smallest and the largest of them.
+
+    `uploads_to_target` is until the policy's own target was reached; None where some seed never did, or it has none.
+    """
+
+    policy: str
+    runs: Sequence[Series]
+    metric: str
+    score: float
+    score_range: tuple[float, float]
+    versions: float
+    uploads: float
+    seconds: float
+    uploads_to_target: float | None
+
+
+class Comparison:
+    """What to compare, checked before anything is trained: names, devices and data. Raises Incomparable."""
+
+    def __init__(
+        self, settings: Settings, policies: Sequence[Path], folder: Path, *, devices: int | None, changes: Sequence[str]
+    ) -> None:
+        self._settings, self._folder, self._changes = settings, folder, changes
+        self._files = {name_after(file): file for file in policies}
+        if len(self._files) < len(policies) or not policies:
+            raise Incomparable("Name policies in files of different names: each is called by its file's.")
+        self._devices = devices
+        self._require_one_split()
+
+    def train(self, seeds: int, *, say: Callable[[str], None]) -> list[Contender]:
+        """Each policy with the seeds 1 to `seeds`, in turn. Raises RunFailed, which names both."""
+        found: dict[str, list[Series]] = {name: [] for name in self._files}
+        # Seed by seed, so that an interrupted comparison has all policies with as many.
+        for seed in range(1, seeds + 1):
+            for name in self._files:
+                one = self._train(name, seed=seed)
+                score = f"{one.metric} {one.values[-1]:.4g}" if one.values else "no score"
+                say(f"{name}, seed {seed}: {score} after {max(one.released, default=0)} versions")
+                found[name].append(one)
+        return [self._judge(name, runs) for name, runs in found.items()]
+
+    def write(self, contenders: Sequence[Contender]) -> list[Path]:
+        """The curves as CSV, and drawn as PNG and SVG. Returns the files."""
+        table = self._folder / "compare.csv"
+        with table.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            for one in contenders:
+                for seed, run in enumerate(one.runs, 1):
+                    columns = (run.versions, run.uploads, run.seconds, run.values)
+                    for version, uploads, seconds, value in zip(*columns, strict=True):
+                        writer.writerow((one.policy, seed, version, uploads, f"{seconds:.3f}", one.metric, value))
+        pictures = [self._folder / "compare.png", self._folder / "compare.svg"]
+        for path in pictures:
+            figures.draw_comparison({one.policy: one.runs for one in contenders}, path)
+        return [table, *pictures]
+
+    def _require_one_split(self) -> None:
+        options = {name: self._make_options(name, seed=1) for name in self._files}
+        for name, each in options.items():
+            try:
+                require_repeatable(each, self._settings)
+            except NotRepeatable as error:
+                raise Incomparable(
+                    f"{name} cannot be compared by virtual time, as `compare` trains. {error}"
+                ) from error
+        # A split over 20 devices and one over 40 are two tasks, and so are two sets of data.
+        asked = {name: each.devices or each.policy.selection.devices_expected for name, each in options.items()}
+        _require_equal("devices", asked, advice="give --devices N")
+        _require_equal("data", {name: each.policy.data for name, each in options.items()}, advice="name the same data")
+
+    def _make_options(self, name: str, *, seed: int) -> RunOptions:
+        file = self._files[name]
+        policy = read_policy(file, [*seed_all(seed), *self._changes])
+        # One name for all, because what happens to a device is drawn from it: only the policy shall make a difference.
+        return RunOptions(policy=policy, name=TASK, devices=self._devices, seed=seed, cwd=file.parent)
+
+    def _train(self, name: str, *, seed: int) -> Series:
+        options = self._make_options(name, seed=seed)
+        kept = self._folder / RUNS / f"{name}-{seed}.json"
+        digest = hashlib.sha256(msgspec.json.encode([options.policy, options.devices])).hexdigest()
+        if kept.exists() and (found := _read(kept)) is not None and found.digest == digest:
+            return found.series
+        home = kept.with_suffix("")
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        settings = replace(self._settings, folder=home, operator_key_file=home / "operator.key")
+        with VirtualRun(settings, options) as run:
+            try:
+                for _ in run.follow():
+                    pass
+            except RunFailed as error:
+                raise RunFailed(f"{name}, seed {seed}: {error}") from error
+        with _open_history(settings, run.log_folder) as ask:
+            series = replace(read_series(ask, TASK), name=name)
+        # Last of all: what was interrupted before this is trained anew.
+        kept.write_bytes(msgspec.json.encode(_Kept(digest, series)))
+        return series
+
+    def _judge(self, name: str, runs: Sequence[Series]) -> Contender:
+        scored = [one for one in runs if one.values]
+        if len(scored) < len(runs):
+            raise Incomparable(f"{name} was not scored: name `model` and data with a held-out part, or an `evaluate`.")
+        stop = self._make_options(name, seed=1).policy.stop
+        reached = [_find_reached(one, stop.target_value) for one in scored] if stop.target_metric else [None]
+        scores = [one.values[-1] for one in scored]
+        return Contender(
+            policy=name,
+            runs=runs,
+            metric=scored[0].metric,
+            score=fmean(scores),
+            score_range=(min(scores), max(scores)),
+            versions=fmean(one.versions[-1] for one in scored),
+            uploads=fmean(one.uploads[-1] for one in scored),
+            seconds=fmean(one.seconds[-1] for one in scored),
+            uploads_to_target=None if None in reached else fmean(uploads for uploads in reached if uploads is not None),
+        )
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What a run has come to, and the digest of what it was."""
+
+    digest: str
+    series: Series
+
+
+def _require_equal(what: str, values: Mapping[str, object], *, advice: str) -> None:
+    if len(set(values.values())) > 1:
+        listed = ", ".join(f"{name} {value}" for name, value in values.items())
+        raise Incomparable(f"Without the same {what} there is no one split ({listed}); {advice}.")
+
+
+def _read(path: Path) -> _Kept | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+    # Half a file, or another release's: it is trained again.
+    except msgspec.MsgspecError:
+        return None
+
+
+@contextmanager
+def _open_history(settings: Settings, folder: Path | None) -> Iterator[Ask]:
+    from ops.history.tables import duckdb_file, syncing
+
+    assert folder is not None  # a virtual run that has ended has written its log
+    log = ExportedLog(folder)
+    with duckdb_file.make_transient() as history:
+        syncing.sync(log, history, viewer=find_viewer(settings, log))
+        yield history.ask
+
+
+def _find_reached(one: Series, target: float) -> int | None:
+    return next((uploads for uploads, value in zip(one.uploads, one.values, strict=True) if value >= target), None)
+
+
+def list_rows(contenders: Sequence[Contender]) -> list[Mapping[str, object]]:
+    """A row a policy, for a table or as JSON."""
+    return [
+        {
+            "policy": one.policy,
+            "seeds": len(one.runs),
+            "metric": one.metric,
+            "score": one.score,
+            "score_min": one.score_range[0],
+            "score_max": one.score_range[1],
+            "versions": one.versions,
+            "uploads": one.uploads,
+            "virtual_s": one.seconds,
+            "uploads_to_target": one.uploads_to_target,
+        }
+        for one in contenders
+    ]

@@ -1,0 +1,87 @@
+"""The numbers of a picture are those of the journals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from ops.history.plots.series import Series, average, read_lives, read_series
+from ops.history.tables.answers import QueryRefused
+from schemas.events import ModelPublished, UpdateAdmitted, UpdateRefused
+from schemas.topics import ROUNDS
+from streams.journals import read_decisions
+from streams.log import TopicPartition
+from tests.tables import synced, tell
+
+
+def test_series_are_what_the_journal_says(tmp_path: Path) -> None:
+    """Guarantee: uploads, staleness and participation are those that a reader of the journal counts without a table."""
+    story = tell()
+    uploads: Counter[str] = Counter()
+    stale: dict[tuple[str, int], list[int]] = {}
+    admitted: dict[str, Counter[str]] = {}
+    at_release: dict[tuple[str, int], int] = {}
+    released: dict[str, list[int]] = {}
+    for _, decision, _ in read_decisions(story.log, TopicPartition(ROUNDS.name, story.partition), trust=None):
+        for event in decision.events:
+            match event:
+                case UpdateAdmitted():
+                    uploads[event.task] += 1
+                    stale.setdefault((event.task, event.round), []).append(event.staleness)
+                    admitted.setdefault(event.task, Counter())[event.device] += 1
+                case UpdateRefused():
+                    uploads[event.task] += 1
+                case ModelPublished(round=int(round_id)):
+                    at_release[event.task, event.version] = uploads[event.task]
+                    released.setdefault(event.task, []).append(round_id)
+    seen = 0
+    with synced(tmp_path / "history.duckdb", story.log) as history:
+        for task, rounds in released.items():
+            found = read_series(history.ask, task)
+            assert found.staleness_p50 == [median(stale[task, round_id]) for round_id in rounds]
+            counted = sorted(admitted[task].values(), reverse=True)
+            assert [count for count in found.admitted if count] == counted
+            for version, count in zip(found.versions, found.uploads, strict=True):
+                # Several decisions of one batch have one append time.
+                assert version == 0 or count >= at_release[task, version]
+                seen += version > 0
+            assert list(found.uploads) == sorted(found.uploads)
+            assert all(count <= uploads[task] for count in found.uploads)
+    assert seen
+
+
+def test_an_unknown_task_or_metric_is_named(tmp_path: Path) -> None:
+    """Guarantee: nothing is drawn for a name that is not there, and the message has the names that are."""
+    with synced(tmp_path / "history.duckdb", tell().log) as history:
+        with pytest.raises(QueryRefused, match="No task 'nobody'"):
+            read_series(history.ask, "nobody")
+        [(task,), *_] = history.ask("SELECT task FROM versions WHERE metrics IS NOT NULL").rows
+        known = read_series(history.ask, task).metric
+        with pytest.raises(QueryRefused, match=f"'f1', but by: .*{known}"):
+            read_series(history.ask, task, metric="f1")
+
+
+def test_lives_have_every_task_once(tmp_path: Path) -> None:
+    """Guarantee: each task of the log is in the picture of ancestry, and each branch hangs on two of them."""
+    with synced(tmp_path / "history.duckdb", tell().log) as history:
+        lives, branches = read_lives(history.ask)
+        names = [life.task for life in lives]
+        assert sorted(names) == sorted(name for (name,) in history.ask("SELECT task FROM tasks").rows)
+        assert all(life.began <= life.ended for life in lives)
+        assert all({branch.task, branch.parent} <= {*names} for branch in branches)
+
+
+def test_a_mean_is_of_the_versions_that_all_have() -> None:
+    """Guarantee: a run that ended earlier, or was not scored once, does not make the mean one of the others."""
+
+    def run(versions: list[int], values: list[float]) -> Series:
+        return Series(
+            "a", "accuracy", versions, [v * 10 for v in versions], [0.0] * len(versions), values, [], [], [], []
+        )
+
+    mean = average("a", [run([0, 1, 2, 3], [0.0, 0.2, 0.4, 0.9]), run([0, 2], [0.2, 0.6])])
+    assert (mean.versions, mean.uploads) == ([0, 2], [0, 20])
+    assert mean.values == pytest.approx([0.1, 0.5])
