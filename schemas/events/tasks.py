@@ -12,9 +12,9 @@ from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Sha256, TaskId, Version
 from schemas.policy import Measure, Policy, Spending, count_affordable
 
-# Each learner's word for it (`client_agent.learning.learner`); what is local is nobody else's business.
 # Whom a token of a server names: text for people, and nobody's key.
 Asker = Annotated[str, msgspec.Meta(max_length=64)]
+# Each learner's word for it (`client_agent.learning.learner`); what is local is nobody else's business.
 TensorRole = Literal["trained", "averaged", "frozen"]
 
 
