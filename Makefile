@@ -17,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean tamper history
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,10 @@ release-archive: setup ## Pack the commit that is checked out, for tests of late
 
 chaos: setup ## Strike every crash point with every fault; goes on where it stopped (ONLY=aggregator:commit, AGAIN=1)
 	@$(BIN)/python -m tests.trials.chaos $(if $(ONLY),--only "$(ONLY)") $(if $(AGAIN),--again) $(ARGS)
+
+fuzz: EXAMPLES ?= 100
+fuzz: setup ## Ask every route of the API what nobody would think of (EXAMPLES=100)
+	@$(BIN)/python -m tests.trials.fuzzing --examples $(EXAMPLES)
 
 tamper: N ?= 10000
 tamper: setup ## Change an exported log at random; every change must be found (N=10000 ARGS="--seed 7")
