@@ -11,7 +11,7 @@ from ops.web.api import asked
 from tests.trials import fuzzing
 
 
-@pytest.mark.parametrize(("role", "examples"), [("admin", 4), ("viewer", 1)])
+@pytest.mark.parametrize(("role", "examples"), [("admin", 2), ("viewer", 1)])
 def test_no_request_makes_the_server_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str, examples: int
 ) -> None:
