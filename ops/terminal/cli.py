@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -143,6 +142,9 @@ Text = str | None
 def _say_version(is_asked: bool) -> None:
     """Print the version, and nothing else."""
     if is_asked:
+        # A tenth of the time of every other command, if all of them loaded it.
+        from importlib import metadata
+
         say(f"fedlog {metadata.version('fedlog')}")
         raise typer.Exit
 
