@@ -179,10 +179,25 @@ def _latency(rows: Rows) -> str:
 
 
 def _replay(rows: Rows) -> str:
-    head = ("parameters", "replay, CPU ms an update", "aggregator, CPU ms", "ratio (least … most)", "peak MB")
+    head = (
+        "parameters",
+        "replay, CPU ms an update",
+        "aggregator, CPU ms",
+        "ratio (least … most)",
+        "peak MB",
+        "wall ms",
+    )
     body = [
-        (row["params"], row["cpu_ms_per_update"], row["more"]["peer_cpu_ms"], _ratio(row), row["more"]["peak_mb"])
+        (
+            row["params"],
+            row["cpu_ms_per_update"],
+            more["peer_cpu_ms"],
+            _ratio(row),
+            more["peak_mb"],
+            more.get("wall_ms"),
+        )
         for row in rows
+        for more in (row["more"],)
     ]
     lines = {"replay": [row[1] for row in body], "aggregator": [row[2] for row in body]}
     panel = Panel(title="CPU ms an update", x_label="parameters", x=[row[0] for row in body], lines=lines, log=True)
