@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ops.history.tables.answers import QueryRefused
+from ops.history.tables import explaining
+from ops.history.tables.answers import Answer, QueryRefused
 from ops.history.tables.catalogue import load_tables
 from ops.history.tables.duckdb_file import BATCHES_MAX
 from ops.history.tables.facts import FACTS, Columns, Row
@@ -146,3 +149,36 @@ def test_who_is_no_operator_sees_what_a_reader_would(tmp_path: Path) -> None:
         # What looks like a table in a text stays a text.
         told = history.ask("SELECT 'ä facts.sum_stored', count(*) FROM facts.sum_stored", hides=True).rows[0]
         assert told[0] == "ä facts.sum_stored"
+
+
+def test_no_secret_is_in_any_answer_for_a_reader(tmp_path: Path) -> None:
+    """Whatever is asked of a reader's file, or of an operator's on behalf of a reader: tables, facts, explain, diff."""
+    log = tell().log
+    with synced(tmp_path / FILE, log) as history, synced(tmp_path / "reader", log, READER) as theirs:
+        private = "task IN (SELECT task FROM tasks WHERE private)"
+        named = (("update_admitted", "body_sha256"), ("update_admitted", "salt"), ("sum_stored", "sum_sha256"))
+        secrets = {
+            value
+            for fact, name in named
+            for (value,) in history.ask(f"SELECT DISTINCT {name} FROM facts.{fact} WHERE {private}").rows
+        }
+        versions = history.ask(f"SELECT task, version FROM versions WHERE {private} AND version > 0 LIMIT 3").rows
+        for ask in (theirs.ask, partial(history.ask, hides=True)):
+            told = [repr(row) for row in _ask_everything(ask, versions)]
+            assert len(told) > 500
+            assert [row for row in told for secret in secrets if secret in row] == []
+        # Or nothing would have been looked for.
+        shown = "".join(repr(row) for row in _ask_everything(history.ask, versions))
+        assert all(secret in shown for secret in secrets)
+        assert len(secrets) > 20
+
+
+def _ask_everything(ask: Callable[[str], Answer], versions: list[tuple[str, int]]) -> Iterator[object]:
+    for name in (*load_tables(), *(f"facts.{table.name}" for table in FACTS.values())):
+        yield from ask(f"FROM {name}").rows
+    for task, version in versions:
+        for part in (
+            *explaining.explain(ask, task, version=version),
+            *explaining.compare(ask, task, version=version, other=0),
+        ):
+            yield from part.answer.rows
