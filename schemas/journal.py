@@ -20,7 +20,7 @@ from schemas.canonical import UPCASTERS, MalformedError, decode, encode
 from schemas.certificates import Certified, Trust, parse_certified, read_certificate
 from schemas.errors import FedlogError
 from schemas.events import Event, JournalEvent
-from schemas.identifiers import BodyRef, Count, Deployment, PublicKey, Salt, Sha256, TimeMs
+from schemas.identifiers import BodyRef, Count, PublicKey, Salt, Sha256, TimeMs
 from schemas.signing import Signed, is_signed_by
 from schemas.topics import JOURNALS
 
@@ -69,18 +69,6 @@ class WriterClaimed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     nonce: Sha256
 
 
-class ChainResumed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ChainResumed/1"):
-    """The operator accepts a journal as it stands, and lets readers go on where records are gone.
-
-    `seq` and `head` are where the chain goes on from, at a seq above the last; `reason` is for people.
-    """
-
-    deployment: Deployment
-    seq: int
-    head: Sha256
-    reason: str
-
-
 class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False, tag="Batch/1"):
     """One journal record: decisions, and the position after them (law 2, 4 and 5). `claim` is its claim's offset."""
 
@@ -95,7 +83,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     decisions: tuple[Decision, ...]
 
 
-JournalRecord = WriterClaimed | ChainResumed | Batch
+JournalRecord = WriterClaimed | Batch
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,9 +154,6 @@ class Chain:
             case WriterClaimed() if (key := self._find_claimed_key(message, record, time_ms=time_ms)) is not None:
                 # A claim moves the head and not the seq: it ties itself to what stands before, and decides nothing.
                 self.at = self._move(claim=offset, head=_digest(self.at.head, data), key=key)
-            case ChainResumed() if self._is_resume(message, record):
-                # The claim stays: an operator repairs the chain and does not take the journal over.
-                self.at = self._move(seq=record.seq, head=record.head)
             case Batch() if not message.certificate and self._is_signed(message, self.at.key):
                 return self._batch(offset, record, data=data)
             case _:
@@ -200,13 +185,6 @@ class Chain:
             return read_certificate(message.certificate).public_key
         except MalformedError:
             return None
-
-    def _is_resume(self, message: Certified, resumed: ChainResumed) -> bool:
-        # One that does not go forward has been copied from where it stood before. That is so at the same seq too: a
-        # claim that came since has moved the head, and its writer's batch would not follow the one that is named.
-        if self.trust is None or resumed.seq <= self.at.seq or self.trust.deployment not in (None, resumed.deployment):
-            return False
-        return self._is_signed(message, self.trust.operator)
 
     def _is_signed(self, message: Certified, key: bytes) -> bool:
         # It is a point of small order, under which anybody finds a signature in about four tries.
@@ -282,5 +260,5 @@ def _format(value: Any) -> str:
     return value.hex()[:16] if isinstance(value, bytes) else str(value)
 
 
-_TAGGED: tuple[type[msgspec.Struct], ...] = (*Event.__subclasses__(), Batch, WriterClaimed, ChainResumed)
+_TAGGED: tuple[type[msgspec.Struct], ...] = (*Event.__subclasses__(), Batch, WriterClaimed)
 _KNOWN = {str(kind.__struct_config__.tag) for kind in _TAGGED}

@@ -30,7 +30,6 @@ class ChainReport:
     records: int = 0
     batches: int = 0
     claims: int = 0
-    resumes: int = 0
     zombies: int = 0
     strangers: int = 0
     first_stranger: int | None = None  # its offset
@@ -89,11 +88,9 @@ def verify_chain(log: EventLog, place: TopicPartition, *, trust: Trust | None) -
                 report.batches += 1
                 report.decisions += len(batch.decisions)
                 report.reported_inputs.append((record.offset, batch.position))
-            elif journal.position != before:
-                # What is passed over leaves the position as it was; a claim and a resume both move it.
-                claimed = journal.position.claim != before.claim
-                report.claims += claimed
-                report.resumes += not claimed
+            else:
+                # What is passed over leaves the position as it was, and a claim moves it.
+                report.claims += journal.position != before
             if journal.strangers > report.strangers and report.first_stranger is None:
                 report.first_stranger = record.offset
             before = journal.position

@@ -15,7 +15,7 @@ from schemas.canonical import MalformedError, decode, to_plain
 from schemas.certificates import parse_certified
 from schemas.events import AnyEvent, Partial
 from schemas.identifiers import TaskId
-from schemas.journal import Batch, ChainResumed, WriterClaimed, open_record
+from schemas.journal import Batch, WriterClaimed, open_record
 from schemas.leases import read_lease
 from schemas.signing import parse_signed
 from schemas.topics import BODIES, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
@@ -94,8 +94,8 @@ def _read_journal_record(record: Record, value: bytes) -> Iterator[Line]:
         yield _make_unreadable_line(record, str(error))
         return
     match content:
-        case WriterClaimed() | ChainResumed():
-            yield _make_line(record, type(content).__name__, values=_list_fields(content))
+        case WriterClaimed():
+            yield _make_line(record, "WriterClaimed", values=_list_fields(content))
         # A batch without decisions only moves the position; hiding it would look like a gap in seq.
         case Batch(seq=seq, decisions=()):
             yield _make_line(record, "PositionMoved", values=dict(content.position.offsets), seq=seq)

@@ -16,13 +16,12 @@ from actors.keys import OperatorKey
 from schemas.canonical import encode
 from schemas.certificates import parse_certified
 from schemas.events import InputsDropped
-from schemas.journal import GENESIS, Batch, Chain, ChainBroken, ChainResumed, JournalRecord, open_record
+from schemas.journal import Batch, Chain, ChainBroken, JournalRecord, open_record
 from schemas.topics import LEDGER, SELECTIONS
-from tests.worlds.builders import DEPLOYMENT, KEY, batch, decision, role_key, trust, writer_claimed
+from tests.worlds.builders import batch, decision, role_key, trust, writer_claimed
 from tests.worlds.ops_journal import journalled
 
 TOPIC, PLACE = SELECTIONS.name, 3
-RESUMED = ChainResumed(deployment=DEPLOYMENT, seq=7, head=b"h" * 32, reason="disk restored")
 STRANGER = OperatorKey(b"s" * 32)
 
 
@@ -95,11 +94,10 @@ def forged(journal: Writer, draw: st.DataObject) -> bytes:
     """What somebody else may put into a journal: junk, or a record that fits and that the wrong hand has signed."""
     at = journal.chain.at
     claim = writer_claimed("selector", PLACE, after=9_999)
-    kinds: list[JournalRecord] = [claim, batch(at), msgspec.structs.replace(RESUMED, seq=99)]
+    kinds: list[JournalRecord] = [claim, batch(at)]
     record = draw.draw(st.sampled_from(kinds))
     hands: list[dict[str, Any]] = [{"key": STRANGER}, {"topic": LEDGER.name}, {"partition": PLACE + 1}]
-    if not isinstance(record, ChainResumed):
-        hands += [{"deployment": b"y" * 16}, {"role": "aggregator"}]
+    hands += [{"deployment": b"y" * 16}, {"role": "aggregator"}]
     hand = draw.draw(st.sampled_from(hands))
     signed = journalled(record, **{"topic": TOPIC, "partition": PLACE, **hand})
     # A certificate is no secret: whoever reads the journal has it.
@@ -239,38 +237,3 @@ def test_a_batch_comes_without_a_certificate() -> None:
     certificate = role_key("selector").signer.certificate
     chain.follow(9, encode(msgspec.structs.replace(message, certificate=certificate)))
     assert chain.strangers == 1
-
-
-def test_only_the_operator_resumes_a_chain() -> None:
-    """A ChainResumed moves seq and head where the operator signed it for this deployment, and never backwards."""
-    journal = written(["batch"])
-    chain = followed([*placed(journal.records[:1])])
-    before = chain.at
-    for foreign in (RESUMED, msgspec.structs.replace(RESUMED, deployment=b"y" * 16)):
-        chain.follow(1, journalled(foreign, TOPIC, PLACE, key=STRANGER if foreign is RESUMED else KEY))
-        assert chain.at == before
-    resumed = journalled(RESUMED, TOPIC, PLACE)
-    keyless = Chain(TOPIC, PLACE, at=before)
-    keyless.follow(2, resumed)
-    assert keyless.at == before
-    chain.follow(2, resumed)
-    good = batch(chain.at, claim=0)
-    with pytest.raises(ChainBroken):
-        chain.follow(3, journalled(msgspec.structs.replace(good, prev=GENESIS), TOPIC, PLACE))
-    assert (good.seq, good.prev) == (8, RESUMED.head)
-    assert chain.follow(3, journalled(good, TOPIC, PLACE)) == good
-    chain.follow(4, resumed)
-    assert chain.at.seq == 8
-
-
-def test_a_copy_of_a_resume_does_not_undo_a_claim() -> None:
-    """At the same seq too: the claim's writer has not read the copy, and its batch follows the claim."""
-    journal = written([])
-    chain = followed([*placed(journal.records)])
-    resumed = journalled(RESUMED, TOPIC, PLACE)
-    chain.follow(10, resumed)
-    chain.follow(12, journalled(writer_claimed("selector", PLACE, after=11), TOPIC, PLACE))
-    first = journalled(batch(chain.at), TOPIC, PLACE)
-    chain.follow(13, resumed)
-    assert chain.strangers == 1
-    assert chain.follow(14, first) is not None

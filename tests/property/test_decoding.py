@@ -14,13 +14,13 @@ from msgspec import inspect as shapes
 
 from schemas.canonical import JOURNAL_RECORD_BYTES_MAX, MalformedError, decode, encode
 from schemas.events import AnyEvent, Event, Tick, UpdateSubmitted
-from schemas.journal import Batch, ChainResumed, JournalRecord
+from schemas.journal import Batch, JournalRecord, WriterClaimed
 from schemas.signing import Signed
 
 KINDS = [
     *(kind for kind in Event.__subclasses__() if kind.__module__.startswith("schemas.")),
     Batch,
-    ChainResumed,
+    WriterClaimed,
     Signed,
 ]
 _NAMES = {"task": "digits-1", "parent": "digits-0", "successor": "digits-2", "lease": "0" * 32, "update": "f" * 32}

@@ -9,7 +9,7 @@ from actors.keys import OperatorKey
 from ops.operator import deployments
 from schemas.canonical import encode
 from schemas.events import JournalEvent, TaskCreated, TensorSpec
-from schemas.journal import WRITERS, Chain, ChainResumed, JournalRecord, Position, WriterClaimed, sign_record
+from schemas.journal import WRITERS, Chain, JournalRecord, Position, WriterClaimed, sign_record
 from schemas.policy import Policy
 from schemas.topics import CATALOGUE, EVALUATIONS, ROUNDS, TASKS
 from streams.log import Draft, EventLog, TopicPartition
@@ -82,14 +82,11 @@ def _sign(topic: str, event: Any) -> bytes:
 def journalled(record: JournalRecord, topic: str = ROUNDS.name, partition: int = 0, **changes: Any) -> bytes:
     """A record as the writer of this journal puts it there: signed, a claim with its certificate.
 
-    `changes` are of the writer's key; a ChainResumed is the operator's, and they are the operator's key alone.
+    `changes` are of the writer's key.
     """
-    if isinstance(record, ChainResumed):
-        signer, certificate = changes.get("key", KEY).signing, b""
-    else:
-        key = role_key(changes.pop("role", WRITERS[topic]), **changes).signer
-        signer, certificate = key.key, key.certificate if isinstance(record, WriterClaimed) else b""
-    return sign_record(encode(record), topic=topic, partition=partition, key=signer, certificate=certificate)
+    signer = role_key(changes.pop("role", WRITERS[topic]), **changes).signer
+    certificate = signer.certificate if isinstance(record, WriterClaimed) else b""
+    return sign_record(encode(record), topic=topic, partition=partition, key=signer.key, certificate=certificate)
 
 
 class Journal:

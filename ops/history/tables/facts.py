@@ -21,7 +21,7 @@ from msgspec import inspect
 from schemas.canonical import to_plain
 from schemas.events import DeploymentFounded, JournalEvent, Noticed, TaskEvent, VersionEvaluated
 from schemas.identifiers import BodyRef, Count, DeviceId, LeaseId, TaskId, Version
-from schemas.journal import ChainResumed, WriterClaimed
+from schemas.journal import WriterClaimed
 
 Row = tuple[Any, ...]
 # Values by the name of their column; all lists are equally long.
@@ -208,6 +208,6 @@ def make_table(kind: type[msgspec.Struct]) -> FactTable:
 
 
 # What devices and shard workers say is believed by nobody but the actor that decides it.
-_SAID = _list_kinds(DeploymentFounded, TaskEvent, JournalEvent, VersionEvaluated, WriterClaimed, ChainResumed)
+_SAID = _list_kinds(DeploymentFounded, TaskEvent, JournalEvent, VersionEvaluated, WriterClaimed)
 _KINDS = [kind for kind in _SAID if kind is not Noticed] + [Submission, NoticedFact, PassedOver]
 FACTS = {kind: make_table(kind) for kind in _KINDS}

@@ -18,13 +18,13 @@ from actors.deciders.aggregator_state import MOMENTS_KEPT
 from schemas.canonical import MalformedError, decode
 from schemas.events import ModelPublished, SumStored, TaskCreated, UpdateAdmitted, UpdateSubmitted
 from schemas.identifiers import BodyRef
-from schemas.journal import Batch, Chain, ChainResumed, open_record
+from schemas.journal import Batch, Chain, open_record
 from schemas.published import SIGNATURE, sign_statement
 from schemas.signing import parse_signed
 from schemas.topics import BODIES, JOURNALS, MODELS, PUBLISHED, TASKS, UPDATES
 from streams.log import Record
 from tests.trials.tamper.forgery import Forger, mutated
-from tests.worlds.builders import DEPLOYMENT, writer_claimed
+from tests.worlds.builders import writer_claimed
 from tests.worlds.ops_journal import journalled
 from tests.worlds.story import OTHER_KEY
 
@@ -284,7 +284,6 @@ def insert(original: Original, draw: Random) -> Change | None:
         [
             draw.randbytes(draw.randint(0, 60)),
             journalled(writer_claimed(after=record.offset + 1), topic, record.partition, key=OTHER_KEY),
-            journalled(_resumed(draw.randrange(99)), topic, record.partition, key=OTHER_KEY),
         ]
     )
     new = replace(record, offset=record.offset + 1, value=foreign)
@@ -294,10 +293,6 @@ def insert(original: Original, draw: Random) -> Change | None:
 
 
 # --- found against a checkpoint -------------------------------------------------------------------------------------
-
-
-def _resumed(seq: int) -> ChainResumed:
-    return ChainResumed(deployment=DEPLOYMENT, seq=seq, head=bytes(32), reason="")
 
 
 def tail(original: Original, draw: Random) -> Change | None:

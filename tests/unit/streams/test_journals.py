@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from schemas.events import RoundOpened
-from schemas.journal import GENESIS, Batch, ChainResumed, Position
+from schemas.journal import GENESIS, Batch, Position
 from schemas.topics import ROUNDS
 from streams.journals import JournalBroken, JournalReader, read_decisions
 from streams.log import Place, TopicPartition
 from streams.memory import MemoryLog
-from tests.worlds.builders import DEPLOYMENT, trust
+from tests.worlds.builders import trust
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, journalled, memory_log
 
 AT = TopicPartition(ROUNDS.name, PLACE)
@@ -98,16 +98,6 @@ def test_a_journal_without_its_beginning_is_no_journal(log: MemoryLog, journal: 
     journal.batch(OPENED)
     log.delete_records(AT, 1)
     assert str(error_of(log)) == f"{AT}@0: the journal begins at offset 1: what stood before is gone"
-
-
-def test_a_resume_counts_only_with_the_operators_signature(log: MemoryLog, journal: Journal) -> None:
-    """Readers without the key pass it over; those with the key go on from the position that it names."""
-    resumed = ChainResumed(deployment=DEPLOYMENT, seq=4, head=b"h" * 32, reason="restored")
-    append(log, AT.topic, journalled(resumed, *AT))
-    reader, keyless = JournalReader(AT, trust=trust()), JournalReader(AT, trust=None)
-    assert read(log, reader) == read(log, keyless) == []
-    assert (reader.position.seq, reader.position.head) == (4, b"h" * 32)
-    assert keyless.position == journal.chain.at
 
 
 def test_a_reader_goes_on_from_a_position(log: MemoryLog, journal: Journal) -> None:

@@ -16,17 +16,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.arithmetic.sums import sum_digest
+from actors.keys import OperatorKey
 from schemas.canonical import encode
 from schemas.certificates import Certified
 from schemas.events import JournalEvent, StateDigest, SumStored
-from schemas.journal import NO_KEY, Batch, ChainBroken, ChainResumed, Decision, JournalPosition, open_record
+from schemas.journal import NO_KEY, Batch, Chain, ChainBroken, Decision, JournalPosition, open_record
 from schemas.policy import WEIGHT_ONE
 from schemas.signing import Signed, is_signed_by
 from schemas.tensors import Grid, encode_update, read_update
 from schemas.topics import LEDGER, PUBLISHED, ROUNDS, SELECTIONS
 from streams.log import Draft, TopicPartition, scan
-from tests.worlds.builders import DEPLOYMENT, decision, policy, private_policy
 from tests.worlds.builders import batch as make_batch
+from tests.worlds.builders import decision, policy, private_policy, trust, writer_claimed
 from tests.worlds.federation import Federation, open_actor
 from tests.worlds.ops_journal import journalled
 
@@ -111,17 +112,26 @@ def sign_under_no_key(message: bytes) -> bytes:
     raise AssertionError
 
 
-def test_a_resume_is_no_claim_under_which_anybody_signs() -> None:
-    """A batch that names the place of a ChainResumed would be judged by the key of before the first claim."""
+def test_under_no_key_nobody_signs() -> None:
+    """A reader that stands at a claim and has no key for it takes nothing, though anybody can sign under 32 zeros."""
+    at = TopicPartition(SELECTIONS.name, 0)
+    chain = Chain(*at, trust=trust("selector"), at=JournalPosition(claim=0))
+    forged = encode(make_batch(chain.at, decision(StateDigest(decisions=1, sha256=bytes(32)))))
+    signature = sign_under_no_key(f"{at.topic}/{at.partition}/".encode() + forged)
+    assert chain.follow(1, encode(Certified(forged, signature, b""))) is None
+    assert chain.strangers == 1
+
+
+def test_a_strangers_claim_proves_no_batch() -> None:
+    """A batch at the end of a journal counts under the claim that it names, and that claim under the operator's key."""
     world = Federation(policy())
     at = TopicPartition(SELECTIONS.name, world.partition)
-    resumed = ChainResumed(deployment=DEPLOYMENT, seq=10_000, head=b"h" * 32, reason="restored")
-    [place] = world.log.append([Draft(**at._asdict(), value=journalled(resumed, *at))])
-    forged = encode(make_batch(JournalPosition(claim=place), decision(StateDigest(decisions=1, sha256=bytes(32)))))
-    signature = sign_under_no_key(f"{at.topic}/{at.partition}/".encode() + forged)
-    data = encode(Certified(forged, signature, b""))
-    [offset] = world.log.append([Draft(**at._asdict(), value=data)])
+    stranger = OperatorKey(b"s" * 32)
+    claim = writer_claimed("selector", at.partition, after=world.log.bounds(at).end)
+    [place] = world.log.append([Draft(**at._asdict(), value=journalled(claim, *at, key=stranger))])
+    forged = make_batch(JournalPosition(claim=place), decision(StateDigest(decisions=1, sha256=bytes(32))))
+    [offset] = world.log.append([Draft(**at._asdict(), value=journalled(forged, *at, key=stranger))])
     journal = open_actor(world, "selector")._journal
     [record] = [one for one in scan(world.log, at) if one.offset == offset]
-    with pytest.raises(ChainBroken, match="no batch under a claim"):
+    with pytest.raises(ChainBroken, match="before the first claim"):
         journal.prove(record)

@@ -11,7 +11,7 @@ import pytest
 from schemas import canonical as envelope
 from schemas.canonical import MalformedError, decode, encode
 from schemas.events import AnyEvent, Event, Partial
-from schemas.journal import Batch, ChainResumed, WriterClaimed
+from schemas.journal import Batch, WriterClaimed
 from tests.root import ROOT
 
 GOLDEN: dict[str, str] = json.loads((ROOT / "tests" / "trials" / "golden" / "facts.json").read_text())
@@ -23,7 +23,7 @@ def _tag(kind: type[Any]) -> str:
 
 def _all_facts() -> dict[str, type[Any]]:
     """Every fact that the vocabulary defines, found by its base class, and the records of a journal."""
-    return {_tag(kind): kind for kind in (*Event.__subclasses__(), Batch, WriterClaimed, ChainResumed)}
+    return {_tag(kind): kind for kind in (*Event.__subclasses__(), Batch, WriterClaimed)}
 
 
 FACTS = {tag: kind for tag, kind in _all_facts().items() if kind.__module__.startswith("schemas.")}
@@ -51,7 +51,7 @@ def test_golden_bytes_decode_and_encode_the_same(tag: str) -> None:
 @pytest.mark.parametrize("tag", GOLDEN)
 def test_facts_cost_the_cycle_collector_nothing(tag: str) -> None:
     """A state keeps facts by the hundred thousand; tracked, they would take half the time of a replay."""
-    assert tag in {"WriterClaimed/1", "ChainResumed/1"} or not FACTS[tag].__struct_config__.gc
+    assert tag == "WriterClaimed/1" or not FACTS[tag].__struct_config__.gc
 
 
 @pytest.mark.parametrize("tag", GOLDEN)
@@ -67,7 +67,7 @@ def test_facts_of_the_union_are_all_facts() -> None:
     def members(union: Any) -> set[str]:
         return {tag for part in get_args(union) for tag in (members(part) if get_args(part) else {_tag(part)})}
 
-    assert set(FACTS) - members(AnyEvent | Partial) == {"Batch/1", "WriterClaimed/1", "ChainResumed/1"}
+    assert set(FACTS) - members(AnyEvent | Partial) == {"Batch/1", "WriterClaimed/1"}
 
 
 # --- upcasters ------------------------------------------------------------------------------------------------------
