@@ -64,7 +64,8 @@ class Verification:
                 continue
             for head in given.heads:
                 if head.partition == self.partition and (fault := self._compare_head(head)):
-                    yield Finding(TopicPartition(head.topic, head.partition), None, f"checkpoint {given.id}: {fault}")
+                    fault = f"checkpoint {given.id}: {fault}{self._find_doubt(given)}"
+                    yield Finding(TopicPartition(head.topic, head.partition), None, fault)
 
     def _find_stranger(self, given: Checkpoint) -> str | None:
         """Why its heads are not those of these journals, whoever signed it; None where they may be."""
@@ -74,6 +75,19 @@ class Verification:
             return None
         return (
             f"speaks of the journals of deployment {there.hex()[:16]}, and says nothing of these, of {here.hex()[:16]}"
+        )
+
+    def _find_doubt(self, given: Checkpoint) -> str:
+        """What else than a changed journal may be behind a difference from a checkpoint; empty where nothing may."""
+        # A copy that was saved without its certificate names no deployment, and its heads may be of other journals.
+        if self._trust is None or find_deployment(given, self._trust) is not None:
+            return ""
+        # The key of a role is another in each deployment, so whoever has claimed a journal here speaks of these.
+        if any(at.key == given.signed_by for report in self.reports.values() for _, at in report.positions):
+            return ""
+        return (
+            f"; or the checkpoint is of another deployment: it names none, and {given.signed_by.hex()[:16]}, "
+            "which signed it, has claimed no journal here"
         )
 
     def compare_signer(self, given: Checkpoint, *, at_ms: int = 0) -> str | None:

@@ -124,6 +124,18 @@ def test_a_checkpoint_of_another_deployment_is_called_one(world: Federation, nam
     assert ("its tail is cut off" in given) is not named
 
 
+@pytest.mark.parametrize("theirs", [True, False], ids=["theirs", "ours"])
+def test_a_bare_checkpoint_of_another_deployment_is_not_taken_for_a_loss(world: Federation, theirs: bool) -> None:
+    """Saved without its certificate it names no deployment, but the key that signed it has claimed no journal here."""
+    _found(world)
+    head = Head(topic=ROUNDS.name, partition=world.partition, seq=10**6, head="11" * 32)
+    signer = role_key("aggregator", **({"deployment": b"t" * len(DEPLOYMENT)} if theirs else {})).signer
+    bare = sign_statement(describe_version(model_published(1), world.now_ms, head=head), signer.key)
+    [fault] = _faults(world.log, world.partition, parse_checkpoint(bare))
+    assert "its tail is cut off" in fault
+    assert ("or the checkpoint is of another deployment" in fault) is theirs
+
+
 def test_an_export_names_its_deployment(world: Federation, tmp_path: Path) -> None:
     """So that its heads are told from those of another of the same operator's."""
     _found(world)
