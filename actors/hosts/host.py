@@ -38,6 +38,7 @@ from streams.retry import run_until_available
 
 TICK_EVERY_S = 1.0
 LAG_EVERY_S = 15.0
+HANGS_LOOKS = 3
 # Run single-threaded for the first 10 s, so that an input that crashes the process is the one recorded as current.
 ALONE_S = 10.0
 OPENERS = 8
@@ -78,7 +79,8 @@ class Host(HostLoop):
             self._guard_of(poison.partition).skips[poison.place] = poison.skip
         self._threads = _Threads()
         self._assignment = Assignment(role.inputs, carrier)
-        self._unseen = Unseen()
+        # A stranger's transaction may last 15 s, and until a broker looks for such: two intervals outlast it, one not.
+        self._unseen = Unseen(looks=HANGS_LOOKS)
         self._timers = _Timers()
         self._alone_until_s = time.monotonic() + ALONE_S
 
@@ -232,7 +234,7 @@ class Host(HostLoop):
             self._metrics.show_lag(at, max(0, bounds.end - self._actors[at.partition].find_expected(at.topic)))
 
     async def _discard_unseen(self) -> None:
-        """Discard each actor whose commits readers have not seen for a whole interval: a broker has forgotten markers.
+        """Discard each actor whose commits readers have not seen for two intervals: a broker has forgotten markers.
 
         The claim of the next one ends the transaction that hangs. An actor that waits for what it has caused would not.
         """

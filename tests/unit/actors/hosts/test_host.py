@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from actors.hosts import assignment, host
-from actors.hosts.host import Host
+from actors.hosts.host import HANGS_LOOKS, Host
 from actors.hosts.inbox import Delivery, Inbox
 from actors.hosts.metrics import WorkerMetrics
 from actors.hosts.worker import Worker, WorkerOptions
@@ -311,7 +311,7 @@ def test_commits_that_nobody_sees_are_shown(hosting: Hosting, monkeypatch: pytes
     at, before = _forget_markers(hosting, monkeypatch), hosting.actor
     held = hosting.world.log.bounds(at).end
     with capture_logs() as lines:
-        hosting.turn(2)
+        hosting.turn(HANGS_LOOKS)
         assert hosting.world.partition not in hosting.host._actors
         hosting.turn()
     assert hosting.actor is not before
