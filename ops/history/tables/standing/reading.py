@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -19,8 +20,7 @@ def read_event(kind: type[E], row: Mapping[str, Any]) -> E:
     Raises ValidationError where a field is missing that cannot be.
     """
     plain: dict[str, Any] = {}
-    for field in inspect.multi_type_info([kind])[0].fields:  # type: ignore[attr-defined]
-        inner = find_flat_struct(field.type)
+    for field, inner in _list_fields(kind):
         if inner is None:
             plain[field.name] = _revive(row[field.name], field.type)
         else:
@@ -28,6 +28,14 @@ def read_event(kind: type[E], row: Mapping[str, Any]) -> E:
             # No struct is a struct without anything in it.
             plain[field.name] = parts if any(part is not None for part in parts.values()) else None
     return msgspec.convert(plain, kind, builtin_types=(bytes,))
+
+
+@functools.cache
+def _list_fields(kind: type[msgspec.Struct]) -> list[tuple[inspect.Field, inspect.StructType | None]]:
+    """Each field, and the struct whose fields are columns in its place."""
+    # Of thousands of versions the kind is the same, and to look into it takes longer than to read one.
+    found = inspect.multi_type_info([kind])[0].fields  # type: ignore[attr-defined]
+    return [(field, find_flat_struct(field.type)) for field in found]
 
 
 def _revive(value: Any, kind: inspect.Type) -> Any:
