@@ -19,7 +19,18 @@ from ops import settings
 from ops.console import note, say
 from ops.terminal import errors
 from ops.terminal.commands.cluster import broker, key, topics, worker
-from ops.terminal.commands.history import compare, events, explain, export_log, plot, query, receipt, replay, verify
+from ops.terminal.commands.history import (
+    compare,
+    devices,
+    events,
+    explain,
+    export_log,
+    plot,
+    query,
+    receipt,
+    replay,
+    verify,
+)
 from ops.terminal.commands.serving import serve, token
 from ops.terminal.commands.training import (
     demo,
@@ -59,6 +70,7 @@ COMMANDS = (
     "explain",
     "diff",
     "plot",
+    "devices",
     "receipt",
     "events",
     "verify",
@@ -229,6 +241,7 @@ app.add_typer(query.app, name="history")
 app.command("explain")(explain.explain)
 app.command("diff")(explain.diff)
 app.command("plot")(plot.plot)
+app.command("devices")(devices.devices)
 app.command("receipt")(receipt.receipt)
 app.command("events")(events.events)
 app.command("verify")(verify.verify)

@@ -1,6 +1,6 @@
-"""What a version is made of and why, and how two versions differ: questions to the history, put together.
+"""What a version is made of and why, how two versions differ, who takes part: questions to the history, put together.
 
-Called by `fedlog explain` and `fedlog diff`.
+Called by `fedlog explain`, `fedlog diff` and `fedlog devices`.
 """
 
 from __future__ import annotations
@@ -86,6 +86,22 @@ _DIFFERENCES = {
         SELECT count(*) AS versions, sum(client_count)::BIGINT AS updates FROM versions
         WHERE task = '{task}' AND version > least({version}, {other}) AND version <= greatest({version}, {other})""",
 }
+# A share of nothing is NULL, and a cohort of devices that never had a lease is in no table: check-ins are only counted.
+_TAKING_PART = {
+    "cohorts": """
+        SELECT cohort, count(*) AS devices, sum(leases)::BIGINT AS leases, sum(admitted)::BIGINT AS admitted,
+            sum(refused)::BIGINT AS refused, sum(expired)::BIGINT AS expired, sum(abandoned)::BIGINT AS abandoned,
+            sum(staleness_mean * admitted) / nullif(sum(admitted), 0) AS staleness_mean,
+            count(*) / sum(count(*)) OVER () AS share_of_devices,
+            sum(admitted) / nullif(sum(sum(admitted)) OVER (), 0) AS share
+        FROM devices WHERE task = '{task}' GROUP BY cohort ORDER BY share DESC, cohort""",
+    "devices": """
+        SELECT device, cohort, leases, admitted, refused, expired, abandoned, staleness_mean,
+            admitted / nullif(sum(admitted) OVER (), 0) AS share
+        FROM devices WHERE task = '{task}' ORDER BY admitted DESC, leases DESC, device""",
+    "check-ins": """
+        SELECT reason, count, first_at, last_at FROM checkins WHERE task = '{task}' ORDER BY count DESC, reason""",
+}
 
 
 def explain(ask: Ask, task: TaskId, *, version: Version) -> list[Part]:
@@ -99,6 +115,23 @@ def compare(ask: Ask, task: TaskId, *, version: Version, other: Version) -> list
     _require(ask, task, version=version)
     _require(ask, task, version=other)
     return _answer(ask, _DIFFERENCES, task=task, version=version, other=other)
+
+
+def list_devices(ask: Ask, task: TaskId) -> list[Part]:
+    """Who takes part in a task: by cohort, by device, and how its check-ins ended. Raises QueryRefused."""
+    require_task(ask, task)
+    return _answer(ask, _TAKING_PART, task=task)
+
+
+def require_task(ask: Ask, task: TaskId) -> None:
+    """Raises QueryRefused where the history knows no such task."""
+    # What goes into a question is a name, whatever somebody has typed.
+    if not _NAME.fullmatch(task):
+        raise QueryRefused(f"{task!r} is no name of a task.")
+    if not ask(f"FROM tasks WHERE task = '{task}'").rows:
+        known = [name for (name,) in ask("SELECT task FROM tasks ORDER BY created_at DESC LIMIT 8").rows]
+        there = f" It knows {', '.join(known)}." if known else " It knows none yet."
+        raise QueryRefused(f"No task {task!r} is in the history.{there}")
 
 
 def _answer(ask: Ask, questions: dict[str, str], **names: object) -> list[Part]:

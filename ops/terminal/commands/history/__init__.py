@@ -4,4 +4,5 @@
 `export_log`: the log as files. `query`: SQL over everything, and the file that it asks.
 `explain`: what a version is made of, and how two differ. `receipt`: what became of one update, proven.
 `plot`: pictures of tasks, and of where they come from. `compare`: policies trained beside each other, and drawn.
+`devices`: who takes part, and how often.
 """

@@ -1,0 +1,74 @@
+"""`fedlog devices`: who takes part in a task, how often, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.console import note, say, say_json
+from ops.terminal.commands.history.query import HistoryPath, open_answers, require_duckdb, say_table, say_until
+from ops.terminal.options import FromFiles
+
+if TYPE_CHECKING:
+    from ops.history.tables.answers import Answer
+    from ops.history.tables.explaining import Part
+
+SHOWN = 40
+# Of an answer to people: digits that tell two devices apart, and columns that fit a screen.
+_SHORT = {"staleness_mean": "staleness", "share_of_devices": "of devices"}
+
+
+def devices(
+    ctx: typer.Context,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show so many devices.")] = SHOWN,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every device.")] = False,
+    file: HistoryPath = None,
+    from_files: FromFiles = None,
+) -> None:
+    """Who takes part in a task: by cohort and by device, leases, updates, staleness, share; how check-ins ended."""
+    require_duckdb()
+    from ops.history.tables import explaining
+
+    with open_answers(ctx.obj, file=file, from_files=from_files) as answers:
+        parts = explaining.list_devices(answers, task)
+    if as_json:
+        say_json({part.title.replace("-", ""): part.to_json() for part in parts})
+        return
+    for part in parts:
+        _say(part, limit=limit)
+    # The log counts check-ins by reason and keeps no list of them, so that a device without a lease is in no row.
+    note("Check-ins are only counted: a device that never had a lease is in no row.")
+    say_until(parts[0].answer.until_ms)
+
+
+def _say(part: Part, *, limit: int) -> None:
+    rows = part.answer.rows
+    say(f"{part.title}{'' if rows else ': none yet'}")
+    if rows:
+        say_table(_shorten(part.answer, limit=limit), is_brief=True)
+    if len(rows) > limit:
+        note(f"The {limit} busiest of {len(rows):,}; --limit shows more, --json all.")
+    say("")
+
+
+def _shorten(answer: Answer, *, limit: int) -> Answer:
+    rows = [
+        tuple(_format(name, value) for name, value in zip(answer.columns, row, strict=True))
+        for row in answer.rows[:limit]
+    ]
+    return replace(answer, columns=[_SHORT.get(name, name) for name in answer.columns], rows=rows)
+
+
+def _format(name: str, value: object) -> object:
+    # A share of six digits says no more than one of three, and twelve digits tell two devices apart.
+    match name, value:
+        case _, float():
+            return round(value, 3)
+        case "device", str():
+            return f"{value[:12]}…"
+        case "cohort", "":
+            return "none"
+    return value
