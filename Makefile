@@ -90,10 +90,10 @@ starting: PAIRS ?= 5
 starting: setup ## Time `fedlog run` from nothing to its first lease, beside another commit (AGAINST=commit PAIRS=5)
 	@$(BIN)/python -m tests.trials.starting --pairs $(PAIRS) --record $(if $(AGAINST),--against $(AGAINST))
 
-notebook: setup ## Execute docs/python.md as a notebook, in an environment of its own beside this one
+notebook: setup ## Execute docs/python.md as a notebook, in an environment of its own (FILE=docs/examples/staleness.ipynb)
 	@test -x build/notebook/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/notebook
 	@$(BIN)/uv pip install --quiet --python build/notebook/bin/python nbclient ipykernel
-	@build/notebook/bin/python tests/trials/notebook.py $(BIN)/python
+	@build/notebook/bin/python tests/trials/notebook.py $(BIN)/python $(FILE)
 
 rights: setup ## Run one task on brokers that allow each role its least rights, and try all that it has no right to
 	@$(BIN)/pytest tests/trials/rights.py $(ARGS)
@@ -102,7 +102,7 @@ flower: setup ## Install Flower beside fedlog, for Flower apps (WITH="torch scik
 	@test -x build/flower/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/flower
 	@$(BIN)/uv pip install --quiet --python build/flower/bin/python -r requirements-flower.txt $(WITH)
 
-ecosystem: setup ## Run Flower's own example apps, ours in JAX and Keras, and six newcomers' projects (ONLY=jax EXAMPLES=folder)
+ecosystem: setup ## Run Flower's own example apps, ours in JAX and Keras, notebooks, and six newcomers' projects (ONLY=jax EXAMPLES=folder)
 	@$(BIN)/python -m tests.trials.ecosystem $(if $(ONLY),--only "$(ONLY)") $(if $(EXAMPLES),--examples "$(EXAMPLES)")
 
 templates: setup ## Train every template of `fedlog new` end to end to its score; adds to docs/results (ONLY=torch)

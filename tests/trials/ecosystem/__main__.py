@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ops.processes import broker
 from streams.kafka.settings import KafkaSettings
-from tests.trials.ecosystem import frameworks, project_runs
+from tests.trials.ecosystem import frameworks, notebooks, project_runs
 from tests.trials.ecosystem.apps import APPS, ASKED, FLOWER_COMMIT, App, Example, fetch_examples, place
 from tests.trials.ecosystem.runs import ask, is_answered, run
 from tests.trials.results import add_row, commit
@@ -32,6 +32,7 @@ def main() -> int:
     given = parser.parse_args()
     commit()  # the one that runs, whatever is checked out at the end
     tried = {**dict(project_runs.try_all(given.only)), **dict(frameworks.try_all(given.only))}
+    tried |= dict(notebooks.try_all(given.only))
     if chosen := [app for app in (*APPS, ASKED) if given.only in app.name]:
         tried |= _try_apps(chosen, given)
     failed = [name for name, is_right in tried.items() if not is_right]
