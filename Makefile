@@ -17,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page assets bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -89,6 +89,14 @@ interrupts: setup ## Strike `fedlog run` at random moments; nothing may be left 
 starting: PAIRS ?= 5
 starting: setup ## Time `fedlog run` from nothing to its first lease, beside another commit (AGAINST=commit PAIRS=5)
 	@$(BIN)/python -m tests.trials.starting --pairs $(PAIRS) --record $(if $(AGAINST),--against $(AGAINST))
+
+page: setup ## Look at every view in Debian's Chromium, by keyboard and live; writes docs/page (apt install chromium; npm)
+	@test -d build/page/node_modules/axe-core || npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/page axe-core@4.14.1
+	@test -d build/page/python/playwright || $(BIN)/uv pip install --quiet --target build/page/python playwright==1.65.2
+	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.page.browsing
+
+assets: ## Bring the page's libraries anew from npm, and compare them with their digests
+	@python3 tests/trials/page/assets.py
 
 notebook: setup ## Execute docs/python.md as a notebook, in an environment of its own (FILE=docs/examples/staleness.ipynb)
 	@test -x build/notebook/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/notebook

@@ -87,13 +87,15 @@ def render_page(page: Page, frame: Frame) -> str:
 
     # Sections are rendered one by one, so that page and stream send the same bytes.
     sections = [Markup(section.render()) for section in page.sections]  # noqa: S704 - rendered by htpy just now
+    # A view that does not begin with a large title is named to whoever hears it.
+    heading = None if page.sections[0].id == "lead" else h.h1(".unseen")[page.title]
     body = h.body({"hx-headers": json.dumps({"X-CSRF-Token": frame.csrf})})[
         h.a(".skip", href="#main")["Skip to content"],
         _draw_top(page, frame),
         # It stands there from the beginning, or a screen reader would not hear what comes into it.
         h.div("#reach.banner", role="status", aria_live="polite"),
         _draw_slider(frame, frame.stops) if frame.stops is not None else None,
-        h.main("#main", tabindex="-1")[sections],
+        h.main("#main", tabindex="-1")[heading, sections],
         _draw_keys(),
         None if frame.moment.at or frame.stops is None else _draw_stream(frame),
     ]
@@ -157,7 +159,7 @@ def _draw_slider(frame: Frame, stops: Sequence[Stop]) -> h.Node:
     packed = ";".join(
         f"{format_moment(stop.time_ms)}{'' if stop.version is None else f'@{stop.version}'}" for stop in stops
     )
-    return h.form(".slider", method="get", action=frame.path, data_past=bool(moment.at))[
+    return h.form(".slider", method="get", action=frame.path, data_past=bool(moment.at), aria_label="Time")[
         (h.input(type="hidden", name=name, value=value) for name, value in kept.items()),
         h.span("#state.live" if not moment.at else "#state.past")[
             h.span(".dot", aria_hidden="true"), h.b["Live" if not moment.at else "Past"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -101,17 +101,9 @@ class Pages:
             return {} if page is None else {one.id: one.render(is_exchanged=True) for one in page.sections}
 
         stream = Stream(self.site.changes, render)
-        return StreamingResponse(_until_gone(request, stream), media_type="text/event-stream")
+        return StreamingResponse(stream.follow(parse_last_event_id(request)), media_type="text/event-stream")
 
 
 def read_asked(request: Request) -> dict[str, str]:
     """What an address asks for: its query, and what its path names, which no query can override."""
     return {**request.query_params, **{name: str(value) for name, value in request.path_params.items()}}
-
-
-async def _until_gone(request: Request, stream: Stream) -> AsyncIterator[bytes]:
-    async for message in stream.follow(parse_last_event_id(request)):
-        # Nothing tells a generator that its reader has left but asking.
-        if await request.is_disconnected():
-            return
-        yield message

@@ -54,9 +54,10 @@ def _draw_cell(cell: Cell, *, staleness_max: int, is_large: bool) -> h.Element:
     # Colour alone would tell those nothing who see none, hence the words in `about`.
     step = find_step(cell.staleness, staleness_max)
     return h.li(class_=["cell", f"t{step}", {"zeroed": cell.zeroed is not None}])[
-        h.a(href=cell.link, title=about, aria_label=about)[
+        h.a(href=cell.link, title=about)[
             # The number says what the colour says, to whoever cannot tell the colours apart.
-            [h.b[str(cell.staleness)], h.i[cell.device[:4]]] if is_large else None
+            [h.b[str(cell.staleness)], " ", h.i[cell.device[:4]], " "] if is_large else None,
+            h.span(".unseen")[about],
         ]
     ]
 

@@ -87,7 +87,7 @@ def draw_table(
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[h.Node]], *, caption: str = "") -> h.Element:
     """A table in a frame that scrolls by itself where the page is narrow."""
     # Whoever uses the keyboard alone must be able to scroll it too.
-    return h.div(".scroll", tabindex="0", role="region", aria_label=caption or columns[0])[
+    return h.div(".scroll", tabindex="0", role="group", aria_label=caption or columns[0])[
         h.table[
             h.thead[h.tr[(h.th(scope="col")[name] for name in columns)]],
             h.tbody[(h.tr[(h.td[cell] for cell in row)] for row in rows)],
