@@ -29,6 +29,7 @@ from ops.terminal.commands.history import (
     query,
     receipt,
     replay,
+    report,
     verify,
 )
 from ops.terminal.commands.serving import serve, token
@@ -72,6 +73,7 @@ COMMANDS = (
     "plot",
     "devices",
     "receipt",
+    "report",
     "events",
     "verify",
     "replay",
@@ -243,6 +245,7 @@ app.command("diff")(explain.diff)
 app.command("plot")(plot.plot)
 app.command("devices")(devices.devices)
 app.command("receipt")(receipt.receipt)
+app.command("report")(report.report)
 app.command("events")(events.events)
 app.command("verify")(verify.verify)
 app.command("replay")(replay.replay)

@@ -6,4 +6,5 @@
 `evidence`: what is proven from the log itself, and not told.
 `operating`: changes in the name of a caller. `problems`: errors as an API tells them.
 `api/`: the routes under `/api/v1`. `page/`: what people see.
+`report/`: a task as one file, for whoever was not there.
 """

@@ -5,4 +5,5 @@
 `explain`: what a version is made of, and how two differ. `receipt`: what became of one update, proven.
 `plot`: pictures of tasks, and of where they come from. `compare`: policies trained beside each other, and drawn.
 `devices`: who takes part, and how often.
+`report`: a task as one page.
 """

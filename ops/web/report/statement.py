@@ -1,0 +1,77 @@
+"""What is promised on privacy, in the parts that NIST SP 800-226 asks an evaluator to look for, and what is not.
+
+docs/privacy.md says the same at length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from actors.deciders.arithmetic.accounting import epsilon
+from ops.web.page.formats import format_number
+from ops.web.report.questions import Spent
+from schemas.policy import Privacy
+from schemas.policy.spending import to_fraction
+
+# The second delta is much smaller: a guarantee that holds at one alone would show here.
+SHARPER = 1_000
+
+_ADJACENCY = (
+    "Zero-out: two histories are neighbours when all updates of one device are replaced by zero vectors while its "
+    "arrivals stay. When and how often a device arrives is not hidden."
+)
+_TRUST = (
+    "Trust tier: plain. The guarantee is towards whoever sees the published models, the announcements and the ledger. "
+    "Whoever runs the server or reads the other topics of the log sees single updates; so does whoever holds the key "
+    "of the noise, who can remove it."
+)
+_DEFINITION = "Zero-concentrated differential privacy (zCDP), as a total ρ. ε at a δ follows from ρ exactly."
+_COMPOSITION = (
+    "All rounds of this task are added up, and those of the tasks that it carries on from. Each round was charged "
+    "before it was published; a crash can charge too much, never too little. No amplification by sampling is claimed."
+)
+NOT_COVERED = (
+    "People: one person with several devices has the sum of what they spend.",
+    "Other tasks and other deployments on the same devices: their ρ adds up, and nobody adds it here.",
+    "Arrivals: when a device is there, how long it trains, how many examples it says it has.",
+    "The sizes of cohorts and the incidents on this page: they are made of arrivals.",
+    "Held-out data: the scores on this page are computed on them, without noise.",
+    "Whoever may write to the journals of the log, and whoever holds the operator's key.",
+)
+WITHOUT = (
+    "No differential privacy. The published models have no noise, and may tell something about single devices to "
+    "whoever sees them. Updates were clipped, which bounds their influence and protects nobody. Trust tier: plain: "
+    "whoever reads the log sees single updates."
+)
+
+
+def describe(privacy: Privacy, spent: Spent) -> list[tuple[str, str]]:
+    """The statement as titles and texts."""
+    return [
+        ("Unit of protection", "One device, by its key. Not one example, and not one person."),
+        ("Adjacency", _ADJACENCY),
+        ("Mechanism", _describe_mechanism(privacy, spent)),
+        ("Definition", _DEFINITION),
+        ("Composition", _COMPOSITION),
+        ("Trust boundary", _TRUST),
+    ]
+
+
+def list_spending(privacy: Privacy, spent: Spent) -> list[tuple[str, float, Sequence[tuple[float, float]]]]:
+    """What was spent and what may be: a name, ρ, and ε at two δ as (δ, ε)."""
+    # The budget is what was promised before the first round; what was spent is known only afterwards.
+    rows = [("spent so far", Fraction(spent.rho)), ("the bound that was promised", to_fraction(privacy.rho_max))]
+    deltas = (privacy.delta, privacy.delta / SHARPER)
+    return [(name, float(rho), [(delta, epsilon(rho, delta=delta)) for delta in deltas]) for name, rho in rows]
+
+
+def _describe_mechanism(privacy: Privacy, spent: Spent) -> str:
+    times = "time" if spent.participations == 1 else "times"
+    return (
+        "Discrete Gaussian noise on the integer grid of the sum, drawn once for each release; noise multiplier "
+        f"z = {format_number(privacy.noise_multiplier)} (standard deviation over sensitivity). Every update is "
+        "clipped, exactly, before it is added. "
+        f"{format_number(spent.charges)} releases were charged; the busiest device took part "
+        f"{format_number(spent.participations)} {times}."
+    )

@@ -1,0 +1,29 @@
+"""The statement on privacy gives the figures that docs/privacy.md derives."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops.web.report.questions import Spent
+from ops.web.report.statement import describe, list_spending
+from schemas.policy import Privacy
+
+PRIVACY = Privacy(noise_multiplier=1.0, rho_max=9.0)
+
+
+def test_epsilon_is_exact_at_two_deltas() -> None:
+    """ρ = 9 is ε = 26.4 at 10⁻⁵ (Balle and Wang 2018), and more at a smaller δ; what is not spent costs nothing."""
+    (spent, rho, at_spent), (_, bound, at_bound) = list_spending(PRIVACY, Spent(charges=0, rho=0.0, participations=0))
+    assert (spent, rho, bound) == ("spent so far", 0.0, 9.0)
+    assert [epsilon for _, epsilon in at_spent] == [0.0, 0.0]
+    assert [delta for delta, _ in at_bound] == pytest.approx([1e-5, 1e-8])
+    assert [epsilon for _, epsilon in at_bound] == pytest.approx([26.4049, 32.1743], abs=1e-3)
+
+
+def test_every_part_is_told() -> None:
+    """Unit, adjacency, mechanism, composition and trust boundary, with the numbers of this task."""
+    parts = dict(describe(PRIVACY, Spent(charges=17, rho=4.5, participations=9)))
+    assert {"Unit of protection", "Adjacency", "Mechanism", "Composition", "Trust boundary"} <= parts.keys()
+    assert "z = 1 " in parts["Mechanism"]
+    assert "17 releases" in parts["Mechanism"]
+    assert "9 times" in parts["Mechanism"]
