@@ -25,6 +25,7 @@ from schemas.errors import FedlogError
 COOKIE = "fedlog_session"
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 BODY_BYTES_MAX = 1 << 20
+LOGIN_BYTES_MAX = 1 << 14  # a token and where to go
 BODY_WAIT_S = 30.0
 SAFE = {"GET", "HEAD", "OPTIONS"}
 # What a person needs who has no token yet.
@@ -54,7 +55,7 @@ class ForgedRequest(FedlogError):
 
 
 class BodyTooLarge(FedlogError):
-    """The body of a request has at most 1 MiB."""
+    """The body of a request has at most 1 MiB, that of a login 16 KiB."""
 
     code = "body_too_large"
 
@@ -87,22 +88,27 @@ class Gate:
         address = request.client.host if request.client else ""
         self._by_address.take(address)
         _require_host(request, self._hosts)
-        body = None if request.method in SAFE else await _read_body(request)
-        if body is not None:
-            _require_own_origin(request)
         path = request.url.path
-        if path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
-            return body
-        caller = self._identify(request, address)
-        self._by_subject.take(caller.subject)
-        request.state.caller = caller
-        if body is not None:
+        is_open = path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
+        # Before the body: a stranger's is nothing to keep in memory, but for a token to log in with.
+        caller = None if is_open else self._admit(request, address)
+        if request.method in SAFE:
+            return None
+        _require_own_origin(request)
+        body = await _read_body(request, LOGIN_BYTES_MAX if caller is None else BODY_BYTES_MAX)
+        if caller is not None:
             if _find_bearer(request) is None:
                 _require_csrf(request, body, caller=caller)
             # One place for all routes: whoever only looks sends nothing that changes anything.
             if path != "/logout":
                 caller.require("operator")
         return body
+
+    def _admit(self, request: Request, address: str) -> Caller:
+        caller = self._identify(request, address)
+        self._by_subject.take(caller.subject)
+        request.state.caller = caller
+        return caller
 
     def _identify(self, request: Request, address: str) -> Caller:
         token = _find_bearer(request) or request.cookies.get(COOKIE)
@@ -147,14 +153,14 @@ def _require_csrf(request: Request, body: bytes, *, caller: Caller) -> None:
         raise ForgedRequest
 
 
-async def _read_body(request: Request) -> bytes:
+async def _read_body(request: Request, bytes_max: int) -> bytes:
     parts, size = [], 0
     try:
         async with asyncio.timeout(BODY_WAIT_S):
             async for part in request.stream():
                 size += len(part)
                 # Counted as it comes: what a header says of the length proves nothing.
-                if size > BODY_BYTES_MAX:
+                if size > bytes_max:
                     raise BodyTooLarge
                 parts.append(part)
     except TimeoutError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.web.access import gate
-from ops.web.access.gate import BODY_BYTES_MAX, COOKIE
+from ops.web.access.gate import BODY_BYTES_MAX, COOKIE, LOGIN_BYTES_MAX
 from ops.web.access.limiting import Limiter
 from tests.serving import BASE, make_client, make_token, opened_site
 from tests.worlds.ops_journal import TASK, memory_log
@@ -52,7 +52,13 @@ def test_a_body_is_bounded_before_it_is_held(tmp_path: Path) -> None:
         client = make_client(site, "admin")
         parts = (b" " * 65_536 for _ in range(BODY_BYTES_MAX // 65_536 + 1))
         assert client.post("/api/v1/tasks", content=parts).status_code == 413
-        assert client.post("/login", content=b"x" * (BODY_BYTES_MAX + 1)).status_code == 413
+        assert client.post("/login", content=b"x" * (LOGIN_BYTES_MAX + 1)).status_code == 413
+
+
+def test_a_strangers_body_is_not_read(tmp_path: Path) -> None:
+    """Four hundred at once from one address would hold 400 MiB for half a minute, and none of them has a token."""
+    with opened_site(tmp_path) as (site, _), make_client(site, None) as client:
+        assert client.post("/api/v1/tasks", content=b" " * (BODY_BYTES_MAX + 1)).status_code == 401
 
 
 @pytest.mark.parametrize("role", [None, "viewer"])
