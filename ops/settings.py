@@ -236,3 +236,9 @@ def _name_setting(name: str) -> str:
     """A setting as people give it: its option and its variable."""
     variable = next(variable for variable, of in ENVIRONMENT.items() if of == name)
     return f"--{name.replace('_', '-')} ({variable})"
+
+
+def forget_notebook() -> None:
+    """Forget how a notebook shows pictures: commands in its cells inherit it, and may not have it."""
+    # matplotlib cannot be imported with a backend that is not installed, and no picture here needs a screen.
+    os.environ.pop("MPLBACKEND", None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ops.history.plots.series import Branch, Life, Series, average
+from ops.settings import forget_notebook
 from schemas.errors import EXIT_USAGE, FedlogError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class NoPicture(FedlogError):
 
 def require_drawable(path: Path) -> None:
     """Raises NoPicture, before anything is trained or asked."""
+    forget_notebook()
     try:
         import matplotlib  # noqa: F401, ICN001 - whether it is there
     except ImportError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -15,6 +18,15 @@ RINGS = Series(
     "rings", "accuracy", [0, 1, 2], [0, 8, 17], [0, 90, 300], [0.1, 0.5, 0.9], [1, 2], [0, 1], [1, 3], [2, 1, 0]
 )
 EMPTY = Series("fresh", "", [], [], [], [], [], [], [], [])
+
+
+def test_a_command_in_a_cell_of_a_notebook_draws_too(tmp_path: Path) -> None:
+    """Guarantee: the backend that a notebook names in the environment is none of a command's business."""
+    code = "import sys; from pathlib import Path; from ops.history.plots import figures as drawn; "
+    code += "drawn.require_drawable(Path(sys.argv[1]))"
+    environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "rings.png")], env=environment, check=False)
+    assert done.returncode == 0
 
 
 def test_lines_have_the_numbers_of_the_series(tmp_path: Path) -> None:
