@@ -21,7 +21,7 @@ from ops.history.task_view import TaskView
 from ops.operator import tasks
 from ops.processes import broker
 from ops.processes.panel import View
-from ops.processes.services import Services
+from ops.processes.services import Page, Services
 from ops.settings import Settings
 from schemas import policy
 from schemas.errors import FedlogError
@@ -58,7 +58,7 @@ class Kill:
 class Demo:
     """One run. `run` returns what `--json` prints."""
 
-    def __init__(self, settings: Settings, *, keep: bool, view: View) -> None:
+    def __init__(self, settings: Settings, *, keep: bool, view: View, has_page: bool = False) -> None:
         self._keep, self._view = keep, view
         folder = settings.folder / "demo"
         self._own_broker = not settings.bootstrap_servers
@@ -67,6 +67,7 @@ class Demo:
             self._settings = replace(self._settings, topic_prefix=f"{settings.topic_prefix}-demo-{os.getpid()}")
         self._policy = policy.parse(POLICY_FILE.read_text())
         self._services = Services(self._settings, task=TASK, say=view.say)
+        self._page = Page(self._services, say=view.say, options=["--may-kill"]) if has_page else None
         self._kill: Kill | None = None
 
     def run(self) -> dict[str, Any]:
@@ -80,7 +81,9 @@ class Demo:
             # While they start: this process imports torch for the first model, and they wait for the task.
             tasks.create(log, TASK, key=keys.load(self._settings.operator_key_file), policy=self._policy)
             view = self._watch(log)
-            self._services.end_services()
+            # With --keep whoever looks on may fork, and watch the fork train.
+            if not self._keep:
+                self._services.end_services()
             trained_s = time.monotonic() - began_s
             self._view.say("Replaying the log from its first event, in a fresh process …")
             replayed = self._replay()
@@ -127,6 +130,8 @@ class Demo:
                 self._kill_once(view)
                 if view.version:
                     self._services.start_history()
+                    if self._page is not None:
+                        self._page.tend()
                 if view.halted is not None and self._is_scored(view):
                     return view
                 self._services.check(may_end="fleet")
@@ -217,14 +222,15 @@ def suggest_next(settings: Settings, *, keep: bool) -> None:
     """What to try after the demo."""
     folder = settings.folder / "demo"
     if keep:
-        note(f"\nThe broker still runs. Try, with export FEDLOG_FOLDER={folder}:")
+        note(f"\nBroker, workers and page still run. Try, with export FEDLOG_FOLDER={folder}:")
         commands: tuple[str, ...] = (
             "explain digits@12",
             'query "SELECT cohort, sum(admitted) AS admitted, sum(refused) AS refused FROM devices GROUP BY cohort"',
             "task fork digits --at 5 --name digits-b --set privacy.rho_max=18",
+            "fleet --task digits-b --devices 200",
             "replay --full",
             "verify",
-            "broker stop",
+            "stop",
         )
     else:
         note(f"\nThe broker is stopped; its data stays until the next demo. Try, with export FEDLOG_FOLDER={folder}:")

@@ -26,7 +26,7 @@ from ops.history.following import Follower
 from ops.history.task_view import TaskView
 from ops.operator import tasks
 from ops.operator.errors import TaskExists
-from ops.processes.services import Services, can_keep_history
+from ops.processes.services import Page, Services, can_keep_history
 from ops.settings import Settings
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.policy import Policy, parse
@@ -62,8 +62,8 @@ class RunOptions:
     """What to train and how. `devices` None: as many as the policy expects; `cwd`: where the policy's modules lie.
 
     `simulate`: a file of the devices' habits.
-    `resume`: go on with the task of that name. `keep`: leave all but the fleet running. `start`: what to start;
-    None is all of STARTABLE.
+    `resume`: go on with the task of that name. `keep`: leave all but the fleet running. `has_page`: serve the page
+    meanwhile. `start`: what to start; None is all of STARTABLE.
     """
 
     policy: Policy
@@ -74,6 +74,7 @@ class RunOptions:
     cwd: Path = field(default_factory=Path.cwd)
     resume: bool = False
     keep: bool = False
+    has_page: bool = False
     start: frozenset[str] | None = None
 
 
@@ -146,7 +147,7 @@ class Run:
         allow = tuple(dict.fromkeys((*settings.allow, *options.policy.list_plugins().values())))
         self._settings = replace(settings, allow=allow)
         self._services = Services(self._settings, task=options.name, say=say, cwd=options.cwd.absolute())
-        self._say = say
+        self._page = Page(self._services, say=say)
         self._stack = contextlib.ExitStack()
         self._is_stopped = threading.Event()
         self._began_s = time.monotonic()
@@ -269,7 +270,7 @@ class Run:
         self._has_history = "history" in wanted
         late = {"evaluator": self._has_evaluator, "history": self._has_history and can_keep_history()}
         starting = [*services.services, *(name for name, is_wanted in late.items() if is_wanted)]
-        self._say(f"Starting: {', '.join(starting) or 'nothing, all of it is asked of the cluster'}.")
+        self._services.say(f"Starting: {', '.join(starting) or 'nothing, all of it is asked of the cluster'}.")
 
     def _import_heavy(self) -> None:
         for module in list_heavy(self._options.policy):
@@ -285,6 +286,8 @@ class Run:
         # Nobody asks what has happened before there is a version.
         if self._has_history and view.version:
             self._services.start_history()
+            if self._options.has_page:
+                self._page.tend()
 
     def _create(self, log: KafkaLog) -> None:
         # While the processes start: this one imports torch for the first model, and they wait for the task.

@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -30,7 +30,9 @@ from ops.settings import HISTORY_FILE, Settings
 from schemas.errors import EXIT_NO, EXIT_USAGE, FedlogError
 
 LOG_LINES = 15
-HISTORY_NICENESS = 10
+LOOKING_ON_NICENESS = 10
+PAGE = "page"
+_PAGE_NEEDS = ("duckdb", "fastapi", "htpy", "jwt", "uvicorn")
 # `-P`, so that a folder `ops` in the current folder is not taken for ours.
 FEDLOG = (sys.executable, "-P", "-m", "ops.terminal.cli")
 
@@ -133,10 +135,14 @@ class Services:
         # A server of pages, or somebody who follows, keeps it already.
         if is_served(self.settings.folder / HISTORY_FILE):
             return
-        self.start("history", "history", "sync", "--follow", is_extra=True)
-        # Who trains goes first, and at once: threads take over the rank that their process has when they start.
+        self.start_beside("history", "history", "sync", "--follow")
+
+    def start_beside(self, name: str, *arguments: str) -> None:
+        """Start one command for people who look on: without it things go on, and whoever trains goes first."""
+        self.start(name, *arguments, is_extra=True)
+        # At once: threads take over the rank that their process has when they start.
         with contextlib.suppress(psutil.Error):
-            psutil.Process(self.services["history"].child.pid).nice(HISTORY_NICENESS)
+            psutil.Process(self.services[name].child.pid).nice(LOOKING_ON_NICENESS)
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Run one command of fedlog to its end; what it says."""
@@ -210,6 +216,41 @@ class Services:
         assert self._started is not None
         # Several workers on this machine cannot share one port for their metrics.
         return replace(self.settings, metrics_port=0).make_environment(**{MARK: self._started.mark})
+
+
+class Page:
+    """The page beside a run, and its address told once. `tend` looks after it, again and again."""
+
+    def __init__(self, services: Services, *, say: Callable[[str], None], options: Sequence[str] = ()) -> None:
+        self._services, self._say, self._options = services, say, options
+        self._is_started = self._is_told = False
+
+    def tend(self) -> None:
+        """Start it once there is a history to show, and say where it is once it answers."""
+        if self._is_told:
+            return
+        if not self._is_started:
+            # Before that it would take the history for its own, and whoever keeps it for the run would find it taken.
+            if is_served(self._services.settings.folder / HISTORY_FILE):
+                self._start()
+        elif address := self._find_address():
+            self._is_told = True
+            self._say(f"Watch it: {address}")
+
+    def _start(self) -> None:
+        self._is_started = True
+        # An extra: devices and workers serve nothing.
+        if any(importlib.util.find_spec(name) is None for name in _PAGE_NEEDS):
+            self._is_told = True
+            self._say("No page is served: pip install 'fedlog[serve]' installs what it needs.")
+            return
+        self._services.start_beside(PAGE, "serve", "--port", "0", "--link", *self._options)
+
+    def _find_address(self) -> str:
+        # It is written once it answers, and never without its end of line.
+        service = self._services.services.get(PAGE)
+        lines = service.log.read_text(errors="replace").splitlines(keepends=True) if service else []
+        return next((line.strip() for line in lines if line.startswith("http") and line.endswith("\n")), "")
 
 
 def can_keep_history() -> bool:

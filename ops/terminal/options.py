@@ -28,6 +28,7 @@ Accelerator = Annotated[
 LoadLimit = Annotated[
     float, typer.Option("--load-s", help="How long the data of one device may take to load, in seconds.", min=1)
 ]
+NoPage = Annotated[bool, typer.Option("--no-page", help="Serve no page meanwhile.")]
 Simulate = Annotated[
     Path | None,
     typer.Option(metavar="HABITS.toml", help="How devices are slow, away and die (default: not at all)."),

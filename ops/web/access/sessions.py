@@ -24,13 +24,19 @@ def make_routes() -> list[BaseRoute]:
 
 
 def _show_login(request: Request) -> Response:
-    return HTMLResponse(render_login(next_path=_find_target(request.query_params.get("next", "/"))))
+    target = _find_target(request.query_params.get("next", "/"))
+    # The link that `fedlog run` prints, for whoever sits at its terminal; the address that stays is the one after it.
+    if token := request.query_params.get("token", ""):
+        return _let_in(request, token, target=target)
+    return HTMLResponse(render_login(next_path=target))
 
 
 async def _log_in(request: Request) -> Response:
-    # A few fields and no more: this is the one form that strangers may send.
     fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
-    token, target = fields.get("token", [""])[0].strip(), _find_target(fields.get("next", ["/"])[0])
+    return _let_in(request, fields.get("token", [""])[0].strip(), target=_find_target(fields.get("next", ["/"])[0]))
+
+
+def _let_in(request: Request, token: str, *, target: str) -> Response:
     try:
         find_site(request).tokens.read(token)
     except Unauthenticated as error:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from ops.web.site import Site
     from streams.log import EventLog
 
+LINK_HOLDS_S = 12 * 3_600
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -36,6 +41,10 @@ def serve(
     ] = None,
     tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Print an address that logs in as operator, for half a day.")
+    ] = False,
+    may_kill: Annotated[bool, typer.Option("--may-kill", hidden=True)] = False,
     file: HistoryPath = None,
 ) -> None:
     """Serve the API under /api/v1 and the page at /, until Ctrl-C."""
@@ -50,14 +59,19 @@ def serve(
     settings: Settings = ctx.obj.find_cluster()
     set_up_logging(as_json=False)
     folder = settings.open_folder()
-    if open_key(folder)[1]:
+    tokens, is_new = open_key(folder)
+    if is_new:
         note(f"A key for tokens was made: {folder / KEY_FILE}. Whoever reads it can be anybody here.")
     listening = listen(host, port)
     with ExitStack() as stack:
         kept = stack.enter_context(_keep_history(settings, file or folder / FILE))
         log = stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve"))))
         site = _make_site(settings, kept, log=log, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
+        if may_kill:
+            site = replace(site, kill=partial(_kill_aggregator, folder))
         url = f"{'https' if tls else 'http'}://{_write_host(host)}:{listening.getsockname()[1]}"
+        if link:
+            url += f"/login?token={tokens.issue(subject='me', role='operator', expires_s=LINK_HOLDS_S)}"
         say(url)
         token = describe_command(["token", "create", "--role", "admin", "--subject", "me"])
         note(f"Log in with a token: {token}")
@@ -142,6 +156,16 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: fr
         deployment=settings.topic_prefix,
         evidence=Evidence(partial(_open_log, settings), anchor),
     )
+
+
+def _kill_aggregator(folder: Path) -> str:
+    """End the worker of the folder's aggregator as a crash would; its supervisor starts it again."""
+    for file in (folder / "run").glob("aggregator-*.json"):
+        with suppress(OSError, ValueError, KeyError):
+            pid = int(json.loads(file.read_text())["child"])
+            os.kill(pid, signal.SIGKILL)
+            return f"kill -9 {pid}: the aggregator is dead, and whatever stood in its memory is gone."
+    return "No aggregator runs here at the moment."
 
 
 def _write_host(host: str) -> str:

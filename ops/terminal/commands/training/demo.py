@@ -9,13 +9,15 @@ import typer
 
 from ops.console import number, say, say_json
 from ops.terminal.errors import ConsoleError
+from ops.terminal.options import NoPage
 
 ACCURACY_PROMISED = 0.90
 
 
 def demo(
     ctx: typer.Context,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the broker running afterwards.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running afterwards.")] = False,
+    no_page: NoPage = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end, progress on stderr.")
     ] = False,
@@ -27,7 +29,7 @@ def demo(
 
     # The demo tells its own story; structured log lines would bury it.
     set_up_logging(as_json=False, level="warning")
-    report = Demo(replace(ctx.obj), keep=keep, view=View(to_stderr=as_json)).run()
+    report = Demo(replace(ctx.obj), keep=keep, view=View(to_stderr=as_json), has_page=not no_page).run()
     if as_json:
         say_json(report)
     else:

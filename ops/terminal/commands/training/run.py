@@ -10,7 +10,7 @@ import typer
 
 from ops.console import note, number, say, say_json, sparkline
 from ops.terminal.errors import ConsoleError
-from ops.terminal.options import Simulate
+from ops.terminal.options import NoPage, Simulate
 from schemas.errors import EXIT_USAGE
 
 # More than these say little that is new, and hide the score.
@@ -39,7 +39,8 @@ def run(
     seed: Annotated[int, typer.Option(help="All seeds of the policy: model, split, training, habits.", min=0)] = 0,
     simulate: Simulate = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the task of that name.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave broker, workers and evaluator running.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave broker, workers, evaluator and page running.")] = False,
+    no_page: NoPage = False,
     start: Annotated[
         list[str] | None,
         typer.Option(help="On your cluster: workers, evaluator, fleet or history; repeatable (default: nothing)."),
@@ -65,6 +66,7 @@ def run(
         cwd=policy.parent,
         resume=resume,
         keep=keep,
+        has_page=not no_page,
         start=frozenset(start) if start else None,
     )
     _run(ctx.obj, options, as_json=as_json, deterministic=deterministic)

@@ -16,7 +16,7 @@ import pytest
 
 from ops.history.tables.serving import HistoryServer
 from ops.processes import children
-from ops.processes.services import RunInProgress, ServiceEnded, Services, stop_all
+from ops.processes.services import Page, RunInProgress, Service, ServiceEnded, Services, stop_all
 from ops.processes.started import MARK, Started, read_records
 from ops.settings import HISTORY_FILE, Settings, resolve
 from tests.tables import synced
@@ -178,3 +178,56 @@ def test_a_history_that_somebody_keeps_is_left_to_them(settings: Settings, capsy
         services.start_history()
         assert services.services == {}
     assert capsys.readouterr().out == ""
+
+
+def test_the_page_comes_after_its_history_and_is_told_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its address is said when the whole of it is written, whatever stands before it; a second one never starts."""
+    said: list[str] = []
+    path = settings.open_folder() / HISTORY_FILE
+    begun: list[str] = []
+
+    def start_beside(services: Services, name: str, *arguments: str) -> None:
+        begun.append(name)
+        log = settings.folder / "page.log"
+        child = children.start([sys.executable, "-c", "import time; time.sleep(600)"], output=log)
+        services.services[name] = Service(child, log, is_extra=True)
+
+    monkeypatch.setattr(Services, "start_beside", start_beside)
+    with Services(settings, task="t") as services:
+        page = Page(services, say=said.append)
+        page.tend()
+        assert begun == []
+        with synced(path, memory_log()) as history, HistoryServer(path, history):
+            page.tend()
+        log = services.services["page"].log
+        for text in ("A key was made.\n", "http://127.0.0.1:8", "700/login?token=t\n", "Log in with a token\n"):
+            page.tend()
+            assert said == []
+            log.write_text(log.read_text() + text)
+            if "700" in text:
+                break
+        page.tend()
+        page.tend()
+    assert begun == ["page"]
+    assert said == ["Watch it: http://127.0.0.1:8700/login?token=t"]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_goes_on_without_its_page(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the extra is missing it is said once, with what brings it."""
+    said: list[str] = []
+    path = settings.open_folder() / HISTORY_FILE
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with (
+        Services(settings, task="t") as services,
+        synced(path, memory_log()) as history,
+        HistoryServer(path, history),
+    ):
+        page = Page(services, say=said.append)
+        page.tend()
+        page.tend()
+        assert services.services == {}
+    assert len(said) == 1
+    assert "fedlog[serve]" in said[0]

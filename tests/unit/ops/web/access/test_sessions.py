@@ -44,3 +44,15 @@ def test_a_person_without_a_token_is_asked_for_one(tmp_path: Path) -> None:
         assert "<script>" not in shown.text
         wrong = client.post("/login", data={"token": "<script>"})
         assert (wrong.status_code, "no token of this server" in wrong.text) == (401, True)
+
+
+def test_a_link_logs_in_and_leaves_the_address(tmp_path: Path) -> None:
+    """What `fedlog run` prints opens the page by one click; a token of another server opens nothing."""
+    with opened_site(tmp_path) as (site, _):
+        client = make_client(site, None)
+        assert client.get("/login", params={"token": "x" * 40}).status_code == 401
+        assert client.get("/api/v1/tasks").status_code == 401
+        done = client.get("/login", params={"token": make_token(site.tokens, "viewer"), "next": "//evil.example"})
+        assert (done.status_code, done.headers["location"]) == (303, "/")
+        assert "samesite=strict" in done.headers["set-cookie"].lower()
+        assert client.get("/api/v1/tasks").status_code == 200

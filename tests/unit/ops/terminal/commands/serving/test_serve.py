@@ -1,0 +1,29 @@
+"""What `fedlog serve` may do beside answering, where it was told that it may."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from ops.terminal.commands.serving.serve import _kill_aggregator
+
+
+def test_the_demos_button_kills_the_aggregator_of_its_folder(tmp_path: Path) -> None:
+    """By SIGKILL, the worker and no other; where none runs it says so."""
+    (tmp_path / "run").mkdir()
+    assert _kill_aggregator(tmp_path) == "No aggregator runs here at the moment."
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    worker, bystander = subprocess.Popen(sleep), subprocess.Popen(sleep)
+    try:
+        for actor, child in (("aggregator", worker), ("selector", bystander)):
+            told = {"supervisor": 1, "child": child.pid}
+            (tmp_path / "run" / f"{actor}-1.json").write_text(json.dumps(told))
+        assert str(worker.pid) in _kill_aggregator(tmp_path)
+        assert worker.wait(10) == -signal.SIGKILL
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
