@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -48,6 +49,15 @@ from schemas.topics import CATALOGUE
 from streams.memory import MemoryLog
 rebuild(MemoryLog(CATALOGUE), Path(sys.argv[1]), viewer=Viewer(operator=None, deployment=None))
 """
+
+
+def test_who_is_told_to_end_takes_in_the_end(tmp_path: Path) -> None:
+    """What stands in the log when a run ends is in its history, however soon it was told."""
+    stop = threading.Event()
+    stop.set()
+    with opened(tmp_path / "told.duckdb") as history, synced(tmp_path / "whole.duckdb", tell().log) as whole:
+        sync(tell().log, history, viewer=OPERATOR, stop=stop)
+        assert list_rows(history) == list_rows(whole)
 
 
 def test_a_second_look_adds_what_is_new_and_nothing_else(tmp_path: Path) -> None:
