@@ -67,9 +67,19 @@ def opened_site(
         )
 
 
+class Unhurried(threading.Event):
+    """Asked by whoever follows a log, it first waits a little, as a poll of Kafka does.
+
+    A log in memory answers at once: its follower would never let go of the interpreter, and everybody else would wait.
+    """
+
+    def is_set(self) -> bool:
+        return self.wait(0.02)
+
+
 @contextmanager
 def _followed(log: EventLog, history: HistoryFile, viewer: Viewer) -> Iterator[None]:
-    stop = threading.Event()
+    stop = Unhurried()
     following = threading.Thread(target=sync, args=(log, history), kwargs={"viewer": viewer, "stop": stop})
     following.start()
     try:
