@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from ops.history.tables.answers import Answer, HistoryInUse
-from ops.history.tables.duckdb_file import HistoryFile
+from ops.history.tables.answers import Answer
+from ops.history.tables.live import LiveHistory
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Viewer
-from ops.history.tables.serving import HistoryServer, WriterGone, is_served
-from ops.history.tables.syncing import make_identity, sync
+from ops.history.tables.serving import WriterGone, is_served
 from ops.web.reading import HistoryReader, OwnHistory, Parameters, WritersHistory
 from schemas.errors import FedlogError
 from streams.log import EventLog, LogError
@@ -105,32 +104,18 @@ class KeptHistory:
     def _write(self) -> None:
         with self._open_log() as log:
             viewer = self._find_viewer(log)
-        # A file is of one deployment: one that is begun before there is any would be unfit from the first task on.
-        if viewer.operator is not None and viewer.deployment is None:
-            self.trouble = "Nothing was created in this log yet; ask again."
-            return
-        try:
-            file = HistoryFile(self._path, identity=make_identity(viewer))
-        # Somebody was quicker, and answers in a moment.
-        except HistoryInUse as error:
-            self.trouble = str(error)
-            return
-        with contextlib.closing(file), HistoryServer(self._path, file):
-            self._found = OwnHistory(file)
-            try:
-                while not self._stop.is_set():
-                    self._take_in(file, viewer)
-            finally:
-                self._found = None
-
-    def _take_in(self, file: HistoryFile, viewer: Viewer) -> None:
-        """Follow the log until the end, or until it is out of reach: what is known is answered all the same."""
-        try:
-            with self._open_log() as log:
-                sync(log, file, viewer=viewer, stop=self._stop)
-        except FedlogError as error:
-            self.trouble = str(error)
-            self._stop.wait(LOOK_EVERY_S)
+            # A file is of one deployment: one that is begun before there is any would be unfit from the first task on.
+            if viewer.operator is not None and viewer.deployment is None:
+                self.trouble = "Nothing was created in this log yet; ask again."
+                return
+            # Where somebody was quicker this raises, and the next look finds who answers.
+            with LiveHistory(self._path, log, viewer=viewer) as live:
+                self._found = OwnHistory(live.history)
+                try:
+                    while not self._stop.wait(LOOK_EVERY_S):
+                        live.check()
+                finally:
+                    self._found = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """A history that a thread keeps up to the log, and that answers meanwhile: in its process, and to others over a socket.
 
-`fedlog history sync --follow` holds one, which runs and the demo start beside them; a server of pages may hold one too.
+`fedlog history sync --follow` holds one, which runs and the demo start beside them; a server of pages holds one where
+nobody else does.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class LiveHistory:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._history = stack.enter_context(contextlib.closing(self._open()))
-            stack.enter_context(serving.HistoryServer(self._path, self._history, ready=self._ready))
+            self.history = stack.enter_context(contextlib.closing(self._open()))
+            stack.enter_context(serving.HistoryServer(self._path, self.history, ready=self._ready))
             thread = threading.Thread(target=self._follow, name="projector", daemon=True)
             thread.start()
             # The thread ends before the file is closed, and stores what it has read.
@@ -80,7 +81,7 @@ class LiveHistory:
 
     def ask(self, sql: str, *, as_of: str | None = None) -> Answer:
         """The answer to one SELECT; see `HistoryAnswers`. Raises QueryRefused."""
-        return self._history.ask(sql, as_of=as_of)
+        return self.history.ask(sql, as_of=as_of)
 
     def check(self, timeout_s: float = 0.0) -> None:
         """Wait so long, and raise what has ended the thread."""
@@ -98,7 +99,7 @@ class LiveHistory:
         try:
             while not self._stop.is_set():
                 try:
-                    sync(self._log, self._history, viewer=self._viewer, stop=self._stop, on_progress=self._note)
+                    sync(self._log, self.history, viewer=self._viewer, stop=self._stop, on_progress=self._note)
                 # What is stored says where to go on, so that a lost broker is waited for.
                 except LogUnavailable:
                     self._stop.wait(OUTAGE_WAIT_S)
