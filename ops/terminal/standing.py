@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ops.opening import find_operator, open_log, open_log_or_export
 from ops.operator import tasks
-from ops.settings import Settings
+from ops.settings import HISTORY_FILE, Settings
 from ops.terminal.commands.history import query
 from schemas.topics import partition_of
 
@@ -52,7 +52,7 @@ def _read_one(read: Read, *, name: TaskId, versions: Versions) -> dict[TaskId, T
 
 def _look(settings: Settings, look: Callable[[Read], T | None]) -> T | None:
     """What the history says; None where there is none, or none that can answer this."""
-    path = settings.folder / query.FILE
+    path = settings.folder / HISTORY_FILE
     # Nobody's first look at a task is made to build a history.
     if not path.exists():
         return None

@@ -31,11 +31,10 @@ if TYPE_CHECKING:
 
     Answers = Callable[..., Answer]
 
-FILE = HISTORY_FILE
 FOLLOW_CHECK_S = 1.0
 _DIGEST = re.compile("[0-9a-f]{64}")
 HistoryPath = Annotated[
-    Path | None, typer.Option("--file", metavar="FILE", help=f"The history (default: {FILE} in the folder).")
+    Path | None, typer.Option("--file", metavar="FILE", help=f"The history (default: {HISTORY_FILE} in the folder).")
 ]
 Parquet = Annotated[Path, typer.Option("--parquet", metavar="FOLDER", help="Folder for one file a table.")]
 
@@ -160,7 +159,7 @@ def require_duckdb() -> None:
 
 # In the folder that only its owner may enter: who took part when is nobody else's business.
 def _find_path(settings: Settings, file: Path | None) -> Path:
-    return file or settings.open_folder() / FILE
+    return file or settings.open_folder() / HISTORY_FILE
 
 
 def _find_viewer(settings: Settings, log: EventLog) -> Viewer:

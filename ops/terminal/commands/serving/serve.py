@@ -16,8 +16,8 @@ import typer
 
 from ops.console import note, say
 from ops.logging_setup import set_up_logging
-from ops.settings import Settings
-from ops.terminal.commands.history.query import FILE, HistoryPath, require_duckdb
+from ops.settings import HISTORY_FILE, Settings
+from ops.terminal.commands.history.query import HistoryPath, require_duckdb
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import describe_command
 
@@ -64,7 +64,7 @@ def serve(
         note(f"A key for tokens was made: {folder / KEY_FILE}. Whoever reads it can be anybody here.")
     listening = listen(host, port)
     with ExitStack() as stack:
-        kept = stack.enter_context(_keep_history(settings, file or folder / FILE))
+        kept = stack.enter_context(_keep_history(settings, file or folder / HISTORY_FILE))
         log = stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve"))))
         site = _make_site(settings, kept, log=log, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
         if may_kill:
