@@ -17,19 +17,7 @@ from typer.testing import CliRunner, Result
 from ops.terminal.cli import app
 from streams.kafka.settings import KafkaSettings
 from tests.root import ROOT
-from tests.worlds.stage import reaching
-
-POLICY = """
-model = "client_agent.learning.models:softmax_regression"
-data = "client_agent.learning.examples:digits"
-[selection]
-devices_expected = 10
-concurrency = 10
-[aggregation]
-updates_per_round = 3
-[stop]
-versions_max = 3
-"""
+from tests.worlds.stage import SHORT_DIGITS, reaching
 
 Fedlog = Callable[..., Result]
 
@@ -47,7 +35,7 @@ def fedlog(kafka_settings: KafkaSettings, tmp_path: Path) -> Fedlog:
 
 def test_from_empty_topics_to_a_version_in_files(fedlog: Fedlog, kafka_settings: KafkaSettings, tmp_path: Path) -> None:
     """Topics, key, task, an aggregator that is killed once, version 0 scored and exported, and chains that hold."""
-    (tmp_path / "policy.toml").write_text(POLICY)
+    (tmp_path / "policy.toml").write_text(SHORT_DIGITS)
     missing = fedlog("topics", "check")
     assert missing.exit_code == 1
     assert "fedlog topics create" in missing.stderr

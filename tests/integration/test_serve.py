@@ -34,19 +34,8 @@ from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition, scan
 from tests.root import ROOT
-from tests.worlds.stage import reaching
+from tests.worlds.stage import SHORT_DIGITS, reaching
 
-POLICY = """
-model = "client_agent.learning.models:softmax_regression"
-data = "client_agent.learning.examples:digits"
-[selection]
-devices_expected = 10
-concurrency = 10
-[aggregation]
-updates_per_round = 3
-[stop]
-versions_max = 3
-"""
 TASK = "digits"
 KILLS = 2
 
@@ -181,7 +170,7 @@ def test_a_server_that_is_killed_loses_and_doubles_nothing(
         assert server.ask("GET", "tasks", token=False)[0] == 401
         client = Client(server)
         client.start()
-        assert server.ask("POST", "training/start", {"name": TASK, "policy": POLICY})[0] == 201
+        assert server.ask("POST", "training/start", {"name": TASK, "policy": SHORT_DIGITS})[0] == 201
         for _ in range(KILLS):
             killing = threading.Timer(draw.uniform(0.0, 1.5), server.kill)
             # Until one gets no answer: nobody knows whether that one stands in the log.

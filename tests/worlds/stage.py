@@ -36,6 +36,18 @@ from tests.judges.logbook import read, read_sealed
 from tests.root import ROOT
 from tests.worlds.builders import FOR_EVER_MS, create_task
 
+# A policy as a file has it: digits, over after three versions of three updates.
+SHORT_DIGITS = """
+model = "client_agent.learning.models:softmax_regression"
+data = "client_agent.learning.examples:digits"
+[selection]
+devices_expected = 10
+concurrency = 10
+[aggregation]
+updates_per_round = 3
+[stop]
+versions_max = 3
+"""
 ACTORS = tuple(ROLES)
 STARTED_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 30.0
