@@ -17,7 +17,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page assets bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page assets bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -115,6 +115,9 @@ ecosystem: setup ## Run Flower's own example apps, ours in JAX and Keras, notebo
 
 templates: setup ## Train every template of `fedlog new` end to end to its score; adds to docs/results (ONLY=torch)
 	@$(BIN)/python -m tests.trials.templates $(if $(ONLY),--only "$(ONLY)")
+
+typescript: ## Test the client in TypeScript against schemas/vectors (needs Node 20 with npm)
+	@cd clients/typescript && npm ci --no-audit --no-fund --silent && npm test --silent
 
 textbook: setup ## Train FedAvg, FedBuff and FedAsync by preset beside Flower's FedAvg on one split; adds to docs/results (SEEDS=3)
 	@$(BIN)/python -m tests.trials.textbook $(if $(SEEDS),--seeds $(SEEDS))

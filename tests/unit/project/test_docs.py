@@ -27,7 +27,7 @@ from tests.root import ROOT
 
 POLICY = (ROOT / "docs" / "policy.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
-ARCHITECTURE_LINES_MAX = 110
+ARCHITECTURE_LINES_MAX = 120
 DECISION_LINES_MAX = 45
 LINE_CHARACTERS_MAX = 120
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
