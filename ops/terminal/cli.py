@@ -1,6 +1,7 @@
 """`fedlog`, the entry point: global options, the list of commands, and errors that people can act on.
 
-Nothing heavy is imported here or at the top of a command's module, so that `fedlog --help` answers at once.
+A command is imported when it is asked for, and nothing heavy at the top of its module, so that `fedlog --help` answers
+at once.
 """
 
 from __future__ import annotations
@@ -18,75 +19,58 @@ from typer.core import TyperGroup
 from ops import settings
 from ops.console import note, say
 from ops.terminal import errors
-from ops.terminal.commands.cluster import broker, key, topics, worker
-from ops.terminal.commands.history import (
-    compare,
-    devices,
-    events,
-    explain,
-    export_log,
-    plot,
-    query,
-    receipt,
-    replay,
-    report,
-    verify,
-)
-from ops.terminal.commands.serving import serve, token
-from ops.terminal.commands.training import (
-    demo,
-    device,
-    evaluate,
-    fleet,
-    measure,
-    model,
-    new,
-    policy,
-    run,
-    task,
-)
+from ops.terminal.loading import LoadedCommands
 from ops.terminal.options import WORDS, Allow
 
 EXIT_INTERRUPTED = 130
-COMMANDS = (
-    "new",
-    "run",
-    "compare",
-    "stop",
-    "demo",
-    "broker",
-    "key",
-    "topics",
-    "policy",
-    "task",
-    "worker",
-    "evaluate",
-    "measure",
-    "fleet",
-    "device",
-    "serve",
-    "token",
-    "query",
-    "history",
-    "explain",
-    "diff",
-    "plot",
-    "devices",
-    "receipt",
-    "report",
-    "events",
-    "verify",
-    "replay",
-    "export-log",
-)
+# In the order in which a newcomer needs them; each with the module of `commands` that has it, and its name there.
+COMMANDS = {
+    "new": "training.new:new",
+    "run": "training.run:run",
+    "compare": "history.compare:compare",
+    "stop": "training.run:stop",
+    "demo": "training.demo:demo",
+    "broker": "cluster.broker:app",
+    "key": "cluster.key:app",
+    "topics": "cluster.topics:app",
+    "policy": "training.policy:app",
+    "task": "training.task:app",
+    "worker": "cluster.worker:app",
+    "evaluate": "training.evaluate:evaluate",
+    "measure": "training.measure:measure",
+    "fleet": "training.fleet:fleet",
+    "device": "training.device:device",
+    "serve": "serving.serve:serve",
+    "token": "serving.token:app",
+    "query": "history.query:query",
+    "history": "history.query:app",
+    "explain": "history.explain:explain",
+    "diff": "history.explain:diff",
+    "plot": "history.plot:plot",
+    "devices": "history.devices:devices",
+    "receipt": "history.receipt:receipt",
+    "report": "history.report:report",
+    "events": "history.events:events",
+    "verify": "history.verify:verify",
+    "replay": "history.replay:replay",
+    "export-log": "history.export_log:export_log",
+    "model": "training.model:app",
+}
 
 
 class Root(TyperGroup):
     """Accepts global options anywhere on the line, and turns exceptions into a message and an exit code."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Typer would ask for all of them at once, and their modules take longer to import than most commands run.
+        commands = LoadedCommands(COMMANDS, package="ops.terminal.commands")
+        commands.update(self.commands)
+        self.commands = commands
+
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order in which a newcomer needs them."""
-        return sorted(self.commands, key=lambda name: (*COMMANDS, name).index(name))
+        return [*self.commands]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move global options to the front, so that they may stand after the command too."""
@@ -219,38 +203,6 @@ def root(
     # Settings are resolved once here, so that every command sees the same ones.
     options = {name: value for name, value in ctx.params.items() if name not in ("debug", "version")}
     ctx.obj = settings.resolve(options)
-
-
-app.add_typer(broker.app, name="broker")
-app.add_typer(key.app, name="key")
-app.add_typer(topics.app, name="topics")
-app.add_typer(task.app, name="task")
-app.add_typer(worker.app, name="worker")
-app.add_typer(model.app, name="model")
-app.add_typer(policy.app, name="policy")
-app.command("run")(run.run)
-app.command("stop")(run.stop)
-app.command("compare")(compare.compare)
-app.command("new")(new.new)
-app.command("evaluate")(evaluate.evaluate)
-app.command("measure")(measure.measure)
-app.command("fleet")(fleet.fleet)
-app.command("device")(device.device)
-app.command("serve")(serve.serve)
-app.add_typer(token.app, name="token")
-app.command("query")(query.query)
-app.add_typer(query.app, name="history")
-app.command("explain")(explain.explain)
-app.command("diff")(explain.diff)
-app.command("plot")(plot.plot)
-app.command("devices")(devices.devices)
-app.command("receipt")(receipt.receipt)
-app.command("report")(report.report)
-app.command("events")(events.events)
-app.command("verify")(verify.verify)
-app.command("replay")(replay.replay)
-app.command("export-log")(export_log.export_log)
-app.command("demo")(demo.demo)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
