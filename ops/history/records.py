@@ -45,12 +45,16 @@ class Line:
     passed_over: str | None = None
 
     def text(self) -> str:
-        """For people: when, where, what."""
+        """For people: when, where, what, with every field; `ops.history.telling` says it in words."""
+        return f"{self.begin()} {format_value(self.values)}".rstrip()
+
+    def begin(self) -> str:
+        """When and where, and the event's name."""
         when = datetime.fromtimestamp(self.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
         place = Place(TopicPartition(self.topic, self.partition), self.offset)
         where = f"{place}" if self.seq is None else f"{place} #{self.seq}"
         name = _escape(self.name) if self.passed_over is None else f"[{self.passed_over}] {_escape(self.name)}"
-        return f"{when}  {where:<24}  {name:<18} {format_value(self.values)}".rstrip()
+        return f"{when}  {where:<24}  {name:<18}"
 
     def plain(self) -> dict[str, Any]:
         """For machines: all of it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Annotated
@@ -15,6 +17,7 @@ from ops.history.authorship import Authorship
 from ops.history.merging import MergedReader
 from ops.history.projections import TOPICS
 from ops.history.records import Line, lines
+from ops.history.telling import tell
 from ops.opening import find_operator, list_partitions, open_log_or_export
 from ops.terminal.errors import ConsoleError, require_partition
 from ops.terminal.options import FromFiles
@@ -32,10 +35,11 @@ def events(
     task: Annotated[str | None, typer.Option(help="Show only events of this task.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and show new records.")] = False,
     from_files: FromFiles = None,
+    fields: Annotated[bool, typer.Option("--fields", help="Show every field instead of a few words.")] = False,
     limit: Annotated[int | None, typer.Option(help="Stop after this many lines.", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one complete JSON object per event.")] = False,
 ) -> None:
-    """Show the events in the log, oldest first, each with its time and place.
+    """Show the events in the log, oldest first, each with its time and place, in a few words.
 
     A record of a journal that its readers pass over is marked: [stranger] where no writer of the journal signed it,
     [zombie] where a superseded writer did, [unknown] where the chain is broken before it. Without the operator's public
@@ -46,6 +50,7 @@ def events(
     if follow and from_files is not None:
         raise ConsoleError("--follow needs Kafka: an export in files does not grow.", exit_code=2)
     operator, count = find_operator(ctx.obj), 0
+    show = _choose_form(as_json=as_json, fields=fields)
     with open_log_or_export(ctx.obj, from_files) as log, ExitStack() as stack:
         places = _find_places(log, topics, partition=partition, task=task)
         reader = stack.enter_context(closing(MergedReader(log, places, start)))
@@ -56,7 +61,7 @@ def events(
                 # The partition narrows the search, but other tasks may live in it too.
                 if task is not None and line.task != task:
                     continue
-                _print(line if passed_over is None else replace(line, passed_over=passed_over), as_json=as_json)
+                show(line if passed_over is None else replace(line, passed_over=passed_over))
                 count += 1
                 if count == limit:
                     return
@@ -109,8 +114,12 @@ def _read(reader: MergedReader, *, follow: bool) -> Iterator[Record]:
             return
 
 
-def _print(line: Line, *, as_json: bool) -> None:
+def _choose_form(*, as_json: bool, fields: bool) -> Callable[[Line], None]:
+    """How a line is printed."""
     if as_json:
-        say_json(line.plain())
-    else:
-        say(line.text())
+        return lambda line: say_json(line.plain())
+    if fields:
+        return lambda line: say(line.text())
+    # Into a pipe an event is one line, whatever its length: `grep` and `wc -l` count on that.
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return lambda line: say(tell(line, columns=columns))

@@ -1,0 +1,107 @@
+"""What an event says, in a few words for people: the numbers that somebody looks for, and not all that it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from string import Formatter
+from textwrap import wrap
+from typing import Any
+
+from ops.history.records import Line, format_value
+from schemas.events.updates import CLIP_ONE
+from schemas.policy import WEIGHT_ONE
+
+# A part between bars is left out where one of its values is missing or empty; so that each event needs one line here.
+_WORDS = {
+    "DeploymentFounded": "deployment {deployment}",
+    "TaskCreated": "{parameters} parameters|, {updates_per_round} updates a round|, at most {concurrency} at once|"
+    ", noise multiplier {noise_multiplier}|, carries on from {parent}|, asked for by {asked_by}",
+    "TaskPaused": "no new leases|, asked for by {asked_by}",
+    "TaskResumed": "leases again|, asked for by {asked_by}",
+    "TaskClosed": "the operator ends it|, asked for by {asked_by}",
+    "TaskSucceeded": "{successor} carries on from it|, asked for by {asked_by}",
+    "DeviceCheckedIn": "device {device}|, cohort {cohort}|: {samples} examples, battery {battery_percent} %",
+    "LeaseAbandoned": "device {device} gives up lease {lease}: {reason}",
+    "Tick": "time has passed",
+    "LeaseGranted": "lease {lease} to device {device}|, cohort {cohort}|: version {version}, until {deadline}",
+    "LeaseClosed": "lease {lease} of device {device}: {outcome}|, in round {round}|, {reason}",
+    "CheckinsDeclined": "{counts}",
+    "Granted": "device {device} may train",
+    "Declined": "device {device}: {reason}|, again in {retry_after_ms} ms",
+    "Outcome": "update {update} of device {device}: {outcome}",
+    "UpdateSubmitted": "update {lease} of device {device}: {samples} examples, {size} bytes",
+    "UpdateAdmitted": "round {round}: update {update} of device {device}: version {version}, staleness {staleness}, "
+    "weight {weight}|, scaled to {clip_scale}|, counts as zero: {zeroed}",
+    "UpdateRefused": "update {update} of device {device}: {reason}",
+    "UpdatesDeclined": "{counts}",
+    "InputsDropped": "{count} of {topic} without a valid lease or signature, offsets {first_offset} to {last_offset}",
+    "RoundOpened": "round {round}",
+    "RoundProposed": "round {round}: {members} updates|, noise multiplier {noise_multiplier}",
+    "SumStored": "round {round}: sum of {members} updates, sha256 {sum_sha256}",
+    "ModelPublished": "version {version}| of round {round}: {members} updates|, sha256 {sha256}",
+    "RoundAbandoned": "round {round} with {members} updates: {reason}",
+    "TaskHalted": "{reason}|, at version {version}",
+    "RoundCharged": "round {round}: rho {rho_total}, epsilon {epsilon} at delta {delta}, with all before it",
+    "RoundWithheld": "round {round}: {reason}",
+    "BudgetExhausted": "rho {rho_total} of {rho_max}",
+    "VersionEvaluated": "version {version}|, cohort {cohort}|: {metrics}|, on {samples} examples",
+    "DefectFound": "{error}: {count} of {topic} skipped, offsets {first_offset} to {last_offset}",
+    "StateDigest": "after {decisions} decisions: {sha256}",
+    "WriterClaimed": "{actor}, partition {partition}",
+}
+
+
+# Where the words of a wrapped line go on: under the place, behind the time.
+_INDENT = " " * 14
+
+
+def tell(line: Line, *, columns: int | None = None) -> str:
+    """The event on one line: when, where, what; wrapped to so many columns where that is asked for."""
+    begin = line.begin()
+    words = _WORDS.get(line.name.removeprefix("Noticed "))
+    told = None if words is None else _fill(words, _choose(line.values))
+    if told is None:
+        told = format_value(line.values)
+    elif line.task is not None:
+        told = f"{format_value(line.task)}: {told}"
+    text = f"{begin} {told}".rstrip()
+    if columns is None or len(text) <= columns:
+        return text
+    # Broken by hand, because the columns of the beginning have more than one space between them.
+    parts = wrap(told, max(20, columns - len(_INDENT)), break_on_hyphens=False)
+    return "\n".join([begin.rstrip(), *(f"{_INDENT}{part}" for part in parts)])
+
+
+def _fill(words: str, values: Mapping[str, str]) -> str | None:
+    """The parts of which every value is there; None where the first, which says the most, is not."""
+    parts = [part if _find_names(part) <= values.keys() else None for part in words.split("|")]
+    return None if parts[0] is None else "".join(part for part in parts if part).format_map(values)
+
+
+def _find_names(part: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(part) if name}
+
+
+def _choose(values: dict[str, Any]) -> dict[str, str]:
+    """Each value as text, with those of its parts under their own names; what is missing or empty is left out."""
+    found = {**dict(_iterate_parts(values)), **values}
+    # What the log counts in units of its own, people read in theirs.
+    if isinstance(weight := found.get("weight"), int):
+        found["weight"] = weight / WEIGHT_ONE
+    if isinstance(scale := found.get("clip_scale"), int):
+        found["clip_scale"] = None if scale == CLIP_ONE else f"{scale / CLIP_ONE:.1%}"
+    if isinstance(deadline_ms := found.get("deadline_ms"), int):
+        found["deadline"] = f"{datetime.fromtimestamp(deadline_ms / 1000, UTC):%H:%M:%S}"
+    for name in ("counts", "metrics"):
+        if isinstance(inner := found.get(name), dict):
+            found[name] = ", ".join(f"{format_value(key)} {format_value(each)}" for key, each in inner.items())
+    return {name: format_value(value, nested=True) for name, value in found.items() if value not in (None, "")}
+
+
+def _iterate_parts(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    # The first of two parts with a value of the same name wins: a version's model comes before its moments.
+    for inner in reversed(values.values()):
+        if isinstance(inner, dict):
+            yield from _iterate_parts(inner)
+            yield from inner.items()
