@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import note, say, say_json
-from ops.terminal.commands.history.query import HistoryPath, open_answers, require_duckdb, say_table, say_until
+from ops.terminal.commands.history.query import HistoryPath, open_answers, require_duckdb, say_until
+from ops.terminal.fitting import say_brief
 from ops.terminal.options import FromFiles
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _say(part: Part, *, limit: int) -> None:
     rows = part.answer.rows
     say(f"{part.title}{'' if rows else ': none yet'}")
     if rows:
-        say_table(_shorten(part.answer, limit=limit), is_brief=True)
+        say_brief(_shorten(part.answer, limit=limit))
     if len(rows) > limit:
         note(f"The {limit} busiest of {len(rows):,}; --limit shows more, --json all.")
     say("")

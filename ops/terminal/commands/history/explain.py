@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import say, say_json
-from ops.terminal.commands.history.query import HistoryPath, open_answers, require_duckdb, say_table, say_until
+from ops.terminal.commands.history.query import HistoryPath, open_answers, require_duckdb, say_until
 from ops.terminal.errors import ConsoleError
+from ops.terminal.fitting import say_brief
 from ops.terminal.options import FromFiles
 
 if TYPE_CHECKING:
@@ -70,6 +71,6 @@ def _say(parts: list[Part], *, as_json: bool) -> None:
         # A title without rows is an answer too: nobody was refused.
         say(f"{part.title}{'' if part.answer.rows else ': nothing'}")
         if part.answer.rows:
-            say_table(part.answer, is_brief=True)
+            say_brief(part.answer)
         say("")
     say_until(parts[0].answer.until_ms)

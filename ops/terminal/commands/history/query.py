@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.console import Progress, note, number, say, say_json, table
+from ops.console import Progress, note, say, say_json, table
 from ops.opening import open_log, open_log_or_export
 from ops.settings import HISTORY_FILE, Settings, SettingsError
 from ops.terminal.errors import ConsoleError
+from ops.terminal.fitting import say_table
 from ops.terminal.options import FromFiles
 from streams.log import LogUnavailable
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     Answers = Callable[..., Answer]
 
 FOLLOW_CHECK_S = 1.0
-_DIGEST = re.compile("[0-9a-f]{64}")
 HistoryPath = Annotated[
     Path | None, typer.Option("--file", metavar="FILE", help=f"The history (default: {HISTORY_FILE} in the folder).")
 ]
@@ -239,23 +238,6 @@ def _say(found: Answer, *, as_json: bool, as_csv: bool) -> None:
         writer.writerows(found.rows)
     else:
         say_table(found)
-
-
-def say_table(found: Answer, *, is_brief: bool = False) -> None:
-    """Its rows for people; `is_brief` shows the first digits of a digest, which tell it from the others."""
-    table(found.columns, [[_format(value, is_brief=is_brief) for value in row] for row in found.rows])
-
-
-def _format(value: object, *, is_brief: bool) -> object:
-    match value:
-        case str() if is_brief and _DIGEST.fullmatch(value):
-            return f"{value[:12]}…"
-        case float():
-            return number(value, 6)
-        case datetime():
-            return value.isoformat(sep=" ", timespec="milliseconds")
-        case _:
-            return value
 
 
 def say_until(until_ms: int | None) -> None:
