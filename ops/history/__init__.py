@@ -7,6 +7,7 @@ May import what lies below `ops`; prints nothing.
 `makeup`: what a version is made of: weights, clips, codec loss; `task_view` keeps it.
 `following`: feeds projections from a log; called by operator, services, the demo and `fedlog fleet`.
 `records`: any record of any topic as a line; called by `fedlog events`.
+`telling`: what an event says, in a few words; called by `fedlog events`.
 `authorship`: which records of journals readers pass over; called by `fedlog events`.
 `merging`: records of many partitions in the order of time; called by `fedlog events`.
 `tables`: everything as tables for SQL, in a file of DuckDB; called by `fedlog query` and `fedlog history`.

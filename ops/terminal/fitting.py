@@ -80,12 +80,12 @@ def fit(found: Answer, *, room: int | None) -> Shown:
     kept = [at for at, _ in enumerate(columns) if any(row[at] for row in rows)]
     left_out: list[str] = []
     for name in _DISPENSABLE:
-        if room is None or _measure(*_choose(columns, rows, kept)) <= room:
+        if room is None or _measure(*_choose(columns, rows, kept=kept)) <= room:
             break
         if name in columns and (at := columns.index(name)) in kept:
             kept.remove(at)
             left_out.append(name)
-    return Shown(*_choose(columns, rows, kept), left_out)
+    return Shown(*_choose(columns, rows, kept=kept), left_out)
 
 
 def _find_room() -> int | None:
@@ -94,7 +94,7 @@ def _find_room() -> int | None:
 
 
 def _choose(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], kept: Sequence[int]
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, kept: Sequence[int]
 ) -> tuple[list[str], list[list[str]]]:
     return [columns[at] for at in kept], [[row[at] for at in kept] for row in rows]
 
