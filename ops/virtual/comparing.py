@@ -1,7 +1,8 @@
 """Policies beside each other on one split, each with several seeds, by virtual time; `fedlog compare` calls it.
 
-By virtual time nothing differs but the policy and the seed: not what else the machine does, nor which process came
-first. What has been trained stands in the folder, so that a comparison goes on where it was interrupted.
+By virtual time nothing differs but the policy, the seed and the noise of a private one: not what else the machine does,
+nor which process came first. What has been trained stands in the folder, so that a comparison goes on where it was
+interrupted.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,11 @@ from schemas.errors import EXIT_USAGE, FedlogError
 from streams.exported import ExportedLog
 
 RUNS, TASK = "runs", "compared"
+# Each run has a key of its own, so that its noise protects what it releases; but nobody adds up several ledgers.
+_PRIVATE = (
+    "{name} is private: each seed draws noise of its own, which comes out differently another time. Of real data all "
+    "{seeds} runs are releases, and what they spend adds up; no ledger of one of them says so."
+)
 _COLUMNS = ("policy", "seed", "version", "uploads", "seconds", "metric", "value")
 
 
@@ -38,21 +44,35 @@ class Incomparable(FedlogError):
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """One policy with all its seeds: a range stands for the smallest and the largest of them.
+class Spread:
+    """What the seeds have come to: their mean, the smallest and the largest."""
 
-    `uploads_to_target` is until the policy's own target was reached; None where some seed never did, or it has none.
+    mean: float
+    least: float
+    most: float
+
+    def make_columns(self, name: str) -> dict[str, float]:
+        """It as columns of a row."""
+        return {name: self.mean, f"{name}_min": self.least, f"{name}_max": self.most}
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One policy with all its seeds.
+
+    What is `to_target` is until the policy's own target was reached; None where some seed never did, or it has none.
     """
 
     policy: str
     runs: Sequence[Series]
     metric: str
-    score: float
-    score_range: tuple[float, float]
-    versions: float
-    uploads: float
-    seconds: float
-    uploads_to_target: float | None
+    score: Spread
+    versions: Spread
+    uploads: Spread
+    seconds: Spread
+    staleness: Spread | None
+    uploads_to_target: Spread | None
+    seconds_to_target: Spread | None
 
 
 class Comparison:
@@ -70,6 +90,8 @@ class Comparison:
 
     def train(self, seeds: int, *, say: Callable[[str], None]) -> list[Contender]:
         """Each policy with the seeds 1 to `seeds`, in turn. Raises RunFailed, which names both."""
+        for name in self._list_private():
+            say(_PRIVATE.format(name=name, seeds=seeds))
         found: dict[str, list[Series]] = {name: [] for name in self._files}
         # Seed by seed, so that an interrupted comparison has all policies with as many.
         for seed in range(1, seeds + 1):
@@ -96,11 +118,14 @@ class Comparison:
             figures.draw_comparison({one.policy: one.runs for one in contenders}, path)
         return [table, *pictures]
 
+    def _list_private(self) -> list[str]:
+        return [name for name in self._files if self._make_options(name, seed=1).policy.privacy is not None]
+
     def _require_one_split(self) -> None:
         options = {name: self._make_options(name, seed=1) for name in self._files}
         for name, each in options.items():
             try:
-                require_repeatable(each, self._settings)
+                require_repeatable(each, self._settings, draws_noise=True)
             except NotRepeatable as error:
                 raise Incomparable(
                     f"{name} cannot be compared by virtual time, as `compare` trains. {error}"
@@ -126,7 +151,7 @@ class Comparison:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         settings = replace(self._settings, folder=home, operator_key_file=home / "operator.key")
-        with VirtualRun(settings, options) as run:
+        with VirtualRun(settings, options, draws_noise=True) as run:
             try:
                 for _ in run.follow():
                     pass
@@ -144,17 +169,17 @@ class Comparison:
             raise Incomparable(f"{name} was not scored: name `model` and data with a held-out part, or an `evaluate`.")
         stop = self._make_options(name, seed=1).policy.stop
         reached = [_find_reached(one, stop.target_value) for one in scored] if stop.target_metric else [None]
-        scores = [one.values[-1] for one in scored]
         return Contender(
             policy=name,
             runs=runs,
             metric=scored[0].metric,
-            score=fmean(scores),
-            score_range=(min(scores), max(scores)),
-            versions=fmean(one.versions[-1] for one in scored),
-            uploads=fmean(one.uploads[-1] for one in scored),
-            seconds=fmean(one.seconds[-1] for one in scored),
-            uploads_to_target=None if None in reached else fmean(uploads for uploads in reached if uploads is not None),
+            score=_spread(one.values[-1] for one in scored),
+            versions=_spread(one.versions[-1] for one in scored),
+            uploads=_spread(one.uploads[-1] for one in scored),
+            seconds=_spread(one.seconds[-1] for one in scored),
+            staleness=_spread_if_all(one.staleness_mean for one in scored),
+            uploads_to_target=_spread_if_all(at and at[0] for at in reached),
+            seconds_to_target=_spread_if_all(at and at[1] for at in reached),
         )
 
 
@@ -190,24 +215,40 @@ def _open_history(settings: Settings, folder: Path | None) -> Iterator[Ask]:
         yield history.ask
 
 
-def _find_reached(one: Series, target: float) -> int | None:
-    return next((uploads for uploads, value in zip(one.uploads, one.values, strict=True) if value >= target), None)
+def _find_reached(one: Series, target: float) -> tuple[int, float] | None:
+    """How many uploads, and how many seconds, it took."""
+    along = zip(one.uploads, one.seconds, one.values, strict=True)
+    return next(((uploads, seconds) for uploads, seconds, value in along if value >= target), None)
+
+
+def _spread(values: Iterable[float]) -> Spread:
+    found = [*values]
+    return Spread(fmean(found), min(found), max(found))
+
+
+def _spread_if_all(values: Iterable[float | None]) -> Spread | None:
+    found = [*values]
+    # The mean of the seeds that came so far would make a policy that often fails look quick.
+    given = [value for value in found if value is not None]
+    return _spread(given) if len(given) == len(found) else None
 
 
 def list_rows(contenders: Sequence[Contender]) -> list[Mapping[str, object]]:
     """A row a policy, for a table or as JSON."""
-    return [
-        {
-            "policy": one.policy,
-            "seeds": len(one.runs),
-            "metric": one.metric,
-            "score": one.score,
-            "score_min": one.score_range[0],
-            "score_max": one.score_range[1],
-            "versions": one.versions,
-            "uploads": one.uploads,
-            "virtual_s": one.seconds,
-            "uploads_to_target": one.uploads_to_target,
-        }
-        for one in contenders
-    ]
+    return [_make_row(one) for one in contenders]
+
+
+def _make_row(one: Contender) -> dict[str, object]:
+    row: dict[str, object] = {"policy": one.policy, "seeds": len(one.runs), "metric": one.metric}
+    given = {
+        "score": one.score,
+        "versions": one.versions,
+        "uploads": one.uploads,
+        "virtual_s": one.seconds,
+        "staleness": one.staleness,
+        "uploads_to_target": one.uploads_to_target,
+        "virtual_s_to_target": one.seconds_to_target,
+    }
+    for name, spread in given.items():
+        row |= {name: None, f"{name}_min": None, f"{name}_max": None} if spread is None else spread.make_columns(name)
+    return row

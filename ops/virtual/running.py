@@ -50,9 +50,15 @@ class VirtualRun:
     """One run, a context: at its end the whole log stands in a folder, however it ended. `follow` gives its states."""
 
     def __init__(
-        self, settings: Settings, options: RunOptions, *, say: Callable[[str], None] = lambda text: None
+        self,
+        settings: Settings,
+        options: RunOptions,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        draws_noise: bool = False,
     ) -> None:
-        self._options, self._settings, self._say = options, settings, say
+        """`draws_noise`: a private task may be run, whose noise is drawn with the folder's key as ever."""
+        self._options, self._settings, self._say, self._draws_noise = options, settings, say, draws_noise
         self._book = Book.open()
         self._stage: Stage | None = None
         self._is_stopped = threading.Event()
@@ -61,7 +67,7 @@ class VirtualRun:
         self.log_folder: Path | None = None  # of the exported log, once it is written
 
     def __enter__(self) -> Self:
-        require_repeatable(self._options, self._settings)
+        require_repeatable(self._options, self._settings, draws_noise=self._draws_noise)
         require_enough_devices(self._options)
         self._say(GIVEN_UP)
         # Absolute, because the run works in another folder.
@@ -126,8 +132,11 @@ class VirtualRun:
         write_export(log, range(log.partitions), topics=topics, folder=self.log_folder, key=key)
 
 
-def require_repeatable(options: RunOptions, settings: Settings) -> None:
-    """Nothing where the run would be the same again, and mislead nobody. Raises NotRepeatable."""
+def require_repeatable(options: RunOptions, settings: Settings, *, draws_noise: bool = False) -> None:
+    """Nothing where the run would be the same again, and mislead nobody. Raises NotRepeatable.
+
+    `draws_noise`: all but the noise of a private task would.
+    """
     policy = options.policy
     given = {
         "--resume": options.resume,
@@ -139,7 +148,7 @@ def require_repeatable(options: RunOptions, settings: Settings) -> None:
         raise NotRepeatable(
             f"--deterministic is one process with a log of its own, and takes no {', '.join(named)}: leave one out."
         )
-    if policy.privacy is not None:
+    if policy.privacy is not None and not draws_noise:
         raise NotRepeatable(
             "--deterministic with [privacy]: noise that comes out the same again protects nobody, and the ledger would "
             "say that it did. Leave [privacy] out to repeat a run, or --deterministic to release anything."

@@ -30,6 +30,7 @@ _STALENESS = """
 SELECT version, staleness_p50, staleness_p95 FROM rounds
 WHERE task = $task AND version IS NOT NULL AND staleness_p50 IS NOT NULL ORDER BY version
 """
+_STALENESS_MEAN = "SELECT avg(staleness) FROM updates WHERE task = $task AND outcome = 'admitted'"
 _PARTICIPATION = "SELECT admitted FROM devices WHERE task = $task ORDER BY admitted DESC"
 _METRIC = "SELECT policy -> 'stop' ->> 'target_metric' FROM policies WHERE task = $task"
 _METRICS = """
@@ -60,6 +61,7 @@ class Series:
     staleness_p50: Sequence[float]
     staleness_p95: Sequence[float]
     admitted: Sequence[int]  # updates of each device that count, the busiest device first
+    staleness_mean: float | None = None  # of all those updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ def read_series(ask: Ask, task: TaskId, *, metric: str = "") -> Series:
     versions, uploads, seconds, values = _turn(ask(_CURVE, parameters={**asked, "metric": chosen}), width=4)
     released, p50, p95 = _turn(ask(_STALENESS, parameters=asked), width=3)
     (admitted,) = _turn(ask(_PARTICIPATION, parameters=asked), width=1)
-    return Series(task, chosen, versions, uploads, seconds, values, released, p50, p95, admitted)
+    [(mean,)] = ask(_STALENESS_MEAN, parameters=asked).rows
+    return Series(task, chosen, versions, uploads, seconds, values, released, p50, p95, admitted, mean)
 
 
 def average(name: str, group: Sequence[Series]) -> Series:

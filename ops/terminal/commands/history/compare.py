@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.console import note, number, say, say_json, table
 from ops.terminal.commands.history.query import require_duckdb
+
+if TYPE_CHECKING:
+    from ops.virtual.comparing import Spread
+
+_COLUMNS = {
+    "score": "score",
+    "uploads to target": "uploads_to_target",
+    "s to target": "seconds_to_target",
+    "staleness": "staleness",
+    "versions": "versions",
+    "uploads": "uploads",
+    "seconds": "seconds",
+}
 
 
 def compare(
@@ -37,17 +50,17 @@ def compare(
         for row in rows:
             say_json(row)
         return
-    cells = [
-        (
-            one.policy,
-            f"{one.metric} {number(one.score)} ({number(one.score_range[0])} … {number(one.score_range[1])})",
-            number(one.versions),
-            number(one.uploads),
-            "never" if one.uploads_to_target is None else number(one.uploads_to_target),
-            number(one.seconds),
-        )
-        for one in found
-    ]
-    columns = ("policy", f"score, {seeds} seeds", "versions", "uploads", "uploads to target", "virtual s")
-    table(columns, cells)
+    # Without a target there is nothing to say of it, and the room is for what there is.
+    named = [(title, name) for title, name in _COLUMNS.items() if any(getattr(one, name) for one in found)]
+    cells = [(one.policy, *(_format(getattr(one, name)) for _, name in named)) for one in found]
+    metric = ", ".join(sorted({one.metric for one in found}))
+    table(("policy", *(metric if title == "score" else title for title, _ in named)), cells)
+    say(f"Means of {seeds} seeds, with the least and the most. Time is virtual.")
     say(f"In {out}: {', '.join(path.name for path in files)}; the log of each run in {out / 'runs'}.")
+
+
+def _format(spread: Spread | None) -> str:
+    if spread is None:
+        return "never"
+    ends = (number(spread.least), number(spread.most))
+    return number(spread.mean) if ends[0] == ends[1] else f"{number(spread.mean)} ({ends[0]} … {ends[1]})"

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ops.settings import Settings, resolve
-from ops.virtual.comparing import Comparison, Incomparable, list_rows
+from ops.virtual.comparing import Comparison, Incomparable, Spread, _spread, _spread_if_all, list_rows
+from schemas.events import UpdateAdmitted
+from schemas.policy import FLOWER_LEARNER
+from schemas.topics import ROUNDS
+from streams.exported import ExportedLog
+from streams.journals import read_decisions
+from streams.log import TopicPartition
 from tests.unit.ops.virtual.test_running import LEARNER, POLICY
 
 
@@ -47,6 +54,7 @@ def test_a_comparison_has_every_seed_and_goes_on_where_it_stood(project: Path) -
         last = {row["seed"]: float(row["value"]) for row in rows if row["policy"] == one["policy"]}
         assert one["score"] == pytest.approx(sum(last.values()) / 2)
         assert (one["score_min"], one["score_max"]) == (min(last.values()), max(last.values()))
+        assert one["score_min"] != one["score_max"]
         assert (one["seeds"], one["versions"]) == (2, 3)
     # The same split and seed: what differs in a policy's end of the task changes no value.
     assert [row["value"] for row in rows if row["policy"] == "steep"] == [
@@ -62,6 +70,55 @@ def test_a_comparison_has_every_seed_and_goes_on_where_it_stood(project: Path) -
     assert [path.stat().st_mtime_ns for path in whole] == [kept[path] for path in whole]
 
 
+def test_the_way_to_a_target_is_told_where_every_seed_has_come_there(project: Path) -> None:
+    """Guarantee: uploads and time until a target, and staleness, are those of the curves and of the journals."""
+    text = (project / "steep.toml").read_text()
+    (project / "near.toml").write_text(text + "target_metric = 'loss'\ntarget_value = 0.001\n")
+    comparison = _compare(project, "near.toml", "flat.toml", "steep.toml")
+    near, flat, steep = comparison.train(2, say=lambda text: None)
+    with comparison.write([near])[0].open() as file:
+        rows = [*csv.DictReader(file)]
+    first = {row["seed"]: row for row in reversed(rows) if float(row["value"]) >= 0.001}
+    assert near.uploads_to_target == _spread(float(row["uploads"]) for row in first.values())
+    assert near.seconds_to_target is not None
+    assert near.seconds_to_target.mean == pytest.approx(sum(float(row["seconds"]) for row in first.values()) / 2)
+    assert (flat.uploads_to_target, flat.seconds_to_target, steep.seconds_to_target) == (None, None, None)
+    stale = [_read_staleness(project / "compared" / "runs" / f"steep-{seed}") for seed in (1, 2)]
+    assert steep.staleness == _spread(sum(each) / len(each) for each in stale)
+    assert any(map(any, stale))
+
+
+def _read_staleness(home: Path) -> list[int]:
+    """Of every admitted update, as the aggregator's journal says it."""
+    (folder,) = (path.parent for path in home.rglob("manifest.json"))
+    decisions = read_decisions(ExportedLog(folder), TopicPartition(ROUNDS.name, 0), trust=None)
+    events = [event for _, decision, _ in decisions for event in decision.events]
+    return [event.staleness for event in events if isinstance(event, UpdateAdmitted)]
+
+
+def test_a_spread_is_the_mean_and_both_ends() -> None:
+    """Guarantee: one seed far off moves the mean, and is seen; what one seed has not reached is not told at all."""
+    assert _spread([1.0, 2.0, 9.0]) == Spread(4.0, 1.0, 9.0)
+    assert _spread_if_all([1.0, 2.0, 9.0]) == Spread(4.0, 1.0, 9.0)
+    assert _spread_if_all([1.0, None]) is None
+
+
+def test_a_private_policy_is_compared_with_noise_of_its_own(project: Path) -> None:
+    """Guarantee: each run draws its noise with a key of its own, and whoever compares is told what that spends."""
+    privacy = "[privacy]\nnoise_multiplier = 1.0\nrho_max = 8.0\ndelta = 1e-5\n"
+    (project / "noisy.toml").write_text((project / "steep.toml").read_text() + privacy)
+    said = list[str]()
+    first = _compare(project, "steep.toml", "noisy.toml").train(1, say=said.append)
+    assert "noisy is private" in said[0]
+    shutil.rmtree(project / "compared")
+    second = _compare(project, "steep.toml", "noisy.toml").train(1, say=said.append)
+    (steep, noisy), (steep_again, noisy_again) = first, second
+    assert steep.runs == steep_again.runs
+    assert noisy.runs[0].values != noisy_again.runs[0].values
+    # All but the noise is common: the same devices with the same luck.
+    assert (noisy.runs[0].seconds, noisy.runs[0].uploads) == (steep.runs[0].seconds, steep.runs[0].uploads)
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -70,13 +127,13 @@ def test_a_comparison_has_every_seed_and_goes_on_where_it_stood(project: Path) -
             r"same devices .*steep 12, other 20.*--devices",
         ),
         (
-            POLICY + "[privacy]\nnoise_multiplier = 1.0\nrho_max = 1.0\ndelta = 1e-5\n",
+            POLICY.replace("line_learner:Line", FLOWER_LEARNER),
             "other cannot be compared by virtual",
         ),
     ],
 )
 def test_what_cannot_be_compared_is_said_before_anything_is_trained(project: Path, other: str, message: str) -> None:
-    """Guarantee: another number of devices, or a private policy, is refused at once, with what to do."""
+    """Guarantee: another number of devices, or a Flower app, is refused at once, with what to do."""
     (project / "other.toml").write_text(other)
     with pytest.raises(Incomparable, match=message):
         _compare(project, "steep.toml", "other.toml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -62,6 +63,17 @@ def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     texts = {node.text for node in ET.parse(tmp_path / "a.svg").iter() if node.tag.endswith("text")}
     assert {"fedbuff", "fedasync"} <= texts
+
+
+def test_a_comparison_draws_every_seed_beside_the_mean(tmp_path: Path) -> None:
+    """Guarantee: how far the seeds lie apart is seen, and each panel has its own axis."""
+    other = replace(RINGS, uploads=[0, 10, 25], values=[0.3, 0.3, 0.7])
+    figure = draw_comparison({"fedbuff": [RINGS, other]}, tmp_path / "a.png")
+    by_version, by_upload = ([[*map(list, line.get_data())] for line in axes.lines] for axes in figure.axes[:2])
+    assert by_version[:2] == [[[0, 1, 2], [0.1, 0.5, 0.9]], [[0, 1, 2], [0.3, 0.3, 0.7]]]
+    assert by_upload[:2] == [[[0, 8, 17], [0.1, 0.5, 0.9]], [[0, 10, 25], [0.3, 0.3, 0.7]]]
+    assert by_version[2][1] == pytest.approx([0.2, 0.4, 0.8])
+    assert by_upload[2][0] == [0, 9, 21]
 
 
 def test_branches_begin_where_their_version_was_released(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def test_series_are_what_the_journal_says(tmp_path: Path) -> None:
     with synced(tmp_path / "history.duckdb", story.log) as history:
         for task, rounds in released.items():
             found = read_series(history.ask, task)
+            of_all = [each for (owner, _), some in stale.items() if owner == task for each in some]
+            assert found.staleness_mean == pytest.approx(sum(of_all) / len(of_all))
             assert found.staleness_p50 == [median(stale[task, round_id]) for round_id in rounds]
             counted = sorted(admitted[task].values(), reverse=True)
             assert [count for count in found.admitted if count] == counted
@@ -82,6 +84,6 @@ def test_a_mean_is_of_the_versions_that_all_have() -> None:
             "a", "accuracy", versions, [v * 10 for v in versions], [0.0] * len(versions), values, [], [], [], []
         )
 
-    mean = average("a", [run([0, 1, 2, 3], [0.0, 0.2, 0.4, 0.9]), run([0, 2], [0.2, 0.6])])
+    mean = average("a", [run([0, 1, 2, 3], [0.0, 0.2, 0.4, 0.9]), run([0, 2], [0.2, 0.6]), run([0, 2], [0.1, 0.8])])
     assert (mean.versions, mean.uploads) == ([0, 2], [0, 20])
-    assert mean.values == pytest.approx([0.1, 0.5])
+    assert mean.values == pytest.approx([0.1, 0.6])
