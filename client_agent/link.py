@@ -1,15 +1,17 @@
 """The link: everything that devices say to the server and hear from it, in the words of a device.
 
-`Device`, `DeviceLoop` and the outbox know this protocol only. How the words travel is one module in `links/`: there is
-`links/kafka.py`, and a transport for phones is one more file beside it. A link serves all devices of one process and
+`Device`, `DeviceLoop` and the outbox know this protocol only. How the words travel is one module in `links/`: there are
+`links/kafka.py` and `links/http.py`. A link serves all devices of one process and
 is used from one thread, so it may hold back what devices hand over and send it together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.errors import EXIT_UNAVAILABLE, FedlogError
 from schemas.events import Answer, TaskCreated
@@ -34,7 +36,8 @@ class ModelMissing(FedlogError):
 class UpdateBody:
     """The bytes of an update that are too large to travel inside its submission.
 
-    `shards` is the number of partitions over which the task's policy spreads such bodies.
+    `shards` is the number of partitions over which the task's policy spreads such bodies. `sealed` is the lease and
+    `key` the device's, for a transport on which bytes are not taken from strangers.
     """
 
     task: str
@@ -43,6 +46,8 @@ class UpdateBody:
     codec: str
     shards: int
     data: bytes
+    sealed: bytes = b""
+    key: Ed25519PrivateKey | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,6 +122,16 @@ class FedlogError(Exception):
      ├── RateExceeded            too many requests
      ├── TokenKeyUnfit           the key that signs tokens cannot be used
      ├── SubjectInvalid          a token's subject is no name
+     ├── GatewayUnfit            the address of a gateway cannot be used
+     ├── Refusal                 the gateway refuses a device's request
+     │    ├── Unreadable         it cannot be understood
+     │    ├── Unproven           a signature or a lease does not hold
+     │    ├── Unknown            there is nothing of that name
+     │    ├── LeaseOver          the lease is over
+     │    ├── RoundOver          an update from that version cannot count any more
+     │    ├── TooLarge           more bytes than there may be
+     │    ├── Conflict           an upload stands elsewhere than the request says
+     │    └── Overloaded         nothing more can be taken now
      ├── AddressUnusable         the server cannot listen where it should
      └── ConsoleError            a command could not do its work
     """

@@ -152,6 +152,8 @@ class Outbox:
             codec=entry.codec,
             shards=entry.shards,
             data=self._read(entry.body),
+            sealed=entry.sealed,
+            key=self._identity.key,
         )
 
     def keep_address(self, update: str, address: BodyRef) -> None:

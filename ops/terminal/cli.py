@@ -41,6 +41,7 @@ COMMANDS = {
     "fleet": "training.fleet:fleet",
     "device": "training.device:device",
     "serve": "serving.serve:serve",
+    "gateway": "serving.gateway:gateway",
     "token": "serving.token:app",
     "query": "history.query:query",
     "history": "history.query:app",

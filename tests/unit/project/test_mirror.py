@@ -55,6 +55,13 @@ def test_a_file_without_its_module_is_seen() -> None:
 
 # Modules that other tests hold; a folder stands for all that is in it.
 HELD_BY = {
+    "ops/gateway": "tests/unit/ops/gateway/test_app.py",
+    "client_agent/links/requests": "tests/unit/client_agent/links/test_http.py",
+    "client_agent/links/errands": "tests/unit/client_agent/links/test_http.py",
+    "schemas/http/device_protocol": "tests/unit/client_agent/links/test_http.py",
+    "client_agent/links/sending": "tests/unit/client_agent/links/test_http.py",
+    "ops/terminal/reaching": "tests/integration/workers/test_gateway.py",
+    "ops/terminal/commands/serving/gateway": "tests/integration/workers/test_gateway.py",
     "actors/deciders/admission": "tests/unit/actors/deciders/test_aggregator.py",
     "actors/effects/aggregator": "tests/unit/actors/effects/aggregator/test_effects.py",
     "actors/runtime/meter": "tests/unit/actors/hosts/test_metrics.py",

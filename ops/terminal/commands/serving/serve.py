@@ -55,7 +55,7 @@ def serve(
     from ops.web.keeping import KeptLog
     from ops.web.serving import listen, run
 
-    tls = _find_tls(tls_certificate, tls_key)
+    tls = find_tls(tls_certificate, tls_key)
     settings: Settings = ctx.obj.find_cluster()
     set_up_logging(as_json=False)
     folder = settings.open_folder()
@@ -69,7 +69,7 @@ def serve(
         site = _make_site(settings, kept, log=log, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
         if may_kill:
             site = replace(site, kill=partial(_kill_aggregator, folder))
-        url = f"{'https' if tls else 'http'}://{_write_host(host)}:{listening.getsockname()[1]}"
+        url = f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}"
         if link:
             url += f"/login?token={tokens.issue(subject='me', role='operator', expires_s=LINK_HOLDS_S)}"
         say(url)
@@ -90,7 +90,7 @@ def require_server() -> None:
         raise ConsoleError("The server needs more: pip install 'fedlog[serve]'.", exit_code=2) from error
 
 
-def _find_tls(certificate: Path | None, key: Path | None) -> Tls | None:
+def find_tls(certificate: Path | None, key: Path | None) -> Tls | None:
     from ops.web.serving import Tls
 
     # One without the other would serve in clear text what was meant to be hidden.
@@ -168,5 +168,5 @@ def _kill_aggregator(folder: Path) -> str:
     return "No aggregator runs here at the moment."
 
 
-def _write_host(host: str) -> str:
+def write_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.console import note
-from ops.opening import open_log, require_operator
 from ops.terminal.commands.training.progress import TrainingProgress
 from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, make_allow_list
+from ops.terminal.reaching import Gateway, GatewayCa, GatewayPin, find_gateway, open_road
 
 if TYPE_CHECKING:
+    from client_agent.links.requests import GatewayOptions
     from client_agent.running.foreground import DeviceOptions
     from client_agent.running.loop import Stats
 
@@ -33,11 +33,15 @@ def device(
     charging: Annotated[bool, typer.Option(help="Report the device as charging.")] = True,
     unmetered: Annotated[bool, typer.Option(help="Report the network as unmetered.")] = True,
     idle: Annotated[bool, typer.Option(help="Report the device as idle.")] = True,
+    gateway: Gateway = "",
+    gateway_ca: GatewayCa = None,
+    gateway_pin: GatewayPin = "",
     updates: Annotated[int | None, typer.Option(help="Stop after this many answered updates.", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run one device until its task is over or until Ctrl-C. Start it again at any time: its folder keeps its state."""
     from client_agent.conditions import Conditions
+    from client_agent.learning.opening import choose_accelerator
     from client_agent.running.foreground import DeviceOptions
 
     options = DeviceOptions(
@@ -50,20 +54,20 @@ def device(
         load_s=load_s,
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
-    _run(ctx, options, accelerator=accelerator, updates=updates, as_json=as_json)
+    choose_accelerator(accelerator)
+    reached = find_gateway(gateway, ca_file=gateway_ca, pin=gateway_pin)
+    _run(ctx, options, gateway=reached, updates=updates, as_json=as_json)
 
 
-def _run(ctx: typer.Context, options: DeviceOptions, *, accelerator: str, updates: int | None, as_json: bool) -> None:
-    from client_agent.learning.opening import choose_accelerator
-    from client_agent.links.kafka import KafkaLink
+def _run(
+    ctx: typer.Context, options: DeviceOptions, *, gateway: GatewayOptions | None, updates: int | None, as_json: bool
+) -> None:
     from client_agent.outbox.outcomes import KeptOutcomes
     from client_agent.running.foreground import run_device
     from ops.operator.tasks import check_name
 
     task = options.task
     check_name(task)
-    choose_accelerator(accelerator)
-    operator = require_operator(ctx.obj)
     progress = TrainingProgress(f"device for {task}")
 
     def is_done(stats: Stats) -> bool:
@@ -72,9 +76,9 @@ def _run(ctx: typer.Context, options: DeviceOptions, *, accelerator: str, update
         return stats.closed > 0 or (updates is not None and stats.admitted + stats.refused >= updates)
 
     kept = KeptOutcomes(options.folder, task)
-    with open_log(ctx.obj) as log:
+    with open_road(ctx.obj, gateway, kept=kept) as open_link:
         try:
-            run_device(partial(KafkaLink, log, operator, keep=kept.keep), options, is_done=is_done)
+            run_device(open_link, options, is_done=is_done)
         except KeyboardInterrupt:
             # Ctrl-C is how a device is meant to end, so it is no error.
             note("Stopped. What is in the outbox is sent at the next start.")

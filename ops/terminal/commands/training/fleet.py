@@ -6,7 +6,7 @@ import difflib
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ import typer
 
 from ops.console import note
 from ops.history.following import Follower
+from ops.logging_setup import set_up_logging
 from ops.opening import open_log, require_operator
 from ops.operator import tasks
 from ops.operator.errors import TaskUnknown
@@ -21,12 +22,12 @@ from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, Simulate, make_allow_list
+from ops.terminal.reaching import Gateway, GatewayCa, GatewayPin, bind_link, find_gateway
 from schemas.errors import EXIT_USAGE
 from schemas.topics import partition_of
 from streams.log import LogUnavailable
 
 if TYPE_CHECKING:
-    from client_agent.link import OpenLink
     from client_agent.running.fleet import FleetOptions
     from client_agent.running.loop import Stats
     from ops.history.task_view import TaskView
@@ -54,40 +55,73 @@ def fleet(
     cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
     simulate: Simulate = None,
     task_wait_s: TaskWait = 10.0,
+    gateway: Gateway = "",
+    gateway_ca: GatewayCa = None,
+    gateway_pin: GatewayPin = "",
     preload: Preload = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
     from client_agent.running.fleet import FleetOptions
     from client_agent.running.profiles import read_habits
-    from ops.operator.tasks import check_name
 
+    _check(task, engine)
+    operator, reached = require_operator(ctx.obj), find_gateway(gateway, ca_file=gateway_ca, pin=gateway_pin)
+    options = FleetOptions(
+        task=task or "",
+        open_link=bind_link(ctx.obj, operator, gateway=reached),
+        folder=(state or ctx.obj.open_folder() / "fleet").resolve(),
+        devices=devices,
+        processes=processes,
+        data=data,
+        seed=seed,
+        simulation=read_habits(simulate),
+        engine=engine,
+        cohorts=tuple(cohort or [""]),
+        allowed=make_allow_list(ctx),
+        accelerator=accelerator,
+        load_s=load_s,
+        # The fleet's own patience ends first, and says more.
+        task_wait_s=2 * task_wait_s,
+        preloaded=tuple(preload or ()),
+    )
+    if reached is not None:
+        _run_afar(options, as_json=as_json)
+    else:
+        _run_near(ctx.obj, options, operator=operator, wait_s=task_wait_s, as_json=as_json)
+
+
+def _check(task: str | None, engine: str) -> None:
     if engine not in ENGINES:
         raise ConsoleError(f"--engine {engine}: takes plain or ray.", exit_code=EXIT_USAGE)
     if task is not None:
-        check_name(task)
-    operator = require_operator(ctx.obj)
-    with open_log(ctx.obj) as log:
-        options = FleetOptions(
-            task=task or _wait_for_task(log, operator),
-            open_link=_bind_link(ctx.obj, operator),
-            folder=(state or ctx.obj.open_folder() / "fleet").resolve(),
-            devices=devices,
-            processes=processes,
-            partitions=log.partitions,
-            data=data,
-            seed=seed,
-            simulation=read_habits(simulate),
-            engine=engine,
-            cohorts=tuple(cohort or [""]),
-            allowed=make_allow_list(ctx),
-            accelerator=accelerator,
-            load_s=load_s,
-            # The fleet's own patience ends first, and says more.
-            task_wait_s=2 * task_wait_s,
-            preloaded=tuple(preload or ()),
-        )
-        _run(options, log, operator=operator, wait_s=task_wait_s, as_json=as_json)
+        tasks.check_name(task)
+
+
+def _run_near(settings: Settings, options: FleetOptions, *, operator: bytes, wait_s: float, as_json: bool) -> None:
+    with open_log(settings) as log:
+        options = replace(options, task=options.task or _wait_for_task(log, operator), partitions=log.partitions)
+        _run(options, log, operator=operator, wait_s=wait_s, as_json=as_json)
+
+
+def _run_afar(options: FleetOptions, *, as_json: bool) -> None:
+    """The same where nobody here sees the log: until every device has been told that its task is over."""
+    from client_agent.running.fleet import is_over, run_fleet
+
+    if not options.task:
+        raise ConsoleError("Behind a gateway nobody lists tasks: name one with --task.", exit_code=EXIT_USAGE)
+    set_up_logging(as_json=False)
+    progress = TrainingProgress(f"fleet of {options.devices} for {options.task}")
+
+    def is_done(stats: Stats) -> bool:
+        progress.follow(stats)
+        return is_over(stats)
+
+    try:
+        run_fleet(options, is_done=is_done)
+    except KeyboardInterrupt:
+        note("Stopped.")
+    progress.end(options.task, as_json=as_json)
 
 
 def _run(options: FleetOptions, log: EventLog, *, operator: bytes, wait_s: float, as_json: bool) -> None:
@@ -113,14 +147,6 @@ def _run(options: FleetOptions, log: EventLog, *, operator: bytes, wait_s: float
         except KeyboardInterrupt:
             note("Stopped.")
     progress.end(options.task, as_json=as_json)
-
-
-def _bind_link(settings: Settings, operator: bytes) -> OpenLink:
-    """Opens a link in whichever process of the fleet calls it."""
-    from client_agent.links.kafka import open_link
-    from streams.kafka.log import KafkaLog
-
-    return partial(open_link, partial(KafkaLog, settings.kafka("fedlog-fleet")), operator=operator)
 
 
 class Patience:

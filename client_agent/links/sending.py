@@ -1,0 +1,120 @@
+"""A body on its way to a gateway: as an upload that goes on where it was cut, until its address is known."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from client_agent.link import UpdateBody
+from client_agent.links.requests import GatewayClient, Reply, Unreachable, wait_within
+from schemas.http.device_protocol import (
+    BODY_TYPE,
+    LEASE,
+    PARTIAL_TYPE,
+    REPR_DIGEST,
+    UPLOAD_COMPLETE,
+    UPLOAD_LENGTH,
+    UPLOAD_OFFSET,
+    read_address,
+    write_bytes,
+    write_digest,
+)
+from schemas.identifiers import BodyRef
+
+# More in one request would be lost with it where a proxy passes on whole requests only.
+PIECE_BYTES = 8 * 2**20
+# In a row without a byte that has come: who then is not reached is tried again by the device, later.
+FAILURES_MAX = 6
+UPLOADS = "v1/uploads"
+
+
+class Refused(Exception):
+    """The gateway will not take this body."""
+
+
+@dataclass(slots=True)
+class _Sending:
+    client: GatewayClient
+    body: UpdateBody
+    location: str = ""
+    offset: int = 0
+
+    async def advance(self) -> BodyRef | None:
+        """One request; the address, once all has come and stands in the log. Raises Unreachable, Refused."""
+        if not self.location:
+            reply = await self._create()
+        else:
+            reply = await self._append()
+        if reply.status == 404 and self.location:
+            # The gateway was set up anew, and knows nothing of it.
+            self.location, self.offset = "", 0
+            return None
+        if reply.status == 409:
+            await self.find_offset()
+            return None
+        if reply.status >= 300:
+            raise Refused(f"{reply.status} {reply.data[:300].decode(errors='replace')}")
+        self.location = reply.headers.get("Location", self.location)
+        if reply.headers.get(UPLOAD_COMPLETE) == "?1":
+            return read_address(reply.data)
+        self.offset = int(reply.headers[UPLOAD_OFFSET])
+        return None
+
+    async def find_offset(self) -> None:
+        """Ask how much has come. Raises Unreachable."""
+        if not self.location:
+            return
+        reply = await self.client.ask("HEAD", self.location, headers=self._headers())
+        if reply.status == 404:
+            self.location, self.offset = "", 0
+        elif reply.status < 300:
+            self.offset = int(reply.headers[UPLOAD_OFFSET])
+
+    async def _create(self) -> Reply:
+        data = self.body.data
+        # A short body needs one request; of a longer one nothing leaves before it can be resumed.
+        is_short = len(data) <= PIECE_BYTES // 8
+        headers = self._headers(
+            **{
+                "Content-Type": BODY_TYPE,
+                UPLOAD_LENGTH: str(len(data)),
+                UPLOAD_COMPLETE: "?1" if is_short else "?0",
+                REPR_DIGEST: write_digest(hashlib.sha256(data).digest()),
+            }
+        )
+        return await self.client.ask("POST", UPLOADS, data=data if is_short else b"", headers=headers)
+
+    async def _append(self) -> Reply:
+        piece = self.body.data[self.offset : self.offset + PIECE_BYTES]
+        is_last = self.offset + len(piece) == len(self.body.data)
+        headers = self._headers(
+            **{
+                "Content-Type": PARTIAL_TYPE,
+                UPLOAD_OFFSET: str(self.offset),
+                UPLOAD_COMPLETE: "?1" if is_last else "?0",
+            }
+        )
+        return await self.client.ask("PATCH", self.location, data=piece, headers=headers)
+
+    def _headers(self, **more: str) -> dict[str, str]:
+        return {LEASE: write_bytes(self.body.sealed), **more}
+
+
+async def send_body(client: GatewayClient, body: UpdateBody) -> BodyRef:
+    """Upload a body; its address. Raises Unreachable after many failures in a row, Refused."""
+    sending, failures = _Sending(client, body), 0
+    while True:
+        before = sending.offset
+        try:
+            if failures:
+                await sending.find_offset()
+            address = await sending.advance()
+        except Unreachable as error:
+            failures = 1 if sending.offset > before else failures + 1
+            if failures >= FAILURES_MAX:
+                raise
+            await wait_within(error.window)
+            continue
+        failures = 0
+        if address is not None:
+            return address

@@ -1,0 +1,93 @@
+"""The application: its routes, and what stands before all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ops.gateway.behind.catalogue import Catalogue
+from ops.gateway.downloads import Downloads
+from ops.gateway.exchange import Exchange
+from ops.gateway.refusals import SOON, Overloaded, Refusal, Unknown, Unreadable, tell_refusal
+from ops.gateway.transfers import PATH, Transfers
+from schemas.http.device_protocol import RETRY
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What a gateway is made of."""
+
+    catalogue: Catalogue
+    exchange: Exchange
+    transfers: Transfers
+    downloads: Downloads
+
+    async def tell_health(self, request: Request) -> Response:
+        """Whether the process lives."""
+        del request
+        return JSONResponse({"status": "alive"})
+
+    async def tell_readiness(self, request: Request) -> Response:
+        """Whether devices should be sent here."""
+        del request
+        # A balancer that sends devices elsewhere meanwhile saves them a refusal each.
+        breaker = self.exchange.appending.breaker
+        if not self.catalogue.is_complete.is_set():
+            raise Overloaded("The log is still being read.", code="starting")
+        if breaker.is_open:
+            raise Overloaded("Kafka does not answer.", code="log_away")
+        return JSONResponse({"status": "ready", "tasks": self.catalogue.tasks}, headers={RETRY: str(SOON)})
+
+
+def make_app(gateway: Gateway) -> Starlette:
+    """Everything that the gateway answers."""
+    exchange, transfers, downloads = gateway.exchange, gateway.transfers, gateway.downloads
+    name = f"{PATH}/{{name}}"
+    return Starlette(
+        routes=[
+            Route("/healthz", gateway.tell_health, methods=["GET"]),
+            Route("/readyz", gateway.tell_readiness, methods=["GET"]),
+            Route("/v1/deployment", downloads.tell_deployment, methods=["GET"]),
+            Route("/v1/tasks/{task}", downloads.tell_task, methods=["GET"]),
+            Route("/v1/models/{sha256}", downloads.fetch_model, methods=["GET"]),
+            Route("/v1/check-ins", exchange.check_in, methods=["POST"]),
+            Route("/v1/check-ins/{digest}", exchange.hear_checkin, methods=["GET"]),
+            Route("/v1/updates", exchange.update, methods=["POST"]),
+            Route("/v1/updates/{lease}", exchange.hear_update, methods=["GET"]),
+            Route(PATH, transfers.create, methods=["POST"]),
+            Route(name, transfers.tell, methods=["HEAD"]),
+            Route(name, transfers.fetch, methods=["GET"]),
+            Route(name, transfers.append, methods=["PATCH"]),
+            Route(name, transfers.end, methods=["DELETE"]),
+        ],
+        exception_handlers={Refusal: _tell_refusal, HTTPException: _tell_http, Exception: _tell_unexpected},
+    )
+
+
+def _tell_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    # What has not been read by now never will be, and the connection is of no more use.
+    return tell_refusal(error, closes=request.method in ("POST", "PATCH"))
+
+
+def _tell_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    refusal: Refusal = Unknown() if error.status_code == 404 else Unreadable(str(error.detail))
+    refusal.status = error.status_code
+    return tell_refusal(refusal, closes=request.method in ("POST", "PATCH"))
+
+
+def _tell_unexpected(request: Request, error: Exception) -> Response:
+    # Its name alone: the text may hold what nobody outside should read.
+    logger.error("request_failed", path=request.url.path, error=type(error).__name__, exc_info=error)
+    failed = Refusal(f"An error that fedlog does not expect: {type(error).__name__}.", code="unexpected")
+    failed.status = 500
+    return tell_refusal(failed, closes=True)

@@ -1,0 +1,131 @@
+"""Tasks and models: what everybody may read, as it stands in the log; models from a bounded cache on disk.
+
+A model is named by its digest and never changes, so that anything between device and gateway may keep it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from ops.gateway.behind.catalogue import Catalogue
+from ops.gateway.refusals import SOON, Overloaded, Unknown
+from schemas.http.device_protocol import APPENDED, BODY_TYPE, CODEC, RECORD_TYPE, RETRY
+from schemas.identifiers import BodyRef
+from streams.bodies import Absent, BodyReader
+from streams.log import EventLog, LogError, Record
+
+CACHE_BYTES_MAX = 4 * 2**30
+FETCHED_WITHIN_S = 60.0
+IMMUTABLE = "public, max-age=31536000, immutable"
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(slots=True, eq=False)
+class ModelCache:
+    """Models as files, the one that was asked for longest ago leaves first. Each is fetched once for all who wait."""
+
+    log: EventLog
+    folder: Path
+    bytes_max: int = CACHE_BYTES_MAX
+    _sizes: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    _fetching: dict[str, asyncio.Task[Path]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.iterdir():
+            # What an earlier process left half written has another name.
+            if _DIGEST.fullmatch(path.name):
+                self._sizes[path.name] = path.stat().st_size
+            else:
+                path.unlink()
+
+    async def open(self, ref: BodyRef) -> Path:
+        """The file with the bytes of a model. Raises Unknown, Overloaded."""
+        name = ref.sha256.hex()
+        if name in self._sizes:
+            self._sizes.move_to_end(name)
+            return self.folder / name
+        fetching = self._fetching.get(name)
+        if fetching is None:
+            fetching = self._fetching[name] = asyncio.create_task(self._fetch(ref, name))
+            fetching.add_done_callback(lambda _: self._fetching.pop(name, None))
+        # Shielded: the first who asked may leave, and the others still wait.
+        return await asyncio.shield(fetching)
+
+    async def _fetch(self, ref: BodyRef, name: str) -> Path:
+        try:
+            data = await asyncio.to_thread(self._read, ref)
+        except LogError as error:
+            raise Overloaded("Kafka does not give the model now.", code="log_away") from error
+        if isinstance(data, Absent):
+            raise Unknown("The log no longer holds this model.", code="model_gone")
+        path = self.folder / name
+        # Under another name until it is whole: the next process believes what it finds.
+        written = path.with_suffix(".new")
+        await asyncio.to_thread(written.write_bytes, data)
+        written.replace(path)
+        self._sizes[name] = len(data)
+        self._make_room()
+        return path
+
+    def _read(self, ref: BodyRef) -> bytes | Absent:
+        reader = BodyReader(self.log, ref.topic, ref.partition)
+        try:
+            return reader.fetch(ref, timeout_s=FETCHED_WITHIN_S)
+        finally:
+            reader.close()
+
+    def _make_room(self) -> None:
+        # The newest stays, even one that is larger than the cache: somebody is waiting for it.
+        while len(self._sizes) > 1 and sum(self._sizes.values()) > self.bytes_max:
+            oldest, _ = self._sizes.popitem(last=False)
+            (self.folder / oldest).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """The resources that everybody may read."""
+
+    catalogue: Catalogue
+    models: ModelCache
+
+    async def tell_deployment(self, request: Request) -> Response:
+        """The record that founded the deployment."""
+        del request
+        if (founding := self.catalogue.founding) is None:
+            raise Unknown("The deployment has no name yet.", code="not_founded")
+        return _tell_record(founding)
+
+    async def tell_task(self, request: Request) -> Response:
+        """The record in which the operator created a task."""
+        found = self.catalogue.find_task(request.path_params["task"])
+        if found is None:
+            raise Unknown("There is no such task here.", code="unknown_task")
+        return _tell_record(found.record)
+
+    async def fetch_model(self, request: Request) -> Response:
+        """The bytes of a model, whole or a range of them."""
+        name = request.path_params["sha256"]
+        ref = self.catalogue.find_model(bytes.fromhex(name)) if _DIGEST.fullmatch(name) else None
+        if ref is None:
+            raise Unknown("There is no model with this digest here.", code="model_unknown")
+        headers = {"ETag": f'"{name}"', "Cache-Control": IMMUTABLE, CODEC: ref.codec, RETRY: str(SOON)}
+        if _names(request.headers.get("if-none-match", ""), headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return FileResponse(await self.models.open(ref), media_type=BODY_TYPE, headers=headers)
+
+
+def _names(given: str, etag: str) -> bool:
+    return given == "*" or etag in [each.strip().removeprefix("W/") for each in given.split(",")]
+
+
+def _tell_record(record: Record) -> Response:
+    headers = {APPENDED: str(record.time_ms), RETRY: str(SOON), "Cache-Control": "no-cache"}
+    return Response(record.value, media_type=RECORD_TYPE, headers=headers)

@@ -1,0 +1,168 @@
+"""Check-ins and updates: a request brings a signed record, and waits for what selector or aggregator make of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ops.gateway.behind.appending import Appending
+from ops.gateway.behind.board import Board
+from ops.gateway.behind.catalogue import Catalogue
+from ops.gateway.entry import Entrant, Entry, require_length
+from ops.gateway.refusals import SOON, TooLarge, Unknown, Unproven, Unreadable
+from schemas.canonical import MalformedError, decode
+from schemas.devices import is_checkin_signed, name_device
+from schemas.events import DeviceCheckedIn, LeaseAbandoned
+from schemas.http.device_protocol import RECORD_TYPE, RETRY, WAIT_S_MAX
+from schemas.signing import parse_signed
+from schemas.topics import CHECKINS, UPDATES, body_place, partition_of
+from schemas.updates import SignedUpdate, parse_update
+from streams.log import Draft
+
+CHECKIN_BYTES_MAX = 2_048
+# An inline body of at most 64 KiB, its lease, and what is beside them.
+UPDATE_BYTES_MAX = 70_000
+BODY_WAIT_S = 20.0
+
+_WAIT = re.compile(r"(?:^|,)\s*wait=([0-9]{1,4})\s*(?:,|;|$)")
+_DIGEST = re.compile("[0-9a-f]{64}")
+_LEASE_ID = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What devices say and hear in a sentence each."""
+
+    entry: Entry
+    catalogue: Catalogue
+    appending: Appending
+    board: Board
+    partitions: int
+
+    async def check_in(self, request: Request) -> Response:
+        """A check-in, answered by the selector; or the report that a lease is given up, which nobody answers."""
+        self.appending.require_room(require_length(request, CHECKIN_BYTES_MAX))
+        message = await read_body(request, CHECKIN_BYTES_MAX)
+        said = self._read_checkin(message)
+        key = hashlib.sha256(message).hexdigest()
+        # A copy of what has been answered gets the same answer, and costs the log nothing.
+        if (known := self.board.find(key)) is not None:
+            return _tell_record(known)
+        await self._append(CHECKINS.name, said.task, message=message)
+        if isinstance(said, LeaseAbandoned):
+            return _tell_accepted("")
+        return await self._tell_answer(request, key, at=f"/v1/check-ins/{key}")
+
+    async def hear_checkin(self, request: Request) -> Response:
+        """The answer to a check-in that was sent before, by the digest of its record."""
+        key = request.path_params["digest"]
+        if not _DIGEST.fullmatch(key):
+            raise Unknown
+        return await self._tell_answer(request, key, at=f"/v1/check-ins/{key}")
+
+    async def update(self, request: Request) -> Response:
+        """A signed update, whose body is inside it or stored; answered by the aggregator."""
+        entrant = self._admit(request)
+        if isinstance(entrant, Response):
+            return entrant
+        self.appending.require_room(require_length(request, UPDATE_BYTES_MAX))
+        message = await read_body(request, UPDATE_BYTES_MAX)
+        _require_own(_read_update(message), entrant, partitions=self.partitions)
+        key = entrant.lease.lease
+        # From here on it is the log that says what comes of it, whatever becomes of this connection.
+        await self._append(UPDATES.name, entrant.lease.task, message=message)
+        return await self._tell_answer(request, key, at=f"/v1/updates/{key}")
+
+    async def hear_update(self, request: Request) -> Response:
+        """What became of an update, by its lease."""
+        key = request.path_params["lease"]
+        if not _LEASE_ID.fullmatch(key):
+            raise Unknown
+        return await self._tell_answer(request, key, at=f"/v1/updates/{key}")
+
+    def _admit(self, request: Request) -> Entrant | Response:
+        """The lease that a request carries; or, where it is spent, what became of its update."""
+        entrant = self.entry.identify(request)
+        if (known := self.board.find(entrant.lease.lease)) is not None:
+            return _tell_record(known)
+        return self.entry.admit(request)
+
+    def _read_checkin(self, message: bytes) -> DeviceCheckedIn | LeaseAbandoned:
+        try:
+            signed = parse_signed(message)
+            said: DeviceCheckedIn | LeaseAbandoned = decode(signed.payload, DeviceCheckedIn | LeaseAbandoned)  # type: ignore[arg-type]
+        except MalformedError as error:
+            raise Unreadable(f"No check-in: {error}") from error
+        deployment = self.catalogue.deployment
+        if deployment is None or self.catalogue.find_task(said.task) is None:
+            raise Unknown(f"There is no task {said.task} here.", code="unknown_task")
+        is_own = said.device == name_device(said.public_key)
+        if not (is_own and is_checkin_signed(signed, said.public_key, deployment=deployment)):
+            raise Unproven("The device has not signed this for this deployment.", code="signature_invalid")
+        return said
+
+    async def _append(self, topic: str, task: str, *, message: bytes) -> None:
+        draft = Draft(topic=topic, partition=partition_of(task, self.partitions), value=message)
+        await self.appending.append([draft])
+
+    async def _tell_answer(self, request: Request, key: str, *, at: str) -> Response:
+        found = await self.board.wait(key, _read_wait_s(request))
+        return _tell_accepted(at) if found is None else _tell_record(found)
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The body of a request. Raises TooLarge, Unreadable."""
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_WAIT_S):
+            async for part in request.stream():
+                size += len(part)
+                # Counted as it comes: what a header says of the length proves nothing.
+                if size > bytes_max:
+                    raise TooLarge(f"More than {bytes_max:,} bytes.")
+                parts.append(part)
+    except TimeoutError as error:
+        raise Unreadable(f"The body did not arrive within {BODY_WAIT_S:g} s.", code="too_slow") from error
+    return b"".join(parts)
+
+
+def _read_update(message: bytes) -> SignedUpdate:
+    try:
+        return parse_update(message)
+    except MalformedError as error:
+        raise Unreadable(f"No update: {error}") from error
+
+
+def _require_own(update: SignedUpdate, entrant: Entrant, *, partitions: int) -> None:
+    """Raises Refusal for an update that is not of the device and the lease that were let in."""
+    submitted = update.submitted
+    if submitted.sealed != entrant.sealed:
+        raise Unproven("The update is of another lease than the request.", code="lease_differs")
+    if not update.is_signed_by(entrant.lease.public_key):
+        raise Unproven("The device of the lease has not signed this.", code="signature_invalid")
+    if submitted.body.size > entrant.body_bytes_max:
+        raise TooLarge(f"A body of {submitted.body.size:,} bytes, at most {entrant.body_bytes_max:,}.")
+    if submitted.inline is None:
+        created = entrant.created
+        place = body_place(created.task, entrant.lease.device, shards=created.policy.shard_count, partitions=partitions)
+        if (submitted.body.topic, submitted.body.partition) != place:
+            raise Unreadable("The body of the update is not stored where those of its task are.")
+
+
+def _read_wait_s(request: Request) -> float:
+    found = _WAIT.search(request.headers.get("prefer", ""))
+    return min(int(found[1]), WAIT_S_MAX) if found else 0.0
+
+
+def _tell_record(value: bytes) -> Response:
+    return Response(value, media_type=RECORD_TYPE, headers={RETRY: str(SOON), "Cache-Control": "no-store"})
+
+
+def _tell_accepted(at: str) -> Response:
+    headers = {RETRY: str(SOON), "Cache-Control": "no-store", **({"Location": at} if at else {})}
+    return Response(status_code=202, headers=headers)

@@ -1,0 +1,126 @@
+"""Why the gateway refuses, as `application/problem+json` (RFC 9457), each with the window in which to ask again."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+
+from starlette.responses import JSONResponse
+
+from schemas.errors import EXIT_UNAVAILABLE, FedlogError
+from schemas.http.device_protocol import RETRY, Window
+
+MEDIA_TYPE = "application/problem+json"
+
+
+# After an answer without news; while Kafka or the gateway has too much to do; and where asking again cannot help.
+SOON, LATER, NEVER = Window(500, 2_000), Window(2_000, 10_000), Window(60_000, 600_000)
+
+
+class Refusal(FedlogError):
+    """The gateway refuses a request.
+
+    Refusal
+     ├── Unreadable    the request cannot be understood
+     ├── Unproven      a signature or a lease does not hold
+     ├── Unknown       there is nothing of that name
+     ├── LeaseOver     the lease is over
+     ├── RoundOver     the round in which the update could count is over
+     ├── TooLarge      more bytes than there may be
+     ├── Conflict      the upload is at another place than the request says
+     └── Overloaded    the gateway, or Kafka behind it, cannot take more now
+    """
+
+    code = "refused"
+    status = 400
+    window = NEVER
+
+    def __init__(self, *args: object, code: str = "", **told: object) -> None:
+        super().__init__(*args)
+        if code:
+            self.code = code
+        # Further members of the problem, for programs.
+        self.told: Mapping[str, object] = told
+
+
+class Unreadable(Refusal):
+    """The request cannot be understood."""
+
+    code = "request_invalid"
+
+
+class Unproven(Refusal):
+    """A signature or a lease does not hold here."""
+
+    code = "not_proven"
+    status = 403
+
+
+class Unknown(Refusal):
+    """There is nothing of that name."""
+
+    code = "not_found"
+    status = 404
+    window = LATER
+
+
+class LeaseOver(Refusal):
+    """The lease is over: check in for another one."""
+
+    code = "lease_over"
+    status = 410
+    window = SOON
+
+
+class RoundOver(Refusal):
+    """An update from this version cannot count any more: check in for another lease."""
+
+    code = "round_over"
+    status = 410
+    window = SOON
+
+
+class TooLarge(Refusal):
+    """More bytes than there may be."""
+
+    code = "too_large"
+    status = 413
+
+
+class Conflict(Refusal):
+    """The upload stands elsewhere than the request says."""
+
+    code = "conflict"
+    status = 409
+    window = SOON
+
+
+class Overloaded(Refusal):
+    """Nothing more can be taken now; ask again in the window."""
+
+    code = "overloaded"
+    status = 503
+    window = LATER
+    exit_code = EXIT_UNAVAILABLE
+
+
+def tell_refusal(refusal: Refusal, *, closes: bool = False) -> JSONResponse:
+    """The answer; `closes` where a body was not read, which nobody is going to."""
+    # Rounded up: a device that comes early is only refused again.
+    headers = {RETRY: str(refusal.window), "Retry-After": str(math.ceil(refusal.window.min_ms / 1000))}
+    # A long body may be on its way: the connection would have to carry all of it first.
+    if closes:
+        headers["Connection"] = "close"
+    title = inspect.cleandoc(type(refusal).__doc__ or "").split("\n\n")[0]
+    window = {"min_ms": refusal.window.min_ms, "max_ms": refusal.window.max_ms}
+    told = {
+        "type": f"urn:fedlog:error:{refusal.code}",
+        "status": refusal.status,
+        "code": refusal.code,
+        "title": title,
+        "detail": str(refusal),
+        "retry": window,
+        **refusal.told,
+    }
+    return JSONResponse(told, refusal.status, headers=headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,93 @@
+"""Opens all that a gateway needs, serves, and ends in order: what was taken in is still appended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from ops.gateway.app import Gateway, make_app
+from ops.gateway.behind.appending import Appending
+from ops.gateway.behind.board import Board
+from ops.gateway.behind.catalogue import Catalogue
+from ops.gateway.behind.following import Post, follow_answers, follow_catalogue
+from ops.gateway.downloads import Downloads, ModelCache
+from ops.gateway.entry import Entry, read_clock_ms
+from ops.gateway.exchange import Exchange
+from ops.gateway.transfers import Transfers
+from ops.gateway.uploads import Uploads
+from streams.log import EventLog
+
+FORGET_EVERY_S = 60.0
+END_WAIT_S = 5.0
+
+
+def open_gateway(log: EventLog, folder: Path, *, operator: bytes, base: str = "") -> tuple[Gateway, Uploads]:
+    """A gateway over a log; `operator` is the public key, and `base` how devices name this very process."""
+    partitions = log.partitions
+    catalogue, appending = Catalogue(operator, partitions=partitions), Appending(log)
+    entry, uploads = Entry(catalogue), Uploads(folder / "uploads", appending, partitions=partitions)
+    exchange = Exchange(entry, catalogue, appending, Board(), partitions)
+    transfers = Transfers(entry, uploads, appending, base)
+    return Gateway(catalogue, exchange, transfers, Downloads(catalogue, ModelCache(log, folder / "models"))), uploads
+
+
+def make_serving_app(log: EventLog, folder: Path, *, operator: bytes, base: str = "") -> Starlette:
+    """The application with all that works behind it, from its start to its end."""
+    gateway, uploads = open_gateway(log, folder, operator=operator, base=base)
+    app = make_app(gateway)
+    app.state.gateway = gateway
+    app.router.lifespan_context = lambda _: _live(gateway, uploads, log=log)
+    return app
+
+
+@asynccontextmanager
+async def _live(gateway: Gateway, uploads: Uploads, *, log: EventLog) -> AsyncIterator[None]:
+    board, loop = gateway.exchange.board, asyncio.get_running_loop()
+
+    def post(values: list[bytes]) -> None:
+        loop.call_soon_threadsafe(board.post, values)
+
+    working = [asyncio.create_task(gateway.exchange.appending.run()), asyncio.create_task(_forget(uploads))]
+    with follow(gateway.catalogue, log, post=post):
+        try:
+            yield
+        finally:
+            # Only now: requests that were being served have ended, and what they brought is appended.
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+
+@contextmanager
+def follow(catalogue: Catalogue, log: EventLog, *, post: Post) -> Iterator[None]:
+    """Follow the log in threads while this is entered."""
+    # Threads, because reading Kafka blocks, and must not hold up whoever is served meanwhile.
+    stop = threading.Event()
+    threads = [
+        threading.Thread(target=follow_catalogue, args=(log, catalogue), kwargs={"stop": stop}, daemon=True),
+        threading.Thread(
+            target=follow_answers, args=(log, catalogue.trust), kwargs={"post": post, "stop": stop}, daemon=True
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(END_WAIT_S)
+
+
+async def _forget(uploads: Uploads) -> None:
+    while True:
+        # A full disk is met where somebody uploads, and is told there.
+        with contextlib.suppress(OSError):
+            uploads.forget(read_clock_ms())
+        await asyncio.sleep(FORGET_EVERY_S)

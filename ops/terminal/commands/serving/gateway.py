@@ -1,0 +1,72 @@
+"""`fedlog gateway`: devices reach the log over HTTP."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.console import note, say
+from ops.logging_setup import set_up_logging
+from ops.opening import require_operator
+from ops.settings import Settings
+from ops.terminal.commands.serving.serve import find_tls, write_host
+from ops.terminal.errors import ConsoleError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def gateway(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine need TLS.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65_535)] = 8710,
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="How devices name this very process, where several run side by side.")
+    ] = "",
+    tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="Somebody else speaks TLS with devices before it gets here.")
+    ] = False,
+    state: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for uploads under way and models (FOLDER/gateway).")
+    ] = None,
+) -> None:
+    """Let devices check in, fetch models and send updates over HTTP, until Ctrl-C. It needs no key."""
+    require_gateway()
+    from ops.gateway.running import make_serving_app
+    from ops.gateway.serving import run
+    from ops.web.serving import listen
+
+    tls = find_tls(tls_certificate, tls_key)
+    if tls is None and host not in LOOPBACK and not behind_proxy:
+        raise ConsoleError(
+            "Devices outside this machine are served over TLS: --tls-certificate FILE --tls-key FILE, or "
+            "--behind-proxy where a proxy does that.",
+            exit_code=2,
+        )
+    settings: Settings = ctx.obj.find_cluster()
+    set_up_logging(as_json=False)
+    operator = require_operator(settings)
+    # A folder of its own: it may be on another disk, and nothing in it is secret.
+    folder = state or settings.open_folder() / "gateway"
+    listening = listen(host, port)
+    with closing(settings.log("fedlog-gateway")) as log:
+        app = make_serving_app(log, folder.resolve(), operator=operator, base=url)
+        say(f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}")
+        # SIGTERM is how a gateway is meant to end: it has drained by then.
+        with suppress(KeyboardInterrupt):
+            run(app, listening, tls=tls)
+    note("The gateway has ended; what it had taken in is in the log.")
+
+
+def require_gateway() -> None:
+    """Raises ConsoleError, which says how to install it."""
+    # An extra, because workers and devices serve nothing.
+    try:
+        import starlette  # noqa: F401 - whether they are there
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConsoleError("The gateway needs more: pip install 'fedlog[gateway]'.", exit_code=2) from error

@@ -1,0 +1,4 @@
+"""What devices and a gateway say over HTTP beside the records themselves.
+
+`device_protocol`: names of headers, and their forms. `docs/device-protocol.md` tells the whole protocol.
+"""

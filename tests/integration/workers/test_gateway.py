@@ -1,0 +1,77 @@
+"""Devices that see nothing but a gateway, over a real Kafka: what they were told was taken is in the log, once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from streams.kafka.settings import KafkaSettings
+from tests.places import home_of
+from tests.root import ROOT
+from tests.worlds.gateway.process import running
+from tests.worlds.stage import ACTORS, say, staged
+
+TASK = "digits"
+# Large enough that an update is too long to travel inside its record.
+POLICY = """
+model = "client_agent.learning.models:simple_cnn"
+data = "client_agent.learning.examples:digits"
+[selection]
+devices_expected = 10
+concurrency = 10
+lease_s = 30.0
+[aggregation]
+updates_per_round = 5
+[compression]
+codec = "float32"
+[stop]
+versions_max = 6
+"""
+
+
+@pytest.mark.timeout(300)
+def test_devices_train_over_a_gateway_that_is_killed(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    """Nothing is lost and nothing twice: kill -9 of the gateway in the midst costs repeats alone; replay agrees."""
+    (tmp_path / "policy.toml").write_text(POLICY)
+    with staged(kafka_settings, tmp_path) as stage:
+        made = stage.fedlog("task", "create", str(tmp_path / "policy.toml"), "--name", TASK)
+        assert made.exit_code == 0, made.stderr
+        stage.start(*ACTORS)
+        stage.until_version(TASK, 0)
+        operator = stage.key.public_key.hex()
+        with running([*stage.options, "--operator-public-key", operator], tmp_path) as gateway:
+            # The devices know the gateway and the operator's public key: no Kafka, and no key of anybody else.
+            words = ["--operator-public-key", operator, "--folder", str(tmp_path / "elsewhere")]
+            words += ["fleet", "--gateway", gateway.url, "--task", TASK]
+            words += ["--devices", "10", "--processes", "1", "--json"]
+            fleet = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ops.terminal.cli", *words],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            try:
+                stage.until_version(TASK, 2)
+                gateway.kill()
+                time.sleep(1.0)
+                gateway.start()
+                stage.until_version(TASK, 6)
+                told, problems = fleet.communicate(timeout=90)
+            finally:
+                fleet.kill()
+                fleet.wait()
+            counts = json.loads(told)
+            assert counts["admitted"] >= 6 * 5, problems
+            assert gateway.end() == 0, gateway.read_log()
+        partition = home_of(TASK)
+        stage.until_lawful(partition)
+        replayed = stage.fedlog("replay", "--full", "--json")
+        assert json.loads(replayed.stdout)["replay"] == "identical"
+        say(stage.report(partition), counts)

@@ -1,0 +1,38 @@
+"""A gateway served in this process over any log, for tests: the real server on a port of its own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from ops.gateway.running import make_serving_app
+from ops.gateway.serving import make_config
+from streams.log import EventLog
+from tests.worlds.builders import KEY
+
+STARTED_WITHIN_S = 20.0
+
+
+@contextmanager
+def served(log: EventLog, folder: Path, *, operator: bytes = KEY.public_key) -> Iterator[str]:
+    """The address of a gateway, which has read its log."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = make_serving_app(log, folder, operator=operator)
+    server = uvicorn.Server(make_config(app))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        give_up_s = time.monotonic() + STARTED_WITHIN_S
+        while not (server.started and app.state.gateway.catalogue.is_complete.is_set()):
+            assert time.monotonic() < give_up_s, "the gateway has not started"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(STARTED_WITHIN_S)
