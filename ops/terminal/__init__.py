@@ -4,6 +4,7 @@
 `loading`: commands by name, imported when they are asked for; `cli` holds them.
 `errors`: turns errors into a message and an exit code; called by `cli`.
 `options`: options that several commands share.
+`reaching`: by which road devices reach their server; `fedlog device` and `fedlog fleet` take it.
 `fitting`: answers of the history within a terminal's width; called by the commands that ask it.
 `archive`: the tasks that this folder does not list; `fedlog task` reads and writes it.
 `standing`: how tasks stand, out of the history or the log; called by the commands of tasks and models.

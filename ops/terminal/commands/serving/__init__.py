@@ -1,1 +1,1 @@
-"""Commands of the server: `serve` runs it, `token` lets people in."""
+"""Commands of the server: `serve` runs it, `token` lets people in; `gateway` runs that of devices."""
