@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from ops.history.verified import Verified
 from ops.web.access.tokens import TokenKey
 from ops.web.callers import Caller
 from ops.web.changes import Changes
@@ -20,7 +21,7 @@ class Site:
     """One server. `reader` sees all that the history holds, `hidden` what anybody may see.
 
     `hosts`: the names under which it may be asked. `evidence`: the log itself, for what is proven and not told. `kill`:
-    ends the aggregator of a demo, and says what it did.
+    ends the aggregator of a demo, and says what it did. `find_verified`: the note of the last verification.
     """
 
     reader: HistoryReader
@@ -32,6 +33,7 @@ class Site:
     deployment: str = ""
     evidence: Evidence | None = None
     kill: Callable[[], str] | None = None
+    find_verified: Callable[[], Verified | None] = lambda: None
 
     def reader_for(self, caller: Caller) -> HistoryReader:
         """The history as this caller may see it."""

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from ops.history.tables.facts import FACTS
 from ops.history.tables.positions import Position
+from ops.history.verified import Verified
 from ops.web.evidence import Evidence
 from ops.web.page.formats import to_ms
 from ops.web.reading import HistoryReader
@@ -51,7 +52,8 @@ class Moment:
     """A reader and the position to which it is held; `at` is what the address names, empty for now.
 
     `until_ms` is the append time of the newest record that counts here. `may_change`, `may_kill`: whoever looks is an
-    operator, and the operator of a demo. `evidence`: the log itself, for operators.
+    operator, and the operator of a demo. `evidence`: the log itself, for operators. `verified`: the note of the last
+    verification, which stands outside of time.
     """
 
     reader: HistoryReader
@@ -61,6 +63,7 @@ class Moment:
     may_change: bool = False
     may_kill: bool = False
     evidence: Evidence | None = None
+    verified: Verified | None = None
     answers: Answers = field(default_factory=Answers)
 
     @property

@@ -52,6 +52,7 @@ class Pages:
             may_kill=may_change and self.site.kill is not None,
             # A state holds what only operators may see.
             evidence=self.site.evidence if may_change else None,
+            verified=self.site.find_verified(),
             answers=self.answers,
         )
 

@@ -43,11 +43,9 @@ def verify(
         findings = [finding for check in checks for finding in check.check(given)]
     # Everything is printed before any error, so that a person sees how far the journals are whole.
     reports = [report for check in checks for report in check.reports.values()]
-    if as_json:
-        for report in reports:
-            say_json(report.plain())
-    else:
-        table(_COLUMNS, [_format_row(report) for report in reports if report.records or report.fault])
+    if from_files is None:
+        _leave_note(ctx.obj.folder, reports, findings=len(findings), knew_operator=operator is not None)
+    _print(reports, as_json=as_json)
     for each in given:
         # A head of a partition that was not exported can be neither confirmed nor refuted.
         if strange := {head.partition for head in each.heads} - {*partitions}:
@@ -71,6 +69,32 @@ def verify(
     # Signatures are consistent with the key that they name, which may be a forger's.
     if records and operator is None:
         note("Who signed them was not checked: name the operator's public key with --operator-public-key.")
+
+
+def _print(reports: list[ChainReport], *, as_json: bool) -> None:
+    if as_json:
+        for report in reports:
+            say_json(report.plain())
+    else:
+        table(_COLUMNS, [_format_row(report) for report in reports if report.records or report.fault])
+
+
+def _leave_note(folder: Path, reports: list[ChainReport], *, findings: int, knew_operator: bool) -> None:
+    """Let the folder's pages say up to where its log was verified; an export is not what they show."""
+    from ops.history import verified
+
+    reached = [
+        verified.Reached(
+            topic=report.topic,
+            partition=report.partition,
+            # A chain that is broken was followed no further than to its fault.
+            end=report.end if report.fault is None else report.offset or 0,
+            is_whole=report.fault is None,
+        )
+        for report in reports
+        if report.records or report.fault
+    ]
+    verified.leave(folder, verified.Verified.make(reached, findings=findings, knew_operator=knew_operator))
 
 
 def _find_own_heads(folder: Path | None, operator: bytes | None) -> Iterator[Path]:

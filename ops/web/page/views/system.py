@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import htpy as h
 
 from ops.history.prospects import UNSUCCESSFUL
+from ops.web.page.charts.scales import make_table
 from ops.web.page.formats import format_number, format_time
 from ops.web.page.layout import Page, Section
 from ops.web.page.moment import Moment, Rows
@@ -42,12 +43,43 @@ def show_system(moment: Moment) -> Page:
     lead = [h.div(".title")[h.h1["System"], _draw_kill() if moment.may_kill else None], h.div(".figures")[figures]]
     sections = [
         Section("lead", "", lead, "wide plain"),
-        Section("alerts", "What needs a person", _draw_alerts(alerts), "wide"),
+        Section("alerts", "What needs a person", _draw_alerts(alerts), "half"),
+        _show_verified(moment, journals),
         _show_workers(moment, workers),
         _show_digests(moment),
         _show_journals(moment, journals),
     ]
     return Page(title="System", area="/system", sections=sections)
+
+
+def _show_verified(moment: Moment, journals: Rows) -> Section:
+    """Up to where `fedlog verify` has followed the journals, by the note that it left in the folder of the server."""
+    note = moment.verified
+    if note is None:
+        body: h.Node = [
+            h.p(".empty")["Nobody has verified the log from the folder of this server yet:"],
+            h.pre["fedlog verify"],
+        ]
+        return Section("verified", "Last verified position", body, "half")
+    newest = {(row["topic"], row["partition"]): row["offset"] for row in journals}
+    rows = [
+        (
+            h.span(".id")[f"{one.topic}/{one.partition}"],
+            f"@{one.end - 1}" if one.is_whole else h.b["broken"],
+            # A marker of a transaction stands behind the last record, so that the end may be past the newest.
+            format_number(max(0, newest.get((one.topic, one.partition), 0) + 1 - one.end)),
+        )
+        for one in note.journals
+    ]
+    is_good = not note.findings and note.knew_operator
+    said = "Every chain is whole." if not note.findings else f"{note.findings} findings: run it again to see them."
+    body = [
+        h.p(f".verdict.{'good' if is_good else 'bad' if note.findings else 'warn'}")[said],
+        None if note.knew_operator else h.p(".note")["Who signed was not checked: the operator's key was not at hand."],
+        make_table(["journal", "verified up to", "offsets since"], rows, caption="last verified positions"),
+        h.p(".note")["A note of this server's folder, and no proof for others: whoever doubts it runs the command."],
+    ]
+    return Section("verified", "Last verified position", body, "half", draw_time(note.at_ms))
 
 
 def _draw_kill() -> h.Element:
