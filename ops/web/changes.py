@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import HTTPConnection
 
@@ -15,6 +15,7 @@ from schemas.errors import FedlogError
 HEARTBEAT_S = 1.0
 # Between two tries to reach whoever writes the history.
 RETRY_S = 0.5
+LOOK_EVERY_S = 0.25
 
 
 class Refresh(FedlogError):
@@ -29,16 +30,40 @@ def parse_last_event_id(request: HTTPConnection) -> Position | None:
 
 
 class Changes:
-    """Wakes whoever follows whenever the history has moved. `watch` runs once, beside the server."""
+    """Wakes whoever follows whenever the history has moved. `watch` runs once, beside the server.
 
-    def __init__(self, reader: HistoryReader) -> None:
-        self._reader = reader
+    `is_log_away`: whether the log, from which all news comes, is out of reach.
+    """
+
+    def __init__(self, reader: HistoryReader, *, is_log_away: Callable[[], bool] = lambda: False) -> None:
+        self._reader, self._is_log_away = reader, is_log_away
         self._moved = asyncio.Condition()
         self.position: Position | None = None
         self.is_reachable = True
 
+    @property
+    def problem(self) -> str:
+        """What is out of reach at this moment: `log`, `history` or nothing."""
+        # The log first: a history that nobody can write because of it is no second problem.
+        return "log" if self._is_log_away() else "" if self.is_reachable else "history"
+
     async def watch(self) -> None:
-        """Follow the history until this is cancelled."""
+        """Follow history and log until this is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_history())
+            group.create_task(self._watch_problem())
+
+    async def _watch_problem(self) -> None:
+        told = ""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            # Told at once and not with the next beat: two seconds are all that a page has to say so.
+            if self.problem != told:
+                told = self.problem
+                async with self._moved:
+                    self._moved.notify_all()
+
+    async def _watch_history(self) -> None:
         while True:
             try:
                 position = await asyncio.to_thread(self._read_next)
@@ -54,7 +79,9 @@ class Changes:
                     self._moved.notify_all()
 
     async def follow(self, after: Position | None) -> AsyncIterator[Position | None]:
-        """The newest position each time that it has moved; None once a second without. Raises Refresh.
+        """The newest position each time that it has moved; None once a second without, and at news of problems.
+
+        Raises Refresh.
 
         Whoever is slow gets the newest alone: nothing waits in a queue.
         """

@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 
 from actors import keys
 from ops.operator import tasks
+from ops.processes import broker
 from ops.terminal.cli import app
 from schemas.topics import CATALOGUE, TASKS, partition_of
 from streams.kafka.log import KafkaLog
@@ -123,6 +124,22 @@ class Server:
                     yield message["id"], json.loads(message["data"]) if message.get("event") == "events" else []
                 message = {}
 
+    def listen(self, path: str) -> Iterator[tuple[str, str]]:
+        """The messages of an open page, as (event, data), until the server is gone."""
+        with closing(self.connect(timeout_s=20)) as connection:
+            connection.request("GET", f"/live{path}", headers={"Authorization": f"Bearer {self._token}"})
+            event, data = "", ""
+            for line in connection.getresponse():
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                match name:
+                    case "event":
+                        event = value
+                    case "data" | "data:":
+                        data += value
+                    case "":
+                        yield event, data
+                        event, data = "", ""
+
     def connect(self, timeout_s: float = 30) -> http.client.HTTPSConnection:
         """A connection that trusts this server's certificate alone."""
         return http.client.HTTPSConnection("127.0.0.1", self._port, timeout=timeout_s, context=self._context)
@@ -194,3 +211,25 @@ def test_a_server_that_is_killed_loses_and_doubles_nothing(
     assert {event["values"]["asked_by"] for event in events} == {"ada"}
     assert KILLS < answered <= len(written) - 2 <= answered + KILLS
     assert tasks.find_view(kafka_log, TASK, operator=key.public_key).closed
+
+
+def test_an_open_page_says_that_the_log_is_away_and_goes_on(
+    kafka_log: KafkaLog, kafka_settings: KafkaSettings, broker_folder: Path, tmp_path: Path
+) -> None:
+    """The broker dies under an open page: a beat names the log; back again, the page has what was appended since."""
+    kafka_log.create_topics(CATALOGUE)
+    keys.create(tmp_path / "operator.key")
+    with served(kafka_settings, tmp_path) as server:
+        assert server.ask("POST", "tasks", {"name": TASK, "policy": SHORT_DIGITS})[0] == 201
+        server.ask_until("GET", f"tasks/{TASK}")
+        heard = server.listen(f"/tasks/{TASK}")
+        assert next(told for told in heard if told == ("beat", ""))
+        broker.crash(broker_folder)
+        try:
+            # Other messages would be waited for as well: the page's stream itself goes on meanwhile.
+            assert next(told for told in heard if told == ("beat", "log"))
+        finally:
+            broker.start(broker_folder)
+        assert next(told for told in heard if told == ("beat", ""))
+        assert server.ask_until("POST", f"tasks/{TASK}/pause")["seen"]
+        assert next(data for event, data in heard if not event and "paused" in data)

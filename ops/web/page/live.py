@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
 from ops.history.tables.answers import QueryRefused
@@ -68,34 +68,32 @@ class Stream:
     changes: Changes
     render: Callable[[Position], Sections]
 
-    async def follow(self, after: Position | None) -> AsyncIterator[bytes]:
+    async def follow(self, after: Position | None) -> AsyncGenerator[bytes]:
         """Messages until the browser leaves: what has changed, and every second that all is well, or what is not."""
         shown: Sections | None = None
+        owed: Position | None = None
         try:
             async for position in self.changes.follow(after):
-                problem = self._find_problem()
-                if position is None or problem:
-                    # The browser measures silence: a beat is how it knows that nothing is new.
-                    yield write_message(problem, event="beat")
-                    continue
-                try:
-                    sections = await asyncio.to_thread(self.render, position)
-                except (WriterGone, QueryRefused):
-                    # The page stays as it is, says so, and goes on when the history answers again.
-                    yield write_message("history", event="beat")
-                    continue
-                # The first time all of them: nobody knows what a page shows that was away.
-                fresh = [html for name, html in sections.items() if shown is None or shown.get(name) != html]
-                shown = sections
-                yield write_message("".join(fresh), position=position) if fresh else write_message("", event="beat")
-                await asyncio.sleep(PAUSE_S)
+                problem, owed = self.changes.problem, position or owed
+                if owed is not None:
+                    try:
+                        sections = await asyncio.to_thread(self.render, owed)
+                    except (WriterGone, QueryRefused):
+                        # The page stays as it is and says so; what it is owed it gets when the history answers again.
+                        yield write_message(problem or "history", event="beat")
+                        continue
+                    # The first time all of them: nobody knows what a page shows that was away.
+                    fresh = [html for name, html in sections.items() if shown is None or shown.get(name) != html]
+                    if fresh:
+                        yield write_message("".join(fresh), position=owed)
+                    shown, owed = sections, None
+                # The browser measures silence: a beat is how it knows that nothing is new, and what is wrong.
+                yield write_message(problem, event="beat")
+                if position is not None:
+                    await asyncio.sleep(PAUSE_S)
         except Refresh:
             # Positions of another generation cannot be compared, so the page starts afresh.
             yield write_message("", event="refresh")
-
-    def _find_problem(self) -> str:
-        told: str = getattr(self.changes, "problem", "")
-        return told or ("" if self.changes.is_reachable else "history")
 
 
 def write_message(data: str, *, event: str = "", position: Position | None = None) -> bytes:

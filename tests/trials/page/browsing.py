@@ -22,6 +22,7 @@ from ops.console import say
 from tests.gallery import MAIN
 from tests.serving import opened_site
 from tests.trials.page.painted import Painted, list_views, open_gallery
+from tests.trials.page.pictures import take
 
 ROOT = Path(__file__).parents[3]
 AXE = ROOT / "build" / "page" / "node_modules" / "axe-core" / "axe.min.js"
@@ -40,12 +41,14 @@ class Look:
         self.faults: list[str] = []
 
     @contextmanager
-    def open(self, size: str = "wide", scheme: str = "light") -> Iterator[Page]:
-        """A page of somebody who is logged in; whatever its console says is a fault."""
+    def open(self, size: str = "wide", scheme: str = "light", *, now_ms: int | None = None) -> Iterator[Page]:
+        """A page of somebody who is logged in; whatever its console says is a fault. `now_ms`: what its clock shows."""
         width, height = WIDTHS[size]
         context = self.browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})  # type: ignore[arg-type]
         context.add_cookies([{"name": "fedlog_session", "value": self.painted.token, "url": self.painted.url}])
         page = context.new_page()
+        if now_ms is not None:
+            page.clock.set_fixed_time(now_ms)
         page.on("console", lambda message: self._hear(message.type, message.text))
         page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
         page.on("request", self._check_host)
@@ -85,11 +88,13 @@ def look_at_views(look: Look) -> None:
     """Every view in both sizes and schemes: no violation of accessibility, nothing wider than the screen, a picture."""
     axe = AXE.read_text(encoding="utf-8")
     PICTURES.mkdir(exist_ok=True)
+    # A moment after the newest record, as everybody sees it whose federation goes on.
+    now_ms = look.painted.gallery.now_ms + 2_000
     for size, scheme in (("wide", "light"), ("wide", "dark"), ("phone", "light"), ("phone", "dark")):
-        with look.open(size, scheme) as page:
+        with look.open(size, scheme, now_ms=now_ms) as page:
             for name, address in list_views(look.painted).items():
                 page.goto(look.painted.url + address)
-                page.wait_for_timeout(700)
+                page.wait_for_timeout(300)
                 where = f"{name}, {size}, {scheme}"
                 extent = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
                 look.require(extent[0] <= extent[1], f"{where}: wider than its screen, {extent}")
@@ -100,7 +105,7 @@ def look_at_views(look: Look) -> None:
                     nodes = [node["html"][:90] for node in each["nodes"][:2]]
                     look.faults.append(f"{where}: {each['id']} ({each['help']}) {nodes}")
                 if (size, scheme) == ("wide", "light") or (name in {"task", "tasks"} and scheme == "dark"):
-                    page.screenshot(path=PICTURES / f"{name}-{size}-{scheme}.png", full_page=size == "wide")
+                    take(page, PICTURES / f"{name}-{size}-{scheme}.png", is_whole=size == "wide")
 
 
 def watch_it_live(look: Look) -> None:
@@ -121,8 +126,22 @@ def watch_it_live(look: Look) -> None:
         focus = "document.activeElement.closest('section')?.id"
         look.require(page.evaluate(focus) == "score-0", "the focus was lost")
         look.require(page.evaluate("document.querySelector('#buffer').offsetHeight") == heights, "the layout jumped")
+        _cut_off(look, page)
         _take_away(look, page)
         look.require(page.evaluate("performance.timeOrigin") == loaded, "the page was loaded anew")
+
+
+def _cut_off(look: Look, page: Page) -> None:
+    """The log is out of reach, and the server is not: the page names what it is."""
+    look.painted.is_cut = True
+    began_s = time.monotonic()
+    wait(page, SHOWN)
+    silent_s = time.monotonic() - began_s
+    say(f"the page says that the log is away after {silent_s:.2f} s")
+    look.require(silent_s <= 2, f"the page said nothing of the log for {silent_s:.1f} s")
+    look.require("The log is out of reach" in page.locator("#reach").inner_text(), "the page names something else")
+    look.painted.is_cut = False
+    wait(page, f"!{SHOWN}")
 
 
 def _take_away(look: Look, page: Page) -> None:
@@ -131,7 +150,7 @@ def _take_away(look: Look, page: Page) -> None:
     wait(page, SHOWN)
     silent_s = time.monotonic() - began_s
     say(f"the page says that the server is away after {silent_s:.2f} s")
-    look.require(silent_s <= 2.5, f"the page said nothing for {silent_s:.1f} s")
+    look.require(silent_s <= 2, f"the page said nothing for {silent_s:.1f} s")
     look.painted.go_on(4)
     filled = page.locator("#buffer .cell:not(.vacant)").count()
     look.painted.start()
@@ -179,20 +198,23 @@ def main() -> int:
     """Every trial; 1 where something is wrong."""
     with tempfile.TemporaryDirectory() as folder:
         gallery = open_gallery()
-        with opened_site(Path(folder), gallery.log) as (site, _), sync_playwright() as playwright:
-            painted = Painted(site, gallery=gallery)
-            painted.start()
+        with (
+            opened_site(Path(folder), gallery.log) as (site, _),
+            Painted(site, gallery=gallery) as painted,
+            sync_playwright() as playwright,
+        ):
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             look = Look(browser, painted)
-            for trial in (use_the_keyboard, recompute_a_version, watch_it_live, look_at_views):
+            for trial in (look_at_views, use_the_keyboard, recompute_a_version, watch_it_live):
                 say(f"{trial.__name__.replace('_', ' ')} …")
+                began_s = time.monotonic()
                 try:
                     trial(look)
                 except Exception as error:  # noqa: BLE001 - the other trials say more
                     traceback.print_exc()
                     look.faults.append(f"{trial.__name__}: {error}")
+                say(f"  {time.monotonic() - began_s:.0f} s")
             browser.close()
-            painted.stop()
     for fault in dict.fromkeys(look.faults):
         say(f"- {fault}")
     say(f"{len(look.faults)} faults" if look.faults else "Nothing is wrong.")

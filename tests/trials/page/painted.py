@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 import uvicorn
 
 from ops.web.app import make_app
 from ops.web.changes import Changes
+from ops.web.reaching import LogReach
 from ops.web.serving import listen
 from ops.web.site import Site
+from streams.log import LogUnavailable, TopicPartition
 from tests.gallery import MAIN, Gallery
 from tests.serving import make_token
 
@@ -23,6 +27,9 @@ class Painted:
         self.site, self.gallery = dataclasses.replace(site, kill=lambda: "It is dead."), gallery
         self.token = make_token(site.tokens, "operator")
         self.port = 0
+        # Whether the log, which the server asks if it is there, refuses to say so.
+        self.is_cut = False
+        self._reach = LogReach(self._open_log)
         self._server: Any = None
         self._thread: threading.Thread | None = None
 
@@ -31,12 +38,22 @@ class Painted:
         """Where it answers."""
         return f"http://127.0.0.1:{self.port}"
 
+    def __enter__(self) -> Self:
+        self._reach.__enter__()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._reach.__exit__()
+
     def start(self) -> None:
         """Listen, on the port of the life before if there was one."""
         listening = listen("127.0.0.1", self.port)
         self.port = listening.getsockname()[1]
         # Each life has a loop of its own, and so its own watcher of what is new.
-        site = dataclasses.replace(self.site, changes=Changes(self.site.reader))
+        changes = Changes(self.site.reader, is_log_away=lambda: self._reach.is_away)
+        site = dataclasses.replace(self.site, changes=changes)
         config = uvicorn.Config(make_app(site), log_level="error", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listening],), daemon=True)
@@ -52,6 +69,16 @@ class Painted:
         """The federation takes so many updates more; the site follows its log by itself."""
         until = self.gallery._admitted() + updates
         self.gallery._run(lambda: self.gallery._admitted() >= until)
+
+    def find_written_end(self, at: TopicPartition) -> int:
+        """As the log says it, unless it is cut off."""
+        if self.is_cut:
+            raise LogUnavailable("cut off")
+        return self.gallery.log.find_written_end(at)
+
+    @contextmanager
+    def _open_log(self) -> Iterator[Any]:
+        yield self
 
 
 def list_views(painted: Painted) -> dict[str, str]:

@@ -52,7 +52,9 @@ def serve(
     from ops.web.access.tokens import FILE as KEY_FILE
     from ops.web.access.tokens import open_key
     from ops.web.app import make_app
+    from ops.web.changes import Changes
     from ops.web.keeping import KeptLog
+    from ops.web.reaching import LogReach
     from ops.web.serving import listen, run
 
     tls = find_tls(tls_certificate, tls_key)
@@ -66,7 +68,9 @@ def serve(
     with ExitStack() as stack:
         kept = stack.enter_context(_keep_history(settings, file or folder / HISTORY_FILE))
         log = stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve"))))
+        reach = stack.enter_context(LogReach(partial(_open_log, settings)))
         site = _make_site(settings, kept, log=log, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
+        site = replace(site, changes=Changes(site.reader, is_log_away=lambda: reach.is_away))
         if may_kill:
             site = replace(site, kill=partial(_kill_aggregator, folder))
         url = f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}"
@@ -128,6 +132,7 @@ def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
 def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: frozenset[str]) -> Site:
     from client_agent.learning.allow_list import AllowList
     from ops.audit.replay import Anchor
+    from ops.history import verified
     from ops.opening import find_operator, load_key
     from ops.operator.deployments import open_server_key
     from ops.web.access.tokens import open_key
@@ -155,6 +160,7 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: fr
         hosts=hosts,
         deployment=settings.topic_prefix,
         evidence=Evidence(partial(_open_log, settings), anchor),
+        find_verified=partial(verified.find, settings.folder),
     )
 
 

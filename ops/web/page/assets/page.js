@@ -1,7 +1,7 @@
 // What the page does with script: says how the stream is, moves through time, and listens to keys. All else is HTML.
 "use strict";
 (() => {
-  const SILENCE_MS = 1800;
+  const SILENCE_MS = 1650;
   const find = (selector) => document.querySelector(selector);
   let heard = performance.now();
   let problem = "";
@@ -29,12 +29,12 @@
     const message = event.detail.message;
     if (message.event === "beat") problem = message.data.trim();
     else if (message.event === "refresh") location.reload();
-    else { problem = ""; moveNow(); }
+    else moveNow();
     tell();
   });
   document.addEventListener("htmx:sse:after:connection", () => { heard = performance.now(); });
   document.addEventListener("visibilitychange", () => { heard = performance.now(); });
-  setInterval(tell, 250);
+  setInterval(tell, 200);
 
   // --- How long ago ---
   const spell = (seconds) => seconds < 1 ? "now" : seconds < 120 ? `${Math.floor(seconds)} s ago`

@@ -156,14 +156,15 @@ def _make_row(trip: Trip) -> Sequence[h.Node]:
 
 
 def _space_out(marks: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    """Marks whose text would lie on that of the one before go one line down, by their kind."""
-    spaced, line, before = [], 0, -1.0
-    for x, text, kind in sorted(marks):
+    """Marks whose text would lie on that of the next one go one line up, so that they read downwards in order."""
+    spaced, line, after = [], 0, 2.0
+    # Stable, because what happened in one millisecond comes in the order of the story.
+    for x, text, kind in sorted(marks, key=lambda mark: mark[0])[::-1]:
         # Three lines are as many as a phone has room for.
-        line = (line + 1) % 3 if x - before < 0.11 else 0
+        line = (line + 1) % 3 if after - x < 0.11 else 0
         spaced.append((x, text, f"{kind} line{line}"))
-        before = x
-    return spaced
+        after = x
+    return spaced[::-1]
 
 
 def _draw_legend() -> h.Element:

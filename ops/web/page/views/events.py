@@ -29,6 +29,8 @@ from ops.web.page.views.parts import draw_choice, draw_device, draw_figure, draw
 # What stands in columns of its own, or is only a digest that nobody reads.
 _HEX = re.compile(r"[0-9a-f]{32,}")
 LEFT_OUT = {"task", "policy", "tensors", "weights", "sources", "public_key", "sent_ms", "deadline_ms", "salt"}
+# Fields in groups, of which a line would hold nothing else.
+GROUPS = ("body_", "mechanism_", "model_topic", "model_partition", "model_offsets", "model_codec")
 
 
 def show_events(moment: Moment, asked: Filter) -> Page:
@@ -94,7 +96,11 @@ def _draw_events(moment: Moment, events: Sequence[Happened]) -> h.Element:
 def _summarize(event: Happened) -> str:
     # A line is for finding the event; its own page has every field.
     text = format_value(
-        {name: value for name, value in event.values.items() if name not in LEFT_OUT and not name.startswith("body_")}
+        {
+            name: value
+            for name, value in event.values.items()
+            if name not in LEFT_OUT and not name.startswith(GROUPS) and value not in ("", [], {})
+        }
     )
     return text if len(text) <= 160 else text[:159] + "…"
 

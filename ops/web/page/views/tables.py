@@ -135,6 +135,7 @@ _DRAWN: dict[str, Callable[[Cell], h.Node]] = {
     "model_bytes": lambda cell: format_bytes(cell.value),
     "body_bytes": lambda cell: format_bytes(cell.value),
     "held_s": lambda cell: format_seconds(cell.value),
+    "staleness_mean": lambda cell: format_number(cell.value, digits=2),
     "outcome": _draw_words,
     "reason": _draw_words,
 }
