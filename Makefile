@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BROWSER := build/page/python/playwright
 ARGS ?=
 SEED ?= 1
 OFF ?=
@@ -52,7 +53,7 @@ mutants: setup ## Plant each fault of tests/trials/mutants/table.toml; a test mu
 codecs: setup ## Train digits with each codec: bytes and accuracy, into docs/codecs.md
 	@$(BIN)/python -m tests.bench.measures.codecs
 
-bench: setup ## Measure everything beside its peers, into docs/performance.md (ONLY=ingest, RUNS=5, QUICK=1, GATE=1)
+bench: setup $(if $(filter-out page,$(ONLY)),,$(BROWSER)) ## Measure everything beside its peers, into docs/performance.md (ONLY=ingest, RUNS=5, QUICK=1, GATE=1)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(QUICK),--quick) $(if $(GATE),--gate) $(ARGS)
 
@@ -90,10 +91,13 @@ starting: PAIRS ?= 5
 starting: setup ## Time `fedlog run` from nothing to its first lease, beside another commit (AGAINST=commit PAIRS=5)
 	@$(BIN)/python -m tests.trials.starting --pairs $(PAIRS) --record $(if $(AGAINST),--against $(AGAINST))
 
-page: setup ## Look at every view in Debian's Chromium, by keyboard and live; writes docs/page (apt install chromium; npm)
+page: setup $(BROWSER) ## Look at every view in Debian's Chromium, by keyboard and live; writes docs/page (apt install chromium; npm)
 	@test -d build/page/node_modules/axe-core || npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/page axe-core@4.14.1
-	@test -d build/page/python/playwright || $(BIN)/uv pip install --quiet --target build/page/python playwright==1.65.2
 	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.page.browsing
+
+# What drives the browser: no dependency, because only those who look at the page have one.
+$(BROWSER): | setup
+	@$(BIN)/uv pip install --quiet --target build/page/python playwright==1.65.2
 
 assets: ## Bring the page's libraries anew from npm, and compare them with their digests
 	@python3 tests/trials/page/assets.py

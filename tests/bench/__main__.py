@@ -24,10 +24,12 @@ from tests.bench import machine
 from tests.bench.pages import page
 from tests.bench.row import Bench, Row
 from tests.bench.rows import crowd, demo, end_to_end, growth, history, ingest, latency, replay, shards, tasks
+from tests.bench.rows import page as web_page
 from tests.trials.results import ROOT, add_row, rows
 
 ALL: dict[str, ModuleType] = {
-    module.NAME: module for module in (ingest, end_to_end, latency, replay, history, shards, tasks, growth, demo, crowd)
+    module.NAME: module
+    for module in (ingest, end_to_end, latency, replay, history, web_page, shards, tasks, growth, demo, crowd)
 }
 PEERS = tuple(dict.fromkeys([*end_to_end.PEERS, *crowd.PEERS]))
 FIGURES = ROOT / "build" / "bench.json"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.bench import peer
 from tests.bench.pages.chart import Panel, svg
+from tests.bench.pages.text import cell, kept, table, wrap
+from tests.bench.pages.web import tell_page
 from tests.bench.rows import crowd, demo, end_to_end, growth, history, ingest, latency, replay, shards, tasks
+from tests.bench.rows import page as web_page
 from tests.trials.results import ROOT
 
 PAGE, TEXT = ROOT / "docs" / "performance.md", Path(__file__).with_name("performance.md")
@@ -45,15 +47,10 @@ def _stamp(rows: Rows) -> str:
     others = [each for each in rows if each["began"] != row["began"]]
     older = {each["peer"]: f"{each['began'][:10]}, commit {each['commit']}" for each in others}
     versions += "".join(f". The rows of {name} are those of {when}" for name, when in older.items())
-    return "\n\n" + _wrap(
+    return "\n\n" + wrap(
         f"`make bench ONLY={row['name']}`, {row['began'][:10]}, commit {row['commit']}: {what}; {versions}. "
         f"Load of the machine while it was measured, the bench included: {min(loads):g} to {max(loads):g}."
     )
-
-
-def _wrap(text: str, *, indent: str = "") -> str:
-    """A paragraph, or an item whose further lines are indented, in lines that fit the page."""
-    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _plot(name: str, panels: Sequence[Panel], *, what: str) -> str:
@@ -62,25 +59,10 @@ def _plot(name: str, panels: Sequence[Panel], *, what: str) -> str:
     return f"![{what}](plots/{name}.svg)"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def _ratio(row: dict[str, Any]) -> str:
     if row["ratio_median"] is None:
         return ""
     return f"{row['ratio_median']:.2f} ({row['ratio_min']:.2f} … {row['ratio_max']:.2f})"
-
-
-def _kept(is_so: bool) -> str:
-    return "kept" if is_so else "**missed**"
 
 
 def _ingest(rows: Rows) -> str:
@@ -102,8 +84,8 @@ def _ingest(rows: Rows) -> str:
     gates = [row for row in rows if (row["params"], row["codec"]) == ingest.GATED]
     said = [
         f"Gate, at least {ingest.GATE:.0%} of the floor at {row['params']:,} parameters {row['codec']}: "
-        f"{_kept(not row['share_of_floor'] < ingest.GATE)}, {row['share_of_floor']:.0%}. Aim, {ingest.AIM_MS} ms: "
-        f"{_kept(row['cpu_ms_per_update'] <= ingest.AIM_MS)}, {row['cpu_ms_per_update']:g} ms."
+        f"{kept(not row['share_of_floor'] < ingest.GATE)}, {row['share_of_floor']:.0%}. Aim, {ingest.AIM_MS} ms: "
+        f"{kept(row['cpu_ms_per_update'] <= ingest.AIM_MS)}, {row['cpu_ms_per_update']:g} ms."
         for row in gates
     ]
     panel = Panel(title="CPU ms an update", x_label="parameters", x=sizes, lines=lines, log=True)
@@ -111,9 +93,9 @@ def _ingest(rows: Rows) -> str:
         [
             *said,
             _plot("ingest", [panel], what="CPU an update against parameters"),
-            _table(head, body),
+            table(head, body),
             "CPU ms of each stage (`others` is what runs in no Python thread, and the interpreter):",
-            _table(("parameters", "codec", *STAGES), stages),
+            table(("parameters", "codec", *STAGES), stages),
         ]
     )
 
@@ -132,8 +114,8 @@ def _end_to_end(rows: Rows) -> str:
         for row in rows
     ]
     aims = [
-        _wrap(
-            f"- {row['params']:,} parameters, {row['codec']}: {_kept(row['ratio_median'] >= end_to_end.AIM)}, "
+        wrap(
+            f"- {row['params']:,} parameters, {row['codec']}: {kept(row['ratio_median'] >= end_to_end.AIM)}, "
             f"{row['ratio_median']:.2f}. It would leave {row['more']['aim_ms']:g} ms of CPU for an update; the "
             f"arithmetic alone takes {row['more']['floor_ms']:g} ms, all of it {row['cpu_ms_per_update']:g} ms",
             indent="  ",
@@ -148,7 +130,7 @@ def _end_to_end(rows: Rows) -> str:
         [
             f"Aim, {end_to_end.AIM:g} times Flower's engine:\n\n" + "\n".join(aims),
             _plot("end_to_end", [panel], what="Updates a second against parameters"),
-            _table(head, body),
+            table(head, body),
         ]
     )
 
@@ -165,7 +147,7 @@ def _latency(rows: Rows) -> str:
     aimed = [row for row in rows if row["params"] == max(latency.TRAINING_MS) and not row["more"]["private"]]
     said = [
         f"Aim, p99 at most {latency.AIM_MS} ms at {row['params']:,} parameters without privacy: "
-        f"{_kept(row['more']['p99_ms'] <= latency.AIM_MS)}, {row['more']['p99_ms']:g} ms."
+        f"{kept(row['more']['p99_ms'] <= latency.AIM_MS)}, {row['more']['p99_ms']:g} ms."
         for row in aimed
     ]
     plain, private = ([r for r in rows if r["more"]["private"] is wanted] for wanted in (False, True))
@@ -175,7 +157,7 @@ def _latency(rows: Rows) -> str:
         for name, of in (("plain", plain), ("private", private))
     }
     panel = Panel(title="ms to ModelPublished", x_label="parameters", x=_sizes(plain), lines=lines, log=True)
-    return "\n\n".join([*said, _plot("latency", [panel], what="Latency against parameters"), _table(head, body)])
+    return "\n\n".join([*said, _plot("latency", [panel], what="Latency against parameters"), table(head, body)])
 
 
 def _replay(rows: Rows) -> str:
@@ -201,7 +183,7 @@ def _replay(rows: Rows) -> str:
     ]
     lines = {"replay": [row[1] for row in body], "aggregator": [row[2] for row in body]}
     panel = Panel(title="CPU ms an update", x_label="parameters", x=[row[0] for row in body], lines=lines, log=True)
-    return "\n\n".join([_plot("replay", [panel], what="CPU an update against parameters"), _table(head, body)])
+    return "\n\n".join([_plot("replay", [panel], what="CPU an update against parameters"), table(head, body)])
 
 
 def _history(rows: Rows) -> str:
@@ -215,10 +197,10 @@ def _history(rows: Rows) -> str:
         *((f"{x['question']}, times as fast", x["ratio"], "ratio") for x in told["ask"]),
     ]
     said = [
-        f"- {what}: {_kept(history.is_kept(aim, value))}, {_cell(value)}, aim {_cell(history.AIMS[aim])}"
+        f"- {what}: {kept(history.is_kept(aim, value))}, {cell(value)}, aim {cell(history.AIMS[aim])}"
         for what, value, aim in judged
     ]
-    tables = [_table(names, [[each[name] for name in names] for each in told[what]]) for what, names in HISTORY.items()]
+    tables = [table(names, [[each[name] for name in names] for each in told[what]]) for what, names in HISTORY.items()]
     return "\n\n".join(["\n".join(said), *tables])
 
 
@@ -237,7 +219,7 @@ def _shards(rows: Rows) -> str:
         "shard workers": [row["more"]["shard_cpu_ms"] for row in rows],
     }
     panel = Panel(title="CPU ms an update", x_label="shards", x=x, lines=lines)
-    return "\n\n".join([_plot("shards", [panel], what="CPU an update against shards"), _table(head, body)])
+    return "\n\n".join([_plot("shards", [panel], what="CPU an update against shards"), table(head, body)])
 
 
 def _tasks(rows: Rows) -> str:
@@ -255,24 +237,24 @@ def _tell_tasks(name: str, told: dict[str, Any], waits: list[dict[str, Any]]) ->
     columns = ("when", "actor", "decisions", "decisions_per_s", "p50_ms", "p99_ms", "max_ms")
     x, p50, p99 = zip(*told["curve"], strict=True)
     panel = Panel(
-        title=f"ms to a decision, a worker joins at {_cell(told['curve_join_s'])} s",
+        title=f"ms to a decision, a worker joins at {cell(told['curve_join_s'])} s",
         x_label="seconds of load",
         x=x,
         lines={"p50": p50, "p99": p99},
     )
     moved = ", ".join(f"{count} of the {actor}'s" for actor, count in told["moved"].items())
-    said = _wrap(
+    said = wrap(
         f"{told['tasks']:,} tasks on {told['partitions']} partitions and {told['workers']} workers an actor: "
-        f"{_cell(told['created_s'])} s from the creation of the first task until each had its version 0. "
+        f"{cell(told['created_s'])} s from the creation of the first task until each had its version 0. "
         f"{told['devices']:,} devices, each asking every {told['period_s']:g} s, brought all of them to version "
         f"{told['versions']}. Then one more worker an actor took over partitions: {moved}; {told['opened_anew']} were "
-        f"opened again in all. The longest time without a commit in one that moved was {_cell(told['still_s'])} s, and "
-        f"{_cell(told['still_before_s'])} s before. Nothing was lost, nothing decided twice. A worker had at most "
-        f"{_cell(told['peak_mb'])} MB."
+        f"opened again in all. The longest time without a commit in one that moved was {cell(told['still_s'])} s, and "
+        f"{cell(told['still_before_s'])} s before. Nothing was lost, nothing decided twice. A worker had at most "
+        f"{cell(told['peak_mb'])} MB."
     )
     head = ("load", "actor", "decisions", "decisions/s", "p50 ms", "p99 ms", "most ms")
-    table = _table(head, [[wait[column] for column in columns] for wait in waits])
-    return "\n\n".join([said, _plot(name, [panel], what="Waits against time"), table])
+    waited = table(head, [[wait[column] for column in columns] for wait in waits])
+    return "\n\n".join([said, _plot(name, [panel], what="Waits against time"), waited])
 
 
 def _growth(rows: Rows) -> str:
@@ -295,14 +277,14 @@ def _growth(rows: Rows) -> str:
         for curve in growth.CURVES
     }
     said = [
-        f"- {curve}: {_kept(worst[curve] <= growth.EXPONENT_MAX[curve])}, exponent up to {worst[curve]:g}, at most "
+        f"- {curve}: {kept(worst[curve] <= growth.EXPONENT_MAX[curve])}, exponent up to {worst[curve]:g}, at most "
         f"{growth.EXPONENT_MAX[curve]:g}"
         for curve in growth.CURVES
     ]
     ks = [row["more"]["peak_mb"] for row in rows if row["more"]["against"] == "K"]
-    said.append(f"- memory in K: {_kept(max(ks) <= 1.5 * min(ks))}, {min(ks):g} to {max(ks):g} MB")
+    said.append(f"- memory in K: {kept(max(ks) <= 1.5 * min(ks))}, {min(ks):g} to {max(ks):g} MB")
     head = ("against", "at", "CPU ms an update", "exponent since the point before", "peak MB")
-    return "\n\n".join(["\n".join(said), _plot("growth", panels, what="Growth"), _table(head, body)])
+    return "\n\n".join(["\n".join(said), _plot("growth", panels, what="Growth"), table(head, body)])
 
 
 def _demo(rows: Rows) -> str:
@@ -315,14 +297,14 @@ def _demo(rows: Rows) -> str:
     x = [end_s * part / 60 for part in range(61)]
     lines = {name: [max(acc for at, acc in curve if at <= second) for second in x] for name, curve in sides}
     body = [
-        (name, more[f"{key}updates_per_s"], ", ".join(_cell(each) or "never" for each in more[f"{key}seconds_to_goal"]))
+        (name, more[f"{key}updates_per_s"], ", ".join(cell(each) or "never" for each in more[f"{key}seconds_to_goal"]))
         for name, key in (("fedlog, int8", ""), (row["peer"], "peer_"))
         if f"{key}updates_per_s" in more
     ]
     panel = Panel(title="Best accuracy so far", x_label="seconds", x=x, lines=lines)
     head = ("system", "device-rounds a second", f"seconds to {demo.GOAL:.2f}, each run")
     ratio = [f"fedlog's rate over Flower's engine's: {_ratio(row)}."] if row["peer"] else []
-    return "\n\n".join([*ratio, _plot("demo", [panel], what="Accuracy against time"), _table(head, body)])
+    return "\n\n".join([*ratio, _plot("demo", [panel], what="Accuracy against time"), table(head, body)])
 
 
 def _crowd(rows: Rows) -> str:
@@ -332,7 +314,7 @@ def _crowd(rows: Rows) -> str:
         body.append(("fedlog, int8", row["updates_per_s"], row["cpu_ms_per_update"], None))
         if row["peer"]:
             body.append((row["peer"], row["more"]["peer_updates_per_s"], None, _ratio(row)))
-    return _table(head, body)
+    return table(head, body)
 
 
 def _one(rows: Rows, **wanted: Any) -> dict[str, Any]:
@@ -349,6 +331,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     latency.NAME: _latency,
     replay.NAME: _replay,
     history.NAME: _history,
+    web_page.NAME: tell_page,
     shards.NAME: _shards,
     tasks.NAME: _tasks,
     growth.NAME: _growth,

@@ -44,7 +44,7 @@ SQL = {
 def rows(bench: Bench) -> Iterator[Row]:
     """Rows of four kinds, which `more` names: build, wait, ask, console."""
     sizes = QUICK_SIZES if bench.quick else SIZES
-    told = [json.loads(line) for line in _run(PAST, "tell", bench.folder / "past", *sizes).splitlines()]
+    told = [json.loads(line) for line in run(PAST, "tell", bench.folder / "past", *sizes).splitlines()]
     for one in told[:2]:
         yield _build(one, bench.folder / f"{one['decisions']}.duckdb")
     yield _wait(bench)
@@ -58,7 +58,7 @@ def is_kept(aim: str, value: float) -> bool:
 
 
 def _build(told: dict[str, Any], file: Path) -> Row:
-    found = json.loads(_run(MEASURE, "build", told["folder"], file))
+    found = json.loads(run(MEASURE, "build", told["folder"], file))
     rate = figure(told["decisions"] / found["cpu_s"])
     return _row("build", decisions=told["decisions"], updates=told["updates"], decisions_per_s=rate, **_round(found))
 
@@ -66,15 +66,15 @@ def _build(told: dict[str, Any], file: Path) -> Row:
 def _wait(bench: Bench) -> Row:
     """A worker that commits a few inputs at a time, and a reader beside it."""
     size = 1_000 if bench.quick else PACED_DECISIONS
-    [line] = _run(PAST, "tell", bench.folder / "paced", size, "--inputs-per-commit", 5).splitlines()
+    [line] = run(PAST, "tell", bench.folder / "paced", size, "--inputs-per-commit", 5).splitlines()
     settings = json.dumps(asdict(bench.kafka("past-paced")))
-    _run(PAST, "create", settings)
+    run(PAST, "create", settings)
     told = json.loads(line)
     command = [MEASURE, "follow", settings, bench.folder / "paced.duckdb", told["updates"]]
-    with subprocess.Popen(_words(*command), stdout=subprocess.PIPE, text=True, cwd=ROOT) as reader:
+    with subprocess.Popen(child_words(*command), stdout=subprocess.PIPE, text=True, cwd=ROOT) as reader:
         assert reader.stdout is not None
         assert reader.stdout.readline() == "ready\n"
-        _run(PAST, "carry", settings, told["folder"], EVENTS_PER_S)
+        run(PAST, "carry", settings, told["folder"], EVENTS_PER_S)
         found = json.loads(reader.stdout.read())
     return _row("wait", events_per_s=EVENTS_PER_S, **_round(found))
 
@@ -83,17 +83,17 @@ def _console(bench: Bench, told: dict[str, Any]) -> Iterator[Row]:
     """Whole commands, from the shell's point of view: with the history at hand, and by folding the log."""
     kafka = bench.kafka("past")
     settings = json.dumps(asdict(kafka))
-    _run(PAST, "create", settings)
-    _run(PAST, "carry", settings, told["folder"], 0)
+    run(PAST, "create", settings)
+    run(PAST, "carry", settings, told["folder"], 0)
     with_history, without = bench.folder / "with", bench.folder / "without"
-    environments = {folder: _environment(kafka, folder) for folder in (with_history, without)}
-    _fedlog(environments[with_history], "history", "sync")
+    environments = {folder: make_environment(kafka, folder) for folder in (with_history, without)}
+    fedlog(environments[with_history], "history", "sync")
     for name, words in COMMANDS.items():
         seconds = []
         for _ in range(bench.runs):
-            told_by_tables, took_s = _fedlog(environments[with_history], *words)
+            told_by_tables, took_s = fedlog(environments[with_history], *words)
             seconds.append(took_s)
-        told_by_fold, fold_s = _fedlog(environments[without], *words)
+        told_by_fold, fold_s = fedlog(environments[without], *words)
         assert told_by_tables == told_by_fold, name
         yield _row("console", command=name, decisions=told["decisions"], seconds=median(seconds), fold_s=figure(fold_s))
 
@@ -103,14 +103,14 @@ def _ask(bench: Bench, told: dict[str, Any]) -> Iterator[Row]:
     file, folder = bench.folder / "asked.duckdb", bench.folder / "asking"
     _build(told, file)
     environment = {**os.environ, **Settings(folder=folder, operator_public_key=KEY.public_key.hex()).make_environment()}
-    words = _fedlog_words("events", "--json", "--topic", "rounds", "--from-files", told["folder"])
+    words = fedlog_words("events", "--json", "--topic", "rounds", "--from-files", told["folder"])
     began_s = time.monotonic()
     with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, cwd=ROOT) as events:
         assert events.stdout is not None
         expected = _answer(events.stdout)
     events_s = time.monotonic() - began_s
     for name, sql in SQL.items():
-        asked = [_fedlog(environment, "query", sql, "--csv", "--file", str(file)) for _ in range(bench.runs)]
+        asked = [fedlog(environment, "query", sql, "--csv", "--file", str(file)) for _ in range(bench.runs)]
         found = [line.split(",") for line in asked[0][0].splitlines()[1:]]
         assert found == expected[name], (name, found, expected[name])
         seconds = median([took_s for _, took_s in asked])
@@ -146,7 +146,7 @@ def _answer(lines: Iterable[bytes]) -> dict[str, list[list[str]]]:
     return {name: [[str(value) for value in row] for row in rows] for name, rows in found.items()}
 
 
-def _environment(kafka: KafkaSettings, folder: Path) -> dict[str, str]:
+def make_environment(kafka: KafkaSettings, folder: Path) -> dict[str, str]:
     """That of somebody with the operator's key, whose history lies in `folder`."""
     folder.mkdir(mode=0o700)
     (folder / "operator.key").touch(mode=0o600)
@@ -156,22 +156,26 @@ def _environment(kafka: KafkaSettings, folder: Path) -> dict[str, str]:
     return Settings(folder=folder, operator_key_file=folder / "operator.key", **given).make_environment()
 
 
-def _fedlog(environment: dict[str, str], *words: str) -> tuple[str, float]:
+def fedlog(environment: dict[str, str], *words: str) -> tuple[str, float]:
+    """What one command says, and how long it takes."""
     began_s = time.monotonic()
-    done = subprocess.run(_fedlog_words(*words), check=True, capture_output=True, text=True, env=environment, cwd=ROOT)
+    done = subprocess.run(fedlog_words(*words), check=True, capture_output=True, text=True, env=environment, cwd=ROOT)
     return done.stdout, time.monotonic() - began_s
 
 
-def _fedlog_words(*words: str) -> list[str]:
+def fedlog_words(*words: str) -> list[str]:
+    """The command line of `fedlog`."""
     return [sys.executable, "-m", "ops.terminal.cli", *words]
 
 
-def _words(module: str, *words: object) -> list[str]:
+def child_words(module: str, *words: object) -> list[str]:
+    """The command line of a child of the bench."""
     return [sys.executable, "-m", module, *map(str, words)]
 
 
-def _run(module: str, *words: object) -> str:
-    return subprocess.run(_words(module, *words), check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+def run(module: str, *words: object) -> str:
+    """What a child of the bench says."""
+    return subprocess.run(child_words(module, *words), check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
 
 
 def _round(found: dict[str, float]) -> dict[str, float]:

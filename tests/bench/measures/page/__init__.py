@@ -1,0 +1,1 @@
+"""Children of the bench's row `page`: a browser that paints, and a hundred open pages."""
