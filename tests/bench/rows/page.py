@@ -39,6 +39,8 @@ PAINTING, WATCHING = "tests.bench.measures.page.painting", "tests.bench.measures
 # Playwright is no dependency: `make bench` puts it there, as `make page` does.
 BROWSER = ROOT / "build" / "page" / "python"
 
+Versions = list[tuple[int, int]]
+
 
 class Server:
     """`fedlog serve` in a process of its own; killed and started again it has the same port."""
@@ -159,36 +161,35 @@ def _open(bench: Bench) -> Row:
         idle_share = server.share(IDLE_S)
         seen, shown = json.loads(watching.communicate("")[0]), ask("tell")
         sql = f"SELECT version, at_ms FROM facts.model_published WHERE task = '{TASK}' ORDER BY version"
-        versions = [tuple(map(int, row)) for row in _query(environment, sql)]
+        versions = [(int(version), int(at_ms)) for version, at_ms in _query(environment, sql)]
         [[events]] = _query(environment, "SELECT count(*) FROM events")
-    newest = max(version for version, _ in versions)
-    ends = [page[-1][1] for page in [*seen["noted"], shown["noted"]]]
     judged = [(version, at_ms) for version, at_ms in versions if began_ms < at_ms < killed_ms - 2_000]
-    waits = {
-        kind: [wait for page in pages for wait in _find_waits(page, judged)]
-        for kind, pages in {"browser": [shown["noted"]], "stream": seen["noted"]}.items()
-    }
-    p50, p95 = np.percentile(waits["browser"], (50, 95))
+    ends = [page[-1][1] for page in [*seen["noted"], shown["noted"]]]
+    late = sum(end != versions[-1][0] for end in ends)
+    untold = sum(int(events) - count for count in seen["events"])
     return _row(
         "open",
         pages=PAGES,
         events_per_s=EVENTS_PER_S,
         versions=len(judged),
-        p50_ms=figure(float(p50)),
-        p95_ms=figure(float(p95)),
-        stream_p95_ms=figure(float(np.percentile(waits["stream"], 95))),
+        **_judge(shown["noted"], seen["noted"], versions=judged),
         cpu_share=figure(cpu_share),
         idle_share=figure(idle_share),
         comebacks=sum(seen["comebacks"]),
         # An open page misses something where it does not come to show the newest, a program where an event is not told.
-        missed=sum(end != newest for end in ends)
-        + sum(int(events) - count for count in seen["events"])
-        + seen["doubled"],
+        missed=late + untold + seen["doubled"],
         reloads=seen["refreshes"] + (not shown["is_same"]),
     )
 
 
-def _find_waits(page: list[list[int]], versions: list[tuple[int, int]]) -> Iterator[int]:
+def _judge(browser: list[list[int]], streams: list[list[list[int]]], *, versions: Versions) -> dict[str, float]:
+    p50, p95 = np.percentile([*_find_waits(browser, versions)], (50, 95))
+    stream = [wait for page in streams for wait in _find_waits(page, versions)]
+    waits = {"p50_ms": p50, "p95_ms": p95, "stream_p95_ms": np.percentile(stream, 95)}
+    return {name: figure(float(wait)) for name, wait in waits.items()}
+
+
+def _find_waits(page: list[list[int]], versions: Versions) -> Iterator[int]:
     """How long each version took until it, or a later one, stood on a page."""
     for version, at_ms in versions:
         found = next((noted_ms for noted_ms, shown in page if shown >= version), None)
