@@ -35,10 +35,10 @@ Deployment = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]  # ran
 CHUNK_BYTES = 512 * 1024
 
 
-class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Where the bytes of a body stand, and what they must be; Kafka has no index, so the offsets are named.
 
-    `size` is the length of the stored bytes, `sha256` their digest, `codec` how to read them (`schemas.tensors`).
+    `size` and `sha256` are of the stored bytes, `codec` says how to read them; `message`: its number among many.
     """
 
     topic: Annotated[str, msgspec.Meta(max_length=32)]
@@ -48,13 +48,13 @@ class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sha256: Sha256
     size: Count
     codec: Annotated[str, msgspec.Meta(max_length=16)]
+    message: Count = 0
 
     def __str__(self) -> str:
         return f"{self.topic}[{self.partition}]@{self.offsets[0] if self.offsets else '?'}"
 
     def is_well_formed(self) -> bool:
-        """As many chunks as the size asks for, each after the one before."""
+        """As many chunks as the size asks for, each after the one before: none is named twice, no reader goes back."""
         chunks = -(-self.size // CHUNK_BYTES)
-        # Ascending, so that no chunk is named twice and a reader never has to go back.
         ascending = all(a < b for a, b in zip(self.offsets, self.offsets[1:], strict=False))
         return len(self.offsets) == chunks > 0 and ascending

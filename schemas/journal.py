@@ -47,13 +47,18 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     journals: dict[str, JournalPosition] = {}
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """The events that one input caused, at one log time; `topic` is empty for the host's own input (a release)."""
+class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """The events that one input caused, at one log time; `topic` is empty for the host's own input (a release).
+
+    `message` is the input's number in a record that holds many. All decisions on one record stand in one batch: the
+    position after it passes the record as a whole.
+    """
 
     topic: str
     offset: Count
     time_ms: TimeMs
     events: tuple[JournalEvent, ...]
+    message: Count = 0
 
 
 class WriterClaimed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="WriterClaimed/1"):

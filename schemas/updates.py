@@ -1,7 +1,7 @@
 """The record that submits an update: a device writes it, the aggregator and its shard workers read it.
 
 A small body travels in the record itself. Its address then names no place, because the device does not know the one
-that the record will get; the reader fills in partition and offset at which it found the record.
+that the record will get; the reader fills in where it found the record, and which of many messages there it was.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import decode, encode
@@ -30,14 +31,17 @@ class SignedUpdate:
         """Whether the device that holds `public_key` signed the record."""
         return is_signed_by_device(self.message, public_key)
 
-    def locate_body(self, partition: int, offset: int) -> BodyRef:
-        """The address of the body, for a record found at this place of `updates`.
+    def locate_body(self, partition: int, offset: int, *, message: int = 0) -> BodyRef:
+        """The address of the body, for a message found at this place of `updates`: its record, and its number there.
 
         What the record says of an inline body is ignored but for the codec: size and digest follow from its bytes.
         """
         # An honest device says the same; a forged digest must not let one body pass for another.
         inline, body = self.submitted.inline, self.submitted.body
-        return body if inline is None else _address(inline, partition=partition, offsets=(offset,), codec=body.codec)
+        if inline is None:
+            return body
+        address = _address(inline, partition=partition, offsets=(offset,), codec=body.codec)
+        return msgspec.structs.replace(address, message=message) if message else address
 
 
 def sign_update(submitted: UpdateSubmitted, key: Ed25519PrivateKey) -> bytes:

@@ -9,6 +9,7 @@
 * `read_ahead`: records that a thread fetches while others are worked on; for audits.
 * `bodies/`: stores and fetches the bytes that events name by a BodyRef; for actors, devices and audit.
 * `exported/`: exports partitions into files, and reads such a folder as a log; for `fedlog export-log` and audit.
+* `packing`: many messages in one record of devices, both halves; for whoever writes such records and whoever reads.
 * `holes`: tells a hole that is real from a record that was missed; for the inputs and the journal of an actor.
 * `skipped`: counts and tells what a reader passes over because nobody of ours wrote it.
 * `retry`: waits while no broker answers, and logs when one goes and when it is back.

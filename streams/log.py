@@ -127,7 +127,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it stands in the log; `time_ms` is its append time."""
+    """One record as it stands in the log; `time_ms` is its append time.
+
+    One of many messages in a record is shown as a record too; `message` is its number there (`streams.packing`).
+    """
 
     topic: str
     partition: int
@@ -135,6 +138,7 @@ class Record:
     time_ms: int
     key: bytes | None
     value: bytes | None
+    message: int = 0
 
     @property
     def at(self) -> TopicPartition:

@@ -45,7 +45,8 @@ def add(before: Tally, after: Tally) -> Tally:
         case InputsDropped(), InputsDropped():
             return _add_offsets(before, after)
         case DefectFound(), DefectFound():
-            return _add_offsets(before, after)
+            first = min(before, after, key=lambda defect: (defect.first_offset, defect.number))
+            return replace(_add_offsets(before, after), number=first.number)
         case CheckinsDeclined(), CheckinsDeclined():
             return CheckinsDeclined(task=before.task, counts=_add_counts(before.counts, after.counts))
         case UpdatesDeclined(), UpdatesDeclined():

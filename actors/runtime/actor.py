@@ -6,9 +6,9 @@ claim finds in the journal what happened. That is why a state can be changed in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from itertools import product
+from itertools import chain, product
 from typing import Any, Generic, TypeVar
 
 from actors.deciders.decider import Decider
@@ -28,6 +28,7 @@ from schemas.canonical import encode_state
 from schemas.events import InputsDropped, JournalEvent
 from schemas.journal import Decision
 from streams.log import EventLog, LogError, Record, TopicPartition
+from streams.packing import unpack
 
 S = TypeVar("S")
 
@@ -90,13 +91,15 @@ class Actor(Generic[S]):
         Raises Gap before anything behind the gap is decided, and StateHalfApplied when the state can be used no more.
         """
         if self._effects.looks_ahead:
-            self._look_ahead(records)
+            self._effects.look_ahead(self.state, _list_due(records, self.guard, find_expected=self.find_expected))
+        taken = 0
         try:
-            for number, record in enumerate(records, 1):
+            for record in records:
                 if record.offset >= self.find_expected(record.topic):
-                    self._take(record)
-                if number % self._effects.inputs_per_commit_max == 0:
+                    taken += self._take(record)
+                if taken >= self._effects.inputs_per_commit_max:
                     self._commit()
+                    taken = 0
         finally:
             # Also where a gap ends the run: what stood before it is decided.
             self._commit()
@@ -105,7 +108,7 @@ class Actor(Generic[S]):
         """Make and decide what the state waits for (releases), until it waits for nothing more; keep a snapshot."""
         if self._effects.has_work:
             for made in self._effects.make_inputs(self.state):
-                self._note(*_HOST, events=self._decide(Arrival(made)))
+                self._note(*_HOST, outcomes=[self._decide(Arrival(made))])
                 self._commit()
         if self._digests.noted:
             self._digests.keep_snapshot()
@@ -124,27 +127,23 @@ class Actor(Generic[S]):
         self._inputs.close()
         self._journal.close()
 
-    def _look_ahead(self, records: Sequence[Record]) -> None:
-        """Nothing is touched early while an input that has failed is still to be skipped."""
-        if not any(place.offset >= self.find_expected(place.topic) for place in self.guard.skips):
-            due = [record for record in records if record.offset >= self.find_expected(record.topic)]
-            self._effects.look_ahead(self.state, due)
-
-    def _take(self, record: Record) -> None:
-        given, events = self._inputs.read(record), list[JournalEvent]()
+    def _take(self, record: Record) -> int:
+        given, outcomes = self._inputs.read(record), list[list[JournalEvent]]()
         try:
             _look_up(self._effects, given)
             for number, said in enumerate(given):
-                events += self._outcome(record, number, said=said)
+                outcomes.append(self._outcome(record, number, said=said))
         except BaseException as error:
             self._inputs.unread(record)
-            if events and isinstance(error, LogError):
+            if any(outcomes) and isinstance(error, LogError):
                 # The record comes again, and the state already holds a part of it.
                 raise StateHalfApplied(f"{record.topic}@{record.offset}: {describe(error)}") from error
             raise
-        self._note(record.topic, record.offset, events=events)
+        is_one = record.topic in self._inputs.journals
+        self._note(record.topic, record.offset, outcomes=_join(outcomes) if is_one else outcomes)
         if self.guard.skips and self.guard.skips_any(record, len(given)):
             self._commit()  # at once: a death at one of the next inputs must not bring this one back
+        return len(given)
 
     def _outcome(self, record: Record, number: int, *, said: Record | JournalEvent) -> list[JournalEvent]:
         """The events of one input, which is passed as a defect where our own code fails on it, or did so before."""
@@ -206,20 +205,21 @@ class Actor(Generic[S]):
         self._journal.extra_records += follow_up.extra_records
         return events
 
-    def _note(self, topic: str, offset: int, *, events: Sequence[JournalEvent]) -> None:
-        """Keep a decision for the next commit; with a digest, where one is due."""
-        if not events:
+    def _note(self, topic: str, offset: int, *, outcomes: Sequence[list[JournalEvent]]) -> None:
+        """Keep the decisions on one record for the next commit; with a digest, where one is due."""
+        self._journal.left_bytes = DECISION_BYTES_MAX
+        if not any(outcomes):
             return
         # Not for what only counts, or strangers could have the whole state written again and again.
-        if not TALLY_KINDS.issuperset(map(type, events)):
+        if folded := [events for events in outcomes if not TALLY_KINDS.issuperset(map(type, events))]:
             # In this order: counting the entries takes as long as there are tasks.
-            due = self._digests.undigested = self._digests.undigested + 1
+            due = self._digests.undigested = self._digests.undigested + len(folded)
             if due >= DIGEST_EVERY and due >= self._decider.entries(self.state) // 4:
-                events = [*events, self._digests.take(self.state)]
-        decision = Decision(topic=topic, offset=offset, time_ms=self._inputs.time_ms, events=tuple(events))
+                # Behind all that this record changes: the state in hand is the one after its last message.
+                folded[-1].append(self._digests.take(self.state))
+        decisions = _make_decisions(outcomes, topic=topic, offset=offset, time_ms=self._inputs.time_ms)
         extra_records, self._journal.extra_records = self._journal.extra_records, []
-        self._journal.uncommitted.append(Uncommitted(decision, self._inputs.position, extra_records))
-        self._journal.left_bytes = DECISION_BYTES_MAX
+        self._journal.uncommitted.append(Uncommitted(decisions, self._inputs.position, extra_records))
 
     def _commit(self) -> None:
         """Write what is decided, or a position that only moved for long; then answer the devices."""
@@ -239,6 +239,29 @@ def _look_up(effects: Effects[Any, Any], given: Sequence[Record | JournalEvent])
     """Before the first is decided: where no broker answers, the record has to come again as a whole."""
     if heard := [said for said in given if not isinstance(said, Record)]:
         effects.look_up(heard)
+
+
+def _list_due(records: Sequence[Record], guard: Guard, *, find_expected: Callable[[str], int]) -> list[Record]:
+    """The messages that are decided next; nothing is touched early while an input that has failed is to be skipped."""
+    if any(place.offset >= find_expected(place.topic) for place in guard.skips):
+        return []
+    due = (record for record in records if record.offset >= find_expected(record.topic))
+    return [*chain.from_iterable(map(unpack, due))]
+
+
+def _join(outcomes: Sequence[list[JournalEvent]]) -> list[list[JournalEvent]]:
+    """What another actor has written in one record is decided as one; messages have nothing to do with each other."""
+    return [[*chain.from_iterable(outcomes)]]
+
+
+def _make_decisions(
+    outcomes: Sequence[Sequence[JournalEvent]], *, topic: str, offset: int, time_ms: int
+) -> list[Decision]:
+    return [
+        Decision(topic=topic, offset=offset, time_ms=time_ms, events=tuple(events), message=message)
+        for message, events in enumerate(outcomes)
+        if events
+    ]
 
 
 def _drop(record: Record) -> InputsDropped:

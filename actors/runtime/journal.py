@@ -38,7 +38,8 @@ from streams.log import CommitUncertain, Draft, EventLog, LogUnavailable, Record
 from streams.retry import retry_until_available
 
 _MARKERS = 1  # behind the records of a transaction, before the first of the next
-_BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384  # leaves room for the position beside the decisions
+# Leaves room beside the decisions for the position, and for the places of all messages in one record.
+_BATCH_BYTES = JOURNAL_RECORD_BYTES_MAX - 16_384
 DECISION_BYTES_MAX = _BATCH_BYTES - 1_024  # the same for its place, and a digest
 
 
@@ -57,9 +58,9 @@ class WrittenBatch(NamedTuple):
 
 
 class Uncommitted(NamedTuple):
-    """A decision that is not in the journal yet, the position after it, and what has to be written beside it."""
+    """The decisions on one record, not in the journal yet, the position after it, and what belongs beside them."""
 
-    decision: Decision
+    decisions: Sequence[Decision]
     position: Position
     extra_records: Sequence[ExtraRecord] = ()
 
@@ -275,25 +276,37 @@ def _pack(uncommitted: Sequence[Uncommitted], position: Position) -> list[_Packe
     """
     done, packed = list[_Packed](), _Packed()
     for one in uncommitted:
-        decided, counted = one.decision, None
-        # In nearly every decision nothing only counts, and it is encoded as it is.
-        if not TALLY_KINDS.isdisjoint(map(type, decided.events)):
-            counted, decided = split(decided)
-        data = encode(decided) if decided.events else b""
-        size = len(data) + (_size_of(counted, packed.tallies) if counted else 0)
+        # Never cut: the position passes the record that they decide as a whole, or what came behind a crash between
+        # two of its messages would be lost.
+        decided, counted = _split_all(one.decisions)
+        encoded = [*map(encode, decided)]
+        size = sum(map(len, encoded)) + sum(_size_of(each, packed.tallies) for each in counted)
         if not packed.has_room(size):
             done.append(packed)
             packed = _Packed()
-        if counted is not None:
+        if counted:
             packed.tallies = packed.tallies or Tallies()
-            packed.tallies.add(counted)
-        if decided.events:
-            packed.decisions.append(decided)
-            packed.encoded.append(data)
+            for each in counted:
+                packed.tallies.add(each)
+        packed.decisions += decided
+        packed.encoded += encoded
         packed.extra_records.extend(one.extra_records)
         packed.position, packed.room = one.position, packed.room - size
     packed.position = position
     return [*done, packed]
+
+
+def _split_all(decisions: Sequence[Decision]) -> tuple[Sequence[Decision], Sequence[Decision]]:
+    """What is decided on one record, and the sum of what is only counted there."""
+    # In nearly every decision nothing only counts, and it is encoded as it is.
+    if all(TALLY_KINDS.isdisjoint(map(type, decision.events)) for decision in decisions):
+        return decisions, ()
+    halves = [split(decision) for decision in decisions]
+    tallies = Tallies()
+    for counted, _ in halves:
+        if counted.events:
+            tallies.add(counted)
+    return [decided for _, decided in halves if decided.events], tallies.make_decisions()
 
 
 def _size_of(counted: Decision, tallies: Tallies | None) -> int:

@@ -20,6 +20,7 @@ from schemas.leases import read_lease
 from schemas.signing import parse_signed
 from schemas.topics import BODIES, MODELS, PUBLISHED, SHARDS, SNAPSHOTS
 from streams.log import Place, Record, TopicPartition
+from streams.packing import unpack
 
 _JOURNALS = frozenset(role.journal for role in ROLES.values())
 _OPAQUE = frozenset(topic.name for topic in (BODIES, SHARDS, MODELS, SNAPSHOTS))
@@ -31,7 +32,8 @@ ITEMS_SHOWN = 6
 class Line:
     """One fact of one record. `seq` stands in journals only; `task` is None where the fact is about none.
 
-    `passed_over` says why readers of a journal do not take the record, if they do not.
+    `passed_over` says why readers of a journal do not take the record, if they do not. `message` is its number in a
+    record that holds many.
     """
 
     topic: str
@@ -43,6 +45,7 @@ class Line:
     task: TaskId | None = None
     values: dict[str, Any] = field(default_factory=dict)
     passed_over: str | None = None
+    message: int = 0
 
     def text(self) -> str:
         """For people: when, where, what, with every field; `ops.history.telling` says it in words."""
@@ -53,6 +56,7 @@ class Line:
         when = datetime.fromtimestamp(self.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
         place = Place(TopicPartition(self.topic, self.partition), self.offset)
         where = f"{place}" if self.seq is None else f"{place} #{self.seq}"
+        where = f"{place}.{self.message}" if self.message else where
         name = _escape(self.name) if self.passed_over is None else f"[{self.passed_over}] {_escape(self.name)}"
         return f"{when}  {where:<24}  {name:<18}"
 
@@ -60,6 +64,7 @@ class Line:
         """For machines: all of it."""
         place = {"topic": self.topic, "partition": self.partition, "offset": self.offset, "time_ms": self.time_ms}
         seq = {} if self.seq is None else {"seq": self.seq}
+        seq |= {"message": self.message} if self.message else {}
         passed_over = {} if self.passed_over is None else {"passed_over": self.passed_over}
         return {**place, **seq, **passed_over, "event": self.name, "values": self.values}
 
@@ -78,11 +83,14 @@ def lines(record: Record) -> Iterator[Line]:
     elif record.topic in _JOURNALS:
         yield from _read_journal_record(record, value)
     else:
-        yield _make_plain_line(record, value)
+        for message in unpack(record):
+            yield _make_plain_line(message, message.value or b"")
 
 
 def _make_line(record: Record, name: str, *, values: dict[str, Any], **more: Any) -> Line:
-    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    place: dict[str, Any] = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    # Only where a record holds many: the first of them is known by its place, as one that stands alone.
+    place |= {"message": record.message} if record.message else {}
     return Line(**{"time_ms": record.time_ms, **place, "name": name, "values": values, **more})
 
 

@@ -55,30 +55,33 @@ class Absent:
         return self.reason
 
 
+_Place = tuple[int, int]  # a chunk's offset, and the number of its message in the record there
+
+
 @dataclass(slots=True)
 class ChunkBuffer:
-    """Chunks that were read and not fetched yet, by offset, at most `budget_bytes` of them: the oldest go first."""
+    """Chunks that were read and not fetched yet, by place, at most `budget_bytes` of them: the oldest go first."""
 
     budget_bytes: int
-    chunks: dict[int, bytes] = field(default_factory=dict)
+    chunks: dict[_Place, bytes] = field(default_factory=dict)
     size_bytes: int = 0
 
-    def add(self, offset: int, chunk: bytes) -> None:
+    def add(self, place: _Place, chunk: bytes) -> None:
         """Keep a chunk."""
-        self.drop([offset])
-        self.chunks[offset] = chunk
+        self.drop([place])
+        self.chunks[place] = chunk
         self.size_bytes += len(chunk)
         while self.size_bytes > self.budget_bytes:
             self.drop([next(iter(self.chunks))])
 
-    def drop(self, offsets: Iterable[int]) -> None:
+    def drop(self, places: Iterable[_Place]) -> None:
         """Keep these no longer."""
-        for offset in offsets:
-            self.size_bytes -= len(self.chunks.pop(offset, b""))
+        for place in places:
+            self.size_bytes -= len(self.chunks.pop(place, b""))
 
     def find_missing(self, ref: BodyRef) -> list[int]:
         """The offsets of a body that are not here."""
-        return [offset for offset in ref.offsets if offset not in self.chunks]
+        return [offset for offset in ref.offsets if (offset, ref.message) not in self.chunks]
 
     def clear(self) -> None:
         """Drop all."""
@@ -89,8 +92,8 @@ class ChunkBuffer:
 class BodyReader:
     """Fetches the bodies of one partition, in about the order of their offsets; for one thread.
 
-    `unwrap` takes the chunk out of a record's value, where the records of the topic are more than chunks. `bulk`: much
-    is going to be read, so that a reader that costs more to start and less to run is the right one.
+    `unwrap` takes the chunks out of a record's value, one a message, where the topic's records are more than chunks.
+    `bulk`: much is going to be read, so that a reader that costs more to start and less to run is the right one.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class BodyReader:
         partition: int,
         *,
         budget_bytes: int = BUDGET_BYTES,
-        unwrap: Callable[[bytes], bytes] = bytes,
+        unwrap: Callable[[bytes], Sequence[bytes]] = lambda value: (value,),
         bulk: bool = False,
     ) -> None:
         self._log, self._at = log, TopicPartition(topic, partition)
@@ -152,7 +155,8 @@ class BodyReader:
                 return absent
             missing = self._read_ahead(ref, missing)
         sought = self._seek(missing) if missing else {}
-        return self._join(ref, [self._buffer.chunks.get(offset, sought.get(offset)) for offset in ref.offsets])
+        places = [(offset, ref.message) for offset in ref.offsets]
+        return self._join(ref, [self._buffer.chunks.get(place, sought.get(place)) for place in places])
 
     def _read_on_briefly(self, reader: Reader, ref: BodyRef, *, last: int) -> list[int]:
         """Read on for a moment, without asking first what the log holds, which takes three requests a body."""
@@ -206,18 +210,21 @@ class BodyReader:
         """
         bytes_behind = 0
         for record in records:
-            chunk = self.unwrap(record.value or b"")
-            bytes_behind += len(chunk) if record.offset > until else 0
+            chunks = self.unwrap(record.value or b"")
+            bytes_behind += sum(map(len, chunks)) if record.offset > until else 0
             if bytes_behind > self._buffer.budget_bytes // 2:
                 reader.seek(self._at, record.offset)
                 return
-            self._buffer.add(record.offset, chunk)
+            for number, chunk in enumerate(chunks):
+                # An empty one is no body, and 64 of them would take memory that nobody counts.
+                if chunk or not number:
+                    self._buffer.add((record.offset, number), chunk)
 
-    def _seek(self, offsets: Sequence[int]) -> dict[int, bytes]:
+    def _seek(self, offsets: Sequence[int]) -> dict[_Place, bytes]:
         """Read exactly these offsets with the second reader; one that holds no record is left out."""
         if self._seeker is None:
             self._seeker = self._log.reader({self._at: offsets[0]})
-        reader, wanted, found = self._seeker, set(offsets), dict[int, bytes]()
+        reader, wanted, found = self._seeker, set(offsets), dict[_Place, bytes]()
         reader.seek(self._at, offsets[0])
         for offset in offsets:
             if offset > reader.position(self._at) + GAP_MAX:
@@ -225,7 +232,10 @@ class BodyReader:
             standstill = Standstill(self._log, self._at, offset + 1)
             while (position := reader.position(self._at)) <= offset:
                 self._check(standstill, position)
-                found |= {r.offset: self.unwrap(r.value or b"") for r in self._poll(reader) if r.offset in wanted}
+                for record in self._poll(reader):
+                    if record.offset in wanted:
+                        chunks = self.unwrap(record.value or b"")
+                        found |= {(record.offset, number): chunk for number, chunk in enumerate(chunks)}
         return found
 
     def _poll(self, reader: Reader) -> list[Record]:
@@ -254,7 +264,7 @@ class BodyReader:
         if hashlib.sha256(data).digest() != ref.sha256:
             return Absent("other bytes")
         # Only now: a forged ref must not throw away what an honest one will ask for.
-        self._buffer.drop(ref.offsets)
+        self._buffer.drop((offset, ref.message) for offset in ref.offsets)
         return data
 
     def _close_readers(self) -> None:

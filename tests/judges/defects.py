@@ -34,10 +34,10 @@ def _defects(batch: Batch) -> Iterator[tuple[Decision, DefectFound]]:
 
 
 def _outcome_faults(topic: str, batch: Batch) -> Iterator[str]:
-    passed = {(event.topic, offset) for _, event in _defects(batch) for offset in find_passed(event)}
+    passed = {(event.topic, *place) for _, event in _defects(batch) for place in find_passed(event)}
     for decision in batch.decisions:
         # Of another actor's record only one event is passed, and the rest of it is decided.
-        if decision.topic not in INPUTS or (decision.topic, decision.offset) not in passed:
+        if decision.topic not in INPUTS or (decision.topic, decision.offset, decision.message) not in passed:
             continue
         where = f"{topic}: {decision.topic}@{decision.offset}"
         if not all(isinstance(event, _BESIDE) for event in decision.events):

@@ -34,7 +34,7 @@ from schemas.topics import CHECKINS, EVALUATIONS, TASKS, UPDATES
 from schemas.updates import parse_update
 from streams.log import Record
 from tests.judges.logbook import Logbook
-from tests.judges.windows import Window, facts, window_faults, windows
+from tests.judges.windows import Window, facts, place_of, window_faults, windows
 
 Bin = tuple[str | None, str]
 """What inputs are counted under: the task, None for none, and why."""
@@ -87,7 +87,7 @@ def _update_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
             where = f"{UPDATES.name}@{record.offset}"
             found = [event for event in window.decided(record) if isinstance(event, UpdateAdmitted | UpdateRefused)]
             # A defect may owe an outcome all the same, and the count of a repeat.
-            is_passed = record.offset in window.passed
+            is_passed = place_of(record) in window.passed
             lease = _update(book, record) if found or is_passed else fact
             if found and not isinstance(lease, Lease):
                 yield f"{where}: an outcome for what is no update"

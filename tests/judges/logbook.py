@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -192,7 +193,7 @@ def read(
         journal.cut(ROUNDS.name, ends[TopicPartition(ROUNDS.name, partition)].end)
     if sealed is None:
         sealed = dict(_granted(record for at in answers for record in records[at]))
-    inputs = {name: found[name] for name in INPUTS}
+    inputs = {name: [message for record in found[name] for message in take_apart(record)] for name in INPUTS}
     return Logbook(partition, found[PUBLISHED.name], journals, inputs, sealed, noise_key, operator, deployment)
 
 
@@ -202,10 +203,24 @@ def read_sealed(log: EventLog) -> dict[bytes, str]:
     return dict(_granted(record for found in records.values() for record in found))
 
 
-def find_passed(defect: DefectFound) -> Iterable[int]:
-    """Offsets of the inputs that a defect stands for. Where it stands for many, tests have planted them in a row."""
+def take_apart(record: Record) -> list[Record]:
+    """The messages in a record of devices, as the decision on packing says; a record that holds no others itself."""
+    value = record.value or b""
+    with contextlib.suppress(ValueError, msgspec.MsgspecError):
+        found = msgspec.msgpack.decode(value, type=list[Any]) if len(value) <= 500_000 else []
+        match found:
+            case ["Packed/1", [*messages]] if 0 < len(messages) <= 64 and record.topic in (CHECKINS.name, UPDATES.name):
+                if all(isinstance(each, bytes) for each in messages) and msgspec.msgpack.encode(found) == value:
+                    return [replace(record, value=each, message=number) for number, each in enumerate(messages)]
+    return [record]
+
+
+def find_passed(defect: DefectFound) -> Iterable[tuple[int, int]]:
+    """Places of the inputs that a defect stands for. Where it stands for many, tests have planted them in a row."""
     first, last = defect.first_offset, defect.last_offset
-    return (first, last) if defect.count <= 2 else range(first, last + 1)
+    if defect.count == 1:
+        return [(first, defect.number)]
+    return [(offset, 0) for offset in ((first, last) if defect.count == 2 else range(first, last + 1))]
 
 
 def differences(what: str, expected: Sequence[Any], found: Sequence[Any]) -> Iterator[str]:

@@ -238,8 +238,9 @@ def totals(log: EventLog, book: Logbook) -> tuple[Totals, list[str]]:
     places = [TopicPartition(BODIES.name, book.partition)]
     if any(task.policy.shard_count > 1 for task in created.values()):
         places += [TopicPartition(SHARDS.name, partition) for partition in range(log.partitions)]
-    chunks = {at: {r.offset: r.value or b"" for r in scan(log, at)} for at in places}
-    chunks[TopicPartition(UPDATES.name, book.partition)] = {r.offset: r.value or b"" for r in book.inputs[UPDATES.name]}
+    chunks = {at: {(r.offset, 0): r.value or b"" for r in scan(log, at)} for at in places}
+    inline = {(r.offset, r.message): r.value or b"" for r in book.inputs[UPDATES.name]}
+    chunks[TopicPartition(UPDATES.name, book.partition)] = inline
     beginnings = {at: log.bounds(at).beginning for at in places}
     members: dict[tuple[str, int], list[UpdateAdmitted]] = {}
     for event in book.rounds.events(UpdateAdmitted):
@@ -267,10 +268,10 @@ def _place(member: UpdateAdmitted) -> TopicPartition:
     return TopicPartition(member.body.topic, member.body.partition)
 
 
-def _body(chunks: dict[TopicPartition, dict[int, bytes]], member: UpdateAdmitted) -> bytes:
+def _body(chunks: dict[TopicPartition, dict[tuple[int, int], bytes]], member: UpdateAdmitted) -> bytes:
     if member.zeroed is not None:
         return b""
-    data = b"".join(chunks[_place(member)][offset] for offset in member.body.offsets)
+    data = b"".join(chunks[_place(member)][offset, member.body.message] for offset in member.body.offsets)
     if member.body.topic == UPDATES.name:
         data = decode(parse_signed(data).payload, UpdateSubmitted).inline or b""
     if hashlib.sha256(data).digest() != member.body.sha256:

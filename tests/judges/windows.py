@@ -31,20 +31,21 @@ class Window:
         return f"{self.topic}@{self.records[0].offset}-{self.records[-1].offset}" if self.records else self.topic
 
     @cached_property
-    def passed(self) -> frozenset[int]:
-        """Offsets of inputs on which the actor's own code failed."""
-        return frozenset(offset for event in self.tallies(DefectFound) for offset in find_passed(event))
+    def passed(self) -> frozenset[tuple[int, int]]:
+        """Places of inputs on which the actor's own code failed."""
+        return frozenset(place for event in self.tallies(DefectFound) for place in find_passed(event))
 
     @cached_property
-    def _by_offset(self) -> dict[int, list[Any]]:
-        found: dict[int, list[Any]] = {}
+    def _by_place(self) -> dict[tuple[int, int], list[Any]]:
+        found: dict[tuple[int, int], list[Any]] = {}
         for decision in self.decisions:
-            found.setdefault(decision.offset, []).extend(e for e in decision.events if not isinstance(e, TALLIES))
+            told = [event for event in decision.events if not isinstance(event, TALLIES)]
+            found.setdefault((decision.offset, decision.message), []).extend(told)
         return found
 
     def decided(self, record: Record) -> list[Any]:
         """What was decided on this input by name."""
-        return self._by_offset.get(record.offset, [])
+        return self._by_place.get((record.offset, record.message), [])
 
     def tallies(self, kind: Any) -> list[Any]:
         """What was counted of these inputs."""
@@ -76,7 +77,12 @@ def windows(book: Logbook, topic: str, *, settled: bool) -> Iterator[Window]:
 
 def facts(window: Window, read_one: Callable[[Record], Any]) -> list[Any]:
     """What the inputs of a window say; one that was passed as a defect says as much as a tick."""
-    return [Tick() if record.offset in window.passed else read_one(record) for record in window.records]
+    return [Tick() if place_of(record) in window.passed else read_one(record) for record in window.records]
+
+
+def place_of(record: Record) -> tuple[int, int]:
+    """Of an input in its topic: its offset, and its number where a record holds many."""
+    return record.offset, record.message
 
 
 def window_faults(window: Window, said: Sequence[Any]) -> Iterator[str]:
@@ -84,17 +90,17 @@ def window_faults(window: Window, said: Sequence[Any]) -> Iterator[str]:
 
     `said` is what each record says; None for junk.
     """
-    times = {record.offset: record.time_ms for record in window.records}
+    times = {place_of(record): record.time_ms for record in window.records}
     by_name = [decision for decision in window.decisions if not isinstance(decision.events[0], TALLIES)]
-    offsets = [decision.offset for decision in by_name]
+    places = [(decision.offset, decision.message) for decision in by_name]
     for decision in window.decisions:
-        where = f"{window.topic}@{decision.offset}"
-        if decision.offset not in times or offsets != sorted(set(offsets)):
+        where, place = f"{window.topic}@{decision.offset}", (decision.offset, decision.message)
+        if place not in times or places != sorted(set(places)):
             yield f"{where}: decided twice, out of order, or without being in the log"
-        elif decision.time_ms < times[decision.offset]:
+        elif decision.time_ms < times[place]:
             yield f"{where}: decided at {decision.time_ms}, before it was appended"
     told = zip(window.records, said, strict=True)
-    junk = [record.offset for record, fact in told if fact is None and record.offset not in window.passed]
+    junk = [record.offset for record, fact in told if fact is None and place_of(record) not in window.passed]
     counted = [(e.topic, e.count, e.first_offset, e.last_offset) for e in window.tallies(InputsDropped)]
     expected = [(window.topic, len(junk), junk[0], junk[-1])] if junk else []
     if counted != expected:

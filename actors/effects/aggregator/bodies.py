@@ -12,6 +12,7 @@ from schemas.signing import parse_signed
 from schemas.topics import SHARDS, UPDATES
 from streams.bodies import ALTERED, BUDGET_BYTES, DELETED, Absent, BodyReader
 from streams.log import EventLog, TopicPartition
+from streams.packing import split_value
 
 Fetch = Callable[[BodyRef], bytes]
 
@@ -49,7 +50,7 @@ class Bodies:
             # Kept open, because what one fetch has read ahead often holds the next body.
             reader = BodyReader(self._log, *at, bulk=True, budget_bytes=self._budget_bytes)
             if ref.topic == UPDATES.name:
-                reader.unwrap = _inline
+                reader.unwrap = _list_inline
             self._readers[at] = reader
         return self._readers[at].fetch(ref)
 
@@ -70,9 +71,13 @@ def present(ref: BodyRef, body: bytes | Absent) -> bytes:
     return body
 
 
-def _inline(value: bytes) -> bytes:
-    """The body inside an UpdateSubmitted; nothing where the record is none."""
+def _list_inline(value: bytes) -> list[bytes]:
+    """The bodies in the messages of a record, in their order; nothing for a message that is no UpdateSubmitted."""
+    return [_find_inline(message) for message in split_value(value)]
+
+
+def _find_inline(message: bytes) -> bytes:
     try:
-        return decode(parse_signed(value).payload, UpdateSubmitted).inline or b""
+        return decode(parse_signed(message).payload, UpdateSubmitted).inline or b""
     except MalformedError:
         return b""

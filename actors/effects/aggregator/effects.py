@@ -71,7 +71,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         self._releases = Releases(log, partition, key=key.noise, fetch=self._intake.fetch)
         self._published = Published(log, partition, key=key)
         self._retention = Retention(log, partition)
-        self._ahead: dict[int, Submission | None] = {}  # verified by `look_ahead`, by offset in `updates`
+        # Verified by `look_ahead`, by offset in `updates` and number in the record.
+        self._ahead: dict[tuple[int, int], Submission | None] = {}
         self.has_work = True
 
     # --- before a decision: read ------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                 continue
             # Whatever fails here fails again, and gets its outcome, when the record's turn comes.
             with contextlib.suppress(Exception):
-                self._ahead[record.offset] = submission = verify_update(record, self._trust)
+                self._ahead[record.offset, record.message] = submission = verify_update(record, self._trust)
                 # A body in the record itself is there already: fetching it would read the record again.
                 if submission is None or submission.inline is not None or submission.lease.lease in leases:
                     continue
@@ -142,7 +143,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
 
     def _read_update(self, state: Rounds, record: Record) -> Arrival | None:
         """An update under a valid lease; its vector is the payload, where the outcome depends on the body at all."""
-        at = record.offset
+        at = (record.offset, record.message)
         submission = self._ahead.pop(at) if at in self._ahead else verify_update(record, self._trust)
         if submission is None:
             return None

@@ -41,7 +41,7 @@ def verify_update(record: Record, trust: Trust) -> Submission | None:
     # The key is the one in the sealed lease, never one that the update brings: a stolen lease is of no use.
     if lease is None or not signed.is_signed_by(lease.public_key):
         return None
-    body = signed.locate_body(record.partition, record.offset)
+    body = signed.locate_body(record.partition, record.offset, message=record.message)
     digest = hashlib.sha256(record.value or b"").digest()
     return Submission(
         lease,
@@ -67,6 +67,7 @@ def locate_body(created: TaskCreated, submission: Submission) -> BodyRef | BodyF
         )
         # Without shards a wrong partition is not looked at here: the body is then reported as absent.
         is_elsewhere = ref.topic != topic or (policy.shard_count > 1 and ref.partition != partition)
-        if is_elsewhere or not ref.is_well_formed():
+        # Only a record of `updates` holds messages, and what it brings itself was located by us.
+        if is_elsewhere or ref.message or not ref.is_well_formed():
             return "body_malformed"
     return ref

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from actors.deciders.aggregator_state import Round, Rounds, Task
 from actors.effects.aggregator.bodies import Bodies, BodyLost
@@ -39,6 +40,7 @@ from schemas.receipts.members import compute_members_root
 from schemas.topics import PARTIALS, ROUNDS, SHARDS, UPDATES, partition_of
 from streams.bodies import BUDGET_BYTES, BUDGET_BYTES_MIN, Absent, store
 from streams.log import Draft, EventLog, LogError, Record, TopicPartition
+from streams.packing import unpack
 
 LEASES_REMEMBERED = 100_000
 MEASURED_AT_ONCE = 8
@@ -164,7 +166,7 @@ class Shard:
 
     def _find_bodies(self, records: Iterable[Record]) -> Iterator[tuple[Submission, UpdateBody]]:
         """Bodies in these partitions, the first of each lease: a repeat is decided without a look at its body."""
-        for record in records:
+        for record in chain.from_iterable(map(unpack, records)):
             try:
                 submission = verify_update(record, self._trust)
             except MalformedError:

@@ -55,7 +55,8 @@ class PassedOver(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     record_bytes: Count
 
 
-# Where a fact stands: its record, its number there, the input that it decides, log time, and append time.
+# Where a fact stands: its record, its number there, the input that it decides (a message, by its number in a record
+# that holds many), log time, and append time.
 PLACE = {
     "at_topic": "VARCHAR",
     "at_partition": "INTEGER",
@@ -63,6 +64,7 @@ PLACE = {
     "at_number": "INTEGER",
     "input_topic": "VARCHAR",
     "input_offset": "BIGINT",
+    "input_number": "INTEGER",
     "log_ms": "BIGINT",
     "at_ms": "BIGINT",
 }

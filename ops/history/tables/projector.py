@@ -29,6 +29,7 @@ from schemas.signing import parse_signed
 from schemas.topics import EVALUATIONS, TASKS, UPDATES
 from streams.journals import JournalReader
 from streams.log import EventLog, Record, TopicPartition
+from streams.packing import unpack
 
 _JOURNALS = tuple(role.journal for role in ROLES.values())
 TOPICS = (TASKS.name, *_JOURNALS, EVALUATIONS.name, UPDATES.name)
@@ -136,7 +137,8 @@ class Projector:
             chain = self._apply_journal_record(record)
         else:
             chain = None
-            self._apply_plain(record)
+            for message in unpack(record):
+                self._apply_plain(message)
         # Only now, so that a record that could not be followed is offered again.
         self.positions[record.at] = record.offset + 1
         self._pending.marks[record.at] = Mark(record.offset + 1, record.time_ms, chain)
@@ -158,7 +160,7 @@ class Projector:
         if batch is not None:
             number, here, time_ms = 0, (*record.at, record.offset), record.time_ms
             for decision in batch.decisions:
-                input_at = (decision.topic, decision.offset, decision.time_ms, time_ms)
+                input_at = (decision.topic, decision.offset, decision.message, decision.time_ms, time_ms)
                 for event in decision.events:
                     self._add_event((*here, number, *input_at), event)
                     number += 1
@@ -206,8 +208,8 @@ class Projector:
 
 
 def _place(record: Record) -> Row:
-    """The place of a fact that is a record of its own, and decides no input."""
-    return (*record.at, record.offset, 0, None, None, record.time_ms, record.time_ms)
+    """The place of a fact that is a record of its own, or a message in one, and decides no input."""
+    return (*record.at, record.offset, record.message, None, None, None, record.time_ms, record.time_ms)
 
 
 def _open_claim(record: Record, *, is_new: bool) -> JournalRecord:

@@ -40,6 +40,7 @@ from schemas.journal import Batch, Chain, Decision
 from schemas.topics import JOURNALS
 from streams.exported import ExportedLog
 from streams.log import EventLog, Record, TopicPartition, scan
+from streams.packing import unpack
 from tests.judges.logbook import find_passed
 from tests.worlds.builders import DEPLOYMENT, FOR_EVER_MS, KEY
 from tests.worlds.story import told
@@ -99,7 +100,10 @@ class Retelling:
         self.history, self.name = history, name
         actor: Any = assemble(name, history.partition, log=history.log, key=history.role_key(name))
         self.state, self.decider, self._effects = actor.state, actor._decider, actor._effects
-        self._inputs = {topic: [*self._records(topic)] for topic in ROLES[name].inputs}
+        self._inputs = {
+            topic: [message for record in self._records(topic) for message in unpack(record)]
+            for topic in ROLES[name].inputs
+        }
         self._chains = {topic: Chain(topic, history.partition) for topic in ROLES[name].journal_inputs}
         self._time_ms = 0
 
@@ -122,7 +126,8 @@ class Retelling:
         for topic, inputs in self._inputs.items():
             while inputs and inputs[0].offset < batch.position.offsets.get(topic, 0):
                 record = inputs.pop(0)
-                is_next = bool(recorded) and (recorded[0].topic, recorded[0].offset) == (topic, record.offset)
+                place = (topic, record.offset, record.message)
+                is_next = bool(recorded) and (recorded[0].topic, recorded[0].offset, recorded[0].message) == place
                 expected = recorded.popleft() if is_next else None
                 self._time_ms = expected.time_ms if expected else max(self._time_ms, record.time_ms)
                 events = tuple(self._outcome(record, expected, failed=failed))
@@ -165,9 +170,10 @@ class Retelling:
         self, record: Record, recorded: Decision | None, *, failed: Iterable[DefectFound]
     ) -> list[JournalEvent]:
         """What one input gives. Where the code of that time failed on a fact, it is passed as it was then."""
-        here = [event for event in failed if event.topic == record.topic and record.offset in find_passed(event)]
+        passed = [(event, {offset for offset, _ in find_passed(event)}) for event in failed]
+        here = [event for event, offsets in passed if event.topic == record.topic and record.offset in offsets]
         events: list[JournalEvent] = []
-        for number, fact in enumerate(self._facts(record)):
+        for number, fact in enumerate(self._facts(record), start=record.message):
             found = next((event for event in here if event.number == number), None)
             if found is None:
                 events += self._decided(fact, self._time_ms, recorded=recorded)

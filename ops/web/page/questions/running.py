@@ -24,7 +24,7 @@ _ENDS = """
 _MEMBERS = """
     WITH members AS (
         SELECT "update", device, version, staleness, weight, zeroed, clip_scale, at_ms, at_topic, at_partition,
-            at_offset, at_number, input_offset
+            at_offset, at_number, input_offset, input_number
         FROM facts.update_admitted WHERE task = $task AND round = $round
     )
     SELECT members.*, granted.cohort, granted.log_ms AS checked_in_ms, granted.at_ms AS leased_ms, sent.at_ms AS sent_ms
@@ -32,6 +32,7 @@ _MEMBERS = """
     LEFT JOIN facts.lease_granted AS granted ON granted.lease = members."update"
     LEFT JOIN facts.submission AS sent
         ON sent.at_partition = members.at_partition AND sent.at_offset = members.input_offset
+        AND sent.at_number = members.input_number
     ORDER BY members.at_offset, members.at_number"""
 _STALENESS = """
     SELECT staleness, count(*) AS updates FROM facts.update_admitted WHERE task = $task

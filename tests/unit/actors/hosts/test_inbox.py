@@ -9,11 +9,12 @@ import pytest
 from actors.hosts import inbox
 from actors.hosts.inbox import Delivery, Inbox
 from streams.log import Record
+from streams.packing import pack
 
 
-def delivery(offset: int) -> Delivery:
+def delivery(offset: int, value: bytes = b"") -> Delivery:
     """One record."""
-    return Delivery(Record("updates", 0, offset, 0, None, b""), lambda: None)
+    return Delivery(Record("updates", 0, offset, 0, None, value), lambda: None)
 
 
 def test_what_came_together_is_handed_on_together() -> None:
@@ -52,6 +53,35 @@ def test_a_full_inbox_makes_its_writer_wait(monkeypatch: pytest.MonkeyPatch) -> 
         return was_done, writer.done()
 
     assert asyncio.run(filled()) == (False, True)
+
+
+def test_large_records_fill_an_inbox_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is bounded in bytes: a record may be a thousand times as large as another."""
+    monkeypatch.setattr(inbox, "BYTES_MAX", 10)
+
+    async def filled() -> tuple[bool, bool]:
+        box = Inbox()
+        writer = asyncio.gather(*(box.put(delivery(offset, bytes(6))) for offset in range(3)))
+        await asyncio.sleep(0.01)
+        was_done = writer.done()
+        await box.drain()
+        await asyncio.sleep(0.01)
+        return was_done, writer.done()
+
+    assert asyncio.run(filled()) == (False, True)
+
+
+def test_a_run_is_short_also_where_records_hold_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run holds back every answer in it, so that it is counted in messages; nothing is lost by its end."""
+    monkeypatch.setattr(inbox, "RUN_INPUTS_MAX", 5)
+
+    async def drained() -> list[list[int]]:
+        box = Inbox()
+        for offset in range(5):
+            await box.put(delivery(offset, pack([b"a", b"b"])))
+        return [[each.record.offset for each in await box.drain()] for _ in range(2)]
+
+    assert asyncio.run(drained()) == [[0, 1, 2], [3, 4]]
 
 
 def test_only_load_is_paced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -299,7 +299,7 @@ def test_counts_of_many_tasks_stay_below_the_limit() -> None:
     """Law 5: room is reserved for each task that is counted, so that a run over many tasks is several records."""
     counted = [
         Uncommitted(
-            decision(CheckinsDeclined(task=f"t{n}", counts={"no_slot": 1}), topic=CHECKINS.name, offset=n),
+            [decision(CheckinsDeclined(task=f"t{n}", counts={"no_slot": 1}), topic=CHECKINS.name, offset=n)],
             Position(offsets={CHECKINS.name: n + 1}),
         )
         for n in range(2_000)

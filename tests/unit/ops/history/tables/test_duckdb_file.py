@@ -58,7 +58,7 @@ with opened(path) as history:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for stored in range(0, 100_000, 1_000):
         print(stored)
-        place = ("rounds", 3, stored, 0, None, None, 1, 1)
+        place = ("rounds", 3, stored, 0, None, None, None, 1, 1)
         columns = FACTS[RoundOpened].make_columns([place] * 1_000, [RoundOpened(task="digits", round=4)] * 1_000)
         history.write({"round_opened": [columns]}, {TopicPartition("rounds", 3): Mark(stored + 1_000, 1)})
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -132,7 +132,7 @@ def test_marks_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_rows_and_marks_are_stored_together_or_not_at_all(tmp_path: Path) -> None:
     """A row that does not fit takes its marks with it."""
     with opened(tmp_path / FILE) as history:
-        place = ("rounds", 3, 0, 0, None, None, 1, 1)
+        place = ("rounds", 3, 0, 0, None, None, None, 1, 1)
         closed, opened_round = task_closed(), RoundOpened(task="digits", round=4)
         whole = {
             FACTS[type(event)].name: [FACTS[type(event)].make_columns([place], [event])]

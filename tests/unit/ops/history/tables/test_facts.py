@@ -8,7 +8,7 @@ from ops.history.tables.facts import FACTS, PLACE, SECRETS, Columns
 from schemas.events import JournalEvent, Noticed, TaskEvent, UpdateAdmitted
 from tests.worlds.builders import update_admitted
 
-HERE = ("rounds", 1, 2, 3, "updates", 4, 5, 6)
+HERE = ("rounds", 1, 2, 3, "updates", 4, 0, 5, 6)
 
 
 def _make_row(columns: Columns) -> dict[str, Any]:

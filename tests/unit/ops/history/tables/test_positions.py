@@ -53,7 +53,7 @@ def test_each_batch_has_the_next_number_whoever_writes(tmp_path: Path) -> None:
 def test_a_batch_that_fails_has_no_number(tmp_path: Path) -> None:
     """Number, rows and marks are there together or not at all."""
     with opened(tmp_path / FILE) as history:
-        place = ("rounds", 3, 0, 0, None, None, 1, 1)
+        place = ("rounds", 3, 0, 0, None, None, None, 1, 1)
         with pytest.raises(Exception, match="not a number"):
             history.write({"round_opened": [_open_rounds(place) | {"round": ["not a number"]}]}, {AT: Mark(1, 2)})
         assert history.ask("FROM batches").rows == []
@@ -62,7 +62,7 @@ def test_a_batch_that_fails_has_no_number(tmp_path: Path) -> None:
 
 def test_as_of_a_position_exactly_its_facts_are_there(tmp_path: Path) -> None:
     """What one batch stored is not there at the position before it; a position of another file is refused."""
-    places = [("rounds", 3, offset, 0, None, None, 7, 7) for offset in range(2)]
+    places = [("rounds", 3, offset, 0, None, None, None, 7, 7) for offset in range(2)]
     with opened(tmp_path / FILE) as history:
         for place in places:
             history.write({"round_opened": [_open_rounds(place)]}, {AT: Mark(place[2] + 1, 7)})

@@ -52,7 +52,7 @@ def test_it_answers_while_rows_arrive(tmp_path: Path) -> None:
         )
         asking.start()
         for number in range(40):
-            place = ("rounds", 0, number, 0, None, None, 1, 1)
+            place = ("rounds", 0, number, 0, None, None, None, 1, 1)
             columns = FACTS[RoundOpened].make_columns([place] * 2, [RoundOpened(task="digits", round=number)] * 2)
             history.write({"round_opened": [columns]}, {at: Mark(number + 1, 1)})
         asking.join()
