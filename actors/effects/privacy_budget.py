@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from actors.deciders.arithmetic import accounting
 from actors.deciders.arithmetic.accounting import epsilon
 from actors.deciders.privacy_budget import Ledger, LedgerInput, Unchargeable
 from actors.effects.operator_events import OperatorEvents
@@ -13,6 +14,9 @@ from actors.runtime.meter import Instruments, Meter
 from schemas.events import JournalEvent, Noticed, RoundCharged, RoundProposed, TaskCreated
 from schemas.policy import compute_rho
 from streams.log import EventLog, Record
+
+# Here, and so at the start of a worker: a decision that imported it would read files (law 1).
+accounting.load()
 
 
 class PrivacyBudgetEffects(Effects[Ledger, LedgerInput]):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-
-import dp_accounting
+from typing import Any
 
 
 def epsilon(rho: Fraction, *, delta: float) -> float:
@@ -18,4 +17,12 @@ def epsilon(rho: Fraction, *, delta: float) -> float:
     # A multiplier of 1 / sqrt(0) has no meaning; nothing was released, so nothing was lost.
     if rho == 0:
         return 0.0
-    return float(dp_accounting.get_epsilon_gaussian(1 / math.sqrt(2 * rho), delta))
+    return float(load().get_epsilon_gaussian(1 / math.sqrt(2 * rho), delta))
+
+
+def load() -> Any:
+    """The library, which takes a second to import; who decides loads it first, because a decision reads no file."""
+    # Not on top: whoever only folds a ledger, as every replay does, computes no epsilon.
+    import dp_accounting  # noqa: PLC0415
+
+    return dp_accounting

@@ -27,8 +27,11 @@ from schemas.journal import JournalPosition
 from streams.log import TopicPartition
 
 # What one question may take, so that a careless one ends itself and not the machine.
+QUESTION_MEMORY = "2GB"
+# Taking in needs no more, and DuckDB would keep of a long history whatever it has room for.
+WRITER_MEMORY = "128MB"
 _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
-    "memory_limit": "2GB",
+    "memory_limit": WRITER_MEMORY,
     # It would guess the type of a column from its first values; all come as text instead, and are cast.
     "pandas_analyze_sample": 0,
 }
@@ -56,6 +59,7 @@ class HistoryAnswers:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._preparing, self._is_prepared = threading.Lock(), False
 
     def ask(
         self,
@@ -70,13 +74,24 @@ class HistoryAnswers:
         As of `TASK@VERSION`, a time in ISO 8601 or a position of this file the tables are what they were then.
         `hides`: the tables are what they are for somebody who is no operator. Raises QueryRefused.
         """
+        self._prepare()
         with contextlib.closing(self._connection.cursor()) as cursor:
             return _ask(cursor, sql, view=View(as_of, hides), parameters=dict(parameters or {}))
 
     __call__ = ask
 
+    def _prepare(self) -> None:
+        """Before the first question, in whichever thread: give it its memory, and from then on change nothing."""
+        with self._preparing:
+            if not self._is_prepared:
+                with contextlib.closing(self._connection.cursor()) as cursor:
+                    cursor.execute("SET memory_limit = ?", [QUESTION_MEMORY])
+                    cursor.execute("SET lock_configuration = true")
+                self._is_prepared = True
+
     def write_parquet(self, names: Iterable[str], folder: Path) -> Iterator[tuple[str, int]]:
         """Tables as files of Parquet in the folder that it was opened for, all of one moment; name and rows of each."""
+        self._prepare()
         with contextlib.closing(self._connection.cursor()) as cursor, _transaction(cursor, kind="READ ONLY"):
             for name in names:
                 target = str(folder / f"{name}.parquet").replace("'", "''")
@@ -101,7 +116,7 @@ class HistoryFile(HistoryAnswers):
             raise HistoryUnfit(f"No history can be made at {path}: {error}.") from error
         super().__init__(_connect(path))
         _check(self._connection, path, identity=identity)
-        _lock(self._connection, exports_to=exports_to)
+        _close_ways_out(self._connection, exports_to=exports_to)
         self._moved = threading.Condition()
         self.position = _read_position(self._connection)
 
@@ -161,7 +176,7 @@ def open_for_questions(path: Path, *, exports_to: Path | None = None) -> Iterato
     """A history that is only asked. Raises HistoryUnfit, HistoryInUse."""
     with contextlib.closing(_connect(path, read_only=True)) as connection:
         _check(connection, path)
-        _lock(connection, exports_to=exports_to)
+        _close_ways_out(connection, exports_to=exports_to)
         yield HistoryAnswers(connection)
 
 
@@ -348,13 +363,12 @@ def _check(connection: duckdb.DuckDBPyConnection, path: Path, *, identity: str |
         raise HistoryUnfit(f"{path} is the history of another log; name another file, or `fedlog history rebuild`.")
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, *, exports_to: Path | None = None) -> None:
-    """Close the ways out: files, extensions, and the settings that would open them again."""
+def _close_ways_out(connection: duckdb.DuckDBPyConnection, *, exports_to: Path | None = None) -> None:
+    """Close the ways out: files and extensions. DuckDB lets nobody open them again while the file is open."""
     # Before the doors close: afterwards nobody can open another one.
     if exports_to is not None:
         connection.execute("SET allowed_directories = ?", [[str(exports_to)]])
     connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
 
 
 @contextlib.contextmanager
