@@ -30,11 +30,11 @@ from schemas.identifiers import Deployment, PublicKey, Sha256
 KEY_BYTES = 32
 # A serial counts leaks. An auditor tries them all, because a mechanism names the noise key and not its serial.
 SERIAL_MAX = 255
-NOISE, PARTIALS = "noise", "partials"
+NOISE, PARTIALS, MARKS = "noise", "partials", "marks"
 # Which shared secrets each role is handed; a role that is not here signs and shares nothing.
 ROLE_SECRETS: Mapping[str, tuple[str, ...]] = {
-    "selector": (),
-    "aggregator": (NOISE, PARTIALS),
+    "selector": (MARKS,),
+    "aggregator": (NOISE, PARTIALS, MARKS),
     "privacy": (),
     "shard": (PARTIALS,),
     "evaluator": (),
@@ -138,11 +138,16 @@ class RoleKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def signer(self) -> Signer:
         """Signs what the role says."""
-        return Signer(Ed25519PrivateKey.from_private_bytes(self.secret), self.certificate)
+        return Signer(Ed25519PrivateKey.from_private_bytes(self.secret), self.certificate, self._marks)
 
     def trust(self) -> Trust:
         """What the role believes."""
-        return Trust(self.operator, self.deployment)
+        return Trust(self.operator, self.deployment, self._marks)
+
+    @property
+    def _marks(self) -> bytes:
+        # A file that was issued before there were marks goes on without: its leases are checked by their signatures.
+        return self.shared.get(MARKS, b"")
 
     @property
     def noise(self) -> NoiseKey:

@@ -40,10 +40,11 @@ class Certified(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Signer:
-    """A role's private key with its certificate."""
+    """A role's private key with its certificate; `marks` is the secret that leases are marked with, if it has one."""
 
     key: Ed25519PrivateKey
     certificate: bytes
+    marks: bytes = b""
 
     def certify(self, payload: bytes) -> bytes:
         """The message."""
@@ -69,19 +70,26 @@ def read_certificate(data: bytes) -> Certificate:
 class Trust:
     """What a reader believes: messages of roles that the holder of `operator` (a public key) has certified.
 
-    `deployment` None accepts those of any: for a reader that compares it itself.
+    `deployment` None accepts those of any: for a reader that compares it itself. `marks` is the secret that a reader of
+    leases shares with the selector, if it does.
     """
 
     operator: bytes
     deployment: bytes | None = None
+    marks: bytes = field(default=b"", repr=False)
     _known: dict[bytes, Certificate] = field(default_factory=dict)
 
-    def read(self, data: bytes, role: str, *, at_ms: int) -> bytes | None:
-        """The payload of a message that this role sent and the log appended at `at_ms`; None for any other."""
+    def read(self, data: bytes, role: str, *, at_ms: int, is_signed: bool = False) -> bytes | None:
+        """The payload of a message that this role sent and the log appended at `at_ms`; None for any other.
+
+        Of a message that `is_signed`, as the caller knows by other means, the certificate alone is checked.
+        """
         try:
             message = parse_certified(data)
         except MalformedError:
             return None
+        if is_signed:
+            return message.payload if self.find_key(message.certificate, role, at_ms=at_ms) is not None else None
         return message.payload if self.vouches(message, role, at_ms=at_ms) else None
 
     def vouches(self, message: Certified, role: str, *, at_ms: int) -> bool:

@@ -170,7 +170,7 @@ def _send_wrong_leases(sender: Sender) -> None:
     sender.junk(UPDATES.name, sign(encode(submission(others)), device.key))
     sender.junk(UPDATES.name, sign(encode(submission(granted)), stranger))
     forged = bytearray(granted.sealed)
-    forged[-1] ^= 1
+    forged[len(forged) // 2] ^= 1
     for sealed in (bytes(forged), b"", b"\x00" * 1024, granted.sealed + b"\x00"):
         fake = msgspec.structs.replace(submission(granted), sealed=sealed)
         sender.junk(UPDATES.name, sign(encode(fake), device.key))

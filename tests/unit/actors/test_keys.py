@@ -32,7 +32,7 @@ def test_each_use_has_a_key_of_its_own() -> None:
         KEY.signing.private_bytes_raw(),
         *(role.secret for role in roles),
     ]
-    assert len({*held, *(secret for role in roles for secret in role.shared.values())}) == len(held) + 1
+    assert len({*held, *(secret for role in roles for secret in role.shared.values())}) == len(held) + 2
     assert KEY.derive_noise(DEPLOYMENT).id not in b"".join(held)
 
 
@@ -40,8 +40,8 @@ def test_a_role_holds_what_it_needs_and_no_more() -> None:
     """The noise key goes to the aggregator alone, and the operator's to nobody."""
     held = {role: {*role_key(role).shared} for role in ROLE_SECRETS}
     assert held == {
-        "selector": set(),
-        "aggregator": {"noise", "partials"},
+        "selector": {"marks"},
+        "aggregator": {"noise", "partials", "marks"},
         "privacy": set(),
         "shard": {"partials"},
         "evaluator": set(),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hmac
+
 import msgspec
 import pytest
 
 from actors.keys import OperatorKey
-from schemas.canonical import MalformedError, encode
-from schemas.certificates import Trust
-from schemas.leases import open_lease, read_lease, sign_lease
+from schemas.canonical import MalformedError, decode, encode
+from schemas.certificates import Trust, parse_certified
+from schemas.leases import Marked, open_lease, read_lease, sign_lease
 from schemas.updates import parse_update
 from tests.worlds.builders import DEPLOYMENT, KEY, body_ref, lease, role_key, signed, trust, update_submitted
 
@@ -26,12 +29,45 @@ def test_whoever_knows_the_operator_checks_a_lease() -> None:
 
 def test_any_changed_byte_breaks_a_lease() -> None:
     """Not one byte can be changed, whatever to: of the lease, of the signature, of the certificate."""
-    believed = trust()
-    for at in range(len(SEALED)):
-        for flip in (0x01, 0x80):
-            changed = bytearray(SEALED)
-            changed[at] ^= flip
-            assert open_lease(bytes(changed), believed, at_ms=1) is None
+    marked = decode(SEALED, Marked)
+    for believed in (trust(), trust("shard")):
+        for at in range(len(marked.signed)):
+            for flip in (0x01, 0x80):
+                changed = bytearray(marked.signed)
+                changed[at] ^= flip
+                assert open_lease(encode(Marked(bytes(changed), marked.mark)), believed, at_ms=1) is None
+
+
+def test_a_mark_saves_the_aggregator_a_signature() -> None:
+    """Who shares the selector's secret believes its mark alone; a mark by another secret opens nothing."""
+    message = parse_certified(decode(SEALED, Marked).signed)
+    unsigned = encode(msgspec.structs.replace(message, signature=bytes(64)))
+    marked, elsewhere, bare = (
+        encode(Marked(unsigned, hmac.digest(secret, unsigned, "sha256") if secret else b""))
+        for secret in (role_key("aggregator").shared["marks"], bytes(32), b"")
+    )
+    assert open_lease(marked, trust(), at_ms=1) == LEASE
+    assert [open_lease(each, trust(), at_ms=1) for each in (elsewhere, bare)] == [None, None]
+    # Nobody else believes a mark: not a shard worker, not a device.
+    for believed in (trust("shard"), Trust(KEY.public_key)):
+        assert [open_lease(each, believed, at_ms=1) for each in (marked, bare)] == [None, None]
+
+
+def test_without_a_mark_the_signature_counts() -> None:
+    """Keys of another serial, and a selector's file from before there were marks, cost time and no lease."""
+    signed = decode(SEALED, Marked).signed
+    for mark in (b"", bytes(32)):
+        assert open_lease(encode(Marked(signed, mark)), trust(), at_ms=1) == LEASE
+    unmarked = msgspec.structs.replace(role_key("selector"), shared={})
+    assert open_lease(sign_lease(LEASE, unmarked.signer), trust(), at_ms=1) == LEASE
+
+
+def test_a_mark_does_not_replace_a_certificate() -> None:
+    """One that is marked and not a selector's, or whose certificate has run out, is no lease."""
+    secret = role_key("selector").shared["marks"]
+    for key in (role_key("evaluator"), role_key("selector", until_ms=0)):
+        signer = dataclasses.replace(key.signer, marks=secret)
+        assert open_lease(sign_lease(LEASE, signer), trust(), at_ms=1) is None
 
 
 @pytest.mark.parametrize(
