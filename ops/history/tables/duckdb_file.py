@@ -32,6 +32,8 @@ QUESTION_MEMORY = "2GB"
 WRITER_MEMORY = "128MB"
 _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": WRITER_MEMORY,
+    # What does not fit goes to the disk, of which DuckDB would take nine tenths.
+    "max_temp_directory_size": "8GB",
     # It would guess the type of a column from its first values; all come as text instead, and are cast.
     "pandas_analyze_sample": 0,
 }
@@ -115,8 +117,9 @@ class HistoryFile(HistoryAnswers):
         except OSError as error:
             raise HistoryUnfit(f"No history can be made at {path}: {error}.") from error
         super().__init__(_connect(path))
-        _check(self._connection, path, identity=identity)
+        # Before anything of it is read: what looks like a table of a file may be a view that reads other files.
         _close_ways_out(self._connection, exports_to=exports_to)
+        _check(self._connection, path, identity=identity)
         self._moved = threading.Condition()
         self.position = _read_position(self._connection)
 
@@ -175,8 +178,8 @@ def make_transient(*, exports_to: Path | None = None) -> Iterator[HistoryFile]:
 def open_for_questions(path: Path, *, exports_to: Path | None = None) -> Iterator[HistoryAnswers]:
     """A history that is only asked. Raises HistoryUnfit, HistoryInUse."""
     with contextlib.closing(_connect(path, read_only=True)) as connection:
-        _check(connection, path)
         _close_ways_out(connection, exports_to=exports_to)
+        _check(connection, path)
         yield HistoryAnswers(connection)
 
 

@@ -100,6 +100,8 @@ class HistoryServer:
             self._path.unlink(missing_ok=True)
             with _shorten(self._path) as address:
                 self._socket.bind(address)
+            # As the file, and before anybody can connect: a group may write into the folder of `--file`.
+            self._path.chmod(0o600)
             self._socket.listen()
         except OSError as error:
             self._socket.close()

@@ -13,7 +13,8 @@ import duckdb
 import pytest
 
 from ops.history.tables.answers import HistoryInUse, HistoryUnfit, QueryRefused
-from ops.history.tables.duckdb_file import make_transient, open_for_questions
+from ops.history.tables.catalogue import compute_format
+from ops.history.tables.duckdb_file import HistoryFile, make_transient, open_for_questions
 from ops.history.tables.facts import FACTS
 from ops.history.tables.projector import Mark
 from schemas.events import RoundOpened
@@ -293,3 +294,24 @@ def test_a_writer_needs_little_memory_until_it_is_asked(tmp_path: Path) -> None:
         assert history._connection.execute(setting).fetchall() == [("1.8 GiB",)]
         with pytest.raises(duckdb.InvalidInputException, match="locked"):
             history._connection.execute("SET memory_limit = '9GB'")
+
+
+def test_a_foreign_file_reads_no_other(tmp_path: Path) -> None:
+    """What looks like a history's own table may be a view: opened, it would read whatever its author named."""
+    (tmp_path / "secret").write_text("of the user")
+    with contextlib.closing(duckdb.connect(str(tmp_path / FILE))) as connection:
+        connection.execute(
+            f"CREATE VIEW about AS SELECT '{compute_format()}' AS format, content AS identity, '0' AS generation "
+            f"FROM read_text('{tmp_path}/secret')"
+        )
+    with pytest.raises(HistoryUnfit), open_for_questions(tmp_path / FILE):
+        pass
+    with pytest.raises(HistoryUnfit):
+        HistoryFile(tmp_path / FILE, identity="of the user")
+
+
+def test_a_question_does_not_fill_the_disk(tmp_path: Path) -> None:
+    """What does not fit into the memory of a question has a bound on the disk as well."""
+    with opened(tmp_path / FILE) as history:
+        asked = "SELECT current_setting('memory_limit'), current_setting('max_temp_directory_size')"
+        assert history.ask(asked).rows == [("1.8 GiB", "7.4 GiB")]

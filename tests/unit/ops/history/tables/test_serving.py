@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from pathlib import Path
@@ -80,3 +81,14 @@ def test_a_socket_without_a_writer_is_none(tmp_path: Path) -> None:
     with opened(path) as history, HistoryServer(path, history):
         assert ask_writer(path, "SELECT 1").rows == [(1,)]
         assert stat.S_ISSOCK(find_socket(path).stat().st_mode)
+
+
+def test_only_the_owner_asks(tmp_path: Path) -> None:
+    """The socket is as private as the file, whatever the folder and the umask of whoever writes it allow."""
+    path = tmp_path / "history.duckdb"
+    before = os.umask(0)
+    try:
+        with opened(path) as history, HistoryServer(path, history):
+            assert stat.S_IMODE(find_socket(path).stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
