@@ -11,16 +11,23 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
 
+from schemas.identifiers import PARTITIONS_MAX, PartitionCount
 from streams.log import LogRefused, Place, Record, TopicPartition
 
 FORMAT = "fedlog-export/3"
 MANIFEST = "manifest.json"
+# A folder may come from anybody, and a file of holes takes no room on a disk: what is held in memory is bounded here. A
+# writer ends a block at 4 MiB; earlier ones counted values alone, and made larger ones of records without any.
+MANIFEST_BYTES_MAX = 256 * 2**20
+BLOCK_BYTES_MAX = 64 * 2**20
 
 _FRAME_HEAD = struct.Struct(">QI32s")  # offset, number of bytes that follow, their sha256
 
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Row = tuple[int, int, bytes | None, bytes | None]
 
 
@@ -45,17 +52,18 @@ class FrameDamaged(Exception):
 class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Some records of a file: the offset of the first, and how many bytes of the file they take."""
 
-    first: int
-    bytes: int
+    first: Offset
+    bytes: Annotated[int, msgspec.Meta(ge=1, le=BLOCK_BYTES_MAX)]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One partition: its offsets from `beginning` to `end`, holes included."""
 
-    topic: str
-    partition: int
-    beginning: int
-    end: int
+    # It is part of a file's name, which must not lead out of the folder.
+    topic: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,32}\Z")]
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=PARTITIONS_MAX)]
+    beginning: Offset
+    end: Offset
     blocks: tuple[Block, ...]
 
     @property
@@ -75,7 +83,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Read first: a reader refuses a format that it does not know instead of guessing.
     format: str
     # Of the cluster, not of the folder: where a task lives follows from it.
-    partitions: int
+    partitions: PartitionCount
     parts: tuple[Part, ...]
 
 

@@ -11,7 +11,16 @@ from typing import NoReturn
 
 import msgspec
 
-from streams.exported.format import FORMAT, MANIFEST, ExportDamaged, FrameDamaged, Manifest, Part, decode_frames
+from streams.exported.format import (
+    FORMAT,
+    MANIFEST,
+    MANIFEST_BYTES_MAX,
+    ExportDamaged,
+    FrameDamaged,
+    Manifest,
+    Part,
+    decode_frames,
+)
 from streams.log import Bounds, Draft, LogRefused, OffsetLost, Record, TopicPartition, Writer, scan
 
 
@@ -71,6 +80,8 @@ class ExportedLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         try:
+            if (size := (folder / MANIFEST).stat().st_size) > MANIFEST_BYTES_MAX:
+                raise ExportDamaged(f"{folder / MANIFEST}: {size:,} bytes are no manifest")
             manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
         except FileNotFoundError as error:
             raise ExportDamaged(f"{folder} holds no {MANIFEST}: it was not written by `fedlog export-log`") from error

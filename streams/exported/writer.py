@@ -11,6 +11,7 @@ from streams.exported.format import FORMAT, MANIFEST, Block, Manifest, Part, enc
 from streams.log import EventLog, Record, TopicPartition, scan
 
 BLOCK_BYTES = 4 * 2**20
+FRAME_BYTES = 64  # about what stands around a record
 
 
 def export(
@@ -48,7 +49,8 @@ def _export_part(
                 end = record.offset
                 break
             records.append(record)
-            records_bytes += len(record.value or b"")
+            # A record without a value takes room as well: a topic of them would be one block.
+            records_bytes += len(record.value or b"") + len(record.key or b"") + FRAME_BYTES
             # Bounds what a reader holds at a time, and what it has to read for one record.
             if records_bytes >= BLOCK_BYTES:
                 blocks.append(write_block(file.write, records))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from schemas.topics import CATALOGUE
 from streams.exported import ExportDamaged, ExportedLog, export
-from streams.exported.format import encode_frame
+from streams.exported.format import Block, encode_frame
 from streams.exported.writer import write_block
 from streams.log import Draft, LogRefused, OffsetLost, Record, TopicPartition, scan
 from streams.memory import MemoryLog
@@ -106,6 +107,10 @@ FORGED = {
     "a field more": lambda manifest: manifest.replace(b'"format"', b'"more": 1, "format"'),
     "a shorter end": lambda manifest: manifest.replace(b'"end": 24', b'"end": 5'),
     "a later beginning": lambda manifest: manifest.replace(b'"beginning": 3', b'"beginning": 9'),
+    "a file elsewhere": lambda manifest: manifest.replace(b'"rounds"', b'"/tmp/rounds"'),
+    "a file above": lambda manifest: manifest.replace(b'"rounds"', b'"../out/rounds"'),
+    "a million partitions": lambda manifest: manifest.replace(b'"partitions": 8', b'"partitions": 1000000'),
+    "an endless partition": lambda manifest: manifest.replace(b'"end": 24', b'"end": 9223372036854775808'),
 }
 
 
@@ -118,6 +123,21 @@ def test_a_manifest_that_cannot_be_is_refused(folder: Path, name: str) -> None:
     path.write_bytes(forged)
     with pytest.raises(ExportDamaged):
         _records(ExportedLog(folder))
+
+
+def test_a_file_of_holes_takes_no_memory(tmp_path: Path) -> None:
+    """A block of gigabytes, or such a manifest, costs its author nothing; it is refused before any of it is read."""
+    log = _written()
+    manifest = export(log, {AT: 24}, folder=tmp_path)
+    size = 1 << 36
+    os.truncate(tmp_path / "rounds-3", size)
+    part = msgspec.structs.replace(manifest.parts[0], blocks=(Block(3, size),))
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, parts=(part,))))
+    with pytest.raises(ExportDamaged, match="bytes"):
+        ExportedLog(tmp_path)
+    os.truncate(tmp_path / "manifest.json", size)
+    with pytest.raises(ExportDamaged, match="no manifest"):
+        ExportedLog(tmp_path)
 
 
 def test_records_out_of_order_are_refused(tmp_path: Path) -> None:

@@ -42,3 +42,13 @@ def test_a_folder_that_holds_anything_is_not_written_over(log: MemoryLog, tmp_pa
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError):
         export(log, {AT: 20}, folder=tmp_path)
+
+
+def test_records_without_values_make_blocks_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Guarantee: however many tombstones follow each other, a reader holds one block of them at a time."""
+    monkeypatch.setattr("streams.exported.writer.BLOCK_BYTES", 1_000)
+    log = MemoryLog([ROUNDS])
+    log.append([Draft(**AT._asdict(), value=None, key=b"%d" % number) for number in range(100)])
+    (part,) = export(log, {AT: 100}, folder=tmp_path).parts
+    assert len(part.blocks) >= 6
+    assert len([*scan(ExportedLog(tmp_path), AT)]) == 100
