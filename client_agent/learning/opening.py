@@ -268,8 +268,15 @@ class DataTrainer:
 
     @property
     def sample_count(self) -> int:
-        """How many examples there are."""
-        return count_examples(self.data)
+        """How many examples there are; none where the data do not say so any more."""
+        # Asked for in every check-in, where an error of a user's code would end the device and not a lease.
+        try:
+            return self._count()
+        except LearnerError:
+            return 0
+
+    def _count(self) -> int:
+        return call("the length of the data", count_examples, self.data)
 
     def find_lack(self, policy: Policy) -> str:
         """What the policy asks of a device's examples and these do not have; empty where that is nothing."""
@@ -282,7 +289,7 @@ class DataTrainer:
     def train(self, model: Model, context: Context) -> Trained:
         """What training changes in a version's vector: nothing without examples. Raises LearnerError, ModelError."""
         # A policy that lets such devices train (samples_min = 0) must not depend on what a loop makes of no batch.
-        if self.sample_count == 0:
+        if self._count() == 0:
             return Trained(delta=np.zeros_like(model.vector), state=context.state)
         if lack := self.find_lack(context.policy):
             raise TooFewClasses(lack)

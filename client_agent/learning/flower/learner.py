@@ -19,6 +19,7 @@ from client_agent.learning.learner import Array, Arrays, Context, Metrics, Param
 
 OPEN_S = 600.0
 ANSWER_S = 600.0
+EXAMPLES_MAX = 1 << 40
 # Statistics of a batch normalisation: the server's optimizer must not step them.
 AVERAGED = ("*running_mean", "*running_var")
 # Where a device's state holds the app's own.
@@ -126,7 +127,7 @@ class ClientApp:
         if len(answer["arrays"]) != 1:
             raise LearnerError(f"the app replied with {len(answer['arrays'])} records of arrays, expected one")
         # The update carries this number, because it is read after the training.
-        data.examples = max(1, answer["examples"] or 1)
+        data.examples = count_told(answer)
         data.state = context.state[STATE] = answer["state"]
         return self._check_names(answer["arrays"][0]), choose_numbers(answer["metrics"])
 
@@ -192,7 +193,7 @@ class ClientApp:
 
     def _evaluate_part(self, parameters: Arrays, node: Node) -> tuple[int, dict[str, float]]:
         answer = self._ask("evaluate", parameters, node=node.describe(self._run))
-        return max(1, answer["examples"] or 1), choose_numbers(answer["metrics"])
+        return count_told(answer), choose_numbers(answer["metrics"])
 
     def _score(self, parameters: Arrays) -> dict[str, float]:
         # Its function cannot leave the process that made it, which was closed after the first messages.
@@ -216,6 +217,15 @@ class ClientApp:
 def find_limit_s(context: Context) -> float:
     """How long an app may take: until its lease ends, and so before the device would end its own process for it."""
     return max(0.0, min(context.left_s, context.policy.lease_ms / 1000))
+
+
+def count_told(answer: Mapping[str, Any]) -> int:
+    """How many examples a reply tells of, 1 where it tells of none. Raises LearnerError for what no device holds."""
+    told = answer["examples"] or 1
+    # The update and every later check-in carry it: one that is no count would end the device, not the lease.
+    if type(told) is not int or not 0 < told <= EXAMPLES_MAX:
+        raise LearnerError(f"the app says that it trained with {str(told)[:40]} examples")
+    return told
 
 
 def choose_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

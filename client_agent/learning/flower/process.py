@@ -28,6 +28,9 @@ _BOOT = (
     "serve(int(sys.argv[2]))"
 )
 _READ_BYTES = 1 << 20
+# A model, the app's own state and its metrics; the first messages come unasked, and with the model in them.
+ANSWER_TIMES_MAX = 8
+ANSWER_BYTES_MAX = 1 << 30
 _LOOK_EVERY_S = 0.2
 
 
@@ -68,13 +71,15 @@ class AppProcess:
 
     def _exchange(self, request: bytes, *, timeout_s: float) -> dict[str, Any]:
         child = self._start()
-        assert child.stdin is not None
         give_up_s = time.monotonic() + timeout_s
         try:
-            child.stdin.write(request)
-            child.stdin.flush()
+            self._write(child, request, give_up_s=give_up_s)
             head = self._read(child, HEAD_BYTES, give_up_s=give_up_s)
-            return decode_frame(head, self._read(child, read_length(head), give_up_s=give_up_s))
+            size = read_length(head)
+            # Before any of it is in memory: an app may be broken, or worse.
+            if size > max(ANSWER_BYTES_MAX, ANSWER_TIMES_MAX * len(request)):
+                raise FrameError(f"an answer of {size:,} bytes to a request of {len(request):,}")
+            return decode_frame(head, self._read(child, size, give_up_s=give_up_s))
         except TimeoutError as error:
             raise LearnerError(
                 f"Flower app {self._app.name!r}: no answer within {timeout_s:g} s, and it was ended"
@@ -113,6 +118,20 @@ class AppProcess:
                 os.close(theirs)
             self._finalizer = weakref.finalize(self, _end_group, self._child, ours)
         return self._child
+
+    def _write(self, child: subprocess.Popen[bytes], data: bytes, *, give_up_s: float) -> None:
+        """All of it, to an app that may not read. Raises TimeoutError, EOFError."""
+        assert child.stdin is not None
+        left, number = memoryview(data), child.stdin.fileno()
+        os.set_blocking(number, False)
+        while left:
+            _, ready, _ = select.select([], [number], [], _LOOK_EVERY_S)
+            if ready:
+                left = left[os.write(number, left[:_READ_BYTES]) :]
+            elif child.poll() is not None:
+                raise EOFError
+            if left and time.monotonic() > give_up_s:
+                raise TimeoutError
 
     def _read(self, child: subprocess.Popen[bytes], size: int, *, give_up_s: float) -> bytes:
         """Exactly so many bytes. Raises TimeoutError, EOFError."""

@@ -53,6 +53,28 @@ def test_a_device_of_one_class_trains() -> None:
     assert own.train(Model(flat), Context(version=0, seed=1, policy=task)).delta.any()
 
 
+class Forgetful(list[float]):
+    """Data that lose their length, as a file of a disk that is gone does."""
+
+    is_gone = False
+
+    def __len__(self) -> int:
+        if self.is_gone:
+            raise OSError("the disk is gone")
+        return super().__len__()
+
+
+def test_data_that_lose_their_length_end_no_device() -> None:
+    """Guarantee: a check-in says that there are none, and a training under a lease fails with the reason."""
+    data = Forgetful([1.0, 2.0])
+    own = DataTrainer(TaskLearner(FlatLearner(2), Layout(()), {}), data)
+    assert own.sample_count == 2
+    data.is_gone = True
+    assert own.sample_count == 0
+    with pytest.raises(LearnerError, match="the disk is gone"):
+        own.train(Model(np.zeros(2, np.float32)), Context(version=0, seed=1, policy=policy()))
+
+
 def give_nothing(part: Part) -> Any:
     """A share without rows."""
     return np.zeros((0, 64), np.float32), np.zeros(0, np.int64)

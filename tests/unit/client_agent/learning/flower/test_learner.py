@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client_agent.learning.data import Part
-from client_agent.learning.flower.learner import average, find_limit_s
+from client_agent.learning.flower.learner import average, count_told, find_limit_s
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.layout import Layout, Model
 from client_agent.learning.learner import Context
@@ -174,6 +174,14 @@ def test_an_app_has_the_rest_of_its_lease() -> None:
     assert find_limit_s(make_context(rules)) == 60
     assert find_limit_s(Context(version=0, seed=0, policy=rules, left_s=7.5)) == 7.5
     assert find_limit_s(Context(version=0, seed=0, policy=rules, left_s=-1.0)) == 0
+
+
+@pytest.mark.parametrize("told", [-1, 1 << 80, 1.5, True, "7", [7], float("nan")])
+def test_what_is_no_count_costs_a_lease_and_no_device(told: object) -> None:
+    """Guarantee: an app that says nonsense of its examples fails there, and not in every check-in that follows."""
+    with pytest.raises(LearnerError, match="examples"):
+        count_told({"examples": told})
+    assert [count_told({"examples": few}) for few in (None, 0, 1, 7)] == [1, 1, 1, 7]
 
 
 def test_means_are_weighted_by_examples() -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -83,6 +84,30 @@ def test_a_closed_process_leaves_nothing(tmp_path: Path) -> None:
     process.close()
     assert process.process is None
     assert not app.is_running()
+
+
+def make_hostile(folder: Path, program: str) -> AppProcess:
+    """An app whose environment has another program where Python should be."""
+    python = folder / "python"
+    python.write_text(f"#!{sys.executable}\nimport os, time\n{program}\n")
+    python.chmod(0o700)
+    return AppProcess(python, folder, [])
+
+
+def test_an_app_that_does_not_read_has_the_time_of_its_lease(tmp_path: Path) -> None:
+    """Guarantee: a request that is larger than a pipe holds is waited for no longer than its answer."""
+    process = make_hostile(tmp_path, "time.sleep(600)")
+    with pytest.raises(LearnerError, match=r"no answer within 0\.5 s"):
+        process.ask("call", timeout_s=0.5, arrays={"weight": np.zeros(1 << 18)})
+    assert process.process is None
+
+
+def test_an_answer_is_bounded_before_it_is_held(tmp_path: Path) -> None:
+    """Guarantee: an app that answers with sixty gigabytes costs its lease, and no memory."""
+    process = make_hostile(tmp_path, "os.write(1, (1 << 35).to_bytes(8) + bytes(4))\ntime.sleep(600)")
+    with pytest.raises(LearnerError, match="an answer of 34,359,738,368 bytes"):
+        process.ask("call", timeout_s=30)
+    assert process.process is None
 
 
 def test_an_environment_without_flower_is_named(tmp_path: Path) -> None:
