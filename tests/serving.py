@@ -53,6 +53,7 @@ def opened_site(
                 hidden=OwnHistory(history, hides=True),
                 operator=Operator(
                     open_log,
+                    open_bodies=open_log,
                     find_key=partial(issue_key, key=KEY, role=role),
                     reader=reader,
                     allows=AllowList(names=frozenset([PAIR_LEARNER])),

@@ -27,11 +27,15 @@ class NotAllowed(FedlogError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """`csrf` stands in the forms of this caller's pages, and nobody else can know it; empty for a bearer token."""
+    """`csrf` stands in the forms of this caller's pages, and nobody else can know it; empty for a bearer token.
+
+    `until_s`: when the token ends, in seconds since 1970.
+    """
 
     subject: str
     role: Role
     csrf: str = ""
+    until_s: float = 0.0
 
     def may(self, role: Role) -> bool:
         """Whether the caller may do what this role may: each role may all that the one before it may."""

@@ -27,8 +27,9 @@ _MARK = 'SELECT "offset" FROM marks WHERE topic = $topic AND partition = $partit
 
 
 class Operator:
-    """Changes tasks in the name of a caller. `open_log` gives a log of one's own; everything here blocks.
+    """Changes tasks in the name of a caller; everything here blocks.
 
+    `open_log` and `open_bodies` give logs, the one for changes and the other for what is only read.
     `find_key` gives the server's own key, None where it has none: then it only shows.
     """
 
@@ -36,6 +37,7 @@ class Operator:
         self,
         open_log: Callable[[], AbstractContextManager[EventLog]],
         *,
+        open_bodies: Callable[[], AbstractContextManager[EventLog]],
         find_key: Callable[[EventLog], RoleKey | None],
         reader: HistoryReader,
         allows: AllowList,
@@ -43,6 +45,8 @@ class Operator:
         self._open_log, self._find_key, self._reader, self._allows = open_log, find_key, reader, allows
         # One change at a time: two at once would read the same state and both be the next.
         self._lock = threading.Lock()
+        # Apart, so that whoever only looks, and downloads one model after the other, holds up nobody who must act.
+        self._open_bodies, self._reading = open_bodies, threading.Lock()
 
     def pause(self, task: TaskId, *, caller: Caller) -> bool:
         """No new leases; whether the history has it already. Raises TaskUnknown, TaskOver, NotAllowed."""
@@ -87,8 +91,8 @@ class Operator:
 
     def read_body(self, ref: BodyRef) -> bytes:
         """The bytes of a model. Raises ModelGone, LogUnavailable."""
-        # Under the lock too: models are large, and many at once would fill the memory.
-        with self._lock, self._open_log() as log:
+        # One at a time: the log is one connection.
+        with self._reading, self._open_bodies() as log:
             return models.read_bytes(log, ref, timeout_s=BODY_WAIT_S)
 
     def _change(

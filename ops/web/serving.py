@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from schemas.errors import EXIT_USAGE, FedlogError
 
 # Streams stay open for ever; whoever follows one goes on with the next server.
 END_WAIT_S = 2
+# A request line and headers take no longer to arrive; a browser opens a few connections at once.
+ASK_WAIT_S = 10.0
+CONNECTIONS_MAX = 256
 
 
 class AddressUnusable(FedlogError):
@@ -30,6 +35,50 @@ class Tls:
     key: Path
 
 
+class PatientHttp(H11Protocol):
+    """HTTP as uvicorn speaks it, but for whoever connects and does not ask, or opens more connections than people do.
+
+    Uvicorn waits for a request without an end, and a stranger could hold every file that this process may open.
+    """
+
+    ask_wait_s = ASK_WAIT_S
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request, but not for long."""
+        super().connection_made(transport)
+        hosts = [client[0] for one in self.connections if (client := getattr(one, "client", None))]
+        if self.client and hosts.count(self.client[0]) > CONNECTIONS_MAX:
+            transport.abort()
+        self._expect()
+
+    def data_received(self, data: bytes) -> None:
+        """Some of a request, which has to be whole soon; of one that is being answered the gate bounds the body."""
+        self._expect()
+        super().data_received(data)
+        if self._is_answering():
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _expect(self) -> None:
+        # The first byte begins the time, and no later one does: a byte a second is no request either.
+        if self._waiting is None and not self._is_answering():
+            self._waiting = self.loop.call_later(self.ask_wait_s, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._waiting = None
+
+    def _is_answering(self) -> bool:
+        # Before the first request there is no cycle, and after an answer the last one stays.
+        return not getattr(self.cycle, "response_complete", True)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 takes a free one. Raises AddressUnusable."""
     # Listening comes first, so that the address that is printed answers.
@@ -44,6 +93,7 @@ def run(app: ASGIApp, listening: socket.socket, *, tls: Tls | None = None) -> No
     """Serve until Ctrl-C or SIGTERM."""
     config = uvicorn.Config(
         app,
+        http=PatientHttp,
         log_level="warning",
         access_log=False,
         server_header=False,

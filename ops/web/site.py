@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
 from ops.history.verified import Verified
+from ops.web.access.limiting import Places
 from ops.web.access.tokens import TokenKey
+from ops.web.access.watchers import Watchers
 from ops.web.callers import Caller
 from ops.web.changes import Changes
 from ops.web.evidence import Evidence
@@ -34,6 +36,9 @@ class Site:
     evidence: Evidence | None = None
     kill: Callable[[], str] | None = None
     find_verified: Callable[[], Verified | None] = lambda: None
+    watchers: Watchers = field(default_factory=Watchers)
+    # Each is a whole model in memory until its client has it.
+    downloads: Places = field(default_factory=lambda: Places(each_max=2, all_max=4))
 
     def reader_for(self, caller: Caller) -> HistoryReader:
         """The history as this caller may see it."""

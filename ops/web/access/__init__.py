@@ -1,5 +1,5 @@
 """Who is let in, and how often.
 
 `gate`: stands before every route. `tokens`: who somebody is, signed. `sessions`: a browser's log-in.
-`limiting`: how often somebody may ask.
+`limiting`: how often somebody may ask, and how much at once. `watchers`: who follows a stream, and until when.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Mapping
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -29,7 +30,8 @@ LOGIN_BYTES_MAX = 1 << 14  # a token and where to go
 BODY_WAIT_S = 30.0
 SAFE = {"GET", "HEAD", "OPTIONS"}
 # What a person needs who has no token yet.
-OPEN_PATHS, OPEN_PREFIX = {"/login"}, "/assets/"
+LOGIN_PATH = "/login"
+OPEN_PATHS, OPEN_PREFIX = {LOGIN_PATH}, "/assets/"
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
@@ -90,6 +92,10 @@ class Gate:
         _require_host(request, self._hosts)
         path = request.url.path
         is_open = path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
+        if path == LOGIN_PATH and (request.method not in SAFE or "token" in request.query_params):
+            # Before the token is looked at: whoever has tried too many is not told of the next one.
+            self._by_stranger.check(address)
+            request.state.note_stranger = partial(self._by_stranger.take, address)
         # Before the body: a stranger's is nothing to keep in memory, but for a token to log in with.
         caller = None if is_open else self._admit(request, address)
         if request.method in SAFE:
@@ -123,7 +129,8 @@ class Gate:
 
 def _find_bearer(request: Request) -> str | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+    # An empty one is none: the cookie would count, and nobody would ask for what only our own forms know.
+    return (token.strip() or None) if scheme.lower() == "bearer" else None
 
 
 def _require_host(request: Request, hosts: frozenset[str]) -> None:

@@ -40,6 +40,8 @@ def _let_in(request: Request, token: str, *, target: str) -> Response:
     try:
         find_site(request).tokens.read(token)
     except Unauthenticated as error:
+        # Counted as a token that a program tries: this form is no way around.
+        request.state.note_stranger()
         return HTMLResponse(render_login(problem=str(error), next_path=target), 401)
     response = RedirectResponse(target, 303)
     # Strict: a link on another site opens the page as a stranger's.

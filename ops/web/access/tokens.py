@@ -82,7 +82,8 @@ class TokenKey:
             raise Unauthenticated("The token is no token of this server.") from error
         if claims["role"] not in ROLES:
             raise Unauthenticated("The token is no token of this server.")
-        return Caller(subject=claims["sub"], role=claims["role"], csrf=self._derive_csrf(token))
+        csrf = self._derive_csrf(token)
+        return Caller(subject=claims["sub"], role=claims["role"], csrf=csrf, until_s=float(claims["exp"]))
 
     @property
     def _signing(self) -> Ed25519PrivateKey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from ops.web.api.asked import Question, list_objects
 from ops.web.api.reading import TaskName, VersionNumber
 from ops.web.api.rows import require_version
+from ops.web.api.sending import HeldResponse
 from ops.web.problems import Problem
 from ops.web.site import find_site
 from schemas.identifiers import BodyRef
@@ -41,7 +43,10 @@ def download_model(
     version: VersionNumber,
     part: Annotated[str | None, Header(alias="range", max_length=100)] = None,
 ) -> Response:
-    """The body of a version: a vector of float32 in one zstd frame; `fedlog model export` writes files from it."""
+    """The body of a version: a vector of float32 in one zstd frame; `fedlog model export` writes files from it.
+
+    Two at once for each caller; 429 says when to ask again.
+    """
     require_version(asked, task, version=version)
     site = find_site(request)
     ref = _read_ref(next(list_objects(site.reader.ask(_BODY, parameters={"task": task, "version": version}))))
@@ -50,11 +55,16 @@ def download_model(
     headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable", "Accept-Ranges": "bytes"}
     if tag in [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
-    data = site.operator.read_body(ref)
     headers["Fedlog-Codec"] = ref.codec
     # A part of another body than the client has would be put together with it.
     wanted = part if request.headers.get("if-range", tag) == tag else None
-    return _cut(data, wanted, headers=headers)
+    site.downloads.take(asked.caller.subject)
+    leave = partial(site.downloads.leave, asked.caller.subject)
+    try:
+        return HeldResponse(_cut(site.operator.read_body(ref), wanted, headers=headers), leave)
+    except BaseException:
+        leave()
+        raise
 
 
 def _read_ref(row: dict[str, object]) -> BodyRef:

@@ -129,7 +129,7 @@ async def stream_events(request: Request, wanted: Annotated[Wanted, Query()]) ->
     messages = _follow(site.changes, feeds.all if caller.may("operator") else feeds.hidden, wanted=wanted, begin=begin)
     # Proxies must not gather what is to be seen at once.
     headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
-    return StreamingResponse(messages, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(site.watchers.admit(caller, messages), media_type="text/event-stream", headers=headers)
 
 
 async def _follow(changes: Changes, feed: Feed, *, wanted: Wanted, begin: Cursor | None) -> AsyncIterator[str]:

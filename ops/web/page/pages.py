@@ -88,7 +88,7 @@ class Pages:
         return HTMLResponse(render_page(page, frame), page.status)
 
     async def follow(self, request: Request, view: View) -> Response:
-        """The stream of a page."""
+        """The stream of a page. Raises RateExceeded."""
         caller = find_caller(request)
         asked = read_asked(request)
 
@@ -102,7 +102,8 @@ class Pages:
             return {} if page is None else {one.id: one.render(is_exchanged=True) for one in page.sections}
 
         stream = Stream(self.site.changes, render)
-        return StreamingResponse(stream.follow(parse_last_event_id(request)), media_type="text/event-stream")
+        messages = self.site.watchers.admit(caller, stream.follow(parse_last_event_id(request)))
+        return StreamingResponse(messages, media_type="text/event-stream")
 
 
 def read_asked(request: Request) -> dict[str, str]:

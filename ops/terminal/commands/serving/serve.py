@@ -67,10 +67,14 @@ def serve(
     listening = listen(host, port)
     with ExitStack() as stack:
         kept = stack.enter_context(_keep_history(settings, file or folder / HISTORY_FILE))
-        log = stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve"))))
+        log, bodies = (stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve")))) for _ in range(2))
         reach = stack.enter_context(LogReach(partial(_open_log, settings)))
-        site = _make_site(settings, kept, log=log, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
-        site = replace(site, changes=Changes(site.reader, is_log_away=lambda: reach.is_away))
+        site = _make_site(settings, kept, log=log, bodies=bodies)
+        site = replace(
+            site,
+            hosts=frozenset([*LOOPBACK, host, *(name or [])]),
+            changes=Changes(site.reader, is_log_away=lambda: reach.is_away),
+        )
         if may_kill:
             site = replace(site, kill=partial(_kill_aggregator, folder))
         url = f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}"
@@ -129,7 +133,7 @@ def _find_viewer(settings: Settings, log: EventLog) -> Viewer:
     return deployments.find_viewer(settings, log)
 
 
-def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: frozenset[str]) -> Site:
+def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, bodies: KeptLog) -> Site:
     from client_agent.learning.allow_list import AllowList
     from ops.audit.replay import Anchor
     from ops.history import verified
@@ -147,6 +151,7 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: fr
     anchor = Anchor(operator=find_operator(settings), noise=operator_key.find_noise if operator_key else None)
     operator = Operator(
         log.use,
+        open_bodies=bodies.use,
         find_key=partial(open_server_key, settings),
         reader=reader,
         allows=AllowList(names=frozenset(settings.allow), command="fedlog serve"),
@@ -157,7 +162,7 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: fr
         operator=operator,
         changes=Changes(reader),
         tokens=open_key(settings.folder)[0],
-        hosts=hosts,
+        hosts=frozenset(LOOPBACK),
         deployment=settings.topic_prefix,
         evidence=Evidence(partial(_open_log, settings), anchor),
         find_verified=partial(verified.find, settings.folder),
@@ -167,8 +172,10 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, hosts: fr
 def _kill_aggregator(folder: Path) -> str:
     """End the worker of the folder's aggregator as a crash would; its supervisor starts it again."""
     for file in (folder / "run").glob("aggregator-*.json"):
-        with suppress(OSError, ValueError, KeyError):
-            pid = int(json.loads(file.read_text())["child"])
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            # Not of zero or less: these name whole groups of processes.
+            if (pid := int(json.loads(file.read_text())["child"])) <= 0:
+                continue
             os.kill(pid, signal.SIGKILL)
             return f"kill -9 {pid}: the aggregator is dead, and whatever stood in its memory is gone."
     return "No aggregator runs here at the moment."

@@ -39,6 +39,7 @@ def test_with_the_cookie_alone_nothing_changes(tmp_path: Path) -> None:
             ({"X-CSRF-Token": csrf, "Origin": "http://evil.example"}, ""),
             ({"X-CSRF-Token": csrf, "Origin": "null"}, ""),
             ({"X-CSRF-Token": csrf, "Sec-Fetch-Site": "cross-site"}, ""),
+            ({"Authorization": "Bearer "}, ""),
         ):
             refused = client.post(PAUSE, headers=headers, content=body)
             assert (refused.status_code, refused.json()["code"]) == (403, "forged_request"), headers
@@ -73,6 +74,19 @@ def test_who_asks_too_often_has_to_wait(tmp_path: Path, monkeypatch: pytest.Monk
         assert [answer.status_code for answer in answers] == [404 if role else 401] * 5 + [429]
         assert int(answers[-1].headers["retry-after"]) >= 1
         assert answers[-1].json()["code"] == "rate_exceeded"
+
+
+def test_who_tries_tokens_at_the_door_has_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form and the link count as a program's tries do: then no token is looked at, and whoever is in stays in."""
+    bursts = iter((1_000, 1_000, 5))
+    monkeypatch.setattr(gate, "Limiter", lambda rate_per_s, burst: Limiter(1e-6, burst=next(bursts)))
+    with opened_site(tmp_path) as (site, _), make_client(site, "viewer") as client:
+        tries = [client.post("/login", data={"token": "guessed"}), client.get("/login", params={"token": "guessed"})]
+        tries += [client.post("/login", data={"token": f"guessed {number}"}) for number in range(4)]
+        assert [answer.status_code for answer in tries] == [401] * 5 + [429]
+        right = {"token": make_token(site.tokens, "viewer")}
+        assert client.post("/login", data=right).status_code == client.get("/login", params=right).status_code == 429
+        assert client.get("/login").status_code == client.get("/api/v1/tasks").status_code == 200
 
 
 def test_every_answer_forbids_what_a_page_of_ours_never_does(tmp_path: Path) -> None:

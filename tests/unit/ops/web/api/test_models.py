@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from client_agent.learning.allow_list import AllowList
 from ops.operator import models
+from ops.operator.deployments import issue_key
+from ops.web.operating import Operator
+from schemas.creations import STEWARD
 from schemas.tensors import unpack
 from schemas.topics import MODELS
-from streams.log import TopicPartition
+from streams.log import EventLog, TopicPartition
 from tests.serving import make_client, opened_site
 from tests.unit.ops.operator.test_tasks import FLAT, halted
+from tests.worlds.builders import KEY
 from tests.worlds.ops_journal import PLACE, TASK, memory_log
 
 
@@ -44,3 +55,54 @@ def test_a_model_that_retention_has_taken_is_gone(tmp_path: Path) -> None:
         log.delete_records(place, log.bounds(place).end)
         gone = client.get(f"/api/v1/tasks/{TASK}/versions/0/model")
         assert (gone.status_code, gone.json()["code"]) == (410, models.ModelGone.code)
+
+
+def test_models_are_in_memory_for_a_few_at_a_time(tmp_path: Path) -> None:
+    """Who downloads more at once than two has to wait; the others have places of their own."""
+    log = memory_log()
+    halted(log)
+    path = f"/api/v1/tasks/{TASK}/versions/0/model"
+    with opened_site(tmp_path, log) as (site, _), make_client(site) as client, make_client(site, "admin") as other:
+        for _ in range(2):
+            site.downloads.take("a viewer")
+        assert client.get(path).json()["code"] == "rate_exceeded"
+        assert other.get(path).status_code == 200
+        site.downloads.leave("a viewer")
+        # Each gives its place back, one that fails too.
+        for _ in range(3):
+            assert client.get(path).status_code == 200
+        place = TopicPartition(MODELS.name, PLACE)
+        log.delete_records(place, log.bounds(place).end)
+        for _ in range(3):
+            assert client.get(path).status_code == 410
+
+
+def test_whoever_downloads_holds_up_no_operator(tmp_path: Path) -> None:
+    """A task is paused while a model is being read, however long that takes."""
+    log, is_reading, may_end = memory_log(), threading.Event(), threading.Event()
+    halted(log)
+
+    @contextmanager
+    def open_slowly() -> Iterator[EventLog]:
+        is_reading.set()
+        may_end.wait(20)
+        yield log
+
+    with opened_site(tmp_path, log) as (site, _):
+        operator = Operator(
+            partial(nullcontext, log),
+            open_bodies=open_slowly,
+            find_key=partial(issue_key, key=KEY, role=STEWARD),
+            reader=site.reader,
+            allows=AllowList(),
+        )
+        slow = replace(site, operator=operator)
+        with make_client(slow) as client, make_client(slow, "operator") as acting, ThreadPoolExecutor(1) as pool:
+            download = pool.submit(client.get, f"/api/v1/tasks/{TASK}/versions/0/model")
+            try:
+                assert is_reading.wait(20)
+                assert acting.post(f"/api/v1/tasks/{TASK}/pause").status_code == 200
+                assert not download.done()
+            finally:
+                may_end.set()
+            assert download.result(20).status_code == 200
