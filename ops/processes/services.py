@@ -158,7 +158,7 @@ class Services:
     def find_worker(self, actor: str) -> int | None:
         """The pid of the supervisor of this actor, if one runs for this folder's topics."""
         for file in (self.settings.folder / "run").glob(f"{actor}-*.json"):
-            with contextlib.suppress(OSError, ValueError, psutil.Error):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, psutil.Error):
                 told = json.loads(file.read_text())
                 process = psutil.Process(told["supervisor"])
                 is_it = actor in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
@@ -269,6 +269,8 @@ def stop_all(settings: Settings) -> Iterator[str]:
         count = started.end(folder)
         _await_lock(folder)
         yield f"The run of {started.task} (pid {started.pid}) is stopped" + (f": {count} processes." if count else ".")
+        if left := started.list_processes():
+            yield f"What it ran goes on starting processes faster than they end, such as {left[0].pid}: see to it."
 
 
 def _await_lock(folder: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from client_agent.files import write_durably
@@ -24,6 +25,7 @@ MARK = "FEDLOG_STARTED_BY"
 STOP_TIMEOUT_S = 20.0
 _KILL_S = 5.0
 _REST_S = 2.0
+_ROUNDS_MAX = 20
 _LAST = "kafka.Kafka"  # the class that the broker's Java runs: who else is ended may still write
 
 
@@ -60,8 +62,11 @@ class Started:
     def end(self, folder: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """End what carries the mark, the broker last, and forget the record; how many processes there were."""
         count = 0
-        # Again until there is none: what is told to end may just have started something.
-        while found := self.list_processes():
+        # Again until there is none: what is told to end may just have started something. But not for ever: a process
+        # that starts another and ends, again and again, is gone whenever somebody looks.
+        for _ in range(_ROUNDS_MAX):
+            if not (found := self.list_processes()):
+                break
             services = [process for process in found if not _is_last(process)]
             count += len(found)
             _end(services or found, timeout_s=timeout_s)
@@ -86,9 +91,12 @@ def find_records_folder(folder: Path) -> Path:
 def read_records(folder: Path) -> Iterator[Started]:
     """What commands have started in this folder and not ended yet."""
     for file in sorted(find_records_folder(folder).glob("*.json")):
-        # A record that another release wrote names nothing that this one could end.
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            yield Started(**json.loads(file.read_text()))
+        # A record that another release wrote, or nobody, names nothing that this one could end: without a mark of its
+        # own it would name every process that has none.
+        with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            found = msgspec.json.decode(file.read_bytes(), type=Started)
+            if file.name == f"{found.mark}.json" and found.pid > 0:
+                yield found
 
 
 def _end(processes: list[psutil.Process], *, timeout_s: float) -> None:
