@@ -82,5 +82,5 @@ def read_lease(sealed: bytes) -> Lease:
 
 
 def _mark(signed: bytes, secret: bytes) -> bytes:
-    # Over signature and certificate too: whoever believes the mark believes that the selector made just these.
+    """Over signature and certificate too: whoever believes the mark believes that the selector made just these."""
     return hmac.digest(secret, signed, "sha256") if secret else b""

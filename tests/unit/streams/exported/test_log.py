@@ -107,7 +107,7 @@ FORGED = {
     "a field more": lambda manifest: manifest.replace(b'"format"', b'"more": 1, "format"'),
     "a shorter end": lambda manifest: manifest.replace(b'"end": 24', b'"end": 5'),
     "a later beginning": lambda manifest: manifest.replace(b'"beginning": 3', b'"beginning": 9'),
-    "a file elsewhere": lambda manifest: manifest.replace(b'"rounds"', b'"/tmp/rounds"'),
+    "a file elsewhere": lambda manifest: manifest.replace(b'"rounds"', b'"/rounds"'),
     "a file above": lambda manifest: manifest.replace(b'"rounds"', b'"../out/rounds"'),
     "a million partitions": lambda manifest: manifest.replace(b'"partitions": 8', b'"partitions": 1000000'),
     "an endless partition": lambda manifest: manifest.replace(b'"end": 24', b'"end": 9223372036854775808'),
