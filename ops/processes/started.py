@@ -25,7 +25,7 @@ MARK = "FEDLOG_STARTED_BY"
 STOP_TIMEOUT_S = 20.0
 _KILL_S = 5.0
 _REST_S = 2.0
-_ROUNDS_MAX = 20
+_ROUNDS_MAX = 10
 _LAST = "kafka.Kafka"  # the class that the broker's Java runs: who else is ended may still write
 
 

@@ -1,8 +1,8 @@
 """The API under `/api/v1`; OpenAPI comes from this code.
 
 `asked`: what every question may say, and how its answer is written. `rows`: tables as lists, in pages.
-`reading`: what is only looked at. `privacy`: the report of a task. `models`: a version as a
-file. `sending`: how such a large answer goes out. `streams`: everything new as it happens. `changing`: what operators do.
+`reading`: what is only looked at. `privacy`: the report of a task. `models`: a version as a file; `sending`: how such a
+large answer goes out. `streams`: everything new as it happens. `changing`: what operators do.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def make_hostile(folder: Path, program: str) -> AppProcess:
 
 def test_an_app_that_does_not_read_has_the_time_of_its_lease(tmp_path: Path) -> None:
     """Guarantee: a request that is larger than a pipe holds is waited for no longer than its answer."""
-    process = make_hostile(tmp_path, "time.sleep(600)")
+    process = make_hostile(tmp_path, "time.sleep(10)")
     with pytest.raises(LearnerError, match=r"no answer within 0\.5 s"):
         process.ask("call", timeout_s=0.5, arrays={"weight": np.zeros(1 << 18)})
     assert process.process is None
