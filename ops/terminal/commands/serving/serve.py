@@ -70,11 +70,8 @@ def serve(
         log, bodies = (stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve")))) for _ in range(2))
         reach = stack.enter_context(LogReach(partial(_open_log, settings)))
         site = _make_site(settings, kept, log=log, bodies=bodies)
-        site = replace(
-            site,
-            hosts=frozenset([*LOOPBACK, host, *(name or [])]),
-            changes=Changes(site.reader, is_log_away=lambda: reach.is_away),
-        )
+        site = replace(site, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
+        site = replace(site, changes=Changes(site.reader, is_log_away=lambda: reach.is_away))
         if may_kill:
             site = replace(site, kill=partial(_kill_aggregator, folder))
         url = f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}"

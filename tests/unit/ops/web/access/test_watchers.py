@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ops.web.access.limiting import RateExceeded
-from ops.web.callers import Caller
 from ops.web.access.watchers import EACH_MAX, Watchers
+from ops.web.callers import Caller
 from tests.serving import make_client, opened_site
 
 ADA, BOB = (Caller(subject=name, role="viewer", until_s=100.0) for name in ("ada", "bob"))
