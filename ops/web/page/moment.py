@@ -51,9 +51,9 @@ class Answers:
 class Moment:
     """A reader and the position to which it is held; `at` is what the address names, empty for now.
 
-    `until_ms` is the append time of the newest record that counts here. `may_change`, `may_kill`: whoever looks is an
-    operator, and the operator of a demo. `evidence`: the log itself, for operators. `verified`: the note of the last
-    verification, which stands outside of time.
+    `until_ms` is the append time of the newest record that counts here. `may_change`, `may_fork`, `may_kill`: whoever
+    looks is an operator, an admin, and the operator of a demo. `evidence`: the log itself, for operators. `verified`:
+    the note of the last verification, which stands outside of time.
     """
 
     reader: HistoryReader
@@ -61,6 +61,7 @@ class Moment:
     until_ms: int
     at: str = ""
     may_change: bool = False
+    may_fork: bool = False
     may_kill: bool = False
     evidence: Evidence | None = None
     verified: Verified | None = None

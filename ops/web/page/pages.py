@@ -49,6 +49,7 @@ class Pages:
             until_ms,
             at=at,
             may_change=may_change,
+            may_fork=caller.may("admin"),
             may_kill=may_change and self.site.kill is not None,
             # A state holds what only operators may see.
             evidence=self.site.evidence if may_change else None,

@@ -42,7 +42,7 @@ def serve(
     tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
     link: Annotated[
-        bool, typer.Option("--link", help="Print an address that logs in as operator, for half a day.")
+        bool, typer.Option("--link", help="Print an address that logs in as admin, for half a day.")
     ] = False,
     may_kill: Annotated[bool, typer.Option("--may-kill", hidden=True)] = False,
     file: HistoryPath = None,
@@ -76,7 +76,7 @@ def serve(
             site = replace(site, kill=partial(_kill_aggregator, folder))
         url = f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}"
         if link:
-            url += f"/login?token={tokens.issue(subject='me', role='operator', expires_s=LINK_HOLDS_S)}"
+            url += f"/login?token={tokens.issue(subject='me', role='admin', expires_s=LINK_HOLDS_S)}"
         say(url)
         token = describe_command(["token", "create", "--role", "admin", "--subject", "me"])
         note(f"Log in with a token: {token}")

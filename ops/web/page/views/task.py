@@ -65,7 +65,7 @@ def _show_lead(moment: Moment, line: TaskLine) -> Section:
                 h.h1[line.task],
                 draw_status(line.status),
                 h.span(".note")["from ", h.a(href=moment.link_task(line.parent))[line.parent]] if line.parent else None,
-                _draw_actions(line) if moment.may_change and not moment.at else None,
+                _draw_actions(moment, line) if moment.may_change and not moment.at else None,
             ],
             h.div(".figures")[figures],
         ],
@@ -73,12 +73,13 @@ def _show_lead(moment: Moment, line: TaskLine) -> Section:
     )
 
 
-def _draw_actions(line: TaskLine) -> h.Element:
+def _draw_actions(moment: Moment, line: TaskLine) -> h.Element:
     """Links to the pages that ask back; nothing here changes anything."""
     may = (
         [] if line.is_over or line.status == "closing" else ["resume" if line.status == "paused" else "pause", "close"]
     )
-    may += ["fork"] if line.version is not None else []
+    # What would only be refused is not offered.
+    may += ["fork"] if line.version is not None and moment.may_fork else []
     return h.span(".actions")[(h.a(".button", href=f"/tasks/{line.task}/{name}")[name.capitalize()] for name in may)]
 
 

@@ -80,7 +80,7 @@ def _show_lead(moment: Moment, task: str, *, about: Row, members: list[Row]) -> 
         draw_figure("published", draw_time(to_ms(about["published_at"])), note="append time"),
         draw_figure("model", h.span(".id", title=about["sha256"])[shorten(about["sha256"])], note="sha256 of its body"),
     ]
-    fork = h.a(".button", href=f"/tasks/{task}/fork?version={version}")["Fork from here"] if moment.may_change else None
+    fork = h.a(".button", href=f"/tasks/{task}/fork?version={version}")["Fork from here"] if moment.may_fork else None
     return Section(
         "lead",
         "",

@@ -9,7 +9,7 @@ import pytest
 
 from ops.operator.deployments import establish
 from ops.web.site import Site
-from tests.gallery import DONE, MAIN, Gallery
+from tests.gallery import DONE, MAIN, STILL, Gallery
 from tests.serving import make_client, opened_site
 from tests.worlds.builders import DEPLOYMENT, KEY
 
@@ -65,6 +65,17 @@ def test_a_version_is_recomputed_where_one_asks(site: Site) -> None:
     assert "Identical" in part
     assert "<html" in client.get(f"/tasks/{MAIN}/versions/3/recompute").text
     assert "Nothing to compare" in client.get(f"/tasks/{MAIN}/versions/0/recompute").text
+
+
+def test_what_is_done_is_seen_on_the_page_that_follows(site: Site) -> None:
+    """Whoever resumes is led to the task, which runs by then; whoever may not fork is told so where it was asked."""
+    operator = make_client(site, "operator")
+    answer = operator.post(f"/tasks/{STILL}/resume", data={})
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/tasks/{STILL}")
+    assert "paused" not in operator.get(f"/tasks/{STILL}").text
+    refused = operator.post(f"/tasks/{STILL}/fork", data={"version": "2", "name": f"{STILL}-b"})
+    assert refused.status_code == 403
+    assert 'role="alert"' in refused.text
 
 
 def test_only_a_demo_can_be_killed_from_the_page(site: Site) -> None:

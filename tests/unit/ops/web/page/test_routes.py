@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from ops.web.app import make_app
+from ops.web.callers import Role
 from ops.web.page.assets_index import NAMES, address_of
 from ops.web.page.routes import parse_number, render_login
 from ops.web.site import Site
 from tests.gallery import DONE, MAIN, paint
-from tests.serving import make_client, opened_site
+from tests.serving import make_client, make_token, opened_site
 from tests.worlds.builders import device_id, policy
 from tests.worlds.federation import Federation
 
@@ -112,12 +116,11 @@ def test_what_devices_name_is_text(tmp_path: Path) -> None:
 
 
 def test_only_operators_see_what_changes_tasks(site: Site) -> None:
-    """Whoever may change nothing is offered nothing."""
-    offered = {
-        role: f"/tasks/{MAIN}/pause" in make_client(site, role).get(f"/tasks/{MAIN}").text
-        for role in ("viewer", "operator")
-    }
-    assert offered == {"viewer": False, "operator": True}
+    """Whoever may change nothing is offered nothing, and whoever may not create offers no fork."""
+    roles: tuple[Role, ...] = ("viewer", "operator", "admin")
+    pages = {role: make_client(site, role).get(f"/tasks/{MAIN}").text for role in roles}
+    offered = {role: [f"/tasks/{MAIN}/{name}" in text for name in ("pause", "fork")] for role, text in pages.items()}
+    assert offered == {"viewer": [False, False], "operator": [True, False], "admin": [True, True]}
 
 
 def test_secrets_of_a_private_task_are_not_for_viewers(site: Site) -> None:
@@ -127,6 +130,57 @@ def test_secrets_of_a_private_task_are_not_for_viewers(site: Site) -> None:
     secret = digest.rows[0][0]
     assert secret in make_client(site, "operator").get(path).text
     assert secret not in make_client(site, "viewer").get(path).text
+
+
+def test_states_of_actors_are_for_operators(site: Site) -> None:
+    """What a record changed in a state, which names devices and their weights, is on no viewer's page."""
+    asked = (
+        """SELECT topic, "partition", "offset" FROM events WHERE event = 'UpdateAdmitted' AND task = $task LIMIT 1"""
+    )
+    topic, partition, offset = site.reader.ask(asked, parameters={"task": MAIN}).rows[0]
+    path = f"/records/{topic}/{partition}/{offset}"
+    shown = {role: "part of the state" in make_client(site, role).get(path).text for role in ("viewer", "operator")}
+    assert shown == {"viewer": False, "operator": True}
+
+
+def test_a_stream_goes_on_where_its_page_was(site: Site) -> None:
+    """Whoever comes back with the position that the page has gets beats alone, and everybody else all sections."""
+    app = make_app(site)
+
+    async def read_first(*headers: tuple[bytes, bytes]) -> bytes:
+        sent: asyncio.Queue[bytes] = asyncio.Queue()
+        token = make_token(site.tokens, "viewer").encode()
+        asked = [(b"host", b"localhost"), (b"authorization", b"Bearer " + token), *headers]
+        path = f"/live/tasks/{MAIN}"
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": asked}
+        gone = asyncio.Event()
+
+        async def receive() -> dict[str, object]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message.get("body"):
+                sent.put_nowait(message["body"])
+
+        answering = asyncio.create_task(app({**scope, "http_version": "1.1", "root_path": ""}, receive, send))
+        try:
+            return await asyncio.wait_for(sent.get(), 20)
+        finally:
+            gone.set()
+            answering.cancel()
+
+    async def look() -> tuple[bytes, bytes]:
+        watching = asyncio.create_task(site.changes.watch())
+        try:
+            position = str(site.reader.position).encode()
+            return await read_first(), await read_first((b"last-event-id", position))
+        finally:
+            watching.cancel()
+
+    first, again = asyncio.run(look())
+    assert first.startswith(b"id: ")
+    assert again.startswith(b"event: beat")
 
 
 def test_whoever_has_no_token_gets_the_form(site: Site) -> None:
