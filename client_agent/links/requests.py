@@ -40,11 +40,11 @@ class GatewayUnfit(FedlogError):
 
 
 class Unreachable(Exception):
-    """No answer came, or one of a gateway that cannot take more: ask again within `window`."""
+    """No answer came, or one of a gateway that cannot take more: ask again within `window`, as it told where it did."""
 
-    def __init__(self, reason: str, window: Window) -> None:
+    def __init__(self, reason: str, window: Window, *, is_told: bool = False) -> None:
         super().__init__(reason)
-        self.window = window
+        self.window, self.is_told = window, is_told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class GatewayClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{type(error).__name__}: {error}", WINDOW) from error
         if reply.status in (408, 425, 429) or reply.status >= 500:
-            raise Unreachable(f"the gateway answers {reply.status}", reply.window)
+            raise Unreachable(f"the gateway answers {reply.status}", reply.window, is_told=True)
         return reply
 
     async def read_from(self, path: str, offset: int, *, etag: str) -> AsyncIterator[bytes]:
@@ -157,7 +157,7 @@ class GatewayClient:
             async with self._session.get(self.resolve(path), headers=headers, allow_redirects=False) as answer:
                 if answer.status != (206 if offset else 200):
                     window = parse_window(answer.headers.get(RETRY)) or WINDOW
-                    raise Unreachable(f"the gateway answers {answer.status}", window)
+                    raise Unreachable(f"the gateway answers {answer.status}", window, is_told=True)
                 async for piece in answer.content.iter_chunked(PIECE_BYTES):
                     yield piece
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -60,15 +60,17 @@ class _Sending:
         self.offset = int(reply.headers[UPLOAD_OFFSET])
         return None
 
-    async def find_offset(self) -> None:
-        """Ask how much has come. Raises Unreachable."""
+    async def find_offset(self) -> bool:
+        """Ask how much has come; whether that is more than was known. Raises Unreachable."""
         if not self.location:
-            return
+            return False
+        before = self.offset
         reply = await self.client.ask("HEAD", self.location, headers=self._headers())
         if reply.status == 404:
             self.location, self.offset = "", 0
         elif reply.status < 300:
             self.offset = int(reply.headers[UPLOAD_OFFSET])
+        return self.offset > before
 
     async def _create(self) -> Reply:
         data = self.body.data
@@ -104,17 +106,18 @@ async def send_body(client: GatewayClient, body: UpdateBody) -> BodyRef:
     """Upload a body; its address. Raises Unreachable after many failures in a row, Refused."""
     sending, failures = _Sending(client, body), 0
     while True:
-        before = sending.offset
         try:
-            if failures:
-                await sending.find_offset()
+            if failures and await sending.find_offset():
+                failures = 0
             address = await sending.advance()
+            failures = 0
         except Unreachable as error:
-            failures = 1 if sending.offset > before else failures + 1
+            failures += 1
             if failures >= FAILURES_MAX:
                 raise
-            await wait_within(error.window)
+            # A connection that was cut is no reason to wait; a gateway that says so is, and one that is not there.
+            if error.is_told or failures > 1:
+                await wait_within(error.window)
             continue
-        failures = 0
         if address is not None:
             return address

@@ -21,9 +21,21 @@ from schemas.events import DeploymentFounded, Outcome
 from schemas.http.device_protocol import LEASE, write_bytes
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, read_lease, sign_lease
+from schemas.published import Head, describe_version, sign_statement
 from schemas.updates import sign_update
 from streams.log import Draft, EventLog
-from tests.worlds.builders import DEPLOYMENT, device_checked_in, lease, lease_id, role_key, update_submitted, written
+from tests.worlds.builders import (
+    DEPLOYMENT,
+    KEY,
+    OperatorKey,
+    device_checked_in,
+    lease,
+    lease_id,
+    model_published,
+    role_key,
+    update_submitted,
+    written,
+)
 from tests.worlds.device_world import World, policy
 from tests.worlds.gateway.served import served
 
@@ -94,6 +106,13 @@ class Behind:
         )
         self.world.say(said)
         return said
+
+    def announce(self, version: int, *, key: OperatorKey = KEY) -> None:
+        """An aggregator of this operator publishes a version."""
+        signer, at = role_key("aggregator", key=key).signer, self.world.place
+        head = Head(topic="rounds", partition=at, seq=version, head="00" * 32)
+        statement = describe_version(model_published(version), 1, head=head)
+        self.world.append("published", at, sign_statement(statement, signer.key, certificate=signer.certificate))
 
 
 def carrying(sealed: bytes, **more: str) -> dict[str, str]:
