@@ -126,6 +126,7 @@ class FedlogError(Exception):
      ├── Refusal                 the gateway refuses a device's request
      │    ├── Unreadable         it cannot be understood
      │    ├── Unproven           a signature or a lease does not hold
+     │    ├── SignatureOld       a request was signed at another time, or came before
      │    ├── Unknown            there is nothing of that name
      │    ├── LeaseOver          the lease is over
      │    ├── RoundOver          an update from that version cannot count any more

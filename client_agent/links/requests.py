@@ -92,6 +92,8 @@ class GatewayClient:
     def __init__(self, options: GatewayOptions) -> None:
         self._options = options
         self._base = options.url.rstrip("/") + "/"
+        # By how much the gateway's clock is ahead of ours, as it has told.
+        self.skew_s = 0.0
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import msgspec
 
 from client_agent.link import UpdateBody
 from client_agent.links.requests import GatewayClient, Reply, Unreachable, wait_within
@@ -19,6 +23,7 @@ from schemas.http.device_protocol import (
     write_bytes,
     write_digest,
 )
+from schemas.http.signing import sign_request
 from schemas.identifiers import BodyRef
 
 # More in one request would be lost with it where a proxy passes on whole requests only.
@@ -65,7 +70,7 @@ class _Sending:
         if not self.location:
             return False
         before = self.offset
-        reply = await self.client.ask("HEAD", self.location, headers=self._headers())
+        reply = await self._ask("HEAD", self.location)
         if reply.status == 404:
             self.location, self.offset = "", 0
         elif reply.status < 300:
@@ -76,30 +81,50 @@ class _Sending:
         data = self.body.data
         # A short body needs one request; of a longer one nothing leaves before it can be resumed.
         is_short = len(data) <= PIECE_BYTES // 8
-        headers = self._headers(
-            **{
-                "Content-Type": BODY_TYPE,
-                UPLOAD_LENGTH: str(len(data)),
-                UPLOAD_COMPLETE: "?1" if is_short else "?0",
-                REPR_DIGEST: write_digest(hashlib.sha256(data).digest()),
-            }
-        )
-        return await self.client.ask("POST", UPLOADS, data=data if is_short else b"", headers=headers)
+        headers = {
+            "Content-Type": BODY_TYPE,
+            UPLOAD_LENGTH: str(len(data)),
+            UPLOAD_COMPLETE: "?1" if is_short else "?0",
+            REPR_DIGEST: write_digest(hashlib.sha256(data).digest()),
+        }
+        return await self._ask("POST", UPLOADS, data=data if is_short else b"", headers=headers)
 
     async def _append(self) -> Reply:
         piece = self.body.data[self.offset : self.offset + PIECE_BYTES]
         is_last = self.offset + len(piece) == len(self.body.data)
-        headers = self._headers(
-            **{
-                "Content-Type": PARTIAL_TYPE,
-                UPLOAD_OFFSET: str(self.offset),
-                UPLOAD_COMPLETE: "?1" if is_last else "?0",
-            }
-        )
-        return await self.client.ask("PATCH", self.location, data=piece, headers=headers)
+        headers = {
+            "Content-Type": PARTIAL_TYPE,
+            UPLOAD_OFFSET: str(self.offset),
+            UPLOAD_COMPLETE: "?1" if is_last else "?0",
+        }
+        return await self._ask("PATCH", self.location, data=piece, headers=headers)
 
-    def _headers(self, **more: str) -> dict[str, str]:
-        return {LEASE: write_bytes(self.body.sealed), **more}
+    async def _ask(
+        self, method: str, path: str, *, data: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        url, key = self.client.resolve(path), self.body.key
+        assert key is not None, "an upload without the key of its device"
+        carried = {LEASE: write_bytes(self.body.sealed), **(headers or {})}
+        signed = sign_request(method, url, headers=carried, key=key, at_s=time.time() + self.client.skew_s)
+        reply = await self.client.ask(method, path, data=data, headers=signed)
+        told = _find_skew(reply)
+        if told is None or told == self.client.skew_s:
+            return reply
+        # The gateway has said how far this clock is off: signed anew, by its own.
+        self.client.skew_s = told
+        return await self._ask(method, path, data=data, headers=headers)
+
+
+def _find_skew(reply: Reply) -> float | None:
+    """By how much a gateway's clock is ahead of this one, where it refuses for that; whole seconds."""
+    if reply.status != 401:
+        return None
+    try:
+        told = msgspec.json.decode(reply.data, type=dict[str, object])
+        now_s = msgspec.convert(told.get("now_s"), int)
+    except msgspec.MsgspecError:
+        return None
+    return float(round(now_s - time.time())) if told.get("code") == "clock_differs" else None
 
 
 async def send_body(client: GatewayClient, body: UpdateBody) -> BodyRef:

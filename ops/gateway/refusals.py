@@ -24,6 +24,7 @@ class Refusal(FedlogError):
     Refusal
      ├── Unreadable    the request cannot be understood
      ├── Unproven      a signature or a lease does not hold
+     ├── SignatureOld  a signature was made at another time, or has been seen before
      ├── Unknown       there is nothing of that name
      ├── LeaseOver     the lease is over
      ├── RoundOver     the round in which the update could count is over
@@ -55,6 +56,14 @@ class Unproven(Refusal):
 
     code = "not_proven"
     status = 403
+
+
+class SignatureOld(Refusal):
+    """The request has to be signed anew, now."""
+
+    code = "signature_old"
+    status = 401
+    window = SOON
 
 
 class Unknown(Refusal):

@@ -19,6 +19,7 @@ from ops.gateway.behind.following import Post, follow_answers, follow_catalogue
 from ops.gateway.downloads import Downloads, ModelCache
 from ops.gateway.entry import Entry, read_clock_ms
 from ops.gateway.exchange import Exchange
+from ops.gateway.proofs import Proofs
 from ops.gateway.transfers import Transfers
 from ops.gateway.uploads import Uploads
 from streams.log import EventLog
@@ -33,7 +34,7 @@ def open_gateway(log: EventLog, folder: Path, *, operator: bytes, base: str = ""
     catalogue, appending = Catalogue(operator, partitions=partitions), Appending(log)
     entry, uploads = Entry(catalogue), Uploads(folder / "uploads", appending, partitions=partitions)
     exchange = Exchange(entry, catalogue, appending, Board(), partitions)
-    transfers = Transfers(entry, uploads, appending, base)
+    transfers = Transfers(entry, Proofs(base), uploads, appending, base)
     return Gateway(catalogue, exchange, transfers, Downloads(catalogue, ModelCache(log, folder / "models"))), uploads
 
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from ops.gateway.behind.appending import Appending
 from ops.gateway.entry import Entrant, Entry, require_length
+from ops.gateway.proofs import Proofs
 from ops.gateway.refusals import SOON, Conflict, TooLarge, Unproven, Unreadable
 from ops.gateway.uploads import Upload, Uploads
 from schemas.canonical import MalformedError
@@ -40,6 +41,7 @@ class Transfers:
     """The resource of uploads. `base`: how this gateway is named from outside, for an upload belongs to it."""
 
     entry: Entry
+    proofs: Proofs
     uploads: Uploads
     appending: Appending
     base: str = ""
@@ -47,6 +49,7 @@ class Transfers:
     async def create(self, request: Request) -> Response:
         """A new upload."""
         entrant = self.entry.admit(request)
+        self.proofs.require(request, entrant)
         length, is_whole = _read_length(request), _read_complete(request)
         if length > entrant.body_bytes_max:
             raise TooLarge(f"{length:,} bytes, and no update of this task has more than {entrant.body_bytes_max:,}.")
@@ -116,6 +119,7 @@ class Transfers:
         return self._tell_address(upload)
 
     def _find(self, request: Request, entrant: Entrant) -> Upload:
+        self.proofs.require(request, entrant)
         upload = self.uploads.find(request.path_params["name"])
         if upload.claim.lease != entrant.lease.lease:
             raise Unproven("The upload is under another lease.", code="lease_differs")

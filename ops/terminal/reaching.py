@@ -12,6 +12,7 @@ import typer
 
 from ops.opening import open_log, require_operator
 from ops.settings import Settings
+from ops.terminal.errors import ConsoleError
 
 if TYPE_CHECKING:
     from client_agent.link import OpenLink
@@ -35,6 +36,11 @@ def find_gateway(url: str, *, ca_file: Path | None, pin: str) -> GatewayOptions 
     """How a gateway is reached; None where none is named. Raises GatewayUnfit."""
     if not url:
         return None
+    # An extra, because a device that reaches Kafka signs no requests.
+    try:
+        import http_message_signatures  # noqa: F401 - whether it is there
+    except ImportError as error:
+        raise ConsoleError("A gateway needs more: pip install 'fedlog[http]'.", exit_code=2) from error
     from client_agent.links.requests import GatewayOptions
 
     return GatewayOptions(url=url, ca_file=ca_file, pin=pin)

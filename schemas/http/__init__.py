@@ -1,4 +1,5 @@
 """What devices and a gateway say over HTTP beside the records themselves.
 
-`device_protocol`: names of headers, and their forms. `docs/device-protocol.md` tells the whole protocol.
+`device_protocol`: names of headers, and their forms. `signing`: requests that a device has signed.
+`docs/device-protocol.md` tells the whole protocol.
 """

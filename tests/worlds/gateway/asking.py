@@ -11,14 +11,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
 from client_agent.identity import Identity, open_identity
+from client_agent.link import UpdateBody
 from schemas.devices import sign_checkin
 from schemas.events import DeploymentFounded, Outcome
 from schemas.http.device_protocol import LEASE, write_bytes
+from schemas.http.signing import sign_request
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, read_lease, sign_lease
 from schemas.published import Head, describe_version, sign_statement
@@ -36,7 +38,7 @@ from tests.worlds.builders import (
     update_submitted,
     written,
 )
-from tests.worlds.device_world import World, policy
+from tests.worlds.device_world import TASK, World, policy
 from tests.worlds.gateway.served import served
 
 HOUR_MS = 3_600_000
@@ -65,16 +67,26 @@ class Behind:
     world: World
     url: str
     phone: Identity
+    folder: Path
 
     def ask(
         self, method: str, path: str, data: bytes = b"", headers: Mapping[str, str] | None = None, **more: str
     ) -> Told:
         """One request on a connection of its own; words in `more` are headers."""
-        named = {name.replace("_", "-"): value for name, value in more.items()}
+        named = {**(headers or {}), **{name.replace("_", "-"): value for name, value in more.items()}}
+        if path.startswith("/v1/uploads") and LEASE in named and "Signature" not in named:
+            named = self.sign(method, path, named)
         with closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=40)) as connection:
-            connection.request(method, path, data or None, {**(headers or {}), **named})
+            connection.request(method, path, data or None, named)
             answer = connection.getresponse()
             return Told(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+    def sign(self, method: str, path: str, headers: Mapping[str, str], *, at_s: float | None = None) -> dict[str, str]:
+        """The headers with the phone's signature, made now."""
+        url = urljoin(self.url, path)
+        return sign_request(
+            method, url, headers=headers, key=self.phone.key, at_s=time.time() if at_s is None else at_s
+        )
 
     def checkin(self, **changes: Any) -> bytes:
         """A signed check-in of the phone."""
@@ -120,6 +132,20 @@ def carrying(sealed: bytes, **more: str) -> dict[str, str]:
     return {LEASE: write_bytes(sealed), **{name.replace("_", "-"): value for name, value in more.items()}}
 
 
+def body_of(behind: Behind, sealed: bytes, data: bytes) -> UpdateBody:
+    """A body as the phone's outbox hands it over."""
+    return UpdateBody(
+        task=TASK,
+        device=behind.phone.device,
+        update=read_lease(sealed).lease,
+        codec="float32",
+        shards=1,
+        data=data,
+        sealed=sealed,
+        key=behind.phone.key,
+    )
+
+
 @contextmanager
 def opened(
     folder: Path, world: World | None = None, *, wrap: Callable[[EventLog], EventLog] = lambda log: log
@@ -130,7 +156,7 @@ def opened(
     world.log.append([Draft(topic="tasks", partition=0, value=founded)])
     phone = open_identity(folder / "phone", "phone", secret=hashlib.sha256(b"phone").digest())
     with served(wrap(world.log), folder / "gateway") as url:
-        yield Behind(world, url, phone)
+        yield Behind(world, url, phone, folder)
 
 
 def wait_until(is_so: Callable[[], object], *, within_s: float = 10.0) -> None:

@@ -20,7 +20,8 @@ class Raw:
 
     def begin(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """A request up to its body."""
-        lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {v}" for name, v in headers.items())]
+        host, port = self._connection.getpeername()
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {host}:{port}", *(f"{name}: {v}" for name, v in headers.items())]
         self.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     def read_head(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from client_agent.device import Device
-from client_agent.link import LinkUnavailable, ModelMissing, UpdateBody
+from client_agent.link import LinkUnavailable, ModelMissing
 from client_agent.links.http import HttpLink
 from client_agent.links.requests import GatewayOptions, GatewayUnfit, draw_wait_s
 from schemas.events import Outcome
@@ -19,7 +19,7 @@ from schemas.http.device_protocol import Window
 from schemas.leases import read_lease
 from tests.worlds.builders import KEY
 from tests.worlds.device_world import TASK, large
-from tests.worlds.gateway.asking import Behind, opened, wait_until
+from tests.worlds.gateway.asking import Behind, body_of, opened, wait_until
 
 
 @contextmanager
@@ -86,16 +86,7 @@ def test_a_body_keeps_its_address(behind: Behind) -> None:
     """Guarantee: a long body goes in pieces, and its address is that of its bytes in the log."""
     sealed = behind.lease()
     data = bytes(range(251)) * 600
-    body = UpdateBody(
-        task=TASK,
-        device=behind.phone.device,
-        update=read_lease(sealed).lease,
-        codec="float32",
-        shards=1,
-        data=data,
-        sealed=sealed,
-        key=behind.phone.key,
-    )
+    body = body_of(behind, sealed, data)
     with linked(behind) as link:
         link.store(body)
         # Said again before it is there, as a device does that got no answer.

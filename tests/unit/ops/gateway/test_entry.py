@@ -34,6 +34,8 @@ def refused(behind: Behind, sealed: bytes | None, path: str = "/v1/uploads", **m
     headers = {"Content-Length": PROMISED, "Upload-Complete": "?1", "Repr-Digest": write_digest(bytes(32))}
     headers |= {} if sealed is None else {LEASE: write_bytes(sealed)}
     headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    if sealed is not None:
+        headers = behind.sign("POST", path, headers)
     with connected(behind.url, timeout_s=5) as connection:
         connection.begin("POST", path, headers)
         told = connection.read_all()

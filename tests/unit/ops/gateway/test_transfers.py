@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from client_agent.link import UpdateBody
 from client_agent.links.http import HttpLink
 from client_agent.links.requests import GatewayOptions
 from schemas.http.device_protocol import read_address, write_digest
 from schemas.identifiers import CHUNK_BYTES
-from schemas.leases import read_lease
 from schemas.policy import Compression
 from tests.worlds.builders import KEY
-from tests.worlds.device_world import TASK, World, policy
-from tests.worlds.gateway.asking import Behind, carrying, opened, wait_until
+from tests.worlds.device_world import World, policy
+from tests.worlds.gateway.asking import Behind, body_of, carrying, opened, wait_until
 from tests.worlds.gateway.cutting import cutting
 from tests.worlds.gateway.raw import connected
 from tests.worlds.gateway.served import served
@@ -74,16 +72,7 @@ def offset_of(behind: Behind, sealed: bytes, place: str) -> int:
 def test_an_upload_that_is_cut_twenty_times_repeats_little(behind: Behind) -> None:
     """Guarantee: a cut costs at most a chunk: what the gateway had received is never sent again."""
     sealed = behind.lease(20)
-    body = UpdateBody(
-        task=TASK,
-        device=behind.phone.device,
-        update=read_lease(sealed).lease,
-        codec="float32",
-        shards=1,
-        data=DATA,
-        sealed=sealed,
-        key=behind.phone.key,
-    )
+    body = body_of(behind, sealed, DATA)
     chance = random.Random(7)
     with cutting(behind.url, [chance.randint(100_000, 900_000) for _ in range(CUTS)]) as (url, cutter):
         link = HttpLink(GatewayOptions(url=url), KEY.public_key, [behind.phone.device])
@@ -105,10 +94,13 @@ def test_what_came_before_a_cut_stays(behind: Behind) -> None:
     sealed = behind.lease(21)
     place = created(behind, sealed)
     with connected(behind.url) as connection:
-        connection.begin("PATCH", place, partial(sealed, 0, Content_Length="1000000"))
+        connection.begin("PATCH", place, behind.sign("PATCH", place, partial(sealed, 0, Content_Length="1000000")))
         connection.send(DATA[:300_000])
         connection.cut()
-    wait_until(lambda: offset_of(behind, sealed, place) == 300_000)
+    # By the file: to ask would end a request that is still being read.
+    part = behind.folder / "gateway" / "uploads" / f"{place.rpartition('/')[2]}.part"
+    wait_until(lambda: part.stat().st_size == 300_000)
+    assert offset_of(behind, sealed, place) == 300_000
 
 
 def test_a_later_request_ends_the_one_before(behind: Behind) -> None:
@@ -116,9 +108,11 @@ def test_a_later_request_ends_the_one_before(behind: Behind) -> None:
     sealed = behind.lease(22)
     place = created(behind, sealed)
     with connected(behind.url) as silent:
-        silent.begin("PATCH", place, partial(sealed, 0, Content_Length="1000000"))
+        silent.begin("PATCH", place, behind.sign("PATCH", place, partial(sealed, 0, Content_Length="1000000")))
         silent.send(DATA[:200_000])
-        wait_until(lambda: offset_of(behind, sealed, place) == 200_000)
+        part = behind.folder / "gateway" / "uploads" / f"{place.rpartition('/')[2]}.part"
+        wait_until(lambda: part.stat().st_size == 200_000)
+        assert offset_of(behind, sealed, place) == 200_000
         assert "400" in silent.read_head().splitlines()[0]
     assert behind.ask("PATCH", place, DATA[200_000:300_000], partial(sealed, 200_000)).status == 204
     assert offset_of(behind, sealed, place) == 300_000
@@ -130,7 +124,7 @@ def test_more_than_was_announced_is_refused(behind: Behind) -> None:
     place = created(behind, sealed, b"0123456789")
     assert behind.ask("PATCH", place, bytes(11), partial(sealed, 0)).status == 413
     with connected(behind.url) as connection:
-        connection.begin("PATCH", place, partial(sealed, 0, Transfer_Encoding="chunked"))
+        connection.begin("PATCH", place, behind.sign("PATCH", place, partial(sealed, 0, Transfer_Encoding="chunked")))
         connection.send(b"b\r\n" + bytes(11) + b"\r\n0\r\n\r\n")
         assert "413" in connection.read_head().splitlines()[0]
     assert offset_of(behind, sealed, place) <= 10
