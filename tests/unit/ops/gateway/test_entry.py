@@ -57,7 +57,7 @@ def test_a_lease_of_a_stranger_is_refused_before_the_body(behind: Behind) -> Non
     """Guarantee: no lease, a spoilt one and one of another operator's selector open nothing."""
     sealed = behind.lease(3)
     assert refused(behind, None) == (403, "lease_missing")
-    assert refused(behind, sealed[:-1] + bytes([sealed[-1] ^ 1]))[1] == "lease_invalid"
+    assert refused(behind, sealed[:60] + bytes([sealed[60] ^ 1]) + sealed[61:])[1] == "lease_invalid"
     stranger = role_key("selector", key=OperatorKey(bytes(range(1, 33))))
     foreign = sign_lease(lease(behind.phone.device, of=behind.world.created), stranger.signer)
     assert refused(behind, foreign) == (403, "lease_invalid")
@@ -82,10 +82,12 @@ def test_a_round_that_is_over_is_refused_before_the_body(tmp_path: Path) -> None
         # What a stranger announces moves nothing; the version before the first that is too old still counts.
         assert behind.ask("POST", "/v1/uploads", b"x", carrying(sealed, **whole(b"x"))).status == 200
         behind.announce(wait)
-        wait_until(lambda: refused(behind, behind.lease(5)) == (410, "round_over"))
+        wait_until(lambda: behind.ask("POST", "/v1/updates", b"", carrying(sealed)).status == 410)
+        assert refused(behind, behind.lease(5)) == (410, "round_over")
         closed = written(TaskClosed(task=TASK, deployment=DEPLOYMENT))
         behind.world.append("tasks", home_of(TASK), closed)
-        wait_until(lambda: refused(behind, behind.lease(6))[1] == "closed")
+        wait_until(lambda: b"closed" in behind.ask("POST", "/v1/updates", b"", carrying(sealed)).data)
+        assert refused(behind, behind.lease(6)) == (410, "closed")
 
 
 def whole(data: bytes) -> dict[str, str]:
