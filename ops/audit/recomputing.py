@@ -106,7 +106,7 @@ class Recomputer:
             else:
                 if found.scale != member.clip_scale:
                     faults.append(f"{where}: clip scale {member.clip_scale}, the body gives {found.scale}")
-                running.add(found.quanta, weight=member.weight, scale=found.scale)
+                running.add(found.quanta, update=member.update, weight=member.weight, scale=found.scale)
         return summation.total(running)
 
     def _fetch(self, ref: BodyRef) -> bytes:

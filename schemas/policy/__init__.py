@@ -7,8 +7,8 @@
 * `presets`: what a textbook's name for a policy fills in; read by `checks` alone.
 * `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
   `misfits`: the fields that are unknown, missing, or of another kind, each with its line.
-  `learning_checks`: its part for the tables of `learning`; `measuring` for the table [measure]; `arguments`: what
-  fedlog's own losses and optimizers take.
+  `learning_checks`: its part for the tables of `learning`; `measuring` for the table [measure]; `robustness` for
+  [robust]; `arguments`: what fedlog's own losses and optimizers take.
 
 Import the names from here.
 """
@@ -40,6 +40,7 @@ from schemas.policy.sections import (
     Policy,
     Privacy,
     Retention,
+    Robust,
     Selection,
     Staleness,
     Stop,
@@ -66,6 +67,7 @@ __all__ = [
     "PolicyError",
     "Privacy",
     "Retention",
+    "Robust",
     "Schedule",
     "Seeds",
     "Selection",

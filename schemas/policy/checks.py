@@ -17,6 +17,7 @@ from schemas.policy.learning_checks import find_learning_problems
 from schemas.policy.measuring import find_measure_problems
 from schemas.policy.misfits import list_misfits
 from schemas.policy.presets import expand_preset
+from schemas.policy.robustness import find_robust_problems
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
 
 _FLOAT_MAX = sys.float_info.max
@@ -59,6 +60,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "aggregation.samples_max": (0, 1 << 20),
     "aggregation.round_s": (0, 30 * 86_400),
     "aggregation.updates_min": (1, 1_000_000),
+    "robust.attackers_max": (0, 500),
+    "robust.selected": (1, 1000),
+    "robust.radius": (1e-4, 1),
+    "robust.iterations": (1, 100),
     "staleness.exponent": (0, 16),
     "staleness.hinge_a": (0, 1e6),
     "staleness.hinge_b": (0, 10_000),
@@ -155,6 +160,7 @@ def check_policy(policy: Policy) -> Policy:
     problems = [*_find_out_of_bounds(policy)] or [
         *_find_contradictions(policy),
         *find_measure_problems(policy),
+        *find_robust_problems(policy),
         *_find_privacy_problems(policy),
     ]
     if problems:
@@ -212,8 +218,6 @@ def _find_contradictions(policy: Policy) -> Iterator[str]:
             f"retention.models_kept = {policy.retention.models_kept}: devices may still train on the last "
             f"staleness.max_versions = {policy.staleness.max_versions}; keep more models than that"
         )
-    if policy.aggregation.rule != "mean" and policy.privacy is None:
-        yield f"aggregation.rule = {policy.aggregation.rule!r}: only 'mean' is built so far"
     # The worst case: every update at the clip with the largest weight, and noise at its furthest draw.
     largest = k * policy.weight_max * policy.clipping.steps + NOISE_TAIL_SIGMAS * policy.sigma
     if largest >= 1 << 63:

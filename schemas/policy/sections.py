@@ -102,7 +102,7 @@ class Aggregation(Section):
     """When a round is full and how its updates become one."""
 
     updates_per_round: int
-    rule: Literal["mean", "median", "trimmed_mean", "krum"] = "mean"
+    rule: Literal["mean", "median", "trimmed_mean", "krum", "multi_krum", "centered_clipping"] = "mean"
     # By the sum of weights or by the count; with privacy only the count has a bounded sensitivity.
     normalisation: Literal["count", "weight"] = "count"
     samples_max: int = 0  # 0: every update counts alike; else its weight is its samples, up to this many
@@ -114,6 +114,19 @@ class Aggregation(Section):
     def members_min(self) -> int:
         """How few updates a round may have."""
         return self.updates_min if self.round_s else self.updates_per_round
+
+
+class Robust(Section):
+    """What a robust rule of aggregation is to withstand, and how.
+
+    `attackers_max`: f, how many updates of a round may be anybody's. `selected`: how many Multi-Krum takes. `radius`:
+    of centered clipping, as a share of `clipping.norm`; `iterations`: how often its centre moves.
+    """
+
+    attackers_max: int = 1
+    selected: int = 1
+    radius: float = 0.1
+    iterations: int = 3
 
 
 class Privacy(Section):
@@ -174,11 +187,17 @@ class Policy(Section):
     # Omitted from the encoding when unset: a policy without them has the same bytes and digest in every release.
     shards: int | UnsetType = UNSET
     seeds: Seeds | UnsetType = UNSET
+    robust: Robust | UnsetType = UNSET
 
     @property
     def shard_count(self) -> int:
         """Number of partitions over which the bodies are spread, one shard worker each; 1 means no shard workers."""
         return 1 if self.shards is UNSET else self.shards
+
+    @property
+    def withstood_by(self) -> Robust:
+        """What the policy says of its robust rule; the defaults where it says nothing."""
+        return Robust() if self.robust is UNSET else self.robust
 
     @property
     def drawn_by(self) -> Seeds:

@@ -31,6 +31,7 @@ from schemas.tensors import BodyError, read_update
 from schemas.topics import BODIES, ROUNDS, SHARDS, UPDATES
 from streams.log import EventLog, TopicPartition, scan
 from tests.judges.logbook import Logbook
+from tests.judges.slow_sums import combined
 
 Faults = Iterator[str]
 Totals = dict[tuple[str, int | None], Any]
@@ -253,10 +254,8 @@ def totals(log: EventLog, book: Logbook) -> tuple[Totals, list[str]]:
         if any(m.body.offsets[0] < beginnings.get(_place(m), 0) for m in joined if m.zeroed is None):
             found[task, round_id] = None
             continue
-        total = np.zeros(created[task].parameters, np.int64)
         try:
-            for member in joined:
-                total += _weighted(created[task], member, body=_body(chunks, member))
+            total = _combined(created[task], [(member, _body(chunks, member)) for member in joined])
         except (BodyError, KeyError) as error:
             faults.append(f"{ROUNDS.name}: task {task}: round {round_id}: a member's body cannot be read: {error!r}")
             continue
@@ -279,15 +278,25 @@ def _body(chunks: dict[TopicPartition, dict[tuple[int, int], bytes]], member: Up
     return data
 
 
-def _weighted(created: TaskCreated, member: UpdateAdmitted, *, body: bytes) -> Any:
-    if member.zeroed is not None:
-        return 0
+def _combined(created: TaskCreated, joined: list[tuple[UpdateAdmitted, bytes]]) -> Any:
+    """The sum of the members, or what their rule makes of them."""
+    members = sorted((each for each in joined if each[0].zeroed is None), key=lambda each: each[0].update)
+    clipped = [_clipped(created, body) for _, body in members]
+    weights = [member.weight for member, _ in members]
+    if created.policy.aggregation.rule != "mean" and clipped:
+        return np.array(combined(created.policy, [vector.tolist() for vector in clipped], weights), np.int64)
+    total = np.zeros(created.parameters, np.int64)
+    for vector, weight in zip(clipped, weights, strict=True):
+        total += vector * weight
+    return total
+
+
+def _clipped(created: TaskCreated, body: bytes) -> Any:
     grid = read_update(body, created.policy, parameters=created.parameters).grid()
     norm2 = sum(int(q) * int(q) for q in grid)
     steps = created.policy.clipping.steps
     scale = min(1 << 16, isqrt((steps * steps << 32) // norm2)) if norm2 else 1 << 16
-    shrunk = np.sign(grid) * ((np.abs(grid) * scale) >> 16) if scale < 1 << 16 else grid
-    return shrunk * member.weight
+    return np.sign(grid) * ((np.abs(grid) * scale) >> 16) if scale < 1 << 16 else grid
 
 
 def _exact(number: float) -> Fraction:

@@ -5,7 +5,8 @@ The product keeps an update small and takes it in pieces; whatever it does must 
 
 from __future__ import annotations
 
-from math import isqrt
+from fractions import Fraction
+from math import floor, isqrt
 from typing import Any
 
 import numpy as np
@@ -84,3 +85,78 @@ def clipped(grid: Grid, scale: int) -> Grid:
     """sign(q) floor(c |q| / 2^16), where c < 2^16."""
     shrunk: Any = np.sign(grid) * (np.abs(grid) * scale >> 16)
     return grid if scale == 1 << 16 else shrunk
+
+
+# --- robust rules, in Python's own integers and fractions; members in the order of their update ids -----------------
+
+
+def combined(policy: Policy, vectors: list[list[int]], weights: list[int]) -> list[int]:
+    """What a round gives by the policy's rule: a location times the sum of the weights."""
+    robust, whole = policy.withstood_by, sum(weights)
+    columns = [sorted(zip(column, weights, strict=True)) for column in zip(*vectors, strict=True)]
+    match policy.aggregation.rule:
+        case "mean":
+            return [sum(value * weight for value, weight in column) for column in columns]
+        case "median":
+            return [floor(_middle(column, whole) * whole) for column in columns]
+        case "trimmed_mean":
+            cut = Fraction(robust.attackers_max * whole, len(weights))
+            share = 1 - Fraction(2 * robust.attackers_max, len(weights))
+            return [nearest(_between(column, cut, whole - cut) / share) for column in columns]
+        case "centered_clipping":
+            radius = max(1, round(robust.radius * policy.clipping.steps))
+            return [value * whole for value in _centre(vectors, weights, radius=radius, steps=robust.iterations)]
+        case rule:
+            chosen = near(vectors, f=robust.attackers_max)[: robust.selected if rule == "multi_krum" else 1]
+            part = sum(weights[place] for place in chosen)
+            sums = [sum(weights[place] * vectors[place][at] for place in chosen) for at in range(len(columns))]
+            return [nearest(Fraction(value * whole, part)) for value in sums]
+
+
+def near(vectors: list[list[int]], *, f: int) -> list[int]:
+    """All members by their scores, the sums of squared distances to the n - f - 2 nearest others; ties by place."""
+    scores = []
+    for place, own in enumerate(vectors):
+        others = [other for at, other in enumerate(vectors) if at != place]
+        distances = sorted(sum((a - b) ** 2 for a, b in zip(own, other, strict=True)) for other in others)
+        scores.append((sum(distances[: len(vectors) - f - 2]), place))
+    return [place for _, place in sorted(scores)]
+
+
+def nearest(value: Fraction) -> int:
+    """Rounded to the nearest whole number, halves up."""
+    return floor(value + Fraction(1, 2))
+
+
+def _middle(column: list[tuple[int, int]], whole: int) -> Fraction:
+    """Where half of the weight lies on each side; the middle of the two where it may lie anywhere between them."""
+    repeated = [next(v for v, below in _running(column) if 2 * below >= whole)]
+    repeated += [next(v for v, below in _running(column) if 2 * below > whole)]
+    return Fraction(sum(repeated), 2)
+
+
+def _running(column: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(value, sum(weight for _, weight in column[: place + 1])) for place, (value, _) in enumerate(column)]
+
+
+def _between(column: list[tuple[int, int]], low: Fraction, high: Fraction) -> Fraction:
+    """The weighted sum of what lies between two weights from below; a member on the border counts in part."""
+    total, below = Fraction(0), Fraction(0)
+    for value, weight in column:
+        total += max(Fraction(0), min(high, below + weight) - max(low, below)) * value
+        below += weight
+    return total
+
+
+def _centre(vectors: list[list[int]], weights: list[int], *, radius: int, steps: int) -> list[int]:
+    centre = [0] * len(vectors[0])
+    for _ in range(steps):
+        moved = [Fraction(0)] * len(centre)
+        for vector, weight in zip(vectors, weights, strict=True):
+            around = [a - b for a, b in zip(vector, centre, strict=True)]
+            norm2 = sum(value * value for value in around)
+            scale = min(1 << 16, isqrt((radius * radius << 32) // norm2)) if norm2 else 1 << 16
+            for at, value in enumerate(around):
+                moved[at] += Fraction(weight * (abs(value) * scale >> 16) * (-1 if value < 0 else 1), sum(weights))
+        centre = [value + nearest(step) for value, step in zip(centre, moved, strict=True)]
+    return centre

@@ -4,6 +4,7 @@ Deciders and effects call them, and `ops.audit` recomputes with them. They may i
 library that each names; no clock, no entropy, no I/O.
 
 - `sums`: exact clipping, weighting and adding of updates in integers, and the digest that commits to a round's members.
+- `robust`: median, trimmed mean, Krum and centered clipping over the members of a round.
 - `noise`: the discrete Gaussian of one release, drawn from a key and the proposal.
 - `optimizers`: the server's step from a sum to the next model.
 - `schedules`: the server's learning rate over the versions.

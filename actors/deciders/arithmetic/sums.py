@@ -6,6 +6,7 @@ Everything here is integer arithmetic, so neither the order of arrival nor the m
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
 from typing import Any
@@ -48,6 +49,27 @@ def clip_scale(quanta: Quanta, clip_steps: int) -> int:
     return SCALE_ONE if norm2 == 0 else min(SCALE_ONE, isqrt((clip_steps * clip_steps << 32) // norm2))
 
 
+def clip(quanta: Quanta, scale: int) -> npt.NDArray[np.int32]:
+    """All elements of an update, clipped by its scale: sign(q) floor(c |q| / 2^16), of shape (parameters,)."""
+    vector = np.zeros(quanta.parameters, np.int32)
+    for place, clipped in _clip_pieces(quanta, scale):
+        vector[place if quanta.indices is None else quanta.indices[place]] = clipped
+    return vector
+
+
+def _clip_pieces(quanta: Quanta, scale: int) -> Iterator[tuple[slice, npt.NDArray[np.int32]]]:
+    for place, values, multipliers in quanta.pieces():
+        if scale == SCALE_ONE:
+            clipped = values.astype(np.int32)
+            clipped *= multipliers.astype(np.int32)
+        else:
+            # Exact, because c |q| is below 2^53; the cut is towards zero, so that no norm grows.
+            wide = values.astype(np.float64)
+            wide *= multipliers * (scale / SCALE_ONE)
+            clipped = wide.astype(np.int32)
+        yield place, clipped.reshape(-1)
+
+
 class RunningSum:
     """The sum over a round's updates of weight * sign(q) floor(c |q| / 2^16); it gives the same total in any order.
 
@@ -59,22 +81,15 @@ class RunningSum:
         self._total = np.zeros(parameters, np.int64)
         self._parts: dict[int, _Part] = {}
 
-    def add(self, quanta: Quanta, *, weight: int, scale: int) -> None:
-        """Clip one update by its scale, and add it."""
+    def add(self, quanta: Quanta, *, weight: int, scale: int, update: str = "") -> None:
+        """Clip one update by its scale, and add it; a sum does not ask which `update` it is."""
+        del update
         part = self._parts.get(weight)
         if part is None or part.updates == _PART_UPDATES_MAX:
             part = self._open_part(weight)
         part.updates += 1
-        for place, values, multipliers in quanta.pieces():
-            if scale == SCALE_ONE:
-                clipped = values.astype(np.int32)
-                clipped *= multipliers.astype(np.int32)
-            else:
-                # Exact, because c |q| is below 2^53; the cut is towards zero, so that no norm grows.
-                wide = values.astype(np.float64)
-                wide *= multipliers * (scale / SCALE_ONE)
-                clipped = wide.astype(np.int32)
-            part.vector[place if quanta.indices is None else quanta.indices[place]] += clipped.reshape(-1)
+        for place, clipped in _clip_pieces(quanta, scale):
+            part.vector[place if quanta.indices is None else quanta.indices[place]] += clipped
 
     def total(self) -> Grid:
         """The sum so far, int64 of shape (parameters,); not to be written to."""

@@ -37,7 +37,8 @@ class RoundSums:
             before = [member for member in select_own(round_.members.values()) if member.update != admitted.update]
             self.running[key] = choose_summation(task.created).recompute(before, self._intake.fetch)
         if admitted.zeroed is None and quanta is not None:
-            add = partial(self.running[key].add, quanta, weight=admitted.weight, scale=admitted.clip_scale)
+            weight, scale = admitted.weight, admitted.clip_scale
+            add = partial(self.running[key].add, quanta, update=admitted.update, weight=weight, scale=scale)
             self._intake.add(add, nbytes=quanta.values.nbytes)
 
     def drop(self, task: str, round_id: int) -> None:

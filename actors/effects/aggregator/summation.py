@@ -6,17 +6,27 @@ a new trust tier or aggregation rule is one more implementation here, chosen by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from actors.deciders.arithmetic import sums
+import numpy as np
+import numpy.typing as npt
+
+from actors.deciders.arithmetic import robust, sums
 from schemas.events import BodyFault, TaskCreated, UpdateAdmitted
 from schemas.identifiers import BodyRef
+from schemas.policy import Policy
 from schemas.tensors import BodyError, Grid, Quanta, read_update
 from streams.bodies import Absent
 
 Fetch = Callable[[BodyRef], bytes]
+
+KEPT_IN_MEMORY_BYTES = 8 * 2**20
+# Elements of all members that are compared at once: 64 bits each, and a few copies of them.
+PIECE_ELEMENTS = 1 << 20
+_ELEMENT = np.dtype("<i4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +40,17 @@ class Measured:
 
 
 class RunningTotal(Protocol):
-    """What is added up of one round so far; a function of the set of its members, in any order."""
+    """What there is of one round so far; a function of the set of its members, in any order."""
 
-    def add(self, quanta: Quanta, *, weight: int, scale: int) -> None:
+    def add(self, quanta: Quanta, *, update: str, weight: int, scale: int) -> None:
         """Add the vector of a member that is not zeroed, with its weight and clip scale."""
         ...
 
     def total(self) -> Grid:
-        """The sum so far, int64 of shape (parameters,); not to be written to."""
+        """The sum so far, int64 of shape (parameters,); not to be written to.
+
+        Of a robust rule it is the location that the rule finds, times the sum of the weights.
+        """
         ...
 
 
@@ -68,7 +81,7 @@ class Summation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlainSum:
-    """The weighted sum of clipped plaintext vectors in int64 (law 6): tiers plain and sealed, rule mean."""
+    """The weighted sum of clipped plaintext vectors in int64 (law 6): rule mean."""
 
     created: TaskCreated
 
@@ -84,7 +97,7 @@ class PlainSum:
             return Measured(None, fault=error.fault, why=str(error))
         return Measured(quanta, sums.clip_scale(quanta, policy.clipping.steps))
 
-    def start(self) -> sums.RunningSum:
+    def start(self) -> RunningTotal:
         """Zero."""
         return sums.RunningSum(self.created.parameters)
 
@@ -96,7 +109,7 @@ class PlainSum:
             total = total + partial
         return total
 
-    def recompute(self, members: Iterable[UpdateAdmitted], fetch: Fetch) -> sums.RunningSum:
+    def recompute(self, members: Iterable[UpdateAdmitted], fetch: Fetch) -> RunningTotal:
         """Add those that are not zeroed, one after the other."""
         running = self.start()
         for member in members:
@@ -104,10 +117,74 @@ class PlainSum:
             if member.zeroed is None:
                 quanta = read_update(fetch(member.body), self.created.policy, parameters=self.created.parameters)
                 # With the scale that the journal has fixed, as the shard workers and a full replay do.
-                running.add(quanta, weight=member.weight, scale=member.clip_scale)
+                running.add(quanta, update=member.update, weight=member.weight, scale=member.clip_scale)
         return running
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison(PlainSum):
+    """A robust rule: the vectors of all members are kept, and compared when the round is proposed."""
+
+    def start(self) -> RunningTotal:
+        """No vectors."""
+        return KeptVectors(self.created.policy, self.created.parameters)
+
+
+class KeptVectors:
+    """The clipped vectors of a round's members so far; see `robust.Members`.
+
+    Above a few megabytes they lie on disk, and are read back in blocks of columns, so that the memory of a round does
+    not grow with its members. The file has no name: it goes with the process, however that ends.
+    """
+
+    def __init__(self, policy: Policy, parameters: int) -> None:
+        self.parameters = parameters
+        self._policy = policy
+        self._file = tempfile.SpooledTemporaryFile(max_size=KEPT_IN_MEMORY_BYTES)  # noqa: SIM115
+        self._rows: dict[str, tuple[int, int]] = {}  # place in the file, and weight
+
+    def add(self, quanta: Quanta, *, update: str, weight: int, scale: int) -> None:
+        """Clip one update by its scale, and keep it."""
+        row = len(self._rows)
+        self._file.seek(row * self.parameters * _ELEMENT.itemsize)
+        self._file.write(sums.clip(quanta, scale).astype(_ELEMENT, copy=False).tobytes())
+        self._rows[update] = row, weight
+
+    @property
+    def weights(self) -> Grid:
+        """Of each member, in the order of their update ids."""
+        return np.array([weight for _, (_, weight) in sorted(self._rows.items())], np.int64)
+
+    def pieces(self) -> Iterator[tuple[slice, Grid]]:
+        """Blocks of columns, of all members in the order of their update ids."""
+        rows = [row for _, (row, _) in sorted(self._rows.items())]
+        width = max(1, PIECE_ELEMENTS // len(rows))
+        for start in range(0, self.parameters, width):
+            end = min(start + width, self.parameters)
+            yield slice(start, end), np.array([self._read(row, start, end) for row in rows], np.int64)
+
+    def total(self) -> Grid:
+        """The location that the policy's rule finds, times the sum of the weights."""
+        if not self._rows:
+            return np.zeros(self.parameters, np.int64)
+        asked = self._policy.withstood_by
+        match self._policy.aggregation.rule:
+            case "median":
+                return robust.median(self)
+            case "trimmed_mean":
+                return robust.trimmed_mean(self, f=asked.attackers_max)
+            case "centered_clipping":
+                radius = max(1, round(asked.radius * self._policy.clipping.steps))
+                return robust.clip_centered(self, radius=radius, iterations=asked.iterations)
+            case rule:
+                selected = asked.selected if rule == "multi_krum" else 1
+                return robust.krum(self, f=asked.attackers_max, selected=selected)
+
+    def _read(self, row: int, start: int, end: int) -> npt.NDArray[np.int32]:
+        self._file.seek((row * self.parameters + start) * _ELEMENT.itemsize)
+        return np.frombuffer(self._file.read((end - start) * _ELEMENT.itemsize), _ELEMENT)
+
+
 def choose_summation(created: TaskCreated) -> Summation:
-    """The summation of a task, by its tier and rule. Policies know one of each so far."""
-    return PlainSum(created)
+    """The summation of a task, by its tier and rule."""
+    return PlainSum(created) if created.policy.aggregation.rule == "mean" else Comparison(created)

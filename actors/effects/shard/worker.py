@@ -198,7 +198,8 @@ class Shard:
             quanta = self._intake.measure(UpdateBody(summation, admitted.body)).quanta
         if quanta is None:
             raise BodyLost(admitted.body, Absent("it was there when it was measured"))
-        add = partial(self._sums[key].add, quanta, weight=admitted.weight, scale=admitted.clip_scale)
+        weight, scale = admitted.weight, admitted.clip_scale
+        add = partial(self._sums[key].add, quanta, update=admitted.update, weight=weight, scale=scale)
         self._intake.add(add, nbytes=quanta.values.nbytes)
 
     def _store_pending(self, tasks: Iterable[Task]) -> None:

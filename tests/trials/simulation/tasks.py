@@ -106,6 +106,8 @@ def _rules(chance: random.Random, devices: int, *, later: bool) -> Policy:
         _make_private(sections, chance, devices=devices, size=size)
     elif chance.random() < 0.3 and not is_question:
         sections["aggregation"] |= {"samples_max": 5, "normalisation": "weight"}
+    elif later and shape != "private" and not is_question:
+        _withstand(sections, random.Random(f"robust {chance.getstate()[1][:2]}"))
     return check_policy(msgspec.convert(msgspec.to_builtins(policy(**sections)), Policy))
 
 
@@ -123,6 +125,19 @@ def _ask_more(sections: dict[str, Any], chance: random.Random, *, shape: str, si
     if shape == "synchronous" and chance.random() < 0.5:
         selection |= {"rule": "utility", "exploration": chance.choice((0.0, 0.3)), "fast_s": chance.choice((0.0, 2.0))}
         sections["evaluation"] = {"report": ["loss"]}
+
+
+def _withstand(sections: dict[str, Any], chance: random.Random) -> None:
+    """A robust rule, in some worlds whose rounds are large enough for one."""
+    aggregation = sections["aggregation"]
+    least = aggregation["updates_min"] if "round_s" in aggregation else aggregation["updates_per_round"]
+    rules = ["median", "trimmed_mean", "centered_clipping", *(["krum", "multi_krum"] if least > 2 else [])]
+    if chance.random() < 0.5:
+        return
+    aggregation["rule"] = chance.choice(rules)
+    most = (least - 3 if "krum" in aggregation["rule"] else least - 1) // 2
+    near = max(1, least - most - 2)
+    sections["robust"] = {"attackers_max": most, "selected": chance.randint(1, near), "radius": 0.5, "iterations": 2}
 
 
 def _make_question(sections: dict[str, Any], chance: random.Random) -> None:

@@ -160,7 +160,6 @@ REFUSALS: dict[str, tuple[Policy, tuple[str, ...]]] = {
         policy(stop={"target_value": 0.9}),
         ("stop.target_value = 0.9", "stop.target_metric"),
     ),
-    "a rule that is not built": (policy(aggregation={"rule": "median"}), ("aggregation.rule = 'median'", "'mean'")),
     "a sum that overflows": (
         policy(
             aggregation={"updates_per_round": 8, "samples_max": 1 << 20, "normalisation": "weight"},

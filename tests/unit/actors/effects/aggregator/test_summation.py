@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.sums import SCALE_ONE
-from actors.effects.aggregator.summation import PlainSum, choose_summation
+from actors.effects.aggregator import summation
+from actors.effects.aggregator.summation import Comparison, PlainSum, choose_summation
 from schemas.events import UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import WEIGHT_ONE
 from schemas.tensors import Floats, encode_update, pack
 from streams.bodies import Absent
+from tests.judges import slow_sums
 from tests.worlds.builders import body_ref, policy, task_created, update_admitted
 
 RULES = policy()
@@ -74,7 +77,7 @@ def test_members_that_are_added_one_by_one_give_the_same_total() -> None:
     for member in reversed(MEMBERS):
         measured = SUM.measure(_fetch(member.body))
         assert measured.quanta is not None
-        running.add(measured.quanta, weight=member.weight, scale=measured.scale)
+        running.add(measured.quanta, update=member.update, weight=member.weight, scale=measured.scale)
     assert running.total().tobytes() == SUM.recompute(MEMBERS, _fetch).total().tobytes()
 
 
@@ -97,6 +100,45 @@ def test_sums_of_shard_workers_add_up(split: int) -> None:
 
 
 def test_a_task_has_the_summation_of_its_tier_and_rule() -> None:
-    """Policies know one so far."""
+    """The mean is a sum; every other rule compares."""
     created = task_created()
     assert choose_summation(created) == PlainSum(created)
+    robust = task_created(policy(aggregation={"rule": "median"}))
+    assert choose_summation(robust) == Comparison(robust)
+
+
+def _rounds(rule: str) -> tuple[Comparison, dict[BodyRef, bytes], list[UpdateAdmitted]]:
+    rules = policy(aggregation={"rule": rule, "updates_per_round": 5}, robust={"attackers_max": 1})
+    deltas = [np.array([n, -n, 0.25, 3 - n], np.float32) for n in (0.5, -1.0, 2.0, 1.0, 2.0)]
+    bodies = {body_ref(f"r{number}"): encode_update(delta, rules) for number, delta in enumerate(deltas)}
+    members = [
+        update_admitted(f"d{number}", body=ref, weight=WEIGHT_ONE >> number % 2) for number, ref in enumerate(bodies)
+    ]
+    return Comparison(task_created(rules)), bodies, members
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed_mean", "krum", "centered_clipping"])
+@pytest.mark.parametrize("kept_in_memory", [0, 1 << 20])
+def test_a_robust_rule_depends_on_its_members_alone(
+    rule: str, kept_in_memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 6: in any order, on disk or in memory, in one piece or in many, to the bit what the slow rule gives."""
+    monkeypatch.setattr(summation, "KEPT_IN_MEMORY_BYTES", kept_in_memory)
+    monkeypatch.setattr(summation, "PIECE_ELEMENTS", 10)
+    comparison, bodies, members = _rounds(rule)
+    by_name = sorted(members, key=lambda member: member.update)
+    vectors = []
+    for member in by_name:
+        quanta = comparison.measure(bodies[member.body]).quanta
+        assert quanta is not None
+        vectors.append(sums.clip(quanta, member.clip_scale).tolist())
+    weights = [member.weight for member in by_name]
+    expected = slow_sums.combined(comparison.created.policy, vectors, weights)
+    for ordered in (members, members[::-1]):
+        assert comparison.recompute(ordered, bodies.__getitem__).total().tolist() == expected
+
+
+def test_a_round_without_vectors_moves_nothing() -> None:
+    """All of its members may be zeroed, or it may have none."""
+    comparison, _, _ = _rounds("median")
+    assert comparison.start().total().tolist() == [0, 0, 0, 0]

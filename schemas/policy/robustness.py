@@ -1,0 +1,55 @@
+"""What a policy with a robust rule of aggregation must and must not say; called by `checks`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import UNSET
+
+from schemas.policy.sections import Policy
+
+# Sums of weighted ranks and distances stay within 64 bits.
+MEMBERS_MAX = 1000
+# By its paper each rule holds for so many members and no fewer: n > times * f + more.
+_LEAST = {
+    "median": (2, 0),
+    "trimmed_mean": (2, 0),
+    "krum": (2, 2),
+    "multi_krum": (2, 2),
+    "centered_clipping": (2, 0),
+}
+
+
+def find_robust_problems(policy: Policy) -> Iterator[str]:
+    """Each contradiction of a rule of aggregation and its table [robust], one line for each."""
+    rule, robust = policy.aggregation.rule, policy.withstood_by
+    if rule == "mean":
+        if policy.robust is not UNSET:
+            yield "robust: aggregation.rule = 'mean' withstands nobody; take a robust rule, or leave the table out"
+        return
+    # With privacy no robust rule goes, whatever its bounds, and its part of the checks says so.
+    if policy.privacy is not None:
+        return
+    where = f"aggregation.rule = {rule!r}"
+    times, more = _LEAST[rule]
+    count, f = policy.aggregation.members_min, robust.attackers_max
+    if count <= times * f + more:
+        bound = f"{times} f{f' + {more}' if more else ''}"
+        yield (
+            f"{where}: with robust.attackers_max = {f} a round needs more than {bound} = {times * f + more} updates, "
+            f"and may have {count}"
+        )
+    elif rule == "multi_krum" and robust.selected > count - f - 2:
+        yield f"robust.selected = {robust.selected}: of {count} updates at most K - f - 2 = {count - f - 2} are near"
+    if policy.aggregation.updates_per_round > MEMBERS_MAX:
+        yield f"{where}: a round has at most {MEMBERS_MAX} updates, not {policy.aggregation.updates_per_round}"
+    yield from _find_conflicts(policy, where)
+
+
+def _find_conflicts(policy: Policy, where: str) -> Iterator[str]:
+    if policy.shard_count > 1:
+        yield f"{where}: shard workers see a part of a round, and it compares all; leave shards out"
+    if policy.aggregation.samples_max:
+        yield f"{where}: who claims many samples would outvote the others; take aggregation.samples_max = 0"
+    if policy.measure is not None:
+        yield f"{where}: what is measured is a sum; take 'mean'"
