@@ -60,7 +60,7 @@ def median(members: Members) -> Grid:
     return _reduce(members, reduce)
 
 
-def trimmed_mean(members: Members, *, f: int) -> Grid:
+def trim_mean(members: Members, *, f: int) -> Grid:
     """The mean of each coordinate without f W / n of the weight at each end, times W (Yin et al., ICML 2018)."""
     count, weights = len(members.weights), members.weights
     cut, whole = f * int(weights.sum()), count * int(weights.sum())

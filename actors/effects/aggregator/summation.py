@@ -161,7 +161,7 @@ class KeptVectors:
         width = max(1, PIECE_ELEMENTS // len(rows))
         for start in range(0, self.parameters, width):
             end = min(start + width, self.parameters)
-            yield slice(start, end), np.array([self._read(row, start, end) for row in rows], np.int64)
+            yield slice(start, end), np.array([self._read(row, start=start, end=end) for row in rows], np.int64)
 
     def total(self) -> Grid:
         """The location that the policy's rule finds, times the sum of the weights."""
@@ -172,7 +172,7 @@ class KeptVectors:
             case "median":
                 return robust.median(self)
             case "trimmed_mean":
-                return robust.trimmed_mean(self, f=asked.attackers_max)
+                return robust.trim_mean(self, f=asked.attackers_max)
             case "centered_clipping":
                 radius = max(1, round(asked.radius * self._policy.clipping.steps))
                 return robust.clip_centered(self, radius=radius, iterations=asked.iterations)
@@ -180,7 +180,7 @@ class KeptVectors:
                 selected = asked.selected if rule == "multi_krum" else 1
                 return robust.krum(self, f=asked.attackers_max, selected=selected)
 
-    def _read(self, row: int, start: int, end: int) -> npt.NDArray[np.int32]:
+    def _read(self, row: int, *, start: int, end: int) -> npt.NDArray[np.int32]:
         self._file.seek((row * self.parameters + start) * _ELEMENT.itemsize)
         return np.frombuffer(self._file.read((end - start) * _ELEMENT.itemsize), _ELEMENT)
 

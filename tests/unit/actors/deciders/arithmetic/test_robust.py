@@ -53,7 +53,7 @@ def rounds(draw: st.DrawFn) -> InMemory:
 
 RULES: dict[str, Callable[[InMemory], Grid]] = {
     "median": robust.median,
-    "trimmed_mean": lambda members: robust.trimmed_mean(members, f=2),
+    "trimmed_mean": lambda members: robust.trim_mean(members, f=2),
     "krum": lambda members: robust.krum(members, f=1),
     "multi_krum": lambda members: robust.krum(members, f=1, selected=2),
     "centered_clipping": lambda members: robust.clip_centered(members, radius=20_000, iterations=3),
