@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Look:
         context.add_cookies([{"name": "fedlog_session", "value": self.painted.token, "url": self.painted.url}])
         page = context.new_page()
         if now_ms is not None:
-            page.clock.set_fixed_time(now_ms)
+            page.clock.set_fixed_time(datetime.fromtimestamp(now_ms / 1000, UTC))
         page.on("console", lambda message: self._hear(message.type, message.text))
         page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
         page.on("request", self._check_host)
@@ -196,6 +197,10 @@ def recompute_a_version(look: Look) -> None:
 
 def main() -> int:
     """Every trial; 1 where something is wrong."""
+    # Said at once, or somebody would wait for a gallery first.
+    if not Path(CHROMIUM).is_file():
+        say(f"{CHROMIUM} is missing: apt-get install chromium")
+        return 1
     with tempfile.TemporaryDirectory() as folder:
         gallery = open_gallery()
         with (

@@ -25,7 +25,7 @@ class Painted:
 
     def __init__(self, site: Site, *, gallery: Gallery) -> None:
         self.site, self.gallery = dataclasses.replace(site, kill=lambda: "It is dead."), gallery
-        self.token = make_token(site.tokens, "operator")
+        self.token = make_token(site.tokens, "admin")
         self.port = 0
         # Whether the log, which the server asks if it is there, refuses to say so.
         self.is_cut = False

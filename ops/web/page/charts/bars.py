@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import htpy as h
 
-from ops.web.page.charts.scales import HEIGHT, WIDTH, draw_frame, draw_table, make_ticks
+from ops.web.page.charts.scales import HEIGHT, WIDTH, Axis, draw_frame, draw_table, make_ticks
 from ops.web.page.formats import format_number, format_share
 
 COLORS = 6
@@ -51,7 +51,7 @@ def draw_histogram(bars: Sequence[Bar], *, name: str, name_x: str) -> h.Node:
     label = f"{name} by {name_x}"
     rows = [(bar.name, format_number(bar.value), format_share(bar.value, total)) for bar in bars]
     return [
-        draw_frame(plot, label=label, ticks_y=ticks, marks_x=marks),
+        draw_frame(plot, label=label, axis=Axis(ticks), marks_x=marks),
         draw_table([name_x, name, "share"], rows, of=label),
     ]
 

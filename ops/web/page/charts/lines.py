@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,21 +12,28 @@ import htpy as h
 from ops.web.page.charts.scales import (
     HEIGHT,
     WIDTH,
+    Axis,
     Scale,
     draw_dots,
     draw_frame,
     draw_table,
     join_points,
+    make_decades,
     make_ticks,
 )
 from ops.web.page.formats import format_number
 
 DOTS_MAX = 60
+# So many times the usual value: a night in which nobody trained, among rounds of seconds.
+LOG_FROM = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """Points (x, y) in the order of x, and what each point leads to; `floor`: a value that the axis must show."""
+    """Points (x, y) in the order of x, and what each point leads to; `floor`: a value that the axis must show.
+
+    `may_be_log`: by its logarithm where one value is very much larger than most.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -35,6 +43,7 @@ class Curve:
     floor: float | None = None
     ceiling: float | None = None
     unit: str = ""
+    may_be_log: bool = False
 
 
 def draw_curve(curve: Curve) -> h.Node:
@@ -42,11 +51,8 @@ def draw_curve(curve: Curve) -> h.Node:
     if not curve.points:
         return h.p(".empty")[f"No {curve.name} yet."]
     xs, ys = [x for x, _ in curve.points], [y for _, y in curve.points]
-    ticks = make_ticks(
-        min([*ys, *([] if curve.floor is None else [curve.floor])]),
-        max([*ys, *([] if curve.ceiling is None else [curve.ceiling])]),
-    )
-    scale_x, scale_y = Scale(min(xs), max(xs), WIDTH), Scale(ticks[0], ticks[-1], HEIGHT)
+    axis = _make_axis(curve, ys)
+    scale_x, scale_y = Scale(min(xs), max(xs), WIDTH), axis.make_scale(HEIGHT)
     places = [(scale_x.place(x), HEIGHT - scale_y.place(y)) for x, y in curve.points]
     last_x, last_y = curve.points[-1]
     plot = [
@@ -63,9 +69,18 @@ def draw_curve(curve: Curve) -> h.Node:
         for (x, y), link in zip(reversed(curve.points), reversed(_fill(curve)), strict=True)
     ]
     return [
-        draw_frame(plot, label=label, ticks_y=ticks, marks_x=ends or [(0.5, format_number(xs[0]))], unit=curve.unit),
+        draw_frame(plot, label=label, axis=axis, marks_x=ends or [(0.5, format_number(xs[0]))]),
         draw_table([curve.name_x, curve.name], rows[:200], of=label),
     ]
+
+
+def _make_axis(curve: Curve, ys: Sequence[float]) -> Axis:
+    """Linear, unless one value among small ones would press all others onto the floor."""
+    if curve.may_be_log and min(ys) > 0 and max(ys) > LOG_FROM * statistics.median(ys):
+        return Axis(make_decades(min(ys), max(ys)), curve.unit, is_log=True)
+    low = min([*ys, *([] if curve.floor is None else [curve.floor])])
+    high = max([*ys, *([] if curve.ceiling is None else [curve.ceiling])])
+    return Axis(make_ticks(low, high), curve.unit)
 
 
 def _fill(curve: Curve) -> Sequence[str]:

@@ -19,16 +19,19 @@ WIDTH, HEIGHT = 600, 160
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps values from `low` to `high` linearly to 0 to `size`."""
+    """Maps values from `low` to `high` to 0 to `size`: linearly, or by their logarithm where both are above 0."""
 
     low: float
     high: float
     size: float
+    is_log: bool = False
 
     def place(self, value: float) -> float:
         """Where the value is; one value alone is in the middle."""
         if self.high == self.low:
             return self.size / 2
+        if self.is_log:
+            return math.log(max(value, self.low) / self.low) / math.log(self.high / self.low) * self.size
         return (value - self.low) / (self.high - self.low) * self.size
 
 
@@ -45,6 +48,24 @@ def make_ticks(low: float, high: float, *, count: int = 4) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The marks of a vertical axis, the lowest first."""
+
+    ticks: Sequence[float]
+    unit: str = ""
+    is_log: bool = False
+
+    def make_scale(self, size: float) -> Scale:
+        """From its lowest mark to its highest."""
+        return Scale(self.ticks[0], self.ticks[-1], size, self.is_log)
+
+
+def make_decades(low: float, high: float) -> list[float]:
+    """Powers of ten from at most `low`, which is above 0, to at least `high`."""
+    return [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+
+
 def join_points(points: Iterable[tuple[float, float]]) -> str:
     """A path through points, each rounded to a tenth of a unit."""
     # A tenth of a unit is less than a pixel, and a digit more would make the page heavier.
@@ -57,12 +78,10 @@ def draw_dots(points: Iterable[tuple[float, float]], kind: str) -> h.Element:
     return h.path(class_=f"dot {kind}", d="".join(f"M{x:.1f} {y:.1f}h0" for x, y in points))
 
 
-def draw_frame(
-    plot: h.Node, *, label: str, ticks_y: Sequence[float], marks_x: Sequence[tuple[float, str]], unit: str = ""
-) -> h.Element:
+def draw_frame(plot: h.Node, *, label: str, axis: Axis, marks_x: Sequence[tuple[float, str]]) -> h.Element:
     """A plot with its axes. `marks_x`: places from 0 to 1, and what stands there."""
-    scale = Scale(ticks_y[0], ticks_y[-1], 100)
-    rows = [(100 - scale.place(tick), f"{format_number(tick)}{unit}") for tick in ticks_y]
+    scale = axis.make_scale(100)
+    rows = [(100 - scale.place(tick), f"{format_number(tick)}{axis.unit}") for tick in axis.ticks]
     grid = h.path(class_="grid", d="".join(f"M0 {y * HEIGHT / 100:.1f}H{WIDTH}" for y, _ in rows))
     # For those who see it; the table below says the same to everybody else.
     return h.div(".chart", aria_hidden="true")[

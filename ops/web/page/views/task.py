@@ -105,7 +105,16 @@ def _show_buffer(moment: Moment, line: TaskLine, *, filling: running.Round | Non
     ]
     staleness_max = line.policy.staleness.max_versions
     kind = "two-thirds" if line.budget else "wide"
-    return Section("buffer", "Buffer", draw_buffer(cells, size=size, staleness_max=staleness_max), kind, aside)
+    drawn = draw_buffer(cells, size=size, staleness_max=staleness_max)
+    return Section("buffer", "Buffer", [drawn, _suggest_devices(moment, line)], kind, aside)
+
+
+def _suggest_devices(moment: Moment, line: TaskLine) -> h.Node:
+    # A fork waits for devices of its own, and whoever has made it from the page wonders why nothing happens.
+    if line.is_over or line.at_work or running.count_staleness(moment, line.task):
+        return None
+    command = h.code[f"fedlog fleet --task {line.task}"]
+    return h.p(".note")["No device has taken part yet. Simulated ones come with ", command, "."]
 
 
 def _show_budget(moment: Moment, line: TaskLine) -> Section:
@@ -174,7 +183,7 @@ def _show_staleness(moment: Moment, line: TaskLine) -> Section:
 
 def _show_durations(moment: Moment, line: TaskLine, *, course: courses.Course) -> Section:
     links = [moment.link_version(line.task, version) for version, _ in course.durations]
-    curve = Curve(name="seconds", points=course.durations, links=links, color=2, floor=0, unit=" s")
+    curve = Curve(name="seconds", points=course.durations, links=links, color=2, floor=0, unit=" s", may_be_log=True)
     last = format_seconds(course.durations[-1][1]) if course.durations else "–"
     return Section("durations", "Round duration", draw_curve(curve), "half", h.span(".note")[f"the last {last}"])
 

@@ -8,7 +8,7 @@ import htpy as h
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.web.page.charts.scales import Scale, draw_table, make_ticks
+from ops.web.page.charts.scales import Axis, Scale, draw_table, make_decades, make_ticks
 
 values = st.floats(-1e6, 1e6)
 
@@ -24,6 +24,16 @@ def test_ticks_are_equal_steps_around_the_values(one: float, other: float) -> No
     assert 2 <= len(ticks) <= 8
     steps = [later - earlier for earlier, later in itertools.pairwise(ticks)]
     assert max(steps) - min(steps) <= slack
+
+
+@given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=9))
+def test_decades_hold_every_value_in_its_order(values: list[float]) -> None:
+    """By its logarithm a night among seconds leaves the seconds apart, and nothing leaves the plot."""
+    scale = Axis(make_decades(min(values), max(values)), is_log=True).make_scale(100)
+    places = [scale.place(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert all(-1e-9 <= place <= 100 + 1e-9 for place in places)
+    assert round(Axis([1, 10, 100, 1000], is_log=True).make_scale(90).place(10), 9) == 30
 
 
 def test_one_value_is_in_the_middle() -> None:
