@@ -26,11 +26,12 @@ from schemas.creations import SERVE, STEWARD, certify_task_event, sign_task_even
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import Partial, TaskEvent
 from schemas.identifiers import Deployment, PublicKey, Sha256
+from schemas.identity.orders import ENROLLER
 
 KEY_BYTES = 32
 # A serial counts leaks. An auditor tries them all, because a mechanism names the noise key and not its serial.
 SERIAL_MAX = 255
-NOISE, PARTIALS, MARKS = "noise", "partials", "marks"
+NOISE, PARTIALS, MARKS, SUBJECTS = "noise", "partials", "marks", "subjects"
 # Which shared secrets each role is handed; a role that is not here signs and shares nothing.
 ROLE_SECRETS: Mapping[str, tuple[str, ...]] = {
     "selector": (MARKS,),
@@ -38,6 +39,9 @@ ROLE_SECRETS: Mapping[str, tuple[str, ...]] = {
     "privacy": (),
     "shard": (PARTIALS,),
     "evaluator": (),
+    "registrar": (),
+    # Whoever hands out tokens has to know a name again; the registrar never sees one.
+    ENROLLER: (SUBJECTS,),
 }
 # A server speaks for the operator about tasks, and the second of them may create some.
 SERVE_ROLES = (SERVE, STEWARD)
@@ -74,6 +78,10 @@ class OperatorKey:
         """The key that the aggregator of a deployment draws noise from."""
         # By deployment, so that whoever takes over staging's aggregator can take no noise off production's versions.
         return NoiseKey(_derive(self.secret, _label(NOISE, deployment, serial=serial)))
+
+    def derive_subjects(self, deployment: bytes) -> bytes:
+        """The key by which names of a deployment are known again (`schemas.identity.pseudonyms`)."""
+        return _derive(self.secret, _label(SUBJECTS, deployment, serial=0))
 
     def find_noise(self, deployment: bytes, key_id: bytes) -> NoiseKey | None:
         """The noise key of this name in this deployment; None where the operator has issued none that is called so."""
@@ -114,7 +122,8 @@ class OperatorKey:
             certificate=certify_key(certificate, self.signing),
             # A partial sum names no deployment: under one key a body's clip scale by staging's policy would count here.
             shared={
-                label: _derive(self.secret, _label(label, deployment, serial=serial))
+                # Names have to be known again whichever key hands out tokens, so that its serial plays no part.
+                label: _derive(self.secret, _label(label, deployment, serial=0 if label == SUBJECTS else serial))
                 for label in ROLE_SECRETS.get(role, ())
             },
         )

@@ -8,6 +8,9 @@ from __future__ import annotations
 from actors.runtime.role import Role
 from schemas.events import (
     BudgetExhausted,
+    DeviceRevoked,
+    EnrolmentClosed,
+    EnrolmentOpened,
     ModelPublished,
     RoundAbandoned,
     RoundCharged,
@@ -15,13 +18,24 @@ from schemas.events import (
     RoundWithheld,
     TaskHalted,
 )
-from schemas.topics import CHECKINS, EVALUATIONS, LEDGER, PUBLISHED, ROUNDS, SELECTIONS, TASKS, UPDATES
+from schemas.topics import (
+    CHECKINS,
+    ENROLMENTS,
+    EVALUATIONS,
+    LEDGER,
+    PUBLISHED,
+    REGISTRY,
+    ROUNDS,
+    SELECTIONS,
+    TASKS,
+    UPDATES,
+)
 
 SELECTOR_ROLE = Role(
     name="selector",
     summary="Grant leases: who may train, how many at a time, for how long.",
     journal=SELECTIONS.name,
-    inputs=(CHECKINS.name, ROUNDS.name),
+    inputs=(CHECKINS.name, ROUNDS.name, REGISTRY.name),
     ticks=CHECKINS.name,
     decider="actors.deciders.selector",
     effects="actors.effects.selector",
@@ -52,4 +66,16 @@ PRIVACY_ROLE = Role(
     turning_points=(RoundCharged, RoundWithheld, BudgetExhausted),
 )
 
-ROLES = {role.name: role for role in (SELECTOR_ROLE, AGGREGATOR_ROLE, PRIVACY_ROLE)}
+REGISTRAR_ROLE = Role(
+    name="registrar",
+    summary="Enrol devices: who takes part where a policy asks for it, as whom, and until when.",
+    journal=REGISTRY.name,
+    inputs=(ENROLMENTS.name,),
+    ticks=None,
+    decider="actors.deciders.registrar",
+    effects="actors.effects.registrar",
+    meter="actors.effects.registrar",
+    turning_points=(EnrolmentOpened, EnrolmentClosed, DeviceRevoked),
+)
+
+ROLES = {role.name: role for role in (SELECTOR_ROLE, AGGREGATOR_ROLE, PRIVACY_ROLE, REGISTRAR_ROLE)}

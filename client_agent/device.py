@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from msgspec import UNSET
 
 from client_agent.answers import OpenCheckins, find_lease, find_objection
 from client_agent.counts import Counts
@@ -25,7 +26,17 @@ from client_agent.outbox.outbox import Entry, Outbox, OutboxError, read_state
 from client_agent.schedule import Schedule
 from client_agent.setting import DeviceSetting
 from schemas.devices import sign_checkin
-from schemas.events import Answer, Declined, DeviceCheckedIn, Granted, Outcome, TaskCreated, count_elements
+from schemas.events import (
+    Answer,
+    Declined,
+    DeviceCheckedIn,
+    Enrolled,
+    EnrolmentRefused,
+    Granted,
+    Outcome,
+    TaskCreated,
+    count_elements,
+)
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
 from schemas.policy import Policy
@@ -56,8 +67,7 @@ class Device:
         self.counts = Counts()
         self.declined_for = ""
         # Why the last lease ended without a trained update: most often something that the machine's owner can change.
-        self.given_up_for = ""
-        self._refused_lease = ""
+        self.given_up_for = self._refused_lease = ""
         self._report: tuple[str, bytes] | None = None  # of the newest lease that was given up
         self._link = link
         self._outbox = Outbox(
@@ -108,6 +118,8 @@ class Device:
                 self._wait(answer, now_ms)
             case Outcome() if answer.task == self.setting.task:
                 self._settle(answer, now_ms)
+            case Enrolled() | EnrolmentRefused() if self.setting.membership is not None:
+                self.setting.membership.take(answer)
         return self._find_next_ms(now_ms)
 
     def take_address(self, stored: StoredBody, now_ms: int) -> int:
@@ -121,6 +133,8 @@ class Device:
     def _check_in(self, now_ms: int) -> None:
         created = self._link.find_task(self.setting.task)
         self._schedule.note_checkin(now_ms)
+        if self.setting.membership is not None:
+            self.setting.membership.renew(self._link, now_ms)
         # A task that is not there yet has no deployment to ask in.
         if created is not None:
             message = _describe(self.setting, created, now_ms=now_ms, sent_ms=self._schedule.choose_sent_ms(now_ms))
@@ -350,5 +364,6 @@ def _describe(setting: DeviceSetting, created: TaskCreated, *, now_ms: int, sent
         idle=conditions.idle,
         samples=setting.sample_count,
         cohort=setting.cohort,
+        certificate=(created.policy.is_enrolled and setting.membership and setting.membership.certificate) or UNSET,
     )
     return sign_checkin(checkin, setting.identity.key, deployment=created.deployment)

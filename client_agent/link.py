@@ -62,7 +62,7 @@ class StoredBody:
 class Link(Protocol):
     """The words of a device. What a device hands over may get lost: it repeats whatever gets no answer."""
 
-    # Four words hand something over and return at once, so that a link can send it with that of other devices.
+    # Five words hand something over and return at once, so that a link can send it with that of other devices.
 
     def check_in(self, task: str, message: bytes) -> None:
         """Hand over a signed check-in for `task`."""
@@ -70,6 +70,10 @@ class Link(Protocol):
 
     def abandon(self, task: str, message: bytes) -> None:
         """Hand over a signed report that a lease of `task` is given up."""
+        ...
+
+    def enrol(self, population: str, message: bytes) -> None:
+        """Hand over a signed request to be, or to stay, enrolled in a population."""
         ...
 
     def store(self, body: UpdateBody) -> None:

@@ -19,7 +19,9 @@ WAIT_MS_MAX = 86_400_000
 OVER_MS = 30_000
 
 # Reasons to decline that a later check-in will meet again.
-_LASTING_REASONS = frozenset({"closed", "participations"})
+_LASTING_REASONS = frozenset(
+    {"closed", "participations", "not_enrolled", "certificate_expired", "other_population", "other_class", "revoked"}
+)
 
 
 class Schedule:

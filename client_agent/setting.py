@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client_agent.conditions import DeviceProfile, FixedProfile
+from client_agent.enrolling.membership import Membership
 from client_agent.identity import Identity
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.trainer import Trainer
@@ -36,6 +37,8 @@ class DeviceSetting:
     # A real device's profile is the default; a fleet sets one a device.
     profile: DeviceProfile = field(default_factory=FixedProfile)
     cohort: str = ""
+    # Where the task's policy asks for enrolled devices.
+    membership: Membership | None = None
     # Which device of its fleet it is, in a simulation that can be repeated; else its label tells it from others.
     place: str = ""
     # The policy's plugins whose source on this machine is not the operator's.

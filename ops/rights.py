@@ -14,11 +14,13 @@ from schemas.topics import (
     BODIES,
     CATALOGUE,
     CHECKINS,
+    ENROLMENTS,
     EVALUATIONS,
     LEDGER,
     MODELS,
     PARTIALS,
     PUBLISHED,
+    REGISTRY,
     ROUNDS,
     SELECTIONS,
     SHARDS,
@@ -47,10 +49,10 @@ class Rights:
 
 RIGHTS: Mapping[str, Rights] = {
     # It looks at everything: replays, exports and verifications are its own.
-    "operator": Rights(writes=(TASKS, MODELS), reads=CATALOGUE),
+    "operator": Rights(writes=(TASKS, MODELS, ENROLMENTS), reads=CATALOGUE),
     "selector": Rights(
         writes=(SELECTIONS, ANSWERS, CHECKINS, SNAPSHOTS),
-        reads=(CHECKINS, ROUNDS, TASKS, SELECTIONS, SNAPSHOTS),
+        reads=(CHECKINS, ROUNDS, REGISTRY, TASKS, SELECTIONS, SNAPSHOTS),
         is_worker=True,
         is_actor=True,
     ),
@@ -64,6 +66,12 @@ RIGHTS: Mapping[str, Rights] = {
     "privacy": Rights(
         writes=(LEDGER, SNAPSHOTS), reads=(ROUNDS, TASKS, LEDGER, SNAPSHOTS), is_worker=True, is_actor=True
     ),
+    "registrar": Rights(
+        writes=(REGISTRY, ANSWERS, SNAPSHOTS),
+        reads=(ENROLMENTS, TASKS, REGISTRY, SNAPSHOTS),
+        is_worker=True,
+        is_actor=True,
+    ),
     "shard": Rights(
         writes=(SHARDS, PARTIALS),
         reads=(TASKS, UPDATES, ROUNDS, SHARDS, PARTIALS),
@@ -72,7 +80,7 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     "evaluator": Rights(writes=(EVALUATIONS,), reads=(TASKS, ROUNDS, MODELS, EVALUATIONS)),
     # No journal and nobody else's answers beyond their topic: what others sent is not a device's to read.
-    "devices": Rights(writes=(CHECKINS, BODIES, SHARDS, UPDATES), reads=(ANSWERS, MODELS, TASKS)),
+    "devices": Rights(writes=(CHECKINS, ENROLMENTS, BODIES, SHARDS, UPDATES), reads=(ANSWERS, MODELS, TASKS)),
 }
 # The group that librdkafka asks for and nobody joins: the name of all bulk readers.
 BULK_READERS = "bodies"

@@ -56,6 +56,7 @@ class FedlogError(Exception):
      ├── MetricsUnserved         metrics cannot be served where they should be
      ├── LinkUnavailable         a device does not reach its server
      ├── ModelMissing            the model that a lease starts from cannot be read
+     ├── EnrolmentFailed         a device is not enrolled
      ├── GivenUp                 there will be no update under this lease
      ├── NotFiniteError          training gave NaN or infinity
      ├── LearnerError            a user's code failed, or gave something else than was asked for

@@ -10,9 +10,11 @@ import hmac
 from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Signer, Trust, parse_certified
+from schemas.events.enrolment import SubjectId
 from schemas.identifiers import Deployment, DeviceId, DeviceKey, LeaseId, Sha256, TaskId, TimeMs, Version
 
 SELECTOR = "selector"
@@ -38,6 +40,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     # In the log's time, which no device can move.
     deadline_ms: TimeMs
     policy_sha256: Sha256
+    subject: SubjectId | UnsetType = UNSET
 
 
 class Marked(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

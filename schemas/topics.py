@@ -52,7 +52,7 @@ TASKS = Topic("tasks", "operator", _KEEP_FOREVER)
 CHECKINS = Topic("checkins", "devices, selector (ticks)", _keep_hours(14 * 24))
 SELECTIONS = Topic("selections", "selector", _KEEP_FOREVER, is_journal=True)
 # A device that missed its answer asks again, so an hour is enough.
-ANSWERS = Topic("answers", "selector, aggregator", _keep_hours(1))
+ANSWERS = Topic("answers", "selector, aggregator, registrar", _keep_hours(1))
 BODIES = Topic("bodies", "devices", _KEEP_FOREVER)
 SHARDS = Topic("shards", "devices, shard workers", _KEEP_FOREVER)
 # Results that anyone can compute again: kept for as long as a round may wait for them.
@@ -60,6 +60,9 @@ PARTIALS = Topic("partials", "shard workers", _keep_hours(24))
 UPDATES = Topic("updates", "devices, aggregator (ticks)", _keep_hours(14 * 24))
 ROUNDS = Topic("rounds", "aggregator", _KEEP_FOREVER, is_journal=True)
 LEDGER = Topic("ledger", "privacy", _KEEP_FOREVER, is_journal=True)
+# Requests of devices and orders of the operator; what counts of them stands in the registrar's journal.
+ENROLMENTS = Topic("enrolments", "devices, operator", _keep_hours(14 * 24))
+REGISTRY = Topic("registry", "registrar", _KEEP_FOREVER, is_journal=True)
 EVALUATIONS = Topic("evaluations", "evaluator", _KEEP_FOREVER)
 # Compacted, so that a tombstone deletes one model and leaves the others.
 MODELS = Topic("models", "operator, aggregator", {"cleanup.policy": "compact"})
@@ -78,6 +81,8 @@ CATALOGUE = (
     UPDATES,
     ROUNDS,
     LEDGER,
+    ENROLMENTS,
+    REGISTRY,
     EVALUATIONS,
     MODELS,
     PUBLISHED,

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
+from msgspec import UNSET
+
 from actors.deciders.aggregator_state import Task
-from schemas.events import BodyFault, CountedReason, RefusalReason, UpdateAdmitted
+from schemas.events import BodyFault, CountedReason, RefusalReason, UpdateAdmitted, name_unit
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, is_overlong
 from schemas.policy.metrics import Fidelity, limit_samples
@@ -57,6 +59,9 @@ def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason
         return "duplicate"
     if lease.policy_sha256 != task.created.policy_sha256:
         return "other_policy"
+    # Without a subject a person would count as often as they have keys.
+    if task.created.policy.is_enrolled != (lease.subject is not UNSET):
+        return "other_policy"
     # A selector that was taken over must not move how long outcomes are remembered.
     if is_overlong(lease, lease_ms=task.created.policy.lease_ms, at_ms=append_ms):
         return "other_policy"
@@ -81,11 +86,11 @@ def _staleness_refusal(task: Task, lease: Lease) -> RefusalReason | None:
 def _device_refusal(task: Task, lease: Lease) -> RefusalReason | None:
     assert task.buffer is not None
     # Two updates of one device in one round would count twice against what the mechanism covers.
-    if lease.device in task.buffer.members:
+    if name_unit(lease) in task.buffer.members:
         return "in_round"
     cap = task.created.participations_cap
     # The selector grants no lease past the cap; this is checked again because the guarantee must not rest on it.
-    return "participations" if cap is not None and task.count_participations(lease.device) >= cap else None
+    return "participations" if cap is not None and task.count_participations(name_unit(lease)) >= cap else None
 
 
 def is_full(task: Task, *, members: int, opened_ms: int, time_ms: int) -> bool:
@@ -120,4 +125,5 @@ def admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted
         deadline_ms=lease.deadline_ms,
         # With privacy it would say something of a vector that no noise covers, whatever a device tells.
         fidelity=update.fidelity if policy.privacy is None else None,
+        subject=lease.subject,
     )

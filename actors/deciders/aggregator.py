@@ -33,6 +33,7 @@ from schemas.events import (
     UpdateRefused,
     UpdatesDeclined,
     VersionEvaluated,
+    name_unit,
 )
 from schemas.identifiers import BodyRef
 from schemas.policy.metrics import sum_metrics
@@ -120,6 +121,7 @@ class Aggregator:
                     device=lease.device,
                     reason=reason or "finished",  # type: ignore[arg-type]
                     deadline_ms=lease.deadline_ms,
+                    subject=lease.subject,
                 )
             ]
         admitted = admit(task, update, round_id=task.buffer.id)
@@ -138,7 +140,7 @@ class Aggregator:
     def _propose(self, task: Task, buffer: Round, *, newest: UpdateAdmitted | None = None) -> list[JournalEvent]:
         """Propose the buffer, with an admission that the state has not folded yet, and open the next."""
         members = [*buffer.members.values(), *([newest] if newest else [])]
-        taken = task.count_participations(newest.device) + 1 if newest else 0
+        taken = task.count_participations(name_unit(newest)) + 1 if newest else 0
         busiest = max(task.participations_max, taken)
         proposed = RoundProposed(
             task=task.created.task,

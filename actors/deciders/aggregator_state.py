@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from schemas.events import (
     BudgetExhausted,
+    DeviceRevoked,
     HaltReason,
     JournalEvent,
     ModelPublished,
@@ -24,6 +25,7 @@ from schemas.events import (
     UpdateAdmitted,
     UpdateRefused,
     VersionEvaluated,
+    name_unit,
 )
 from schemas.identifiers import BodyRef
 
@@ -34,7 +36,7 @@ MOMENTS_KEPT = 2
 
 @dataclass(slots=True)
 class Round:
-    """A buffer, by device; `proposed` once it is full, `charged` once its release is paid for."""
+    """A buffer, by device or subject; `proposed` once it is full, `charged` once its release is paid for."""
 
     id: int
     opened_ms: int = 0
@@ -111,9 +113,9 @@ class Task(Derived):
         gone = [leaving.model] if leaving and not is_milestone else []
         return [*gone, *([without.moments] if without and without.moments else [])]
 
-    def count_participations(self, device: str) -> int:
-        """How often the device has taken part."""
-        return self.participations.get(device, 0)
+    def count_participations(self, unit: str) -> int:
+        """How often the device, or its subject where devices are enrolled, has taken part."""
+        return self.participations.get(unit, 0)
 
 
 @dataclass(slots=True)
@@ -130,8 +132,8 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             _settle(state.tasks.get(event.task), event, time_ms=time_ms)
         case Noticed(fact=TaskCreated() as created):
             state.tasks[created.task] = Task(created)
-        case Noticed():
-            _notice(state.tasks[event.fact.task], event.fact, time_ms=time_ms)
+        case Noticed(fact=fact) if not isinstance(fact, DeviceRevoked):
+            _notice(state.tasks[fact.task], fact, time_ms=time_ms)
         case RoundOpened():
             task = state.tasks[event.task]
             task.buffer, task.next_round = Round(event.round, time_ms), event.round + 1
@@ -206,10 +208,11 @@ def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms
         return
     assert task.buffer is not None
     task.outcomes[event.update] = ("admitted", event.deadline_ms)
-    task.buffer.members[event.device] = event
+    unit = name_unit(event)
+    task.buffer.members[unit] = event
     task.progress_ms = time_ms
-    taken = task.count_participations(event.device) + 1
-    task.participations[event.device] = taken
+    taken = task.count_participations(unit) + 1
+    task.participations[unit] = taken
     task.participations_max = max(task.participations_max, taken)
     # Counted once, at the moment the cap is reached, so that a proposal need not walk all devices.
     task.exhausted += taken == task.created.participations_cap

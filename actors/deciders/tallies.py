@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from schemas.events import CheckinsDeclined, DefectFound, InputsDropped, UpdatesDeclined
+from schemas.events import CheckinsDeclined, DefectFound, EnrolmentsDeclined, InputsDropped, UpdatesDeclined
 from schemas.journal import Decision
 from schemas.topics import JOURNALS
 
 # No tally is longer: a name has at most 63 characters, every list of reasons is closed, and an error is ASCII.
-TALLY_BYTES_MAX = 512
+TALLY_BYTES_MAX = 640
 
-Tally = InputsDropped | CheckinsDeclined | UpdatesDeclined | DefectFound
-TALLY_KINDS = frozenset((InputsDropped, CheckinsDeclined, UpdatesDeclined, DefectFound))
+Tally = InputsDropped | CheckinsDeclined | UpdatesDeclined | EnrolmentsDeclined | DefectFound
+TALLY_KINDS = frozenset((InputsDropped, CheckinsDeclined, UpdatesDeclined, EnrolmentsDeclined, DefectFound))
 Placed = TypeVar("Placed", InputsDropped, DefectFound)
 _JOURNALS = frozenset(topic.name for topic in JOURNALS)
 
@@ -37,6 +37,8 @@ def key_of(tally: Tally) -> Hashable:
             return InputsDropped, topic
         case CheckinsDeclined(task=task) | UpdatesDeclined(task=task):
             return type(tally), task
+        case EnrolmentsDeclined(population=population):
+            return EnrolmentsDeclined, population
 
 
 def add(before: Tally, after: Tally) -> Tally:
@@ -51,6 +53,9 @@ def add(before: Tally, after: Tally) -> Tally:
             return CheckinsDeclined(task=before.task, counts=_add_counts(before.counts, after.counts))
         case UpdatesDeclined(), UpdatesDeclined():
             return UpdatesDeclined(task=before.task, counts=_add_counts(before.counts, after.counts))
+        case EnrolmentsDeclined(), EnrolmentsDeclined():
+            counts = _add_counts(before.counts, after.counts)
+            return EnrolmentsDeclined(population=before.population, counts=counts)
     raise TypeError(f"{type(before).__name__} and {type(after).__name__} count different things")
 
 

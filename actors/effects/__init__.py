@@ -1,6 +1,7 @@
 """The impure half of each actor, under the name of its decider: what is checked before a decision and follows from it.
 
 - `selector`: signed check-ins come in, sealed leases and declines go out
+- `registrar`: signed requests and orders come in, certificates and refusals go out
 - `privacy_budget`: a proposal that cannot be charged is withheld
 - `aggregator/`: updates come in checked and measured, running sums grow, releases are stored
 - `operator_events`: what the operator signed, for actors that hear of it through another's journal

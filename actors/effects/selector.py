@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from actors.deciders.selector import LATER, OpenLease, Selections, SelectorInput, Task
+from msgspec import UNSET
+
+from actors.deciders.selecting.eligibility import CheckedIn
+from actors.deciders.selecting.state import LATER, OpenLease, Selections, Task
+from actors.deciders.selector import SelectorInput
 from actors.effects.operator_events import OperatorEvents
 from actors.keys import RoleKey
 from actors.runtime.effects import NOTHING, Arrival, Effects, FollowUp
 from actors.runtime.meter import Instruments, Meter
 from schemas.canonical import MalformedError, decode, encode
-from schemas.certificates import Signer
 from schemas.devices import is_checkin_signed, name_device
 from schemas.events import (
     Answer,
@@ -27,12 +30,15 @@ from schemas.events import (
     TaskCreated,
     Tick,
 )
+from schemas.identity.certificates import DeviceCertificate, open_certificate
 from schemas.leases import Lease, sign_lease
 from schemas.signing import parse_signed
 from streams.log import EventLog, Record
 
 # Reasons that will not pass soon.
-_LASTING: frozenset[DeclineReason] = frozenset({"closed", "participations"})
+_LASTING: frozenset[DeclineReason] = frozenset(
+    {"closed", "participations", "not_enrolled", "certificate_expired", "other_population", "other_class", "revoked"}
+)
 _RETRY_UNKNOWN_MS = 2_000
 _TICK = encode(Tick())
 
@@ -40,8 +46,9 @@ _TICK = encode(Tick())
 class SelectorEffects(Effects[Selections, SelectorInput]):
     """Checks signatures before a decision, answers the device after it."""
 
-    def __init__(self, signer: Signer, operator_events: OperatorEvents, *, deployment: bytes) -> None:
-        self._signer, self._operator_events, self._deployment = signer, operator_events, deployment
+    def __init__(self, key: RoleKey, operator_events: OperatorEvents) -> None:
+        self._signer, self._trust, self._deployment = key.signer, key.trust(), key.deployment
+        self._operator_events = operator_events
 
     def read(self, state: Selections, record: Record) -> Arrival | None:
         """A signed check-in, a signed end of a lease, or a tick."""
@@ -58,7 +65,19 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         # Nor by what was sent to another deployment, and copied from there.
         if not (is_own and is_checkin_signed(message, said.public_key, deployment=self._deployment)):
             return None
-        return Arrival(said, hashlib.sha256(record.value or b"").digest())
+        digest = hashlib.sha256(record.value or b"").digest()
+        if not isinstance(said, DeviceCheckedIn):
+            return Arrival(said, digest)
+        found = self._find_certificate(state, said, at_ms=record.time_ms)
+        return Arrival(said if found is None else CheckedIn(said, found), digest)
+
+    def _find_certificate(self, state: Selections, checkin: DeviceCheckedIn, *, at_ms: int) -> DeviceCertificate | None:
+        """What a registrar says of the device, where its task asks for that."""
+        task = state.tasks.get(checkin.task)
+        # Two signatures more are checked only where somebody asks for them.
+        if task is None or not task.created.policy.is_enrolled or checkin.certificate is UNSET:
+            return None
+        return open_certificate(checkin.certificate, self._trust, at_ms=at_ms)
 
     def look_up(self, said: Sequence[JournalEvent]) -> None:
         """Read what the operator signed, as far as these events need it. Raises LogUnavailable."""
@@ -72,20 +91,23 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         self, state: Selections, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int
     ) -> FollowUp:
         """The answer to a check-in; what it says follows from the state alone."""
-        checkin = arrival.input
-        if not isinstance(checkin, DeviceCheckedIn):
+        said, digest = arrival
+        asked = CheckedIn(said) if isinstance(said, DeviceCheckedIn) else said
+        if not isinstance(asked, CheckedIn):
             return NOTHING
-        return FollowUp(answers=[self._answer(state.tasks.get(checkin.task), arrival, events=events, time_ms=time_ms)])
+        task = state.tasks.get(asked.checkin.task)
+        return FollowUp(answers=[self._answer(task, Arrival(asked, digest), events=events, time_ms=time_ms)])
 
     def _answer(self, task: Task | None, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> Answer:
-        checkin, digest = arrival
-        assert isinstance(checkin, DeviceCheckedIn)
+        asked, digest = arrival
+        assert isinstance(asked, CheckedIn)
         assert isinstance(digest, bytes)
+        checkin = asked.checkin
         match events:
             case [CheckinsDeclined(counts=counts)]:
                 # One check-in gives one reason; counts are added up only later, on their way into the journal.
                 [reason] = counts
-                wait_ms = _choose_wait_ms(task, reason, device=checkin.device, time_ms=time_ms)
+                wait_ms = _choose_wait_ms(task, reason, asked=asked, time_ms=time_ms)
                 return Declined(
                     device=checkin.device,
                     checkin_sha256=digest,
@@ -94,7 +116,7 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
                     retry_after_ms=wait_ms,
                 )
         assert task is not None
-        lease = task.leases[checkin.device]
+        lease = task.leases[asked.name_unit(task.created)]
         # Signed anew for each answer: the same lease gives the same bytes, so that no signature has to be kept.
         sealed = sign_lease(_as_lease(lease, task.created), self._signer)
         return Granted(device=checkin.device, checkin_sha256=digest, sealed=sealed, model=lease.model)
@@ -105,13 +127,13 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         return any(task.leases for task in state.tasks.values())
 
 
-def _choose_wait_ms(task: Task | None, reason: DeclineReason, *, device: str, time_ms: int) -> int:
+def _choose_wait_ms(task: Task | None, reason: DeclineReason, *, asked: CheckedIn, time_ms: int) -> int:
     if task is None:
         return _RETRY_UNKNOWN_MS
     if reason == "not_drawn":
-        return max(1, task.find_wait_ms(device, time_ms))
+        return max(1, task.find_wait_ms(asked.name_unit(task.created), time_ms))
     if reason == "gave_up":
-        return max(1, task.resting[device] - time_ms)
+        return max(1, task.resting[asked.name_unit(task.created)] - time_ms)
     return round(task.created.policy.selection.retry_after_s * 1000) * (LATER if reason in _LASTING else 1)
 
 
@@ -127,6 +149,7 @@ def _as_lease(lease: OpenLease, created: TaskCreated) -> Lease:
         model_sha256=lease.model.sha256,
         deadline_ms=granted.deadline_ms,
         policy_sha256=created.policy_sha256,
+        subject=granted.subject,
     )
 
 
@@ -155,7 +178,7 @@ class SelectorMeter(Meter):
 
 def make_effects(log: EventLog, partition: int, *, key: RoleKey) -> SelectorEffects:
     """The effects of the role."""
-    return SelectorEffects(key.signer, OperatorEvents(log, partition, key=key), deployment=key.deployment)
+    return SelectorEffects(key, OperatorEvents(log, partition, key=key))
 
 
 def make_meter(instruments: Instruments) -> SelectorMeter:

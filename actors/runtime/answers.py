@@ -8,7 +8,7 @@ import structlog
 
 from schemas.canonical import encode
 from schemas.certificates import Signer
-from schemas.events import Answer, Declined, Granted, Outcome
+from schemas.events import Answer, Declined, Enrolled, EnrolmentRefused, Granted, Outcome
 from schemas.topics import ANSWERS, answer_partition
 from streams.log import Draft, EventLog, LogUnavailable
 
@@ -65,3 +65,7 @@ def _name_subject(answer: Answer) -> Hashable:
             return answer.device, answer.task
         case Outcome():
             return answer.device, answer.update, answer.record_sha256
+        case Enrolled():
+            return answer.device, answer.certificate
+        case EnrolmentRefused():
+            return answer.device, EnrolmentRefused, answer.population

@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 
 import structlog
 
+from client_agent.answers import name_speaker
 from client_agent.link import LinkUnavailable, ModelMissing, StoredBody, UpdateBody
 from client_agent.links.errands import Errands
 from client_agent.links.requests import GatewayClient, GatewayOptions, Reply, Unreachable
 from client_agent.links.sending import Refused, send_body
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import Trust, parse_certified
-from schemas.events import Answer, DeviceCheckedIn, LeaseAbandoned, Outcome, TaskCreated
+from schemas.events import Answer, DeviceCheckedIn, EnrolmentRequested, LeaseAbandoned, Outcome, TaskCreated
 from schemas.http.device_protocol import RECORD_TYPE, WAIT_S_MAX
 from schemas.identifiers import BodyRef
 from schemas.signing import parse_signed
@@ -85,6 +86,11 @@ class HttpLink:
         """Send the report; nobody answers it."""
         said = decode(parse_signed(message).payload, LeaseAbandoned)
         self._begin(f"abandoned {said.lease}", self._exchange("v1/check-ins", message, device=said.device))
+
+    def enrol(self, population: str, message: bytes) -> None:
+        """Send the request, and wait for its answer in the background; a later one takes its place."""
+        device = decode(parse_signed(message).payload, EnrolmentRequested).device
+        self._begin(f"enrolment {device}", self._exchange("v1/enrolments", message, device=device), replaces=True)
 
     def store(self, body: UpdateBody) -> None:
         """Upload the body in the background; one that is on its way goes on."""
@@ -190,10 +196,9 @@ class HttpLink:
             answer: Answer = decode(message.payload, Answer)  # type: ignore[arg-type]
         except MalformedError:
             return None
-        role = "aggregator" if isinstance(answer, Outcome) else "selector"
         at_ms = time.time_ns() // 1_000_000 - CLOCK_MARGIN_MS
         is_ours = answer.device in self._devices
-        return answer if is_ours and self._trust.vouches(message, role, at_ms=at_ms) else None
+        return answer if is_ours and self._trust.vouches(message, name_speaker(answer), at_ms=at_ms) else None
 
     async def _end(self) -> None:
         for work in list(self._works.values()):

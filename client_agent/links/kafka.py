@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import structlog
 
+from client_agent.answers import name_speaker
 from client_agent.link import LinkUnavailable, ModelMissing, StoredBody, UpdateBody
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import Certified, Trust, parse_certified
@@ -20,7 +21,18 @@ from schemas.creations import find_creation, find_deployment
 from schemas.events import Answer, Outcome, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.tensors import BodyError, Floats, model_bytes_max, unpack
-from schemas.topics import ANSWERS, CHECKINS, MODELS, TASKS, UPDATES, Topic, answer_partition, body_place, partition_of
+from schemas.topics import (
+    ANSWERS,
+    CHECKINS,
+    ENROLMENTS,
+    MODELS,
+    TASKS,
+    UPDATES,
+    Topic,
+    answer_partition,
+    body_place,
+    partition_of,
+)
 from streams.bodies import Absent, BodyReader, Upload, store_all
 from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, Record, TopicPartition, scan
 
@@ -72,6 +84,10 @@ class KafkaLink:
     def abandon(self, task: str, message: bytes) -> None:
         """Append the report with the next `send`, where the selector reads."""
         self._hold_back(CHECKINS, task, message=message)
+
+    def enrol(self, population: str, message: bytes) -> None:
+        """Append the request with the next `send`."""
+        self._hold_back(ENROLMENTS, population, message=message)
 
     def store(self, body: UpdateBody) -> None:
         """Store the body with the next `collect_stored`, or now when a lot is held back."""
@@ -171,8 +187,7 @@ class KafkaLink:
         if message is None or answer is None or answer.device not in self._devices:
             return None
         # Each role has its own words: a selector that is taken over must not report outcomes.
-        role = "aggregator" if isinstance(answer, Outcome) else "selector"
-        return answer if self._trust.vouches(message, role, at_ms=record.time_ms) else None
+        return answer if self._trust.vouches(message, name_speaker(answer), at_ms=record.time_ms) else None
 
     def _hold_back(self, topic: Topic, task: str, *, message: bytes) -> None:
         self._drafts.append(Draft(topic=topic.name, partition=partition_of(task, self._log.partitions), value=message))

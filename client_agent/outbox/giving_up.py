@@ -67,7 +67,12 @@ def make_report(created: TaskCreated | None, lease: Lease, *, identity: Identity
     if created is not None and created.policy.privacy is not None and reason in get_args(LearningFailure):
         return None
     abandoned = LeaseAbandoned(
-        task=lease.task, device=lease.device, public_key=identity.public_key, lease=lease.lease, reason=reason
+        task=lease.task,
+        device=lease.device,
+        public_key=identity.public_key,
+        lease=lease.lease,
+        reason=reason,
+        subject=lease.subject,
     )
     return sign_checkin(abandoned, identity.key, deployment=lease.deployment)
 

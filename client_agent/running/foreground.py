@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from client_agent.conditions import Conditions, FixedProfile
+from client_agent.enrolling.enrolment import enrol
+from client_agent.enrolling.membership import Membership
 from client_agent.files import open_private_folder
-from client_agent.identity import Identity, open_identity
+from client_agent.identity import open_identity
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
 from client_agent.link import Link, OpenLink
@@ -18,6 +20,7 @@ from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_load
 from client_agent.running.work import await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.errors import EXIT_USAGE, FedlogError
+from schemas.topics import population_of
 
 STEP_MS_MAX = 500
 FOLDER_DATA = "client_agent.learning.examples:folder_npz"
@@ -44,6 +47,8 @@ class DeviceOptions:
     allowed: AllowList = field(default_factory=AllowList)
     # How long its data may take to load.
     load_s: float = LOAD_S
+    # With which it enrols first; the certificate stays in its folder.
+    token: bytes | None = None
 
 
 def run_device(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable[[Stats], bool]) -> Stats:
@@ -62,10 +67,13 @@ def _run_alone(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable
     link = open_link([identity.device])
     # Through the link, because a device has no other way to its task.
     try:
+        membership = Membership(options.folder, population_of(options.task), identity)
+        if options.token is not None:
+            enrol(link, membership, token=options.token)
         # None for the next process: its owner starts it again, perhaps with data that end.
         loading = Watch(None)
         try:
-            setting = _make_setting(link, options, identity=identity, watch=loading)
+            setting = _make_setting(link, options, membership=membership, watch=loading)
         finally:
             loading.close()
         watch = Watch(options.folder / f"{options.task}.training")
@@ -79,8 +87,9 @@ def _run_alone(open_link: OpenLink, options: DeviceOptions, *, is_done: Callable
         link.close()
 
 
-def _make_setting(link: Link, options: DeviceOptions, *, identity: Identity, watch: Watch) -> DeviceSetting:
+def _make_setting(link: Link, options: DeviceOptions, *, membership: Membership, watch: Watch) -> DeviceSetting:
     """Everything that the device is made of, once its task can be read."""
+    identity = membership.identity
     allowed = options.allowed.including(options.data)
     created, limit_s = await_task(link, options.task), options.load_s
     work = watch.watch(
@@ -97,6 +106,7 @@ def _make_setting(link: Link, options: DeviceOptions, *, identity: Identity, wat
         allowed=allowed,
         profile=FixedProfile(options.conditions),
         cohort=options.cohort,
+        membership=membership,
         differing=work.differing,
         clock_ms=read_clock_ms,
     )

@@ -3,6 +3,7 @@
 * `event`: what all events have in common.
 * `tasks`: create, pause, resume and close a task, or carry on from it.
 * `checkins`: a device says that it could train, or gives a lease up; time has passed.
+* `enrolment`: who may take part where a policy asks for enrolled devices.
 * `selection`: who trains, and what a device is answered.
 * `updates`: an update arrives, is admitted or refused.
 * `rounds`: a round opens, is summed, published or abandoned.
@@ -26,6 +27,20 @@ Rules for changing an event:
 from __future__ import annotations
 
 from schemas.events.checkins import AbandonReason, DeviceCheckedIn, LearningFailure, LeaseAbandoned, Tick
+from schemas.events.enrolment import (
+    DeviceEnrolled,
+    DeviceRevoked,
+    Enrolled,
+    EnrolmentClosed,
+    EnrolmentOpened,
+    EnrolmentOrder,
+    EnrolmentRefusal,
+    EnrolmentRefused,
+    EnrolmentRequested,
+    EnrolmentsDeclined,
+    RegistryEvent,
+    RevocationReason,
+)
 from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.journal import AnyEvent, DefectFound, JournalEvent, Noticeable, Noticed, StateDigest
@@ -48,10 +63,12 @@ from schemas.events.selection import (
     Declined,
     DeclineReason,
     Granted,
+    IdentityReason,
     LeaseClosed,
     LeaseGranted,
     Outcome,
     SelectorEvent,
+    name_unit,
 )
 from schemas.events.tasks import (
     DeploymentFounded,
@@ -95,9 +112,20 @@ __all__ = [
     "DefectFound",
     "DeploymentFounded",
     "DeviceCheckedIn",
+    "DeviceEnrolled",
+    "DeviceRevoked",
+    "Enrolled",
+    "EnrolmentClosed",
+    "EnrolmentOpened",
+    "EnrolmentOrder",
+    "EnrolmentRefusal",
+    "EnrolmentRefused",
+    "EnrolmentRequested",
+    "EnrolmentsDeclined",
     "Event",
     "Granted",
     "HaltReason",
+    "IdentityReason",
     "InputsDropped",
     "JournalEvent",
     "LearningFailure",
@@ -112,6 +140,8 @@ __all__ = [
     "Partial",
     "PartialStored",
     "RefusalReason",
+    "RegistryEvent",
+    "RevocationReason",
     "RoundAbandoned",
     "RoundCharged",
     "RoundEvent",
@@ -139,4 +169,5 @@ __all__ = [
     "VersionEvaluated",
     "count_elements",
     "list_statistics",
+    "name_unit",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from schemas.events.enrolment import CERTIFICATE_BYTES_MAX, SubjectId
 from schemas.events.event import Event
 from schemas.identifiers import Cohort, Count, DeviceId, DeviceKey, LeaseId, TaskId, TimeMs
 
@@ -32,6 +34,8 @@ class DeviceCheckedIn(Event):
     # A device's own claim, which is compared with `selection.samples_min` and with nothing else.
     samples: Count
     cohort: Cohort
+    # Where the policy asks for enrolled devices; left out elsewhere, for it is half of the record.
+    certificate: Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_BYTES_MAX)] | UnsetType = UNSET
 
 
 class LeaseAbandoned(Event):
@@ -45,6 +49,8 @@ class LeaseAbandoned(Event):
     public_key: DeviceKey
     lease: LeaseId
     reason: AbandonReason
+    # That of the lease, by which it is found.
+    subject: SubjectId | UnsetType = UNSET
 
 
 class Tick(Event):

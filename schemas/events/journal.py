@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from schemas.events.checkins import DeviceCheckedIn, LeaseAbandoned, Tick
+from schemas.events.enrolment import DeviceRevoked, EnrolmentRequested, RegistryEvent
 from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.ledger import BudgetEvent
@@ -16,7 +17,16 @@ from schemas.events.tasks import DeploymentFounded, TaskEvent
 from schemas.events.updates import AdmissionEvent, UpdateSubmitted
 from schemas.identifiers import Count, Sha256
 
-Noticeable = TaskEvent | RoundProposed | ModelPublished | RoundAbandoned | TaskHalted | BudgetEvent | VersionEvaluated
+Noticeable = (
+    TaskEvent
+    | RoundProposed
+    | ModelPublished
+    | RoundAbandoned
+    | TaskHalted
+    | BudgetEvent
+    | VersionEvaluated
+    | DeviceRevoked
+)
 
 
 class Noticed(Event):
@@ -50,13 +60,16 @@ class StateDigest(Event):
     sha256: Sha256
 
 
-JournalEvent = Noticed | SelectorEvent | AdmissionEvent | RoundEvent | BudgetEvent | DefectFound | StateDigest
+JournalEvent = (
+    Noticed | SelectorEvent | AdmissionEvent | RoundEvent | BudgetEvent | RegistryEvent | DefectFound | StateDigest
+)
 AnyEvent = (
     DeploymentFounded
     | TaskEvent
     | DeviceCheckedIn
     | LeaseAbandoned
     | UpdateSubmitted
+    | EnrolmentRequested
     | Tick
     | JournalEvent
     | Answer

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
+
+from msgspec import UNSET, UnsetType
 
 from schemas.events.checkins import AbandonReason
+from schemas.events.enrolment import Enrolled, EnrolmentRefused, SubjectId
 from schemas.events.event import Event
 from schemas.identifiers import (
     BodyRef,
@@ -23,10 +26,15 @@ from schemas.identifiers import (
 from schemas.policy.metrics import FixedPoint
 
 # fmt: off
+# Where the policy asks for enrolled devices; subject_busy: another key of the same subject has a lease.
+IdentityReason = Literal[
+    "not_enrolled", "certificate_expired", "other_population", "other_class", "revoked", "subject_busy",
+]
 DeclineReason = Literal[
     "unknown_task", "paused", "closed", "no_model", "round_pending",
     "battery", "not_charging", "metered", "not_idle", "too_few_samples", "unknown_cohort",
     "replayed", "clock", "participations", "in_round", "no_slot", "not_drawn", "gave_up",
+    IdentityReason,
 ]
 # fmt: on
 
@@ -43,6 +51,8 @@ class LeaseGranted(Event):
     version: Version
     deadline_ms: TimeMs
     cohort: Cohort
+    # As whom the device counts, where the policy asks for enrolled devices.
+    subject: SubjectId | UnsetType = UNSET
 
 
 class LeaseClosed(Event):
@@ -61,6 +71,7 @@ class LeaseClosed(Event):
     reason: AbandonReason | None = None
     loss: FixedPoint | None = None
     samples: Count | None = None
+    subject: SubjectId | UnsetType = UNSET
 
 
 class CheckinsDeclined(Event):
@@ -69,6 +80,21 @@ class CheckinsDeclined(Event):
     # A stranger can invent names without end, so that those of no task are nowhere kept.
     task: TaskId | None
     counts: dict[DeclineReason, Count]
+
+
+class Counted(Protocol):
+    """What is said of one device under one policy."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def subject(self) -> str | UnsetType: ...
+
+
+def name_unit(said: Counted) -> str:
+    """As whom it counts, once in a round and so often in all: its subject where it has one, and else its key."""
+    return said.device if said.subject is UNSET else said.subject
 
 
 # --- answer: topic `answers`, for devices; not history --------------------------------------------------------------
@@ -108,4 +134,4 @@ class Outcome(Event):
 
 
 SelectorEvent = LeaseGranted | LeaseClosed | CheckinsDeclined
-Answer = Granted | Declined | Outcome
+Answer = Granted | Declined | Outcome | Enrolled | EnrolmentRefused

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from schemas.events.enrolment import SubjectId
 from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Salt, TaskId, TimeMs, UpdateId, Version
 from schemas.policy.metrics import METRIC_ONE, Fidelity, Reported
@@ -64,6 +66,7 @@ class UpdateAdmitted(Event):
     salt: Salt
     deadline_ms: TimeMs
     fidelity: Fidelity | None = None
+    subject: SubjectId | UnsetType = UNSET
 
     @property
     def is_clipped(self) -> bool:
@@ -81,6 +84,7 @@ class UpdateRefused(Event):
     device: DeviceId
     reason: RefusalReason
     deadline_ms: TimeMs
+    subject: SubjectId | UnsetType = UNSET
 
 
 class UpdatesDeclined(Event):

@@ -188,6 +188,10 @@ class Policy(Section):
     shards: int | UnsetType = UNSET
     seeds: Seeds | UnsetType = UNSET
     robust: Robust | UnsetType = UNSET
+    # Who may take part: whoever has a key, or who is enrolled; then a person or a machine counts, and not a key.
+    identity: Literal["open", "enrolled"] | UnsetType = UNSET
+    # Of which classes of enrolment; unset or empty: of any.
+    device_classes: tuple[str, ...] | UnsetType = UNSET
 
     @property
     def shard_count(self) -> int:
@@ -198,6 +202,15 @@ class Policy(Section):
     def withstood_by(self) -> Robust:
         """What the policy says of its robust rule; the defaults where it says nothing."""
         return Robust() if self.robust is UNSET else self.robust
+
+    @property
+    def is_enrolled(self) -> bool:
+        """Whether only enrolled devices take part, each counted as its subject."""
+        return self.identity == "enrolled"
+
+    def takes_class(self, device_class: str) -> bool:
+        """Whether devices of this class may take part, once they are enrolled."""
+        return not self.device_classes or device_class in self.device_classes
 
     @property
     def drawn_by(self) -> Seeds:

@@ -21,15 +21,28 @@ from schemas.certificates import Certificate, Certified, parse_certified
 from schemas.events import Answer, DefectFound, Granted, JournalEvent
 from schemas.journal import Batch, Decision, JournalPosition, JournalRecord, WriterClaimed
 from schemas.signing import parse_signed
-from schemas.topics import ANSWERS, CHECKINS, EVALUATIONS, LEDGER, PUBLISHED, ROUNDS, SELECTIONS, TASKS, UPDATES
+from schemas.topics import (
+    ANSWERS,
+    CHECKINS,
+    ENROLMENTS,
+    EVALUATIONS,
+    LEDGER,
+    PUBLISHED,
+    REGISTRY,
+    ROUNDS,
+    SELECTIONS,
+    TASKS,
+    UPDATES,
+)
 from streams.log import Bounds, EventLog, Record, TopicPartition
 
 READS = {
     ROUNDS.name: (TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name),
-    SELECTIONS.name: (CHECKINS.name, ROUNDS.name),
+    SELECTIONS.name: (CHECKINS.name, ROUNDS.name, REGISTRY.name),
     LEDGER.name: (ROUNDS.name,),
+    REGISTRY.name: (ENROLMENTS.name,),
 }
-INPUTS = (TASKS.name, CHECKINS.name, UPDATES.name, EVALUATIONS.name)
+INPUTS = (TASKS.name, CHECKINS.name, UPDATES.name, EVALUATIONS.name, ENROLMENTS.name)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.deciders.devices import Device, Devices
+from actors.deciders.selecting.devices import Device, Devices
 from schemas.canonical import decode_state, encode_state
 
 NAMES = st.sampled_from(["a", "b", "phone.7", "Z" * 63])

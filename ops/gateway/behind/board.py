@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import parse_certified
-from schemas.events import Answer, Outcome
+from schemas.events import Answer, Enrolled, EnrolmentRefused, Outcome
 
 KEPT_BYTES_MAX = 64 * 2**20
 
@@ -76,4 +76,9 @@ def name_answer(value: bytes) -> str | None:
         answer: Answer = decode(parse_certified(value).payload, Answer)  # type: ignore[arg-type]
     except MalformedError:
         return None
-    return answer.update if isinstance(answer, Outcome) else answer.checkin_sha256.hex()
+    match answer:
+        case Outcome():
+            return answer.update
+        case Enrolled() | EnrolmentRefused():
+            return answer.request_sha256.hex()
+    return answer.checkin_sha256.hex()

@@ -43,7 +43,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class NoticedFact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An actor has read another's event, which stands as a whole where it was written; here is its name."""
 
-    task: TaskId
+    task: TaskId | None
     event: str
 
 
@@ -91,8 +91,8 @@ class Column:
             inner = operator.attrgetter(name)
             values = (None if value is None else inner(value) for value in values)
         if (convert := self.convert) is None:
-            return [*values]
-        # A section that a policy leaves out is nothing, as what is None.
+            # What an event leaves out is nothing, as what is None.
+            return [None if value is msgspec.UNSET else value for value in values]
         return [None if value is None or value is msgspec.UNSET else convert(value) for value in values]
 
 

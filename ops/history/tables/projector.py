@@ -177,7 +177,7 @@ class Projector:
             # The aggregator notices a task before anything of it, so that no secret comes before this.
             if isinstance(event.fact, TaskCreated) and event.fact.policy.privacy is not None:
                 self._private.add(event.fact.task)
-            self._add(place, NoticedFact(task=event.fact.task, event=type(event.fact).__name__))
+            self._add(place, NoticedFact(task=getattr(event.fact, "task", None), event=type(event.fact).__name__))
         else:
             self._add(place, event)
 

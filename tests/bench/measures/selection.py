@@ -17,7 +17,8 @@ import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.decider import digest
-from actors.deciders.selector import SELECTOR, Selections
+from actors.deciders.selecting.state import Selections
+from actors.deciders.selector import SELECTOR
 from schemas.canonical import decode_state, encode_state
 from schemas.devices import is_checkin_signed, tag_public_key
 from schemas.events import JournalEvent, Noticed, UpdateAdmitted

@@ -13,7 +13,8 @@ from itertools import islice
 
 import msgspec
 
-from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, Selections, SelectorInput
+from actors.deciders.selecting.state import Selections
+from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, SelectorInput
 from actors.hosts.assembly import assemble
 from actors.runtime.actor import Actor
 from actors.runtime.effects import Arrival, Effects

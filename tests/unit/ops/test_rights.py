@@ -13,7 +13,11 @@ from tests.root import ROOT
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 # How the catalogue calls whom the brokers know by the name of a role.
-NAMES = {"shard workers": ["shard"], "privacy budget": ["privacy"], "actors": ["selector", "aggregator", "privacy"]}
+NAMES = {
+    "shard workers": ["shard"],
+    "privacy budget": ["privacy"],
+    "actors": ["selector", "aggregator", "privacy", "registrar"],
+}
 
 
 def writers_of(topic: Topic) -> set[str]:
@@ -44,7 +48,7 @@ def _list(right: str, topic: Topic) -> str:
 def test_a_writer_s_name_is_its_actor_s_alone() -> None:
     """Whoever could start a writer of another's name would fence that one; a prefix ends with the actor's own dot."""
     names = {role: [g for g in list_grants(role, prefix="x") if g.kind == "TRANSACTIONAL_ID"] for role in RIGHTS}
-    assert {role for role, grants in names.items() if grants} == {"selector", "aggregator", "privacy"}
+    assert {role for role, grants in names.items() if grants} == {"selector", "aggregator", "privacy", "registrar"}
     assert all(g.name == f"x.{role}." and g.is_prefix for role, grants in names.items() for g in grants)
 
 

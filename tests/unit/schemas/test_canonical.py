@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from schemas.canonical import (
@@ -41,7 +42,9 @@ CHECKIN = device_checked_in("phone-7", public_key=bytes(34), idle=False)
 )
 def test_a_value_out_of_its_bounds_is_refused(field: str, value: object) -> None:
     """Names, keys and counts are bounded before anything looks at them."""
-    fields = {name: getattr(CHECKIN, name) for name in CHECKIN.__struct_fields__}
+    fields = msgspec.structs.asdict(CHECKIN)
+    # Left out of the bytes where it is not set.
+    del fields["certificate"]
     data = encode({"type": "DeviceCheckedIn/1", **fields, field: value})
     with pytest.raises(MalformedError):
         decode(data, DeviceCheckedIn)

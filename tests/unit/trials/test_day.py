@@ -6,7 +6,7 @@ from collections import Counter
 from functools import cache
 
 from actors.deciders.aggregator_state import Rounds
-from actors.deciders.selector import Selections
+from actors.deciders.selecting.state import Selections
 from tests.bench.measures.day import Day, rules
 from tests.bench.measures.trusting import TASK
 from tests.bench.pages.day_page import figures

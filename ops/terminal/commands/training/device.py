@@ -26,6 +26,9 @@ def device(
     data: DataPlugin = "",
     accelerator: Accelerator = "cpu",
     load_s: LoadLimit = 600.0,
+    enrol: Annotated[
+        str, typer.Option(metavar="TOKEN", help="Enrol first, with the token of `fedlog enrol token`.")
+    ] = "",
     cohort: Annotated[str, typer.Option(help="Group that the device is counted in.")] = "",
     battery_percent: Annotated[
         int, typer.Option(help="Battery level that the device reports, in percent.", min=0, max=100)
@@ -43,6 +46,7 @@ def device(
     from client_agent.conditions import Conditions
     from client_agent.learning.opening import choose_accelerator
     from client_agent.running.foreground import DeviceOptions
+    from schemas.identity.tokens import read_token
 
     options = DeviceOptions(
         task=task,
@@ -52,6 +56,7 @@ def device(
         cohort=cohort,
         allowed=make_allow_list(ctx),
         load_s=load_s,
+        token=read_token(enrol) if enrol else None,
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
     choose_accelerator(accelerator)

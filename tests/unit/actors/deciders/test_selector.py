@@ -7,10 +7,13 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, FRESH_MS, GRACE_MS, SELECTOR, Selections, name_lease, why_not
+from actors.deciders.selecting.eligibility import FRESH_MS, CheckedIn, why_not
+from actors.deciders.selecting.state import Selections
+from actors.deciders.selector import EXPIRED_AT_ONCE_MAX, GRACE_MS, SELECTOR, name_lease
 from schemas.events import (
     CheckinsDeclined,
     DeclineReason,
+    IdentityReason,
     JournalEvent,
     LeaseClosed,
     LeaseGranted,
@@ -88,9 +91,7 @@ def _refused(lease: LeaseGranted, reason: str) -> UpdateRefused:
 
 
 def _abandoned_lease(lease: LeaseGranted, reason: str = "cannot_load") -> LeaseClosed:
-    return LeaseClosed(
-        task=TASK, lease=lease.lease, device=lease.device, outcome="abandoned", round=None, reason=reason
-    )
+    return msgspec.structs.replace(_closed(lease, "abandoned"), reason=reason)
 
 
 def _abandoned(round_id: int) -> RoundAbandoned:
@@ -133,7 +134,7 @@ def test_a_lease_in_flight_is_not_granted_again() -> None:
     situation = given(SELECTOR, *_task(_policy(battery_min_percent=50, concurrency=1)), A)
     again = device_checked_in("a", battery_percent=1, sent_ms=2)
     situation.when(again).then_nothing()
-    assert why_not(situation.state, again, time_ms=0) is None
+    assert why_not(situation.state, CheckedIn(again), time_ms=0) is None
 
 
 def test_a_task_that_another_device_trains_grants_too() -> None:
@@ -200,8 +201,8 @@ def test_a_check_in_is_declined(case: str) -> None:
 
 
 def test_every_reason_to_decline_is_specified() -> None:
-    """The closed list of reasons and the cases above are the same."""
-    assert {reason for _, _, reason in DECLINED.values()} == {*get_args(DeclineReason)}
+    """The closed list and the cases above are the same, but for those of identities."""
+    assert {reason for _, _, reason in DECLINED.values()} == {*get_args(DeclineReason)} - {*get_args(IdentityReason)}
 
 
 def test_the_bounds_themselves_are_enough() -> None:

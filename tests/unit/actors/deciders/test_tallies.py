@@ -11,6 +11,7 @@ import pytest
 
 from actors.deciders.aggregator import make_decider
 from actors.deciders.decider import digest
+from actors.deciders.registrar import REGISTRAR
 from actors.deciders.selector import SELECTOR
 from actors.deciders.tallies import TALLY_BYTES_MAX, TALLY_KINDS, Tallies, Tally, add, key_of, split
 from actors.runtime.guard import ERROR_CHARACTERS_MAX
@@ -20,6 +21,8 @@ from schemas.events import (
     CountedReason,
     DeclineReason,
     DefectFound,
+    EnrolmentRefusal,
+    EnrolmentsDeclined,
     InputsDropped,
     Noticed,
     RoundOpened,
@@ -32,6 +35,7 @@ from tests.worlds.specification import given
 DROPPED = InputsDropped(topic="updates", count=2, first_offset=4, last_offset=7)
 DECLINED = CheckinsDeclined(task=TASK, counts={"no_slot": 3})
 REPEATED = UpdatesDeclined(task=TASK, counts={"duplicate": 2})
+TURNED_AWAY = EnrolmentsDeclined(population=TASK, counts={"quota": 2})
 FAILED = DefectFound(topic="updates", count=2, first_offset=4, last_offset=6, number=0, error="ValueError at a.py:1")
 OPENED = RoundOpened(task=TASK, round=0)
 
@@ -98,6 +102,8 @@ def test_only_what_counts_the_same_is_added() -> None:
         CheckinsDeclined(task=None, counts={"unknown_task": 1}),
         REPEATED,
         UpdatesDeclined(task=None, counts={"unknown_task": 1}),
+        TURNED_AWAY,
+        EnrolmentsDeclined(population=None, counts={"no_enrolment": 1}),
         FAILED,
         msgspec.structs.replace(FAILED, topic="checkins"),
         msgspec.structs.replace(FAILED, error="ValueError at a.py:2"),
@@ -113,10 +119,13 @@ def test_what_counts_folds_to_nothing() -> None:
     for decider in (SELECTOR, make_decider(bytes(8))):
         state = given(decider, *history[:1]).state
         before = digest(state)
-        for tally in (DROPPED, DECLINED, REPEATED, FAILED):
+        for tally in (DROPPED, DECLINED, REPEATED, TURNED_AWAY, FAILED):
             decider.evolve(state, tally, 10**9)
         assert digest(state) == before
-    assert {type(tally) for tally in (DROPPED, DECLINED, REPEATED, FAILED)} == TALLY_KINDS
+    before, state = digest(REGISTRAR.initial()), REGISTRAR.initial()
+    REGISTRAR.evolve(state, TURNED_AWAY, 10**9)
+    assert digest(state) == before
+    assert {type(tally) for tally in (DROPPED, DECLINED, REPEATED, TURNED_AWAY, FAILED)} == TALLY_KINDS
 
 
 def test_a_tally_stays_small() -> None:
@@ -125,6 +134,7 @@ def test_a_tally_stays_small() -> None:
     longest = [
         CheckinsDeclined(task=name, counts=dict.fromkeys(get_args(DeclineReason), most)),
         UpdatesDeclined(task=name, counts=dict.fromkeys(get_args(CountedReason), most)),
+        EnrolmentsDeclined(population=name, counts=dict.fromkeys(get_args(EnrolmentRefusal), most)),
         InputsDropped(topic=name, count=most, first_offset=most, last_offset=most),
         DefectFound(
             topic=name, count=most, first_offset=most, last_offset=most, number=most, error="x" * ERROR_CHARACTERS_MAX

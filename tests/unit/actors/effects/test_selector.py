@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from actors.deciders.selector import FRESH_MS, GRACE_MS
+from actors.deciders.selecting.eligibility import FRESH_MS
+from actors.deciders.selector import GRACE_MS
 from schemas.devices import ED25519
 from schemas.events import (
     CheckinsDeclined,

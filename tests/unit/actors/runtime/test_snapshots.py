@@ -25,12 +25,13 @@ from schemas.canonical import decode, decode_state, encode, encode_state
 from schemas.certificates import parse_certified
 from schemas.events import LeaseGranted, ModelPublished, StateDigest
 from schemas.journal import Batch, Snapshot, WriterClaimed, open_record
-from schemas.topics import CHECKINS, ROUNDS, SELECTIONS, SNAPSHOTS
+from schemas.topics import CHECKINS, ENROLMENTS, ROUNDS, SELECTIONS, SNAPSHOTS
 from streams.bodies import BodyReader, store
 from streams.log import Draft, LogUnavailable, Record, TopicPartition, WriterFenced, scan
 from tests.worlds.builders import policy, role_key
 from tests.worlds.federation import Federation, describe_opening, open_actor
 from tests.worlds.forging import copy_as_stranger
+from tests.worlds.identity.enrolling import enrolment_opened, ordered
 
 ONES = np.ones(4, np.float32)
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 20.0}
@@ -43,9 +44,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Federation:
     world = Federation(policy(privacy=PRIVATE))
     for _ in range(5):
         world.round_of(dict.fromkeys("abc", ONES))
-    world.device("d").check_in()
-    world.settle()
-    world.device("d").submit(ONES, world.rules)
+    world.round_of({"d": ONES})
+    for number in range(1, 6):
+        world.append(ENROLMENTS.name, ordered(enrolment_opened(number)))
     world.settle()
     return world
 
@@ -89,8 +90,7 @@ def test_life_goes_on_from_a_snapshot(world: Federation) -> None:
     """Actors that began with snapshots go on with the round that was half full, and the chains stay whole."""
     before = len(world.events(ROUNDS.name, ModelPublished))
     for name in ROLES:
-        world.start(name)
-        assert world.actors[name].opened.snapshot is not None
+        assert world.start(name).opened.snapshot is not None
     world.round_of(dict.fromkeys("ab", ONES))
     assert len(world.events(ROUNDS.name, ModelPublished)) == before + 1
     for name in ROLES:

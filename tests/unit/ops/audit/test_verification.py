@@ -78,7 +78,7 @@ def test_an_honest_log_has_no_fault(world: Federation, tmp_path: Path) -> None:
     assert _faults(world.log, world.partition, *given) == []
     write_export(world.log, [world.partition], topics=select_topics(bodies=True, inputs=True), folder=tmp_path, key=KEY)
     given.append(parse_checkpoint((tmp_path / CHECKPOINT).read_bytes().strip()))
-    assert {head.topic for head in given[-1].heads} == {"selections", "rounds", "ledger"}
+    assert {head.topic for head in given[-1].heads} == {"selections", "rounds", "ledger", "registry"}
     assert _faults(ExportedLog(tmp_path), world.partition, *given) == []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.deciders.decider import digest
-from actors.deciders.devices import NO_ROUND, Device, Devices
+from actors.deciders.selecting.devices import NO_ROUND, Device, Devices
 
 
 def _three() -> Devices:

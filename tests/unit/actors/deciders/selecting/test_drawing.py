@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.deciders.drawing import compute_wait_ms, draw_ticket
+from actors.deciders.selecting.drawing import compute_wait_ms, draw_ticket
 from actors.deciders.selector import SELECTOR
 from schemas.events import LeaseGranted, Noticed, RoundAbandoned, Tick, UpdateRefused
 from tests.worlds.builders import (

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from actors.deciders.devices import Device
+from actors.deciders.selecting.devices import Device
 from schemas.policy import Selection
 
 SCORE_MAX = 255

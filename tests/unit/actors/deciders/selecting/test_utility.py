@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.deciders.decider import digest
+from actors.deciders.selecting.utility import SCORE_MAX, UNKNOWN, Utilities, compute_score
 from actors.deciders.selector import SELECTOR
-from actors.deciders.utility import SCORE_MAX, UNKNOWN, Utilities, compute_score
 from schemas.events import CheckinsDeclined, JournalEvent, LeaseClosed, LeaseGranted, Noticed
 from schemas.policy import Policy, Selection
 from schemas.policy.metrics import METRIC_ONE
