@@ -57,6 +57,9 @@ class FedlogError(Exception):
      ├── LinkUnavailable         a device does not reach its server
      ├── ModelMissing            the model that a lease starts from cannot be read
      ├── EnrolmentFailed         a device is not enrolled
+     ├── EnrolmentMissing        nobody has opened that enrolment
+     ├── SubjectForgotten        somebody asked to be forgotten, and may not come again
+     ├── SubjectUnknown          no salt here leads to a subject
      ├── GivenUp                 there will be no update under this lease
      ├── NotFiniteError          training gave NaN or infinity
      ├── LearnerError            a user's code failed, or gave something else than was asked for

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from schemas.certificates import Trust
 from schemas.creations import collect_creations, find_successor
-from schemas.events import TaskCreated, UpdateAdmitted
+from schemas.events import TaskCreated, UpdateAdmitted, name_unit
 from schemas.identifiers import TaskId
 from schemas.topics import ROUNDS, TASKS, partition_of
 from streams.journals import JournalBroken, read_decisions
@@ -74,7 +74,7 @@ def _check_spent(log: EventLog, created: TaskCreated, *, parent: TaskCreated, tr
     try:
         for _, decision, _ in read_decisions(log, at, trust=trust):
             admitted = (event for event in decision.events if isinstance(event, UpdateAdmitted))
-            taken.update(event.device for event in admitted if event.task == parent.task)
+            taken.update(name_unit(event) for event in admitted if event.task == parent.task)
     except JournalBroken as error:
         yield f"what its parent {parent.task!r} has spent cannot be counted: {error}"
         return

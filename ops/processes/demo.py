@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from actors import keys
-from actors.wiring import ROLES
 from ops.console import note
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
@@ -21,6 +20,7 @@ from ops.history.task_view import TaskView
 from ops.operator import tasks
 from ops.processes import broker
 from ops.processes.panel import View
+from ops.processes.running import list_actors
 from ops.processes.services import Page, Services
 from ops.settings import Settings
 from schemas import policy
@@ -112,7 +112,7 @@ class Demo:
         # The first model takes as long to make as this process takes to import torch, on a busy machine very long.
         waits = ("--task-wait-s", str(PATIENCE_S))
         self._services.start("fleet", "fleet", "--task", TASK, "--devices", devices, *waits, *FLEET)
-        for actor in ROLES:
+        for actor in list_actors(self._policy):
             self._services.start(actor, "worker", actor)
         self._services.start("evaluator", "evaluate", "--follow", "--task", TASK)
         self._view.say(f"Three workers, an evaluator and a fleet of {devices} devices are starting.")

@@ -109,8 +109,9 @@ def list_fleet_words(options: RunOptions) -> list[str]:
 
 
 def list_actors(policy: Policy) -> list[str]:
-    """The actors that a task needs: without privacy nobody asks what it costs."""
-    return [actor for actor in ROLES if actor != "privacy" or policy.privacy is not None]
+    """The actors that a task needs: without privacy nobody asks what it costs, and in an open task nobody enrols."""
+    unneeded = {"privacy": policy.privacy is None, "registrar": not policy.is_enrolled}
+    return [actor for actor in ROLES if not unneeded.get(actor, False)]
 
 
 def list_heavy(policy: Policy) -> list[str]:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from schemas.events import (
+    DeviceRevoked,
     LeaseClosed,
     LeaseGranted,
     ModelPublished,
@@ -31,7 +32,7 @@ from schemas.events import (
     UpdateRefused,
     UpdatesDeclined,
 )
-from schemas.topics import LEDGER, ROUNDS, UPDATES
+from schemas.topics import LEDGER, REGISTRY, ROUNDS, UPDATES
 from streams.log import EventLog
 from tests.judges.cohorts import cohort_faults
 from tests.judges.defects import defect_faults
@@ -126,8 +127,14 @@ def _relay_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
         for event in book.rounds.events(Noticed, *ROUND_NEWS, before=below, but=book.selections.passed(ROUNDS.name))
         if not isinstance(event, Noticed) or isinstance(event.fact, TASK_NEWS)
     ]
-    noticed = [event.fact for event in book.selections.events(Noticed)]
+    heard = [event.fact for event in book.selections.events(Noticed)]
+    noticed = [fact for fact in heard if not isinstance(fact, DeviceRevoked)]
     yield from differences("the selector's notices", told, noticed)
+
+    below = _END if settled else book.selections.position(REGISTRY.name)
+    gone = book.registry.events(DeviceRevoked, before=below, but=book.selections.passed(REGISTRY.name))
+    revoked = [fact for fact in heard if isinstance(fact, DeviceRevoked)]
+    yield from differences("the selector's notices of revocations", gone, revoked)
 
     below = _END if settled else book.ledger.position(ROUNDS.name)
     asked = [(e.task, e.round) for e in book.rounds.events(RoundProposed, before=below) if e.mechanism is not None]

@@ -178,6 +178,10 @@ class Logbook:
         return self.journals[ROUNDS.name]
 
     @property
+    def registry(self) -> Journal:
+        return self.journals[REGISTRY.name]
+
+    @property
     def ledger(self) -> Journal:
         return self.journals[LEDGER.name]
 

@@ -112,8 +112,9 @@ class _Walk:
         if event.round != self.open:
             yield f"update {event.update} is admitted to round {event.round}; open is {self.open}"
         members = self.rounds.setdefault(event.round, _Round()).members
-        if event.device in {member.device for member in members}:
-            yield f"{event.device} is twice in round {event.round}"
+        unit = event.subject or event.device
+        if unit in {member.subject or member.device for member in members}:
+            yield f"{unit} is twice in round {event.round}"
         staleness = self.version + len(self.pending) - event.version
         if event.staleness != staleness:
             yield f"update {event.update}: staleness {event.staleness}, counted {staleness}"
@@ -127,9 +128,9 @@ class _Walk:
             yield f"update {event.update}: its salt is that of another member"
         self.salts.add(event.salt)
         members.append(event)
-        self.taken[event.device] += 1
-        if self.taken[event.device] > self.cap:
-            yield f"{event.device} takes part {self.taken[event.device]} times; the cap is {self.cap}"
+        self.taken[unit] += 1
+        if self.taken[unit] > self.cap:
+            yield f"{unit} takes part {self.taken[unit]} times; the cap is {self.cap}"
 
     def _proposed(self, event: RoundProposed) -> Faults:
         current = self.rounds.setdefault(event.round, _Round())

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from actors.deciders.decider import digest
@@ -96,11 +97,12 @@ class ScriptedDevice:
         submitted = update_submitted(held, sent, codec=codec, task=self.task)
         return self.append(UPDATES.name, signed(submitted, self.key))
 
-    def abandon(self, lease: str) -> None:
+    def abandon(self, lease: str, **changes: Any) -> None:
         """Give a lease up, and say so."""
         abandoned = LeaseAbandoned(
             task=self.task, device=self.id, public_key=tag_public_key(self.key), lease=lease, reason="no_space"
         )
+        abandoned = msgspec.structs.replace(abandoned, **changes)
         self.append(CHECKINS.name, signed(abandoned, self.key, deployment=self._deployment))
 
     def append(self, topic: str, value: bytes) -> int:

@@ -17,7 +17,7 @@ from ops.web.page.formats import NOTHING, format_number, format_share
 from ops.web.page.questions.overview import choose_metric
 from ops.web.page.views.parts import draw_figure, draw_status
 from ops.web.report.questions import Told
-from ops.web.report.statement import NOT_COVERED, WITHOUT, describe, list_spending
+from ops.web.report.statement import WITHOUT, describe, list_spending, list_uncovered
 from ops.web.report.suppression import SMALL, ShownSizes
 from ops.web.report.verdict import Verdict
 
@@ -189,9 +189,14 @@ def _show_privacy(told: Told) -> h.Node:
         rows.append([name, format_number(rho), *(format_number(value) for _, value in epsilons)])
     return [
         make_table(["", "ρ (zCDP)", *deltas], rows, caption="what privacy cost"),
-        h.dl(".statement")[([h.dt[title], h.dd[text]] for title, text in describe(privacy, told.spent))],
+        h.dl(".statement")[
+            (
+                [h.dt[title], h.dd[text]]
+                for title, text in describe(privacy, told.spent, is_enrolled=told.policy.is_enrolled)
+            )
+        ],
         h.h3["Not covered"],
-        h.ul(".list")[(h.li[text] for text in NOT_COVERED)],
+        h.ul(".list")[(h.li[text] for text in list_uncovered(is_enrolled=told.policy.is_enrolled))],
         h.p(".note")["In the parts that NIST SP 800-226 asks to be told."],
     ]
 

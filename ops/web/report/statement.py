@@ -31,8 +31,14 @@ _COMPOSITION = (
     "All rounds of this task are added up, and those of the tasks that it carries on from. Each round was charged "
     "before it was published; a crash can charge too much, never too little. No amplification by sampling is claimed."
 )
-NOT_COVERED = (
-    "People: one person with several devices has the sum of what they spend.",
+_BY_DEVICE = "One device, by its key. Not one example, and not one person."
+_BY_SUBJECT = (
+    "One subject: a person or a machine that enrolled, whatever keys it has had. Not one example. Who is the same "
+    "subject rests on the names for which the tokens of the enrolment were made."
+)
+_PEOPLE = "People: one person with several devices has the sum of what they spend."
+_NAMES = "People under several names: whoever enrolled under two has the sum of what both spend."
+_NOT_COVERED = (
     "Other tasks and other deployments on the same devices: their ρ adds up, and nobody adds it here.",
     "Arrivals: when a device is there, how long it trains, how many examples it says it has.",
     "The sizes of cohorts and the incidents on this page: they are made of arrivals.",
@@ -46,10 +52,15 @@ WITHOUT = (
 )
 
 
-def describe(privacy: Privacy, spent: Spent) -> list[tuple[str, str]]:
-    """The statement as titles and texts."""
+def list_uncovered(*, is_enrolled: bool) -> tuple[str, ...]:
+    """What the guarantee says nothing about."""
+    return (_NAMES if is_enrolled else _PEOPLE, *_NOT_COVERED)
+
+
+def describe(privacy: Privacy, spent: Spent, *, is_enrolled: bool = False) -> list[tuple[str, str]]:
+    """The statement as titles and texts; `is_enrolled`: the task takes enrolled devices only, and counts subjects."""
     return [
-        ("Unit of protection", "One device, by its key. Not one example, and not one person."),
+        ("Unit of protection", _BY_SUBJECT if is_enrolled else _BY_DEVICE),
         ("Adjacency", _ADJACENCY),
         ("Mechanism", _describe_mechanism(privacy, spent)),
         ("Definition", _DEFINITION),

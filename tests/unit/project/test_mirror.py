@@ -66,6 +66,7 @@ HELD_BY = {
     "actors/deciders/registrar": "tests/unit/actors/effects/test_registrar.py",
     "client_agent/enrolling": "tests/unit/actors/effects/test_registrar.py",
     "schemas/events/enrolment": "tests/unit/schemas/events/test_golden.py",
+    "ops/operator/enrolling": "tests/unit/ops/operator/enrolling/test_orders.py",
     "schemas/identity": "tests/unit/actors/effects/test_registrar.py",
     "actors/deciders/selecting/state": "tests/unit/actors/deciders/test_selector.py",
     "actors/effects/aggregator": "tests/unit/actors/effects/aggregator/test_effects.py",

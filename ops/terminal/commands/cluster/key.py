@@ -40,7 +40,11 @@ def issue(
     ctx: typer.Context,
     role: Annotated[
         str,
-        typer.Option("--for", metavar="ROLE", help="selector, aggregator, privacy, shard, evaluator, serve, steward."),
+        typer.Option(
+            "--for",
+            metavar="ROLE",
+            help="selector, aggregator, privacy, shard, evaluator, registrar, enroller, serve, steward.",
+        ),
     ],
     days: Annotated[int, typer.Option(help="How long the key is good for.", min=1)] = 365,
     serial: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ops.web.report.questions import Spent
-from ops.web.report.statement import describe, list_spending
+from ops.web.report.statement import describe, list_spending, list_uncovered
 from schemas.policy import Privacy
 
 PRIVACY = Privacy(noise_multiplier=1.0, rho_max=9.0)
@@ -27,3 +27,12 @@ def test_every_part_is_told() -> None:
     assert "z = 1 " in parts["Mechanism"]
     assert "17 releases" in parts["Mechanism"]
     assert "9 times" in parts["Mechanism"]
+
+
+def test_the_unit_is_the_subject_where_devices_enrol() -> None:
+    """Guarantee: a task of enrolled devices protects persons or machines, and the statement says so, and only then."""
+    spent = Spent(charges=17, rho=4.5, participations=9)
+    assert dict(describe(PRIVACY, spent))["Unit of protection"].startswith("One device")
+    assert dict(describe(PRIVACY, spent, is_enrolled=True))["Unit of protection"].startswith("One subject")
+    assert any("one person with several devices" in line for line in list_uncovered(is_enrolled=False))
+    assert not any("one person with several devices" in line for line in list_uncovered(is_enrolled=True))
