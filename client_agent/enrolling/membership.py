@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import structlog
-
 from client_agent.files import write_durably
 from client_agent.identity import Identity
 from client_agent.link import Link
@@ -21,8 +19,6 @@ from schemas.identity.requests import ask_to_enrol, sign_request
 
 # A renewal that got no answer, or a no, is asked for again after so long; there are days until it matters.
 ASK_AGAIN_MS = 3_600_000
-
-logger = structlog.get_logger(__name__)
 
 
 class Membership:
@@ -60,11 +56,8 @@ class Membership:
         """Keep the certificate in an answer to this device's own request; whether it was one."""
         if answer.device != self.identity.device or answer.request_sha256 not in self._asked:
             return False
-        if isinstance(answer, EnrolmentRefused):
-            logger.warning("enrolment_refused", device=answer.device, reason=answer.reason)
-            return True
         # The link has checked who signed it; for whom it is the device knows itself.
-        if self._read(answer.certificate) is not None:
+        if isinstance(answer, Enrolled) and self._read(answer.certificate) is not None:
             write_durably(self._path, answer.certificate, mode=0o600)
             self._data = answer.certificate
         return True

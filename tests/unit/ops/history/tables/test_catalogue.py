@@ -10,10 +10,11 @@ from msgspec.structs import replace
 
 from ops.history.tables.catalogue import load_tables
 from ops.history.tables.duckdb_file import HistoryFile
-from schemas.events import LeaseClosed
-from schemas.topics import ROUNDS, SELECTIONS, TASKS
+from schemas.events import DeviceEnrolled, LeaseClosed
+from schemas.topics import REGISTRY, ROUNDS, SELECTIONS, TASKS
 from tests.tables import opened, synced, tell
-from tests.worlds.builders import body_ref, lease_granted, model_published
+from tests.worlds.builders import TASK, body_ref, lease_granted, model_published, public_key
+from tests.worlds.identity.enrolling import PHONES, device_revoked, enrolment_closed, enrolment_opened, subject_id
 from tests.worlds.ops_journal import PLACE, Journal, append, created, memory_log
 
 
@@ -97,3 +98,38 @@ def test_a_lease_that_is_closed_twice_ends_once(tmp_path: Path) -> None:
     # As a list: two rows of one lease must not pass for one.
     assert leases == [(granted[0].lease, "used"), (granted[1].lease, None)]
     assert expired == [(2, 0)]
+
+
+def test_who_is_enrolled_follows_from_the_registrar_s_journal(tmp_path: Path) -> None:
+    """Each opening with how many came by it; each device with its subject, its renewals, and why it is gone."""
+    log = memory_log()
+    enrolled = DeviceEnrolled(
+        population=TASK,
+        device_class=PHONES,
+        device="a",
+        public_key=public_key("a"),
+        subject=subject_id("ada"),
+        token=bytes(32),
+        replaces=None,
+        until_ms=7,
+    )
+    Journal(log, REGISTRY.name).batch(
+        enrolment_opened(),
+        enrolled,
+        replace(enrolled, token=None, until_ms=9),
+        enrolment_opened(2),
+        replace(enrolled, device="b", subject=subject_id("bob")),
+        replace(enrolled, device="c", subject=subject_id("cyd")),
+        enrolment_closed(2),
+        device_revoked("b"),
+        device_revoked(population=TASK, subject=subject_id("cyd"), reason="forgotten"),
+    )
+    with synced(tmp_path / "history.duckdb", log) as history:
+        members = history.ask("SELECT device, subject, status, renewals, epoch_ms(until) FROM members ORDER BY 1").rows
+        opened = history.ask("SELECT number, status FROM enrolments ORDER BY number").rows
+    assert members == [
+        ("a", subject_id("ada"), "enrolled", 1, 9),
+        ("b", subject_id("bob"), "lost", 0, 7),
+        ("c", subject_id("cyd"), "forgotten", 0, 7),
+    ]
+    assert opened == [(1, "replaced"), (2, "closed")]
