@@ -23,15 +23,18 @@ from actors.hosts.assembly import assemble
 from actors.keys import OperatorKey
 from actors.runtime import actor
 from schemas.events import DeviceCheckedIn, Event, RoundProposed, VersionEvaluated
-from schemas.identifiers import BodyRef
+from schemas.identifiers import SALT_BYTES, BodyRef
+from schemas.identity.requests import ask_to_enrol, sign_request
 from schemas.policy import Policy
 from schemas.tensors import pack
-from schemas.topics import BODIES, CHECKINS, EVALUATIONS, ROUNDS, TASKS, UPDATES
+from schemas.topics import BODIES, CHECKINS, ENROLMENTS, EVALUATIONS, ROUNDS, TASKS, UPDATES
 from streams.log import Draft, TopicPartition, scan
 from tests.places import home_of
 from tests.worlds.builders import (
+    DEPLOYMENT,
     TASK,
     create_task,
+    device_id,
     policy,
     role_key,
     scored,
@@ -41,6 +44,7 @@ from tests.worlds.builders import (
     written,
 )
 from tests.worlds.federation import Federation, ScriptedDevice
+from tests.worlds.identity.enrolling import device_revoked, enrolment_closed, enrolment_opened, ordered, signed_token
 
 PARAMETERS = 24
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
@@ -127,6 +131,19 @@ class Story(Federation):
         self._doubts()
         self._defects(plain, private)
         self._halts(plain, private, adam)
+        self._enrolments()
+
+    def _enrolments(self) -> None:
+        """A class of devices is opened, one enrols, another may not, the first is revoked, and the class is closed."""
+        token = signed_token("ada", at_ms=self.now_ms, nonce=bytes(SALT_BYTES))
+        devices = [self.of(TASK, name) for name in "ab"]
+        asking = [
+            sign_request(ask_to_enrol(TASK, one.key, token=token), one.key, deployment=DEPLOYMENT) for one in devices
+        ]
+        revoked = device_revoked(device_id("a"))
+        for record in (ordered(enrolment_opened()), *asking, ordered(revoked), ordered(enrolment_closed())):
+            self.append(ENROLMENTS.name, record)
+            self.settle()
 
     def _tasks(self) -> tuple[str, str, str]:
         private = self.begin("private", privacy=PRIVATE, compression={"codec": "int8"}, optimizer={"rule": "momentum"})

@@ -27,7 +27,15 @@ def read_event(kind: type[E], row: Mapping[str, Any]) -> E:
             parts = {part.name: _revive(row[f"{field.name}_{part.name}"], part.type) for part in inner.fields}
             # No struct is a struct without anything in it.
             plain[field.name] = parts if any(part is not None for part in parts.values()) else None
+        # A table has one word for nothing, and an event that leaves a field out has another.
+        if plain[field.name] is None and _may_be_left_out(field):
+            del plain[field.name]
     return msgspec.convert(plain, kind, builtin_types=(bytes,))
+
+
+def _may_be_left_out(field: inspect.Field) -> bool:
+    # What is unset has no default that could be looked at.
+    return not field.required and field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT
 
 
 @functools.cache
