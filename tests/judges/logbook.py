@@ -223,7 +223,8 @@ def read_sealed(log: EventLog) -> dict[bytes, str]:
 def take_apart(record: Record) -> list[Record]:
     """The messages in a record of devices, as the decision on packing says; a record that holds no others itself."""
     value = record.value or b""
-    with contextlib.suppress(ValueError, msgspec.MsgspecError):
+    # A stranger may write lists in lists without end.
+    with contextlib.suppress(ValueError, RecursionError, msgspec.MsgspecError):
         found = msgspec.msgpack.decode(value, type=list[Any]) if len(value) <= 500_000 else []
         match found:
             case ["Packed/1", [*messages]] if 0 < len(messages) <= 64 and record.topic in (CHECKINS.name, UPDATES.name):
