@@ -36,6 +36,7 @@ from schemas.topics import LEDGER, REGISTRY, ROUNDS, UPDATES
 from streams.log import EventLog
 from tests.judges.cohorts import cohort_faults
 from tests.judges.defects import defect_faults
+from tests.judges.identity.members import member_faults
 from tests.judges.inputs import input_faults
 from tests.judges.logbook import INPUTS, READS, Journal, Logbook, differences, read
 from tests.judges.models import model_faults
@@ -68,6 +69,7 @@ def check_book(log: EventLog, book: Logbook, *, settled: bool, sums: bool = True
     found += _relay_faults(book, settled=settled)
     found += _lease_faults(book, settled=settled)
     found += cohort_faults(book.selections)
+    found += member_faults(book)
     found += round_faults(book, settled=settled)
     found += announcement_faults(book, settled=settled)
     if sums:
