@@ -52,6 +52,7 @@ LATER_CHANCES = {
     "marker forgotten": 0.2,  # a broker that crashed in a commit, or in an abort, leaves partitions without a marker
 }
 LATER_STEPS = {
+    "enrol": 4.0,  # somebody orders or asks the registrar, honest or not, and it is struck while it decides that
     "abandon": 4.0,  # a device gives up any lease that it ever got, and its selector is struck while it decides that
 }
 KINDS = (*STEPS, *CHANCES, *LATER_CHANCES, *LATER_STEPS)

@@ -10,6 +10,7 @@ import numpy as np
 
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import parse_certified
+from schemas.devices import name_device, tag_public_key
 from schemas.events import (
     Answer,
     Granted,
@@ -18,7 +19,8 @@ from schemas.events import (
     UpdateSubmitted,
     VersionEvaluated,
 )
-from schemas.identifiers import BodyRef
+from schemas.identifiers import SALT_BYTES, BodyRef
+from schemas.identity.requests import ask_to_enrol, sign_request
 from schemas.leases import read_lease
 from schemas.signing import sign
 from schemas.tensors import pack
@@ -26,6 +28,7 @@ from schemas.topics import (
     ANSWERS,
     BODIES,
     CHECKINS,
+    ENROLMENTS,
     EVALUATIONS,
     MODELS,
     PARTIALS,
@@ -41,7 +44,25 @@ from streams.memory import MemoryLog
 from tests.trials.simulation.devices import identity
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.tasks import PARAMETERS, Task
-from tests.worlds.builders import device_checked_in, scored, signed, task_closed, task_paused, task_resumed, written
+from tests.worlds.builders import (
+    DEPLOYMENT,
+    device_checked_in,
+    device_key,
+    scored,
+    signed,
+    task_closed,
+    task_paused,
+    task_resumed,
+    written,
+)
+from tests.worlds.identity.enrolling import (
+    device_revoked,
+    enrolment_closed,
+    enrolment_opened,
+    ordered,
+    signed_token,
+    subject_id,
+)
 
 # Every topic but the journals, whose only writers are fenced, and `models`, which devices may only read.
 WRITABLE = tuple(
@@ -120,6 +141,34 @@ class Meddler:
             reason=self._random.choice((*get_args(LearningFailure), "no_space", "overdue")),
         )
         self._append(task, CHECKINS.name, signed(abandoned, device.key))
+        return task.partition
+
+    def enrol(self, now_ms: int) -> int:
+        """An order, or a request of a device, with a token that may be bad, or any earlier one; its partition."""
+        task, draw = self._random.choice(self._tasks), self._random
+        key, name = device_key(f"member {draw.randrange(4)}"), f"person {draw.randrange(3)}"
+        here = {"population": task.name}
+        earlier = [*scan(self._log, TopicPartition(ENROLMENTS.name, task.partition))]
+        if earlier and draw.random() < 0.3:
+            self._append(task, ENROLMENTS.name, draw.choice(earlier).value or b"")
+            return task.partition
+        said: Any = draw.choice(
+            (
+                enrolment_opened(self._number(), quota=draw.randint(1, 2), **here),
+                enrolment_closed(draw.randint(1, self._number()), **here),
+                device_revoked(name_device(tag_public_key(key))),
+                device_revoked(subject=subject_id(name), reason="forgotten", **here),
+                *[None] * 8,
+            )
+        )
+        if said is not None:
+            self._append(task, ENROLMENTS.name, ordered(said))
+            return task.partition
+        nonce = draw.randbytes(SALT_BYTES)
+        good = signed_token(name, at_ms=now_ms, nonce=nonce, **here)
+        token = draw.choice((good, good, None, signed_token(name, at_ms=0, nonce=nonce, **here), draw.randbytes(9)))
+        request = ask_to_enrol(task.name, key, token=token)
+        self._append(task, ENROLMENTS.name, sign_request(request, key, deployment=DEPLOYMENT))
         return task.partition
 
     def _granted(self, device: str, *, is_newest: bool = False) -> Granted | None:

@@ -71,7 +71,9 @@ class World:
         self.log = MemoryLog(CATALOGUE, clock=self._append_ms)
         self.meddler = Meddler(self.log, self.tasks, self.faults)
         self.partitions = sorted({task.partition for task in self.tasks})
-        self.slots = [(name, partition) for partition in self.partitions for name in ROLES]
+        # Worlds of recorded seeds were without a registrar, and have to stay what they were.
+        names = [name for name in ROLES if name != "registrar" or "enrol" not in self.off]
+        self.slots = [(name, partition) for partition in self.partitions for name in names]
         self._depth = 0
         self._skew_ms = self.random.choice((0, 0, -20_000, 20_000))
         self._menu = PLAIN | {kind: self.faults.rates[kind] for kind in faults.STEPS | faults.LATER_STEPS}
@@ -140,14 +142,20 @@ class World:
                 self._stay_quiet()
             case "quiet":
                 self._strike("kill", slot)
-            case "abandon":
-                self._strike(self.random.choice(("kill", "freeze", "feed")), ("selector", self.meddler.abandon()))
+            case "abandon" | "enrol":
+                self._strike(self.random.choice(("kill", "freeze", "feed")), self._say(kind))
             case "kill" | "freeze" | "rival" | "reopen" | "feed" | "stray" | "tick" | "housekeep":
                 self._strike(kind, slot)
             case _:
                 self.meddler.meddle(kind)
         if self.taken in self._checks_at and (wrong := judged(self.log, self.tasks, broken=self.broken, settled=False)):
             raise Stuck(f"at step {self.taken}: {wrong[0]}")
+
+    def _say(self, kind: str) -> Slot:
+        """Somebody says something to an actor, which is struck while it decides that."""
+        if kind == "abandon":
+            return "selector", self.meddler.abandon()
+        return "registrar", self.meddler.enrol(self.now_ms)
 
     def _strike(self, kind: str, slot: Slot) -> None:
         """Something happens to the worker of this slot, if there is one, or to a zombie."""
