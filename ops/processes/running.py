@@ -160,6 +160,8 @@ class Run:
 
     def __enter__(self) -> Self:
         tasks.check_name(self._options.name)
+        if "fleet" in (self._options.start or (() if self._settings.bootstrap_servers else STARTABLE)):
+            require_open_identity(self._options.policy)
         # Found by the fleet it would end a run that has started everything else.
         read_habits(self._options.simulate)
         # On a cluster others may bring devices of their own.
@@ -295,6 +297,16 @@ class Run:
         options = self._options
         if not options.resume:
             tasks.create(log, options.name, key=keys.load(self._settings.operator_key_file), policy=options.policy)
+
+
+def require_open_identity(policy: Policy) -> None:
+    """Nothing where simulated devices may take part. Raises RunFailed."""
+    # They have no certificate, and a run that waits for them would never end.
+    if policy.is_enrolled:
+        raise RunFailed(
+            "A run has simulated devices, which nobody has enrolled: add --set identity='\"open\"', or create the task "
+            "with `fedlog task create`, and enrol devices with `fedlog enrol`."
+        )
 
 
 def require_enough_devices(options: RunOptions) -> None:

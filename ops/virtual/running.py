@@ -22,7 +22,7 @@ from client_agent.running.scratch import scratch_folder
 from ops.audit.export import select_topics, write_export
 from ops.history.task_view import TaskView
 from ops.operator.models import read_arrays
-from ops.processes.running import RunFailed, RunOptions, require_enough_devices, summarize_end
+from ops.processes.running import RunFailed, RunOptions, require_enough_devices, require_open_identity, summarize_end
 from ops.settings import Settings
 from ops.virtual.server import START_MS
 from ops.virtual.stage import Book, Stage
@@ -69,6 +69,7 @@ class VirtualRun:
     def __enter__(self) -> Self:
         require_repeatable(self._options, self._settings, draws_noise=self._draws_noise)
         require_enough_devices(self._options)
+        require_open_identity(self._options.policy)
         self._say(GIVEN_UP)
         # Absolute, because the run works in another folder.
         folder = self._settings.open_folder().absolute()

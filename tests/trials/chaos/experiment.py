@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from tests.judges.lawcheck import check
 from tests.judges.logbook import read
 from tests.learners import FLAT_LEARNER
 from tests.trials.chaos import device, projector
+from tests.trials.chaos.applicants import applicants
 from tests.trials.chaos.cast import Cast, signalled
 from tests.trials.chaos.points import PARTITION, TASK, Cell
 from tests.trials.chaos.trap import Blow, Trap
@@ -138,7 +139,8 @@ class Experiment:
         self.cast.create_task(TASK, rules, parameters=parameters)
         for actor in dict.fromkeys((*ACTORS, self.actor)):
             self._start(actor)
-        with Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits) as fleet:
+        asking = applicants(self.cast) if self.actor == "registrar" else nullcontext()
+        with asking, Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits) as fleet:
             self.cast.until(self._has_started, "the first version", timeout_s=STARTED_WITHIN_S)
             yield fleet
 

@@ -17,6 +17,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "selector": (*OPENING, *DECIDING, "abandon", "answer"),
     "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish"),
     "privacy": (*OPENING, *DECIDING),
+    "registrar": (*OPENING, *DECIDING, "answer"),
     "device": ("granted", "trained", "kept", "stored", "addressed", "sent", "settled"),
     "projector": ("open", "read", "begun", "rows", "marked", "committing", "stored"),
 }

@@ -15,6 +15,7 @@ from ops.operator.errors import TaskNameInvalid
 from ops.processes.running import (
     TASK_WAIT_S,
     Run,
+    RunFailed,
     RunOptions,
     TooFewDevices,
     list_actors,
@@ -23,10 +24,12 @@ from ops.processes.running import (
     name_after,
     read_counts,
     read_policy,
+    require_open_identity,
 )
 from ops.settings import resolve
 from ops.terminal.cli import app
 from tests.root import ROOT
+from tests.worlds.builders import policy
 
 RINGS = ROOT / "docs" / "examples" / "rings.toml"
 
@@ -82,3 +85,10 @@ def test_only_what_the_policy_needs_is_started() -> None:
     private = read_policy(ROOT / "ops" / "processes" / "demo.toml", ["learner=other:Learner", "model="])
     assert list_actors(private) == ["selector", "aggregator", "privacy"]
     assert list_heavy(private) == []
+
+
+def test_a_run_of_enrolled_devices_is_refused_before_anything_starts() -> None:
+    """Its simulated devices have no certificate, and it would wait for them for ever."""
+    require_open_identity(policy())
+    with pytest.raises(RunFailed, match="fedlog enrol"):
+        require_open_identity(policy(identity="enrolled"))
