@@ -18,21 +18,24 @@ export function encode(value: Value): Uint8Array {
 
 // Raises FedlogError for bytes that `encode` would not have written: a key twice, a longer form, bytes behind the end.
 export function decode(bytes: Uint8Array): Value {
-  if (bytes.length > BYTES_MAX) throw new FedlogError("malformed", `${bytes.length} bytes, at most ${BYTES_MAX}`);
-  let value: Value;
-  try {
-    value = decoder.decode(bytes) as Value;
-  } catch (error) {
-    throw new FedlogError("malformed", `no msgpack: ${String(error)}`, { cause: error });
-  }
+  const value = decodeAnyForm(bytes);
   if (!areEqual(encode(value), bytes)) throw new FedlogError("malformed", "not the canonical encoding");
   return value;
 }
 
-export function asMap(value: Value | undefined, type: string): { [key: string]: Value } {
-  if (typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)) {
-    if (value["type"] === type) return value;
+// For what holds fractions: JavaScript does not tell 1.0 from 1, so that a whole fraction would be written shorter.
+export function decodeAnyForm(bytes: Uint8Array): Value {
+  if (bytes.length > BYTES_MAX) throw new FedlogError("malformed", `${bytes.length} bytes, at most ${BYTES_MAX}`);
+  try {
+    return decoder.decode(bytes) as Value;
+  } catch (error) {
+    throw new FedlogError("malformed", `no msgpack: ${String(error)}`, { cause: error });
   }
+}
+
+export function asMap(value: Value | undefined, type: string): { [key: string]: Value } {
+  const table = asTable(value);
+  if (table["type"] === type) return table;
   throw new FedlogError("malformed", `this is no ${type}`);
 }
 
@@ -51,7 +54,17 @@ export function asCount(value: Value | undefined): number {
   throw new FedlogError("malformed", "a count was expected");
 }
 
-export function asList(value: Value | undefined, size: number): Value[] {
-  if (Array.isArray(value) && value.length === size) return value;
-  throw new FedlogError("malformed", `a list of ${size} was expected`);
+export function asNumber(value: Value | undefined): number {
+  if (typeof value === "number") return value;
+  throw new FedlogError("malformed", "a number was expected");
+}
+
+export function asList(value: Value | undefined, size?: number): Value[] {
+  if (Array.isArray(value) && (size === undefined || value.length === size)) return value;
+  throw new FedlogError("malformed", `a list${size === undefined ? "" : ` of ${size}`} was expected`);
+}
+
+export function asTable(value: Value | undefined): { [key: string]: Value } {
+  if (typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)) return value;
+  throw new FedlogError("malformed", "a table was expected");
 }

@@ -133,9 +133,11 @@ export function readAnswer(value: Value): Answer {
   }
 }
 
-// Who sealed it was checked with the answer that carried it; the aggregator checks the seal itself.
+// Who signed it was checked with the answer that carried it; the aggregator checks signature and mark itself.
 export function readLease(sealed: Uint8Array): Lease {
-  const said = asMap(decode(asBytes(asList(decode(sealed), 3)[0])), "Lease/1");
+  const [signed] = asList(decode(sealed), 2);
+  const [payload] = asList(decode(asBytes(signed)), 3);
+  const said = asMap(decode(asBytes(payload)), "Lease/1");
   return {
     deployment: asBytes(said["deployment"]),
     lease: asText(said["lease"]),

@@ -1,7 +1,7 @@
 // Whom a device believes: those roles whose keys the operator has certified, for what each of them says.
 
 import { areEqual, toHex } from "./bytes.js";
-import { asBytes, asCount, asList, asMap, asText, decode, type Value } from "./canonical.js";
+import { asBytes, asCount, asList, asMap, asText, decode, decodeAnyForm, type Value } from "./canonical.js";
 import { FedlogError } from "./errors.js";
 import { isSigned } from "./keys.js";
 
@@ -25,27 +25,37 @@ export class Trust {
 
   // What the role said in a record that was appended at `atMs`. Raises FedlogError for anybody else's word.
   async read(record: Uint8Array, role: string, atMs: number): Promise<Value> {
+    return decode(await this.readPayload(record, role, atMs));
+  }
+
+  // A word of the operator, or of a server that the operator lets create tasks.
+  async readCreation(record: Uint8Array, atMs: number): Promise<Value> {
+    const isServed = asList(decode(record)).length === 3;
+    const payload = isServed ? await this.readPayload(record, "steward", atMs) : await this.readSigned(record);
+    return decodeAnyForm(payload);
+  }
+
+  private async readPayload(record: Uint8Array, role: string, atMs: number): Promise<Uint8Array> {
     const [payload, signature, certificate] = asList(decode(record), 3).map(asBytes) as [Uint8Array, Uint8Array, Uint8Array];
     const found = await this.readCertificate(certificate);
     if (found.role !== role) throw refuse(`a ${role} was expected, and a ${found.role} spoke`);
     if (atMs > found.untilMs) throw refuse(`the certificate of the ${role} is over`);
     if (this.deployment && !areEqual(this.deployment, found.deployment)) throw refuse("it is of another deployment");
     if (!(await isSigned(payload, signature, found.publicKey))) throw refuse(`the ${role}'s signature does not hold`);
-    return decode(payload);
+    return payload;
   }
 
-  // What the operator wrote itself, such as a task.
-  async readOperator(record: Uint8Array): Promise<Value> {
+  private async readSigned(record: Uint8Array): Promise<Uint8Array> {
     const [payload, signature] = asList(decode(record), 2).map(asBytes) as [Uint8Array, Uint8Array];
     if (!(await isSigned(payload, signature, this.operator))) throw refuse("the operator has not signed this");
-    return decode(payload);
+    return payload;
   }
 
   private async readCertificate(data: Uint8Array): Promise<Certificate> {
     const name = toHex(data);
     const known = this.known.get(name);
     if (known) return known;
-    const said = asMap(await this.readOperator(data), "Certificate/1");
+    const said = asMap(decode(await this.readSigned(data)), "Certificate/1");
     const found = {
       role: asText(said["role"]),
       publicKey: asBytes(said["public_key"]),

@@ -68,6 +68,24 @@ export function encodeInt8(vector: Float32Array, clipping: Clipping): Encoded {
   return { payload, left };
 }
 
+// What a server reads from such a payload.
+export function decodeInt8(payload: Uint8Array, clipping: Clipping, parameters: number): Float32Array {
+  const step = clipping.norm / clipping.steps;
+  const blocks = Math.ceil(parameters / BLOCK);
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const vector = new Float32Array(parameters);
+  for (let place = 0; place < parameters; place++) {
+    const multiplier = view.getUint32(4 * Math.floor(place / BLOCK), true);
+    vector[place] = view.getInt8(4 * blocks + place) * multiplier * step;
+  }
+  return vector;
+}
+
+// A metric as an update tells it: the nearest multiple of 2^-16, cut to what can be told.
+export function toFixed(value: number): number {
+  return Number.isNaN(value) ? METRIC_MAX : round(Math.max(-METRIC_MAX, Math.min(METRIC_MAX, value * METRIC_ONE)));
+}
+
 // What clip and codec left of `whole`, as the update tells it: for people to look at, and believed no further.
 export function measureFidelity(whole: Float32Array, clipped: Float32Array, left: Float32Array): [kept: number, lost: number] {
   const arriving = measureNorm(clipped);

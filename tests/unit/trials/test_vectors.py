@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.trials.vectors import FILES, FOLDER, make_text
+from tests.trials.typescript.vectors import FILES, FOLDER, make_text
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_vectors_are_what_is_written(name: str) -> None:
     """A change of the bytes shows in the vectors, so that whoever wrote a client hears of it."""
-    assert (FOLDER / name).read_text() == make_text(name), "python -m tests.trials.vectors writes them anew"
+    assert (FOLDER / name).read_text() == make_text(name), "python -m tests.trials.typescript.vectors writes them anew"
 
 
 def test_every_vector_has_its_source() -> None:

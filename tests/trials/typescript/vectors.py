@@ -1,4 +1,4 @@
-"""Test vectors for devices in other languages: `python -m tests.trials.vectors` writes `schemas/vectors/`.
+"""Test vectors for devices in other languages: `python -m tests.trials.typescript.vectors` writes `schemas/vectors/`.
 
 Each file is JSON with a list of cases: what goes in, and the bytes that come out. Bytes stand as {"hex": "…"}, long
 ones in base64. They are what this package writes, compared by a test; the client in TypeScript, which shares no code
