@@ -20,7 +20,7 @@ from schemas.canonical import UPCASTERS, MalformedError, decode, encode
 from schemas.certificates import Certified, Trust, parse_certified, read_certificate
 from schemas.errors import FedlogError
 from schemas.events import Event, JournalEvent
-from schemas.identifiers import BodyRef, Count, PublicKey, Salt, Sha256, TimeMs
+from schemas.identifiers import BodyRef, Count, Partition, PublicKey, Salt, Sha256, TimeMs
 from schemas.signing import Signed, is_signed_by
 from schemas.topics import JOURNALS
 
@@ -69,7 +69,7 @@ class WriterClaimed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     actor: str
-    partition: int
+    partition: Partition
     after: Count
     nonce: Sha256
 

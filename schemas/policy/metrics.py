@@ -12,6 +12,8 @@ from typing import Annotated, Protocol
 
 import msgspec
 
+from schemas.identifiers import Count
+
 METRIC_ONE = 1 << 16
 METRIC_MAX = (1 << 31) - 1
 METRIC_SAMPLES_MAX = 1 << 16
@@ -38,7 +40,7 @@ class MetricSums(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Over the updates of a round that report: the sum of samples * value of each metric, and the sum of samples."""
 
     sums: tuple[int, ...]
-    samples: int
+    samples: Count
 
     def means(self) -> tuple[float, ...]:
         """The mean of each over the examples."""
