@@ -15,16 +15,13 @@ DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62
 Cohort = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,32}\Z")]
 LeaseId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 UpdateId = LeaseId  # one lease allows one update, so the update needs no name of its own
-# What the tables of a history hold. MessagePack has a bit more, and whoever may send a number could send that.
-INTEGER_MAX = 2**63 - 1
-RoundId = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
-Version = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # a history holds no more; MessagePack, and so a sender, could
+RoundId = Count
+Version = Count
+TimeMs = Count
 # More would cost every worker a claim and a reader each, and nobody has needed them.
 PARTITIONS_MAX = 256
-Partition = Annotated[int, msgspec.Meta(ge=0, lt=1024)]
 PartitionCount = Annotated[int, msgspec.Meta(ge=1, le=PARTITIONS_MAX)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
-TimeMs = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 Sha256 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 # Random bytes that blind a digest: as many as nobody can try out.
 SALT_BYTES = 16
@@ -45,7 +42,7 @@ class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     topic: Annotated[str, msgspec.Meta(max_length=32)]
-    partition: Partition
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=1024)]
     offsets: Annotated[tuple[Count, ...], msgspec.Meta(max_length=4096)]
     # Every reader compares it, so that a body cannot be replaced after it was named.
     sha256: Sha256

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,7 +20,7 @@ from schemas.canonical import UPCASTERS, MalformedError, decode, encode
 from schemas.certificates import Certified, Trust, parse_certified, read_certificate
 from schemas.errors import FedlogError
 from schemas.events import Event, JournalEvent
-from schemas.identifiers import BodyRef, Count, Partition, PublicKey, Salt, Sha256, TimeMs
+from schemas.identifiers import BodyRef, Count, PublicKey, Salt, Sha256, TimeMs
 from schemas.signing import Signed, is_signed_by
 from schemas.topics import JOURNALS
 
@@ -69,7 +69,7 @@ class WriterClaimed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     actor: str
-    partition: Partition
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=1024)]
     after: Count
     nonce: Sha256
 
