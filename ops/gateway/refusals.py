@@ -48,7 +48,7 @@ class Refusal(FedlogError):
 class Unreadable(Refusal):
     """The request cannot be understood."""
 
-    code = "request_invalid"
+    code = "request_unreadable"
 
 
 class Unproven(Refusal):

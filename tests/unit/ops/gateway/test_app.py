@@ -72,7 +72,7 @@ def test_what_no_device_has_signed_is_not_appended(behind: Behind) -> None:
     message = behind.checkin()
     spoilt = message[:-1] + bytes([message[-1] ^ 1])
     assert behind.ask("POST", "/v1/check-ins", spoilt).problem["code"] == "signature_invalid"
-    assert behind.ask("POST", "/v1/check-ins", b"junk").problem["code"] == "request_invalid"
+    assert behind.ask("POST", "/v1/check-ins", b"junk").problem["code"] == "request_unreadable"
     stolen = behind.checkin(device=device_id("another"))
     assert behind.ask("POST", "/v1/check-ins", stolen).status == 403
     assert behind.ask("POST", "/v1/check-ins", behind.checkin(task="nobody")).problem["code"] == "unknown_task"
