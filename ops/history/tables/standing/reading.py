@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
+from ops.history.tables.answers import HistoryUnfit
 from ops.history.tables.facts import find_flat_struct, is_plain, strip_optional
 
 E = TypeVar("E", bound=msgspec.Struct)
@@ -17,9 +18,12 @@ E = TypeVar("E", bound=msgspec.Struct)
 def read_event(kind: type[E], row: Mapping[str, Any]) -> E:
     """The event in a row of its table, whose JSON is decoded. Secrets that were left out are missing in it.
 
-    Raises ValidationError where a field is missing that cannot be.
+    Raises ValidationError where a field is missing that cannot be, HistoryUnfit where another release wrote the table.
     """
     plain: dict[str, Any] = {}
+    # A process of another release may hold the file: it answers, and its tables have other columns.
+    if missing := _list_names(kind) - row.keys():
+        raise HistoryUnfit(f"The history is written by another release: it has no {missing.pop()} of {kind.__name__}.")
     for field, inner in _list_fields(kind):
         if inner is None:
             plain[field.name] = _revive(row[field.name], field.type)
@@ -36,6 +40,16 @@ def read_event(kind: type[E], row: Mapping[str, Any]) -> E:
 def _may_be_left_out(field: inspect.Field) -> bool:
     # What is unset has no default that could be looked at.
     return not field.required and field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT
+
+
+@functools.cache
+def _list_names(kind: type[msgspec.Struct]) -> set[str]:
+    """The columns that it needs."""
+    return {
+        name
+        for field, inner in _list_fields(kind)
+        for name in ([field.name] if inner is None else [f"{field.name}_{part.name}" for part in inner.fields])
+    }
 
 
 @functools.cache

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from ops.history.tables.answers import HistoryUnfit
 from ops.history.tables.facts import FACTS
 from ops.history.tables.standing.reading import read_event
-from schemas.events import JournalEvent, Noticed
+from schemas.events import JournalEvent, Noticed, RoundOpened
 from schemas.journal import Batch, open_record
 from schemas.topics import JOURNALS
 from streams.log import TopicPartition, scan
@@ -35,3 +38,9 @@ def test_every_event_of_the_story_comes_back_from_its_row(tmp_path: Path) -> Non
                 assert event in expected[table.event]
                 seen.add(table.event)
     assert len(seen) > 15
+
+
+def test_a_table_of_another_release_is_told() -> None:
+    """A process of an older release may hold the file: what its rows lack is named, and the log is folded instead."""
+    with pytest.raises(HistoryUnfit, match="another release: it has no round of RoundOpened"):
+        read_event(RoundOpened, {"task": "digits"})
