@@ -6,18 +6,19 @@ import heapq
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.history.tables.projector import Projector
 from ops.history.tables.standing.views import read_views
 from ops.operator.tasks import summarize
-from schemas.events import RoundOpened
+from schemas.events import LeaseClosed, RoundOpened
 from schemas.policy.metrics import Fidelity, MetricSums
-from schemas.topics import ROUNDS, TASKS
+from schemas.topics import ROUNDS, SELECTIONS, TASKS
 from streams.log import EventLog, TopicPartition, scan
 from tests.tables import OPERATOR, READER, opened, synced, tell
-from tests.worlds.builders import KEY, model_published, policy, round_proposed, update_admitted
+from tests.worlds.builders import KEY, lease_granted, model_published, policy, round_proposed, update_admitted
 from tests.worlds.ops_journal import TASK, Journal, append, created, memory_log
 
 MOMENTS = 40  # records from one to the next
@@ -62,6 +63,20 @@ def test_all_versions_are_there_when_they_are_asked_for(tmp_path: Path, task: st
     assert len(view.published) > 2
     assert scored.tasks[task].curve() == folded.curve()
     assert [*newest.tasks[task].published] == [folded.version] == [*scored.tasks[task].published]
+
+
+def test_a_lease_that_is_closed_twice_is_one(tmp_path: Path) -> None:
+    """An update that is decided after its lease ran out closes it again: no more leases are over than were granted."""
+    log = memory_log()
+    append(log, TASKS.name, created())
+    granted = [lease_granted(name, task=TASK, cohort="") for name in "ab"]
+    closed = LeaseClosed(task=TASK, lease=granted[0].lease, device=granted[0].device, outcome="expired", round=None)
+    Journal(log, SELECTIONS.name).batch(*granted, closed, replace(closed, outcome="used", round=0))
+    folded = _fold(log).tasks[TASK]
+    with synced(tmp_path / FILE, log) as history:
+        known = read_views(history.ask)
+    assert known is not None
+    assert known.tasks[TASK].leases_in_flight == folded.leases_in_flight == 1
 
 
 def test_what_a_version_is_made_of_is_as_the_log_folds_it(tmp_path: Path) -> None:
