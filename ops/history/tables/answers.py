@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ops.history.tables.positions import Position
 from schemas.errors import EXIT_USAGE, FedlogError
+
+# What the rows of one answer may take in the process that hands them over, roughly; DuckDB's own memory is its matter.
+ANSWER_BYTES_MAX = 2 * 10**9
+_FETCHED = 2_048
+_ROW_BYTES, _CELL_BYTES = 64, 32
 
 
 class HistoryUnfit(FedlogError):
@@ -46,3 +54,32 @@ class Answer:
     rows: list[tuple[Any, ...]]
     until_ms: int | None
     position: Position | None = None
+
+
+def collect_rows(fetch: Callable[[int], list[tuple[Any, ...]]], *, bytes_max: int = ANSWER_BYTES_MAX) -> list[Any]:
+    """All rows that `fetch` has, so many at a time. Raises QueryRefused before they fill the memory."""
+    rows: list[tuple[Any, ...]] = []
+    left = bytes_max
+    while some := fetch(_FETCHED):
+        left -= len(some) * (_ROW_BYTES + _CELL_BYTES * len(some[0]))
+        # Most of a wide answer is text; a number takes what is reckoned for its cell.
+        left -= sum(len(value) for row in some for value in row if type(value) in (str, bytes))
+        if left < 0:
+            raise QueryRefused(
+                f"The answer is too large ({len(rows):,} rows and more): ask for fewer columns, for sums, or with "
+                "LIMIT; `fedlog history export` writes whole tables."
+            )
+        rows += some
+    return rows
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float, interrupt: Callable[[], None]) -> Iterator[None]:
+    """End a question that would take for ever: whoever asked it may have gone, and it keeps the cores busy."""
+    timer = threading.Timer(seconds, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

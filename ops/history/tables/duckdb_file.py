@@ -15,7 +15,15 @@ from typing import Any
 
 import duckdb
 
-from ops.history.tables.answers import Answer, HistoryInUse, HistoryUnfit, HistoryUnwritable, QueryRefused
+from ops.history.tables.answers import (
+    Answer,
+    HistoryInUse,
+    HistoryUnfit,
+    HistoryUnwritable,
+    QueryRefused,
+    collect_rows,
+    ended_after,
+)
 from ops.history.tables.arrays import make_array
 from ops.history.tables.catalogue import compute_format, find_asked, make_definitions
 from ops.history.tables.facts import Columns
@@ -28,6 +36,7 @@ from streams.log import TopicPartition
 
 # What one question may take, so that a careless one ends itself and not the machine.
 QUESTION_MEMORY = "2GB"
+QUESTION_S_MAX = 300.0
 # Taking in needs no more, and DuckDB would keep of a long history whatever it has room for.
 WRITER_MEMORY = "128MB"
 _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
@@ -36,6 +45,9 @@ _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
     "max_temp_directory_size": "8GB",
     # It would guess the type of a column from its first values; all come as text instead, and are cast.
     "pandas_analyze_sample": 0,
+    # All that is asked for is built in; a function of another extension would be looked for in the network.
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
 }
 
 # An hour of batches or more: enough for everybody who comes back after a restart.
@@ -190,12 +202,15 @@ def _ask(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View, paramet
             sql = _change_views(connection, sql, view=view)
         # Whatever else a SELECT may hold, it changes nothing.
         connection.execute("BEGIN TRANSACTION READ ONLY")
-        found = connection.execute(sql, parameters)
-        columns, rows = found.description or [], found.fetchall()
+        with ended_after(QUESTION_S_MAX, connection.interrupt):
+            found = connection.execute(sql, parameters)
+            columns, rows = found.description or [], collect_rows(found.fetchmany)
         newest = connection.execute("SELECT max(time_ms) FROM marks").fetchone()
         names, types = [str(column[0]) for column in columns], [str(column[1]) for column in columns]
         # In the transaction of the answer: a batch that is stored meanwhile is not in it.
         return Answer(names, types, rows, newest[0] if newest else None, _read_position(connection))
+    except duckdb.InterruptException as error:
+        raise QueryRefused(f"The question was not answered within {QUESTION_S_MAX:.0f} s; ask for less.") from error
     except duckdb.Error as error:
         if isinstance(error, duckdb.IOException) or _DAMAGED in str(error):
             raise HistoryUnfit(f"The file of the history cannot be read: {error}{_REBUILD}") from error

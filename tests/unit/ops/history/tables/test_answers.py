@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from ops.history.tables import duckdb_file
+from ops.history.tables.answers import QueryRefused, collect_rows
 from tests.root import ROOT
+from tests.tables import opened
 
 
 def test_who_asks_a_process_that_writes_loads_no_database() -> None:
@@ -15,3 +21,32 @@ def test_who_asks_a_process_that_writes_loads_no_database() -> None:
         "sys.exit('duckdb' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_an_answer_is_given_up_before_it_fills_the_memory() -> None:
+    """Guarantee: rows without end, and few of very long text, end as a refusal, and not the process that answers."""
+    given = 0
+
+    def fetch(count: int) -> list[tuple[object, ...]]:
+        nonlocal given
+        given += count
+        return [(1, "x")] * count
+
+    with pytest.raises(QueryRefused, match=r"too large.*LIMIT"):
+        collect_rows(fetch, bytes_max=1_000_000)
+    assert given < 20_000
+    parts = iter([[("x" * 600_000,)] * 2, []])
+    with pytest.raises(QueryRefused, match="too large"):
+        collect_rows(lambda count: next(parts), bytes_max=1_000_000)
+    whole = iter([[(1,), (2,)], [(3,)], []])
+    assert collect_rows(lambda count: next(whole), bytes_max=1_000_000) == [(1,), (2,), (3,)]
+
+
+def test_a_question_that_would_take_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: nobody keeps a core busy after the limit, and the history answers the next question."""
+    monkeypatch.setattr(duckdb_file, "QUESTION_S_MAX", 0.05)
+    with opened(tmp_path / "history.duckdb") as history:
+        with pytest.raises(QueryRefused, match="not answered within"):
+            history.ask("SELECT count(*) FROM range(1000000000000)")
+        monkeypatch.undo()
+        assert history.ask("SELECT 1").rows == [(1,)]
