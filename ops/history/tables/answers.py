@@ -74,7 +74,7 @@ def collect_rows(fetch: Callable[[int], list[tuple[Any, ...]]], *, bytes_max: in
 
 
 @contextlib.contextmanager
-def ended_after(seconds: float, interrupt: Callable[[], None]) -> Iterator[None]:
+def ending_after(seconds: float, interrupt: Callable[[], None]) -> Iterator[None]:
     """End a question that would take for ever: whoever asked it may have gone, and it keeps the cores busy."""
     timer = threading.Timer(seconds, interrupt)
     timer.daemon = True

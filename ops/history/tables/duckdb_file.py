@@ -22,7 +22,7 @@ from ops.history.tables.answers import (
     HistoryUnwritable,
     QueryRefused,
     collect_rows,
-    ended_after,
+    ending_after,
 )
 from ops.history.tables.arrays import make_array
 from ops.history.tables.catalogue import compute_format, find_asked, make_definitions
@@ -202,7 +202,7 @@ def _ask(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View, paramet
             sql = _change_views(connection, sql, view=view)
         # Whatever else a SELECT may hold, it changes nothing.
         connection.execute("BEGIN TRANSACTION READ ONLY")
-        with ended_after(QUESTION_S_MAX, connection.interrupt):
+        with ending_after(QUESTION_S_MAX, connection.interrupt):
             found = connection.execute(sql, parameters)
             columns, rows = found.description or [], collect_rows(found.fetchmany)
         newest = connection.execute("SELECT max(time_ms) FROM marks").fetchone()
