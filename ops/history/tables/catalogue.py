@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from ops.history.tables.facts import FACTS, PLACE, SECRETS, STORED, FactTable, Submission
+from ops.history.tables.facts import (
+    FACTS,
+    PLACE,
+    SECRETS,
+    STORED,
+    FactTable,
+    StatisticReleased,
+    Submission,
+)
 
 _FACTS = re.compile(r"\bfacts\.(\w+)")
 # Functions in place of a table that make rows of what they are given; others read tables by a name that is computed.
@@ -142,7 +150,9 @@ def _list_columns(table: FactTable) -> str:
 
 
 def _make_events_sql() -> str:
-    return "\nUNION ALL\n".join(_make_event_sql(table) for table in FACTS.values())
+    # What stands in a body is no record, and has no place of its own among them.
+    tables = (table for kind, table in FACTS.items() if kind is not StatisticReleased)
+    return "\nUNION ALL\n".join(_make_event_sql(table) for table in tables)
 
 
 def _make_event_sql(table: FactTable) -> str:

@@ -166,7 +166,9 @@ class HistoryFile(HistoryAnswers):
                 (*at, mark.offset, mark.time_ms, None if mark.chain is None else encode(mark.chain))
                 for at, mark in marks.items()
             ]
-            self._connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", kept)
+            # What was read beside the records, out of bodies, moves no mark.
+            if kept:
+                self._connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", kept)
             _store_batch(self._connection, sequence, until_ms=max((mark.time_ms for mark in marks.values()), default=0))
         with self._moved:
             self.position = Position(self.position.generation, sequence)

@@ -55,6 +55,18 @@ class PassedOver(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     record_bytes: Count
 
 
+class StatisticReleased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One statistic of a measure task's release, out of the body that the release names, flat and in its order.
+
+    No event has it: `numbers` is None where the body was gone when this history was built, or is very large.
+    """
+
+    task: TaskId
+    version: Version
+    statistic: str
+    numbers: tuple[float, ...] | None
+
+
 # Where a fact stands: its record, its number there, the input that it decides (a message, by its number in a record
 # that holds many), log time, and append time.
 PLACE = {
@@ -211,5 +223,5 @@ def make_table(kind: type[msgspec.Struct]) -> FactTable:
 
 # What devices and shard workers say is believed by nobody but the actor that decides it.
 _SAID = _list_kinds(DeploymentFounded, TaskEvent, JournalEvent, VersionEvaluated, WriterClaimed)
-_KINDS = [kind for kind in _SAID if kind is not Noticed] + [Submission, NoticedFact, PassedOver]
+_KINDS = [kind for kind in _SAID if kind is not Noticed] + [Submission, NoticedFact, PassedOver, StatisticReleased]
 FACTS = {kind: make_table(kind) for kind in _KINDS}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.history.following import Follower
+from ops.history.releases import store_statistics
 from ops.history.tables.duckdb_file import HistoryFile, require_unused
 from ops.history.tables.projector import TOPICS, Projector, Viewer
 from ops.opening import list_partitions
@@ -64,8 +65,7 @@ def sync(
             # Whichever comes first: full, or old enough.
             if projector.waiting < ROWS_MAX and begins_s - stored_s < wait_s:
                 continue
-            synced.rows += projector.waiting
-            projector.flush()
+            synced.rows += _store(projector, log, into=history)
             stored_s = time.monotonic()
             wait_s = min(WAIT_S_MAX, max(WAIT_S, PAUSES * (stored_s - begins_s)))
             synced.seconds = stored_s - began_s
@@ -73,8 +73,7 @@ def sync(
             on_progress(synced)
         if stop is not None:
             _take_last(log, projector, partitions=numbers)
-        synced.rows += projector.waiting
-        projector.flush()
+        synced.rows += _store(projector, log, into=history)
     synced.seconds = time.monotonic() - began_s
     return synced
 
@@ -90,6 +89,14 @@ def rebuild(log: EventLog, path: Path, *, viewer: Viewer) -> Synced:
     fresh.replace(path)
     _remove(fresh)
     return synced
+
+
+def _store(projector: Projector, log: EventLog, *, into: HistoryFile) -> int:
+    """Store what is waiting; how many rows that was."""
+    waiting = projector.waiting
+    projector.flush()
+    # Afterwards: which values are missing is asked of the tables, so that no crash loses any.
+    return waiting + store_statistics(log, into)
 
 
 def _take_last(log: EventLog, projector: Projector, *, partitions: list[int]) -> None:

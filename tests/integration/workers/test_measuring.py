@@ -10,14 +10,18 @@ import pytest
 
 from actors.deciders.arithmetic import noise
 from client_agent.running.loop import read_clock_ms
+from ops.history.tables.projector import Viewer
 from schemas.events import ModelPublished, Noticed, RoundCharged, RoundProposed, TaskCreated
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from tests.judges.logbook import Logbook, read
 from tests.judges.models import model_faults
+from tests.judges.plain_reader import PlainLog
 from tests.judges.rounds import totals
 from tests.places import home_of
+from tests.plain_statistics import recompute_statistics
 from tests.survey import RINGS, opened_devices, training_policy
+from tests.tables import synced
 from tests.worlds.stage import ACTORS, Stage, say, staged
 
 SLOTS = {"devices_expected": 2, "concurrency": 2, "retry_after_s": 0.3}
@@ -66,6 +70,25 @@ def check_charge(stage: Stage, name: str) -> None:
     assert np.abs(noise.draw(secret, _proposal(book, name), parameters=rules.parameters)).min() > 0
 
 
+def check_tables(stage: Stage, name: str, private: str) -> None:
+    """The history has each value as an independent reader computes it from the bodies, and of the private one other."""
+    plain = PlainLog.read(stage.kafka.client(), stage.kafka.topic_prefix)
+    viewer = Viewer(operator=stage.key.public_key, deployment=stage.deployment)
+    with synced(stage.folder / "history.duckdb", stage.log, viewer) as history:
+        found = {
+            task: history.ask(
+                "SELECT version, statistic, index, value FROM statistics WHERE task = $task", parameters={"task": task}
+            ).rows
+            for task in (name, private)
+        }
+    assert sorted(found[name]) == sorted(recompute_statistics(plain, name))
+    assert len(found[name]) == len(found[private]) == 3
+    # What it computes is the sum without the noise, which nobody has released.
+    exact = {row[:3]: row[3] for row in recompute_statistics(plain, private)}
+    assert all(value != exact[tuple(at)] for *at, value in found[private])
+    say(found)
+
+
 def _proposal(book: Logbook, task: str) -> RoundProposed:
     return next(event for event in book.rounds.events(RoundProposed) if event.task == task)
 
@@ -95,4 +118,5 @@ def test_a_version_is_measured_by_its_devices(kafka_settings: KafkaSettings, tmp
             checked = stage.fedlog(*words)
             assert checked.exit_code == 0, checked.stdout + checked.stderr
         check_charge(stage, private)
+        check_tables(stage, name, private)
         say(stage.report(home_of(RINGS)))
