@@ -29,6 +29,7 @@ from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
 from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
+from client_agent.running.nursery import list_modules
 from client_agent.running.plain_session import FleetError, PlainSession, Session
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
 from client_agent.running.together import Together, TogetherTrainer
@@ -146,7 +147,7 @@ class Fleet:
                         file.unlink(missing_ok=True)
                     self._books.append(_Book(Stats(devices=len(share), loading=len(share))))
                     self._session.spawn(_FleetProcess, options, share, str(Path.cwd()))
-                self._session.ask("start")
+                self._session.begin("start")
         except BaseException:
             self.stop()
             raise
@@ -373,7 +374,7 @@ def _import_data(plugin: str, *, limit_s: float) -> None:
 
 def _make_session(options: FleetOptions) -> Session:
     if (options.engine or ("plain" if options.processes <= PLAIN_MAX else "ray")) == "plain":
-        return PlainSession()
+        return PlainSession((__name__, *list_modules(options.open_link), *options.preloaded))
     # Ray takes seconds to import and more to start, which a small fleet need not wait for.
     session: Session = import_module("client_agent.running.ray_session").RaySession()
     return session

@@ -1,7 +1,8 @@
 """Plain processes for a small fleet: they are there in a second, where Ray needs several before it gives any work.
 
 It offers what `ray_session` does. Each process holds one object and answers questions through a pipe; it ends when the
-pipe closes, however its starter has died, and is started again when it dies itself.
+pipe closes, however its starter has died, and is started again when it dies itself. Several are forked by a `nursery`
+where that is possible: a second import of torch takes as long as the first.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from client_agent.running.nursery import Born, Nursery, can_fork
 from schemas.errors import EXIT_USAGE, FedlogError
 
-CALL_S = 60.0
 COLLECT_S = 5.0
 STOP_S = 5.0
 _PROGRAM = (
@@ -30,7 +31,7 @@ _PROGRAM = (
     "from client_agent.running.plain_session import serve; serve(int(sys.argv[1]))"
 )
 
-Process = subprocess.Popen[bytes]
+Process = subprocess.Popen[bytes] | Born
 
 
 class FleetError(FedlogError):
@@ -49,8 +50,8 @@ class Session(Protocol):
     def spawn(self, kind: type, *arguments: object) -> None:
         """Start a process with one object of `kind` in it."""
 
-    def ask(self, method: str) -> Sequence[Any]:
-        """What `method` gives in each process. Raises FleetError."""
+    def begin(self, method: str) -> None:
+        """Have each process call `method` first. What it raises is raised here, or where answers are collected."""
 
     def collect(self, method: str) -> Sequence[Any]:
         """The same without waiting for all: None for a process that is busy, or being started again."""
@@ -72,28 +73,25 @@ class _Member:
 
 @dataclass(slots=True)
 class PlainSession:
-    """The processes of one fleet as children of this one."""
+    """The processes of one fleet. `modules`: what each of them imports sooner or later."""
 
+    modules: Sequence[str] = ()
     _members: list[_Member] = field(default_factory=list)
+    _nursery: Nursery | None = None
 
     def start(self, *, processes: int) -> None:
-        """Nothing is needed before the first process."""
+        """Have somebody import for all of them; one process alone imports for itself."""
+        if processes > 1 and can_fork():
+            self._nursery = Nursery(self.modules)
 
     def spawn(self, kind: type, *arguments: object) -> None:
         """Start a process with one object of `kind` in it; it is started again when it dies."""
-        self._members.append(_Member(kind, arguments, *_start(kind, arguments)))
+        self._members.append(_Member(kind, arguments, *_start(kind, arguments, nursery=self._nursery)))
 
-    def ask(self, method: str) -> Sequence[Any]:
-        """What `method` gives in each process. Raises FleetError when one fails, or does not answer within a minute."""
+    def begin(self, method: str) -> None:
+        """Have each process call `method` first; nobody waits for those that are still being imported."""
         for member in self._members:
             _send(member, method)
-        give_up_s = time.monotonic() + CALL_S
-        answers = []
-        for member in self._members:
-            if not member.pipe.poll(max(0.0, give_up_s - time.monotonic())):
-                raise FleetError(f"a process of the fleet ({member.process.pid}) does not answer")
-            answers.append(_receive(member))
-        return answers
 
     def collect(self, method: str) -> Sequence[Any]:
         """The same without waiting for all: None for a process that is busy, or being started again."""
@@ -106,7 +104,7 @@ class PlainSession:
         while waiting and (left_s := give_up_s - time.monotonic()) > 0:
             answered = wait(waiting, left_s)
             waiting = [pipe for pipe in waiting if pipe not in answered]
-        return [_receive(member) if member.pipe.poll() else None for member in self._members]
+        return [self._receive(member) if member.pipe.poll() else None for member in self._members]
 
     def stop(self, method: str) -> None:
         """Call `method` in each process, and end those that have not ended soon after."""
@@ -123,19 +121,46 @@ class PlainSession:
             member.process.kill()
             member.process.wait()
             member.pipe.close()
+        # Last: of what it has not forked yet it tells nobody.
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
+
+    def _receive(self, member: _Member) -> Any:
+        """An answer; None of a process that has died and is started again. Raises FleetError for what it raised."""
+        member.is_asked = False
+        try:
+            is_answer, value = member.pipe.recv()
+        except (EOFError, OSError):
+            member.pipe.close()
+            member.process.kill()
+            member.process.wait()
+            member.process, member.pipe = _start(member.kind, member.arguments, nursery=self._nursery)
+            return None
+        if not is_answer:
+            raise FleetError(f"a process of the fleet failed: {value}")
+        return value
 
 
-def _start(kind: type, arguments: tuple[object, ...]) -> tuple[Process, Connection]:
+def _start(kind: type, arguments: tuple[object, ...], *, nursery: Nursery | None) -> tuple[Process, Connection]:
     ours, theirs = socket.socketpair()
     with theirs:
-        words = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path)]
-        # What a user's code prints is for people; on the fleet's standard output a program may be reading.
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], start_new_session=True
-        )
+        process = _begin(theirs, nursery)
     pipe = Connection(ours.detach())
     pipe.send((kind, arguments))
     return process, pipe
+
+
+def _begin(theirs: socket.socket, nursery: Nursery | None) -> Process:
+    # A nursery that has died costs time and nothing else.
+    with contextlib.suppress(OSError):
+        if nursery is not None:
+            return nursery.bear(theirs)
+    words = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path)]
+    # What a user's code prints is for people; on the fleet's standard output a program may be reading.
+    return subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], start_new_session=True
+    )
 
 
 def _send(member: _Member, method: str) -> None:
@@ -143,22 +168,6 @@ def _send(member: _Member, method: str) -> None:
     # One that has died is noticed where its answer is read.
     with contextlib.suppress(OSError):
         member.pipe.send(method)
-
-
-def _receive(member: _Member) -> Any:
-    """An answer; None of a process that has died and is started again. Raises FleetError for what it has raised."""
-    member.is_asked = False
-    try:
-        is_answer, value = member.pipe.recv()
-    except (EOFError, OSError):
-        member.pipe.close()
-        member.process.kill()
-        member.process.wait()
-        member.process, member.pipe = _start(member.kind, member.arguments)
-        return None
-    if not is_answer:
-        raise FleetError(f"a process of the fleet failed: {value}")
-    return value
 
 
 def serve(descriptor: int) -> None:

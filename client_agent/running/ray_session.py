@@ -23,11 +23,12 @@ from ray._private import worker as ray_worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from client_agent.files import write_durably
-from client_agent.running.plain_session import CALL_S, COLLECT_S, STOP_S, FleetError
+from client_agent.running.plain_session import COLLECT_S, STOP_S, FleetError
 from client_agent.running.scratch import make_scratch
 
 SCRATCH = Path("/tmp")  # noqa: S108 - what is made there is ours alone
 OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum; only counts go through it
+CALL_S = 60.0
 START_S = 120.0  # Ray itself has 30, which is short on a busy machine
 
 _SPANS_MACHINES = ray_constants.ENABLE_RAY_CLUSTER
@@ -78,10 +79,10 @@ class RaySession:
         actor: Any = ray.remote(num_cpus=1, max_restarts=-1)(kind)
         self._actors.append(actor.remote(*arguments))
 
-    def ask(self, method: str) -> list[Any]:
-        """What `method` gives in each process. Raises FleetError when one fails, or does not answer within a minute."""
+    def begin(self, method: str) -> None:
+        """Have each process call `method`. Raises FleetError when one fails, or does not answer within a minute."""
         try:
-            return list(ray.get([getattr(actor, method).remote() for actor in self._actors], timeout=CALL_S))
+            ray.get([getattr(actor, method).remote() for actor in self._actors], timeout=CALL_S)
         except ray.exceptions.RayTaskError as error:
             # Ray's own text is twenty lines of its frames; what a person can act on is what our code said.
             raise FleetError(f"a process of the fleet failed: {error.cause}") from error

@@ -23,7 +23,7 @@ from client_agent.link import Link, LinkUnavailable
 from client_agent.setting import MODEL_BYTES_MAX
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import TaskCreated
-from schemas.policy import Seeds
+from schemas.policy import Policy, Seeds
 
 # A task may be created after its devices have started; one that nobody knows for this long has another name.
 TASK_WAIT_S = 15.0
@@ -102,6 +102,11 @@ def open_work(created: TaskCreated, *, allowed: AllowList, data: str, fallback: 
     # With data named, it is these that its `load` reads.
     own = "" if chosen else created.policy.learner
     return Work(opened, chosen or fallback, differing, own, created.policy.drawn_by)
+
+
+def list_heavy(policy: Policy) -> list[str]:
+    """Modules that devices of this policy will need and that take seconds to import; never what it names itself."""
+    return ["client_agent.learning.pytorch.learner"] if policy.model and not policy.learner else []
 
 
 def check_size(created: TaskCreated) -> None:

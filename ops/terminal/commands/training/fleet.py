@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from client_agent.running.fleet import FleetOptions
     from client_agent.running.loop import Stats
     from ops.history.task_view import TaskView
+    from schemas.events import TaskCreated
     from streams.log import EventLog
 
 TaskWait = Annotated[float, typer.Option(help="How long a task that is not there is waited for, in seconds.", min=0)]
@@ -99,9 +100,15 @@ def _check(task: str | None, engine: str) -> None:
 
 
 def _run_near(settings: Settings, options: FleetOptions, *, operator: bytes, wait_s: float, as_json: bool) -> None:
+    from client_agent.running.work import list_heavy
+
     with open_log(settings) as log:
-        options = replace(options, task=options.task or _wait_for_task(log, operator), partitions=log.partitions)
-        _run(options, log, operator=operator, wait_s=wait_s, as_json=as_json)
+        task = options.task or _wait_for_task(log, operator)
+        created = {name: each for number in range(log.partitions) for name, each in _read(log, operator, at=number)}
+        # What its policy needs is imported once, for all processes; a run says so before the log has the task.
+        heavy = options.preloaded or (list_heavy(created[task].policy) if task in created else ())
+        options = replace(options, task=task, partitions=log.partitions, preloaded=tuple(heavy))
+        _run(options, log, operator=operator, patience=Patience(task, created, wait_s=wait_s), as_json=as_json)
 
 
 def _run_afar(options: FleetOptions, *, as_json: bool) -> None:
@@ -124,11 +131,10 @@ def _run_afar(options: FleetOptions, *, as_json: bool) -> None:
     progress.end(options.task, as_json=as_json)
 
 
-def _run(options: FleetOptions, log: EventLog, *, operator: bytes, wait_s: float, as_json: bool) -> None:
+def _run(options: FleetOptions, log: EventLog, *, operator: bytes, patience: Patience, as_json: bool) -> None:
     from client_agent.running.fleet import is_over, run_fleet
 
     progress = TrainingProgress(f"fleet of {options.devices} for {options.task}")
-    patience = Patience(options.task, _list_tasks(log, operator), wait_s=wait_s)
     views = tasks.make_views(log, operator)
     partitions = [partition_of(options.task, log.partitions)]
     with Follower(log, views, partitions=partitions) as follower:
@@ -167,9 +173,8 @@ class Patience:
             raise self._unknown
 
 
-def _list_tasks(log: EventLog, operator: bytes) -> Iterator[str]:
-    for partition in range(log.partitions):
-        yield from tasks.read_creations(log, partition, operator=operator)
+def _read(log: EventLog, operator: bytes, *, at: int) -> Iterable[tuple[str, TaskCreated]]:
+    return tasks.read_creations(log, at, operator=operator).items()
 
 
 def _wait_for_task(log: EventLog, operator: bytes) -> str:

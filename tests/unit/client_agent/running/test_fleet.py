@@ -96,24 +96,28 @@ class Member:
         time.sleep(600)
 
 
-def test_a_plain_process_that_dies_is_started_again() -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_plain_process_that_dies_is_started_again(processes: int) -> None:
     """Guarantee: a death costs one answer; what a process raises is told; one that hangs is ended with the others."""
-    session = PlainSession()
+    session, before = PlainSession([__name__]), children()
+    # With one process nothing is imported ahead, and each is started by itself.
+    session.start(processes=processes)
     session.spawn(Member)
     session.spawn(Member)
     try:
-        first, second = session.ask("pid")
+        first, second = session.collect("pid")
         os.kill(first, signal.SIGKILL)
         found = session.collect("pid")
         assert list(found) == [None, second]
         again, same = session.collect("pid")
         assert again not in {None, first}
         assert same == second
+        session.begin("fail")
         with pytest.raises(FleetError, match="no such thing"):
-            session.ask("fail")
+            session.collect("pid")
     finally:
         session.stop("hang")
-    assert not {again, second} & children()
+    assert children() == before
 
 
 def test_a_fleet_that_cannot_start_says_why(tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ from tests.unit.client_agent.running.test_fleet import options
 from client_agent.running.fleet import Fleet
 try:
     print("starting", flush=True)
-    with Fleet(options(Path(sys.argv[1]), engine=sys.argv[2])):
+    with Fleet(options(Path(sys.argv[1]), engine=sys.argv[2], processes=2)):
         print("up", flush=True)
         time.sleep(60)
 except KeyboardInterrupt:
