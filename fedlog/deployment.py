@@ -20,6 +20,7 @@ from ops.operator import models, tasks
 from ops.operator.errors import TaskUnknown
 from ops.processes.running import name_after, read_policy
 from ops.processes.services import Services
+from ops.processes.wording import Wording
 from ops.services.scoring import Patience, open_scorer
 from ops.settings import Settings, resolve
 from schemas.topics import CATALOGUE, partition_of
@@ -61,7 +62,7 @@ class Deployment:
             settings = self._settings
             # A broker that runs belongs to somebody; only one that was started here is stopped again.
             if not settings.bootstrap_servers and find_running(settings.broker_folder) is None:
-                stack.enter_context(Services(settings, task="a connection")).start_broker()
+                stack.enter_context(Services(settings, task="a connection", wording=Wording.PYTHON)).start_broker()
             self._log = stack.enter_context(contextlib.closing(settings.log("fedlog-python")))
             self._log.create_topics(CATALOGUE, partitions=settings.partitions or None)
             self._stack = stack.pop_all()

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from client_agent.running.watch import LOAD_S
 from fedlog.weights import Model
 from ops.processes import running
 from ops.processes.panel import View
 from ops.processes.running import Run
+from ops.processes.wording import Wording
 from ops.settings import resolve
 from ops.virtual.running import VirtualRun
 
@@ -33,7 +35,8 @@ class RunOptions(TypedDict, total=False):
 
     `changes` are such as `training.epochs=2`; `simulate` is a file of the devices' habits. `deterministic`: one process
     and virtual time, so that the same seed gives the same members, staleness and bits of every model; docs/python.md
-    says what that gives up.
+    says what that gives up. `accelerator`: what torch computes with on this machine: cpu, cuda, cuda:1 or mps.
+    `load_s`: how long the data of one device may take to load.
     """
 
     name: str
@@ -42,14 +45,16 @@ class RunOptions(TypedDict, total=False):
     changes: Sequence[str]
     simulate: str | Path
     deterministic: bool
+    accelerator: str
+    load_s: float
 
 
 def run(policy: str | Path, **options: Unpack[RunOptions]) -> Result:
     """Train the policy in a file: start what is missing in the current folder's `.fedlog`, and end it afterwards.
 
-    Options: `name`, `devices`, `seed`, `changes`, `simulate`, `deterministic`. Modules that the policy names lie beside
-    it: devices run in processes of their own, which see no function of a notebook. Settings come from the environment,
-    as for `fedlog`. Interrupted, it leaves nothing running. Raises FedlogError.
+    Options: those of `RunOptions`. Modules that the policy names lie beside it: devices run in processes of their own,
+    which see no function of a notebook. Settings come from the environment, as for `fedlog`. Interrupted, it leaves
+    nothing running. Raises FedlogError.
     """
     return _finish(_make_run(policy, options))
 
@@ -77,6 +82,10 @@ def _make_run(policy: str | Path, given: RunOptions) -> Run | VirtualRun:
         seed=seed,
         simulate=Path(given["simulate"]).absolute() if "simulate" in given else None,
         cwd=file.parent,
+        # Whoever reads what goes wrong has parameters, and no options.
+        wording=Wording.PYTHON,
+        accelerator=given.get("accelerator", "cpu"),
+        load_s=given.get("load_s", LOAD_S),
     )
     kind = VirtualRun if given.get("deterministic") else Run
     return kind(resolve({}), options, say=View(to_stderr=False).say)

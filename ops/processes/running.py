@@ -21,12 +21,16 @@ from msgspec.structs import replace as replace_fields
 
 from actors import keys
 from actors.wiring import ROLES
+from client_agent.learning.opening import choose_accelerator
 from client_agent.running.profiles import read_habits
+from client_agent.running.watch import LOAD_S
+from client_agent.running.work import choose_data, list_heavy
 from ops.history.following import Follower
 from ops.history.task_view import TaskView
 from ops.operator import tasks
 from ops.operator.errors import TaskExists
 from ops.processes.services import Page, Services, can_keep_history
+from ops.processes.wording import Wording
 from ops.settings import Settings
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.policy import Policy, parse
@@ -63,7 +67,8 @@ class RunOptions:
 
     `simulate`: a file of the devices' habits.
     `resume`: go on with the task of that name. `keep`: leave all but the fleet running. `has_page`: serve the page
-    meanwhile. `start`: what to start; None is all of STARTABLE.
+    meanwhile. `start`: what to start; None is all of STARTABLE. `wording`: who reads what goes wrong.
+    `accelerator`: what torch computes with in fleet and evaluator. `load_s`: how long one device's data may load.
     """
 
     policy: Policy
@@ -76,6 +81,9 @@ class RunOptions:
     keep: bool = False
     has_page: bool = False
     start: frozenset[str] | None = None
+    wording: Wording = Wording.TERMINAL
+    accelerator: str = "cpu"
+    load_s: float = LOAD_S
 
 
 def read_policy(file: Path, changes: Sequence[str] = (), *, data: str = "") -> Policy:
@@ -83,8 +91,6 @@ def read_policy(file: Path, changes: Sequence[str] = (), *, data: str = "") -> P
 
     Its modules are looked for beside it. Raises PolicyError, DataConflict.
     """
-    from client_agent.running.work import choose_data
-
     # As where the processes of a run look, so that what is found here is found there.
     if (folder := str(file.parent.absolute())) not in sys.path:
         sys.path.append(folder)
@@ -102,6 +108,7 @@ def list_fleet_words(options: RunOptions) -> list[str]:
     """The command that runs the devices of a run."""
     devices = str(options.devices or options.policy.selection.devices_expected)
     words = ["fleet", "--task", options.name, "--devices", devices, "--seed", str(options.seed), "--json"]
+    words += ["--accelerator", options.accelerator, "--load-s", str(options.load_s)]
     habits = [] if options.simulate is None else ["--simulate", str(options.simulate.absolute())]
     # It imports what it will need while the first model is made elsewhere.
     preloaded = [word for module in list_heavy(options.policy) for word in ("--preload", module)]
@@ -112,11 +119,6 @@ def list_actors(policy: Policy) -> list[str]:
     """The actors that a task needs: without privacy nobody asks what it costs, and in an open task nobody enrols."""
     unneeded = {"privacy": policy.privacy is None, "registrar": not policy.is_enrolled}
     return [actor for actor in ROLES if not unneeded.get(actor, False)]
-
-
-def list_heavy(policy: Policy) -> list[str]:
-    """Modules that its devices will need and that take seconds to import."""
-    return ["client_agent.learning.pytorch.learner"] if policy.model and not policy.learner else []
 
 
 def read_counts(file: Path) -> dict[str, Any]:
@@ -147,7 +149,9 @@ class Run:
         # The policy is the caller's own file, so what it names may run in the processes that this one starts.
         allow = tuple(dict.fromkeys((*settings.allow, *options.policy.list_plugins().values())))
         self._settings = replace(settings, allow=allow)
-        self._services = Services(self._settings, task=options.name, say=say, cwd=options.cwd.absolute())
+        self._services = Services(
+            self._settings, task=options.name, say=say, cwd=options.cwd.absolute(), wording=options.wording
+        )
         self._page = Page(self._services, say=say)
         self._stack = contextlib.ExitStack()
         self._is_stopped = threading.Event()
@@ -162,8 +166,9 @@ class Run:
         tasks.check_name(self._options.name)
         if "fleet" in (self._options.start or (() if self._settings.bootstrap_servers else STARTABLE)):
             require_open_identity(self._options.policy)
-        # Found by the fleet it would end a run that has started everything else.
+        # Found by the fleet these would end a run that has started everything else.
         read_habits(self._options.simulate)
+        choose_accelerator(self._options.accelerator)
         # On a cluster others may bring devices of their own.
         if not self._settings.bootstrap_servers:
             require_enough_devices(self._options)
@@ -251,7 +256,7 @@ class Run:
         # Asked before anything is started: a name that is taken is the likeliest mistake of a second run.
         found = tasks.find_views(log, [partition_of(name, log.partitions)], operator=key.public_key).get(name)
         if found is not None and found.created is not None and not self._options.resume:
-            raise TaskExists(_describe_taken(found))
+            raise TaskExists(_describe_taken(found, self._options.wording))
         if found is None and self._options.resume:
             raise RunFailed(f"There is no task {name!r} to go on with; leave --resume out.")
 
@@ -284,7 +289,8 @@ class Run:
     def _start_late(self, view: TaskView) -> None:
         # It has nothing to score before, and would take the processor from those whom everybody waits for.
         if self._has_evaluator and "evaluator" not in self._services.services and view.leases_granted:
-            self._services.start("evaluator", "evaluate", "--follow", "--task", self._options.name)
+            words = ("--task", self._options.name, "--accelerator", self._options.accelerator)
+            self._services.start("evaluator", "evaluate", "--follow", *words)
             self._evaluator_due_s = time.monotonic() + EVALUATOR_START_S
         # Nobody asks what has happened before there is a version.
         if self._has_history and view.version:
@@ -311,11 +317,11 @@ def require_open_identity(policy: Policy) -> None:
 
 def require_enough_devices(options: RunOptions) -> None:
     """Nothing where the devices can fill a round, of which each takes part at most once. Raises TooFewDevices."""
-    devices, needed = options.devices, options.policy.aggregation.members_min
+    devices, needed, name = options.devices, options.policy.aggregation.members_min, options.wording.name_option
     if devices is not None and devices < needed:
         raise TooFewDevices(
-            f"--devices {devices}: a round needs {needed} of them (aggregation.updates_per_round), each at most "
-            f"once. Give more, or --set aggregation.updates_per_round={devices}."
+            f"{name('devices', devices)}: a round needs {needed} of them (aggregation.updates_per_round), each at most "
+            f"once. Give more, or {name('set', f'aggregation.updates_per_round={devices}')}."
         )
 
 
@@ -330,10 +336,11 @@ def summarize_end(view: TaskView, *, since_s: float) -> dict[str, Any]:
     }
 
 
-def _describe_taken(view: TaskView) -> str:
+def _describe_taken(view: TaskView, wording: Wording) -> str:
     version = "no version yet" if view.version is None else f"version {view.version}"
-    goes_on = "" if view.is_over else ", or go on with it: --resume"
+    # A program follows a task that goes on by `connect`; only the command goes on with one.
+    goes_on = "" if view.is_over or wording is Wording.PYTHON else ", or go on with it: --resume"
     return (
         f"There is a task {view.task!r} already ({view.status}, {version}), and a policy never changes. "
-        f"Give this run another name, such as --name {view.task}-2{goes_on}."
+        f"Give this run another name, such as {wording.name_option('name', f'{view.task}-2')}{goes_on}."
     )

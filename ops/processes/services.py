@@ -26,6 +26,7 @@ from ops.history.tables.serving import is_served
 from ops.processes import broker, children
 from ops.processes.guardian import KEEP
 from ops.processes.started import MARK, STOP_TIMEOUT_S, Started, read_records
+from ops.processes.wording import Wording
 from ops.settings import HISTORY_FILE, Settings
 from schemas.errors import EXIT_NO, EXIT_USAGE, FedlogError
 
@@ -68,12 +69,16 @@ class Service:
 
 @dataclass(slots=True)
 class Services:
-    """Starts processes under `settings` and ends exactly those. `task` names what they are for; `say` tells people."""
+    """Starts processes under `settings` and ends exactly those. `task` names what they are for; `say` tells people.
+
+    `wording`: who reads what goes wrong.
+    """
 
     settings: Settings
     task: str
     say: Callable[[str], None] = lambda text: None
     cwd: Path | None = None
+    wording: Wording = Wording.TERMINAL
     services: dict[str, Service] = field(default_factory=dict)
     _started: Started | None = None
     _guardian: children.Child | None = None
@@ -88,7 +93,7 @@ class Services:
         try:
             self._lock = Lock(folder / "run" / "run.lock")
         except FolderInUse as error:
-            raise RunInProgress(_describe_other(folder)) from error
+            raise RunInProgress(_describe_other(folder, self.wording)) from error
         with hold_interrupts():
             self._started = Started(task=self.task)
             self._started.write(folder)
@@ -282,10 +287,10 @@ def _await_lock(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def _describe_other(folder: Path) -> str:
+def _describe_other(folder: Path, wording: Wording) -> str:
     other = next((started for started in read_records(folder) if started.find_owner()), None)
     who = f"process {other.pid} trains {other.task}" if other else "what another run has started is being ended"
     return (
         f"A run is at work in {folder}: {who}. Wait for it, end it with `fedlog stop`, or take another folder with "
-        "--folder."
+        f"{wording.name_option('folder')}."
     )

@@ -138,25 +138,28 @@ def require_repeatable(options: RunOptions, settings: Settings, *, draws_noise: 
 
     `draws_noise`: all but the noise of a private task would.
     """
-    policy = options.policy
+    policy, name = options.policy, options.wording.name_option
     given = {
-        "--resume": options.resume,
-        "--keep": options.keep,
-        "--start": options.start is not None,
-        "--bootstrap-servers": bool(settings.bootstrap_servers),
+        "resume": options.resume,
+        "keep": options.keep,
+        "start": options.start is not None,
+        "bootstrap-servers": bool(settings.bootstrap_servers),
+        # Such a one may add in another order each time.
+        "accelerator": options.accelerator != "cpu",
     }
-    if named := [name for name, is_given in given.items() if is_given]:
+    asked = name("deterministic")
+    if named := [name(option) for option, is_given in given.items() if is_given]:
         raise NotRepeatable(
-            f"--deterministic is one process with a log of its own, and takes no {', '.join(named)}: leave one out."
+            f"{asked} is one process with a log of its own, and takes no {', '.join(named)}: leave one out."
         )
     if policy.privacy is not None and not draws_noise:
         raise NotRepeatable(
-            "--deterministic with [privacy]: noise that comes out the same again protects nobody, and the ledger would "
-            "say that it did. Leave [privacy] out to repeat a run, or --deterministic to release anything."
+            f"{asked} with [privacy]: noise that comes out the same again protects nobody, and the ledger would "
+            f"say that it did. Leave [privacy] out to repeat a run, or {asked} to release anything."
         )
     if policy.learner == FLOWER_LEARNER:
         raise NotRepeatable(
-            "--deterministic with a Flower app: it runs in processes of its own and draws as it likes. Run it without."
+            f"{asked} with a Flower app: it runs in processes of its own and draws as it likes. Run it without."
         )
 
 

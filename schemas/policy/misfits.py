@@ -24,6 +24,17 @@ _WORDS = {
     "array": "a list",
     "object": "a table",
 }
+# What people look for in a policy and what is no decision of the log's: each with the place where it is said.
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("device", "accelerator", "cuda", "gpu"),
+        "what a machine computes with is its owner's choice: give `fedlog run`, `fleet`, `device` or `evaluate` "
+        "--accelerator cuda (or mps)",
+    ),
+    "devices": "how many there are is said where they run, as by `fedlog run --devices`; selection.devices_expected "
+    "says for how many the rules are made",
+    "seed": "there are several: the table [seeds] has model, split, training and habits",
+}
 _HEADER = re.compile(r"\s*\[\s*([^\]]+?)\s*\]")
 
 
@@ -51,6 +62,8 @@ def _find_misfits(
 
 
 def _describe_unknown(name: str, known: Mapping[str, Any]) -> str:
+    if name in _ELSEWHERE:
+        return f"there is no such field; {_ELSEWHERE[name]}"
     close = difflib.get_close_matches(name, known, n=1)
     return "there is no such field" + (f"; did you mean {close[0]}?" if close else "")
 

@@ -20,12 +20,14 @@ def find_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     # Torch looks for some kinds in packages of their own, which are not installed.
     except (RuntimeError, AssertionError, ImportError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Its first sentence: behind it torch lists whatever it was built with.
+        said = str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
         raise PluginError(
-            f"accelerator {name!r}: torch cannot use it here ({first_line}); take --accelerator cpu"
+            f"accelerator {name!r}: torch {torch.__version__} cannot use it here ({said}); choose accelerator cpu, or "
+            "a machine and a build of torch that have it"
         ) from error
     if device.type == "meta":
-        raise PluginError("accelerator 'meta' computes nothing; take --accelerator cpu")
+        raise PluginError("accelerator 'meta' computes nothing; choose accelerator cpu")
     return device
 
 

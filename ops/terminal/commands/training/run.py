@@ -10,11 +10,14 @@ import typer
 
 from ops.console import note, number, say, say_json, sparkline
 from ops.terminal.errors import ConsoleError
-from ops.terminal.options import NoPage, Simulate
+from ops.terminal.options import Accelerator, LoadLimit, NoPage, Simulate
 from schemas.errors import EXIT_USAGE
 
 # More than these say little that is new, and hide the score.
 REASONS_SHOWN_MAX = 12
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="One process, virtual time: the same run again from the same seed.")
+]
 
 if TYPE_CHECKING:
     from ops.history.task_view import TaskView
@@ -38,6 +41,8 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="All seeds of the policy: model, split, training, habits.", min=0)] = 0,
     simulate: Simulate = None,
+    accelerator: Accelerator = "cpu",
+    load_s: LoadLimit = 600.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the task of that name.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave broker, workers, evaluator and page running.")] = False,
     no_page: NoPage = False,
@@ -45,9 +50,7 @@ def run(
         list[str] | None,
         typer.Option(help="On your cluster: workers, evaluator, fleet or history; repeatable (default: nothing)."),
     ] = None,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="One process, virtual time: the same run again from the same seed.")
-    ] = False,
+    deterministic: Deterministic = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end, progress on stderr.")
     ] = False,
@@ -68,6 +71,8 @@ def run(
         keep=keep,
         has_page=not no_page,
         start=frozenset(start) if start else None,
+        accelerator=accelerator,
+        load_s=load_s,
     )
     _run(ctx.obj, options, as_json=as_json, deterministic=deterministic)
 

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from client_agent.running.profiles import HabitsError
 from client_agent.running.watch import LOAD_S
-from client_agent.running.work import DataConflict
+from client_agent.running.work import DataConflict, list_heavy
 from ops.operator.errors import TaskNameInvalid
 from ops.processes.running import (
     TASK_WAIT_S,
@@ -20,7 +20,6 @@ from ops.processes.running import (
     TooFewDevices,
     list_actors,
     list_fleet_words,
-    list_heavy,
     name_after,
     read_counts,
     read_policy,

@@ -13,7 +13,7 @@ from tests import torch_zoo as zoo
 @pytest.mark.parametrize("name", ["meta", "gpu", "cuda:77", "xpu", "mps", "hpu"])
 def test_an_accelerator_that_is_not_there_is_refused(name: str) -> None:
     """Guarantee: no task is begun on a device that this machine or this torch does not have."""
-    with pytest.raises(PluginError, match="take --accelerator cpu"):
+    with pytest.raises(PluginError, match="choose accelerator cpu"):
         find_device(name)
 
 

@@ -323,7 +323,7 @@ def test_a_learner_needs_a_model_that_is_made() -> None:
 
 def test_an_accelerator_that_is_not_there_is_refused() -> None:
     """Guarantee: a device says at its start that it cannot compute as it was told to."""
-    with pytest.raises(PluginError, match="--accelerator cpu"):
+    with pytest.raises(PluginError, match="choose accelerator cpu"):
         TorchLearner(built_in(), accelerator="cuda:99")
 
 
