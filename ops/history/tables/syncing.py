@@ -110,7 +110,6 @@ def _take_last(log: EventLog, projector: Projector, *, partitions: list[int]) ->
 def _find_places(log: EventLog) -> tuple[list[int], list[str]]:
     """The partitions and topics that there are: all of them, or those of an export."""
     numbers, listed = list_partitions(log), getattr(log, "list_partitions", None)
-    # An export of journals alone has no updates: their sizes and waits are unknown then.
     return numbers, [topic for topic in TOPICS if listed is None or {*numbers} <= {*listed([topic])}]
 
 
