@@ -52,8 +52,6 @@ _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
 
 # An hour of batches or more: enough for everybody who comes back after a restart.
 BATCHES_MAX = 20_000
-
-
 # In DuckDB's words; each is tried by a test.
 _LOCKED = "Could not set lock"
 _DAMAGED = "Corrupt database file"
