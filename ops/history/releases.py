@@ -74,7 +74,7 @@ def store_statistics(log: EventLog, history: HistoryFile) -> int:
     Raises LogUnavailable where no broker answers for ten seconds.
     """
     places, facts = list[Row](), list[Any]()
-    for row in history.ask(_UNREAD).rows:
+    for row in history.look(_UNREAD):
         release = _Release.parse(row)
         told = [*release.tell(_read(log, release))]
         places += [release.place] * len(told)

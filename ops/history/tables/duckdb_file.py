@@ -52,7 +52,6 @@ _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
 
 # An hour of batches or more: enough for everybody who comes back after a restart.
 BATCHES_MAX = 20_000
-# In DuckDB's words; each is tried by a test.
 _LOCKED = "Could not set lock"
 _DAMAGED = "Corrupt database file"
 _REBUILD = "\nIf it was one, `fedlog history rebuild` builds it anew from the log."
@@ -91,6 +90,10 @@ class HistoryAnswers:
             return _ask(cursor, sql, view=View(as_of, hides), parameters=dict(parameters or {}))
 
     __call__ = ask
+
+    def look(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT of our own, with the memory that taking in has."""
+        return self._connection.cursor().execute(sql).fetchall()
 
     def _prepare(self) -> None:
         """Before the first question, in whichever thread: give it its memory, and from then on change nothing."""
@@ -164,7 +167,6 @@ class HistoryFile(HistoryAnswers):
                 (*at, mark.offset, mark.time_ms, None if mark.chain is None else encode(mark.chain))
                 for at, mark in marks.items()
             ]
-            # What was read beside the records, out of bodies, moves no mark.
             if kept:
                 self._connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", kept)
             _store_batch(self._connection, sequence, until_ms=max((mark.time_ms for mark in marks.values()), default=0))
@@ -338,7 +340,6 @@ def _begin(path: Path, identity: str) -> None:
         _create(connection, identity)
         # Into the file itself: what waits beside it bears the other name.
         connection.execute("CHECKPOINT")
-        # Who took part when is nobody else's business, wherever the file lies.
         fresh.chmod(0o600)
         # A link and no move: another process may have been quicker, and its file stays.
         try:
@@ -352,7 +353,6 @@ def _begin(path: Path, identity: str) -> None:
 
 
 def _create(connection: duckdb.DuckDBPyConnection, identity: str) -> None:
-    # Half of a format would be taken for the file of another release.
     with _transaction(connection):
         for statement in make_definitions():
             connection.execute(statement)
