@@ -5,6 +5,7 @@ May import everything of `client_agent` but a transport of `links/`, and never `
 - `loop`: the devices of one process, by wake times; driven by `fleet`, `foreground` and the simulation of the tests.
 - `fleet`: many loops in many processes; `fedlog fleet` and the benchmarks call it.
 - `plain_session`, `ray_session`: what runs these processes, for small fleets and large; the latter alone imports Ray.
+- `nursery`: a process that has imported for others and forks them; `plain_session` starts its processes in it.
 - `foreground`: one real device; `fedlog device` calls it.
 - `interrupts`: Ctrl-C held back while processes are started or ended; `fleet` and `ops.processes` use it.
 - `scratch`: folders that go with their process, however it dies; `ray_session` and runs by virtual time have one.

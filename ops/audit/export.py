@@ -19,6 +19,7 @@ from schemas.topics import (
     ANSWERS,
     BODIES,
     CHECKINS,
+    ENROLMENTS,
     EVALUATIONS,
     MODELS,
     PUBLISHED,
@@ -34,7 +35,7 @@ from streams.log import EventLog, Record, TopicPartition
 CHECKPOINT = "checkpoint.json"
 _ALWAYS = (PUBLISHED, TASKS, EVALUATIONS)
 _BODIES = (UPDATES, BODIES, SHARDS, MODELS)
-_INPUTS = (CHECKINS, ANSWERS)
+_INPUTS = (CHECKINS, ENROLMENTS, ANSWERS)
 _BY_DEVICE = frozenset((ANSWERS.name, SHARDS.name))
 
 
