@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import numpy as np
 import psutil
 
@@ -66,10 +66,10 @@ class Server:
         """Where its history stands."""
         return str(self.ask("/api/v1/position").json()["position"])
 
-    def ask(self, path: str) -> httpx.Response:
+    def ask(self, path: str) -> httpx2.Response:
         """One answer."""
         address = f"http://127.0.0.1:{self.port}{path}"
-        return httpx.get(address, headers={"Authorization": f"Bearer {self.token}"}, timeout=60)
+        return httpx2.get(address, headers={"Authorization": f"Bearer {self.token}"}, timeout=60)
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
@@ -247,7 +247,7 @@ def _until_shown(server: Server, *, is_moving: bool = False) -> None:
     """Wait until the page answers; and, unless things go on, until the history stands still."""
     give_up_s, before = time.monotonic() + 900, ""
     while time.monotonic() < give_up_s:
-        with suppress(httpx.TransportError):
+        with suppress(httpx2.TransportError):
             if server.ask(f"/tasks/{TASK}").status_code == 200:
                 now = server.position
                 if is_moving or now == before:
