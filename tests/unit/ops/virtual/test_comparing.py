@@ -68,6 +68,9 @@ def test_a_comparison_has_every_seed_and_goes_on_where_it_stood(project: Path) -
     assert _compare(project, "steep.toml", "flat.toml").train(2, say=said.append) == found
     assert half.stat().st_mtime_ns != kept[half]
     assert [path.stat().st_mtime_ns for path in whole] == [kept[path] for path in whole]
+    changed = _compare(project, "steep.toml", "flat.toml", changes=("aggregation.updates_per_round=2",))
+    assert [one.uploads for one in changed.train(1, say=said.append)] != [one.uploads for one in found]
+    assert all(path.stat().st_mtime_ns != kept[path] for path in kept if path.stem.endswith("-1") and path != half)
 
 
 def test_the_way_to_a_target_is_told_where_every_seed_has_come_there(project: Path) -> None:

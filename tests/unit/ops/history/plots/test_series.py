@@ -10,11 +10,13 @@ import pytest
 
 from ops.history.plots.series import Series, average, read_lives, read_series
 from ops.history.tables.answers import QueryRefused
-from schemas.events import ModelPublished, UpdateAdmitted, UpdateRefused
-from schemas.topics import ROUNDS
+from schemas.events import ModelPublished, RoundOpened, UpdateAdmitted, UpdateRefused, VersionEvaluated
+from schemas.topics import EVALUATIONS, ROUNDS, TASKS
 from streams.journals import read_decisions
 from streams.log import TopicPartition
 from tests.tables import synced, tell
+from tests.worlds.builders import lease_id, model_published, update_admitted
+from tests.worlds.ops_journal import TASK, Journal, append, created, memory_log
 
 
 def test_series_are_what_the_journal_says(tmp_path: Path) -> None:
@@ -55,6 +57,20 @@ def test_series_are_what_the_journal_says(tmp_path: Path) -> None:
     assert seen
 
 
+def test_an_upload_that_was_refused_counts(tmp_path: Path) -> None:
+    """Guarantee: along uploads stands what devices have sent, also what came too late to count."""
+    log = memory_log()
+    append(log, TASKS.name, created())
+    refused = UpdateRefused(task=TASK, update=lease_id("c"), device="c", reason="stale", deadline_ms=0)
+    some = [update_admitted(name, task=TASK) for name in "ab"]
+    Journal(log, ROUNDS.name).batch(RoundOpened(task=TASK, round=0), *some, refused, model_published(1, task=TASK))
+    scored = VersionEvaluated(task=TASK, version=1, metrics={"accuracy": 0.5}, samples=9, cohort="")
+    append(log, EVALUATIONS.name, scored)
+    with synced(tmp_path / "history.duckdb", log) as history:
+        found = read_series(history.ask, TASK)
+    assert (found.versions, found.uploads, found.admitted) == ([1], [3], [])
+
+
 def test_an_unknown_task_or_metric_is_named(tmp_path: Path) -> None:
     """Guarantee: nothing is drawn for a name that is not there, and the message has the names that are."""
     with synced(tmp_path / "history.duckdb", tell().log) as history:
@@ -84,6 +100,6 @@ def test_a_mean_is_of_the_versions_that_all_have() -> None:
             "a", "accuracy", versions, [v * 10 for v in versions], [0.0] * len(versions), values, [], [], [], []
         )
 
-    mean = average("a", [run([0, 1, 2, 3], [0.0, 0.2, 0.4, 0.9]), run([0, 2], [0.2, 0.6]), run([0, 2], [0.1, 0.8])])
+    mean = average("a", [run([0, 1, 2, 3], [0.0, 0.2, 0.4, 0.9]), run([0, 2], [0.2, 0.6]), run([0, 2], [0.7, 0.2])])
     assert (mean.versions, mean.uploads) == ([0, 2], [0, 20])
-    assert mean.values == pytest.approx([0.1, 0.6])
+    assert mean.values == pytest.approx([0.3, 0.4])
