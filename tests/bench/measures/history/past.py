@@ -27,7 +27,7 @@ from schemas.certificates import Certified
 from schemas.creations import parse_task_event
 from schemas.events import UpdateSubmitted, VersionEvaluated
 from schemas.journal import Batch, open_record
-from schemas.leases import Lease, read_lease
+from schemas.leases import Lease, Marked, read_lease
 from schemas.policy import Policy
 from schemas.signing import Signed, parse_signed
 from schemas.topics import CATALOGUE, EVALUATIONS, JOURNALS, TASKS, UPDATES
@@ -116,8 +116,11 @@ def tell(folder: Path, counts: Sequence[int], *, inputs_per_commit: int = TURN) 
     for count in counts:
         # An update is decided twice: when its lease is granted, and when it is admitted.
         while world.updates < count // 2:
+            before = world.updates
             world.train(range(turn % 2 * TURN, (turn % 2 + 1) * TURN))
             turn += 1
+            # Once nothing that devices send is taken, no more leases are granted, and it would go on for ever.
+            assert world.updates > before, "no lease was granted"
         ends = {(at := TopicPartition(topic, PARTITION)): world.log.bounds(at).end for topic in TOPICS}
         export(world.log, ends, folder=folder / str(count))
         decisions = sum(1 for name in world.actors for _ in world.journal(name))
@@ -160,7 +163,7 @@ def _count_events(record: Record) -> int:
 def _send(update: Any) -> bytes:
     """The record of an update as its device writes it, with blank signatures."""
     held: Lease = update.lease
-    sealed = encode(Certified(encode(held), BLANK, CERTIFICATE))
+    sealed = encode(Marked(encode(Certified(encode(held), BLANK, CERTIFICATE)), b""))
     return encode(Signed(encode(update_submitted(sealed, update.body)), BLANK))
 
 

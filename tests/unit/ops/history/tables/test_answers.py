@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from ops.history.tables import duckdb_file
-from ops.history.tables.answers import QueryRefused, collect_rows
+from ops.history.tables.answers import QueryRefused, collect_rows, ending_after
 from tests.root import ROOT
 from tests.tables import opened
 
@@ -40,6 +41,16 @@ def test_an_answer_is_given_up_before_it_fills_the_memory() -> None:
         collect_rows(lambda count: next(parts), bytes_max=1_000_000)
     whole = iter([[(1,), (2,)], [(3,)], []])
     assert collect_rows(lambda count: next(whole), bytes_max=1_000_000) == [(1,), (2,), (3,)]
+
+
+def test_what_takes_too_long_is_interrupted() -> None:
+    """Guarantee: after the limit the interruption comes, and never once the question is answered."""
+    late, early = threading.Event(), threading.Event()
+    with ending_after(0.01, late.set):
+        assert late.wait(10)
+    with ending_after(0.2, early.set):
+        pass
+    assert not early.wait(0.4)
 
 
 def test_a_question_that_would_take_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
