@@ -28,6 +28,8 @@ RETRY_MS = 1_000
 NEVER_MS = 1 << 62
 # A task may be created after its devices have started; one that nobody knows for this long has another name.
 UNKNOWN_TASK_MS_MAX = 120_000
+# And as often as this: a machine that slept between two answers has not been told for long.
+UNKNOWN_TASK_ANSWERS_MIN = 4
 # After this much training in one step, the updates made so far are sent before the next device trains.
 WORK_MS_MAX = 1_000
 
@@ -113,7 +115,8 @@ class DeviceLoop:
         self._past_counts = Counts()
         self._crashes = 0
         self._errors: dict[str, str] = {}
-        self._unknown_since_ms: dict[str, int] = {}
+        # Since when nobody knows the task of a device, and how often it was told so.
+        self._unknown: dict[str, tuple[int, int]] = {}
         self._away: set[str] = set()
 
     def step(self, now_ms: int, timeout_s: float = 0.0) -> int:
@@ -176,8 +179,11 @@ class DeviceLoop:
         """A device whose task nobody knows would ask for ever, because of one wrong letter."""
         device = self._devices.get(name)
         if device is None or device.declined_for != "unknown_task":
-            self._unknown_since_ms.pop(name, None)
-        elif now_ms - self._unknown_since_ms.setdefault(name, now_ms) >= UNKNOWN_TASK_MS_MAX:
+            self._unknown.pop(name, None)
+            return
+        since_ms, answers = self._unknown.get(name, (now_ms, 0))
+        self._unknown[name] = since_ms, answers + 1
+        if now_ms - since_ms >= UNKNOWN_TASK_MS_MAX and answers + 1 >= UNKNOWN_TASK_ANSWERS_MIN:
             seconds = UNKNOWN_TASK_MS_MAX // 1000
             self._fail(name, f"the server has known no task {device.setting.task!r} for {seconds} s")
 

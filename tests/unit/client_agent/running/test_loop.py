@@ -201,6 +201,17 @@ def test_a_task_that_nobody_knows_is_given_up(tmp_path: Path) -> None:
     assert loop.count().error == f"sim1: the server has known no task 'digits' for {UNKNOWN_TASK_MS_MAX // 1000} s"
 
 
+def test_a_machine_that_slept_has_not_waited(tmp_path: Path) -> None:
+    """Guarantee: two answers with a night between them are no reason to give a task up."""
+    world = World()
+    known = settings(world, tmp_path, 1, options=SimulationOptions(drop_probability=0, presence=1.0))
+    loop = DeviceLoop(AskingLink(world, [device_id("sim0")]), known, now_ms=0)
+    for now_ms in (0, 5_000, 10_000, 8 * 3_600_000):
+        loop.step(now_ms)
+        world.say(world.decline("unknown_task", 1_000, device=device_id("sim0")))
+    assert loop.count().failed == 0
+
+
 def test_without_a_broker_devices_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: a log that is unavailable for a while costs time, and nothing else."""
     world = World()
