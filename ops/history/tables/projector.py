@@ -18,6 +18,7 @@ from schemas.certificates import Trust
 from schemas.errors import EXIT_LOST, FedlogError
 from schemas.events import (
     JournalEvent,
+    ModelPublished,
     Noticed,
     TaskCreated,
     UpdateSubmitted,
@@ -119,6 +120,11 @@ class Projector:
     def waiting(self) -> int:
         """Rows that are not stored yet."""
         return self._pending.count
+
+    @property
+    def has_releases(self) -> bool:
+        """Whether a release is among them."""
+        return any(kind is ModelPublished for kind, _ in self._pending.facts)
 
     def check_gaps(self, log: EventLog) -> None:
         """Raises HistoryGap where retention has taken what comes next. A history that begins, begins where it can."""
