@@ -57,7 +57,6 @@ def sync(
     # Before anything is read: what is missing would show nowhere later.
     projector.check_gaps(log)
     synced, began_s = Synced(), time.monotonic()
-    # What a process that died had not come to.
     synced.rows += store_statistics(log, history)
     with Follower(log, projector, partitions=numbers, reads_ahead=stop is None) as follower:
         stored_s, wait_s = began_s, WAIT_S
@@ -97,8 +96,7 @@ def _store(projector: Projector, log: EventLog, *, into: HistoryFile) -> int:
     """Store what is waiting; how many rows that was."""
     waiting, has_releases = projector.waiting, projector.has_releases
     projector.flush()
-    # Afterwards: which values are missing is asked of the tables, so that no crash loses any. The question takes ten
-    # milliseconds, which is much four times a second.
+    # Afterwards, and of the tables, so that no crash loses any; to ask them each time would take a tenth of a core.
     return waiting + (store_statistics(log, into) if has_releases else 0)
 
 
