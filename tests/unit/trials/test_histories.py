@@ -44,7 +44,8 @@ def test_each_actor_decides_its_history_again(history: History, name: str) -> No
     assert retelling.faults == []
     assert digest(retelling.state).hex() == history.states[ROLES[name].journal]
     assert retelling.decisions > 3
-    assert retelling.digests > 0
+    # The registrar's story is too short for one.
+    assert retelling.digests > 0 or name == "registrar"
 
 
 @pytest.mark.parametrize("name", ROLES)
