@@ -100,8 +100,12 @@ def test_an_aim_is_kept_or_missed_by_its_figure(monkeypatch: pytest.MonkeyPatch,
     good = _written(_rows(), monkeypatch, tmp_path)
     assert "missed" not in good
     assert "<!--" not in good
-    # A thousand devices are two rates, a history is a list of figures: neither is a curve.
-    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {*page.SECTIONS, "tasks-64"} - {"crowd", "history"}
+    # A thousand devices are two rates, a history and a page are lists of figures: none is a curve.
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {*page.SECTIONS, "tasks-64"} - {
+        "crowd",
+        "history",
+        "page",
+    }
     assert [f"1,000 tasks on {number} partitions" in good for number in (8, 64, 9)] == [True, True, False]
     assert all(f"`make bench ONLY={name}`" in good for name in page.SECTIONS)
     slow = [replace(row, share_of_floor=0.59) if row.name == "ingest" else row for row in _rows()]
