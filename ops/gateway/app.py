@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from ops.gateway.behind.catalogue import Catalogue
 from ops.gateway.downloads import Downloads
 from ops.gateway.exchange import Exchange
+from ops.gateway.gates import put_gates
 from ops.gateway.refusals import SOON, Overloaded, Refusal, Unknown, Unreadable, tell_refusal
 from ops.gateway.transfers import PATH, Transfers
 from schemas.http.device_protocol import RETRY
@@ -47,11 +49,11 @@ class Gateway:
         return JSONResponse({"status": "ready", "tasks": self.catalogue.tasks}, headers={RETRY: str(SOON)})
 
 
-def make_app(gateway: Gateway) -> Starlette:
-    """Everything that the gateway answers."""
+def make_app(gateway: Gateway, *, origins: Sequence[str] = ()) -> Starlette:
+    """Everything that the gateway answers; `origins`: whose pages may ask it from a browser."""
     exchange, transfers, downloads = gateway.exchange, gateway.transfers, gateway.downloads
     name = f"{PATH}/{{name}}"
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/healthz", gateway.tell_health, methods=["GET"]),
             Route("/readyz", gateway.tell_readiness, methods=["GET"]),
@@ -70,6 +72,8 @@ def make_app(gateway: Gateway) -> Starlette:
         ],
         exception_handlers={Refusal: _tell_refusal, HTTPException: _tell_http, Exception: _tell_unexpected},
     )
+    put_gates(app, gateway.catalogue, origins=origins)
+    return app
 
 
 def _tell_refusal(request: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -38,10 +38,12 @@ def open_gateway(log: EventLog, folder: Path, *, operator: bytes, base: str = ""
     return Gateway(catalogue, exchange, transfers, Downloads(catalogue, ModelCache(log, folder / "models"))), uploads
 
 
-def make_serving_app(log: EventLog, folder: Path, *, operator: bytes, base: str = "") -> Starlette:
+def make_serving_app(
+    log: EventLog, folder: Path, *, operator: bytes, base: str = "", origins: Sequence[str] = ()
+) -> Starlette:
     """The application with all that works behind it, from its start to its end."""
     gateway, uploads = open_gateway(log, folder, operator=operator, base=base)
-    app = make_app(gateway)
+    app = make_app(gateway, origins=origins)
     app.state.gateway = gateway
     app.router.lifespan_context = lambda _: _live(gateway, uploads, log=log)
     return app

@@ -30,6 +30,10 @@ def gateway(
     behind_proxy: Annotated[
         bool, typer.Option("--behind-proxy", help="Somebody else speaks TLS with devices before it gets here.")
     ] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Whose pages may take part from a browser, https://…; may be repeated."),
+    ] = None,
     state: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder for uploads under way and models (FOLDER/gateway).")
     ] = None,
@@ -54,7 +58,7 @@ def gateway(
     folder = state or settings.open_folder() / "gateway"
     listening = listen(host, port)
     with closing(settings.log("fedlog-gateway")) as log:
-        app = make_serving_app(log, folder.resolve(), operator=operator, base=url)
+        app = make_serving_app(log, folder.resolve(), operator=operator, base=url, origins=allow_origin or ())
         say(f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}")
         # SIGTERM is how a gateway is meant to end: it has drained by then.
         with suppress(KeyboardInterrupt):
