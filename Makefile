@@ -18,7 +18,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page assets bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page assets bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -122,6 +122,10 @@ templates: setup ## Train every template of `fedlog new` end to end to its score
 
 typescript: ## Test the client in TypeScript against schemas/vectors (needs Node 20 with npm)
 	@cd clients/typescript && npm ci --no-audit --no-fund --silent && npm test --silent
+
+typescript-browser: setup $(BROWSER) ## Train digits in the tabs of Debian's Chromium over a gateway, and look at the page (apt install chromium; npm)
+	@test -d build/page/node_modules/axe-core || npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/page axe-core@4.14.1
+	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.typescript.browsing
 
 typescript-trial: setup ## Train digits on devices in TypeScript against a real gateway, which is killed (needs Node 20)
 	@$(BIN)/python -m tests.trials.typescript

@@ -94,13 +94,17 @@ def _train(stage: Stage, task: str, *, folder: Path) -> None:
     say(task, json.dumps(counts), "replay", replayed["replay"], stage.report(home_of(task)))
 
 
+def write_digits(path: Path) -> None:
+    """The examples that devices share: each takes every so many of them."""
+    images, labels = load_digits(return_X_y=True)
+    kept = [place for place in range(len(labels)) if place % HELD_OUT]
+    path.write_text(json.dumps({"images": images[kept].astype(int).tolist(), "labels": labels[kept].tolist()}))
+
+
 @contextmanager
 def _devices(task: str, url: str, operator: str, *, folder: Path) -> Iterator[list[Path]]:
     """So many processes of Node, and their end whatever happens; the files of what they say."""
-    images, labels = load_digits(return_X_y=True)
-    kept = [place for place in range(len(labels)) if place % HELD_OUT]
-    examples = {"images": images[kept].astype(int).tolist(), "labels": labels[kept].tolist()}
-    (folder / "digits.json").write_text(json.dumps(examples))
+    write_digits(folder / "digits.json")
     children, logs = [], [folder / f"{task}-{number}.log" for number in range(DEVICES)]
     for number, log in enumerate(logs):
         asked = {"gateway": url, "operator": operator, "task": task, "device": number, "devices": DEVICES}

@@ -21,14 +21,14 @@ READY_WITHIN_S = 60.0
 class GatewayProcess:
     """One gateway on a stage, with the options of the console that reach it."""
 
-    def __init__(self, options: Sequence[str], folder: Path) -> None:
-        self._options, self._folder, self._port = list(options), folder, 0
+    def __init__(self, options: Sequence[str], folder: Path, *, words: Sequence[str] = ()) -> None:
+        self._options, self._words, self._folder, self._port = list(options), list(words), folder, 0
         self._child: subprocess.Popen[str] | None = None
         self.url = ""
 
     def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
-        words = ["gateway", "--port", str(self._port), "--state", str(self._folder / "gateway")]
+        words = ["gateway", "--port", str(self._port), "--state", str(self._folder / "gateway"), *self._words]
         with (self._folder / "gateway.log").open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ops.terminal.cli", *self._options, *words],
@@ -75,9 +75,9 @@ class GatewayProcess:
 
 
 @contextmanager
-def running(options: Sequence[str], folder: Path) -> Iterator[GatewayProcess]:
-    """A gateway, and its end whatever happens."""
-    gateway = GatewayProcess(options, folder)
+def running(options: Sequence[str], folder: Path, *, words: Sequence[str] = ()) -> Iterator[GatewayProcess]:
+    """A gateway with more `words` in its command line, and its end whatever happens."""
+    gateway = GatewayProcess(options, folder, words=words)
     gateway.start()
     try:
         yield gateway

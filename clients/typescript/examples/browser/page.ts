@@ -7,7 +7,19 @@ import { BrowserStore, Device, Gateway, fromHex, loadZstd, type Start, type Step
 import { score, train, type Examples } from "./digits.js";
 
 const SIDE = 8;
-const PER_ROW = 24;
+// So many pictures in a row that a digit can be read on a phone too.
+const IS_NARROW = matchMedia("(max-width: 40rem)").matches;
+const [EXAMPLES_A_ROW, WEIGHTS_A_ROW] = IS_NARROW ? [12, 5] : [24, 10];
+const EXAMPLES_SHOWN = 72;
+const ID_DIGITS = 12;
+// The reasons that a person meets most; any other is told as the selector says it.
+const REASONS: { [reason: string]: string } = {
+  closed: "the task is closed",
+  in_round: "its update is in this round already",
+  no_slot: "enough others are at work",
+  no_model: "there is no model yet",
+  paused: "the task is paused",
+};
 const asked = new URLSearchParams(location.search);
 let admitted = 0;
 
@@ -31,7 +43,7 @@ async function main(): Promise<void> {
     },
     onStep: tell,
   });
-  show("device", device.id);
+  show("device", `${device.id.slice(0, ID_DIGITS)}…`);
   show("status", "Asking for work");
   await device.run();
   show("status", "The task is over. Thank you.");
@@ -57,7 +69,7 @@ function tell(step: Step): void {
 function describe(step: Step): string {
   switch (step.step) {
     case "declined":
-      return `Not needed now (${step.reason})`;
+      return `Not needed now: ${REASONS[step.reason] ?? step.reason}`;
     case "granted":
       return `A lease: train from version ${step.version}`;
     case "trained":
@@ -72,13 +84,13 @@ function describe(step: Step): string {
 }
 
 function drawExamples({ images }: Examples): void {
-  draw("examples", images.slice(0, 3 * PER_ROW), PER_ROW, (value) => [28, 32, 36, (255 * value) / 16]);
+  draw("examples", images.slice(0, EXAMPLES_SHOWN), EXAMPLES_A_ROW, (value) => [28, 32, 36, (255 * value) / 16]);
 }
 
 function drawWeights(parameters: Float32Array): void {
   const rows = Array.from({ length: 10 }, (_, digit) => Array.from(parameters.subarray(64 * digit, 64 * (digit + 1))));
   const largest = Math.max(1e-6, ...rows.flat().map(Math.abs));
-  draw("weights", rows, 10, (value) => [value < 0 ? 196 : 11, value < 0 ? 61 : 110, value < 0 ? 52 : 95, (255 * Math.abs(value)) / largest]);
+  draw("weights", rows, WEIGHTS_A_ROW, (value) => [value < 0 ? 196 : 11, value < 0 ? 61 : 110, value < 0 ? 52 : 95, (255 * Math.abs(value)) / largest]);
 }
 
 type Colour = (value: number) => [red: number, green: number, blue: number, opacity: number];
