@@ -15,7 +15,7 @@ from starlette.routing import Route
 from ops.gateway.behind.catalogue import Catalogue
 from ops.gateway.downloads import Downloads
 from ops.gateway.exchange import Exchange
-from ops.gateway.gates import put_gates
+from ops.gateway.gates import ALIVE, put_gates
 from ops.gateway.refusals import SOON, Overloaded, Refusal, Unknown, Unreadable, tell_refusal
 from ops.gateway.transfers import PATH, Transfers
 from schemas.http.device_protocol import RETRY
@@ -42,8 +42,6 @@ class Gateway:
         del request
         # A balancer that sends devices elsewhere meanwhile saves them a refusal each.
         breaker = self.exchange.appending.breaker
-        if not self.catalogue.is_complete.is_set():
-            raise Overloaded("The log is still being read.", code="starting")
         if breaker.is_open:
             raise Overloaded("Kafka does not answer.", code="log_away")
         return JSONResponse({"status": "ready", "tasks": self.catalogue.tasks}, headers={RETRY: str(SOON)})
@@ -55,7 +53,7 @@ def make_app(gateway: Gateway, *, origins: Sequence[str] = ()) -> Starlette:
     name = f"{PATH}/{{name}}"
     app = Starlette(
         routes=[
-            Route("/healthz", gateway.tell_health, methods=["GET"]),
+            Route(ALIVE, gateway.tell_health, methods=["GET"]),
             Route("/readyz", gateway.tell_readiness, methods=["GET"]),
             Route("/v1/deployment", downloads.tell_deployment, methods=["GET"]),
             Route("/v1/tasks/{task}", downloads.tell_task, methods=["GET"]),

@@ -38,6 +38,8 @@ _SEEN = (
     words.UPLOAD_COMPLETE,
     words.UPLOAD_LIMIT,
 )
+# Whether the process lives is told at any time.
+ALIVE = "/healthz"
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 
 
@@ -50,7 +52,7 @@ class Opening:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 503, or pass the request on."""
-        is_early = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        is_early = scope["type"] == "http" and scope["path"] != ALIVE
         if is_early and not self.catalogue.is_complete.is_set():
             refusal = tell_refusal(Overloaded("The log is still being read.", code="starting"), closes=True)
             await refusal(scope, receive, send)

@@ -52,7 +52,7 @@ class Shown:
 def say_table(found: Answer) -> None:
     """All of its rows and columns; on a terminal that is too narrow for them one row below the other."""
     rows = [[_format(value) for value in row] for row in found.rows]
-    room = _find_room()
+    room = find_room()
     if room is None or _measure(found.columns, rows) <= room:
         table(found.columns, rows)
         return
@@ -65,7 +65,7 @@ def say_table(found: Answer) -> None:
 
 def say_brief(found: Answer) -> None:
     """Its rows as far as a person needs them: the first digits of digests, places as one word, no empty columns."""
-    shown = fit(found, room=_find_room())
+    shown = fit(found, room=find_room())
     table(shown.columns, shown.rows)
     if shown.left_out:
         note(f"No room for {', '.join(shown.left_out)}: a wider terminal shows more, --json all.")
@@ -88,8 +88,8 @@ def fit(found: Answer, *, room: int | None) -> Shown:
     return Shown(*_choose(columns, rows, kept=kept), left_out)
 
 
-def _find_room() -> int | None:
-    # Into a pipe goes everything: `grep` and `awk` know no width.
+def find_room() -> int | None:
+    """How many columns the terminal has; None into a pipe, where `grep` and `awk` know no width."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

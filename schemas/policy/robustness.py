@@ -10,14 +10,8 @@ from schemas.policy.sections import Policy
 
 # Sums of weighted ranks and distances stay within 64 bits.
 MEMBERS_MAX = 1000
-# By its paper each rule holds for so many members and no fewer: n > times * f + more.
-_LEAST = {
-    "median": (2, 0),
-    "trimmed_mean": (2, 0),
-    "krum": (2, 2),
-    "multi_krum": (2, 2),
-    "centered_clipping": (2, 0),
-}
+# By its paper each rule holds for n > 2 f members, and these for so many more.
+_MORE = {"krum": 2, "multi_krum": 2}
 
 
 def find_robust_problems(policy: Policy) -> Iterator[str]:
@@ -31,12 +25,11 @@ def find_robust_problems(policy: Policy) -> Iterator[str]:
     if policy.privacy is not None:
         return
     where = f"aggregation.rule = {rule!r}"
-    times, more = _LEAST[rule]
-    count, f = policy.aggregation.members_min, robust.attackers_max
-    if count <= times * f + more:
-        bound = f"{times} f{f' + {more}' if more else ''}"
+    count, f, more = policy.aggregation.members_min, robust.attackers_max, _MORE.get(rule, 0)
+    if count <= 2 * f + more:
+        bound = f"2 f + {more}" if more else "2 f"
         yield (
-            f"{where}: with robust.attackers_max = {f} a round needs more than {bound} = {times * f + more} updates, "
+            f"{where}: with robust.attackers_max = {f} a round needs more than {bound} = {2 * f + more} updates, "
             f"and may have {count}"
         )
     elif rule == "multi_krum" and robust.selected > count - f - 2:

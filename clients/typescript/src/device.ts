@@ -10,7 +10,7 @@ import { DeviceKey } from "./keys.js";
 import { describeAbandoned, describeCheckin, describeUpdate, type Answer, type BodyAddress, type Conditions, type Lease } from "./messages.js";
 import type { Store } from "./store.js";
 import { findObjection, type Task, type Tensor } from "./task.js";
-import { addResidual, clip, decodeInt8, encodeInt8, measureFidelity, toFixed } from "./vectors.js";
+import { addResidual, clip, decodeInt8, encodeInt8, measureFidelity, toFixed } from "./update.js";
 
 // A larger body inside the record would be read by everybody who reads updates.
 const INLINE_BYTES_MAX = 16 * 1024;

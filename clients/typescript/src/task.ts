@@ -2,7 +2,7 @@
 
 import { asBytes, asCount, asList, asMap, asNumber, asTable, asText, type Value } from "./canonical.js";
 import { readAddress, type BodyAddress } from "./messages.js";
-import type { Clipping } from "./vectors.js";
+import type { Clipping } from "./update.js";
 
 // By the name of the same limit in the Python client: an address may name any amount of memory.
 const PARAMETERS_MAX = 64 * 2 ** 20;

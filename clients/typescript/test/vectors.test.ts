@@ -11,7 +11,7 @@ import { compress, decompress, readModel } from "../src/frames.js";
 import { DeviceKey } from "../src/keys.js";
 import { describeAbandoned, describeCheckin, describeUpdate, readAddress, readAnswer, readLease } from "../src/messages.js";
 import { Trust } from "../src/trust.js";
-import { addResidual, clip, encodeInt8, measureFidelity } from "../src/vectors.js";
+import { addResidual, clip, encodeInt8, measureFidelity } from "../src/update.js";
 
 // From build/test, where this file runs.
 const FOLDER = new URL("../../../../schemas/vectors/", import.meta.url);

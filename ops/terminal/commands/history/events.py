@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -20,6 +18,7 @@ from ops.history.records import Line, lines
 from ops.history.telling import tell
 from ops.opening import find_operator, list_partitions, open_log_or_export
 from ops.terminal.errors import ConsoleError, require_partition
+from ops.terminal.fitting import find_room
 from ops.terminal.options import FromFiles
 from schemas.topics import ANSWERS, CATALOGUE, partition_of
 from streams.log import EventLog, Record, TopicPartition
@@ -121,5 +120,5 @@ def _choose_form(*, as_json: bool, fields: bool) -> Callable[[Line], None]:
     if fields:
         return lambda line: say(line.text())
     # Into a pipe an event is one line, whatever its length: `grep` and `wc -l` count on that.
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    columns = find_room()
     return lambda line: say(tell(line, columns=columns))
