@@ -51,7 +51,9 @@ class Asked:
         return sent[0]["status"], told, b"".join(part.get("body", b"") for part in sent[1:])
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/tasks/rings"), ("POST", "/v1/check-ins"), ("GET", "/readyz")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/tasks/rings"), ("POST", "/v1/check-ins"), ("GET", "/readyz")]
+)
 def test_before_the_log_is_read_nobody_is_told_what_there_is(method: str, path: str, tmp_path: Path) -> None:
     """Guarantee: a gateway that has just started says so, and no device takes its task or lease for unknown."""
     status, headers, body = Asked(tmp_path, is_complete=False).ask(method, path)

@@ -112,7 +112,7 @@ def _rounds(rule: str) -> tuple[Comparison, dict[BodyRef, bytes], list[UpdateAdm
     deltas = [np.array([n, -n, 0.25, 3 - n], np.float32) for n in (0.5, -1.0, 2.0, 1.0, 2.0)]
     bodies = {body_ref(f"r{number}"): encode_update(delta, rules) for number, delta in enumerate(deltas)}
     members = [
-        update_admitted(f"d{number}", body=ref, weight=WEIGHT_ONE >> number % 2) for number, ref in enumerate(bodies)
+        update_admitted(f"d{number}", body=ref, weight=WEIGHT_ONE >> number) for number, ref in enumerate(bodies)
     ]
     return Comparison(task_created(rules)), bodies, members
 
