@@ -195,9 +195,19 @@ def test_memory_is_bounded_before_it_is_taken(tmp_path: Path) -> None:
     assert world.abandoned()[0].reason == "task_unfit"
 
 
+def test_a_lease_with_a_number_that_nothing_holds_is_none(tmp_path: Path) -> None:
+    """Guarantee: what no record may say is no lease: the device neither trains nor gives anything up."""
+    world = World()
+    device = world.device(tmp_path)
+    device.wake(0)
+    lease = world.lease(1, device, deadline_ms=(1 << 64) - 1)
+    device.wake(device.receive(world.grant(lease), 0))
+    assert (world.trainings, device.is_training, device.counts.given_up) == (0, False, 0)
+
+
 def test_a_lease_beyond_its_policy_is_given_up(tmp_path: Path) -> None:
     """Guarantee: a selector that was taken over gives no lease that is longer than the operator's policy says."""
-    device = give_up(World(), tmp_path, deadline_ms=(1 << 64) - 1)
+    device = give_up(World(), tmp_path, deadline_ms=(1 << 63) - 1)
     assert "lasts longer than its policy allows" in device.given_up_for
 
 

@@ -29,7 +29,7 @@ AT = TopicPartition("rounds", 3)
 
 def write_rounds(history: HistoryFile, numbers: range) -> None:
     """A batch with one event for each number."""
-    places = [("rounds", 3, number, 0, None, None, 7, 7) for number in numbers]
+    places = [("rounds", 3, number, 0, None, None, 0, 7, 7) for number in numbers]
     events = [RoundOpened(task="digits", round=number) for number in numbers]
     history.write({"round_opened": [FACTS[RoundOpened].make_columns(places, events)]}, {AT: Mark(numbers.stop, 7)})
 
