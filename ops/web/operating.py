@@ -21,7 +21,7 @@ from schemas.topics import TASKS, partition_of
 from streams.log import EventLog, TopicPartition
 
 # How long an answer waits for the history; what was written stands in the log in any case.
-SEEN_WAIT_S = 10.0
+SEEN_WAIT_S = 20.0
 BODY_WAIT_S = 30.0
 _MARK = 'SELECT "offset" FROM marks WHERE topic = $topic AND partition = $partition'
 

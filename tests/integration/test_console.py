@@ -61,7 +61,7 @@ def test_from_empty_topics_to_a_version_in_files(fedlog: Fedlog, kafka_settings:
         _until(lambda: json.loads(fedlog("task", "list", "--json").stdout)["version"] == 0, 60)
     finally:
         worker.terminate()
-        worker.wait(30)
+        worker.wait(60)
     assert not run_file.exists()
 
     scored = fedlog("evaluate", "--json")

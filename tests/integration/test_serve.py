@@ -111,7 +111,7 @@ class Server:
     def follow(self, last: str | None) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """The messages of the stream with their ids, until the server is gone."""
         headers = {"Authorization": f"Bearer {self._token}", **({"Last-Event-ID": last} if last else {})}
-        with closing(self.connect(timeout_s=20)) as connection:
+        with closing(self.connect(timeout_s=60)) as connection:
             connection.request("GET", "/api/v1/events/stream", headers=headers)
             message: dict[str, str] = {}
             for line in connection.getresponse():
@@ -126,7 +126,7 @@ class Server:
 
     def listen(self, path: str) -> Iterator[tuple[str, str]]:
         """The messages of an open page, as (event, data), until the server is gone."""
-        with closing(self.connect(timeout_s=20)) as connection:
+        with closing(self.connect(timeout_s=60)) as connection:
             connection.request("GET", f"/live{path}", headers={"Authorization": f"Bearer {self._token}"})
             event, data = "", ""
             for line in connection.getresponse():
@@ -140,7 +140,7 @@ class Server:
                         yield event, data
                         event, data = "", ""
 
-    def connect(self, timeout_s: float = 30) -> http.client.HTTPSConnection:
+    def connect(self, timeout_s: float = 60) -> http.client.HTTPSConnection:
         """A connection that trusts this server's certificate alone."""
         return http.client.HTTPSConnection("127.0.0.1", self._port, timeout=timeout_s, context=self._context)
 
@@ -202,7 +202,7 @@ def test_a_server_that_is_killed_loses_and_doubles_nothing(
             server.start()
             server.ask_until("GET", "tasks")
         assert server.ask("POST", f"tasks/{TASK}/close")[0] == 200
-        client.join(timeout=30)
+        client.join(timeout=60)
         assert server.ask("GET", f"tasks/{TASK}")[1]["task"]["status"] == "closing"
     at = TopicPartition(TASKS.name, partition_of(TASK, kafka_log.partitions))
     written = [record.offset for record in scan(kafka_log, at)]

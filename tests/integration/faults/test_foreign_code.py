@@ -66,7 +66,7 @@ def running(stage: Stage, *words: str) -> Iterator[Path]:
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -210,7 +210,7 @@ def _send_from_2099(sender: Sender) -> None:
             value = b"junk" if topic == UPDATES.name else checkin
             sent = producer.send(
                 sender.stage.kafka.add_prefix(topic), value, partition=PARTITION, timestamp_ms=YEAR_2099_MS
-            ).get(timeout=30)
+            ).get(timeout=60)
             if topic == UPDATES.name:
                 sender.dropped[topic].append(sent.offset)
             at = TopicPartition(topic, PARTITION)

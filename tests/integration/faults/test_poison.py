@@ -59,7 +59,7 @@ def test_a_crash_loop_is_broken(kafka_settings: KafkaSettings, tmp_path: Path) -
         with Fleet(kafka_settings, TASK, rules(), PARAMETERS, 6, habits=Habits(rest_s=0.3)) as devices:
             stage.until_version(TASK, 1)
             device.check_in()
-            stage.until(device.answers, "a lease for the poisoner", timeout_s=30)
+            stage.until(device.answers, "a lease for the poisoner", timeout_s=90)
             offset = device.submit_body(poison, codec="float32")
             stage.until(lambda: aggregator.starts >= 4, "three deaths", timeout_s=120)
             stage.until_version(TASK, stage.version(TASK) + 2, timeout_s=90)

@@ -59,7 +59,7 @@ def test_a_bomb_from_before_is_told(kafka_log: KafkaLog, kafka_settings: KafkaSe
     assert send(kafka_settings, AT, bytes(105_000_000), **{"compression.type": "zstd"}) is None
     reader = kafka_log.bulk_reader({AT: 0})
     with pytest.raises(LogError, match=r"reading updates\[0\]@0: Decompression"):
-        poll_for(reader, seconds=30)
+        poll_for(reader, seconds=60)
     reader.close()
 
 

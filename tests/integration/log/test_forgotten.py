@@ -52,7 +52,7 @@ def _without_verification(settings: KafkaSettings) -> Iterator[None]:
 
 def _write_untold(log: KafkaLog, place: BrokerPartition) -> None:
     """Write one record in a transaction, as if its partition had been added to it."""
-    give_up_s = time.monotonic() + 20
+    give_up_s = time.monotonic() + 60
     while True:
         writer = log.writer("w")
         writer.begin()
@@ -66,7 +66,7 @@ def _write_untold(log: KafkaLog, place: BrokerPartition) -> None:
 
 
 def _await_end(log: KafkaLog, at: TopicPartition, end: int) -> None:
-    give_up_s = time.monotonic() + 20
+    give_up_s = time.monotonic() + 60
     while log.bounds(at).end < end and time.monotonic() < give_up_s:
         time.sleep(0.05)
     assert log.bounds(at).end == end

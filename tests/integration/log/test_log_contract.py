@@ -65,7 +65,7 @@ def draft(text: str, at: TopicPartition = EVENTS) -> Draft:
 
 def await_end(log: Log, at: TopicPartition, end: int) -> None:
     """Wait until readers can see up to `end`: a marker is written behind the answer to a commit."""
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     while log.bounds(at).end < end and time.monotonic() < give_up:
         time.sleep(0.01)
     assert log.bounds(at).end == end
@@ -80,7 +80,7 @@ def read(log: Log, at: TopicPartition = EVENTS, *, end: int) -> list[tuple[int, 
 def drain(reader: Reader, at: TopicPartition, end: int) -> list[Record]:
     """Read until the position has passed `end`, in bounded time."""
     found: list[Record] = []
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     while reader.position(at) < end and time.monotonic() < give_up:
         found += reader.poll(0.2)
     return found

@@ -66,7 +66,7 @@ def test_shards_lose_nothing_when_their_workers_die(kafka_settings: KafkaSetting
 def _strike(stage: Stage, workers: list[Worker]) -> None:
     """SIGKILL the worker processes themselves; their supervisors start them again."""
     for worker in workers:
-        stage.until(worker.child, "a worker that is back", timeout_s=30)
+        stage.until(worker.child, "a worker that is back", timeout_s=90)
         child = worker.child()
         assert child is not None
         child.kill()

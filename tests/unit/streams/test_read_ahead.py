@@ -11,7 +11,7 @@ import pytest
 from streams.log import Record
 from streams.read_ahead import ReadAhead
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 def _make_record(number: int, size: int = 10) -> Record:

@@ -76,7 +76,7 @@ class Behind:
         named = {**(headers or {}), **{name.replace("_", "-"): value for name, value in more.items()}}
         if path.startswith("/v1/uploads") and LEASE in named and "Signature" not in named:
             named = self.sign(method, path, named)
-        with closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=40)) as connection:
+        with closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)) as connection:
             connection.request(method, path, data or None, named)
             answer = connection.getresponse()
             return Told(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
@@ -159,7 +159,7 @@ def opened(
         yield Behind(world, url, phone, folder)
 
 
-def wait_until(is_so: Callable[[], object], *, within_s: float = 10.0) -> None:
+def wait_until(is_so: Callable[[], object], *, within_s: float = 60.0) -> None:
     """Wait, with an end."""
     give_up_s = time.monotonic() + within_s
     while not is_so():

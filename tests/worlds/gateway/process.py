@@ -67,7 +67,7 @@ class GatewayProcess:
         """SIGTERM, and its exit code."""
         assert self._child is not None
         self._child.terminate()
-        return self._child.wait(30)
+        return self._child.wait(60)
 
     def read_log(self) -> str:
         """What it has said."""

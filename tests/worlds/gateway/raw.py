@@ -47,7 +47,7 @@ class Raw:
 
 
 @contextmanager
-def connected(url: str, *, timeout_s: float = 20.0) -> Iterator[Raw]:
+def connected(url: str, *, timeout_s: float = 60.0) -> Iterator[Raw]:
     """A connection to a server, closed at the end."""
     at = urlsplit(url)
     with socket.create_connection((at.hostname or "", at.port or 0), timeout=timeout_s) as connection:

@@ -243,7 +243,7 @@ def test_partitions_are_decided_side_by_side(
         under_way.add(actor.partition)
         most = max(most, len(under_way))
         if not alone_until_s:
-            together.wait(10)
+            together.wait(60)
         handle(actor, records)
         under_way.remove(actor.partition)
 

@@ -79,7 +79,7 @@ def test_task_and_model_are_those_of_the_log(behind: Behind) -> None:
     with linked(behind) as link:
         assert link.find_task(TASK) == created
         assert link.find_task("nobody") is None
-        assert link.fetch_model(created, created.model, size=created.parameters, timeout_s=10).shape == (40_000,)
+        assert link.fetch_model(created, created.model, size=created.parameters, timeout_s=60).shape == (40_000,)
 
 
 def test_a_body_keeps_its_address(behind: Behind) -> None:
@@ -151,7 +151,7 @@ def test_a_gateway_is_not_believed(behind: Behind) -> None:
         try:
             assert link.find_task(TASK) is None
             with pytest.raises(ModelMissing):
-                link.fetch_model(created, created.model, size=created.parameters, timeout_s=10)
+                link.fetch_model(created, created.model, size=created.parameters, timeout_s=60)
             link.check_in(TASK, behind.checkin())
             assert link.read_answers(0.5) == []
         finally:

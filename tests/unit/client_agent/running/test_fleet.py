@@ -54,20 +54,19 @@ def test_a_fleet_starts_and_ends(tmp_path: Path, engine: str) -> None:
     """Guarantee: after `stop` no process of the fleet is left; while it ran, its devices checked in."""
     before = children()
     with Fleet(options(tmp_path, engine=engine)) as fleet:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while (stats := fleet.count()).checked_in < 6 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert children() - before
     assert (stats.devices, stats.failed, stats.error) == (12, 0, "")
     assert stats.checked_in >= 6
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while children() - before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not children() - before
     assert len(list(tmp_path.glob("*/identity.json"))) == 12
 
 
-@pytest.mark.timeout(20)
 def test_a_module_that_does_not_end_stops_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guarantee: a data module that loops where it is imported ends the fleet with its line, before any process."""
     (tmp_path / "looping.py").write_text("while True:\n    pass\n")

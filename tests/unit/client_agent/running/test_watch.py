@@ -61,7 +61,7 @@ def test_an_endless_loop_ends_with_its_lease(
     place = r" \(.*test_watch\.py:\d+\)$"
     with pytest.raises(TookTooLong, match=rf"training: .*it did not end with its lease.*lease_s{place}"):
         watch.watch(function, under("a", 0.0))
-    assert watch.watch(lambda: DONE, under("b", 5.0)) is DONE
+    assert watch.watch(lambda: DONE, under("b", 60.0)) is DONE
     assert (tmp_path / "training").read_bytes() == b""
     assert watch.count().waiting_for == ""
 
@@ -75,8 +75,8 @@ def test_a_long_training_is_told(watch: Watch) -> None:
         told.append(watch.count().waiting_for)
         return DONE
 
-    assert watch.watch(train, under("ab12", 5.0)) is DONE
-    assert told == ["phone, training for 0 s"]
+    assert watch.watch(train, under("ab12", 60.0)) is DONE
+    assert [re.fullmatch(r"phone, training for \d+ s", line) is not None for line in told] == [True]
 
 
 SCRIPT = """
@@ -98,7 +98,7 @@ watch.Watch(Path(sys.argv[1])).watch(globals()[sys.argv[2]], deadline)
 
 def run(script: Path, file: Path, hang: str, lease: str = "a") -> int:
     script.write_text(SCRIPT)
-    return subprocess.run([sys.executable, script, file, hang, lease], check=False, timeout=20).returncode
+    return subprocess.run([sys.executable, script, file, hang, lease], check=False, timeout=60).returncode
 
 
 @pytest.mark.parametrize(("hang", "line"), [("sleeps", 6), ("holds_the_interpreter", 7), ("catches_all", 10)])
@@ -114,8 +114,8 @@ def test_what_hears_no_exception_ends_with_its_process(hang: str, line: int, tmp
     else:
         assert f"(.../hangs.py:{line})".replace("...", str(tmp_path)) in reason
     with pytest.raises(TookTooLong, match="did not end with its lease"):
-        again.watch(lambda: DONE, under("a", 5.0))
-    assert again.watch(lambda: DONE, under("b", 5.0)) is DONE
+        again.watch(lambda: DONE, under("a", 60.0))
+    assert again.watch(lambda: DONE, under("b", 60.0)) is DONE
 
 
 def test_a_process_that_ends_is_tried_once_more(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_process_that_ends_is_tried_once_more(tmp_path: Path) -> None:
     assert run(script, file, "exits") == 0
     again = Watch(file)
     with pytest.raises(TookTooLong, match="ended 2 times while training"):
-        again.watch(lambda: DONE, under("a", 5.0))
+        again.watch(lambda: DONE, under("a", 60.0))
 
 
 def test_what_ended_a_process_stays_lost(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_what_ended_a_process_stays_lost(tmp_path: Path) -> None:
     file, script = tmp_path / "loading", tmp_path / "hangs.py"
     assert [run(script, file, "sleeps", lease) for lease in ("a", "b")] == [1, 1]
     again = Watch(file)
-    assert again.watch(lambda: DONE, under("c", 5.0)) is DONE
+    assert again.watch(lambda: DONE, under("c", 60.0)) is DONE
     for lease in ("a", "b"):
         with pytest.raises(TookTooLong, match="did not end with its lease"):
             again.watch(lambda: DONE, under(lease, 5.0))
@@ -151,7 +151,7 @@ def test_whoever_has_no_file_is_told_what_hangs() -> None:
 
     watch = Watch(None, end_process=note)
     deadline = replace(until_loaded("phone", code="mine:data", limit_s=600), limit_s=-watch_module.STUCK_S)
-    assert watch.watch(lambda: ended.wait(20), deadline)
+    assert watch.watch(lambda: ended.wait(60), deadline)
     watch.close()
     assert told[0][0] == "data of phone"
     assert re.fullmatch(r"loading data with 'mine:data' did not end within 600 s.*\.py:\d+\)\. .*--load-s", told[0][1])

@@ -36,7 +36,7 @@ def refused(behind: Behind, sealed: bytes | None, path: str = "/v1/uploads", **m
     headers |= {name.replace("_", "-"): value for name, value in more.items()}
     if sealed is not None:
         headers = behind.sign("POST", path, headers)
-    with connected(behind.url, timeout_s=5) as connection:
+    with connected(behind.url, timeout_s=60) as connection:
         connection.begin("POST", path, headers)
         told = connection.read_all()
     head, _, body = told.partition("\r\n\r\n")

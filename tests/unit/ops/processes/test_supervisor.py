@@ -105,7 +105,7 @@ Start = Callable[[str], subprocess.Popen[bytes]]
 
 def test_a_worker_that_ends_is_started_again(started: Start, tmp_path: Path) -> None:
     """Exit 70, a crash, a kill: the next worker starts, and the run file names it."""
-    supervisor = started("time.sleep(60) if len(open(file.name).readlines()) > 2 else os._exit(70)")
+    supervisor = started("time.sleep(600) if len(open(file.name).readlines()) > 2 else os._exit(70)")
     until(lambda: len(pids(tmp_path)) == 3)
     run_file = tmp_path / "run" / f"selector-{supervisor.pid}.json"
     until(lambda: json.loads(run_file.read_text())["child"] == pids(tmp_path)[-1])
@@ -117,10 +117,10 @@ def test_a_worker_that_ends_is_started_again(started: Start, tmp_path: Path) -> 
 
 def test_sigterm_ends_the_worker_and_the_run_file(started: Start, tmp_path: Path) -> None:
     """An ordered end leaves no process and no file behind."""
-    supervisor = started("time.sleep(60)")
+    supervisor = started("time.sleep(600)")
     until(lambda: len(pids(tmp_path)) == 1)
     supervisor.terminate()
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(60) == 0
     assert not is_alive(pids(tmp_path)[0])
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -128,15 +128,15 @@ def test_sigterm_ends_the_worker_and_the_run_file(started: Start, tmp_path: Path
 def test_a_worker_that_does_not_hear_is_killed(started: Start, tmp_path: Path) -> None:
     """A worker that ignores SIGTERM does not keep its supervisor from ending."""
     supervisor = started(
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN); open(file.name + '.deaf', 'w'); time.sleep(60)"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); open(file.name + '.deaf', 'w'); time.sleep(600)"
     )
     until((tmp_path / "starts.deaf").exists)
     supervisor.send_signal(signal.SIGINT)
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(60) == 0
     assert not is_alive(pids(tmp_path)[0])
 
 
-@pytest.mark.parametrize("deed", ["time.sleep(60)", "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"])
+@pytest.mark.parametrize("deed", ["time.sleep(600)", "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"])
 def test_no_worker_outlives_a_supervisor_that_was_killed(started: Start, tmp_path: Path, deed: str) -> None:
     """Nobody can tell a worker that its supervisor got SIGKILL; it finds out by itself."""
     supervisor = started(deed)
@@ -148,7 +148,7 @@ def test_no_worker_outlives_a_supervisor_that_was_killed(started: Start, tmp_pat
 
 def test_a_password_reaches_the_worker_through_the_pipe_alone(started: Start, tmp_path: Path) -> None:
     """Argument lists show in `ps`, so no secret is in one."""
-    started("time.sleep(60)")
+    started("time.sleep(600)")
     until(lambda: len(pids(tmp_path)) == 1)
     told = (tmp_path / "starts").read_text()
     assert told.split()[1] == "secret-word"
@@ -170,7 +170,7 @@ DIES = (
     "starts = len(open(file.name).readlines()); "
     "options.crash_marker.put(5, InputPlace('rounds', {offset}, 2)); "
     "{lifts}; "
-    "os.kill(os.getpid(), signal.{by}) if starts < {until} else time.sleep(60)"
+    "os.kill(os.getpid(), signal.{by}) if starts < {until} else time.sleep(600)"
 )
 
 

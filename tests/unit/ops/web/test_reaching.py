@@ -34,7 +34,7 @@ class CutLog(MemoryLog):
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for it, and fail where it never comes."""
-    give_up_s = time.monotonic() + 20
+    give_up_s = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < give_up_s
         time.sleep(0.01)

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from ops.web import serving
 from ops.web.serving import PatientHttp, listen
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 HALF = b"GET / HTTP/1.1\r\nHost: here\r\n"
 
 

@@ -217,7 +217,7 @@ def test_two_threads_never_add_at_the_same_time(threads: ThreadPoolExecutor) -> 
     added, goes_on = list[str](), threading.Event()
 
     def add_slowly() -> None:
-        goes_on.wait(10)
+        goes_on.wait(60)
         added.append("large")
 
     ahead.add(add_slowly, nbytes=intake.ADDED_AT_ONCE_BYTES_MAX + 1)

@@ -92,7 +92,7 @@ def test_a_question_waits_until_what_it_asks_for_is_there(tmp_path: Path) -> Non
         assert wait_for_writer(tmp_path / FILE, before.sequence + 1, timeout_s=0.05) == before
         writing = threading.Timer(0.2, history.write, args=({}, {AT: Mark(1, 2)}))
         writing.start()
-        found = wait_for_writer(tmp_path / FILE, before.sequence + 1, timeout_s=20.0)
+        found = wait_for_writer(tmp_path / FILE, before.sequence + 1, timeout_s=60.0)
         writing.join()
         assert found == before.next()
         answer = ask_writer(tmp_path / FILE, "SELECT $n + 1", parameters={"n": 41})

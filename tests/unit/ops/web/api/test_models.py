@@ -85,7 +85,7 @@ def test_whoever_downloads_holds_up_no_operator(tmp_path: Path) -> None:
     @contextmanager
     def open_slowly() -> Iterator[EventLog]:
         is_reading.set()
-        may_end.wait(20)
+        may_end.wait(60)
         yield log
 
     with opened_site(tmp_path, log) as (site, _):
@@ -100,9 +100,9 @@ def test_whoever_downloads_holds_up_no_operator(tmp_path: Path) -> None:
         with make_client(slow) as client, make_client(slow, "operator") as acting, ThreadPoolExecutor(1) as pool:
             download = pool.submit(client.get, f"/api/v1/tasks/{TASK}/versions/0/model")
             try:
-                assert is_reading.wait(20)
+                assert is_reading.wait(60)
                 assert acting.post(f"/api/v1/tasks/{TASK}/pause").status_code == 200
                 assert not download.done()
             finally:
                 may_end.set()
-            assert download.result(20).status_code == 200
+            assert download.result(60).status_code == 200

@@ -47,7 +47,7 @@ async def follow(history: HistoryFile, begin: Cursor | None, *, count: int) -> l
     found: list[dict[str, Any]] = []
     try:
         messages: AsyncIterator[str] = streams._follow(changes, Feed(reader), wanted=Wanted(), begin=begin)
-        async with asyncio.timeout(20), aclosing(messages):  # type: ignore[type-var]
+        async with asyncio.timeout(60), aclosing(messages):  # type: ignore[type-var]
             async for text in messages:
                 if len(found := [*found, read_message(text)]) == count:
                     break

@@ -44,7 +44,7 @@ class Page:
         """The messages of its stream, while it is watched."""
         watching = asyncio.create_task(self.changes.watch())
         try:
-            async with asyncio.timeout(20), aclosing(Stream(self.changes, self.render).follow(after)) as messages:
+            async with asyncio.timeout(60), aclosing(Stream(self.changes, self.render).follow(after)) as messages:
                 async for message in messages:
                     yield message
         finally:

@@ -165,7 +165,7 @@ def test_a_stream_goes_on_where_its_page_was(site: Site) -> None:
 
         answering = asyncio.create_task(app({**scope, "http_version": "1.1", "root_path": ""}, receive, send))
         try:
-            return await asyncio.wait_for(sent.get(), 20)
+            return await asyncio.wait_for(sent.get(), 60)
         finally:
             gone.set()
             answering.cancel()
