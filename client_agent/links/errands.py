@@ -59,8 +59,9 @@ class Errands:
             location = reply.headers.get("Location")
             if reply.status != 202 or location is None:
                 return reply
-            # It was taken, and is only asked about from here on.
+            # It was taken, and is only asked about from here on; a gateway that holds no request is asked slowly.
             method, path, data = "GET", location, b""
+            await asyncio.sleep(draw_wait_s(reply.window))
         return None
 
     async def find_task(self, name: str) -> TaskCreated | None:

@@ -22,7 +22,8 @@ from schemas.http.device_protocol import RETRY, WAIT_S_MAX, Window, parse_window
 
 # Where a gateway said nothing of when to ask again, or was not reached at all.
 WINDOW = Window(1_000, 4_000)
-WINDOW_MS_MAX = 600_000
+# Whatever a gateway says: nobody is asked again at once, or tomorrow.
+WINDOW_MS_MIN, WINDOW_MS_MAX = 200, 600_000
 CONNECT_S = 10.0
 # Longer than a gateway holds a request that waits.
 ANSWER_S = WAIT_S_MAX + 10.0
@@ -83,7 +84,8 @@ class Reply:
 
 def draw_wait_s(window: Window) -> float:
     """A moment within a window: devices that were refused together do not return together."""
-    return min(random.uniform(window.min_ms, window.max_ms), WINDOW_MS_MAX) / 1000
+    drawn_ms = random.uniform(window.min_ms, window.max_ms)
+    return min(max(drawn_ms, WINDOW_MS_MIN), WINDOW_MS_MAX) / 1000
 
 
 class GatewayClient:
@@ -122,8 +124,17 @@ class GatewayClient:
         await self._session.close()
 
     def resolve(self, location: str) -> str:
-        """Where a Location leads: an upload belongs to the gateway that it names."""
-        return urljoin(self._base, location)
+        """Where a Location leads: an upload belongs to the gateway that it names. Raises Unreachable."""
+        try:
+            url = urljoin(self._base, location)
+            there, here = urlsplit(url), urlsplit(self._base)
+            is_near = there.hostname in LOOPBACK
+        except ValueError as error:
+            raise Unreachable(f"the gateway names no address: {location[:100]!r}", WINDOW) from error
+        # What goes there is a lease and a whole update, and the device's pin says nothing without TLS.
+        if there.scheme != here.scheme or (there.scheme == "http" and not is_near):
+            raise Unreachable(f"the gateway names an address that is not like its own: {location[:100]!r}", WINDOW)
+        return url
 
     async def ask(
         self, method: str, path: str, *, data: bytes = b"", headers: Mapping[str, str] | None = None
@@ -141,9 +152,11 @@ class GatewayClient:
                 expect100=expects,
                 allow_redirects=False,
             ) as answer:
-                read = await answer.content.read(ANSWER_BYTES_MAX) if answer.content_length else b""
-                while len(read) < (answer.content_length or 0) <= ANSWER_BYTES_MAX:
-                    read += await answer.content.read(ANSWER_BYTES_MAX)
+                # In all, and not for each byte: an answer that drips is none.
+                async with asyncio.timeout(ANSWER_S):
+                    read = await answer.content.read(ANSWER_BYTES_MAX) if answer.content_length else b""
+                    while len(read) < (answer.content_length or 0) <= ANSWER_BYTES_MAX:
+                        read += await answer.content.read(ANSWER_BYTES_MAX)
                 reply = Reply(answer.status, answer.headers, read)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{type(error).__name__}: {error}", WINDOW) from error

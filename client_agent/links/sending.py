@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from client_agent.link import UpdateBody
-from client_agent.links.requests import GatewayClient, Reply, Unreachable, wait_within
+from client_agent.links.requests import WINDOW, GatewayClient, Reply, Unreachable, wait_within
 from schemas.http.device_protocol import (
     BODY_TYPE,
     LEASE,
@@ -28,8 +28,10 @@ from schemas.identifiers import BodyRef
 
 # More in one request would be lost with it where a proxy passes on whole requests only.
 PIECE_BYTES = 8 * 2**20
-# In a row without a byte that has come: who then is not reached is tried again by the device, later.
+# In a row without a byte more that has come, whatever the gateway says meanwhile: the device tries again, later.
 FAILURES_MAX = 6
+# A clock may have lost its battery; what is further away is no time.
+SKEW_S_MAX = 100 * 366 * 86_400
 UPLOADS = "v1/uploads"
 
 
@@ -62,20 +64,24 @@ class _Sending:
         self.location = reply.headers.get("Location", self.location)
         if reply.headers.get(UPLOAD_COMPLETE) == "?1":
             return read_address(reply.data)
-        self.offset = int(reply.headers[UPLOAD_OFFSET])
+        self._go_to(reply)
         return None
 
-    async def find_offset(self) -> bool:
-        """Ask how much has come; whether that is more than was known. Raises Unreachable."""
+    async def find_offset(self) -> None:
+        """Ask how much has come. Raises Unreachable, Refused."""
         if not self.location:
-            return False
-        before = self.offset
+            return
         reply = await self._ask("HEAD", self.location)
         if reply.status == 404:
             self.location, self.offset = "", 0
         elif reply.status < 300:
-            self.offset = int(reply.headers[UPLOAD_OFFSET])
-        return self.offset > before
+            self._go_to(reply)
+
+    def _go_to(self, reply: Reply) -> None:
+        offset = int(reply.headers[UPLOAD_OFFSET])
+        if not 0 <= offset <= len(self.body.data):
+            raise Refused(f"the gateway has {offset} of {len(self.body.data)} bytes")
+        self.offset = offset
 
     async def _create(self) -> Reply:
         data = self.body.data
@@ -110,9 +116,10 @@ class _Sending:
         told = _find_skew(reply)
         if told is None or told == self.client.skew_s:
             return reply
-        # The gateway has said how far this clock is off: signed anew, by its own.
+        # The gateway has said how far this clock is off: signed anew, by its own, and once.
         self.client.skew_s = told
-        return await self._ask(method, path, data=data, headers=headers)
+        signed = sign_request(method, url, headers=carried, key=key, at_s=time.time() + told)
+        return await self.client.ask(method, path, data=data, headers=signed)
 
 
 def _find_skew(reply: Reply) -> float | None:
@@ -124,25 +131,28 @@ def _find_skew(reply: Reply) -> float | None:
         now_s = msgspec.convert(told.get("now_s"), int)
     except msgspec.MsgspecError:
         return None
-    return float(round(now_s - time.time())) if told.get("code") == "clock_differs" else None
+    skew_s = round(now_s - time.time())
+    return float(skew_s) if told.get("code") == "clock_differs" and abs(skew_s) <= SKEW_S_MAX else None
 
 
 async def send_body(client: GatewayClient, body: UpdateBody) -> BodyRef:
-    """Upload a body; its address. Raises Unreachable after many failures in a row, Refused."""
-    sending, failures = _Sending(client, body), 0
+    """Upload a body; its address. Raises Refused, and Unreachable after many requests in a row that were in vain."""
+    sending, failures, furthest = _Sending(client, body), 0, -1
     while True:
+        error = Unreachable("the gateway takes no more of the body", WINDOW)
+        is_cut = False
         try:
-            if failures and await sending.find_offset():
-                failures = 0
-            address = await sending.advance()
-            failures = 0
-        except Unreachable as error:
-            failures += 1
-            if failures >= FAILURES_MAX:
-                raise
-            # A connection that was cut is no reason to wait; a gateway that says so is, and one that is not there.
-            if error.is_told or failures > 1:
-                await wait_within(error.window)
-            continue
-        if address is not None:
-            return address
+            if failures:
+                await sending.find_offset()
+            if (address := await sending.advance()) is not None:
+                return address
+        except Unreachable as caught:
+            error, is_cut = caught, True
+        # Further than ever: a gateway that goes back and forth would have all of it again and again.
+        is_further, furthest = sending.offset > furthest, max(furthest, sending.offset)
+        failures = int(is_cut) if is_further else failures + 1
+        if failures >= FAILURES_MAX:
+            raise error
+        # A connection that was cut is no reason to wait; a gateway that says so is, and one that is not there.
+        if error.is_told or failures > 1:
+            await wait_within(error.window)
