@@ -23,6 +23,8 @@ from streams.log import EventLog, LogError, Record
 
 CACHE_BYTES_MAX = 4 * 2**30
 FETCHED_WITHIN_S = 60.0
+# Each has a whole model in memory, and a thread that appends would have otherwise.
+FETCHES_MAX = 2
 IMMUTABLE = "public, max-age=31536000, immutable"
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -36,6 +38,7 @@ class ModelCache:
     bytes_max: int = CACHE_BYTES_MAX
     _sizes: OrderedDict[str, int] = field(default_factory=OrderedDict)
     _fetching: dict[str, asyncio.Task[Path]] = field(default_factory=dict)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FETCHES_MAX))
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -60,16 +63,18 @@ class ModelCache:
         return await asyncio.shield(fetching)
 
     async def _fetch(self, ref: BodyRef, name: str) -> Path:
-        try:
-            data = await asyncio.to_thread(self._read, ref)
-        except LogError as error:
-            raise Overloaded("Kafka does not give the model now.", code="log_away") from error
-        if isinstance(data, Absent):
-            raise Unknown("The log no longer holds this model.", code="model_gone")
         path = self.folder / name
-        # Under another name until it is whole: the next process believes what it finds.
-        written = path.with_suffix(".new")
-        await asyncio.to_thread(written.write_bytes, data)
+        # Anybody may ask, and for all models at once.
+        async with self._turns:
+            try:
+                data = await asyncio.to_thread(self._read, ref)
+            except LogError as error:
+                raise Overloaded("Kafka does not give the model now.", code="log_away") from error
+            if isinstance(data, Absent):
+                raise Unknown("The log no longer holds this model.", code="model_gone")
+            # Under another name until it is whole: the next process believes what it finds.
+            written = path.with_suffix(".new")
+            await asyncio.to_thread(written.write_bytes, data)
         written.replace(path)
         self._sizes[name] = len(data)
         self._make_room()

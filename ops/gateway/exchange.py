@@ -31,7 +31,6 @@ BODY_WAIT_S = 20.0
 
 _WAIT = re.compile(r"(?:^|,)\s*wait=([0-9]{1,4})\s*(?:,|;|$)")
 _DIGEST = re.compile("[0-9a-f]{64}")
-_LEASE_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,11 @@ class Exchange:
         return await self._tell_answer(request, key, at=f"/v1/updates/{key}")
 
     async def hear_update(self, request: Request) -> Response:
-        """What became of an update, by its lease."""
+        """What became of an update, by its lease, for whoever carries that."""
         key = request.path_params["lease"]
-        if not _LEASE_ID.fullmatch(key):
-            raise Unknown
+        # Ids of leases can be counted, and an outcome says which device took part and when.
+        if self.entry.identify(request).lease.lease != key:
+            raise Unproven("The request carries another lease than it asks about.", code="lease_differs")
         return await self._tell_answer(request, key, at=f"/v1/updates/{key}")
 
     def _admit(self, request: Request) -> Entrant | Response:

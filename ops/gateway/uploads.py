@@ -26,6 +26,8 @@ from streams.log import Draft
 
 OPEN_MAX = 10_000
 FOLDER_BYTES_MAX = 16 * 2**30
+# A device that has lost its update may make another; what is appended stays in the log for days.
+BODIES_PER_LEASE_MAX = 3
 # So many chunks of a body are on their way to the log at once.
 CHUNKS_AT_ONCE = 4
 # Nothing for so long, and the device is taken to be gone; what has come stays.
@@ -121,6 +123,9 @@ class Uploads:
         folder.mkdir(parents=True, exist_ok=True)
         self._open: dict[str, Upload] = {}
         self._of_lease: dict[str, Upload] = {}
+        # Those whose bytes are here; of those that are in the log an address is left.
+        self._under_way: dict[str, Upload] = {}
+        self._stored: dict[str, list[int]] = {}  # by lease: until when, once for each body
         for upload in self._load():
             self._note(upload)
 
@@ -128,16 +133,18 @@ class Uploads:
         return len(self._open)
 
     def create(self, entrant: Entrant, *, sha256: bytes, length: int) -> Upload:
-        """A new upload, or the one that this lease has of the same bytes. Raises Overloaded."""
+        """A new upload, or the one that this lease has of the same bytes. Raises Overloaded, TooLarge."""
         before = self._of_lease.get(entrant.lease.lease)
         if before is not None:
             # Whoever lost the answer to a creation asks again, and goes on where it was.
             if (before.claim.sha256, before.claim.length) == (sha256, length):
                 return before
             self.discard(before)
+        if len(self._stored.get(entrant.lease.lease, ())) >= BODIES_PER_LEASE_MAX:
+            raise TooLarge(f"This lease has stored {BODIES_PER_LEASE_MAX} bodies already.", code="bodies_spent")
         # The device's disk is its own; this one is everybody's.
-        held = sum(upload.claim.length for upload in self._open.values())
-        if len(self._open) >= OPEN_MAX or held + length > FOLDER_BYTES_MAX:
+        held = sum(upload.claim.length for upload in self._under_way.values())
+        if len(self._under_way) >= OPEN_MAX or held + length > FOLDER_BYTES_MAX:
             raise Overloaded("Too many uploads are open.", code="uploads_full")
         claim = _claim(entrant, self._partitions, sha256=sha256, length=length)
         upload = Upload(name := secrets.token_hex(16), self._folder / f"{name}.part", claim)
@@ -172,7 +179,9 @@ class Uploads:
             size=claim.length,
             codec=claim.codec,
         )
+        self._stored.setdefault(claim.lease, []).append(claim.until_ms)
         upload.claim = msgspec.structs.replace(claim, address=address)
+        self._under_way.pop(upload.name, None)
         self._write_claim(upload)
         # From here on its address is all that is ever asked for.
         upload.path.write_bytes(b"")
@@ -182,6 +191,7 @@ class Uploads:
         """Forget an upload."""
         upload.interrupt()
         self._open.pop(upload.name, None)
+        self._under_way.pop(upload.name, None)
         self._of_lease.pop(upload.claim.lease, None)
         upload.path.unlink(missing_ok=True)
         upload.path.with_suffix(".claim").unlink(missing_ok=True)
@@ -190,6 +200,8 @@ class Uploads:
         """Forget those whose leases ended a while ago."""
         for upload in [each for each in self._open.values() if each.claim.until_ms + KEPT_MS < now_ms]:
             self.discard(upload)
+        for lease in [lease for lease, ends_ms in self._stored.items() if ends_ms[0] + KEPT_MS < now_ms]:
+            del self._stored[lease]
 
     async def _append_chunks(self, upload: Upload) -> AsyncIterator[int]:
         claim = upload.claim
@@ -211,6 +223,8 @@ class Uploads:
 
     def _note(self, upload: Upload) -> None:
         self._open[upload.name] = self._of_lease[upload.claim.lease] = upload
+        if upload.address is None:
+            self._under_way[upload.name] = upload
 
     def _write_claim(self, upload: Upload) -> None:
         path = upload.path.with_suffix(".claim")

@@ -79,7 +79,7 @@ export class Gateway {
   async submit(record: Uint8Array, sealed: Uint8Array, signal?: AbortSignal): Promise<Answer | undefined> {
     const response = await this.post("/v1/updates", record, lease(sealed), signal);
     if (response.status !== 202) return this.read(response, "aggregator");
-    return this.hear(response.headers.get("Location") ?? "", "aggregator", signal);
+    return this.hear(response.headers.get("Location") ?? "", "aggregator", signal, lease(sealed));
   }
 
   // Stores a body and says where; goes on where an upload was cut, however often. `key` is the lease's device.
@@ -93,6 +93,7 @@ export class Gateway {
     });
     const at = started.headers.get("Location") ?? "";
     let offset = readOffset(started);
+    let furthest = offset;
     for (let failures = 0; ; ) {
       const end = Math.min(offset + CHUNK_BYTES, body.length);
       try {
@@ -105,6 +106,9 @@ export class Gateway {
         const response = await this.askSigned(key, "PATCH", at, headers, body.subarray(offset, end));
         if (end === body.length) return readStored(await response.json(), digest);
         offset = readOffset(response);
+        // A gateway that goes back and forth would have all of it again and again.
+        if (!(offset > furthest)) throw new FedlogError("unavailable", "the gateway takes no more of the body");
+        furthest = offset;
         failures = 0;
       } catch (error) {
         const isLost = error instanceof FedlogError && (error.code === "unavailable" || (error as Refused).problem === "offset_differs");
@@ -126,8 +130,8 @@ export class Gateway {
     return this.ask(path, { method, headers: signed, ...(body && { body: asSource(body) as BodyInit }) });
   }
 
-  private async hear(at: string, role: string, signal?: AbortSignal): Promise<Answer | undefined> {
-    const response = await this.ask(at, { headers: { Prefer: `wait=${WAIT_S}` }, ...(signal && { signal }) });
+  private async hear(at: string, role: string, signal?: AbortSignal, headers = {}): Promise<Answer | undefined> {
+    const response = await this.ask(at, { headers: { Prefer: `wait=${WAIT_S}`, ...headers }, ...(signal && { signal }) });
     return response.status === 202 ? undefined : this.read(response, role);
   }
 

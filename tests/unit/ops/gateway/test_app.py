@@ -87,8 +87,12 @@ def test_an_update_has_its_outcome_in_its_own_request(behind: Behind) -> None:
     assert behind.ask("POST", "/v1/updates", message, carrying(sealed)).status == 202
     assert [record.value for record in behind.world.records("updates")] == [message]
     said = behind.settle(message, sealed)
-    told = behind.ask("GET", f"/v1/updates/{said.update}", Prefer="wait=10")
+    told = behind.ask("GET", f"/v1/updates/{said.update}", b"", carrying(sealed, Prefer="wait=10"))
     assert decode(parse_certified(told.data).payload, Outcome) == said
+    # Its id says nothing: whoever counts leases would learn who took part.
+    assert behind.ask("GET", f"/v1/updates/{said.update}").problem["code"] == "lease_missing"
+    other = behind.ask("GET", f"/v1/updates/{said.update}", b"", carrying(behind.lease(2)))
+    assert other.problem["code"] == "lease_differs"
     again = behind.ask("POST", "/v1/updates", message, carrying(sealed))
     assert (again.status, again.data) == (200, told.data)
     assert len(behind.world.records("updates")) == 1
