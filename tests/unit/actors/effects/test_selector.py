@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
+from actors.deciders import selector
 from actors.deciders.selecting.eligibility import FRESH_MS
 from actors.deciders.selector import GRACE_MS
+from schemas.canonical import encode
 from schemas.devices import ED25519
 from schemas.events import (
     CheckinsDeclined,
@@ -18,10 +21,12 @@ from schemas.events import (
     LeaseAbandoned,
     LeaseClosed,
     LeaseGranted,
+    Tick,
 )
 from schemas.leases import open_lease
 from schemas.topics import CHECKINS, SELECTIONS, TASKS
 from streams.log import TopicPartition, scan
+from streams.packing import pack
 from tests.worlds.builders import (
     device_checked_in,
     device_id,
@@ -69,6 +74,21 @@ def test_an_unknown_task_declines() -> None:
     answer = stranger.answers()[-1]
     assert isinstance(answer, Declined)
     assert answer.reason == "unknown_task"
+
+
+def test_many_ticks_in_one_record_are_one() -> None:
+    """Law 9: whatever a stranger packs, what is decided on it goes into one record of the journal, without a defect."""
+    # As many leases as one tick closes fill a good part of such a record, and all these ticks would fill several.
+    with patch.object(selector, "EXPIRED_AT_ONCE_MAX", 2):
+        world = Federation(policy(selection={"concurrency": 9, "lease_s": 10.0}))
+        for number in range(9):
+            world.device(f"d{number}").check_in()
+        world.settle()
+        world.now_ms += 10_000 + GRACE_MS + 1
+        world.append(CHECKINS.name, pack([encode(Tick())] * 64))
+        world.feed("selector")
+    assert [event.outcome for event in world.events(SELECTIONS.name, LeaseClosed)] == ["expired"] * 2
+    assert [event.count for event in world.events(SELECTIONS.name, InputsDropped)] == [63]
 
 
 def _alike(one: object, other: object) -> bool:
