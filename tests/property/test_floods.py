@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from actors.wiring import ROLES
-from schemas.events import CheckinsDeclined, DefectFound, InputsDropped, UpdatesDeclined
+from schemas.events import CheckinsDeclined, DefectFound, EnrolmentsDeclined, InputsDropped, UpdatesDeclined
 from schemas.topics import JOURNALS
 from streams.log import TopicPartition, scan
 from tests.judges.lawcheck import check_book
@@ -107,12 +107,12 @@ def test_each_kind_is_counted_as_what_it_is(kind: str) -> None:
     for _ in range(7):
         world.append(flood.topic, flood.make())
     world.settle()
-    assert _counted(world) - before == (Counter({flood.counted: 7}) if flood.counted else Counter())
+    assert _counted(world) - before == (Counter({flood.counted: 7 * flood.messages}) if flood.counted else Counter())
 
 
 def _counted(world: Federation) -> Counter[str]:
     found: Counter[str] = Counter()
     for topic in JOURNALS:
-        for event in world.events(topic.name, InputsDropped, CheckinsDeclined, UpdatesDeclined):
+        for event in world.events(topic.name, InputsDropped, CheckinsDeclined, UpdatesDeclined, EnrolmentsDeclined):
             found.update({"junk": event.count} if isinstance(event, InputsDropped) else event.counts)
     return found

@@ -17,13 +17,16 @@ from actors.runtime.effects import Arrival
 from schemas.canonical import encode
 from schemas.devices import name_device, tag_public_key
 from schemas.events import Tick, VersionEvaluated
+from schemas.identity.requests import ask_to_enrol, sign_request
 from schemas.leases import Lease, read_lease, sign_lease
 from schemas.signing import sign
 from schemas.tensors import encode_update
-from schemas.topics import CHECKINS, EVALUATIONS, TASKS, UPDATES
+from schemas.topics import CHECKINS, ENROLMENTS, EVALUATIONS, TASKS, UPDATES, partition_of
 from streams.log import Record
+from streams.packing import PACKED_BEGINS, pack
 from tests.worlds.builders import (
     DEPLOYMENT,
+    TASK,
     device_checked_in,
     policy,
     role_key,
@@ -35,6 +38,7 @@ from tests.worlds.builders import (
     written,
 )
 from tests.worlds.federation import Federation
+from tests.worlds.identity.enrolling import enrolment_opened, ordered, signed_token
 
 _TICK = encode(Tick())
 LEASE_MS = 60_000
@@ -46,11 +50,12 @@ BODY = encode_update(np.ones(4, np.float32), RULES)
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """One kind of hostile record: where it goes, what it is counted as ("": as nothing), and its bytes."""
+    """One kind of hostile record: where it goes, what it is counted as ("": as nothing), its bytes, its messages."""
 
     topic: str
     counted: str
     make: Callable[[], bytes]
+    messages: int = 1
 
 
 class Attacker:
@@ -125,7 +130,63 @@ class Attacker:
             "scores that nobody signed": Flood(EVALUATIONS.name, "junk", lambda: encode(_evaluated(word()))),
             "copies of a score": Flood(EVALUATIONS.name, "", lambda: scored(_evaluated(self._world.task))),
             "copies of a pause": Flood(TASKS.name, "", lambda: self._paused),
+            **self._packed_floods(),
+            **self._enrolment_floods(),
         }
+
+    def _packed_floods(self) -> dict[str, Flood]:
+        """Many messages in one record, of which each is an input."""
+        chance, count = self._chance, 8
+        return {
+            f"junk packed by {count}": Flood(
+                CHECKINS.name, "junk", lambda: pack([chance.randbytes(1) for _ in range(count)]), count
+            ),
+            f"new names packed by {count}": Flood(
+                CHECKINS.name,
+                "unknown_task",
+                lambda: pack([self._checkin(task=self._word()) for _ in range(count)]),
+                count,
+            ),
+            "what only looks packed": Flood(UPDATES.name, "junk", lambda: PACKED_BEGINS + chance.randbytes(40)),
+        }
+
+    def _enrolment_floods(self) -> dict[str, Flood]:
+        """What anybody may ask of a registrar, and copies of what it was ordered."""
+        topic, order = ENROLMENTS.name, ordered(enrolment_opened())
+        self._world.append(topic, order)
+        member = self._key
+        token = signed_token(at_ms=self._world.now_ms)
+        self._world.append(topic, self._request(member, token=token))
+        self._world.settle()
+        return {
+            "junk in enrolments": Flood(topic, "junk", lambda: self._chance.randbytes(40)),
+            "requests to enrol nowhere": Flood(topic, "no_enrolment", lambda: self._request(population=self._home())),
+            "requests without a token": Flood(topic, "not_enrolled", self._request),
+            "requests with a token of nobody": Flood(
+                topic, "bad_token", lambda: self._request(token=self._chance.randbytes(200))
+            ),
+            "requests with a spent token": Flood(topic, "token_spent", lambda: self._request(token=token)),
+            "requests of another's making": Flood(topic, "junk", lambda: self._request(signer=member)),
+            "requests of who is enrolled": Flood(topic, "", lambda: self._request(member)),
+            "copies of an order": Flood(topic, "", lambda: order),
+        }
+
+    def _home(self) -> str:
+        """A population that nobody has opened, of the partition where the registrar meets it."""
+        while True:
+            if partition_of(name := self._word(), self._world.log.partitions) == self._world.partition:
+                return name
+
+    def _request(
+        self,
+        key: Ed25519PrivateKey | None = None,
+        *,
+        population: str = TASK,
+        token: bytes | None = None,
+        signer: Ed25519PrivateKey | None = None,
+    ) -> bytes:
+        asker = key or Ed25519PrivateKey.from_private_bytes(self._chance.randbytes(32))
+        return sign_request(ask_to_enrol(population, asker, token=token), signer or asker, deployment=DEPLOYMENT)
 
     def _word(self) -> str:
         return f"t{self._chance.getrandbits(128):032x}{self._chance.getrandbits(100):025x}"
