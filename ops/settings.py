@@ -142,11 +142,11 @@ class Settings:
         given = {name: value for name, value in wanted.items() if name in known and value != ""}
         return KafkaSettings(**{**given, "client_id": client_id})
 
-    def log(self, client_id: str = "fedlog-console") -> KafkaLog:
+    def log(self, client_id: str = "fedlog-console", *, will_append: bool = False) -> KafkaLog:
         """An open log; the caller closes it."""
         from streams.kafka.log import KafkaLog
 
-        return KafkaLog(self.kafka(client_id))
+        return KafkaLog(self.kafka(client_id), will_append=will_append)
 
 
 def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:

@@ -56,7 +56,7 @@ def start_worker(options: WorkerOptions, *, topic: str) -> Worker:
     Raises KeyExpired, MetricsUnserved, LogRefused and TopicUnfit, which starting again cannot help.
     """
     require_unexpired(options.key)
-    worker = Worker(options, KafkaLog(options.kafka), WorkerMetrics())
+    worker = Worker(options, KafkaLog(options.kafka, will_append=True), WorkerMetrics())
     worker.metrics.watch(worker.log.outage)
     worker.metrics.show_expiry(options.key.until_ms)
     worker.metrics.serve(options.metrics_host, options.metrics_port)

@@ -27,14 +27,14 @@ from client_agent.running.watch import LOAD_S
 from client_agent.running.work import choose_data, list_heavy
 from ops.history.following import Follower
 from ops.history.task_view import TaskView
-from ops.operator import tasks
+from ops.operator import deployments, tasks
 from ops.operator.errors import TaskExists
 from ops.processes.services import Page, Services, can_keep_history
 from ops.processes.wording import Wording
 from ops.settings import Settings
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.policy import Policy, parse
-from schemas.topics import CATALOGUE, partition_of
+from schemas.topics import CATALOGUE, TASKS, partition_of
 from streams.kafka.log import KafkaLog
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Run:
             threading.Thread(target=self._import_heavy, daemon=True).start()
             if not self._settings.bootstrap_servers:
                 self._services.start_broker()
-            log = self._log = stack.enter_context(contextlib.closing(self._settings.log()))
+            log = self._log = stack.enter_context(contextlib.closing(self._settings.log(will_append=True)))
             self._prepare(log)
             self._start_missing()
             self._create(log)
@@ -250,11 +250,15 @@ class Run:
         # A cluster of their own has an operator already, and another key would be believed by nobody there.
         if not settings.operator_key_file.exists() and not settings.bootstrap_servers:
             keys.create(settings.operator_key_file)
-        log.create_topics(CATALOGUE, partitions=settings.partitions or None, replication=settings.replication or None)
+        made = log.create_topics(
+            CATALOGUE, partitions=settings.partitions or None, replication=settings.replication or None
+        )
         key = keys.load(settings.operator_key_file)
         name = self._options.name
-        # Asked before anything is started: a name that is taken is the likeliest mistake of a second run.
-        found = tasks.find_views(log, [partition_of(name, log.partitions)], operator=key.public_key).get(name)
+        # Before anything is started: a taken name is the likeliest mistake of a second run. A new topic answers late.
+        found = None
+        if TASKS.name not in made:
+            found = tasks.find_views(log, [partition_of(name, log.partitions)], operator=key.public_key).get(name)
         if found is not None and found.created is not None and not self._options.resume:
             raise TaskExists(_describe_taken(found, self._options.wording))
         if found is None and self._options.resume:
@@ -300,9 +304,11 @@ class Run:
 
     def _create(self, log: KafkaLog) -> None:
         # While the processes start: this one imports torch for the first model, and they wait for the task.
-        options = self._options
+        options, key = self._options, keys.load(self._settings.operator_key_file)
+        # First, or each of the workers would find none, and found one too.
+        deployments.name_deployment(log, key)
         if not options.resume:
-            tasks.create(log, options.name, key=keys.load(self._settings.operator_key_file), policy=options.policy)
+            tasks.create(log, options.name, key=key, policy=options.policy)
 
 
 def require_open_identity(policy: Policy) -> None:

@@ -74,4 +74,5 @@ def bind_link(settings: Settings, operator: bytes, *, gateway: GatewayOptions | 
     from client_agent.links.kafka import open_link
     from streams.kafka.log import KafkaLog
 
-    return partial(open_link, partial(KafkaLog, settings.kafka("fedlog-fleet")), operator=operator)
+    open_log = partial(KafkaLog, settings.kafka("fedlog-fleet"), will_append=True)
+    return partial(open_link, open_log, operator=operator)

@@ -24,15 +24,19 @@ from streams.topics import TopicDescription, TopicSpec
 
 
 class KafkaLog:
-    """The log on a Kafka cluster. Its methods may be called from any thread; a reader or writer from one at a time."""
+    """The log on a Kafka cluster. Its methods may be called from any thread; a reader or writer from one at a time.
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    `will_append`: its first plain append comes soon, and must not wait for a connection.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, will_append: bool = False) -> None:
         self._settings = settings
         self.outage = Outage(settings.bootstrap_servers)
         self._admin = KafkaAdmin(settings, outage=self.outage)
         # Guards the appender alone; reading and asking take no lock of this class.
         self._lock = threading.Lock()
-        self._appender: Appender | None = None
+        # librdkafka asks for its producer's id every half second until it has one: the first append would wait that out.
+        self._appender = Appender(settings) if will_append else None
 
     @cached_property
     def partitions(self) -> int:

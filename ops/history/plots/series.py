@@ -92,7 +92,7 @@ def read_series(ask: Ask, task: TaskId, *, metric: str = "") -> Series:
     asked = {"task": task}
     target = ask(_METRIC, parameters=asked).rows
     if not target:
-        raise QueryRefused(f"No task {task!r} is in the history.")
+        raise QueryRefused(f"No task {task!r} is in the history. `fedlog task list` shows those that exist.")
     known = [name for (name,) in ask(_METRICS, parameters=asked).rows]
     if metric and metric not in known:
         raise QueryRefused(

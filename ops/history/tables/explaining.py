@@ -143,4 +143,5 @@ def _require(ask: Ask, task: TaskId, *, version: Version) -> None:
     if not _NAME.fullmatch(task):
         raise QueryRefused(f"{task!r} is no name of a task.")
     if not ask(f"FROM versions WHERE task = '{task}' AND version = {int(version)}").rows:
+        require_task(ask, task)
         raise QueryRefused(f"No version {version} of a task {task!r} is in the history.")

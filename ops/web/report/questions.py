@@ -117,7 +117,7 @@ def collect(answer: Callable[..., Answer], task: str) -> Told:
     asked = _Asked(answer, task)
     found = asked.list(_TASK)
     if not found:
-        raise QueryRefused(f"No task {task!r} is in the history.")
+        raise QueryRefused(f"No task {task!r} is in the history. `fedlog task list` shows those that exist.")
     row = found[0]
     policy = msgspec.json.decode(row["policy"], type=Policy)
     return Told(

@@ -115,6 +115,8 @@ def evaluate(
             _tell_unknown(task, may_come=follow)
         _score(evaluator, tally, follow=follow)
     tally.end()
+    if not tally.scored and not tally.missed:
+        note("There was nothing to score: no version, or none without a score.")
 
 
 def _tell_unknown(task: str, *, may_come: bool) -> None:

@@ -104,7 +104,7 @@ def _run_near(settings: Settings, options: FleetOptions, *, operator: bytes, wai
 
     with open_log(settings) as log:
         task = options.task or _wait_for_task(log, operator)
-        created = {name: each for number in range(log.partitions) for name, each in _read(log, operator, at=number)}
+        created = _read_tasks(log, operator, task=task)
         # What its policy needs is imported once, for all processes; a run says so before the log has the task.
         heavy = options.preloaded or (list_heavy(created[task].policy) if task in created else ())
         options = replace(options, task=task, partitions=log.partitions, preloaded=tuple(heavy))
@@ -173,8 +173,14 @@ class Patience:
             raise self._unknown
 
 
-def _read(log: EventLog, operator: bytes, *, at: int) -> Iterable[tuple[str, TaskCreated]]:
-    return tasks.read_creations(log, at, operator=operator).items()
+def _read_tasks(log: EventLog, operator: bytes, *, task: str) -> dict[str, TaskCreated]:
+    """The tasks beside which this one lives; where it does not exist all of them, one of which may be meant."""
+    place = partition_of(task, log.partitions)
+    found = tasks.read_creations(log, place, operator=operator)
+    others = [] if task in found else [number for number in range(log.partitions) if number != place]
+    return found | {
+        name: each for at in others for name, each in tasks.read_creations(log, at, operator=operator).items()
+    }
 
 
 def _wait_for_task(log: EventLog, operator: bytes) -> str:
