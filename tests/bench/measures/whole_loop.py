@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +30,7 @@ from tests.bench.peers.nothing import LEARNER
 from tests.bench.row import Bench
 from tests.places import home_of
 from tests.worlds.builders import ALLOWED, policy
-from tests.worlds.stage import Stage, staged
+from tests.worlds.stage import ACTORS, Stage, staged
 
 TASK = "bench"
 PARTITION = home_of(TASK)
@@ -88,7 +90,7 @@ class Found:
     """What the journal tells of a run, between `begin_ms` and `end_ms` where times are concerned."""
 
     seconds: float
-    cpu_s: float
+    cpu_of: dict[str, float]  # seconds of each part: the broker, an actor, the fleet
     admitted: int = 0
     bytes: int = 0
     models: list[tuple[float, Floats]] = field(default_factory=list)  # seconds since the warm version, and the model
@@ -97,6 +99,10 @@ class Found:
     @property
     def updates_per_s(self) -> float:
         return self.admitted / self.seconds
+
+    @property
+    def cpu_s(self) -> float:
+        return sum(self.cpu_of.values())
 
 
 def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) -> Found:
@@ -135,25 +141,31 @@ def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) ->
 def _timed(stage: Stage, *, seconds: float, versions: int) -> tuple[Found, tuple[float, float]]:
     """Wall clock and CPU time of every process, from when all is warm."""
     stage.until_version(TASK, WARM_VERSIONS, timeout_s=PATIENCE_S)
-    began_s, cpu_s = time.time(), _cpu_s()
+    began_s, before = time.time(), _count_cpu_s()
     if versions:
         stage.until_version(TASK, WARM_VERSIONS + versions, timeout_s=PATIENCE_S)
     else:
         time.sleep(seconds)
     ended_s = time.time()
-    return Found(seconds=ended_s - began_s, cpu_s=_cpu_s() - cpu_s), (1000 * began_s, 1000 * ended_s)
+    used = {part: cpu_s - before.get(part, 0.0) for part, cpu_s in _count_cpu_s().items()}
+    return Found(seconds=ended_s - began_s, cpu_of=used), (1000 * began_s, 1000 * ended_s)
 
 
-def _cpu_s() -> float:
-    """CPU time of everything that this process has started and that still lives: broker, workers, fleet."""
-    total = 0.0
+def _count_cpu_s() -> dict[str, float]:
+    """CPU time of each part of what this process has started and that still lives."""
+    found: defaultdict[str, float] = defaultdict(float)
     for process in psutil.Process().children(recursive=True):
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
+            found[_name_part(process.cmdline())] += times.user + times.system
+    return found
+
+
+def _name_part(command: list[str]) -> str:
+    if "kafka.Kafka" in command:
+        return "broker"
+    # A worker and its supervisor both end in the actor's name.
+    return command[-1] if command and command[-1] in ACTORS else "fleet"
 
 
 def read(log: EventLog, found: Found, window: tuple[float, float]) -> list[tuple[int, BodyRef]]:

@@ -303,8 +303,25 @@ def _demo(rows: Rows) -> str:
     ]
     panel = Panel(title="Best accuracy so far", x_label="seconds", x=x, lines=lines)
     head = ("system", "device-rounds a second", f"seconds to {demo.GOAL:.2f}, each run")
-    ratio = [f"fedlog's rate over Flower's engine's: {_ratio(row)}."] if row["peer"] else []
-    return "\n\n".join([*ratio, _plot("demo", [panel], what="Accuracy against time"), table(head, body)])
+    said = []
+    if row["peer"]:
+        is_kept = kept(row["ratio_median"] >= demo.AIM)
+        said = [f"Aim, {demo.AIM:g} times Flower's engine: {is_kept}, {_ratio(row)}."]
+    plot = _plot("demo", [panel], what="Accuracy against time")
+    return "\n\n".join([*said, plot, table(head, body), *_demo_parts(row)])
+
+
+def _demo_parts(row: dict[str, Any]) -> list[str]:
+    """Where the processor's time goes, and what it would come to if each part took none."""
+    parts, whole = row["more"].get("cpu_ms_of", {}), row["cpu_ms_per_update"]
+    if not parts:
+        return []
+    body = [
+        (part, ms, row["updates_per_s"] * whole / (whole - ms), (row["ratio_median"] or 0) * whole / (whole - ms))
+        for part, ms in sorted(parts.items(), key=lambda item: -item[1])
+    ]
+    head = ("part", "CPU ms a device-round", "device-rounds a second if it took none", "ratio then")
+    return ["Where the time of the cores goes, which are all that limits it:", table(head, body)]
 
 
 def _crowd(rows: Rows) -> str:
