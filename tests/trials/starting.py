@@ -1,4 +1,4 @@
-"""How long `fedlog run` takes from nothing to its first lease, and where the time goes: read from the log itself.
+"""How long `fedlog run` takes from nothing to its first lease, and `fedlog fleet` beside it: read from the log itself.
 
     python -m tests.trials.starting --pairs 5 [--against COMMIT] [--record]
 
@@ -31,6 +31,7 @@ from tests.root import ROOT
 from tests.trials.results import add_row, commit
 
 RINGS = ROOT / "docs" / "examples" / "rings.toml"
+TASK, SECOND = "rings", "second"
 TOPICS = (CHECKINS.name, SELECTIONS.name, ROUNDS.name)
 GOAL = "first lease"
 Moments = dict[str, float]
@@ -93,18 +94,32 @@ def time_run(tree: Path) -> Moments:
         try:
             subprocess.run([*words, "run", str(RINGS), *changes], env=environment, capture_output=True, check=True)
             ended_s = time.time()
-            # By the same release: another may have other bytes on the wire.
-            topics = [word for topic in TOPICS for word in ("--topic", topic)]
-            told = subprocess.run(
-                [*words, "events", "--json", *topics], env=environment, capture_output=True, check=True
-            )
-            found = {
-                what: figure(at_ms / 1000 - began_s) for what, at_ms in read_moments(told.stdout.decode().splitlines())
-            }
+            found = list_moments(words, environment, since_s=began_s)
             found["cpu"] = figure(count_living_s(folder) + count_ended_s() - before_s)
+            fleet = time_fleet(words, environment)
         finally:
             subprocess.run([*words, "stop"], env=environment, capture_output=True, check=False)
-        return {**found, "end": figure(ended_s - began_s)}
+        return {**found, "end": figure(ended_s - began_s), **{f"fleet: {what}": at_s for what, at_s in fleet.items()}}
+
+
+def time_fleet(words: list[str], environment: dict[str, str]) -> Moments:
+    """The same of `fedlog fleet`, for a task that is there already, and beside workers that wait for it."""
+    allowed = {**environment, "FEDLOG_ALLOW": "rings:model,rings:data"}
+    for command in (["task", "fork", TASK, "--at", "0", "--name", SECOND], ["fleet", "--task", SECOND]):
+        began_s = time.time()
+        subprocess.run([*words, *command], env=allowed, cwd=RINGS.parent, capture_output=True, check=True)
+    found = list_moments(words, environment, since_s=began_s, task=SECOND)
+    # Its first version was there before.
+    return {what: at_s for what, at_s in found.items() if at_s > 0}
+
+
+def list_moments(words: list[str], environment: dict[str, str], *, since_s: float, task: str = "") -> Moments:
+    """Seconds from a moment to each first record, of one task or of all."""
+    # By the same release: another may have other bytes on the wire.
+    asked = [*words, "events", "--json", *(["--task", task] if task else [])]
+    asked += [word for topic in TOPICS for word in ("--topic", topic)]
+    told = subprocess.run(asked, env=environment, capture_output=True, check=True)
+    return {what: figure(at_ms / 1000 - since_s) for what, at_ms in read_moments(told.stdout.decode().splitlines())}
 
 
 def read_moments(lines: Iterable[str]) -> Iterator[tuple[str, int]]:
