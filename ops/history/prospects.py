@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ops.history.task_view import TaskView
+from schemas.identifiers import TaskId
 
 # Devices of another fleet may be on their way, and a round may wait for its slowest.
 STALL_S = 15.0
@@ -81,6 +82,11 @@ def describe_missing(view: TaskView, *, living: int) -> str:
         f"{view.task} takes {view.members_min} devices a round (aggregation.updates_per_round), and there are {most}: "
         "start more, or create a task with a smaller round"
     )
+
+
+def begin_sentence(text: str, task: TaskId) -> str:
+    """The same with a capital letter, unless it begins with the name of the task, which has none."""
+    return text if text.startswith(task) else f"{text[0].upper()}{text[1:]}"
 
 
 def describe_failure(view: TaskView) -> str:

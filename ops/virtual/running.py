@@ -20,6 +20,7 @@ from actors import keys
 from actors.keys import OperatorKey
 from client_agent.running.scratch import scratch_folder
 from ops.audit.export import select_topics, write_export
+from ops.history.prospects import begin_sentence
 from ops.history.task_view import TaskView
 from ops.operator.models import read_arrays
 from ops.processes.running import RunFailed, RunOptions, require_enough_devices, require_open_identity, summarize_end
@@ -103,7 +104,7 @@ class VirtualRun:
             if stage.step():
                 yield stage.view
             if reason := stage.judge():
-                raise RunFailed(f"{reason[0].upper()}{reason[1:]}.")
+                raise RunFailed(f"{begin_sentence(reason, self._options.name)}.")
 
     def stop(self) -> None:
         """Have `follow` raise RunFailed soon; another thread may call it."""

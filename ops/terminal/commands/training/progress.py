@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ops.console import Progress, note, number, say, say_json
-from ops.history.prospects import Crew, Prospects, describe_failure, describe_missing
+from ops.history.prospects import Crew, Prospects, begin_sentence, describe_failure, describe_missing
 from ops.history.task_view import TaskView
 from ops.processes.panel import describe_progress
 from ops.terminal.errors import ConsoleError
@@ -35,7 +35,9 @@ class TrainingProgress:
     def judge(self, stats: Stats, view: TaskView) -> bool:
         """Whether there is nothing to wait for any more; `end` says why. What is missing is said at once."""
         living = stats.devices - stats.failed
-        if (missing := describe_missing(view, living=living)) and not self._missing and not stats.loading:
+        missing = describe_missing(view, living=living)
+        # Where all have failed it is not their number that is wrong, and the end says what is.
+        if missing and living and not self._missing and not stats.loading:
             self._missing = missing
             note(missing)
         reason = next(iter(stats.reasons), "")
@@ -85,7 +87,7 @@ def tell_end(task: str, stats: Stats, *, verdict: str = "") -> None:
     if stats.closed:
         note(f"{task} is over.")
     if verdict:
-        raise ConsoleError(f"{verdict[0].upper()}{verdict[1:]}.")
+        raise ConsoleError(f"{begin_sentence(verdict, task)}.")
     if stats.failed:
         raise ConsoleError(f"{stats.failed} of {stats.devices} devices failed. The first: {stats.error}")
     if stats.reasons and not stats.trained:

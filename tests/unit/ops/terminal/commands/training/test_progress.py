@@ -95,17 +95,22 @@ def test_a_run_that_trained_nothing_is_no_success(capsys: pytest.CaptureFixture[
 
 
 def test_a_fleet_that_cannot_go_on_ends_with_the_reason(capsys: pytest.CaptureFixture[str], now_s: list[float]) -> None:
-    """Guarantee: too few devices are told at once, and end the fleet with an error after some seconds."""
+    """Guarantee: too few devices are told at once, and end the fleet with an error after some seconds.
+
+    A name stays as it is at the beginning of a sentence, and of a fleet that has failed its number is not blamed.
+    """
     view = TaskView("digits", created=task_created(policy(aggregation={"updates_per_round": 10})), noticed=True)
     progress = TrainingProgress("fleet", read_clock_s=lambda: now_s[0])
     stats = Stats(devices=5, checked_in=9, declined=9, trained=5, admitted=5)
+    assert not progress.judge(replace(stats, failed=5), view)
+    assert capsys.readouterr().err == ""
     assert not progress.judge(stats, view)
     assert "takes 10 devices a round" in capsys.readouterr().err
     now_s[0] += STALL_S + 1
     progress.follow(stats, view)
     assert progress.judge(stats, view)
     assert "takes 10" not in capsys.readouterr().err
-    with pytest.raises(ConsoleError, match="Digits takes 10 devices a round"):
+    with pytest.raises(ConsoleError, match="digits takes 10 devices a round"):
         progress.end("digits", as_json=False)
 
 
