@@ -35,7 +35,7 @@ class KafkaLog:
         self._admin = KafkaAdmin(settings, outage=self.outage)
         # Guards the appender alone; reading and asking take no lock of this class.
         self._lock = threading.Lock()
-        # librdkafka asks for its producer's id every half second until it has one: the first append would wait that out.
+        # librdkafka asks for a producer's id every half second until it has one: a first append would wait that out.
         self._appender = Appender(settings) if will_append else None
 
     @cached_property
