@@ -248,7 +248,8 @@ def _deployments(book: Logbook) -> set[bytes]:
 
 
 def _checkin(deployments: set[bytes], record: Record) -> DeviceCheckedIn | LeaseAbandoned | Tick | None:
-    if record.value == encode(Tick()):
+    # Of a record's messages the first alone lets time pass.
+    if record.value == encode(Tick()) and not record.message:
         return Tick()
     try:
         message = parse_signed(record.value or b"")

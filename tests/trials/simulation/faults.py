@@ -54,6 +54,7 @@ LATER_CHANCES = {
 LATER_STEPS = {
     "enrol": 4.0,  # somebody orders or asks the registrar, honest or not, and it is struck while it decides that
     "abandon": 4.0,  # a device gives up any lease that it ever got, and its selector is struck while it decides that
+    "pack": 3.0,  # a stranger packs what devices have said, true, bent or cut, with noise between, into one record
 }
 KINDS = (*STEPS, *CHANCES, *LATER_CHANCES, *LATER_STEPS)
 

@@ -16,6 +16,7 @@ from schemas.events import (
     Granted,
     LearningFailure,
     LeaseAbandoned,
+    Tick,
     UpdateSubmitted,
     VersionEvaluated,
 )
@@ -41,6 +42,8 @@ from schemas.topics import (
 )
 from streams.log import Draft, TopicPartition, scan
 from streams.memory import MemoryLog
+from streams.packing import PACKED_BYTES_MAX, measure
+from streams.packing import pack as pack_messages
 from tests.trials.simulation.devices import identity
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.tasks import PARAMETERS, Task
@@ -77,6 +80,8 @@ class Meddler:
     def __init__(self, log: MemoryLog, tasks: list[Task], faults: Faults) -> None:
         self._log, self._tasks, self._faults, self._random = log, tasks, faults, faults.random
         self._strangers = self._changes = 0
+        # Only where a registrar reads them, so that the worlds of recorded seeds stay what they were.
+        self._writable = (*WRITABLE, ENROLMENTS.name) if faults.rates["enrol"] else WRITABLE
 
     def meddle(self, kind: str) -> None:
         """One act of this kind, on one task."""
@@ -186,9 +191,9 @@ class Meddler:
 
     def _hostile(self, task: Task) -> None:
         """Somebody who may write everywhere but to a journal, and holds no key: nothing of it may be believed."""
-        topic = self._random.choice(WRITABLE)
+        topic = self._random.choice(self._writable)
         here = [*scan(self._log, TopicPartition(topic, task.partition))]
-        elsewhere = [*scan(self._log, TopicPartition(self._random.choice(WRITABLE), task.partition))]
+        elsewhere = [*scan(self._log, TopicPartition(self._random.choice(self._writable), task.partition))]
         shapes = [self._random.randbytes(40), b"", b"\x91" * 5_000, b"[" * 5_000, b"9" * 5_000, b"[1]", b"{}"]
         if here:
             shapes += [self._bend(self._random.choice(here).value or b"") for _ in range(6)]
@@ -203,6 +208,17 @@ class Meddler:
             return
         self._faults.hits[f"hostile in {topic}"] += 1
         self._log.append([Draft(topic=topic, partition=task.partition, value=value, key=self._random.choice(keys))])
+
+    def _pack(self, task: Task) -> None:
+        """Many messages in one record, of which each is an input; or what only looks so."""
+        draw, topic = self._random, self._random.choice((CHECKINS.name, UPDATES.name))
+        said = [record.value or b"" for record in scan(self._log, TopicPartition(topic, task.partition))][-40:]
+        noise = [encode(Tick()), b"", draw.randbytes(40)]
+        messages = [draw.choice([*said, *map(self._bend, said), *noise]) for _ in range(draw.choice((2, 9, 64)))]
+        while sum(map(measure, messages)) > PACKED_BYTES_MAX // 2:
+            messages = messages[: len(messages) // 2]
+        value = pack_messages(messages or [b""])
+        self._append(task, topic, value if draw.random() < 0.8 else self._bend(value))
 
     def _bend(self, value: bytes) -> bytes:
         """The same with a bit changed, without its end, or with more behind it."""
