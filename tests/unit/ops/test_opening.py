@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from actors import keys
 from ops.opening import list_partitions, load_key, open_log_or_export
 from ops.settings import Settings
+from ops.terminal.cli import app
 from streams.exported import export
 from streams.log import TopicPartition
 from streams.memory import MemoryLog
@@ -44,3 +46,22 @@ def test_a_machine_without_the_key_has_none(tmp_path: Path) -> None:
     assert load_key(settings) is None
     keys.create(settings.operator_key_file)
     assert load_key(settings) == keys.load(settings.operator_key_file)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("device --task t --state dev --data m:d", "Whom to believe?"),
+        ("fleet --task t --devices 2", "Whom to believe?"),
+        ("gateway", "Whom to believe?"),
+        ("evaluate", "No key for the evaluator"),
+        ("worker selector", "No key for the selector"),
+    ],
+)
+def test_nobody_obeys_a_log_without_knowing_whom_to_believe(words: str, told: str, tmp_path: Path) -> None:
+    """Guarantee: without the operator's public key, or a role's key file, nothing of a log is asked or obeyed."""
+    # No broker answers there: whoever asked one first would say that instead.
+    options = ["--folder", str(tmp_path / "none"), "--bootstrap-servers", "127.0.0.1:9"]
+    ended = CliRunner().invoke(app, [*options, *words.split()])
+    assert ended.exit_code == 2
+    assert told in ended.stderr
