@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from schemas.tensors import model_bytes_max
 
 # How long one message is repeated before the device says it again itself.
 PATIENCE_S = 120.0
+_MILLISECONDS = re.compile("[0-9]{1,15}")
 WAITING = {"Prefer": f"wait={WAIT_S_MAX}", "Content-Type": RECORD_TYPE}
 
 logger = structlog.get_logger(__name__)
@@ -77,8 +79,9 @@ class Errands:
 
     async def _read_record(self, path: str) -> _Entry | None:
         reply = await self.client.ask("GET", path)
-        time_ms = reply.headers.get(APPENDED, "")
-        return _Entry(reply.data, int(time_ms)) if reply.status == 200 and time_ms.isdecimal() else None
+        # Of no length, and not in any digits: Python reads neither of them without an error.
+        time_ms = _MILLISECONDS.fullmatch(reply.headers.get(APPENDED, ""))
+        return _Entry(reply.data, int(time_ms[0])) if reply.status == 200 and time_ms else None
 
     async def download(self, ref: BodyRef, size: int) -> bytes:
         """The bytes of a model; a download that is cut goes on where it was. Raises ModelMissing."""

@@ -13,6 +13,7 @@ from schemas.events import DefectFound, InputsDropped, JournalEvent, LeaseClosed
 from schemas.journal import Decision
 from schemas.policy import WEIGHT_ONE
 from schemas.policy.metrics import METRIC_ONE, Fidelity
+from schemas.topics import CHECKINS
 from streams.retry import Outage
 from tests.trials.floods.attacker import RULES, Attacker
 from tests.worlds.builders import round_proposed, update_admitted
@@ -127,12 +128,18 @@ def test_strangers_make_no_series() -> None:
 
     series = []
     for _ in range(2):
-        for flood in attacker.floods().values():
+        for flood in (floods := attacker.floods()).values():
             for _ in range(20):
                 world.append(flood.topic, flood.make())
         world.settle()
         series.append(count_series())
     assert series[0] == series[1]
     declined = {"task": "", "reason": "unknown_task"}
-    assert instruments["selector"].registry.get_sample_value("fedlog_checkins_declined_total", declined) == 40
+    named = [
+        flood.messages for flood in floods.values() if (flood.topic, flood.counted) == (CHECKINS.name, "unknown_task")
+    ]
+    found = instruments["selector"].registry.get_sample_value("fedlog_checkins_declined_total", declined)
+    assert found == 40 * sum(named) > 40
+    nowhere = {"population": "", "reason": "no_enrolment"}
+    assert instruments["registrar"].registry.get_sample_value("fedlog_enrolments_declined_total", nowhere) == 40
     assert instruments["aggregator"].registry.get_sample_value("fedlog_updates_refused_total", declined) == 40

@@ -21,7 +21,7 @@ from client_agent.links.requests import WINDOW_MS_MIN, GatewayClient, GatewayOpt
 from client_agent.links.sending import FAILURES_MAX, Refused, send_body
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
-from schemas.http.device_protocol import RETRY, UPLOAD_COMPLETE, UPLOAD_OFFSET, Window
+from schemas.http.device_protocol import APPENDED, RETRY, UPLOAD_COMPLETE, UPLOAD_OFFSET, Window
 
 PIECE = 10
 BODY = UpdateBody(
@@ -130,6 +130,13 @@ def test_a_gateway_that_holds_no_request_is_asked_slowly() -> None:
     with patch.object(errands.asyncio, "sleep", sleep), patch.object(time, "monotonic", lambda: next(clock)):
         asyncio.run(Errands(liar, Trust(bytes(32))).exchange("v1/updates", b"", device="phone"))
     assert len([each for each in slept if each > 0]) >= liar.requests
+
+
+@pytest.mark.parametrize("appended", ["9" * 5_000, "9" * 16, "-1", "", "1e3", "²"])
+def test_a_time_that_is_none_makes_a_task_unknown(appended: str) -> None:
+    """Guarantee: no number that a gateway gives for a record's time ends a device."""
+    liar = Liar([Reply(200, {APPENDED: appended}, b"record")])
+    assert asyncio.run(Errands(liar, Trust(bytes(32), bytes(16))).find_task("rings")) is None
 
 
 @pytest.mark.parametrize(
