@@ -87,6 +87,7 @@ class FedlogError(Exception):
      ├── WriterGone              who writes a history has ended in the midst of an answer
      ├── SettingsError           a setting is missing or out of bounds
      ├── BrokerError             the embedded broker could not do what was asked
+     │    └── BrokerDied         it ended while it was being started
      ├── WorkerCannotRun         a worker ended because of its settings
      ├── DemoFailed              the demo did not reach its end
      ├── RunFailed               a run came to no end of its own
