@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -128,7 +129,11 @@ def _lived(
         created = tasks.create(stage.log, TASK, key=stage.key, policy=rules)
         with Fleet(_describe_fleet(stage, _allow(app))) as fleet:
             stage.until_version(TASK, rules.stop.versions_max, timeout_s=PATIENCE_S)
-            stats = fleet.count()
+            # A process that is busy answers the next time: on a loaded machine the first says nothing.
+            for _ in range(120):
+                if (stats := fleet.count()).admitted:
+                    break
+                time.sleep(0.5)
         did = {name: getattr(stats, name) for name in ("trained", "admitted", "given_up")}
         yield stage, {"parameters": created.parameters, **did}
 
