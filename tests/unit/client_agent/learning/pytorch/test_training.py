@@ -237,6 +237,17 @@ def test_a_loss_that_is_no_loss_is_refused(training: dict[str, Any], message: st
         run(zoo.linear(), **training)
 
 
+def test_one_example_trains() -> None:
+    """Guarantee: a device with one example takes its one step, whatever the size of a batch."""
+    one = zoo.linear()
+    other = copy.deepcopy(one)
+    assert math.isfinite(run(one, (X[:1], Y[:1]), batch_size=4)["loss"])
+    loss = functional.cross_entropy(other(torch.from_numpy(X[:1])), torch.from_numpy(Y[:1]))
+    loss.backward()
+    torch.optim.SGD(other.parameters(), lr=RATE).step()
+    assert_alike(one, other)
+
+
 @pytest.mark.parametrize("start", [math.inf, math.nan])
 def test_a_training_that_diverges_stops(start: float) -> None:
     """Guarantee: a loss that is no number ends the training with its step, and what to change."""
