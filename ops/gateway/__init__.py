@@ -7,5 +7,5 @@ side; apart from uploads under way each has only caches. `docs/device-protocol.m
 `exchange`: check-ins, updates and what comes of them. `transfers`: uploads over HTTP. `downloads`: tasks and models.
 `entry`: what is refused before a byte of a body is read. `proofs`: whether a lease's device has sent a request.
 `refusals`: how a refusal is told, with its retry window. `uploads`: bodies on disk until they are whole.
-`behind/`: what lies between a gateway and the log.
+`access/`: who gets as far as a route. `behind/`: what lies between a gateway and the log.
 """

@@ -70,6 +70,8 @@ def make_app(gateway: Gateway, *, origins: Sequence[str] = ()) -> Starlette:
         ],
         exception_handlers={Refusal: _tell_refusal, HTTPException: _tell_http, Exception: _tell_unexpected},
     )
+    # A redirection to the address that a stranger's Host names would be ours in name alone.
+    app.router.redirect_slashes = False
     put_gates(app, gateway.catalogue, origins=origins)
     return app
 
@@ -84,7 +86,9 @@ def _tell_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refusal: Refusal = Unknown() if error.status_code == 404 else Unreadable(str(error.detail))
     refusal.status = error.status_code
-    return tell_refusal(refusal, closes=request.method in ("POST", "PATCH"))
+    told = tell_refusal(refusal, closes=request.method in ("POST", "PATCH"))
+    told.headers.update(error.headers or {})
+    return told
 
 
 def _tell_unexpected(request: Request, error: Exception) -> Response:

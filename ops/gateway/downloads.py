@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from ops.gateway.behind.catalogue import Catalogue
-from ops.gateway.refusals import SOON, Overloaded, Unknown
+from ops.gateway.refusals import SOON, Overloaded, Unknown, Unreadable
 from schemas.http.device_protocol import APPENDED, BODY_TYPE, CODEC, RECORD_TYPE, RETRY
 from schemas.identifiers import BodyRef
 from streams.bodies import Absent, BodyReader
@@ -27,6 +27,8 @@ FETCHED_WITHIN_S = 60.0
 FETCHES_MAX = 2
 IMMUTABLE = "public, max-age=31536000, immutable"
 _DIGEST = re.compile("[0-9a-f]{64}")
+# One range: thousands of a byte each would cost a hundred times what they bring.
+_RANGE = re.compile("bytes=([0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})")
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +126,8 @@ class Downloads:
         headers = {"ETag": f'"{name}"', "Cache-Control": IMMUTABLE, CODEC: ref.codec, RETRY: str(SOON)}
         if _names(request.headers.get("if-none-match", ""), headers["ETag"]):
             return Response(status_code=304, headers=headers)
+        if not _RANGE.fullmatch(request.headers.get("range", "bytes=0-")):
+            raise Unreadable("One range of bytes at a time: bytes=FIRST-LAST.")
         return FileResponse(await self.models.open(ref), media_type=BODY_TYPE, headers=headers)
 
 

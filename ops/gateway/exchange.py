@@ -7,7 +7,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ops.gateway.behind.appending import Appending
@@ -126,6 +126,8 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
                 if size > bytes_max:
                     raise TooLarge(f"More than {bytes_max:,} bytes.")
                 parts.append(part)
+    except ClientDisconnect as error:
+        raise Unreadable("The connection has ended.", code="cut") from error
     except TimeoutError as error:
         raise Unreadable(f"The body did not arrive within {BODY_WAIT_S:g} s.", code="too_slow") from error
     return b"".join(parts)

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ops.gateway.access.heads import Heads
 from ops.gateway.behind.catalogue import Catalogue
 from ops.gateway.refusals import Overloaded, tell_refusal
 from schemas.http import device_protocol as words
@@ -63,6 +64,7 @@ class Opening:
 def put_gates(app: Starlette, catalogue: Catalogue, *, origins: Sequence[str]) -> None:
     """Put them before `app`; pages of no other origins may ask, and without any there is no word of origins."""
     app.add_middleware(Opening, catalogue=catalogue)
+    app.add_middleware(Heads)
     if origins:
         # Outermost, so that a page can read refusals too.
         app.add_middleware(

@@ -29,6 +29,8 @@ class Refusal(FedlogError):
      ├── LeaseOver     the lease is over
      ├── RoundOver     the round in which the update could count is over
      ├── TooLarge      more bytes than there may be
+     ├── HeadTooLarge  more of them in the request line and the headers
+     ├── Encoded       a body inside an encoding that nothing here undoes
      ├── Conflict      the upload is at another place than the request says
      └── Overloaded    the gateway, or Kafka behind it, cannot take more now
     """
@@ -95,6 +97,20 @@ class TooLarge(Refusal):
 
     code = "too_large"
     status = 413
+
+
+class HeadTooLarge(Refusal):
+    """The request line and the headers are longer, or more, than there may be."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class Encoded(Refusal):
+    """A body is sent as it is: compressed by its codec, and by nothing around it."""
+
+    code = "content_encoding"
+    status = 415
 
 
 class Conflict(Refusal):

@@ -30,8 +30,9 @@ FOLDER_BYTES_MAX = 16 * 2**30
 BODIES_PER_LEASE_MAX = 3
 # So many chunks of a body are on their way to the log at once.
 CHUNKS_AT_ONCE = 4
-# Nothing for so long, and the device is taken to be gone; what has come stays.
+# Less than so many bytes in so long, and the device is taken to be gone; what has come stays.
 SILENCE_S = 20.0
+PROGRESS_BYTES = 4_096
 # How long an address is kept after the lease's end, for a device that did not hear it.
 KEPT_MS = 600_000
 
@@ -79,9 +80,13 @@ class Upload:
             file.seek(self.offset)
             try:
                 async with asyncio.timeout(SILENCE_S) as self._receiving:
+                    noted = self.offset
                     async for part in parts:
                         self._write(file, part, length_max=length_max)
-                        self._receiving.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
+                        # A byte now and then is no upload, and would hold file and connection for as long as a lease.
+                        if self.offset - noted >= PROGRESS_BYTES:
+                            noted = self.offset
+                            self._receiving.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
             except TimeoutError as error:
                 raise Unreadable("The body stopped coming, or another request went on with it.", code="cut") from error
             finally:

@@ -42,13 +42,14 @@ class PatientHttp(H11Protocol):
     """
 
     ask_wait_s = ASK_WAIT_S
+    # None: whoever serves by this class counts connections itself.
+    connections_max: int | None = CONNECTIONS_MAX
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, but not for long."""
         super().connection_made(transport)
-        hosts = [client[0] for one in self.connections if (client := getattr(one, "client", None))]
-        if self.client and hosts.count(self.client[0]) > CONNECTIONS_MAX:
+        if self.connections_max is not None and self._count_beside() > self.connections_max:
             transport.abort()
         self._expect()
 
@@ -63,6 +64,10 @@ class PatientHttp(H11Protocol):
         """Wait no more."""
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def _count_beside(self) -> int:
+        hosts = [client[0] for one in self.connections if (client := getattr(one, "client", None))]
+        return hosts.count(self.client[0]) if self.client else 0
 
     def _expect(self) -> None:
         # The first byte begins the time, and no later one does: a byte a second is no request either.

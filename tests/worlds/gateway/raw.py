@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 
@@ -40,6 +40,14 @@ class Raw:
         while part := self._connection.recv(65_536):
             parts.append(part)
         return b"".join(parts).decode("latin-1")
+
+    def read_until_cut(self) -> bytes:
+        """All that comes until the connection ends, in whatever way."""
+        parts = []
+        with suppress(ConnectionResetError):
+            while part := self._connection.recv(65_536):
+                parts.append(part)
+        return b"".join(parts)
 
     def cut(self) -> None:
         """End the connection without a word."""

@@ -62,7 +62,7 @@ def gateway(
         say(f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}")
         # SIGTERM is how a gateway is meant to end: it has drained by then.
         with suppress(KeyboardInterrupt):
-            run(app, listening, tls=tls)
+            run(app, listening, tls=tls, behind_proxy=behind_proxy)
     note("The gateway has ended; what it had taken in is in the log.")
 
 

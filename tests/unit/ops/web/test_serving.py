@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from ops.web import serving
 from ops.web.serving import PatientHttp, listen
 
 PATIENCE_S = 60.0
@@ -107,7 +106,7 @@ def test_a_body_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_address_has_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one is ended at once; those that are there stay."""
-    monkeypatch.setattr(serving, "CONNECTIONS_MAX", 3)
+    monkeypatch.setattr(PatientHttp, "connections_max", 3)
     with served(monkeypatch, ask_wait_s=60.0) as port, ExitStack() as stack:
         clients = [stack.enter_context(connect(port)) for _ in range(3)]
         # Each is counted once the server has taken it.
