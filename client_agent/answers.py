@@ -12,7 +12,7 @@ from collections import deque
 from client_agent.identity import Identity
 from schemas.canonical import MalformedError
 from schemas.creations import find_faults
-from schemas.events import Answer, Enrolled, EnrolmentRefused, Granted, Outcome, TaskCreated, count_elements
+from schemas.events import Granted, TaskCreated, count_elements
 from schemas.identifiers import TaskId
 from schemas.leases import Lease, is_overlong, read_lease
 
@@ -38,16 +38,6 @@ class OpenCheckins:
             return False
         self._digests.remove(checkin_sha256)
         return True
-
-
-def name_speaker(answer: Answer) -> str:
-    """The role whose word an answer is: a selector that is taken over must not report outcomes, nor enrol anybody."""
-    match answer:
-        case Outcome():
-            return "aggregator"
-        case Enrolled() | EnrolmentRefused():
-            return "registrar"
-    return "selector"
 
 
 def find_lease(granted: Granted, identity: Identity, *, task: TaskId) -> Lease | None:

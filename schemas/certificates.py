@@ -13,6 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import MalformedError, decode, encode
+from schemas.events import Answer, Enrolled, EnrolmentRefused, Outcome
 from schemas.identifiers import Deployment, PublicKey, TimeMs
 from schemas.signing import Signed, is_signed_by, parse_signed, sign
 
@@ -64,6 +65,16 @@ def parse_certified(data: bytes) -> Certified:
 def read_certificate(data: bytes) -> Certificate:
     """What a certificate says, whoever signed it. Raises MalformedError."""
     return decode(parse_signed(data).payload, Certificate)
+
+
+def name_speaker(answer: Answer) -> str:
+    """The role whose word an answer is: a selector that is taken over must not report outcomes, nor enrol anybody."""
+    match answer:
+        case Outcome():
+            return "aggregator"
+        case Enrolled() | EnrolmentRefused():
+            return "registrar"
+    return "selector"
 
 
 @dataclass(slots=True)

@@ -3,5 +3,6 @@
 May import `schemas`, `client_agent.link` and, for the log itself, `streams`.
 
 - `kafka`: over the log, for devices that may reach Kafka, and for tests in memory.
-- `http`: to a gateway, for all others. `errands`: what it asks for; `sending`: uploads; `requests`: its connections.
+- `http`: to a gateway, for all others. `errands`: what it asks for; `sending`: uploads; `requests`: its connections;
+  `refusals`: what it says no to.
 """

@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 
 import structlog
 
-from client_agent.answers import name_speaker
 from client_agent.link import LinkUnavailable, ModelMissing, StoredBody, UpdateBody
 from client_agent.links.errands import Errands
+from client_agent.links.refusals import read_refusal
 from client_agent.links.requests import GatewayClient, GatewayOptions, Reply, Unreachable
 from client_agent.links.sending import Refused, send_body
 from schemas.canonical import MalformedError, decode
-from schemas.certificates import Trust, parse_certified
+from schemas.certificates import Trust, name_speaker, parse_certified
 from schemas.events import Answer, DeviceCheckedIn, EnrolmentRequested, LeaseAbandoned, Outcome, TaskCreated
 from schemas.http.device_protocol import RECORD_TYPE, WAIT_S_MAX
 from schemas.identifiers import BodyRef
@@ -167,7 +167,11 @@ class HttpLink:
 
     async def _exchange(self, path: str, message: bytes, *, device: str, sealed: bytes = b"") -> None:
         reply = await self._errands.exchange(path, message, device=device, sealed=sealed)
-        if reply is not None:
+        if reply is None:
+            return
+        if (refused := read_refusal(reply, message)) is not None:
+            self._put(refused, b"")
+        else:
             self._take(reply)
 
     async def _upload(self, body: UpdateBody) -> None:
@@ -186,9 +190,12 @@ class HttpLink:
         if reply.status >= 300:
             logger.warning("gateway_refuses", status=reply.status, problem=reply.data[:300].decode(errors="replace"))
         elif reply.data and (answer := self._read_answer(reply.data)) is not None:
-            with self._news:
-                self._answers.append((answer, reply.data))
-                self._news.notify()
+            self._put(answer, reply.data)
+
+    def _put(self, answer: Answer, message: bytes) -> None:
+        with self._news:
+            self._answers.append((answer, message))
+            self._news.notify()
 
     def _read_answer(self, data: bytes) -> Answer | None:
         try:

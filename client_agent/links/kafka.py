@@ -13,10 +13,9 @@ from typing import TypeVar
 
 import structlog
 
-from client_agent.answers import name_speaker
 from client_agent.link import LinkUnavailable, ModelMissing, StoredBody, UpdateBody
 from schemas.canonical import MalformedError, decode
-from schemas.certificates import Certified, Trust, parse_certified
+from schemas.certificates import Certified, Trust, name_speaker, parse_certified
 from schemas.creations import find_creation, find_deployment
 from schemas.events import Answer, Outcome, TaskCreated
 from schemas.identifiers import BodyRef

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Self
 
 from client_agent.counts import REASON_LETTERS_MAX, Reasons, join_reasons
+from client_agent.enrolling.crowd import enrol_crowd
+from client_agent.enrolling.membership import Membership
 from client_agent.files import open_private_folder
 from client_agent.identity import Identity, open_identity
 from client_agent.learning.allow_list import AllowList
@@ -28,7 +30,7 @@ from client_agent.learning.trainer import Trainer
 from client_agent.link import Link, OpenLink
 from client_agent.locks import Lock
 from client_agent.running.interrupts import hold_interrupts
-from client_agent.running.loop import DeviceLoop, Stats, read_clock_ms
+from client_agent.running.loop import Book, DeviceLoop, Stats, read_clock_ms
 from client_agent.running.nursery import list_modules
 from client_agent.running.plain_session import FleetError, PlainSession, Session
 from client_agent.running.profiles import SimulatedProfile, SimulationOptions
@@ -36,14 +38,12 @@ from client_agent.running.together import Together, TogetherTrainer
 from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_imported, until_loaded, until_opened
 from client_agent.running.work import TASK_WAIT_S, Work, await_task, open_work
 from client_agent.setting import DeviceSetting
-from schemas.topics import answer_partition
+from schemas.topics import answer_partition, population_of
 
 DATA = "client_agent.learning.examples:digits"
 # A step takes at least STEP_MS_MIN, so that the messages of many devices are sent together.
 STEP_MS_MIN = 10
 STEP_MS_MAX = 50
-# A process that says nothing for so long is in native code, or was ended and loads its devices' data again.
-SILENT_S_MAX = 20.0
 # Getting ready to train together takes a process half a second, which fewer devices do not win back.
 TOGETHER_MIN = 16
 # Up to so many processes are plain ones; Ray takes longer to start, and spreads more of them better.
@@ -77,6 +77,8 @@ class FleetOptions:
     # How long nobody may have created the task yet, and the modules that each process imports in this time.
     task_wait_s: float = TASK_WAIT_S
     preloaded: tuple[str, ...] = ()
+    # With which its devices enrol first, one each, in the order of their names.
+    tokens: tuple[bytes, ...] = ()
     # Small models are trained for many devices at once, where their learner allows it.
     is_together: bool = True
 
@@ -116,7 +118,7 @@ class Fleet:
         self.options = options
         self._session = _make_session(options)
         self._lock: Lock | None = None
-        self._books: list[_Book] = []
+        self._books: list[Book] = []
 
     def __enter__(self) -> Self:
         self.start()
@@ -145,7 +147,7 @@ class Fleet:
                 for share in shares:
                     for file in (options.find_load_file(share[0]), options.find_together_file(share[0])):
                         file.unlink(missing_ok=True)
-                    self._books.append(_Book(Stats(devices=len(share), loading=len(share))))
+                    self._books.append(Book(Stats(devices=len(share), loading=len(share))))
                     self._session.spawn(_FleetProcess, options, share, str(Path.cwd()))
                 self._session.begin("start")
         except BaseException:
@@ -164,32 +166,6 @@ class Fleet:
             self._session.stop("stop")
             if self._lock is not None:
                 self._lock.release()
-
-
-@dataclass(slots=True)
-class _Book:
-    """What one process of a fleet said last, and what those did that have been started again since."""
-
-    last: Stats
-    past: Stats = field(default_factory=Stats)
-    process: int = 0
-    heard_s: float = field(default_factory=time.monotonic)
-
-    def note(self, answer: tuple[int, Stats] | None) -> None:
-        """Take an answer; None where there was none."""
-        if answer is None:
-            return
-        process, stats = answer
-        if self.process not in (0, process):
-            self.past += self.last.forget_present()
-        self.process, self.last, self.heard_s = process, stats, time.monotonic()
-
-    def total(self) -> Stats:
-        """All of it."""
-        if (silent_s := time.monotonic() - self.heard_s) < SILENT_S_MAX:
-            return self.past + self.last
-        silent = f"process {self.process} of the fleet, which has not answered for {silent_s:.0f} s"
-        return Stats(waiting_for=silent) + self.past + self.last
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +193,7 @@ class _FleetProcess:
         self._thread: threading.Thread | None = None
         self._lock: Lock | None = None
         self._settings: list[DeviceSetting] = []
+        self._members: dict[int, Membership] = {}
         self._unloaded: dict[str, str] = {}
         self._unloaded_for: Reasons = {}
         self._watches: _Watches | None = None
@@ -273,6 +250,10 @@ class _FleetProcess:
             identities = self._open_identities()
             link = self._options.open_link([identity.device for identity in identities.values()])
             try:
+                home, options = population_of(self._options.task), self._options
+                self._members = enrol_crowd(
+                    link, identities, folder=options.folder, population=home, tokens=options.tokens
+                )
                 self._load(link, identities)
                 self._drive(link)
             finally:
@@ -356,6 +337,7 @@ class _FleetProcess:
             allowed=options.find_allowed(),
             profile=SimulatedProfile(options.simulation, device=str(index), seed=work.seeds.habits),
             cohort=options.cohorts[index % len(options.cohorts)],
+            membership=self._members[index],
             place=str(index),
             synced=False,
             differing=work.differing,

@@ -32,6 +32,8 @@ UNKNOWN_TASK_MS_MAX = 120_000
 UNKNOWN_TASK_ANSWERS_MIN = 4
 # After this much training in one step, the updates made so far are sent before the next device trains.
 WORK_MS_MAX = 1_000
+# A process that says nothing for so long is in native code, or was ended and loads its devices' data again.
+SILENT_S_MAX = 20.0
 
 logger = structlog.get_logger(__name__)
 
@@ -86,6 +88,32 @@ class Stats:
 
 
 _STATS = tuple(f.name for f in fields(Stats))
+
+
+@dataclass(slots=True)
+class Book:
+    """What one process of a fleet said last, and what those did that have been started again since."""
+
+    last: Stats
+    past: Stats = field(default_factory=Stats)
+    process: int = 0
+    heard_s: float = field(default_factory=time.monotonic)
+
+    def note(self, answer: tuple[int, Stats] | None) -> None:
+        """Take an answer; None where there was none."""
+        if answer is None:
+            return
+        process, stats = answer
+        if self.process not in (0, process):
+            self.past += self.last.forget_present()
+        self.process, self.last, self.heard_s = process, stats, time.monotonic()
+
+    def total(self) -> Stats:
+        """All of it."""
+        if (silent_s := time.monotonic() - self.heard_s) < SILENT_S_MAX:
+            return self.past + self.last
+        silent = f"process {self.process} of the fleet, which has not answered for {silent_s:.0f} s"
+        return Stats(waiting_for=silent) + self.past + self.last
 
 
 class DeviceLoop:

@@ -14,6 +14,8 @@ from starlette.routing import Route
 
 from ops.gateway.behind.catalogue import Catalogue
 from ops.gateway.downloads import Downloads
+from ops.gateway.enrolments import PATH as ENROLMENTS
+from ops.gateway.enrolments import Enrolments
 from ops.gateway.exchange import Exchange
 from ops.gateway.gates import ALIVE, put_gates
 from ops.gateway.refusals import SOON, Overloaded, Refusal, Unknown, Unreadable, tell_refusal
@@ -29,6 +31,7 @@ class Gateway:
 
     catalogue: Catalogue
     exchange: Exchange
+    enrolments: Enrolments
     transfers: Transfers
     downloads: Downloads
 
@@ -49,7 +52,8 @@ class Gateway:
 
 def make_app(gateway: Gateway, *, origins: Sequence[str] = ()) -> Starlette:
     """Everything that the gateway answers; `origins`: whose pages may ask it from a browser."""
-    exchange, transfers, downloads = gateway.exchange, gateway.transfers, gateway.downloads
+    exchange, enrolments = gateway.exchange, gateway.enrolments
+    transfers, downloads = gateway.transfers, gateway.downloads
     name = f"{PATH}/{{name}}"
     app = Starlette(
         routes=[
@@ -58,6 +62,8 @@ def make_app(gateway: Gateway, *, origins: Sequence[str] = ()) -> Starlette:
             Route("/v1/deployment", downloads.tell_deployment, methods=["GET"]),
             Route("/v1/tasks/{task}", downloads.tell_task, methods=["GET"]),
             Route("/v1/models/{sha256}", downloads.fetch_model, methods=["GET"]),
+            Route(ENROLMENTS, enrolments.ask, methods=["POST"]),
+            Route(f"{ENROLMENTS}/{{digest}}", enrolments.hear, methods=["GET"]),
             Route("/v1/check-ins", exchange.check_in, methods=["POST"]),
             Route("/v1/check-ins/{digest}", exchange.hear_checkin, methods=["GET"]),
             Route("/v1/updates", exchange.update, methods=["POST"]),

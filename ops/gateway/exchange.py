@@ -51,10 +51,10 @@ class Exchange:
         key = hashlib.sha256(message).hexdigest()
         # A copy of what has been answered gets the same answer, and costs the log nothing.
         if (known := self.board.find(key)) is not None:
-            return _tell_record(known)
+            return tell_record(known)
         await self._append(CHECKINS.name, said.task, message=message)
         if isinstance(said, LeaseAbandoned):
-            return _tell_accepted("")
+            return tell_accepted("")
         return await self._tell_answer(request, key, at=f"/v1/check-ins/{key}")
 
     async def hear_checkin(self, request: Request) -> Response:
@@ -89,7 +89,7 @@ class Exchange:
         """The lease that a request carries; or, where it is spent, what became of its update."""
         entrant = self.entry.identify(request)
         if (known := self.board.find(entrant.lease.lease)) is not None:
-            return _tell_record(known)
+            return tell_record(known)
         return self.entry.admit(request)
 
     def _read_checkin(self, message: bytes) -> DeviceCheckedIn | LeaseAbandoned:
@@ -98,12 +98,14 @@ class Exchange:
             said: DeviceCheckedIn | LeaseAbandoned = decode(signed.payload, DeviceCheckedIn | LeaseAbandoned)  # type: ignore[arg-type]
         except MalformedError as error:
             raise Unreadable(f"No check-in: {error}") from error
-        deployment = self.catalogue.deployment
-        if deployment is None or self.catalogue.find_task(said.task) is None:
+        deployment, found = self.catalogue.deployment, self.catalogue.find_task(said.task)
+        if deployment is None or found is None:
             raise Unknown(f"There is no task {said.task} here.", code="unknown_task")
         is_own = said.device == name_device(said.public_key)
         if not (is_own and is_checkin_signed(signed, said.public_key, deployment=deployment)):
             raise Unproven("The device has not signed this for this deployment.", code="signature_invalid")
+        if isinstance(said, DeviceCheckedIn):
+            self.catalogue.standing.require(said, found.created, at_ms=self.entry.clock_ms())
         return said
 
     async def _append(self, topic: str, task: str, *, message: bytes) -> None:
@@ -111,8 +113,8 @@ class Exchange:
         await self.appending.append([draft])
 
     async def _tell_answer(self, request: Request, key: str, *, at: str) -> Response:
-        found = await self.board.wait(key, _read_wait_s(request))
-        return _tell_accepted(at) if found is None else _tell_record(found)
+        found = await self.board.wait(key, read_wait_s(request))
+        return tell_accepted(at) if found is None else tell_record(found)
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
@@ -156,15 +158,18 @@ def _require_own(update: SignedUpdate, entrant: Entrant, *, partitions: int) -> 
             raise Unreadable("The body of the update is not stored where those of its task are.")
 
 
-def _read_wait_s(request: Request) -> float:
+def read_wait_s(request: Request) -> float:
+    """How long a request wants to wait for its answer, as far as it may."""
     found = _WAIT.search(request.headers.get("prefer", ""))
     return min(int(found[1]), WAIT_S_MAX) if found else 0.0
 
 
-def _tell_record(value: bytes) -> Response:
+def tell_record(value: bytes) -> Response:
+    """An answer as it stands in the log."""
     return Response(value, media_type=RECORD_TYPE, headers={RETRY: str(SOON), "Cache-Control": "no-store"})
 
 
-def _tell_accepted(at: str) -> Response:
+def tell_accepted(at: str) -> Response:
+    """It stands in the log; the answer is asked for at this address, if there is going to be one."""
     headers = {RETRY: str(SOON), "Cache-Control": "no-store", **({"Location": at} if at else {})}
     return Response(status_code=202, headers=headers)

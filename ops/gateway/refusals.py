@@ -24,6 +24,7 @@ class Refusal(FedlogError):
     Refusal
      ├── Unreadable    the request cannot be understood
      ├── Unproven      a signature or a lease does not hold
+     ├── Expired       a device's certificate, or a token, has run out
      ├── SignatureOld  a signature was made at another time, or has been seen before
      ├── Unknown       there is nothing of that name
      ├── LeaseOver     the lease is over
@@ -58,6 +59,13 @@ class Unproven(Refusal):
 
     code = "not_proven"
     status = 403
+
+
+class Expired(Refusal):
+    """The device's certificate, or the token that it came with, has run out."""
+
+    code = "certificate_expired"
+    status = 401
 
 
 class SignatureOld(Refusal):

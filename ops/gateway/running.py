@@ -17,6 +17,7 @@ from ops.gateway.behind.board import Board
 from ops.gateway.behind.catalogue import Catalogue
 from ops.gateway.behind.following import Post, follow_answers, follow_catalogue
 from ops.gateway.downloads import Downloads, ModelCache
+from ops.gateway.enrolments import Enrolments
 from ops.gateway.entry import Entry, read_clock_ms
 from ops.gateway.exchange import Exchange
 from ops.gateway.proofs import Proofs
@@ -33,9 +34,12 @@ def open_gateway(log: EventLog, folder: Path, *, operator: bytes, base: str = ""
     partitions = log.partitions
     catalogue, appending = Catalogue(operator, partitions=partitions), Appending(log)
     entry, uploads = Entry(catalogue), Uploads(folder / "uploads", appending, partitions=partitions)
-    exchange = Exchange(entry, catalogue, appending, Board(), partitions)
+    board = Board()
+    exchange = Exchange(entry, catalogue, appending, board, partitions)
+    enrolments = Enrolments(catalogue, appending, board, partitions)
     transfers = Transfers(entry, Proofs(base), uploads, appending, base)
-    return Gateway(catalogue, exchange, transfers, Downloads(catalogue, ModelCache(log, folder / "models"))), uploads
+    downloads = Downloads(catalogue, ModelCache(log, folder / "models"))
+    return Gateway(catalogue, exchange, enrolments, transfers, downloads), uploads
 
 
 def make_serving_app(

@@ -4,6 +4,7 @@
 - `tokens`: the permission for one enrolment, which a person carries to a device.
 - `requests`: what a device asks with it, signed with the key that it keeps; one record for Kafka and for HTTP.
 - `certificates`: what the registrar gives it, and a selector believes.
+- `remedies`: what whoever holds a device can do about a refusal.
 - `pseudonyms`: how a name becomes the subject that stands in the log.
 
 Both halves of each stand side by side. Pure, like all of `schemas`.

@@ -1,7 +1,7 @@
 """What the log says about tasks and their versions: how each was created, how far it is, and where its models stand.
 
-A fold over `tasks` and `published`. Only what the operator signed counts, and what an aggregator signed that the
-operator has certified.
+A fold over `tasks` and `published`, and over `registry` for who is revoked (`standing`). Only what the operator signed
+counts, and what an aggregator signed that the operator has certified.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ops.gateway.behind.standing import Standing
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
 from schemas.creations import parse_task_event
 from schemas.events import DeploymentFounded, TaskClosed, TaskCreated
 from schemas.identifiers import BodyRef, TaskId, Version
 from schemas.published import is_vouched_for, parse_checkpoint, parse_statement
-from schemas.topics import MODELS, PUBLISHED, TASKS, partition_of
+from schemas.topics import MODELS, PUBLISHED, REGISTRY, TASKS, partition_of
 from streams.log import Record
 
-TOPICS = (TASKS.name, PUBLISHED.name)
+TOPICS = (TASKS.name, PUBLISHED.name, REGISTRY.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Catalogue:
 
     def __init__(self, operator: bytes, *, partitions: int) -> None:
         self.trust = Trust(operator)
+        self.standing = Standing(self.trust)
         self.founding: Record | None = None
         self.is_complete = threading.Event()
         self._partitions = partitions
@@ -72,9 +74,11 @@ class Catalogue:
         return self._models.get(sha256)
 
     def apply(self, record: Record) -> None:
-        """Take one record of `tasks` or `published`."""
+        """Take one record of `tasks`, `published` or `registry`."""
         if record.topic == TASKS.name:
             self._apply_task(record)
+        elif record.topic == REGISTRY.name:
+            self.standing.apply(record)
         else:
             self._apply_version(record)
 

@@ -11,8 +11,8 @@ import structlog
 
 from ops.gateway.behind.catalogue import TOPICS, Catalogue
 from schemas.canonical import MalformedError, decode
-from schemas.certificates import Trust, parse_certified
-from schemas.events import Answer, Outcome
+from schemas.certificates import Trust, name_speaker, parse_certified
+from schemas.events import Answer
 from schemas.topics import ANSWERS, TASKS
 from streams.log import EventLog, LogError, Reader, Record, TopicPartition, scan
 
@@ -29,7 +29,7 @@ logger = structlog.get_logger(__name__)
 
 
 def follow_catalogue(log: EventLog, catalogue: Catalogue, *, stop: threading.Event) -> None:
-    """Fold `tasks` and `published` until `stop`; `catalogue.is_complete` says that it has caught up."""
+    """Fold what there is to know until `stop`; `catalogue.is_complete` says that it has caught up."""
     _insist(lambda: _fold(log, catalogue, stop=stop), stop)
 
 
@@ -55,6 +55,7 @@ def _fold(log: EventLog, catalogue: Catalogue, *, stop: threading.Event) -> None
     while not _learn_deployment(log, catalogue):
         if stop.wait(RETRY_S):
             return
+    catalogue.standing.restart()
     bounds = log.list_bounds([TopicPartition(topic, number) for topic in TOPICS for number in range(log.partitions)])
     reader = log.reader({at: bound.beginning for at, bound in bounds.items()})
     with closing(reader):
@@ -96,5 +97,4 @@ def read_answer(record: Record, trust: Trust) -> bytes | None:
     except MalformedError:
         return None
     # A stranger who may write to the topic must not be able to put words in the place of an honest answer.
-    role = "aggregator" if isinstance(answer, Outcome) else "selector"
-    return record.value if trust.vouches(message, role, at_ms=record.time_ms) else None
+    return record.value if trust.vouches(message, name_speaker(answer), at_ms=record.time_ms) else None

@@ -57,6 +57,7 @@ def test_a_file_without_its_module_is_seen() -> None:
 HELD_BY = {
     "ops/gateway": "tests/unit/ops/gateway/test_app.py",
     "client_agent/links/requests": "tests/unit/client_agent/links/test_http.py",
+    "client_agent/links/refusals": "tests/unit/ops/gateway/test_enrolments.py",
     "client_agent/links/errands": "tests/unit/client_agent/links/test_http.py",
     "schemas/http/device_protocol": "tests/unit/client_agent/links/test_http.py",
     "client_agent/links/sending": "tests/unit/client_agent/links/test_http.py",

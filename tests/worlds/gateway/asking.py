@@ -76,10 +76,7 @@ class Behind:
         named = {**(headers or {}), **{name.replace("_", "-"): value for name, value in more.items()}}
         if path.startswith("/v1/uploads") and LEASE in named and "Signature" not in named:
             named = self.sign(method, path, named)
-        with closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)) as connection:
-            connection.request(method, path, data or None, named)
-            answer = connection.getresponse()
-            return Told(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+        return ask(self.url, method, path, data=data, headers=named)
 
     def sign(self, method: str, path: str, headers: Mapping[str, str], *, at_s: float | None = None) -> dict[str, str]:
         """The headers with the phone's signature, made now."""
@@ -125,6 +122,14 @@ class Behind:
         head = Head(topic="rounds", partition=at, seq=version, head="00" * 32)
         statement = describe_version(model_published(version), 1, head=head)
         self.world.append("published", at, sign_statement(statement, signer.key, certificate=signer.certificate))
+
+
+def ask(url: str, method: str, path: str, *, data: bytes = b"", headers: Mapping[str, str] | None = None) -> Told:
+    """One request to a gateway on a connection of its own."""
+    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
+        connection.request(method, path, data or None, dict(headers or {}))
+        answer = connection.getresponse()
+        return Told(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
 
 
 def carrying(sealed: bytes, **more: str) -> dict[str, str]:

@@ -59,13 +59,18 @@ def token(
         typer.Option(metavar="NAME", help="Who it is for; the same name is the same subject. It is stored nowhere."),
     ] = "",
     device: Annotated[str, typer.Option(metavar="ID", help="Of use to this device alone.")] = "",
+    count: Annotated[int, typer.Option(help="So many tokens, one a line, each for somebody new.", min=1)] = 1,
 ) -> None:
     """Print a token for one enrolment: good once, for ten minutes, on the device that has it first."""
     from schemas.identity.tokens import write_token
 
+    if count > 1 and (subject or device):
+        raise ConsoleError("--count makes tokens for somebody new each: leave --subject and --device out.", exit_code=2)
     with _registrations(ctx) as there:
-        made = there.make_token(population, device_class, vault=_vault(ctx), name=subject, device=device or None)
-    say(write_token(made))
+        vault = _vault(ctx)
+        for _ in range(count):
+            made = there.make_token(population, device_class, vault=vault, name=subject, device=device or None)
+            say(write_token(made))
     note("On the device: fedlog device --task TASK --state FOLDER --enrol TOKEN. It is good for ten minutes.")
 
 

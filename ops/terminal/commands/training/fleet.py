@@ -56,6 +56,12 @@ def fleet(
     cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
     simulate: Simulate = None,
     task_wait_s: TaskWait = 10.0,
+    enrol: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Enrol first: a token of `fedlog enrol token --count` for each device, one a line."
+        ),
+    ] = None,
     gateway: Gateway = "",
     gateway_ca: GatewayCa = None,
     gateway_pin: GatewayPin = "",
@@ -85,11 +91,27 @@ def fleet(
         # The fleet's own patience ends first, and says more.
         task_wait_s=2 * task_wait_s,
         preloaded=tuple(preload or ()),
+        tokens=() if enrol is None else read_tokens(enrol),
     )
     if reached is not None:
         _run_afar(options, as_json=as_json)
     else:
         _run_near(ctx.obj, options, operator=operator, wait_s=task_wait_s, as_json=as_json)
+
+
+def read_tokens(file: Path) -> tuple[bytes, ...]:
+    """The tokens of a file, in order. Raises ConsoleError."""
+    from schemas.canonical import MalformedError
+    from schemas.identity.tokens import read_token
+
+    try:
+        lines = file.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConsoleError(f"{file}: cannot be read ({error}).", exit_code=EXIT_USAGE) from error
+    try:
+        return tuple(map(read_token, lines))
+    except MalformedError as error:
+        raise ConsoleError(f"{file}: {error}", exit_code=EXIT_USAGE) from error
 
 
 def _check(task: str | None, engine: str) -> None:
