@@ -18,7 +18,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page assets bench codecs day recovery release-archive chaos guarantees rights flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -106,6 +106,9 @@ notebook: setup ## Execute docs/python.md as a notebook, in an environment of it
 	@test -x build/notebook/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/notebook
 	@$(BIN)/uv pip install --quiet --python build/notebook/bin/python nbclient ipykernel
 	@build/notebook/bin/python tests/trials/notebook.py $(BIN)/python $(FILE)
+
+redis: setup ## Count requests of two gateways in one Redis, which goes away and comes back (apt install redis-server)
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/trials/sharing.py
 
 rights: setup ## Run one task on brokers that allow each role its least rights, and try all that it has no right to
 	@$(BIN)/pytest tests/trials/rights.py $(ARGS)

@@ -169,10 +169,14 @@ class HttpLink:
         reply = await self._errands.exchange(path, message, device=device, sealed=sealed)
         if reply is None:
             return
-        if (refused := read_refusal(reply, message)) is not None:
-            self._put(refused, b"")
-        else:
-            self._take(reply)
+        answer: Answer | None = read_refusal(reply, message)
+        said = b""
+        if answer is None:
+            answer, said = self._read_reply(reply), reply.data
+        if answer is not None:
+            with self._news:
+                self._answers.append((answer, said))
+                self._news.notify()
 
     async def _upload(self, body: UpdateBody) -> None:
         try:
@@ -186,16 +190,11 @@ class HttpLink:
                 self._stored.append(StoredBody(device=body.device, update=body.update, address=address))
                 self._news.notify()
 
-    def _take(self, reply: Reply) -> None:
-        if reply.status >= 300:
-            logger.warning("gateway_refuses", status=reply.status, problem=reply.data[:300].decode(errors="replace"))
-        elif reply.data and (answer := self._read_answer(reply.data)) is not None:
-            self._put(answer, reply.data)
-
-    def _put(self, answer: Answer, message: bytes) -> None:
-        with self._news:
-            self._answers.append((answer, message))
-            self._news.notify()
+    def _read_reply(self, reply: Reply) -> Answer | None:
+        if reply.status < 300:
+            return self._read_answer(reply.data) if reply.data else None
+        logger.warning("gateway_refuses", status=reply.status, problem=reply.data[:300].decode(errors="replace"))
+        return None
 
     def _read_answer(self, data: bytes) -> Answer | None:
         try:

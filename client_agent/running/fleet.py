@@ -193,7 +193,6 @@ class _FleetProcess:
         self._thread: threading.Thread | None = None
         self._lock: Lock | None = None
         self._settings: list[DeviceSetting] = []
-        self._members: dict[int, Membership] = {}
         self._unloaded: dict[str, str] = {}
         self._unloaded_for: Reasons = {}
         self._watches: _Watches | None = None
@@ -251,10 +250,8 @@ class _FleetProcess:
             link = self._options.open_link([identity.device for identity in identities.values()])
             try:
                 home, options = population_of(self._options.task), self._options
-                self._members = enrol_crowd(
-                    link, identities, folder=options.folder, population=home, tokens=options.tokens
-                )
-                self._load(link, identities)
+                members = enrol_crowd(link, identities, folder=options.folder, population=home, tokens=options.tokens)
+                self._load(link, members)
                 self._drive(link)
             finally:
                 link.close()
@@ -268,7 +265,7 @@ class _FleetProcess:
             open_private_folder(self._options.folder / names[index])
         return {index: open_identity(self._options.folder / names[index], names[index]) for index in self._indices}
 
-    def _load(self, link: Link, identities: dict[int, Identity]) -> None:
+    def _load(self, link: Link, members: dict[int, Membership]) -> None:
         """Put every device together. One that cannot be loaded has failed, and the others go on."""
         options = self._options
         choose_accelerator(options.accelerator)
@@ -280,13 +277,13 @@ class _FleetProcess:
             lambda: open_work(created, allowed=options.find_allowed(), data=options.data, fallback=DATA),
             until_opened(options.task, limit_s=options.load_s),
         )
-        for index, identity in identities.items():
+        for index, member in members.items():
             if self._stopping.is_set():
                 return
             name = options.device_names[index]
             try:
                 deadline = until_loaded(name, code=work.loader, limit_s=options.load_s)
-                make = partial(self._make_setting, index, identity, work=work)
+                make = partial(self._make_setting, index, member, work=work)
                 self._settings.append(watch.watch(make, deadline))
             # A user's own code may raise anything, or end its process.
             except (Exception, SystemExit) as error:  # noqa: BLE001
@@ -325,19 +322,19 @@ class _FleetProcess:
         folder = options.folder / options.device_names[index]
         return Part(index=index, count=options.devices, folder=folder)
 
-    def _make_setting(self, index: int, identity: Identity, *, work: Work) -> DeviceSetting:
+    def _make_setting(self, index: int, member: Membership, *, work: Work) -> DeviceSetting:
         options = self._options
         name = options.device_names[index]
         folder = options.folder / name
         return DeviceSetting(
             task=options.task,
-            identity=identity,
+            identity=member.identity,
             folder=folder,
             trainer=self._put_under_watch(work.make_trainer(self._choose_part(index)), name),
             allowed=options.find_allowed(),
             profile=SimulatedProfile(options.simulation, device=str(index), seed=work.seeds.habits),
             cohort=options.cohorts[index % len(options.cohorts)],
-            membership=self._members[index],
+            membership=member,
             place=str(index),
             synced=False,
             differing=work.differing,

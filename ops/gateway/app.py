@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -12,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ops.gateway.access.limits import ALIVE, READY
 from ops.gateway.behind.catalogue import Catalogue
 from ops.gateway.downloads import Downloads
 from ops.gateway.enrolments import PATH as ENROLMENTS
 from ops.gateway.enrolments import Enrolments
 from ops.gateway.exchange import Exchange
-from ops.gateway.gates import ALIVE, put_gates
+from ops.gateway.gates import Outside, put_gates
 from ops.gateway.refusals import SOON, Overloaded, Refusal, Unknown, Unreadable, tell_refusal
 from ops.gateway.transfers import PATH, Transfers
 from schemas.http.device_protocol import RETRY
@@ -47,18 +47,19 @@ class Gateway:
         breaker = self.exchange.appending.breaker
         if breaker.is_open:
             raise Overloaded("Kafka does not answer.", code="log_away")
-        return JSONResponse({"status": "ready", "tasks": self.catalogue.tasks}, headers={RETRY: str(SOON)})
+        told = {"status": "ready", "tasks": self.catalogue.tasks, "limits": self.exchange.limits.describe()}
+        return JSONResponse(told, headers={RETRY: str(SOON)})
 
 
-def make_app(gateway: Gateway, *, origins: Sequence[str] = ()) -> Starlette:
-    """Everything that the gateway answers; `origins`: whose pages may ask it from a browser."""
+def make_app(gateway: Gateway, outside: Outside | None = None) -> Starlette:
+    """Everything that the gateway answers."""
     exchange, enrolments = gateway.exchange, gateway.enrolments
     transfers, downloads = gateway.transfers, gateway.downloads
     name = f"{PATH}/{{name}}"
     app = Starlette(
         routes=[
             Route(ALIVE, gateway.tell_health, methods=["GET"]),
-            Route("/readyz", gateway.tell_readiness, methods=["GET"]),
+            Route(READY, gateway.tell_readiness, methods=["GET"]),
             Route("/v1/deployment", downloads.tell_deployment, methods=["GET"]),
             Route("/v1/tasks/{task}", downloads.tell_task, methods=["GET"]),
             Route("/v1/models/{sha256}", downloads.fetch_model, methods=["GET"]),
@@ -78,7 +79,7 @@ def make_app(gateway: Gateway, *, origins: Sequence[str] = ()) -> Starlette:
     )
     # A redirection to the address that a stranger's Host names would be ours in name alone.
     app.router.redirect_slashes = False
-    put_gates(app, gateway.catalogue, origins=origins)
+    put_gates(app, gateway.catalogue, outside=outside or Outside())
     return app
 
 

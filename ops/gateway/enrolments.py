@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ops.gateway.access.limits import Limits
 from ops.gateway.behind.appending import Appending
 from ops.gateway.behind.board import Board
 from ops.gateway.behind.catalogue import Catalogue
@@ -42,6 +43,7 @@ class Enrolments:
     appending: Appending
     board: Board
     partitions: int
+    limits: Limits
     clock_ms: Callable[[], int] = read_clock_ms
 
     async def ask(self, request: Request) -> Response:
@@ -52,7 +54,10 @@ class Enrolments:
         # A copy of what has been answered gets the same answer, also when its token has run out meanwhile.
         if (known := self.board.find(key)) is not None:
             return tell_record(known)
-        asked = self._read_request(message)
+        asked, unit = self._read_request(message)
+        await self.limits.take("device", asked.device)
+        if unit:
+            await self.limits.take("class", unit)
         partition = partition_of(asked.population, self.partitions)
         await self.appending.append([Draft(topic=ENROLMENTS.name, partition=partition, value=message)])
         return await self._tell_answer(request, key)
@@ -64,7 +69,8 @@ class Enrolments:
             raise Unknown
         return await self._tell_answer(request, key)
 
-    def _read_request(self, message: bytes) -> EnrolmentRequested:
+    def _read_request(self, message: bytes) -> tuple[EnrolmentRequested, str]:
+        """What a device asks, and the class of its token; empty without one."""
         try:
             signed = parse_signed(message)
             asked = decode(signed.payload, EnrolmentRequested)
@@ -73,14 +79,15 @@ class Enrolments:
         trust, now_ms = self.catalogue.trust, self.clock_ms()
         if trust.deployment is None or not is_request_proven(signed, asked, deployment=trust.deployment):
             raise Unproven("The device has not signed this for this deployment.", code="signature_invalid")
-        if asked.token is not None:
-            # Whoever may not make tokens cannot fill the topic with them.
-            token = open_token(asked.token, trust=trust, at_ms=now_ms)
-            if token is None or token.population != asked.population:
-                raise Unproven(describe_refusal("bad_token"), code="bad_token")
-            if now_ms > token.until_ms + SKEW_MS:
-                raise Expired(describe_refusal("token_expired"), code="token_expired")
-        return asked
+        if asked.token is None:
+            return asked, ""
+        # Whoever may not make tokens cannot fill the topic with them.
+        token = open_token(asked.token, trust=trust, at_ms=now_ms)
+        if token is None or token.population != asked.population:
+            raise Unproven(describe_refusal("bad_token"), code="bad_token")
+        if now_ms > token.until_ms + SKEW_MS:
+            raise Expired(describe_refusal("token_expired"), code="token_expired")
+        return asked, f"{asked.population}/{token.device_class}"
 
     async def _tell_answer(self, request: Request, key: str) -> Response:
         found = await self.board.wait(key, read_wait_s(request))

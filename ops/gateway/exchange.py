@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from ops.gateway.access.limits import Limits
 from ops.gateway.behind.appending import Appending
 from ops.gateway.behind.board import Board
 from ops.gateway.behind.catalogue import Catalogue
@@ -42,12 +43,16 @@ class Exchange:
     appending: Appending
     board: Board
     partitions: int
+    limits: Limits
 
     async def check_in(self, request: Request) -> Response:
         """A check-in, answered by the selector; or the report that a lease is given up, which nobody answers."""
         self.appending.require_room(require_length(request, CHECKIN_BYTES_MAX))
         message = await read_body(request, CHECKIN_BYTES_MAX)
-        said = self._read_checkin(message)
+        said, unit = self._read_checkin(message)
+        await self.limits.take("device", said.device)
+        if unit:
+            await self.limits.take("class", unit)
         key = hashlib.sha256(message).hexdigest()
         # A copy of what has been answered gets the same answer, and costs the log nothing.
         if (known := self.board.find(key)) is not None:
@@ -72,6 +77,7 @@ class Exchange:
         self.appending.require_room(require_length(request, UPDATE_BYTES_MAX))
         message = await read_body(request, UPDATE_BYTES_MAX)
         _require_own(_read_update(message), entrant, partitions=self.partitions)
+        await self.limits.take("device", entrant.lease.device)
         key = entrant.lease.lease
         # From here on it is the log that says what comes of it, whatever becomes of this connection.
         await self._append(UPDATES.name, entrant.lease.task, message=message)
@@ -92,7 +98,8 @@ class Exchange:
             return tell_record(known)
         return self.entry.admit(request)
 
-    def _read_checkin(self, message: bytes) -> DeviceCheckedIn | LeaseAbandoned:
+    def _read_checkin(self, message: bytes) -> tuple[DeviceCheckedIn | LeaseAbandoned, str]:
+        """What a device says, and the class as which it has enrolled; empty where nobody asks for one."""
         try:
             signed = parse_signed(message)
             said: DeviceCheckedIn | LeaseAbandoned = decode(signed.payload, DeviceCheckedIn | LeaseAbandoned)  # type: ignore[arg-type]
@@ -104,9 +111,9 @@ class Exchange:
         is_own = said.device == name_device(said.public_key)
         if not (is_own and is_checkin_signed(signed, said.public_key, deployment=deployment)):
             raise Unproven("The device has not signed this for this deployment.", code="signature_invalid")
-        if isinstance(said, DeviceCheckedIn):
-            self.catalogue.standing.require(said, found.created, at_ms=self.entry.clock_ms())
-        return said
+        if not isinstance(said, DeviceCheckedIn):
+            return said, ""
+        return said, self.catalogue.standing.require(said, found.created, at_ms=self.entry.clock_ms())
 
     async def _append(self, topic: str, task: str, *, message: bytes) -> None:
         draft = Draft(topic=topic, partition=partition_of(task, self.partitions), value=message)

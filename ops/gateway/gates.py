@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ops.gateway.access.heads import Heads
+from ops.gateway.access.limits import ALIVE, Limits, Turnstile
 from ops.gateway.behind.catalogue import Catalogue
 from ops.gateway.refusals import Overloaded, tell_refusal
 from schemas.http import device_protocol as words
@@ -39,8 +40,6 @@ _SEEN = (
     words.UPLOAD_COMPLETE,
     words.UPLOAD_LIMIT,
 )
-# Whether the process lives is told at any time.
-ALIVE = "/healthz"
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 
 
@@ -61,15 +60,25 @@ class Opening:
             await self.app(scope, receive, send)
 
 
-def put_gates(app: Starlette, catalogue: Catalogue, *, origins: Sequence[str]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """How the world outside reaches a gateway: pages of which origins, through a proxy or not, and how often."""
+
+    origins: Sequence[str] = ()
+    behind_proxy: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+def put_gates(app: Starlette, catalogue: Catalogue, *, outside: Outside) -> None:
     """Put them before `app`; pages of no other origins may ask, and without any there is no word of origins."""
     app.add_middleware(Opening, catalogue=catalogue)
     app.add_middleware(Heads)
-    if origins:
+    app.add_middleware(Turnstile, limits=outside.limits, behind_proxy=outside.behind_proxy)
+    if outside.origins:
         # Outermost, so that a page can read refusals too.
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=origins,
+            allow_origins=outside.origins,
             allow_methods=_METHODS,
             allow_headers=_SENT,
             expose_headers=_SEEN,

@@ -33,6 +33,7 @@ class Refusal(FedlogError):
      ├── HeadTooLarge  more of them in the request line and the headers
      ├── Encoded       a body inside an encoding that nothing here undoes
      ├── Conflict      the upload is at another place than the request says
+     ├── TooOften      an address, a device or a class of devices asks too often
      └── Overloaded    the gateway, or Kafka behind it, cannot take more now
     """
 
@@ -127,6 +128,17 @@ class Conflict(Refusal):
     code = "conflict"
     status = 409
     window = SOON
+
+
+class TooOften(Refusal):
+    """Too many requests; ask again in the window."""
+
+    code = "too_often"
+    status = 429
+
+    def __init__(self, *args: object, window: Window) -> None:
+        super().__init__(*args)
+        self.window = window
 
 
 class Overloaded(Refusal):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from starlette.applications import Starlette
 
+from ops.gateway.access.limits import Limits
 from ops.gateway.app import Gateway, make_app
 from ops.gateway.behind.appending import Appending
 from ops.gateway.behind.board import Board
@@ -20,6 +21,7 @@ from ops.gateway.downloads import Downloads, ModelCache
 from ops.gateway.enrolments import Enrolments
 from ops.gateway.entry import Entry, read_clock_ms
 from ops.gateway.exchange import Exchange
+from ops.gateway.gates import Outside
 from ops.gateway.proofs import Proofs
 from ops.gateway.transfers import Transfers
 from ops.gateway.uploads import Uploads
@@ -29,25 +31,29 @@ FORGET_EVERY_S = 60.0
 END_WAIT_S = 5.0
 
 
-def open_gateway(log: EventLog, folder: Path, *, operator: bytes, base: str = "") -> tuple[Gateway, Uploads]:
+def open_gateway(
+    log: EventLog, folder: Path, *, operator: bytes, base: str = "", limits: Limits | None = None
+) -> tuple[Gateway, Uploads]:
     """A gateway over a log; `operator` is the public key, and `base` how devices name this very process."""
+    limits = limits or Limits()
     partitions = log.partitions
     catalogue, appending = Catalogue(operator, partitions=partitions), Appending(log)
     entry, uploads = Entry(catalogue), Uploads(folder / "uploads", appending, partitions=partitions)
     board = Board()
-    exchange = Exchange(entry, catalogue, appending, board, partitions)
-    enrolments = Enrolments(catalogue, appending, board, partitions)
-    transfers = Transfers(entry, Proofs(base), uploads, appending, base)
+    exchange = Exchange(entry, catalogue, appending, board, partitions, limits)
+    enrolments = Enrolments(catalogue, appending, board, partitions, limits)
+    transfers = Transfers(entry, Proofs(base), uploads, appending, limits, base)
     downloads = Downloads(catalogue, ModelCache(log, folder / "models"))
     return Gateway(catalogue, exchange, enrolments, transfers, downloads), uploads
 
 
 def make_serving_app(
-    log: EventLog, folder: Path, *, operator: bytes, base: str = "", origins: Sequence[str] = ()
+    log: EventLog, folder: Path, *, operator: bytes, base: str = "", outside: Outside | None = None
 ) -> Starlette:
     """The application with all that works behind it, from its start to its end."""
-    gateway, uploads = open_gateway(log, folder, operator=operator, base=base)
-    app = make_app(gateway, origins=origins)
+    outside = outside or Outside()
+    gateway, uploads = open_gateway(log, folder, operator=operator, base=base, limits=outside.limits)
+    app = make_app(gateway, outside)
     app.state.gateway = gateway
     app.router.lifespan_context = lambda _: _live(gateway, uploads, log=log)
     return app

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from ops.gateway.access.limits import Limits
 from ops.gateway.behind.appending import Appending
 from ops.gateway.entry import Entrant, Entry, require_length
 from ops.gateway.proofs import Proofs
@@ -44,12 +45,13 @@ class Transfers:
     proofs: Proofs
     uploads: Uploads
     appending: Appending
+    limits: Limits
     base: str = ""
 
     async def create(self, request: Request) -> Response:
         """A new upload."""
         entrant = self.entry.admit(request)
-        self.proofs.require(request, entrant)
+        await self._prove(request, entrant)
         length, is_whole = _read_length(request), _read_complete(request)
         if length > entrant.body_bytes_max:
             raise TooLarge(f"{length:,} bytes, and no update of this task has more than {entrant.body_bytes_max:,}.")
@@ -63,7 +65,7 @@ class Transfers:
 
     async def tell(self, request: Request) -> Response:
         """How much of an upload has come."""
-        upload = self._find(request, self.entry.identify(request))
+        upload = await self._find(request, self.entry.identify(request))
         # Whoever asks is not sending any more, whatever its old connection looks like from here.
         upload.interrupt()
         async with upload.turn:
@@ -71,7 +73,7 @@ class Transfers:
 
     async def append(self, request: Request) -> Response:
         """More of an upload."""
-        upload = self._find(request, self.entry.admit(request))
+        upload = await self._find(request, self.entry.admit(request))
         if request.headers.get("content-type", "") != PARTIAL_TYPE:
             raise Unreadable(f"The content of such a request is {PARTIAL_TYPE}.", code="media_type")
         given, is_whole = _read_integer(request, UPLOAD_OFFSET), _read_complete(request)
@@ -92,12 +94,12 @@ class Transfers:
     async def end(self, request: Request) -> Response:
         """Forget an upload."""
         # What stands in the log already stays there, and counts for nothing without its submission.
-        self.uploads.discard(self._find(request, self.entry.identify(request)))
+        self.uploads.discard(await self._find(request, self.entry.identify(request)))
         return Response(status_code=204)
 
     async def fetch(self, request: Request) -> Response:
         """The address of a body that stands in the log."""
-        upload = self._find(request, self.entry.identify(request))
+        upload = await self._find(request, self.entry.identify(request))
         if upload.address is None:
             raise Conflict("The upload is not complete.", code="incomplete")
         return self._tell_address(upload)
@@ -118,12 +120,17 @@ class Transfers:
             await self.uploads.finish(upload)
         return self._tell_address(upload)
 
-    def _find(self, request: Request, entrant: Entrant) -> Upload:
-        self.proofs.require(request, entrant)
+    async def _find(self, request: Request, entrant: Entrant) -> Upload:
+        await self._prove(request, entrant)
         upload = self.uploads.find(request.path_params["name"])
         if upload.claim.lease != entrant.lease.lease:
             raise Unproven("The upload is under another lease.", code="lease_differs")
         return upload
+
+    async def _prove(self, request: Request, entrant: Entrant) -> None:
+        self.proofs.require(request, entrant)
+        # After the proof: a lease that somebody has overheard uses up nothing of its device's.
+        await self.limits.take("device", entrant.lease.device)
 
     def _tell_address(self, upload: Upload) -> Response:
         assert upload.address is not None

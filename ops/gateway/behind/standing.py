@@ -56,13 +56,13 @@ class Standing:
                 if isinstance(event, DeviceRevoked):
                     self._note(event)
 
-    def require(self, said: DeviceCheckedIn, created: TaskCreated, *, at_ms: int) -> None:
-        """Nothing where the device may take part in this task, as far as is known here.
+    def require(self, said: DeviceCheckedIn, created: TaskCreated, *, at_ms: int) -> str:
+        """The class of a device that may take part in this task, as far as is known here; empty in an open task.
 
         Raises Unproven, Expired; each says what whoever holds the device can do.
         """
         if not created.policy.is_enrolled:
-            return
+            return ""
         certificate = said.certificate or b""
         shown = open_certificate(certificate, self._trust, at_ms=0)
         if shown is None or shown.public_key != said.public_key:
@@ -77,6 +77,7 @@ class Standing:
             raise Expired(describe_refusal("certificate_expired"))
         if not created.policy.takes_class(shown.device_class):
             raise _refuse("other_class")
+        return f"{population}/{shown.device_class}"
 
     def _note(self, event: DeviceRevoked) -> None:
         if event.device is not None:

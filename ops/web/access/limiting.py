@@ -28,8 +28,15 @@ class RateExceeded(FedlogError):
 class Limiter:
     """Each key may ask `rate_per_s` times a second in the long run, and `burst` times at once."""
 
-    def __init__(self, rate_per_s: float, *, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate_per_s, self._burst, self._clock = rate_per_s, burst, clock
+    def __init__(
+        self,
+        rate_per_s: float,
+        *,
+        burst: int,
+        keys_max: int = KEYS_MAX,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rate_per_s, self._burst, self._keys_max, self._clock = rate_per_s, burst, keys_max, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, key: str) -> None:
@@ -39,7 +46,7 @@ class Limiter:
         self._buckets.pop(key, None)
         self._buckets[key] = (left - 1 if left >= 1 else left, self._clock())
         # The one that was quiet for longest has a full bucket again anyhow, or soon.
-        if len(self._buckets) > KEYS_MAX:
+        if len(self._buckets) > self._keys_max:
             self._buckets.popitem(last=False)
         self._require(left)
 

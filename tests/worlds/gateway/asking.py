@@ -17,6 +17,7 @@ import msgspec
 
 from client_agent.identity import Identity, open_identity
 from client_agent.link import UpdateBody
+from ops.gateway.gates import Outside
 from schemas.devices import sign_checkin
 from schemas.events import DeploymentFounded, Outcome
 from schemas.http.device_protocol import LEASE, write_bytes
@@ -153,14 +154,18 @@ def body_of(behind: Behind, sealed: bytes, data: bytes) -> UpdateBody:
 
 @contextmanager
 def opened(
-    folder: Path, world: World | None = None, *, wrap: Callable[[EventLog], EventLog] = lambda log: log
+    folder: Path,
+    world: World | None = None,
+    *,
+    wrap: Callable[[EventLog], EventLog] = lambda log: log,
+    outside: Outside | None = None,
 ) -> Iterator[Behind]:
     """A gateway before a world, by default one of small updates; `wrap` puts something between it and the log."""
     world = world or World(policy())
     founded = written(DeploymentFounded(deployment=DEPLOYMENT))
     world.log.append([Draft(topic="tasks", partition=0, value=founded)])
     phone = open_identity(folder / "phone", "phone", secret=hashlib.sha256(b"phone").digest())
-    with served(wrap(world.log), folder / "gateway") as url:
+    with served(wrap(world.log), folder / "gateway", outside=outside) as url:
         yield Behind(world, url, phone, folder)
 
 

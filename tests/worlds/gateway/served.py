@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
+from ops.gateway.gates import Outside
 from ops.gateway.running import make_serving_app
 from ops.gateway.serving import make_config
 from streams.log import EventLog
@@ -20,10 +21,12 @@ STARTED_WITHIN_S = 60.0
 
 
 @contextmanager
-def served(log: EventLog, folder: Path, *, operator: bytes = KEY.public_key) -> Iterator[str]:
+def served(
+    log: EventLog, folder: Path, *, operator: bytes = KEY.public_key, outside: Outside | None = None
+) -> Iterator[str]:
     """The address of a gateway, which has read its log."""
     listening = socket.create_server(("127.0.0.1", 0))
-    app = make_serving_app(log, folder, operator=operator)
+    app = make_serving_app(log, folder, operator=operator, outside=outside)
     server = uvicorn.Server(make_config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from streams.log import EventLog
 
 TaskWait = Annotated[float, typer.Option(help="How long a task that is not there is waited for, in seconds.", min=0)]
+Seed = Annotated[int, typer.Option(help="Another seed names other devices; the policy has the seeds of what is drawn.")]
+Cohorts = Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")]
+Tokens = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Enrol first: a token of `fedlog enrol token --count` a line, one a device."),
+]
 # For a run, which knows the policy before the log has it.
 Preload = Annotated[list[str] | None, typer.Option(hidden=True)]
 ENGINES = ("", "plain", "ray")
@@ -49,19 +55,12 @@ def fleet(
     data: DataPlugin = "",
     accelerator: Accelerator = "cpu",
     load_s: LoadLimit = 600.0,
-    seed: Annotated[
-        int, typer.Option(help="Another seed names other devices; the policy has the seeds of what is drawn.")
-    ] = 0,
+    seed: Seed = 0,
     state: Annotated[Path | None, typer.Option(help="Folder for keys and outboxes (default: FOLDER/fleet).")] = None,
-    cohort: Annotated[list[str] | None, typer.Option(help="Cohort of the devices; repeat it to split them.")] = None,
+    cohort: Cohorts = None,
     simulate: Simulate = None,
     task_wait_s: TaskWait = 10.0,
-    enrol: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Enrol first: a token of `fedlog enrol token --count` for each device, one a line."
-        ),
-    ] = None,
+    enrol: Tokens = None,
     gateway: Gateway = "",
     gateway_ca: GatewayCa = None,
     gateway_pin: GatewayPin = "",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ops.gateway.app import make_app
+from ops.gateway.gates import Outside
 from ops.gateway.running import open_gateway
 from schemas.http.device_protocol import LEASE, RETRY
 from schemas.topics import CATALOGUE
@@ -27,7 +28,7 @@ class Asked:
         gateway, _ = open_gateway(MemoryLog(CATALOGUE), folder, operator=KEY.public_key)
         if is_complete:
             gateway.catalogue.is_complete.set()
-        self._app = make_app(gateway, origins=origins)
+        self._app = make_app(gateway, Outside(origins=origins))
 
     def ask(
         self, method: str, path: str, headers: Mapping[str, str] | None = None
