@@ -47,6 +47,18 @@ class PrometheusInstruments:
         """A distribution."""
         return Histogram(f"fedlog_{name}", text, labels, buckets=buckets, registry=self.registry)
 
+    def serve(self, host: str, port: int) -> None:
+        """Answer Prometheus on `host`:`port`; port 0 is a free one, named in the log. Raises MetricsUnserved."""
+        try:
+            # In a thread of the library's own, so that a process that hangs still shows its last numbers.
+            server, _ = start_http_server(port, host, registry=self.registry)
+        except OSError as error:
+            raise MetricsUnserved(
+                f"metrics cannot be served on {host}:{port}: {error.strerror or error}; "
+                "name another --metrics-host or --metrics-port (0 takes a free one)"
+            ) from error
+        logger.info("metrics", host=host, port=server.server_port)
+
 
 class WorkerMetrics:
     """What every worker process serves, and the instruments for what it has beside."""
@@ -63,15 +75,7 @@ class WorkerMetrics:
 
     def serve(self, host: str, port: int) -> None:
         """Answer Prometheus on `host`:`port`; port 0 is a free one, named in the log. Raises MetricsUnserved."""
-        try:
-            # In a thread of the library's own, so that a worker that hangs still shows its last numbers.
-            server, _ = start_http_server(port, host, registry=self.instruments.registry)
-        except OSError as error:
-            raise MetricsUnserved(
-                f"metrics cannot be served on {host}:{port}: {error.strerror or error}; "
-                "name another --metrics-host or --metrics-port (0 takes a free one)"
-            ) from error
-        logger.info("metrics", host=host, port=server.server_port)
+        self.instruments.serve(host, port)
 
     def watch(self, outage: Outage) -> None:
         """Show whether the broker answers what the process asks of it."""

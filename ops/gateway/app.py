@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 import structlog
 from starlette.applications import Starlette
@@ -20,7 +21,10 @@ from ops.gateway.exchange import Exchange
 from ops.gateway.gates import Outside, put_gates
 from ops.gateway.refusals import SOON, Overloaded, Refusal, Unknown, Unreadable, tell_refusal
 from ops.gateway.transfers import PATH, Transfers
-from schemas.http.device_protocol import RETRY
+from schemas.http.device_protocol import RETRY, WAIT_S_MAX
+from schemas.http.openapi import CAPABILITIES, describe_protocol
+
+FOR_AN_HOUR = {RETRY: str(SOON), "Cache-Control": "public, max-age=3600"}
 
 logger = structlog.get_logger(__name__)
 
@@ -34,6 +38,12 @@ class Gateway:
     enrolments: Enrolments
     transfers: Transfers
     downloads: Downloads
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def drain(self) -> None:
+        """Take nobody in any more, and let those go who wait for an answer: another gateway has it too."""
+        self.ending.set()
+        self.exchange.board.release()
 
     async def tell_health(self, request: Request) -> Response:
         """Whether the process lives."""
@@ -45,10 +55,23 @@ class Gateway:
         del request
         # A balancer that sends devices elsewhere meanwhile saves them a refusal each.
         breaker = self.exchange.appending.breaker
+        if self.ending.is_set():
+            raise Overloaded("The gateway ends.", code="ending")
         if breaker.is_open:
             raise Overloaded("Kafka does not answer.", code="log_away")
         told = {"status": "ready", "tasks": self.catalogue.tasks, "limits": self.exchange.limits.describe()}
         return JSONResponse(told, headers={RETRY: str(SOON)})
+
+    async def tell_protocol(self, request: Request) -> Response:
+        """The protocol, for programs that make clients."""
+        del request
+        return JSONResponse(describe_protocol(), headers=FOR_AN_HOUR)
+
+    async def tell_capabilities(self, request: Request) -> Response:
+        """What can be done here; a device passes over words that it does not know."""
+        del request
+        told = {"protocol": "v1", "capabilities": CAPABILITIES, "wait_s_max": WAIT_S_MAX}
+        return JSONResponse(told, headers=FOR_AN_HOUR)
 
 
 def make_app(gateway: Gateway, outside: Outside | None = None) -> Starlette:
@@ -60,6 +83,8 @@ def make_app(gateway: Gateway, outside: Outside | None = None) -> Starlette:
         routes=[
             Route(ALIVE, gateway.tell_health, methods=["GET"]),
             Route(READY, gateway.tell_readiness, methods=["GET"]),
+            Route("/v1/openapi.json", gateway.tell_protocol, methods=["GET"]),
+            Route("/v1/capabilities", gateway.tell_capabilities, methods=["GET"]),
             Route("/v1/deployment", downloads.tell_deployment, methods=["GET"]),
             Route("/v1/tasks/{task}", downloads.tell_task, methods=["GET"]),
             Route("/v1/models/{sha256}", downloads.fetch_model, methods=["GET"]),

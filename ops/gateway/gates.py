@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ops.gateway.access.heads import Heads
 from ops.gateway.access.limits import ALIVE, Limits, Turnstile
+from ops.gateway.access.watching import Books, Watching
 from ops.gateway.behind.catalogue import Catalogue
 from ops.gateway.refusals import Overloaded, tell_refusal
 from schemas.http import device_protocol as words
@@ -67,6 +68,9 @@ class Outside:
     origins: Sequence[str] = ()
     behind_proxy: bool = False
     limits: Limits = field(default_factory=Limits)
+    books: Books = field(default_factory=Books)
+    # A line a request, for whoever wants to see who asks.
+    logs_access: bool = False
 
 
 def put_gates(app: Starlette, catalogue: Catalogue, *, outside: Outside) -> None:
@@ -74,6 +78,9 @@ def put_gates(app: Starlette, catalogue: Catalogue, *, outside: Outside) -> None
     app.add_middleware(Opening, catalogue=catalogue)
     app.add_middleware(Heads)
     app.add_middleware(Turnstile, limits=outside.limits, behind_proxy=outside.behind_proxy)
+    app.add_middleware(
+        Watching, books=outside.books, logs_access=outside.logs_access, behind_proxy=outside.behind_proxy
+    )
     if outside.origins:
         # Outermost, so that a page can read refusals too.
         app.add_middleware(

@@ -7,11 +7,14 @@ import math
 from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from schemas.errors import EXIT_UNAVAILABLE, FedlogError
 from schemas.http.device_protocol import RETRY, Window
 
 MEDIA_TYPE = "application/problem+json"
+# Where the scope of a request says why it was refused.
+REFUSED_FOR = "fedlog.refused_for"
 
 
 # After an answer without news; while Kafka or the gateway has too much to do; and where asking again cannot help.
@@ -150,7 +153,22 @@ class Overloaded(Refusal):
     exit_code = EXIT_UNAVAILABLE
 
 
-def tell_refusal(refusal: Refusal, *, closes: bool = False) -> JSONResponse:
+class Problem(JSONResponse):
+    """A refusal as it goes out; whoever counts answers finds its code in the scope of the request."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, told: Mapping[str, object], status: int, *, headers: Mapping[str, str]) -> None:
+        super().__init__(told, status, headers=headers)
+        self._refused_for = str(told["code"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope[REFUSED_FOR] = self._refused_for
+        await super().__call__(scope, receive, send)
+
+
+def tell_refusal(refusal: Refusal, *, closes: bool = False) -> Problem:
     """The answer; `closes` where a body was not read, which nobody is going to."""
     # Rounded up: a device that comes early is only refused again.
     headers = {RETRY: str(refusal.window), "Retry-After": str(math.ceil(refusal.window.min_ms / 1000))}
@@ -168,4 +186,4 @@ def tell_refusal(refusal: Refusal, *, closes: bool = False) -> JSONResponse:
         "retry": window,
         **refusal.told,
     }
-    return JSONResponse(told, refusal.status, headers=headers, media_type=MEDIA_TYPE)
+    return Problem(told, refusal.status, headers=headers)

@@ -54,7 +54,15 @@ def make_serving_app(
     outside = outside or Outside()
     gateway, uploads = open_gateway(log, folder, operator=operator, base=base, limits=outside.limits)
     app = make_app(gateway, outside)
-    app.state.gateway = gateway
+    app.state.gateway, app.state.books = gateway, outside.books
+    appending = gateway.exchange.appending
+    outside.books.watch(
+        waiting=lambda: gateway.exchange.board.waiting,
+        unacknowledged_bytes=lambda: appending.waiting_bytes,
+        uploads=lambda: len(uploads),
+        log_answers=lambda: not appending.breaker.is_open,
+        limits_shared=lambda: outside.limits.is_where_it_should_be,
+    )
     app.router.lifespan_context = lambda _: _live(gateway, uploads, log=log)
     return app
 

@@ -5,29 +5,45 @@ from __future__ import annotations
 import socket
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from ops.gateway.access.heads import BYTES_MAX
+from ops.gateway.access.watching import Books
 from ops.gateway.access.wire import Seats, StrictHttp, count_seats
-from ops.web.serving import Tls
+from ops.gateway.app import Gateway
+from ops.web.serving import RenewingServer, Tls
 
 # Requests under way may end; whoever waits for an answer asks another gateway.
 END_WAIT_S = 5
 IDLE_S = 75
 
 
-def run(app: ASGIApp, listening: socket.socket, *, tls: Tls | None = None, behind_proxy: bool = False) -> None:
+def run(app: Starlette, listening: socket.socket, *, tls: Tls | None = None, behind_proxy: bool = False) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     config = make_config(app, tls=tls, seats=count_seats(behind_proxy=behind_proxy))
-    uvicorn.Server(config).run(sockets=[listening])
+    GatewayServer(config, app.state.gateway).run(sockets=[listening])
 
 
-def make_config(app: ASGIApp, *, tls: Tls | None = None, seats: Seats | None = None) -> uvicorn.Config:
+class GatewayServer(RenewingServer):
+    """Ends in order: whoever waits is told to ask elsewhere, and what was taken in is acknowledged."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop taking connections, and answer those that are there."""
+        # An answer to a check-in may take 25 seconds, and a server that ends has five.
+        self._gateway.drain()
+        await super().shutdown(sockets)
+
+
+def make_config(app: Starlette, *, tls: Tls | None = None, seats: Seats | None = None) -> uvicorn.Config:
     """How the server runs, for whoever runs it in a thread too."""
     return uvicorn.Config(
         app,
         # Named, because another parser that happens to be installed has other limits.
-        http=type("Http", (StrictHttp,), {"seats": seats} if seats else {}),
+        http=_make_protocol(app, seats),
         ws="none",
         # What strangers send is no warning: it is counted.
         log_level="error",
@@ -41,3 +57,9 @@ def make_config(app: ASGIApp, *, tls: Tls | None = None, seats: Seats | None = N
         ssl_certfile=str(tls.certificate) if tls else None,
         ssl_keyfile=str(tls.key) if tls else None,
     )
+
+
+def _make_protocol(app: Starlette, seats: Seats | None) -> type[StrictHttp]:
+    books: Books = app.state.books
+    own = {"note_refusal": staticmethod(books.note_unread), **({"seats": seats} if seats else {})}
+    return type("Http", (StrictHttp,), own)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -18,6 +21,8 @@ END_WAIT_S = 2
 # A request line and headers take no longer to arrive; a browser opens a few connections at once.
 ASK_WAIT_S = 10.0
 CONNECTIONS_MAX = 256
+
+logger = structlog.get_logger(__name__)
 
 
 class AddressUnusable(FedlogError):
@@ -84,6 +89,39 @@ class PatientHttp(H11Protocol):
         return not getattr(self.cycle, "response_complete", True)
 
 
+class RenewingServer(uvicorn.Server):
+    """Takes a certificate that was replaced on disk for all connections from then on; those that are open stay."""
+
+    _seen: object = None
+    _is_warned = False
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; files are looked at once."""
+        if counter % 10 == 0 and self.config.ssl is not None:
+            self.renew(self.config.ssl)
+        return await super().on_tick(counter)
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Load certificate and key, where they have changed and belong together."""
+        certificate, key = str(self.config.ssl_certfile), str(self.config.ssl_keyfile)
+        try:
+            seen = [(found.st_mtime_ns, found.st_ino) for found in map(os.stat, (certificate, key))]
+            if self._seen in (None, seen):
+                self._seen = seen
+                return
+            # Into another one first: whoever replaces two files does so one after the other.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+            context.load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            # The old one goes on until the pair is whole; said once, and tried again each second.
+            if not self._is_warned:
+                logger.warning("certificate_not_renewed", certificate=certificate, reason=str(error))
+            self._is_warned = True
+            return
+        self._seen, self._is_warned = seen, False
+        logger.info("certificate_renewed", certificate=certificate)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 takes a free one. Raises AddressUnusable."""
     # Listening comes first, so that the address that is printed answers.
@@ -108,4 +146,4 @@ def run(app: ASGIApp, listening: socket.socket, *, tls: Tls | None = None) -> No
         ssl_certfile=str(tls.certificate) if tls else None,
         ssl_keyfile=str(tls.key) if tls else None,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    RenewingServer(config).run(sockets=[listening])

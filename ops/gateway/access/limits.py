@@ -69,6 +69,11 @@ class Limits:
     _own: dict[str, Limiter] = field(default_factory=dict)
     _is_shared: bool = True
 
+    @property
+    def is_where_it_should_be(self) -> bool:
+        """Whether tokens are counted in Redis, or nobody asked for that."""
+        return self.shared is None or self._is_shared
+
     def describe(self) -> str:
         """Where tokens are counted now."""
         if not self.rates:

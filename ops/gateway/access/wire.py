@@ -9,9 +9,11 @@ import asyncio
 import resource
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
-from ops.gateway.refusals import HeadTooLarge, Unreadable, tell_refusal
+from ops.gateway.refusals import HeadTooLarge, Refusal, Unreadable, tell_refusal
 from ops.web.serving import PatientHttp
 
 # Files that the process needs for itself: the log, uploads, models.
@@ -63,6 +65,8 @@ class StrictHttp(PatientHttp):
     connections_max = None
     seats = Seats(sys.maxsize, sys.maxsize)
     read_wait_s = READ_WAIT_S
+    # Whoever counts what is refused before it is a request.
+    note_refusal: Callable[[str], object] = staticmethod(lambda code: None)
     _seat: str | None = None
     _unread: asyncio.TimerHandle | None = None
 
@@ -99,7 +103,9 @@ class StrictHttp(PatientHttp):
         """A problem like any other for what is no request; nothing more is read."""
         # In the midst of an answer there is no place for another one.
         if not (self._is_answering() and self.cycle.response_started):
-            self.transport.write(_write_refusal(sys.exception()))
+            refusal = _name_refusal(sys.exception())
+            self.note_refusal(refusal.code)
+            self.transport.write(_write_refusal(refusal))
         self.transport.close()
 
     def _stop_reading(self) -> None:
@@ -108,11 +114,14 @@ class StrictHttp(PatientHttp):
         self._unread = None
 
 
-def _write_refusal(error: BaseException | None) -> bytes:
+def _name_refusal(error: BaseException | None) -> Refusal:
     # The parser's own words are about its buffer, and are nothing for a stranger.
-    is_long = getattr(error, "error_status_hint", 400) == 431
-    refusal = HeadTooLarge("The head does not end.") if is_long else Unreadable("This is no request of HTTP/1.1.")
+    if getattr(error, "error_status_hint", 400) == 431:
+        return HeadTooLarge("The head does not end.")
+    return Unreadable("This is no request of HTTP/1.1.")
+
+
+def _write_refusal(refusal: Refusal) -> bytes:
     told = tell_refusal(refusal, closes=True)
-    words = "Request Header Fields Too Large" if is_long else "Bad Request"
-    lines = [f"HTTP/1.1 {told.status_code} {words}".encode(), *(b": ".join(pair) for pair in told.raw_headers)]
-    return b"\r\n".join([*lines, b"", bytes(told.body)])
+    line = f"HTTP/1.1 {told.status_code} {HTTPStatus(told.status_code).phrase}".encode()
+    return b"\r\n".join([line, *(b": ".join(pair) for pair in told.raw_headers), b"", bytes(told.body)])

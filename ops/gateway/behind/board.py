@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
-from contextlib import suppress
 
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import parse_certified
@@ -24,6 +23,7 @@ class Board:
         self._bytes_max = bytes_max
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
+        self._is_ending = False
         self._waiting: dict[str, list[asyncio.Future[bytes]]] = {}
 
     def post(self, values: Iterable[bytes]) -> None:
@@ -35,20 +35,28 @@ class Board:
                     if not waiting.done():
                         waiting.set_result(value)
 
+    def release(self) -> None:
+        """Whoever waits goes away without news, and nobody waits here any more."""
+        self._is_ending = True
+        for key in list(self._waiting):
+            for waiting in self._waiting.pop(key):
+                waiting.cancel()
+
     def find(self, key: str) -> bytes | None:
         """The answer, where it is here."""
         return self._kept.get(key)
 
     async def wait(self, key: str, timeout_s: float) -> bytes | None:
         """The answer, as soon as it is here; None after `timeout_s`."""
-        if (found := self._kept.get(key)) is not None or timeout_s <= 0:
+        if (found := self._kept.get(key)) is not None or timeout_s <= 0 or self._is_ending:
             return found
         # Several may ask for the same answer: the device, and its next request after a cut.
-        waiting = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(waiting)
         try:
-            with suppress(TimeoutError):
-                return await asyncio.wait_for(waiting, timeout_s)
+            done, _ = await asyncio.wait([waiting], timeout=timeout_s)
+            if done and not waiting.cancelled():
+                return waiting.result()
         finally:
             # A device that goes away in the midst leaves nothing behind.
             if (others := self._waiting.get(key)) is not None:

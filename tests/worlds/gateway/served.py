@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import uvicorn
-
 from ops.gateway.gates import Outside
 from ops.gateway.running import make_serving_app
-from ops.gateway.serving import make_config
+from ops.gateway.serving import GatewayServer, make_config
 from streams.log import EventLog
 from tests.worlds.builders import KEY
 
@@ -27,7 +25,7 @@ def served(
     """The address of a gateway, which has read its log."""
     listening = socket.create_server(("127.0.0.1", 0))
     app = make_serving_app(log, folder, operator=operator, outside=outside)
-    server = uvicorn.Server(make_config(app))
+    server = GatewayServer(make_config(app), app.state.gateway)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

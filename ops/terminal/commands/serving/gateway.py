@@ -46,6 +46,9 @@ Limit = Annotated[
 Redis = Annotated[
     str, typer.Option(metavar="URL", help="Where several gateways count together, redis://…; each alone without.")
 ]
+AccessLog = Annotated[
+    bool, typer.Option("--access-log", help="A line a request on stderr; without bodies, leases, tokens and names.")
+]
 State = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="Folder for uploads under way and models (FOLDER/gateway).")
 ]
@@ -62,6 +65,7 @@ def gateway(
     allow_origin: AllowOrigin = None,
     limit: Limit = None,
     redis: Redis = "",
+    access_log: AccessLog = False,
     state: State = None,
 ) -> None:
     """Let devices check in, fetch models and send updates over HTTP, until Ctrl-C. It needs no key."""
@@ -84,7 +88,8 @@ def gateway(
     # A folder of its own: it may be on another disk, and nothing in it is secret.
     folder = state or settings.open_folder() / "gateway"
     limits = _find_limits(limit or [], redis, is_open=host not in LOOPBACK or behind_proxy)
-    outside = Outside(origins=allow_origin or (), behind_proxy=behind_proxy, limits=limits)
+    outside = Outside(origins=allow_origin or (), behind_proxy=behind_proxy, limits=limits, logs_access=access_log)
+    outside.books.instruments.serve(settings.metrics_host, settings.metrics_port)
     listening = listen(host, port)
     with closing(settings.log("fedlog-gateway")) as log:
         app = make_serving_app(log, folder.resolve(), operator=operator, base=url, outside=outside)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
-from ops.web.serving import PatientHttp, listen
+from ops.web.serving import PatientHttp, RenewingServer, listen
+from tests.worlds.secure_broker import Authority
 
 PATIENCE_S = 60.0
 HALF = b"GET / HTTP/1.1\r\nHost: here\r\n"
@@ -117,3 +124,61 @@ def test_one_address_has_so_many_connections(monkeypatch: pytest.MonkeyPatch) ->
         for client in clients:
             client.sendall(HALF + b"\r\n")
             assert is_told(client, b"hello")
+
+
+def find_serial(port: int) -> int:
+    """Whose certificate is shown to whoever connects now."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with connect(port) as plain, context.wrap_socket(plain) as client:
+        return x509.load_der_x509_certificate(client.getpeercert(binary_form=True) or b"").serial_number
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait, with an end."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < give_up_s, "not within its time"
+        time.sleep(0.05)
+
+
+def test_a_certificate_is_renewed_without_a_restart(tmp_path: Path) -> None:
+    """Guarantee: new connections see the new pair once it is whole; half of one changes nothing, nor ends a request."""
+    authority, files = Authority("tests"), {name: tmp_path / f"{name}.pem" for name in ("old", "new", "chain", "key")}
+    for name in ("old", "new"):
+        authority.issue(files[name], name)
+    serials = {name: x509.load_pem_x509_certificate(files[name].read_bytes()).serial_number for name in ("old", "new")}
+    for name in ("chain", "key"):
+        shutil.copy(files["old"], files[name])
+    app = Starlette(routes=[Route("/", answer, methods=["GET"])])
+    config = uvicorn.Config(
+        app,
+        log_level="critical",
+        lifespan="off",
+        ssl_certfile=str(files["chain"]),
+        ssl_keyfile=str(files["key"]),
+    )
+    server, listening = RenewingServer(config), listen("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    trusting = ssl.create_default_context(cadata=authority.certificate.public_bytes(Encoding.PEM).decode())
+    kept = http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE_S, context=trusting)
+    try:
+        kept.request("GET", "/")
+        assert kept.getresponse().read() == b"hello"
+        assert find_serial(port) == serials["old"]
+        with capture_logs() as lines:
+            shutil.copy(files["new"], files["chain"])
+            wait_until(lambda: any(line["event"] == "certificate_not_renewed" for line in lines))
+            assert find_serial(port) == serials["old"]
+            shutil.copy(files["new"], files["key"])
+            wait_until(lambda: find_serial(port) == serials["new"])
+        assert [line["event"] for line in lines] == ["certificate_not_renewed", "certificate_renewed"]
+        # The connection from before goes on.
+        kept.request("GET", "/")
+        assert kept.getresponse().read() == b"hello"
+    finally:
+        kept.close()
+        server.should_exit = True
+        thread.join(PATIENCE_S)
