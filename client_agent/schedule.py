@@ -15,6 +15,8 @@ ANSWER_MS_MAX = 60_000
 REST_MS = 50
 # Whatever an answer says, the device asks again within a day.
 WAIT_MS_MAX = 86_400_000
+# A device has seen its task in the log, so that a selector which knows none will soon: it is asked ever more slowly.
+UNKNOWN_MS = 250
 # The least wait once the task is closed, or the device has given its share of updates.
 OVER_MS = 30_000
 
@@ -36,6 +38,8 @@ class Schedule:
         self._spent_grants = 0
         # Leases in a row that ended without an update.
         self._given_up = 0
+        # Answers in a row of a selector that does not know the task.
+        self._unknown = 0
         self._resend_ms = dict.fromkeys(updates, 0)
         self._submissions: dict[str, int] = {}
 
@@ -63,9 +67,12 @@ class Schedule:
         self._unanswered += 1
 
     def note_declined(self, reason: str, *, retry_after_ms: int, now_ms: int) -> None:
-        """Check in when the selector said, or a good deal later where the reason is going to last."""
+        """Check in when the selector said; a good deal later where the reason is going to last, and sooner where not."""
         self._unanswered = self._spent_grants = 0
         wait_ms = max(retry_after_ms, OVER_MS) if reason in _LASTING_REASONS else retry_after_ms
+        is_unknown = reason == "unknown_task"
+        wait_ms = min(wait_ms, UNKNOWN_MS << min(self._unknown, 16)) if is_unknown else wait_ms
+        self._unknown = self._unknown + 1 if is_unknown else 0
         # Before the jitter, so that devices which were told too long a wait do not all return together.
         self._checkin_ms = now_ms + self._jitter(min(wait_ms, WAIT_MS_MAX * 4 // 5))
 

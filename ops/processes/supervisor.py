@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -46,10 +46,12 @@ class WorkerCannotRun(FedlogError):
 class Supervisor:
     """The keeper of one worker. `run` returns after SIGTERM or SIGINT, and raises WorkerCannotRun."""
 
-    def __init__(self, actor: str, settings: Settings, *, key: RoleKey) -> None:
-        self._actor, self._key = actor, key
+    def __init__(self, actor: str, settings: Settings, *, find_key: Callable[[], RoleKey]) -> None:
+        self._actor, self._find_key = actor, find_key
         self._settings = settings
+        self._key: RoleKey | None = None
         self._child: children.Child | None = None
+        self._waiting: children.Child | None = None  # for its first orders
         self._stop_requested = threading.Event()
         self._starts = 0
         self._crash_marker = CrashMarker.new(list_inputs(actor))
@@ -61,7 +63,14 @@ class Supervisor:
         return self._settings.folder / "run" / f"{self._actor}-{os.getpid()}.json"
 
     def run(self) -> None:
-        """Keep the worker alive until SIGTERM or SIGINT."""
+        """Keep the worker alive until SIGTERM or SIGINT. Raises what `find_key` raises."""
+        # The first one imports for a second, in which its key is asked for; a signal ends both meanwhile, as usual.
+        self._waiting = self._spawn()
+        try:
+            self._key = self._find_key()
+        except BaseException:
+            children.end([self._waiting], timeout_s=0)
+            raise
         with self._handle_signals():
             try:
                 self._restart_until_stopped()
@@ -88,12 +97,18 @@ class Supervisor:
             self._stop_requested.wait(backoff_s)
             backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
 
-    def _start(self) -> children.Child:
-        child = self._child = children.start(
+    def _spawn(self) -> children.Child:
+        """A worker that waits for its orders."""
+        return children.start(
             [sys.executable, "-c", _PROGRAM, str(Path(__file__).parents[2]), self._actor],
             has_pipe=True,
             inherits=children.Inheritance(descriptors=[self._crash_marker.descriptor]),
         )
+
+    def _start(self) -> children.Child:
+        child = self._child = self._waiting or self._spawn()
+        self._waiting = None
+        assert self._key is not None
         self._starts += 1
         self._write_run_file(child.pid)
         note(f"{self._actor}: worker pid {child.pid}, supervisor pid {os.getpid()}")

@@ -6,6 +6,7 @@ argument list, and then nothing. When the pipe closes, however the supervisor ha
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -76,8 +78,12 @@ def work(actor: str) -> None:
     faulthandler.enable()
     # Where a worker waits is seen nowhere else; a signal works too while every thread is stuck.
     faulthandler.register(signal.SIGUSR1)
-    # Before anything else, because the supervisor has written only this line and then waits.
-    orders = Orders.decode(sys.stdin.buffer.readline())
+    # While the supervisor asks for the key; whoever hosts the actor imports it in earnest, and says what is wrong.
+    with contextlib.suppress(Exception):
+        import_module(_find_host(actor))
+    if not (line := sys.stdin.buffer.readline()):
+        sys.exit(EXIT_UNCERTAIN)
+    orders = Orders.decode(line)
     threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
     set_up_logging(as_json=True)
     from actors.expiry import KeyExpired
@@ -90,6 +96,10 @@ def work(actor: str) -> None:
         note(f"{actor}: {error}")
         # A key, an address or a topic that is wrong stays wrong: the supervisor must not try again.
         sys.exit(EXIT_CONFIGURATION)
+
+
+def _find_host(actor: str) -> str:
+    return "actors.hosts.faust_app" if actor in ROLES else "actors.hosts.shard_host"
 
 
 def _host(actor: str, orders: Orders) -> None:
@@ -106,14 +116,11 @@ def _host(actor: str, orders: Orders) -> None:
         crash_marker=CrashMarker(orders.crash_marker, list_inputs(actor)),
         poison_input=orders.poison_input,
     )
+    host = import_module(_find_host(actor))
     if actor in ROLES:
-        from actors.hosts import faust_app
-
-        faust_app.run(actor, options)
+        host.run(actor, options)
     else:
-        from actors.hosts import shard_host
-
-        shard_host.run(options)
+        host.run(options)
 
 
 def _end_with_supervisor() -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from client_agent.schedule import ANSWER_MS, ANSWER_MS_MAX, OVER_MS, REST_MS, Schedule
+from client_agent.schedule import ANSWER_MS, ANSWER_MS_MAX, OVER_MS, REST_MS, UNKNOWN_MS, Schedule
 
 
 def schedule(*updates: str, device: str = "phone") -> Schedule:
@@ -33,6 +33,23 @@ def test_a_reason_that_lasts_makes_the_wait_long(reason: str, wait_ms: int) -> N
     times = schedule()
     times.note_declined(reason, retry_after_ms=1_000, now_ms=500)
     assert wait_ms <= times.checkin_ms - 500 <= 1.25 * wait_ms
+
+
+def test_a_selector_that_does_not_know_the_task_yet_is_asked_soon() -> None:
+    """Guarantee: the first work of a task does not wait for a selector's patience; one that never knows it is spared.
+
+    Another reason in between begins anew.
+    """
+    times, waits = schedule(), []
+    for _ in range(6):
+        times.note_declined("unknown_task", retry_after_ms=2_000, now_ms=0)
+        waits.append(times.checkin_ms)
+    for number, wait_ms in enumerate(waits):
+        told_ms = min(2_000, UNKNOWN_MS << number)
+        assert told_ms <= wait_ms <= 1.25 * told_ms
+    times.note_declined("no_slot", retry_after_ms=1_000, now_ms=0)
+    times.note_declined("unknown_task", retry_after_ms=2_000, now_ms=0)
+    assert times.checkin_ms <= 1.25 * UNKNOWN_MS
 
 
 def test_a_kept_update_is_due_at_once() -> None:

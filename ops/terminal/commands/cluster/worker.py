@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import typer
 
 from actors.wiring import ROLES
 from ops.opening import open_log
 from ops.settings import Settings
+
+if TYPE_CHECKING:
+    from actors.keys import RoleKey
 
 SHARD = ("shard", "Measure and add the bodies of tasks with shards, so that the aggregator need not.")
 
@@ -37,10 +41,13 @@ def _supervise(actor: str, settings: Settings) -> None:
 
     # The servers are settled once: a worker that starts again must not find another broker in the folder.
     settled = settings.find_cluster()
-    # The key of this role alone goes to the worker: its process never sees the operator's.
-    with open_log(settled) as log:
-        key = retry_until_available(partial(open_role_key, settled, log, role=actor))
-    Supervisor(actor, settled, key=key).run()
+
+    def find_key() -> RoleKey:
+        # The key of this role alone goes to the worker: its process never sees the operator's.
+        with open_log(settled) as log:
+            return retry_until_available(partial(open_role_key, settled, log, role=actor))
+
+    Supervisor(actor, settled, find_key=find_key).run()
 
 
 app = make_app()

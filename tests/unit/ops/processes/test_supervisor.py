@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from actors.keys import OperatorKeyError, RoleKey
+from ops.processes.supervisor import Supervisor
+from ops.settings import Settings
 from tests.root import ROOT
 
 # A supervisor whose worker is a stand-in: it notes its pid and its settings, and does as the first argument says.
@@ -48,7 +51,7 @@ settings = Settings(bootstrap_servers="nowhere:1", folder=Path({folder!r}), secu
                     sasl_mechanism="PLAIN", sasl_username="u", sasl_password="secret-word")
 try:
     key = OperatorKey(bytes(32)).issue("selector", bytes(16), until_ms=1 << 60)
-    supervisor.Supervisor("selector", settings, key=key).run()
+    supervisor.Supervisor("selector", settings, find_key=lambda: key).run()
 except FedlogError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -199,3 +202,17 @@ def told(folder: Path) -> list[Any]:
     """What each worker was told to pass."""
     file = folder / "starts.told"
     return [ast.literal_eval(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_a_worker_whose_key_is_not_found_is_ended(tmp_path: Path) -> None:
+    """Guarantee: the first worker is started before its key is there, and never outlives the want of one."""
+
+    def find_key() -> RoleKey:
+        raise OperatorKeyError("no key")
+
+    found = Supervisor("selector", Settings(folder=tmp_path), find_key=find_key)
+    with pytest.raises(OperatorKeyError):
+        found.run()
+    assert found._waiting is not None
+    assert found._waiting.returncode is not None
+    assert not (tmp_path / "run").exists()
