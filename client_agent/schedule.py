@@ -67,7 +67,7 @@ class Schedule:
         self._unanswered += 1
 
     def note_declined(self, reason: str, *, retry_after_ms: int, now_ms: int) -> None:
-        """Check in when the selector said; a good deal later where the reason is going to last, and sooner where not."""
+        """Check in when the selector said; a good deal later where the reason will last, sooner where it will not."""
         self._unanswered = self._spent_grants = 0
         wait_ms = max(retry_after_ms, OVER_MS) if reason in _LASTING_REASONS else retry_after_ms
         is_unknown = reason == "unknown_task"
