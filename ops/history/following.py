@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from typing import Self
 
 from ops.history.projections import Projection
-from streams.log import POLL_S_MAX, POLL_S_MIN, EventLog, Record, TopicPartition
+from streams.log import POLL_S_MAX, POLL_S_MIN, EventLog, Reader, Record, TopicPartition
+
+FAR = 5_000
 
 
 class Follower:
@@ -25,7 +27,7 @@ class Follower:
         partitions: Iterable[int] | None = None,
         reads_ahead: bool = False,
     ) -> None:
-        """`reads_ahead` pays where very much is read, and is slow to start."""
+        """`reads_ahead`: more than `FAR` new records are read by a reader that is quick, and slow to start."""
         self._projections = projections
         # A dict keeps the order of the topics and drops those that two projections share.
         topics = dict.fromkeys(topic for projection in projections for topic in projection.topics)
@@ -35,11 +37,16 @@ class Follower:
         bounds = log.list_bounds(places)
         self._ends = {at: bound.end for at, bound in bounds.items()}
         # Retention may have taken the first records of a plain topic, so no start lies below what the log holds.
-        starts = {at: max(bound.beginning, self._find_start(at)) for at, bound in bounds.items()}
-        self._reader = log.bulk_reader(starts) if reads_ahead else log.reader(starts)
+        self._starts = {at: max(bound.beginning, self._find_start(at)) for at, bound in bounds.items()}
+        far = sum(max(0, self._ends[at] - start) for at, start in self._starts.items()) > FAR
+        self._log, self._opens = log, log.bulk_reader if reads_ahead and far else log.reader
+        self._reader: Reader | None = None
 
     def poll(self, timeout_s: float = 0.5) -> list[Record]:
         """Apply what is new and return it; empty after `timeout_s` without any."""
+        # Not before: where nothing is new nobody has to connect.
+        if self._reader is None:
+            self._reader = self._opens(self._starts)
         records = self._reader.poll(timeout_s)
         for record in records:
             self._apply(record)
@@ -49,7 +56,12 @@ class Follower:
     def is_behind(self) -> bool:
         """Whether it has not read yet to where the topics ended when it was made."""
         # The position may pass the end: a transaction's marker follows every record of a journal.
-        return any(self._reader.position(at) < end for at, end in self._ends.items())
+        return any(self._find_position(at) < end for at, end in self._ends.items())
+
+    @property
+    def positions(self) -> dict[TopicPartition, int]:
+        """How far it has read, behind markers, which are no records."""
+        return {at: self._find_position(at) for at in self._starts}
 
     def catch_up(self) -> None:
         """Read to where the topics ended when this follower was made."""
@@ -60,13 +72,17 @@ class Follower:
 
     def close(self) -> None:
         """Release the reader."""
-        self._reader.close()
+        if self._reader is not None:
+            self._reader.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _find_position(self, at: TopicPartition) -> int:
+        return self._starts[at] if self._reader is None else self._reader.position(at)
 
     def _find_start(self, at: TopicPartition) -> int:
         """The lowest position of the projections that read this partition."""

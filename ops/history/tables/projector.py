@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from actors.wiring import ROLES
@@ -108,6 +108,7 @@ class Projector:
         marks = sink.read_marks()
         # What is stored says where to go on; nothing else is remembered that a crash could lose.
         self.positions = {at: mark.offset for at, mark in marks.items()}
+        self._marks = marks
         self._private = sink.list_private()
         self._pending = _Pending()
         self._journals = {
@@ -146,8 +147,16 @@ class Projector:
             for message in unpack(record):
                 self._apply_plain(message)
         # Only now, so that a record that could not be followed is offered again.
-        self.positions[record.at] = record.offset + 1
-        self._pending.marks[record.at] = Mark(record.offset + 1, record.time_ms, chain)
+        self._note(record.at, Mark(record.offset + 1, record.time_ms, chain))
+
+    def pass_on(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Note how far a reader has come: behind the last record of a journal stands a marker, which is none.
+
+        Who looks again while nothing is new has nothing to read then.
+        """
+        for at, offset in positions.items():
+            if (mark := self._marks.get(at)) is not None and offset > mark.offset:
+                self._note(at, replace(mark, offset=offset))
 
     def flush(self) -> None:
         """Store what is waiting: rows and positions in one transaction."""
@@ -155,6 +164,10 @@ class Projector:
         if self._pending.marks:
             self._sink.write(self._pending.make_columns(), self._pending.marks)
             self._pending = _Pending()
+
+    def _note(self, at: TopicPartition, mark: Mark) -> None:
+        self._marks[at] = self._pending.marks[at] = mark
+        self.positions[at] = mark.offset
 
     def _apply_journal_record(self, record: Record) -> JournalPosition:
         journal = self._journals.get(record.at)

@@ -14,7 +14,7 @@ from ops.history.releases import store_statistics
 from ops.history.tables.duckdb_file import HistoryFile, require_unused
 from ops.history.tables.projector import TOPICS, Projector, Viewer
 from ops.opening import list_partitions
-from streams.log import EventLog
+from streams.log import POLL_S_MIN, EventLog
 
 # A transaction of DuckDB costs some milliseconds, on a busy machine more: rows are stored together, and none waits for
 # long. Where storing takes a fifth of the time, more of them are stored together.
@@ -60,8 +60,10 @@ def sync(
     synced.rows += store_statistics(log, history)
     with Follower(log, projector, partitions=numbers, reads_ahead=stop is None) as follower:
         stored_s, wait_s = began_s, WAIT_S
+        waits_s = WAIT_S_MAX if stop is not None else POLL_S_MIN
         while follower.is_behind if stop is None else not stop.is_set():
-            follower.poll(WAIT_S_MAX)
+            # What comes last is a marker, of which a reader says nothing: a long poll would wait it out.
+            waits_s = waits_s if follower.poll(waits_s) else min(2 * waits_s, WAIT_S_MAX)
             begins_s = time.monotonic()
             # Whichever comes first: full, or old enough.
             if projector.waiting < ROWS_MAX and begins_s - stored_s < wait_s:
@@ -74,6 +76,8 @@ def sync(
             on_progress(synced)
         if stop is not None:
             _take_last(log, projector, partitions=numbers)
+        else:
+            projector.pass_on(follower.positions)
         synced.rows += _store(projector, log, into=history)
     synced.seconds = time.monotonic() - began_s
     return synced
@@ -106,6 +110,7 @@ def _take_last(log: EventLog, projector: Projector, *, partitions: list[int]) ->
     with Follower(log, projector, partitions=partitions) as follower:
         while follower.is_behind and time.monotonic() < give_up_s:
             follower.poll(WAIT_S_MAX)
+        projector.pass_on(follower.positions)
 
 
 def _find_places(log: EventLog) -> tuple[list[int], list[str]]:

@@ -71,6 +71,22 @@ def test_a_second_look_adds_what_is_new_and_nothing_else(tmp_path: Path) -> None
         assert sync(log, history, viewer=OPERATOR).rows == 0
 
 
+def test_where_nothing_is_new_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the last record of a journal stands a marker: who has passed it once makes no reader for it again."""
+    log = tell().log
+    with synced(tmp_path / FILE, log) as history:
+        marks = history.read_marks()
+    assert {at: mark.offset for at, mark in marks.items()} == {at: log.bounds(at).end for at in marks}
+
+    def read(*_: object) -> None:
+        raise AssertionError("a reader was made")
+
+    monkeypatch.setattr(log, "reader", read)
+    monkeypatch.setattr(log, "bulk_reader", read)
+    with opened(tmp_path / FILE) as history:
+        assert sync(log, history, viewer=OPERATOR).rows == 0
+
+
 def test_after_any_kill_it_ends_as_one_that_was_built_at_once(tmp_path: Path) -> None:
     """SIGKILL at random moments, in transactions too: row for row the same, facts, tables and marks."""
     history = unpacked(next(iter(FOLDER.glob("*.tar"))), tmp_path / "story")
