@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,25 +16,57 @@ from ops.history.tables.facts import find_flat_struct, is_plain, strip_optional
 E = TypeVar("E", bound=msgspec.Struct)
 
 
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One column, as one value of an event; `kind` is None where it stands there as it is in the event."""
+
+    name: str
+    column: str
+    kind: inspect.Type | None
+
+    @classmethod
+    def make(cls, field: inspect.Field, column: str) -> _Value:
+        """The value of a field that is a column."""
+        return cls(field.name, column, None if is_plain(strip_optional(field.type)) else field.type)
+
+    def read(self, row: Mapping[str, Any]) -> Any:
+        """What the event had there."""
+        value = row[self.column]
+        return value if self.kind is None else _revive(value, self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of an event: one value, or a struct whose fields are columns in its place."""
+
+    name: str
+    values: tuple[_Value, ...]
+    is_struct: bool
+    may_be_left_out: bool
+
+    def read(self, row: Mapping[str, Any]) -> Any:
+        """What the event had there."""
+        if not self.is_struct:
+            return self.values[0].read(row)
+        parts = {value.name: value.read(row) for value in self.values}
+        # No struct is a struct without anything in it.
+        return parts if any(part is not None for part in parts.values()) else None
+
+
 def read_event(kind: type[E], row: Mapping[str, Any]) -> E:
     """The event in a row of its table, whose JSON is decoded. Secrets that were left out are missing in it.
 
     Raises ValidationError where a field is missing that cannot be, HistoryUnfit where another release wrote the table.
     """
-    plain: dict[str, Any] = {}
     # A process of another release may hold the file: it answers, and its tables have other columns.
     if missing := _list_names(kind) - row.keys():
         raise HistoryUnfit(f"The history is written by another release: it has no {missing.pop()} of {kind.__name__}.")
-    for field, inner in _list_fields(kind):
-        if inner is None:
-            plain[field.name] = _revive(row[field.name], field.type)
-        else:
-            parts = {part.name: _revive(row[f"{field.name}_{part.name}"], part.type) for part in inner.fields}
-            # No struct is a struct without anything in it.
-            plain[field.name] = parts if any(part is not None for part in parts.values()) else None
+    plain: dict[str, Any] = {}
+    for field in _list_fields(kind):
+        value = field.read(row)
         # A table has one word for nothing, and an event that leaves a field out has another.
-        if plain[field.name] is None and _may_be_left_out(field):
-            del plain[field.name]
+        if value is not None or not field.may_be_left_out:
+            plain[field.name] = value
     return msgspec.convert(plain, kind, builtin_types=(bytes,))
 
 
@@ -43,21 +76,24 @@ def _may_be_left_out(field: inspect.Field) -> bool:
 
 
 @functools.cache
-def _list_names(kind: type[msgspec.Struct]) -> set[str]:
+def _list_names(kind: type[msgspec.Struct]) -> frozenset[str]:
     """The columns that it needs."""
-    return {
-        name
-        for field, inner in _list_fields(kind)
-        for name in ([field.name] if inner is None else [f"{field.name}_{part.name}" for part in inner.fields])
-    }
+    return frozenset(value.column for field in _list_fields(kind) for value in field.values)
 
 
 @functools.cache
-def _list_fields(kind: type[msgspec.Struct]) -> list[tuple[inspect.Field, inspect.StructType | None]]:
-    """Each field, and the struct whose fields are columns in its place."""
+def _list_fields(kind: type[msgspec.Struct]) -> tuple[_Field, ...]:
     # Of thousands of versions the kind is the same, and to look into it takes longer than to read one.
-    found = inspect.multi_type_info([kind])[0].fields  # type: ignore[attr-defined]
-    return [(field, find_flat_struct(field.type)) for field in found]
+    return tuple(map(_make_field, inspect.multi_type_info([kind])[0].fields))  # type: ignore[attr-defined]
+
+
+def _make_field(field: inspect.Field) -> _Field:
+    inner = find_flat_struct(field.type)
+    if inner is None:
+        values: tuple[_Value, ...] = (_Value.make(field, field.name),)
+    else:
+        values = tuple(_Value.make(part, f"{field.name}_{part.name}") for part in inner.fields)
+    return _Field(field.name, values, inner is not None, _may_be_left_out(field))
 
 
 def _revive(value: Any, kind: inspect.Type) -> Any:

@@ -123,7 +123,7 @@ def _make_view(name: TaskId, told: dict[str, list[Any]]) -> TaskView:
     view.abandoned, view.leases_abandoned = get_counts("abandoned"), get_counts("given_up")
     closed = get("leases", {"n": 0, "expired": 0})
     view.leases_granted = get("granted", 0)
-    view.leases_open, view.leases_expired = view.leases_granted - closed["n"], closed["expired"]
+    view.leases_open, view.leases_expired = view.leases_granted - (closed["n"] - get("twice", 0)), closed["expired"]
     view.charges = [read_event(RoundCharged, row) for row in told.get("charged", ())]
     _add_versions(view, told)
     return view
