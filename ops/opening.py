@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ops.logging_setup import set_up_logging
 from ops.settings import Settings, SettingsError
+from streams import notes
 
 if TYPE_CHECKING:
     from actors.keys import OperatorKey
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 def open_log(settings: Settings) -> Iterator[KafkaLog]:
     """The log of a command for people: its warnings go to stderr, and it is closed at the end."""
     set_up_logging(as_json=False)
+    with closing(settings.log()) as log:
+        yield log
+
+
+@contextmanager
+def open_log_briefly(settings: Settings) -> Iterator[KafkaLog]:
+    """The same for one quick question: logging is set up when the log has something to say, and for that alone."""
+    notes.before_first(partial(set_up_logging, as_json=False))
     with closing(settings.log()) as log:
         yield log
 

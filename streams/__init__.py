@@ -13,4 +13,5 @@
 * `holes`: tells a hole that is real from a record that was missed; for the inputs and the journal of an actor.
 * `skipped`: counts and tells what a reader passes over because nobody of ours wrote it.
 * `retry`: waits while no broker answers, and logs when one goes and when it is back.
+* `notes`: what all of these say about themselves, and who says nothing loads nothing for it.
 """

@@ -5,18 +5,18 @@ What goes on failing although a broker answers is told too, so that no wait with
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TypeVar
-
-import structlog
+from typing import TYPE_CHECKING, TypeVar
 
 from streams.log import LogError, LogUnavailable
+from streams.notes import Notes
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 T = TypeVar("T")
 ASK_EVERY_S = 2.0
@@ -27,7 +27,7 @@ SETTLES_S = 15.0
 TELLS_AFTER_S = 15.0
 TELLS_EVERY_S = 60.0
 
-logger = structlog.get_logger(__name__)
+logger = Notes(__name__)
 
 
 @dataclass(slots=True)
@@ -98,6 +98,9 @@ def retry_until_available(call: Callable[[], T], *, every_s: float = RETRY_EVERY
 
 async def run_until_available(call: Callable[[], T], threads: Executor, *, outage: Outage | None = None) -> T:
     """The same in other threads, while an event loop goes on."""
+    # Only hosts have an event loop, and a console is half ready before it is imported.
+    import asyncio
+
     wait = _Wait(outage, time.monotonic())
     while True:
         try:

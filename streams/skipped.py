@@ -5,11 +5,10 @@ For topics that are no actor's input, where no journal counts the junk: `publish
 
 from __future__ import annotations
 
-import structlog
-
 from streams.log import Record
+from streams.notes import Notes
 
-logger = structlog.get_logger()
+logger = Notes(__name__)
 
 
 class Skipped:

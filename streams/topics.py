@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-import structlog
-
 from schemas.identifiers import PARTITIONS_MAX
 from schemas.topics import PARTITIONS_DEFAULT, TRANSACTION_TIMEOUT_MAX_MS
 from streams.log import TopicUnfit
+from streams.notes import Notes
 
 # A topic with another of these is not a worse one but a wrong one: deadlines and histories depend on the first two, and
 # with the last two nobody can write a record that its readers cannot open, or that fills their memory.
@@ -17,7 +16,7 @@ _SETTINGS_CHECKED = ("message.timestamp.type", "cleanup.policy", "compression.ty
 TRANSACTION_TIMEOUT = "transaction.max.timeout.ms"
 _TRANSACTIONS_WANTED = f"at most {TRANSACTION_TIMEOUT_MAX_MS}"
 
-logger = structlog.get_logger()
+logger = Notes(__name__)
 
 
 class TopicSpec(Protocol):

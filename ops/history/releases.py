@@ -15,10 +15,8 @@ from typing import Any
 
 from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tables.facts import FACTS, PLACE, Row, StatisticReleased
-from schemas import tensors
 from schemas.identifiers import BodyRef
 from schemas.topics import MODELS
-from streams import bodies
 from streams.log import EventLog
 
 # A release of more is a model in disguise, and a row for each of its elements would be the whole history.
@@ -87,6 +85,10 @@ def store_statistics(log: EventLog, history: HistoryFile) -> int:
 
 
 def _read(log: EventLog, release: _Release) -> list[float] | None:
+    # Numbers and bodies are heavy to import, and few histories have a release to look at.
+    from schemas import tensors
+    from streams import bodies
+
     size = sum(elements for _, elements in release.sizes)
     if size > ELEMENTS_MAX or not _has_models(log, release.body.partition):
         return None

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import structlog
-
 from schemas.identifiers import CHUNK_BYTES, BodyRef
 from streams.log import Draft, EventLog, OffsetLost, TopicPartition
+from streams.notes import Notes
 
 POLL_S = 0.2
 
-logger = structlog.get_logger(__name__)
+logger = Notes(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

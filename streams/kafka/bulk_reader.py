@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import structlog
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as BrokerPartition
 
 from streams.kafka.librdkafka import LOST, librdkafka_logger, note_client_error, read_offset
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, LogRefused, OffsetLost, Place, Record, TopicPartition
+from streams.notes import Notes
 
 # The queue of fetched records is filled up to this mark, and then by one more answer of the broker.
 QUEUE_BYTES = 16 * 2**20
@@ -26,7 +26,7 @@ FETCH_BYTES_MAX = 8 * 2**20
 POLL_RECORDS_MAX = 16
 CLOSE_TIMEOUT_S = 10.0
 
-logger = structlog.get_logger(__name__)
+logger = Notes(__name__)
 
 
 class BulkReader:

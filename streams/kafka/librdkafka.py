@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import structlog
 from confluent_kafka import KafkaError, Message
 
 from streams.log import LogError, LogRefused, LogUnavailable
+from streams.notes import Notes
 
 LOST = frozenset((KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE))
 _REFUSED = frozenset(
@@ -41,7 +41,7 @@ _UNAVAILABLE = frozenset(
     )
 )
 
-logger = structlog.get_logger(__name__)
+logger = Notes(__name__)
 # Silent unless an application adds a handler: on a console its lines would be noise between ours.
 librdkafka_logger = logging.getLogger("librdkafka")
 librdkafka_logger.addHandler(logging.NullHandler())

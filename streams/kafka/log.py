@@ -10,17 +10,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from schemas.topics import CATALOGUE
 from streams.kafka.admin import KafkaAdmin
-from streams.kafka.appender import Appender
-from streams.kafka.bulk_reader import BulkReader
 from streams.kafka.reader import KafkaReader
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.writer import KafkaWriter
 from streams.log import Bounds, Draft, LogError, LogUnavailable, Reader, TopicPartition
 from streams.retry import Outage
 from streams.topics import TopicDescription, TopicSpec
+
+if TYPE_CHECKING:
+    from streams.kafka.appender import Appender
 
 
 class KafkaLog:
@@ -88,6 +90,8 @@ class KafkaLog:
 
     def bulk_reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
         """The same for much data in order."""
+        from streams.kafka.bulk_reader import BulkReader
+
         return BulkReader(self._settings, positions)
 
     def writer(self, name: str, *, settles: Collection[TopicPartition] = ()) -> KafkaWriter:
@@ -127,6 +131,9 @@ class KafkaLog:
     def _current_appender(self) -> Appender:
         with self._lock:
             if self._appender is None:
+                # librdkafka takes as long to import as a question takes that appends nothing.
+                from streams.kafka.appender import Appender
+
                 self._appender = Appender(self._settings)
             return self._appender
 

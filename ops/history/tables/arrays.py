@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 
 def make_array(values: Sequence[Any]) -> Any:
     """What DuckDB takes in without looking at each value: numbers as numbers, and what is missing as a mask."""
+    # Who only asks stores nothing, and would wait for it.
+    import numpy as np
+
     kinds = {*map(type, values)}
     kind = next(iter(kinds - {type(None)}), None)
     # A number that is none would become NULL, and a whole one that is too long must be refused, not cut.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import Progress, note, say, say_json, table
-from ops.opening import open_log, open_log_or_export
+from ops.opening import open_log, open_log_briefly, open_log_or_export
 from ops.settings import HISTORY_FILE, Settings, SettingsError
 from ops.terminal.errors import ConsoleError
 from ops.terminal.fitting import say_table
@@ -189,7 +189,7 @@ def open_answers(
             yield history
         return
     try:
-        with open_log(settings) as log:
+        with open_log_briefly(settings) as log:
             # Every answer is up to date, and nobody has to think of a first step.
             viewer = _find_viewer(settings, log)
             found = live.open_or_find_writer(path, viewer=viewer, exports_to=exports_to)
