@@ -60,7 +60,7 @@ def read_event(kind: type[E], row: Mapping[str, Any]) -> E:
     """
     # A process of another release may hold the file: it answers, and its tables have other columns.
     if missing := _list_names(kind) - row.keys():
-        raise HistoryUnfit(f"The history is written by another release: it has no {missing.pop()} of {kind.__name__}.")
+        raise HistoryUnfit(f"The history is written by another release: it has no {min(missing)} of {kind.__name__}.")
     plain: dict[str, Any] = {}
     for field in _list_fields(kind):
         value = field.read(row)
