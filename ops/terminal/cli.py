@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from ops import settings
 from ops.console import note, say
 from ops.terminal import errors
-from ops.terminal.loading import LoadedCommands
+from ops.terminal.loading import LoadedCommands, spare_checks
 from ops.terminal.options import WORDS, Allow
 
 EXIT_INTERRUPTED = 130
@@ -85,6 +85,7 @@ class Root(TyperGroup):
         # Of a command it is the version of a model.
         takes_value.pop("--version", None)
         ctx.meta[WORDS] = list(args)
+        spare_checks(self.get_params(ctx))
         rest: list[str] = super().parse_args(ctx, move_to_front(args, takes_value))
         return rest
 

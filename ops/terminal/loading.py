@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -51,4 +53,38 @@ def _make(name: str, found: typer.Typer | Callable[..., None]) -> Any:
     else:
         holder.command(name)(found)
     # The group even of a single command: typer's own way in would take its only command for the whole program.
-    return typer.main.get_group(holder).commands[name]
+    made = typer.main.get_group(holder).commands[name]
+    for each in (made, *getattr(made, "commands", {}).values()):
+        spare_checks(each.params)
+        each.get_help_option = partial(_find_help, each.get_help_option)
+    return made
+
+
+def spare_checks(params: Iterable[Any]) -> None:
+    """Let text, and what was not given, pass as it is: typer loads pydantic, for a tenth of a second, to look at it."""
+    for param in params:
+        # Where typer keeps this elsewhere nothing is spared, and nothing else changes.
+        if getattr(param, "_runtime_param", "") is None:
+            param._runtime_param = _Unchecked(param)
+
+
+def _find_help(find: Callable[[Any], Any], ctx: Any) -> Any:
+    option = find(ctx)
+    spare_checks([option] if option is not None else ())
+    return option
+
+
+@dataclass(frozen=True, slots=True)
+class _Unchecked:
+    """In place of typer's check of one parameter, which it makes when there is something to check."""
+
+    param: Any
+
+    def coerce(self, value: Any, *, param: Any, ctx: Any) -> Any:
+        """The value as its command wants it. Raises what typer raises."""
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if isinstance(value, str) and param.type_descriptor.annotation is str:
+            return value
+        self.param._runtime_param = None
+        return self.param.get_runtime_param().coerce(value, param=param, ctx=ctx)

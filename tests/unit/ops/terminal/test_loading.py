@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from ops.terminal.loading import LoadedCommands
+from tests.root import ROOT
 
 PLACES = {"new": "training.new:new", "task": "training.task:app"}
 
@@ -47,3 +48,16 @@ def test_a_command_brings_no_other_with_it() -> None:
     loaded = {name.rpartition(".")[2] for name in done.stdout.split()}
     assert "task" in loaded
     assert not loaded & {"worker", "events", "replay", "serve", "run", "broker"}
+
+
+def test_a_value_is_checked_and_what_is_none_is_not() -> None:
+    """Guarantee: a command that is given text or nothing loads no checker; a wrong number is refused as ever."""
+    code = (
+        "import sys; from typer.testing import CliRunner; from ops.terminal.cli import app; "
+        "found = CliRunner().invoke(app, ['task', 'list', '--since', 'never', '--json']); "
+        "sys.stdout.write(f'{found.exit_code} {\"pydantic\" in sys.modules} '); "
+        "found = CliRunner().invoke(app, ['task', 'fork', 'a', '--at', 'x', '--name', 'b']); "
+        "sys.stdout.write(f'{found.exit_code} {found.output.count(\"valid integer\")}')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "False", "2", "1"]
