@@ -37,8 +37,7 @@ from streams.log import TopicPartition
 # What one question may take, so that a careless one ends itself and not the machine.
 QUESTION_MEMORY = "2GB"
 QUESTION_S_MAX = 300.0
-# Taking in needs no more, and DuckDB would keep of a long history whatever it has room for. Rows that do not fit go to
-# the disk: 75 MB in one transaction were tried.
+# Taking in needs no more (what does not fit goes to the disk), and DuckDB keeps whatever it has room for.
 WRITER_MEMORY = "48MB"
 _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": WRITER_MEMORY,
