@@ -38,7 +38,7 @@ class KafkaLog:
         # Guards the appender alone; reading and asking take no lock of this class.
         self._lock = threading.Lock()
         # librdkafka asks for a producer's id every half second until it has one: a first append would wait that out.
-        self._appender = Appender(settings) if will_append else None
+        self._appender = self._make_appender() if will_append else None
 
     @cached_property
     def partitions(self) -> int:
@@ -131,11 +131,14 @@ class KafkaLog:
     def _current_appender(self) -> Appender:
         with self._lock:
             if self._appender is None:
-                # librdkafka takes as long to import as a question takes that appends nothing.
-                from streams.kafka.appender import Appender
-
-                self._appender = Appender(self._settings)
+                self._appender = self._make_appender()
             return self._appender
+
+    def _make_appender(self) -> Appender:
+        # librdkafka takes as long to import as a question takes that appends nothing.
+        from streams.kafka.appender import Appender
+
+        return Appender(self._settings)
 
     def _drop_appender(self, appender: Appender) -> None:
         """The next append has another; a thread that is still appending with this one ends alone."""
