@@ -23,6 +23,7 @@ from schemas.topics import EVALUATIONS
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.log import Draft
+from tests.bench.measures.page import CHROMIUM
 from tests.bench.measures.trusting import PARTITION, TASK
 from tests.bench.row import Bench, Row, figure, median
 from tests.bench.rows.history import PAST, child_words, fedlog, fedlog_words, make_environment, run
@@ -94,6 +95,9 @@ class Server:
 
 def rows(bench: Bench) -> Iterator[Row]:
     """Rows of two kinds, which `more` names: paint, and open."""
+    # Said at once, or somebody would wait for a million decisions first.
+    if not Path(CHROMIUM).is_file():
+        raise FileNotFoundError(f"{CHROMIUM} is missing: apt-get install chromium")
     yield _paint(bench)
     yield _open(bench)
 

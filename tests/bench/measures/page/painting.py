@@ -16,7 +16,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
+from tests.bench.measures.page import CHROMIUM
+
 PAINTED = "performance.getEntriesByName('first-contentful-paint').map(one => one.startTime)[0]"
 WEIGHED = """
 (() => { const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
