@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ops.web.api.asked import Question, list_objects
+from ops.web.api.asked import POSITION_HEADER, Question, list_objects
 from ops.web.api.reading import TaskName, VersionNumber
 from ops.web.api.rows import require_version
 from ops.web.api.sending import HeldResponse
@@ -47,12 +47,13 @@ def download_model(
 
     Two at once for each caller; 429 says when to ask again.
     """
-    require_version(asked, task, version=version)
+    found = require_version(asked, task, version=version)
     site = find_site(request)
     ref = _read_ref(next(list_objects(site.reader.ask(_BODY, parameters={"task": task, "version": version}))))
     tag = f'"{ref.sha256.hex()}"'
     # A version never changes: whoever has it need not ask again.
     headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable", "Accept-Ranges": "bytes"}
+    headers[POSITION_HEADER] = str(found.position)
     if tag in [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
     headers["Fedlog-Codec"] = ref.codec

@@ -26,7 +26,7 @@ from tests.worlds.ops_journal import PLACE, TASK, memory_log
 
 
 def test_a_body_has_its_digest_as_its_tag(tmp_path: Path) -> None:
-    """Whole, by ranges, and not at all for a client that has it; an unknown version is 404."""
+    """Whole, by ranges, and not at all for a client that has it, with the position; an unknown version is 404."""
     log = memory_log()
     halted(log)
     path = f"/api/v1/tasks/{TASK}/versions/0/model"
@@ -35,6 +35,7 @@ def test_a_body_has_its_digest_as_its_tag(tmp_path: Path) -> None:
         tag = f'"{hashlib.sha256(whole.content).hexdigest()}"'
         assert (whole.status_code, whole.headers["etag"]) == (200, tag)
         assert "immutable" in whole.headers["cache-control"]
+        assert whole.headers["fedlog-position"] == str(site.reader.position)
         assert unpack(whole.content, "float32", count=6).tolist() == (FLAT * 2).tolist()
         for wanted, begin, end in (("bytes=2-4", 2, 5), ("bytes=5-", 5, None), ("bytes=-3", -3, None)):
             part = client.get(path, headers={"Range": wanted, "If-Range": tag})
