@@ -12,13 +12,11 @@ from ops.console import note, say
 from ops.logging_setup import set_up_logging
 from ops.opening import require_operator
 from ops.settings import Settings
-from ops.terminal.commands.serving.serve import find_tls, write_host
+from ops.terminal.commands.serving.serve import LOOPBACK, find_tls, require_tls, write_host
 from ops.terminal.errors import ConsoleError
 
 if TYPE_CHECKING:
     from ops.gateway.access.limits import Limits
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 Host = Annotated[str, typer.Option(help="Address to listen on; others than this machine need TLS.")]
@@ -76,12 +74,7 @@ def gateway(
     from ops.web.serving import listen
 
     tls = find_tls(tls_certificate, tls_key)
-    if tls is None and host not in LOOPBACK and not behind_proxy:
-        raise ConsoleError(
-            "Devices outside this machine are served over TLS: --tls-certificate FILE --tls-key FILE, or "
-            "--behind-proxy where a proxy does that.",
-            exit_code=2,
-        )
+    require_tls(tls, host, behind_proxy=behind_proxy)
     settings: Settings = ctx.obj.find_cluster()
     set_up_logging(as_json=False)
     operator = require_operator(settings)

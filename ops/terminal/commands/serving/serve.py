@@ -41,6 +41,9 @@ def serve(
     ] = None,
     tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="Somebody else speaks TLS with people before it gets here.")
+    ] = False,
     link: Annotated[
         bool, typer.Option("--link", help="Print an address that logs in as admin, for half a day.")
     ] = False,
@@ -58,6 +61,7 @@ def serve(
     from ops.web.serving import listen, run
 
     tls = find_tls(tls_certificate, tls_key)
+    require_tls(tls, host, behind_proxy=behind_proxy)
     settings: Settings = ctx.obj.find_cluster()
     set_up_logging(as_json=False)
     folder = settings.open_folder()
@@ -71,7 +75,8 @@ def serve(
         reach = stack.enter_context(LogReach(partial(_open_log, settings)))
         site = _make_site(settings, kept, log=log, bodies=bodies)
         site = replace(site, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
-        site = replace(site, changes=Changes(site.reader, is_log_away=lambda: reach.is_away))
+        changes = Changes(site.reader, is_log_away=lambda: reach.is_away)
+        site = replace(site, changes=changes, find_log=lambda: reach.state)
         if may_kill:
             site = replace(site, kill=partial(_kill_aggregator, folder))
         url = f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}"
@@ -107,6 +112,16 @@ def find_tls(certificate: Path | None, key: Path | None) -> Tls | None:
         if not path.is_file():
             raise ConsoleError(f"{path}: there is no such file.", exit_code=2)
     return Tls(certificate=certificate, key=key)
+
+
+def require_tls(tls: Tls | None, host: str, *, behind_proxy: bool) -> None:
+    """Raises ConsoleError where what is said to other machines would travel in clear text."""
+    if tls is None and host not in LOOPBACK and not behind_proxy:
+        raise ConsoleError(
+            "Others than this machine are served over TLS: --tls-certificate FILE --tls-key FILE, or --behind-proxy "
+            "where a proxy does that.",
+            exit_code=2,
+        )
 
 
 @contextmanager

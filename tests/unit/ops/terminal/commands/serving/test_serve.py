@@ -8,7 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ops.terminal.commands.serving.serve import _kill_aggregator
+import pytest
+
+from ops.terminal.commands.serving.serve import _kill_aggregator, require_tls
+from ops.terminal.errors import ConsoleError
+from ops.web.serving import Tls
+
+
+def test_other_machines_are_not_served_in_clear_text(tmp_path: Path) -> None:
+    """A token that travels in clear text is anybody's: only this machine, TLS, or a proxy that somebody names."""
+    tls = Tls(certificate=tmp_path / "a", key=tmp_path / "b")
+    for host in ("0.0.0.0", "::", "10.1.2.3", "example.org"):  # noqa: S104 - refused
+        with pytest.raises(ConsoleError, match="--tls-certificate FILE"):
+            require_tls(None, host, behind_proxy=False)
+        require_tls(tls, host, behind_proxy=False)
+        require_tls(None, host, behind_proxy=True)
+    require_tls(None, "127.0.0.1", behind_proxy=False)
 
 
 def test_the_demos_button_kills_the_aggregator_of_its_folder(tmp_path: Path) -> None:
