@@ -15,6 +15,7 @@ from ops.web.callers import Caller
 from ops.web.changes import Changes
 from ops.web.evidence import Evidence
 from ops.web.operating import Operator
+from ops.web.reaching import LogState
 from ops.web.reading import HistoryReader
 
 
@@ -23,7 +24,8 @@ class Site:
     """One server. `reader` sees all that the history holds, `hidden` what anybody may see.
 
     `hosts`: the names under which it may be asked. `evidence`: the log itself, for what is proven and not told. `kill`:
-    ends the aggregator of a demo, and says what it did. `find_verified`: the note of the last verification.
+    ends the aggregator of a demo, and says what it did. `find_verified`: the note of the last verification. `find_log`:
+    what the log said last.
     """
 
     reader: HistoryReader
@@ -36,9 +38,15 @@ class Site:
     evidence: Evidence | None = None
     kill: Callable[[], str] | None = None
     find_verified: Callable[[], Verified | None] = lambda: None
+    find_log: Callable[[], LogState | None] = lambda: None
     watchers: Watchers = field(default_factory=Watchers)
     # Each is a whole model in memory until its client has it.
     downloads: Places = field(default_factory=lambda: Places(each_max=2, all_max=4))
+
+    def count_unread(self) -> int | None:
+        """How many offsets of the log the history has not read; None where that is not known. Raises WriterGone."""
+        log = self.find_log()
+        return None if log is None else log.count_unread(self.reader)
 
     def reader_for(self, caller: Caller) -> HistoryReader:
         """The history as this caller may see it."""

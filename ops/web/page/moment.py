@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from ops.history.tables.positions import Position
 from ops.history.verified import Verified
 from ops.web.evidence import Evidence
 from ops.web.page.formats import to_ms
+from ops.web.reaching import LogState
 from ops.web.reading import HistoryReader
 
 Row = dict[str, Any]
@@ -52,8 +53,9 @@ class Moment:
     """A reader and the position to which it is held; `at` is what the address names, empty for now.
 
     `until_ms` is the append time of the newest record that counts here. `may_change`, `may_fork`, `may_kill`: whoever
-    looks is an operator, an admin, and the operator of a demo. `evidence`: the log itself, for operators. `verified`:
-    the note of the last verification, which stands outside of time.
+    looks is an operator, an admin, and the operator of a demo. `evidence`: the log itself, for operators. `verified`
+    and `log`, the note of the last verification and what the log said last, stand outside of time; `count_unread`: how
+    many of its offsets the history has not read.
     """
 
     reader: HistoryReader
@@ -65,6 +67,8 @@ class Moment:
     may_kill: bool = False
     evidence: Evidence | None = None
     verified: Verified | None = None
+    log: LogState | None = None
+    count_unread: Callable[[], int | None] = lambda: None
     answers: Answers = field(default_factory=Answers)
 
     @property

@@ -54,6 +54,8 @@ class Pages:
             # A state holds what only operators may see.
             evidence=self.site.evidence if may_change else None,
             verified=self.site.find_verified(),
+            log=self.site.find_log(),
+            count_unread=self.site.count_unread,
             answers=self.answers,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from ops.web.changes import Changes
 from ops.web.reaching import LogReach
 from ops.web.serving import listen
 from ops.web.site import Site
-from streams.log import LogUnavailable, TopicPartition
+from streams.log import Bounds, LogUnavailable, TopicPartition
 from tests.gallery import MAIN, Gallery
 from tests.serving import make_token
 
@@ -53,7 +53,7 @@ class Painted:
         self.port = listening.getsockname()[1]
         # Each life has a loop of its own, and so its own watcher of what is new.
         changes = Changes(self.site.reader, is_log_away=lambda: self._reach.is_away)
-        site = dataclasses.replace(self.site, changes=changes)
+        site = dataclasses.replace(self.site, changes=changes, find_log=lambda: self._reach.state)
         config = uvicorn.Config(make_app(site), log_level="error", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listening],), daemon=True)
@@ -75,6 +75,15 @@ class Painted:
         if self.is_cut:
             raise LogUnavailable("cut off")
         return self.gallery.log.find_written_end(at)
+
+    def list_bounds(self, places: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
+        """The same."""
+        return self.gallery.log.list_bounds(places)
+
+    @property
+    def partitions(self) -> int:
+        """As many as the gallery has."""
+        return self.gallery.log.partitions
 
     @contextmanager
     def _open_log(self) -> Iterator[Any]:

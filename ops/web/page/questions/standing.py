@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ops.history.tables.facts import FACTS
-from ops.web.page.moment import Moment, Rows
+from ops.web.page.moment import Moment, Row, Rows
+from schemas.topics import UPDATES
 
 # As many as one reads; the API has pages for all of them.
 DEVICES_MAX, LEASES_MAX, CHARGES_MAX = 100, 30, 60
@@ -29,6 +30,22 @@ _DIGESTS = """
     SELECT at_topic AS topic, at_partition AS partition, max(at_offset) AS "offset", arg_max(decisions, at_offset) AS
         decisions, epoch_ms(max(at_ms)) AS appended_at
     FROM facts.state_digest GROUP BY at_topic, at_partition ORDER BY at_topic, at_partition"""
+_WAITING = """
+    WITH decided AS (
+        SELECT at_partition, max(input_offset) AS last FROM (
+            SELECT at_partition, input_topic, input_offset FROM facts.update_admitted
+            UNION ALL SELECT at_partition, input_topic, input_offset FROM facts.update_refused
+            UNION ALL SELECT at_partition, input_topic, input_offset FROM facts.updates_declined
+            UNION ALL SELECT at_partition, input_topic, input_offset FROM facts.inputs_dropped
+        ) WHERE input_topic = $updates GROUP BY at_partition
+    ), released AS (
+        SELECT task, round FROM facts.model_published
+        UNION ALL SELECT task, round FROM facts.round_abandoned UNION ALL SELECT task, round FROM facts.round_withheld
+    )
+    SELECT
+        (SELECT count(*) FROM facts.submission LEFT JOIN decided USING (at_partition)
+            WHERE at_offset > coalesce(last, -1)) AS updates,
+        (SELECT count(*) FROM facts.round_proposed ANTI JOIN released USING (task, round)) AS rounds"""
 _TOLD = " UNION ALL ".join(
     "SELECT at_topic AS topic, at_partition AS partition, count(*) AS events, max(at_offset) AS last, "
     f"max(at_ms) AS at_ms FROM facts.{table.name} GROUP BY ALL"
@@ -78,6 +95,11 @@ def list_workers(moment: Moment) -> Rows:
 def list_digests(moment: Moment) -> Rows:
     """The newest digest that each actor has recorded of its state."""
     return moment.ask(_DIGESTS)
+
+
+def count_waiting(moment: Moment) -> Row:
+    """What waits for a worker: `updates` without a decision, `rounds` without a release."""
+    return moment.ask_one(_WAITING, updates=UPDATES.name)
 
 
 def list_journals(moment: Moment) -> Rows:

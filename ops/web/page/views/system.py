@@ -1,4 +1,4 @@
-"""The system: who writes the journals, how far the history is, what was recorded of states, and what needs a person."""
+"""The system: who writes the journals, what waits, how far the history is, and what needs a person."""
 
 from __future__ import annotations
 
@@ -43,13 +43,36 @@ def show_system(moment: Moment) -> Page:
     lead = [h.div(".title")[h.h1["System"], _draw_kill() if moment.may_kill else None], h.div(".figures")[figures]]
     sections = [
         Section("lead", "", lead, "wide plain"),
-        Section("alerts", "What needs a person", _draw_alerts(alerts), "half"),
+        Section("alerts", "What needs a person", _draw_alerts(alerts), "third"),
+        _show_lag(moment),
         _show_verified(moment, journals),
         _show_workers(moment, workers),
         _show_digests(moment),
         _show_journals(moment, journals),
     ]
     return Page(title="System", area="/system", sections=sections)
+
+
+def _show_lag(moment: Moment) -> Section:
+    """Whether the broker answers, and what waits: for the history, and for workers."""
+    waiting = standing.count_waiting(moment)
+    facts: list[tuple[str, h.Node]] = [
+        ("updates without a decision", format_number(waiting["updates"])),
+        ("rounds without a release", format_number(waiting["rounds"])),
+    ]
+    # Broker and history are those of now; of the past nobody can ask them.
+    if moment.log is not None and not moment.at:
+        state = h.span(".pill.bad")["out of reach"] if moment.log.is_away else h.span(".pill.good")["answers"]
+        facts = [
+            ("broker", state),
+            ("offsets that the history has not read", format_number(moment.count_unread())),
+            *facts,
+        ]
+    body = [
+        h.dl(".facts.counts")[([h.dt[name], h.dd[value]] for name, value in facts)],
+        h.p(".note")["Check-ins are in no history: the workers' metrics count those."],
+    ]
+    return Section("lag", "Lag", body, "third")
 
 
 def _show_verified(moment: Moment, journals: Rows) -> Section:
@@ -60,7 +83,7 @@ def _show_verified(moment: Moment, journals: Rows) -> Section:
             h.p(".empty")["Nobody has verified the log from the folder of this server yet:"],
             h.pre["fedlog verify"],
         ]
-        return Section("verified", "Last verified position", body, "half")
+        return Section("verified", "Last verified position", body, "third")
     newest = {(row["topic"], row["partition"]): row["offset"] for row in journals}
     rows = [
         (
@@ -79,7 +102,7 @@ def _show_verified(moment: Moment, journals: Rows) -> Section:
         make_table(["journal", "verified up to", "offsets since"], rows, caption="last verified positions"),
         h.p(".note")["A note of this server's folder, and no proof for others: whoever doubts it runs the command."],
     ]
-    return Section("verified", "Last verified position", body, "half", draw_time(note.at_ms))
+    return Section("verified", "Last verified position", body, "third", draw_time(note.at_ms))
 
 
 def _draw_kill() -> h.Element:

@@ -1,4 +1,4 @@
-"""Whether the log answers is known within a moment, and that it answers again too."""
+"""Whether the log answers is known within a moment, and that it answers again too; and where it ends."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from ops.web import reaching
 from ops.web.reaching import LogReach
-from schemas.topics import CATALOGUE
-from streams.log import EventLog, LogUnavailable, TopicPartition
+from schemas.topics import CATALOGUE, TASKS
+from streams.log import Bounds, Draft, EventLog, LogRefused, LogUnavailable, TopicPartition
 from streams.memory import MemoryLog
 
 
@@ -63,6 +63,27 @@ def test_a_log_that_refuses_is_away_until_it_answers(log: CutLog) -> None:
         log.refuses = False
         until(lambda: not reach.is_away)
     assert len(opened) >= 2
+
+
+def test_the_ends_are_those_of_the_log(log: CutLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every partition that a history is made of; whoever may not read one still says that the log answers."""
+    monkeypatch.setattr(reaching, "ENDS_EVERY_S", 0.01)
+    at = TopicPartition(TASKS.name, 3)
+
+    @contextmanager
+    def open_log() -> Iterator[EventLog]:
+        yield log
+
+    def forbid(places: object) -> dict[TopicPartition, Bounds]:
+        raise LogRefused("no right to")
+
+    with LogReach(open_log) as reach:
+        log.append([Draft(topic=at.topic, partition=at.partition, value=b"x")])
+        until(lambda: (reach.state.ends or {}).get(at) == 1)
+        monkeypatch.setattr(log, "list_bounds", forbid)
+        log.append([Draft(topic=at.topic, partition=at.partition, value=b"x")])
+        time.sleep(0.1)
+        assert (reach.state.is_away, (reach.state.ends or {})[at]) == (False, 1)
 
 
 def test_a_log_that_says_nothing_is_away_too(log: CutLog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The system's page says how far the log was verified, and by whom that is told."""
+"""The system's page says how far the log was verified, what waits, and whether the broker answers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
+
+from ops.history.tables.projector import TOPICS
 from ops.history.verified import Reached, Verified
+from ops.web.reaching import LogState
+from streams.log import TopicPartition
 from tests.gallery import paint
 from tests.serving import make_client, opened_site
+from tests.worlds.builders import policy
+from tests.worlds.federation import Federation
 
 
-def read_section(text: str) -> str:
+def read_section(text: str, name: str = "verified") -> str:
     """What the section says."""
-    found = re.search(r'<section id="verified".*?</section>', text, re.DOTALL)
+    found = re.search(rf'<section id="{name}".*?</section>', text, re.DOTALL)
     assert found is not None
     return found[0]
+
+
+def read_counts(text: str) -> dict[str, str]:
+    """The lines of the section about what waits."""
+    told = re.findall(r"<dt>(.*?)</dt><dd>(?:<span[^>]*>)?(.*?)(?:</span>)?</dd>", read_section(text, "lag"))
+    return dict(told)
 
 
 def test_the_last_verified_position_is_what_the_note_says(tmp_path: Path) -> None:
@@ -39,3 +52,33 @@ def test_the_last_verified_position_is_what_the_note_says(tmp_path: Path) -> Non
         assert "2 findings" in bad
         assert "broken" in bad
         assert "Who signed was not checked" in show(Verified.make([whole], findings=0, knew_operator=False))
+
+
+def test_what_waits_is_counted(tmp_path: Path) -> None:
+    """An update that no aggregator has seen, a round that is not released, offsets that the history has not read."""
+    world = Federation(policy(), parameters=4)
+    for name in "abcd":
+        world.pass_ms(1_000)
+        world.device(name).check_in()
+        world.settle()
+        # The last one is sent, and nobody decides on it.
+        world.device(name).submit(np.ones(4, np.float32), world.rules)
+        if name != "d":
+            world.settle()
+    with opened_site(tmp_path, world.log) as (site, _):
+        places = [TopicPartition(topic, number) for topic in TOPICS for number in range(world.log.partitions)]
+        ends = {at: bounds.end for at, bounds in world.log.list_bounds(places).items()}
+        updates = TopicPartition("updates", world.partition)
+
+        def count(state: LogState | None, at: str = "") -> dict[str, str]:
+            client = make_client(dataclasses.replace(site, find_log=lambda: state))
+            return read_counts(client.get("/system", params={"at": at} if at else {}).text)
+
+        waits = {"updates without a decision": "1", "rounds without a release": "0"}
+        unread = "offsets that the history has not read"
+        assert count(None) == waits
+        assert count(LogState(is_away=False, ends=ends)) == {**waits, "broker": "answers", unread: "0"}
+        more = LogState(is_away=True, ends={**ends, updates: ends[updates] + 5})
+        assert count(more) == {**waits, "broker": "out of reach", unread: "5"}
+        assert count(LogState(is_away=True))[unread] == "–"
+        assert count(more, f"{world.task}@0") == dict.fromkeys(waits, "0")
