@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from ops.history.tables.positions import Position
 from schemas.errors import EXIT_USAGE, FedlogError
 
+# A SELECT, and what stands in it as $NAME.
+Question = tuple[str, Mapping[str, object]]
 # What the rows of one answer may take in the process that hands them over, roughly; DuckDB's own memory is its matter.
 ANSWER_BYTES_MAX = 2 * 10**9
 _FETCHED = 2_048
@@ -54,6 +57,22 @@ class Answer:
     rows: list[tuple[Any, ...]]
     until_ms: int | None
     position: Position | None = None
+
+
+def read_time_ms(text: str) -> int:
+    """The milliseconds of a time in ISO 8601. Raises QueryRefused."""
+    try:
+        # Without a zone it is UTC, as all that the tables show.
+        when = datetime.fromisoformat(text)
+        return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
+    except ValueError:
+        raise QueryRefused(f"{text!r} is neither TASK@VERSION nor a time such as 2026-11-26T20:15:00.") from None
+
+
+def require_reached(asked: Position | None, position: Position) -> None:
+    """Raises QueryRefused where what is asked for is not reached at `position`, or is of another file."""
+    if asked is not None and not position.covers(asked):
+        raise QueryRefused(f"{asked} is no position of this history: it was built anew, or is not there yet.")
 
 
 def collect_rows(fetch: Callable[[int], list[tuple[Any, ...]]], *, bytes_max: int = ANSWER_BYTES_MAX) -> list[Any]:

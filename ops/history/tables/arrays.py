@@ -1,10 +1,19 @@
-"""Values of one column as DuckDB takes them in quickly."""
+"""Columns as DuckDB takes them in quickly."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+
+def insert(connection: Any, table: str, *, columns: Mapping[str, Sequence[Any]], select: str = "*") -> None:
+    """Add rows to a table of a DuckDB connection whose columns these are, in order; `select` may add more."""
+    # A column at a time: row by row DuckDB takes a thousand times as long.
+    connection.register("arriving", {name: make_array(values) for name, values in columns.items()})
+    # The names are our own, of tables and numbers.
+    connection.execute(f"INSERT INTO {table} SELECT {select} FROM arriving").fetchall()  # noqa: S608
+    connection.unregister("arriving")
 
 
 def make_array(values: Sequence[Any]) -> Any:

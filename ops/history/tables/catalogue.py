@@ -9,7 +9,7 @@ import functools
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -69,8 +69,23 @@ class Asked:
         return {**tables, **{name: _select_facts(name, until=until, hides=hides) for name in self.facts}}
 
 
-def find_asked(parsed: Mapping[str, Any], sql: str) -> Asked:
+# What was read lately: the questions of a page and a few of people.
+KNOWN_MAX, KNOWN_LETTERS_MAX = 500, 20_000
+_KNOWN: dict[str, Asked] = {}
+
+
+def find_asked(sql: str, parse: Callable[[str], Mapping[str, Any]]) -> Asked:
     """What `sql` asks, as DuckDB's parser reads it: no search in the text finds all ways to write a name."""
+    # A page asks the same again and again, and to read a question takes as long as to answer it.
+    if (known := _KNOWN.get(sql)) is not None:
+        return known
+    asked = _find_asked(parse(sql), sql)
+    if len(_KNOWN) < KNOWN_MAX and len(sql) < KNOWN_LETTERS_MAX:
+        _KNOWN[sql] = asked
+    return asked
+
+
+def _find_asked(parsed: Mapping[str, Any], sql: str) -> Asked:
     if "statements" not in parsed:
         return Asked(other=f"This form of a question ({parsed.get('error_message')})")
     nodes = [*_iterate_nodes(parsed["statements"])]

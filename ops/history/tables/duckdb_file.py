@@ -9,7 +9,6 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,13 @@ from ops.history.tables.answers import (
     HistoryUnfit,
     HistoryUnwritable,
     QueryRefused,
+    Question,
     collect_rows,
     ending_after,
+    read_time_ms,
+    require_reached,
 )
-from ops.history.tables.arrays import make_array
+from ops.history.tables.arrays import insert
 from ops.history.tables.catalogue import compute_format, find_asked, make_definitions
 from ops.history.tables.facts import Columns
 from ops.history.tables.positions import Position
@@ -52,8 +54,7 @@ _OPTIONS: dict[str, str | bool | int | float | list[str]] = {
 
 # An hour of batches or more: enough for everybody who comes back after a restart.
 BATCHES_MAX = 20_000
-_LOCKED = "Could not set lock"
-_DAMAGED = "Corrupt database file"
+_LOCKED, _DAMAGED = "Could not set lock", "Corrupt database file"
 _REBUILD = "\nIf it was one, `fedlog history rebuild` builds it anew from the log."
 
 
@@ -85,11 +86,15 @@ class HistoryAnswers:
         As of `TASK@VERSION`, a time in ISO 8601 or a position of this file the tables are what they were then.
         `hides`: the tables are what they are for somebody who is no operator. Raises QueryRefused.
         """
-        self._prepare()
-        with contextlib.closing(self._connection.cursor()) as cursor:
-            return _ask(cursor, sql, view=View(as_of, hides), parameters=dict(parameters or {}))
+        return self.ask_all([(sql, parameters or {})], as_of=as_of, hides=hides)[0]
 
     __call__ = ask
+
+    def ask_all(self, questions: Sequence[Question], *, as_of: str | None = None, hides: bool = False) -> list[Answer]:
+        """The same of several, all at one position. Raises QueryRefused."""
+        self._prepare()
+        with contextlib.closing(self._connection.cursor()) as cursor:
+            return _ask(cursor, questions, view=View(as_of, hides))
 
     def look(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT of our own, with the memory that taking in has."""
@@ -134,7 +139,7 @@ class HistoryFile(HistoryAnswers):
         _close_ways_out(self._connection, exports_to=exports_to)
         _check(self._connection, path, identity=identity)
         self._moved = threading.Condition()
-        self.position = _read_position(self._connection)
+        self.position = _read_state(self._connection, None)[0]
 
     def wait(self, sequence: int, *, timeout_s: float) -> bool:
         """Wait until so many batches are stored; whether they are."""
@@ -197,20 +202,21 @@ def open_for_questions(path: Path, *, exports_to: Path | None = None) -> Iterato
         yield HistoryAnswers(connection)
 
 
-def _ask(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View, parameters: dict[str, object]) -> Answer:
+def _ask(connection: duckdb.DuckDBPyConnection, questions: Sequence[Question], *, view: View) -> list[Answer]:
     try:
-        _require_question(connection, sql)
+        asked = [sql for sql, _ in questions]
+        for sql in asked:
+            _require_question(connection, sql)
         if view != View():
-            sql = _change_views(connection, sql, view=view)
+            asked = _change_views(connection, asked, view=view)
         # Whatever else a SELECT may hold, it changes nothing.
         connection.execute("BEGIN TRANSACTION READ ONLY")
         with ending_after(QUESTION_S_MAX, connection.interrupt):
-            found = connection.execute(sql, parameters)
-            columns, rows = found.description or [], collect_rows(found.fetchmany)
-        newest = connection.execute("SELECT max(time_ms) FROM marks").fetchone()
-        names, types = [str(column[0]) for column in columns], [str(column[1]) for column in columns]
-        # In the transaction of the answer: a batch that is stored meanwhile is not in it.
-        return Answer(names, types, rows, newest[0] if newest else None, _read_position(connection))
+            named = zip(asked, questions, strict=True)
+            found = [_collect(connection.execute(sql, dict(parameters))) for sql, (_, parameters) in named]
+        # In the transaction of the answers: a batch that is stored meanwhile is not in them.
+        position, until_ms = _read_state(connection, view.as_of)
+        return [Answer(names, types, rows, until_ms, position) for names, types, rows in found]
     except duckdb.InterruptException as error:
         raise QueryRefused(f"The question was not answered within {QUESTION_S_MAX:.0f} s; ask for less.") from error
     except duckdb.Error as error:
@@ -222,22 +228,16 @@ def _ask(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View, paramet
             connection.execute("ROLLBACK")
 
 
+def _collect(found: duckdb.DuckDBPyConnection) -> tuple[list[str], list[str], list[Any]]:
+    columns, rows = found.description or [], collect_rows(found.fetchmany)
+    return [str(column[0]) for column in columns], [str(column[1]) for column in columns], rows
+
+
 def require_unused(path: Path) -> None:
     """Raises HistoryInUse where a process writes the file; what else is wrong with it is no matter here."""
     if path.exists():
         with contextlib.suppress(HistoryUnfit):
             _connect(path, read_only=True).close()
-
-
-def insert(
-    connection: duckdb.DuckDBPyConnection, table: str, *, columns: Mapping[str, Sequence[Any]], select: str = "*"
-) -> None:
-    """Add rows to a table whose columns these are, in order; `select` may add more."""
-    # A column at a time: row by row DuckDB takes a thousand times as long.
-    connection.register("arriving", {name: make_array(values) for name, values in columns.items()})
-    # The names are our own, of tables and numbers.
-    connection.execute(f"INSERT INTO {table} SELECT {select} FROM arriving").fetchall()  # noqa: S608
-    connection.unregister("arriving")
 
 
 def _store_batch(connection: duckdb.DuckDBPyConnection, sequence: int, *, until_ms: int) -> None:
@@ -246,11 +246,16 @@ def _store_batch(connection: duckdb.DuckDBPyConnection, sequence: int, *, until_
     connection.execute("DELETE FROM batches WHERE sequence <= ?", [sequence - BATCHES_MAX])
 
 
-def _read_position(connection: duckdb.DuckDBPyConnection) -> Position:
-    sql = "SELECT generation, (SELECT max(sequence) FROM batches) FROM about"
+def _read_state(connection: duckdb.DuckDBPyConnection, as_of: str | None) -> tuple[Position, int | None]:
+    """Where it stands, and the append time of the newest record up to there, or to the position `as_of`."""
+    asked = Position.parse(as_of or "")
+    newest = "max(until_ms)" if asked is None else f"max(until_ms) FILTER (sequence <= {asked.sequence})"
     # All of it: a connection with an unfinished answer takes in no rows.
-    [(generation, sequence)] = connection.execute(sql).fetchall()
-    return Position(generation, sequence or 0)
+    sql = f"SELECT (SELECT generation FROM about), max(sequence), {newest} FROM batches"  # noqa: S608 - a number
+    [(generation, sequence, until_ms)] = connection.execute(sql).fetchall()
+    position = Position(generation, sequence or 0)
+    require_reached(asked, position)
+    return position, until_ms
 
 
 def _require_question(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -264,26 +269,17 @@ def _require_question(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 def _find_time_ms(connection: duckdb.DuckDBPyConnection, as_of: str) -> int:
     task, at, version = as_of.partition("@")
     if not at:
-        try:
-            # Without a zone it is UTC, as all that the tables show.
-            when = datetime.fromisoformat(as_of)
-            return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
-        except ValueError:
-            raise QueryRefused(f"{as_of!r} is neither TASK@VERSION nor a time such as 2026-11-26T20:15:00.") from None
-    found = connection.execute(
-        "SELECT min(at_ms) FROM facts.model_published WHERE task = ? AND version = try_cast(? AS BIGINT)",
-        [task, version],
-    ).fetchone()
-    if found is None or found[0] is None:
+        return read_time_ms(as_of)
+    sql = "SELECT min(at_ms) FROM facts.model_published WHERE task = ? AND version = try_cast(? AS BIGINT)"
+    [(at_ms,)] = connection.execute(sql, [task, version]).fetchall()
+    if at_ms is None:
         raise QueryRefused(f"No version {version} of a task {task!r} is in the history.")
-    return int(found[0])
+    return int(at_ms)
 
 
 def _find_condition(connection: duckdb.DuckDBPyConnection, as_of: str) -> str:
     """Which facts were there: all up to a position of this file, or all that were appended until a time."""
     if (position := Position.parse(as_of)) is not None:
-        if not _read_position(connection).covers(position):
-            raise QueryRefused(f"{as_of} is no position of this history: it was built anew, or is not there yet.")
         return f"at_sequence <= {position.sequence}"
     as_of_ms = _find_time_ms(connection, as_of)
     first = connection.execute("SELECT min(at_ms) FROM facts.writer_claimed").fetchone()
@@ -292,21 +288,25 @@ def _find_condition(connection: duckdb.DuckDBPyConnection, as_of: str) -> str:
     return f"at_ms <= {as_of_ms}"
 
 
-def _change_views(connection: duckdb.DuckDBPyConnection, sql: str, *, view: View) -> str:
-    """Show the tables as `view` says; the question, with the same conditions on the facts that it names itself."""
+def _change_views(connection: duckdb.DuckDBPyConnection, questions: Sequence[str], *, view: View) -> list[str]:
+    """Show the tables as `view` says; the questions, with the same conditions on the facts that they name."""
     until = None if view.as_of is None else _find_condition(connection, view.as_of)
-    parsed = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-    asked = find_asked(json.loads(parsed[0] if parsed else "{}"), sql)
+
+    def parse(sql: str) -> Any:
+        return json.loads(connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0])
+
+    asked = [find_asked(sql, parse) for sql in questions]
     # Beside the views of a connection stand facts and the file's own views, which hide nothing and know the present.
-    if asked.other:
+    if other := next((one.other for one in asked if one.other), ""):
         raise QueryRefused(
-            f"{asked.other} cannot be asked as of another time, nor by who is no operator: ask, in one SELECT, the "
+            f"{other} cannot be asked as of another time, nor by who is no operator: ask, in one SELECT, the "
             "tables of `fedlog query --schema` by their plain names, and facts as facts.NAME, in small letters."
         )
     # Of this connection alone, where they hide the views of the same names; the others cost time and nobody sees them.
-    for name, query in asked.make_views(until, hides=view.hides).items():
+    views = {name: query for one in asked for name, query in one.make_views(until, hides=view.hides).items()}
+    for name, query in views.items():
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
-    return asked.sql
+    return [one.sql for one in asked]
 
 
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:

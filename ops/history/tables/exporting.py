@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from ops.history.tables.answers import Answer
-from ops.history.tables.duckdb_file import insert
+from ops.history.tables.arrays import insert
 
 
 def write_parquet(answer: Answer, path: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from ops.history.tables.answers import Answer, QueryRefused
+from ops.history.tables.answers import Answer, QueryRefused, Question
 from ops.history.tables.positions import Position
 from schemas.errors import FedlogError
 
@@ -54,6 +54,8 @@ class _Question(msgspec.Struct, frozen=True):
     # The answer may wait until so many batches are stored, and for so long.
     sequence: int = 0
     wait_s: float = 0.0
+    # Further questions, to be answered at the same position.
+    more: list[tuple[str, dict[str, Any]]] = []
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -63,6 +65,7 @@ class _Reply(msgspec.Struct, frozen=True):
     rows: list[list[Any]] = []
     until_ms: int | None = None
     position: str = ""
+    more: list[_Reply] = []
 
 
 class WriterGone(FedlogError):
@@ -144,13 +147,19 @@ class HistoryServer:
         # A bound of our own: threads that wait for ever would pile up.
         if question.sequence:
             self._history.wait(question.sequence, timeout_s=min(question.wait_s, _WAIT_S_MAX))
-        found = self._history.ask(
-            question.sql, as_of=question.as_of, parameters=question.parameters, hides=question.hides
-        )
-        rows = [list(row) for row in found.rows]
-        return _Reply(
-            columns=found.columns, types=found.types, rows=rows, until_ms=found.until_ms, position=str(found.position)
-        )
+        questions: list[Question] = [(question.sql, question.parameters), *question.more]
+        found = self._history.ask_all(questions, as_of=question.as_of, hides=question.hides)
+        replies = [
+            _Reply(
+                columns=one.columns,
+                types=one.types,
+                rows=[list(row) for row in one.rows],
+                until_ms=one.until_ms,
+                position=str(one.position),
+            )
+            for one in found
+        ]
+        return msgspec.structs.replace(replies[0], more=replies[1:])
 
 
 def ask_writer(
@@ -162,7 +171,19 @@ def ask_writer(
     hides: bool = False,
 ) -> Answer:
     """The answer of the process that writes the history `path`. Raises QueryRefused, WriterGone."""
-    return _ask(path, _Question(sql, as_of, dict(parameters or {}), hides))
+    return ask_writer_all(path, [(sql, parameters or {})], as_of=as_of, hides=hides)[0]
+
+
+def ask_writer_all(
+    path: Path, questions: Sequence[Question], *, as_of: str | None = None, hides: bool = False
+) -> list[Answer]:
+    """The same of several, all at one position. Raises QueryRefused, WriterGone."""
+    (sql, parameters), *more = [(sql, dict(parameters)) for sql, parameters in questions]
+    answers = _ask(path, _Question(sql, as_of, parameters, hides, more=more))
+    # A writer of an earlier release answers the first alone.
+    if len(answers) != len(questions):
+        raise WriterGone(f"Who writes {path} is of an earlier release: start it again.")
+    return answers
 
 
 def wait_for_writer(path: Path, sequence: int, *, timeout_s: float) -> Position | None:
@@ -170,10 +191,10 @@ def wait_for_writer(path: Path, sequence: int, *, timeout_s: float) -> Position 
 
     None: who writes it is of an earlier release, and knows no positions.
     """
-    return _ask(path, _Question("SELECT 1", sequence=sequence, wait_s=timeout_s)).position
+    return _ask(path, _Question("SELECT 1", sequence=sequence, wait_s=timeout_s))[0].position
 
 
-def _ask(path: Path, question: _Question) -> Answer:
+def _ask(path: Path, question: _Question) -> list[Answer]:
     try:
         with _connect(path) as connection:
             _send(connection, msgspec.msgpack.encode(question, enc_hook=str))
@@ -182,6 +203,10 @@ def _ask(path: Path, question: _Question) -> Answer:
         raise WriterGone(f"Who writes {path} has ended before it answered ({error}); ask again.") from error
     if reply.refused:
         raise QueryRefused(reply.refused)
+    return [_read_answer(one) for one in (reply, *reply.more)]
+
+
+def _read_answer(reply: _Reply) -> Answer:
     readers = [_READERS.get(kind.partition("(")[0], _keep) for kind in reply.types]
     rows = [tuple(read(value) for read, value in zip(readers, row, strict=True)) for row in reply.rows]
     return Answer(reply.columns, reply.types, rows, reply.until_ms, Position.parse(reply.position))
@@ -225,8 +250,12 @@ def _encode(reply: _Reply) -> bytes:
         return msgspec.msgpack.encode(reply, enc_hook=str)
     # Sums of SQL have 128 bits, which no message takes as a number.
     except OverflowError:
-        rows = [[_fit(value) for value in row] for row in reply.rows]
-        return msgspec.msgpack.encode(msgspec.structs.replace(reply, rows=rows), enc_hook=str)
+        return msgspec.msgpack.encode(_fit_rows(reply), enc_hook=str)
+
+
+def _fit_rows(reply: _Reply) -> _Reply:
+    rows, more = [[_fit(value) for value in row] for row in reply.rows], [_fit_rows(one) for one in reply.more]
+    return msgspec.structs.replace(reply, rows=rows, more=more)
 
 
 def _fit(value: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ops.history.tables.duckdb_file import insert
+from ops.history.tables.arrays import insert
 
 VALUES = {
     "BIGINT": [1, None, -(1 << 63), (1 << 63) - 1],

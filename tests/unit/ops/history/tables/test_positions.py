@@ -75,6 +75,16 @@ def test_as_of_a_position_exactly_its_facts_are_there(tmp_path: Path) -> None:
                 history.ask("FROM rounds", as_of=str(strange))
 
 
+def test_an_answer_names_the_newest_record_of_its_position(tmp_path: Path) -> None:
+    """As of an earlier position it is the newest there, and not that of now."""
+    with opened(tmp_path / FILE) as history:
+        for number, time_ms in ((1, 20), (2, 10), (3, 30)):
+            history.write({}, {TopicPartition("rounds", number): Mark(1, time_ms)})
+        places = [Position(history.position.generation, number) for number in (1, 2, 3)]
+        assert [history.ask("SELECT 1", as_of=str(place)).until_ms for place in places] == [20, 20, 30]
+        assert history.ask("SELECT 1").until_ms == 30
+
+
 def test_the_list_of_batches_is_bounded(tmp_path: Path) -> None:
     """However long a history is followed."""
     with opened(tmp_path / FILE) as history:

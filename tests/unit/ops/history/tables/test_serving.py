@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from ops.history.tables.answers import QueryRefused
+from ops.history.tables.answers import QueryRefused, Question
 from ops.history.tables.facts import FACTS
 from ops.history.tables.projector import Mark
-from ops.history.tables.serving import HistoryServer, SocketUnusable, WriterGone, ask_writer, find_socket, is_served
+from ops.history.tables.serving import (
+    HistoryServer,
+    SocketUnusable,
+    WriterGone,
+    ask_writer,
+    ask_writer_all,
+    find_socket,
+    is_served,
+)
 from schemas.events import RoundOpened
 from streams.log import TopicPartition
 from tests.tables import opened, synced, tell
@@ -37,6 +45,12 @@ def test_answers_are_those_of_the_file(tmp_path: Path, folder: str, file: str) -
         assert ask_writer(path, "FROM versions", as_of="digits@1") == history.ask("FROM versions", as_of="digits@1")
         with pytest.raises(QueryRefused, match="nothing"):
             ask_writer(path, "FROM nothing")
+        several: list[Question] = [(sql, {}) for sql in (KINDS, "FROM rounds")]
+        several.append(("SELECT count(*) FROM rounds WHERE task = $task", {"task": "digits"}))
+        assert ask_writer_all(path, several, as_of="digits@1") == history.ask_all(several, as_of="digits@1")
+        assert history.ask_all(several) == [history.ask(sql, parameters=given) for sql, given in several]
+        with pytest.raises(QueryRefused, match="nothing"):
+            ask_writer_all(path, [*several, ("FROM nothing", {})])
     assert not is_served(path)
     assert not find_socket(path).exists()
 
