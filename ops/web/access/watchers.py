@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
-from ops.web.access.limiting import Places
+from ops.web.access.limiting import Places, RateExceeded
 from ops.web.callers import Caller
 
 EACH_MAX, ALL_MAX = 64, 1_000
@@ -29,7 +29,11 @@ class Watchers:
         return self._follow(caller, messages)
 
     async def _follow(self, caller: Caller, messages: AsyncIterator[T]) -> AsyncIterator[T]:
-        self._places.take(caller.subject)
+        try:
+            self._places.take(caller.subject)
+        # Many that came at once: its answer has begun, so that it ends; whoever comes back is told to wait.
+        except RateExceeded:
+            return
         try:
             async with aclosing(messages):  # type: ignore[type-var]
                 async for message in messages:

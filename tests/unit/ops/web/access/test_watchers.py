@@ -63,6 +63,19 @@ def test_each_has_a_number_of_streams() -> None:
     asyncio.run(flood())
 
 
+def test_of_many_at_once_some_are_ended() -> None:
+    """Admitted before any of them has begun, those beyond the bound hear nothing; none of them fails in mid-answer."""
+    watchers = Watchers(clock=lambda: 0.0)
+
+    async def rush() -> None:
+        streams = [watchers.admit(ADA, count()) for _ in range(EACH_MAX + 2)]
+        heard = [await anext(stream, None) for stream in streams]
+        assert heard == [0] * EACH_MAX + [None] * 2
+        await close(*streams)
+
+    asyncio.run(rush())
+
+
 @pytest.mark.parametrize("path", ["/api/v1/events/stream", "/live/tasks"])
 def test_every_stream_of_the_server_is_one_of_these(tmp_path: Path, path: str) -> None:
     """Of the API and of the page: where there are too many already, another one is refused."""
