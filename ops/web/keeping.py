@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from ops.history.tables.answers import Answer
+from ops.history.tables.answers import Answer, Question
 from ops.history.tables.live import LiveHistory
 from ops.history.tables.positions import Position
 from ops.history.tables.projector import Viewer
@@ -131,6 +131,9 @@ class _Relay:
 
     def ask(self, sql: str, *, as_of: str | None = None, parameters: Parameters | None = None) -> Answer:
         return self._find().ask(sql, as_of=as_of, parameters=parameters)
+
+    def ask_all(self, questions: Sequence[Question], *, as_of: str | None = None) -> list[Answer]:
+        return self._find().ask_all(questions, as_of=as_of)
 
     def wait(self, position: Position, *, timeout_s: float) -> bool:
         return self._find().wait(position, timeout_s=timeout_s)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ops.history.tables.answers import Answer
+from ops.history.tables.answers import Answer, Question
 from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tables.positions import Position
-from ops.history.tables.serving import WriterGone, ask_writer, wait_for_writer
+from ops.history.tables.serving import WriterGone, ask_writer, ask_writer_all, wait_for_writer
 
 Parameters = Mapping[str, object]
 
@@ -25,6 +25,10 @@ class HistoryReader(Protocol):
 
     def ask(self, sql: str, *, as_of: str | None = None, parameters: Parameters | None = None) -> Answer:
         """The answer to one SELECT, with its position. Raises QueryRefused, WriterGone."""
+        ...
+
+    def ask_all(self, questions: Sequence[Question], *, as_of: str | None = None) -> list[Answer]:
+        """The answers to several, all at one position: one way there and back. Raises QueryRefused, WriterGone."""
         ...
 
     def wait(self, position: Position, *, timeout_s: float) -> bool:
@@ -46,6 +50,9 @@ class OwnHistory:
     def ask(self, sql: str, *, as_of: str | None = None, parameters: Parameters | None = None) -> Answer:
         return self.file.ask(sql, as_of=as_of, parameters=parameters, hides=self.hides)
 
+    def ask_all(self, questions: Sequence[Question], *, as_of: str | None = None) -> list[Answer]:
+        return self.file.ask_all(questions, as_of=as_of, hides=self.hides)
+
     def wait(self, position: Position, *, timeout_s: float) -> bool:
         # It would be waited for in vain: numbers of another file say nothing about this one.
         if self.file.position.generation != position.generation:
@@ -66,6 +73,9 @@ class WritersHistory:
 
     def ask(self, sql: str, *, as_of: str | None = None, parameters: Parameters | None = None) -> Answer:
         return ask_writer(self.path, sql, as_of=as_of, parameters=parameters, hides=self.hides)
+
+    def ask_all(self, questions: Sequence[Question], *, as_of: str | None = None) -> list[Answer]:
+        return ask_writer_all(self.path, questions, as_of=as_of, hides=self.hides)
 
     def wait(self, position: Position, *, timeout_s: float) -> bool:
         # The writer waits, so that asking often is not needed to see what is new at once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
 import mimetypes
 from importlib import resources
@@ -21,6 +22,12 @@ def read_asset(name: str) -> bytes:
 
 
 @functools.cache
+def _pack_asset(name: str) -> bytes:
+    # Of assets alone: packed, a page's length would tell of the secret in it to whoever can add words to it.
+    return gzip.compress(read_asset(name), mtime=0)
+
+
+@functools.cache
 def address_of(name: str) -> str:
     """The address of one of NAMES; another release has another."""
     # A digest in the address, or a browser would keep the style of the release before.
@@ -36,4 +43,7 @@ def serve_asset(request: Request) -> Response:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     # An address with another digest may be that of another release, and is asked for again.
     kept = _YEAR if request.url.path == address_of(name) else "no-cache"
-    return Response(read_asset(name), media_type=kind, headers={"Cache-Control": kept})
+    headers = {"Cache-Control": kept, "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(_pack_asset(name), media_type=kind, headers={**headers, "Content-Encoding": "gzip"})
+    return Response(read_asset(name), media_type=kind, headers=headers)

@@ -27,6 +27,7 @@ SHORTCUTS = (
     ("n", "back to now"),
     ("Esc", "close what is open"),
 )
+_END = "</body></html>"
 # Attributes that people change in the browser stay as they left them when a section is exchanged.
 HTMX = {
     "morphIgnore": ["data-htmx-powered", "open", "data-ago"],
@@ -83,32 +84,45 @@ class Frame:
 
 def render_page(page: Page, frame: Frame) -> str:
     """The whole document."""
+    return "".join([begin_page(page.title, page.area, frame=frame), end_page(page, frame)])
+
+
+def begin_page(title: str, area: str, *, frame: Frame) -> str:
+    """The document down to where its view begins, which a browser paints while the view is being asked for."""
+    body = h.body({"hx-headers": json.dumps({"X-CSRF-Token": frame.csrf})})[
+        h.a(".skip", href="#main")["Skip to content"],
+        _draw_top(area, frame),
+        # It stands there from the beginning, or a screen reader would not hear what comes into it.
+        h.div("#reach.banner", role="status", aria_live="polite"),
+    ]
+    return str(h.html(lang="en")[_draw_head(title), body]).removesuffix(_END)
+
+
+def end_page(page: Page, frame: Frame) -> str:
+    """The rest of it."""
     from markupsafe import Markup
 
     # Sections are rendered one by one, so that page and stream send the same bytes.
     sections = [Markup(section.render()) for section in page.sections]  # noqa: S704 - rendered by htpy just now
     # A view that does not begin with a large title is named to whoever hears it.
     heading = None if page.sections[0].id == "lead" else h.h1(".unseen")[page.title]
-    body = h.body({"hx-headers": json.dumps({"X-CSRF-Token": frame.csrf})})[
-        h.a(".skip", href="#main")["Skip to content"],
-        _draw_top(page, frame),
-        # It stands there from the beginning, or a screen reader would not hear what comes into it.
-        h.div("#reach.banner", role="status", aria_live="polite"),
+    rest = h.fragment[
         _draw_slider(frame, frame.stops) if frame.stops is not None else None,
         h.main("#main", tabindex="-1")[heading, sections],
         _draw_keys(),
         None if frame.moment.at or frame.stops is None else _draw_stream(frame),
     ]
-    return str(h.html(lang="en")[_draw_head(page), body])
+    # Joined, because markup that is added to escapes what it is given.
+    return "".join([str(rest), _END])
 
 
-def _draw_head(page: Page) -> h.Element:
+def _draw_head(title: str) -> h.Element:
     return h.head[
         h.meta(charset="utf-8"),
         h.meta(name="viewport", content="width=device-width, initial-scale=1"),
         # The browser paints the right background before the style is there.
         h.meta(name="color-scheme", content="light dark"),
-        h.title[f"{page.title} · fedlog"],
+        h.title[f"{title} · fedlog"],
         h.link(rel="icon", href=address_of("icon.svg"), type="image/svg+xml"),
         h.link(rel="stylesheet", href=address_of("page.css")),
         h.meta(name="htmx-config", content=json.dumps(HTMX)),
@@ -116,7 +130,7 @@ def _draw_head(page: Page) -> h.Element:
     ]
 
 
-def _draw_top(page: Page, frame: Frame) -> h.Element:
+def _draw_top(area: str, frame: Frame) -> h.Element:
     return h.header(".top")[
         h.a(".brand", href=frame.moment.link("/tasks"), aria_label="fedlog: all tasks")[
             h.span(".mark", aria_hidden="true")[h.i, h.i, h.i], "fedlog"
@@ -127,7 +141,7 @@ def _draw_top(page: Page, frame: Frame) -> h.Element:
                     href=frame.moment.link(path),
                     data_key=key,
                     # What is seen by its colour is said, too.
-                    aria_current="page" if page.area == path else None,
+                    aria_current="page" if area == path else None,
                 )[name]
                 for name, path, key in NAVIGATION
             )

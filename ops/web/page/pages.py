@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,21 +11,25 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from ops.history.tables.answers import QueryRefused
 from ops.history.tables.positions import Position
+from ops.history.tables.serving import WriterGone
 from ops.web.callers import find_caller
 from ops.web.changes import parse_last_event_id
-from ops.web.page.layout import Frame, Page, render_page
+from ops.web.page.layout import Frame, Page, begin_page, end_page, render_page
 from ops.web.page.live import Renderings, Sections, Stream
 from ops.web.page.moment import Answers, Moment, find_until_ms
 from ops.web.page.questions.position import Stop, list_stops
-from ops.web.page.views.parts import show_problem
+from ops.web.page.views.parts import show_nothing, show_problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from ops.web.site import Site
 
+HTML = "text/html; charset=utf-8"
 # A view gets all that an address says, by name; None says that there is nothing of that name.
 View = Callable[[Moment, Mapping[str, str]], Page | None]
+# Of a view that takes long: its title, known at once, or None where there is nothing of that name.
+FindTitle = Callable[[Moment, Mapping[str, str]], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +64,52 @@ class Pages:
             answers=self.answers,
         )
 
-    def show(self, request: Request, view: View) -> Response:
-        """The whole document."""
-        at = request.query_params.get("at", "")
+    def show(self, request: Request, view: View, *, find_title: FindTitle | None = None) -> Response:
+        """The whole document; where `find_title` finds one its frame goes ahead, to be painted meanwhile."""
+        at, asked = request.query_params.get("at", ""), read_asked(request)
         try:
             moment = self.make_moment(request, at=at)
-            page = view(moment, read_asked(request))
+            if find_title is not None and (title := find_title(moment, asked)) is not None:
+                return StreamingResponse(self._write(request, view, title=title, moment=moment), media_type=HTML)
+            page = view(moment, asked)
         except QueryRefused as error:
             # What was mistyped in an address is told on a page, from which people go on.
             page, at = show_problem("There is no such moment", str(error)), ""
             moment = self.make_moment(request)
-        if page is None:
-            text = "The history knows nothing of that name at this moment."
-            page = show_problem("There is nothing here", text, status=404)
+        page = page or show_nothing()
+        return self.respond(request, page, moment=moment, stops=self._list_stops(request, page, moment=moment))
+
+    def _write(self, request: Request, view: View, *, title: str, moment: Moment) -> Iterator[str]:
+        """The same by parts."""
+        frame = self._make_frame(request, moment)
+        yield begin_page(title, "/" + request.url.path.split("/")[1], frame=frame)
+        try:
+            page = view(moment, read_asked(request)) or show_nothing()
+            stops = self._list_stops(request, page, moment=moment)
+        except (QueryRefused, WriterGone) as error:
+            # The status has been sent: what is wrong stands where the view would.
+            page, stops = show_problem("The history does not answer", f"{error} Load the page again."), None
+        yield end_page(page, dataclasses.replace(frame, stops=stops))
+
+    def _list_stops(self, request: Request, page: Page, *, moment: Moment) -> Sequence[Stop]:
         # The slider leads forward again too, so that its stops are those of now.
-        now = self.make_moment(request) if at else moment
-        return self.respond(request, page, moment=moment, stops=list_stops(now, page.task))
+        return list_stops(self.make_moment(request) if moment.at else moment, page.task)
 
     def respond(self, request: Request, page: Page, *, moment: Moment, stops: Sequence[Stop] | None = None) -> Response:
         """A page in its frame; without `stops` one that stands outside of time, as a question does."""
+        frame = dataclasses.replace(self._make_frame(request, moment), stops=stops)
+        return HTMLResponse(render_page(page, frame), page.status)
+
+    def _make_frame(self, request: Request, moment: Moment) -> Frame:
         caller = find_caller(request)
-        frame = Frame(
+        return Frame(
             moment=moment,
             path=request.url.path,
             query=dict(request.query_params),
             deployment=self.site.deployment,
             subject=caller.subject,
             csrf=caller.csrf,
-            stops=stops,
         )
-        return HTMLResponse(render_page(page, frame), page.status)
 
     async def follow(self, request: Request, view: View) -> Response:
         """The stream of a page. Raises RateExceeded."""

@@ -12,8 +12,9 @@ from starlette.routing import Route
 from ops.history.tables.serving import WriterGone
 from ops.web.page import actions
 from ops.web.page.assets_index import serve_asset
-from ops.web.page.pages import Pages, View
+from ops.web.page.pages import FindTitle, Pages, View
 from ops.web.page.questions.happened import Filter
+from ops.web.page.questions.overview import find_task
 from ops.web.page.views.devices import EVERY, show_device, show_devices
 from ops.web.page.views.events import show_events, show_record
 from ops.web.page.views.login import draw_login
@@ -50,6 +51,10 @@ VIEWS: Mapping[str, View] = {
 }
 
 
+# Views that take as long as a task's past does.
+TITLES: Mapping[str, FindTitle] = {"/tasks/{task}": lambda moment, asked: find_task(moment, asked["task"])}
+
+
 def make_routes(site: Site) -> list[BaseRoute]:
     """Every route of the page."""
     pages = Pages(site)
@@ -62,17 +67,17 @@ def make_routes(site: Site) -> list[BaseRoute]:
     for path, view in VIEWS.items():
         # A stream has the address of its page, with one word before it.
         routes += [
-            Route(path, _make_page(pages, view)),
+            Route(path, _make_page(pages, view, TITLES.get(path))),
             Route(f"/live{path}", _make_stream(pages, view)),
         ]
     return routes
 
 
-def _make_page(pages: Pages, view: View) -> Callable[[Request], object]:
+def _make_page(pages: Pages, view: View, find_title: FindTitle | None) -> Callable[[Request], object]:
     async def show(request: Request) -> Response:
         try:
             # DuckDB blocks, and a blocked loop would hold up every open stream.
-            return await run_in_threadpool(pages.show, request, view)
+            return await run_in_threadpool(pages.show, request, view, find_title=find_title)
         except WriterGone as error:
             return HTMLResponse(str(error), 503, headers={"Retry-After": "1"})
 

@@ -23,7 +23,8 @@ from ops.web.page.charts.scales import (
 )
 from ops.web.page.formats import format_number
 
-DOTS_MAX = 60
+# As many as a pointer can tell apart.
+DOTS_MAX = TARGETS_MAX = 60
 # So many times the usual value: a night in which nobody trained, among rounds of seconds.
 LOG_FROM = 30
 
@@ -70,7 +71,7 @@ def draw_curve(curve: Curve) -> h.Node:
     ]
     return [
         draw_frame(plot, label=label, axis=axis, marks_x=ends or [(0.5, format_number(xs[0]))]),
-        draw_table([curve.name_x, curve.name], rows[:200], of=label),
+        draw_table([curve.name_x, curve.name], rows, of=label),
     ]
 
 
@@ -89,11 +90,13 @@ def _fill(curve: Curve) -> Sequence[str]:
 
 def _draw_targets(curve: Curve, places: Sequence[tuple[float, float]]) -> h.Node:
     """Invisible columns that say what a point is, and lead there; the table leads there without a mouse."""
-    # Each point is answered for halfway to its neighbours, so that no place on the plot is dead.
-    middles = [(one + other) / 2 for (one, _), (other, _) in pairwise(places)]
+    # From the last one backwards: the newest point is what most look for.
+    chosen = [*zip(curve.points, _fill(curve), places, strict=True)][:: -(1 + len(places) // TARGETS_MAX)][::-1]
+    # Each is answered for halfway to its neighbours, so that no place on the plot is dead.
+    middles = [(one + other) / 2 for (_, _, (one, _)), (_, _, (other, _)) in pairwise(chosen)]
     edges = [0.0, *middles, float(WIDTH)]
     targets = []
-    for (x, y), link, (left, right) in zip(curve.points, _fill(curve), pairwise(edges), strict=True):
+    for ((x, y), link, _), (left, right) in zip(chosen, pairwise(edges), strict=True):
         title = h.title[f"{curve.name_x} {format_number(x)}: {format_number(y, digits=6)}{curve.unit}"]
         target = h.rect(class_="target", x=f"{left:.1f}", y=0, width=f"{max(right - left, 1):.1f}", height=HEIGHT)[
             title

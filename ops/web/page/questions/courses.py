@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ops.history.tables.answers import Question
 from ops.web.page.moment import Moment, Row
 from ops.web.page.questions.overview import Budget
 
-# More points than that no screen shows apart; every n-th version stands for those around it.
-POINTS_MAX = 240
-FORECAST_CHARGES = 20
+# More points than that no card shows apart; every n-th version stands for those around it.
+POINTS_MAX = 120
+FORECAST_CHARGES, VERSIONS_SHOWN = 20, 12
 
 _NEWEST = "SELECT max(version) AS version FROM facts.model_published WHERE task = $task"
 _SCORES = """
@@ -45,22 +46,43 @@ class Course:
     durations: Sequence[tuple[int, float]]
 
 
-def trace_course(moment: Moment, task: str) -> Course:
-    """Every version of a task, or every n-th."""
-    newest = moment.ask_one(_NEWEST, task=task).get("version") or 0
+def ask_for_courses(task: str) -> list[Question]:
+    """What this module asks first, for a view that asks it together with more."""
+    return [
+        (_NEWEST, {"task": task}),
+        (_VERSIONS, {"task": task, "limit": VERSIONS_SHOWN}),
+        (_BY_COHORT, {"task": task}),
+        (_CHARGES, {"task": task, "limit": FORECAST_CHARGES}),
+    ]
+
+
+def ask_for_course(moment: Moment, task: str) -> list[Question]:
+    """What `trace_course` asks, once the first questions are answered."""
+    newest = _find_newest(moment, task)
     # The newest version is shown whatever the step is: it is what people look for.
     asked = {"task": task, "newest": newest, "step": newest // POINTS_MAX + 1}
+    return [(_SCORES, asked), (_DURATIONS, asked)]
+
+
+def _find_newest(moment: Moment, task: str) -> int:
+    return moment.ask_one(_NEWEST, task=task).get("version") or 0
+
+
+def trace_course(moment: Moment, task: str) -> Course:
+    """Every version of a task, or every n-th."""
+    scored, lasted = moment.ask_all(*ask_for_course(moment, task))
+    newest = _find_newest(moment, task)
     scores: dict[str, list[tuple[int, float]]] = {}
-    for row in moment.ask(_SCORES, **asked):
+    for row in scored:
         for name, value in json.loads(row["metrics"]).items():
             # A loss that is not a number would have no place on any scale.
             if value is not None and math.isfinite(value):
                 scores.setdefault(name, []).append((row["version"], float(value)))
-    durations = [(row["version"], row["seconds"]) for row in moment.ask(_DURATIONS, **asked)]
+    durations = [(row["version"], row["seconds"]) for row in lasted]
     return Course(newest=newest, scores=scores, durations=durations)
 
 
-def list_versions(moment: Moment, task: str, *, limit: int = 12) -> list[Row]:
+def list_versions(moment: Moment, task: str, *, limit: int = VERSIONS_SHOWN) -> list[Row]:
     """The newest versions, the newest first."""
     return moment.ask(_VERSIONS, task=task, limit=limit)
 

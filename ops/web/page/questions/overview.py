@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ops.history.tables.answers import Question
 from ops.web.page.formats import to_ms
 from ops.web.page.moment import Moment, Row
 from schemas.policy import Policy, Spending, compute_rho
@@ -15,26 +16,28 @@ from schemas.policy import Policy, Spending, compute_rho
 TASKS_MAX = 200
 SPARK_POINTS = 60
 
+_NAME = "SELECT task FROM facts.task_created WHERE task = $task LIMIT 1"
+# `{only}` chooses one task, or all.
 _TASKS = """
     SELECT tasks.*, policy, spent_before FROM tasks
     JOIN (SELECT task, any_value(policy) AS policy FROM policies GROUP BY task) USING (task)
     JOIN (SELECT task, any_value(spent_before) AS spent_before FROM facts.task_created GROUP BY task) USING (task)
-    ORDER BY halted_at IS NOT NULL, status <> 'running', created_at DESC, task LIMIT $limit"""
+    WHERE {only} ORDER BY halted_at IS NOT NULL, status <> 'running', created_at DESC, task LIMIT $limit"""
 _BUFFERS = """
-    WITH newest AS (SELECT task, max(round) AS round FROM facts.round_opened GROUP BY task), filling AS (
+    WITH newest AS (SELECT task, max(round) AS round FROM facts.round_opened WHERE {only} GROUP BY task), filling AS (
         SELECT * FROM newest WHERE (task, round) NOT IN (
             SELECT (task, round) FROM facts.round_proposed UNION ALL SELECT (task, round) FROM facts.round_abandoned)
     )
     SELECT task, round, count("update") AS filled FROM filling
     LEFT JOIN facts.update_admitted USING (task, round) GROUP BY task, round"""
 _AT_WORK = """
-    WITH granted AS (SELECT task, lease FROM facts.lease_granted WHERE deadline_ms >= $until)
+    WITH granted AS (SELECT task, lease FROM facts.lease_granted WHERE deadline_ms >= $until AND {only})
     SELECT task, count(*) AS devices FROM granted ANTI JOIN facts.lease_closed USING (lease) GROUP BY task"""
 _SPENT = """
     SELECT task, max(rho_total) AS rho, max(epsilon) AS epsilon, any_value(delta) AS delta, count(*) AS charges
-    FROM facts.round_charged GROUP BY task"""
+    FROM facts.round_charged WHERE {only} GROUP BY task"""
 _SCORES = """
-    SELECT task, version, arg_max(metrics, at_ms) AS metrics FROM facts.version_evaluated WHERE cohort = ''
+    SELECT task, version, arg_max(metrics, at_ms) AS metrics FROM facts.version_evaluated WHERE cohort = '' AND {only}
     GROUP BY task, version QUALIFY row_number() OVER (PARTITION BY task ORDER BY version DESC) <= $points
     ORDER BY task, version"""
 # What a task tells of itself; what is told a thousand times a second is asked only for its time.
@@ -55,7 +58,7 @@ _TOLD = {
 _LAST = (
     "SELECT task, arg_max(event, at_ms) AS event, max(at_ms) AS at_ms FROM ("
     + " UNION ALL ".join(
-        f"SELECT task, '{name}' AS event, max(at_ms) AS at_ms FROM facts.{table} GROUP BY task"
+        f"SELECT task, '{name}' AS event, max(at_ms) AS at_ms FROM facts.{table} WHERE {{only}} GROUP BY task"
         for name, table in _TOLD.items()
     )
     + ") GROUP BY task"
@@ -105,18 +108,33 @@ class TaskLine:
         return self.status.startswith("halted")
 
 
-def list_tasks(moment: Moment) -> list[TaskLine]:
-    """All tasks: those that go on first, then those that are over; the youngest first."""
-    found = moment.ask(_TASKS, limit=TASKS_MAX)
-    told = {
-        "buffer": moment.ask(_BUFFERS),
-        "at_work": moment.ask(_AT_WORK, until=moment.until_ms),
-        "spent": moment.ask(_SPENT),
-        "last": moment.ask(_LAST),
-    }
+def find_task(moment: Moment, task: str) -> str | None:
+    """The name of a task that there is; None for any other."""
+    name: str | None = moment.ask_one(_NAME, task=task).get("task")
+    return name
+
+
+def ask_for_tasks(moment: Moment, task: str = "") -> list[Question]:
+    """What `list_tasks` asks, for a view that asks it together with more."""
+    only, named = ("task = $task", {"task": task}) if task else ("true", {})
+    asked: list[Question] = [
+        (_TASKS, {"limit": TASKS_MAX}),
+        (_BUFFERS, {}),
+        (_AT_WORK, {"until": moment.until_ms}),
+        (_SPENT, {}),
+        (_LAST, {}),
+        (_SCORES, {"points": SPARK_POINTS}),
+    ]
+    return [(sql.format(only=only), {**parameters, **named}) for sql, parameters in asked]
+
+
+def list_tasks(moment: Moment, task: str = "") -> list[TaskLine]:
+    """All tasks, or one: those that go on first, then those that are over; the youngest first."""
+    found, buffers, at_work, spent, last, scored = moment.ask_all(*ask_for_tasks(moment, task))
+    told = {"buffer": buffers, "at_work": at_work, "spent": spent, "last": last}
     by_task = {name: {row["task"]: row for row in rows} for name, rows in told.items()}
     scores: dict[str, list[Row]] = {}
-    for row in moment.ask(_SCORES, points=SPARK_POINTS):
+    for row in scored:
         scores.setdefault(row["task"], []).append(row)
     return [
         # A task of which a question found nothing has an empty answer to it.

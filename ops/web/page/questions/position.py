@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ops.history.tables.answers import Question
 from ops.web.page.moment import Moment
 
 STOPS_MAX = 400
@@ -25,10 +26,15 @@ class Stop:
     version: int | None = None
 
 
+def ask_for_stops(task: str = "") -> list[Question]:
+    """What `list_stops` asks, for a view that asks it together with more."""
+    return [(_PUBLISHED, {"task": task, "stops": STOPS_MAX // BETWEEN}), (_BEGUN, {})]
+
+
 def list_stops(moment: Moment, task: str = "") -> Sequence[Stop]:
     """The stops of a slider from the first publication until now, of a task or of all, in the order of time."""
-    found = moment.ask(_PUBLISHED, task=task, stops=STOPS_MAX // BETWEEN)
-    begun = moment.ask_one(_BEGUN).get("at_ms")
+    found, [first] = moment.ask_all(*ask_for_stops(task))
+    begun = first["at_ms"]
     if begun is None:
         return []
     # Before the first writer there is no history to go back to.

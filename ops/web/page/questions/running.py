@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ops.history.tables.answers import Question
 from ops.web.page.moment import Moment, Row
 
 TRIPS_MAX = 24
@@ -20,17 +21,22 @@ _ENDS = """
     UNION ALL BY NAME SELECT 'published' AS step, at_ms FROM facts.model_published WHERE task = $task AND round = $round
     UNION ALL BY NAME SELECT 'abandoned' AS step, at_ms FROM facts.round_abandoned WHERE task = $task AND round = $round
     ORDER BY at_ms, list_position(['proposed', 'charged', 'withheld', 'published', 'abandoned'], step)"""
-# The members first: with them the join has a few leases to look for, not all.
+_BOUNDS = """
+    SELECT min(version) AS version_first, max(version) AS version_last, min(input_offset) AS offset_first,
+        max(input_offset) AS offset_last FROM facts.update_admitted WHERE task = $task AND round = $round"""
+# Leases and submissions lie in the order of time: with their bounds a few thousand are looked at, and not all.
 _MEMBERS = """
     WITH members AS (
         SELECT "update", device, version, staleness, weight, zeroed, clip_scale, at_ms, at_topic, at_partition,
             at_offset, at_number, input_offset, input_number
         FROM facts.update_admitted WHERE task = $task AND round = $round
-    )
+    ), granted AS (
+        SELECT * FROM facts.lease_granted WHERE task = $task AND version BETWEEN $version_first AND $version_last
+    ), sent AS (SELECT * FROM facts.submission WHERE at_offset BETWEEN $offset_first AND $offset_last)
     SELECT members.*, granted.cohort, granted.log_ms AS checked_in_ms, granted.at_ms AS leased_ms, sent.at_ms AS sent_ms
     FROM members
-    LEFT JOIN facts.lease_granted AS granted ON granted.lease = members."update"
-    LEFT JOIN facts.submission AS sent
+    LEFT JOIN granted ON granted.lease = members."update"
+    LEFT JOIN sent
         ON sent.at_partition = members.at_partition AND sent.at_offset = members.input_offset
         AND sent.at_number = members.input_number
     ORDER BY members.at_offset, members.at_number"""
@@ -84,6 +90,18 @@ class Loss:
     count: int
 
 
+def ask_for_standing(task: str) -> list[Question]:
+    """What this module asks first, for a view that asks it together with more."""
+    return [(sql, {"task": task}) for sql in (_ROUND, _STALENESS, _COHORTS, _REFUSED, _COUNTED)]
+
+
+def ask_for_rounds(moment: Moment, task: str) -> list[Question]:
+    """What `find_round` asks of the newest two rounds, once the first questions are answered."""
+    newest = moment.ask_one(_ROUND, task=task).get("round")
+    numbers = () if newest is None else (newest, max(0, newest - 1))
+    return [(sql, {"task": task, "round": number}) for number in numbers for sql in (_ENDS, _BOUNDS)]
+
+
 def find_round(moment: Moment, task: str, *, number: int | None = None) -> Round | None:
     """A round of a task, the newest unless it is named; None where there is none."""
     newest = moment.ask_one(_ROUND, task=task)
@@ -92,11 +110,11 @@ def find_round(moment: Moment, task: str, *, number: int | None = None) -> Round
     number = newest["round"] if number is None else number
     # A round that is named may be over; what became of it is asked in the same way.
     found = {"task": task, "round": number}
-    ends = moment.ask(_ENDS, **found)
+    ends, [bounds] = moment.ask_all((_ENDS, found), (_BOUNDS, found))
     return Round(
         number=number,
         opened_ms=newest["at_ms"],
-        members=moment.ask(_MEMBERS, **found),
+        members=[] if bounds["version_first"] is None else moment.ask(_MEMBERS, **found, **bounds),
         steps=[(row["step"], row["at_ms"]) for row in ends],
     )
 

@@ -65,6 +65,12 @@ def show_problem(title: str, text: str, *, status: int = 422) -> Page:
     return Page(title=title, area="", sections=[Section("problem", title, h.p(".empty")[text], "wide")], status=status)
 
 
+def show_nothing() -> Page:
+    """What stands for a view of something that is not there."""
+    text = "The history knows nothing of that name at this moment."
+    return show_problem("There is nothing here", text, status=404)
+
+
 def make_trips(moment: Moment, members: Sequence[Row], *, staleness_max: int = 0) -> list[Trip]:
     """The members of a round as they came; of very many the last ones."""
     return [

@@ -16,7 +16,8 @@ from ops.web.page.formats import format_bytes, format_clock, format_number, form
 from ops.web.page.layout import Page, Section
 from ops.web.page.moment import Moment
 from ops.web.page.questions import courses, running
-from ops.web.page.questions.overview import TaskLine, list_tasks
+from ops.web.page.questions.overview import TaskLine, ask_for_tasks, list_tasks
+from ops.web.page.questions.position import ask_for_stops
 from ops.web.page.views.parts import draw_figure, draw_status, draw_time, make_trips, name_cohort
 
 WEIGHT_ONE = 1 << 20
@@ -25,7 +26,15 @@ LOW = 0.15
 
 def show_task(moment: Moment, task: str) -> Page | None:
     """Everything of one task; None where there is none of that name."""
-    line = next((line for line in list_tasks(moment) if line.task == task), None)
+    # Together, because the way there and back takes longer than most answers.
+    moment.ask_all(
+        *ask_for_tasks(moment, task),
+        *courses.ask_for_courses(task),
+        *running.ask_for_standing(task),
+        *ask_for_stops(task),
+    )
+    moment.ask_all(*courses.ask_for_course(moment, task), *running.ask_for_rounds(moment, task))
+    line = next(iter(list_tasks(moment, task)), None)
     if line is None:
         return None
     course = courses.trace_course(moment, task)

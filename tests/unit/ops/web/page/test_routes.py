@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
+from ops.history.tables.serving import WriterGone
 from ops.web.app import make_app
-from ops.web.callers import Role
-from ops.web.page.assets_index import NAMES, address_of
+from ops.web.callers import Caller, Role
+from ops.web.page.assets_index import NAMES, address_of, read_asset
+from ops.web.page.layout import Page
+from ops.web.page.moment import Moment
+from ops.web.page.pages import Pages
 from ops.web.page.routes import parse_number, render_login
 from ops.web.site import Site
 from tests.gallery import DONE, MAIN, paint
@@ -73,6 +78,41 @@ def test_the_same_moment_is_the_same_page(client: TestClient) -> None:
     assert f"/tasks/{MAIN}/versions/6?" not in then
     assert "hx-sse:connect" not in then
     assert 'id="to-now"' in then
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_style_and_script_are_packed_for_whoever_unpacks(site: Site, name: str) -> None:
+    """The same bytes either way, and a cache between tells them apart; a page, which holds a secret, is not packed."""
+    client = make_client(site)
+    plain = client.get(address_of(name), headers={"Accept-Encoding": "identity"})
+    packed = client.get(address_of(name), headers={"Accept-Encoding": "gzip, br"})
+    assert (plain.headers.get("content-encoding"), packed.headers["content-encoding"]) == (None, "gzip")
+    assert packed.content == plain.content == read_asset(name)
+    assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
+    assert "content-encoding" not in client.get("/tasks", headers={"Accept-Encoding": "gzip"}).headers
+
+
+def test_the_frame_of_a_task_goes_ahead_of_its_view(site: Site) -> None:
+    """Head and navigation can be painted before the view is asked for; what fails after that is said below them."""
+    told: list[str] = []
+
+    def refuse(moment: Moment, asked: Mapping[str, str]) -> Page | None:
+        told.append("asked")
+        raise WriterGone("it is gone")
+
+    pages = Pages(site)
+    request = Request({"type": "http", "path": f"/tasks/{MAIN}", "query_string": b"", "headers": []})
+    request.state.caller = Caller(subject="ada", role="viewer")
+    parts = pages._write(request, refuse, title=MAIN, moment=pages.make_moment(request))
+    frame = next(parts)
+    assert told == []
+    assert f"<title>{MAIN} · fedlog</title>" in frame
+    assert '<a href="/tasks" data-key="t" aria-current="page">' in frame
+    rest = "".join(parts)
+    assert "it is gone Load the page again." in rest
+    assert rest.endswith("</body></html>")
+    whole = make_client(site).get(f"/tasks/{MAIN}").text
+    assert whole.count("<body") == whole.count("</html>") == 1
 
 
 def test_what_is_not_there_is_said(client: TestClient) -> None:
