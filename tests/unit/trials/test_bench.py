@@ -79,7 +79,7 @@ def _page() -> list[dict[str, Any]]:
     times = {"p50_ms": 200.0, "p95_ms": 400.0, "stream_p95_ms": 300.0, "cpu_share": 0.2, "idle_share": 0.1}
     killed = {"comebacks": 100, "missed": 0, "reloads": 0}
     return [
-        {"what": "paint", "requests": 5, **paint},
+        {"what": "paint", "requests": 5, "filled_ms": 150.0, **paint},
         {"what": "open", "pages": 100, "events_per_s": 10, "versions": 9, **times, **killed},
     ]
 

@@ -2,7 +2,8 @@
 
 painting URL TOKEN
 
-look     the page in a fresh profile: first paint since the navigation began, bytes and number of its requests
+look     the page in a fresh profile: first paint since the navigation began, when the view stood there, bytes and
+         number of its requests
 stay     the same page, kept open: from here on it notes when which version came to stand on it
 tell     what it has noted, and whether it was loaded anew
 """
@@ -19,6 +20,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.bench.measures.page import CHROMIUM
 
 PAINTED = "performance.getEntriesByName('first-contentful-paint').map(one => one.startTime)[0]"
+# The largest of what is painted, which is of the view itself: by then a reader has what was asked for.
+FILLED = """
+new Promise((tell) => new PerformanceObserver((list) => tell(list.getEntries().at(-1).startTime))
+  .observe({type: 'largest-contentful-paint', buffered: true}))
+"""
 WEIGHED = """
 (() => { const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
     .filter(one => !one.name.includes('/live/'));
@@ -52,8 +58,9 @@ def look(browser: Browser, url: str, token: str) -> dict[str, Any]:
     while (paint_ms := page.evaluate(PAINTED)) is None and time.monotonic() < give_up_s:
         page.wait_for_timeout(20)
     weight_bytes, requests = page.evaluate(WEIGHED)
+    filled_ms = page.evaluate(FILLED)
     page.context.close()
-    return {"paint_ms": paint_ms, "weight_kb": weight_bytes / 1000, "requests": requests}
+    return {"paint_ms": paint_ms, "filled_ms": filled_ms, "weight_kb": weight_bytes / 1000, "requests": requests}
 
 
 def main() -> None:

@@ -1,15 +1,16 @@
 """Open pages without a browser: their streams, which come back where they were; called by `tests.bench.rows.page`.
 
-watching HOST PORT TOKEN TASK PAGES READERS BEGIN
+watching HOST PORT TOKENS TASK PAGES READERS BEGIN
 
-PAGES follow the page of a task, READERS every event of the API from a position on. It says `ready`, and what it saw
-when its input ends.
+PAGES follow the page of a task, READERS every event of the API from a position on, with TOKENS in turn. It says
+`ready`, and what it saw when its input ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
 import sys
@@ -73,9 +74,11 @@ class Stream:
                 self.seen[event["topic"], event["partition"], event["offset"], event["number"]] += 1
 
 
-async def watch(host: str, port: int, token: str, *, pages: list[Stream]) -> None:
+async def watch(host: str, port: int, tokens: list[str], *, pages: list[Stream]) -> None:
     """Until the input ends."""
-    tasks = [asyncio.create_task(page.follow(host, port, token)) for page in pages]
+    # As of several people, each of whom may open some.
+    named = zip(itertools.cycle(tokens), pages, strict=False)
+    tasks = [asyncio.create_task(page.follow(host, port, token)) for token, page in named]
     await asyncio.gather(*(page.heard.wait() for page in pages))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -86,10 +89,10 @@ async def watch(host: str, port: int, token: str, *, pages: list[Stream]) -> Non
 
 def main() -> None:
     """Everything that was seen, as one line."""
-    host, port, token, task, pages, readers, begin = sys.argv[1:]
+    host, port, tokens, task, pages, readers, begin = sys.argv[1:]
     opened = [Stream(f"/live/tasks/{task}") for _ in range(int(pages))]
     reading = [Stream("/api/v1/events/stream", begin) for _ in range(int(readers))]
-    asyncio.run(watch(host, int(port), token, pages=opened + reading))
+    asyncio.run(watch(host, int(port), tokens.split(","), pages=opened + reading))
     told = {
         "noted": [one.noted for one in opened],
         "comebacks": [one.comebacks for one in opened + reading],
