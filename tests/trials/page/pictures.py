@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 COLORS = 128
-HEIGHT_MAX = 1_600
+HEIGHT_MAX = 1_960
 
 
 def take(page: Any, path: Path, *, is_whole: bool) -> None:

@@ -53,7 +53,7 @@ class Visit:
         if not holds:
             self.faults.append(what)
 
-    def wait(self, what: str, holds: Callable[[], bool]) -> None:
+    def wait(self, what: str, holds: Callable[[], object]) -> None:
         """Wait for something on the page. Raises TimeoutError."""
         give_up_s = time.monotonic() + PATIENCE_S
         while not holds():
@@ -145,9 +145,10 @@ def main() -> int:
             return re.search(r"http://\S+token=\S+", Path(log.name).read_text())
 
         try:
-            visit.wait("the demo says where its page is", lambda: find_address() is not None)
+            visit.wait("the demo says where its page is", lambda: find_address() or demo.poll() is not None)
             found = find_address()
-            assert found is not None
+            if found is None:
+                raise RuntimeError(f"The demo has ended: {Path(log.name).read_text()[-2_000:]}")
             visit.page.goto(found[0])
             visit.require("token" not in visit.page.url, "the token is gone from the address")
             for step in (look_into_a_version, go_back, kill_the_aggregator):

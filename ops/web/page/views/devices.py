@@ -29,7 +29,7 @@ def show_devices(moment: Moment, *, task: str, cohort: str = EVERY) -> Page:
     ]
     table = draw_rows(moment, rows, nothing="No device was granted a lease yet.", caption="devices")
     aside = h.span(".note")[f"{format_number(len(rows))} shown; {format_number(count)} were ever granted a lease"]
-    sections = [Section("devices", "Devices", [form, table], "wide", aside), *_show_cohorts(moment, tasks, task=task)]
+    sections = [*_show_cohorts(moment, tasks, task=task), Section("devices", "Devices", [form, table], "wide", aside)]
     return Page(title="Devices", area="/devices", sections=sections, task=task)
 
 

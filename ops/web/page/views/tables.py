@@ -35,6 +35,12 @@ NAMES = {
     "decided_at": "decided, UTC",
     "evaluated_at": "evaluated, UTC",
     "published_at": "published, UTC",
+    "granted_at": "granted, UTC",
+    "claimed_at": "claimed, UTC",
+    "first_lease_at": "first lease, UTC",
+    "last_lease_at": "last lease, UTC",
+    "staleness_mean": "mean staleness",
+    "held_s": "held",
 }
 LONG = 32
 
