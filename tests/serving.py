@@ -31,12 +31,11 @@ from tests.tables import synced, tell
 from tests.worlds.builders import KEY
 
 BASE = "http://127.0.0.1:8700"
+Served = tuple[Site, HistoryFile]
 
 
 @contextmanager
-def opened_site(
-    folder: Path, log: EventLog | None = None, *, role: str = STEWARD
-) -> Iterator[tuple[Site, HistoryFile]]:
+def opened_site(folder: Path, log: EventLog | None = None, *, role: str = STEWARD) -> Iterator[Served]:
     """A site on the history of a log, by default the story's; `role` is what the server's key is for."""
     story = log or tell().log
     viewer = Viewer(operator=KEY.public_key, deployment=find(story, KEY.public_key), is_operator=True)

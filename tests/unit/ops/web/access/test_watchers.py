@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from ops.web.access.limiting import RateExceeded
 from ops.web.access.watchers import EACH_MAX, Watchers
 from ops.web.callers import Caller
-from tests.serving import make_client, opened_site
+from tests.serving import Served, make_client
 
 ADA, BOB = (Caller(subject=name, role="viewer", until_s=100.0) for name in ("ada", "bob"))
 
@@ -77,9 +76,10 @@ def test_of_many_at_once_some_are_ended() -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/events/stream", "/live/tasks"])
-def test_every_stream_of_the_server_is_one_of_these(tmp_path: Path, path: str) -> None:
+def test_every_stream_of_the_server_is_one_of_these(served: Served, path: str) -> None:
     """Of the API and of the page: where there are too many already, another one is refused."""
-    with opened_site(tmp_path) as (site, _), make_client(site) as client:
+    site, _ = served
+    with make_client(site) as client:
         for _ in range(EACH_MAX):
             site.watchers._places.take("a viewer")
         assert (client.get(path).status_code, client.get(path).json()["code"]) == (429, "rate_exceeded")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from ops.web.api import reading
-from tests.serving import make_client, opened_site
+from tests.serving import Served, make_client
 
 LISTS = ("tasks", "devices", "ledger", "ancestry", "measurements", "workers", "events")
 OF_TASK = ("rounds", "versions", "updates", "leases", "evaluations")
 
 
-def test_pages_together_are_the_whole_table(tmp_path: Path) -> None:
+def test_pages_together_are_the_whole_table(served: Served) -> None:
     """However small they are, each row is on exactly one page, in the same order."""
-    with opened_site(tmp_path) as (site, history), make_client(site, "operator") as client:
+    site, history = served
+    with make_client(site, "operator") as client:
         task = history.ask("SELECT task FROM versions JOIN tasks USING (task) WHERE private LIMIT 1").rows[0][0]
         for path in [*LISTS, *(f"tasks/{task}/{name}" for name in OF_TASK)]:
             whole = client.get(f"/api/v1/{path}", params={"limit": 500}).json()
@@ -37,9 +37,10 @@ def _read_pages(client: TestClient, path: str, *, limit: int) -> list[Any]:
             return rows
 
 
-def test_as_of_a_version_the_answers_are_what_they_were(tmp_path: Path) -> None:
+def test_as_of_a_version_the_answers_are_what_they_were(served: Served) -> None:
     """By version, by time and by position alike; what is no moment is refused in the words of the console."""
-    with opened_site(tmp_path) as (site, history), make_client(site) as client:
+    site, history = served
+    with make_client(site) as client:
         task = history.ask("SELECT task FROM versions WHERE version = 2").rows[0][0]
         then = client.get(f"/api/v1/tasks/{task}/versions", params={"at": f"{task}@2"}).json()["rows"]
         assert [row["version"] for row in then] == [0, 1, 2]
@@ -51,9 +52,10 @@ def test_as_of_a_version_the_answers_are_what_they_were(tmp_path: Path) -> None:
         assert "neither TASK@VERSION nor a time" in refused.json()["detail"]
 
 
-def test_an_answer_is_not_older_than_it_was_asked_for(tmp_path: Path) -> None:
+def test_an_answer_is_not_older_than_it_was_asked_for(served: Served) -> None:
     """What stands is answered at once; another file's position never comes, and is told."""
-    with opened_site(tmp_path) as (site, history), make_client(site) as client:
+    site, history = served
+    with make_client(site) as client:
         here = client.get("/api/v1/tasks", params={"not_older_than": str(history.position)})
         assert here.status_code == 200
         assert here.headers["fedlog-position"] == here.json()["position"]
@@ -62,31 +64,32 @@ def test_an_answer_is_not_older_than_it_was_asked_for(tmp_path: Path) -> None:
         assert client.get("/api/v1/tasks", params={"not_older_than": "soon"}).status_code == 422
 
 
-def test_a_viewer_sees_no_secrets_of_a_private_task(tmp_path: Path) -> None:
+def test_a_viewer_sees_no_secrets_of_a_private_task(served: Served) -> None:
     """Clip scales, digests of bodies, salts and what was zeroed: in no list, no event and no explanation."""
-    with opened_site(tmp_path) as (site, history):
-        task, version = history.ask(
-            "SELECT task, max(updates.version) FROM updates JOIN tasks USING (task)"
-            " WHERE private AND updates.version > 0 GROUP BY task"
-        ).rows[0]
-        seen = {}
-        for role in ("viewer", "operator"):
-            with make_client(site, role) as client:
-                updates = client.get(f"/api/v1/tasks/{task}/updates", params={"outcome": "admitted"}).json()["rows"]
-                events = client.get("/api/v1/events", params={"task": task, "event": "UpdateAdmitted"}).json()["rows"]
-                explained = client.get(f"/api/v1/tasks/{task}/versions/{version}/explain").json()["members"]
-                rows = [*updates, *(event["values"] for event in events), *explained]
-                names = ("clip_scale", "sha256", "zeroed", "body_sha256", "salt")
-                seen[role] = sum(row.get(name) is not None for row in rows for name in names)
-                assert updates
-                assert events
-                assert explained
+    site, history = served
+    task, version = history.ask(
+        "SELECT task, max(updates.version) FROM updates JOIN tasks USING (task)"
+        " WHERE private AND updates.version > 0 GROUP BY task"
+    ).rows[0]
+    seen = {}
+    for role in ("viewer", "operator"):
+        with make_client(site, role) as client:
+            updates = client.get(f"/api/v1/tasks/{task}/updates", params={"outcome": "admitted"}).json()["rows"]
+            events = client.get("/api/v1/events", params={"task": task, "event": "UpdateAdmitted"}).json()["rows"]
+            explained = client.get(f"/api/v1/tasks/{task}/versions/{version}/explain").json()["members"]
+            rows = [*updates, *(event["values"] for event in events), *explained]
+            names = ("clip_scale", "sha256", "zeroed", "body_sha256", "salt")
+            seen[role] = sum(row.get(name) is not None for row in rows for name in names)
+            assert updates
+            assert events
+            assert explained
     assert seen["viewer"] == 0 < seen["operator"]
 
 
-def test_what_is_not_there_is_told_by_its_name(tmp_path: Path) -> None:
+def test_what_is_not_there_is_told_by_its_name(served: Served) -> None:
     """An unknown task, version, path or cursor: a problem with the code of the console's error, and no empty list."""
-    with opened_site(tmp_path) as (site, history), make_client(site) as client:
+    site, history = served
+    with make_client(site) as client:
         task = history.ask("SELECT task FROM versions").rows[0][0]
         for path, status, code in (
             ("tasks/nobody", 404, "task_unknown"),
@@ -103,9 +106,10 @@ def test_what_is_not_there_is_told_by_its_name(tmp_path: Path) -> None:
             assert answer.json()["status"] == status
 
 
-def test_the_privacy_report_agrees_with_the_ledger(tmp_path: Path) -> None:
+def test_the_privacy_report_agrees_with_the_ledger(served: Served) -> None:
     """What is spent is the ledger's newest line, and what is left the rest of the policy's budget."""
-    with opened_site(tmp_path) as (site, history), make_client(site) as client:
+    site, history = served
+    with make_client(site) as client:
         for task, private in history.ask("SELECT task, private FROM tasks").rows:
             told = client.get(f"/api/v1/tasks/{task}/privacy").json()
             rho = history.ask(f"SELECT max(rho_total) FROM ledger WHERE task = '{task}'").rows[0][0]
@@ -114,9 +118,10 @@ def test_the_privacy_report_agrees_with_the_ledger(tmp_path: Path) -> None:
                 assert told["rho_left"] == pytest.approx(told["policy"]["rho_max"] - (rho or 0.0))
 
 
-def test_every_list_is_described_by_its_table(tmp_path: Path) -> None:
+def test_every_list_is_described_by_its_table(served: Served) -> None:
     """OpenAPI 3.1 from the code: each row's columns, with their meaning, are those that the answers have."""
-    with opened_site(tmp_path) as (site, _), make_client(site) as client:
+    site, _ = served
+    with make_client(site) as client:
         schema = client.get("/api/v1/openapi.json").json()
         assert schema["openapi"].startswith("3.1")
         rows = client.get("/api/v1/events", params={"limit": 1}).json()["rows"]

@@ -21,7 +21,7 @@ from ops.web.changes import Changes
 from ops.web.reading import OwnHistory
 from schemas.events import RoundOpened
 from streams.log import TopicPartition
-from tests.serving import make_client, opened_site
+from tests.serving import Served, make_client
 from tests.tables import opened
 
 AT = TopicPartition("rounds", 3)
@@ -104,9 +104,10 @@ def test_many_streams_ask_the_history_once(tmp_path: Path) -> None:
         assert (len(parts), len(asked)) == (100, 1)
 
 
-def test_an_id_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_id_that_is_none_is_refused(served: Served) -> None:
     """Whoever says where it was and cannot be understood would miss events without knowing."""
-    with opened_site(tmp_path) as (site, _), make_client(site) as client:
+    site, _ = served
+    with make_client(site) as client:
         for text in ("12", "0123456789abcdef:1+", "0123456789abcdef:1+x", "0123456789abcdef"):
             assert parse_cursor(text) is None
             answer = client.get("/api/v1/events/stream", headers={"Last-Event-ID": text})
