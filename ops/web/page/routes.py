@@ -67,13 +67,13 @@ def make_routes(site: Site) -> list[BaseRoute]:
     for path, view in VIEWS.items():
         # A stream has the address of its page, with one word before it.
         routes += [
-            Route(path, _make_page(pages, view, TITLES.get(path))),
+            Route(path, _make_page(pages, view, find_title=TITLES.get(path))),
             Route(f"/live{path}", _make_stream(pages, view)),
         ]
     return routes
 
 
-def _make_page(pages: Pages, view: View, find_title: FindTitle | None) -> Callable[[Request], object]:
+def _make_page(pages: Pages, view: View, *, find_title: FindTitle | None) -> Callable[[Request], object]:
     async def show(request: Request) -> Response:
         try:
             # DuckDB blocks, and a blocked loop would hold up every open stream.

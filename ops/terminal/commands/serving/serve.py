@@ -23,6 +23,7 @@ from ops.terminal.options import describe_command
 
 if TYPE_CHECKING:
     from ops.history.tables.projector import Viewer
+    from ops.web.access.tokens import TokenKey
     from ops.web.keeping import KeptHistory, KeptLog
     from ops.web.serving import Tls
     from ops.web.site import Site
@@ -52,8 +53,6 @@ def serve(
 ) -> None:
     """Serve the API under /api/v1 and the page at /, until Ctrl-C."""
     require_server()
-    from ops.web.access.tokens import FILE as KEY_FILE
-    from ops.web.access.tokens import open_key
     from ops.web.app import make_app
     from ops.web.changes import Changes
     from ops.web.keeping import KeptLog
@@ -65,18 +64,15 @@ def serve(
     settings: Settings = ctx.obj.find_cluster()
     set_up_logging(as_json=False)
     folder = settings.open_folder()
-    tokens, is_new = open_key(folder)
-    if is_new:
-        note(f"A key for tokens was made: {folder / KEY_FILE}. Whoever reads it can be anybody here.")
+    tokens = _open_tokens(folder)
     listening = listen(host, port)
     with ExitStack() as stack:
         kept = stack.enter_context(_keep_history(settings, file or folder / HISTORY_FILE))
         log, bodies = (stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve")))) for _ in range(2))
         reach = stack.enter_context(LogReach(partial(_open_log, settings)))
         site = _make_site(settings, kept, log=log, bodies=bodies)
-        site = replace(site, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
-        changes = Changes(site.reader, is_log_away=lambda: reach.is_away)
-        site = replace(site, changes=changes, find_log=lambda: reach.state)
+        site = replace(site, hosts=frozenset([*LOOPBACK, host, *(name or [])]), find_log=lambda: reach.state)
+        site = replace(site, changes=Changes(site.reader, is_log_away=lambda: reach.is_away))
         if may_kill:
             site = replace(site, kill=partial(_kill_aggregator, folder))
         url = f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}"
@@ -86,6 +82,15 @@ def serve(
         token = describe_command(["token", "create", "--role", "admin", "--subject", "me"])
         note(f"Log in with a token: {token}")
         run(make_app(site), listening, tls=tls)
+
+
+def _open_tokens(folder: Path) -> TokenKey:
+    from ops.web.access.tokens import FILE, open_key
+
+    tokens, is_new = open_key(folder)
+    if is_new:
+        note(f"A key for tokens was made: {folder / FILE}. Whoever reads it can be anybody here.")
+    return tokens
 
 
 def require_server() -> None:
