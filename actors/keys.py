@@ -19,6 +19,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec import UNSET, UnsetType
 
 from schemas.canonical import encode
 from schemas.certificates import Certificate, Signer, Trust, certify_key
@@ -130,7 +131,10 @@ class OperatorKey:
 
 
 class RoleKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one role's workers hold: a certified key, the operator's public key, and the secrets that they share."""
+    """What one role's workers hold: a certified key, the operator's public key, and the secrets that they share.
+
+    `epoch_keys`: the folder of the keys of sealed tasks, for roles that open bodies; only settings say it.
+    """
 
     role: str
     deployment: Deployment
@@ -139,6 +143,7 @@ class RoleKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     secret: Sha256
     certificate: bytes
     shared: dict[str, Sha256]
+    epoch_keys: str | UnsetType = UNSET
 
     def __repr__(self) -> str:
         # The default would print secrets into a log.

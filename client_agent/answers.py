@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 
+from msgspec import UNSET
+
 from client_agent.identity import Identity
 from schemas.canonical import MalformedError
+from schemas.certificates import Certified, Trust, name_speaker
 from schemas.creations import find_faults
-from schemas.events import Granted, TaskCreated, count_elements
+from schemas.events import Answer, Granted, TaskCreated, count_elements
 from schemas.identifiers import TaskId
 from schemas.leases import Lease, is_overlong, read_lease
+from schemas.sealing.epochs import EpochKey, open_statement, read_statement
 
 # A device repeats a check-in that got no answer, and whichever answer comes first is good.
 OPEN_MAX = 16
@@ -40,6 +44,15 @@ class OpenCheckins:
         return True
 
 
+def is_believed(answer: Answer, message: Certified, *, trust: Trust, at_ms: int) -> bool:
+    """Whether the role that answers so has signed it, and an aggregator the key that a lease comes with."""
+    if not trust.vouches(message, name_speaker(answer), at_ms=at_ms):
+        return False
+    # A selector that is taken over would otherwise have updates sealed to a key of its own.
+    statement = answer.epoch_key if isinstance(answer, Granted) else UNSET
+    return statement is UNSET or open_statement(statement, trust, at_ms=at_ms) is not None
+
+
 def find_lease(granted: Granted, identity: Identity, *, task: TaskId) -> Lease | None:
     """The lease in an answer; None where it is another device's, task's or key's, or the answer names another model."""
     try:
@@ -48,6 +61,18 @@ def find_lease(granted: Granted, identity: Identity, *, task: TaskId) -> Lease |
         return None
     is_own = (lease.device, lease.task, lease.public_key) == (identity.device, task, identity.public_key)
     return lease if is_own and lease.model_sha256 == granted.model.sha256 else None
+
+
+def find_epoch_key(granted: Granted, lease: Lease) -> EpochKey | None:
+    """The key that a lease names, out of its answer; None where it names none, or the answer brings another."""
+    if granted.epoch_key is UNSET:
+        return None
+    try:
+        key = read_statement(granted.epoch_key)
+    except MalformedError:
+        return None
+    is_named = (key.deployment, key.task, key.epoch) == (lease.deployment, lease.task, lease.epoch)
+    return key if is_named else None
 
 
 def find_objection(created: TaskCreated | None, lease: Lease, *, bytes_max: int, at_ms: int) -> str | None:

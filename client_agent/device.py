@@ -13,14 +13,14 @@ from typing import Any
 import structlog
 from msgspec import UNSET
 
-from client_agent.answers import OpenCheckins, find_lease, find_objection
+from client_agent.answers import OpenCheckins, find_epoch_key, find_lease, find_objection
 from client_agent.counts import Counts
 from client_agent.learning.layout import Model
 from client_agent.learning.learner import Context, derive_seed
 from client_agent.learning.state import decode_state
 from client_agent.learning.trainer import Coming
 from client_agent.link import Link, StoredBody
-from client_agent.local_update import LocalUpdate, make_update
+from client_agent.local_update import LocalUpdate, make_update, seal_update
 from client_agent.outbox.giving_up import CAUSES, GivenUp, make_report, name_reason, noticing_full_disk
 from client_agent.outbox.outbox import Entry, Outbox, OutboxError, read_state
 from client_agent.schedule import Schedule
@@ -39,7 +39,6 @@ from schemas.events import (
 )
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
-from schemas.policy import Policy
 
 logger = structlog.get_logger(__name__)
 
@@ -49,8 +48,7 @@ class _Work:
     """A lease accepted at `since_ms`, to be worked on at `ready_ms`."""
 
     lease: Lease
-    sealed: bytes
-    model: BodyRef
+    granted: Granted
     since_ms: int
     ready_ms: int
 
@@ -169,7 +167,7 @@ class Device:
         else:
             self._schedule.note_new_lease()
             training_ms = self.setting.profile.choose_training_ms(lease.lease, self.setting.sample_count)
-            self._work = _Work(lease, granted.sealed, granted.model, now_ms, now_ms + training_ms)
+            self._work = _Work(lease, granted, now_ms, now_ms + training_ms)
             # Last, because a simulated device may crash in here.
             self.setting.profile.note_step("granted")
 
@@ -215,7 +213,7 @@ class Device:
         # A training that failed may have changed what it was given: the device remembers what it did before.
         state = self._outbox.state if made.failure else made.state
         with noticing_full_disk():
-            entry = _make_entry(setting, work, made=made, policy=policy, now_ms=now_ms)
+            entry = _make_entry(setting, work, made=made, created=created, now_ms=now_ms)
             self._outbox.keep(entry, made.compressed.residual, state=state)
         _warn_if_late(work, policy.lease_ms, now_ms=max(now_ms, setting.clock_ms()))
 
@@ -265,7 +263,7 @@ def _prepare(
     # Before anything that the policy names is looked for: it may be anybody's code.
     setting.allowed.check_policy(created.policy)
     left_s = (work.since_ms + created.policy.lease_ms - now_ms) / 1000
-    model = _fetch_model(link, created, ref=work.model, timeout_s=left_s)
+    model = _fetch_model(link, created, ref=work.granted.model, timeout_s=left_s)
     return created, model, _make_context(setting, work, created=created, state=state, now_ms=now_ms)
 
 
@@ -275,6 +273,9 @@ def _find_task(link: Link, work: _Work, *, now_ms: int, bytes_max: int) -> TaskC
     objection = find_objection(created, work.lease, bytes_max=bytes_max, at_ms=work.since_ms)
     if created is None or objection is not None:
         raise GivenUp(objection)
+    # By the operator's word and not by the lease, which a selector could have granted without a key.
+    if created.policy.is_sealed and find_epoch_key(work.granted, work.lease) is None:
+        raise GivenUp(f"task {created.task!r} is sealed, and its lease came with no key of its aggregator")
     # By the device's own clock only a duration can be judged; the deadline is in the log's time.
     if now_ms > work.since_ms + created.policy.lease_ms:
         raise GivenUp("its deadline has passed", reason="overdue")
@@ -314,17 +315,21 @@ def _make_context(
     )
 
 
-def _make_entry(setting: DeviceSetting, work: _Work, *, made: LocalUpdate, policy: Policy, now_ms: int) -> Entry:
+def _make_entry(setting: DeviceSetting, work: _Work, *, made: LocalUpdate, created: TaskCreated, now_ms: int) -> Entry:
     """What the outbox keeps of a trained update."""
+    policy, key = created.policy, find_epoch_key(work.granted, work.lease)
+    envelope = seal_update(created, work.lease, made=made, key=key)
     return Entry(
         update=work.lease.lease,
         until_ms=now_ms + policy.lease_ms,
-        sealed=work.sealed,
+        sealed=work.granted.sealed,
         samples=setting.sample_count,
-        metrics=made.metrics,
-        fidelity=made.fidelity,
+        # What is told of a sealed update is told inside it.
+        metrics=made.metrics if envelope is None else (),
+        fidelity=made.fidelity if envelope is None else None,
         codec=policy.compression.codec,
         body=made.compressed.body,
+        envelope=envelope,
         shards=policy.shard_count,
     )
 

@@ -16,8 +16,12 @@ from client_agent.learning.learner import Context
 from client_agent.learning.plugins import PluginError
 from client_agent.learning.state import encode_state
 from client_agent.setting import DeviceSetting
+from schemas.events import TaskCreated
+from schemas.leases import Lease
 from schemas.policy import Policy
 from schemas.policy.metrics import Fidelity, to_fixed
+from schemas.sealing.envelopes import Binding, Contents, list_sizes, seal_body
+from schemas.sealing.epochs import EpochKey
 from schemas.tensors import Floats
 
 logger = structlog.get_logger(__name__)
@@ -68,6 +72,24 @@ def make_update(
         # What earlier updates left over stays for the next one that can be trained.
         failure = f"training failed, and a zero vector is sent: {describe(error)}"
         return LocalUpdate(Compressed(empty.body, residual), (), failure=failure)
+
+
+def seal_update(created: TaskCreated, lease: Lease, *, made: LocalUpdate, key: EpochKey | None) -> bytes | None:
+    """The body of an update with what is reported of it, for its aggregator alone; None where the policy says plain."""
+    if not created.policy.is_sealed:
+        return None
+    assert key is not None, "a sealed task is not trained for without a key"
+    binding = Binding(
+        deployment=created.deployment,
+        task=created.task,
+        policy_sha256=created.policy_sha256,
+        epoch=key.epoch,
+        lease=lease.lease,
+        device=lease.device,
+        version=lease.version,
+    )
+    sizes = list_sizes(created.policy, created.parameters)
+    return seal_body(Contents(made.compressed.body, made.metrics), binding, public_key=key.public_key, sizes=sizes)
 
 
 def report_metrics(policy: Policy, metrics: dict[str, float]) -> tuple[int, ...]:

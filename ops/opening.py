@@ -13,6 +13,7 @@ from ops.settings import Settings, SettingsError
 from streams import notes
 
 if TYPE_CHECKING:
+    from actors.effects.sealing.epoch_keys import EpochKeys
     from actors.keys import OperatorKey
     from streams.kafka.log import KafkaLog
     from streams.log import EventLog
@@ -61,6 +62,13 @@ def require_key(settings: Settings) -> OperatorKey:
     from actors import keys
 
     return keys.load(settings.operator_key_file)
+
+
+def find_epoch_keys(settings: Settings) -> EpochKeys:
+    """The keys of sealed tasks, as far as this machine has them."""
+    from actors.effects.sealing.epoch_keys import EpochKeys
+
+    return EpochKeys(settings.epoch_keys)
 
 
 def find_operator(settings: Settings) -> bytes | None:

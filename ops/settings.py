@@ -39,11 +39,13 @@ ENVIRONMENT: dict[str, str] = {
     "FEDLOG_METRICS_PORT": "metrics_port",
     "FEDLOG_REPLICATION": "replication",
     "FEDLOG_PARTITIONS": "partitions",
+    "FEDLOG_EPOCH_KEYS": "epoch_keys",
     "FEDLOG_FOLDER": "folder",
     "FEDLOG_ALLOW": "allow",
 }
 """Variable -> field of Settings; the option of a field is its name with dashes."""
 
+_PATHS = ("folder", "operator_key_file", "epoch_keys")
 HISTORY_FILE = "history.duckdb"  # in the folder of a deployment
 PUBLIC_KEY = re.compile("[0-9a-f]{64}")
 SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -61,6 +63,7 @@ class SettingsError(FedlogError):
 class Settings:
     """All settings of one run of the console.
 
+    `epoch_keys` is the folder of the keys of sealed tasks, which aggregators and shard workers share.
     `bootstrap_servers` is empty when none were given; `replication` 0 is 3 where the cluster has three brokers, else 1;
     `partitions` 0 is as many as the topics that exist have, else 8.
     `allow` has the plugins that devices and evaluators here may run because a task names them.
@@ -82,6 +85,7 @@ class Settings:
     metrics_port: int = 0
     replication: int = 0
     partitions: int = 0
+    epoch_keys: Path = Path(".fedlog/epoch-keys")
     folder: Path = Path(".fedlog")
     allow: tuple[str, ...] = ()
 
@@ -97,6 +101,10 @@ class Settings:
         """
         open_private_folder(self.folder)
         return self.folder
+
+    def move(self, folder: Path) -> Settings:
+        """The same for another folder, with the keys of its own."""
+        return replace(self, folder=folder, operator_key_file=folder / "operator.key", epoch_keys=folder / "epoch-keys")
 
     def find_cluster(self) -> Settings:
         """The same with servers and password settled: the given ones, else those of the embedded broker.
@@ -160,6 +168,8 @@ def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     # Another folder is another deployment, and a deployment has a key of its own.
     if "folder" in values and "operator_key_file" not in values:
         values["operator_key_file"] = Path(values["folder"]) / "operator.key"
+    if "folder" in values and "epoch_keys" not in values:
+        values["epoch_keys"] = Path(values["folder"]) / "epoch-keys"
     if values.get("sasl_mechanism") and "security_protocol" not in values:
         # A password must not travel in clear text only because the protocol was left out.
         values["security_protocol"] = "SASL_SSL"
@@ -179,12 +189,12 @@ def _parse(variable: str, name: str, *, text: str) -> Any:
     if name == "allow":
         return tuple(text.replace(",", " ").split())
     # Settings are compared and passed on as values, so each must have its own type from the start.
-    return Path(text) if name in ("folder", "operator_key_file") else text
+    return Path(text) if name in _PATHS else text
 
 
 def _write(name: str, value: Any) -> str:
     """A value as its variable has it, for a process in whatever folder."""
-    if name == "folder" or (value and name.endswith("file")):
+    if name in _PATHS or (value and name.endswith("file")):
         return str(Path(value).absolute())
     return " ".join(value) if isinstance(value, tuple) else str(value)
 

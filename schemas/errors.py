@@ -39,6 +39,8 @@ class FedlogError(Exception):
      │    └── OffsetLost         the log does not hold the offset that was asked for
      ├── OperatorKeyError        the operator's key file cannot be used
      │    └── KeyExpired         the certificate of a role's key is over
+     ├── EpochKeyMissing         what is sealed under an epoch cannot be opened here
+     ├── EpochKeysUnusable       the folder of the keys of sealed tasks cannot be used
      ├── NoiseKeyMissing         the operator's key is not the one that a release names
      ├── BodyLost                a body that a journal names is not there
      ├── ReplayDiffers           a journal folds to another state than it recorded

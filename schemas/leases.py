@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Signer, Trust, parse_certified
 from schemas.events.enrolment import SubjectId
-from schemas.identifiers import Deployment, DeviceId, DeviceKey, LeaseId, Sha256, TaskId, TimeMs, Version
+from schemas.identifiers import Count, Deployment, DeviceId, DeviceKey, LeaseId, Sha256, TaskId, TimeMs, Version
 
 SELECTOR = "selector"
 LEASE_BYTES_MAX = 768
@@ -41,6 +41,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     deadline_ms: TimeMs
     policy_sha256: Sha256
     subject: SubjectId | UnsetType = UNSET
+    # Under whose key the update is sealed, where the policy asks for that.
+    epoch: Count | UnsetType = UNSET
 
 
 class Marked(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

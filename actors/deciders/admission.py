@@ -11,9 +11,11 @@ from typing import get_args
 from msgspec import UNSET
 
 from actors.deciders.aggregator_state import Task
+from actors.deciders.epochs import is_too_late
 from schemas.events import BodyFault, CountedReason, RefusalReason, UpdateAdmitted, name_unit
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, is_overlong
+from schemas.policy import Policy
 from schemas.policy.metrics import Fidelity, limit_samples
 
 COUNTED = frozenset(get_args(CountedReason))
@@ -57,13 +59,7 @@ def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason
         return "unknown_task"
     if lease.lease in task.outcomes:
         return "duplicate"
-    if lease.policy_sha256 != task.created.policy_sha256:
-        return "other_policy"
-    # Without a subject a person would count as often as they have keys.
-    if task.created.policy.is_enrolled != (lease.subject is not UNSET):
-        return "other_policy"
-    # A selector that was taken over must not move how long outcomes are remembered.
-    if is_overlong(lease, lease_ms=task.created.policy.lease_ms, at_ms=append_ms):
+    if _is_of_another_policy(task, lease, append_ms=append_ms):
         return "other_policy"
     if append_ms > lease.deadline_ms:
         return "expired"
@@ -75,7 +71,22 @@ def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason
     # A seal outlives a log that was cut or restored: the version may not exist here.
     if lease.version > task.version:
         return "from_the_future"
+    # Of lease and time alone, so that it may refuse with privacy too.
+    if is_too_late(task, lease, append_ms=append_ms):
+        return "epoch_over"
     return _staleness_refusal(task, lease) or _device_refusal(task, lease)
+
+
+def _is_of_another_policy(task: Task, lease: Lease, *, append_ms: int) -> bool:
+    policy = task.created.policy
+    return (
+        lease.policy_sha256 != task.created.policy_sha256
+        # Without a subject a person would count as often as they have keys.
+        or policy.is_enrolled != (lease.subject is not UNSET)
+        or policy.is_sealed != (lease.epoch is not UNSET)
+        # A selector that was taken over must not move how long outcomes are remembered.
+        or is_overlong(lease, lease_ms=policy.lease_ms, at_ms=append_ms)
+    )
 
 
 def _staleness_refusal(task: Task, lease: Lease) -> RefusalReason | None:
@@ -119,11 +130,17 @@ def admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted
         clip_scale=0 if update.fault else update.clip_scale,
         zeroed=update.fault,
         # Another number than the policy asks for is no report, and costs the update nothing.
-        metrics=update.metrics if len(update.metrics) == len(policy.evaluation.report) else (),
+        metrics=update.metrics if _reports_openly(policy, update.metrics) else (),
         samples=limit_samples(update.samples),
         salt=update.salt,
         deadline_ms=lease.deadline_ms,
         # With privacy it would say something of a vector that no noise covers, whatever a device tells.
-        fidelity=update.fidelity if policy.privacy is None else None,
+        fidelity=update.fidelity if policy.privacy is None and not policy.is_sealed else None,
         subject=lease.subject,
+        epoch=lease.epoch,
     )
+
+
+def _reports_openly(policy: Policy, metrics: tuple[int, ...]) -> bool:
+    """Whether these are the metrics of one device as its journal may have them: a sealed task keeps their sums only."""
+    return len(metrics) == len(policy.evaluation.report) and not policy.is_sealed

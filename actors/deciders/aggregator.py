@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from msgspec import UNSET, UnsetType
 
 from actors.deciders.admission import COUNTED, UpdateChecked, admit, is_full
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.decider import Decider
+from actors.deciders.epochs import EpochKeyGone, EpochMade, list_over, wants_epoch
 from actors.deciders.lifetime import is_first_score, judge_score, may_begin
 from schemas.events import (
     BudgetExhausted,
+    EpochDestroyed,
+    EpochOpened,
     HaltReason,
     JournalEvent,
     Mechanism,
@@ -36,7 +42,7 @@ from schemas.events import (
     name_unit,
 )
 from schemas.identifiers import BodyRef
-from schemas.policy.metrics import sum_metrics
+from schemas.policy.metrics import MetricSums, sum_metrics
 from schemas.receipts.members import compute_members_root
 
 
@@ -50,6 +56,7 @@ class ReleaseStored:
     model: BodyRef
     moments: BodyRef | None
     is_sound: bool = True  # whether a device could train from it
+    metrics: MetricSums | UnsetType | None = UNSET  # of a sealed round, whose admissions have none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +67,10 @@ class KeyMissing:
     round: int
 
 
-AggregatorInput = UpdateChecked | ReleaseStored | KeyMissing | TaskEvent | Tick | VersionEvaluated | JournalEvent
+EpochInput = EpochMade | EpochKeyGone
+AggregatorInput = (
+    UpdateChecked | ReleaseStored | KeyMissing | EpochInput | TaskEvent | Tick | VersionEvaluated | JournalEvent
+)
 
 
 def mechanism_of(created: TaskCreated, key_id: bytes) -> Mechanism | None:
@@ -103,6 +113,8 @@ class Aggregator:
                 return _notice(state.tasks.get(fact.task), fact)
             case RoundWithheld() | BudgetExhausted() | ReleaseStored() | KeyMissing():
                 return _notice(state.tasks.get(fact.task), fact)
+            case EpochMade() | EpochKeyGone():
+                return _turn_epoch(state.tasks.get(fact.task), fact, time_ms=time_ms)
         return []
 
     def _decide_update(self, task: Task | None, update: UpdateChecked, *, time_ms: int) -> list[JournalEvent]:
@@ -148,13 +160,17 @@ class Aggregator:
             members_root=compute_members_root(members),
             members=len(members),
             weight_sum=sum(member.weight for member in members),
-            metrics=sum_metrics(members, count=len(task.created.policy.evaluation.report)),
+            metrics=None if task.created.policy.is_sealed else _sum_reports(task, members),
             mechanism=mechanism_of(task.created, self.key_id),
             participations_max=busiest,
         )
         cap = task.created.participations_cap
         exhausted = task.exhausted + (cap is not None and taken == cap)
         return [proposed, *_open_round(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
+
+
+def _sum_reports(task: Task, members: Sequence[UpdateAdmitted]) -> MetricSums | None:
+    return sum_metrics(members, count=len(task.created.policy.evaluation.report))
 
 
 def _open_round(task: Task, *, versions: int, exhausted: int) -> list[JournalEvent]:
@@ -262,7 +278,12 @@ def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
         return []
     task_id, version = release.task, task.version + 1
     stored = SumStored(
-        task=task_id, round=release.round, members=len(awaited.members), sum_sha256=release.sum_sha256, body=None
+        task=task_id,
+        round=release.round,
+        members=len(awaited.members),
+        sum_sha256=release.sum_sha256,
+        body=None,
+        metrics=release.metrics,
     )
     published = ModelPublished(
         task=task_id,
@@ -290,14 +311,42 @@ def _open_or_halt(task: Task, *, versions: int, version: int | None = None) -> l
     """What follows when a pending round is gone: a new buffer where none is open, or the halt that was waiting."""
     if task.buffer is not None or task.status == "halted":
         return []
+    newest = task.version if version is None else version
+    return _go_on(task, versions=versions, pending=len(task.pending) - 1, newest=newest)
+
+
+def _go_on(task: Task, *, versions: int, pending: int, newest: int) -> list[JournalEvent]:
+    """A new buffer or, once no round is `pending` any more, the halt; `newest` is the version that there is then."""
     reason = _next_halt(task, versions=versions, exhausted=task.exhausted)
     if reason is None:
         return [RoundOpened(task=task.created.task, round=task.next_round)]
     # Rounds behind this one still become versions; the last of them halts the task.
-    if len(task.pending) > 1:
+    if pending > 0:
         return []
-    newest = task.version if version is None else version
     return [TaskHalted(task=task.created.task, reason=reason, version=newest if newest >= 0 else None)]
+
+
+def _turn_epoch(task: Task | None, fact: EpochInput, *, time_ms: int) -> list[JournalEvent]:
+    if task is None or task.epochs is UNSET:
+        return []
+    if isinstance(fact, EpochMade):
+        is_next = wants_epoch(task) and fact.epoch == task.epochs.next
+        return [EpochOpened(task=fact.task, epoch=fact.epoch, statement=fact.statement)] if is_next else []
+    if fact.reason == "lost":
+        return _lose_epoch(task, fact.epoch) if fact.epoch in task.epochs.held else []
+    is_over = fact.epoch in list_over(task, time_ms)
+    return [EpochDestroyed(task=fact.task, epoch=fact.epoch, reason="over")] if is_over else []
+
+
+def _lose_epoch(task: Task, epoch: int) -> list[JournalEvent]:
+    """No round with a member under the epoch can be summed any more; those without go on."""
+    lost = [round_ for round_ in task.rounds() if any(each.epoch == epoch for each in round_.members.values())]
+    events: list[JournalEvent] = [EpochDestroyed(task=task.created.task, epoch=epoch, reason="lost")]
+    events += [_abandon(task, round_, reason="epoch_lost") for round_ in lost]
+    if not lost or task.status == "halted" or (task.buffer is not None and task.buffer not in lost):
+        return events
+    pending = sum(round_ not in lost for round_ in task.pending)
+    return [*events, *_go_on(task, versions=task.version + pending, pending=pending, newest=task.version)]
 
 
 def make_decider(key_id: bytes) -> Decider[Rounds]:

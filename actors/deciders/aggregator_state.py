@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec import UNSET, UnsetType
+
 from schemas.events import (
     BudgetExhausted,
     DeviceRevoked,
+    EpochDestroyed,
+    EpochOpened,
     HaltReason,
     JournalEvent,
     ModelPublished,
@@ -43,6 +47,32 @@ class Round:
     members: dict[str, UpdateAdmitted] = field(default_factory=dict)
     proposed: RoundProposed | None = None
     charged: bool = False
+
+
+@dataclass(slots=True)
+class Epoch:
+    """A key to which updates are sealed: the version at which it began, and since when another one has taken over."""
+
+    version: int
+    retired_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Epochs:
+    """Of a sealed task: those whose key is held, by number, and the number of the next."""
+
+    held: dict[int, Epoch] = field(default_factory=dict)
+    next: int = 0
+
+    @property
+    def newest(self) -> Epoch | None:
+        """The one that leases name, where its key is still there."""
+        return self.held.get(self.next - 1)
+
+    def retire(self, time_ms: int) -> None:
+        """No lease names any of these from now on."""
+        for epoch in self.held.values():
+            epoch.retired_ms = time_ms if epoch.retired_ms is None else epoch.retired_ms
 
 
 class Derived:
@@ -82,6 +112,7 @@ class Task(Derived):
     successor: str | None = None  # the task that carries on from this one
     changes: int = 0  # the number of the newest pause or resume
     first_loss: float | None = None  # of version 0, with which later scores are compared
+    epochs: Epochs | UnsetType = UNSET  # of a sealed task; others keep the digest that they had before there were any
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
@@ -131,7 +162,7 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
         case UpdateAdmitted() | UpdateRefused():
             _settle(state.tasks.get(event.task), event, time_ms=time_ms)
         case Noticed(fact=TaskCreated() as created):
-            state.tasks[created.task] = Task(created)
+            state.tasks[created.task] = Task(created, epochs=Epochs() if created.policy.is_sealed else UNSET)
         case Noticed(fact=fact) if not isinstance(fact, DeviceRevoked):
             _notice(state.tasks[fact.task], fact, time_ms=time_ms)
         case RoundOpened():
@@ -151,8 +182,25 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             task.published.pop(event.version - task.created.policy.retention.models_kept - 1, None)
             task.pending = [pending for pending in task.pending if pending.id != event.round]
         case TaskHalted():
-            task = state.tasks[event.task]
-            task.status, task.buffer = "halted", None
+            _halt(state.tasks[event.task], time_ms=time_ms)
+        case EpochOpened() | EpochDestroyed():
+            _turn_epoch(state.tasks[event.task], event, time_ms=time_ms)
+
+
+def _halt(task: Task, *, time_ms: int) -> None:
+    task.status, task.buffer = "halted", None
+    if task.epochs is not UNSET:
+        task.epochs.retire(time_ms)
+
+
+def _turn_epoch(task: Task, event: EpochOpened | EpochDestroyed, *, time_ms: int) -> None:
+    assert task.epochs is not UNSET
+    if isinstance(event, EpochDestroyed):
+        task.epochs.held.pop(event.epoch, None)
+        return
+    task.epochs.retire(time_ms)
+    task.epochs.held[event.epoch] = Epoch(task.version)
+    task.epochs.next = event.epoch + 1
 
 
 def _notice(task: Task, fact: object, *, time_ms: int) -> None:

@@ -15,6 +15,8 @@ from schemas.events import (
     CheckinsDeclined,
     DeviceCheckedIn,
     DeviceRevoked,
+    EpochDestroyed,
+    EpochOpened,
     JournalEvent,
     LearningFailure,
     LeaseAbandoned,
@@ -62,7 +64,7 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
             return _end_lease(state, fact, outcome_round=None)
         case Noticed(fact=TaskCreated() | TaskPaused() | TaskResumed() | TaskClosed() as noticed):
             return [Noticed(fact=noticed)]
-        case RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted():
+        case RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted() | EpochOpened() | EpochDestroyed():
             return [Noticed(fact=fact)]
     return []
 
@@ -87,6 +89,7 @@ def _decide_checkin(state: Selections, asked: CheckedIn, *, time_ms: int) -> lis
             deadline_ms=time_ms + task.created.policy.lease_ms,
             cohort=checkin.cohort,
             subject=unit if task.created.policy.is_enrolled else UNSET,
+            epoch=UNSET if task.newest_epoch is None else task.newest_epoch,
         )
     ]
 

@@ -120,7 +120,11 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         lease = task.leases[asked.name_unit(task.created)]
         # Signed anew for each answer: the same lease gives the same bytes, so that no signature has to be kept.
         sealed = sign_lease(_as_lease(lease, task.created), self._signer)
-        return Granted(device=checkin.device, checkin_sha256=digest, sealed=sealed, model=lease.model)
+        epoch = lease.granted.epoch
+        statement = UNSET if epoch is UNSET or task.epochs is UNSET else task.epochs.get(epoch, UNSET)
+        return Granted(
+            device=checkin.device, checkin_sha256=digest, sealed=sealed, model=lease.model, epoch_key=statement
+        )
 
     def wants_tick(self, state: Selections) -> bool:
         """Leases expire by log time."""
@@ -151,6 +155,7 @@ def _as_lease(lease: OpenLease, created: TaskCreated) -> Lease:
         deadline_ms=granted.deadline_ms,
         policy_sha256=created.policy_sha256,
         subject=granted.subject,
+        epoch=granted.epoch,
     )
 
 

@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 
 import structlog
 
+from client_agent.answers import is_believed
 from client_agent.link import LinkUnavailable, ModelMissing, StoredBody, UpdateBody
 from client_agent.links.errands import Errands
 from client_agent.links.refusals import read_refusal
 from client_agent.links.requests import GatewayClient, GatewayOptions, Reply, Unreachable
 from client_agent.links.sending import Refused, send_body
 from schemas.canonical import MalformedError, decode
-from schemas.certificates import Trust, name_speaker, parse_certified
+from schemas.certificates import Trust, parse_certified
 from schemas.events import Answer, DeviceCheckedIn, EnrolmentRequested, LeaseAbandoned, Outcome, TaskCreated
 from schemas.http.device_protocol import RECORD_TYPE, WAIT_S_MAX
 from schemas.identifiers import BodyRef
@@ -204,7 +205,7 @@ class HttpLink:
             return None
         at_ms = time.time_ns() // 1_000_000 - CLOCK_MARGIN_MS
         is_ours = answer.device in self._devices
-        return answer if is_ours and self._trust.vouches(message, name_speaker(answer), at_ms=at_ms) else None
+        return answer if is_ours and is_believed(answer, message, trust=self._trust, at_ms=at_ms) else None
 
     async def _end(self) -> None:
         for work in list(self._works.values()):

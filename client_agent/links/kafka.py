@@ -13,9 +13,10 @@ from typing import TypeVar
 
 import structlog
 
+from client_agent.answers import is_believed
 from client_agent.link import LinkUnavailable, ModelMissing, StoredBody, UpdateBody
 from schemas.canonical import MalformedError, decode
-from schemas.certificates import Certified, Trust, name_speaker, parse_certified
+from schemas.certificates import Certified, Trust, parse_certified
 from schemas.creations import find_creation, find_deployment
 from schemas.events import Answer, Outcome, TaskCreated
 from schemas.identifiers import BodyRef
@@ -186,7 +187,7 @@ class KafkaLink:
         if message is None or answer is None or answer.device not in self._devices:
             return None
         # Each role has its own words: a selector that is taken over must not report outcomes.
-        return answer if self._trust.vouches(message, name_speaker(answer), at_ms=record.time_ms) else None
+        return answer if is_believed(answer, message, trust=self._trust, at_ms=record.time_ms) else None
 
     def _hold_back(self, topic: Topic, task: str, *, message: bytes) -> None:
         self._drafts.append(Draft(topic=topic.name, partition=partition_of(task, self._log.partitions), value=message))

@@ -50,6 +50,8 @@ class OutboxError(FedlogError):
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One update on its way. `record` is its submission, signed once, so that every repeat has the same bytes.
 
+    `envelope`: the sealed body that is sent in the place of `body`, which a refusal gives back to the residual.
+
     By `until_ms` its lease has certainly ended, by the device's own clock, which may differ from the log's. `shards`:
     the task's number of partitions for large bodies.
     """
@@ -62,6 +64,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fidelity: Fidelity | None = None
     codec: str
     body: Piece
+    envelope: Piece | None = None
     shards: int = 1
     record: bytes | None = None
 
@@ -123,13 +126,18 @@ class Outbox:
 
     def keep(self, entry: Entry, residual: Floats | None, *, state: bytes | None = None) -> None:
         """Add an update, together with the residual and the learner's state that it leaves."""
-        data = self._read(entry.body)
-        if len(data) <= INLINE_BYTES_MAX:
-            address = address_inline(data, codec=entry.codec)
-            entry = self._sign(entry, address, inline=data)
+        sent = self._read(_choose_sent(entry))
+        if len(sent) <= INLINE_BYTES_MAX:
+            address = address_inline(sent, codec=entry.codec)
+            entry = self._sign(entry, address, inline=sent)
         # The slots are written before the index that names them: a crash in between changes nothing.
-        kept = msgspec.structs.replace(entry, body=self._slots.put(data, taken=self._list_pieces()))
-        taken, left, moved = [*self._list_pieces(), kept.body], None, None
+        body = self._slots.put(self._read(entry.body), taken=self._list_pieces())
+        taken, envelope, left, moved = [*self._list_pieces(), body], None, None, None
+        # Sealed once and kept: another time the same body would have other bytes.
+        if entry.envelope is not None:
+            envelope = self._slots.put(sent, taken=taken)
+        kept = msgspec.structs.replace(entry, body=body, envelope=envelope)
+        taken = [*taken, envelope]
         if residual is not None:
             left = self._slots.put(_to_bytes(residual), taken=taken)
         # In the same index as the update: a state moves on exactly when its update is kept.
@@ -151,7 +159,7 @@ class Outbox:
             update=update,
             codec=entry.codec,
             shards=entry.shards,
-            data=self._read(entry.body),
+            data=self._read(_choose_sent(entry)),
             sealed=entry.sealed,
             key=self._identity.key,
         )
@@ -207,7 +215,9 @@ class Outbox:
 
     def _list_pieces(self) -> list[Piece | None]:
         """The pieces that the index names; their slots must not be written over."""
-        return [self._index.residual, self._index.state, *(entry.body for entry in self._index.entries.values())]
+        entries = self._index.entries.values()
+        bodies = [piece for entry in entries for piece in (entry.body, entry.envelope)]
+        return [self._index.residual, self._index.state, *bodies]
 
     def _read(self, piece: Piece) -> bytes:
         try:
@@ -244,6 +254,10 @@ class Outbox:
         self._file.write(msgspec.msgpack.encode(index))
         # Only now: after a write that failed, memory must agree with the disk.
         self._index = index
+
+
+def _choose_sent(entry: Entry) -> Piece:
+    return entry.body if entry.envelope is None else entry.envelope
 
 
 def read_state(folder: Path, task: str) -> bytes | None:

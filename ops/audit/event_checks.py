@@ -39,7 +39,10 @@ def check_proposal(task: Task, proposed: RoundProposed, *, time_ms: int) -> Iter
         yield f"round {proposed.round}: proposed with {len(members)} members, neither full nor over by time"
     if proposed.weight_sum != sum(member.weight for member in members):
         yield f"round {proposed.round}: weight_sum is not the sum of the weights"
-    if proposed.metrics != sum_metrics(members, count=len(task.created.policy.evaluation.report)):
+    policy = task.created.policy
+    # Of a sealed task they stand beside the sum: the proposal was made before anybody had added them up.
+    expected_metrics = None if policy.is_sealed else sum_metrics(members, count=len(policy.evaluation.report))
+    if proposed.metrics != expected_metrics:
         yield f"round {proposed.round}: its metrics are not the sums of what its members report"
     # Reporting more than was counted only wastes privacy budget; reporting less would hide what was spent.
     if proposed.participations_max < task.participations_max:

@@ -13,12 +13,15 @@ from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.optimizers import MOMENTS
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.release import NoiseKeyMissing, Release, Start, compute_release
-from actors.effects.aggregator.summation import Measured, choose_summation
+from actors.effects.aggregator.summation import NO_KEYS, Measured, choose_summation
+from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
+from actors.effects.sealing.summing import SealedReport
 from actors.keys import NoiseKey
 from ops.audit import announcements
 from ops.audit.findings import Findings
 from schemas.events import ModelPublished, RoundProposed, SumStored, UpdateAdmitted
 from schemas.identifiers import BodyRef
+from schemas.policy.metrics import MetricSums, sum_metrics
 from schemas.tensors import (
     BodyError,
     Floats,
@@ -39,8 +42,16 @@ class Recomputer:
     A version that cannot be compared is named in `findings.unchecked` once, with the first reason.
     """
 
-    def __init__(self, log: EventLog, partition: int, *, find_key: FindNoise | None, findings: Findings) -> None:
-        self._find_key, self._findings = find_key, findings
+    def __init__(
+        self,
+        log: EventLog,
+        partition: int,
+        *,
+        find_key: FindNoise | None,
+        epoch_keys: EpochKeys = NO_KEYS,
+        findings: Findings,
+    ) -> None:
+        self._find_key, self._epoch_keys, self._findings = find_key, epoch_keys, findings
         self._bodies = Bodies(log, partition)
         self._newest = announcements.find_newest_versions(log, partition)
         self._held: dict[str, tuple[Floats, Floats | None]] = {}
@@ -57,8 +68,10 @@ class Recomputer:
         held = self._held.get(name)
         faults: list[str] = []
         try:
-            total = self._total(task, awaited.members.values(), faults=faults)
+            total, metrics = self._total(task, awaited.members.values(), faults=faults)
             yield from faults
+            if task.created.policy.is_sealed and stored.metrics != metrics:
+                yield f"round {stored.round}: its metrics are not the sums of what its members report"
             if sums.sum_digest(total) != stored.sum_sha256:
                 yield f"round {stored.round}: the bodies give another sum"
             self._findings.sums += 1
@@ -72,7 +85,7 @@ class Recomputer:
                 self._released[name] = compute_release(
                     task.created, awaited.proposed, total=total, start=start, key=key
                 )
-        except BodyLost as error:
+        except (BodyLost, EpochKeyMissing) as error:
             self._reasons[name] = str(error)
         except NoiseKeyMissing as error:
             self._reasons[name] = str(error)
@@ -83,14 +96,19 @@ class Recomputer:
             return None
         return self._find_key(task.created.deployment, proposed.mechanism.key_id)
 
-    def _total(self, task: Task, members: Iterable[UpdateAdmitted], *, faults: list[str]) -> Grid:
-        """The sum of the members, each measured again. Raises BodyLost where retention has taken one."""
-        summation = choose_summation(task.created)
-        running = summation.start()
+    def _total(
+        self, task: Task, members: Iterable[UpdateAdmitted], *, faults: list[str]
+    ) -> tuple[Grid, MetricSums | None]:
+        """The sum of the members, each measured again, and of what they report inside their bodies.
+
+        Raises BodyLost where retention has taken one, EpochKeyMissing where its key is not at hand.
+        """
+        summation = choose_summation(task.created, self._epoch_keys)
+        running, reports = summation.start(), list[SealedReport]()
         for member in members:
             where = f"update {member.update}"
             try:
-                found = summation.measure(self._fetch(member.body))
+                found = summation.measure(self._fetch(member.body), member)
             except (BodyError, BodyLost) as error:
                 # A body that retention deleted is no fault, but without it there is no sum to compare.
                 if member.zeroed is None and isinstance(error, BodyLost) and error.deleted:
@@ -107,7 +125,8 @@ class Recomputer:
                 if found.scale != member.clip_scale:
                     faults.append(f"{where}: clip scale {member.clip_scale}, the body gives {found.scale}")
                 running.add(found.quanta, update=member.update, weight=member.weight, scale=found.scale)
-        return summation.total(running)
+                reports.append(SealedReport(found.metrics, member.samples))
+        return summation.total(running), sum_metrics(reports, count=len(task.created.policy.evaluation.report))
 
     def _fetch(self, ref: BodyRef) -> bytes:
         # The reference stands in a record that may be forged, and must not make us read any topic.

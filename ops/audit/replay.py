@@ -14,6 +14,8 @@ from typing import Any
 
 from actors.deciders.aggregator_state import Rounds, Task, evolve
 from actors.deciders.decider import digest
+from actors.effects.aggregator.summation import NO_KEYS
+from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.runtime.role import Role
 from actors.wiring import PRIVACY_ROLE, ROLES
 from ops.audit import announcements, event_checks
@@ -43,13 +45,14 @@ from streams.log import EventLog, LogError, LogRefused, Record, TopicPartition, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """What an auditor knows from elsewhere: the operator's public key (None: nothing is proven), the noise keys.
+    """What an auditor knows from elsewhere: the operator's public key (None: nothing is proven), the secret keys.
 
-    `noise` finds the key that a mechanism names, by deployment and id.
+    `noise` finds the key that a mechanism names, by deployment and id; `epochs` has those of sealed tasks.
     """
 
     operator: bytes | None = None
     noise: FindNoise | None = None
+    epochs: EpochKeys = NO_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,9 @@ class Audit:
         self.state = Rounds()
         self._log, self._partition = log, partition
         self._full, self._to = full, to
-        self._recomputer = Recomputer(log, partition, find_key=anchor.noise, findings=self.findings)
+        self._recomputer = Recomputer(
+            log, partition, find_key=anchor.noise, epoch_keys=anchor.epochs, findings=self.findings
+        )
         self._announcements: dict[str, dict[str, Any]] = {}  # the expected records of `published`, by id
         self._seq = -1
         self._charges: dict[tuple[str, RoundId], RoundCharged] = {}

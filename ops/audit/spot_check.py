@@ -24,7 +24,7 @@ def check_version(log: EventLog, task: TaskId, *, version: Version, anchor: Anch
     partition = partition_of(task, log.partitions)
     at = TopicPartition(ROUNDS.name, partition)
     findings, state = Findings(), Rounds()
-    recomputer = Recomputer(log, partition, find_key=anchor.noise, findings=findings)
+    recomputer = Recomputer(log, partition, find_key=anchor.noise, epoch_keys=anchor.epochs, findings=findings)
     for record, decision, _ in read_decisions(log, at, trust=make_trust(log, anchor.operator)):
         for event in decision.events:
             for what in _check(recomputer, state, event=event, asked=(task, version)):

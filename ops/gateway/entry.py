@@ -17,7 +17,7 @@ from schemas.canonical import MalformedError
 from schemas.events import TaskCreated
 from schemas.http.device_protocol import LEASE, read_bytes
 from schemas.leases import Lease, open_lease
-from schemas.tensors import body_bytes_max
+from schemas.sealing.envelopes import compute_stored_bytes_max
 
 SEALED_BYTES_MAX = 1024
 # Log time is the brokers' and this clock is ours: what the log would still take is not refused here.
@@ -41,7 +41,7 @@ class Entrant:
     @property
     def body_bytes_max(self) -> int:
         """No body of an update of this task is longer."""
-        return body_bytes_max(self.created.policy.compression, self.created.parameters)
+        return compute_stored_bytes_max(self.created.policy, self.created.parameters)
 
 
 @dataclass(frozen=True, slots=True)

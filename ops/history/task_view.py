@@ -21,6 +21,7 @@ from schemas.events import (
     RoundOpened,
     RoundProposed,
     RoundWithheld,
+    SumStored,
     TaskClosed,
     TaskCreated,
     TaskEvent,
@@ -194,7 +195,7 @@ def evolve(view: TaskView, event: JournalEvent | TaskEvent | VersionEvaluated, *
             _evolve_selection(view, event)
         case UpdateAdmitted() | UpdateRefused() | UpdatesDeclined():
             _evolve_updates(view, event)
-        case RoundOpened() | RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted():
+        case RoundOpened() | RoundProposed() | SumStored() | ModelPublished() | RoundAbandoned() | TaskHalted():
             _evolve_rounds(view, event, time_ms=time_ms)
         case RoundCharged():
             view.charges.append(event)
@@ -262,6 +263,8 @@ def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None
             view.rounds_pending.add(round_id)
             view.reports |= {} if metrics is None else {round_id: metrics}
             _close_round(view, round_id)
+        case SumStored(round=round_id, metrics=MetricSums() as metrics):
+            view.reports[round_id] = metrics
         case ModelPublished(version=version, round=round_id):
             view.published[version] = event
             view.published_ms[version] = time_ms

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from actors import keys
 from actors.keys import Author, Delegate, OperatorKey, RoleKey
 from ops.opening import find_operator, load_key
@@ -100,10 +102,17 @@ def open_role_key(settings: Settings, log: EventLog, *, role: str) -> RoleKey:
     if settings.role_key_file:
         key = keys.load_role(Path(settings.role_key_file), role)
         require_unexpired(key)
-        return key
+        return _add_epoch_keys(key, settings)
     if not settings.operator_key_file.exists():
         raise keys.OperatorKeyError(
             f"No key for the {role}: name its file with --role-key-file (`fedlog key issue --for {role}` makes it), or "
             f"make the operator's key with `fedlog key create` ({settings.operator_key_file} is missing)."
         )
-    return issue_key(log, keys.load(settings.operator_key_file), role=role)
+    return _add_epoch_keys(issue_key(log, keys.load(settings.operator_key_file), role=role), settings)
+
+
+def _add_epoch_keys(key: RoleKey, settings: Settings) -> RoleKey:
+    """The same with the place of the keys of sealed tasks, for a role that opens bodies."""
+    if keys.PARTIALS not in key.shared:
+        return key
+    return msgspec.structs.replace(key, epoch_keys=str(settings.epoch_keys.absolute()))

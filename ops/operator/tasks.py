@@ -210,6 +210,7 @@ def summarize(view: TaskView) -> dict[str, Any]:
         "status": view.status,
         "partition": partition_of(view.task, created.partitions) if created else None,
         "parent": created.parent if created else None,
+        "tier": created.policy.tier if created else None,
         "parameters": created.parameters if created else None,
         "version": view.version,
         "buffer": view.buffer_fill,

@@ -62,7 +62,7 @@ class Demo:
         self._keep, self._view = keep, view
         folder = settings.folder / "demo"
         self._own_broker = not settings.bootstrap_servers
-        self._settings = replace(settings, folder=folder, operator_key_file=folder / "operator.key")
+        self._settings = settings.move(folder)
         if not self._own_broker:
             self._settings = replace(self._settings, topic_prefix=f"{settings.topic_prefix}-demo-{os.getpid()}")
         self._policy = policy.parse(POLICY_FILE.read_text())

@@ -58,7 +58,7 @@ class Orders:
         """The same from its line."""
         fields = json.loads(line)
         values, poison = fields["settings"], fields["poison_input"]
-        paths = {name: Path(values[name]) for name in ("folder", "operator_key_file")}
+        paths = {name: Path(values[name]) for name in ("folder", "operator_key_file", "epoch_keys")}
         return cls(
             settings=Settings(**{**values, **paths, "allow": tuple(values["allow"])}),
             key=msgspec.json.decode(fields["key"], type=RoleKey),

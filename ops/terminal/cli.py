@@ -177,6 +177,7 @@ def root(
     role_key_file: Annotated[
         Text, typer.Option(help="File with the key of a worker's role (default: issued by the operator's key).")
     ] = None,
+    epoch_keys: Annotated[Path | None, typer.Option(help="Keys of sealed tasks (default: FOLDER/epoch-keys).")] = None,
     replication: Annotated[
         int | None, typer.Option(help="Replicas of a new topic (default: 3 with 3 or more brokers, else 1).")
     ] = None,

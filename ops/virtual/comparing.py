@@ -150,7 +150,7 @@ class Comparison:
         home = kept.with_suffix("")
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        settings = replace(self._settings, folder=home, operator_key_file=home / "operator.key")
+        settings = self._settings.move(home)
         with VirtualRun(settings, options, draws_noise=True) as run:
             try:
                 for _ in run.follow():

@@ -158,6 +158,11 @@ def require_repeatable(options: RunOptions, settings: Settings, *, draws_noise: 
             f"{asked} with [privacy]: noise that comes out the same again protects nobody, and the ledger would "
             f"say that it did. Leave [privacy] out to repeat a run, or {asked} to release anything."
         )
+    if policy.is_sealed:
+        raise NotRepeatable(
+            f"{asked} with tier = 'sealed': encryption draws randomness that no seed gives. Take --set tier=plain to "
+            f"repeat a run, or leave {asked} out."
+        )
     if policy.learner == FLOWER_LEARNER:
         raise NotRepeatable(
             f"{asked} with a Flower app: it runs in processes of its own and draws as it likes. Run it without."

@@ -47,6 +47,8 @@ from schemas.events.journal import AnyEvent, DefectFound, JournalEvent, Noticeab
 from schemas.events.ledger import BudgetEvent, BudgetExhausted, RoundCharged, RoundWithheld
 from schemas.events.partials import BodyMeasured, Partial, PartialStored
 from schemas.events.rounds import (
+    EpochDestroyed,
+    EpochOpened,
     HaltReason,
     Mechanism,
     ModelPublished,
@@ -122,6 +124,8 @@ __all__ = [
     "EnrolmentRefused",
     "EnrolmentRequested",
     "EnrolmentsDeclined",
+    "EpochDestroyed",
+    "EpochOpened",
     "Event",
     "Granted",
     "HaltReason",

@@ -11,7 +11,15 @@ from schemas.events.enrolment import DeviceRevoked, EnrolmentRequested, Registry
 from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.ledger import BudgetEvent
-from schemas.events.rounds import ModelPublished, RoundAbandoned, RoundEvent, RoundProposed, TaskHalted
+from schemas.events.rounds import (
+    EpochDestroyed,
+    EpochOpened,
+    ModelPublished,
+    RoundAbandoned,
+    RoundEvent,
+    RoundProposed,
+    TaskHalted,
+)
 from schemas.events.selection import Answer, SelectorEvent
 from schemas.events.tasks import DeploymentFounded, TaskEvent
 from schemas.events.updates import AdmissionEvent, UpdateSubmitted
@@ -23,6 +31,8 @@ Noticeable = (
     | ModelPublished
     | RoundAbandoned
     | TaskHalted
+    | EpochOpened
+    | EpochDestroyed
     | BudgetEvent
     | VersionEvaluated
     | DeviceRevoked

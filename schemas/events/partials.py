@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from schemas.events.event import Event
 from schemas.events.updates import BodyFault
-from schemas.identifiers import BodyRef, RoundId, Sha256, TaskId
+from schemas.identifiers import BodyRef, RoundId, Sha256, TaskId, UpdateId
 
 
 class BodyMeasured(Event):
@@ -24,12 +25,14 @@ class BodyMeasured(Event):
     clip_scale: Annotated[int, msgspec.Meta(ge=0, le=65_536)]
     fault: BodyFault | None
     seal: Sha256
+    # Under which lease it was opened, where it is sealed: under any other it is nothing.
+    update: UpdateId | UnsetType = UNSET
 
 
 class PartialStored(Event):
     """The sum of those members of a round, committed to by `members_root`, whose bodies lie in one partition.
 
-    `body` holds it: little-endian int64 of shape (parameters,).
+    `body` holds it: little-endian int64 of shape (parameters,), sealed where the task is (`schemas.sealing.partials`).
     """
 
     task: TaskId

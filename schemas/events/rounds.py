@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, RoundId, Sha256, TaskId, Version
 from schemas.policy.metrics import MetricSums
 
+Statement = Annotated[bytes, msgspec.Meta(max_length=2_048)]
 HaltReason = Literal["versions_max", "target", "budget", "too_few_devices", "idle", "closed", "diverged"]
 
 
@@ -56,6 +58,8 @@ class SumStored(Event):
     # Before noise, so that a full replay can compare it without the operator's key.
     sum_sha256: Sha256
     body: BodyRef | None
+    # Of what the members report inside their sealed bodies: the proposal, which no body is opened for, cannot have it.
+    metrics: MetricSums | UnsetType | None = UNSET
 
 
 class ModelPublished(Event):
@@ -79,7 +83,7 @@ class RoundAbandoned(Event):
     round: RoundId
     members_root: Sha256
     members: Count
-    reason: Literal["withheld", "key_missing", "halted", "closed"]
+    reason: Literal["withheld", "key_missing", "epoch_lost", "halted", "closed"]
 
 
 class TaskHalted(Event):
@@ -90,4 +94,35 @@ class TaskHalted(Event):
     version: Version | None
 
 
-RoundEvent = RoundOpened | RoundProposed | SumStored | ModelPublished | RoundAbandoned | TaskHalted
+class EpochOpened(Event):
+    """From here on leases name this epoch; `statement` is its public key, signed (`schemas.sealing.epochs`).
+
+    The epoch before is retired: it gets no lease any more.
+    """
+
+    task: TaskId
+    epoch: Count
+    statement: Statement
+
+
+class EpochDestroyed(Event):
+    """Nothing that was sealed under this epoch opens any more: its private key is no longer where keys are kept.
+
+    `over`: no lease and no round needed it. `lost`: it was not there.
+    """
+
+    task: TaskId
+    epoch: Count
+    reason: Literal["over", "lost"]
+
+
+RoundEvent = (
+    RoundOpened
+    | RoundProposed
+    | SumStored
+    | ModelPublished
+    | RoundAbandoned
+    | TaskHalted
+    | EpochOpened
+    | EpochDestroyed
+)

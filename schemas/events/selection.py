@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from schemas.events.checkins import AbandonReason
 from schemas.events.enrolment import Enrolled, EnrolmentRefused, SubjectId
 from schemas.events.event import Event
+from schemas.events.rounds import Statement
 from schemas.identifiers import (
     BodyRef,
     Cohort,
@@ -53,6 +54,8 @@ class LeaseGranted(Event):
     cohort: Cohort
     # As whom the device counts, where the policy asks for enrolled devices.
     subject: SubjectId | UnsetType = UNSET
+    # Under whose key the update is sealed, where the policy asks for that.
+    epoch: Count | UnsetType = UNSET
 
 
 class LeaseClosed(Event):
@@ -101,7 +104,10 @@ def name_unit(said: Counted) -> str:
 
 
 class Granted(Event):
-    """Train now: `sealed` is the lease with its seal, `model` the version to start from."""
+    """Train now: `sealed` is the lease with its seal, `model` the version to start from.
+
+    `epoch_key`: the key of the lease's epoch, as the aggregator signed it (`schemas.sealing.epochs`).
+    """
 
     device: DeviceId
     # Of the whole record that is answered: a device takes no answer to what it has not asked.
@@ -109,6 +115,7 @@ class Granted(Event):
     # Opaque for the device, which cannot check the seal.
     sealed: bytes
     model: BodyRef
+    epoch_key: Statement | UnsetType = UNSET
 
 
 class Declined(Event):

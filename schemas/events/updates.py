@@ -16,10 +16,12 @@ CLIP_ONE = 1 << 16  # the clip scale that leaves an update as it is
 
 # fmt: off
 BodyFault = Literal[
-    # absent: past the end or something else there; out of grid: beyond twice the clip; defect: our own code raised
-    "body_absent", "body_malformed", "body_shape", "not_finite", "out_of_grid", "defect",
+    # absent: past the end, or else there; out of grid: beyond 2 clips; not opened: sealed otherwise; defect: our code
+    "body_absent", "body_malformed", "body_shape", "not_finite", "out_of_grid", "not_opened", "defect",
 ]
-RefusalReason = BodyFault | Literal["stale", "from_the_future", "in_round", "participations", "closed", "finished"]
+RefusalReason = BodyFault | Literal[
+    "stale", "from_the_future", "in_round", "participations", "closed", "finished", "epoch_over",
+]
 CountedReason = Literal["duplicate", "expired", "unknown_task", "other_policy"]
 # fmt: on
 
@@ -47,7 +49,8 @@ class UpdateAdmitted(Event):
     """The update is in the buffer, with `weight` and `clip_scale` (c of law 6); `zeroed`: why it counts as zero.
 
     `metrics` is empty where the policy asks for none; `samples` is their weight. `salt` is random, for its leaf under
-    the round's members root: the root is public, and the member is not.
+    the round's members root: the root is public, and the member is not. `epoch`: that under whose key the body is
+    sealed; what the device reports is in it then, and not here.
     """
 
     task: TaskId
@@ -67,6 +70,7 @@ class UpdateAdmitted(Event):
     deadline_ms: TimeMs
     fidelity: Fidelity | None = None
     subject: SubjectId | UnsetType = UNSET
+    epoch: Count | UnsetType = UNSET
 
     @property
     def is_clipped(self) -> bool:

@@ -64,6 +64,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "robust.selected": (1, 1000),
     "robust.radius": (1e-4, 1),
     "robust.iterations": (1, 100),
+    "sealed.epoch_versions": (1, 1_000_000),
+    "sealed.kept_s": (0, 365 * 86_400),
     "staleness.exponent": (0, 16),
     "staleness.hinge_a": (0, 1e6),
     "staleness.hinge_b": (0, 10_000),
@@ -161,6 +163,7 @@ def check_policy(policy: Policy) -> Policy:
         *_find_contradictions(policy),
         *find_measure_problems(policy),
         *find_robust_problems(policy),
+        *_find_sealing_problems(policy),
         *_find_privacy_problems(policy),
     ]
     if problems:
@@ -250,6 +253,21 @@ def _find_selection_problems(policy: Policy) -> Iterator[str]:
         )
     if "loss" not in policy.evaluation.report:
         yield "selection.rule = 'utility': needs evaluation.report = [\"loss\"], by which it tells who is useful"
+
+
+def _find_sealing_problems(policy: Policy) -> Iterator[str]:
+    if not policy.is_sealed:
+        if policy.sealed is not msgspec.UNSET:
+            yield f"sealed: tier = {policy.tier!r} has no keys; take tier = 'sealed', or leave the table out"
+        return
+    # A seal hides nothing that the model then publishes.
+    if policy.aggregation.members_min < 2:
+        yield (
+            "tier = 'sealed': a round may have one update, and its version is then that update; take "
+            "aggregation.updates_per_round (with round_s also updates_min) of 2 or more"
+        )
+    if policy.selection.rule == "utility":
+        yield "selection.rule = 'utility': writes the losses of single devices into journals; take 'uniform'"
 
 
 def _find_privacy_problems(policy: Policy) -> Iterator[str]:

@@ -73,6 +73,15 @@ class Report(Protocol):
         ...
 
 
+def add_sums(parts: Iterable[MetricSums | None]) -> MetricSums | None:
+    """The sums over all of these; None where nothing was asked for."""
+    given = [part for part in parts if part is not None]
+    if not given:
+        return None
+    columns = zip(*(part.sums for part in given), strict=True)
+    return MetricSums(sums=tuple(map(sum, columns)), samples=sum(part.samples for part in given))
+
+
 def sum_metrics(reports: Iterable[Report], *, count: int) -> MetricSums | None:
     """The exact sums of `count` metrics; None where nothing was asked for."""
     if count == 0:

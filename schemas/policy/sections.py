@@ -147,6 +147,17 @@ class Stop(Section):
     idle_s: float = 600.0
 
 
+class Sealed(Section):
+    """For how long one key serves in the tier sealed.
+
+    `epoch_versions`: another key after so many versions. `kept_s`: how much longer than its last lease and round a key
+    lives, so that somebody can recompute what was made under it; 0 destroys it at once.
+    """
+
+    epoch_versions: int = 50
+    kept_s: float = 0.0
+
+
 class Retention(Section):
     """How long bodies and models stay readable."""
 
@@ -171,7 +182,7 @@ class Policy(Section):
     learner: str = ""
     learner_arguments: Arguments = {}
     data: str = ""
-    tier: Literal["plain"] = "plain"
+    tier: Literal["plain", "sealed"] = "plain"
     training: Training = Training()
     schedule: Schedule = Schedule()
     parameters: Parameters = Parameters()
@@ -188,6 +199,7 @@ class Policy(Section):
     shards: int | UnsetType = UNSET
     seeds: Seeds | UnsetType = UNSET
     robust: Robust | UnsetType = UNSET
+    sealed: Sealed | UnsetType = UNSET
     # Who may take part: whoever has a key, or who is enrolled; then a person or a machine counts, and not a key.
     identity: Literal["open", "enrolled"] | UnsetType = UNSET
     # Of which classes of enrolment; unset or empty: of any.
@@ -202,6 +214,21 @@ class Policy(Section):
     def withstood_by(self) -> Robust:
         """What the policy says of its robust rule; the defaults where it says nothing."""
         return Robust() if self.robust is UNSET else self.robust
+
+    @property
+    def tier_label(self) -> str:
+        """The tier, and who sees single updates in it, for people."""
+        return f"{self.tier}: {'the aggregator' if self.is_sealed else 'whoever reads the log'} sees single updates"
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether bodies are encrypted on the device, to a key of the aggregator."""
+        return self.tier == "sealed"
+
+    @property
+    def sealed_by(self) -> Sealed:
+        """What the policy says of its keys; the defaults where it says nothing."""
+        return Sealed() if self.sealed is UNSET else self.sealed
 
     @property
     def is_enrolled(self) -> bool:

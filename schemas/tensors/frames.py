@@ -16,7 +16,7 @@ from schemas.errors import EXIT_LOST, FedlogError
 VALUE_MAX = 1e6
 
 Floats = npt.NDArray[np.float32]
-DecodeFault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid"]
+DecodeFault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid", "not_opened"]
 
 ZSTD_LEVEL = 1
 # Level 1 makes models and moments 7 % shorter, and takes seven times as long to write and thirty to read.

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor, isqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.exceptions import InvalidTag
+from msgspec import UNSET
 
 from schemas.canonical import decode, encode
 from schemas.events import (
@@ -31,6 +34,7 @@ from schemas.tensors import BodyError, read_update
 from schemas.topics import BODIES, ROUNDS, SHARDS, UPDATES
 from streams.log import EventLog, TopicPartition, scan
 from tests.judges.logbook import Logbook
+from tests.judges.sealing.opening import find_secret, open_member
 from tests.judges.slow_sums import combined
 
 Faults = Iterator[str]
@@ -234,8 +238,11 @@ def sum_faults(book: Logbook, sums: Totals) -> Faults:
             yield f"{ROUNDS.name}: task {stored.task}: round {stored.round}: the bodies give another sum"
 
 
-def totals(log: EventLog, book: Logbook) -> tuple[Totals, list[str]]:
-    """The exact sum of each round that has one in the journal, None where its bodies were let go; and what is wrong."""
+def totals(log: EventLog, book: Logbook, *, epoch_keys: Path | None = None) -> tuple[Totals, list[str]]:
+    """The exact sum of each round that has one in the journal, and what is wrong.
+
+    None where its bodies were let go, or the key that they are sealed under does not lie in `epoch_keys`.
+    """
     created = {e.fact.task: e.fact for e in book.rounds.events(Noticed) if isinstance(e.fact, TaskCreated)}
     places = [TopicPartition(BODIES.name, book.partition)]
     if any(task.policy.shard_count > 1 for task in created.values()):
@@ -255,13 +262,35 @@ def totals(log: EventLog, book: Logbook) -> tuple[Totals, list[str]]:
         if any(m.body.offsets[0] < beginnings.get(_place(m), 0) for m in joined if m.zeroed is None):
             found[task, round_id] = None
             continue
+        opening = _Opening(created[task], epoch_keys)
+        if not all(map(opening.has_key, joined)):
+            found[task, round_id] = None
+            continue
         try:
-            total = _combined(created[task], [(member, _body(chunks, member)) for member in joined])
-        except (BodyError, KeyError) as error:
+            total = _combined(created[task], [(each, opening.open(each, _body(chunks, each))) for each in joined])
+        except (BodyError, KeyError, InvalidTag) as error:
             faults.append(f"{ROUNDS.name}: task {task}: round {round_id}: a member's body cannot be read: {error!r}")
             continue
         found[task, round_id] = total
     return found, faults
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What is in the bodies of one task, sealed or not."""
+
+    created: TaskCreated
+    folder: Path | None
+
+    def has_key(self, member: UpdateAdmitted) -> bool:
+        return member.epoch is UNSET or find_secret(self.folder, self.created, member.epoch) is not None
+
+    def open(self, member: UpdateAdmitted, body: bytes) -> bytes:
+        if member.epoch is UNSET or member.zeroed is not None:
+            return body
+        secret = find_secret(self.folder, self.created, member.epoch)
+        assert secret is not None
+        return open_member(self.created, member, body, secret=secret)
 
 
 def _place(member: UpdateAdmitted) -> TopicPartition:

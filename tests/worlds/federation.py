@@ -6,13 +6,16 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from actors.deciders.decider import digest
 from actors.hosts.assembly import assemble
+from actors.keys import RoleKey
 from actors.runtime.actor import Actor
 from actors.runtime.observer import Observer
 from actors.wiring import ROLES
@@ -122,7 +125,9 @@ class Federation:
         task: str = TASK,
         partitions: int = PARTITIONS,
         model: Floats | None = None,
+        epoch_keys: Path | None = None,
     ) -> None:
+        self.epoch_keys = epoch_keys
         self.now_ms = 1_700_000_000_000
         self.log = MemoryLog(CATALOGUE, clock=lambda: self.now_ms, partitions=partitions)
         self.rules, self.parameters, self.task = rules, parameters, task
@@ -141,11 +146,16 @@ class Federation:
 
     def start(self, name: str) -> Actor[Any]:
         """Open the actor, as a new process would after the one before died."""
-        actor = assemble(name, self.partition, log=self.log, key=role_key(name))
+        actor = assemble(name, self.partition, log=self.log, key=self.key(name))
         actor.open()
         actor.work()
         self.actors[name] = actor
         return actor
+
+    def key(self, name: str) -> RoleKey:
+        """The key of a role, which knows where those of sealed tasks lie."""
+        folder = UNSET if self.epoch_keys is None else str(self.epoch_keys)
+        return msgspec.structs.replace(role_key(name), epoch_keys=folder)
 
     def append(self, topic: str, value: bytes) -> None:
         """Append to the task's partition."""

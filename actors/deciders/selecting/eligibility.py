@@ -72,7 +72,8 @@ def _task_reason(task: Task) -> DeclineReason | None:
         return "closed"
     if task.status == "paused":
         return "paused"
-    if task.model is None:
+    # Nor is there anything to train from while nobody can say to which key.
+    if task.model is None or task.newest_epoch is None:
         return "no_model"
     # A device that starts now would be too stale at admission.
     return "round_pending" if task.pending > task.created.policy.staleness.max_versions else None

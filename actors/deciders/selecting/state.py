@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import UNSET, UnsetType
+
 from actors.deciders.selecting.devices import Devices
 from actors.deciders.selecting.drawing import compute_wait_ms, draw_ticket
 from actors.deciders.selecting.utility import Utilities, compute_score
 from schemas.events import (
     DeviceRevoked,
+    EpochDestroyed,
+    EpochOpened,
     JournalEvent,
     LeaseClosed,
     LeaseGranted,
@@ -65,6 +69,12 @@ class Task:
     resting: dict[str, int] = field(default_factory=dict)
     in_flight: dict[str, int] = field(default_factory=dict)
     utilities: Utilities = field(default_factory=Utilities)  # empty unless the policy's rule looks at them
+    epochs: dict[int, bytes] | UnsetType = UNSET  # of a sealed task: the signed keys that leases name, by number
+
+    @property
+    def newest_epoch(self) -> int | UnsetType | None:
+        """The epoch that a lease names; unset where the policy asks for none, None where none is open."""
+        return UNSET if self.epochs is UNSET else max(self.epochs, default=None)
 
     @property
     def is_synchronous(self) -> bool:
@@ -112,7 +122,7 @@ def evolve(state: Selections, event: JournalEvent, time_ms: int) -> None:
         case LeaseClosed():
             _close(state.tasks[event.task], event, time_ms=time_ms)
         case Noticed(fact=TaskCreated() as created):
-            state.tasks[created.task] = Task(created)
+            state.tasks[created.task] = Task(created, epochs={} if created.policy.is_sealed else UNSET)
         case Noticed(fact=noticed):
             if isinstance(noticed, DeviceRevoked):
                 _revoke(state, noticed, time_ms=time_ms)
@@ -214,14 +224,30 @@ def _notice(task: Task, noticed: object, *, time_ms: int) -> None:
             task.pending += 1
             task.round = noticed.round + 1
         case RoundAbandoned():
-            # A buffer that is dropped before its proposal is abandoned too, and was never pending.
-            task.pending = max(0, task.pending - 1)
+            _abandon(task, noticed)
             _open_round(task, time_ms)
+        case EpochOpened() if task.epochs is not UNSET:
+            named = {lease.granted.epoch for lease in task.leases.values()}
+            # A lease in flight is answered with its own, and no other is needed any more.
+            kept = {number: statement for number, statement in task.epochs.items() if number in named}
+            task.epochs = {**kept, noticed.epoch: noticed.statement}
+        case EpochDestroyed() if task.epochs is not UNSET:
+            task.epochs.pop(noticed.epoch, None)
         case ModelPublished():
             # Version 0 comes of no round, so it takes none from the pending ones.
             task.version, task.model = noticed.version, noticed.model
             task.pending -= noticed.round is not None
             _open_round(task, time_ms)
+
+
+def _abandon(task: Task, abandoned: RoundAbandoned) -> None:
+    if abandoned.reason == "epoch_lost":
+        # It may be the open round of a task that goes on: whoever is in it may be in the next one.
+        task.pending -= abandoned.round < task.round
+        task.round = max(task.round, abandoned.round + 1)
+        return
+    # A buffer that is dropped before its proposal is abandoned too, and was never pending.
+    task.pending = max(0, task.pending - 1)
 
 
 def entries(state: Selections) -> int:

@@ -16,6 +16,7 @@ import structlog
 from actors.deciders.admission import UpdateChecked, refusal
 from actors.deciders.aggregator import AggregatorInput
 from actors.deciders.aggregator_state import Rounds, Task
+from actors.deciders.epochs import waits_for_time
 from actors.effects.aggregator.bodies import Bodies
 from actors.effects.aggregator.intake import Intake, UpdateBody
 from actors.effects.aggregator.partials import PATIENCE_S, Partials
@@ -25,6 +26,8 @@ from actors.effects.aggregator.retention import Retention
 from actors.effects.aggregator.round_sums import RoundSums
 from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
 from actors.effects.aggregator.summation import Measured, choose_summation
+from actors.effects.sealing.epoch_keys import EpochKeyMissing
+from actors.effects.sealing.turning import Turning
 from actors.keys import PartialSeals, RoleKey
 from actors.runtime.effects import Arrival, Effects, FollowUp
 from schemas.canonical import TASK_BYTES_MAX, MalformedError, decode, encode
@@ -48,7 +51,6 @@ from schemas.events import (
 )
 from schemas.identifiers import SALT_BYTES, BodyRef
 from schemas.journal import Decision, JournalPosition
-from schemas.tensors import Quanta
 from schemas.topics import EVALUATIONS, SHARDS, TASKS, UPDATES
 from streams.log import Draft, EventLog, Record
 
@@ -66,8 +68,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
     def __init__(self, log: EventLog, partition: int, *, key: RoleKey) -> None:
         self._log, self._trust = log, key.trust()
         self._intake = Intake(Bodies(log, partition))
-        self._partials = Partials(log, partition, PartialSeals(key))
-        self._sums = RoundSums(self._intake, self._partials)
+        self._turning = Turning(key)
+        self._sums = RoundSums(self._intake, Partials(log, partition, PartialSeals(key)), self._turning.keys)
         self._releases = Releases(log, partition, key=key.noise, fetch=self._intake.fetch)
         self._published = Published(log, partition, key=key)
         self._retention = Retention(log, partition)
@@ -80,7 +82,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
     def use_threads(self, threads: Executor) -> None:
         """Fetch, open and add bodies beside the actor's thread, and wait for shard workers."""
         self._intake.use_threads(threads)
-        self._partials.patience_s = PATIENCE_S
+        self._sums.partials.patience_s = PATIENCE_S
         self.looks_ahead = True
 
     def look_ahead(self, state: Rounds, records: Sequence[Record]) -> None:
@@ -103,8 +105,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                 task = state.tasks.get(submission.lease.task)
                 if task and refusal(task, submission.lease, append_ms=submission.append_ms) is None:
                     body = locate_body(task.created, submission)
-                    if isinstance(body, BodyRef) and not self._partials.expects(body):
-                        yield UpdateBody(choose_summation(task.created), body)
+                    if isinstance(body, BodyRef) and not self._sums.partials.expects(body):
+                        yield UpdateBody(choose_summation(task.created, self._turning.keys), body, submission.lease)
 
     def read(self, state: Rounds, record: Record) -> Arrival | None:
         """The input in a record of `tasks`, `updates` or `evaluations`; None for junk."""
@@ -152,18 +154,21 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         reason = refusal(task, submission.lease, append_ms=submission.append_ms)
         found = _NOT_LOOKED_AT
         if reason is None and task is not None and body is not None:
-            found = self._measure(task, submission, body=body)
-        return Arrival(_check(submission, reason=reason, found=found), found.quanta)
+            try:
+                found = self._measure(task, submission, body=body)
+            except EpochKeyMissing:
+                # What follows for the rounds under it is decided next, from the folder itself.
+                reason, self.has_work = "epoch_over", True
+        return Arrival(_check(submission, reason=reason, found=found), found)
 
     def _measure(self, task: Task, submission: Submission, *, body: BodyRef | BodyFault) -> Measured:
         if not isinstance(body, BodyRef):
             return Measured(None, fault=body)
-        summation = choose_summation(task.created)
+        stored = UpdateBody(choose_summation(task.created, self._turning.keys), body, submission.lease)
         if submission.inline is not None:
-            return summation.measure(submission.inline)
-        stored = UpdateBody(summation, body)
+            return stored.measure(submission.inline)
         if body.topic == SHARDS.name:
-            return self._partials.find_measured(task, stored) or self._intake.measure(stored)
+            return self._sums.partials.find_measured(task, stored) or self._intake.measure(stored)
         return self._intake.measure(stored)
 
     def fallback_input(self, state: Rounds, record: Record, *, said: Record | JournalEvent) -> UpdateChecked | None:
@@ -185,13 +190,14 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
     def follow_up(self, state: Rounds, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> FollowUp:
         """Add what was admitted, announce what was published, and answer the device."""
         update, answers, extra_records = arrival.input, [], []
+        self._turning.time_ms = time_ms
         if isinstance(update, UpdateChecked):
             answers = [_answer(state.tasks.get(update.lease.task), update, events=events)]
         for event in events:
             match event:
                 case UpdateAdmitted():
-                    quanta = arrival.payload if isinstance(arrival.payload, Quanta) else None
-                    self._sums.add(state.tasks[event.task], event, quanta=quanta)
+                    found = arrival.payload if isinstance(arrival.payload, Measured) else None
+                    self._sums.add(state.tasks[event.task], event, found=found)
                     continue
                 case UpdateRefused() | UpdatesDeclined():
                     continue
@@ -206,13 +212,19 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                     # A shard worker keeps what it has opened in memory until it reads of the admission.
                     self.inputs_per_commit_max = INPUTS_PER_COMMIT_WITH_SHARDS
             self.has_work = True
+        if isinstance(update, Tick):
+            self.has_work = self.has_work or self._turning.is_due(state.tasks.values())
         return FollowUp(answers=answers, extra_records=extra_records)
 
     def make_inputs(self, state: Rounds) -> Iterator[AggregatorInput]:
-        """Compute and store each release that is awaited."""
+        """Turn epochs, and compute and store each release that is awaited."""
         for task in state.tasks.values():
+            yield from self._turning.make_inputs(task)
             while (awaited := task.find_awaited()) is not None:
-                yield self._releases.make(task, awaited, total=self._sums.total(task, awaited))
+                total = self._sums.total(task, awaited)
+                yield self._releases.make(task, awaited, total=total, metrics=self._sums.sum_reports(task, awaited))
+            # A version may have been the last of its epoch, or of the task.
+            yield from self._turning.make_inputs(task)
         self.has_work = False
 
     # --- opening, deleting, closing ---------------------------------------------------------------------------------
@@ -232,13 +244,15 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         self._retention.delete_unneeded(state, decided_ms)
 
     def wants_tick(self, state: Rounds) -> bool:
-        """A task may fall idle, and a round end by time."""
-        return any(task.status == "open" or task.may_end_by_time() for task in state.tasks.values())
+        """A task may fall idle, a round end by time, and a key be needed no more."""
+        return any(
+            task.status == "open" or task.may_end_by_time() or waits_for_time(task) for task in state.tasks.values()
+        )
 
     def close(self) -> None:
         """Release readers and threads."""
         self._intake.close()
-        self._partials.close()
+        self._sums.partials.close()
 
 
 def _check(submission: Submission, *, reason: RefusalReason | CountedReason | None, found: Measured) -> UpdateChecked:

@@ -13,13 +13,18 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
 
+from msgspec import UNSET, UnsetType
+
 from actors.effects.aggregator.bodies import Bodies, present
 from actors.effects.aggregator.summation import Measured, Summation
+from actors.effects.sealing.opening import Bound
 from schemas.identifiers import BodyRef
-from schemas.tensors import body_bytes_max
+from schemas.leases import Lease
+from schemas.sealing.envelopes import compute_stored_bytes_max
 from streams.bodies import Absent
 
-_Key = tuple[str, BodyRef]
+# What was sealed for one lease opens under no other, so that each has a result of its own.
+_Key = tuple[str, BodyRef, str]
 BUDGET_BYTES = 32 * 2**20  # of updates that wait to be decided, and again of those that wait to be added
 ADDED_AT_ONCE_BYTES_MAX = 16_384  # a vector up to this size is added in less time than it takes to hand it over
 
@@ -30,17 +35,32 @@ class UpdateBody:
 
     summation: Summation
     ref: BodyRef
+    bound: Bound
+
+    @property
+    def update(self) -> str:
+        """The update whose body it is."""
+        return self.bound.lease if isinstance(self.bound, Lease) else self.bound.update
+
+    @property
+    def sealed_update(self) -> str | UnsetType:
+        """The same where the body is sealed, and so opens under no other lease."""
+        return self.update if self.summation.created.policy.is_sealed else UNSET
 
     @property
     def key(self) -> _Key:
         """All that the result depends on: a task's policy never changes."""
-        return self.summation.created.task, self.ref
+        return self.summation.created.task, self.ref, self.update
+
+    def measure(self, found: bytes | Absent) -> Measured:
+        """Open what was found and take its norm. Raises EpochKeyMissing."""
+        return self.summation.measure(found, self.bound)
 
     @property
     def bytes_max(self) -> int:
         """Memory that it takes at most while it is under way: the body, and the vector in it."""
         created = self.summation.created
-        return 2 * body_bytes_max(created.policy.compression, created.parameters)
+        return 2 * compute_stored_bytes_max(created.policy, created.parameters)
 
 
 class _Threads:
@@ -80,9 +100,12 @@ class Intake:
         self._look_ahead()
 
     def measure(self, body: UpdateBody) -> Measured:
-        """Fetch and measure this body; bodies expected before it are not taken any more. Raises LogError."""
+        """Fetch and measure this body; bodies expected before it are not taken any more.
+
+        Raises LogError, EpochKeyMissing.
+        """
         if body.key not in self._ahead and body.key not in self._waiting:
-            return body.summation.measure(self.find(body.ref))
+            return body.measure(self.find(body.ref))
         self._pass_over(takewhile(lambda key: key != body.key, [*self._ahead, *self._waiting]))
         self._look_ahead()
         future = self._pop_ahead(body.key)
@@ -156,4 +179,4 @@ class Intake:
             self._ahead_bytes += nbytes
 
     def _fetch(self, body: UpdateBody, threads: _Threads) -> Future[Measured]:
-        return threads.measurers.submit(body.summation.measure, self._bodies.find(body.ref))
+        return threads.measurers.submit(body.measure, self._bodies.find(body.ref))

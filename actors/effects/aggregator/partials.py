@@ -66,7 +66,8 @@ class Partials:
 
     def find_measured(self, task: Task, body: UpdateBody) -> Measured | None:
         """The result of a shard worker for this body; None where none comes."""
-        result = self._await((task.created.task, body.ref), body.ref.partition, since_ms=task.progress_ms)
+        key = (task.created.task, body.ref, body.sealed_update)
+        result = self._await(key, body.ref.partition, since_ms=task.progress_ms)
         return Measured(None, result.clip_scale, result.fault) if isinstance(result, BodyMeasured) else None
 
     def find_stored(self, task: Task, round_id: int, *, members: list[UpdateAdmitted]) -> PartialStored | None:
@@ -123,7 +124,7 @@ class Partials:
             return None
         match partial:
             case BodyMeasured():
-                self._results[partial.task, partial.body] = partial
+                self._results[partial.task, partial.body, partial.update] = partial
             case PartialStored():
                 self._results[partial.task, partial.round, partial.members_root] = partial
         # Workers also tell what nobody asks for any more, and a result that is gone is merely computed again.

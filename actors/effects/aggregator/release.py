@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import structlog
+from msgspec import UNSET, UnsetType
 
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
 from actors.deciders.aggregator_state import Round, Task
@@ -21,6 +22,7 @@ from actors.keys import NoiseKey
 from schemas.errors import FedlogError
 from schemas.events import RoundProposed, TaskCreated
 from schemas.identifiers import BodyRef
+from schemas.policy.metrics import MetricSums
 from schemas.tensors import VALUE_MAX, Floats, Grid, pack, unpack
 from schemas.topics import MODELS
 from streams.bodies import store
@@ -98,8 +100,10 @@ class Releases:
         self.models = ModelCache()
         self._log, self._at, self._key, self._fetch = log, TopicPartition(MODELS.name, partition), key, fetch
 
-    def make(self, task: Task, awaited: Round, *, total: Grid) -> ReleaseStored | KeyMissing:
-        """Compute the release of a round from its exact sum, and store it."""
+    def make(
+        self, task: Task, awaited: Round, *, total: Grid, metrics: MetricSums | UnsetType | None = UNSET
+    ) -> ReleaseStored | KeyMissing:
+        """Compute the release of a round from its exact sum, and store it; `metrics` are passed on."""
         created, name = task.created, task.created.task
         assert awaited.proposed is not None
         start = self._start(task)
@@ -120,6 +124,7 @@ class Releases:
             model=model,
             moments=moments,
             is_sound=created.policy.measure is not None or is_sound(release.model),
+            metrics=metrics,
         )
 
     def _start(self, task: Task) -> Start:

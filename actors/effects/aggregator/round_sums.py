@@ -6,28 +6,36 @@ again; what shard workers have added is read from their partial sums, or recompu
 
 from __future__ import annotations
 
+import contextlib
+from collections import defaultdict
 from functools import partial
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from actors.deciders.aggregator_state import Round, Task
 from actors.effects.aggregator.intake import Intake
 from actors.effects.aggregator.partials import Partials, by_partition, select_own
-from actors.effects.aggregator.summation import RunningTotal, choose_summation
+from actors.effects.aggregator.summation import NO_KEYS, Measured, RunningTotal, choose_summation
+from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
+from actors.effects.sealing.summing import SealedReport, Summed, open_sum
 from schemas.events import UpdateAdmitted
-from schemas.tensors import Grid, Quanta
+from schemas.policy.metrics import MetricSums, add_sums, sum_metrics
+from schemas.tensors import BodyError, Grid
 from schemas.topics import SHARDS
 
 
 class RoundSums:
     """For one actor's thread; the adding itself may be done in the threads of the intake."""
 
-    def __init__(self, intake: Intake, partials: Partials) -> None:
+    def __init__(self, intake: Intake, partials: Partials, keys: EpochKeys = NO_KEYS) -> None:
         self.running: dict[tuple[str, int], RunningTotal] = {}
-        self._intake, self._partials = intake, partials
+        self._reports: defaultdict[tuple[str, int], dict[str, SealedReport]] = defaultdict(dict)
+        self._partial_reports: defaultdict[tuple[str, int], list[MetricSums | None]] = defaultdict(list)
+        self._intake, self.partials, self._keys = intake, partials, keys
 
-    def add(self, task: Task, admitted: UpdateAdmitted, *, quanta: Quanta | None) -> None:
-        """Add an update that was just admitted; `quanta` is None where it counts as zero."""
+    def add(self, task: Task, admitted: UpdateAdmitted, *, found: Measured | None) -> None:
+        """Add an update that was just admitted; `found` is None where it counts as zero."""
         if admitted.body.topic == SHARDS.name:
             return  # its shard worker adds it
         key = (admitted.task, admitted.round)
@@ -35,8 +43,10 @@ class RoundSums:
             # The first of its round, or the first after a restart: then the ones before it are added again.
             [round_] = [round_ for round_ in task.rounds() if round_.id == admitted.round]
             before = [member for member in select_own(round_.members.values()) if member.update != admitted.update]
-            self.running[key] = choose_summation(task.created).recompute(before, self._intake.fetch)
-        if admitted.zeroed is None and quanta is not None:
+            self.running[key] = self._recompute(task, before)
+        quanta = None if found is None else found.quanta
+        if admitted.zeroed is None and found is not None and quanta is not None:
+            self._note(admitted, found.metrics)
             weight, scale = admitted.weight, admitted.clip_scale
             add = partial(self.running[key].add, quanta, update=admitted.update, weight=weight, scale=scale)
             self._intake.add(add, nbytes=quanta.values.nbytes)
@@ -44,23 +54,47 @@ class RoundSums:
     def drop(self, task: str, round_id: int) -> None:
         """Forget a round that gives no version."""
         self.running.pop((task, round_id), None)
+        self._reports.pop((task, round_id), None)
+        self._partial_reports.pop((task, round_id), None)
 
     def total(self, task: Task, proposed: Round) -> Grid:
-        """The exact sum of a proposed round, int64 of shape (parameters,). Raises BodyLost."""
+        """The exact sum of a proposed round, int64 of shape (parameters,). Raises BodyLost, EpochKeyMissing."""
         # Threads may still be adding, and a sum taken now would lack members that the proposal names.
         self._intake.settle()
-        summation = choose_summation(task.created)
+        summation = choose_summation(task.created, self._keys)
         running = self.running.pop((task.created.task, proposed.id), None)
         if running is None:
-            running = summation.recompute(select_own(proposed.members.values()), self._intake.fetch)
+            running = self._recompute(task, select_own(proposed.members.values()))
         spread = by_partition(proposed.members.values()).values()
         return summation.total(running, [self._partial(task, proposed.id, members=members) for members in spread])
 
+    def sum_reports(self, task: Task, proposed: Round) -> MetricSums | UnsetType | None:
+        """Of what members of a sealed round report, once its total is taken; of others the proposal has it."""
+        key, policy = (task.created.task, proposed.id), task.created.policy
+        told, partials = self._reports.pop(key, {}), self._partial_reports.pop(key, [])
+        if not policy.is_sealed:
+            return UNSET
+        own = sum_metrics(told.values(), count=len(policy.evaluation.report))
+        return add_sums([own, *partials])
+
+    def _recompute(self, task: Task, members: list[UpdateAdmitted]) -> RunningTotal:
+        return choose_summation(task.created, self._keys).recompute(members, self._intake.fetch, note=self._note)
+
+    def _note(self, member: UpdateAdmitted, metrics: tuple[int, ...]) -> None:
+        if metrics:
+            report = SealedReport(metrics, member.samples)
+            self._reports[member.task, member.round][member.update] = report
+
     def _partial(self, task: Task, round_id: int, *, members: list[UpdateAdmitted]) -> Grid:
         """The sum of members whose bodies lie in one partition, as its shard worker stored it, or recomputed."""
-        stored = self._partials.find_stored(task, round_id, members=members)
+        stored = self.partials.find_stored(task, round_id, members=members)
         data = None if stored is None else self._intake.find(stored.body)
         # A sum that is missing or too short is no error: shard workers make things faster, never different.
-        if isinstance(data, bytes) and len(data) == 8 * task.created.parameters:
-            return np.frombuffer(data, "<i8")
-        return choose_summation(task.created).recompute(members, self._intake.fetch).total()
+        with contextlib.suppress(BodyError, EpochKeyMissing):
+            if isinstance(data, bytes) and task.created.policy.is_sealed:
+                summed = Summed(created=task.created, round_id=round_id, members=members)
+                data, metrics = open_sum(summed, data, keys=self._keys)
+                self._partial_reports[task.created.task, round_id].append(metrics)
+            if isinstance(data, bytes) and len(data) == 8 * task.created.parameters:
+                return np.frombuffer(data, "<i8")
+        return self._recompute(task, members).total()

@@ -13,7 +13,7 @@ from schemas.events import BodyFault, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, open_lease
 from schemas.policy.metrics import Fidelity
-from schemas.tensors import body_bytes_max
+from schemas.sealing.envelopes import compute_stored_bytes_max
 from schemas.topics import body_place
 from schemas.updates import parse_update
 from streams.log import Record
@@ -59,7 +59,7 @@ def locate_body(created: TaskCreated, submission: Submission) -> BodyRef | BodyF
     """The address of the body of an update of this task, or why it cannot be one; its bytes are not looked at."""
     policy, ref = created.policy, submission.body
     # Before any byte is fetched: a size that a device announces must not be able to fill our memory.
-    if ref.size > body_bytes_max(policy.compression, created.parameters) or ref.codec != policy.compression.codec:
+    if ref.size > compute_stored_bytes_max(policy, created.parameters) or ref.codec != policy.compression.codec:
         return "body_malformed"
     if submission.inline is None:
         topic, partition = body_place(

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.deciders.arithmetic import robust, sums
+from actors.effects.sealing.epoch_keys import EpochKeys
+from actors.effects.sealing.opening import Bound, open_contents
 from schemas.events import BodyFault, TaskCreated, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import Policy
@@ -22,11 +24,17 @@ from schemas.tensors import BodyError, Grid, Quanta, read_update
 from streams.bodies import Absent
 
 Fetch = Callable[[BodyRef], bytes]
+Note = Callable[[UpdateAdmitted, tuple[int, ...]], None]
 
+NO_KEYS = EpochKeys(None)
 KEPT_IN_MEMORY_BYTES = 8 * 2**20
 # Elements of all members that are compared at once: 64 bits each, and a few copies of them.
 PIECE_ELEMENTS = 1 << 20
 _ELEMENT = np.dtype("<i4")
+
+
+def ignore(member: UpdateAdmitted, metrics: tuple[int, ...]) -> None:
+    """For whoever asks for the sum alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,8 @@ class Measured:
     scale: int = 0
     fault: BodyFault | None = None
     why: str = ""
+    # What the device reports inside a sealed body.
+    metrics: tuple[int, ...] = ()
 
 
 class RunningTotal(Protocol):
@@ -62,8 +72,11 @@ class Summation(Protocol):
         """The task, whose policy says how bodies are encoded and clipped."""
         ...
 
-    def measure(self, body: bytes | Absent) -> Measured:
-        """Open a body and take its norm: a function of its bytes and of the task's policy."""
+    def measure(self, body: bytes | Absent, bound: Bound | None = None) -> Measured:
+        """Open a body and take its norm: a function of its bytes, of the task's policy, and of what it is `bound` to.
+
+        Raises EpochKeyMissing.
+        """
         ...
 
     def start(self) -> RunningTotal:
@@ -74,28 +87,31 @@ class Summation(Protocol):
         """The exact sum, int64 of shape (parameters,), with the sums that shard workers have made of other members."""
         ...
 
-    def recompute(self, members: Iterable[UpdateAdmitted], fetch: Fetch) -> RunningTotal:
-        """The total of these members from their bodies alone. Raises BodyLost and BodyError."""
+    def recompute(self, members: Iterable[UpdateAdmitted], fetch: Fetch, *, note: Note = ignore) -> RunningTotal:
+        """The total of these members from their bodies alone. Raises BodyLost, BodyError and EpochKeyMissing.
+
+        `note` gets what each reports inside its body.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PlainSum:
-    """The weighted sum of clipped plaintext vectors in int64 (law 6): rule mean."""
+    """The weighted sum of clipped vectors in int64 (law 6): rule mean. With `keys` also of a sealed task."""
 
     created: TaskCreated
+    keys: EpochKeys = NO_KEYS
 
-    def measure(self, body: bytes | Absent) -> Measured:
+    def measure(self, body: bytes | Absent, bound: Bound | None = None) -> Measured:
         """Open a body and take its norm."""
         # That a body is absent is a fact of the log and no timeout, so that it may decide an outcome (law 1).
         if isinstance(body, Absent):
             return Measured(None, fault="body_absent", why=str(body))
-        policy = self.created.policy
         try:
-            quanta = read_update(body, policy, parameters=self.created.parameters)
+            quanta, metrics = self._open(body, bound)
         except BodyError as error:
             return Measured(None, fault=error.fault, why=str(error))
-        return Measured(quanta, sums.clip_scale(quanta, policy.clipping.steps))
+        return Measured(quanta, sums.clip_scale(quanta, self.created.policy.clipping.steps), metrics=metrics)
 
     def start(self) -> RunningTotal:
         """Zero."""
@@ -109,16 +125,25 @@ class PlainSum:
             total = total + partial
         return total
 
-    def recompute(self, members: Iterable[UpdateAdmitted], fetch: Fetch) -> RunningTotal:
+    def recompute(self, members: Iterable[UpdateAdmitted], fetch: Fetch, *, note: Note = ignore) -> RunningTotal:
         """Add those that are not zeroed, one after the other."""
         running = self.start()
         for member in members:
             # A zeroed member keeps its slot as a zero vector, and its body may be unreadable or not there.
             if member.zeroed is None:
-                quanta = read_update(fetch(member.body), self.created.policy, parameters=self.created.parameters)
+                quanta, metrics = self._open(fetch(member.body), member)
                 # With the scale that the journal has fixed, as the shard workers and a full replay do.
                 running.add(quanta, update=member.update, weight=member.weight, scale=member.clip_scale)
+                note(member, metrics)
         return running
+
+    def _open(self, body: bytes, bound: Bound | None) -> tuple[Quanta, tuple[int, ...]]:
+        """The vector in a body, and the metrics in a sealed one. Raises BodyError, EpochKeyMissing."""
+        metrics: tuple[int, ...] = ()
+        if bound is not None:
+            contents = open_contents(self.created, body, bound=bound, keys=self.keys)
+            body, metrics = contents.body, contents.metrics
+        return read_update(body, self.created.policy, parameters=self.created.parameters), metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +210,6 @@ class KeptVectors:
         return np.frombuffer(self._file.read((end - start) * _ELEMENT.itemsize), _ELEMENT)
 
 
-def choose_summation(created: TaskCreated) -> Summation:
-    """The summation of a task, by its tier and rule."""
-    return PlainSum(created) if created.policy.aggregation.rule == "mean" else Comparison(created)
+def choose_summation(created: TaskCreated, keys: EpochKeys = NO_KEYS) -> Summation:
+    """The summation of a task, by its rule; `keys` open the bodies of a sealed one."""
+    return PlainSum(created, keys) if created.policy.aggregation.rule == "mean" else Comparison(created, keys)

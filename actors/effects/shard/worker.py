@@ -13,40 +13,43 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
+import structlog
+
 from actors.deciders.aggregator_state import Round, Rounds, Task
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.intake import Intake, UpdateBody
 from actors.effects.aggregator.partials import by_partition
 from actors.effects.aggregator.retention import delete_old_bodies, list_unpublished_members
 from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
-from actors.effects.aggregator.summation import RunningTotal, choose_summation
+from actors.effects.aggregator.summation import choose_summation
+from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
+from actors.effects.sealing.summing import Summed
 from actors.effects.shard.following import Following
-from actors.effects.shard.held import HeldVectors
-from actors.keys import PartialSeals, RoleKey
+from actors.effects.shard.held import HeldVectors, PartialSum
+from actors.effects.shard.results import UNSEALED, Results
+from actors.keys import RoleKey
 from actors.runtime.guard import Alarms
-from schemas.canonical import MalformedError, encode
+from schemas.canonical import MalformedError
 from schemas.events import (
     BodyMeasured,
     JournalEvent,
-    Partial,
-    PartialStored,
     RoundAbandoned,
     RoundProposed,
     UpdateAdmitted,
     UpdateRefused,
 )
 from schemas.identifiers import BodyRef
-from schemas.receipts.members import compute_members_root
-from schemas.topics import PARTIALS, ROUNDS, SHARDS, UPDATES, partition_of
-from streams.bodies import BUDGET_BYTES, BUDGET_BYTES_MIN, Absent, store
-from streams.log import Draft, EventLog, LogError, Record, TopicPartition
+from schemas.topics import ROUNDS, SHARDS, UPDATES
+from streams.bodies import BUDGET_BYTES, BUDGET_BYTES_MIN, Absent
+from streams.log import EventLog, LogError, Record, TopicPartition
 from streams.packing import unpack
 
 LEASES_REMEMBERED = 100_000
 MEASURED_AT_ONCE = 8
-UNSEALED = bytes(32)
 # Outlives a shard that is thrown away, or each new one would tell the same failure with its traceback again.
 _ALARMS = Alarms()
+
+logger = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -67,8 +70,7 @@ class Shard:
     def __init__(self, log: EventLog, key: RoleKey, partitions: Iterable[int]) -> None:
         self.partitions = frozenset(partitions)
         self.counts = Counts()
-        self._log = log
-        self._trust, self._partial_seals = key.trust(), PartialSeals(key)
+        self._trust, self._keys, self._results = key.trust(), EpochKeys.open_for(key), Results(log, key)
         # Split the memory budget over the partitions, but never below BUDGET_BYTES_MIN each.
         budget_bytes = max(BUDGET_BYTES_MIN, BUDGET_BYTES // max(1, len(self.partitions)))
         self._intake = Intake(Bodies(log, partition=0, budget_bytes=budget_bytes))
@@ -77,7 +79,7 @@ class Shard:
         self._bodies: deque[tuple[Submission, UpdateBody]] = deque()
         self._coming: deque[tuple[Submission, UpdateBody]] = deque()  # bodies found after those in _bodies
         self._held = HeldVectors()
-        self._sums: dict[tuple[str, int, int], RunningTotal] = {}  # by task, round and partition
+        self._sums: dict[tuple[str, int, int], PartialSum] = {}  # by task, round and partition
 
     def take_counts(self) -> Counts:
         """What was done since the last call."""
@@ -110,7 +112,9 @@ class Shard:
         decided_ms, members = self._following.find_decided_ms(), by_partition(list_unpublished_members(tasks))
         for partition in self.partitions:
             at = TopicPartition(SHARDS.name, partition)
-            delete_old_bodies(self._log, at, tasks=tasks, needed=members.get(partition, ()), decided_ms=decided_ms)
+            delete_old_bodies(
+                self._results.log, at, tasks=tasks, needed=members.get(partition, ()), decided_ms=decided_ms
+            )
 
     def close(self) -> None:
         """Release readers and threads."""
@@ -146,7 +150,7 @@ class Shard:
                 self._intake.expect(body for _, body in self._bodies)
         few = [self._bodies.popleft() for _ in range(min(MEASURED_AT_ONCE, len(self._bodies)))]
         results = [self._measure(*each) for each in few]
-        self._publish([result for result in results if result is not None])
+        self._results.publish([result for result in results if result is not None])
         return len(few)
 
     def _measure(self, submission: Submission, body: UpdateBody) -> BodyMeasured | None:
@@ -154,15 +158,25 @@ class Shard:
             found = self._intake.measure(body)
         except LogError:
             raise
+        except EpochKeyMissing as error:
+            # The aggregator finds out too, and decides what follows.
+            logger.warning("body_not_opened", update=submission.lease.lease, reason=str(error))
+            return None
         except Exception as error:  # noqa: BLE001
             # The aggregator meets it too, and records a defect.
             _ALARMS.tell(error, update=submission.lease.lease)
             return None
         if found.quanta is not None:
-            self._held.put(submission.lease.lease, found.quanta)
+            self._held.put(submission.lease.lease, found)
         self.counts.measured += 1
-        task = body.summation.created.task
-        return BodyMeasured(task=task, body=body.ref, clip_scale=found.scale, fault=found.fault, seal=UNSEALED)
+        return BodyMeasured(
+            task=body.summation.created.task,
+            body=body.ref,
+            clip_scale=found.scale,
+            fault=found.fault,
+            seal=UNSEALED,
+            update=body.sealed_update,
+        )
 
     def _find_bodies(self, records: Iterable[Record]) -> Iterator[tuple[Submission, UpdateBody]]:
         """Bodies in these partitions, the first of each lease: a repeat is decided without a look at its body."""
@@ -179,27 +193,34 @@ class Shard:
                 self._leases[submission.lease.lease] = None
                 while len(self._leases) > LEASES_REMEMBERED:
                     self._leases.popitem(last=False)
-                yield submission, UpdateBody(choose_summation(created), ref)
+                yield submission, UpdateBody(choose_summation(created, self._keys), ref, submission.lease)
 
     # --- add --------------------------------------------------------------------------------------------------------
 
     def _add(self, task: Task, admitted: UpdateAdmitted) -> None:
         """Add an update to the sum of its round and partition; the first one adds those before it."""
-        quanta = self._held.take(admitted.update)
+        found = self._held.take(admitted.update)
         if admitted.zeroed is not None:
             return
-        key, summation = (admitted.task, admitted.round, admitted.body.partition), choose_summation(task.created)
-        if key not in self._sums:
-            assert task.buffer is not None
-            members = by_partition(task.buffer.members.values())[admitted.body.partition]
-            before = [member for member in members if member.update != admitted.update]
-            self._sums[key] = summation.recompute(before, self._intake.fetch)
-        if quanta is None:
-            quanta = self._intake.measure(UpdateBody(summation, admitted.body)).quanta
-        if quanta is None:
+        key = (admitted.task, admitted.round, admitted.body.partition)
+        summation = choose_summation(task.created, self._keys)
+        try:
+            if key not in self._sums:
+                assert task.buffer is not None
+                members = by_partition(task.buffer.members.values())[admitted.body.partition]
+                before = [member for member in members if member.update != admitted.update]
+                self._sums[key] = PartialSum.recompute(summation, before, fetch=self._intake.fetch)
+            if found is None:
+                found = self._intake.measure(UpdateBody(summation, admitted.body, admitted))
+        except EpochKeyMissing:
+            # A sum without it would be another: none is stored, and the aggregator abandons the round.
+            self._sums.pop(key, None)
+            return
+        if (quanta := found.quanta) is None:
             raise BodyLost(admitted.body, Absent("it was there when it was measured"))
+        self._sums[key].note(admitted, found.metrics)
         weight, scale = admitted.weight, admitted.clip_scale
-        add = partial(self._sums[key].add, quanta, update=admitted.update, weight=weight, scale=scale)
+        add = partial(self._sums[key].running.add, quanta, update=admitted.update, weight=weight, scale=scale)
         self._intake.add(add, nbytes=quanta.values.nbytes)
 
     def _store_pending(self, tasks: Iterable[Task]) -> None:
@@ -211,32 +232,18 @@ class Shard:
     def _store(self, task: Task, proposed: Round) -> None:
         """Store and publish the sums of a round in these partitions."""
         self._intake.settle()
-        name = task.created.task
         for partition, members in by_partition(proposed.members.values()).items():
             if partition not in self.partitions:
                 continue
-            running = self._sums.pop((name, proposed.id, partition), None)
-            if running is None:
-                running = choose_summation(task.created).recompute(members, self._intake.fetch)
-            root = compute_members_root(members)
-            body = store(
-                self._log,
-                TopicPartition(SHARDS.name, partition),
-                data=running.total().astype("<i8").tobytes(),
-                upload_id=f"{name}/{proposed.id}/{root.hex()[:16]}",
-                codec="int64",
-            )
+            summed = Summed(created=task.created, round_id=proposed.id, members=members)
+            try:
+                made = self._sums.pop((task.created.task, proposed.id, partition), None)
+                if made is None:
+                    summation = choose_summation(task.created, self._keys)
+                    made = PartialSum.recompute(summation, members, fetch=self._intake.fetch)
+                data = made.pack(summed, self._keys)
+            except EpochKeyMissing as error:
+                logger.warning("sum_not_stored", task=task.created.task, round=proposed.id, reason=str(error))
+                continue
             self.counts.stored += 1
-            self._publish([PartialStored(task=name, round=proposed.id, members_root=root, body=body, seal=UNSEALED)])
-
-    def _publish(self, results: Iterable[Partial]) -> None:
-        drafts = [
-            Draft(
-                topic=PARTIALS.name,
-                partition=partition_of(result.task, self._log.partitions),
-                value=encode(self._partial_seals.seal(result)),
-            )
-            for result in results
-        ]
-        if drafts:
-            self._log.append(drafts)
+            self._results.store(summed, data, partition=partition)

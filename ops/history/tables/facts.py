@@ -101,7 +101,7 @@ class Column:
         values: Iterator[Any] = map(operator.attrgetter(self.path[0]), events)
         for name in self.path[1:]:
             inner = operator.attrgetter(name)
-            values = (None if value is None else inner(value) for value in values)
+            values = (None if value is None or value is msgspec.UNSET else inner(value) for value in values)
         if (convert := self.convert) is None:
             # What an event leaves out is nothing, as what is None.
             return [None if value is msgspec.UNSET else value for value in values]

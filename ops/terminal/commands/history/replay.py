@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.console import say, say_json
-from ops.opening import find_operator, list_partitions, load_key, open_log_or_export
+from ops.opening import find_epoch_keys, find_operator, list_partitions, load_key, open_log_or_export
 from ops.operator import tasks
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
@@ -38,7 +38,8 @@ def replay(
     began_s = time.monotonic()
     key = load_key(ctx.obj)
     # Two keys: who said it is told by a public one, and noise can be drawn again with the secret one alone.
-    anchor = Anchor(operator=find_operator(ctx.obj), noise=key.find_noise if key else None)
+    noise = key.find_noise if key else None
+    anchor = Anchor(operator=find_operator(ctx.obj), noise=noise, epochs=find_epoch_keys(ctx.obj))
     target = None if to is None else Target(to, task)
     findings = Findings()
     with open_log_or_export(ctx.obj, from_files) as log:

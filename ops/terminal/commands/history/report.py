@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import note, say
-from ops.opening import find_operator, load_key, open_log_or_export
+from ops.opening import find_epoch_keys, find_operator, load_key, open_log_or_export
 from ops.settings import Settings
 from ops.terminal.commands.history.query import HistoryPath, open_answers, require_duckdb
 from ops.terminal.errors import ConsoleError
@@ -63,7 +63,8 @@ def _replay(settings: Settings, task: str, *, from_files: Path | None) -> Verdic
     from ops.web.report.verdict import run_replay
 
     key = load_key(settings)
-    anchor = Anchor(operator=find_operator(settings), noise=key.find_noise if key else None)
+    noise = key.find_noise if key else None
+    anchor = Anchor(operator=find_operator(settings), noise=noise, epochs=find_epoch_keys(settings))
     with open_log_or_export(settings, from_files) as log:
         return run_replay(log, partition_of(task, log.partitions), anchor=anchor)
 

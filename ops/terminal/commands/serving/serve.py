@@ -154,7 +154,7 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, bodies: K
     from client_agent.learning.allow_list import AllowList
     from ops.audit.replay import Anchor
     from ops.history import verified
-    from ops.opening import find_operator, load_key
+    from ops.opening import find_epoch_keys, find_operator, load_key
     from ops.operator.deployments import open_server_key
     from ops.web.access.tokens import open_key
     from ops.web.changes import Changes
@@ -165,7 +165,8 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, bodies: K
     reader = kept.make_reader()
     operator_key = load_key(settings)
     # Where the operator's key does not lie, a private version cannot be made anew, and the page says so.
-    anchor = Anchor(operator=find_operator(settings), noise=operator_key.find_noise if operator_key else None)
+    noise = operator_key.find_noise if operator_key else None
+    anchor = Anchor(operator=find_operator(settings), noise=noise, epochs=find_epoch_keys(settings))
     operator = Operator(
         log.use,
         open_bodies=bodies.use,

@@ -27,7 +27,7 @@ from schemas.topics import BODIES, CATALOGUE, ROUNDS, UPDATES
 from streams.bodies import Absent, store
 from streams.log import LogError, LogRefused, TopicPartition
 from streams.memory import MemoryLog
-from tests.worlds.builders import policy, task_created
+from tests.worlds.builders import lease, policy, task_created
 from tests.worlds.federation import Federation
 
 RULES = policy(compression={"codec": "int8"})
@@ -130,7 +130,7 @@ def _shelf(count: int) -> tuple[Shelf, list[UpdateBody]]:
         topic="models", partition=0, offsets=(0,), sha256=hashlib.sha256().digest(), size=1, codec="float32"
     )
     task = task_created(RULES, model=model, parameters=PARAMETERS)
-    return Shelf(log), [UpdateBody(PlainSum(task), ref) for ref in refs]
+    return Shelf(log), [UpdateBody(PlainSum(task), ref, lease()) for ref in refs]
 
 
 def test_what_is_under_way_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch, threads: ThreadPoolExecutor) -> None:

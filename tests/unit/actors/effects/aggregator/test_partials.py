@@ -12,7 +12,7 @@ from schemas.canonical import encode
 from schemas.events import BodyMeasured
 from schemas.identifiers import BodyRef
 from schemas.topics import PARTIALS, SHARDS
-from tests.worlds.builders import policy, role_key
+from tests.worlds.builders import lease, policy, role_key
 from tests.worlds.federation import Federation
 
 
@@ -28,7 +28,7 @@ def test_junk_between_results_is_counted() -> None:
     partials = Partials(world.log, world.partition, PartialSeals(role_key("aggregator")))
     partials.patience_s = 1.0
     with capture_logs() as lines:
-        found = partials.find_measured(task, UpdateBody(choose_summation(task.created), ref))
+        found = partials.find_measured(task, UpdateBody(choose_summation(task.created), ref, lease()))
     assert found is not None
     assert found.scale == 1
     assert [line["count"] for line in lines if line["event"] == "junk_skipped"] == [1, 2, 4]

@@ -113,7 +113,7 @@ def test_a_worker_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> 
     assert held < 7
     world.feed("aggregator", most=1_000)
     _work(worker)
-    assert (worker._held._bytes, worker._held._vectors) == (0, {})
+    assert (worker._held._bytes, worker._held._found) == (0, {})
     world.settle()
     assert len(world.events(ROUNDS.name, ModelPublished)) == 2
 
