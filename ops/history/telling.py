@@ -50,6 +50,8 @@ _WORDS = {
     "ModelPublished": "version {version}| of round {round}: {members} updates|, sha256 {sha256}",
     "RoundAbandoned": "round {round} with {members} updates: {reason}",
     "TaskHalted": "{reason}|, at version {version}",
+    "EpochOpened": "epoch {epoch}: updates are sealed to its key from now on",
+    "EpochDestroyed": "epoch {epoch}: its key is gone, {reason}",
     "RoundCharged": "round {round}: rho {rho_total}, epsilon {epsilon} at delta {delta}, with all before it",
     "RoundWithheld": "round {round}: {reason}",
     "BudgetExhausted": "rho {rho_total} of {rho_max}",

@@ -119,6 +119,8 @@ def _panel(view: TaskView, seconds: float) -> Any:
     reasons = ", ".join(f"{count} {reason}" for reason, count in view.refused.most_common(3))
     refused = f"{view.refused.total()} refused" + (f" ({reasons})" if reasons else "")
     rows.add_row("updates", f"{view.admitted} admitted, {refused}")
+    if view.created is not None:
+        rows.add_row("tier", view.created.policy.tier_label)
     if privacy is not None:
         # The budget is spent in rho, which adds up over rounds; epsilon does not.
         rows.add_row("privacy", f"{_bar(view.rho, privacy.rho_max)} rho {view.rho:.2f} of {privacy.rho_max:g}")

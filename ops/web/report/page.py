@@ -17,7 +17,7 @@ from ops.web.page.formats import NOTHING, format_number, format_share
 from ops.web.page.questions.overview import choose_metric
 from ops.web.page.views.parts import draw_figure, draw_status
 from ops.web.report.questions import Told
-from ops.web.report.statement import WITHOUT, describe, list_spending, list_uncovered
+from ops.web.report.statement import describe, describe_none, list_spending, list_uncovered
 from ops.web.report.suppression import SMALL, ShownSizes
 from ops.web.report.verdict import Verdict
 
@@ -182,7 +182,7 @@ def _show_curves(told: Told) -> h.Node:
 def _show_privacy(told: Told) -> h.Node:
     privacy = told.policy.privacy
     if privacy is None:
-        return h.p[WITHOUT]
+        return h.p[describe_none(told.policy)]
     rows, deltas = [], []
     for name, rho, epsilons in list_spending(privacy, told.spent):
         deltas = [f"ε at δ = {delta:g}" for delta, _ in epsilons]
@@ -190,10 +190,7 @@ def _show_privacy(told: Told) -> h.Node:
     return [
         make_table(["", "ρ (zCDP)", *deltas], rows, caption="what privacy cost"),
         h.dl(".statement")[
-            (
-                [h.dt[title], h.dd[text]]
-                for title, text in describe(privacy, told.spent, is_enrolled=told.policy.is_enrolled)
-            )
+            ([h.dt[title], h.dd[text]] for title, text in describe(told.policy, privacy, spent=told.spent))
         ],
         h.h3["Not covered"],
         h.ul(".list")[(h.li[text] for text in list_uncovered(is_enrolled=told.policy.is_enrolled))],

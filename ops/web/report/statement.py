@@ -11,7 +11,7 @@ from fractions import Fraction
 from actors.deciders.arithmetic.accounting import epsilon
 from ops.web.page.formats import format_number
 from ops.web.report.questions import Spent
-from schemas.policy import Privacy
+from schemas.policy import Policy, Privacy
 from schemas.policy.spending import to_fraction
 
 # The second delta is much smaller: a guarantee that holds at one alone would show here.
@@ -22,10 +22,14 @@ _ADJACENCY = (
     "arrivals stay. When and how often a device arrives is not hidden."
 )
 _TRUST = (
-    "Trust tier: plain. The guarantee is towards whoever sees the published models, the announcements and the ledger. "
-    "Whoever runs the server or reads the other topics of the log sees single updates; so does whoever holds the key "
-    "of the noise, who can remove it."
+    "The guarantee is towards whoever sees the published models, the announcements and the ledger. Whoever holds the "
+    "key of the noise can remove it."
 )
+_TIERS = {
+    "plain": "Trust tier: plain. Whoever runs the server or reads the other topics of the log sees single updates.",
+    "sealed": "Trust tier: sealed. The aggregator sees single updates, and so does whoever has the keys of its epochs "
+    "until they are destroyed. Whoever reads the log sees who took part and when, and no update.",
+}
 _DEFINITION = "Zero-concentrated differential privacy (zCDP), as a total ρ. ε at a δ follows from ρ exactly."
 _COMPOSITION = (
     "All rounds of this task are added up, and those of the tasks that it carries on from. Each round was charged "
@@ -45,11 +49,15 @@ _NOT_COVERED = (
     "Held-out data: the scores on this page are computed on them, without noise.",
     "Whoever may write to the journals of the log, and whoever holds the operator's key.",
 )
-WITHOUT = (
+_WITHOUT = (
     "No differential privacy. The published models have no noise, and may tell something about single devices to "
-    "whoever sees them. Updates were clipped, which bounds their influence and protects nobody. Trust tier: plain: "
-    "whoever reads the log sees single updates."
+    "whoever sees them. Updates were clipped, which bounds their influence and protects nobody."
 )
+
+
+def describe_none(policy: Policy) -> str:
+    """What is said of a task without privacy."""
+    return f"{_WITHOUT} {_TIERS[policy.tier]}"
 
 
 def list_uncovered(*, is_enrolled: bool) -> tuple[str, ...]:
@@ -57,15 +65,15 @@ def list_uncovered(*, is_enrolled: bool) -> tuple[str, ...]:
     return (_NAMES if is_enrolled else _PEOPLE, *_NOT_COVERED)
 
 
-def describe(privacy: Privacy, spent: Spent, *, is_enrolled: bool = False) -> list[tuple[str, str]]:
-    """The statement as titles and texts; `is_enrolled`: the task takes enrolled devices only, and counts subjects."""
+def describe(policy: Policy, privacy: Privacy, *, spent: Spent) -> list[tuple[str, str]]:
+    """The statement as titles and texts."""
     return [
-        ("Unit of protection", _BY_SUBJECT if is_enrolled else _BY_DEVICE),
+        ("Unit of protection", _BY_SUBJECT if policy.is_enrolled else _BY_DEVICE),
         ("Adjacency", _ADJACENCY),
         ("Mechanism", _describe_mechanism(privacy, spent)),
         ("Definition", _DEFINITION),
         ("Composition", _COMPOSITION),
-        ("Trust boundary", _TRUST),
+        ("Trust boundary", f"{_TIERS[policy.tier]} {_TRUST}"),
     ]
 
 

@@ -221,6 +221,7 @@ def _format_details(view: TaskView) -> list[tuple[str, object]]:
     """The lines of `task show`; what has not happened is left out."""
     shown = tasks.summarize(view)
     shown["buffer"] = f"{view.buffer_fill} of {view.buffer_size or '?'}"
+    shown["tier"] = view.created.policy.tier_label if view.created else None
     if view.epsilon is not None:
         shown["epsilon"] = f"{number(view.epsilon)} at delta {number(view.delta, 2)}"
         shown["rho"] = f"{number(view.rho)} of {number(shown['rho_max'])}"

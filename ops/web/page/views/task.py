@@ -73,6 +73,7 @@ def _show_lead(moment: Moment, line: TaskLine) -> Section:
             h.div(".title")[
                 h.h1[line.task],
                 draw_status(line.status),
+                h.span(".note", title=line.policy.tier_label)[f"tier {line.policy.tier}"],
                 h.span(".note")["from ", h.a(href=moment.link_task(line.parent))[line.parent]] if line.parent else None,
                 _draw_actions(moment, line) if moment.may_change and not moment.at else None,
             ],
