@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.trials.results import ROOT
 from tests.trials.simulation.faults import KINDS, LATER_STEPS
 from tests.trials.simulation.sweep import STEPS, simulate, swept
 
-SECONDS = float(os.environ.get("SIM_SECONDS", "45"))
+SECONDS = float(os.environ.get("SIM_SECONDS", "15"))
 BASE = int(os.environ.get("SIM_BASE", "0")) or random.SystemRandom().randrange(1 << 32, 1 << 48)
 COMMAND = f"SIM_BASE={BASE} SIM_SECONDS={SECONDS:g} pytest tests/property/test_simulation.py"
 
@@ -26,19 +27,25 @@ REGRESSIONS = {
     1000: (160, "not found by chance: a claim has to end what a broker has forgotten to end in `published`"),
     19134357179970: (160, "a record was half decided when the broker was away where the rest had to be looked up"),
 }
-PINNED = range(1, 9)
-SEEDS_ENOUGH = 200
+# Few, and every kind of fault strikes in one of them.
+PINNED = (*range(1, 9), 20)
 
 
 @pytest.mark.timeout(300)
 def test_every_law_holds_in_fresh_worlds() -> None:
-    """Laws 1 to 9, and the next version after healing, over seeds that nobody has run; every kind of fault strikes."""
+    """Laws 1 to 9, and the next version after healing, over seeds that nobody has run."""
     sys.stdout.write(f"repeat with: {COMMAND}\n")
     found = swept(BASE, seconds=SECONDS)
     sys.stdout.write(f"{found.seeds} seeds, {dict(found.hits)}\n")
     failing = [f"make sim SEED={v['seed']} STEPS={v['steps']}: {v['fault']}" for v in found.violations]
     assert not failing, "\n".join(failing)
-    assert found.seeds < SEEDS_ENOUGH or not [kind for kind in KINDS if not found.hits[kind]]
+    assert found.seeds > 0
+
+
+def test_every_kind_of_fault_strikes() -> None:
+    """In worlds that are the same on every machine, so that a kind which has lost its place in them is found."""
+    hits = sum((simulate(seed).hits for seed in PINNED), Counter[str]())
+    assert [kind for kind in KINDS if not hits[kind]] == []
 
 
 @pytest.mark.parametrize("seed", [*PINNED, *REGRESSIONS])
@@ -49,18 +56,17 @@ def test_pinned_seeds_stay_lawful(seed: int) -> None:
     assert simulate(seed, steps, off=off).faults == []
 
 
-@pytest.mark.parametrize("hash_seed", ["1", "2"])
-def test_a_seed_is_the_whole_story(hash_seed: str) -> None:
+def test_a_seed_is_the_whole_story() -> None:
     """The same seed writes the same journals, byte for byte, in another process with other hashes of strings."""
     script = "from tests.trials.simulation.sweep import simulate; print([simulate(s).digest for s in (3, 4, 5)])"
-    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT)}
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True, capture_output=True)
     assert ran.stdout.decode().strip() == str([simulate(seed).digest for seed in (3, 4, 5)])
 
 
 def test_a_shorter_run_is_a_prefix() -> None:
     """What shrinking rests on: with fewer steps the same story begins the same, and only ends earlier."""
-    for seed in range(20, 30):
+    for seed in range(20, 25):
         long, short = simulate(seed), simulate(seed, STEPS // 2)
         assert len(short.trace) == STEPS // 2
         assert long.trace[: STEPS // 2] == short.trace

@@ -239,7 +239,7 @@ class Stage:
         """Wait until everything has its outcome, stop the workers, and check again what they leave behind."""
         give_up = time.monotonic() + timeout_s
         while (faults := self.faults(*partitions, **allowed)) and time.monotonic() < give_up:
-            time.sleep(1.0)
+            time.sleep(0.3)
         assert not faults, "\n".join(faults[:20]) + "\n" + self.tails()
         self.stop()
         faults = self.faults(*partitions, **allowed)

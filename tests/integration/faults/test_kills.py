@@ -31,7 +31,7 @@ OTHER = next(f"other-{n}" for n in range(100) if (home_of(f"other-{n}") < 4) != 
 TASKS = (TASK, OTHER)
 PARTITION = home_of(TASK)
 SEED = int(os.environ.get("KILLS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
-SECONDS = float(os.environ.get("KILLS_SECONDS", "30"))
+SECONDS = float(os.environ.get("KILLS_SECONDS", "15"))
 COMMAND = f"KILLS_SEED={SEED} KILLS_SECONDS={SECONDS:g} pytest tests/integration/faults/test_kills.py"
 UNRELIABLE = Habits(again=0.2, gives_up=0.06, says_so=True, rest_s=0.5)
 
