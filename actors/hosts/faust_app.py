@@ -22,7 +22,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from actors.expiry import KeyExpired
 from actors.hosts.host import Host
 from actors.hosts.inbox import Delivery, Inbox
-from actors.hosts.worker import WorkerOptions, start_worker
+from actors.hosts.worker import WorkerOptions, run_to_end, start_worker
 from actors.runtime.role import Role
 from actors.wiring import ROLES
 from schemas.errors import EXIT_CONFIGURATION
@@ -59,11 +59,11 @@ def run(name: str, options: WorkerOptions) -> None:
     app.task(run_host)
     worker = FaustWorker(app, loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it writes escape codes between the lines of the log, terminal or not
-    worker.execute_from_commandline()
+    run_to_end(worker.execute_from_commandline, finish=host.finish)
 
 
 class FaustWorker(faust.Worker):
-    """Faust's worker, which leaves SIGUSR1 to the stacks of all threads."""
+    """Faust's worker, which leaves SIGUSR1 to the stacks of all threads, and ends when it is done."""
 
     def install_signal_handlers(self) -> None:
         """Handle Faust's signals but that one."""
@@ -72,6 +72,10 @@ class FaustWorker(faust.Worker):
         # What is registered already is not registered again, though Faust has put its own in that place.
         faulthandler.unregister(signal.SIGUSR1)
         faulthandler.register(signal.SIGUSR1)
+
+    async def _sentinel_task(self) -> None:
+        """Let what is left see the end; Faust waits a second for it, when all of its tasks have ended."""
+        await asyncio.sleep(0)
 
 
 class FaustCarrier:

@@ -56,6 +56,11 @@ class _Threads:
     openers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, OPENERS, "opener"))
     measurers: ThreadPoolExecutor = field(default_factory=make_measurers)
 
+    def finish(self) -> None:
+        """Return when none of them does anything."""
+        for threads in (self.openers, self.deciders, self.measurers):
+            threads.shutdown()
+
 
 @dataclass(frozen=True, slots=True)
 class _Timers:
@@ -83,6 +88,10 @@ class Host(HostLoop):
         self._unseen = Unseen(looks=HANGS_LOOKS)
         self._timers = _Timers()
         self._alone_until_s = time.monotonic() + ALONE_S
+
+    def finish(self) -> None:
+        """Return when what is being decided is decided; nothing may be asked of this host then."""
+        self._threads.finish()
 
     # --- open -------------------------------------------------------------------------------------------------------
 

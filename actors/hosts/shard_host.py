@@ -18,7 +18,7 @@ from actors.effects.shard.worker import Shard
 from actors.expiry import Expiry
 from actors.hosts.loop import HostLoop
 from actors.hosts.metrics import ShardMetrics
-from actors.hosts.worker import Worker, WorkerOptions, make_measurers, start_worker
+from actors.hosts.worker import Worker, WorkerOptions, make_measurers, run_to_end, start_worker
 from schemas.topics import SHARDS
 from streams.kafka.membership import Membership
 from streams.log import LogUnavailable, OffsetLost
@@ -38,7 +38,7 @@ def run(options: WorkerOptions) -> None:
     membership = retry_until_available(
         partial(Membership, options.kafka, NAME, topic=SHARDS.name, instance=options.instance)
     )
-    asyncio.run(ShardHost(worker, membership).run())
+    run_to_end(lambda: asyncio.run(ShardHost(worker, membership).run()))
 
 
 class ShardHost(HostLoop):

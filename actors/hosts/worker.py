@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import NoReturn
 
 from actors.expiry import require_unexpired
 from actors.hosts.crash_marker import CrashMarker
@@ -65,6 +68,20 @@ def start_worker(options: WorkerOptions, *, topic: str) -> Worker:
     # A worker without inputs asks nothing else, and would not notice that the broker is gone.
     keep_asking(partial(worker.log.bounds, TopicPartition(topic, 0)))
     return worker
+
+
+def run_to_end(run: Callable[[], object], *, finish: Callable[[], None] = lambda: None) -> NoReturn:
+    """Run a worker until it exits, let it `finish` what its threads have in hand, and end this process at once."""
+    code: object = 0
+    try:
+        run()
+    except SystemExit as end:
+        code = end.code
+    finish()
+    # Libraries free their clients of Kafka one after the other, for seconds; a process that ends frees them all.
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def make_measurers() -> ThreadPoolExecutor:

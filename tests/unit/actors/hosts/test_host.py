@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -257,6 +258,29 @@ def test_partitions_are_decided_side_by_side(
     assert [hosting.host._actors[at.partition].find_expected(at.topic) for at in places] == [
         hosting.world.log.bounds(at).end for at in places
     ]
+
+
+def test_what_a_host_has_in_hand_is_decided_before_it_ends(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ended in the midst would leave a transaction open, which holds readers back."""
+    hosting.turn()
+    begun, decided = threading.Event(), list[int]()
+
+    def handle_slowly(actor: Actor[Any], records: Any) -> None:
+        begun.set()
+        time.sleep(0.2)
+        decided.append(actor.partition)
+
+    async def interrupt() -> None:
+        turning = asyncio.ensure_future(hosting.host.turn())
+        await asyncio.to_thread(begun.wait)
+        turning.cancel()
+
+    monkeypatch.setattr(Actor, "handle", handle_slowly)
+    hosting.world.log.append([Draft(**hosting.checkins._asdict(), value=b"junk")])
+    hosting.deliver_from(hosting.checkins)
+    hosting._runner.run(interrupt())
+    hosting.host.finish()
+    assert decided == [hosting.world.partition]
 
 
 def test_a_doubt_in_one_partition_ends_the_host(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:

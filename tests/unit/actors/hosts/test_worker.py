@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from schemas.topics import ROUNDS
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable, TopicUnfit
 from streams.retry import Outage
+from tests.root import ROOT
 from tests.worlds.builders import role_key
 
 
@@ -75,3 +78,18 @@ def test_a_topic_that_does_not_fit_is_refused(options: WorkerOptions, monkeypatc
     """Deadlines compare append times: without those nothing may be decided (law 10)."""
     with pytest.raises(TopicUnfit):
         start(options, Cluster(TopicUnfit("rounds has CreateTime")), monkeypatch)
+
+
+_ENDS = """
+import sys, threading, time
+from actors.hosts.worker import run_to_end
+threading.Thread(target=time.sleep, args=(600,)).start()
+sys.stdout.write("said, ")
+run_to_end(lambda: sys.exit(3), finish=lambda: sys.stdout.write("finished"))
+"""
+
+
+def test_a_worker_ends_at_once_when_all_is_done() -> None:
+    """With its exit code, and with all that it has said; threads of libraries hold it back no longer."""
+    done = subprocess.run([sys.executable, "-c", _ENDS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "said, finished"), done.stderr
