@@ -44,11 +44,11 @@ def rows_of_device(part: Part) -> tuple[np.ndarray, np.ndarray]:
     return features, draw.integers(0, 4, len(features))
 
 
-def total(parameters: Any, data: Any, *, context: Any, times: float = 1.0) -> dict[str, Any]:
-    """The number of examples, and the sum of the first feature so many times."""
+def total(parameters: Any, data: Any, *, context: Any, times: float = 1.0, rows: int = 1) -> dict[str, Any]:
+    """The number of examples, and the sum of the first feature so many times; in a further row another so many."""
     del parameters, context
     features, _ = data
-    return {"examples": len(features), "first": [[times * features[:, 0].sum()]]}
+    return {"examples": len(features), "first": [[row * times * features[:, 0].sum()] for row in range(1, rows + 1)]}
 
 
 def training_policy(**sections: Any) -> Policy:

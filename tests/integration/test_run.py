@@ -18,6 +18,13 @@ from ops.processes.started import MARK, read_records
 from tests.root import ROOT
 
 RINGS = ROOT / "docs" / "examples" / "rings.toml"
+# What a program is told that runs a cell twice.
+AGAIN = """
+try:
+    fedlog.run("rings.toml", name="first")
+except Exception as error:
+    print("Refused:", error)
+"""
 
 
 def command(folder: Path, *words: str) -> list[str]:
@@ -44,17 +51,22 @@ def assert_the_history_was_kept(folder: Path) -> None:
 
 
 def assert_the_documented_lines_work(folder: Path) -> None:
-    """The blocks of docs/python.md, one after the other, as the cells of a notebook."""
+    """The blocks of docs/python.md, one after the other, as the cells of a notebook; and a second run of the name."""
     for name in ("rings.py", "rings.toml"):
         shutil.copy(RINGS.with_name(name), folder)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
     settings = {**os.environ, "FEDLOG_FOLDER": str(folder)}
-    lines = "\n".join(blocks)
+    lines = "\n".join([*blocks, AGAIN])
     done = subprocess.run(
         [sys.executable, "-c", lines], cwd=folder, env=settings, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "['first', 'rings']" in done.stdout
+    # In the words of the library: an option of the command, such as --name, would help nobody there.
+    refused = done.stdout.splitlines()[-1]
+    assert refused.startswith("Refused: There is a task 'first' already (halted: versions_max, version 2)"), refused
+    assert 'name="first-2"' in refused
+    assert "--" not in refused
     assert_nothing_is_left(folder)
 
 

@@ -60,10 +60,12 @@ def answered(folder: Path, log: EventLog) -> Iterator[list[tuple[Any, ...]]]:
 
 def test_each_value_of_a_release_has_a_row(tmp_path: Path) -> None:
     """As operators read them, of whatever shape; version 0, which nobody has answered, has none."""
-    world = measured(tmp_path)
+    asked = {"examples": {"bound": 64.0}, "first": {"bound": 64.0, "shape": (3, 1)}}
+    world = measured(tmp_path, measure={"plugin_arguments": {"rows": 3}, "statistics": asked})
     with answered(tmp_path, world.log) as rows:
         assert rows == list_released(world, AGES)
-        assert [row[:3] for row in rows] == [(1, "examples", 0), (1, "first", 0)]
+        assert [row[:3] for row in rows] == [(1, "examples", 0), *((1, "first", place) for place in range(3))]
+        assert len({row[3] for row in rows}) == 4
 
 
 def test_the_scores_of_a_version_are_asked_beside_what_was_measured(tmp_path: Path) -> None:
