@@ -20,6 +20,8 @@ from streams.topics import TopicDescription, TopicSpec, choose_partitions, count
 # With this many brokers each partition has three copies, and a commit waits for two of them.
 REPLICATED_FROM_BROKERS = 3
 READY_POLL_S = 0.1
+# A busy broker takes its time for a thousand partitions, and has said by then that they will be there.
+CREATED_WITHIN_MS = 60_000
 
 
 class KafkaAdmin:
@@ -151,7 +153,7 @@ class KafkaAdmin:
             # Another process may have created it meanwhile, which is as good.
             if row["error_code"] not in (0, errors.TopicAlreadyExistsError.errno):
                 raise errors.for_code(row["error_code"])(f"{row['name']}: {row.get('error_message')}")
-        self._client().wait_for_topics(list(rows))
+        self._client().wait_for_topics(list(rows), timeout_ms=CREATED_WITHIN_MS)
 
     def _client(self) -> KafkaAdminClient:
         with self._lock:
