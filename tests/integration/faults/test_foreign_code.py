@@ -17,7 +17,7 @@ from schemas.policy import Policy
 from streams.kafka.settings import KafkaSettings
 from tests.root import ROOT
 from tests.worlds.builders import policy
-from tests.worlds.stage import ACTORS, Stage, staged
+from tests.worlds.stage import PLAIN_ACTORS, Stage, staged
 
 PARAMETERS = 6
 TENSORS = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
@@ -80,7 +80,7 @@ def test_code_from_the_log_runs_nowhere(kafka_settings: KafkaSettings, tmp_path:
     with staged(kafka_settings, tmp_path) as stage:
         stage.create_task("system", rules("os:system", command="touch ran"), parameters=PARAMETERS)
         stage.create_task("mine", rules("mine:net"), parameters=PARAMETERS, tensors=TENSORS)
-        stage.start(*ACTORS)
+        stage.start(*PLAIN_ACTORS)
         data = ("--data", "points:points")
         device = ("device", *data, "--task", "mine", "--state", "phone")
         with (

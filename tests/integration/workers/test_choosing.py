@@ -17,9 +17,9 @@ from tests.judges.logbook import read
 from tests.places import home_of
 from tests.root import ROOT
 from tests.worlds.builders import policy
-from tests.worlds.stage import ACTORS, Stage, staged
+from tests.worlds.stage import PLAIN_ACTORS, Stage, staged
 
-DEVICES, SLOTS, VERSIONS = 6, 2, 8
+DEVICES, SLOTS, VERSIONS = 6, 2, 5
 # Device i has i + 3 examples and a loss of 4 to the power of i; the labels of every second one are all alike.
 UNEVEN = """
 import numpy as np
@@ -78,7 +78,7 @@ def test_a_task_chooses_useful_devices_and_passes_over_poor_ones(kafka_settings:
     with staged(kafka_settings, tmp_path) as stage:
         stage.create_task("useful", useful, parameters=6)
         stage.create_task("varied", varied, parameters=6)
-        stage.start(*ACTORS)
+        stage.start(*PLAIN_ACTORS)
         assert run_fleet(stage, "useful")["given_up"] == 0
         members = read_members(stage, "useful")
         assert len(members) == SLOTS * VERSIONS

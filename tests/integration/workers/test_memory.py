@@ -18,7 +18,7 @@ from streams.kafka.settings import KafkaSettings
 from tests.places import home_of
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
-from tests.worlds.stage import ACTORS, Worker, say, staged
+from tests.worlds.stage import PLAIN_ACTORS, Worker, say, staged
 
 TASK = "large"
 PARAMETERS = 1_000_000
@@ -86,7 +86,7 @@ def test_a_million_parameters_and_a_hundred_updates(kafka_settings: KafkaSetting
     bodies = tuple(encode_update(delta, rules) for delta in deltas)
     with staged(kafka_settings, tmp_path) as stage:
         stage.create_task(TASK, rules, parameters=PARAMETERS)
-        workers = stage.start(*ACTORS)
+        workers = stage.start(*PLAIN_ACTORS)
         aggregator = next(worker for worker in workers if worker.actor == "aggregator")
         with watched(aggregator) as watch:
             stage.until_version(TASK, 0)
