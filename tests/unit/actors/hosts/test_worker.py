@@ -46,7 +46,7 @@ def options() -> WorkerOptions:
 
 def start(options: WorkerOptions, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> worker.Worker:
     """Start it against that cluster."""
-    monkeypatch.setattr(worker, "KafkaLog", lambda settings: cluster)
+    monkeypatch.setattr(worker, "KafkaLog", lambda settings, **named: cluster)
     monkeypatch.setattr("streams.retry.time.sleep", lambda seconds: None)
     monkeypatch.setattr(worker, "keep_asking", lambda question: None)
     return start_worker(options, topic=ROUNDS.name)
