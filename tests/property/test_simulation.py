@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-from collections import Counter
 
 import pytest
 
@@ -27,8 +26,8 @@ REGRESSIONS = {
     1000: (160, "not found by chance: a claim has to end what a broker has forgotten to end in `published`"),
     19134357179970: (160, "a record was half decided when the broker was away where the rest had to be looked up"),
 }
-# Few, and every kind of fault strikes in one of them.
-PINNED = (*range(1, 9), 20)
+PINNED = range(1, 9)
+SEEDS_ENOUGH = 200
 
 
 @pytest.mark.timeout(300)
@@ -43,9 +42,12 @@ def test_every_law_holds_in_fresh_worlds() -> None:
 
 
 def test_every_kind_of_fault_strikes() -> None:
-    """In worlds that are the same on every machine, so that a kind which has lost its place in them is found."""
-    hits = sum((simulate(seed).hits for seed in PINNED), Counter[str]())
-    assert [kind for kind in KINDS if not hits[kind]] == []
+    """Sooner or later, in worlds that are the same on every machine: a kind that never does would prove nothing."""
+    missing, seed = set(KINDS), 0
+    while missing and seed < SEEDS_ENOUGH:
+        seed += 1
+        missing -= (+simulate(seed).hits).keys()
+    assert missing == set()
 
 
 @pytest.mark.parametrize("seed", [*PINNED, *REGRESSIONS])
