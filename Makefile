@@ -75,8 +75,10 @@ chaos: setup ## Strike every crash point with every fault; goes on where it stop
 	@$(BIN)/python -m tests.trials.chaos $(if $(ONLY),--only "$(ONLY)") $(if $(AGAIN),--again) $(ARGS)
 
 fuzz: EXAMPLES ?= 100
-fuzz: setup ## Ask every route of the API what nobody would think of (EXAMPLES=100)
+fuzz: REQUESTS ?= 20000
+fuzz: setup ## Ask every route of API and gateway what nobody would think of (EXAMPLES=100, REQUESTS=20000)
 	@$(BIN)/python -m tests.trials.fuzzing --examples $(EXAMPLES)
+	@$(BIN)/python -m tests.trials.attacks.mutations --requests $(REQUESTS)
 
 tamper: N ?= 10000
 tamper: setup ## Change an exported log at random; every change must be found (N=10000 ARGS="--seed 7")

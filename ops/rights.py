@@ -79,6 +79,10 @@ RIGHTS: Mapping[str, Rights] = {
         is_worker=True,
     ),
     "evaluator": Rights(writes=(EVALUATIONS,), reads=(TASKS, ROUNDS, MODELS, EVALUATIONS)),
+    # It passes on what devices have signed, and follows what everybody may know; of journals the registrar's alone.
+    "gateway": Rights(
+        writes=(CHECKINS, ENROLMENTS, BODIES, SHARDS, UPDATES), reads=(TASKS, PUBLISHED, REGISTRY, ANSWERS, MODELS)
+    ),
     # No journal and nobody else's answers beyond their topic: what others sent is not a device's to read.
     "devices": Rights(writes=(CHECKINS, ENROLMENTS, BODIES, SHARDS, UPDATES), reads=(ANSWERS, MODELS, TASKS)),
 }

@@ -6,7 +6,6 @@ Both halves of each form stand here. `docs/device-protocol.md` tells the whole p
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 
@@ -63,7 +62,8 @@ def read_bytes(text: str) -> bytes:
         raise MalformedError("no byte sequence between colons")
     try:
         return base64.b64decode(text[1:-1], validate=True)
-    except binascii.Error as error:
+    # Letters that are no ASCII are a ValueError, and no error of base64.
+    except ValueError as error:
         raise MalformedError(f"no base64 ({error})") from error
 
 

@@ -17,6 +17,7 @@ import yaml
 from actors.keys import ROLE_SECRETS
 from actors.wiring import ROLES
 from ops import settings
+from ops.gateway.access.limits import ALIVE
 from ops.rights import RIGHTS
 from ops.terminal.cli import app
 from schemas.topics import TRANSACTION_TIMEOUT_MAX_MS
@@ -95,13 +96,28 @@ def test_the_settings_of_each_service_hold(service: str) -> None:
 
 
 def test_prometheus_scrapes_each_worker() -> None:
-    """Prometheus asks every worker, and only workers, at the port where it serves its metrics to others."""
+    """Prometheus asks every worker and the gateway, and nobody else, at the port where each serves its metrics."""
     scrapes = yaml.safe_load((ROOT / "ops/prometheus.yml").read_text())["scrape_configs"]
     targets = {target for job in scrapes for static in job["static_configs"] for target in static["targets"]}
-    served = {f"{name}:{SERVICES[name]['environment']['FEDLOG_METRICS_PORT']}" for name in WORKERS}
+    serving = [*WORKERS, "gateway"]
+    served = {f"{name}:{SERVICES[name]['environment']['FEDLOG_METRICS_PORT']}" for name in serving}
     assert targets == served
-    assert all(SERVICES[name]["environment"]["FEDLOG_METRICS_HOST"] == "0.0.0.0" for name in WORKERS)
-    assert all(target.split(":")[1] in str(SERVICES[target.split(":")[0]]["healthcheck"]) for target in targets)
+    assert all(SERVICES[name]["environment"]["FEDLOG_METRICS_HOST"] == "0.0.0.0" for name in serving)
+    ports = {name: str(SERVICES[name]["environment"]["FEDLOG_METRICS_PORT"]) for name in WORKERS}
+    assert all(port in str(SERVICES[name]["healthcheck"]) for name, port in ports.items())
+
+
+def test_the_gateway_is_reached_through_a_proxy_on_this_machine() -> None:
+    """It listens where its port and its health check say, speaks no TLS itself, and is open to nobody outside."""
+    gateway = SERVICES["gateway"]
+    words = gateway["command"]
+    port = words[words.index("--port") + 1]
+    assert "--behind-proxy" in words
+    assert gateway["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f"localhost:{port}{ALIVE}" in str(gateway["healthcheck"]["test"])
+    # It needs the operator's public key, and no other.
+    assert "FEDLOG_OPERATOR_PUBLIC_KEY" in gateway["environment"]
+    assert not [name for name in gateway["environment"] if name.endswith("KEY_FILE")]
 
 
 def test_every_worker_runs() -> None:
@@ -130,7 +146,8 @@ def test_each_role_sees_its_own_key_alone() -> None:
 
 def test_each_role_comes_as_its_own_principal() -> None:
     """The rights of docs/operations.md are granted to the names under which the services come, each with a password."""
-    roles = {**WORKERS, "evaluator": "evaluator", "fleet": "devices", "keys": "operator", "operator": "operator"}
+    roles = {**WORKERS, "evaluator": "evaluator", "fleet": "devices", "gateway": "gateway"}
+    roles |= {"keys": "operator", "operator": "operator"}
     assert set(roles.values()) == set(RIGHTS)
     assert {*roles, "topics"} == OURS
     for name, role in {**roles, "topics": "admin"}.items():
