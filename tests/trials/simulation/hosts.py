@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from actors.hosts.assembly import assemble
 from actors.hosts.unseen import Unseen
+from actors.keys import RoleKey
 from actors.runtime.actor import Actor
 from actors.runtime.inputs import Gap
 from actors.wiring import ROLES
@@ -16,7 +17,6 @@ from streams.log import Draft, LogUnavailable, Record, TopicPartition
 from streams.memory import MemoryLog, MemoryReader
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.shaky import HostLog, HostWriter
-from tests.worlds.builders import role_key
 
 T = TypeVar("T")
 
@@ -24,7 +24,8 @@ T = TypeVar("T")
 class Worker:
     """One process. What it raises ends it; a broker that is away is waited for."""
 
-    def __init__(self, name: str, partition: int, *, log: MemoryLog, faults: Faults) -> None:
+    def __init__(self, name: str, partition: int, *, log: MemoryLog, faults: Faults, key: RoleKey) -> None:
+        self._key = key
         self.name, self.partition = name, partition
         self.log = HostLog(log, faults)
         self.actor: Actor[Any] | None = None
@@ -94,7 +95,7 @@ class Worker:
         return ROLES[self.name].inputs
 
     def _opened(self) -> Actor[Any]:
-        self.actor = assemble(self.name, self.partition, log=self.log, key=role_key(self.name))
+        self.actor = assemble(self.name, self.partition, log=self.log, key=self._key)
         self.actor.open()
         return self.actor
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from actors.effects.aggregator.bodies import BodyLost
 from actors.effects.shard.worker import Shard
+from actors.keys import RoleKey
 from schemas.journal import ChainBroken
+from schemas.policy import Sealed
 from streams.log import LogError
 from streams.memory import MemoryLog
 from tests.trials.simulation.tasks import Task
@@ -19,10 +22,37 @@ from tests.worlds.builders import role_key
 SHARE = 0.4  # of the worlds have tasks with shards
 
 
+class Sealing:
+    """The tier sealed, in some worlds, and the folder of its keys, from which one may be lost."""
+
+    def __init__(self, seed: int, tasks: Sequence[Task], hits: Counter[str]) -> None:
+        # Of its own, so that what else a seed draws does not depend on seals.
+        self._random = random.Random(f"{seed}/sealing")
+        self._hits, self.folder = hits, Path()
+        self.are_there = False
+        for task in tasks if self._random.random() < SHARE else ():
+            rules, turns = task.rules, Sealed(epoch_versions=self._random.choice((1, 3)))
+            # What a policy refuses: a version of one update, and a rule that writes losses of single devices down.
+            if rules.aggregation.members_min > 1 and rules.selection.rule != "utility":
+                task.rules, self.are_there = replace(rules, tier="sealed", sealed=turns), True
+
+    def key_of(self, role: str) -> RoleKey:
+        """What a worker of this role holds."""
+        return replace(role_key(role), epoch_keys=str(self.folder)) if self.are_there else role_key(role)
+
+    def step(self) -> None:
+        """Perhaps somebody deletes a key that is still needed."""
+        if self.are_there and self.folder.exists() and self._random.random() < 0.01:
+            for file in sorted(self.folder.iterdir())[-1:]:
+                file.unlink()
+                self._hits["keys of epochs lost"] += 1
+
+
 class Shards:
     """Any number of shard workers at once, each on any partitions; none of them may ever matter to a law."""
 
-    def __init__(self, seed: int, tasks: Sequence[Task], hits: Counter[str]) -> None:
+    def __init__(self, seed: int, tasks: Sequence[Task], hits: Counter[str], *, sealing: Sealing) -> None:
+        self._sealing = sealing
         # Of its own, so that what else a seed draws does not depend on shards.
         self._random = random.Random(f"{seed}/shards")
         self._hits = hits
@@ -40,7 +70,7 @@ class Shards:
             return
         if not self._workers or self._random.random() < 0.1:
             mine = self._random.sample(range(log.partitions), self._random.choice((1, 4, log.partitions)))
-            self._workers.append(Shard(log, role_key("shard"), mine))
+            self._workers.append(Shard(log, self._sealing.key_of("shard"), mine))
             self._hits["shard workers started"] += 1
         worker = self._random.choice(self._workers)
         try:

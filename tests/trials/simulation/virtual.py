@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import time
@@ -21,6 +22,8 @@ from actors.runtime import actor, inputs, journal
 from client_agent.outbox import outbox
 from client_agent.running import loop
 from schemas import signing
+from schemas.sealing import envelopes, partials
+from schemas.tensors import BodyError
 from streams import log
 
 alarms: list[str] = []  # of the world that runs now
@@ -69,9 +72,30 @@ def virtual(chance: random.Random, *, sleep: Callable[[float], None], clock: Cal
         stack.enter_context(patch.object(log, "time", SimpleNamespace(monotonic=clock)))
         stack.enter_context(patch.object(signing, "Ed25519PublicKey", _VerifiesOnce))
         stack.enter_context(patch.object(dp_accounting, "get_epsilon_gaussian", _epsilon))
+        for target in (envelopes, partials):
+            stack.enter_context(patch.object(target, "seal", _seal))
+        stack.enter_context(patch.object(envelopes.EpochSecret, "open", _open))
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(CRITICAL), processors=[_note])
         alarms.clear()
         yield
+
+
+def _seal(plaintext: bytes, public_key: bytes, *, info: bytes) -> bytes:
+    """In the place of HPKE, whose entropy no seed can give: as long, bound to the same, and no secret at all."""
+    drawn = os.urandom(1120)
+    whole = plaintext + _mark(drawn, public_key, info, plaintext)
+    return drawn + whole
+
+
+def _open(secret: envelopes.EpochSecret, envelope: bytes, info: bytes) -> bytes:
+    drawn, plaintext, mark = envelope[:1120], envelope[1120:-16], envelope[-16:]
+    if mark != _mark(drawn, secret.public_key, info, plaintext):
+        raise BodyError("not_opened", "sealed to another key or for something else, or changed since")
+    return plaintext
+
+
+def _mark(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()[:16]
 
 
 def _note(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

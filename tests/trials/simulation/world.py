@@ -28,7 +28,7 @@ from tests.trials.simulation.devices import identity, setting
 from tests.trials.simulation.hosts import Worker
 from tests.trials.simulation.meddling import Meddler
 from tests.trials.simulation.shaky import DeviceLog, Killed
-from tests.trials.simulation.shards import Shards
+from tests.trials.simulation.shards import Sealing, Shards
 from tests.trials.simulation.verdict import Story, Watch, judged, unpublished
 from tests.trials.simulation.virtual import alarms
 from tests.worlds.builders import KEY
@@ -67,7 +67,9 @@ class World:
         self.faults = faults.drawn(self.random, off=self.off)
         self.hits = self.faults.hits
         self.tasks = tasks.drawn(self.random, later="rules" not in self.off)
-        self.shards = Shards(self.seed, self.tasks, self.hits)
+        # Worlds of recorded seeds were without, and have to stay what they were.
+        self.sealing = Sealing(self.seed, self.tasks if "rules" not in self.off else (), self.hits)
+        self.shards = Shards(self.seed, self.tasks, self.hits, sealing=self.sealing)
         self.log = MemoryLog(CATALOGUE, clock=self._append_ms)
         self.meddler = Meddler(self.log, self.tasks, self.faults)
         self.partitions = sorted({task.partition for task in self.tasks})
@@ -104,6 +106,7 @@ class World:
         return self.now_ms / 1_000
 
     def _begin(self, folder: Path) -> None:
+        self.sealing.folder = folder / "epoch-keys"
         for task in self.tasks:
             task.create(self.log)
         net = DeviceLog(self.log, self.faults, later=self._hold)
@@ -125,6 +128,7 @@ class World:
         self.now_ms += self.random.randrange(120)
         self._land(self.now_ms)
         self.shards.step(self.log)
+        self.sealing.step()
         [kind] = self.random.choices(self._kinds, self._weights)
         slot = self.random.choice(self.slots)
         self.trace.append(f"{self.taken} at {self.now_ms - EPOCH_MS:,} ms: {kind} {slot[0]}[{slot[1]}]")
@@ -221,7 +225,7 @@ class World:
         return slot not in self.workers and slot[1] not in self.broken
 
     def _start(self, slot: Slot) -> None:
-        worker = self.workers[slot] = Worker(*slot, log=self.log, faults=self.faults)
+        worker = self.workers[slot] = Worker(*slot, log=self.log, faults=self.faults, key=self.sealing.key_of(slot[0]))
         for kind in ("kill", "freeze"):
             if self.faults.rates[kind] > 0 and not self.faults.healed and self.random.random() < 0.15:
                 self._arm(worker, kind)
