@@ -96,18 +96,23 @@ def seal(plaintext: bytes, public_key: bytes, *, info: bytes) -> bytes:
     return _SUITE.encrypt(plaintext, MLKEM768X25519PublicKey(mlkem, x25519), info)
 
 
+def write_info(binding: Binding) -> bytes:
+    """What both sides bind an envelope to."""
+    return encode(binding)
+
+
 def seal_body(contents: Contents, binding: Binding, *, public_key: bytes, sizes: tuple[int, ...]) -> bytes:
     """The body as it leaves the device; `sizes` are those of `list_sizes`."""
     head = encode(_Head(len(contents.body), contents.metrics))
     plaintext = b"".join((len(head).to_bytes(_LENGTH_BYTES, "little"), head, contents.body))
     # The largest holds the longest body of the codec with as many metrics as there may be.
     size = next(size for size in sizes if size >= len(plaintext))
-    return seal(plaintext.ljust(size, b"\0"), public_key, info=encode(binding))
+    return seal(plaintext.ljust(size, b"\0"), public_key, info=write_info(binding))
 
 
 def open_body(envelope: bytes, binding: Binding, *, secret: EpochSecret) -> Contents:
     """What the device put inside. Raises BodyError."""
-    plaintext = secret.open(envelope, encode(binding))
+    plaintext = secret.open(envelope, write_info(binding))
     start = _LENGTH_BYTES + int.from_bytes(plaintext[:_LENGTH_BYTES], "little")
     try:
         head = decode(plaintext[_LENGTH_BYTES:start], _Head)

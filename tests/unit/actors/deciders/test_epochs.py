@@ -9,9 +9,10 @@ import pytest
 
 from actors.deciders.aggregator_state import Rounds
 from actors.deciders.epochs import GRACE_MS, EpochKeyGone, EpochMade, list_over, waits_for_time, wants_epoch
-from schemas.events import EpochDestroyed, EpochOpened, RoundAbandoned, RoundOpened, RoundProposed
+from schemas.events import EpochDestroyed, EpochOpened, RoundAbandoned, RoundOpened, RoundProposed, UpdateAdmitted
 from schemas.leases import LEASE_MARGIN_MS
 from schemas.policy import Policy
+from schemas.policy.metrics import Fidelity
 from schemas.receipts.members import compute_members_root
 from tests.worlds.builders import TASK, lease, lease_id, policy, task_closed, update_checked
 from tests.worlds.rounds import given, refusal_of, release_stored, task_halted
@@ -115,6 +116,16 @@ def test_under_a_retired_epoch_leases_in_flight_still_count_and_no_others() -> N
     situation.when(_submit(situation, "e", at_ms=end_ms, until_ms=late_ms))
     assert situation.state.tasks[TASK].buffer.members.keys() == {"e"}
     assert refusal_of(situation, _submit(situation, "f", epoch=2)) == "epoch_over"
+
+
+def test_what_a_device_tells_in_the_open_is_not_journalled() -> None:
+    """Journals hold sums: a device that tells its metrics beside its envelope has them nowhere either."""
+    situation = _begin(evaluation={"report": ["loss"]})
+    told = replace(_submit(situation, "a"), metrics=(7,), fidelity=Fidelity(kept=1, lost=1))  # type: ignore[type-var]
+    situation.when(told)
+    [admitted] = situation.caused
+    assert isinstance(admitted, UpdateAdmitted)
+    assert (admitted.metrics, admitted.fidelity) == ((), None)
 
 
 def test_a_key_goes_when_neither_lease_nor_round_needs_it() -> None:
