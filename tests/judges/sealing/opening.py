@@ -41,14 +41,15 @@ def open_member(created: TaskCreated, member: UpdateAdmitted, envelope: bytes, *
             "version": member.version,
         }
     )
-    plaintext = _decrypt(envelope, secret, info)
+    plaintext = decrypt(envelope, secret, info)
     start = 2 + int.from_bytes(plaintext[:2], "little")
     length, _ = msgpack.decode(plaintext[2:start])
     assert not any(plaintext[start + length :]), "the padding is not zeros"
     return plaintext[start : start + length]
 
 
-def _decrypt(envelope: bytes, secret: bytes, info: bytes) -> bytes:
+def decrypt(envelope: bytes, secret: bytes, info: bytes) -> bytes:
+    """The plaintext of an envelope; `secret` is the seed of ML-KEM, then the key of X25519. Raises InvalidTag."""
     shared = _decapsulate(envelope[:1120], secret)
     context = b"\0" + _extract(b"", b"psk_id_hash", b"") + _extract(b"", b"info_hash", info)
     extracted = _extract(shared, b"secret", b"")

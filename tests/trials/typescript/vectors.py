@@ -26,7 +26,9 @@ from schemas.identifiers import BodyRef
 from schemas.leases import Lease, sign_lease
 from schemas.policy import Policy
 from schemas.policy.metrics import Fidelity
-from schemas.tensors import decompress, pack, payload_bytes
+from schemas.sealing.envelopes import Binding, Contents, EpochSecret, open_body, seal_body, write_info
+from schemas.sealing.epochs import EpochKey, sign_epoch_key
+from schemas.tensors import BodyError, decompress, pack, payload_bytes
 from schemas.tensors.frames import Floats
 from schemas.updates import address_inline, sign_update
 from tests.root import ROOT
@@ -232,6 +234,50 @@ def _describe_models() -> Iterator[Case]:
         }
 
 
+def _describe_sealed() -> Iterator[Case]:
+    """The key of an epoch as an aggregator signs it, what an update is bound to, and an envelope that opens to it.
+
+    An envelope is another each time, so that one that still opens to what it says stays as it is.
+    """
+    secret = EpochSecret(hashlib.sha512(b"epoch").digest() + hashlib.sha256(b"epoch").digest())
+    path = FOLDER / "sealed.json"
+    before = json.loads(path.read_text())["cases"] if path.exists() else []
+    key = EpochKey(deployment=DEPLOYMENT, task=TASK, epoch=3, public_key=secret.public_key)
+    for number, (body, metrics) in enumerate(((b"", ()), (b"a body", (65_536, -1)), (bytes(range(256)), (2**31 - 1,)))):
+        binding, sizes, info = _bind(make_lease()), (97, 193, 386, 772), write_info(_bind(make_lease()))
+        envelope = bytes.fromhex(before[number]["envelope"]) if number < len(before) else b""
+        try:
+            is_good = open_body(envelope, binding, secret=secret) == Contents(body, metrics)
+        except BodyError:
+            is_good = False
+        if not is_good:
+            envelope = seal_body(Contents(body, metrics), binding, public_key=secret.public_key, sizes=sizes)
+        yield {
+            "secret": (hashlib.sha512(b"epoch").digest() + hashlib.sha256(b"epoch").digest()).hex(),
+            "statement": sign_epoch_key(key, make_signer("aggregator", AGGREGATOR)).hex(),
+            "public_key": secret.public_key.hex(),
+            "binding": _to_json(msgspec.to_builtins(binding, builtin_types=(bytes,))),
+            "info": info.hex(),
+            "sizes": list(sizes),
+            "body": body.hex(),
+            "metrics": list(metrics),
+            "plaintext": secret.open(envelope, info).hex(),
+            "envelope": envelope.hex(),
+        }
+
+
+def _bind(lease: Lease) -> Binding:
+    return Binding(
+        deployment=lease.deployment,
+        task=lease.task,
+        policy_sha256=lease.policy_sha256,
+        epoch=3,
+        lease=lease.lease,
+        device=lease.device,
+        version=lease.version,
+    )
+
+
 def _draw(draw: np.random.Generator, size: int) -> Floats:
     return (draw.integers(-1024, 1025, size) / 1024).astype(np.float32)
 
@@ -258,6 +304,7 @@ FILES: dict[str, Callable[[], Iterator[Case]]] = {
     "answers.json": _describe_answers,
     "updates.json": _describe_updates,
     "models.json": _describe_models,
+    "sealed.json": _describe_sealed,
 }
 
 if __name__ == "__main__":
