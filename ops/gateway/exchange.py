@@ -50,13 +50,14 @@ class Exchange:
         self.appending.require_room(require_length(request, CHECKIN_BYTES_MAX))
         message = await read_body(request, CHECKIN_BYTES_MAX)
         said, unit = self._read_checkin(message)
+        key = hashlib.sha256(message).hexdigest()
+        # A copy of what has been answered gets the same answer, and costs the log nothing; nor its device and class a
+        # place, for whoever has seen the record can send it.
+        if (known := self.board.find(key)) is not None:
+            return tell_record(known)
         await self.limits.take("device", said.device)
         if unit:
             await self.limits.take("class", unit)
-        key = hashlib.sha256(message).hexdigest()
-        # A copy of what has been answered gets the same answer, and costs the log nothing.
-        if (known := self.board.find(key)) is not None:
-            return tell_record(known)
         await self._append(CHECKINS.name, said.task, message=message)
         if isinstance(said, LeaseAbandoned):
             return tell_accepted("")

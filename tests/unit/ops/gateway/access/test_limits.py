@@ -69,6 +69,20 @@ def test_a_device_is_counted_once_it_has_proven_itself(tmp_path: Path) -> None:
         assert behind.world.records("updates") == []
 
 
+def test_a_copy_of_what_is_answered_takes_no_place_of_its_device(tmp_path: Path) -> None:
+    """Guarantee: whoever has seen a device's check-in cannot use up its requests by sending that again."""
+    with opened(tmp_path, outside=Outside(limits=Limits({"device": Rate(2, NEVER)}))) as behind:
+        message = behind.checkin()
+        taken = behind.ask("POST", "/v1/check-ins", message)
+        behind.world.note_checkin(message)
+        behind.world.say(behind.world.decline("no_slot", 1_000, device=behind.phone.device))
+        assert behind.ask("GET", taken.headers["location"], Prefer="wait=20").status == 200
+        copies = [behind.ask("POST", "/v1/check-ins", message).status for _ in range(5)]
+        assert copies == [200] * 5
+        assert behind.ask("POST", "/v1/check-ins", behind.checkin(sent_ms=9)).status == 202
+        assert len(behind.world.records("checkins")) == 2
+
+
 class Away:
     """A Redis that is not there, and counts how often it is asked."""
 
