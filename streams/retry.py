@@ -6,6 +6,7 @@ What goes on failing although a broker answers is told too, so that no wait with
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -82,16 +83,22 @@ class _Wait:
             logger.warning("still_waiting", waited_s=round(waited_s, 1), error=str(error))
 
 
-def retry_until_available(call: Callable[[], T], *, every_s: float = RETRY_EVERY_S, outage: Outage | None = None) -> T:
+def retry_until_available(
+    call: Callable[[], T], *, every_s: float = RETRY_EVERY_S, outage: Outage | None = None, patience_s: float = math.inf
+) -> T:
     """Call until a broker answers, every `every_s` seconds; only for a call that may be made again.
 
-    A wait that goes on is logged, but not during an outage that `outage` has logged.
+    A wait that goes on is logged, but not during an outage that `outage` has logged. Raises LogUnavailable where the
+    wait has taken longer than `patience_s`.
     """
-    wait = _Wait(outage, time.monotonic())
+    began_s = time.monotonic()
+    wait = _Wait(outage, began_s)
     while True:
         try:
             return call()
         except LogUnavailable as error:
+            if time.monotonic() - began_s > patience_s:
+                raise
             wait.note(error)
             time.sleep(every_s)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -35,6 +36,7 @@ from schemas.topics import (
 )
 from streams.bodies import Absent, BodyReader, Upload, store_all
 from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, Record, TopicPartition, scan
+from streams.retry import retry_until_available
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -238,7 +240,9 @@ class OwningKafkaLink(KafkaLink):
 
 def open_link(open_log: Callable[[], EventLog], devices: Sequence[str], *, operator: bytes) -> OwningKafkaLink:
     """A link on a log of its own. With all but the devices bound it is an `OpenLink`, for another process too."""
-    return OwningKafkaLink(open_log(), operator, devices)
+    log = open_log()
+    # As a device does that runs: a broker that is away, or still makes its topics, is waited for.
+    return retry_until_available(partial(OwningKafkaLink, log, operator, devices))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -36,6 +37,7 @@ from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.policy import Policy, parse
 from schemas.topics import CATALOGUE, TASKS, partition_of
 from streams.kafka.log import KafkaLog
+from streams.retry import retry_until_available
 
 if TYPE_CHECKING:
     from schemas.tensors import Floats
@@ -45,6 +47,7 @@ SCORE_WAIT_S = 20.0
 EVALUATOR_START_S = 60.0
 # A fleet starts before its task is there, whose first model may take long to make; where none comes, the run ends it.
 TASK_WAIT_S = 3600.0
+TOPICS_WAIT_S = 60.0
 POLL_S = 0.25
 
 
@@ -305,8 +308,9 @@ class Run:
     def _create(self, log: KafkaLog) -> None:
         # While the processes start: this one imports torch for the first model, and they wait for the task.
         options, key = self._options, keys.load(self._settings.operator_key_file)
-        # First, or each of the workers would find none, and found one too.
-        deployments.name_deployment(log, key)
+        # First, or each worker would find none, and found one too. A slow broker leads no new topic for a while.
+        name_it = partial(deployments.name_deployment, log, key)
+        retry_until_available(name_it, outage=log.outage, patience_s=TOPICS_WAIT_S)
         if not options.resume:
             tasks.create(log, options.name, key=key, policy=options.policy)
 

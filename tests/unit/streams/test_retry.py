@@ -132,3 +132,15 @@ def test_an_outage_is_not_told_twice(wait: Callable[[Clock], str], monkeypatch: 
         outage.note_silence("gone")
         assert wait(clock) == "done"
     assert [line["event"] for line in lines] == ["broker_away", "broker_back", "still_waiting", "still_waiting"]
+
+
+def test_patience_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: who may not wait for ever is told what has failed, and one that is answered in time is not."""
+    clock = Clock()
+    monkeypatch.setattr(retry, "time", clock)
+    clock.until_s = 8.0
+    assert retry.retry_until_available(clock.call, patience_s=20.0) == "done"
+    clock.until_s = 500.0
+    with pytest.raises(LogUnavailable, match="no answer at"):
+        retry.retry_until_available(clock.call, patience_s=20.0)
+    assert 20.0 < clock.now_s - 8.0 < 25.0

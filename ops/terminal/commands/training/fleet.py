@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from ops.terminal.reaching import Gateway, GatewayCa, GatewayPin, bind_link, fin
 from schemas.errors import EXIT_USAGE
 from schemas.topics import partition_of
 from streams.log import LogUnavailable
+from streams.retry import retry_until_available
 
 if TYPE_CHECKING:
     from client_agent.running.fleet import FleetOptions
@@ -125,7 +127,9 @@ def _run_near(settings: Settings, options: FleetOptions, *, operator: bytes, wai
 
     with open_log(settings) as log:
         task = options.task or _wait_for_task(log, operator)
-        created = _read_tasks(log, operator, task=task)
+        # As long as for the task: a run starts its fleet while a slow broker is still making the topics.
+        read = partial(_read_tasks, log, operator, task=task)
+        created = retry_until_available(read, outage=log.outage, patience_s=wait_s)
         # What its policy needs is imported once, for all processes; a run says so before the log has the task.
         heavy = options.preloaded or (list_heavy(created[task].policy) if task in created else ())
         options = replace(options, task=task, partitions=log.partitions, preloaded=tuple(heavy))
