@@ -7,10 +7,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from actors import keys
 from ops.console import note
@@ -18,6 +21,10 @@ from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
 from ops.operator import tasks
+from ops.operator.enrolling.authority import open_authority
+from ops.operator.enrolling.orders import Registrations
+from ops.operator.enrolling.vault import FILE as VAULT
+from ops.operator.enrolling.vault import Vault
 from ops.processes import broker
 from ops.processes.panel import View
 from ops.processes.running import list_actors
@@ -25,14 +32,17 @@ from ops.processes.services import Page, Services
 from ops.settings import Settings
 from schemas import policy
 from schemas.errors import FedlogError
-from schemas.topics import CATALOGUE, partition_of
+from schemas.identity.tokens import write_token
+from schemas.topics import CATALOGUE, partition_of, population_of
 from streams.kafka.log import KafkaLog
+from streams.log import EventLog
 
 POLICY_FILE = Path(__file__).with_name("demo.toml")
 TASK = "digits"
 # Two cohorts, so that who takes part how often is a question of the demo too.
 COHORTS = ("--cohort", "phone", "--cohort", "tablet")
 FLEET = ("--processes", "2", "--simulate", str(Path(__file__).with_name("habits.toml").absolute()), *COHORTS)
+CLASS = "phones"
 KILL_AFTER_VERSION = 5
 PATIENCE_S = 300.0
 
@@ -55,10 +65,51 @@ class Kill:
     recovered_s: float | None = None
 
 
+class Edge:
+    """Devices that enrol, and reach the log through a gateway alone, which is killed once and started again."""
+
+    def __init__(self, services: Services, *, task: str) -> None:
+        self._services, self._task = services, task
+        # Devices know its address, so that it has to come back where it was.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self._tokens = services.settings.folder / "tokens"
+        self.kills = 0
+
+    def open(self, log: EventLog, *, devices: int) -> None:
+        """Let so many devices enrol, and make a token for each of them."""
+        settings = self._services.settings
+        there, vault = Registrations(log, open_authority(settings, log)), Vault(settings.folder / VAULT)
+        there.open(population_of(self._task), CLASS, quota=devices, days=1)
+        made = [there.make_token(population_of(self._task), CLASS, vault=vault) for _ in range(devices)]
+        # Whoever has a token may use it.
+        self._tokens.touch(mode=0o600)
+        self._tokens.write_text("".join(f"{write_token(token)}\n" for token in made))
+
+    def start(self) -> None:
+        """Start the gateway."""
+        self._services.start("gateway", "gateway", "--port", str(self._port))
+
+    def list_fleet_options(self) -> list[str]:
+        """How a fleet gets in."""
+        return ["--gateway", f"http://127.0.0.1:{self._port}", "--enrol", str(self._tokens.absolute())]
+
+    def kill(self) -> int:
+        """Kill the gateway without warning, and start another in its place; the pid of the one that is dead."""
+        child = self._services.services["gateway"].child
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        self.kills += 1
+        self.start()
+        return child.pid
+
+
 class Demo:
     """One run. `run` returns what `--json` prints."""
 
-    def __init__(self, settings: Settings, *, keep: bool, view: View, has_page: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, keep: bool, view: View, has_page: bool = False, has_gateway: bool = False
+    ) -> None:
         self._keep, self._view = keep, view
         folder = settings.folder / "demo"
         self._own_broker = not settings.bootstrap_servers
@@ -66,8 +117,11 @@ class Demo:
         if not self._own_broker:
             self._settings = replace(self._settings, topic_prefix=f"{settings.topic_prefix}-demo-{os.getpid()}")
         self._policy = policy.parse(POLICY_FILE.read_text())
+        if has_gateway:
+            self._policy = msgspec.structs.replace(self._policy, identity="enrolled")
         self._services = Services(self._settings, task=TASK, say=view.say)
         self._page = Page(self._services, say=view.say, options=["--may-kill"]) if has_page else None
+        self._edge = Edge(self._services, task=TASK) if has_gateway else None
         self._kill: Kill | None = None
 
     def run(self) -> dict[str, Any]:
@@ -106,16 +160,24 @@ class Demo:
         if not self._settings.operator_key_file.exists():
             keys.create(self._settings.operator_key_file)
         log.create_topics(CATALOGUE, partitions=self._settings.partitions or None)
+        if self._edge is not None:
+            self._edge.open(log, devices=self._policy.selection.devices_expected)
 
     def _start_services(self) -> None:
         devices = str(self._policy.selection.devices_expected)
         # The first model takes as long to make as this process takes to import torch, on a busy machine very long.
         waits = ("--task-wait-s", str(PATIENCE_S))
-        self._services.start("fleet", "fleet", "--task", TASK, "--devices", devices, *waits, *FLEET)
+        # How devices get in; without a gateway as Kafka's other clients do.
+        way = [] if self._edge is None else self._edge.list_fleet_options()
+        if self._edge is not None:
+            self._edge.start()
+        self._services.start("fleet", "fleet", "--task", TASK, "--devices", devices, *waits, *FLEET, *way)
         for actor in list_actors(self._policy):
             self._services.start(actor, "worker", actor)
         self._services.start("evaluator", "evaluate", "--follow", "--task", TASK)
-        self._view.say(f"Three workers, an evaluator and a fleet of {devices} devices are starting.")
+        between = "" if self._edge is None else " that enrol and see nothing but a gateway"
+        count = len(list_actors(self._policy))
+        self._view.say(f"{count} workers, an evaluator and a fleet of {devices} devices{between} are starting.")
 
     # --- watch, kill, and wait for the end --------------------------------------------------------------------------
 
@@ -167,6 +229,8 @@ class Demo:
         self._view.say(
             f"kill -9 {pid}: the aggregator is dead, with {view.buffer_fill} of {size} updates in its buffer."
         )
+        if self._edge is not None:
+            self._view.say(f"kill -9 {self._edge.kill()}: the gateway is dead, with all that its devices wait for.")
 
     def _worker_pid(self, actor: str) -> int:
         supervisor = self._services.services[actor].child.pid
@@ -199,6 +263,10 @@ class Demo:
             "rho": view.rho,
             "rho_max": self._policy.privacy.rho_max if self._policy.privacy else None,
             "staleness_mean": view.staleness_mean,
+            "tier": self._policy.tier,
+            "identity": "enrolled" if self._policy.is_enrolled else "open",
+            "gateway": self._edge is not None,
+            "gateway_kills": 0 if self._edge is None else self._edge.kills,
             "crashes_survived": survived,
             "buffer_at_kill": kill.buffer if kill else None,
             "recovery_seconds": kill.recovered_s if kill else None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.console import number, say, say_json
+from ops.terminal.commands.serving.gateway import require_gateway
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import NoPage
 
@@ -18,6 +19,9 @@ def demo(
     ctx: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", help="Keep everything running afterwards.")] = False,
     no_page: NoPage = False,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Devices enrol and reach the log through a gateway, which is killed too.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end, progress on stderr.")
     ] = False,
@@ -29,7 +33,10 @@ def demo(
 
     # The demo tells its own story; structured log lines would bury it.
     set_up_logging(as_json=False, level="warning")
-    report = Demo(replace(ctx.obj), keep=keep, view=View(to_stderr=as_json), has_page=not no_page).run()
+    if gateway:
+        require_gateway()
+    view = View(to_stderr=as_json)
+    report = Demo(replace(ctx.obj), keep=keep, view=view, has_page=not no_page, has_gateway=gateway).run()
     if as_json:
         say_json(report)
     else:
@@ -38,6 +45,8 @@ def demo(
     # Scripts run the demo as an acceptance test, so a promise that fails is an exit code.
     if report["replay"] != "identical":
         raise ConsoleError(f"The replay is not identical: {report['replay']}")
+    if gateway and not report["gateway_kills"]:
+        raise ConsoleError("The gateway was not killed: the task was over before.")
     if (report["accuracy"] or 0) < ACCURACY_PROMISED or not report["crashes_survived"]:
         raise ConsoleError(
             f"The demo ended with accuracy {report['accuracy']} and {report['crashes_survived']} survived crashes."
