@@ -7,13 +7,14 @@ the record. Bytes that only look like such a record are one message, and whoever
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
 
 from schemas.canonical import MalformedError, decode, encode
 from schemas.topics import CHECKINS, UPDATES
-from streams.log import Record
+from streams.log import Draft, EventLog, Record, TopicPartition
 
 # Below what a journal's record has, because what is decided of these messages stands in one of those.
 PACKED_BYTES_MAX = 500_000
@@ -54,6 +55,55 @@ def pack(messages: Sequence[bytes]) -> bytes:
     if not 0 < len(messages) <= MESSAGES_MAX or len(value) > PACKED_BYTES_MAX:
         raise ValueError(f"{len(messages)} messages of {len(value)} bytes do not go into one record")
     return value
+
+
+def append_packed(log: EventLog, drafts: Sequence[Draft]) -> list[int]:
+    """Append drafts as `log.append` does, messages of one partition in as few records as hold them.
+
+    Returns the offset of the record in which each draft stands, in their order. Messages of a partition keep theirs.
+    """
+    records, places = pack_drafts(drafts)
+    offsets = log.append(records)
+    return [offsets[place] for place in places]
+
+
+def pack_drafts(drafts: Sequence[Draft]) -> tuple[list[Draft], list[int]]:
+    """The records in which these drafts travel, and in which of them each is."""
+    shares: list[_Share] = []
+    places: list[int] = []
+    open_at: dict[TopicPartition, int] = {}
+    for draft in drafts:
+        at = TopicPartition(draft.topic, draft.partition)
+        place = open_at.get(at)
+        if place is None or not shares[place].has_room(draft):
+            place = open_at[at] = len(shares)
+            shares.append(_Share())
+        shares[place].add(draft)
+        places.append(place)
+    return [share.make_record() for share in shares], places
+
+
+@dataclass(slots=True)
+class _Share:
+    """The drafts of one record."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    size: int = 0
+
+    def has_room(self, draft: Draft) -> bool:
+        is_message = draft.topic in TOPICS and draft.key is None and self.drafts[0].key is None
+        return is_message and has_room(self.size, len(self.drafts), message=draft.value or b"")
+
+    def add(self, draft: Draft) -> None:
+        self.drafts.append(draft)
+        self.size += measure(draft.value or b"")
+
+    def make_record(self) -> Draft:
+        first = self.drafts[0]
+        if len(self.drafts) == 1:
+            return first
+        value = pack([draft.value or b"" for draft in self.drafts])
+        return Draft(topic=first.topic, partition=first.partition, value=value)
 
 
 def count_messages(value: bytes) -> int:

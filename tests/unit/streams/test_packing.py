@@ -6,19 +6,21 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.canonical import encode
 from schemas.events import Tick
 from schemas.signing import Signed
-from schemas.topics import CHECKINS, TASKS, UPDATES
+from schemas.topics import BODIES, CATALOGUE, CHECKINS, ENROLMENTS, TASKS, UPDATES
 from streams import packing
-from streams.log import Record
+from streams.log import Draft, Record, TopicPartition, scan
+from streams.memory import MemoryLog
 from streams.packing import (
     MESSAGES_MAX,
     PACKED_BYTES_MAX,
     Packed,
+    append_packed,
     count_messages,
     has_room,
     measure,
@@ -137,3 +139,52 @@ def test_its_form_is_fixed() -> None:
     """The bytes are those of the decision record: a word and a list, in msgpack."""
     assert msgspec.msgpack.decode(pack([b"a", b"b"])) == ["Packed/1", [b"a", b"b"]]
     assert pack([b"a", b"b"]) == b"\x92\xa8Packed/1\x92\xc4\x01a\xc4\x01b"
+
+
+DRAFTS = st.lists(
+    st.builds(
+        Draft,
+        topic=st.sampled_from([CHECKINS.name, UPDATES.name, UPDATES.name, BODIES.name, ENROLMENTS.name]),
+        partition=st.integers(0, 1),
+        # Small ones in crowds, and some of which two fill a record.
+        value=st.one_of(st.binary(max_size=8), st.integers(240_000, 400_000).map(bytes)).map(
+            lambda data: b"\xc4" + data
+        ),
+        key=st.sampled_from([None, None, None, b"key"]),
+    ),
+    max_size=90,
+)
+
+
+@settings(max_examples=60)
+@given(drafts=DRAFTS, copies=st.integers(1, 40))
+def test_packing_on_the_way_in_changes_nothing_that_is_read(drafts: list[Draft], copies: int) -> None:
+    """Law 2: in any order of topics and partitions, readers find each message once, in order, where it was said to be.
+
+    What is no message of a device stays a record of its own, with its key.
+    """
+    drafts = drafts[:12] + [draft for draft in drafts[12:] if len(draft.value or b"") < 100] * copies
+    packed, plain = MemoryLog(CATALOGUE), MemoryLog(CATALOGUE)
+    offsets = append_packed(packed, drafts)
+    plain.append(drafts)
+    for at in {TopicPartition(draft.topic, draft.partition) for draft in drafts}:
+        found = [message for record in scan(packed, at) for message in unpack(record)]
+        assert [(each.key, each.value) for each in found] == [(each.key, each.value) for each in scan(plain, at)]
+        told = [offset for offset, draft in zip(offsets, drafts, strict=True) if (draft.topic, draft.partition) == at]
+        assert told == [each.offset for each in found]
+        assert all(each.key is None or each.message == 0 for each in found)
+
+
+def test_as_few_records_as_hold_them() -> None:
+    """A crowd's messages fill records, up to the last message and byte; one that comes alone is a record as ever."""
+    log = MemoryLog(CATALOGUE)
+    crowd = [Draft(topic=UPDATES.name, partition=0, value=b"x")] * (2 * MESSAGES_MAX + 1)
+    assert append_packed(log, crowd) == [0] * MESSAGES_MAX + [1] * MESSAGES_MAX + [2]
+    assert [record.value for record in scan(log, TopicPartition(UPDATES.name, 0))][-1] == b"x"
+    large = [Draft(topic=CHECKINS.name, partition=0, value=bytes(PACKED_BYTES_MAX // 3))] * 4
+    assert append_packed(log, large) == [0, 0, 1, 1]
+
+
+def test_nothing_is_appended_as_nothing() -> None:
+    """Nobody's messages make no record."""
+    assert append_packed(MemoryLog(CATALOGUE), []) == []
