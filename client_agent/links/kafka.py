@@ -1,7 +1,7 @@
 """The link over the log itself: for devices that may reach Kafka, such as a fleet's, and for tests in memory.
 
-Bodies and records of all devices in the process are held back and appended together, because an append costs more than
-the bytes in it. Each task and model is fetched once for all of them.
+Bodies and messages of all devices in the process are held back and appended together, messages many to a record: an
+append and a record cost more than the bytes in them. Each task and model is fetched once for all of them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from schemas.topics import (
 )
 from streams.bodies import Absent, BodyReader, Upload, store_all
 from streams.log import Draft, EventLog, LogUnavailable, OffsetLost, Record, TopicPartition, scan
+from streams.packing import append_packed
 from streams.retry import retry_until_available
 
 K = TypeVar("K")
@@ -108,12 +109,12 @@ class KafkaLink:
         return stored
 
     def send(self) -> None:
-        """Append the records held back, all together; they are lost when no broker answers."""
+        """Append the messages held back, all together and many to a record; they are lost when no broker answers."""
         drafts, self._drafts = self._drafts, []
         if not drafts:
             return
         try:
-            self._log.append(drafts)
+            append_packed(self._log, drafts)
         except LogUnavailable as error:
             logger.warning("records_lost", records=len(drafts), error=str(error))
 

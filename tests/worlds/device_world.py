@@ -39,6 +39,7 @@ from schemas.updates import parse_update
 from streams.bodies import BodyReader
 from streams.log import Draft, Record, TopicPartition, scan
 from streams.memory import MemoryLog
+from streams.packing import unpack
 from tests.learners import StubTrainer, train_by_one
 from tests.places import home_of
 from tests.worlds.builders import KEY, TASK, create_task, device_id, granted, lease, lease_id, told
@@ -96,7 +97,8 @@ class World:
         self.log.append([Draft(topic=topic, partition=partition, value=value)])
 
     def records(self, topic: str) -> list[Record]:
-        return list(scan(self.log, TopicPartition(topic, self.place)))
+        """Every message of a topic, whatever record it came in."""
+        return [message for record in scan(self.log, TopicPartition(topic, self.place)) for message in unpack(record)]
 
     def checkins(self) -> list[DeviceCheckedIn]:
         """Every check-in; each signed with the key that it names."""
