@@ -1,4 +1,4 @@
-"""What requests bring, appended to the log together: an append costs more than the bytes in it.
+"""What requests bring, appended to the log together: an append costs more than the bytes in it, and so does a record.
 
 A request is answered when its records are acknowledged and not before. What waits is bounded in bytes, and while no
 broker answers nothing waits: requests are refused until a probe has succeeded.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ops.gateway.refusals import Overloaded
 from streams.log import Draft, EventLog, LogError
+from streams.packing import MESSAGES_MAX, PACKED_BYTES_MAX, append_packed
 
-# How long the first of a batch waits for company.
-LINGER_S = 0.004
+# Whoever comes within so long of the last append waits for the rest of it, and so for company: whoever comes to a log
+# at rest leaves at once.
+GATHER_S = 0.010
 BATCH_BYTES_MAX = 4 * 2**20
 WAITING_BYTES_MAX = 64 * 2**20
 IN_FLIGHT_MAX = 4
@@ -59,13 +62,6 @@ class Breaker:
         self._probe_s = self.clock() + PROBE_EVERY_S
 
 
-def pack(drafts: Sequence[Draft]) -> Iterator[tuple[Draft, int]]:
-    """The records in which messages travel, each with how many it carries: today one a record."""
-    # The one place to change where many messages share a record.
-    for draft in drafts:
-        yield draft, 1
-
-
 class Appending:
     """Appends for all requests of a gateway. `run` works until it is cancelled."""
 
@@ -73,7 +69,9 @@ class Appending:
         self._log, self.breaker = log, breaker or Breaker()
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
-        self._news = asyncio.Event()
+        self._gathered_bytes = 0
+        self._news, self._enough = asyncio.Event(), asyncio.Event()
+        self._sent_s = -GATHER_S
         self._in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -96,7 +94,10 @@ class Appending:
         waiting = _Waiting(drafts, asyncio.get_running_loop().create_future(), size)
         self._waiting.append(waiting)
         self._waiting_bytes += size
+        self._gathered_bytes += size
         self._news.set()
+        if len(self._waiting) >= MESSAGES_MAX or self._gathered_bytes >= PACKED_BYTES_MAX:
+            self._enough.set()
         try:
             # Shielded: whoever leaves takes no record back that is on its way.
             return await asyncio.wait_for(asyncio.shield(waiting.done), ACKNOWLEDGED_WITHIN_S)
@@ -110,12 +111,19 @@ class Appending:
             while True:
                 # Without news nothing runs: an idle gateway costs no processor time.
                 await self._news.wait()
-                await asyncio.sleep(LINGER_S)
+                await self._gather()
                 await self._send_all()
         finally:
             await self._send_all()
             if self._tasks:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _gather(self) -> None:
+        rest_s = self._sent_s + GATHER_S - time.monotonic()
+        if rest_s > 0:
+            # What fills a record has no company to wait for.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._enough.wait(), rest_s)
 
     async def _send_all(self) -> None:
         while self._waiting:
@@ -125,7 +133,9 @@ class Appending:
             task = asyncio.create_task(self._send(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            self._sent_s = time.monotonic()
         self._news.clear()
+        self._enough.clear()
 
     def _take_batch(self) -> list[_Waiting]:
         size = count = 0
@@ -134,11 +144,13 @@ class Appending:
                 break
             size, count = size + waiting.size, count + 1
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._gathered_bytes -= size
         return batch
 
     async def _send(self, batch: list[_Waiting]) -> None:
         try:
-            offsets = iter(await asyncio.to_thread(self._append, [draft for each in batch for draft in each.drafts]))
+            drafts = [draft for each in batch for draft in each.drafts]
+            offsets = iter(await asyncio.to_thread(append_packed, self._log, drafts))
             self.breaker.note_answer()
             for each in batch:
                 _settle(each.done, [next(offsets) for _ in each.drafts])
@@ -153,11 +165,6 @@ class Appending:
         finally:
             self._waiting_bytes -= sum(each.size for each in batch)
             self._in_flight.release()
-
-    def _append(self, drafts: Sequence[Draft]) -> list[int]:
-        records = list(pack(drafts))
-        offsets = self._log.append([record for record, _ in records])
-        return [offset for offset, (_, count) in zip(offsets, records, strict=True) for _ in range(count)]
 
 
 def _settle(done: asyncio.Future[list[int]], offsets: list[int]) -> None:
