@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
+from actors.deciders.outcomes import Outcomes
 from schemas.events import (
     BudgetExhausted,
     DeviceRevoked,
@@ -75,23 +75,8 @@ class Epochs:
             epoch.retired_ms = time_ms if epoch.retired_ms is None else epoch.retired_ms
 
 
-class Derived:
-    """What follows from a task's fields, and is in no digest.
-
-    `oldest` are the keys of `outcomes` in their order, because a dictionary that lost its first entries finds the next
-    one slowly: with 100,000 outcomes remembered that took longer than all the rest of an admission.
-    """
-
-    __slots__ = ("oldest",)
-    outcomes: dict[str, tuple[str, int]]
-    oldest: deque[str]
-
-    def __post_init__(self) -> None:
-        self.oldest = deque(self.outcomes)
-
-
 @dataclass(slots=True)
-class Task(Derived):
+class Task:
     """One task as the aggregator sees it. `pending` are proposed rounds, oldest first; vectors are not state."""
 
     created: TaskCreated
@@ -102,7 +87,7 @@ class Task(Derived):
     buffer: Round | None = None
     pending: list[Round] = field(default_factory=list)
     ending: HaltReason | None = None
-    outcomes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    outcomes: Outcomes = field(default_factory=Outcomes)
     participations: dict[str, int] = field(default_factory=dict)
     participations_max: int = 0
     exhausted: int = 0  # devices that have reached the cap
@@ -247,15 +232,14 @@ def _keep_filled_buffer(task: Task) -> Round | None:
 def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms: int) -> None:
     if task is None:
         return
-    # When this lease was granted: no later update can have been appended before. Log time may be far ahead of that,
-    # because other topics are read ahead of `updates`.
-    _forget(task, event.deadline_ms - task.created.policy.lease_ms)
-    task.oldest.append(event.update)
+    # When this lease was granted: no later update can have been appended before, so that another copy of what was long
+    # over then is expired. Log time may be far ahead of that, because other topics are read ahead of `updates`.
+    task.outcomes.forget(event.deadline_ms - task.created.policy.lease_ms - REMEMBERED_MS)
     if isinstance(event, UpdateRefused):
-        task.outcomes[event.update] = (event.reason, event.deadline_ms)
+        task.outcomes.add(event.update, event.reason, deadline_ms=event.deadline_ms)
         return
     assert task.buffer is not None
-    task.outcomes[event.update] = ("admitted", event.deadline_ms)
+    task.outcomes.add(event.update, "admitted", deadline_ms=event.deadline_ms)
     unit = name_unit(event)
     task.buffer.members[unit] = event
     task.progress_ms = time_ms
@@ -264,14 +248,6 @@ def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms
     task.participations_max = max(task.participations_max, taken)
     # Counted once, at the moment the cap is reached, so that a proposal need not walk all devices.
     task.exhausted += taken == task.created.participations_cap
-
-
-def _forget(task: Task, appended_ms: int) -> None:
-    """Drop outcomes of leases that were long over at `appended_ms`: another copy of their updates is expired."""
-    while task.oldest:
-        if task.outcomes[task.oldest[0]][1] + REMEMBERED_MS >= appended_ms:
-            return
-        del task.outcomes[task.oldest.popleft()]
 
 
 def _propose(task: Task, proposed: RoundProposed) -> None:

@@ -281,8 +281,9 @@ def _answer(task: Task | None, update: UpdateChecked, *, events: Sequence[Journa
         case [UpdatesDeclined(counts=counts)] if "duplicate" not in counts:
             [outcome] = counts
         case _:
-            assert task is not None
-            outcome = task.outcomes[lease.lease][0]
+            found = task.outcomes.find(lease.lease) if task is not None else None
+            assert found is not None
+            outcome = found
     return Outcome(
         device=lease.device,
         task=lease.task,

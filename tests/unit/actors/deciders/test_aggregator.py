@@ -267,7 +267,7 @@ def test_a_lease_is_no_longer_than_the_policy_allows(append_ms: int) -> None:
     for number, deadline_ms in enumerate((longest + 1, (1 << 64) - 1)):
         late = update_of("a", situation, number=number, deadline_ms=deadline_ms, append_ms=append_ms)
         assert refusal_of(situation, late) == "other_policy"
-    assert situation.state.tasks[TASK].outcomes == {}
+    assert len(situation.state.tasks[TASK].outcomes) == 0
     fill(situation, "a", deadline_ms=longest, append_ms=append_ms)
 
 
