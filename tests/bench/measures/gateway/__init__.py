@@ -1,0 +1,5 @@
+"""Measures of a gateway, and of what stands behind it.
+
+`crowd`: devices that hand in updates over raw connections. `hostile`: strangers who never rest, in their own process.
+`outcomes`: what an aggregator remembers of the updates that came through it.
+"""
