@@ -23,15 +23,15 @@ from streams.kafka.settings import KafkaSettings
 from tests.bench import machine
 from tests.bench.pages import page
 from tests.bench.row import Bench, Row
-from tests.bench.rows import crowd, demo, end_to_end, growth, history, ingest, latency, replay, shards, tasks
+from tests.bench.rows import crowd, demo, end_to_end, gateway, growth, history, ingest, latency, replay, shards, tasks
 from tests.bench.rows import page as web_page
 from tests.trials.results import ROOT, add_row, rows
 
 ALL: dict[str, ModuleType] = {
     module.NAME: module
-    for module in (ingest, end_to_end, latency, replay, history, web_page, shards, tasks, growth, demo, crowd)
+    for module in (ingest, end_to_end, latency, replay, history, web_page, gateway, shards, tasks, growth, demo, crowd)
 }
-PEERS = tuple(dict.fromkeys([*end_to_end.PEERS, *crowd.PEERS]))
+PEERS = tuple(dict.fromkeys([*end_to_end.PEERS, *gateway.PEERS, *crowd.PEERS]))
 FIGURES = ROOT / "build" / "bench.json"
 COLUMNS = ("name", "params", "codec", "updates_per_s", "cpu_ms_per_update", "mb_per_s", "share_of_floor", "peer")
 

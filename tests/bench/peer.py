@@ -54,11 +54,11 @@ class PeerError(Exception):
     """The peer did not run; the message ends with what it said last."""
 
 
-def run(script: str, *arguments: str) -> dict[str, Any]:
-    """The JSON object that the script ends with. Nothing that it started is left behind."""
+def run(script: str, *arguments: str, environment: str = "") -> dict[str, Any]:
+    """The JSON object that the script ends with, in `environment` or the one of its name; it leaves nothing behind."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryDirectory() as scratch:
         child = subprocess.Popen(
-            [str(python(script.partition("_")[0])), str(SCRIPTS / script), *arguments],
+            [str(python(environment or script.partition("_")[0])), str(SCRIPTS / script), *arguments],
             cwd=scratch,
             env={**os.environ, "RAY_DISABLE_DOCKER_CPU_WARNING": "1", "FLWR_TELEMETRY_ENABLED": "0", "PYTHONPATH": ""},
             stdin=subprocess.DEVNULL,

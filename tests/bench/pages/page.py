@@ -8,9 +8,10 @@ from typing import Any
 
 from tests.bench import peer
 from tests.bench.pages.chart import Panel, svg
+from tests.bench.pages.doors import tell_gateway
 from tests.bench.pages.text import cell, kept, table, wrap
 from tests.bench.pages.web import tell_page
-from tests.bench.rows import crowd, demo, end_to_end, growth, history, ingest, latency, replay, shards, tasks
+from tests.bench.rows import crowd, demo, end_to_end, gateway, growth, history, ingest, latency, replay, shards, tasks
 from tests.bench.rows import page as web_page
 from tests.trials.results import ROOT
 
@@ -43,6 +44,8 @@ def _stamp(rows: Rows) -> str:
     machine.pop("load")
     if row["name"] in {"end_to_end", "demo", "crowd"}:
         machine |= {"Flower": peer.FLOWER} | ({"NVFlare": peer.NVFLARE} if row["name"] == "end_to_end" else {})
+    if row["name"] == gateway.NAME:
+        machine |= {"Flower": peer.REQUIREMENTS["flower-apps"][0].rpartition("=")[2]}
     versions = ", ".join(f"{name} {version}" for name, version in machine.items())
     others = [each for each in rows if each["began"] != row["began"]]
     older = {each["peer"]: f"{each['began'][:10]}, commit {each['commit']}" for each in others}
@@ -349,6 +352,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     replay.NAME: _replay,
     history.NAME: _history,
     web_page.NAME: tell_page,
+    gateway.NAME: tell_gateway,
     shards.NAME: _shards,
     tasks.NAME: _tasks,
     growth.NAME: _growth,

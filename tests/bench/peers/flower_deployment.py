@@ -26,8 +26,8 @@ dependencies = []
 publisher = "peer"
 
 [tool.flwr.app.components]
-serverapp = "flower_app:server"
-clientapp = "flower_app:client"
+serverapp = "{app}:server"
+clientapp = "{app}:client"
 """
 PATIENCE_S = 240.0
 
@@ -52,7 +52,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         superlink = ("flower-superlink", "--insecure", "--disable-runtime-dependency-installation")
         start(stack, *superlink, "--host", "127.0.0.1", "--port", str(link))
-        _await(link)
+        await_port(link)
         for _ in range(int(nodes)):
             supernode = ("flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{link}")
             start(stack, *supernode, "--port", str(port()))
@@ -66,22 +66,24 @@ def main() -> None:
         print(report.read_text())  # noqa: T201
 
 
-def prepare(folder: Path, link: int) -> None:
+def prepare(folder: Path, link: int, *, app: str = "flower_app") -> None:
     """An app for `flwr run`, and where it finds the SuperLink."""
-    shutil.copy(Path(__file__).with_name("flower_app.py"), folder)
-    (folder / "pyproject.toml").write_text(PROJECT)
+    shutil.copy(Path(__file__).with_name(f"{app}.py"), folder)
+    (folder / "pyproject.toml").write_text(PROJECT.format(app=app))
     (folder / ".flwr").mkdir()
     config = f'[superlink]\ndefault = "local"\n[superlink.local]\naddress = "127.0.0.1:{link}"\ninsecure = true\n'
     (folder / ".flwr" / "config.toml").write_text(config)
 
 
-def start(stack: contextlib.ExitStack, *command: str) -> None:
+def start(stack: contextlib.ExitStack, *command: str) -> subprocess.Popen[bytes]:
     """A child that ends with the stack."""
     words = [str(BIN / command[0]), *command[1:]]
-    stack.callback(_end, subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr))
+    child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr)
+    stack.callback(_end, child)
+    return child
 
 
-def _await(port: int) -> None:
+def await_port(port: int) -> None:
     """Wait until somebody listens."""
     give_up_s = time.monotonic() + 60
     while time.monotonic() < give_up_s:

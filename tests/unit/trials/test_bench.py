@@ -57,6 +57,7 @@ def _rows() -> list[Row]:
         *grown,
         *(Row(name="history", params=0, more=more) for more in _history()),
         *(Row(name="page", params=0, more=more) for more in _page()),
+        *_gateway(fast),
         Row(name="demo", params=650, codec="int8", peer="flower engine", **fast, more={**curves, **goals, **parts}),
         Row(name="crowd", params=2_410, codec="int8", **fast, **flower),
     ]
@@ -81,6 +82,28 @@ def _page() -> list[dict[str, Any]]:
     return [
         {"what": "paint", "requests": 5, "filled_ms": 150.0, **paint},
         {"what": "open", "pages": 100, "events_per_s": 10, "versions": 9, **times, **killed},
+    ]
+
+
+def _gateway(fast: dict[str, Any]) -> list[Row]:
+    """What the rows of the gateway tell: updates of two sizes, idle connections, and hostile traffic."""
+    times = {"p50_ms": 9.0, "p99_ms": 20.0, "per_core_s": 1_600.0, "plain_ms": 2.0, "plain_share": 1.4}
+    times |= {"before_mb": 90.0, "after_mb": 95.0}
+    names = ("updates_per_s", "cpu_ms", "aggregator_ms", "p50_ms", "p99_ms")
+    times |= {f"decided_{name}": 9.0 for name in names}
+    names = ("updates_per_s", "cpu_ms", "p50_ms", "p99_ms", "requests_each", "before_mb", "rss_mb", "idle_10_mb")
+    times |= {f"peer_{name}": 9.0 for name in names}
+    fire = {"goodput": 1.0, "asked": 9, "p50_ms": 9.0, "p99_ms": 20.0, "capacity_per_s": 900.0, "hostile_per_s": 999.0}
+    fire |= {"alone_goodput": 1.0, "alone_p50_ms": 9.0, "alone_p99_ms": 9.0, "before_mb": 90.0, "after_mb": 95.0}
+    fire |= {"hostile_share": 1.1, "answers": {"replay: 200": 9}}
+    beside = {"codec": "int8", "peer": "flower superlink", **fast}
+    return [
+        *(
+            Row(name="gateway", params=size, **beside, more={"what": "hand in", "updates": 9, **times})
+            for size in (2_410, 1_000_000)
+        ),
+        Row(name="gateway", params=2_410, more={"what": "idle", "before_mb": 90.0, "10": 91.0, "1000": 95.0}),
+        Row(name="gateway", params=2_410, more={"what": "under fire", **fire}),
     ]
 
 
@@ -122,9 +145,10 @@ def test_an_aim_is_kept_or_missed_by_its_figure(monkeypatch: pytest.MonkeyPatch,
     good = _written(_rows(), monkeypatch, tmp_path)
     assert "**missed**" not in good
     assert "<!--" not in good
-    # A thousand devices are two rates, a history and a page are lists of figures: none is a curve.
+    # A thousand devices are two rates; a history, a page and a gateway are lists of figures: none is a curve.
     assert {path.stem for path in (tmp_path / "plots").iterdir()} == {*page.SECTIONS, "tasks-64"} - {
         "crowd",
+        "gateway",
         "history",
         "page",
     }

@@ -48,6 +48,12 @@ class GatewayProcess:
             assert time.monotonic() < give_up_s, self.read_log()
             time.sleep(0.1)
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._child is not None
+        return self._child.pid
+
     def is_ready(self) -> bool:
         """Whether it would take devices now."""
         try:
