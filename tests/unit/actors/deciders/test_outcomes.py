@@ -26,7 +26,7 @@ def _forget(plain: dict[str, tuple[str, int]], before_ms: int) -> None:
 
 
 @given(
-    steps=st.lists(ADDED | ADDED | ADDED | FORGOTTEN, max_size=90),
+    steps=st.lists(ADDED | ADDED | ADDED | FORGOTTEN, min_size=60, max_size=90),
     slots=st.sampled_from([2, 64]),
     begin=st.sampled_from([0, NUMBERS - 20]),
 )
