@@ -347,7 +347,7 @@ def test_the_lease_is_judged_before_the_body() -> None:
 
 
 SPECIFIED = {"unknown_task", "duplicate", "other_policy", "expired", "closed", "finished", "from_the_future", "stale"}
-SPECIFIED |= {"in_round", "participations", *FAULTS}
+SPECIFIED |= {"in_round", "participations", "epoch_over", *FAULTS}
 
 
 def test_every_reason_to_refuse_is_specified() -> None:
