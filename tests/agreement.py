@@ -43,6 +43,7 @@ QUESTIONS: dict[str, tuple[str, Callable[[PlainLog, str], list[tuple[Any, ...]]]
         PlainLog.list_leases,
     ),
     "checkins": ("reason, count", PlainLog.count_checkins),
+    "refusals": ("reason, count", PlainLog.count_refusals),
     "evaluations": ("version, cohort, metric, value, samples", PlainLog.list_scores),
 }
 

@@ -216,6 +216,13 @@ class PlainLog:
             found.update(fact["counts"])
         return [item for item in found.items() if item[1]]
 
+    def count_refusals(self, task: str) -> list[tuple[str, int]]:
+        """How many updates are in no round, by reason."""
+        found = Counter(fact["reason"] for fact in self.of("UpdateRefused", task=task))
+        for fact in self.of("UpdatesDeclined", task=task):
+            found.update(fact["counts"])
+        return [*found.items()]
+
     def list_scores(self, task: str) -> list[tuple[Any, ...]]:
         """Version, cohort, metric, value and examples."""
         return [

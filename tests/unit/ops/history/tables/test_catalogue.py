@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ops.history.tables.catalogue import load_tables
 from ops.history.tables.duckdb_file import HistoryFile
-from schemas.events import DeviceEnrolled, LeaseClosed
+from schemas.events import DeviceEnrolled, LeaseClosed, UpdatesDeclined
 from schemas.topics import REGISTRY, ROUNDS, SELECTIONS, TASKS
 from tests.tables import opened, synced, tell
 from tests.worlds.builders import TASK, body_ref, lease_granted, model_published, public_key
@@ -98,6 +98,17 @@ def test_a_lease_that_is_closed_twice_ends_once(tmp_path: Path) -> None:
     # As a list: two rows of one lease must not pass for one.
     assert leases == [(granted[0].lease, "used"), (granted[1].lease, None)]
     assert expired == [(2, 0)]
+
+
+def test_what_is_only_counted_is_refused_too(tmp_path: Path) -> None:
+    """Repeats and what came too late have no row of their own, and still somebody asks how many they were."""
+    log = memory_log()
+    append(log, TASKS.name, created())
+    counted = [UpdatesDeclined(task=TASK, counts={"duplicate": 2, "expired": n}) for n in (1, 3)]
+    Journal(log, ROUNDS.name).batch(*counted)
+    with synced(tmp_path / "history.duckdb", log) as history:
+        found = history.ask("SELECT task, reason, count FROM refusals ORDER BY reason").rows
+    assert found == [(TASK, "duplicate", 4), (TASK, "expired", 4)]
 
 
 def test_who_is_enrolled_follows_from_the_registrar_s_journal(tmp_path: Path) -> None:
