@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
+import msgspec
+
 from actors.keys import Delegate, RoleKey
 from client_agent.learning.allow_list import AllowList
 from ops.operator import models, succession, tasks
@@ -17,6 +19,7 @@ from schemas import policy as policies
 from schemas.creations import STEWARD
 from schemas.events import TaskCreated
 from schemas.identifiers import BodyRef, TaskId, Version
+from schemas.policy import Policy
 from schemas.topics import TASKS, partition_of
 from streams.log import EventLog, TopicPartition
 
@@ -74,8 +77,13 @@ class Operator:
         self._change(name, create, caller=caller, creates=True)
         return made[0]
 
-    def fork(self, task: TaskId, *, version: Version, name: TaskId, caller: Caller) -> TaskCreated:
-        """A new task from a version of another. Raises NotAllowed, and what `tasks.fork` raises."""
+    def fork(
+        self, task: TaskId, *, version: Version, name: TaskId, caller: Caller, rho_max: float | None = None
+    ) -> TaskCreated:
+        """A new task from a version of another; `rho_max`: another budget, against which all that was spent counts.
+
+        Raises NotAllowed, PolicyError, and what `tasks.fork` raises.
+        """
         caller.require("admin")
         made: list[TaskCreated] = []
 
@@ -84,7 +92,9 @@ class Operator:
             # The policy stands in the log: an operator elsewhere may have named code that this machine does not run.
             if parent.created is not None:
                 self._allows.check_policy(parent.created.policy)
-            made.append(tasks.fork(log, succession.Branch(task=task, version=version), name=name, key=key))
+            policy = None if rho_max is None or parent.created is None else _allow_more(parent.created, rho_max)
+            branch = succession.Branch(task=task, version=version)
+            made.append(tasks.fork(log, branch, name=name, key=key, policy=policy))
 
         self._change(name, fork, caller=caller, creates=True)
         return made[0]
@@ -125,6 +135,14 @@ class Operator:
             if left_s <= 0 or found.position is None:
                 return False
             self._reader.wait(found.position.next(), timeout_s=min(left_s, 1.0))
+
+
+def _allow_more(created: TaskCreated, rho_max: float) -> Policy:
+    """Its policy with another budget. Raises PolicyError."""
+    if created.policy.privacy is None:
+        raise policies.PolicyError(f"{created.task!r} is not private: it has no budget.")
+    privacy = msgspec.structs.replace(created.policy.privacy, rho_max=rho_max)
+    return policies.check_policy(msgspec.structs.replace(created.policy, privacy=privacy))
 
 
 def _pause(log: EventLog, key: Delegate, *, task: TaskId) -> None:

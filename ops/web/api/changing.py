@@ -34,6 +34,9 @@ class NewFork(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Name
     version: Annotated[int, Field(ge=0, le=10**15)]
+    rho_max: Annotated[
+        float | None, Field(gt=0, le=10**6, description="Another privacy budget; all that was spent counts against it.")
+    ] = None
 
 
 @router.post("/tasks", status_code=201)
@@ -48,7 +51,8 @@ def create_task(request: Request, new: NewTask) -> Response:
 def fork_task(request: Request, task: TaskName, *, new: NewFork) -> Response:
     """Start a task from a version of another, with its policy; a private one ends with that. Needs the role admin."""
     operator = find_site(request).operator
-    created = operator.fork(task, version=new.version, name=new.name, caller=find_caller(request))
+    caller = find_caller(request)
+    created = operator.fork(task, version=new.version, name=new.name, caller=caller, rho_max=new.rho_max)
     return _write_created(request, created)
 
 

@@ -15,7 +15,8 @@ from starlette.routing import Route
 from ops.web.callers import Caller, find_caller
 from ops.web.page.layout import Page, Section
 from ops.web.page.moment import Moment
-from ops.web.problems import problem_of
+from ops.web.page.questions.overview import list_tasks
+from ops.web.problems import RequestRefused, problem_of
 from schemas.errors import FedlogError
 
 if TYPE_CHECKING:
@@ -95,9 +96,17 @@ def _ask(pages: Pages, request: Request, *, problem: str = "", status: int = 200
 def _draw_fork(moment: Moment, request: Request, *, task: str) -> h.Node:
     newest = moment.ask_one("SELECT max(version) AS version FROM facts.model_published WHERE task = $task", task=task)
     version = request.query_params.get("version", "") or newest.get("version") or 0
+    budget = next((line.budget for line in list_tasks(moment, task)), None)
     return [
         h.label["From version", h.input(name="version", type="number", min=0, value=str(version), required=True)],
         h.label["Name of the new task", h.input(name="name", value=f"{task}-b", required=True, maxlength=100)],
+        # With nothing left to spend it would end with its first round, and whoever made it would wonder why.
+        h.label[
+            f"Privacy budget ρ, of which {budget.rho:.4g} is spent",
+            h.input(name="rho_max", type="number", min=0, step="any", value=f"{budget.rho_max:g}", required=True),
+        ]
+        if budget
+        else None,
     ]
 
 
@@ -127,9 +136,19 @@ def _change(site: Site, task: str, *, name: str, form: Mapping[str, str], caller
             version = form.get("version", "")
             # What is no number is refused in the words for a version that is not there.
             number = int(version) if version.isascii() and version.isdecimal() and len(version) < 16 else -1
-            site.operator.fork(task, version=number, name=form.get("name", ""), caller=caller)
+            rho_max = _read_amount(form.get("rho_max", ""))
+            site.operator.fork(task, version=number, name=form.get("name", ""), caller=caller, rho_max=rho_max)
             return form.get("name", task)
     return task
+
+
+def _read_amount(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise RequestRefused("rho_max: no number.") from None
 
 
 def _recompute(pages: Pages, request: Request) -> Response:

@@ -47,6 +47,15 @@ def test_viewers_may_do_none_of_it(site: Site, name: str) -> None:
     assert viewer.post("/system/kill").status_code == 403
 
 
+def test_a_fork_may_have_a_budget_of_its_own(site: Site) -> None:
+    """The form of a private task names what is spent; what is no amount is refused before anything is written."""
+    admin = make_client(site, "admin")
+    assert 'name="rho_max"' in admin.get(f"/tasks/{MAIN}/fork?version=3").text
+    assert 'name="rho_max"' not in admin.get(f"/tasks/{DONE}/fork?version=3").text
+    refused = admin.post(f"/tasks/{MAIN}/fork", data={"version": "3", "name": "campus.more", "rho_max": "x"})
+    assert (refused.status_code, "rho_max: no number." in refused.text) == (422, True)
+
+
 def test_what_is_refused_is_told_where_it_was_asked(site: Site) -> None:
     """A task that is over cannot be paused, and a fork needs a version that there is."""
     client = make_client(site, "operator")
