@@ -44,7 +44,7 @@ COHORTS = ("--cohort", "phone", "--cohort", "tablet")
 FLEET = ("--processes", "2", "--simulate", str(Path(__file__).with_name("habits.toml").absolute()), *COHORTS)
 CLASS = "phones"
 KILL_AFTER_VERSION = 5
-PATIENCE_S = 300.0
+PATIENCE_S, PAGE_WAIT_S = 300.0, 60.0
 
 
 class DemoFailed(FedlogError):
@@ -142,6 +142,8 @@ class Demo:
             self._view.say("Replaying the log from its first event, in a fresh process …")
             replayed = self._replay()
             if self._keep:
+                if self._page is not None:
+                    self._page.wait(timeout_s=PAGE_WAIT_S)
                 self._services.keep()
             return self._report(view, replayed, seconds=trained_s)
 

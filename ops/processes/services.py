@@ -230,6 +230,13 @@ class Page:
         self._services, self._say, self._options = services, say, options
         self._is_started = self._is_told = False
 
+    def wait(self, *, timeout_s: float) -> None:
+        """Tend it until its address is told: on a busy machine a run may be over before."""
+        give_up_s = time.monotonic() + timeout_s
+        while not self._is_told and time.monotonic() < give_up_s:
+            self.tend()
+            time.sleep(0.2)
+
     def tend(self) -> None:
         """Start it once there is a history to show, and say where it is once it answers."""
         if self._is_told:

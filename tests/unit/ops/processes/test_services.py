@@ -197,7 +197,8 @@ def test_the_page_comes_after_its_history_and_is_told_once(
     monkeypatch.setattr(Services, "start_beside", start_beside)
     with Services(settings, task="t") as services:
         page = Page(services, say=said.append)
-        page.tend()
+        # What never comes is waited for no longer than it is told to.
+        page.wait(timeout_s=0.3)
         assert begun == []
         with synced(path, memory_log()) as history, HistoryServer(path, history):
             page.tend()
@@ -226,7 +227,7 @@ def test_a_run_goes_on_without_its_page(settings: Settings, monkeypatch: pytest.
         HistoryServer(path, history),
     ):
         page = Page(services, say=said.append)
-        page.tend()
+        page.wait(timeout_s=60)
         page.tend()
         assert services.services == {}
     assert len(said) == 1
