@@ -18,7 +18,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +98,9 @@ starting: setup ## Time `fedlog run` from nothing to its first lease, beside ano
 page: setup $(BROWSER) ## Look at every view in Debian's Chromium, by keyboard and live; writes docs/page (apt install chromium; npm)
 	@test -d build/page/node_modules/axe-core || npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/page axe-core@4.14.1
 	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.page.browsing
+
+page-visit: setup $(BROWSER) ## Visit the demo in Debian's Chromium as a newcomer: a version, the past, a kill, a fork that trains
+	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.page.visiting
 
 # What drives the browser: no dependency, because only those who look at the page have one.
 $(BROWSER): | setup

@@ -174,6 +174,9 @@ def use_the_keyboard(look: Look) -> None:
         look.require("at=" not in page.url, "n does not come back to now")
         page.keyboard.press("Tab")
         look.require(page.evaluate("document.activeElement.className") == "skip", "the first stop is no way past")
+        page.locator("#score-0 summary").focus()
+        page.keyboard.press("Enter")
+        look.require(page.locator("#score-0 details").get_attribute("open") is not None, "Enter opens no table")
         with page.expect_navigation():
             page.keyboard.press("g")
             page.keyboard.press("e")

@@ -1,6 +1,6 @@
-"""A newcomer with a browser: the demo, who is in a version and what it cost, back in time, a kill, a fork that trains.
+"""A newcomer with a browser: the demo, who is in a version and what it cost, back in time, a fork that trains, a kill.
 
-    PYTHONPATH=build/page/python .venv/bin/python -m tests.trials.page.visiting
+    make page-visit
 
 Takes a few minutes. Every number that is read on the page is asked for again with `fedlog query`.
 """
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Visit:
     def fedlog(self, *words: str) -> str:
         """What a command says, in the folder of the demo."""
         demo = [self._options[0], f"{self._options[1]}/demo"]
-        done = subprocess.run([*FEDLOG, *demo, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run([*FEDLOG, *demo, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         return done.stdout
 
     def query(self, sql: str) -> list[str]:
@@ -84,8 +85,8 @@ def look_into_a_version(visit: Visit) -> None:
     [count] = visit.query(f"SELECT count(*) {asked}")
     visit.require(members == int(count), f"{members} updates are in it, as the history says ({count})")
     [epsilon] = visit.query(
-        f"SELECT epsilon FROM ledger JOIN versions ON ledger.task = versions.task AND ledger.round = versions.round_id "
-        f"WHERE versions.task = 'digits' AND versions.version = {VERSION}"
+        "SELECT epsilon FROM ledger JOIN versions USING (task, round_id) "
+        f"WHERE task = 'digits' AND versions.version = {VERSION}"
     )
     shown = [text for text in cost if re.fullmatch(r"[\d.]+", text)]
     visit.require(f"{float(epsilon):.4g}" in shown, f"ε {float(epsilon):.4g} is what it cost, of {shown}")
@@ -108,17 +109,20 @@ def kill_the_aggregator(visit: Visit) -> None:
     page.goto(f"{address}/system")
     page.get_by_role("link", name="Kill the aggregator").click()
     page.get_by_role("button", name="Kill the aggregator").click()
-    visit.require("is dead" in page.locator("#kill").inner_text(), page.locator("#kill").inner_text().splitlines()[1])
-    page.goto(f"{address}/tasks/digits")
+    told = page.locator("#kill").inner_text()
+    visit.require("is dead" in told, " ".join(told.split()))
+    page.goto(f"{address}/tasks/{FORK}")
     visit.wait("a version follows the kill", lambda: visit.read_version() > before)
 
 
-def fork_and_watch(visit: Visit, train: Callable[[], Any]) -> None:
-    """From version 12, by two clicks; with devices it trains, and the page shows it."""
+def fork_and_watch(visit: Visit, *, train: Callable[[], Any]) -> None:
+    """From version 12; with devices it trains, and the page shows it."""
     page = visit.page
     page.goto(f"{page.url.split('/tasks')[0]}/tasks/digits/versions/{VERSION}")
     page.get_by_role("link", name="Fork from here").click()
     page.locator("input[name=name]").fill(FORK)
+    # The first task has spent most of its budget, and all of that counts.
+    page.locator("input[name=rho_max]").fill("30")
     page.get_by_role("button", name="Fork digits").click()
     visit.require(page.url.endswith(f"/tasks/{FORK}"), f"the fork has its page: {page.url.split('/', 3)[3]}")
     train()
@@ -151,11 +155,9 @@ def main() -> int:
                 raise RuntimeError(f"The demo has ended: {Path(log.name).read_text()[-2_000:]}")
             visit.page.goto(found[0])
             visit.require("token" not in visit.page.url, "the token is gone from the address")
-            for step in (look_into_a_version, go_back, kill_the_aggregator):
-                say(step.__name__.replace("_", " "))
+            for step in (look_into_a_version, go_back, partial(fork_and_watch, train=train), kill_the_aggregator):
+                say(getattr(step, "__name__", "fork and watch").replace("_", " "))
                 step(visit)
-            say("fork and watch")
-            fork_and_watch(visit, train)
         finally:
             browser.close()
             for child in [*fleets, demo]:
