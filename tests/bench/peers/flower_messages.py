@@ -7,11 +7,14 @@ import time
 from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 PATIENCE_S = 600.0
 
 server = ServerApp()
+# An app has one; nobody runs it.
+client = ClientApp()
 
 
 @server.main()

@@ -42,7 +42,8 @@ class Connection:
 
     async def send(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         """The same of a request as it goes over the wire."""
-        if self._writer is None or self._writer.is_closing():
+        # A server closes what has been idle for a while.
+        if self._writer is None or self._writer.is_closing() or (self._reader is not None and self._reader.at_eof()):
             await self.open()
         assert self._reader is not None
         assert self._writer is not None
