@@ -13,7 +13,7 @@ from msgspec import UNSET
 from client_agent.conditions import FixedProfile
 from client_agent.links.kafka import KafkaLink
 from schemas.events import Granted
-from schemas.policy import Compression
+from schemas.policy import Compression, Evaluation
 from schemas.topics import ANSWERS, answer_partition
 from tests.worlds.builders import KEY, told
 from tests.worlds.device_world import PHONE, flush
@@ -39,9 +39,10 @@ class CrashAfter(FixedProfile):
 
 
 def _make(size: str = "small") -> SealedWorld:
+    told = Evaluation(report=("loss",))
     if size == "small":
-        return SealedWorld(sealed_policy())
-    return SealedWorld(sealed_policy(compression=Compression(codec="float32")), parameters=40_000)
+        return SealedWorld(sealed_policy(evaluation=told))
+    return SealedWorld(sealed_policy(evaluation=told, compression=Compression(codec="float32")), parameters=40_000)
 
 
 def _live(world: SealedWorld, folder: Path, step: str = "", *, at_ms: int = 0, outcome: str = "admitted") -> None:
@@ -68,7 +69,9 @@ def test_what_leaves_the_device_opens_for_its_aggregator_alone(tmp_path: Path, s
     assert (update.metrics, update.fidelity) == ((), None)
     assert (update.inline is None) == (size == "large")
     assert world.seen(update).any()
-    body = world.open(update).body
+    body, metrics = world.open(update).body, world.open(update).metrics
+    assert len(metrics) == 1
+    assert metrics[0] > 0
     records = [record.value or b"" for topic in ("updates", "bodies") for record in world.records(topic)]
     assert not any(body[:64] in record for record in records)
 
