@@ -70,7 +70,7 @@ class Crowd:
         body: bytes | BodyRef = update.data
         if update.headers:
             status, _, told = await connection.ask("POST", UPLOADS, update.data, update.headers)
-            if status != 201:
+            if status not in (200, 201):
                 raise NotTaken(f"upload: {status} {told[:300]!r}")
             body = read_address(told)
         status, _, told = await connection.send(self.write(update, body))
