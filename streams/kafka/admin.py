@@ -92,6 +92,7 @@ class KafkaAdmin:
         if missing:
             with translate_errors("creating topics", self._outage):
                 self._create(missing, count, copies=copies)
+            self._wait_for_leaders([TopicPartition(spec.name, number) for spec in missing for number in range(count)])
         self.check_topics(specs)
         return [spec.name for spec in missing]
 
@@ -154,6 +155,19 @@ class KafkaAdmin:
             if row["error_code"] not in (0, errors.TopicAlreadyExistsError.errno):
                 raise errors.for_code(row["error_code"])(f"{row['name']}: {row.get('error_message')}")
         self._client().wait_for_topics(list(rows), timeout_ms=CREATED_WITHIN_MS)
+
+    def _wait_for_leaders(self, places: Sequence[TopicPartition]) -> None:
+        """Return when all of them can be asked. Raises LogUnavailable."""
+        names, give_up_s = [self._broker_partition(at) for at in places], time.monotonic() + CREATED_WITHIN_MS / 1000
+        while True:
+            try:
+                with translate_errors("waiting for new topics"), self._offset_lock:
+                    self._client().list_partition_offsets(dict.fromkeys(names, OffsetSpec.LATEST))
+                    return
+            # On a busy machine the last of a thousand partitions gets its leader seconds later than its name.
+            except LogUnavailable:
+                if time.monotonic() > give_up_s:
+                    raise
 
     def _client(self) -> KafkaAdminClient:
         with self._lock:

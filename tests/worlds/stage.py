@@ -30,7 +30,6 @@ from schemas.topics import CATALOGUE, PUBLISHED
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, TopicPartition
-from streams.retry import retry_until_available
 from tests.judges.lawcheck import check_book, counts
 from tests.judges.logbook import read, read_sealed
 from tests.root import ROOT
@@ -160,9 +159,6 @@ class Stage:
         self.kafka, self.folder = kafka, folder
         self.log = KafkaLog(kafka)
         self.log.create_topics(CATALOGUE, partitions=partitions)
-        # On a busy machine the last of a thousand partitions gets its leader seconds later.
-        everywhere = [TopicPartition(topic.name, p) for topic in CATALOGUE for p in range(self.log.partitions)]
-        retry_until_available(lambda: self.log.list_bounds(everywhere))
         self.key_file = folder / "operator.key"
         self.key = keys.create(self.key_file)
         self.deployment = deployments.name_deployment(self.log, self.key)
