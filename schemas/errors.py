@@ -133,13 +133,19 @@ class FedlogError(Exception):
      ├── Refusal                 the gateway refuses a device's request
      │    ├── Unreadable         it cannot be understood
      │    ├── Unproven           a signature or a lease does not hold
+     │    ├── Expired            a device's certificate, or its token, has run out
      │    ├── SignatureOld       a request was signed at another time, or came before
      │    ├── Unknown            there is nothing of that name
      │    ├── LeaseOver          the lease is over
      │    ├── RoundOver          an update from that version cannot count any more
      │    ├── TooLarge           more bytes than there may be
+     │    ├── HeadTooLarge       more headers, or longer ones, than there may be
+     │    ├── Encoded            a body has an encoding around it
      │    ├── Conflict           an upload stands elsewhere than the request says
+     │    ├── TooOften           more requests than there may be in that time
      │    └── Overloaded         nothing more can be taken now
+     ├── LimitUnreadable         a limit of requests is not written as one
+     ├── RedisUnfit              limits cannot be shared by that address
      ├── AddressUnusable         the server cannot listen where it should
      └── ConsoleError            a command could not do its work
     """
