@@ -30,7 +30,7 @@ def recompute_statistics(log: PlainLog, task: str) -> Rows:
 
 def _recompute(log: PlainLog, policy: Fact, published: Fact) -> Iterator[tuple[int, str, int, float]]:
     members = log.of("UpdateAdmitted", task=published["task"], round=published["round"])
-    sent = {fact["at"]: fact for fact in log.facts["UpdateSubmitted"]}
+    sent = {(*fact["at"], fact["number"]): fact for fact in log.facts["UpdateSubmitted"]}
     step = policy["clipping"]["norm"] / policy["clipping"]["steps"]
     asked = policy["measure"]["statistics"]
     names = [(name, place) for name, one in asked.items() for place in range(prod(one.get("shape", ())))]

@@ -45,6 +45,7 @@ def assert_the_history_was_kept(folder: Path) -> None:
     sql = "SELECT status, version, (SELECT count(*) FROM updates WHERE outcome = 'admitted') AS admitted FROM tasks"
     words = [sys.executable, "-P", "-m", "ops.terminal.cli", "--folder", str(folder), "query", sql, "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"status": "halted: versions_max", "version": 4, "admitted": 40}, done.stderr
     assert "as it is" in done.stderr
     assert not list(folder.glob("*.sock"))

@@ -26,7 +26,8 @@ Fact = dict[str, Any]
 class PlainLog:
     """Every fact of a log by its kind, oldest first; each has `at`, its record's place, and `at_ms`, its append time.
 
-    A fact of a journal has `input` too: the place in `updates` or elsewhere that it decides.
+    A fact of a journal has `input` too: the place in `updates` or elsewhere that it decides, and which of the messages
+    there. A fact outside of journals has that as its `number`.
     """
 
     facts: defaultdict[str, list[Fact]] = field(default_factory=lambda: defaultdict(list))
@@ -45,19 +46,19 @@ class PlainLog:
     def _take(self, topic: str, partition: int, records: list[Any]) -> None:
         claim = -1
         for item in records:
-            message = msgpack.unpackb(item.value)
-            # A host's tick is signed by nobody, and says nothing but that time has passed.
-            payload = msgpack.unpackb(message[0]) if isinstance(message, list) else message
             at, at_ms = (topic, partition, item.offset), item.timestamp
             if topic in PLAIN:
-                self._add(payload, at, number=0, at_ms=at_ms, bytes=len(item.value))
-            elif payload["type"] == "WriterClaimed/1":
+                for number, message in enumerate(_split(item.value)):
+                    self._add(_open(message), at, number=number, at_ms=at_ms, bytes=len(message))
+                continue
+            payload = _open(item.value)
+            if payload["type"] == "WriterClaimed/1":
                 claim = item.offset
             elif payload.get("claim") == claim:
                 number = 0
                 for decision in payload["decisions"]:
+                    place = (decision["topic"], partition, decision["offset"], decision.get("message", 0))
                     for event in decision["events"]:
-                        place = (decision["topic"], partition, decision["offset"])
                         self._add(event, at, number=number, at_ms=at_ms, input=place)
                         number += 1
 
@@ -95,7 +96,7 @@ class PlainLog:
         """Id, outcome, whose, cohort, round, base, staleness, weight, clip, zeroed, digest, sizes, times, and place."""
         decided = [(fact, "admitted") for fact in self.of("UpdateAdmitted", task=task)]
         decided += [(fact, fact["reason"]) for fact in self.of("UpdateRefused", task=task)]
-        sent = {fact["at"]: fact for fact in self.facts["UpdateSubmitted"]}
+        sent = {(*fact["at"], fact["number"]): fact for fact in self.facts["UpdateSubmitted"]}
         return [self._tell_update(fact, outcome, sent.get(fact["input"])) for fact, outcome in decided]
 
     def _tell_update(self, fact: Fact, outcome: str, sent: Fact | None) -> tuple[Any, ...]:
@@ -258,6 +259,19 @@ def _read_topic(client: Mapping[str, Any], topic: str) -> dict[int, list[Any]]:
             for at, records in consumer.poll(timeout_ms=200).items():
                 found.setdefault(at.partition, []).extend(records)
     return found
+
+
+def _split(value: bytes) -> list[bytes]:
+    """The messages of a record: those that it packs, or the one that it is."""
+    whole = msgpack.unpackb(value)
+    return whole[1] if isinstance(whole, list) and whole[0] == "Packed/1" else [value]
+
+
+def _open(message: bytes) -> Fact:
+    """What a message says. A host's tick is signed by nobody, and says nothing but that time has passed."""
+    said = msgpack.unpackb(message)
+    opened: Fact = msgpack.unpackb(said[0]) if isinstance(said, list) else said
+    return opened
 
 
 def _interpolate(values: list[int], share: float) -> float | None:

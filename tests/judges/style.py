@@ -34,8 +34,12 @@ COMMENTS_PER_100_LINES_MAX = 8
 COMMENTS_PER_100_LINES_MIN = 4  # of each package; a short clear file may need none
 LINES_BEFORE_COMMENTS_COUNT = 60
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "common"}
-# Settings come from one module; Ray is told by the environment alone, so what starts it sets that.
-ENVIRONMENT_READERS = ("ops/settings.py", "client_agent/running/ray_session.py")
+# Settings come from one module; Ray and MKL are told by the environment alone, so what uses them sets that.
+ENVIRONMENT_READERS = (
+    "ops/settings.py",
+    "client_agent/running/ray_session.py",
+    "client_agent/learning/pytorch/accelerators.py",
+)
 
 # The words of the decider protocol: one runner calls them, always with state, input and what was found out about it.
 DICTATED = {"actors/deciders/": {"decide", "evolve"}}

@@ -55,7 +55,7 @@ def work(orders: Orders) -> None:
     """Be a worker until death."""
     prepare(orders.log_file)
     trap, role = orders.trap, ROLES[orders.actor]
-    worker.KafkaLog = lambda settings: TrappedLog(settings, role, trap=trap)  # type: ignore[assignment,misc]
+    worker.KafkaLog = lambda settings, **_: TrappedLog(settings, role, trap=trap)  # type: ignore[assignment,misc]
     faust_app.Host = lambda *parts, carrier: TrappedHost(*parts, carrier=carrier, trap=trap)  # type: ignore[assignment,misc]
     host.assemble = lambda *place, **parts: trapped(assemble(*place, **parts), trap)
     actor_module.DIGEST_EVERY = DIGEST_EVERY

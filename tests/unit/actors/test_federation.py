@@ -251,7 +251,7 @@ def test_an_invented_address_holds_nobody_up(topic: str, partition: int, offsets
     world = Federation(policy(privacy=private, retention={"body_hours": 1.0}, stop=stop))
     effects, at = world.actors["aggregator"]._effects, TopicPartition(BODIES.name, world.partition)
     asked = list[object]()
-    effects._partials.find_stored = lambda *given, **_: asked.append(given)  # type: ignore[method-assign,func-returns-value]
+    effects._sums.partials.find_stored = lambda *given, **_: asked.append(given)  # type: ignore[method-assign,func-returns-value]
     store(world.log, at, data=b"nobody's", upload_id="nobody", codec="float32")
     ref = BodyRef(topic=topic, partition=partition, offsets=offsets, sha256=bytes(32), size=5, codec="float32")
     for device in map(world.device, "ab"):

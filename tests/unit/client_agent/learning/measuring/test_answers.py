@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from schemas.tensors import read_update
 from schemas.topics import UPDATES
 from schemas.updates import parse_update
 from streams.log import TopicPartition, scan
+from streams.packing import unpack
 from tests.learners import FLAT_LEARNER
 from tests.survey import DATA, Survey, measuring_policy, rows_of_device
 from tests.worlds.builders import body_ref, task_created
@@ -156,8 +158,9 @@ def test_nothing_is_carried_from_one_answer_to_the_next(tmp_path: Path) -> None:
     world = Survey(measuring_policy(compression={"codec": "int4"}, stop={"versions_max": 3}), task="ages")
     world.answer("ages", tmp_path, until=3)
     sent: dict[str, set[bytes]] = {}
-    for record in scan(world.log, TopicPartition(UPDATES.name, world.partition)):
-        update = parse_update(record.value or b"")
+    records = scan(world.log, TopicPartition(UPDATES.name, world.partition))
+    for message in chain.from_iterable(map(unpack, records)):
+        update = parse_update(message.value or b"")
         assert update.submitted.inline is not None
         sent.setdefault(read_lease(update.submitted.sealed).device, set()).add(update.submitted.inline)
     assert [len(bodies) for bodies in sent.values()] == [1, 1, 1]
