@@ -1,7 +1,12 @@
-"""Where a module's tensors are while it is computed with: this machine's own choice, never the log's."""
+"""Where a module's tensors are while it is computed with: this machine's own choice, never the log's.
+
+Before its first sum MKL is asked to add in one order, wherever a matrix begins: a device's result would depend on its
+place among those that are trained with it.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from client_agent.learning.plugins import PluginError
+
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 def find_device(name: str) -> torch.device:
