@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,19 @@ def test_columns_say_what_a_dictionary_says(steps: list[tuple[str, str, int] | i
         restored = decode_state(encode_state(columns), Outcomes)
     assert restored == columns
     assert all(restored.find(lease) == word for lease, (word, _) in plain.items())
+
+
+@pytest.mark.parametrize(("slots", "begin"), [(2, 0), (256, NUMBERS - 40)], ids=["half full", "numbers end"])
+def test_no_gap_hides_a_row_behind_it(slots: int, begin: int) -> None:
+    """Law 2: while the oldest are forgotten one by one the others are found, also where numbers begin anew."""
+    with patch.object(outcomes, "_SLOTS_MIN", slots):
+        columns = Outcomes()
+        columns._begin = begin
+        for number in range(64):
+            columns.add(lease_id(number), "admitted", deadline_ms=number)
+        for gone in range(1, 64):
+            columns.forget(gone)
+            assert [number for number in range(64) if lease_id(number) in columns] == list(range(gone, 64))
 
 
 def test_an_outcome_takes_few_bytes() -> None:
