@@ -48,6 +48,7 @@ class _Round:
     members: list[UpdateAdmitted] = field(default_factory=list)
     proposed: RoundProposed | None = None
     charged: bool = False
+    abandoned: bool = False
     spent: int = 0  # participations of the busiest device, up to the proposal
     opened_ms: int = 0
 
@@ -156,10 +157,11 @@ class _Walk:
         self.pending.append(event.round)
 
     def charge(self, event: RoundCharged) -> Faults:
-        """The aggregator has noticed a charge."""
-        if event.round not in self.pending:
+        """The aggregator has noticed a charge, if only of a round that it has given up since it proposed it."""
+        current = self.rounds.setdefault(event.round, _Round())
+        if event.round not in self.pending and not (current.proposed and current.abandoned):
             yield f"round {event.round} is charged, and is not proposed"
-        self.rounds.setdefault(event.round, _Round()).charged = True
+        current.charged = True
 
     def _published(self, event: ModelPublished) -> Faults:
         if event.version != self.version + 1:
@@ -197,6 +199,7 @@ class _Walk:
             return
         if event.members_root != _root(current.members) or event.members != len(current.members):
             yield f"round {event.round} is abandoned with other members than it had"
+        current.abandoned = True
         self.pending = [pending for pending in self.pending if pending != event.round]
         self.open = None if event.round == self.open else self.open
 
