@@ -39,7 +39,8 @@ class Stream:
     async def follow(self, host: str, port: int, token: str) -> None:
         """Listen, and come back whenever the server is gone."""
         while True:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            # A stream that is cut ends in the midst of a chunk, or where the next size would stand.
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, ValueError):
                 await self._listen(host, port, token)
             self.comebacks += 1
             await asyncio.sleep(RETRY_S)
