@@ -266,7 +266,11 @@ class World:
         """Let a worker do something. What ends a process ends it; anything that no law allows ends the story."""
         slot = (worker.name, worker.partition)
         try:
-            call()
+            try:
+                call()
+            finally:
+                # What a broker has lost is known before somebody is blamed for not finding it.
+                self._note_unmade(worker)
         except (Killed, WriterFenced, CommitUncertain):
             self._bury(worker)
         except (ChainBroken, StateHalfApplied, BodyLost) as error:
@@ -279,7 +283,6 @@ class World:
             raise Stuck(f"{slot}: {type(error).__name__}: {error}") from error
         if worker.actor is not None and worker.actor.guard.defects and worker.partition not in self.broken:
             raise Stuck(f"{slot}: {alarms[-1]}")
-        self._note_unmade(worker)
 
     def _note_unmade(self, worker: Worker) -> None:
         """After a commit that was only reported, the next batch of this worker breaks the chain.
