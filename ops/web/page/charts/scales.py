@@ -37,8 +37,9 @@ class Scale:
 
 def make_ticks(low: float, high: float, *, count: int = 4) -> list[float]:
     """Round values from at most `low` to at least `high`, in equal steps of 1, 2 or 5."""
-    if high <= low:
-        high = low + (abs(low) or 1)
+    # What differs by less than marks can tell is one value.
+    if high - low < 1e-11 * max(1, abs(low), abs(high)):
+        high = low + (abs(low) if abs(low) > 1e-9 else 1)
     # The smallest of 1, 2, 5 times a power of ten that gives no more steps than asked for.
     rough = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(rough))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import htpy as h
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ops.web.page.charts.scales import Axis, Scale, draw_table, make_decades, make_ticks
@@ -14,6 +14,8 @@ values = st.floats(-1e6, 1e6)
 
 
 @given(values, values)
+@example(0.0, 5e-324)
+@example(1e6, 1e6 - 1e-10)
 def test_ticks_are_equal_steps_around_the_values(one: float, other: float) -> None:
     """Whatever is drawn lies between the first and the last tick, and there are few enough to read."""
     low, high = min(one, other), max(one, other)
