@@ -50,6 +50,22 @@ PHONE = device_id("phone")
 DIGITS_TENSORS = (TensorSpec(name="1.weight", shape=(10, 64)), TensorSpec(name="1.bias", shape=(10,)))
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class CrashAfter(FixedProfile):
+    """A device that dies right after one step."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.step = step
+
+    def note_step(self, step: str) -> None:
+        if step == self.step:
+            raise Killed(step)
+
+
 def policy(**changes: object) -> Policy:
     """A policy for the digits; `changes` replace whole fields."""
     plain = build_policy(

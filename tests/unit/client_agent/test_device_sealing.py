@@ -10,32 +10,15 @@ import numpy as np
 import pytest
 from msgspec import UNSET
 
-from client_agent.conditions import FixedProfile
 from client_agent.links.kafka import KafkaLink
 from schemas.events import Granted
 from schemas.policy import Compression, Evaluation
 from schemas.topics import ANSWERS, answer_partition
 from tests.worlds.builders import KEY, told
-from tests.worlds.device_world import PHONE, flush
+from tests.worlds.device_world import PHONE, CrashAfter, Killed, flush
 from tests.worlds.sealing.device_world import SealedWorld, sealed_policy
 
 STEPS = ("granted", "trained", "kept", "stored", "addressed", "sent", "settled")
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class CrashAfter(FixedProfile):
-    """A device that dies right after one step."""
-
-    def __init__(self, step: str) -> None:
-        super().__init__()
-        self.step = step
-
-    def note_step(self, step: str) -> None:
-        if step == self.step:
-            raise Killed(step)
 
 
 def _make(size: str = "small") -> SealedWorld:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client_agent.conditions import FixedProfile
 from client_agent.device import Device
 from client_agent.files import DoubleBufferedFile
 from client_agent.learning.layout import Model
@@ -17,29 +16,13 @@ from client_agent.learning.learner import Context
 from client_agent.learning.state import decode_state
 from client_agent.learning.trainer import Trained
 from client_agent.outbox.outbox import GRACE_MS, Entry, OutboxError
-from tests.worlds.device_world import PHONE, AskingLink, World, flush, large
+from tests.worlds.device_world import PHONE, AskingLink, CrashAfter, Killed, World, flush, large
 
 SMALL = ("granted", "trained", "kept", "sent", "settled")
 LARGE = ("granted", "trained", "kept", "stored", "addressed", "sent", "settled")
 
 
 CASES = [("small", step) for step in SMALL] + [("large", step) for step in LARGE]
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class CrashAfter(FixedProfile):
-    """A device that dies right after one step."""
-
-    def __init__(self, step: str) -> None:
-        super().__init__()
-        self.step = step
-
-    def note_step(self, step: str) -> None:
-        if step == self.step:
-            raise Killed(step)
 
 
 def one_life(world: World, folder: Path, step: str, *, at_ms: int) -> None:
