@@ -6,7 +6,6 @@ What a registrar would refuse at once costs the log nothing here. Only it knows 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,8 +17,8 @@ from ops.gateway.behind.appending import Appending
 from ops.gateway.behind.board import Board
 from ops.gateway.behind.catalogue import Catalogue
 from ops.gateway.entry import read_clock_ms, require_length
-from ops.gateway.exchange import read_body, read_wait_s, tell_accepted, tell_record
-from ops.gateway.refusals import Expired, Unknown, Unproven, Unreadable
+from ops.gateway.exchange import read_body, read_record_digest, tell_answer, tell_record
+from ops.gateway.refusals import Expired, Unproven, Unreadable
 from schemas.canonical import MalformedError, decode
 from schemas.events import EnrolmentRequested
 from schemas.identity.remedies import describe_refusal
@@ -32,7 +31,6 @@ from streams.log import Draft
 PATH = "/v1/enrolments"
 # A token of at most 1 KiB, two keys, and a signature each.
 REQUEST_BYTES_MAX = 2_048
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +53,15 @@ class Enrolments:
         if (known := self.board.find(key)) is not None:
             return tell_record(known)
         asked, unit = self._read_request(message)
-        await self.limits.take("device", asked.device)
-        if unit:
-            await self.limits.take("class", unit)
+        await self.limits.take_device(asked.device, unit)
         partition = partition_of(asked.population, self.partitions)
         await self.appending.append([Draft(topic=ENROLMENTS.name, partition=partition, value=message)])
-        return await self._tell_answer(request, key)
+        return await tell_answer(request, self.board, key=key, at=f"{PATH}/{key}")
 
     async def hear(self, request: Request) -> Response:
         """The answer to a request that was sent before, by the digest of its record."""
-        key = request.path_params["digest"]
-        if not _DIGEST.fullmatch(key):
-            raise Unknown
-        return await self._tell_answer(request, key)
+        key = read_record_digest(request)
+        return await tell_answer(request, self.board, key=key, at=f"{PATH}/{key}")
 
     def _read_request(self, message: bytes) -> tuple[EnrolmentRequested, str]:
         """What a device asks, and the class of its token; empty without one."""
@@ -88,7 +82,3 @@ class Enrolments:
         if now_ms > token.until_ms + SKEW_MS:
             raise Expired(describe_refusal("token_expired"), code="token_expired")
         return asked, f"{asked.population}/{token.device_class}"
-
-    async def _tell_answer(self, request: Request, key: str) -> Response:
-        found = await self.board.wait(key, read_wait_s(request))
-        return tell_accepted(f"{PATH}/{key}") if found is None else tell_record(found)

@@ -55,20 +55,16 @@ class Exchange:
         # place, for whoever has seen the record can send it.
         if (known := self.board.find(key)) is not None:
             return tell_record(known)
-        await self.limits.take("device", said.device)
-        if unit:
-            await self.limits.take("class", unit)
+        await self.limits.take_device(said.device, unit)
         await self._append(CHECKINS.name, said.task, message=message)
         if isinstance(said, LeaseAbandoned):
             return tell_accepted("")
-        return await self._tell_answer(request, key, at=f"/v1/check-ins/{key}")
+        return await tell_answer(request, self.board, key=key, at=f"/v1/check-ins/{key}")
 
     async def hear_checkin(self, request: Request) -> Response:
         """The answer to a check-in that was sent before, by the digest of its record."""
-        key = request.path_params["digest"]
-        if not _DIGEST.fullmatch(key):
-            raise Unknown
-        return await self._tell_answer(request, key, at=f"/v1/check-ins/{key}")
+        key = read_record_digest(request)
+        return await tell_answer(request, self.board, key=key, at=f"/v1/check-ins/{key}")
 
     async def update(self, request: Request) -> Response:
         """A signed update, whose body is inside it or stored; answered by the aggregator."""
@@ -82,7 +78,7 @@ class Exchange:
         key = entrant.lease.lease
         # From here on it is the log that says what comes of it, whatever becomes of this connection.
         await self._append(UPDATES.name, entrant.lease.task, message=message)
-        return await self._tell_answer(request, key, at=f"/v1/updates/{key}")
+        return await tell_answer(request, self.board, key=key, at=f"/v1/updates/{key}")
 
     async def hear_update(self, request: Request) -> Response:
         """What became of an update, by its lease, for whoever carries that."""
@@ -90,7 +86,7 @@ class Exchange:
         # Ids of leases can be counted, and an outcome says which device took part and when.
         if self.entry.identify(request).lease.lease != key:
             raise Unproven("The request carries another lease than it asks about.", code="lease_differs")
-        return await self._tell_answer(request, key, at=f"/v1/updates/{key}")
+        return await tell_answer(request, self.board, key=key, at=f"/v1/updates/{key}")
 
     def _admit(self, request: Request) -> Entrant | Response:
         """The lease that a request carries; or, where it is spent, what became of its update."""
@@ -120,9 +116,19 @@ class Exchange:
         draft = Draft(topic=topic, partition=partition_of(task, self.partitions), value=message)
         await self.appending.append([draft])
 
-    async def _tell_answer(self, request: Request, key: str, *, at: str) -> Response:
-        found = await self.board.wait(key, read_wait_s(request))
-        return tell_accepted(at) if found is None else tell_record(found)
+
+async def tell_answer(request: Request, board: Board, *, key: str, at: str) -> Response:
+    """What was answered under a key, after as long a wait as is asked for; else where to ask for it later."""
+    found = await board.wait(key, read_wait_s(request))
+    return tell_accepted(at) if found is None else tell_record(found)
+
+
+def read_record_digest(request: Request) -> str:
+    """The record whose answer a path asks for. Raises Unknown."""
+    digest: str = request.path_params["digest"]
+    if not _DIGEST.fullmatch(digest):
+        raise Unknown
+    return digest
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:

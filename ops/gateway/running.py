@@ -61,7 +61,7 @@ def make_serving_app(
         unacknowledged_bytes=lambda: appending.waiting_bytes,
         uploads=lambda: len(uploads),
         log_answers=lambda: not appending.breaker.is_open,
-        limits_shared=lambda: outside.limits.is_where_it_should_be,
+        limits_shared=lambda: outside.limits.is_shared_as_asked,
     )
     app.router.lifespan_context = lambda _: _live(gateway, uploads, log=log)
     return app

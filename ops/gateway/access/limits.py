@@ -70,7 +70,7 @@ class Limits:
     _is_shared: bool = True
 
     @property
-    def is_where_it_should_be(self) -> bool:
+    def is_shared_as_asked(self) -> bool:
         """Whether tokens are counted in Redis, or nobody asked for that."""
         return self.shared is None or self._is_shared
 
@@ -88,6 +88,12 @@ class Limits:
             # All come back at different times, the last when its bucket is full again.
             window = Window(max(1_000, 250 * rate.seconds), max(2_000, 1_000 * rate.seconds))
             raise TooOften(f"More than {rate.amount} requests in {rate.seconds} s of one {kind}.", window=window)
+
+    async def take_device(self, device: str, unit: str) -> None:
+        """One request of this device, and of its class where it has one. Raises TooOften."""
+        await self.take("device", device)
+        if unit:
+            await self.take("class", unit)
 
     async def _is_free(self, kind: str, name: str, *, rate: Rate) -> bool:
         if self.shared is not None:

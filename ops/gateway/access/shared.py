@@ -63,7 +63,7 @@ class SharedBuckets:
 
 
 def open_shared(url: str) -> SharedBuckets:
-    """The buckets at `redis://…`, `rediss://…` or `unix://…`. Raises RedisUnfit."""
+    """The buckets at `redis://…` or `rediss://…`. Raises RedisUnfit."""
     from limits.aio.storage import RedisStorage
     from limits.aio.strategies import SlidingWindowCounterRateLimiter
     from limits.errors import ConfigurationError
