@@ -27,6 +27,9 @@ from tests.trials.page.pictures import take
 
 ROOT = Path(__file__).parents[3]
 AXE = ROOT / "build" / "page" / "node_modules" / "axe-core" / "axe.min.js"
+SETTLED = """Promise.all(document.getAnimations()
+    .filter(each => each.effect.getComputedTiming().iterations !== Infinity).map(each => each.finished.catch(() => 0)))
+    .then(() => true)"""
 PICTURES = ROOT / "docs" / "page"
 CHROMIUM = "/usr/bin/chromium"
 SHOWN = "document.querySelector('#reach').classList.contains('shown')"
@@ -96,6 +99,8 @@ def look_at_views(look: Look) -> None:
             for name, address in list_views(look.painted).items():
                 page.goto(look.painted.url + address)
                 page.wait_for_timeout(300)
+                # What is still landing is half transparent.
+                page.evaluate(SETTLED)
                 where = f"{name}, {size}, {scheme}"
                 extent = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
                 look.require(extent[0] <= extent[1], f"{where}: wider than its screen, {extent}")
