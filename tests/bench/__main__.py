@@ -21,6 +21,7 @@ from typing import Any
 from ops.processes import broker
 from streams.kafka.settings import KafkaSettings
 from tests.bench import machine
+from tests.bench.measures import noise
 from tests.bench.pages import page
 from tests.bench.row import Bench, Row
 from tests.bench.rows import crowd, demo, end_to_end, gateway, growth, history, ingest, latency, replay, shards, tasks
@@ -29,7 +30,21 @@ from tests.trials.results import ROOT, add_row, rows
 
 ALL: dict[str, ModuleType] = {
     module.NAME: module
-    for module in (ingest, end_to_end, latency, replay, history, web_page, gateway, shards, tasks, growth, demo, crowd)
+    for module in (
+        ingest,
+        end_to_end,
+        latency,
+        noise,
+        replay,
+        history,
+        web_page,
+        gateway,
+        shards,
+        tasks,
+        growth,
+        demo,
+        crowd,
+    )
 }
 PEERS = tuple(dict.fromkeys([*end_to_end.PEERS, *gateway.PEERS, *crowd.PEERS]))
 FIGURES = ROOT / "build" / "bench.json"

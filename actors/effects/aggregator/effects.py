@@ -16,6 +16,7 @@ import structlog
 from actors.deciders.admission import UpdateChecked, refusal
 from actors.deciders.aggregator import AggregatorInput
 from actors.deciders.aggregator_state import Rounds, Task
+from actors.deciders.arithmetic import noise
 from actors.deciders.epochs import waits_for_time
 from actors.effects.aggregator.bodies import Bodies
 from actors.effects.aggregator.intake import Intake, UpdateBody
@@ -208,13 +209,20 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                     self._releases.models.drop(event.task)
                 case RoundAbandoned():
                     self._sums.drop(event.task, event.round)
-                case Noticed(fact=TaskCreated() as created) if created.policy.shard_count > 1:
-                    # A shard worker keeps what it has opened in memory until it reads of the admission.
-                    self.inputs_per_commit_max = INPUTS_PER_COMMIT_WITH_SHARDS
+                case Noticed(fact=TaskCreated() as created):
+                    self._begin(created)
             self.has_work = True
         if isinstance(update, Tick):
             self.has_work = self.has_work or self._turning.is_due(state.tasks.values())
         return FollowUp(answers=answers, extra_records=extra_records)
+
+    def _begin(self, created: TaskCreated) -> None:
+        """Get ready for a task that is created, or found open."""
+        if created.policy.shard_count > 1:
+            # A shard worker keeps what it has opened in memory until it reads of the admission.
+            self.inputs_per_commit_max = INPUTS_PER_COMMIT_WITH_SHARDS
+        if created.policy.privacy is not None:
+            noise.prepare(created.policy.sigma)
 
     def make_inputs(self, state: Rounds) -> Iterator[AggregatorInput]:
         """Turn epochs, and compute and store each release that is awaited."""
@@ -235,8 +243,9 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
 
     def recover(self, state: Rounds, *, since_ms: int | None) -> list[Draft]:
         """Versions that `published` lacks."""
-        if any(task.created.policy.shard_count > 1 for task in state.tasks.values()):
-            self.inputs_per_commit_max = INPUTS_PER_COMMIT_WITH_SHARDS
+        for task in state.tasks.values():
+            if task.status != "halted" or task.pending:
+                self._begin(task.created)
         return self._published.find_missing(since_ms=since_ms)
 
     def delete_unneeded(self, state: Rounds, decided_ms: Mapping[str, int]) -> None:

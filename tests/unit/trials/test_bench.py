@@ -45,6 +45,7 @@ def _rows() -> list[Row]:
             for size in (2_410, 1_000_000)
             for private in (False, True)
         ),
+        Row(name="noise", params=10, **fast, peer="numba", more={"peer_cpu_ms": 30.0, "rungs": 4}),
         Row(name="replay", params=10, **fast, peer="aggregator", more={"peer_cpu_ms": 3.1, "peak_mb": 90.0}),
         *(
             Row(name="shards", params=10, cpu_ms_per_update=cpu_ms, more={"shards": number, "peak_mb": 90.0, **taken})
@@ -145,11 +146,12 @@ def test_an_aim_is_kept_or_missed_by_its_figure(monkeypatch: pytest.MonkeyPatch,
     good = _written(_rows(), monkeypatch, tmp_path)
     assert "**missed**" not in good
     assert "<!--" not in good
-    # A thousand devices are two rates; a history, a page and a gateway are lists of figures: none is a curve.
+    # A thousand devices are two rates; a history, noise, a page and a gateway are lists: none is a curve.
     assert {path.stem for path in (tmp_path / "plots").iterdir()} == {*page.SECTIONS, "tasks-64"} - {
         "crowd",
         "gateway",
         "history",
+        "noise",
         "page",
     }
     assert [f"1,000 tasks on {number} partitions" in good for number in (8, 64, 9)] == [True, True, False]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.deciders.arithmetic.noise import _make_table, ladder
+from actors.deciders.arithmetic.noise import ladder, make_table
 from actors.deciders.arithmetic.sums import (
     PARTS,
     SCALE_ONE,
@@ -166,7 +166,7 @@ def test_the_largest_sum_of_an_accepted_policy_fits() -> None:
 @pytest.mark.parametrize("sigma", [1, 16, 4095, 4579, 4580, 5000, 1 << 36, (1 << 36) + 1, (1 << 22) + 1, 1 << 46])
 def test_no_noise_is_beyond_the_tail_that_a_policy_counts(sigma: int) -> None:
     """The furthest value that can be drawn at all is within the tail that the overflow rule counts."""
-    largest = sum(-_make_table(variance).lowest << 9 * rung for rung, variance in enumerate(ladder(sigma)))
+    largest = sum(-make_table(variance).lowest << 9 * rung for rung, variance in enumerate(ladder(sigma)))
     assert largest <= NOISE_TAIL_SIGMAS * sigma
 
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from actors.deciders.arithmetic import noise
 from actors.effects.aggregator import summation
 from actors.keys import NoiseKey
 from ops.audit.replay import Audit
@@ -50,6 +51,20 @@ from tests.worlds.federation import Federation, ScriptedDevice, find_refusals
 
 ONES = np.ones(4, np.float32)
 FEDASYNC = {"updates_per_round": 1}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_tables_of_the_noise_are_made_before_a_release_waits_for_them(again: bool) -> None:
+    """They take as long as the rest of a release: they are there when a task begins, and when its worker does again."""
+    world = Federation(_private())
+    if again:
+        noise.make_table.cache_clear()
+        world.start("aggregator")
+    [*variances] = noise.ladder(world.rules.sigma)
+    found = noise.make_table.cache_info().hits
+    for variance in variances:
+        noise.make_table(variance)
+    assert noise.make_table.cache_info().hits == found + len(variances)
 
 
 def _leased(world: Federation, *names: str) -> list[ScriptedDevice]:
