@@ -15,5 +15,6 @@ and below them these modules:
 `console`: prints results and progress; called by terminal and processes alone, never by what an API would call too.
 `logging_setup`: sets up structured logging; called by `opening` and by each worker.
 `rights`: what each principal may do on the brokers; granted by `fedlog topics grant`.
+`doors`: certificates of our own.
 `broker_state`: which embedded broker runs on a folder; called by `settings` and by the broker that writes it.
 """

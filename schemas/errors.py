@@ -146,6 +146,8 @@ class FedlogError(Exception):
      │    └── Overloaded         nothing more can be taken now
      ├── LimitUnreadable         a limit of requests is not written as one
      ├── RedisUnfit              limits cannot be shared by that address
+     ├── AuthorityUnfit          an authority of certificates cannot do what was asked
+     │    └── AuthorityExists    it, or a certificate of that name, is there already
      ├── AddressUnusable         the server cannot listen where it should
      └── ConsoleError            a command could not do its work
     """

@@ -32,6 +32,7 @@ COMMANDS = {
     "demo": "training.demo:demo",
     "broker": "cluster.broker:app",
     "key": "cluster.key:app",
+    "ca": "cluster.ca:app",
     "topics": "cluster.topics:app",
     "policy": "training.policy:app",
     "task": "training.task:app",

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import ipaddress
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
+from ops.doors.authority import CertificateAuthority, LeafRequest
 from ops.processes import broker
 from streams.kafka.settings import KafkaSettings
 
@@ -39,39 +33,6 @@ listener.name.secure.ssl.keystore.location={folder}/broker.pem
 listener.name.secure.ssl.truststore.type=PEM
 listener.name.secure.ssl.truststore.location={folder}/authority.pem
 """
-
-
-class Authority:
-    """Signs certificates, its own first; all of them are good for a day."""
-
-    def __init__(self, name: str) -> None:
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._signed(self._name, self._key.public_key(), is_authority=True)
-
-    def write(self, path: Path) -> None:
-        """The certificate alone: what others trust."""
-        path.write_bytes(self.certificate.public_bytes(Encoding.PEM))
-
-    def issue(self, path: Path, name: str) -> None:
-        """A new key and its certificate, in one file, for a program on this machine."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._signed(subject, key.public_key(), is_authority=False)
-        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
-
-    def _signed(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, is_authority: bool) -> x509.Certificate:
-        now = dt.datetime.now(dt.UTC)
-        here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        return (
-            x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(here, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +61,13 @@ class Secure:
 @contextlib.contextmanager
 def secure_broker(folder: Path) -> Iterator[Secure]:
     """The broker, for the length of a `with` block; its data and all certificates are in `folder`."""
-    authority = Authority("fedlog tests")
-    authority.write(folder / "authority.pem")
-    authority.issue(folder / "broker.pem", "broker")
-    authority.issue(folder / "client.pem", USER)
+    authority = CertificateAuthority.create(folder / "ca")
+    (folder / "authority.pem").write_bytes(authority.certificate.read_bytes())
+    for request in (
+        LeafRequest(name="broker", hosts=["127.0.0.1"]),
+        LeafRequest(name="client", usages=["client"]),
+    ):
+        (folder / f"{request.name}.pem").write_bytes(authority.issue(request).join())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ops.doors.authority import CertificateAuthority
 from ops.terminal.cli import app
 from schemas.topics import CATALOGUE
 from streams.bodies import store
 from streams.kafka.log import KafkaLog
 from streams.log import LogRefused, TopicPartition
-from tests.worlds.secure_broker import Authority, Secure, secure_broker
+from tests.worlds.secure_broker import Secure, secure_broker
 from tests.worlds.stage import Stage, reaching, staged
 
 POLICY = """
@@ -63,8 +64,8 @@ def _done(stage: Stage, *words: str) -> None:
 def test_whoever_is_not_known_stays_outside(secure: Secure, tmp_path: Path) -> None:
     """A wrong password, a broker signed by a stranger: neither gets through, and both are told where to look."""
     known = secure.settings("SCRAM-SHA-512")
-    Authority("a stranger").write(tmp_path / "stranger.pem")
-    strangers = {"sasl_password": "guessed"}, {"ssl_cafile": str(tmp_path / "stranger.pem")}
+    stranger = CertificateAuthority.create(tmp_path / "stranger")
+    strangers = {"sasl_password": "guessed"}, {"ssl_cafile": str(stranger.certificate)}
     for kafka in (replace(known, **changes) for changes in strangers):
         refused = CliRunner().invoke(app, [*reaching(kafka), "topics", "list"])
         assert refused.exit_code == 3

@@ -1,5 +1,6 @@
 """Commands that run a cluster; each is registered in `ops.terminal.cli`.
 
-`broker`: the embedded Kafka. `key`: the operator's key. `topics`: the topics. `worker`: an actor, kept alive.
+`broker`: the embedded Kafka. `key`: the operator's key. `ca`: certificates of our own. `topics`: the topics.
+`worker`: an actor, kept alive.
 `enrol`: who takes part where a policy asks for enrolled devices; tokens, revocations, and forgetting.
 """

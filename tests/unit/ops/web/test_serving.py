@@ -15,15 +15,14 @@ from pathlib import Path
 import pytest
 import uvicorn
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
+from ops.doors.authority import CertificateAuthority, LeafRequest
 from ops.web.serving import PatientHttp, RenewingServer, listen
-from tests.worlds.secure_broker import Authority
 
 PATIENCE_S = 60.0
 HALF = b"GET / HTTP/1.1\r\nHost: here\r\n"
@@ -144,36 +143,35 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 def test_a_certificate_is_renewed_without_a_restart(tmp_path: Path) -> None:
     """Guarantee: new connections see the new pair once it is whole; half of one changes nothing, nor ends a request."""
-    authority, files = Authority("tests"), {name: tmp_path / f"{name}.pem" for name in ("old", "new", "chain", "key")}
-    for name in ("old", "new"):
-        authority.issue(files[name], name)
-    serials = {name: x509.load_pem_x509_certificate(files[name].read_bytes()).serial_number for name in ("old", "new")}
-    for name in ("chain", "key"):
-        shutil.copy(files["old"], files[name])
+    authority, chain, key = CertificateAuthority.create(tmp_path / "ca"), tmp_path / "chain.pem", tmp_path / "key.pem"
+    leaf = authority.issue(LeafRequest(name="server", hosts=["127.0.0.1"]))
+    shutil.copy(leaf.certificate, chain)
+    shutil.copy(leaf.key, key)
+    old, new = leaf.read().serial_number, authority.renew("server").read().serial_number
     app = Starlette(routes=[Route("/", answer, methods=["GET"])])
     config = uvicorn.Config(
         app,
         log_level="critical",
         lifespan="off",
-        ssl_certfile=str(files["chain"]),
-        ssl_keyfile=str(files["key"]),
+        ssl_certfile=str(chain),
+        ssl_keyfile=str(key),
     )
     server, listening = RenewingServer(config), listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
-    trusting = ssl.create_default_context(cadata=authority.certificate.public_bytes(Encoding.PEM).decode())
+    trusting = ssl.create_default_context(cafile=authority.certificate)
     kept = http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE_S, context=trusting)
     try:
         kept.request("GET", "/")
         assert kept.getresponse().read() == b"hello"
-        assert find_serial(port) == serials["old"]
+        assert find_serial(port) == old
         with capture_logs() as lines:
-            shutil.copy(files["new"], files["chain"])
+            shutil.copy(leaf.certificate, chain)
             wait_until(lambda: any(line["event"] == "certificate_not_renewed" for line in lines))
-            assert find_serial(port) == serials["old"]
-            shutil.copy(files["new"], files["key"])
-            wait_until(lambda: find_serial(port) == serials["new"])
+            assert find_serial(port) == old
+            shutil.copy(leaf.key, key)
+            wait_until(lambda: find_serial(port) == new)
         assert [line["event"] for line in lines] == ["certificate_not_renewed", "certificate_renewed"]
         # The connection from before goes on.
         kept.request("GET", "/")
