@@ -68,6 +68,7 @@ class FedlogError(Exception):
      │    ├── TookTooLong        it went on beyond the time that it has
      │    └── TooFewClasses      a device's labels have fewer classes than the policy asks for
      ├── TaskNotFound            nobody has created the task of a device
+     ├── AttackError             a test's attack cannot be carried out as it was asked for
      ├── DataConflict            the policy and an option name different data
      ├── DataUnnamed             nobody names the data that score a task
      ├── PluginError             a plugin name leads to nothing that can be called

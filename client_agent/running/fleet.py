@@ -21,6 +21,8 @@ from client_agent.counts import REASON_LETTERS_MAX, Reasons, join_reasons
 from client_agent.enrolling.crowd import enrol_crowd
 from client_agent.enrolling.membership import Membership
 from client_agent.files import open_private_folder
+from client_agent.hostile.attacks import Attack
+from client_agent.hostile.crew import HostileCrew
 from client_agent.identity import Identity, open_identity
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
@@ -33,10 +35,10 @@ from client_agent.running.interrupts import hold_interrupts
 from client_agent.running.loop import Book, DeviceLoop, Stats, read_clock_ms
 from client_agent.running.nursery import list_modules
 from client_agent.running.plain_session import FleetError, PlainSession, Session
-from client_agent.running.profiles import SimulatedProfile, SimulationOptions
+from client_agent.running.profiles import SimulationOptions
 from client_agent.running.together import Together, TogetherTrainer
 from client_agent.running.watch import LOAD_S, Watch, WatchedTrainer, until_imported, until_loaded, until_opened
-from client_agent.running.work import TASK_WAIT_S, Work, await_task, open_work
+from client_agent.running.work import TASK_WAIT_S, await_task, open_work
 from client_agent.setting import DeviceSetting
 from schemas.topics import answer_partition, population_of
 
@@ -81,6 +83,8 @@ class FleetOptions:
     tokens: tuple[bytes, ...] = ()
     # Small models are trained for many devices at once, where their learner allows it.
     is_together: bool = True
+    # Some of the devices are hostile, as a test.
+    attack: Attack | None = None
 
     def find_allowed(self) -> AllowList:
         """What the devices may run: what the owner allowed, and what the options name."""
@@ -230,7 +234,8 @@ class _FleetProcess:
     def _count(self) -> Stats:
         failed = len(self._unloaded)
         error = next(iter(self._unloaded.values()), "")
-        unloaded = Stats(devices=failed, failed=failed, failed_for=self._unloaded_for, error=error)
+        attack = str(self._options.attack or "")
+        unloaded = Stats(devices=failed, failed=failed, failed_for=self._unloaded_for, error=error, attack=attack)
         if self._loop is None:
             left = len(self._indices) - failed
             return unloaded + Stats(devices=left, loading=left - len(self._settings))
@@ -277,13 +282,14 @@ class _FleetProcess:
             lambda: open_work(created, allowed=options.find_allowed(), data=options.data, fallback=DATA),
             until_opened(options.task, limit_s=options.load_s),
         )
+        crew = HostileCrew(options.attack, options.devices, work, self._choose_part, created.policy.lease_ms)
         for index, member in members.items():
             if self._stopping.is_set():
                 return
             name = options.device_names[index]
             try:
                 deadline = until_loaded(name, code=work.loader, limit_s=options.load_s)
-                make = partial(self._make_setting, index, member, work=work)
+                make = partial(self._make_setting, index, member, crew=crew)
                 self._settings.append(watch.watch(make, deadline))
             # A user's own code may raise anything, or end its process.
             except (Exception, SystemExit) as error:  # noqa: BLE001
@@ -322,22 +328,23 @@ class _FleetProcess:
         folder = options.folder / options.device_names[index]
         return Part(index=index, count=options.devices, folder=folder)
 
-    def _make_setting(self, index: int, member: Membership, *, work: Work) -> DeviceSetting:
+    def _make_setting(self, index: int, member: Membership, *, crew: HostileCrew) -> DeviceSetting:
         options = self._options
         name = options.device_names[index]
         folder = options.folder / name
+        trainer = self._put_under_watch(crew.make_trainer(index), name)
         return DeviceSetting(
             task=options.task,
             identity=member.identity,
             folder=folder,
-            trainer=self._put_under_watch(work.make_trainer(self._choose_part(index)), name),
+            trainer=trainer,
             allowed=options.find_allowed(),
-            profile=SimulatedProfile(options.simulation, device=str(index), seed=work.seeds.habits),
+            profile=crew.make_profile(index, options.simulation),
             cohort=options.cohorts[index % len(options.cohorts)],
             membership=member,
             place=str(index),
             synced=False,
-            differing=work.differing,
+            differing=crew.work.differing,
             clock_ms=read_clock_ms,
         )
 

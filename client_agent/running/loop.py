@@ -51,7 +51,8 @@ class Stats:
     of their lease; `untrained`: zero vectors sent; `declined_for`: why most of those who wait were declined last.
     `reasons`: why leases were given up or ended in zero vectors, the most common first; `waiting_for`: a
     training that takes long, or a process that does not answer; `source_differs`: plugins whose source
-    is not the operator's; `failed_for`: why devices failed; `error`: the first of them.
+    is not the operator's; `failed_for`: why devices failed; `error`: the first of them. `attack`: the one that some of
+    them carry out, as a test.
     """
 
     devices: int = 0
@@ -75,6 +76,7 @@ class Stats:
     waiting_for: str = ""
     source_differs: str = ""
     error: str = ""
+    attack: str = ""
 
     def forget_present(self) -> Stats:
         """What was done, without what is so at the moment: of a process that has ended."""

@@ -22,6 +22,8 @@ from msgspec.structs import replace as replace_fields
 
 from actors import keys
 from actors.wiring import ROLES
+from client_agent.hostile.attacks import Attack
+from client_agent.hostile.crew import choose_attackers
 from client_agent.learning.opening import choose_accelerator
 from client_agent.running.profiles import read_habits
 from client_agent.running.watch import LOAD_S
@@ -72,6 +74,7 @@ class RunOptions:
     `resume`: go on with the task of that name. `keep`: leave all but the fleet running. `has_page`: serve the page
     meanwhile. `start`: what to start; None is all of STARTABLE. `wording`: who reads what goes wrong.
     `accelerator`: what torch computes with in fleet and evaluator. `load_s`: how long one device's data may load.
+    `attack`: what some of the devices carry out, as a test.
     """
 
     policy: Policy
@@ -87,6 +90,14 @@ class RunOptions:
     wording: Wording = Wording.TERMINAL
     accelerator: str = "cpu"
     load_s: float = LOAD_S
+    attack: Attack | None = None
+
+    def describe_attack(self) -> str:
+        """For people, that this is a test and what is tested; empty where nobody attacks."""
+        if self.attack is None:
+            return ""
+        count = self.devices or self.policy.selection.devices_expected
+        return self.attack.describe(len(choose_attackers(self.attack, count, seed=self.policy.drawn_by.habits)))
 
 
 def read_policy(file: Path, changes: Sequence[str] = (), *, data: str = "") -> Policy:
@@ -113,6 +124,7 @@ def list_fleet_words(options: RunOptions) -> list[str]:
     words = ["fleet", "--task", options.name, "--devices", devices, "--seed", str(options.seed), "--json"]
     words += ["--accelerator", options.accelerator, "--load-s", str(options.load_s)]
     habits = [] if options.simulate is None else ["--simulate", str(options.simulate.absolute())]
+    habits += [] if options.attack is None else ["--attack", str(options.attack)]
     # It imports what it will need while the first model is made elsewhere.
     preloaded = [word for module in list_heavy(options.policy) for word in ("--preload", module)]
     return [*words, "--task-wait-s", str(TASK_WAIT_S), *preloaded, *habits]
@@ -134,10 +146,12 @@ def read_counts(file: Path) -> dict[str, Any]:
     return {}
 
 
-def name_after(file: Path) -> str:
-    """The name of a task whose policy is in this file."""
+def name_after(file: Path, attack: Attack | None = None) -> str:
+    """The name of a task whose policy is in this file; it tells of an attack."""
+    # Page, console and history show it, so that nobody takes a test for more.
+    called = file.stem if attack is None else f"{file.stem}-under-attack-{attack.name}"
     # Whatever a file may be called: a name of a task is narrower.
-    return re.sub("[^a-z0-9]+", "-", file.stem.lower()).strip("-")
+    return re.sub("[^a-z0-9]+", "-", called.lower()).strip("-")
 
 
 class Run:

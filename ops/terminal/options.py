@@ -33,6 +33,14 @@ Simulate = Annotated[
     Path | None,
     typer.Option(metavar="HABITS.toml", help="How devices are slow, away and die (default: not at all)."),
 ]
+Attack = Annotated[
+    str,
+    typer.Option(
+        "--attack",
+        metavar="NAME:SHARE",
+        help="For tests: this share of the devices is hostile, such as sign_flip:0.2 (docs/robustness.md).",
+    ),
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option(

@@ -10,13 +10,15 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client_agent.files import open_private_folder
+from client_agent.hostile.attacks import Attack
+from client_agent.hostile.crew import HostileCrew
 from client_agent.identity import Identity
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
 from client_agent.link import Link
 from client_agent.running.fleet import DATA
 from client_agent.running.loop import DeviceLoop, Stats
-from client_agent.running.profiles import SimulatedProfile, SimulationOptions
+from client_agent.running.profiles import SimulationOptions
 from client_agent.running.work import Work, open_work
 from client_agent.setting import DeviceSetting
 from ops.history.prospects import Crew, Prospects
@@ -31,6 +33,7 @@ class Cast:
 
     settings: list[DeviceSetting] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    attack: str = ""
 
     @property
     def ids(self) -> list[str]:
@@ -38,19 +41,31 @@ class Cast:
         return [setting.identity.device for setting in self.settings]
 
 
-def open_cast(
-    created: TaskCreated, count: int, *, folder: Path, allowed: AllowList, simulation: SimulationOptions
-) -> Cast:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Casting:
+    """Which devices a run has. `attack`: the one that some of them carry out, as a test."""
+
+    count: int
+    allowed: AllowList
+    simulation: SimulationOptions
+    attack: Attack | None = None
+
+
+def open_cast(created: TaskCreated, casting: Casting, *, folder: Path) -> Cast:
     """All devices of a task, in the order of their indices. Raises PluginError, ModelError where none can be one."""
-    work = open_work(created, allowed=allowed, data="", fallback=DATA)
-    cast = Cast()
-    for index in range(count):
-        name = f"sim{work.seeds.habits}-{index:05d}"
-        open_private_folder(folder / name)
+    work, count = open_work(created, allowed=casting.allowed, data="", fallback=DATA), casting.count
+    names = [f"sim{work.seeds.habits}-{index:05d}" for index in range(count)]
+
+    def find_part(index: int) -> Part:
         # With a folder, as in a fleet: a learner may keep files there.
-        part = Part(index=index, count=count, folder=folder / name)
+        return Part(index=index, count=count, folder=folder / names[index])
+
+    crew = HostileCrew(casting.attack, count, work, find_part, created.policy.lease_ms)
+    cast = Cast(attack=str(casting.attack or ""))
+    for index, name in enumerate(names):
+        open_private_folder(folder / name)
         try:
-            trainer = work.make_trainer(part)
+            trainer = crew.make_trainer(index)
         # A user's own code may raise anything; the others of a fleet go on too.
         except (Exception, SystemExit) as error:  # noqa: BLE001
             cast.failed.append(f"{name}: {type(error).__name__}: {error}")
@@ -61,8 +76,8 @@ def open_cast(
                 identity=derive_identity(work, index, name=name),
                 folder=folder / name,
                 trainer=trainer,
-                allowed=allowed,
-                profile=SimulatedProfile(simulation, device=str(index), seed=work.seeds.habits),
+                allowed=casting.allowed,
+                profile=crew.make_profile(index, casting.simulation),
                 place=str(index),
                 synced=False,
                 differing=work.differing,
@@ -81,7 +96,7 @@ class VirtualFleet:
     """The devices at work, and whether they can still bring their task forward."""
 
     def __init__(self, link: Link, cast: Cast, *, clock: VirtualClock, down_ms: int) -> None:
-        self._failed, self._clock = cast.failed, clock
+        self._failed, self._clock, self._attack = cast.failed, clock, cast.attack
         self._loop = DeviceLoop(link, cast.settings, now_ms=clock.now_ms, down_ms=down_ms)
         self._prospects = Prospects(read_clock_s=clock.read_s)
 
@@ -93,7 +108,8 @@ class VirtualFleet:
         """What all devices did, with those that could not be put together."""
         failed = len(self._failed)
         reasons = dict(Counter(text.partition(": ")[2] for text in self._failed))
-        return Stats(devices=failed, failed=failed, failed_for=reasons) + self._loop.count()
+        lost = Stats(devices=failed, failed=failed, failed_for=reasons, attack=self._attack)
+        return lost + self._loop.count()
 
     def judge(self, view: TaskView) -> str:
         """Why there is nothing to wait for any more; empty while there is."""

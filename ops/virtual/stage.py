@@ -18,7 +18,7 @@ from ops.history.task_view import TaskView
 from ops.operator import deployments, tasks
 from ops.processes.running import RunOptions
 from ops.services.evaluator import Evaluator, Missed
-from ops.virtual.fleet import VirtualFleet, open_cast
+from ops.virtual.fleet import Casting, VirtualFleet, open_cast
 from ops.virtual.server import PARTITION, Server, VirtualClock
 from ops.virtual.trace import Trace
 from schemas.policy import Policy
@@ -62,7 +62,8 @@ class Stage:
         allowed = AllowList(names=frozenset(options.policy.list_plugins().values()), command="fedlog run")
         simulation = AT_WORK if options.simulate is None else read_habits(options.simulate)
         count = options.devices or options.policy.selection.devices_expected
-        cast = open_cast(created, count, folder=folder, allowed=allowed, simulation=simulation)
+        casting = Casting(count=count, allowed=allowed, simulation=simulation, attack=options.attack)
+        cast = open_cast(created, casting, folder=folder)
         for reason in cast.failed:
             say(reason)
         link = KafkaLink(log, key.public_key, cast.ids)

@@ -22,7 +22,7 @@ from ops.operator.errors import TaskUnknown
 from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
 from ops.terminal.errors import ConsoleError
-from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, Simulate, make_allow_list
+from ops.terminal.options import Accelerator, Attack, DataPlugin, LoadLimit, Simulate, make_allow_list
 from ops.terminal.reaching import Gateway, GatewayCa, GatewayPin, bind_link, find_gateway
 from schemas.errors import EXIT_USAGE
 from schemas.topics import partition_of
@@ -61,6 +61,7 @@ def fleet(
     state: Annotated[Path | None, typer.Option(help="Folder for keys and outboxes (default: FOLDER/fleet).")] = None,
     cohort: Cohorts = None,
     simulate: Simulate = None,
+    attack: Attack = "",
     task_wait_s: TaskWait = 10.0,
     enrol: Tokens = None,
     gateway: Gateway = "",
@@ -70,6 +71,7 @@ def fleet(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Run many simulated devices until their task is over, or until Ctrl-C."""
+    from client_agent.hostile.attacks import read_option
     from client_agent.running.fleet import FleetOptions
     from client_agent.running.profiles import read_habits
 
@@ -89,15 +91,13 @@ def fleet(
         allowed=make_allow_list(ctx),
         accelerator=accelerator,
         load_s=load_s,
-        # The fleet's own patience ends first, and says more.
-        task_wait_s=2 * task_wait_s,
+        task_wait_s=2 * task_wait_s,  # its own patience ends first, and says more
         preloaded=tuple(preload or ()),
         tokens=() if enrol is None else read_tokens(enrol),
+        attack=read_option(attack),
     )
-    if reached is not None:
-        _run_afar(options, as_json=as_json)
-    else:
-        _run_near(ctx.obj, options, operator=operator, wait_s=task_wait_s, as_json=as_json)
+    run_near = partial(_run_near, ctx.obj, operator=operator, wait_s=task_wait_s)
+    (_run_afar if reached is not None else run_near)(options, as_json=as_json)
 
 
 def read_tokens(file: Path) -> tuple[bytes, ...]:
@@ -143,7 +143,7 @@ def _run_afar(options: FleetOptions, *, as_json: bool) -> None:
     if not options.task:
         raise ConsoleError("Behind a gateway nobody lists tasks: name one with --task.", exit_code=EXIT_USAGE)
     set_up_logging(as_json=False)
-    progress = TrainingProgress(f"fleet of {options.devices} for {options.task}")
+    progress = TrainingProgress(_describe(options))
 
     def is_done(stats: Stats) -> bool:
         progress.follow(stats)
@@ -159,7 +159,7 @@ def _run_afar(options: FleetOptions, *, as_json: bool) -> None:
 def _run(options: FleetOptions, log: EventLog, *, operator: bytes, patience: Patience, as_json: bool) -> None:
     from client_agent.running.fleet import is_over, run_fleet
 
-    progress = TrainingProgress(f"fleet of {options.devices} for {options.task}")
+    progress = TrainingProgress(_describe(options))
     views = tasks.make_views(log, operator)
     partitions = [partition_of(options.task, log.partitions)]
     with Follower(log, views, partitions=partitions) as follower:
@@ -178,6 +178,11 @@ def _run(options: FleetOptions, log: EventLog, *, operator: bytes, patience: Pat
         except KeyboardInterrupt:
             note("Stopped.")
     progress.end(options.task, as_json=as_json)
+
+
+def _describe(options: FleetOptions) -> str:
+    plain = f"fleet of {options.devices} for {options.task}"
+    return plain if options.attack is None else f"TEST UNDER ATTACK ({options.attack}): {plain}"
 
 
 class Patience:

@@ -10,7 +10,7 @@ import typer
 
 from ops.console import note, number, say, say_json, sparkline
 from ops.terminal.errors import ConsoleError
-from ops.terminal.options import Accelerator, LoadLimit, NoPage, Simulate
+from ops.terminal.options import Accelerator, Attack, LoadLimit, NoPage, Simulate
 from schemas.errors import EXIT_USAGE
 
 # More than these say little that is new, and hide the score.
@@ -41,6 +41,7 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="All seeds of the policy: model, split, training, habits.", min=0)] = 0,
     simulate: Simulate = None,
+    attack: Attack = "",
     accelerator: Accelerator = "cpu",
     load_s: LoadLimit = 600.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the task of that name.")] = False,
@@ -56,13 +57,12 @@ def run(
     ] = False,
 ) -> None:
     """Train a policy: start what is missing, show progress, end with the score. Ctrl-C ends all that was started."""
-    from ops.processes.running import STARTABLE, RunOptions, name_after, read_policy, seed_all
+    from client_agent.hostile.attacks import read_option
+    from ops.processes.running import RunOptions, name_after, read_policy, seed_all
 
-    if unknown := set(start or ()) - set(STARTABLE):
-        raise ConsoleError(f"--start {unknown.pop()}: takes one of {', '.join(STARTABLE)}.", exit_code=EXIT_USAGE)
     options = RunOptions(
         policy=read_policy(policy, [*seed_all(seed), *(settings or [])], data=data),
-        name=name or name_after(policy),
+        name=name or name_after(policy, read_option(attack)),
         devices=devices,
         seed=seed,
         simulate=simulate.absolute() if simulate else None,
@@ -70,11 +70,20 @@ def run(
         resume=resume,
         keep=keep,
         has_page=not no_page,
-        start=frozenset(start) if start else None,
+        start=_read_start(start),
         accelerator=accelerator,
         load_s=load_s,
+        attack=read_option(attack),
     )
     _run(ctx.obj, options, as_json=as_json, deterministic=deterministic)
+
+
+def _read_start(start: list[str] | None) -> frozenset[str] | None:
+    from ops.processes.running import STARTABLE
+
+    if unknown := set(start or ()) - set(STARTABLE):
+        raise ConsoleError(f"--start {unknown.pop()}: takes one of {', '.join(STARTABLE)}.", exit_code=EXIT_USAGE)
+    return frozenset(start) if start else None
 
 
 def open_run(
@@ -98,6 +107,8 @@ def _run(settings: Settings, options: RunOptions, *, as_json: bool, deterministi
     # The panel tells the story; structured log lines would bury it.
     set_up_logging(as_json=False, level="warning")
     view = View(to_stderr=as_json)
+    if warning := options.describe_attack():
+        view.say(warning)
     with open_run(settings, options, say=view.say, deterministic=deterministic) as running:
         with view.live():
             for state in running.follow():
@@ -108,7 +119,7 @@ def _run(settings: Settings, options: RunOptions, *, as_json: bool, deterministi
     if as_json:
         say_json({**told, "fleet": fleet})
     else:
-        _print_end(state, told)
+        _print_end(state, told, warning=warning)
         _print_troubles(fleet)
     if running.log_folder is None:
         _suggest_next(settings, options)
@@ -128,8 +139,10 @@ def stop(ctx: typer.Context) -> None:
         say(line)
 
 
-def _print_end(view: TaskView, told: dict[str, Any]) -> None:
+def _print_end(view: TaskView, told: dict[str, Any], *, warning: str = "") -> None:
     say("")
+    if warning:
+        say(f"{warning}.")
     score = f"{told['metric']} {number(told['score'])}" if told["metric"] else "no score"
     say(f"{view.task}: {score} after {view.version} versions and {view.admitted} updates in {told['seconds']} s.")
     say(f"The task is {view.status}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from client_agent.hostile.attacks import parse_attack
 from client_agent.running.profiles import HabitsError
 from client_agent.running.watch import LOAD_S
 from client_agent.running.work import DataConflict, list_heavy
@@ -56,6 +57,18 @@ def test_devices_of_a_run_wait_for_their_task() -> None:
     parsed = get_command(app).commands[command].make_context(command, words, resilient_parsing=True)  # type: ignore[attr-defined]
     assert (parsed.params["task"], parsed.params["devices"]) == ("rings", 12)
     assert parsed.params["task_wait_s"] == TASK_WAIT_S > LOAD_S
+
+
+def test_a_run_under_attack_says_so_wherever_it_is_shown() -> None:
+    """Guarantee: its fleet is asked for the same attack, and the name of its task says that this is a test."""
+    attack, rings = parse_attack("sign_flip:0.25:2"), read_policy(RINGS)
+    options = RunOptions(policy=rings, name="rings", devices=12, cwd=RINGS.parent, attack=attack)
+    command, *words = list_fleet_words(options)
+    parsed = get_command(app).commands[command].make_context(command, words, resilient_parsing=True)  # type: ignore[attr-defined]
+    assert parse_attack(parsed.params["attack"]) == attack
+    assert name_after(RINGS, attack) == "rings-under-attack-sign-flip"
+    assert options.describe_attack() == "TEST UNDER ATTACK: 3 devices are hostile (sign_flip, 2)"
+    assert replace(options, attack=None).describe_attack() == ""
 
 
 def test_what_a_fleet_counted_is_read_from_what_it_said(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import fedlog
 from actors import keys
+from client_agent.hostile.attacks import parse_attack
 from ops.audit.replay import Anchor, Audit
 from ops.audit.verification import Verification
 from ops.processes.running import RunFailed, RunOptions, TooFewDevices, read_policy, seed_all
@@ -161,6 +162,27 @@ def test_the_same_seed_gives_the_same_run(project: Path) -> None:
     assert not set(other.models) & set(first.models)
     for (_, said), _ in ends:
         assert "Given up: processes that die" in said
+
+
+@pytest.mark.parametrize("word", ["alie:0.34", "sign_flip:0.34:3", "stale_burst:0.34", "fast:0.34:3"])
+def test_an_attack_is_the_same_again(project: Path, word: str) -> None:
+    """Guarantee: a hostile run repeats itself to the bit, learns something else, and its counts name the attack."""
+
+    def attack(attack: str | None) -> tuple[Told, str]:
+        run = VirtualRun(resolve({}), options_of(project, attack=attack and parse_attack(attack)))
+        with run:
+            for _ in run.follow():
+                pass
+            told = run.read_fleet_counts()["attack"]
+        assert run.log_folder is not None
+        return read(run.log_folder), told
+
+    first, told = attack(word)
+    assert attack(word) == (first, told)
+    assert parse_attack(told) == parse_attack(word)
+    plain, nothing = attack(None)
+    assert first.models != plain.models
+    assert nothing == ""
 
 
 @pytest.mark.parametrize("max_versions", [20, 0], ids=["asynchronous", "synchronous"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from client_agent.hostile.attacks import parse_attack
+from client_agent.running.fleet import FleetOptions
 from client_agent.running.loop import Stats
 from ops.history.task_view import TaskView
 from ops.operator.errors import TaskUnknown
-from ops.terminal.commands.training.fleet import Patience
+from ops.terminal.commands.training.fleet import Patience, _describe
 from ops.terminal.commands.training.progress import tell_end
 from ops.terminal.errors import ConsoleError
 from tests.worlds.ops_journal import created
@@ -32,6 +37,14 @@ def test_a_task_that_is_over_is_a_success(capsys: pytest.CaptureFixture[str]) ->
     """Every device heard it from the server."""
     tell_end("dig", Stats(devices=4, closed=4))
     assert capsys.readouterr().err == "dig is over.\n"
+
+
+def test_a_hostile_fleet_calls_itself_one(tmp_path: Path) -> None:
+    """Guarantee: each of its lines begins with the attack, and with the word that this is a test."""
+    plain = FleetOptions(task="dig", open_link=lambda _: pytest.fail("nobody connects"), folder=tmp_path, devices=20)
+    assert _describe(plain) == "fleet of 20 for dig"
+    hostile = replace(plain, attack=parse_attack("ipm:0.2"))
+    assert _describe(hostile) == "TEST UNDER ATTACK (ipm:0.2:0.5): fleet of 20 for dig"
 
 
 def test_a_missing_task_is_named_and_then_given_up(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,15 @@ def test_the_score_of_a_personal_model_is_explained(
     assert (f"fedlog measure {TASK}" in capsys.readouterr().out) == is_told
 
 
+def test_a_test_under_attack_ends_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guarantee: whoever reads a score that attackers have made reads of the attackers first."""
+    view = TaskView(TASK)
+    evolve(view, created(), time_ms=5)
+    told = {**summarize(view), "metric": "accuracy", "score": 0.4, "curve": [], "seconds": 1.0}
+    _print_end(view, told, warning="TEST UNDER ATTACK: 3 devices are hostile (ipm, 1)")
+    assert capsys.readouterr().out.strip().startswith("TEST UNDER ATTACK: 3 devices are hostile (ipm, 1).")
+
+
 def test_devices_that_could_not_train_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Guarantee: a good score hides no device that failed: each reason is told with how often."""
     _print_troubles(asdict(Stats(devices=4, trained=9, admitted=9)))
