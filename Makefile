@@ -9,6 +9,8 @@ SEED ?= 1
 OFF ?=
 WITHIN ?=
 WITH ?=
+# Where nothing that is compiled may be kept, each of the hundreds of processes of a test compiles fedlog anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The newest interpreter that the lock was tried with comes first; PYTHON=... decides otherwise.
 PYTHON ?=
