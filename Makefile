@@ -51,7 +51,7 @@ sim-sweep: setup ## Simulate seeds that no sweep has run yet, on every core; add
 floods: setup ## Measure what each kind of hostile record costs journals and answers
 	@$(BIN)/python -m tests.trials.floods
 
-mutants: setup ## Plant each fault of tests/trials/mutants/table.toml; a test must notice (ARGS="--only fence")
+mutants: setup ## Plant each fault of tests/trials/mutants/table.toml; a test must notice (ARGS="--only fence", ARGS=--new)
 	@$(BIN)/python -m tests.trials.mutants $(ARGS)
 
 codecs: setup ## Train digits with each codec: bytes and accuracy, into docs/codecs.md

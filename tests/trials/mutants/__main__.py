@@ -1,6 +1,6 @@
 """Who checks the checkers: plants each fault of table.toml in a copy of the source, and runs the test that must see it.
 
-    python -m tests.trials.mutants [--only WORDS]
+    python -m tests.trials.mutants [--only WORDS] [--new]
 
 A test that is red without the fault proves nothing, so each runs once on the untouched copy first; the mutants of one
 that is red are not tried. Killed means that pytest ran and a test failed; a mutant that cannot be imported, or a test
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tests.root import ROOT
 from tests.trials.mutants.table import Mutant, mutants
-from tests.trials.results import add_row
+from tests.trials.results import add_row, rows
 
 TEST_SECONDS_MAX = 30.0
 PATIENCE_S = 15.0
@@ -111,8 +111,10 @@ def main() -> int:
     """Try every mutant, keep a row of each, and tell whether all have died."""
     parser = argparse.ArgumentParser(prog="python -m tests.trials.mutants")
     parser.add_argument("--only", default="", help="mutants with these words in their name")
-    only = parser.parse_args().only
-    chosen = [mutant for mutant in mutants() if only in mutant.name]
+    parser.add_argument("--new", action="store_true", help="mutants that were never tried")
+    asked = parser.parse_args()
+    tried = {row["mutant"] for row in rows("mutants")} if asked.new else set()
+    chosen = [mutant for mutant in mutants() if asked.only in mutant.name and mutant.name not in tried]
     with source() as tree:
         red = {test for test in dict.fromkeys(m.test for m in chosen) if judged(test, tree).verdict != "survived"}
         verdicts = [_tried(mutant, tree) for mutant in chosen if mutant.test not in red]
