@@ -7,7 +7,7 @@ a dash of its own as well, and its name at its end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,6 +81,8 @@ def draw_comparison(groups: Mapping[str, Sequence[Series]], path: Path, *, dark:
 def draw_ancestry(path: Path, *, lives: Sequence[Life], branches: Sequence[Branch], dark: bool = False) -> Figure:
     """A bar a task along time, and a line from the version that each branch starts from. Raises NoPicture."""
     figure, (axes,), style = _begin(path, 1, dark=dark, height=1.2 + 0.45 * len(lives))
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
     _, text, _, colours = style
     rows = {life.task: row for row, life in enumerate(lives)}
     began = {life.task: _count_days(life.began) for life in lives}
@@ -97,7 +99,9 @@ def draw_ancestry(path: Path, *, lives: Sequence[Life], branches: Sequence[Branc
         where = "" if branch.version is None else f"@{branch.version} "
         _write(axes, f"{where}{branch.relation}", at=(start, row), shift=(2, -11), colour=text)
     axes.set(yticks=[], ylim=(len(lives) - 0.3, -0.8), xlabel="append time, UTC")
-    axes.xaxis_date()
+    # The default writes as many whole times as the axis has room for ticks, one over the other.
+    ticks = AutoDateLocator(maxticks=7)
+    axes.xaxis.set(major_locator=ticks, major_formatter=ConciseDateFormatter(ticks, tz=UTC))
     axes.margins(x=0.08)
     _dress(axes, style)
     return _save(figure, path)
