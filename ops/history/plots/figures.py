@@ -100,8 +100,9 @@ def draw_ancestry(path: Path, *, lives: Sequence[Life], branches: Sequence[Branc
         _write(axes, f"{where}{branch.relation}", at=(start, row), shift=(2, -11), colour=text)
     axes.set(yticks=[], ylim=(len(lives) - 0.3, -0.8), xlabel="append time, UTC")
     # The default writes as many whole times as the axis has room for ticks, one over the other.
-    ticks = AutoDateLocator(maxticks=7)
-    axes.xaxis.set(major_locator=ticks, major_formatter=ConciseDateFormatter(ticks, tz=UTC))
+    ticks = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+    times = ConciseDateFormatter(ticks, tz=UTC)  # type: ignore[no-untyped-call]
+    axes.xaxis.set(major_locator=ticks, major_formatter=times)
     axes.margins(x=0.08)
     _dress(axes, style)
     return _save(figure, path)
