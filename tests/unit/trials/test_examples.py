@@ -22,7 +22,9 @@ LINES_MAX = 60
 
 # A notebook is read cell by cell; `make ecosystem` executes it.
 @pytest.mark.parametrize(
-    "path", sorted(path for path in EXAMPLES.iterdir() if path.suffix != ".ipynb"), ids=lambda path: path.name
+    "path",
+    sorted(path for path in EXAMPLES.iterdir() if path.is_file() and path.suffix != ".ipynb"),
+    ids=lambda path: path.name,
 )
 def test_an_example_fits_on_one_screen(path: Path) -> None:
     """A reader takes it in at a glance."""
