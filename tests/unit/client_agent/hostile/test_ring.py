@@ -45,7 +45,7 @@ def attack(word: str) -> tuple[Trained, dict[int, Fixed]]:
     [
         ("sign_flip:0.1:2", [-2, -4]),
         ("fast:0.1:1", [-1, -2]),
-        ("stale_burst:0.1:0.5", [-1, -2]),
+        ("stale_burst:0.1:0.5", [-5, -10]),
         ("scaling:0.1:10", [10, 20]),
         ("free_rider:0.1", [0, 0]),
         ("alie:0.1:1", [3, 0]),

@@ -1,0 +1,119 @@
+"""docs/robustness.md from the rows; never edited by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tests.bench.pages.text import table
+from tests.root import ROOT
+from tests.trials.robustness.cells import ATTACKS, DATA, RULES
+
+PAGE, TEXT = ROOT / "docs" / "robustness.md", Path(__file__).with_name("robustness.md")
+Rows = Sequence[dict[str, Any]]
+# What the best rule of each attack may lose at a tenth of attackers, in points of accuracy.
+LOST_MAX = 2.0
+
+
+def write(rows: Rows) -> None:
+    """The text with each `<!-- name -->` replaced by what was measured."""
+    trained = [row for row in rows if "whole" not in row]
+    text = TEXT.read_text()
+    for data in DATA:
+        mine = [row for row in trained if row["data"] == data]
+        text = text.replace(f"<!-- {data} -->", _tell(mine) if mine else "Not measured yet.")
+    text = text.replace("<!-- whole -->", _compare(trained, [row for row in rows if "whole" in row]))
+    PAGE.write_text(text)
+
+
+def _tell(rows: Rows) -> str:
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    parts = [
+        f"{len(rows)} trainings, seeds {_list(row['seed'] for row in rows)}, commit {commits}.",
+        "Nobody attacks:\n\n" + _tell_peace(rows),
+    ]
+    reference = _mean(rows, "accuracy", rule="mean", share=0.0)
+    shares = sorted({row["share"] for row in rows} - {0.0})
+    parts += [f"Accuracy in percent, {each:.0%} attack:\n\n{_tell_attacks(rows, each, reference)}" for each in shares]
+    parts.append("What is kept of the honest minority, 10% attack:\n\n" + _grid(rows, "kept_minority", 0.1, "{:.2f}"))
+    parts.append(
+        "How often a picture with the trigger is taken for the target, in percent, 10% attack: "
+        + ", ".join(
+            f"{rule} {100 * found:.0f}"
+            for rule in RULES
+            if (found := _mean(rows, "fooled", rule=rule, attack="backdoor", share=0.1)) is not None
+        )
+        + "."
+    )
+    return "\n\n".join(parts)
+
+
+def _tell_peace(rows: Rows) -> str:
+    lines = []
+    for rule in RULES:
+        own = [row for row in rows if row["rule"] == rule and row["share"] == 0.0]
+        if not own:
+            continue
+        silent = fmean(len(row["silent"]) for row in own)
+        of = fmean(row["silent_of"] for row in own)
+        values = [f"{100 * fmean(row[name] for row in own):.1f}" for name in ("accuracy", "minority")]
+        kept = [f"{fmean(row[name] for row in own):.2f}" for name in ("kept_majority", "kept_minority")]
+        lines.append([rule, *values, *kept, f"{silent:.1f} of {of:.0f}"])
+    header = ["rule", "accuracy %", "minority's %", "kept of the majority", "of the minority", "no longer count"]
+    return table(header, lines)
+
+
+def _tell_attacks(rows: Rows, share: float, reference: float | None) -> str:
+    lines = []
+    for attack in ATTACKS:
+        found = {rule: _mean(rows, "accuracy", rule=rule, attack=attack, share=share) for rule in RULES}
+        known = {rule: value for rule, value in found.items() if value is not None}
+        if not known or reference is None:
+            continue
+        best = max(known, key=lambda rule: known[rule])
+        lost = 100 * (reference - known[best])
+        cells = ["" if value is None else _mark(f"{100 * value:.1f}", rule == best) for rule, value in found.items()]
+        aim = "" if share != 0.1 else ", kept" if lost <= LOST_MAX else ", not kept"
+        lines.append([attack, *cells, f"{lost:.1f}{aim}"])
+    return table(["attack", *RULES, "lost by the best"], lines)
+
+
+def _grid(rows: Rows, column: str, share: float, form: str) -> str:
+    lines = []
+    for attack in ATTACKS:
+        found = [_mean(rows, column, rule=rule, attack=attack, share=share) for rule in RULES]
+        if any(value is not None for value in found):
+            lines.append([attack, *("" if value is None else form.format(value) for value in found)])
+    return table(["attack", *RULES], lines)
+
+
+def _compare(rows: Rows, whole: Rows) -> str:
+    lines = []
+    for row in whole:
+        key = {name: row[name] for name in ("data", "rule", "attack", "share", "seed")}
+        own = [each for each in rows if all(each[name] == value for name, value in key.items())]
+        if own:
+            gap = 100 * (row["whole"] - own[-1]["accuracy"])
+            told = [f"{100 * own[-1]['accuracy']:.1f}", f"{100 * row['whole']:.1f}", f"{gap:+.1f}"]
+            lines.append([row["rule"], row["attack"] or "nobody", *told])
+    return (
+        table(["rule", "attack", "without the log %", "with it %", "difference"], lines)
+        if lines
+        else "Not measured yet."
+    )
+
+
+def _mean(rows: Rows, column: str, **asked: object) -> float | None:
+    found = [row[column] for row in rows if all(row[name] == value for name, value in asked.items())]
+    known = [value for value in found if value is not None]
+    return fmean(known) if known else None
+
+
+def _mark(text: str, is_best: bool) -> str:
+    return f"**{text}**" if is_best else text
+
+
+def _list(values: Iterable[object]) -> str:
+    return ", ".join(map(str, sorted(set(values), key=str)))
