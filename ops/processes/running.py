@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from schemas.tensors import Floats
 
 STARTABLE = ("workers", "evaluator", "fleet", "history")
-SCORE_WAIT_S = 20.0
+# On a machine with more work than cores one score takes as long, and a broker that was away is asked again after it.
+SCORE_WAIT_S = 75.0
 EVALUATOR_START_S = 60.0
 # A fleet starts before its task is there, whose first model may take long to make; where none comes, the run ends it.
 TASK_WAIT_S = 3600.0
@@ -154,6 +155,25 @@ def name_after(file: Path, attack: Attack | None = None) -> str:
     return re.sub("[^a-z0-9]+", "-", called.lower()).strip("-")
 
 
+class ScorePatience:
+    """How long the end of a run waits for scores: while they come, and from the last one on SCORE_WAIT_S.
+
+    `due_s`: the evaluator of a short task is not counted as silent before, because it is still starting.
+    """
+
+    def __init__(self, *, due_s: float = 0.0, read_clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._read_clock_s = read_clock_s
+        self._heard_s = max(read_clock_s(), due_s)
+        self._scored = 0
+
+    def is_spent(self, view: TaskView) -> bool:
+        """Whether nobody is likely to score the last version any more."""
+        if len(view.evaluations) > self._scored:
+            self._scored = len(view.evaluations)
+            self._heard_s = max(self._heard_s, self._read_clock_s())
+        return self._read_clock_s() - self._heard_s > SCORE_WAIT_S
+
+
 class Run:
     """One run, a context: at its end everything that it has started has ended. `follow` gives its states."""
 
@@ -252,15 +272,21 @@ class Run:
 
     def _await_score(self, follower: Follower, view: TaskView) -> Iterator[TaskView]:
         """Wait for the score of the last version, where somebody may score it."""
-        policy = self._options.policy
-        # A short task is over before its evaluator has started.
-        give_up_s = max(time.monotonic(), self._evaluator_due_s) + SCORE_WAIT_S
-        while policy.measure is None and self._has_evaluator and time.monotonic() < give_up_s:
-            # A closed task halts a little later, and may publish until then.
-            if view.version in view.evaluations and view.halted is not None:
-                break
+        if self._options.policy.measure is not None or not self._has_evaluator:
+            return
+        patience = ScorePatience(due_s=self._evaluator_due_s)
+        # A closed task halts a little later, and may publish until then.
+        while view.version not in view.evaluations or view.halted is None:
+            if patience.is_spent(view):
+                self._services.say(self._describe_unscored(view))
+                return
             follower.poll(POLL_S)
             yield view
+
+    def _describe_unscored(self, view: TaskView) -> str:
+        text = f"Version {view.version} has no score: the evaluator has given none for {SCORE_WAIT_S:g} s."
+        service = self._services.services.get("evaluator")
+        return text if service is None else f"{text} {service.log} ends in:\n{service.read_tail()}"
 
     def _prepare(self, log: KafkaLog) -> None:
         settings = self._settings

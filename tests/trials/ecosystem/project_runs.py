@@ -112,7 +112,7 @@ class _Attempt:
         try:
             ran = json.loads(self._fedlog("run", file.name, "--json", "--keep"))
             replayed = self._fedlog("replay", "--full")
-            score = self._ask(task) if self.project.asked else ran["metrics"][self.project.metric]
+            score = self._ask(task) if self.project.asked else self._read_score(ran)
             self._check_arrays(task, last=ran["version"])
         finally:
             self._fedlog("stop")
@@ -123,6 +123,13 @@ class _Attempt:
         central = self._compare(score)
         keys = ("version", "curve", "device_metrics")
         return {self.project.metric: score, **central, **{key: ran[key] for key in keys}, "wrong": self.wrong}
+
+    def _read_score(self, ran: dict[str, Any]) -> float:
+        """The evaluator's. Raises RuntimeError, with what it has said, where it gave none."""
+        if (score := ran["metrics"].get(self.project.metric)) is None:
+            told = (self.folder / ".fedlog" / "logs" / "evaluator.log").read_text(errors="replace")
+            raise RuntimeError(f"no {self.project.metric} in {ran['metrics']}; the evaluator said: {told[-1500:]}")
+        return float(score)
 
     def _compare(self, score: float) -> dict[str, float]:
         """The score beside that of one place."""

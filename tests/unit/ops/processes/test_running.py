@@ -12,12 +12,15 @@ from client_agent.hostile.attacks import parse_attack
 from client_agent.running.profiles import HabitsError
 from client_agent.running.watch import LOAD_S
 from client_agent.running.work import DataConflict, list_heavy
+from ops.history.task_view import TaskView
 from ops.operator.errors import TaskNameInvalid
 from ops.processes.running import (
+    SCORE_WAIT_S,
     TASK_WAIT_S,
     Run,
     RunFailed,
     RunOptions,
+    ScorePatience,
     TooFewDevices,
     list_actors,
     list_fleet_words,
@@ -28,8 +31,9 @@ from ops.processes.running import (
 )
 from ops.settings import resolve
 from ops.terminal.cli import app
+from schemas.events import VersionEvaluated
 from tests.root import ROOT
-from tests.worlds.builders import policy
+from tests.worlds.builders import TASK, policy
 
 RINGS = ROOT / "docs" / "examples" / "rings.toml"
 
@@ -104,3 +108,18 @@ def test_a_run_of_enrolled_devices_is_refused_before_anything_starts() -> None:
     require_open_identity(policy())
     with pytest.raises(RunFailed, match="fedlog enrol"):
         require_open_identity(policy(identity="enrolled"))
+
+
+def test_a_score_is_waited_for_while_others_come() -> None:
+    """Guarantee: an evaluator that lags behind a busy machine is waited for, and one that says nothing is not."""
+    now_s, view = 0.0, TaskView(task=TASK)
+    patience = ScorePatience(due_s=60.0, read_clock_s=lambda: now_s)
+    for version in range(5):
+        now_s = 60.0 + (version + 1) * SCORE_WAIT_S
+        assert not patience.is_spent(view)
+        view.evaluations[version] = VersionEvaluated(task=TASK, version=version, metrics={}, samples=1, cohort="")
+        assert not patience.is_spent(view)
+    now_s += SCORE_WAIT_S
+    assert not patience.is_spent(view)
+    now_s += 0.1
+    assert patience.is_spent(view)
