@@ -251,10 +251,11 @@ def _to_native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _describe(column: Any, array: npt.NDArray[Any]) -> str:
     if array.ndim == 0:
         return f"a {type(column).__name__}" + ("; call list() on it" if isinstance(column, Iterator) else "")
-    if array.dtype.kind in "US":
-        return f"{find_fault(array)}: give each text its number"
-    if array.dtype.kind == "O":
-        return "objects (examples of different shapes, None, or mixed types)"
+    # A table of pandas gives objects for columns of texts, and for columns of different kinds side by side.
+    if array.dtype.kind in "OUS":
+        if (fault := find_fault(array)) is None:
+            return "numbers kept as objects; give them as numbers, with .astype('float32')"
+        return f"{fault}: give each text its number" if "the text" in fault else fault
     return f"values of type {array.dtype}"
 
 

@@ -130,7 +130,16 @@ BAD: dict[str, tuple[Any, str]] = {
         (X, np.array(["cat"] * 12)),
         "array 2: row 0 is the text 'cat', and no number: give each text its number",
     ),
-    "objects": ((X, np.array([None] * 12)), "array 2: objects"),
+    "texts as pandas gives them": (
+        (X, np.array(["cat"] * 12, object)),
+        "array 2: row 0 is the text 'cat', and no number: give each text its number",
+    ),
+    "a text among numbers": (
+        (np.array([[1.0, 2], [3, "low"]], object), Y[:2]),
+        "array 1: row 1, column 1 is the text 'low', and no number: give each text its number",
+    ),
+    "numbers kept as objects": ((X.astype(object), Y), "array 1: numbers kept as objects; .*astype"),
+    "nothing as a label": ((X, np.array([None] * 12)), "array 2: row 0 is NoneType None, and no number, expected"),
     "ragged": (
         ([[1, 2], [3]], [0, 1]),
         "array 1: examples of different shapes .*row 1 has 1 columns, row 0 has 2.*; pad them",
