@@ -20,6 +20,7 @@ from ops.operator.errors import (
     SuccessorExists,
     TaskExists,
     TaskNameInvalid,
+    TaskTooLarge,
     TaskUnknown,
     VersionUnknown,
 )
@@ -58,6 +59,26 @@ def test_a_task_is_created_with_all_that_decides() -> None:
     assert (found.parameters, found.tensors, found.spent_before) == (6, TENSORS, ())
     assert found.policy_sha256 == created().policy_sha256
     assert models.read(log, found.model, parameters=6).tolist() == FLAT.tolist()
+
+
+@pytest.mark.parametrize(("prefix", "fits"), [("layers.", True), (f"{'base_model.' * 6}weight.", False)])
+def test_very_many_tensors_are_a_task_or_are_refused(
+    prefix: str, *, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand arrays, of no dimension too, have a place in a journal; one that has none says what to change."""
+    arrays = {f"{prefix}{number}": np.ones((), np.float32) for number in range(10_000)}
+    monkeypatch.setattr(PairLearner, "initialize", lambda self, seed: arrays)
+    log = memory_log()
+    if fits:
+        made = tasks.create(log, TASK, key=KEY, policy=policy())
+        assert tasks.read_creations(log, PLACE, operator=KEY.public_key)[TASK] == made
+        assert (made.parameters, made.tensors[-1]) == (10_000, TensorSpec(name="layers.9999", shape=()))
+    else:
+        with pytest.raises(
+            TaskTooLarge, match=r"10000 tensors, and its description of \d+ bytes .*: give them shorter"
+        ):
+            tasks.create(log, TASK, key=KEY, policy=policy())
+        assert tasks.read_creations(log, PLACE, operator=KEY.public_key) == {}
 
 
 @pytest.mark.parametrize("name", ["wards.first", "a.b", f"{'a' * 63}.{'b' * 63}"])
