@@ -41,6 +41,7 @@ class FedlogError(Exception):
      │    └── KeyExpired         the certificate of a role's key is over
      ├── EpochKeyMissing         what is sealed under an epoch cannot be opened here
      ├── EpochKeysUnusable       the folder of the keys of sealed tasks cannot be used
+     ├── HelperStoreUnusable     the folder of a helper cannot be used
      ├── NoiseKeyMissing         the operator's key is not the one that a release names
      ├── BodyLost                a body that a journal names is not there
      ├── ReplayDiffers           a journal folds to another state than it recorded
@@ -94,6 +95,7 @@ class FedlogError(Exception):
      ├── WorkerCannotRun         a worker ended because of its settings
      ├── DemoFailed              the demo did not reach its end
      ├── RunFailed               a run came to no end of its own
+     ├── TierUnknown             there is no tier of that name
      ├── TooFewDevices           a round needs more devices than were asked for
      ├── Incomparable            policies have no split in common
      ├── NotRepeatable           a run cannot be deterministic, or would mislead

@@ -53,7 +53,7 @@ CHECKINS = Topic("checkins", "devices, selector (ticks)", _keep_hours(14 * 24))
 SELECTIONS = Topic("selections", "selector", _KEEP_FOREVER, is_journal=True)
 # A device that missed its answer asks again, so an hour is enough.
 ANSWERS = Topic("answers", "selector, aggregator, registrar", _keep_hours(1))
-BODIES = Topic("bodies", "devices", _KEEP_FOREVER)
+BODIES = Topic("bodies", "devices, helpers", _KEEP_FOREVER)
 SHARDS = Topic("shards", "devices, shard workers", _KEEP_FOREVER)
 # Results that anyone can compute again: kept for as long as a round may wait for them.
 PARTIALS = Topic("partials", "shard workers", _keep_hours(24))
@@ -63,6 +63,8 @@ LEDGER = Topic("ledger", "privacy", _KEEP_FOREVER, is_journal=True)
 # Requests of devices and orders of the operator; what counts of them stands in the registrar's journal.
 ENROLMENTS = Topic("enrolments", "devices, operator", _keep_hours(14 * 24))
 REGISTRY = Topic("registry", "registrar", _KEEP_FOREVER, is_journal=True)
+# What helpers of masked tasks say, each record signed by one of them; their journals are files of their own.
+MASKS = Topic("masks", "helpers", _KEEP_FOREVER)
 EVALUATIONS = Topic("evaluations", "evaluator", _KEEP_FOREVER)
 # Compacted, so that a tombstone deletes one model and leaves the others.
 MODELS = Topic("models", "operator, aggregator", {"cleanup.policy": "compact"})
@@ -83,6 +85,7 @@ CATALOGUE = (
     LEDGER,
     ENROLMENTS,
     REGISTRY,
+    MASKS,
     EVALUATIONS,
     MODELS,
     PUBLISHED,

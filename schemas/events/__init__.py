@@ -9,6 +9,7 @@
 * `rounds`: a round opens, is summed, published or abandoned.
 * `ledger`: a round is charged to the privacy budget.
 * `partials`: what shard workers report to the aggregator.
+* `masks`: what helpers of masked tasks say.
 * `evaluations`: how a version does on held-out data.
 * `journal`: what stands in every journal, and the unions of all events.
 
@@ -45,11 +46,21 @@ from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.journal import AnyEvent, DefectFound, JournalEvent, Noticeable, Noticed, StateDigest
 from schemas.events.ledger import BudgetEvent, BudgetExhausted, RoundCharged, RoundWithheld
+from schemas.events.masks import (
+    HelperEvent,
+    MaskKeyDestroyed,
+    MaskKeyOpened,
+    MaskRefusal,
+    MasksRefused,
+    MasksSummed,
+    RoundBound,
+)
 from schemas.events.partials import BodyMeasured, Partial, PartialStored
 from schemas.events.rounds import (
     EpochDestroyed,
     EpochOpened,
     HaltReason,
+    MaskKeyOffered,
     Mechanism,
     ModelPublished,
     RoundAbandoned,
@@ -129,6 +140,7 @@ __all__ = [
     "Event",
     "Granted",
     "HaltReason",
+    "HelperEvent",
     "IdentityReason",
     "InputsDropped",
     "JournalEvent",
@@ -136,6 +148,12 @@ __all__ = [
     "LeaseAbandoned",
     "LeaseClosed",
     "LeaseGranted",
+    "MaskKeyDestroyed",
+    "MaskKeyOffered",
+    "MaskKeyOpened",
+    "MaskRefusal",
+    "MasksRefused",
+    "MasksSummed",
     "Mechanism",
     "ModelPublished",
     "Noticeable",
@@ -147,6 +165,7 @@ __all__ = [
     "RegistryEvent",
     "RevocationReason",
     "RoundAbandoned",
+    "RoundBound",
     "RoundCharged",
     "RoundEvent",
     "RoundOpened",

@@ -11,6 +11,7 @@ from schemas.events.enrolment import DeviceRevoked, EnrolmentRequested, Registry
 from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.ledger import BudgetEvent
+from schemas.events.masks import HelperEvent, MasksRefused, MasksSummed
 from schemas.events.rounds import (
     EpochDestroyed,
     EpochOpened,
@@ -36,6 +37,8 @@ Noticeable = (
     | BudgetEvent
     | VersionEvaluated
     | DeviceRevoked
+    | MasksSummed
+    | MasksRefused
 )
 
 
@@ -75,6 +78,7 @@ JournalEvent = (
 )
 AnyEvent = (
     DeploymentFounded
+    | HelperEvent
     | TaskEvent
     | DeviceCheckedIn
     | LeaseAbandoned

@@ -8,10 +8,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from schemas.events.event import Event
+from schemas.events.masks import HelperNumber
 from schemas.identifiers import BodyRef, Count, RoundId, Sha256, TaskId, Version
 from schemas.policy.metrics import MetricSums
 
-Statement = Annotated[bytes, msgspec.Meta(max_length=2_048)]
+# Of one aggregator, or of each of two helpers.
+Statement = Annotated[bytes, msgspec.Meta(max_length=4_096)]
 HaltReason = Literal["versions_max", "target", "budget", "too_few_devices", "idle", "closed", "diverged"]
 
 
@@ -83,7 +85,8 @@ class RoundAbandoned(Event):
     round: RoundId
     members_root: Sha256
     members: Count
-    reason: Literal["withheld", "key_missing", "epoch_lost", "halted", "closed"]
+    # masks_refused: a helper does not answer; masks_unusable: what it stored is not there, or gives no possible sum
+    reason: Literal["withheld", "key_missing", "epoch_lost", "halted", "closed", "masks_refused", "masks_unusable"]
 
 
 class TaskHalted(Event):
@@ -96,6 +99,8 @@ class TaskHalted(Event):
 
 class EpochOpened(Event):
     """From here on leases name this epoch; `statement` is its public key, signed (`schemas.sealing.epochs`).
+
+    Of a masked task it is that of each helper, as the helper signed it (`schemas.masking.statements`).
 
     The epoch before is retired: it gets no lease any more.
     """
@@ -116,6 +121,15 @@ class EpochDestroyed(Event):
     reason: Literal["over", "lost"]
 
 
+class MaskKeyOffered(Event):
+    """A helper has opened its key of the next epoch, which begins with the last of them; `statement` is its own."""
+
+    task: TaskId
+    helper: HelperNumber
+    epoch: Count
+    statement: Statement
+
+
 RoundEvent = (
     RoundOpened
     | RoundProposed
@@ -125,4 +139,5 @@ RoundEvent = (
     | TaskHalted
     | EpochOpened
     | EpochDestroyed
+    | MaskKeyOffered
 )

@@ -106,7 +106,8 @@ def name_unit(said: Counted) -> str:
 class Granted(Event):
     """Train now: `sealed` is the lease with its seal, `model` the version to start from.
 
-    `epoch_key`: the key of the lease's epoch, as the aggregator signed it (`schemas.sealing.epochs`).
+    `epoch_key`: the key of the lease's epoch, as the aggregator signed it (`schemas.sealing.epochs`), or of a masked
+    task the key of each helper, as they signed them (`schemas.masking.statements`).
     """
 
     device: DeviceId

@@ -9,11 +9,14 @@ from msgspec import UNSET, UnsetType
 
 from schemas.events.enrolment import SubjectId
 from schemas.events.event import Event
+from schemas.events.masks import HELPERS_MAX
 from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Salt, TaskId, TimeMs, UpdateId, Version
+from schemas.policy import WEIGHT_ONE, WEIGHT_ONE_MASKED
 from schemas.policy.metrics import METRIC_ONE, Fidelity, Reported
 
 CLIP_ONE = 1 << 16  # the clip scale that leaves an update as it is
 
+SealedSeed = Annotated[bytes, msgspec.Meta(max_length=1_536)]
 # fmt: off
 BodyFault = Literal[
     # absent: past the end, or else there; out of grid: beyond 2 clips; not opened: sealed otherwise; defect: our code
@@ -40,6 +43,8 @@ class UpdateSubmitted(Event):
     inline: Annotated[bytes, msgspec.Meta(max_length=65_536)] | None
     # Of the vector itself, so that with privacy nobody is told.
     fidelity: Fidelity | None = None
+    # Of a masked update: the seed of each helper's mask, sealed to that helper (`schemas.masking.seeds`).
+    seals: Annotated[tuple[SealedSeed, ...], msgspec.Meta(max_length=HELPERS_MAX)] | UnsetType = UNSET
 
 
 # --- admit: topic `rounds`, the aggregator's journal ---------------------------------------------------------------
@@ -71,6 +76,13 @@ class UpdateAdmitted(Event):
     fidelity: Fidelity | None = None
     subject: SubjectId | UnsetType = UNSET
     epoch: Count | UnsetType = UNSET
+    # Of a masked update: where it was submitted, offset and message, so that helpers find what was sealed to them.
+    submitted_at: tuple[Count, Count] | UnsetType = UNSET
+
+    @property
+    def weight_one(self) -> int:
+        """The integer weight of a fresh update that counts once, in its task's tier."""
+        return WEIGHT_ONE if self.submitted_at is UNSET else WEIGHT_ONE_MASKED
 
     @property
     def is_clipped(self) -> bool:

@@ -8,7 +8,7 @@
 * `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
   `misfits`: the fields that are unknown, missing, or of another kind, each with its line.
   `learning_checks`: its part for the tables of `learning`; `measuring` for the table [measure]; `robustness` for
-  [robust]; `arguments`: what fedlog's own losses and optimizers take.
+  [robust], `tiers/` for [masked]; `arguments`: what fedlog's own losses and optimizers take.
 
 Import the names from here.
 """
@@ -33,9 +33,11 @@ from schemas.policy.learning import (
 from schemas.policy.sections import (
     NOISE_TAIL_SIGMAS,
     WEIGHT_ONE,
+    WEIGHT_ONE_MASKED,
     Aggregation,
     Clipping,
     Compression,
+    Masked,
     Optimizer,
     Policy,
     Privacy,
@@ -45,6 +47,9 @@ from schemas.policy.sections import (
     Selection,
     Staleness,
     Stop,
+    count_epoch_versions,
+    find_effective_min,
+    name_stored_codec,
 )
 from schemas.policy.spending import Spending, compute_rho, count_affordable, to_fraction
 
@@ -55,12 +60,14 @@ __all__ = [
     "FLOWER_QUERY",
     "NOISE_TAIL_SIGMAS",
     "WEIGHT_ONE",
+    "WEIGHT_ONE_MASKED",
     "Aggregation",
     "Argument",
     "Arguments",
     "Clipping",
     "Compression",
     "Evaluation",
+    "Masked",
     "Measure",
     "Optimizer",
     "Parameters",
@@ -81,6 +88,9 @@ __all__ = [
     "check_policy",
     "compute_rho",
     "count_affordable",
+    "count_epoch_versions",
+    "find_effective_min",
+    "name_stored_codec",
     "parse",
     "to_fraction",
 ]

@@ -19,6 +19,7 @@ from schemas.policy.misfits import list_misfits
 from schemas.policy.presets import expand_preset
 from schemas.policy.robustness import find_robust_problems
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
+from schemas.policy.tiers.masking import find_masking_problems
 
 _FLOAT_MAX = sys.float_info.max
 
@@ -66,6 +67,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "robust.iterations": (1, 100),
     "sealed.epoch_versions": (1, 1_000_000),
     "sealed.kept_s": (0, 365 * 86_400),
+    "masked.epoch_versions": (1, 1_000_000),
+    "masked.effective_min": (0, 1_000_000),
     "staleness.exponent": (0, 16),
     "staleness.hinge_a": (0, 1e6),
     "staleness.hinge_b": (0, 10_000),
@@ -164,6 +167,7 @@ def check_policy(policy: Policy) -> Policy:
         *find_measure_problems(policy),
         *find_robust_problems(policy),
         *_find_sealing_problems(policy),
+        *find_masking_problems(policy),
         *_find_privacy_problems(policy),
     ]
     if problems:

@@ -24,6 +24,8 @@ from schemas.policy.section import Section
 from schemas.policy.spending import count_affordable, to_fraction
 
 WEIGHT_ONE = 1 << 20  # the integer weight of a fresh update that counts once
+# The same in the tier masked, where a sum has to stay within 2^31.
+WEIGHT_ONE_MASKED = 15
 NOISE_TAIL_SIGMAS = 18  # no draw is further out: 12 a rung, and two rungs side by side add up to 12 sqrt 2
 
 
@@ -158,6 +160,24 @@ class Sealed(Section):
     kept_s: float = 0.0
 
 
+class Masked(Section):
+    """Whom the tier masked rests on.
+
+    `helpers`: the public key of each, in hex, as `fedlog helper init` prints it; their order is that of their numbers.
+    `epoch_versions`: other keys after so many versions. `effective_min`: how many updates of one weight a round has to
+    be worth, (sum w)^2 / sum w^2, or no helper answers; 0 stands for half of the fewest that a round may have.
+    """
+
+    helpers: tuple[str, ...] = ()
+    epoch_versions: int = 50
+    effective_min: float = 0.0
+
+    @property
+    def public_keys(self) -> tuple[bytes, ...]:
+        """The helpers' public keys, 32 bytes each, in the order of their numbers."""
+        return tuple(map(bytes.fromhex, self.helpers))
+
+
 class Retention(Section):
     """How long bodies and models stay readable."""
 
@@ -182,7 +202,7 @@ class Policy(Section):
     learner: str = ""
     learner_arguments: Arguments = {}
     data: str = ""
-    tier: Literal["plain", "sealed"] = "plain"
+    tier: Literal["plain", "sealed", "masked"] = "plain"
     training: Training = Training()
     schedule: Schedule = Schedule()
     parameters: Parameters = Parameters()
@@ -200,6 +220,7 @@ class Policy(Section):
     seeds: Seeds | UnsetType = UNSET
     robust: Robust | UnsetType = UNSET
     sealed: Sealed | UnsetType = UNSET
+    masked: Masked | UnsetType = UNSET
     # Who may take part: whoever has a key, or who is enrolled; then a person or a machine counts, and not a key.
     identity: Literal["open", "enrolled"] | UnsetType = UNSET
     # Of which classes of enrolment; unset or empty: of any.
@@ -218,12 +239,34 @@ class Policy(Section):
     @property
     def tier_label(self) -> str:
         """The tier, and who sees single updates in it, for people."""
+        if self.is_masked:
+            n = len(self.masked_by.helpers)
+            # Who enrols, and who runs the helpers, no policy can prove: the weaker promise is the one that is shown.
+            return (
+                f"masked: nobody sees single updates while one helper of {n} is honest; where enrolment or all helpers "
+                "are the operator's: honest-but-curious server only"
+            )
         return f"{self.tier}: {'the aggregator' if self.is_sealed else 'whoever reads the log'} sees single updates"
 
     @property
     def is_sealed(self) -> bool:
         """Whether bodies are encrypted on the device, to a key of the aggregator."""
         return self.tier == "sealed"
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether devices add masks to their vectors, which only all helpers together can take off a sum."""
+        return self.tier == "masked"
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether leases name the epoch of a key to which something is sealed."""
+        return self.is_sealed or self.is_masked
+
+    @property
+    def masked_by(self) -> Masked:
+        """What the policy says of its helpers; none where it says nothing."""
+        return Masked() if self.masked is UNSET else self.masked
 
     @property
     def sealed_by(self) -> Sealed:
@@ -269,7 +312,15 @@ class Policy(Section):
 
     def weights(self) -> tuple[int, ...]:
         """The integer weight for each staleness from 0 to `staleness.max_versions`; recorded in TaskCreated."""
-        return tuple(round(WEIGHT_ONE * _staleness_factor(self.staleness, s)) for s in range(self._staleness_end()))
+        factors = [_staleness_factor(self.staleness, staleness) for staleness in range(self._staleness_end())]
+        # Masked, an update that counts at all counts one at least: the steps are as coarse as the ring is narrow.
+        least = 1 if self.is_masked else 0
+        return tuple(max(least, round(self.weight_one * factor)) if factor else 0 for factor in factors)
+
+    @property
+    def weight_one(self) -> int:
+        """The integer weight of a fresh update that counts once."""
+        return WEIGHT_ONE_MASKED if self.is_masked else WEIGHT_ONE
 
     def _staleness_end(self) -> int:
         return self.staleness.max_versions + 1
@@ -277,7 +328,7 @@ class Policy(Section):
     @property
     def weight_max(self) -> int:
         """The largest weight that any update can get."""
-        return WEIGHT_ONE * max(1, self.aggregation.samples_max)
+        return self.weight_one * max(1, self.aggregation.samples_max)
 
     @property
     def participations_cap(self) -> int | None:
@@ -298,6 +349,21 @@ class Policy(Section):
     def lease_ms(self) -> int:
         """How long a device may take, from the grant to the append of its update."""
         return round(self.selection.lease_s * 1000)
+
+
+def name_stored_codec(policy: Policy) -> str:
+    """How the body of an update is written, as a BodyRef names it."""
+    return "ring32" if policy.is_masked else policy.compression.codec
+
+
+def count_epoch_versions(policy: Policy) -> int:
+    """After how many versions leases name another key."""
+    return (policy.masked_by if policy.is_masked else policy.sealed_by).epoch_versions
+
+
+def find_effective_min(policy: Policy) -> float:
+    """How many updates of one weight a masked round has to be worth."""
+    return policy.masked_by.effective_min or max(2.0, policy.aggregation.members_min / 2)
 
 
 def _staleness_factor(rule: Staleness, staleness: int) -> float:

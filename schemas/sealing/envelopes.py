@@ -134,6 +134,8 @@ def list_sizes(policy: Policy, parameters: int) -> tuple[int, ...]:
 
 def compute_stored_bytes_max(policy: Policy, parameters: int) -> int:
     """No body of an update, as it is stored, is longer, in whichever tier."""
+    if policy.is_masked:
+        return 4 * parameters
     if not policy.is_sealed:
         return body_bytes_max(policy.compression, parameters)
     return list_sizes(policy, parameters)[-1] + ENVELOPE_BYTES

@@ -1,0 +1,80 @@
+"""Helpers of masked tasks: topic `masks`. Each signs and chains what it says (`schemas.masking.statements`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from schemas.events.event import Event
+from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Sha256, TaskId, UpdateId
+
+# ML-KEM-768's encapsulation key, then X25519's public key.
+MASK_KEY_BYTES = 1184 + 32
+HELPERS_MAX = 2
+HelperNumber = Annotated[int, msgspec.Meta(ge=0, lt=HELPERS_MAX)]
+# fmt: off
+MaskRefusal = Literal[
+    # repeated: a member twice; root: these are not the members; signature: of device or lease, or their update is gone
+    "repeated", "root", "signature", "weights", "effective_size", "model", "bound", "seal", "epoch_over",
+    # participations: beyond the cap of one device; store_behind: this helper has lost what it had said
+    "participations", "round_over", "store_behind", "defect",
+]
+# fmt: on
+
+
+class MaskKeyOpened(Event):
+    """Devices may seal seeds to this key of the helper, under leases that name this epoch."""
+
+    task: TaskId
+    helper: HelperNumber
+    epoch: Count
+    public_key: Annotated[bytes, msgspec.Meta(min_length=MASK_KEY_BYTES, max_length=MASK_KEY_BYTES)]
+
+
+class MaskKeyDestroyed(Event):
+    """No seed under this epoch opens any more. `over`: the aggregator needs it no longer; `lost`: it was not there."""
+
+    task: TaskId
+    helper: HelperNumber
+    epoch: Count
+    reason: Literal["over", "lost"]
+
+
+class RoundBound(Event):
+    """The helper will answer for this proposal, and for none else that has one of its updates, ever.
+
+    `proposal`: the sha256 of the canonical RoundProposed, mechanism included. `units`: as whom each update's device
+    counts, in the order of `updates`.
+    """
+
+    task: TaskId
+    helper: HelperNumber
+    round: RoundId
+    proposal: Sha256
+    updates: tuple[UpdateId, ...]
+    units: tuple[DeviceId, ...]
+
+
+class MasksSummed(Event):
+    """The weighted sum of the members' masks modulo 2^32: what comes off the sum of this proposal."""
+
+    task: TaskId
+    helper: HelperNumber
+    round: RoundId
+    proposal: Sha256
+    body: BodyRef
+
+
+class MasksRefused(Event):
+    """The helper does not answer for this proposal, for this reason; `updates`: those to blame, as far as it knows."""
+
+    task: TaskId
+    helper: HelperNumber
+    round: RoundId
+    proposal: Sha256
+    reason: MaskRefusal
+    updates: tuple[UpdateId, ...] = ()
+
+
+HelperEvent = MaskKeyOpened | MaskKeyDestroyed | RoundBound | MasksSummed | MasksRefused

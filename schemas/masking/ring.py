@@ -1,0 +1,94 @@
+"""Vectors modulo 2^32: a device clips and masks one, an aggregator adds them, and helpers say what comes off the sum.
+
+    key | iv = HKDF-Expand-SHA256(seed, "hmask1|mask|j|" | header, 48)         j: the helper's number, in decimal digits
+    mask     = the AES-256-CTR keystream under them (NIST SP 800-38A), read as little-endian uint32
+    masked   = q + mask_0 + ... + mask_(n-1) mod 2^32, little-endian uint32, which no codec makes shorter
+
+A sum of masked vectors less the sums of their masks, each with the same whole weights, is the weighted sum of the
+vectors, as long as that stays within 2^31 on either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isqrt
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from schemas.tensors import BodyError, Grid
+
+SEED_BYTES = 32
+WORD_BYTES = 4
+# The codec of a masked vector, and of a sum of masks, as a BodyRef names it.
+RING = "ring32"
+# A sum has to stay on one side of it, or it wraps around.
+HALF = 1 << 31
+_KEY_BYTES, _IV_BYTES = 32, 16
+_SCALE_ONE = 1 << 16
+_AT_ONCE = 1 << 16  # squares of so many elements within 2^21 add up below 2^59
+
+Words = npt.NDArray[np.uint32]
+
+
+def clip_exactly(grid: Grid, steps: int) -> Grid:
+    """`grid`, within 2^21, clipped to the L2 norm `steps`: sign(q) floor(c |q| / 2^16), as law 6 has it.
+
+    c = min(2^16, isqrt(floor(2^32 C^2 / |q|^2))). Integers throughout: it is what an aggregator does in other tiers.
+    """
+    pieces = (grid[start : start + _AT_ONCE] for start in range(0, grid.size, _AT_ONCE))
+    norm2 = sum(int(np.dot(piece, piece)) for piece in pieces)
+    scale = _SCALE_ONE if norm2 == 0 else min(_SCALE_ONE, isqrt((steps * steps << 32) // norm2))
+    if scale == _SCALE_ONE:
+        return grid
+    # Truncated towards zero, so that no norm grows.
+    clipped: Grid = np.sign(grid) * (np.abs(grid) * scale >> 16)
+    return clipped
+
+
+def expand_mask(seed: bytes, helper: int, *, header: bytes, count: int) -> Words:
+    """The mask of one helper for one update, uint32 of shape (count,); `header` is what `seeds.write_header` gives."""
+    info = b"hmask1|mask|%d|" % helper + header
+    derived = HKDFExpand(SHA256(), _KEY_BYTES + _IV_BYTES, info).derive(seed)
+    encryptor = Cipher(AES256(derived[:_KEY_BYTES]), CTR(derived[_KEY_BYTES:])).encryptor()
+    return np.frombuffer(encryptor.update(bytes(WORD_BYTES * count)), "<u4")
+
+
+def mask(grid: Grid, seeds: Iterable[bytes], *, header: bytes) -> bytes:
+    """What leaves the device in the place of its clipped vector; one seed a helper, in their order."""
+    total = grid.astype(np.uint32)
+    for helper, seed in enumerate(seeds):
+        total += expand_mask(seed, helper, header=header, count=grid.size)
+    return total.astype("<u4", copy=False).tobytes()
+
+
+def read_words(data: bytes, *, parameters: int) -> Words:
+    """A masked vector, or a sum of masks, uint32 of shape (parameters,). Raises BodyError for another length."""
+    if len(data) != WORD_BYTES * parameters:
+        raise BodyError("body_malformed", f"{len(data)} bytes, expected {WORD_BYTES * parameters}")
+    return np.frombuffer(data, "<u4")
+
+
+def write_words(words: Words) -> bytes:
+    """The same as bytes."""
+    return words.astype("<u4", copy=False).tobytes()
+
+
+def add_weighted(total: Words, words: Words, *, weight: int) -> None:
+    """Add `weight` times a vector to `total`, in place, modulo 2^32."""
+    # In slices, so that the product of a large vector does not double the memory.
+    for start in range(0, total.size, _AT_ONCE):
+        total[start : start + _AT_ONCE] += words[start : start + _AT_ONCE] * np.uint32(weight)
+
+
+def unmask(total: Words, masks: Iterable[Words]) -> Grid:
+    """The sum without its masks, int64 of shape (parameters,), each element in -2^31 ... 2^31 - 1."""
+    left = total.copy()
+    for words in masks:
+        left -= words
+    return left.astype(np.uint32, copy=False).view(np.int32).astype(np.int64)
