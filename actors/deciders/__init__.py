@@ -11,7 +11,8 @@ impure half under the same name in `actors/effects/`.
 - `aggregator`: what the aggregator decides: admission, proposal, publication, halt.
 - `admission`: whether an update is admitted, and what its admission says. `aggregator` and its effects use it.
 - `aggregator_state`: the state of those decisions, folded from the journal. `aggregator` and its effects read it.
-- `epochs`: when a sealed task needs another key, and which may go. `aggregator`, `admission` and its effects use it.
+- `masking/`: helpers of masked tasks, and what an aggregator hears of them
+- `epochs`: when leases need another key, and which may go. `aggregator`, `admission` and its effects use it.
 - `outcomes`: what became of each update, in columns. The aggregator's state holds one of them a task.
 - `lifetime`: whether a task may begin, and which score ends it. `aggregator` alone uses it.
 - `registrar`: who is enrolled, as which subject, and until when.

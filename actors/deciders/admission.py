@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from actors.deciders.aggregator_state import Task
 from actors.deciders.epochs import is_too_late
@@ -28,7 +28,8 @@ class UpdateChecked:
     `append_ms` is the append time of its record. `refusal` is the answer of `refusal` on the state that decides: it is
     worked out once, before the body is fetched, because the body of a refused update is not looked at. `fault` is None
     for a body that can be added. `salt` are random bytes, drawn outside because a decision draws nothing;
-    `record_sha256` is for the answer to the device alone.
+    `record_sha256` is for the answer to the device alone. `submitted_at` is where its record stands in `updates`: its
+    offset, and the number of the message in it.
     """
 
     lease: Lease
@@ -42,6 +43,7 @@ class UpdateChecked:
     fault: BodyFault | None
     salt: bytes
     fidelity: Fidelity | None = None
+    submitted_at: tuple[int, int] | UnsetType = UNSET
 
 
 def staleness_of(task: Task, version: int) -> int:
@@ -83,7 +85,7 @@ def _is_of_another_policy(task: Task, lease: Lease, *, append_ms: int) -> bool:
         lease.policy_sha256 != task.created.policy_sha256
         # Without a subject a person would count as often as they have keys.
         or policy.is_enrolled != (lease.subject is not UNSET)
-        or policy.is_sealed != (lease.epoch is not UNSET)
+        or policy.has_epochs != (lease.epoch is not UNSET)
         # A selector that was taken over must not move how long outcomes are remembered.
         or is_overlong(lease, lease_ms=policy.lease_ms, at_ms=append_ms)
     )
@@ -135,9 +137,10 @@ def admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted
         salt=update.salt,
         deadline_ms=lease.deadline_ms,
         # With privacy it would say something of a vector that no noise covers, whatever a device tells.
-        fidelity=update.fidelity if policy.privacy is None and not policy.is_sealed else None,
+        fidelity=update.fidelity if policy.privacy is None and not policy.has_epochs else None,
         subject=lease.subject,
         epoch=lease.epoch,
+        submitted_at=update.submitted_at if policy.is_masked else UNSET,
     )
 
 

@@ -12,12 +12,17 @@ from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolv
 from actors.deciders.decider import Decider
 from actors.deciders.epochs import EpochKeyGone, EpochMade, list_over, wants_epoch
 from actors.deciders.lifetime import is_first_score, judge_score, may_begin
+from actors.deciders.masking.hearing import HelperHeard, MasksUnusable, find_answered, offer_key
 from schemas.events import (
     BudgetExhausted,
     EpochDestroyed,
     EpochOpened,
     HaltReason,
     JournalEvent,
+    MaskKeyDestroyed,
+    MaskKeyOpened,
+    MasksRefused,
+    MasksSummed,
     Mechanism,
     ModelPublished,
     Noticed,
@@ -68,8 +73,19 @@ class KeyMissing:
 
 
 EpochInput = EpochMade | EpochKeyGone
+# What the host finds missing for a round's release, and why it is given up then.
+_WHY_GIVEN_UP: dict[type, str] = {KeyMissing: "key_missing", MasksUnusable: "masks_unusable"}
+MaskInput = HelperHeard | MasksUnusable
 AggregatorInput = (
-    UpdateChecked | ReleaseStored | KeyMissing | EpochInput | TaskEvent | Tick | VersionEvaluated | JournalEvent
+    UpdateChecked
+    | ReleaseStored
+    | KeyMissing
+    | EpochInput
+    | MaskInput
+    | TaskEvent
+    | Tick
+    | VersionEvaluated
+    | JournalEvent
 )
 
 
@@ -111,7 +127,9 @@ class Aggregator:
                 return [event for task in state.tasks.values() for event in self._pass_time(task, time_ms)]
             case TaskPaused() | TaskResumed() | TaskClosed() | VersionEvaluated() | RoundCharged():
                 return _notice(state.tasks.get(fact.task), fact)
-            case RoundWithheld() | BudgetExhausted() | ReleaseStored() | KeyMissing():
+            case HelperHeard():
+                return _hear(state.tasks.get(fact.event.task), fact)
+            case RoundWithheld() | BudgetExhausted() | ReleaseStored() | KeyMissing() | MasksUnusable():
                 return _notice(state.tasks.get(fact.task), fact)
             case EpochMade() | EpochKeyGone():
                 return _turn_epoch(state.tasks.get(fact.task), fact, time_ms=time_ms)
@@ -243,8 +261,8 @@ def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
             return _notice_score(task, fact)
         case RoundWithheld():
             return [Noticed(fact=fact), *_give_up(task, fact.round, reason="withheld")]
-        case KeyMissing():
-            return _give_up(task, fact.round, reason="key_missing")
+        case KeyMissing() | MasksUnusable():
+            return _give_up(task, fact.round, reason=_WHY_GIVEN_UP[type(fact)])
         case ReleaseStored():
             return _publish(task, fact)
     return []
@@ -347,6 +365,23 @@ def _lose_epoch(task: Task, epoch: int) -> list[JournalEvent]:
         return events
     pending = sum(round_ not in lost for round_ in task.pending)
     return [*events, *_go_on(task, versions=task.version + pending, pending=pending, newest=task.version)]
+
+
+def _hear(task: Task | None, heard: HelperHeard) -> list[JournalEvent]:
+    """What a helper of a masked task says."""
+    if task is None or task.epochs is UNSET:
+        return []
+    match heard.event:
+        case MaskKeyOpened():
+            return offer_key(task, heard)
+        case MaskKeyDestroyed(reason="lost") if heard.event.epoch in task.epochs.held:
+            return _lose_epoch(task, heard.event.epoch)
+        case MasksSummed() if find_answered(task, heard.event) is not None:
+            given_up = [] if heard.is_fit else _give_up(task, heard.event.round, reason="masks_unusable")
+            return [Noticed(fact=heard.event), *given_up]
+        case MasksRefused() if find_answered(task, heard.event) is not None:
+            return [Noticed(fact=heard.event), *_give_up(task, heard.event.round, reason="masks_refused")]
+    return []
 
 
 def make_decider(key_id: bytes) -> Decider[Rounds]:

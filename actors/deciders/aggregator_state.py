@@ -14,6 +14,8 @@ from schemas.events import (
     EpochOpened,
     HaltReason,
     JournalEvent,
+    MaskKeyOffered,
+    MasksSummed,
     ModelPublished,
     Noticed,
     RoundAbandoned,
@@ -47,6 +49,7 @@ class Round:
     members: dict[str, UpdateAdmitted] = field(default_factory=dict)
     proposed: RoundProposed | None = None
     charged: bool = False
+    masks: dict[int, MasksSummed] | UnsetType = UNSET  # of a masked task: what helpers have answered, by their number
 
 
 @dataclass(slots=True)
@@ -98,14 +101,17 @@ class Task:
     changes: int = 0  # the number of the newest pause or resume
     first_loss: float | None = None  # of version 0, with which later scores are compared
     epochs: Epochs | UnsetType = UNSET  # of a sealed task; others keep the digest that they had before there were any
+    offered: dict[int, bytes] | UnsetType = UNSET  # of a masked one: what helpers have said of the next epoch's keys
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
         if not self.pending:
             return None
         # Versions come in the order of their proposals, so a later round waits even when it is charged first.
-        first = self.pending[0]
-        return first if first.charged or self.created.policy.privacy is None else None
+        first, policy = self.pending[0], self.created.policy
+        if first.masks is not UNSET and len(first.masks) < len(policy.masked_by.helpers):
+            return None
+        return first if first.charged or policy.privacy is None else None
 
     def may_end_by_time(self) -> bool:
         """Whether the open round waits for nothing but time."""
@@ -147,12 +153,17 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
         case UpdateAdmitted() | UpdateRefused():
             _settle(state.tasks.get(event.task), event, time_ms=time_ms)
         case Noticed(fact=TaskCreated() as created):
-            state.tasks[created.task] = Task(created, epochs=Epochs() if created.policy.is_sealed else UNSET)
+            state.tasks[created.task] = Task(
+                created,
+                epochs=Epochs() if created.policy.has_epochs else UNSET,
+                offered={} if created.policy.is_masked else UNSET,
+            )
         case Noticed(fact=fact) if not isinstance(fact, DeviceRevoked):
             _notice(state.tasks[fact.task], fact, time_ms=time_ms)
         case RoundOpened():
             task = state.tasks[event.task]
-            task.buffer, task.next_round = Round(event.round, time_ms), event.round + 1
+            masks: dict[int, MasksSummed] | UnsetType = {} if task.created.policy.is_masked else UNSET
+            task.buffer, task.next_round = Round(event.round, time_ms, masks=masks), event.round + 1
             # An opened round counts as progress: devices need time to fill it.
             task.progress_ms = time_ms
         case RoundProposed():
@@ -168,7 +179,7 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             task.pending = [pending for pending in task.pending if pending.id != event.round]
         case TaskHalted():
             _halt(state.tasks[event.task], time_ms=time_ms)
-        case EpochOpened() | EpochDestroyed():
+        case EpochOpened() | EpochDestroyed() | MaskKeyOffered():
             _turn_epoch(state.tasks[event.task], event, time_ms=time_ms)
 
 
@@ -178,13 +189,17 @@ def _halt(task: Task, *, time_ms: int) -> None:
         task.epochs.retire(time_ms)
 
 
-def _turn_epoch(task: Task, event: EpochOpened | EpochDestroyed, *, time_ms: int) -> None:
+def _turn_epoch(task: Task, event: EpochOpened | EpochDestroyed | MaskKeyOffered, *, time_ms: int) -> None:
     assert task.epochs is not UNSET
+    if isinstance(event, MaskKeyOffered):
+        task.offered = {**(task.offered or {}), event.helper: event.statement}
+        return
     if isinstance(event, EpochDestroyed):
         task.epochs.held.pop(event.epoch, None)
         return
     task.epochs.retire(time_ms)
     task.epochs.held[event.epoch] = Epoch(task.version)
+    task.offered = UNSET if task.offered is UNSET else {}
     task.epochs.next = event.epoch + 1
 
 
@@ -204,9 +219,19 @@ def _notice(task: Task, fact: object, *, time_ms: int) -> None:
             task.ending, task.buffer = "budget", _keep_filled_buffer(task)
         case VersionEvaluated():
             _notice_score(task, fact)
-        case RoundCharged():
-            for pending in task.pending:
-                pending.charged = pending.charged or pending.id == fact.round
+        case RoundCharged() | MasksSummed():
+            _notice_for_release(task, fact)
+
+
+def _notice_for_release(task: Task, fact: RoundCharged | MasksSummed) -> None:
+    """Something that a pending round waits for has come."""
+    for pending in task.pending:
+        if pending.id != fact.round:
+            continue
+        if isinstance(fact, RoundCharged):
+            pending.charged = True
+        elif pending.masks is not UNSET:
+            pending.masks[fact.helper] = fact
 
 
 def _notice_score(task: Task, evaluated: VersionEvaluated) -> None:

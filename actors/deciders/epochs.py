@@ -1,4 +1,4 @@
-"""Epochs of a sealed task: when another one begins, which update comes too late for its own, and which key may go.
+"""Epochs of a sealed or masked task: when another begins, which update comes too late for its own, which key may go.
 
 A lease names the epoch that its selector knew of. The aggregator does not hear of leases, so that it goes by their
 longest time: after that nothing under a retired epoch is admitted any more.
@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from actors.deciders.aggregator_state import Epoch, Task
 from schemas.leases import Lease
+from schemas.policy import count_epoch_versions
 
 # How long after the next epoch has begun a selector may not have heard of it.
 GRACE_MS = 60_000
@@ -44,7 +45,7 @@ def wants_epoch(task: Task) -> bool:
     if epochs is UNSET or task.buffer is None or task.ending is not None or task.status == "halted":
         return False
     newest = epochs.newest
-    return newest is None or task.version - newest.version >= task.created.policy.sealed_by.epoch_versions
+    return newest is None or task.version - newest.version >= count_epoch_versions(task.created.policy)
 
 
 def is_too_late(task: Task, lease: Lease, *, append_ms: int) -> bool:

@@ -5,6 +5,7 @@
 - `privacy_budget`: a proposal that cannot be charged is withheld
 - `aggregator/`: updates come in checked and measured, running sums grow, releases are stored
 - `operator_events`: what the operator signed, for actors that hear of it through another's journal
+- `masking/`: what helpers of masked tasks say, and the sum of a round without its masks
 - `shard/`: shard workers, which measure and add bodies beside an aggregator
 
 `actors.wiring` names these modules and `actors.runtime.actor` calls them. May import `actors.runtime`,

@@ -14,6 +14,7 @@ from schemas.events import (
     CheckinsDeclined,
     DeploymentFounded,
     DeviceCheckedIn,
+    HelperEvent,
     LeaseAbandoned,
     LeaseClosed,
     LeaseGranted,
@@ -29,8 +30,9 @@ from schemas.events import (
 )
 from schemas.journal import Batch
 from schemas.leases import Lease, is_overlong, read_lease
+from schemas.masking.statements import HelperSaid
 from schemas.signing import Signed, is_signed_by, parse_signed
-from schemas.topics import CHECKINS, EVALUATIONS, TASKS, UPDATES
+from schemas.topics import CHECKINS, EVALUATIONS, MASKS, TASKS, UPDATES
 from schemas.updates import parse_update
 from streams.log import Record
 from tests.judges.logbook import Logbook
@@ -49,6 +51,8 @@ def input_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     yield from _task_faults(book, settled=settled)
     for window in windows(book, EVALUATIONS.name, settled=settled):
         yield from window_faults(window, facts(window, partial(_evaluation, book)))
+    for window in windows(book, MASKS.name, settled=settled):
+        yield from window_faults(window, facts(window, partial(_helper_word, book)))
 
 
 def _task_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
@@ -239,6 +243,21 @@ def _evaluation(book: Logbook, record: Record) -> VersionEvaluated | None:
     is_signed = is_signed_by(Signed(message.payload, message.signature), evaluator.public_key)
     holds = evaluator.until_ms >= record.time_ms and book.deployment in (None, evaluator.deployment)
     return score if is_certified and is_signed and holds and evaluator.role == "evaluator" else None
+
+
+def _helper_word(book: Logbook, record: Record) -> HelperEvent | None:
+    """What a helper says; None for what no helper of the task's policy signed."""
+    try:
+        message = parse_signed(record.value or b"")
+        said = decode(message.payload, HelperSaid)
+    except MalformedError:
+        return None
+    noticed = [event.fact for event in book.rounds.events(Noticed) if isinstance(event.fact, TaskCreated)]
+    created = next((fact for fact in noticed if fact.task == said.event.task), None)
+    helpers = created.policy.masked_by.helpers if created is not None and created.policy.is_masked else ()
+    if created is None or created.deployment != said.deployment or said.event.helper >= len(helpers):
+        return None
+    return said.event if is_signed_by(message, bytes.fromhex(helpers[said.event.helper])) else None
 
 
 def _deployments(book: Logbook) -> set[bytes]:

@@ -27,6 +27,7 @@ from schemas.topics import (
     ENROLMENTS,
     EVALUATIONS,
     LEDGER,
+    MASKS,
     PUBLISHED,
     REGISTRY,
     ROUNDS,
@@ -37,12 +38,12 @@ from schemas.topics import (
 from streams.log import Bounds, EventLog, Record, TopicPartition
 
 READS = {
-    ROUNDS.name: (TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name),
+    ROUNDS.name: (TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name, MASKS.name),
     SELECTIONS.name: (CHECKINS.name, ROUNDS.name, REGISTRY.name),
     LEDGER.name: (ROUNDS.name,),
     REGISTRY.name: (ENROLMENTS.name,),
 }
-INPUTS = (TASKS.name, CHECKINS.name, UPDATES.name, EVALUATIONS.name, ENROLMENTS.name)
+INPUTS = (TASKS.name, CHECKINS.name, UPDATES.name, EVALUATIONS.name, MASKS.name, ENROLMENTS.name)
 
 
 @dataclass(slots=True)

@@ -95,7 +95,7 @@ def _vector(stored: Mapping[int, bytes], ref: BodyRef | None, size: int) -> Any:
 
 def _mean(policy: Policy, total: Any, proposed: RoundProposed) -> Any:
     by_weight = policy.aggregation.normalisation == "weight"
-    whole = proposed.weight_sum if by_weight else proposed.members * WEIGHT_ONE
+    whole = proposed.weight_sum if by_weight else proposed.members * (15 if policy.tier == "masked" else WEIGHT_ONE)
     return total.astype(np.float64) / whole * policy.clipping.norm / policy.clipping.steps
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.policy import WEIGHT_ONE, Optimizer, Policy
+from schemas.policy import Optimizer, Policy
 from schemas.tensors import Floats, Grid
 
 Doubles = npt.NDArray[np.float64]
@@ -32,8 +32,8 @@ def mean(total: Grid, policy: Policy, *, members: int, weight_sum: int) -> Doubl
 
     "count": sum of weighted deltas / K, FedBuff's form (Nguyen et al. 2022, algorithm 1); "weight": / sum of weights.
     """
-    # Weights are integers of 2^20 a unit, which "count" has to divide out as well.
-    whole = weight_sum if policy.aggregation.normalisation == "weight" else members * WEIGHT_ONE
+    # Weights are integers of 2^20 a unit, or of 15 where they are masked, which "count" has to divide out as well.
+    whole = weight_sum if policy.aggregation.normalisation == "weight" else members * policy.weight_one
     return np.multiply(total, policy.clipping.step / whole, dtype=np.float64)
 
 

@@ -122,7 +122,7 @@ def evolve(state: Selections, event: JournalEvent, time_ms: int) -> None:
         case LeaseClosed():
             _close(state.tasks[event.task], event, time_ms=time_ms)
         case Noticed(fact=TaskCreated() as created):
-            state.tasks[created.task] = Task(created, epochs={} if created.policy.is_sealed else UNSET)
+            state.tasks[created.task] = Task(created, epochs={} if created.policy.has_epochs else UNSET)
         case Noticed(fact=noticed):
             if isinstance(noticed, DeviceRevoked):
                 _revoke(state, noticed, time_ms=time_ms)

@@ -18,7 +18,8 @@ from actors.deciders.aggregator import AggregatorInput
 from actors.deciders.aggregator_state import Rounds, Task
 from actors.deciders.arithmetic import noise
 from actors.deciders.epochs import waits_for_time
-from actors.effects.aggregator.bodies import Bodies
+from actors.deciders.masking.hearing import MasksUnusable
+from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.intake import Intake, UpdateBody
 from actors.effects.aggregator.partials import PATIENCE_S, Partials
 from actors.effects.aggregator.published import Published
@@ -27,6 +28,7 @@ from actors.effects.aggregator.retention import Retention
 from actors.effects.aggregator.round_sums import RoundSums
 from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
 from actors.effects.aggregator.summation import Measured, choose_summation
+from actors.effects.masking.unmasking import hear_helper, unmask_round
 from actors.effects.sealing.epoch_keys import EpochKeyMissing
 from actors.effects.sealing.turning import Turning
 from actors.keys import PartialSeals, RoleKey
@@ -52,7 +54,8 @@ from schemas.events import (
 )
 from schemas.identifiers import SALT_BYTES, BodyRef
 from schemas.journal import Decision, JournalPosition
-from schemas.topics import EVALUATIONS, SHARDS, TASKS, UPDATES
+from schemas.tensors import BodyError
+from schemas.topics import EVALUATIONS, MASKS, SHARDS, TASKS, UPDATES
 from streams.log import Draft, EventLog, Record
 
 INPUTS_PER_COMMIT_WITH_SHARDS = 32
@@ -117,6 +120,9 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                 return self._read_task_event(record)
             if record.topic == EVALUATIONS.name:
                 return self._read_evaluation(record)
+            if record.topic == MASKS.name:
+                heard = hear_helper(state, data, partition=record.partition)
+                return None if heard is None else Arrival(heard)
             return Arrival(Tick()) if data == _TICK else self._read_update(state, record)
         except MalformedError:
             return None
@@ -230,6 +236,12 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             yield from self._turning.make_inputs(task)
             while (awaited := task.find_awaited()) is not None:
                 total = self._sums.total(task, awaited)
+                try:
+                    total = unmask_round(task.created, awaited, total=total, fetch=self._intake.fetch)
+                except (BodyLost, BodyError) as error:
+                    logger.error("masks_unusable", task=task.created.task, round=awaited.id, error=str(error))
+                    yield MasksUnusable(task=task.created.task, round=awaited.id)
+                    continue
                 yield self._releases.make(task, awaited, total=total, metrics=self._sums.sum_reports(task, awaited))
             # A version may have been the last of its epoch, or of the task.
             yield from self._turning.make_inputs(task)
@@ -274,6 +286,7 @@ def _check(submission: Submission, *, reason: RefusalReason | CountedReason | No
         metrics=submission.metrics,
         fidelity=submission.fidelity,
         append_ms=submission.append_ms,
+        submitted_at=submission.submitted_at,
         refusal=reason,
         clip_scale=found.scale,
         fault=found.fault,

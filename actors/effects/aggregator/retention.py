@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterable, Mapping
 import structlog
 
 from actors.deciders.aggregator_state import Rounds, Task
-from schemas.events import UpdateAdmitted
+from schemas.events import MasksSummed, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.topics import BODIES, UPDATES
 from streams.bodies import discard
 from streams.log import EventLog, TopicPartition
 
 logger = structlog.get_logger()
+Embodied = UpdateAdmitted | MasksSummed
 
 
 class Retention:
@@ -37,7 +38,10 @@ class Retention:
                 self._at,
                 tasks=state.tasks.values(),
                 # With privacy a zeroed member keeps whatever address its device has made up.
-                needed=[member for member in members if member.zeroed is None and member.body.topic == BODIES.name],
+                needed=[
+                    *(member for member in members if member.zeroed is None and member.body.topic == BODIES.name),
+                    *list_masks(state.tasks.values()),
+                ],
                 decided_ms=decided_ms[UPDATES.name],
             )
 
@@ -47,8 +51,13 @@ def list_unpublished_members(tasks: Iterable[Task]) -> list[UpdateAdmitted]:
     return [member for task in tasks for round_ in task.rounds() for member in round_.members.values()]
 
 
+def list_masks(tasks: Iterable[Task]) -> list[MasksSummed]:
+    """What helpers have stored for rounds that are not published yet."""
+    return [masks for task in tasks for round_ in task.pending for masks in (round_.masks or {}).values()]
+
+
 def delete_old_bodies(
-    log: EventLog, at: TopicPartition, *, tasks: Collection[Task], needed: Iterable[UpdateAdmitted], decided_ms: int
+    log: EventLog, at: TopicPartition, *, tasks: Collection[Task], needed: Iterable[Embodied], decided_ms: int
 ) -> None:
     """Delete bodies of `at` that lie before every needed one and are older than the policies of `tasks` keep them.
 

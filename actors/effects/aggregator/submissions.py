@@ -8,10 +8,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from schemas.certificates import Trust
 from schemas.events import BodyFault, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, open_lease
+from schemas.masking.seeds import SEALED_SEED_BYTES
+from schemas.policy import name_stored_codec
 from schemas.policy.metrics import Fidelity
 from schemas.sealing.envelopes import compute_stored_bytes_max
 from schemas.topics import body_place
@@ -31,6 +35,8 @@ class Submission:
     metrics: tuple[int, ...]
     fidelity: Fidelity | None
     append_ms: int
+    submitted_at: tuple[int, int] = (0, 0)  # offset, and number in the record
+    seals: tuple[bytes, ...] = ()  # of a masked update
 
 
 def verify_update(record: Record, trust: Trust) -> Submission | None:
@@ -52,6 +58,8 @@ def verify_update(record: Record, trust: Trust) -> Submission | None:
         submitted.metrics,
         submitted.fidelity,
         append_ms=record.time_ms,
+        submitted_at=(record.offset, record.message),
+        seals=() if submitted.seals is UNSET else submitted.seals,
     )
 
 
@@ -59,7 +67,10 @@ def locate_body(created: TaskCreated, submission: Submission) -> BodyRef | BodyF
     """The address of the body of an update of this task, or why it cannot be one; its bytes are not looked at."""
     policy, ref = created.policy, submission.body
     # Before any byte is fetched: a size that a device announces must not be able to fill our memory.
-    if ref.size > compute_stored_bytes_max(policy, created.parameters) or ref.codec != policy.compression.codec:
+    if ref.size > compute_stored_bytes_max(policy, created.parameters) or ref.codec != name_stored_codec(policy):
+        return "body_malformed"
+    expected = len(policy.masked_by.helpers) if policy.is_masked else 0
+    if [len(seal) for seal in submission.seals] != [SEALED_SEED_BYTES] * expected:
         return "body_malformed"
     if submission.inline is None:
         topic, partition = body_place(

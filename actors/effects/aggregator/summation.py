@@ -19,6 +19,7 @@ from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.effects.sealing.opening import Bound, open_contents
 from schemas.events import BodyFault, TaskCreated, UpdateAdmitted
 from schemas.identifiers import BodyRef
+from schemas.masking import ring
 from schemas.policy import Policy
 from schemas.tensors import BodyError, Grid, Quanta, read_update
 from streams.bodies import Absent
@@ -215,6 +216,60 @@ def compare(members: robust.Members, policy: Policy) -> Grid:
             return robust.krum(members, f=asked.attackers_max, selected=selected)
 
 
+class RingTotal:
+    """The weighted sum of masked vectors modulo 2^32, which says nothing before its masks are off."""
+
+    def __init__(self, parameters: int) -> None:
+        self._words = np.zeros(parameters, np.uint32)
+
+    def add(self, quanta: Quanta, *, update: str, weight: int, scale: int) -> None:
+        """Add a masked vector; its device has clipped it, and nobody else can."""
+        del update, scale
+        ring.add_weighted(self._words, quanta.values.view(np.uint32), weight=weight)
+
+    def total(self) -> Grid:
+        """The sum so far, each element in 0 ... 2^32 - 1."""
+        return self._words.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedSum:
+    """The weighted sum of masked vectors; `masking.unmask_round` takes the masks off."""
+
+    created: TaskCreated
+
+    def measure(self, body: bytes | Absent, bound: Bound | None = None) -> Measured:
+        """Its length is all that can be told of a masked vector."""
+        if isinstance(body, Absent):
+            return Measured(None, fault="body_absent", why=str(body))
+        try:
+            words = ring.read_words(body, parameters=self.created.parameters)
+        except BodyError as error:
+            return Measured(None, fault=error.fault, why=str(error))
+        return Measured(Quanta.from_values(words.view(np.int32)), sums.SCALE_ONE)
+
+    def start(self) -> RunningTotal:
+        """Zero."""
+        return RingTotal(self.created.parameters)
+
+    def total(self, running: RunningTotal, partials: Iterable[Grid] = ()) -> Grid:
+        """There are no shards in this tier."""
+        return running.total()
+
+    def recompute(self, members: Iterable[UpdateAdmitted], fetch: Fetch, *, note: Note = ignore) -> RunningTotal:
+        """Add those that are not zeroed, one after the other."""
+        running = self.start()
+        for member in members:
+            if member.zeroed is None:
+                found = self.measure(fetch(member.body))
+                if found.quanta is None:
+                    raise BodyError("body_malformed", found.why)
+                running.add(found.quanta, update=member.update, weight=member.weight, scale=found.scale)
+        return running
+
+
 def choose_summation(created: TaskCreated, keys: EpochKeys = NO_KEYS) -> Summation:
-    """The summation of a task, by its rule; `keys` open the bodies of a sealed one."""
+    """The summation of a task, by its tier and rule; `keys` open the bodies of a sealed one."""
+    if created.policy.is_masked:
+        return MaskedSum(created)
     return PlainSum(created, keys) if created.policy.aggregation.rule == "mean" else Comparison(created, keys)

@@ -54,10 +54,14 @@ def epoch_faults(rounds: Journal) -> Iterator[str]:
     """Whatever is sealed under no key, or needs one that was destroyed."""
     tasks: dict[str, _Epochs] = {}
     for event in rounds.events():
-        if isinstance(event, Noticed) and isinstance(event.fact, TaskCreated) and event.fact.policy.tier == "sealed":
+        if (
+            isinstance(event, Noticed)
+            and isinstance(event.fact, TaskCreated)
+            and event.fact.policy.tier in ("sealed", "masked")
+        ):
             tasks[event.fact.task] = _Epochs()
         task = getattr(event, "task", None)
         if task in tasks:
             yield from (f"task {task}: {fault}" for fault in tasks[task].take(event))
         elif isinstance(event, EpochOpened | EpochDestroyed) or getattr(event, "epoch", UNSET) is not UNSET:
-            yield f"task {task}: an epoch, and its task is not sealed"
+            yield f"task {task}: an epoch, and its task is neither sealed nor masked"

@@ -1,0 +1,6 @@
+"""The tier masked, in decisions.
+
+- `hearing`: what an aggregator makes of what helpers say; `aggregator` asks here
+- `heard`: what a helper knows of tasks, folded from the aggregator's journal
+- `helper`: whether a helper answers for a round; its own state is the fold of what it has said
+"""

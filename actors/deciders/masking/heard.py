@@ -1,0 +1,116 @@
+"""What a helper knows of the tasks of one partition, folded from the aggregator's journal and what the operator wrote.
+
+It is a fold of its own, so that a helper rests on nothing that an aggregator computes: the rules by which it judges a
+round are in `helper`. All of it can be lost and read again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from schemas.events import (
+    EpochDestroyed,
+    EpochOpened,
+    JournalEvent,
+    ModelPublished,
+    Noticed,
+    RoundAbandoned,
+    RoundProposed,
+    TaskCreated,
+    TaskHalted,
+    UpdateAdmitted,
+)
+from schemas.policy import count_epoch_versions
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One admission, and whether its weight is that of its staleness at that moment, by the task's own table."""
+
+    admitted: UpdateAdmitted
+    is_weighted: bool
+
+
+@dataclass(slots=True)
+class HeardRound:
+    """A round that is neither published nor abandoned; `proposed` once it is full."""
+
+    members: list[Member] = field(default_factory=list)
+    proposed: RoundProposed | None = None
+
+
+@dataclass(slots=True)
+class HeardTask:
+    """One masked task. `models` has the digest of each version that an update may still come from."""
+
+    created: TaskCreated
+    version: int = -1
+    models: dict[int, bytes] = field(default_factory=dict)
+    rounds: dict[int, HeardRound] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)  # those not destroyed: the version at which each began
+    next_epoch: int = 0
+    over: set[int] = field(default_factory=set)  # epochs whose keys nobody needs any more
+    is_halted: bool = False
+
+    def count_pending(self) -> int:
+        """How many rounds are proposed and not over."""
+        return sum(round_.proposed is not None for round_ in self.rounds.values())
+
+    def wants_key(self) -> bool:
+        """Whether leases to come need another epoch."""
+        if self.is_halted:
+            return False
+        # One whose key was lost is not there any more, and needs another at once.
+        begun = self.epochs.get(self.next_epoch - 1)
+        return begun is None or self.version - begun >= count_epoch_versions(self.created.policy)
+
+
+@dataclass(slots=True)
+class Heard:
+    """All masked tasks of one partition."""
+
+    tasks: dict[str, HeardTask] = field(default_factory=dict)
+
+
+def fold(heard: Heard, event: JournalEvent) -> None:
+    """Take note of one event of the aggregator's journal."""
+    match event:
+        case Noticed(fact=TaskCreated() as created) if created.policy.is_masked:
+            heard.tasks.setdefault(created.task, HeardTask(created))
+            return
+    task = heard.tasks.get(getattr(event, "task", ""))
+    if task is None:
+        return
+    match event:
+        case UpdateAdmitted():
+            _admit(task, event)
+        case RoundProposed():
+            task.rounds.setdefault(event.round, HeardRound()).proposed = event
+        case ModelPublished():
+            _publish(task, event)
+        case RoundAbandoned():
+            task.rounds.pop(event.round, None)
+        case EpochOpened():
+            task.epochs[event.epoch], task.next_epoch = task.version, event.epoch + 1
+        case EpochDestroyed():
+            task.epochs.pop(event.epoch, None)
+            task.over.add(event.epoch)
+        case TaskHalted():
+            task.is_halted = True
+
+
+def _admit(task: HeardTask, admitted: UpdateAdmitted) -> None:
+    staleness, weights = task.version + task.count_pending() - admitted.version, task.created.weights
+    is_weighted = 0 <= staleness < len(weights) and admitted.weight == weights[staleness]
+    task.rounds.setdefault(admitted.round, HeardRound()).members.append(Member(admitted, is_weighted))
+
+
+def _publish(task: HeardTask, published: ModelPublished) -> None:
+    task.version = published.version
+    # The first said of a version is the one: another model under its number would be one for somebody in particular.
+    task.models.setdefault(published.version, published.model.sha256)
+    # No lease leads further back than the table of weights.
+    oldest = published.version - len(task.created.weights)
+    task.models = {version: digest for version, digest in task.models.items() if version >= oldest}
+    if published.round is not None:
+        task.rounds.pop(published.round, None)

@@ -1,0 +1,54 @@
+"""What helpers say about masked rounds: read, checked against the keys that the policy names, and taken off a sum."""
+
+from __future__ import annotations
+
+import numpy as np
+from msgspec import UNSET
+
+from actors.deciders.aggregator_state import Round, Rounds
+from actors.deciders.masking.hearing import HelperHeard
+from actors.effects.aggregator.summation import Fetch
+from schemas.canonical import decode
+from schemas.events import MasksSummed, TaskCreated
+from schemas.identifiers import BodyRef
+from schemas.masking import ring
+from schemas.masking.statements import HelperSaid, open_said
+from schemas.signing import parse_signed
+from schemas.tensors import BodyError, Grid
+from schemas.topics import BODIES
+
+
+def hear_helper(state: Rounds, value: bytes, *, partition: int) -> HelperHeard | None:
+    """What a record of `masks` says; None where no helper of a task here has signed it. Raises MalformedError."""
+    claimed = decode(parse_signed(value).payload, HelperSaid)
+    task = state.tasks.get(claimed.event.task)
+    if task is None or not task.created.policy.is_masked:
+        return None
+    said = open_said(value, task.created)
+    if said is None:
+        return None
+    is_fit = not isinstance(said.event, MasksSummed) or _is_fit(said.event.body, task.created, partition=partition)
+    return HelperHeard(event=said.event, statement=value, is_fit=is_fit)
+
+
+def _is_fit(ref: BodyRef, created: TaskCreated, *, partition: int) -> bool:
+    # Before any byte is fetched: a helper, too, could announce a size that fills our memory.
+    is_sized = ref.size == ring.WORD_BYTES * created.parameters and ref.codec == ring.RING
+    return is_sized and (ref.topic, ref.partition) == (BODIES.name, partition) and ref.is_well_formed()
+
+
+def unmask_round(created: TaskCreated, awaited: Round, *, total: Grid, fetch: Fetch) -> Grid:
+    """The sum of a round without its masks; in any other tier the sum itself. Raises BodyLost, BodyError.
+
+    `total` is that of the masked vectors modulo 2^32.
+    """
+    if awaited.masks is UNSET or awaited.proposed is None:
+        return total
+    bodies = (fetch(masks.body) for _, masks in sorted(awaited.masks.items()))
+    masks = (ring.read_words(body, parameters=created.parameters) for body in bodies)
+    unmasked = ring.unmask(total.astype(np.uint32), masks)
+    # No sum of clipped vectors is there: a helper has shifted it, or a device was not what it says.
+    bound = awaited.proposed.weight_sum * created.policy.clipping.steps
+    if max(int(unmasked.max(initial=0)), -int(unmasked.min(initial=0))) > bound:
+        raise BodyError("out_of_grid", "an element beyond what the members can sum up to")
+    return unmasked

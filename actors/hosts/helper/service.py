@@ -1,0 +1,176 @@
+"""Follows every task that names a helper, and lets it speak; `fedlog helper run` calls it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import structlog
+
+from actors.deciders.masking.heard import Heard, fold
+from actors.effects.sealing.epoch_keys import EpochKeys
+from actors.hosts.helper.speaking import NoteStep, Speaker
+from actors.hosts.helper.store import EPOCHS, HelperStore
+from schemas.canonical import MalformedError, decode
+from schemas.certificates import Trust
+from schemas.creations import find_deployment, find_faults, find_misplacement, parse_creation
+from schemas.events import TaskCreated
+from schemas.masking.statements import HelperSaid, digest_said, open_said
+from schemas.signing import is_signed_by, parse_signed
+from schemas.topics import MASKS, ROUNDS, TASKS
+from streams.journals import JournalReader
+from streams.log import EventLog, LogUnavailable, OffsetLost, Reader, TopicPartition, scan
+from streams.retry import RETRY_EVERY_S
+
+POLL_S = 0.2
+
+logger = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Followed:
+    """One partition in which a task of this helper lives."""
+
+    journal: JournalReader
+    reader: Reader
+    heard: Heard = field(default_factory=Heard)
+    is_read: bool = False  # up to the end, once
+
+
+class HelperService:
+    """One helper on one log, for one thread. `operator` is the public key that tasks are believed for.
+
+    Raises LogError and JournalBroken: then another one begins, with the same folder.
+    """
+
+    def __init__(
+        self, log: EventLog, kept: HelperStore, *, operator: bytes, note_step: NoteStep = lambda step: None
+    ) -> None:
+        self._log, self._kept, self._operator, self._note_step = log, kept, operator, note_step
+        self._keys = EpochKeys(kept.folder / EPOCHS)
+        self._trust: Trust | None = None
+        self._created: dict[str, TaskCreated] = {}
+        self._speakers: dict[str, Speaker] = {}
+        self._followed: dict[int, Followed] = {}
+        self._tasks = log.reader({TopicPartition(TASKS.name, number): 0 for number in range(log.partitions)})
+
+    def step(self, timeout_s: float) -> int:
+        """Read what has come, and say what is due; the number of records read."""
+        count = self._learn(0.0 if self._followed else timeout_s)
+        for partition, followed in self._followed.items():
+            count += self._follow(partition, followed, timeout_s=timeout_s / len(self._followed))
+        return count
+
+    def close(self) -> None:
+        """Release the readers."""
+        self._tasks.close()
+        for followed in self._followed.values():
+            followed.reader.close()
+
+    def _learn(self, timeout_s: float) -> int:
+        """Take note of tasks that name this helper; their partitions are followed from now on."""
+        records = self._tasks.poll(timeout_s)
+        if self._trust is None and records:
+            deployment = find_deployment(scan(self._log, TopicPartition(TASKS.name, 0)), self._operator)
+            self._trust = None if deployment is None else Trust(self._operator, deployment)
+        for record in records:
+            created = parse_creation(record, self._operator)
+            if created is None or self._trust is None or created.deployment != self._trust.deployment:
+                continue
+            keys = created.policy.masked_by.public_keys if created.policy.is_masked else ()
+            # The operator's word alone says whose masks these are.
+            if self._kept.public_key not in keys or created.task in self._created:
+                continue
+            faults = [
+                *find_misplacement(created, record.partition, partitions=self._log.partitions),
+                *find_faults(created),
+            ]
+            if faults:
+                logger.error("task_refused", task=created.task, faults=faults)
+                continue
+            self._begin(created, record.partition, helper=keys.index(self._kept.public_key))
+        return len(records)
+
+    def _begin(self, created: TaskCreated, partition: int, *, helper: int) -> None:
+        self._created[created.task] = created
+        speaker = self._speakers[created.task] = Speaker(
+            self._log, partition, helper=helper, kept=self._kept, keys=self._keys, note_step=self._note_step
+        )
+        # From its own journal, and not from the topic, where others decide what is seen.
+        own = [*self._list_own(created)]
+        for statement, said in own:
+            speaker.remember(statement, said)
+        self._compare(created, partition, speaker=speaker, own=[statement for statement, _ in own])
+        if partition not in self._followed:
+            at = TopicPartition(ROUNDS.name, partition)
+            journal = JournalReader(at, trust=self._trust)
+            self._followed[partition] = Followed(journal, self._log.reader({at: 0}))
+        logger.info("task_followed", task=created.task, helper=helper, partition=partition)
+
+    def _list_own(self, created: TaskCreated) -> Iterator[tuple[bytes, HelperSaid]]:
+        for statement in self._kept.said:
+            if (said := open_said(statement, created)) is not None:
+                yield statement, said
+
+    def _compare(self, created: TaskCreated, partition: int, *, speaker: Speaker, own: list[bytes]) -> None:
+        """Say again what the log lacks; where the log has more of this hand than the journal, it is behind."""
+        known, seen = {digest_said(statement) for statement in own}, set[bytes]()
+        for record in scan(self._log, TopicPartition(MASKS.name, partition)):
+            if self._is_own(value := record.value or b"", created):
+                seen.add(digest_said(value))
+        if not seen <= known:
+            logger.error("store_behind", task=created.task, folder=str(self._kept.folder), missing=len(seen - known))
+            self._kept.mark_behind()
+        for statement in own:
+            if digest_said(statement) not in seen:
+                speaker.append(statement)
+
+    def _is_own(self, value: bytes, created: TaskCreated) -> bool:
+        try:
+            signed = parse_signed(value)
+            said = decode(signed.payload, HelperSaid)
+        except MalformedError:
+            return False
+        is_here = (said.deployment, said.event.task) == (created.deployment, created.task)
+        return is_here and is_signed_by(signed, self._kept.public_key)
+
+    def _follow(self, partition: int, followed: Followed, *, timeout_s: float) -> int:
+        records = followed.reader.poll(timeout_s)
+        for record in records:
+            batch = followed.journal.follow(record)
+            for decision in batch.decisions if batch is not None else ():
+                for event in decision.events:
+                    fold(followed.heard, event)
+        at = TopicPartition(ROUNDS.name, partition)
+        # What is long over must not be answered for on the way: keys may be gone, and nobody would listen.
+        if records or not followed.is_read:
+            followed.is_read = followed.reader.position(at) >= self._log.bounds(at).end
+        if followed.is_read:
+            self._speak(partition, followed)
+        return len(records)
+
+    def _speak(self, partition: int, followed: Followed) -> None:
+        assert self._trust is not None
+        for name, task in followed.heard.tasks.items():
+            # As the operator wrote it, and not as an aggregator repeats it.
+            if self._created.get(name) == task.created:
+                self._speakers[name].speak(task, self._trust)
+
+
+def run_service(log: EventLog, kept: HelperStore, *, operator: bytes) -> NoReturn:
+    """Serve until the process is told to end; while no broker answers, wait. Raises JournalBroken, LogRefused."""
+    while True:
+        service = None
+        try:
+            service = HelperService(log, kept, operator=operator)
+            while True:
+                service.step(POLL_S)
+        except (LogUnavailable, OffsetLost) as error:
+            # All that it knows is in its folder and in the log, so that another one begins.
+            logger.warning("helper_begins_again", error=str(error))
+            time.sleep(RETRY_EVERY_S)
+        finally:
+            if service is not None:
+                service.close()

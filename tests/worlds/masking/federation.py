@@ -1,0 +1,132 @@
+"""A federation whose task is masked: real helpers in folders of their own, and devices that mask as a real one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+
+from actors.hosts.helper.service import HelperService
+from actors.hosts.helper.store import HelperStore, create_store, read_public_key
+from client_agent.local_update import Protected, mask_update
+from schemas.canonical import decode
+from schemas.creations import sign_task_event
+from schemas.events import DeploymentFounded, Granted, HelperEvent, TaskCreated
+from schemas.identifiers import BodyRef
+from schemas.leases import read_lease
+from schemas.masking.ring import RING
+from schemas.masking.statements import HelperSaid
+from schemas.policy import Policy
+from schemas.signing import parse_signed
+from schemas.tensors import encode_update
+from schemas.topics import MASKS, TASKS, UPDATES
+from streams.bodies import store
+from streams.log import Draft, TopicPartition, scan
+from tests.worlds.builders import DEPLOYMENT, KEY, policy, signed, update_submitted
+from tests.worlds.federation import Federation, ScriptedDevice
+
+HELPERS = 2
+
+
+def masked_policy(
+    folder: Path, *, helpers: int = HELPERS, masked: Mapping[str, Any] | None = None, **changes: Any
+) -> Policy:
+    """A small policy of the tier, whose helpers have their folders in this one."""
+    places = [folder / str(number) for number in range(helpers)]
+    names = [(read_public_key(place) if place.exists() else create_store(place)).hex() for place in places]
+    table = {"helpers": tuple(names), **(masked or {})}
+    return policy(**{"tier": "masked", "masked": table, "compression": {"codec": "float32"}, **changes})
+
+
+def mask_as(granted: Granted, created: TaskCreated, body: bytes) -> Protected:
+    """What a device under this lease sends in the place of a body."""
+    return mask_update(created, read_lease(granted.sealed), body=body, granted=granted)
+
+
+class MaskedFederation(Federation):
+    """With helpers, which `settle` lets speak too."""
+
+    def __init__(self, rules: Policy, folder: Path, **options: Any) -> None:
+        self.folder = folder
+        self.helpers: dict[int, HelperService] = {}
+        self.stores: dict[int, HelperStore] = {}
+        super().__init__(rules, **options)
+        founded = sign_task_event(DeploymentFounded(deployment=DEPLOYMENT), KEY.signing)
+        self.log.append([Draft(topic=TASKS.name, partition=0, value=founded)])
+        for number in range(len(rules.masked_by.helpers)):
+            self.start_helper(number)
+        self.settle()
+
+    @property
+    def created(self) -> TaskCreated:
+        """The task."""
+        created: TaskCreated = self.actors["aggregator"].state.tasks[self.task].created
+        return created
+
+    def start_helper(self, number: int, note_step: Callable[[str], None] = lambda step: None) -> HelperService:
+        """Begin a helper, as a new process would after the one before died."""
+        self.stop_helper(number)
+        self.stores[number] = store = HelperStore(self.folder / str(number))
+        service = HelperService(self.log, store, operator=KEY.public_key, note_step=note_step)
+        self.helpers[number] = service
+        return service
+
+    def stop_helper(self, number: int) -> None:
+        """End a helper, wherever it is."""
+        if number in self.helpers:
+            self.helpers.pop(number).close()
+            self.stores.pop(number).close()
+
+    def settle(self) -> None:
+        """Feed every actor and every helper until nobody has anything left to read."""
+        while True:
+            super().settle()
+            if not sum(helper.step(0.0) for helper in self.helpers.values()):
+                return
+
+    def mask(self, name: str, delta: object, *, granted: Granted | None = None) -> Protected:
+        """What a device would send under its newest lease."""
+        body = encode_update(np.asarray(delta, np.float32), self.rules)
+        return mask_as(granted or self.device(name).granted(), self.created, body)
+
+    def submit(self, name: str, delta: object, *, inline: bool = True) -> int:
+        """A device submits under its newest lease; return the offset."""
+        return self.send(self.device(name), self.mask(name, delta), inline=inline)
+
+    def send(
+        self, device: ScriptedDevice, sent: Protected, *, lease: Granted | None = None, inline: bool = True
+    ) -> int:
+        """Append an update with these bytes and seals."""
+        assert sent.envelope is not None
+        held = (lease or device.granted()).sealed
+        body: bytes | BodyRef = sent.envelope
+        if not inline:
+            body = store(self.log, device.place, data=sent.envelope, upload_id=device.name, codec=RING)
+        submitted = update_submitted(held, body, codec=RING, task=self.task)
+        submitted = msgspec.structs.replace(submitted, seals=sent.seals)
+        return device.append(UPDATES.name, signed(submitted, device.key))
+
+    def check_in(self, *names: str) -> list[Granted]:
+        """Devices ask, and get their leases."""
+        for name in names:
+            self.device(name).check_in()
+        self.settle()
+        return [self.device(name).granted() for name in names]
+
+    def round_of(self, deltas: Mapping[str, object], **options: Any) -> None:
+        """Each device checks in, gets a lease and submits."""
+        granted = self.check_in(*deltas)
+        assert all(each.epoch_key is not UNSET for each in granted)
+        for name, delta in deltas.items():
+            self.submit(name, delta, **options)
+        self.settle()
+
+    def said(self, *kinds: type[HelperEvent]) -> list[Any]:
+        """What helpers have said, in the order of the topic, of these kinds or all."""
+        records = scan(self.log, TopicPartition(MASKS.name, self.partition))
+        events = [decode(parse_signed(record.value or b"").payload, HelperSaid).event for record in records]
+        return [event for event in events if not kinds or isinstance(event, kinds)]
