@@ -18,6 +18,7 @@ from schemas.creations import find_faults
 from schemas.events import Answer, Granted, TaskCreated, count_elements
 from schemas.identifiers import TaskId
 from schemas.leases import Lease, is_overlong, read_lease
+from schemas.masking.statements import is_joined, open_mask_keys
 from schemas.sealing.epochs import EpochKey, open_statement, read_statement
 
 # A device repeats a check-in that got no answer, and whichever answer comes first is good.
@@ -45,12 +46,17 @@ class OpenCheckins:
 
 
 def is_believed(answer: Answer, message: Certified, *, trust: Trust, at_ms: int) -> bool:
-    """Whether the role that answers so has signed it, and an aggregator the key that a lease comes with."""
+    """Whether the role that answers so has signed it, and an aggregator the key that a lease comes with.
+
+    The keys of helpers are checked where the task is known, whose policy names them (`find_mask_keys`).
+    """
     if not trust.vouches(message, name_speaker(answer), at_ms=at_ms):
         return False
     # A selector that is taken over would otherwise have updates sealed to a key of its own.
     statement = answer.epoch_key if isinstance(answer, Granted) else UNSET
-    return statement is UNSET or open_statement(statement, trust, at_ms=at_ms) is not None
+    if statement is UNSET or is_joined(statement):
+        return True
+    return open_statement(statement, trust, at_ms=at_ms) is not None
 
 
 def find_lease(granted: Granted, identity: Identity, *, task: TaskId) -> Lease | None:
@@ -73,6 +79,28 @@ def find_epoch_key(granted: Granted, lease: Lease) -> EpochKey | None:
         return None
     is_named = (key.deployment, key.task, key.epoch) == (lease.deployment, lease.task, lease.epoch)
     return key if is_named else None
+
+
+def find_mask_keys(granted: Granted, lease: Lease, *, created: TaskCreated) -> tuple[bytes, ...] | None:
+    """The key of each helper of a masked task for the epoch that a lease names; None where one did not say so."""
+    if granted.epoch_key is UNSET or lease.epoch is UNSET:
+        return None
+    return open_mask_keys(granted.epoch_key, created, epoch=lease.epoch)
+
+
+def find_seal_objection(
+    created: TaskCreated, granted: Granted, *, lease: Lease, pinned: frozenset[bytes]
+) -> str | None:
+    """Why an update for this task would not be hidden as it should; `pinned` are helpers that the owner trusts."""
+    policy = created.policy
+    # By the operator's word and not by the lease, which a selector could have granted without a key.
+    if policy.is_sealed and find_epoch_key(granted, lease) is None:
+        return f"task {created.task!r} is sealed, and its lease came with no key of its aggregator"
+    if policy.is_masked and find_mask_keys(granted, lease, created=created) is None:
+        return f"task {created.task!r} is masked, and its lease came without a key of each of its helpers"
+    if pinned and not pinned & set(policy.masked_by.public_keys):
+        return f"task {created.task!r} is not masked by a helper that this device trusts (--helper)"
+    return None
 
 
 def find_objection(created: TaskCreated | None, lease: Lease, *, bytes_max: int, at_ms: int) -> str | None:

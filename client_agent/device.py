@@ -13,14 +13,14 @@ from typing import Any
 import structlog
 from msgspec import UNSET
 
-from client_agent.answers import OpenCheckins, find_epoch_key, find_lease, find_objection
+from client_agent.answers import OpenCheckins, find_lease, find_objection, find_seal_objection
 from client_agent.counts import Counts
 from client_agent.learning.layout import Model
 from client_agent.learning.learner import Context, derive_seed
 from client_agent.learning.state import decode_state
 from client_agent.learning.trainer import Coming
 from client_agent.link import Link, StoredBody
-from client_agent.local_update import LocalUpdate, make_update, seal_update
+from client_agent.local_update import LocalUpdate, make_update, protect_update
 from client_agent.outbox.giving_up import CAUSES, GivenUp, make_report, name_reason, noticing_full_disk
 from client_agent.outbox.outbox import Entry, Outbox, OutboxError, read_state
 from client_agent.schedule import Schedule
@@ -39,6 +39,7 @@ from schemas.events import (
 )
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease
+from schemas.policy import name_stored_codec
 
 logger = structlog.get_logger(__name__)
 
@@ -259,7 +260,7 @@ def _prepare(
     link: Link, setting: DeviceSetting, *, work: _Work, state: bytes | None, now_ms: int
 ) -> tuple[TaskCreated, Model, Context]:
     """What a training starts from. Raises those that give a lease up."""
-    created = _find_task(link, work, now_ms=now_ms, bytes_max=setting.model_bytes_max)
+    created = _find_task(link, work, now_ms=now_ms, setting=setting)
     # Before anything that the policy names is looked for: it may be anybody's code.
     setting.allowed.check_policy(created.policy)
     left_s = (work.since_ms + created.policy.lease_ms - now_ms) / 1000
@@ -267,15 +268,14 @@ def _prepare(
     return created, model, _make_context(setting, work, created=created, state=state, now_ms=now_ms)
 
 
-def _find_task(link: Link, work: _Work, *, now_ms: int, bytes_max: int) -> TaskCreated:
+def _find_task(link: Link, work: _Work, *, now_ms: int, setting: DeviceSetting) -> TaskCreated:
     """The task as the lease knows it. Raises GivenUp when it differs or cannot be trained, or time is up."""
     created = link.find_task(work.lease.task)
-    objection = find_objection(created, work.lease, bytes_max=bytes_max, at_ms=work.since_ms)
+    objection = find_objection(created, work.lease, bytes_max=setting.model_bytes_max, at_ms=work.since_ms)
     if created is None or objection is not None:
         raise GivenUp(objection)
-    # By the operator's word and not by the lease, which a selector could have granted without a key.
-    if created.policy.is_sealed and find_epoch_key(work.granted, work.lease) is None:
-        raise GivenUp(f"task {created.task!r} is sealed, and its lease came with no key of its aggregator")
+    if (objection := find_seal_objection(created, work.granted, lease=work.lease, pinned=setting.helpers)) is not None:
+        raise GivenUp(objection)
     # By the device's own clock only a duration can be judged; the deadline is in the log's time.
     if now_ms > work.since_ms + created.policy.lease_ms:
         raise GivenUp("its deadline has passed", reason="overdue")
@@ -317,19 +317,21 @@ def _make_context(
 
 def _make_entry(setting: DeviceSetting, work: _Work, *, made: LocalUpdate, created: TaskCreated, now_ms: int) -> Entry:
     """What the outbox keeps of a trained update."""
-    policy, key = created.policy, find_epoch_key(work.granted, work.lease)
-    envelope = seal_update(created, work.lease, made=made, key=key)
+    policy, lease = created.policy, work.lease
+    sent = protect_update(created, lease, made=made, granted=work.granted)
+    is_plain = sent.envelope is None
     return Entry(
-        update=work.lease.lease,
+        update=lease.lease,
         until_ms=now_ms + policy.lease_ms,
         sealed=work.granted.sealed,
         samples=setting.sample_count,
         # What is told of a sealed update is told inside it.
-        metrics=made.metrics if envelope is None else (),
-        fidelity=made.fidelity if envelope is None else None,
-        codec=policy.compression.codec,
+        metrics=made.metrics if is_plain else (),
+        fidelity=made.fidelity if is_plain else None,
+        codec=name_stored_codec(policy),
         body=made.compressed.body,
-        envelope=envelope,
+        envelope=sent.envelope,
+        seals=sent.seals,
         shards=policy.shard_count,
     )
 

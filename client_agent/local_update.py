@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import secrets
 from dataclasses import dataclass
 
 import numpy as np
 import structlog
 
+from client_agent.answers import find_epoch_key, find_mask_keys
 from client_agent.compression import Compressed, add_residual, clip, compress, measure_fidelity
 from client_agent.learning.data import DataError
 from client_agent.learning.foreign import describe
@@ -16,13 +18,15 @@ from client_agent.learning.learner import Context
 from client_agent.learning.plugins import PluginError
 from client_agent.learning.state import encode_state
 from client_agent.setting import DeviceSetting
-from schemas.events import TaskCreated
+from schemas.events import Granted, TaskCreated
 from schemas.leases import Lease
+from schemas.masking.ring import SEED_BYTES, clip_exactly, mask
+from schemas.masking.seeds import seal_seeds, write_header
 from schemas.policy import Policy
 from schemas.policy.metrics import Fidelity, to_fixed
 from schemas.sealing.envelopes import Binding, Contents, list_sizes, seal_body
 from schemas.sealing.epochs import EpochKey
-from schemas.tensors import Floats
+from schemas.tensors import Floats, read_update
 
 logger = structlog.get_logger(__name__)
 
@@ -72,6 +76,35 @@ def make_update(
         # What earlier updates left over stays for the next one that can be trained.
         failure = f"training failed, and a zero vector is sent: {describe(error)}"
         return LocalUpdate(Compressed(empty.body, residual), (), failure=failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """What is sent in the place of the plain body, None in the tier plain, and the seeds sealed to helpers."""
+
+    envelope: bytes | None
+    seals: tuple[bytes, ...] = ()
+
+
+def protect_update(created: TaskCreated, lease: Lease, *, made: LocalUpdate, granted: Granted) -> Protected:
+    """The body of an update as the task's tier lets it leave the device; the keys come with the lease's answer."""
+    if created.policy.is_masked:
+        return mask_update(created, lease, body=made.compressed.body, granted=granted)
+    return Protected(seal_update(created, lease, made=made, key=find_epoch_key(granted, lease)))
+
+
+def mask_update(created: TaskCreated, lease: Lease, *, body: bytes, granted: Granted) -> Protected:
+    """The clipped vector in a plain body with a mask for each helper, and the seeds of these.
+
+    The seeds are in no file: an outbox keeps what is sent, which a later look at this machine does not unmask.
+    """
+    public_keys = find_mask_keys(granted, lease, created=created)
+    assert public_keys is not None, "a masked task is not trained for without keys"
+    grid = read_update(body, created.policy, parameters=created.parameters).grid()
+    seeds, header = [secrets.token_bytes(SEED_BYTES) for _ in public_keys], write_header(lease)
+    # Nobody else can clip it: what a server does in other tiers is done here.
+    masked = mask(clip_exactly(grid, created.policy.clipping.steps), seeds, header=header)
+    return Protected(masked, seal_seeds(seeds, header, body=masked, public_keys=public_keys))
 
 
 def seal_update(created: TaskCreated, lease: Lease, *, made: LocalUpdate, key: EpochKey | None) -> bytes | None:

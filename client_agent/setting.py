@@ -37,6 +37,8 @@ class DeviceSetting:
     # A real device's profile is the default; a fleet sets one a device.
     profile: DeviceProfile = field(default_factory=FixedProfile)
     cohort: str = ""
+    # Public keys of helpers: where there are some, only tasks that one of them masks are trained here.
+    helpers: frozenset[bytes] = frozenset()
     # Where the task's policy asks for enrolled devices.
     membership: Membership | None = None
     # Which device of its fleet it is, in a simulation that can be repeated; else its label tells it from others.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from client_agent.compression import restore
 from client_agent.files import DamagedError, DoubleBufferedFile
@@ -50,7 +51,8 @@ class OutboxError(FedlogError):
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One update on its way. `record` is its submission, signed once, so that every repeat has the same bytes.
 
-    `envelope`: the sealed body that is sent in the place of `body`, which a refusal gives back to the residual.
+    `envelope`: the sealed or masked body that is sent in the place of `body`, which a refusal gives back to the
+    residual; `seals`: what is sealed to helpers beside a masked one.
 
     By `until_ms` its lease has certainly ended, by the device's own clock, which may differ from the log's. `shards`:
     the task's number of partitions for large bodies.
@@ -65,6 +67,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     codec: str
     body: Piece
     envelope: Piece | None = None
+    seals: tuple[bytes, ...] = ()
     shards: int = 1
     record: bytes | None = None
 
@@ -233,6 +236,7 @@ class Outbox:
             body=address,
             inline=inline,
             fidelity=entry.fidelity,
+            seals=entry.seals or UNSET,
         )
         return msgspec.structs.replace(entry, record=sign_update(submission, self._identity.key))
 

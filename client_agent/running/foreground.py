@@ -47,6 +47,8 @@ class DeviceOptions:
     allowed: AllowList = field(default_factory=AllowList)
     # How long its data may take to load.
     load_s: float = LOAD_S
+    # Public keys of helpers that its owner trusts.
+    helpers: frozenset[bytes] = frozenset()
     # With which it enrols first; the certificate stays in its folder.
     token: bytes | None = None
 
@@ -106,6 +108,7 @@ def _make_setting(link: Link, options: DeviceOptions, *, membership: Membership,
         allowed=allowed,
         profile=FixedProfile(options.conditions),
         cohort=options.cohort,
+        helpers=options.helpers,
         membership=membership,
         differing=work.differing,
         clock_ms=read_clock_ms,
