@@ -17,6 +17,7 @@ from schemas.topics import (
     ENROLMENTS,
     EVALUATIONS,
     LEDGER,
+    MASKS,
     MODELS,
     PARTIALS,
     PUBLISHED,
@@ -58,7 +59,20 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     "aggregator": Rights(
         writes=(ROUNDS, PUBLISHED, ANSWERS, MODELS, UPDATES, SNAPSHOTS),
-        reads=(TASKS, UPDATES, LEDGER, EVALUATIONS, BODIES, SHARDS, PARTIALS, MODELS, ROUNDS, PUBLISHED, SNAPSHOTS),
+        reads=(
+            TASKS,
+            UPDATES,
+            LEDGER,
+            EVALUATIONS,
+            MASKS,
+            BODIES,
+            SHARDS,
+            PARTIALS,
+            MODELS,
+            ROUNDS,
+            PUBLISHED,
+            SNAPSHOTS,
+        ),
         deletes=(BODIES,),
         is_worker=True,
         is_actor=True,
@@ -78,6 +92,8 @@ RIGHTS: Mapping[str, Rights] = {
         deletes=(SHARDS,),
         is_worker=True,
     ),
+    # Perhaps somebody else's: it opens what devices have sealed to it, and stores what comes off a sum.
+    "helper": Rights(writes=(MASKS, BODIES), reads=(TASKS, UPDATES, ROUNDS, MASKS)),
     "evaluator": Rights(writes=(EVALUATIONS,), reads=(TASKS, ROUNDS, MODELS, EVALUATIONS)),
     # It passes on what devices have signed, and follows what everybody may know; of journals the registrar's alone.
     "gateway": Rights(

@@ -21,6 +21,7 @@ from schemas.topics import (
     CHECKINS,
     ENROLMENTS,
     EVALUATIONS,
+    MASKS,
     MODELS,
     PUBLISHED,
     ROUNDS,
@@ -33,7 +34,7 @@ from streams.journals import JournalBroken, JournalReader
 from streams.log import EventLog, Record, TopicPartition
 
 CHECKPOINT = "checkpoint.json"
-_ALWAYS = (PUBLISHED, TASKS, EVALUATIONS)
+_ALWAYS = (PUBLISHED, TASKS, EVALUATIONS, MASKS)
 _BODIES = (UPDATES, BODIES, SHARDS, MODELS)
 _INPUTS = (CHECKINS, ENROLMENTS, ANSWERS)
 _BY_DEVICE = frozenset((ANSWERS.name, SHARDS.name))

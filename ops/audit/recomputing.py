@@ -14,6 +14,7 @@ from actors.deciders.arithmetic.optimizers import MOMENTS
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.release import NoiseKeyMissing, Release, Start, compute_release
 from actors.effects.aggregator.summation import NO_KEYS, Measured, choose_summation
+from actors.effects.masking.unmasking import unmask_round
 from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
 from actors.effects.sealing.summing import SealedReport
 from actors.keys import NoiseKey
@@ -69,6 +70,7 @@ class Recomputer:
         faults: list[str] = []
         try:
             total, metrics = self._total(task, awaited.members.values(), faults=faults)
+            total = unmask_round(task.created, awaited, total=total, fetch=self._fetch)
             yield from faults
             if task.created.policy.is_sealed and stored.metrics != metrics:
                 yield f"round {stored.round}: its metrics are not the sums of what its members report"
@@ -87,6 +89,9 @@ class Recomputer:
                 )
         except (BodyLost, EpochKeyMissing) as error:
             self._reasons[name] = str(error)
+        except BodyError as error:
+            # Published with masks that no longer give a sum.
+            yield f"round {stored.round}: {error}"
         except NoiseKeyMissing as error:
             self._reasons[name] = str(error)
             yield f"{error}; this is not the operator's key of that time"

@@ -21,6 +21,7 @@ from ops.gateway.behind.appending import Appending
 from ops.gateway.entry import Entrant
 from ops.gateway.refusals import Conflict, Overloaded, TooLarge, Unknown, Unreadable
 from schemas.identifiers import CHUNK_BYTES, BodyRef
+from schemas.policy import name_stored_codec
 from schemas.topics import body_place
 from streams.log import Draft
 
@@ -255,7 +256,7 @@ def _claim(entrant: Entrant, partitions: int, *, sha256: bytes, length: int) -> 
         task=lease.task,
         topic=topic,
         partition=partition,
-        codec=policy.compression.codec,
+        codec=name_stored_codec(policy),
         sha256=sha256,
         length=length,
         until_ms=lease.deadline_ms,

@@ -15,7 +15,7 @@ from schemas.policy.metrics import METRIC_ONE
 
 @dataclass(frozen=True, slots=True)
 class Makeup:
-    """Sums over the members of one round. Weights are integers of 2^20 a fresh update that counts once.
+    """Sums over the members of one round. Weights are integers, of `weight_one` a fresh update that counts once.
 
     `told`: members whose devices say what clip and codec left, which nobody does with privacy.
     """
@@ -28,6 +28,7 @@ class Makeup:
     weight_max: int = 0
     told: int = 0
     lost_sum: int = 0
+    weight_one: int = WEIGHT_ONE
 
     def add(self, admitted: UpdateAdmitted) -> Makeup:
         """The same with one member more."""
@@ -42,6 +43,7 @@ class Makeup:
             weight_max=max(self.weight_max, weight),
             told=self.told + (told is not None),
             lost_sum=self.lost_sum + (told.lost if told else 0),
+            weight_one=admitted.weight_one,
         )
 
     @property
@@ -60,7 +62,7 @@ class Makeup:
             "members": self.members,
             "clipped": self.clipped,
             "codec_loss": self.codec_loss,
-            "weight_min": self.weight_min / WEIGHT_ONE,
-            "weight_max": self.weight_max / WEIGHT_ONE,
+            "weight_min": self.weight_min / self.weight_one,
+            "weight_max": self.weight_max / self.weight_one,
             "updates_effective": self.updates_effective,
         }

@@ -10,7 +10,7 @@ from typing import Any
 
 from ops.history.records import Line, format_value
 from schemas.events.updates import CLIP_ONE
-from schemas.policy import WEIGHT_ONE
+from schemas.policy import WEIGHT_ONE, WEIGHT_ONE_MASKED
 
 # A part between bars is left out where one of its values is missing or empty; so that each event needs one line here.
 _WORDS = {
@@ -52,6 +52,12 @@ _WORDS = {
     "TaskHalted": "{reason}|, at version {version}",
     "EpochOpened": "epoch {epoch}: updates are sealed to its key from now on",
     "EpochDestroyed": "epoch {epoch}: its key is gone, {reason}",
+    "MaskKeyOffered": "epoch {epoch}: helper {helper} has its key",
+    "MaskKeyOpened": "helper {helper}: key of epoch {epoch}",
+    "MaskKeyDestroyed": "helper {helper}: key of epoch {epoch} is gone, {reason}",
+    "RoundBound": "round {round}: helper {helper} answers for this proposal and no other",
+    "MasksSummed": "round {round}: helper {helper} has summed its masks",
+    "MasksRefused": "round {round}: helper {helper} does not answer, {reason}|, updates {updates}",
     "RoundCharged": "round {round}: rho {rho_total}, epsilon {epsilon} at delta {delta}, with all before it",
     "RoundWithheld": "round {round}: {reason}",
     "BudgetExhausted": "rho {rho_total} of {rho_max}",
@@ -98,7 +104,7 @@ def _choose(values: dict[str, Any]) -> dict[str, str]:
     found = {**dict(_iterate_parts(values)), **values}
     # What the log counts in units of its own, people read in theirs.
     if isinstance(weight := found.get("weight"), int):
-        found["weight"] = weight / WEIGHT_ONE
+        found["weight"] = weight / (WEIGHT_ONE if found.get("submitted_at") is None else WEIGHT_ONE_MASKED)
     if isinstance(scale := found.get("clip_scale"), int):
         found["clip_scale"] = None if scale == CLIP_ONE else f"{scale / CLIP_ONE:.1%}"
     if isinstance(deadline_ms := found.get("deadline_ms"), int):

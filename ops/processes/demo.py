@@ -29,6 +29,7 @@ from ops.processes import broker
 from ops.processes.panel import View
 from ops.processes.running import list_actors
 from ops.processes.services import Page, Services
+from ops.processes.tiers.masking import describe_helpers, kill_helper, mask_policy, start_helpers
 from ops.settings import Settings
 from schemas import policy
 from schemas.errors import FedlogError
@@ -108,7 +109,14 @@ class Demo:
     """One run. `run` returns what `--json` prints."""
 
     def __init__(
-        self, settings: Settings, *, keep: bool, view: View, has_page: bool = False, has_gateway: bool = False
+        self,
+        settings: Settings,
+        *,
+        keep: bool,
+        view: View,
+        has_page: bool = False,
+        has_gateway: bool = False,
+        tier: str = "plain",
     ) -> None:
         self._keep, self._view = keep, view
         folder = settings.folder / "demo"
@@ -116,13 +124,15 @@ class Demo:
         self._settings = settings.move(folder)
         if not self._own_broker:
             self._settings = replace(self._settings, topic_prefix=f"{settings.topic_prefix}-demo-{os.getpid()}")
-        self._policy = policy.parse(POLICY_FILE.read_text())
+        self._policy, self._tier = policy.parse(POLICY_FILE.read_text()), tier
         if has_gateway:
             self._policy = msgspec.structs.replace(self._policy, identity="enrolled")
         self._services = Services(self._settings, task=TASK, say=view.say)
         self._page = Page(self._services, say=view.say, options=["--may-kill"]) if has_page else None
         self._edge = Edge(self._services, task=TASK) if has_gateway else None
         self._kill: Kill | None = None
+        self._helpers: list[str] = []
+        self._helper_kills = 0
 
     def run(self) -> dict[str, Any]:
         """Everything from the broker's start to its stop. Raises DemoFailed when the task does not end."""
@@ -162,6 +172,9 @@ class Demo:
         if not self._settings.operator_key_file.exists():
             keys.create(self._settings.operator_key_file)
         log.create_topics(CATALOGUE, partitions=self._settings.partitions or None)
+        if self._tier == "masked":
+            # The folder was cleared before, with the helpers of an earlier demo.
+            self._policy = mask_policy(self._policy, self._settings.folder)
         if self._edge is not None:
             self._edge.open(log, devices=self._policy.selection.devices_expected)
 
@@ -176,10 +189,13 @@ class Demo:
         self._services.start("fleet", "fleet", "--task", TASK, "--devices", devices, *waits, *FLEET, *way)
         for actor in list_actors(self._policy):
             self._services.start(actor, "worker", actor)
+        self._helpers = start_helpers(self._services, self._policy)
         self._services.start("evaluator", "evaluate", "--follow", "--task", TASK)
         between = "" if self._edge is None else " that enrol and see nothing but a gateway"
         count = len(list_actors(self._policy))
         self._view.say(f"{count} workers, an evaluator and a fleet of {devices} devices{between} are starting.")
+        if self._helpers:
+            self._view.say(describe_helpers(self._helpers))
 
     # --- watch, kill, and wait for the end --------------------------------------------------------------------------
 
@@ -231,6 +247,10 @@ class Demo:
         self._view.say(
             f"kill -9 {pid}: the aggregator is dead, with {view.buffer_fill} of {size} updates in its buffer."
         )
+        if self._helpers:
+            pid = kill_helper(self._services, name := self._helpers[-1])
+            self._helper_kills += 1
+            self._view.say(f"kill -9 {pid}: {name} is dead; no round ends until another goes on from its folder.")
         if self._edge is not None:
             self._view.say(f"kill -9 {self._edge.kill()}: the gateway is dead, with all that its devices wait for.")
 
@@ -269,6 +289,7 @@ class Demo:
             "identity": "enrolled" if self._policy.is_enrolled else "open",
             "gateway": self._edge is not None,
             "gateway_kills": 0 if self._edge is None else self._edge.kills,
+            "helper_kills": self._helper_kills,
             "crashes_survived": survived,
             "buffer_at_kill": kill.buffer if kill else None,
             "recovery_seconds": kill.recovered_s if kill else None,

@@ -33,6 +33,7 @@ from ops.history.task_view import TaskView
 from ops.operator import deployments, tasks
 from ops.operator.errors import TaskExists
 from ops.processes.services import Page, Services, can_keep_history
+from ops.processes.tiers.masking import start_helpers
 from ops.processes.wording import Wording
 from ops.settings import Settings
 from schemas.errors import EXIT_USAGE, FedlogError
@@ -321,6 +322,8 @@ class Run:
         for actor in list_actors(options.policy) if "workers" in wanted else ():
             if services.find_worker(actor) is None:
                 services.start(actor, "worker", actor)
+        if "workers" in wanted:
+            start_helpers(services, options.policy)
         self._has_evaluator = "evaluator" in wanted and options.policy.measure is None
         self._has_history = "history" in wanted
         late = {"evaluator": self._has_evaluator, "history": self._has_history and can_keep_history()}

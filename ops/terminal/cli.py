@@ -37,6 +37,7 @@ COMMANDS = {
     "policy": "training.policy:app",
     "task": "training.task:app",
     "worker": "cluster.worker:app",
+    "helper": "cluster.helper:app",
     "evaluate": "training.evaluate:evaluate",
     "measure": "training.measure:measure",
     "fleet": "training.fleet:fleet",

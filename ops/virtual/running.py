@@ -158,10 +158,10 @@ def require_repeatable(options: RunOptions, settings: Settings, *, draws_noise: 
             f"{asked} with [privacy]: noise that comes out the same again protects nobody, and the ledger would "
             f"say that it did. Leave [privacy] out to repeat a run, or {asked} to release anything."
         )
-    if policy.is_sealed:
+    if policy.has_epochs:
         raise NotRepeatable(
-            f"{asked} with tier = 'sealed': encryption draws randomness that no seed gives. Take --set tier=plain to "
-            f"repeat a run, or leave {asked} out."
+            f"{asked} with tier = {policy.tier!r}: encryption draws randomness that no seed gives. Take --set "
+            f"tier=plain to repeat a run, or leave {asked} out."
         )
     if policy.learner == FLOWER_LEARNER:
         raise NotRepeatable(

@@ -19,7 +19,7 @@ from actors.deciders.aggregator_state import Rounds, Task
 from actors.deciders.arithmetic import noise
 from actors.deciders.epochs import waits_for_time
 from actors.deciders.masking.hearing import MasksUnusable
-from actors.effects.aggregator.bodies import Bodies, BodyLost
+from actors.effects.aggregator.bodies import Bodies
 from actors.effects.aggregator.intake import Intake, UpdateBody
 from actors.effects.aggregator.partials import PATIENCE_S, Partials
 from actors.effects.aggregator.published import Published
@@ -28,12 +28,13 @@ from actors.effects.aggregator.retention import Retention
 from actors.effects.aggregator.round_sums import RoundSums
 from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
 from actors.effects.aggregator.summation import Measured, choose_summation
-from actors.effects.masking.unmasking import hear_helper, unmask_round
+from actors.effects.masking.unmasking import hear_helper
 from actors.effects.sealing.epoch_keys import EpochKeyMissing
 from actors.effects.sealing.turning import Turning
 from actors.keys import PartialSeals, RoleKey
 from actors.runtime.effects import Arrival, Effects, FollowUp
 from schemas.canonical import TASK_BYTES_MAX, MalformedError, decode, encode
+from schemas.certificates import Trust
 from schemas.creations import find_faults, find_misplacement, parse_task_event
 from schemas.events import (
     BodyFault,
@@ -54,7 +55,6 @@ from schemas.events import (
 )
 from schemas.identifiers import SALT_BYTES, BodyRef
 from schemas.journal import Decision, JournalPosition
-from schemas.tensors import BodyError
 from schemas.topics import EVALUATIONS, MASKS, SHARDS, TASKS, UPDATES
 from streams.log import Draft, EventLog, Record
 
@@ -119,10 +119,9 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             if record.topic == TASKS.name:
                 return self._read_task_event(record)
             if record.topic == EVALUATIONS.name:
-                return self._read_evaluation(record)
+                return _read_evaluation(record, self._trust)
             if record.topic == MASKS.name:
-                heard = hear_helper(state, data, partition=record.partition)
-                return None if heard is None else Arrival(heard)
+                return hear_helper(state, data, partition=record.partition)
             return Arrival(Tick()) if data == _TICK else self._read_update(state, record)
         except MalformedError:
             return None
@@ -142,13 +141,6 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                 logger.error("task_refused", task=event.task, faults=faults)
                 return None
         return Arrival(event)
-
-    def _read_evaluation(self, record: Record) -> Arrival | None:
-        # What is noticed has to fit into one journal record, beside the position.
-        if len(record.value or b"") > TASK_BYTES_MAX:
-            return None
-        payload = self._trust.read(record.value or b"", EVALUATOR, at_ms=record.time_ms)
-        return None if payload is None else Arrival(decode(payload, VersionEvaluated))
 
     def _read_update(self, state: Rounds, record: Record) -> Arrival | None:
         """An update under a valid lease; its vector is the payload, where the outcome depends on the body at all."""
@@ -236,11 +228,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             yield from self._turning.make_inputs(task)
             while (awaited := task.find_awaited()) is not None:
                 total = self._sums.total(task, awaited)
-                try:
-                    total = unmask_round(task.created, awaited, total=total, fetch=self._intake.fetch)
-                except (BodyLost, BodyError) as error:
-                    logger.error("masks_unusable", task=task.created.task, round=awaited.id, error=str(error))
-                    yield MasksUnusable(task=task.created.task, round=awaited.id)
+                if isinstance(total, MasksUnusable):
+                    yield total
                     continue
                 yield self._releases.make(task, awaited, total=total, metrics=self._sums.sum_reports(task, awaited))
             # A version may have been the last of its epoch, or of the task.
@@ -274,6 +263,14 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         """Release readers and threads."""
         self._intake.close()
         self._sums.partials.close()
+
+
+def _read_evaluation(record: Record, trust: Trust) -> Arrival | None:
+    # What is noticed has to fit into one journal record, beside the position.
+    if len(record.value or b"") > TASK_BYTES_MAX:
+        return None
+    payload = trust.read(record.value or b"", EVALUATOR, at_ms=record.time_ms)
+    return None if payload is None else Arrival(decode(payload, VersionEvaluated))
 
 
 def _check(submission: Submission, *, reason: RefusalReason | CountedReason | None, found: Measured) -> UpdateChecked:

@@ -14,9 +14,11 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from actors.deciders.aggregator_state import Round, Task
+from actors.deciders.masking.hearing import MasksUnusable
 from actors.effects.aggregator.intake import Intake
 from actors.effects.aggregator.partials import Partials, by_partition, select_own
 from actors.effects.aggregator.summation import NO_KEYS, Measured, RunningTotal, choose_summation
+from actors.effects.masking.unmasking import unmask_or_give_up
 from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
 from actors.effects.sealing.summing import SealedReport, Summed, open_sum
 from schemas.events import UpdateAdmitted
@@ -57,8 +59,11 @@ class RoundSums:
         self._reports.pop((task, round_id), None)
         self._partial_reports.pop((task, round_id), None)
 
-    def total(self, task: Task, proposed: Round) -> Grid:
-        """The exact sum of a proposed round, int64 of shape (parameters,). Raises BodyLost, EpochKeyMissing."""
+    def total(self, task: Task, proposed: Round) -> Grid | MasksUnusable:
+        """The exact sum of a proposed round, int64 of shape (parameters,). Raises BodyLost, EpochKeyMissing.
+
+        Of a masked one without its masks, or the word that they cannot be taken off.
+        """
         # Threads may still be adding, and a sum taken now would lack members that the proposal names.
         self._intake.settle()
         summation = choose_summation(task.created, self._keys)
@@ -66,7 +71,8 @@ class RoundSums:
         if running is None:
             running = self._recompute(task, select_own(proposed.members.values()))
         spread = by_partition(proposed.members.values()).values()
-        return summation.total(running, [self._partial(task, proposed.id, members=members) for members in spread])
+        total = summation.total(running, [self._partial(task, proposed.id, members=members) for members in spread])
+        return unmask_or_give_up(task, proposed, total=total, fetch=self._intake.fetch)
 
     def sum_reports(self, task: Task, proposed: Round) -> MetricSums | UnsetType | None:
         """Of what members of a sealed round report, once its total is taken; of others the proposal has it."""

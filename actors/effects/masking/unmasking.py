@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import structlog
 from msgspec import UNSET
 
-from actors.deciders.aggregator_state import Round, Rounds
-from actors.deciders.masking.hearing import HelperHeard
+from actors.deciders.aggregator_state import Round, Rounds, Task
+from actors.deciders.masking.hearing import HelperHeard, MasksUnusable
+from actors.effects.aggregator.bodies import BodyLost
 from actors.effects.aggregator.summation import Fetch
+from actors.runtime.effects import Arrival
 from schemas.canonical import decode
 from schemas.events import MasksSummed, TaskCreated
 from schemas.identifiers import BodyRef
@@ -17,8 +20,10 @@ from schemas.signing import parse_signed
 from schemas.tensors import BodyError, Grid
 from schemas.topics import BODIES
 
+logger = structlog.get_logger()
 
-def hear_helper(state: Rounds, value: bytes, *, partition: int) -> HelperHeard | None:
+
+def hear_helper(state: Rounds, value: bytes, *, partition: int) -> Arrival | None:
     """What a record of `masks` says; None where no helper of a task here has signed it. Raises MalformedError."""
     claimed = decode(parse_signed(value).payload, HelperSaid)
     task = state.tasks.get(claimed.event.task)
@@ -28,13 +33,22 @@ def hear_helper(state: Rounds, value: bytes, *, partition: int) -> HelperHeard |
     if said is None:
         return None
     is_fit = not isinstance(said.event, MasksSummed) or _is_fit(said.event.body, task.created, partition=partition)
-    return HelperHeard(event=said.event, statement=value, is_fit=is_fit)
+    return Arrival(HelperHeard(event=said.event, statement=value, is_fit=is_fit))
 
 
 def _is_fit(ref: BodyRef, created: TaskCreated, *, partition: int) -> bool:
     # Before any byte is fetched: a helper, too, could announce a size that fills our memory.
     is_sized = ref.size == ring.WORD_BYTES * created.parameters and ref.codec == ring.RING
     return is_sized and (ref.topic, ref.partition) == (BODIES.name, partition) and ref.is_well_formed()
+
+
+def unmask_or_give_up(task: Task, awaited: Round, *, total: Grid, fetch: Fetch) -> Grid | MasksUnusable:
+    """The same as `unmask_round`, or the input with which a round is given up."""
+    try:
+        return unmask_round(task.created, awaited, total=total, fetch=fetch)
+    except (BodyLost, BodyError) as error:
+        logger.error("masks_unusable", task=task.created.task, round=awaited.id, error=str(error))
+        return MasksUnusable(task=task.created.task, round=awaited.id)
 
 
 def unmask_round(created: TaskCreated, awaited: Round, *, total: Grid, fetch: Fetch) -> Grid:

@@ -29,6 +29,9 @@ _TIERS = {
     "plain": "Trust tier: plain. Whoever runs the server or reads the other topics of the log sees single updates.",
     "sealed": "Trust tier: sealed. The aggregator sees single updates, and so does whoever has the keys of its epochs "
     "until they are destroyed. Whoever reads the log sees who took part and when, and no update.",
+    "masked": "Trust tier: masked. Nobody sees single updates while one helper of the task is honest; where enrolment "
+    "or all helpers are the operator's, this holds against an honest-but-curious server only. Whoever reads the log "
+    "sees who took part and when, and the sums of rounds, which have no noise.",
 }
 _DEFINITION = "Zero-concentrated differential privacy (zCDP), as a total ρ. ε at a δ follows from ρ exactly."
 _COMPOSITION = (

@@ -15,6 +15,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 # How the catalogue calls whom the brokers know by the name of a role.
 NAMES = {
     "shard workers": ["shard"],
+    "helpers": ["helper"],
     # A gateway writes what its devices have signed.
     "devices": ["devices", "gateway"],
     "privacy budget": ["privacy"],

@@ -2,5 +2,6 @@
 
 `broker`: the embedded Kafka. `key`: the operator's key. `ca`: certificates of our own. `topics`: the topics.
 `worker`: an actor, kept alive.
+`helper`: takes masks off the sums of masked tasks.
 `enrol`: who takes part where a policy asks for enrolled devices; tokens, revocations, and forgetting.
 """

@@ -11,6 +11,7 @@ from ops.console import number, say, say_json
 from ops.terminal.commands.serving.gateway import require_gateway
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import NoPage
+from schemas.errors import EXIT_USAGE
 
 ACCURACY_PROMISED = 0.90
 
@@ -22,6 +23,9 @@ def demo(
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Devices enrol and reach the log through a gateway, which is killed too.")
     ] = False,
+    tier: Annotated[
+        str, typer.Option(help="masked: two helpers take part, one of which is killed too; without noise.")
+    ] = "plain",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end, progress on stderr.")
     ] = False,
@@ -31,12 +35,14 @@ def demo(
     from ops.processes.demo import Demo, suggest_next
     from ops.processes.panel import View
 
+    if tier not in ("plain", "masked"):
+        raise ConsoleError(f"--tier {tier}: takes plain or masked.", exit_code=EXIT_USAGE)
     # The demo tells its own story; structured log lines would bury it.
     set_up_logging(as_json=False, level="warning")
     if gateway:
         require_gateway()
     view = View(to_stderr=as_json)
-    report = Demo(replace(ctx.obj), keep=keep, view=view, has_page=not no_page, has_gateway=gateway).run()
+    report = Demo(replace(ctx.obj), keep=keep, view=view, has_page=not no_page, has_gateway=gateway, tier=tier).run()
     if as_json:
         say_json(report)
     else:
@@ -45,6 +51,8 @@ def demo(
     # Scripts run the demo as an acceptance test, so a promise that fails is an exit code.
     if report["replay"] != "identical":
         raise ConsoleError(f"The replay is not identical: {report['replay']}")
+    if tier == "masked" and not report["helper_kills"]:
+        raise ConsoleError("No helper was killed: the task was over before.")
     if gateway and not report["gateway_kills"]:
         raise ConsoleError("The gateway was not killed: the task was over before.")
     if (report["accuracy"] or 0) < ACCURACY_PROMISED or not report["crashes_survived"]:
@@ -60,7 +68,11 @@ def _print_report(report: dict[str, Any]) -> None:
         f"{report['updates_admitted']} updates ({report['updates_refused']} refused) in {report['seconds']} s; "
         f"the task halted because of {report['halted']}."
     )
-    say(f"Privacy spent: epsilon {number(report['epsilon'], 3)} at delta {number(report['delta'])} for each device.")
+    if report["epsilon"] is None:
+        say(f"No privacy was spent, because no noise was drawn: aggregation only ({report['tier']}).")
+    else:
+        spent = f"epsilon {number(report['epsilon'], 3)} at delta {number(report['delta'])}"
+        say(f"Privacy spent: {spent} for each device.")
     if report["crashes_survived"]:
         say(
             f"The aggregator was killed with {report['buffer_at_kill']} updates in its buffer and recovered in "

@@ -9,8 +9,10 @@ import typer
 
 from ops.console import note
 from ops.terminal.commands.training.progress import TrainingProgress
+from ops.terminal.errors import ConsoleError
 from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, make_allow_list
 from ops.terminal.reaching import Gateway, GatewayCa, GatewayPin, find_gateway, open_road
+from schemas.errors import EXIT_USAGE
 
 if TYPE_CHECKING:
     from client_agent.links.requests import GatewayOptions
@@ -29,6 +31,10 @@ def device(
     enrol: Annotated[
         str, typer.Option(metavar="TOKEN", help="Enrol first, with the token of `fedlog enrol token`.")
     ] = "",
+    helper: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HEX", help="A helper that you trust: only tasks that one masks are trained; repeatable."),
+    ] = None,
     cohort: Annotated[str, typer.Option(help="Group that the device is counted in.")] = "",
     battery_percent: Annotated[
         int, typer.Option(help="Battery level that the device reports, in percent.", min=0, max=100)
@@ -57,11 +63,24 @@ def device(
         allowed=make_allow_list(ctx),
         load_s=load_s,
         token=read_token(enrol) if enrol else None,
+        helpers=frozenset(map(_read_helper, helper or ())),
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
     choose_accelerator(accelerator)
     reached = find_gateway(gateway, ca_file=gateway_ca, pin=gateway_pin)
     _run(ctx, options, gateway=reached, updates=updates, as_json=as_json)
+
+
+def _read_helper(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConsoleError(
+            f"--helper {text}: 64 hex digits, as `fedlog helper show` prints them.", exit_code=EXIT_USAGE
+        )
+    return key
 
 
 def _run(

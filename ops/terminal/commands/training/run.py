@@ -15,6 +15,8 @@ from schemas.errors import EXIT_USAGE
 
 # More than these say little that is new, and hide the score.
 REASONS_SHOWN_MAX = 12
+Tier = Annotated[str, typer.Option(help="plain, sealed, or masked, with two helpers of your own.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end, progress on stderr.")]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="One process, virtual time: the same run again from the same seed.")
 ]
@@ -39,6 +41,7 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Another value for a field; repeatable.")
     ] = None,
+    tier: Tier = "",
     seed: Annotated[int, typer.Option(help="All seeds of the policy: model, split, training, habits.", min=0)] = 0,
     simulate: Simulate = None,
     attack: Attack = "",
@@ -52,16 +55,15 @@ def run(
         typer.Option(help="On your cluster: workers, evaluator, fleet or history; repeatable (default: nothing)."),
     ] = None,
     deterministic: Deterministic = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object at the end, progress on stderr.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a policy: start what is missing, show progress, end with the score. Ctrl-C ends all that was started."""
     from client_agent.hostile.attacks import read_option
-    from ops.processes.running import RunOptions, name_after, read_policy, seed_all
+    from ops.processes.running import RunOptions, name_after, read_policy
 
+    changed = [*_list_changes(ctx.obj, tier=tier, seed=seed), *(settings or [])]
     options = RunOptions(
-        policy=read_policy(policy, [*seed_all(seed), *(settings or [])], data=data),
+        policy=read_policy(policy, changed, data=data),
         name=name or name_after(policy, read_option(attack)),
         devices=devices,
         seed=seed,
@@ -76,6 +78,14 @@ def run(
         attack=read_option(attack),
     )
     _run(ctx.obj, options, as_json=as_json, deterministic=deterministic)
+
+
+def _list_changes(settings: Settings, *, tier: str, seed: int) -> list[str]:
+    """The changes of a policy that seed and tier stand for."""
+    from ops.processes.running import seed_all
+    from ops.processes.tiers.masking import list_tier_changes
+
+    return [*seed_all(seed), *list_tier_changes(tier, settings.folder)]
 
 
 def _read_start(start: list[str] | None) -> frozenset[str] | None:

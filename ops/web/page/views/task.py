@@ -20,7 +20,6 @@ from ops.web.page.questions.overview import TaskLine, ask_for_tasks, list_tasks
 from ops.web.page.questions.position import ask_for_stops
 from ops.web.page.views.parts import draw_figure, draw_status, draw_time, make_trips, name_cohort
 
-WEIGHT_ONE = 1 << 20
 LOW = 0.15
 
 
@@ -101,7 +100,7 @@ def _show_buffer(moment: Moment, line: TaskLine, *, filling: running.Round | Non
             device=row["device"],
             cohort=row["cohort"] or "",
             staleness=row["staleness"],
-            weight=row["weight"] / WEIGHT_ONE,
+            weight=row["weight"] / line.policy.weight_one,
             zeroed=row["zeroed"],
             link=moment.link_record(row["at_topic"], partition=row["at_partition"], offset=row["at_offset"]),
         )
