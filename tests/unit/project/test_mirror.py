@@ -64,7 +64,7 @@ HELD_BY = {
     "client_agent/links/sending": "tests/unit/client_agent/links/test_http.py",
     "ops/terminal/reaching": "tests/integration/workers/test_gateway.py",
     "ops/terminal/commands/serving/gateway": "tests/integration/workers/test_gateway.py",
-    "actors/deciders/masking": "tests/unit/actors/hosts/helper/test_service.py",
+    "actors/deciders/masking": "tests/unit/actors/deciders/masking/test_helper.py",
     "actors/effects/masking": "tests/unit/actors/hosts/helper/test_service.py",
     "actors/hosts/helper": "tests/unit/actors/hosts/helper/test_service.py",
     "ops/processes/tiers": "tests/unit/ops/processes/test_demo.py",
