@@ -14,7 +14,6 @@ and below them these modules:
 `settings`: options and environment variables as one value; called by the console's root, read by all above.
 `console`: prints results and progress; called by terminal and processes alone, never by what an API would call too.
 `logging_setup`: sets up structured logging; called by `opening` and by each worker.
-`rights`: what each principal may do on the brokers; granted by `fedlog topics grant`.
-`doors`: certificates of our own.
+`doors`: who gets in at the brokers, and what for: rights, quotas, certificates of our own.
 `broker_state`: which embedded broker runs on a folder; called by `settings` and by the broker that writes it.
 """

@@ -34,6 +34,7 @@ class FedlogError(Exception):
      │    │    ├── ReaderStalled  a reader stands still although the log goes on
      │    │    └── ReadersHeldBack  a transaction that nothing ends holds readers back
      │    ├── LogRefused         the broker says no
+     │    │    ├── NoAuthorizer  the brokers ask nobody what they may do
      │    │    └── ExportDamaged a folder is not the export that its manifest describes
      │    ├── TopicUnfit         a topic, or the cluster, is not set up as fedlog needs it
      │    └── OffsetLost         the log does not hold the offset that was asked for

@@ -1,4 +1,7 @@
-"""The log's own doors: who gets in at the brokers, and what for. May import settings of ours, but no console.
+"""The log's own doors: who gets in at the brokers, and what for. Prints nothing.
 
+`rights`: the table, what each principal may do on the brokers, and its quota.
+`comparing`: what a cluster allows beside the table; pure.
+`keeping`: applies the table to a cluster, and checks it; run by `fedlog acl`.
 `authority`: certificates of our own, for gateway, server and secure broker; run by `fedlog ca`.
 """

@@ -34,6 +34,7 @@ COMMANDS = {
     "key": "cluster.key:app",
     "ca": "cluster.ca:app",
     "topics": "cluster.topics:app",
+    "acl": "cluster.acl:app",
     "policy": "training.policy:app",
     "task": "training.task:app",
     "worker": "cluster.worker:app",

@@ -28,6 +28,7 @@ ADVICE = {
     "writer_fenced": "The write may be lost: {error}\nLook with `fedlog events`, then try again.",
     "topic_unfit": "{error}\n`fedlog topics create` creates those that are missing.",
     "export_damaged": "The export is damaged: {error}\nTake that file from a copy, or export again.",
+    "no_authorizer": "{error}",
     "log_failed": "The log refused: {error}",
     "chain_broken": "The chain of a journal is broken: {error}\n`fedlog verify` checks all journals.",
     "body_invalid": "A body cannot be decoded: {error}",

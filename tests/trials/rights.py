@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from actors import keys
 from actors.keys import OperatorKey
 from ops.broker_state import USER
+from ops.doors.rights import RIGHTS
 from ops.operator.deployments import issue_key
 from ops.processes import broker
-from ops.rights import RIGHTS
 from ops.terminal.cli import app
 from schemas.topics import CATALOGUE, PUBLISHED, partition_of
 from streams.kafka.log import KafkaLog

@@ -17,8 +17,8 @@ import yaml
 from actors.keys import ROLE_SECRETS
 from actors.wiring import ROLES
 from ops import settings
+from ops.doors.rights import RIGHTS
 from ops.gateway.access.limits import ALIVE
-from ops.rights import RIGHTS
 from ops.terminal.cli import app
 from schemas.topics import TRANSACTION_TIMEOUT_MAX_MS
 from tests.root import ROOT
@@ -147,18 +147,37 @@ def test_each_role_sees_its_own_key_alone() -> None:
 def test_each_role_comes_as_its_own_principal() -> None:
     """The rights of docs/operations.md are granted to the names under which the services come, each with a password."""
     roles = {**WORKERS, "evaluator": "evaluator", "fleet": "devices", "gateway": "gateway"}
-    roles |= {"keys": "operator", "operator": "operator"}
-    # A helper belongs to somebody else, or hides nothing.
-    assert {*roles.values(), "helper"} == set(RIGHTS)
+    roles |= {"keys": "operator", "operator": "operator", "serve": "serve"}
+    # Whoever comes from elsewhere has a password, and no service: readers, and helpers, which hide nothing here.
+    assert {*roles.values(), "helper", "analysts", "subscribers"} == set(RIGHTS)
     assert {*roles, "topics"} == OURS
     for name, role in {**roles, "topics": "admin"}.items():
         environment = SERVICES[name]["environment"]
         assert environment["FEDLOG_SASL_USERNAME"] == role, name
         assert f"${{{role.upper()}_PASSWORD:?" in environment["FEDLOG_SASL_PASSWORD"], name
     told = dict(line.split("=", 1) for line in COMPOSE["configs"]["passwords"]["content"].split("\n") if line)
-    assert {*told, "helper"} == set(RIGHTS)
+    assert set(told) == set(RIGHTS)
     assert all(f"${{{role.upper()}_PASSWORD:?" in value for role, value in told.items())
-    assert "topics grant --passwords /run/passwords" in SERVICES["topics"]["command"][0]
+    assert "acl apply --passwords /run/passwords" in SERVICES["topics"]["command"][0]
+
+
+def test_every_password_is_made_at_the_beginning() -> None:
+    """The loop at the top of the file, and the one in the docs, make a password for each principal and for no other."""
+    for text in (COMPOSE_TEXT.replace("#", ""), (ROOT / "docs" / "operations.md").read_text()):
+        made = re.search(r"for role in ([A-Z\s\\]+); do", text)
+        assert made is not None
+        assert set(made[1].replace("\\", "").split()) == {"ADMIN", *(role.upper() for role in RIGHTS)}
+
+
+def test_the_page_changes_nothing_and_is_reached_through_a_proxy() -> None:
+    """It has no key, listens where its port and its health check say, and is open to nobody outside."""
+    serve = SERVICES["serve"]
+    port = serve["command"][serve["command"].index("--port") + 1]
+    assert "--behind-proxy" in serve["command"]
+    assert serve["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f"localhost:{port}/" in str(serve["healthcheck"]["test"])
+    assert not [name for name in serve["environment"] if name.endswith("KEY_FILE")]
+    assert serve["profiles"] == ["page"]
 
 
 def test_the_brokers_refuse_what_no_right_allows() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +9,8 @@ import typer
 from ops.console import say, say_json, table
 from ops.opening import open_log
 from ops.settings import Settings
-from ops.terminal.errors import ConsoleError
+from ops.terminal.commands.cluster import acl
+from ops.terminal.commands.cluster.acl import Passwords
 from schemas.topics import CATALOGUE, Topic
 from streams.log import TopicPartition
 
@@ -68,36 +67,9 @@ def check(ctx: typer.Context) -> None:
 
 
 @app.command()
-def grant(
-    ctx: typer.Context,
-    passwords: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Lines ROLE=PASSWORD; each becomes that role's (SCRAM-SHA-512).")
-    ] = None,
-) -> None:
-    """Grant each role its least rights on the cluster, as principal User:ROLE; needs a super user."""
-    from ops.rights import RIGHTS, list_grants
-    from streams.kafka import access
-
-    kafka, found = ctx.obj.kafka(), {} if passwords is None else _read_passwords(passwords, RIGHTS)
-    grants = [each for role in RIGHTS for each in list_grants(role, prefix=kafka.topic_prefix)]
-    # First, so that a file that the brokers refuse leaves no rights behind for principals that nobody can be.
-    if found:
-        access.set_passwords(kafka, found)
-    access.grant(kafka, grants)
-    say(f"{len(grants)} rights granted to {', '.join(RIGHTS)}; {len(found)} passwords set.")
-
-
-def _read_passwords(path: Path, known: Collection[str]) -> dict[str, str]:
-    found = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        role, _, password = line.strip().partition("=")
-        if not line.strip():
-            continue
-        # Nothing of the line is repeated: what is wrong with it may be the password's place.
-        if role not in known or not password:
-            raise ConsoleError(f"{path}, line {number}: must be ROLE=PASSWORD, of {', '.join(known)}.", exit_code=2)
-        found[role] = password
-    return found
+def grant(ctx: typer.Context, passwords: Passwords = None) -> None:
+    """Grant each role its least rights on the cluster: the same as `fedlog acl apply`."""
+    acl.apply(ctx, passwords=passwords)
 
 
 def _format_retention(topic: Topic) -> str:
