@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 USER = "fedlog"
 STATE_FILE = "broker.json"
+# Of a broker behind doors, beside its state: whom its clients trust, and a file for each principal.
+AUTHORITY_FILE, CLIENTS = "authority.pem", "clients"
 START_TIME_TOLERANCE_S = 0.5
 
 
@@ -24,7 +26,8 @@ START_TIME_TOLERANCE_S = 0.5
 class BrokerHandle:
     """A running embedded broker; `started_at` is its process's start time and tells it from a recycled pid.
 
-    `password` is empty for a broker that an earlier release started: it asks for none.
+    `password` is empty for a broker that an earlier release started: it asks for none. `authority` is the file with
+    whom its clients trust, empty where it speaks no TLS.
     """
 
     pid: int
@@ -32,6 +35,7 @@ class BrokerHandle:
     port: int
     controller_port: int
     password: str = field(default="", repr=False)
+    authority: str = ""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -41,13 +45,17 @@ class BrokerHandle:
     @property
     def connection(self) -> dict[str, Any]:
         """What a client needs to get in, under the names of the settings."""
-        return {
+        told = {
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": "SASL_PLAINTEXT",
             "sasl_mechanism": "PLAIN",
             "sasl_username": USER,
             "sasl_password": self.password,
         }
+        if not self.authority:
+            return told
+        doors = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "ssl_cafile": self.authority}
+        return {**told, **doors}
 
 
 def find_running(folder: Path) -> BrokerHandle | None:
@@ -63,6 +71,25 @@ def read_state(folder: Path) -> BrokerHandle | None:
     # A file that another release wrote is as good as none: the broker then starts as on a new folder.
     except (FileNotFoundError, ValueError, TypeError):
         return None
+
+
+def has_doors(folder: Path) -> bool:
+    """Whether the broker of `folder` asks by TLS and SCRAM who comes, and what for."""
+    return (folder / CLIENTS).is_dir()
+
+
+def list_principals(folder: Path) -> list[str]:
+    """Those who have a password at the broker of `folder`, which has doors."""
+    return sorted(path.stem for path in (folder / CLIENTS).glob("*.env"))
+
+
+def read_password(folder: Path, principal: str) -> str:
+    """The password of a principal at the broker of `folder`; empty where there is none."""
+    try:
+        lines = (folder / CLIENTS / f"{principal}.env").read_text().splitlines()
+    except FileNotFoundError:
+        return ""
+    return next((line.partition("=")[2] for line in lines if line.startswith("FEDLOG_SASL_PASSWORD=")), "")
 
 
 def write_state(folder: Path, handle: BrokerHandle) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client_agent.files import open_private_folder
-from ops.broker_state import find_running
+from ops.broker_state import find_running, list_principals, read_password
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.identifiers import PARTITIONS_MAX
 
 if TYPE_CHECKING:
+    from ops.broker_state import BrokerHandle
     from streams.kafka.log import KafkaLog
     from streams.kafka.settings import KafkaSettings
 
@@ -129,7 +130,20 @@ class Settings:
                 f"The embedded broker in {self.broker_folder} was started by an earlier release and asks for no "
                 "password. Restart it: `fedlog broker stop`, then `fedlog broker start`; its data stay."
             )
-        return replace(self, **running.connection)
+        return replace(self, **{**running.connection, **self._find_principal(running)})
+
+    def _find_principal(self, running: BrokerHandle) -> dict[str, str]:
+        """Who comes to an embedded broker with doors: the one that was named, else its super user."""
+        if not running.authority or not self.sasl_username:
+            return {}
+        # A name alone says who comes: the password lies in the folder, whose owner may be anybody here.
+        password, known = read_password(self.broker_folder, self.sasl_username), list_principals(self.broker_folder)
+        if self.sasl_username not in known:
+            raise SettingsError(
+                f"{_name_setting('sasl_username')} = {self.sasl_username}: the embedded broker in {self.broker_folder} "
+                f"knows {', '.join(known)}."
+            )
+        return {"sasl_username": self.sasl_username, "sasl_password": password}
 
     def make_environment(self, **more: str) -> dict[str, str]:
         """The environment in which a child process finds these settings, wherever it runs, and `more` variables."""

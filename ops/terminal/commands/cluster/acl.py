@@ -74,6 +74,7 @@ def check(
     else:
         for one in findings:
             say(f"{one.principal} {one.what}.\n    {one.remedy}")
+    # A finding is the answer no, for scripts that ask before they go on.
     if findings:
         raise typer.Exit(1)
     if not as_json:
@@ -109,6 +110,7 @@ def list_rights(
         return
     rows = []
     for name in list_principals(wanted.populations):
+        # What workers look at is all of it, and would hide what they do.
         own = [grant for grant in grants if grant.principal == name and grant.operation != "DESCRIBE"]
         for operation in dict.fromkeys(grant.operation for grant in own):
             what = ", ".join(describe_resource(grant) for grant in own if grant.operation == operation)
@@ -137,6 +139,7 @@ def _find_wanted(prefix: str, populations: Sequence[str] | None, *, quota: Seque
             raise ConsoleError(f"--quota {text}: no {principal} among {', '.join(known)}.{hint}", exit_code=2)
         rights = find_rights(principal)
         assert rights is not None
+        # Its other limits stay as they are usually, or as an option before this one has made them.
         before = quotas.get(principal, rights.quota)
         quotas[principal] = replace(before, **{limit: value})
     return Wanted(prefix=prefix, populations=tuple(populations or ()), quotas=quotas)

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from ops.broker_state import find_running, read_state
+from ops.broker_state import CLIENTS, find_running, read_state
 from ops.console import note, say
+from ops.settings import Settings
 from ops.terminal.errors import ConsoleError
 
 app = typer.Typer(help="The embedded Kafka: start, stop, status, prepare.", no_args_is_help=True)
 
 
+Secure = Annotated[
+    bool,
+    typer.Option(
+        "--secure", help="Behind doors: TLS, a password for each principal (SCRAM-SHA-512), and least rights."
+    ),
+]
+
+
 @app.command()
-def start(ctx: typer.Context) -> None:
+def start(ctx: typer.Context, secure: Secure = False) -> None:
     """Start the embedded Kafka and create fedlog's topics; one that runs already is left as it is."""
     from ops.processes import broker
     from ops.terminal.commands.cluster.topics import create_topics
 
     ctx.obj.open_folder()
     before = read_state(ctx.obj.broker_folder)
-    handle = broker.start(ctx.obj.broker_folder)
+    handle = broker.start(ctx.obj.broker_folder, secure=secure)
     say(f"Kafka answers at {handle.bootstrap_servers} (pid {handle.pid}, data in {ctx.obj.broker_folder})")
     if before is not None and before.port != handle.port:
         # What knows the old address waits for a broker that is away, and would do so for ever.
@@ -30,6 +41,9 @@ def start(ctx: typer.Context) -> None:
     # Where other servers are named, the topics there are the business of `fedlog topics create`.
     if ctx.obj.bootstrap_servers in ("", handle.bootstrap_servers):
         create_topics(ctx.obj)
+        if handle.authority:
+            _open_doors(ctx.obj)
+            return
     note(f"It asks for a password, which every command with the same --folder finds in {ctx.obj.broker_folder}.")
     note("Its data survive the death of processes, not of the machine. `fedlog broker stop` stops it.")
 
@@ -58,4 +72,18 @@ def status(ctx: typer.Context) -> None:
     handle = find_running(ctx.obj.broker_folder)
     if handle is None:
         raise ConsoleError(f"No Kafka runs in {ctx.obj.broker_folder}. `fedlog broker start` starts one.")
-    say(f"running at {handle.bootstrap_servers} (pid {handle.pid})")
+    doors = ", behind doors" if handle.authority else ""
+    say(f"running at {handle.bootstrap_servers} (pid {handle.pid}){doors}")
+
+
+def _open_doors(settings: Settings) -> None:
+    from ops.doors.keeping import open_doors
+    from ops.doors.secured import Doors
+
+    open_doors(settings.kafka(), passwords=Doors(settings.broker_folder).list_passwords())
+    clients = settings.broker_folder / CLIENTS
+    note(
+        f"It asks who comes: {clients} has a file for each principal (`set -a; . {clients}/selector.env`).\n"
+        "Commands with the same --folder come as its super user, or as the one whom --sasl-username names; "
+        "`fedlog acl check` proves their rights."
+    )

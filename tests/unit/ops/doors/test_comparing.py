@@ -94,6 +94,7 @@ WIDE = {
     "all operations": Grant("selector", "TOPIC", "here.checkins", "ALL"),
     "another's writer": Grant("devices", "TRANSACTIONAL_ID", "here.aggregator.0", "WRITE"),
     "all writers": Grant("selector", "TRANSACTIONAL_ID", "*", "WRITE"),
+    "a prefix of all writers": Grant("selector", "TRANSACTIONAL_ID", "here.", "WRITE", is_prefix=True),
     "another's group": Grant("devices", "GROUP", "here.selector", "READ"),
     "the cluster": Grant("devices", "CLUSTER", "kafka-cluster", "ALTER"),
     "anybody": Grant("*", "TOPIC", "here.updates", "READ"),
