@@ -32,11 +32,13 @@ HALF = 1 << 31
 _KEY_BYTES, _IV_BYTES = 32, 16
 _SCALE_ONE = 1 << 16
 _AT_ONCE = 1 << 16  # squares of so many elements within 2^21 add up below 2^59
+_ZEROS = bytes(WORD_BYTES * _AT_ONCE)
 
 Words = npt.NDArray[np.uint32]
+Clipped = npt.NDArray[np.int32]
 
 
-def clip_exactly(grid: Grid, steps: int) -> Grid:
+def clip_exactly(grid: Grid, steps: int) -> Clipped:
     """`grid`, within 2^21, clipped to the L2 norm `steps`: sign(q) floor(c |q| / 2^16), as law 6 has it.
 
     c = min(2^16, isqrt(floor(2^32 C^2 / |q|^2))). Integers throughout: it is what an aggregator does in other tiers.
@@ -45,25 +47,38 @@ def clip_exactly(grid: Grid, steps: int) -> Grid:
     norm2 = sum(int(np.dot(piece, piece)) for piece in pieces)
     scale = _SCALE_ONE if norm2 == 0 else min(_SCALE_ONE, isqrt((steps * steps << 32) // norm2))
     if scale == _SCALE_ONE:
-        return grid
-    # Truncated towards zero, so that no norm grows.
-    clipped: Grid = np.sign(grid) * (np.abs(grid) * scale >> 16)
+        return grid.astype(np.int32)
+    # Exact, because c |q| is below 2^53; the cut is towards zero, so that no norm grows. In pieces that fit a cache.
+    clipped = np.empty(grid.size, np.int32)
+    for start in range(0, grid.size, _AT_ONCE):
+        clipped[start : start + _AT_ONCE] = (grid[start : start + _AT_ONCE] * (scale / _SCALE_ONE)).astype(np.int32)
     return clipped
 
 
 def expand_mask(seed: bytes, helper: int, *, header: bytes, count: int) -> Words:
     """The mask of one helper for one update, uint32 of shape (count,); `header` is what `seeds.write_header` gives."""
+    words = np.zeros(count, np.uint32)
+    add_mask(words, seed, helper=helper, header=header)
+    return words
+
+
+def add_mask(total: Words, seed: bytes, *, helper: int, header: bytes, weight: int = 1) -> None:
+    """Add `weight` times a mask to `total`, in place, modulo 2^32."""
     info = b"hmask1|mask|%d|" % helper + header
     derived = HKDFExpand(SHA256(), _KEY_BYTES + _IV_BYTES, info).derive(seed)
     encryptor = Cipher(AES256(derived[:_KEY_BYTES]), CTR(derived[_KEY_BYTES:])).encryptor()
-    return np.frombuffer(encryptor.update(bytes(WORD_BYTES * count)), "<u4")
+    # Piece by piece, because memory that is touched for the first time costs more than the cipher.
+    for start in range(0, total.size, _AT_ONCE):
+        piece = total[start : start + _AT_ONCE]
+        words = np.frombuffer(encryptor.update(_ZEROS[: WORD_BYTES * piece.size]), "<u4")
+        piece += words if weight == 1 else words * np.uint32(weight)
 
 
-def mask(grid: Grid, seeds: Iterable[bytes], *, header: bytes) -> bytes:
+def mask(grid: Grid | Clipped, seeds: Iterable[bytes], *, header: bytes) -> bytes:
     """What leaves the device in the place of its clipped vector; one seed a helper, in their order."""
     total = grid.astype(np.uint32)
     for helper, seed in enumerate(seeds):
-        total += expand_mask(seed, helper, header=header, count=grid.size)
+        add_mask(total, seed, helper=helper, header=header)
     return total.astype("<u4", copy=False).tobytes()
 
 

@@ -57,8 +57,9 @@ def seal_seeds(
     seeds: Sequence[bytes], header: bytes, *, body: bytes, public_keys: Sequence[bytes]
 ) -> tuple[bytes, ...]:
     """Each seed for its helper alone, in their order; `body` is the masked vector that is sent beside them."""
+    body_sha256 = hashlib.sha256(body).digest()
     return tuple(
-        seal(seed, public_key, info=_write_info(helper, header, body_sha256=hashlib.sha256(body).digest()))
+        seal(seed, public_key, info=_write_info(helper, header, body_sha256=body_sha256))
         for helper, (seed, public_key) in enumerate(zip(seeds, public_keys, strict=True))
     )
 

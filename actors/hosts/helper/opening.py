@@ -129,8 +129,9 @@ def _pick(
 ) -> Iterator[tuple[Place, Record]]:
     if not offsets:
         return
+    named = set(offsets)
     for record in scan(log, at, start=offsets[0], end=offsets[-1] + 1):
-        if record.offset in offsets:
+        if record.offset in named:
             for message in unpack(record):
                 if (place := (message.offset, message.message)) in wanted:
                     yield place, message
@@ -140,6 +141,5 @@ def sum_masks(seeds: Iterable[Seed], helper: int, *, parameters: int) -> bytes:
     """The weighted sum of the masks modulo 2^32, as it is stored."""
     total = np.zeros(parameters, np.uint32)
     for seed in seeds:
-        words = ring.expand_mask(seed.seed, helper, header=seed.header, count=parameters)
-        ring.add_weighted(total, words, weight=seed.weight)
+        ring.add_mask(total, seed.seed, helper=helper, header=seed.header, weight=seed.weight)
     return ring.write_words(total)
