@@ -35,6 +35,7 @@ from streams.bodies import store
 from streams.log import TopicPartition, scan
 from tests.judges.lawcheck import check
 from tests.worlds.builders import KEY
+from tests.worlds.federation import describe_opening, open_actor
 from tests.worlds.masking.federation import MaskedFederation, masked_policy
 
 ONES = np.ones(4, np.float32)
@@ -113,6 +114,25 @@ def test_a_helper_that_is_away_delays_a_round(world: MaskedFederation) -> None:
     world.pass_ms(3_600_000)
     assert _versions(world) == [0]
     assert world.events(ROUNDS.name, RoundAbandoned) == []
+    world.start_helper(1)
+    world.settle()
+    assert _versions(world) == [0, 1]
+
+
+def test_an_aggregator_opens_with_what_it_had_heard(world: MaskedFederation) -> None:
+    """Masks and keys are state: with one helper's answer and not the other's, any opening knows the same."""
+    world.check_in("a", "b", "c")
+    world.stop_helper(1)
+    for name, delta in THREE.items():
+        world.submit(name, delta)
+    world.settle()
+    old = world.actors["aggregator"]
+    [pending] = old.state.tasks[world.task].pending
+    assert [*pending.masks] == [0]
+    assert describe_opening(open_actor(world, "aggregator")) == describe_opening(
+        open_actor(world, "aggregator", whole=True)
+    )
+    world.start("aggregator")
     world.start_helper(1)
     world.settle()
     assert _versions(world) == [0, 1]
