@@ -165,12 +165,14 @@ class Masked(Section):
 
     `helpers`: the public key of each, in hex, as `fedlog helper init` prints it; their order is that of their numbers.
     `epoch_versions`: other keys after so many versions. `effective_min`: how many updates of one weight a round has to
-    be worth, (sum w)^2 / sum w^2, or no helper answers; 0 stands for half of the fewest that a round may have.
+    be worth, (sum w)^2 / sum w^2, or no helper answers; 0 stands for half of the fewest that a round may have. `noise`:
+    who draws that of a private task; the aggregator sees the sum before it.
     """
 
     helpers: tuple[str, ...] = ()
     epoch_versions: int = 50
     effective_min: float = 0.0
+    noise: Literal["none", "aggregator"] = "none"
 
     @property
     def public_keys(self) -> tuple[bytes, ...]:

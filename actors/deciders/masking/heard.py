@@ -15,6 +15,7 @@ from schemas.events import (
     ModelPublished,
     Noticed,
     RoundAbandoned,
+    RoundCharged,
     RoundProposed,
     TaskCreated,
     TaskHalted,
@@ -37,6 +38,7 @@ class HeardRound:
 
     members: list[Member] = field(default_factory=list)
     proposed: RoundProposed | None = None
+    is_charged: bool = False  # its release is paid for
 
 
 @dataclass(slots=True)
@@ -51,6 +53,10 @@ class HeardTask:
     next_epoch: int = 0
     over: set[int] = field(default_factory=set)  # epochs whose keys nobody needs any more
     is_halted: bool = False
+
+    def waits_for(self, round_: HeardRound) -> bool:
+        """Whether a full round has to be paid for first: what is not in the ledger must not be released."""
+        return self.created.policy.privacy is not None and not round_.is_charged
 
     def count_pending(self) -> int:
         """How many rounds are proposed and not over."""
@@ -78,10 +84,15 @@ def fold(heard: Heard, event: JournalEvent) -> None:
         case Noticed(fact=TaskCreated() as created) if created.policy.is_masked:
             heard.tasks.setdefault(created.task, HeardTask(created))
             return
-    task = heard.tasks.get(getattr(event, "task", ""))
-    if task is None:
-        return
+    said = event.fact if isinstance(event, Noticed) else event
+    if (task := heard.tasks.get(getattr(said, "task", ""))) is not None:
+        _fold_task(task, event)
+
+
+def _fold_task(task: HeardTask, event: JournalEvent) -> None:
     match event:
+        case Noticed(fact=RoundCharged() as charged) if charged.round in task.rounds:
+            task.rounds[charged.round].is_charged = True
         case UpdateAdmitted():
             _admit(task, event)
         case RoundProposed():

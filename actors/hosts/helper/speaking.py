@@ -57,7 +57,9 @@ class Speaker:
         if wants_key(self.said, task) and not self._kept.is_behind:
             self._open_key(task)
         for _, round_ in sorted(task.rounds.items()):
-            if round_.proposed is not None and digest_proposal(round_.proposed) not in self.said.answered:
+            if round_.proposed is None or task.waits_for(round_):
+                continue
+            if digest_proposal(round_.proposed) not in self.said.answered:
                 self._answer(task, round_, trust=trust)
 
     def _tell_lost(self, task: HeardTask) -> None:

@@ -86,8 +86,11 @@ def _find_misfits(policy: Policy) -> Iterator[str]:
         yield f"shards = {policy.shard_count}: not with tier = 'masked' yet; take 1"
     if policy.kind == "measure":
         yield "kind = 'measure': not with tier = 'masked' yet; take tier = 'sealed'"
-    if policy.privacy is not None:
+    # Asked for by name, because somebody sees the sum before the noise is on it.
+    if policy.privacy is not None and policy.masked_by.noise != "aggregator":
         yield (
-            "privacy: not with tier = 'masked' yet, whose helpers draw no noise in this release; take tier = 'sealed', "
-            "or leave [privacy] out"
+            "privacy: helpers draw no noise in this release; take masked.noise = 'aggregator', which sees each sum "
+            "before it adds the noise, or leave [privacy] out"
         )
+    if policy.privacy is None and policy.masked_by.noise != "none":
+        yield f"masked.noise = {policy.masked_by.noise!r}: needs [privacy], which says how much"

@@ -67,7 +67,7 @@ HELD_BY = {
     "actors/deciders/masking": "tests/unit/actors/deciders/masking/test_helper.py",
     "actors/effects/masking": "tests/unit/actors/hosts/helper/test_service.py",
     "actors/hosts/helper": "tests/unit/actors/hosts/helper/test_service.py",
-    "ops/processes/tiers": "tests/integration/workers/test_masked.py",
+    "ops/processes/tiers": "tests/integration/test_masked.py",
     "schemas/masking/statements": "tests/unit/actors/hosts/helper/test_service.py",
     "actors/deciders/admission": "tests/unit/actors/deciders/test_aggregator.py",
     "actors/deciders/registrar": "tests/unit/actors/effects/test_registrar.py",

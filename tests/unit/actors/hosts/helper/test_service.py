@@ -119,6 +119,31 @@ def test_a_helper_that_is_away_delays_a_round(world: MaskedFederation) -> None:
     assert _versions(world) == [0, 1]
 
 
+def test_a_private_round_is_answered_for_once_it_is_charged(tmp_path: Path) -> None:
+    """With privacy the ledger comes first; the noise is the aggregator's, and a replay with its key draws it again."""
+    rules = masked_policy(
+        tmp_path,
+        masked={"noise": "aggregator"},
+        privacy={"noise_multiplier": 1.0, "rho_max": 9.0},
+        stop={"versions_max": 9},
+    )
+    world = MaskedFederation(rules, tmp_path)
+    world.check_in("a", "b", "c")
+    budget = world.actors.pop("privacy")
+    for name, delta in THREE.items():
+        world.submit(name, delta)
+    world.settle()
+    assert world.said(RoundBound) == []
+    world.actors["privacy"] = budget
+    world.settle()
+    assert _versions(world) == [0, 1]
+    [stored] = world.events(ROUNDS.name, SumStored)
+    assert stored.sum_sha256 == sum_digest(_sum_plainly(world, THREE))
+    anchor = Anchor(operator=KEY.public_key, noise=KEY.find_noise)
+    found = Audit(world.log, world.partition, anchor=anchor, full=True).run()
+    assert (found.verdict, found.sums, found.compared, found.charges) == ("identical", 1, 1, 1)
+
+
 def test_an_aggregator_opens_with_what_it_had_heard(world: MaskedFederation) -> None:
     """Masks and keys are state: with one helper's answer and not the other's, any opening knows the same."""
     world.check_in("a", "b", "c")

@@ -42,7 +42,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a codec": ({"compression": {"codec": "int8"}}, "take 'float32'"),
     "reports": ({"evaluation": {"report": ("loss",)}}, "evaluation.report"),
     "shards": ({"shards": 2}, "shards = 2"),
-    "privacy": ({"privacy": {"noise_multiplier": 1.0, "rho_max": 90.0}}, "privacy: not with tier = 'masked' yet"),
+    "privacy": (
+        {"privacy": {"noise_multiplier": 1.0, "rho_max": 90.0}, "stop": {"versions_max": 9}},
+        "privacy: helpers draw no noise",
+    ),
+    "noise of nobody": ({"masked": {"helpers": (ONE,), "noise": "aggregator"}}, "needs \\[privacy\\]"),
     "a narrow ring": (
         {
             "clipping": {"steps": 1 << 20},
