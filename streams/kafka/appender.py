@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -33,13 +35,18 @@ class Appender:
         self._refusals: list[KafkaError] = []
         options = _producer_options(settings, partial(note_client_error, self._refusals))
         self._producer = Producer(options, logger=librdkafka_logger)
+        self._room = Room()
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
         """As `streams.log.EventLog.append`; raises LogUnavailable, LogRefused, LogError.
 
         Each portion has APPEND_TIMEOUT_S to arrive, one after the other.
         """
-        return [offset for portion in split_into_portions(drafts) for offset in self._append(portion)]
+        offsets: list[int] = []
+        for portion in split_into_portions(drafts):
+            with self._room.taken(sum(len(draft.value or b"") for draft in portion)):
+                offsets += self._append(portion)
+        return offsets
 
     def _append(self, drafts: Sequence[Draft]) -> list[int]:
         waiting = set(range(len(drafts)))
@@ -81,6 +88,35 @@ class Appender:
             except BufferError:
                 # The queue is full: wait until something of it has been delivered.
                 self._producer.poll(POLL_S)
+
+
+class Room:
+    """What all threads of an appender have in its queue: together no more than one may have."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._queued_bytes = 0
+        self._is_over = False
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Wait until so many bytes fit, which are queued meanwhile. Raises LogUnavailable when another has failed."""
+        with self._changed:
+            while not self._is_over and self._queued_bytes and self._queued_bytes + size > IN_FLIGHT_BYTES_MAX:
+                self._changed.wait()
+            # Each would find out for itself, one after the other, and take as long for it as the first.
+            if self._is_over:
+                raise LogUnavailable("appending: the append before has failed")
+            self._queued_bytes += size
+        try:
+            yield
+        except BaseException:
+            self._is_over = True
+            raise
+        finally:
+            with self._changed:
+                self._queued_bytes -= size
+                self._changed.notify_all()
 
 
 def split_into_portions(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:

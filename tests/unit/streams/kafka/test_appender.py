@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +34,76 @@ def test_portions_are_all_of_it_in_order_and_small(chosen: list[int]) -> None:
     sizes = [sum(len(draft.value or b"") for draft in few) for few in found]
     assert all(size <= IN_FLIGHT_BYTES_MAX for size in sizes)
     assert all(size + after > IN_FLIGHT_BYTES_MAX for size, after in pairwise(sizes))
+
+
+def test_threads_together_queue_no_more_than_one_may() -> None:
+    """However many append at once, librdkafka has no more in its queue than it handles without spinning."""
+    appender, producer = Appender(NOWHERE), _Slow()
+    appender._producer = producer  # type: ignore[assignment]
+    drafts = [Draft(topic="t", partition=0, value=bytes(2**19)) for _ in range(4)]
+    with ThreadPoolExecutor(8) as threads:
+        offsets = [*threads.map(appender.append, [drafts] * 24)]
+    assert [len(each) for each in offsets] == [4] * 24
+    assert producer.most_bytes <= IN_FLIGHT_BYTES_MAX
+
+
+def test_nobody_waits_for_an_appender_that_has_ended() -> None:
+    """An outage costs its time once, not once more for each thread that waits for its turn."""
+    appender = Appender(NOWHERE)
+    producer = appender._producer = _Failing()  # type: ignore[assignment]
+    drafts = [Draft(topic="t", partition=0, value=bytes(2**19)) for _ in range(5)]
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(appender.append, drafts)
+        assert producer.asked.wait(60)
+        waiting = [threads.submit(appender.append, drafts) for _ in range(3)]
+        producer.goes_on.set()
+        for each in (first, *waiting):
+            with pytest.raises(LogUnavailable):
+                each.result(60)
+    assert producer.flushes == 1
+
+
+class _Slow:
+    """A producer that delivers what is queued now and then, and knows how much that was at most."""
+
+    def __init__(self) -> None:
+        self._lock, self._queued, self._bytes, self.most_bytes = threading.Lock(), list[Any](), 0, 0
+
+    def produce(self, *_: object, value: bytes, on_delivery: Any, **__: object) -> None:
+        with self._lock:
+            self._queued.append((on_delivery, len(value)))
+            self._bytes += len(value)
+            self.most_bytes = max(self.most_bytes, self._bytes)
+
+    def flush(self, _: float) -> None:
+        time.sleep(0.001)
+        with self._lock:
+            while self._queued:
+                told, size = self._queued.pop()
+                self._bytes -= size
+                told(None, self)
+
+    def offset(self) -> int:
+        """Of every message."""
+        return 0
+
+
+class _Failing:
+    """A producer that is told when to fail."""
+
+    def __init__(self) -> None:
+        self.asked, self.goes_on, self.flushes = threading.Event(), threading.Event(), 0
+
+    def produce(self, *_: object, **__: object) -> None:
+        """Taken, and never sent."""
+
+    def flush(self, _: float) -> None:
+        self.flushes += 1
+        self.asked.set()
+        assert self.goes_on.wait(60)
+        # The others have their time to come as far as they get.
+        time.sleep(0.05)
+        raise KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT))
 
 
 def test_an_appender_takes_its_threads_along(monkeypatch: pytest.MonkeyPatch) -> None:
