@@ -93,7 +93,7 @@ class Exchange:
         entrant = self.entry.identify(request)
         if (known := self.board.find(entrant.lease.lease)) is not None:
             return tell_record(known)
-        return self.entry.admit(request)
+        return self.entry.require_open(entrant)
 
     def _read_checkin(self, message: bytes) -> tuple[DeviceCheckedIn | LeaseAbandoned, str]:
         """What a device says, and the class as which it has enrolled; empty where nobody asks for one."""

@@ -109,12 +109,12 @@ class Transfers:
             # An empty creation of what is under way finds it; one with bytes begins anew, for it has no offset.
             has_content = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
             if upload.offset and has_content and upload.address is None:
-                upload.restart()
+                upload.held.restart()
             return await self._receive(request, upload, is_whole=is_whole, status=201)
 
     async def _receive(self, request: Request, upload: Upload, *, is_whole: bool, status: int) -> Response:
         if upload.address is None:
-            await upload.receive(_read_parts(request), length_max=upload.claim.length)
+            await upload.receive(_read_parts(request), is_whole=is_whole)
             if not is_whole:
                 return Response(status_code=status, headers=self._describe(upload))
             await self.uploads.finish(upload)

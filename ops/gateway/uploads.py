@@ -1,23 +1,22 @@
-"""Bodies on their way: each on disk until it is whole, has its digest, and stands in the log.
+"""Bodies on their way: each is held until it is whole, has its digest, and stands in the log.
 
-An upload outlives its connection and the gateway's process; not the machine, for then the device begins again. A lease
-has one. What is received is not held in memory, however long it is.
+An upload outlives its connection, and on disk the gateway's process too; not the machine, for then the device begins
+again. So does the device of a short body that came at once and had no answer when its gateway ended. A lease has one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
 
 import msgspec
 
 from ops.gateway.behind.appending import Appending
+from ops.gateway.behind.holding import Holding, Memory
 from ops.gateway.entry import Entrant
 from ops.gateway.refusals import Conflict, Overloaded, TooLarge, Unknown, Unreadable
 from schemas.identifiers import CHUNK_BYTES, BodyRef
@@ -29,8 +28,9 @@ OPEN_MAX = 10_000
 FOLDER_BYTES_MAX = 16 * 2**30
 # A device that has lost its update may make another; what is appended stays in the log for days.
 BODIES_PER_LEASE_MAX = 3
-# So many chunks of a body are on their way to the log at once.
+# So many chunks of a body are on their way to the log at once, and those of so many bodies that are read from disk.
 CHUNKS_AT_ONCE = 4
+READING_AT_ONCE = 2
 # Less than so many bytes in so long, and the device is taken to be gone; what has come stays.
 SILENCE_S = 20.0
 PROGRESS_BYTES = 4_096
@@ -54,16 +54,19 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True, eq=False)
 class Upload:
-    """One upload. `offset`: how many bytes have come."""
+    """One upload: what it is of, and its bytes as far as they have come."""
 
     name: str
-    path: Path
     claim: Claim
-    offset: int = 0
+    held: Holding
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _digest: Any = field(default_factory=hashlib.sha256)
-    _digested: int = 0
     _receiving: asyncio.Timeout | None = None
+    _is_over: bool = False
+
+    @property
+    def offset(self) -> int:
+        """How many bytes have come."""
+        return self.held.offset
 
     @property
     def address(self) -> BodyRef | None:
@@ -75,50 +78,69 @@ class Upload:
         if self._receiving is not None:
             self._receiving.reschedule(asyncio.get_running_loop().time())
 
-    async def receive(self, parts: AsyncIterator[bytes], *, length_max: int) -> None:
-        """Take bytes behind those that are there. Raises TooLarge, Unreadable; what has come stays."""
-        with self.path.open("r+b") as file:
-            file.seek(self.offset)
-            try:
-                async with asyncio.timeout(SILENCE_S) as self._receiving:
-                    noted = self.offset
-                    async for part in parts:
-                        self._write(file, part, length_max=length_max)
-                        # A byte now and then is no upload, and would hold file and connection for as long as a lease.
-                        if self.offset - noted >= PROGRESS_BYTES:
-                            noted = self.offset
-                            self._receiving.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
-            except TimeoutError as error:
-                raise Unreadable("The body stopped coming, or another request went on with it.", code="cut") from error
-            finally:
-                self._receiving = None
+    async def receive(self, parts: AsyncIterator[bytes], *, is_whole: bool) -> None:
+        """Take bytes behind those that are there; all that were missing, where they say that it `is_whole` with them.
 
-    def restart(self) -> None:
-        """Forget what has come."""
-        self.path.write_bytes(b"")
-        self.offset = self._digested = 0
-        self._digest = hashlib.sha256()
+        Raises TooLarge, Unreadable; what has come stays.
+        """
+        if not await self.held.fits_memory():
+            self.store()
+        try:
+            with self.held.opened():
+                await self._receive(parts)
+        finally:
+            # Whoever has to come back finds it after the end of this process too.
+            if not (is_whole and self.offset == self.claim.length):
+                self.store()
 
-    def digest(self) -> bytes:
-        """The sha256 of all that has come."""
-        # After a restart nothing is known of what an earlier process has received.
-        if self._digested != self.offset:
-            with self.path.open("rb") as file:
-                self._digest = hashlib.file_digest(file, "sha256")
-            self._digested = self.offset
-        digest: bytes = self._digest.digest()
-        return digest
+    def store(self) -> None:
+        """Have it outlive this process, unless it is over."""
+        if self._is_over:
+            # What has come since then.
+            self.held.end()
+        elif not self.held.is_on_disk:
+            self.held.store()
+            self.write_claim()
 
-    def _write(self, file: IO[bytes], part: bytes, *, length_max: int) -> None:
-        if self.offset + len(part) > length_max:
-            raise TooLarge(f"More than the {length_max:,} bytes that this upload has.")
-        file.write(part)
-        # Straight to the system: what was counted has to be there when the process is killed.
-        file.flush()
-        if self._digested == self.offset:
-            self._digest.update(part)
-            self._digested += len(part)
-        self.offset += len(part)
+    def note_address(self, address: BodyRef) -> None:
+        """It stands in the log: from here on this is all that is ever asked for."""
+        self.claim = msgspec.structs.replace(self.claim, address=address)
+        if self.held.is_on_disk:
+            self.write_claim()
+        self.held.empty()
+
+    def end(self) -> None:
+        """Leave nothing behind, also of a request that is still sending to it."""
+        self._is_over = True
+        self.interrupt()
+        self.held.end()
+        self.held.path.with_suffix(".claim").unlink(missing_ok=True)
+
+    def write_claim(self) -> None:
+        """Write down what it is of."""
+        path = self.held.path.with_suffix(".claim")
+        written = path.with_suffix(".new")
+        # Whole or not at all, whenever the process is killed.
+        written.write_bytes(msgspec.msgpack.encode(self.claim))
+        written.replace(path)
+
+    async def _receive(self, parts: AsyncIterator[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(SILENCE_S) as self._receiving:
+                noted = self.offset
+                async for part in parts:
+                    if self.offset + len(part) > self.claim.length:
+                        raise TooLarge(f"More than the {self.claim.length:,} bytes that this upload has.")
+                    self.held.write(part)
+                    # A byte now and then is no upload, and would hold file and connection for as long as a lease.
+                    if self.offset - noted >= PROGRESS_BYTES:
+                        noted = self.offset
+                        self._receiving.reschedule(loop.time() + SILENCE_S)
+        except TimeoutError as error:
+            raise Unreadable("The body stopped coming, or another request went on with it.", code="cut") from error
+        finally:
+            self._receiving = None
 
 
 class Uploads:
@@ -127,6 +149,7 @@ class Uploads:
     def __init__(self, folder: Path, appending: Appending, *, partitions: int) -> None:
         self._folder, self._appending, self._partitions = folder, appending, partitions
         folder.mkdir(parents=True, exist_ok=True)
+        self._memory, self._reading = Memory(), asyncio.Semaphore(READING_AT_ONCE)
         self._open: dict[str, Upload] = {}
         self._of_lease: dict[str, Upload] = {}
         # Those whose bytes are here; of those that are in the log an address is left.
@@ -153,9 +176,8 @@ class Uploads:
         if len(self._under_way) >= OPEN_MAX or held + length > FOLDER_BYTES_MAX:
             raise Overloaded("Too many uploads are open.", code="uploads_full")
         claim = _claim(entrant, self._partitions, sha256=sha256, length=length)
-        upload = Upload(name := secrets.token_hex(16), self._folder / f"{name}.part", claim)
-        upload.path.touch(mode=0o600)
-        self._write_claim(upload)
+        name = secrets.token_hex(16)
+        upload = Upload(name, claim, Holding(self._folder / f"{name}.part", self._memory, length))
         self._note(upload)
         return upload
 
@@ -172,11 +194,17 @@ class Uploads:
         claim = upload.claim
         if upload.offset != claim.length:
             raise Conflict(f"{upload.offset:,} of {claim.length:,} bytes have come.", code="incomplete")
+        held = upload.held
         # Before anything is appended: what came damaged must not stand in the log.
-        if await asyncio.to_thread(upload.digest) != claim.sha256:
+        if (held.digest() if held.is_digested else await asyncio.to_thread(held.digest)) != claim.sha256:
             self.discard(upload)
             raise Unreadable("The bytes are not those of Repr-Digest: begin again.", code="digest_differs")
-        offsets = [offset async for offset in self._append_chunks(upload)]
+        try:
+            offsets = [offset async for offset in self._append_chunks(upload)]
+        except BaseException:
+            # Its device waits now, and memory is for those that do not.
+            upload.store()
+            raise
         address = BodyRef(
             topic=claim.topic,
             partition=claim.partition,
@@ -186,21 +214,16 @@ class Uploads:
             codec=claim.codec,
         )
         self._stored.setdefault(claim.lease, []).append(claim.until_ms)
-        upload.claim = msgspec.structs.replace(claim, address=address)
         self._under_way.pop(upload.name, None)
-        self._write_claim(upload)
-        # From here on its address is all that is ever asked for.
-        upload.path.write_bytes(b"")
+        upload.note_address(address)
         return address
 
     def discard(self, upload: Upload) -> None:
         """Forget an upload."""
-        upload.interrupt()
         self._open.pop(upload.name, None)
         self._under_way.pop(upload.name, None)
         self._of_lease.pop(upload.claim.lease, None)
-        upload.path.unlink(missing_ok=True)
-        upload.path.with_suffix(".claim").unlink(missing_ok=True)
+        upload.end()
 
     def forget(self, now_ms: int) -> None:
         """Forget those whose leases ended a while ago."""
@@ -210,11 +233,11 @@ class Uploads:
             del self._stored[lease]
 
     async def _append_chunks(self, upload: Upload) -> AsyncIterator[int]:
-        claim = upload.claim
-        with upload.path.open("rb") as file:
-            # In portions, so that memory does not grow with the body.
-            for first in range(0, -(-claim.length // CHUNK_BYTES), CHUNKS_AT_ONCE):
-                chunks = [chunk for _ in range(CHUNKS_AT_ONCE) if (chunk := file.read(CHUNK_BYTES))]
+        claim, held = upload.claim, upload.held
+        # In portions, and those of few at once, so that memory grows neither with a body nor with their number.
+        reading = self._reading if held.is_on_disk else nullcontext()
+        for first in range(0, -(-claim.length // CHUNK_BYTES), CHUNKS_AT_ONCE):
+            async with reading:
                 drafts = [
                     Draft(
                         topic=claim.topic,
@@ -222,22 +245,16 @@ class Uploads:
                         key=f"{claim.lease}/{number}".encode(),
                         value=chunk,
                     )
-                    for number, chunk in enumerate(chunks, start=first)
+                    for number, chunk in enumerate(held.read(first, CHUNKS_AT_ONCE), start=first)
                 ]
-                for offset in await self._appending.append(drafts):
-                    yield offset
+                offsets = await self._appending.append(drafts)
+            for offset in offsets:
+                yield offset
 
     def _note(self, upload: Upload) -> None:
         self._open[upload.name] = self._of_lease[upload.claim.lease] = upload
         if upload.address is None:
             self._under_way[upload.name] = upload
-
-    def _write_claim(self, upload: Upload) -> None:
-        path = upload.path.with_suffix(".claim")
-        written = path.with_suffix(".new")
-        # Whole or not at all, whenever the process is killed.
-        written.write_bytes(msgspec.msgpack.encode(upload.claim))
-        written.replace(path)
 
     def _load(self) -> Iterator[Upload]:
         for path in self._folder.glob("*.claim"):
@@ -245,7 +262,8 @@ class Uploads:
             with suppress(msgspec.MsgspecError, OSError):
                 claim = msgspec.msgpack.decode(path.read_bytes(), type=Claim)
                 offset = claim.length if claim.address is not None else part.stat().st_size
-                yield Upload(path.stem, part, claim, offset=min(offset, claim.length))
+                held = Holding(part, self._memory, claim.length, min(offset, claim.length), is_on_disk=True)
+                yield Upload(path.stem, claim, held)
 
 
 def _claim(entrant: Entrant, partitions: int, *, sha256: bytes, length: int) -> Claim:
