@@ -19,13 +19,12 @@ import faust
 import structlog
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
-from actors.expiry import KeyExpired
 from actors.hosts.host import Host
 from actors.hosts.inbox import Delivery, Inbox
 from actors.hosts.worker import WorkerOptions, run_to_end, start_worker
 from actors.runtime.role import Role
 from actors.wiring import ROLES
-from schemas.errors import EXIT_CONFIGURATION
+from schemas.errors import EXIT_CONFIGURATION, FedlogError
 from streams.kafka.settings import KafkaSettings
 from streams.log import Record, TopicPartition
 
@@ -38,7 +37,7 @@ logger = structlog.get_logger()
 def run(name: str, options: WorkerOptions) -> None:
     """Host the actor `name` until stopped. Exits 70 when only a new claim can find out what has happened.
 
-    Exits 78 when its key has run out.
+    Exits 78 where starting again cannot help: its key has run out, or its settings name a wrong place.
     """
     role = ROLES[name]
     started = start_worker(options, topic=role.journal)
@@ -54,12 +53,17 @@ def run(name: str, options: WorkerOptions) -> None:
         except BaseException as error:
             logger.critical("worker_failed", actor=name, error=repr(error), exc_info=error)
             # Not an exception: Faust would restart the task in this process, beside a state that nobody knows.
-            os._exit(EXIT_CONFIGURATION if isinstance(error, KeyExpired) else EXIT_UNCERTAIN)
+            os._exit(_choose_exit(error))
 
     app.task(run_host)
     worker = FaustWorker(app, loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it writes escape codes between the lines of the log, terminal or not
     run_to_end(worker.execute_from_commandline, finish=host.finish)
+
+
+def _choose_exit(error: BaseException) -> int:
+    is_hopeless = isinstance(error, FedlogError) and error.exit_code == EXIT_CONFIGURATION
+    return EXIT_CONFIGURATION if is_hopeless else EXIT_UNCERTAIN
 
 
 class FaustWorker(faust.Worker):

@@ -86,15 +86,16 @@ def work(actor: str) -> None:
     orders = Orders.decode(line)
     threading.Thread(target=_end_with_supervisor, name="supervisor-watch", daemon=True).start()
     set_up_logging(as_json=True)
+    from actors.effects.sealing.epoch_keys import EpochKeysUnusable
     from actors.expiry import KeyExpired
     from actors.hosts.metrics import MetricsUnserved
     from streams.log import LogRefused, TopicUnfit
 
     try:
         _host(actor, orders)
-    except (KeyExpired, MetricsUnserved, LogRefused, TopicUnfit) as error:
+    except (EpochKeysUnusable, KeyExpired, MetricsUnserved, LogRefused, TopicUnfit) as error:
         note(f"{actor}: {error}")
-        # A key, an address or a topic that is wrong stays wrong: the supervisor must not try again.
+        # A key, a folder, an address or a topic that is wrong stays wrong: the supervisor must not try again.
         sys.exit(EXIT_CONFIGURATION)
 
 

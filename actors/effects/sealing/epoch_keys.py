@@ -2,11 +2,15 @@
 
 A key is random and derived from nothing, so that what is deleted here is gone. Its file is there before the journal
 names its epoch, and gone before the journal says that it is destroyed: a death in between does either once more.
+
+Beside the keys stands, for each task, the number of the newest one that was made there. It stays when they go, and so
+a folder from which a key has gone is told from one in which it never was.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 from pathlib import Path
@@ -49,7 +53,9 @@ class EpochKeys:
 
         Raises EpochKeysUnusable.
         """
-        path = self._open_folder() / _name(created, epoch)
+        folder = self._open_folder()
+        path = folder / _name(created, epoch)
+        _note_newest(folder / _name_home(created), epoch)
         with contextlib.suppress(FileExistsError):
             _write_once(path, secrets.token_bytes(SECRET_BYTES))
         # Read back and not kept: of two that make it at once one has written the file, and both go by that.
@@ -76,6 +82,20 @@ class EpochKeys:
                 # Without the cause: nothing of what is in this file may reach a log.
                 raise EpochKeysUnusable(f"{path} cannot be read as the key of an epoch") from error
         return self._known[path]
+
+    def require_home(self, created: TaskCreated, epoch: int) -> None:
+        """Nothing where the key of this epoch is in this folder, or has been. Raises EpochKeysUnusable for any other.
+
+        That a key is not in a folder in which it never was says nothing about the key.
+        """
+        # By the disk: what is in memory says nothing about a folder that is not there any more. None is made here.
+        home = None if self._folder is None else self._folder / _name_home(created)
+        if home is None or not (home.with_name(_name(created, epoch)).exists() or _read_newest(home) >= epoch):
+            raise EpochKeysUnusable(
+                f"{self._folder} never held the key of epoch {epoch} of task {created.task!r}, under which updates are"
+                " sealed: name the folder that does with --epoch-keys. If that one is gone for good, write"
+                f" {epoch} into {home}: then the rounds that need its keys are given up"
+            )
 
     def destroy(self, created: TaskCreated, epoch: int) -> None:
         """Delete the key of an epoch, wherever in a deletion somebody has died before. Raises EpochKeysUnusable."""
@@ -111,6 +131,36 @@ class EpochKeys:
 def _name(created: TaskCreated, epoch: int) -> str:
     # A folder may serve several deployments, and tasks of one name in them.
     return f"{created.deployment.hex()}.{created.task}.{epoch}.key"
+
+
+def _name_home(created: TaskCreated) -> str:
+    return f"{created.deployment.hex()}.{created.task}.newest"
+
+
+def _read_newest(path: Path) -> int:
+    """The newest epoch whose key was made beside this file; -1 where none was. Raises EpochKeysUnusable."""
+    try:
+        return int(path.read_text() or -1)
+    except FileNotFoundError:
+        return -1
+    except (OSError, ValueError) as error:
+        raise EpochKeysUnusable(f"{path} cannot be read as the number of an epoch") from error
+
+
+def _note_newest(path: Path, epoch: int) -> None:
+    """Write down that the key of this epoch is made here, on the disk; of two at once the newer one stays."""
+    if _read_newest(path) >= epoch:
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if int(file.read() or -1) < epoch:
+            # As many bytes each time, in one piece: there is no moment with half of a number.
+            file.seek(0)
+            file.write(b"%020d\n" % epoch)
+            file.flush()
+            os.fsync(descriptor)
+    _sync(path.parent)
 
 
 def _write_once(path: Path, secret: bytes) -> None:

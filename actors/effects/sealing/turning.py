@@ -32,18 +32,24 @@ class Turning:
         return any([*list_over(task, self.time_ms)] for task in tasks)
 
     def make_inputs(self, task: Task) -> Iterator[EpochInput]:
-        """What to decide about the epochs of a task; each is decided before the next is made."""
+        """What to decide about the epochs of a task; each is decided before the next is made.
+
+        Raises EpochKeysUnusable where this process was told of another folder than those before it.
+        """
         if task.epochs is UNSET:
             return
         created = task.created
         for number in [*list_over(task, self.time_ms)]:
             # Those of a masked task are its helpers', who destroy them when they read that they are over.
             if created.policy.is_sealed:
+                # Elsewhere it would stay, and be called destroyed.
+                self.keys.require_home(created, number)
                 self.keys.destroy(created, number)
             yield EpochKeyGone(task=created.task, epoch=number, reason="over")
         if not created.policy.is_sealed:
             return
         for number in [number for number in task.epochs.held if self.keys.find(created, number) is None]:
+            self.keys.require_home(created, number)
             logger.error("epoch_key_lost", task=created.task, epoch=number)
             yield EpochKeyGone(task=created.task, epoch=number, reason="lost")
         if wants_epoch(task):

@@ -213,6 +213,7 @@ class Shard:
             if found is None:
                 found = self._intake.measure(UpdateBody(summation, admitted.body, admitted))
         except EpochKeyMissing:
+            self._require_home(task, [admitted])
             # A sum without it would be another: none is stored, and the aggregator abandons the round.
             self._sums.pop(key, None)
             return
@@ -222,6 +223,12 @@ class Shard:
         weight, scale = admitted.weight, admitted.clip_scale
         add = partial(self._sums[key].running.add, quanta, update=admitted.update, weight=weight, scale=scale)
         self._intake.add(add, nbytes=quanta.values.nbytes)
+
+    def _require_home(self, task: Task, members: Iterable[UpdateAdmitted]) -> None:
+        """Raises EpochKeysUnusable in a folder that never held the keys of members, which the aggregator did hold."""
+        for member in members:
+            if isinstance(member.epoch, int):
+                self._keys.require_home(task.created, member.epoch)
 
     def _store_pending(self, tasks: Iterable[Task]) -> None:
         """Store the sums of proposed rounds: their aggregator may be waiting for them."""
@@ -243,6 +250,7 @@ class Shard:
                     made = PartialSum.recompute(summation, members, fetch=self._intake.fetch)
                 data = made.pack(summed, self._keys)
             except EpochKeyMissing as error:
+                self._require_home(task, members)
                 logger.warning("sum_not_stored", task=task.created.task, round=proposed.id, reason=str(error))
                 continue
             self.counts.stored += 1

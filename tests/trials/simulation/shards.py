@@ -43,7 +43,7 @@ class Sealing:
     def step(self) -> None:
         """Perhaps somebody deletes a key that is still needed."""
         if self.are_there and self.folder.exists() and self._random.random() < 0.01:
-            for file in sorted(self.folder.iterdir())[-1:]:
+            for file in sorted(self.folder.glob("*.key"))[-1:]:
                 file.unlink()
                 self._hits["keys of epochs lost"] += 1
 

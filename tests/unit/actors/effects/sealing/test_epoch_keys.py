@@ -23,7 +23,7 @@ def test_a_key_is_its_owners_alone_and_another_each_time(tmp_path: Path) -> None
     assert len({*made}) == 6
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
-    assert {file.stat().st_size for file in folder.iterdir()} == {SECRET_BYTES}
+    assert {file.stat().st_size for file in folder.glob("*.key")} == {SECRET_BYTES}
 
 
 def test_of_two_that_make_one_key_both_go_by_the_same(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_of_two_that_make_one_key_both_go_by_the_same(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         made = [*threads.map(lambda _: EpochKeys(tmp_path / "keys").make(CREATED, 0).public_key, range(32))]
     assert len({*made}) == 1
-    assert len([*(tmp_path / "keys").iterdir()]) == 1
+    assert len([*(tmp_path / "keys").glob("*.key*")]) == 1
 
 
 @pytest.mark.parametrize("step", ["fsync", "link"])
@@ -51,7 +51,7 @@ def test_a_death_while_a_key_is_made_leaves_none(tmp_path: Path, monkeypatch: py
     assert keys.find(CREATED, 0) is None
     assert keys.make(CREATED, 0)
     keys.destroy(CREATED, 0)
-    assert not [*(tmp_path / "keys").iterdir()]
+    assert not [*(tmp_path / "keys").glob("*.key*")]
 
 
 def test_a_key_that_is_destroyed_is_gone_from_memory_too(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_file_that_is_no_key_is_named_and_not_quoted(tmp_path: Path) -> None:
     """Nothing of what is in such a file may reach a log."""
     keys = EpochKeys(tmp_path / "keys")
     keys.make(CREATED, 0)
-    [file] = (tmp_path / "keys").iterdir()
+    [file] = (tmp_path / "keys").glob("*.key")
     file.write_bytes(b"half a key")
     with pytest.raises(EpochKeysUnusable, match=file.name) as caught:
         EpochKeys(tmp_path / "keys").find(CREATED, 0)
@@ -92,3 +92,31 @@ def test_without_a_folder_nothing_is_found(tmp_path: Path) -> None:
     assert EpochKeys(tmp_path / "none").find(CREATED, 0) is None
     EpochKeys(tmp_path / "none").destroy(CREATED, 0)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_knows_what_was_made_in_it(tmp_path: Path) -> None:
+    """Guarantee: a key that has gone from its folder is told from one that never was in it, which is called by name."""
+    keys = EpochKeys(tmp_path / "keys")
+    for epoch in (0, 1):
+        keys.make(CREATED, epoch)
+    keys.destroy(CREATED, 0)
+    EpochKeys(tmp_path / "keys").require_home(CREATED, 0)
+    strangers = [(keys, CREATED, 2), (keys, task_created(task="other"), 0)]
+    strangers += [(EpochKeys(folder), CREATED, 0) for folder in (tmp_path / "elsewhere", None)]
+    for folder, created, epoch in strangers:
+        with pytest.raises(EpochKeysUnusable, match="--epoch-keys"):
+            folder.require_home(created, epoch)
+    assert not (tmp_path / "elsewhere").exists()
+    # As the message says, where its folder is gone for good.
+    [newest] = (tmp_path / "keys").glob("*.newest")
+    newest.write_text("2")
+    keys.require_home(CREATED, 2)
+
+
+def test_of_two_that_make_keys_the_newer_one_is_noted(tmp_path: Path) -> None:
+    """A zombie that is behind takes nothing back, whichever of them comes first."""
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda epoch: EpochKeys(tmp_path / "keys").make(CREATED, epoch), [3, 0, 7, 1, 6, 2, 5, 4] * 4))
+    EpochKeys(tmp_path / "keys").require_home(CREATED, 7)
+    with pytest.raises(EpochKeysUnusable):
+        EpochKeys(tmp_path / "keys").require_home(CREATED, 8)

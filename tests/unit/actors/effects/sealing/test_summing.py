@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
+from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys, EpochKeysUnusable
 from actors.effects.sealing.summing import Summed, open_sum, seal_sum
 from actors.effects.shard.worker import Shard
 from ops.virtual.server import list_unread
@@ -98,10 +98,12 @@ def test_a_stored_sum_is_sealed_and_the_aggregator_takes_it(tmp_path: Path, monk
 
 
 def test_a_worker_without_the_key_stores_nothing(tmp_path: Path) -> None:
-    """A worker whose folder is another makes nothing wrong: the aggregator measures and adds itself."""
+    """A worker whose folder is another says so, and makes nothing wrong: the aggregator measures and adds itself."""
     world = _world(tmp_path / "keys")
     worker = Shard(world.log, replace(world.key("shard"), epoch_keys=str(tmp_path / "none")), range(PARTITIONS))
-    assert _run(world, worker) == []
+    with pytest.raises(EpochKeysUnusable, match="never held the key of epoch 0"):
+        _run(world, worker)
+    world.settle()
     assert len(world.events(ROUNDS.name, SumStored)) == 1
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from msgspec import UNSET
 
-from actors.effects.sealing.epoch_keys import EpochKeys
+from actors.effects.sealing.epoch_keys import EpochKeys, EpochKeysUnusable
 from ops.audit.findings import Findings
 from ops.audit.replay import Anchor, Audit
 from schemas.events import (
@@ -69,7 +69,7 @@ def test_no_body_and_no_secret_is_in_any_topic(tmp_path: Path) -> None:
     everything = _read_all(world)
     assert encode_update(delta, world.rules) not in everything
     assert delta.tobytes() not in everything
-    [file] = (tmp_path / "keys").iterdir()
+    [file] = (tmp_path / "keys").glob("*.key")
     secret = file.read_bytes()
     assert not any(part in everything for part in (secret, secret[:32], secret[32:64], secret[64:]))
 
@@ -192,7 +192,7 @@ def test_a_lost_key_abandons_its_rounds_and_the_task_goes_on(tmp_path: Path) -> 
     world = SealedFederation(sealed_policy(), tmp_path / "keys")
     world.round_of({"a": ONES, "b": ONES})
     [lost] = world.check_in("c")
-    for file in (tmp_path / "keys").iterdir():
+    for file in (tmp_path / "keys").glob("*.key"):
         file.unlink()
     world.start("aggregator")
     world.settle()
@@ -238,7 +238,7 @@ def test_a_death_between_file_and_journal_finds_the_same_key(tmp_path: Path) -> 
     world = SealedFederation(sealed_policy(), tmp_path / "early")
     first = keys.make(world.created, 0).public_key
     assert EpochKeys(tmp_path / "keys").make(world.created, 0).public_key == first
-    assert len(list((tmp_path / "keys").iterdir())) == 1
+    assert len(list((tmp_path / "keys").glob("*.key"))) == 1
 
 
 def test_a_task_that_ends_destroys_its_keys(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_task_that_ends_destroys_its_keys(tmp_path: Path) -> None:
     world = SealedFederation(sealed_policy(stop={"versions_max": 1}), tmp_path / "keys")
     world.round_of(THREE)
     assert not world.list_held()
-    assert not list((tmp_path / "keys").iterdir())
+    assert not list((tmp_path / "keys").glob("*.key"))
     destroyed = world.events(ROUNDS.name, EpochDestroyed)
     assert [(event.epoch, event.reason) for event in destroyed] == [(0, "over")]
 
@@ -259,3 +259,39 @@ def test_a_plain_task_knows_no_epochs() -> None:
     assert world.actors["aggregator"].state.tasks[world.task].epochs is UNSET
     assert not world.events(ROUNDS.name, EpochOpened)
     assert list(scan(world.log, TopicPartition(UPDATES.name, world.partition)))
+
+
+def test_a_key_is_destroyed_where_it_lies(tmp_path: Path) -> None:
+    """Guarantee: a key that is due to go is not called destroyed while its folder is away."""
+    world = SealedFederation(sealed_policy(sealed={"epoch_versions": 1}, stop={"versions_max": 9}), tmp_path / "keys")
+    world.round_of(THREE)
+    (tmp_path / "keys").rename(tmp_path / "away")
+    with pytest.raises(EpochKeysUnusable):
+        world.pass_ms(3_600_000)
+    assert not world.events(ROUNDS.name, EpochDestroyed)
+    (tmp_path / "away").rename(tmp_path / "keys")
+    world.start("aggregator")
+    world.pass_ms(1)
+    destroyed = world.events(ROUNDS.name, EpochDestroyed)
+    assert [event.epoch for event in destroyed if event.reason == "over"][:1] == [0]
+    assert not {event.epoch for event in destroyed} & {*world.list_held()}
+
+
+def test_another_folder_is_said_and_takes_no_round_along(tmp_path: Path) -> None:
+    """Guarantee: who is told of a wrong folder says so, and neither gives up a round nor calls a key destroyed."""
+    world = SealedFederation(sealed_policy(stop={"versions_max": 9}), tmp_path / "keys")
+    world.check_in(*THREE)
+    world.submit("a", ONES)
+    world.settle()
+    before = world.journal(ROUNDS.name)
+    world.epoch_keys = tmp_path / "another"
+    with pytest.raises(EpochKeysUnusable, match="never held the key of epoch 0"):
+        world.start("aggregator")
+    assert world.journal(ROUNDS.name) == before
+    world.epoch_keys = tmp_path / "keys"
+    world.start("aggregator")
+    for name in ("b", "c"):
+        world.submit(name, ONES)
+    world.settle()
+    assert not world.events(ROUNDS.name, RoundAbandoned)
+    assert [event.version for event in world.events(ROUNDS.name, ModelPublished)] == [0, 1]
