@@ -34,6 +34,7 @@ from ops.settings import Settings
 from schemas import policy
 from schemas.errors import FedlogError
 from schemas.identity.tokens import write_token
+from schemas.policy import Sealed
 from schemas.topics import CATALOGUE, partition_of, population_of
 from streams.kafka.log import KafkaLog
 from streams.log import EventLog
@@ -44,6 +45,8 @@ TASK = "digits"
 COHORTS = ("--cohort", "phone", "--cohort", "tablet")
 FLEET = ("--processes", "2", "--simulate", str(Path(__file__).with_name("habits.toml").absolute()), *COHORTS)
 CLASS = "phones"
+# Several keys in one demo; each is kept for as long as the replay at its end needs it.
+EPOCHS = Sealed(epoch_versions=10, kept_s=3_600.0)
 KILL_AFTER_VERSION = 5
 PATIENCE_S, PAGE_WAIT_S = 300.0, 60.0
 
@@ -126,7 +129,7 @@ class Demo:
             self._settings = replace(self._settings, topic_prefix=f"{settings.topic_prefix}-demo-{os.getpid()}")
         self._policy, self._tier = policy.parse(POLICY_FILE.read_text()), tier
         if has_gateway:
-            self._policy = msgspec.structs.replace(self._policy, identity="enrolled")
+            self._policy = msgspec.structs.replace(self._policy, identity="enrolled", tier="sealed", sealed=EPOCHS)
         self._services = Services(self._settings, task=TASK, say=view.say)
         self._page = Page(self._services, say=view.say, options=["--may-kill"]) if has_page else None
         self._edge = Edge(self._services, task=TASK) if has_gateway else None
@@ -191,7 +194,7 @@ class Demo:
             self._services.start(actor, "worker", actor)
         self._helpers = start_helpers(self._services, self._policy)
         self._services.start("evaluator", "evaluate", "--follow", "--task", TASK)
-        between = "" if self._edge is None else " that enrol and see nothing but a gateway"
+        between = "" if self._edge is None else " that enrol, seal what they send, and see nothing but a gateway"
         count = len(list_actors(self._policy))
         self._view.say(f"{count} workers, an evaluator and a fleet of {devices} devices{between} are starting.")
         if self._helpers:

@@ -21,7 +21,10 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep everything running afterwards.")] = False,
     no_page: NoPage = False,
     gateway: Annotated[
-        bool, typer.Option("--gateway", help="Devices enrol and reach the log through a gateway, which is killed too.")
+        bool,
+        typer.Option(
+            "--gateway", help="Devices enrol, seal what they send, and see only a gateway, which is killed too."
+        ),
     ] = False,
     tier: Annotated[
         str, typer.Option(help="masked: two helpers take part, one of which is killed too; without noise.")
@@ -68,6 +71,8 @@ def _print_report(report: dict[str, Any]) -> None:
         f"{report['updates_admitted']} updates ({report['updates_refused']} refused) in {report['seconds']} s; "
         f"the task halted because of {report['halted']}."
     )
+    if report["tier"] == "sealed":
+        say("Every update was sealed to a key of the aggregator, which is deleted an hour after its last use.")
     if report["epsilon"] is None:
         say(f"No privacy was spent, because no noise was drawn: aggregation only ({report['tier']}).")
     else:

@@ -38,7 +38,7 @@ def test_the_demo_says_how_its_devices_came(has_gateway: bool) -> None:
     """Guarantee: a script reads whether devices enrolled and came through a gateway, and in which tier."""
     demo = Demo(resolve({}), keep=False, view=MagicMock(), has_gateway=has_gateway)
     report = demo._report(MagicMock(refused={}), {}, seconds=1.0)
-    assert (report["gateway"], report["tier"]) == (has_gateway, "plain")
+    assert (report["gateway"], report["tier"]) == (has_gateway, "sealed" if has_gateway else "plain")
     assert report["identity"] == ("enrolled" if has_gateway else "open")
 
 
