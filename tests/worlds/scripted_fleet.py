@@ -15,7 +15,7 @@ import numpy as np
 from ops.operator import deployments
 from schemas.canonical import decode
 from schemas.certificates import parse_certified
-from schemas.events import Answer, Declined, Granted, Outcome
+from schemas.events import Answer, Declined, Granted, Outcome, TaskCreated
 from schemas.leases import Lease, read_lease
 from schemas.policy import Policy
 from schemas.tensors import encode_update
@@ -25,6 +25,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import Draft, EventLog, LogError, TopicPartition
 from tests.worlds.builders import DEPLOYMENT
 from tests.worlds.federation import ScriptedDevice
+from tests.worlds.sealing.federation import seal_as
 
 PATIENCE_S = 2.0
 
@@ -71,7 +72,8 @@ class Member(ScriptedDevice):
 class Fleet:
     """Devices of one task that check in, submit and repeat until they hear; used as a context.
 
-    It plays as many devices of each of `others`, tasks under the same rules.
+    It plays as many devices of each of `others`, tasks under the same rules. `created`: of a sealed task, to which its
+    devices seal what they send.
     """
 
     kafka: KafkaSettings
@@ -83,6 +85,7 @@ class Fleet:
     habits: Habits = Habits()
     bodies: tuple[bytes, ...] = ()  # to submit instead of a small random delta
     others: tuple[str, ...] = ()
+    created: TaskCreated | None = None
     outcomes: Counter[str] = field(default_factory=Counter, init=False)
     submitted: int = field(default=0, init=False)
     faults: list[BaseException] = field(default_factory=list, init=False)
@@ -179,6 +182,8 @@ class Fleet:
 
     def _submit(self, member: Member, granted: Granted) -> None:
         body = self._random.choice(self.bodies) if self.bodies else self._body()
+        if self.created is not None:
+            body = seal_as(granted, self.created, body)
         inline = self._random.random() < self.habits.inline
         self.submitted += 1
         member.due_s = time.monotonic() + self.habits.patience_s

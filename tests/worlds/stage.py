@@ -25,6 +25,7 @@ from actors.wiring import ROLES
 from ops.operator import deployments
 from ops.terminal.cli import app
 from schemas.canonical import encode
+from schemas.events import TaskCreated
 from schemas.policy import Policy, check_policy
 from schemas.topics import CATALOGUE, PUBLISHED
 from streams.kafka.log import KafkaLog
@@ -183,13 +184,14 @@ class Stage:
         """What the operator of this stage hands out."""
         return self.key.issue(role, self.deployment, until_ms=FOR_EVER_MS)
 
-    def create_task(self, name: str, rules: Policy, *, parameters: int, **changes: Any) -> None:
+    def create_task(self, name: str, rules: Policy, *, parameters: int, **changes: Any) -> TaskCreated:
         """Create a task with one flat tensor of random first weights; `changes` are of its TaskCreated."""
         start = np.random.default_rng(7).normal(size=parameters).astype(np.float32)
         fact = create_task(
             self.log, check_policy(rules), task=name, model=start, key=self.key, deployment=self.deployment, **changes
         )
         assert fact.policy_sha256 == hashlib.sha256(encode(rules)).digest()
+        return fact
 
     def start(self, *actors: str, source: Path | str = ROOT) -> list[Worker]:
         """Start workers, of another release where `source` names its folder, or a list of folders to import from."""
@@ -233,7 +235,7 @@ class Stage:
             assert time.monotonic() < give_up, f"{what}: not within {timeout_s:g} s\n{self.tails()}"
             time.sleep(0.1)
 
-    def until_lawful(self, *partitions: int, timeout_s: float = 60.0, **allowed: bool) -> None:
+    def until_lawful(self, *partitions: int, timeout_s: float = 60.0, **allowed: Any) -> None:
         """Wait until everything has its outcome, stop the workers, and check again what they leave behind."""
         give_up = time.monotonic() + timeout_s
         while (faults := self.faults(*partitions, **allowed)) and time.monotonic() < give_up:
@@ -243,7 +245,7 @@ class Stage:
         faults = self.faults(*partitions, **allowed)
         assert not faults, "\n".join(faults[:20])
 
-    def faults(self, *partitions: int, **allowed: bool) -> list[str]:
+    def faults(self, *partitions: int, **allowed: Any) -> list[str]:
         """Every violation in these partitions; side by side, because half of a check is waiting for the broker."""
         # Once for all: each lies anywhere, and to read them for each partition again would take as many times as long.
         sealed = read_sealed(self.log)
@@ -251,7 +253,7 @@ class Stage:
             found = threads.map(lambda partition: self._faults(partition, sealed, **allowed), partitions)
             return [fault for faults in found for fault in faults]
 
-    def _faults(self, partition: int, sealed: dict[bytes, str], **allowed: bool) -> list[str]:
+    def _faults(self, partition: int, sealed: dict[bytes, str], **allowed: Any) -> list[str]:
         book = read(
             self.log,
             partition,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from msgspec import UNSET
@@ -48,6 +49,26 @@ class _Epochs:
                 self.needed.setdefault(event.round, set()).add(int(event.epoch or 0))
             case ModelPublished() | RoundAbandoned():
                 self.needed.pop(event.round if event.round is not None else -1, None)
+
+
+def key_faults(rounds: Journal, folder: Path) -> Iterator[str]:
+    """Each key lies in `folder` while the journal holds its epoch, and has gone once, before the journal says so.
+
+    To be asked of one task, when everybody who could make or delete keys has ended, however that was.
+    """
+    events = [*rounds.events()]
+    opened = [event.epoch for event in events if isinstance(event, EpochOpened)]
+    gone = [event for event in events if isinstance(event, EpochDestroyed)]
+    destroyed = {event.epoch for event in gone}
+    there = {int(file.name.split(".")[-2]) for file in folder.glob("*.key")}
+    if not destroyed or len(destroyed) < len(gone):
+        yield f"{len(destroyed)} keys were destroyed, which was said {len(gone)} times"
+    if lost := [event.epoch for event in gone if event.reason == "lost"]:
+        yield f"keys of epochs {lost} were lost, and nobody took them"
+    # One may be made that nothing names yet, and one deleted that is still to be named.
+    held = {*opened} - destroyed
+    if there - held - {len(opened)} or len(held - there) > 1:
+        yield f"keys of epochs {sorted(there)} are there, and the journal holds {sorted(held)}"
 
 
 def epoch_faults(rounds: Journal) -> Iterator[str]:

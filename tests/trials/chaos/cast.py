@@ -12,7 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from actors.hosts.worker import WorkerOptions
+from actors.keys import RoleKey
 from ops.history.tables.projector import Viewer
 from streams.kafka.settings import KafkaSettings
 from tests.trials.chaos import device, projector, worker
@@ -84,7 +87,7 @@ class Cast(Stage):
         work: Callable[[Any], None] = worker.work
         orders: Any = worker.Orders(
             actor=actor,
-            options=WorkerOptions(kafka=kafka, key=self.role_key(actor), instance=f"{kafka.topic_prefix}-{trap.name}"),
+            options=WorkerOptions(kafka=kafka, key=self._key(actor), instance=f"{kafka.topic_prefix}-{trap.name}"),
             trap=trap,
             log_file=log_file,
         )
@@ -101,6 +104,14 @@ class Cast(Stage):
             work = projector.work
             orders = projector.Orders(kafka=kafka, viewer=self.viewer, trap=trap, folder=self.folder, log_file=log_file)
         self.workers.append(Kept(trap.name, work, orders=orders))  # type: ignore[arg-type]
+
+    @property
+    def epoch_keys(self) -> Path:
+        """The folder of the keys of sealed tasks."""
+        return self.folder / "epoch-keys"
+
+    def _key(self, actor: str) -> RoleKey:
+        return msgspec.structs.replace(self.role_key(actor), epoch_keys=str(self.epoch_keys))
 
     @property
     def viewer(self) -> Viewer:

@@ -33,6 +33,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, LogUnavailable, Record, TopicPartition, scan
 from tests.judges.lawcheck import check
 from tests.judges.logbook import read
+from tests.judges.sealing.epochs import key_faults
 from tests.learners import FLAT_LEARNER
 from tests.trials.chaos import device, projector
 from tests.trials.chaos.applicants import applicants
@@ -123,6 +124,7 @@ class Experiment:
         self.cells, self.cast, self.broker_folder = cells, cast, broker_folder
         self.actor = cells[0].actor
         self.is_device, self.is_projector = self.actor == "device", self.actor == "projector"
+        self.is_sealed = cells[0].is_sealed
         self.trap = Trap(folder=cast.folder, partition=PARTITION, name="driver")
         self._before: Counter[str] = Counter()
 
@@ -130,17 +132,18 @@ class Experiment:
     def fleet(self) -> Iterator[Fleet]:
         """Everybody at work, from the first version on."""
         parameters = PARAMETERS_LARGE if self.is_device else PARAMETERS
-        rules = _rules(parameters)
+        rules = _rules(parameters, is_sealed=self.is_sealed)
         # Only in the cells that are about it: a lease that is given up makes rounds slower.
         gives_up = 0.2 if any(cell.point == "abandon" for cell in self.cells) else 0.0
         habits = Habits(
             again=0.1, rest_s=0.1, inline=0.0 if self.is_device else 0.5, gives_up=gives_up, says_so=bool(gives_up)
         )
-        self.cast.create_task(TASK, rules, parameters=parameters)
+        created = self.cast.create_task(TASK, rules, parameters=parameters)
         for actor in dict.fromkeys((*ACTORS, self.actor)):
             self._start(actor)
         asking = applicants(self.cast) if self.actor == "registrar" else nullcontext()
-        with asking, Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits) as fleet:
+        sealed = created if self.is_sealed else None
+        with asking, Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits, created=sealed) as fleet:
             self.cast.until(self._has_started, "the first version", timeout_s=STARTED_WITHIN_S)
             yield fleet
 
@@ -168,13 +171,15 @@ class Experiment:
         A device ends first: what it says while the workers end has no outcome.
         """
         self.cast.leave("device")
-        give_up = time.monotonic() + WITHIN_S
-        while self.cast.faults(PARTITION) and time.monotonic() < give_up:
+        give_up, sums = time.monotonic() + WITHIN_S, {"sums": self.cast.epoch_keys if self.is_sealed else True}
+        while self.cast.faults(PARTITION, **sums) and time.monotonic() < give_up:
             time.sleep(0.5)
         self.cast.stop()
         # Killed like the others, so that the last of its commits is under way.
         is_kept = projector.compare(self.cast.log, self.cast.folder, self.cast.viewer) if self.is_projector else ()
-        return [*self.cast.faults(PARTITION), *self._second_thoughts(), *is_kept]
+        rounds = read(self.cast.log, PARTITION).rounds
+        keys = key_faults(rounds, self.cast.epoch_keys) if self.is_sealed else ()
+        return [*self.cast.faults(PARTITION, **sums), *self._second_thoughts(), *is_kept, *keys]
 
     # --- the play ---------------------------------------------------------------------------------------------------
 
@@ -326,9 +331,11 @@ def _told(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _rules(parameters: int) -> Policy:
-    """A private task, with short leases so that those of the dead come back."""
+def _rules(parameters: int, *, is_sealed: bool) -> Policy:
+    """A private task, with short leases so that those of the dead come back; sealed with another key each version."""
+    tier: dict[str, Any] = {"tier": "sealed", "sealed": {"epoch_versions": 1}} if is_sealed else {}
     return policy(
+        **tier,
         selection={"devices_expected": 8, "concurrency": 8, "retry_after_s": 0.2, "lease_s": 6.0},
         compression={"codec": "int8"},
         privacy={"noise_multiplier": 100.0, "rho_max": 1.0},

@@ -14,8 +14,8 @@ OPENING = ("fence", "claim", "replay")
 DECIDING = ("decide", "begin", "append", "end", "commit", "swap", "snapshot", "manifest", "ack")
 
 POINTS: dict[str, tuple[str, ...]] = {
-    "selector": (*OPENING, *DECIDING, "abandon", "answer"),
-    "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish"),
+    "selector": (*OPENING, *DECIDING, "abandon", "answer", "heard"),
+    "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish", "keyed", "unkeyed"),
     "privacy": (*OPENING, *DECIDING),
     "registrar": (*OPENING, *DECIDING, "answer"),
     "device": ("granted", "trained", "kept", "stored", "addressed", "sent", "settled"),
@@ -40,6 +40,12 @@ snapshot  the bytes of a snapshot are stored, nothing names them
 manifest  a snapshot is complete
 ack       Faust has been told
 
+Where the task is sealed, and another epoch begins with each version:
+
+heard     the selector has decided that there is another epoch, or one fewer
+keyed     the key of the next epoch lies in its folder, and nothing names it
+unkeyed   the key of an epoch is deleted, and nothing says so
+
 Of the projector, whose file is compared with one that is built at once:
 
 open        the file of the history is open, or new
@@ -57,6 +63,7 @@ everything back past the session timeout and then delivers it; the reply to the 
 that the broker does not fence, so that only the chain tells its batches from its successor's."""
 
 WORKERS = (1, 3)
+SEALED = ("heard", "keyed", "unkeyed")
 ALONE = ("device", "projector")
 """Those that write no journal, and of which there is one."""
 _BEFORE_END_TXN = ("claim", "append", "publish")
@@ -75,9 +82,14 @@ class Cell:
         return f"{self.actor}:{self.point}:{self.fault}:{self.workers}"
 
     @property
-    def series(self) -> tuple[str, str, int]:
+    def is_sealed(self) -> bool:
+        """Whether it is about the keys of a sealed task."""
+        return self.point in SEALED
+
+    @property
+    def series(self) -> tuple[str, str, int, bool]:
         """Cells of one series can share a stage."""
-        return self.actor, self.fault, self.workers
+        return self.actor, self.fault, self.workers, self.is_sealed
 
     @property
     def is_opening(self) -> bool:

@@ -16,7 +16,11 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-from actors.deciders import privacy_budget  # noqa: F401 - slow to import, so once for all processes forked from here
+from actors.deciders import (
+    epochs,
+    privacy_budget,  # noqa: F401 - slow to import, so once for all processes forked from here
+)
+from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.hosts import faust_app, host, worker
 from actors.hosts.assembly import assemble
 from actors.hosts.assignment import Carrier
@@ -28,7 +32,8 @@ from actors.runtime.actor import Actor
 from actors.runtime.role import Role
 from actors.wiring import ROLES
 from ops.logging_setup import set_up_logging
-from schemas.events import LeaseAbandoned
+from schemas.events import EpochDestroyed, EpochOpened, LeaseAbandoned, TaskCreated
+from schemas.sealing.envelopes import EpochSecret
 from schemas.topics import ANSWERS, MODELS, PUBLISHED, SNAPSHOTS
 from streams.kafka.log import KafkaLog
 from streams.kafka.reader import KafkaReader
@@ -38,6 +43,7 @@ from streams.log import Draft, Record, TopicPartition
 from tests.trials.chaos.trap import Trap
 
 PR_SET_PDEATHSIG = 1  # Linux
+GRACE_MS = 2_000  # so that keys go while somebody watches
 DIGEST_EVERY = 12  # decisions: a cell makes some dozens, and a snapshot belongs to a digest
 
 
@@ -58,7 +64,8 @@ def work(orders: Orders) -> None:
     worker.KafkaLog = lambda settings, **_: TrappedLog(settings, role, trap=trap)  # type: ignore[assignment,misc]
     faust_app.Host = lambda *parts, carrier: TrappedHost(*parts, carrier=carrier, trap=trap)  # type: ignore[assignment,misc]
     host.assemble = lambda *place, **parts: trapped(assemble(*place, **parts), trap)
-    actor_module.DIGEST_EVERY = DIGEST_EVERY
+    actor_module.DIGEST_EVERY, epochs.GRACE_MS = DIGEST_EVERY, GRACE_MS
+    trap_keys(trap)
     faust_app.run(orders.actor, orders.options)
 
 
@@ -85,6 +92,8 @@ def trapped(actor: Actor[Any], trap: Trap) -> Actor[Any]:
         events = decide(state, fact, time_ms)
         if events and isinstance(fact, LeaseAbandoned):
             trap.passed("abandon")
+        if events and isinstance(fact, EpochOpened | EpochDestroyed):
+            trap.passed("heard")
         if events:
             trap.passed("decide")
         return events
@@ -98,6 +107,22 @@ def trapped(actor: Actor[Any], trap: Trap) -> Actor[Any]:
     actor._decider = dataclasses.replace(actor._decider, decide=decided)
     actor.handle = handled  # type: ignore[method-assign]
     return actor
+
+
+def trap_keys(trap: Trap) -> None:
+    """The folder of epoch keys, with a point after a file is made and after one is deleted."""
+    make, destroy = EpochKeys.make, EpochKeys.destroy
+
+    def made(keys: EpochKeys, created: TaskCreated, epoch: int) -> EpochSecret:
+        secret = make(keys, created, epoch)
+        trap.passed("keyed")
+        return secret
+
+    def destroyed(keys: EpochKeys, created: TaskCreated, epoch: int) -> None:
+        destroy(keys, created, epoch)
+        trap.passed("unkeyed")
+
+    EpochKeys.make, EpochKeys.destroy = made, destroyed  # type: ignore[method-assign]
 
 
 class TrappedHost(Host):
