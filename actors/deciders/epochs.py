@@ -60,14 +60,22 @@ def list_over(task: Task, time_ms: int) -> Iterator[int]:
     """Epochs whose key nobody needs any more at this time."""
     if task.epochs is UNSET:
         return
-    needed = {member.epoch for round_ in task.rounds() for member in round_.members.values()}
     kept_ms = round(task.created.policy.sealed_by.kept_s * 1000)
-    for number, epoch in task.epochs.held.items():
-        if number not in needed and epoch.retired_ms is not None:
-            # Once the task has halted no update counts, whenever it comes.
-            end_ms = epoch.retired_ms if task.status == "halted" else _find_end_ms(task, epoch, default=time_ms)
-            if time_ms >= end_ms + kept_ms:
-                yield number
+    for number in list_idle(task):
+        epoch = task.epochs.held[number]
+        assert epoch.retired_ms is not None
+        # Once the task has halted no update counts, whenever it comes.
+        end_ms = epoch.retired_ms if task.status == "halted" else _find_end_ms(task, epoch, default=time_ms)
+        if time_ms >= end_ms + kept_ms:
+            yield number
+
+
+def list_idle(task: Task) -> Iterator[int]:
+    """Epochs that no lease names any more and no round needs: their key goes when its time comes, or has just gone."""
+    if task.epochs is UNSET:
+        return
+    needed = {member.epoch for round_ in task.rounds() for member in round_.members.values()}
+    yield from (n for n, epoch in task.epochs.held.items() if n not in needed and epoch.retired_ms is not None)
 
 
 def waits_for_time(task: Task) -> bool:

@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from actors.deciders.aggregator import EpochInput
 from actors.deciders.aggregator_state import Task
-from actors.deciders.epochs import EpochKeyGone, EpochMade, list_over, wants_epoch
+from actors.deciders.epochs import EpochKeyGone, EpochMade, list_idle, list_over, wants_epoch
 from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.keys import RoleKey
 from schemas.sealing.epochs import EpochKey, sign_epoch_key
@@ -48,7 +48,10 @@ class Turning:
             yield EpochKeyGone(task=created.task, epoch=number, reason="over")
         if not created.policy.is_sealed:
             return
-        for number in [number for number in task.epochs.held if self.keys.find(created, number) is None]:
+        # A life before this one may have deleted the key of an idle one, by a later time than the journal knows, and
+        # died before it could say so: such an epoch ends when its time comes again.
+        idle = {*list_idle(task)}
+        for number in [n for n in task.epochs.held if n not in idle and self.keys.find(created, n) is None]:
             self.keys.require_home(created, number)
             logger.error("epoch_key_lost", task=created.task, epoch=number)
             yield EpochKeyGone(task=created.task, epoch=number, reason="lost")

@@ -277,6 +277,22 @@ def test_a_key_is_destroyed_where_it_lies(tmp_path: Path) -> None:
     assert not {event.epoch for event in destroyed} & {*world.list_held()}
 
 
+def test_a_death_between_file_and_journal_loses_no_key(tmp_path: Path) -> None:
+    """Guarantee: a key that went when its time had come is over, whenever its deleter died, and is not called lost."""
+    world = SealedFederation(sealed_policy(sealed={"epoch_versions": 1}, stop={"versions_max": 9}), tmp_path / "keys")
+    world.round_of(THREE)
+    EpochKeys(tmp_path / "keys").destroy(world.created, 0)
+    # The tick by which it was deleted is in no batch, so that the next life begins at an earlier time.
+    world.start("aggregator")
+    assert not world.events(ROUNDS.name, EpochDestroyed)
+    world.round_of(THREE)
+    world.pass_ms(200_000)
+    destroyed = world.events(ROUNDS.name, EpochDestroyed)
+    assert (destroyed[0].epoch, destroyed[0].reason) == (0, "over")
+    assert "lost" not in {event.reason for event in destroyed}
+    assert not world.events(ROUNDS.name, RoundAbandoned)
+
+
 def test_another_folder_is_said_and_takes_no_round_along(tmp_path: Path) -> None:
     """Guarantee: who is told of a wrong folder says so, and neither gives up a round nor calls a key destroyed."""
     world = SealedFederation(sealed_policy(stop={"versions_max": 9}), tmp_path / "keys")
