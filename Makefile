@@ -85,7 +85,7 @@ build/robustness/mnist.npz: | setup
 	@PYTHONPATH=build/robustness/python $(BIN)/python tests/trials/robustness/prepare.py $@
 
 sealed-kills: setup ## Kill aggregator, gateway, selector and shard worker whenever a key of a sealed task comes or goes; adds to docs/results
-	@$(BIN)/python -m tests.trials.sealed_kills
+	@$(BIN)/python -m tests.trials.chaos.sealed_kills
 
 fuzz: EXAMPLES ?= 100
 fuzz: REQUESTS ?= 20000

@@ -86,7 +86,7 @@ class Upload:
         if not await self.held.fits_memory():
             self.store()
         try:
-            with self.held.opened():
+            with self.held.open():
                 await self._receive(parts)
         finally:
             # Whoever has to come back finds it after the end of this process too.

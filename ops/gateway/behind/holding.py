@@ -83,7 +83,7 @@ class Holding:
         return self._taken_bytes > 0
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def open(self) -> Iterator[None]:
         """Bytes may be written while this is entered."""
         if not self.is_on_disk:
             yield

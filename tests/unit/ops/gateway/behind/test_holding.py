@@ -41,7 +41,7 @@ def test_bytes_are_the_same_wherever_they_are(
         for number, piece in enumerate(pieces):
             if number == stored_at:
                 held.store()
-            with held.opened():
+            with held.open():
                 held.write(piece)
         wanted = [data[first : first + CHUNK] for first in range(0, len(data), CHUNK)]
         assert [chunk for first in range(0, len(wanted), 2) for chunk in held.read(first, 2)] == wanted
@@ -59,7 +59,7 @@ def test_what_is_on_disk_is_known_to_the_next_process(tmp_path: Path) -> None:
     held.write(b"12345")
     held.store()
     found = Holding(held.path, Memory(), 10, 5, is_on_disk=True)
-    with found.opened():
+    with found.open():
         found.write(b"67890")
     assert found.digest() == hashlib.sha256(b"1234567890").digest()
 
