@@ -8,6 +8,7 @@ import { compress, readModel } from "./frames.js";
 import { Gateway, Refused, sleep } from "./gateway.js";
 import { DeviceKey } from "./keys.js";
 import { describeAbandoned, describeCheckin, describeUpdate, type Answer, type BodyAddress, type Conditions, type Lease } from "./messages.js";
+import { requireEpochKey, sealBody, type EpochKey } from "./sealing.js";
 import type { Store } from "./store.js";
 import { findObjection, type Task, type Tensor } from "./task.js";
 import { addResidual, clip, decodeInt8, encodeInt8, measureFidelity, toFixed } from "./update.js";
@@ -148,10 +149,20 @@ export class Device {
     this.tell({ step: "granted", version: lease.version });
     const objection = findObjection(task) ?? findDifference(task, lease, this.key);
     if (objection) return this.giveUp(task, lease, "task_unfit", objection);
+    let key: EpochKey | undefined;
     let made: Made, left: Float32Array;
+    try {
+      key = task.isSealed ? requireEpochKey(lease, answer.epochKey) : undefined;
+    } catch (error) {
+      return this.giveUp(task, lease, "task_unfit", String(error));
+    }
     try {
       const model = await readModel(await this.setting.gateway.fetchModel(answer.model), task.parameters);
       [made, left] = await this.make(task, lease, model);
+      // What is told of a sealed update is told inside it.
+      if (key) {
+        made = { ...made, body: await sealBody(task, lease, key, made.body, made.metrics), metrics: [], fidelity: null };
+      }
     } catch (error) {
       if (error instanceof FedlogError && error.code === "unavailable") throw error;
       if (this.stop.aborted) return;

@@ -5,6 +5,7 @@ import { asBytes, asMap, decode } from "./canonical.js";
 import { FedlogError } from "./errors.js";
 import { readAnswer, type Answer, type BodyAddress } from "./messages.js";
 import type { DeviceKey } from "./keys.js";
+import { readEpochKey } from "./sealing.js";
 import { signRequest, toSequence } from "./signing.js";
 import { readTask, type Task } from "./task.js";
 import { Trust } from "./trust.js";
@@ -137,7 +138,12 @@ export class Gateway {
 
   private async read(response: Response, role: string): Promise<Answer> {
     const trust = await this.trust();
-    return readAnswer(await trust.read(await readBytes(response), role, Date.now()));
+    const answer = readAnswer(await trust.read(await readBytes(response), role, Date.now()));
+    // The aggregator's own word: a selector that is taken over would have updates sealed to a key of its own.
+    if (answer.kind === "granted" && answer.epochStatement) {
+      answer.epochKey = readEpochKey(await trust.read(answer.epochStatement, "aggregator", Date.now()));
+    }
+    return answer;
   }
 
   private post(path: string, record: Uint8Array, headers: Record<string, string>, signal?: AbortSignal): Promise<Response> {

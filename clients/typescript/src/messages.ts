@@ -1,6 +1,7 @@
 // What devices say and hear, field by field in the order in which it is signed.
 
 import { asBytes, asCount, asList, asMap, asText, decode, type Value } from "./canonical.js";
+import type { EpochKey } from "./sealing.js";
 
 export interface Conditions {
   batteryPercent: number;
@@ -28,10 +29,22 @@ export interface Lease {
   modelSha256: Uint8Array;
   deadlineMs: number;
   policySha256: Uint8Array;
+  // Under whose key the update is sealed, where its task is.
+  epoch?: number;
 }
 
 export type Answer =
-  | { kind: "granted"; device: string; checkinSha256: Uint8Array; sealed: Uint8Array; lease: Lease; model: BodyAddress }
+  | {
+      kind: "granted";
+      device: string;
+      checkinSha256: Uint8Array;
+      sealed: Uint8Array;
+      lease: Lease;
+      model: BodyAddress;
+      // As the aggregator signed it; the key in it, once that was checked.
+      epochStatement?: Uint8Array;
+      epochKey?: EpochKey;
+    }
   | { kind: "declined"; device: string; checkinSha256: Uint8Array; task: string; reason: string; retryAfterMs: number }
   | { kind: "outcome"; device: string; task: string; update: string; recordSha256: Uint8Array; outcome: string };
 
@@ -106,6 +119,7 @@ export function readAnswer(value: Value): Answer {
         sealed,
         lease: readLease(sealed),
         model: readAddress(said["model"]),
+        ...(said["epoch_key"] !== undefined && { epochStatement: asBytes(said["epoch_key"]) }),
       };
     }
     case "Declined/1": {
@@ -148,6 +162,7 @@ export function readLease(sealed: Uint8Array): Lease {
     modelSha256: asBytes(said["model_sha256"]),
     deadlineMs: asCount(said["deadline_ms"]),
     policySha256: asBytes(said["policy_sha256"]),
+    ...(said["epoch"] !== undefined && { epoch: asCount(said["epoch"]) }),
   };
 }
 

@@ -7,6 +7,7 @@ import type { Clipping } from "./update.js";
 // By the name of the same limit in the Python client: an address may name any amount of memory.
 const PARAMETERS_MAX = 64 * 2 ** 20;
 const CODECS = ["int8"];
+const TIERS = ["plain", "sealed"];
 
 export interface Tensor {
   name: string;
@@ -27,6 +28,7 @@ export interface Task {
   clipping: Clipping;
   hasErrorFeedback: boolean;
   isPrivate: boolean;
+  isSealed: boolean;
   reports: string[];
   leaseMs: number;
 }
@@ -46,6 +48,7 @@ export function readTask(value: Value): Task {
     clipping: { norm: asNumber(clipping["norm"]), steps: asNumber(clipping["steps"]) },
     hasErrorFeedback: asTable(policy["compression"])["error_feedback"] === true,
     isPrivate: policy["privacy"] !== null,
+    isSealed: policy["tier"] === "sealed",
     reports: asList(asTable(policy["evaluation"])["report"]).map(asText),
     leaseMs: Math.round(asNumber(asTable(policy["selection"])["lease_s"]) * 1000),
   };
@@ -56,7 +59,7 @@ export function findObjection(task: Task): string | undefined {
   const { policy } = task;
   const codec = asText(asTable(policy["compression"])["codec"]);
   if (policy["kind"] !== "train") return `it is a task of kind ${String(policy["kind"])}`;
-  if (policy["tier"] !== "plain") return `its tier is ${String(policy["tier"])}`;
+  if (!TIERS.includes(asText(policy["tier"]))) return `its tier is ${String(policy["tier"])}`;
   if (!CODECS.includes(codec)) return `its codec is ${codec}, and this client writes ${CODECS.join(", ")}`;
   if (task.parameters > PARAMETERS_MAX) return `it has ${task.parameters} parameters, at most ${PARAMETERS_MAX}`;
   const known = task.tensors.reduce((sum, { shape }) => sum + shape.reduce((size, side) => size * side, 1), 0);

@@ -3,7 +3,7 @@
 import { FedlogError } from "./errors.js";
 
 // Elements that share one multiplier.
-const BLOCK = 4096;
+export const BLOCK = 4096;
 const INT8_MAX = 127;
 const METRIC_ONE = 65_536;
 const METRIC_MAX = 2 ** 31 - 1;

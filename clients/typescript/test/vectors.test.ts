@@ -9,7 +9,9 @@ import { decode, encode, type Value } from "../src/canonical.js";
 import { FedlogError } from "../src/errors.js";
 import { compress, decompress, readModel } from "../src/frames.js";
 import { DeviceKey } from "../src/keys.js";
-import { describeAbandoned, describeCheckin, describeUpdate, readAddress, readAnswer, readLease } from "../src/messages.js";
+import { describeAbandoned, describeCheckin, describeUpdate, readAddress, readAnswer, readLease, type Lease } from "../src/messages.js";
+import { copy, listSizes, makeSuite, padBody, readEpochKey, requireEpochKey, seal, writeInfo } from "../src/sealing.js";
+import type { Task } from "../src/task.js";
 import { Trust } from "../src/trust.js";
 import { addResidual, clip, encodeInt8, measureFidelity } from "../src/update.js";
 
@@ -132,3 +134,45 @@ test("a model is read, and never more than it should hold", async () => {
 test("NaN is not sent", () => {
   assert.throws(() => clip(Float32Array.of(1, NaN), 1), { code: "not_finite" });
 });
+
+test("a body is sealed to an epoch's key, and opens for its lease alone", async () => {
+  const suite = makeSuite();
+  for (const vector of readCases("sealed")) {
+    const { operator, deployment, statement } = vector;
+    const trust = new Trust(fromHex(operator), fromHex(deployment));
+    const key = readEpochKey(await trust.read(fromHex(statement), "aggregator", vector.at_ms));
+    await assert.rejects(trust.read(fromHex(statement), "selector", vector.at_ms), { code: "not_trusted" });
+    const { lease, task } = describeBinding(vector.binding);
+    assert.equal(toHex(key.publicKey), vector.public_key);
+    assert.equal(requireEpochKey(lease, key), key);
+    assert.throws(() => requireEpochKey({ ...lease, epoch: 4 }, key), { code: "not_trusted" });
+    const info = writeInfo(task, lease, key.epoch);
+    assert.equal(toHex(info), vector.info);
+    const plain = padBody(fromHex(vector.body), vector.metrics, vector.sizes);
+    assert.equal(toHex(plain), vector.plaintext);
+    // The private half by X-Wing's seed, as another implementation expands it.
+    const recipientKey = await suite.kem.importKey("raw", copy(fromHex(vector.seed)), false);
+    const open = (envelope: Uint8Array, bound: Uint8Array) =>
+      suite.open({ recipientKey, enc: copy(envelope.subarray(0, 1120)), info: copy(bound) }, copy(envelope.subarray(1120)));
+    const own = await seal(plain, key.publicKey, info);
+    for (const envelope of [fromHex(vector.envelope), own]) {
+      assert.equal(envelope.length, plain.length + 1136);
+      assert.deepEqual(new Uint8Array(await open(envelope, info)), plain);
+      await assert.rejects(open(envelope, writeInfo(task, { ...lease, version: 13 }, key.epoch)));
+    }
+  }
+});
+
+test("a sealed task has the sizes that its aggregator expects", () => {
+  for (const { parameters, is_private, sizes } of readCases("sizes")) {
+    assert.deepEqual(listSizes({ parameters, isPrivate: is_private } as Task), sizes);
+  }
+});
+
+function describeBinding(said: any): { lease: Lease; task: Task } {
+  const { deployment, task, policy_sha256, epoch, lease, device, version } = fromJson(said) as any;
+  return {
+    lease: { deployment, lease, task, device, version, policySha256: policy_sha256, epoch } as Lease,
+    task: { deployment, name: task, policySha256: policy_sha256 } as Task,
+  };
+}

@@ -1,7 +1,7 @@
 """Devices in TypeScript against a real gateway and a real Kafka: `make typescript-trial`, two minutes.
 
-Ten of them train softmax regression on handwritten digits in Node, and ten send noise in updates that are too long for
-a record and whose uploads are cut. The gateway is killed in the midst. At the end the law check has to find nothing,
+Ten of them train softmax regression on handwritten digits in Node, and ten send noise in updates that are sealed, too
+long for a record, and whose uploads are cut. The gateway is killed in the midst. At the end the law check has to find nothing,
 and a full replay the same models.
 """
 
@@ -52,7 +52,8 @@ report = ["loss", "accuracy"]
 [stop]
 versions_max = {VERSIONS}
 """
-POLICIES = {TASK: POLICY, WIDE: POLICY.replace("[selection]", "[model_arguments]\ninputs = 4096\n[selection]")}
+SEALED = 'tier = "sealed"\n[sealed]\nepoch_versions = 3\nkept_s = 3600.0\n[model_arguments]\ninputs = 4096\n[selection]'
+POLICIES = {TASK: POLICY, WIDE: POLICY.replace("[selection]", SEALED)}
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def _train(stage: Stage, task: str, *, folder: Path) -> None:
     counts = Counter(step["outcome"] if step["step"] == "settled" else step["step"] for step in steps)
     # Of the last round some have heard only that the task is over.
     assert counts["admitted"] >= VERSIONS * 5 - DEVICES, counts
-    stage.until_lawful(home_of(task))
+    stage.until_lawful(home_of(task), sums=folder / "epoch-keys")
     replayed = json.loads(stage.fedlog("replay", "--full", "--json").stdout)
     assert replayed["replay"] == "identical", replayed
     say(task, json.dumps(counts), "replay", replayed["replay"], stage.report(home_of(task)))

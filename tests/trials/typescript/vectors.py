@@ -26,7 +26,16 @@ from schemas.identifiers import BodyRef
 from schemas.leases import Lease, sign_lease
 from schemas.policy import Policy
 from schemas.policy.metrics import Fidelity
-from schemas.sealing.envelopes import Binding, Contents, EpochSecret, open_body, seal_body, write_info
+from schemas.sealing.envelopes import (
+    SECRET_BYTES,
+    Binding,
+    Contents,
+    EpochSecret,
+    list_sizes,
+    open_body,
+    seal_body,
+    write_info,
+)
 from schemas.sealing.epochs import EpochKey, sign_epoch_key
 from schemas.tensors import BodyError, decompress, pack, payload_bytes
 from schemas.tensors.frames import Floats
@@ -239,7 +248,9 @@ def _describe_sealed() -> Iterator[Case]:
 
     An envelope is another each time, so that one that still opens to what it says stays as it is.
     """
-    secret = EpochSecret(hashlib.sha512(b"epoch").digest() + hashlib.sha256(b"epoch").digest())
+    # X-Wing's own private key is a seed that is expanded so; ours is what it expands to.
+    seed = hashlib.sha256(b"epoch").digest()
+    secret = EpochSecret(expanded := hashlib.shake_256(seed).digest(SECRET_BYTES))
     path = FOLDER / "sealed.json"
     before = json.loads(path.read_text())["cases"] if path.exists() else []
     key = EpochKey(deployment=DEPLOYMENT, task=TASK, epoch=3, public_key=secret.public_key)
@@ -253,7 +264,11 @@ def _describe_sealed() -> Iterator[Case]:
         if not is_good:
             envelope = seal_body(Contents(body, metrics), binding, public_key=secret.public_key, sizes=sizes)
         yield {
-            "secret": (hashlib.sha512(b"epoch").digest() + hashlib.sha256(b"epoch").digest()).hex(),
+            "operator": OPERATOR.public_key().public_bytes_raw().hex(),
+            "deployment": DEPLOYMENT.hex(),
+            "at_ms": DEADLINE_MS,
+            "seed": seed.hex(),
+            "secret": expanded.hex(),
             "statement": sign_epoch_key(key, make_signer("aggregator", AGGREGATOR)).hex(),
             "public_key": secret.public_key.hex(),
             "binding": _to_json(msgspec.to_builtins(binding, builtin_types=(bytes,))),
@@ -264,6 +279,15 @@ def _describe_sealed() -> Iterator[Case]:
             "plaintext": secret.open(envelope, info).hex(),
             "envelope": envelope.hex(),
         }
+
+
+def _describe_sizes() -> Iterator[Case]:
+    """To which sizes the plaintext of a sealed update is padded, as its policy says."""
+    for parameters in (1, 4_096, 4_097, 650, 1_000_000):
+        for noise in (None, {"noise_multiplier": 1.0, "rho_max": 1.0}):
+            rules = policy(tier="sealed", compression={"codec": "int8"}, privacy=noise)
+            sizes = list(list_sizes(rules, parameters))
+            yield {"parameters": parameters, "is_private": noise is not None, "sizes": sizes}
 
 
 def _bind(lease: Lease) -> Binding:
@@ -305,6 +329,7 @@ FILES: dict[str, Callable[[], Iterator[Case]]] = {
     "updates.json": _describe_updates,
     "models.json": _describe_models,
     "sealed.json": _describe_sealed,
+    "sizes.json": _describe_sizes,
 }
 
 if __name__ == "__main__":
