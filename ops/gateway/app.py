@@ -95,6 +95,7 @@ def make_app(gateway: Gateway, outside: Outside | None = None) -> Starlette:
             Route("/v1/updates", exchange.update, methods=["POST"]),
             Route("/v1/updates/{lease}", exchange.hear_update, methods=["GET"]),
             Route(PATH, transfers.create, methods=["POST"]),
+            Route(PATH, transfers.tell_options, methods=["OPTIONS"]),
             Route(name, transfers.tell, methods=["HEAD"]),
             Route(name, transfers.fetch, methods=["GET"]),
             Route(name, transfers.append, methods=["PATCH"]),

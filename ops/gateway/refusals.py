@@ -44,10 +44,12 @@ class Refusal(FedlogError):
     status = 400
     window = NEVER
 
-    def __init__(self, *args: object, code: str = "", **told: object) -> None:
+    def __init__(self, *args: object, code: str = "", headers: Mapping[str, str] | None = None, **told: object) -> None:
         super().__init__(*args)
         if code:
             self.code = code
+        # What a protocol asks for beside the problem.
+        self.headers: Mapping[str, str] = headers or {}
         # Further members of the problem, for programs.
         self.told: Mapping[str, object] = told
 
@@ -171,7 +173,11 @@ class Problem(JSONResponse):
 def tell_refusal(refusal: Refusal, *, closes: bool = False) -> Problem:
     """The answer; `closes` where a body was not read, which nobody is going to."""
     # Rounded up: a device that comes early is only refused again.
-    headers = {RETRY: str(refusal.window), "Retry-After": str(math.ceil(refusal.window.min_ms / 1000))}
+    headers = {
+        **refusal.headers,
+        RETRY: str(refusal.window),
+        "Retry-After": str(math.ceil(refusal.window.min_ms / 1000)),
+    }
     # A long body may be on its way: the connection would have to carry all of it first.
     if closes:
         headers["Connection"] = "close"

@@ -7,7 +7,7 @@ request that completes an upload is answered when the body stands in the log, wi
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
@@ -53,12 +53,13 @@ class Transfers:
         entrant = self.entry.admit(request)
         await self._prove(request, entrant)
         length, is_whole = _read_length(request), _read_complete(request)
-        if length > entrant.body_bytes_max:
-            raise TooLarge(f"{length:,} bytes, and no update of this task has more than {entrant.body_bytes_max:,}.")
+        if length > (most := entrant.body_bytes_max):
+            limit = {UPLOAD_LIMIT: f"max-size={most}"}
+            raise TooLarge(f"{length:,} bytes, and no update of this task has more than {most:,}.", headers=limit)
         # No record can name a body without bytes.
         if length == 0:
             raise Unreadable("An update has a body.")
-        require_length(request, length)
+        self._require_length(request, length, is_whole=is_whole)
         self.appending.require_room(0)
         upload = self.uploads.create(entrant, sha256=_read_digest(request), length=length)
         return await self._continue(request, upload, is_whole=is_whole, is_new=True)
@@ -84,12 +85,18 @@ class Transfers:
                 raise Conflict(
                     f"The upload stands at {upload.offset}, not at {given}.",
                     code="offset_differs",
+                    headers=self._describe(upload),
                     type=f"{_PROBLEMS}mismatching-upload-offset",
                     **{"expected-offset": upload.offset, "provided-offset": given},
                 )
-            require_length(request, upload.claim.length - upload.offset)
+            self._require_length(request, upload.claim.length - upload.offset, is_whole=is_whole, upload=upload)
             self.appending.require_room(0)
             return await self._receive(request, upload, is_whole=is_whole, status=204)
+
+    async def tell_options(self, request: Request) -> Response:
+        """That uploads can be gone on with, for whoever asks before."""
+        del request
+        return Response(status_code=204, headers={"Accept-Patch": PARTIAL_TYPE, "Allow": "OPTIONS, POST"})
 
     async def end(self, request: Request) -> Response:
         """Forget an upload."""
@@ -107,14 +114,18 @@ class Transfers:
     async def _continue(self, request: Request, upload: Upload, *, is_whole: bool, is_new: bool) -> Response:
         async with upload.turn:
             # An empty creation of what is under way finds it; one with bytes begins anew, for it has no offset.
-            has_content = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-            if upload.offset and has_content and upload.address is None:
+            if upload.offset and _has_content(request) and upload.address is None:
                 upload.held.restart()
             return await self._receive(request, upload, is_whole=is_whole, status=201)
 
     async def _receive(self, request: Request, upload: Upload, *, is_whole: bool, status: int) -> Response:
         if upload.address is None:
-            await upload.receive(_read_parts(request), is_whole=is_whole)
+            try:
+                await upload.receive(_read_parts(request), is_whole=is_whole)
+            except TooLarge:
+                # Nobody knows what it is any more: whoever sends more than there is may have sent anything before.
+                self.uploads.discard(upload)
+                raise
             if not is_whole:
                 return Response(status_code=status, headers=self._describe(upload))
             await self.uploads.finish(upload)
@@ -131,6 +142,19 @@ class Transfers:
         self.proofs.require(request, entrant)
         # After the proof: a lease that somebody has overheard uses up nothing of its device's.
         await self.limits.take("device", entrant.lease.device)
+
+    def _require_length(self, request: Request, left: int, *, is_whole: bool, upload: Upload | None = None) -> None:
+        """Raises TooLarge, Unreadable where a request brings another number of bytes than it may; none is read yet."""
+        headers = {} if upload is None else self._describe(upload)
+        if upload is not None and upload.address is not None and _has_content(request):
+            raise _refuse_length("The upload is complete: nothing can be added.", headers)
+        try:
+            given = require_length(request, left)
+        except TooLarge as error:
+            raise TooLarge(str(error), headers=headers) from error
+        # A body in chunks is counted as it comes.
+        if is_whole and given != left and "transfer-encoding" not in request.headers:
+            raise _refuse_length(f"{given:,} bytes are said to be the rest, and {left:,} are missing.", headers)
 
     def _tell_address(self, upload: Upload) -> Response:
         assert upload.address is not None
@@ -156,6 +180,14 @@ async def _read_parts(request: Request) -> AsyncIterator[bytes]:
                 yield part
     except ClientDisconnect as error:
         raise Unreadable("The connection has ended.", code="cut") from error
+
+
+def _has_content(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _refuse_length(why: str, headers: Mapping[str, str]) -> Unreadable:
+    return Unreadable(why, code="length_differs", headers=headers, type=f"{_PROBLEMS}inconsistent-upload-length")
 
 
 def _read_complete(request: Request) -> bool:

@@ -151,6 +151,13 @@ OPERATIONS = (
         tells={200: (ADDRESS, JSON), 201: (STATE, "")},
     ),
     Operation(
+        method="options",
+        path="/v1/uploads",
+        name="tellUploads",
+        summary="Whether uploads can be gone on with",
+        tells={204: ("They can: see Accept-Patch.", "")},
+    ),
+    Operation(
         method="head",
         path="/v1/uploads/{name}",
         name="tellUpload",
@@ -189,6 +196,7 @@ ADDED = {
     "tellDeployment": (APPENDED,),
     "tellTask": (APPENDED,),
     "fetchModel": (CODEC, "ETag"),
+    "tellUploads": ("Accept-Patch",),
     "beginUpload": ("Location", UPLOAD_OFFSET, UPLOAD_LENGTH, UPLOAD_COMPLETE, UPLOAD_LIMIT),
     "goOn": (UPLOAD_OFFSET, UPLOAD_COMPLETE),
     "tellUpload": (UPLOAD_OFFSET, UPLOAD_LENGTH, UPLOAD_COMPLETE),
