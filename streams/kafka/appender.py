@@ -44,7 +44,7 @@ class Appender:
         """
         offsets: list[int] = []
         for portion in split_into_portions(drafts):
-            with self._room.taken(sum(len(draft.value or b"") for draft in portion)):
+            with self._room.take(sum(len(draft.value or b"") for draft in portion)):
                 offsets += self._append(portion)
         return offsets
 
@@ -99,7 +99,7 @@ class Room:
         self._is_over = False
 
     @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
+    def take(self, size: int) -> Iterator[None]:
         """Wait until so many bytes fit, which are queued meanwhile. Raises LogUnavailable when another has failed."""
         with self._changed:
             while not self._is_over and self._queued_bytes and self._queued_bytes + size > IN_FLIGHT_BYTES_MAX:

@@ -46,7 +46,7 @@ def test_the_page_names_the_same_requests() -> None:
     """Guarantee: people and programs read of the same requests; what is in capitals there is a name in braces here."""
     told = {
         (method.lower(), re.sub("[A-Z0-9]{4,}", "{}", path).replace("LOCATION", "/v1/uploads/{}"))
-        for row in re.findall(r"^\| (`(?:GET|POST|HEAD|PATCH|DELETE) [^|]+)\|", PAGE, re.MULTILINE)
+        for row in re.findall(r"^\| (`(?:GET|POST|HEAD|PATCH|DELETE|OPTIONS) [^|]+)\|", PAGE, re.MULTILINE)
         for method, path in re.findall(r"`([A-Z]+) ([^` ]+)`", row)
     }
     told = {(method, "/v1/uploads/{}" if path == "{}" else path) for method, path in told}
