@@ -129,7 +129,10 @@ class Demo:
             self._settings = replace(self._settings, topic_prefix=f"{settings.topic_prefix}-demo-{os.getpid()}")
         self._policy, self._tier = policy.parse(POLICY_FILE.read_text()), tier
         if has_gateway:
-            self._policy = msgspec.structs.replace(self._policy, identity="enrolled", tier="sealed", sealed=EPOCHS)
+            self._policy = msgspec.structs.replace(self._policy, identity="enrolled")
+            # Who masks is seen by nobody anyway.
+            if tier == "plain":
+                self._policy = msgspec.structs.replace(self._policy, tier="sealed", sealed=EPOCHS)
         self._services = Services(self._settings, task=TASK, say=view.say)
         self._page = Page(self._services, say=view.say, options=["--may-kill"]) if has_page else None
         self._edge = Edge(self._services, task=TASK) if has_gateway else None

@@ -1,8 +1,8 @@
 """Devices in TypeScript against a real gateway and a real Kafka: `make typescript-trial`, two minutes.
 
 Ten of them train softmax regression on handwritten digits in Node, and ten send noise in updates that are sealed, too
-long for a record, and whose uploads are cut. The gateway is killed in the midst. At the end the law check has to find nothing,
-and a full replay the same models.
+long for a record, and whose uploads are cut. The gateway is killed in the midst. At the end the law check has to find
+nothing, and a full replay the same models.
 """
 
 from __future__ import annotations
