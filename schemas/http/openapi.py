@@ -150,6 +150,7 @@ OPERATIONS = (
         headers=(*UPLOAD, REPR_DIGEST, UPLOAD_LENGTH, UPLOAD_COMPLETE),
         tells={200: (ADDRESS, JSON), 201: (STATE, "")},
     ),
+    # The draft for resumable uploads asks for it, so that a client that knows nothing of us can find out.
     Operation(
         method="options",
         path="/v1/uploads",
