@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ops.history.task_view import TaskView
+from schemas.events import name_unit
 from schemas.identifiers import TaskId
 
 # Devices of another fleet may be on their way, and a round may wait for its slowest.
@@ -74,7 +75,7 @@ def _describe_losses(crew: Crew, view: TaskView, *, lost: int) -> str:
 def describe_missing(view: TaskView, *, living: int) -> str:
     """How many devices a round of the task lacks, with `living` here and those that the log has seen; or nothing."""
     # Another fleet's devices count too, as soon as the log has seen them.
-    seen = {*view.participations, *(lease.device for lease in view.leases.values())}
+    seen = {*view.participations, *map(name_unit, view.leases.values())}
     most = max(living, len(seen))
     if view.members_min is None or view.is_over or most >= view.members_min:
         return ""

@@ -32,6 +32,7 @@ from schemas.events import (
     UpdateRefused,
     UpdatesDeclined,
     VersionEvaluated,
+    name_unit,
 )
 from schemas.identifiers import RoundId, TaskId, Version
 from schemas.policy import compute_rho
@@ -237,13 +238,14 @@ def _evolve_selection(view: TaskView, event: LeaseGranted | LeaseClosed | Checki
 
 def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused | UpdatesDeclined) -> None:
     match event:
-        case UpdateAdmitted(round=round_id, staleness=staleness, device=device, zeroed=zeroed):
+        case UpdateAdmitted(round=round_id, staleness=staleness, zeroed=zeroed):
             view.filling[round_id] = view.filling.get(round_id, Makeup()).add(event)
             view.admitted += 1
             view.buffer_fill += 1
             view.staleness_sum += staleness
             view.staleness_max = max(view.staleness_max, staleness)
-            view.participations[device] += 1
+            # As law counts, which a cap is about: a person with two phones is one.
+            view.participations[name_unit(event)] += 1
             # A zeroed update keeps its place in the round, so it counts as admitted too.
             if zeroed is not None:
                 view.zeroed[zeroed] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from ops.history.following import Follower
@@ -45,6 +46,9 @@ MECHANISM = Mechanism(
 )
 
 
+PERSON = "5" * 32
+
+
 def admitted(number: int, round_id: int = 0, *, device: str = "d1", staleness: int = 0) -> UpdateAdmitted:
     """Update `number` of a device."""
     return update_admitted(device, round=round_id, update=lease_id(number), staleness=staleness)
@@ -85,6 +89,17 @@ def read_all(log: MemoryLog) -> TaskViews:
     with Follower(log, views, partitions=[PLACE]) as follower:
         follower.catch_up()
     return views
+
+
+def test_whoever_has_two_devices_takes_part_as_one() -> None:
+    """Participations are those that a cap is about: of a subject where its devices are enrolled, and else of a key."""
+    log = memory_log()
+    journal = Journal(log, "rounds")
+    for event in ROUND:
+        journal.batch(event)
+    for number, device in enumerate(("d7", "d8", "d9", "d7")):
+        journal.batch(msgspec.structs.replace(admitted(70 + number, round_id=1, device=device), subject=PERSON))
+    assert read(log).participations_max == 4
 
 
 def test_a_round_from_its_opening_to_its_version() -> None:

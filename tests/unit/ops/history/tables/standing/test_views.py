@@ -65,6 +65,18 @@ def test_all_versions_are_there_when_they_are_asked_for(tmp_path: Path, task: st
     assert [*newest.tasks[task].published] == [folded.version] == [*scored.tasks[task].published]
 
 
+def test_whoever_has_two_devices_takes_part_as_one(tmp_path: Path) -> None:
+    """Participations of enrolled devices are their subject's, in the tables as in the fold."""
+    log = memory_log()
+    append(log, TASKS.name, created())
+    said = [update_admitted(name, task=TASK, update=f"{number:032x}") for number, name in enumerate("abca")]
+    Journal(log, ROUNDS.name).batch(*(replace(each, subject="5" * 32) for each in said[1:]), said[0])
+    with synced(tmp_path / FILE, log) as history:
+        known = read_views(history.ask)
+    assert known is not None
+    assert known.tasks[TASK].participations_max == _fold(log).tasks[TASK].participations_max == 3
+
+
 def test_a_lease_that_is_closed_twice_is_one(tmp_path: Path) -> None:
     """An update that is decided after its lease ran out closes it again: no more leases are over than were granted."""
     log = memory_log()
