@@ -5,6 +5,7 @@ Inside, imports point down this list (`.importlinter` holds it):
     terminal              the commands of `fedlog`
     virtual               a run in one process by virtual time
     services, processes   what runs for long: evaluator; supervisor, embedded broker, demo
+    doctor                what is wrong with a deployment
     operator, audit       what an operator does; what an auditor checks
     history               read models, and records as lines
 

@@ -76,7 +76,7 @@ def require_topics(
     problems = [
         f"topic {spec.name}: {problem}"
         for spec in specs
-        for problem in _find_problems(spec, found.get(spec.name), partitions=partitions)
+        for problem in find_problems(spec, found.get(spec.name), partitions=partitions)
     ]
     problems += _find_broker_problems(brokers or {})
     # All at once, so that an operator changes a cluster once.
@@ -85,7 +85,8 @@ def require_topics(
         raise TopicUnfit("; ".join(problems) + f".{where} Change it on the cluster, or choose another topic prefix.")
 
 
-def _find_problems(spec: TopicSpec, found: TopicDescription | None, *, partitions: int) -> Iterator[str]:
+def find_problems(spec: TopicSpec, found: TopicDescription | None, *, partitions: int) -> Iterator[str]:
+    """What is wrong with a topic: a sentence each, which begins with the name of the setting; None: it is missing."""
     if found is None:
         yield "it does not exist"
         return

@@ -54,7 +54,7 @@ def digest_sources(folders: Iterable[Path]) -> bytes:
 
 
 # Now, and not at first use: by then the files may be those of the next release.
-_CODE = _source_digest()
+CODE = _source_digest()
 
 
 class StateAtDigest(NamedTuple):
@@ -99,7 +99,7 @@ class Snapshots:
         try:
             body = store(self._log, self._at, data=compress(kept.state), upload_id=self._actor, codec="state")
             manifest = Snapshot(
-                code=_CODE,
+                code=CODE,
                 offset=kept.written.offset,
                 record_sha256=kept.written.at.head,
                 size=len(kept.state),
@@ -174,7 +174,7 @@ class Snapshots:
 
     def _check(self, snapshot: Snapshot, kind: type[S]) -> LoadedSnapshot[S]:
         # Other code may fold the same events otherwise, and a replay that begins here would not notice.
-        if snapshot.code != _CODE:
+        if snapshot.code != CODE:
             raise Unusable("code of another release made it")
         record = self._find_record(snapshot)
         # From the journal's own record and not from the manifest, which says only where that stands.

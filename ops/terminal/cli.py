@@ -35,6 +35,8 @@ COMMANDS = {
     "ca": "cluster.ca:app",
     "topics": "cluster.topics:app",
     "acl": "cluster.acl:app",
+    "status": "cluster.status:status",
+    "doctor": "cluster.doctor:doctor",
     "policy": "training.policy:app",
     "task": "training.task:app",
     "worker": "cluster.worker:app",

@@ -8,6 +8,7 @@
 * `writer`: the fenced writer of a journal, a transactional producer (kafka-python); `log` makes it.
 * `admin`: bounds, deletions and topics (kafka-python); `log` calls it.
 * `access`: access rules, passwords and quotas (kafka-python); for `fedlog acl`.
+* `survey`: what a cluster says of itself (kafka-python); for `ops.doctor`.
 * `errors`: kafka-python's errors as the log's; for all modules that call kafka-python.
 * `librdkafka`: librdkafka's errors as the log's, and its logger; for `appender` and `bulk_reader`.
 * `membership`: divides partitions among equal workers (kafka-python); for the shard host.
