@@ -20,7 +20,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills
+.PHONY: help alerts interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -158,6 +158,9 @@ textbook: setup ## Train FedAvg, FedBuff and FedAsync by preset beside Flower's 
 
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	@$(BIN)/python -m tests.trials.wheel
+
+alerts: setup ## Try the rules of ops/alerts.yml with promtool, found on the PATH or built with Go
+	@$(BIN)/python -m tests.trials.alerts
 
 lint: setup ## Check style, format, types and import contracts
 	$(BIN)/ruff check .

@@ -7,5 +7,6 @@ Everything is looked at once; checks are pure functions of what was found, and k
 `gathering`: looks at the cluster, the journals and the history; called by the commands.
 `local`: looks at files, disks and certificates of this machine; called by `gathering`.
 `tails`: follows the newest records of journals along their chains; called by `gathering`.
+`exposition`: findings as metrics in a file; called by `fedlog doctor`.
 `checks/`: one module a family of faults.
 """

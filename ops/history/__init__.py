@@ -11,6 +11,7 @@ May import what lies below `ops`; prints nothing.
 `authorship`: which records of journals readers pass over; called by `fedlog events`.
 `merging`: records of many partitions in the order of time; called by `fedlog events`.
 `tables`: everything as tables for SQL, in a file of DuckDB; called by `fedlog query` and `fedlog history`.
+`levels`: the table of service levels as metrics; `fedlog history sync --follow` serves them.
 `releases`: the values that measure tasks have released; `tables` stores them.
 `plots`: pictures on those tables; called by `fedlog plot` and `fedlog compare`.
 `verified`: what `fedlog verify` found last, as a note in the folder; read by the page.

@@ -18,7 +18,9 @@ import typer
 
 from actors.hosts import metrics
 from actors.wiring import ROLES
+from ops.doctor import exposition
 from ops.gateway.access.watching import Books
+from ops.history.levels import ServiceLevels
 from ops.settings import ENVIRONMENT
 from ops.terminal.cli import app
 from schemas.policy import BOUNDS, Policy
@@ -192,9 +194,10 @@ def test_every_metric_is_in_the_operations_page() -> None:
     for worker, role in zip(workers, ROLES.values(), strict=False):
         metrics.ActorMetrics(role, worker.instruments)
     metrics.ShardMetrics(workers[-1].instruments)
-    makers = [*(worker.instruments for worker in workers), Books().instruments]
+    makers = [*(worker.instruments for worker in workers), Books().instruments, ServiceLevels().instruments]
     served = [metric for maker in makers for metric in maker.registry.collect()]
     names = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in served}
+    names |= set(exposition.METRICS)
     assert set(re.findall(r"fedlog_\w+", page)) == names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,10 @@ from ops.console import note, say, say_json
 def doctor(
     ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option("--prometheus", metavar="FILE", help="Write counts of findings there, as metrics in text."),
+    ] = None,
     waiting_s: Annotated[
         float, typer.Option("--waiting-s", help="How long a record may wait for its actor or the history.", min=0)
     ] = 60.0,
@@ -30,7 +35,12 @@ def doctor(
     # What clients say of a broker that is away belongs to stderr, beside the findings.
     set_up_logging(as_json=False)
     limits = Limits(waiting_s=waiting_s, hanging_s=hanging_s)
-    findings = check_all(gather(ctx.obj, limits), limits)
+    facts = gather(ctx.obj, limits)
+    findings = check_all(facts, limits)
+    if prometheus is not None:
+        from ops.doctor.exposition import write_metrics
+
+        write_metrics(prometheus, facts, findings)
     counts = {severity: sum(found.severity is severity for found in findings) for severity in Severity}
     if as_json:
         families = [family.FAMILY for family in CHECKS]

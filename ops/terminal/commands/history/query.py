@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Answers = Callable[..., Answer]
 
-FOLLOW_CHECK_S = 1.0
+LEVELS_EVERY_S = 15.0
 HistoryPath = Annotated[
     Path | None, typer.Option("--file", metavar="FILE", help=f"The history (default: {HISTORY_FILE} in the folder).")
 ]
@@ -81,7 +81,9 @@ def query(
 @app.command("sync")
 def sync(
     ctx: typer.Context,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on, and answer `fedlog query` meanwhile.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on; answer `fedlog query` and Prometheus meanwhile.")
+    ] = False,
     file: HistoryPath = None,
 ) -> None:
     """Take in what the log holds by now; with --follow also what is appended."""
@@ -97,7 +99,7 @@ def sync(
         if follow:
             progress = Progress("history")
             with LiveHistory(path, log, viewer=viewer, on_progress=partial(_tell, progress)) as live:
-                _follow(live)
+                _follow(live, ctx.obj)
             progress.finish(as_json=False)
             return
         with closing(HistoryFile(path, identity=make_identity(viewer))) as history:
@@ -208,11 +210,17 @@ def open_answers(
             yield answers
 
 
-def _follow(live: LiveHistory) -> None:
+def _follow(live: LiveHistory, settings: Settings) -> None:
+    from ops.history.levels import ASK, ServiceLevels
+
+    levels = ServiceLevels()
+    levels.instruments.serve(settings.metrics_host, settings.metrics_port)
     # Ctrl-C ends it, and what the log holds by then is taken in.
     with suppress(KeyboardInterrupt):
         while True:
-            live.check(timeout_s=FOLLOW_CHECK_S)
+            # Asked beside the projector's thread, and seldom: it looks at the newest rounds of every task.
+            levels.show(live.ask(ASK))
+            live.check(timeout_s=LEVELS_EVERY_S)
 
 
 def _tell(progress: Progress, synced: Synced) -> None:
