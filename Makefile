@@ -159,7 +159,7 @@ textbook: setup ## Train FedAvg, FedBuff and FedAsync by preset beside Flower's 
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	@$(BIN)/python -m tests.trials.wheel
 
-alerts: setup ## Try the rules of ops/alerts.yml with promtool, found on the PATH or built with Go
+alerts: setup ## Try ops/alerts.yml and the queries of ops/dashboards with promtool, found on the PATH or built with Go
 	@$(BIN)/python -m tests.trials.alerts
 
 lint: setup ## Check style, format, types and import contracts
