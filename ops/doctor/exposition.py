@@ -19,7 +19,7 @@ METRICS = {
 }
 
 
-def write_metrics(path: Path, facts: Facts, findings: Sequence[Finding]) -> None:
+def write_metrics(path: Path, facts: Facts, *, findings: Sequence[Finding]) -> None:
     """Replace the file as a whole: the collector reads it at any moment."""
     # Others have to read it, and it holds counts alone.
     write_durably(path, ("\n".join(_list_lines(facts, findings)) + "\n").encode(), mode=0o644, synced=False)
@@ -29,10 +29,10 @@ def _list_lines(facts: Facts, findings: Sequence[Finding]) -> Iterator[str]:
     for name, text in METRICS.items():
         yield f"# HELP {name} {text}"
         yield f"# TYPE {name} gauge"
-        yield from _list_samples(name, facts, findings)
+        yield from _list_samples(name, facts, findings=findings)
 
 
-def _list_samples(name: str, facts: Facts, findings: Sequence[Finding]) -> Iterator[str]:
+def _list_samples(name: str, facts: Facts, *, findings: Sequence[Finding]) -> Iterator[str]:
     if name == LOOKED:
         yield f"{LOOKED} {facts.now_ms / 1000}"
     elif name == FINDINGS:

@@ -40,7 +40,7 @@ def doctor(
     if prometheus is not None:
         from ops.doctor.exposition import write_metrics
 
-        write_metrics(prometheus, facts, findings)
+        write_metrics(prometheus, facts, findings=findings)
     counts = {severity: sum(found.severity is severity for found in findings) for severity in Severity}
     if as_json:
         families = [family.FAMILY for family in CHECKS]

@@ -19,7 +19,7 @@ def test_a_look_is_written_as_metrics(tmp_path: Path) -> None:
     facts = Facts(now_ms=5_500, cluster=Cluster(ends={AT: 7}, written={AT: 9}))
     finding = Finding(check="keys", severity=Severity.ERROR, subject='a "key"', what="", remedy="")
     path = tmp_path / "fedlog.prom"
-    write_metrics(path, facts, [finding, finding])
+    write_metrics(path, facts, findings=[finding, finding])
     families = {family.name: family for family in text_string_to_metric_families(path.read_text())}
     assert set(families) == set(METRICS)
     counts = {(s.labels["check"], s.labels["severity"]): s.value for s in families["fedlog_doctor_findings"].samples}
