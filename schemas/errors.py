@@ -89,6 +89,9 @@ class FedlogError(Exception):
      ├── ReceiptWithheld         a receipt says what only an operator may see
      ├── QueryRefused            a question to the history cannot be answered
      ├── NoPicture               a picture cannot be drawn here, or not in that format
+     ├── CollectorUnfit          the address of a collector of traces cannot be used
+     ├── CollectorUnavailable    no collector of traces answers
+     ├── SpansRefused            a collector does not take spans
      ├── WriterGone              who writes a history has ended in the midst of an answer
      ├── SettingsError           a setting is missing or out of bounds
      ├── BrokerError             the embedded broker could not do what was asked

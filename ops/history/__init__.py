@@ -13,6 +13,7 @@ May import what lies below `ops`; prints nothing.
 `tables`: everything as tables for SQL, in a file of DuckDB; called by `fedlog query` and `fedlog history`.
 `levels`: the table of service levels as metrics; `fedlog history sync --follow` serves them.
 `releases`: the values that measure tasks have released; `tables` stores them.
+`tracing`: rounds and updates as spans, and their way to a collector; called by `fedlog trace`.
 `plots`: pictures on those tables; called by `fedlog plot` and `fedlog compare`.
 `verified`: what `fedlog verify` found last, as a note in the folder; read by the page.
 `prospects`: whether devices can still bring a task forward, and why not. Whoever waits for a task asks it.

@@ -59,6 +59,7 @@ COMMANDS = {
     "devices": "history.devices:devices",
     "receipt": "history.receipt:receipt",
     "report": "history.report:report",
+    "trace": "history.trace:trace",
     "events": "history.events:events",
     "verify": "history.verify:verify",
     "replay": "history.replay:replay",
