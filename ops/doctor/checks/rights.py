@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ops.doctor.facts import Facts, Limits
 from ops.doctor.findings import Finding, Severity
-from ops.doors.rights import RIGHTS, list_grants
+from ops.doors.rights import RIGHTS, find_rights, list_grants, list_resources
 
 FAMILY = "rights"
 
@@ -31,13 +31,11 @@ def check(facts: Facts, limits: Limits) -> Iterator[Finding]:
 
 
 def _compare(facts: Facts, grants: frozenset[tuple[str, str, str, str]]) -> Iterator[Finding]:
-    known: set[tuple[str, str, str, str]] = set()
     for role in RIGHTS:
-        wanted = {(g.principal, g.kind, g.name, g.operation) for g in list_grants(role, prefix=facts.prefix)}
-        known |= wanted
-        missing = sorted(wanted - grants)
+        wanted, held = _list_wanted(role, facts), {grant for grant in grants if grant[0] == role}
+        missing = sorted(wanted - held)
         # A role of which the brokers know nothing does not run here, or under another principal.
-        if missing and missing != sorted(wanted):
+        if missing and held & wanted:
             _, kind, name, operation = missing[0]
             yield Finding(
                 check=FAMILY,
@@ -46,14 +44,25 @@ def _compare(facts: Facts, grants: frozenset[tuple[str, str, str, str]]) -> Iter
                 what=f"lacks {len(missing)} of its rights, as {operation} on {kind} {name}",
                 remedy="fedlog acl apply",
             )
-    ours = {name for _, _, name, _ in known}
     # Rights on other topics of the cluster are its owner's business.
-    others = Counter(principal for principal, kind, name, operation in grants - known if name in ours)
+    ours = {name for _, name in list_resources(facts.prefix)}
+    principals = {principal for principal, _, name, _ in grants if name in ours}
+    known = {grant for principal in principals for grant in _list_wanted(principal, facts)}
+    others = Counter(principal for principal, _, name, _ in grants - known if name in ours)
     for principal, count in sorted(others.items()):
         yield Finding(
             check=FAMILY,
             severity=Severity.WARNING,
             subject=f"User:{principal}",
             what=f"has {count} rights on our topics that no role needs",
-            remedy="find out who that is, and take them away (`kafka-acls.sh --remove`)",
+            remedy="fedlog acl check names them; find out who that is, and take them away",
         )
+
+
+def _list_wanted(principal: str, facts: Facts) -> set[tuple[str, str, str, str]]:
+    # Devices of a population have a principal of their own, and strangers have no rights.
+    if find_rights(principal) is None:
+        return set()
+    return {
+        (each.principal, each.kind, each.name, each.operation) for each in list_grants(principal, prefix=facts.prefix)
+    }

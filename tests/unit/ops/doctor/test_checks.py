@@ -135,7 +135,7 @@ PLANTED: dict[str, tuple[Facts, str, str, str, str]] = {
         "rights",
         "warning",
         "User:mallory",
-        "kafka-acls.sh",
+        "acl check",
     ),
     "rights unseen": (put({"denied": {"rights": "not allowed"}}), "rights", "note", "rights", "super user"),
     "clock ahead": (put({"newest_ms": NOW_MS + 90_000}), "clocks", "error", "kafka:9092", "chronyc"),
@@ -251,6 +251,15 @@ def test_each_family_is_tried() -> None:
 
 
 QUIET = {
+    "devices of a population": put(
+        {
+            "grants": GRANTS
+            | {
+                (each.principal, each.kind, each.name, each.operation)
+                for each in list_grants("devices.wards", prefix="fedlog")
+            }
+        }
+    ),
     "a transaction in time": hang(5),
     "no rights and nobody else": put({"grants": None}, is_loopback=True),
     "a role that does not run here": put({"grants": frozenset(grant for grant in GRANTS if grant[0] != "devices")}),
