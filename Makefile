@@ -57,9 +57,9 @@ mutants: setup ## Plant each fault of tests/trials/mutants/table.toml; a test mu
 codecs: setup ## Train digits with each codec: bytes and accuracy, into docs/codecs.md
 	@$(BIN)/python -m tests.bench.measures.codecs
 
-bench: setup $(if $(filter-out page,$(ONLY)),,$(BROWSER)) ## Measure everything beside its peers, into docs/performance.md (ONLY=ingest, RUNS=5, QUICK=1, GATE=1)
+bench: setup $(if $(filter-out page,$(ONLY)),,$(BROWSER)) ## Measure everything beside its peers, into docs/performance.md (ONLY=ingest, RUNS=5, QUICK=1, GATE=1; ONLY=gateway PART=idle)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) \
-		$(if $(QUICK),--quick) $(if $(GATE),--gate) $(ARGS)
+		$(if $(QUICK),--quick) $(if $(GATE),--gate) $(if $(PART),--part $(PART)) $(ARGS)
 
 day: DEVICES ?= 1000000
 day: setup ## Simulate a day of very many devices through the deciders, into docs/scale.md (DEVICES=1000000)

@@ -1,6 +1,7 @@
 """`make bench`: every row on an embedded broker, a table, build/bench.json, and from it docs/performance.md.
 
 make bench ONLY=ingest          one row; the page keeps the newest of the others
+make bench ONLY=gateway PART=idle   one of its parts: 2410, 100000, 1000000, idle, fire
 make bench QUICK=1              a minute or two, no peers, nothing recorded: does it still run?
 make bench GATE=1               exit code 1 when the gate on ingest is missed
 """
@@ -63,6 +64,7 @@ def main() -> int:
             runs=1 if asked.quick else asked.runs,
             quick=asked.quick,
             peers=() if asked.quick else tuple(asked.peers),
+            part=asked.part,
         )
         found = [row for each in asked.only or ALL for row in measured(each, bench, began=began)]
     told = [asdict(row) for row in found] if asked.quick else newest(rows("bench"))
@@ -89,12 +91,17 @@ def measured(name: str, bench: Bench, *, began: str) -> list[Row]:
 
 
 def newest(recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each name and peer the rows of its last run, the latest run first."""
-    last = {(row["name"], row["peer"]): row["began"] for row in recorded}
+    """Of each name and peer, and of each part, the rows of its last run; the latest run first."""
+    last = {_name_case(row): row["began"] for row in recorded}
     order = list(ALL)
-    kept = [row for row in recorded if row["began"] == last[row["name"], row["peer"]]]
+    kept = [row for row in recorded if row["began"] == last[_name_case(row)]]
     kept.sort(key=lambda row: row["began"], reverse=True)
     return sorted(kept, key=lambda row: order.index(row["name"]))
+
+
+def _name_case(row: dict[str, Any]) -> tuple[Any, ...]:
+    is_parted = row["name"] == gateway.NAME
+    return (row["name"], row["peer"] if not is_parted else "", *(gateway.name_part(row) if is_parted else ()))
 
 
 def line(row: Row) -> str:
@@ -111,6 +118,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", default=[*PEERS], choices=PEERS)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--gate", action="store_true")
+    parser.add_argument("--part", default="", choices=["", *gateway.PARTS], help="one part of the row of the gateway")
     return parser.parse_args()
 
 

@@ -13,13 +13,17 @@ from streams.kafka.settings import KafkaSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Where a row is measured, and how thoroughly; `quick` proves only that the bench still runs."""
+    """Where a row is measured, and how thoroughly; `quick` proves only that the bench still runs.
+
+    `part`: only this one of the parts of a row that has some, so that each ends within minutes.
+    """
 
     broker: KafkaSettings
     folder: Path
     runs: int = 5
     quick: bool = False
     peers: tuple[str, ...] = ()
+    part: str = ""
 
     def kafka(self, prefix: str) -> KafkaSettings:
         """Topics of their own on this broker."""

@@ -81,6 +81,9 @@ def _judge_updates(rows: Rows) -> Iterator[tuple[str, float, str, bool]]:
             ratio = row["ratio_median"]
             yield f"{what}: updates/s beside {row['peer']}", ratio, "ratio", ratio >= AIMS["ratio"]
     held = [row["more"]["after_mb"] for row in rows]
+    # With one size alone nothing grows.
+    if len(held) < 2:
+        return
     growth = max(held) / min(held) - 1
     yield "memory, largest over smallest body", growth, "rss_growth", growth <= AIMS["rss_growth"]
 
@@ -101,8 +104,8 @@ def _tell(columns: dict[str, str], rows: Rows) -> str:
 def _tell_idle(row: dict[str, Any], handed: Rows) -> str:
     counts = [name for name in row["more"] if name.isdigit()]
     lines = [("gateway", *(row["more"][count] for count in counts))]
-    more = handed[0]["more"]
-    if handed[0]["peer"]:
+    if handed and handed[0]["peer"]:
+        more = handed[0]["more"]
         lines.append((handed[0]["peer"], *(more.get(f"peer_idle_{count}_mb") for count in counts)))
     return table(("idle connections", *(f"{int(count):,}" for count in counts)), lines)
 

@@ -180,6 +180,24 @@ def test_a_peer_that_was_left_out_keeps_its_rows(monkeypatch: pytest.MonkeyPatch
     assert " The rows of slow are those of 1, commit abc." in " ".join(page._stamp(kept).split())
 
 
+def test_a_part_that_is_measured_alone_leaves_the_others() -> None:
+    """Of the gateway's row each size, what is idle and what is under fire have their newest run, whenever that was."""
+    stamp = {"commit": "abc", "machine": MACHINE}
+    found = [
+        ("1", "hand in", 10),
+        ("1", "idle", 10),
+        ("2", "hand in", 20),
+        ("3", "hand in", 10),
+        ("4", "under fire", 10),
+    ]
+    recorded = [
+        {**asdict(Row(name="gateway", params=params, more={"what": what})), **stamp, "began": began}
+        for began, what, params in found
+    ]
+    kept = {(row["began"], row["more"]["what"], row["params"]) for row in newest(recorded)}
+    assert kept == {*found[1:]}
+
+
 def test_a_ratio_is_that_of_pairs() -> None:
     """Median and spread over runs that were made together, not of two medians."""
     assert ratios([1.0, 20.0, 9.0], [1.0, 10.0, 3.0]) == {"ratio_median": 2.0, "ratio_min": 1.0, "ratio_max": 3.0}
