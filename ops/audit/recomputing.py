@@ -80,7 +80,7 @@ class Recomputer:
             if held is None:
                 self._reasons[name] = "the model before it is no longer in the log"
             # The noise is derived from the key, so without it the sum is checked and the model is not.
-            elif self._find_key is None and awaited.proposed.mechanism is not None:
+            elif self._find_key is None and self._draws_noise(task, awaited.proposed):
                 self._reasons[name] = "needs the operator's key"
             else:
                 key, start = self._find_noise(task, awaited.proposed), Start(*held, task.version)
@@ -96,8 +96,12 @@ class Recomputer:
             self._reasons[name] = str(error)
             yield f"{error}; this is not the operator's key of that time"
 
+    def _draws_noise(self, task: Task, proposed: RoundProposed) -> bool:
+        """Whether the aggregator has drawn it; a helper's is in its masks, which are here."""
+        return proposed.mechanism is not None and task.created.policy.masked_by.noise != "helpers"
+
     def _find_noise(self, task: Task, proposed: RoundProposed) -> NoiseKey | None:
-        if self._find_key is None or proposed.mechanism is None:
+        if self._find_key is None or proposed.mechanism is None or not self._draws_noise(task, proposed):
             return None
         return self._find_key(task.created.deployment, proposed.mechanism.key_id)
 

@@ -18,7 +18,8 @@ MaskRefusal = Literal[
     # repeated: a member twice; root: these are not the members; signature: of device or lease, or their update is gone
     "repeated", "root", "signature", "weights", "effective_size", "model", "bound", "seal", "epoch_over",
     # participations: beyond the cap of one device; store_behind: this helper has lost what it had said
-    "participations", "round_over", "store_behind", "defect",
+    # mechanism: another noise than the policy's
+    "mechanism", "participations", "round_over", "store_behind", "defect",
 ]
 # fmt: on
 

@@ -166,13 +166,14 @@ class Masked(Section):
     `helpers`: the public key of each, in hex, as `fedlog helper init` prints it; their order is that of their numbers.
     `epoch_versions`: other keys after so many versions. `effective_min`: how many updates of one weight a round has to
     be worth, (sum w)^2 / sum w^2, or no helper answers; 0 stands for half of the fewest that a round may have. `noise`:
-    who draws that of a private task; the aggregator sees the sum before it.
+    who draws that of a private task: each helper the whole of it, so that nobody has a sum without while one is honest,
+    or the aggregator, which sees each sum before.
     """
 
     helpers: tuple[str, ...] = ()
     epoch_versions: int = 50
     effective_min: float = 0.0
-    noise: Literal["none", "aggregator"] = "none"
+    noise: Literal["none", "helpers", "aggregator"] = "none"
 
     @property
     def public_keys(self) -> tuple[bytes, ...]:
@@ -264,6 +265,11 @@ class Policy(Section):
     def has_epochs(self) -> bool:
         """Whether leases name the epoch of a key to which something is sealed."""
         return self.is_sealed or self.is_masked
+
+    @property
+    def noise_draws(self) -> int:
+        """How often the whole noise of a release is drawn: once, or by every helper that draws it."""
+        return len(self.masked_by.helpers) if self.masked_by.noise == "helpers" else 1
 
     @property
     def masked_by(self) -> Masked:

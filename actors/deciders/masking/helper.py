@@ -23,7 +23,7 @@ from schemas.events import (
     name_unit,
 )
 from schemas.masking.statements import digest_proposal
-from schemas.policy import find_effective_min
+from schemas.policy import Policy, find_effective_min
 from schemas.receipts.members import compute_members_root
 
 
@@ -99,9 +99,20 @@ def _find_objections(said: Said, heard: HeardTask, *, opened: RoundOpened, propo
     # The sum of these masks was given out with others: their difference would be that of single updates.
     if elsewhere := tuple(each.update for each in admitted if said.bound.get(each.update, proposal) != proposal):
         yield "bound", elsewhere
+    if not is_promised(opened.proposed, heard.created.policy):
+        yield "mechanism", ()
     cap = heard.created.participations_cap
     if cap is not None and (busy := tuple(each.update for each in admitted if said.taken[name_unit(each)] >= cap)):
         yield "participations", busy
+
+
+def is_promised(proposed: RoundProposed, policy: Policy) -> bool:
+    """Whether a proposal asks for exactly the noise that the policy has promised, or for none where it has none."""
+    found = proposed.mechanism
+    if policy.privacy is None or found is None:
+        return policy.privacy is None and found is None
+    promised = (policy.privacy.noise_multiplier, policy.clipping.steps, policy.weight_max, policy.sigma)
+    return (found.noise_multiplier, found.clip_steps, found.weight_max, found.sigma) == promised
 
 
 def is_too_thin(weights: Sequence[int], effective_min: float) -> bool:

@@ -71,7 +71,8 @@ def compute_release(
     """
     # Of the sum before noise, so that a sum that is recomputed later can be compared without drawing any.
     digest = sums.sum_digest(total)
-    if proposed.mechanism is not None:
+    # Where helpers draw it, it came with their masks.
+    if proposed.mechanism is not None and created.policy.masked_by.noise != "helpers":
         # Another key would draw a second noise for the same sum, and two releases could be held together (law 7).
         if key is None or proposed.mechanism.key_id != key.id:
             raise NoiseKeyMissing(f"round {proposed.round} wants noise key {proposed.mechanism.key_id.hex()}")

@@ -16,6 +16,7 @@ from schemas.events import MasksSummed, TaskCreated
 from schemas.identifiers import BodyRef
 from schemas.masking import ring
 from schemas.masking.statements import HelperSaid, open_said
+from schemas.policy import NOISE_TAIL_SIGMAS
 from schemas.signing import parse_signed
 from schemas.tensors import BodyError, Grid
 from schemas.topics import BODIES
@@ -62,7 +63,10 @@ def unmask_round(created: TaskCreated, awaited: Round, *, total: Grid, fetch: Fe
     masks = (ring.read_words(body, parameters=created.parameters) for body in bodies)
     unmasked = ring.unmask(total.astype(np.uint32), masks)
     # No sum of clipped vectors is there: a helper has shifted it, or a device was not what it says.
-    bound = awaited.proposed.weight_sum * created.policy.clipping.steps
+    policy = created.policy
+    bound = awaited.proposed.weight_sum * policy.clipping.steps
+    if policy.masked_by.noise == "helpers":
+        bound += policy.noise_draws * NOISE_TAIL_SIGMAS * policy.sigma
     if max(int(unmasked.max(initial=0)), -int(unmasked.min(initial=0))) > bound:
         raise BodyError("out_of_grid", "an element beyond what the members can sum up to")
     return unmasked

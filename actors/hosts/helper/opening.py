@@ -16,7 +16,7 @@ from schemas.events import MaskRefusal, UpdateAdmitted
 from schemas.leases import Lease, open_lease
 from schemas.masking import ring
 from schemas.masking.seeds import open_seed, write_header
-from schemas.tensors import BodyError
+from schemas.tensors import BodyError, Grid
 from schemas.topics import UPDATES
 from schemas.updates import SignedUpdate, parse_update
 from streams.log import EventLog, Record, TopicPartition, scan
@@ -137,9 +137,10 @@ def _pick(
                     yield place, message
 
 
-def sum_masks(seeds: Iterable[Seed], helper: int, *, parameters: int) -> bytes:
-    """The weighted sum of the masks modulo 2^32, as it is stored."""
-    total = np.zeros(parameters, np.uint32)
+def sum_masks(seeds: Iterable[Seed], helper: int, *, parameters: int, noise: Grid | None = None) -> bytes:
+    """The weighted sum of the masks modulo 2^32, less the noise of this helper, as it is stored."""
+    # Less, because all of it is taken off the sum of masked vectors: what stays there is the noise.
+    total = np.zeros(parameters, np.uint32) if noise is None else (-noise).astype(np.uint32)
     for seed in seeds:
         ring.add_mask(total, seed.seed, helper=helper, header=seed.header, weight=seed.weight)
     return ring.write_words(total)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from actors.deciders.arithmetic import noise
 from actors.deciders.masking.heard import HeardRound, HeardTask
 from actors.deciders.masking.helper import RoundOpened, Said, decide_round, fold_said, list_over, wants_key
 from actors.effects.sealing.epoch_keys import EpochKeys
@@ -99,7 +100,10 @@ class Speaker:
             self._say(task, self._refuse(round_, reason=opened.fault, updates=opened.blamed))
             return
         # The same bytes in each life, since all of it follows from seeds and proposal.
-        data = sum_masks(opened.seeds, self.helper, parameters=task.created.parameters)
+        parameters, drawn = task.created.parameters, None
+        if proposed.mechanism is not None and task.created.policy.masked_by.noise == "helpers":
+            drawn = noise.draw(self._kept.noise_key, proposed, parameters=parameters)
+        data = sum_masks(opened.seeds, self.helper, parameters=parameters, noise=drawn)
         at, name = TopicPartition(BODIES.name, self._partition), f"{proposed.task}/{number}/{self.helper}"
         body = store(self._log, at, data=data, upload_id=name, codec=RING)
         self._note_step("stored")

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from schemas.errors import EXIT_CONFIGURATION, FedlogError
 
@@ -45,6 +47,11 @@ class HelperStore:
     def public_key(self) -> bytes:
         """32 bytes: how policies and devices name this helper."""
         return self.key.public_key().public_bytes_raw()
+
+    @property
+    def noise_key(self) -> bytes:
+        """32 bytes that this helper alone has: its noise follows from them and a proposal, the same in each life."""
+        return HKDF(SHA256(), _KEY_BYTES, salt=None, info=b"fedlog/helper/noise/1").derive(self.key.private_bytes_raw())
 
     @property
     def is_behind(self) -> bool:

@@ -31,7 +31,7 @@ _TIERS = {
     "until they are destroyed. Whoever reads the log sees who took part and when, and no update.",
     "masked": "Trust tier: masked. Nobody sees single updates while one helper of the task is honest; where enrolment "
     "or all helpers are the operator's, this holds against an honest-but-curious server only. Whoever reads the log "
-    "sees who took part and when. The aggregator sees each sum before any noise is on it.",
+    "sees who took part and when. Where the policy has the aggregator draw the noise, it sees each sum before.",
 }
 _DEFINITION = "Zero-concentrated differential privacy (zCDP), as a total ρ. ε at a δ follows from ρ exactly."
 _COMPOSITION = (

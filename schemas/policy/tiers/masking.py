@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from msgspec import UNSET
 
-from schemas.policy.sections import Policy, find_effective_min
+from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy, find_effective_min
 
 HELPERS_MAX = 2
 # A helper names all members in one statement, which has to fit into one record.
@@ -26,6 +26,9 @@ def find_masking_problems(policy: Policy) -> Iterator[str]:
     yield from _find_members_problems(policy)
     yield from _find_misfits(policy)
     largest = policy.aggregation.updates_per_round * policy.weight_max * policy.clipping.steps
+    # In the ring too where helpers add it; an aggregator adds it outside.
+    if policy.masked_by.noise == "helpers":
+        largest += policy.noise_draws * NOISE_TAIL_SIGMAS * policy.sigma
     if largest >= 1 << 31:
         yield (
             f"clipping.steps = {policy.clipping.steps}: {policy.aggregation.updates_per_round} updates could sum up to "
@@ -86,11 +89,11 @@ def _find_misfits(policy: Policy) -> Iterator[str]:
         yield f"shards = {policy.shard_count}: not with tier = 'masked' yet; take 1"
     if policy.kind == "measure":
         yield "kind = 'measure': not with tier = 'masked' yet; take tier = 'sealed'"
-    # Asked for by name, because somebody sees the sum before the noise is on it.
-    if policy.privacy is not None and policy.masked_by.noise != "aggregator":
+    # Asked for by name, because it says who sees a sum before the noise is on it.
+    if policy.privacy is not None and policy.masked_by.noise == "none":
         yield (
-            "privacy: helpers draw no noise in this release; take masked.noise = 'aggregator', which sees each sum "
-            "before it adds the noise, or leave [privacy] out"
+            "masked.noise = 'none': with [privacy] take 'helpers', so that nobody has a sum without noise, or "
+            "'aggregator', which sees each sum before it adds the noise"
         )
     if policy.privacy is None and policy.masked_by.noise != "none":
         yield f"masked.noise = {policy.masked_by.noise!r}: needs [privacy], which says how much"

@@ -201,6 +201,35 @@ def test_what_is_wrong_with_a_record_comes_first() -> None:
     assert (_reason(event), getattr(event, "updates", None)) == ("seal", (FOUR[2].admitted.update,))
 
 
+PRIVATE = policy(
+    tier="masked",
+    masked={"helpers": HELPERS, "noise": "helpers"},
+    aggregation={"updates_per_round": 4},
+    privacy={"noise_multiplier": 1.0, "rho_max": 9.0},
+)
+PROMISED = mechanism_of(task_created(PRIVATE), bytes(8))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sigma": 1}, {"noise_multiplier": 0.5}, {"clip_steps": 1}, {"weight_max": 1}, None], ids=str
+)
+def test_a_private_round_has_the_noise_of_its_policy(changes: dict[str, Any] | None) -> None:
+    """Less noise, or none, is another promise: an aggregator that proposes it gets no answer."""
+    assert PROMISED is not None
+    created = task_created(PRIVATE, weights=PRIVATE.weights())
+    for mechanism, reason in (
+        (PROMISED, None),
+        (None if changes is None else msgspec.structs.replace(PROMISED, **changes), "mechanism"),
+    ):
+        facts = RoundOpened(_propose(FOUR, mechanism=mechanism), FOUR)
+        assert _reason(decide_round(Said(), HeardTask(created), opened=facts, helper=0)) == reason
+
+
+def test_noise_in_a_task_without_privacy_is_nobody_s() -> None:
+    """The other way round too: what is not in the policy is not asked for."""
+    assert _reason(_ask(Said(), FOUR, mechanism=PROMISED)) == "mechanism"
+
+
 # --- what is heard ----------------------------------------------------------------------------------------------------
 
 

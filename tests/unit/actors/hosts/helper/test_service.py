@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from actors.deciders.arithmetic import noise
 from actors.deciders.arithmetic.sums import RunningSum, clip_scale, sum_digest
 from actors.hosts.helper.store import EPOCHS
 from ops.audit.findings import Findings
@@ -23,6 +24,7 @@ from schemas.events import (
     ModelPublished,
     RoundAbandoned,
     RoundBound,
+    RoundProposed,
     SumStored,
     UpdateAdmitted,
 )
@@ -88,7 +90,7 @@ def test_no_update_and_no_secret_is_in_any_topic(world: MaskedFederation) -> Non
     everything = b"".join((record.value or b"") for place in places for record in scan(world.log, place))
     plain = encode_update(delta, world.rules)
     grid = read_update(plain, world.rules, parameters=4).grid()
-    secrets = [file.read_bytes() for file in world.folder.glob(f"*/{EPOCHS}/*")]
+    secrets = [file.read_bytes() for file in world.folder.glob(f"*/{EPOCHS}/*.key")]
     assert len(secrets) == 2
     for hidden in (plain, delta.tobytes(), grid.astype("<i4").tobytes(), grid.astype("<u4").tobytes(), *secrets):
         assert hidden not in everything
@@ -142,6 +144,31 @@ def test_a_private_round_is_answered_for_once_it_is_charged(tmp_path: Path) -> N
     anchor = Anchor(operator=KEY.public_key, noise=KEY.find_noise)
     found = Audit(world.log, world.partition, anchor=anchor, full=True).run()
     assert (found.verdict, found.sums, found.compared, found.charges) == ("identical", 1, 1, 1)
+    assert not check(world.log, world.partition, settled=True)
+
+
+def test_helpers_draw_the_noise_and_nobody_has_the_sum(tmp_path: Path) -> None:
+    """Each the whole of it: what the aggregator unmasks has both draws on it, and a replay needs nobody's key."""
+    rules = masked_policy(
+        tmp_path,
+        masked={"noise": "helpers"},
+        privacy={"noise_multiplier": 1.0, "rho_max": 9.0},
+        stop={"versions_max": 9},
+    )
+    world = MaskedFederation(rules, tmp_path)
+    world.round_of(THREE)
+    world.round_of(THREE)
+    assert _versions(world) == [0, 1, 2]
+    plain, proposals = _sum_plainly(world, THREE), world.events(ROUNDS.name, RoundProposed)
+    for stored, proposed in zip(world.events(ROUNDS.name, SumStored), proposals, strict=True):
+        draws = [noise.draw(kept.noise_key, proposed, parameters=4) for kept in world.stores.values()]
+        assert all(draw.any() for draw in draws)
+        assert (draws[0] != draws[1]).any()
+        assert stored.sum_sha256 == sum_digest(plain + sum(draws))
+        assert stored.sum_sha256 not in {sum_digest(plain), sum_digest(plain + draws[0]), sum_digest(plain + draws[1])}
+    found = _replay(world)
+    assert (found.verdict, found.sums, found.compared, found.charges) == ("identical", 2, 2, 2)
+    assert not check(world.log, world.partition, settled=True)
 
 
 def test_an_aggregator_opens_with_what_it_had_heard(world: MaskedFederation) -> None:

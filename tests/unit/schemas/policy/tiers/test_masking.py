@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "shards": ({"shards": 2}, "shards = 2"),
     "privacy": (
         {"privacy": {"noise_multiplier": 1.0, "rho_max": 90.0}, "stop": {"versions_max": 9}},
-        "privacy: helpers draw no noise",
+        "masked.noise = 'none'",
     ),
     "noise of nobody": ({"masked": {"helpers": (ONE,), "noise": "aggregator"}}, "needs \\[privacy\\]"),
     "a narrow ring": (
@@ -52,6 +52,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             "clipping": {"steps": 1 << 20},
             "aggregation": {"updates_per_round": 140},
             "selection": {"devices_expected": 200, "concurrency": 200},
+        },
+        r"2\^31",
+    ),
+    "noise that the ring cannot hold": (
+        {
+            "masked": {"helpers": (ONE, TWO), "noise": "helpers"},
+            "privacy": {"noise_multiplier": 90.0, "rho_max": 9.0},
+            "stop": {"versions_max": 9},
         },
         r"2\^31",
     ),
