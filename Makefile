@@ -130,8 +130,8 @@ notebook: setup ## Execute docs/python.md as a notebook, in an environment of it
 redis: setup ## Count requests of two gateways in one Redis, which goes away and comes back (apt install redis-server)
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/trials/sharing.py
 
-rights: setup ## Run one task on brokers that allow each role its least rights, and try all that it has no right to
-	@$(BIN)/pytest tests/trials/rights.py $(ARGS)
+rights: setup ## Run the product behind doors, a principal each, and try each of them at every topic, group and writer
+	@$(BIN)/pytest tests/trials/doors/rights.py $(ARGS)
 
 flower: setup ## Install Flower beside fedlog, for Flower apps (WITH="torch scikit-learn": what else the apps import)
 	@test -x build/flower/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/flower

@@ -103,10 +103,6 @@ class Doors:
         """The password of each principal of the table, for a broker that was formatted before it had one."""
         return {name: read_password(self.folder, name) for name in RIGHTS}
 
-    def renew(self) -> None:
-        """A new certificate; the broker takes it at its next start."""
-        self._write(self._open_authority().renew(LEAF).join())
-
     def _certify(self) -> None:
         authority = self._open_authority()
         # Under that name somebody may have renewed it, or issued one with more hosts.

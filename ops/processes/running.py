@@ -76,7 +76,7 @@ class RunOptions:
     `resume`: go on with the task of that name. `keep`: leave all but the fleet running. `has_page`: serve the page
     meanwhile. `start`: what to start; None is all of STARTABLE. `wording`: who reads what goes wrong.
     `accelerator`: what torch computes with in fleet and evaluator. `load_s`: how long one device's data may load.
-    `attack`: what some of the devices carry out, as a test.
+    `attack`: what some of the devices carry out, as a test. `secure`: a broker behind doors, a principal a process.
     """
 
     policy: Policy
@@ -92,6 +92,7 @@ class RunOptions:
     wording: Wording = Wording.TERMINAL
     accelerator: str = "cpu"
     load_s: float = LOAD_S
+    secure: bool = False
     attack: Attack | None = None
 
     def describe_attack(self) -> str:
@@ -215,7 +216,7 @@ class Run:
             # The first model needs these, and the broker's start leaves a core idle.
             threading.Thread(target=self._import_heavy, daemon=True).start()
             if not self._settings.bootstrap_servers:
-                self._services.start_broker()
+                self._services.start_broker(secure=self._options.secure)
             log = self._log = stack.enter_context(contextlib.closing(self._settings.log(will_append=True)))
             self._prepare(log)
             self._start_missing()

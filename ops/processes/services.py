@@ -21,7 +21,10 @@ import psutil
 
 from client_agent.locks import FolderInUse, Lock
 from client_agent.running.interrupts import hold_interrupts
-from ops.broker_state import find_running
+from ops.broker_state import find_running, has_doors
+from ops.doors.keeping import open_doors
+from ops.doors.rights import RIGHTS
+from ops.doors.secured import Doors
 from ops.history.tables.serving import is_served
 from ops.processes import broker, children
 from ops.processes.guardian import KEEP
@@ -33,6 +36,8 @@ from schemas.errors import EXIT_NO, EXIT_USAGE, FedlogError
 LOG_LINES = 15
 LOOKING_ON_NICENESS = 10
 PAGE = "page"
+# Who runs a command at a broker with doors, where that one is called otherwise.
+PRINCIPALS = {"fleet": "devices", "history": "analysts", "evaluate": "evaluator"}
 _PAGE_NEEDS = ("duckdb", "fastapi", "htpy", "jwt", "uvicorn")
 # `-P`, so that a folder `ops` in the current folder is not taken for ours.
 FEDLOG = (sys.executable, "-P", "-m", "ops.terminal.cli")
@@ -109,14 +114,18 @@ class Services:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def start_broker(self) -> None:
-        """Start the embedded Kafka of the folder, where none runs."""
+    def start_broker(self, *, secure: bool = False) -> None:
+        """Start the embedded Kafka of the folder, where none runs; `secure`: behind doors. Raises BrokerError."""
+        folder = self.settings.broker_folder
         # One that was there before is somebody's, and outlives this run.
-        if find_running(self.settings.broker_folder) is not None:
+        if find_running(folder) is not None and (has_doors(folder) or not secure):
             return
         self.say("Starting an embedded Apache Kafka …")
-        handle = broker.start(self.settings.broker_folder, environment=self.make_environment())
+        handle = broker.start(folder, environment=self.make_environment(), secure=secure)
         self.say(f"Kafka answers on {handle.bootstrap_servers}; its data is in {self.settings.folder}.")
+        if handle.authority:
+            open_doors(self.settings.kafka(), passwords=Doors(folder).list_passwords())
+            self.say("It asks who comes: each process that is started here has its own name, password and rights.")
 
     def start(self, name: str, *arguments: str, is_extra: bool = False) -> None:
         """Start one command of fedlog; `name` names its log."""
@@ -124,7 +133,7 @@ class Services:
         logs.mkdir(exist_ok=True)
         log = logs / f"{name}.log"
         command = [*FEDLOG, *arguments]
-        inherits = children.Inheritance(environment=self.make_environment())
+        inherits = children.Inheritance(environment=self.make_environment(find_principal(arguments)))
         child = children.start(command, output=log, folder=self.cwd, inherits=inherits)
         self.services[name] = Service(child, log, is_extra)
 
@@ -216,11 +225,14 @@ class Services:
             if self._lock is not None:
                 self._lock.release()
 
-    def make_environment(self) -> dict[str, str]:
-        """The environment of a child: the settings, and the mark of this run."""
+    def make_environment(self, principal: str = "") -> dict[str, str]:
+        """The environment of a child: the settings, whom it is at a broker with doors, and the mark of this run."""
         assert self._started is not None
         # Several workers on this machine cannot share one port for their metrics.
-        return replace(self.settings, metrics_port=0).make_environment(**{MARK: self._started.mark})
+        settings = replace(self.settings, metrics_port=0)
+        if principal and not settings.bootstrap_servers and has_doors(settings.broker_folder):
+            settings = replace(settings, sasl_username=principal)
+        return settings.make_environment(**{MARK: self._started.mark})
 
 
 class Page:
@@ -263,6 +275,13 @@ class Page:
         service = self._services.services.get(PAGE)
         lines = service.log.read_text(errors="replace").splitlines(keepends=True) if service else []
         return next((line.strip() for line in lines if line.startswith("http") and line.endswith("\n")), "")
+
+
+def find_principal(arguments: Sequence[str]) -> str:
+    """Whose rights a command of fedlog needs at a broker with doors; empty for one that is nobody's in particular."""
+    command = arguments[1] if arguments[0] == "worker" else arguments[0]
+    principal = PRINCIPALS.get(command, command)
+    return principal if principal in RIGHTS else ""
 
 
 def can_keep_history() -> bool:

@@ -21,6 +21,14 @@ Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="One process, virtual time: the same run again from the same seed.")
 ]
 
+Data = Annotated[
+    str, typer.Option(metavar="MODULE:CALLABLE", help="What loads the examples, where the policy names nothing.")
+]
+Devices = Annotated[int | None, typer.Option(help="Simulated devices (default: as the policy expects).", min=1)]
+Secure = Annotated[
+    bool, typer.Option("--secure", help="An embedded broker behind doors, and a principal for each process.")
+]
+
 if TYPE_CHECKING:
     from ops.history.task_view import TaskView
     from ops.processes.running import Run, RunOptions
@@ -32,12 +40,8 @@ def run(
     ctx: typer.Context,
     policy: Annotated[Path, typer.Argument(metavar="POLICY.toml", help="File with the task's policy.")],
     name: Annotated[str | None, typer.Option(help="Name of the task (default: that of the file).")] = None,
-    data: Annotated[
-        str, typer.Option(metavar="MODULE:CALLABLE", help="What loads the examples, where the policy names nothing.")
-    ] = "",
-    devices: Annotated[
-        int | None, typer.Option(help="Simulated devices (default: as the policy expects).", min=1)
-    ] = None,
+    data: Data = "",
+    devices: Devices = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Another value for a field; repeatable.")
     ] = None,
@@ -55,9 +59,11 @@ def run(
         typer.Option(help="On your cluster: workers, evaluator, fleet or history; repeatable (default: nothing)."),
     ] = None,
     deterministic: Deterministic = False,
+    secure: Secure = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a policy: start what is missing, show progress, end with the score. Ctrl-C ends all that was started."""
+    _require_broker(ctx.obj, secure=secure, deterministic=deterministic)
     from client_agent.hostile.attacks import read_option
     from ops.processes.running import RunOptions, name_after, read_policy
 
@@ -76,8 +82,16 @@ def run(
         accelerator=accelerator,
         load_s=load_s,
         attack=read_option(attack),
+        secure=secure,
     )
     _run(ctx.obj, options, as_json=as_json, deterministic=deterministic)
+
+
+def _require_broker(settings: Settings, *, secure: bool, deterministic: bool) -> None:
+    """Raises ConsoleError for doors where somebody else puts them up, or where there is no broker at all."""
+    if secure and (deterministic or settings.bootstrap_servers):
+        other = "--deterministic" if deterministic else "--bootstrap-servers"
+        raise ConsoleError(f"--secure is of the embedded broker: leave it or {other} out.", exit_code=EXIT_USAGE)
 
 
 def _list_changes(settings: Settings, *, tier: str, seed: int) -> list[str]:

@@ -9,14 +9,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from ops.broker_state import CLIENTS
+from ops.doors.rights import RIGHTS
 from ops.history.tables.serving import HistoryServer
 from ops.processes import children
-from ops.processes.services import Page, RunInProgress, Service, ServiceEnded, Services, stop_all
+from ops.processes.services import (
+    Page,
+    RunInProgress,
+    Service,
+    ServiceEnded,
+    Services,
+    find_principal,
+    stop_all,
+)
 from ops.processes.started import MARK, Started, read_records
 from ops.settings import HISTORY_FILE, Settings, resolve
 from tests.tables import synced
@@ -143,6 +154,33 @@ def test_a_child_finds_the_settings_of_its_parent(settings: Settings, tmp_path: 
         )
         child.wait()
     assert (tmp_path / "out").read_text().strip() == record.mark
+
+
+def test_each_process_comes_as_itself_where_there_are_doors(settings: Settings) -> None:
+    """At a broker with doors a child is the principal of its work; elsewhere, or without one, nobody is named."""
+    with Services(settings, task="digits") as services:
+        assert "FEDLOG_SASL_USERNAME" not in services.make_environment("selector")
+        (settings.broker_folder / CLIENTS).mkdir(parents=True)
+        named = [services.make_environment(name).get("FEDLOG_SASL_USERNAME") for name in ("selector", "")]
+        assert named == ["selector", None]
+    with Services(replace(settings, bootstrap_servers="kafka:9092"), task="digits") as services:
+        assert "FEDLOG_SASL_USERNAME" not in services.make_environment("selector")
+
+
+def test_each_command_has_its_principal() -> None:
+    """What a run starts is somebody in the table of rights; what only looks at files is nobody."""
+    lines = (
+        "worker selector",
+        "worker shard",
+        "fleet --task t",
+        "evaluate --follow",
+        "history sync",
+        "serve",
+        "gateway",
+    )
+    found = [find_principal(line.split()) for line in (*lines, "helper run", "policy show")]
+    assert found == ["selector", "shard", "devices", "evaluator", "analysts", "serve", "gateway", "helper", ""]
+    assert {*found} - {""} <= set(RIGHTS)
 
 
 def test_a_run_goes_on_without_its_history(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from client_agent.running.loop import Stats
 from ops.history.task_view import TaskView, evolve
 from ops.operator.tasks import summarize
+from ops.terminal.cli import app
 from ops.terminal.commands.training.run import REASONS_SHOWN_MAX, _print_end, _print_troubles
 from tests.worlds.ops_journal import TASK, created, policy
 
@@ -46,3 +49,12 @@ def test_devices_that_could_not_train_are_told(capsys: pytest.CaptureFixture[str
     assert "Of 4 devices not all could train: 1 devices failed, 5 leases were given up, because" in said
     assert "     1 × no sensor\n" in said
     assert "and for 2 more reasons" in said
+
+
+@pytest.mark.parametrize("other", ["--deterministic", "--bootstrap-servers"])
+def test_doors_are_of_the_embedded_broker(other: str, tmp_path: Path) -> None:
+    """Whoever asks for doors where there is no broker of ours hears so before anything is started."""
+    words = [other] if other == "--deterministic" else [other, "kafka:9092"]
+    ran = CliRunner().invoke(app, ["--folder", str(tmp_path), "run", "policy.toml", "--secure", *words])
+    assert ran.exit_code == 2
+    assert other in ran.stderr

@@ -1,0 +1,268 @@
+"""A Kafka that asks who may do what: each role gets its work done with the rights that the docs name, and no other.
+
+`make rights` runs it; it starts a broker of its own behind doors, and takes a few minutes. Adds to docs/results.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer
+from typer.testing import CliRunner
+
+from actors import keys
+from actors.keys import OperatorKey
+from ops.doors import keeping
+from ops.doors.comparing import Wanted
+from ops.doors.rights import RIGHTS
+from ops.operator.deployments import issue_key
+from ops.processes import broker
+from ops.settings import resolve
+from ops.terminal.cli import app
+from schemas.topics import CATALOGUE, PUBLISHED, partition_of
+from streams.kafka import access
+from streams.kafka.log import KafkaLog
+from streams.kafka.settings import KafkaSettings
+from streams.log import TopicPartition, scan
+from tests.root import ROOT
+from tests.trials.doors.pairs import Try, try_all
+from tests.trials.results import add_row
+from tests.worlds.gateway.process import running
+from tests.worlds.stage import Worker, reaching
+
+POLICY = """
+identity = "enrolled"
+model = "client_agent.learning.models:softmax_regression"
+shards = 2
+[selection]
+devices_expected = 4
+concurrency = 1
+retry_after_s = 0.2
+[aggregation]
+updates_per_round = 1
+[stop]
+versions_max = 2
+[privacy]
+noise_multiplier = 1.0
+rho_max = 4.0
+"""
+TASK = "digits"
+DIGITS = "client_agent.learning.examples:digits"
+ACTORS = ("selector", "aggregator", "privacy", "registrar", "shard")
+# Beside those of the table: the devices of a population, and one who has a password and stands in no table.
+OTHERS = ("devices.hospitals", "stranger")
+PATIENCE_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """How to get in: as the super user, or as one of the principals that the table knows."""
+
+    folder: Path
+
+    def settings(self, principal: str = "fedlog") -> KafkaSettings:
+        """What a client of this principal needs."""
+        told = {"folder": self.folder, "sasl_username": principal, "topic_prefix": "guarded"}
+        return resolve(told, {}).kafka(principal)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """The broker, its topics, and the rights of each role, as `fedlog broker start --secure` makes them."""
+    folder = tmp_path_factory.mktemp("guarded") / "fedlog"
+    try:
+        _done(["--folder", str(folder), "--topic-prefix", "guarded"], "broker", "start", "--secure")
+        yield Guarded(folder)
+    finally:
+        broker.stop(folder / "broker")
+
+
+@pytest.mark.timeout(900)
+def test_the_product_lives_with_least_rights(guarded: Guarded, tmp_path: Path) -> None:
+    """From its creation over enrolment, a private round with shards and a gateway to scores, page, history and replay.
+
+    Each under its own principal.
+    """
+    (tmp_path / "policy.toml").write_text(POLICY)
+    operator = [*reaching(guarded.settings("operator")), "--folder", str(tmp_path)]
+    _done(operator, "key", "create")
+    key = keys.load(tmp_path / "operator.key")
+    _done(operator, "task", "create", str(tmp_path / "policy.toml"), "--name", TASK)
+    workers = [_start(guarded, role, key, folder=tmp_path / role) for role in ACTORS]
+    log = KafkaLog(guarded.settings("operator"))
+    try:
+        _done(operator, "enrol", "open", TASK, "--quota", "9")
+        _wait_for_versions(log, workers, 1)
+        _train(reaching(guarded.settings("devices")), operator, key=key, folder=tmp_path / "ada")
+        _wait_for_versions(log, workers, 2)
+        trusting = ["--operator-public-key", key.public_key.hex()]
+        gateway = [*reaching(guarded.settings("gateway")), *trusting, "--folder", str(tmp_path / "gateway")]
+        (tmp_path / "gateway").mkdir()
+        with running(gateway, tmp_path / "gateway") as served:
+            _train([], operator, key=key, folder=tmp_path / "bob", words=["--gateway", served.url])
+            _wait_for_versions(log, workers, 3)
+        evaluator = _role_options(guarded, "evaluator", key, folder=tmp_path / "evaluator")
+        _done(evaluator, "evaluate", "--task", TASK, "--data", DIGITS)
+        _ask_history([*reaching(guarded.settings("analysts")), *trusting, "--folder", str(tmp_path / "analysts")])
+        _ask_server([*reaching(guarded.settings("serve")), *trusting, "--folder", str(tmp_path / "serve")], tmp_path)
+        assert _read_as_subscriber(guarded.settings("subscribers")) == 3
+        _done(operator, "replay", "--full")
+    finally:
+        for worker in workers:
+            worker.end()
+        for worker in workers:
+            worker.ended()
+        log.close()
+
+
+@pytest.fixture(scope="module")
+def doors(guarded: Guarded) -> Iterator[tuple[dict[str, KafkaSettings], list[Try]]]:
+    """Everybody's way in, on topics of their own, and what was tried, which becomes a row of docs/results."""
+    owner = replace(guarded.settings(), topic_prefix="pairs")
+    log = KafkaLog(owner)
+    try:
+        log.create_topics(CATALOGUE, partitions=1)
+    finally:
+        log.close()
+    keeping.apply(owner, Wanted(prefix="pairs", populations=["hospitals"]))
+    passwords = {name: secrets.token_urlsafe(12) for name in OTHERS}
+    access.set_passwords(owner, passwords)
+    found = {name: replace(guarded.settings(name), topic_prefix="pairs") for name in RIGHTS}
+    found |= {
+        name: replace(owner, sasl_username=name, sasl_password=own, client_id=name) for name, own in passwords.items()
+    }
+    tries: list[Try] = []
+    yield found, tries
+    # A row is about all of them: a share that somebody picked proves little.
+    if len({one.principal for one in tries}) < len(found):
+        return
+    wrong = [f"{one.principal} {one.action} {one.name}" for one in tries if one.is_wrong]
+    row = {
+        "principals": len({one.principal for one in tries}),
+        "tries": len(tries),
+        "allowed": sum(one.is_allowed for one in tries),
+        "refused": sum(not one.is_allowed for one in tries),
+        "wrong": wrong,
+        "by_action": dict(Counter(one.action for one in tries)),
+    }
+    add_row("rights", row)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("principal", [*RIGHTS, *OTHERS])
+def test_each_is_let_in_where_the_table_says(doors: tuple[dict[str, KafkaSettings], list[Try]], principal: str) -> None:
+    """Every principal at every topic, group, transactional id and at the cluster: allowed or refused, by the table."""
+    settings, tries = doors
+    tried = list(try_all(principal, settings[principal]))
+    tries += tried
+    assert [one for one in tried if one.is_wrong] == []
+    assert len(tried) > 70
+
+
+def _train(
+    reached: list[str], operator: list[str], *, key: OperatorKey, folder: Path, words: list[str] | None = None
+) -> None:
+    """Enrol one device and let it train once."""
+    folder.mkdir()
+    np.savez(folder / "data.npz", x=np.eye(64, dtype=np.float32)[:10], y=np.arange(10))
+    token = _done(operator, "enrol", "token", TASK, "--subject", folder.name).split()[0]
+    own = [*reached, "--operator-public-key", key.public_key.hex(), "--folder", str(folder / "own")]
+    more = ["--updates", "1", "--enrol", token]
+    _done(own, "device", *(words or ()), "--task", TASK, "--state", str(folder), *more)
+
+
+def _ask_history(options: list[str]) -> None:
+    """Read the log into tables, and ask them."""
+    _done(options, "history", "sync")
+    told = _done(options, "query", "SELECT count(*) AS n FROM versions", "--json")
+    assert json.loads(told.splitlines()[0])["n"] == 3
+
+
+def _ask_server(options: list[str], folder: Path) -> None:
+    """Start the server, log in, and ask what tasks there are."""
+    words = [sys.executable, "-P", "-m", "ops.terminal.cli", *options, "serve", "--port", "0", "--link"]
+    with (folder / "serve.log").open("wb") as errors:
+        server = subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+    try:
+        assert server.stdout is not None
+        url = urlsplit(server.stdout.readline().strip())
+        assert url.netloc, (folder / "serve.log").read_text()
+        token = parse_qs(url.query)["token"][0]
+        give_up_s = time.monotonic() + PATIENCE_S
+        while True:
+            asked = Request(f"http://{url.netloc}/api/v1/tasks", headers={"Authorization": f"Bearer {token}"})
+            with urlopen(asked, timeout=30) as answer:
+                told = answer.read().decode()
+            if f'"{TASK}"' in told:
+                break
+            assert time.monotonic() < give_up_s, told + (folder / "serve.log").read_text()
+            time.sleep(0.5)
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def _read_as_subscriber(settings: KafkaSettings) -> int:
+    """How many versions were announced, as a service hears of them that knows Kafka and nothing of fedlog."""
+    group = {"group.id": settings.add_prefix("subscribers.mine"), "auto.offset.reset": "earliest"}
+    consumer, found = Consumer({**settings.librdkafka(), **group}), 0
+    consumer.subscribe([settings.add_prefix(PUBLISHED.name)])
+    give_up_s = time.monotonic() + PATIENCE_S
+    while found < 3 and time.monotonic() < give_up_s:
+        message = consumer.poll(1.0)
+        if message is not None:
+            assert message.error() is None, message.error()
+            found += 1
+    consumer.close()
+    return found
+
+
+def _role_options(guarded: Guarded, role: str, key: OperatorKey, *, folder: Path) -> list[str]:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    log = KafkaLog(guarded.settings("operator"))
+    try:
+        keys.save_role(issue_key(log, key, role=role), folder / "role.key")
+    finally:
+        log.close()
+    return [
+        *reaching(guarded.settings(role)),
+        *("--folder", str(folder), "--role-key-file", str(folder / "role.key")),
+    ]
+
+
+def _wait_for_versions(log: KafkaLog, workers: list[Worker], count: int) -> None:
+    give_up_s, at = time.monotonic() + PATIENCE_S, TopicPartition(PUBLISHED.name, partition_of(TASK, log.partitions))
+    while len(list(scan(log, at))) < count:
+        told = "\n".join(line[:300] for worker in workers for line in worker.read_log().splitlines()[-12:])
+        assert time.monotonic() < give_up_s, told
+        time.sleep(0.2)
+
+
+def _start(guarded: Guarded, role: str, key: OperatorKey, *, folder: Path) -> Worker:
+    return Worker(role, _role_options(guarded, role, key, folder=folder), folder=folder, number=0, source=ROOT)
+
+
+def _done(options: list[str], *words: str) -> str:
+    ran = CliRunner().invoke(app, [*options, *words])
+    assert ran.exit_code == 0, f"{words}: {ran.stderr}"
+    return ran.stdout
