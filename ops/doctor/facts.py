@@ -56,7 +56,8 @@ class Expiring:
 class Tail:
     """The newest records of a journal partition, followed along their chain. `position`: the actor's, by input.
 
-    `fault` says why the record at `offset` is off the chain, `defects` counts inputs on which our code failed.
+    `fault` says why the record at `offset` is off the chain, `defects` counts inputs on which our code failed;
+    `is_private` where a round was proposed that has to be charged.
     """
 
     at: TopicPartition
@@ -65,6 +66,7 @@ class Tail:
     offset: int = 0
     strangers: int = 0
     defects: int = 0
+    is_private: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

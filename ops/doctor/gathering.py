@@ -81,7 +81,7 @@ def gather_briefly(settings: Settings, limits: Limits | None = None) -> Facts:
         with Survey(kafka) as survey:
             cluster = ask_cluster(survey, now_ms=now_ms, limits=limits)
     except (LogError, SettingsError) as error:
-        why = str(error)
+        why = " ".join(str(error).split())
     return Facts(
         now_ms=now_ms,
         servers=servers,

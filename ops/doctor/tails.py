@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ops.doctor.facts import Tail
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
-from schemas.events import DefectFound
+from schemas.events import DefectFound, RoundProposed
 from schemas.journal import Batch, JournalPosition, WriterClaimed, open_record
 from streams.journals import JournalBroken, JournalReader
 from streams.log import Record, TopicPartition
@@ -26,16 +26,20 @@ def follow_tail(at: TopicPartition, records: Sequence[Record], *, claim: Record 
     """Follow the records of a journal partition; `claim` is the record at `find_claim`'s offset."""
     reader = JournalReader(at, trust=trust)
     position: Mapping[str, int] = {}
-    defects = 0
+    defects, is_private = 0, False
     try:
         for record in _begin(reader, records, claim=claim):
             batch = reader.follow(record)
             if batch is not None:
                 position = batch.position.offsets
-                defects += sum(isinstance(event, DefectFound) for each in batch.decisions for event in each.events)
+                events = [event for each in batch.decisions for event in each.events]
+                defects += sum(isinstance(event, DefectFound) for event in events)
+                is_private = is_private or any(
+                    isinstance(event, RoundProposed) and event.mechanism is not None for event in events
+                )
     except JournalBroken as broken:
         return Tail(at=at, position=position, fault=broken.what, offset=broken.place.offset, defects=defects)
-    return Tail(at=at, position=position, strangers=reader.strangers, defects=defects)
+    return Tail(at=at, position=position, strangers=reader.strangers, defects=defects, is_private=is_private)
 
 
 def _begin(reader: JournalReader, records: Sequence[Record], *, claim: Record | None) -> Sequence[Record]:

@@ -13,8 +13,8 @@ from streams.log import TopicPartition
 FAMILY = "actors"
 # Behind the last record of a journal stands the marker of its transaction, and there may be some of aborted ones.
 MARKERS = 4
-# Nobody needs a registrar before the first device has enrolled.
-_ALWAYS = ("selector", "aggregator", "privacy")
+# The others are needed by some tasks only: privacy by private ones, a registrar where devices enrol.
+_ALWAYS = ("selector", "aggregator")
 _IS_JOURNAL = {topic.name for topic in JOURNALS}
 
 
@@ -27,13 +27,17 @@ def check(facts: Facts, limits: Limits) -> Iterator[Finding]:
     for name, role in ROLES.items():
         group = cluster.groups.get(name)
         has_run = any(end for at, end in cluster.ends.items() if at.topic == role.journal)
-        if group is not None and not group.members and (name in _ALWAYS or has_run):
+        is_asked = name == "privacy" and any(tail.is_private for tail in facts.tails)
+        if group is not None and not group.members and (name in _ALWAYS or has_run or is_asked):
             yield _find(
                 f"worker {name}",
                 "no worker of this actor is alive: whatever it has to decide waits",
                 remedy=f"start `fedlog worker {name}`; its last lines in the log say why it ended. One that is frozen "
                 "counts as gone after 8 s: `kill -USR1 PID` prints where it stands",
             )
+            continue
+        # Without privacy nobody reads `rounds` for charges, and nobody has to.
+        if name not in _ALWAYS and not has_run and not is_asked:
             continue
         waiting = dict(find_waiting(facts, name))
         # One finding for all its partitions: what holds one up mostly holds them all.
@@ -52,7 +56,6 @@ def find_waiting(facts: Facts, name: str) -> Iterator[tuple[TopicPartition, int]
     """How many records an actor has not decided that are older than `Limits.waiting_s`, by partition of its inputs."""
     cluster, role = facts.cluster, ROLES[name]
     assert cluster is not None
-    # Nothing where tails were not read, as for a look of a second.
     positions = {tail.at: tail.position for tail in facts.tails}
     for topic in role.inputs:
         for partition in range(cluster.partitions):

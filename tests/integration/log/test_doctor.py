@@ -39,7 +39,7 @@ def test_planted_faults_are_found(
     plant(kafka_settings, kafka_log, tmp_path)
     code, found = ask(tmp_path)
     assert code == 1
-    assert found.pop("actors") == ["worker selector", "worker aggregator", "worker privacy"]
+    assert found.pop("actors") == ["worker selector", "worker aggregator"]
     # The record in the open transaction is no journal's, and nobody can see it: chains have nothing to say.
     assert found == {
         "topics": [f"{kafka_settings.topic_prefix}.rounds"],

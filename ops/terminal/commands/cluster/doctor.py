@@ -51,5 +51,5 @@ def doctor(
     if not as_json and not findings:
         say(f"Nothing is wrong, as far as {len(CHECKS)} families of checks see.")
     elif not as_json:
-        note(", ".join(f"{count} {severity.value}s" for severity, count in counts.items() if count) + ".")
+        note(", ".join(f"{severity.value}s: {count}" for severity, count in counts.items() if count) + ".")
     raise typer.Exit(find_exit_code(findings))

@@ -89,6 +89,7 @@ def without(role: str) -> frozenset[tuple[str, str, str, str]]:
 AWAY = dataclasses.replace(HEALTHY, cluster=None, unreachable="refused")
 SLOW = Group(members=1, offsets={**ALL, UPDATES: 60})
 DEAD = Group(members=0, offsets=ALL)
+EMPTY = {at: 0 for at in PLACES if at.topic in ("ledger", "registry")}
 # What is planted; then its family, how bad it is, what the finding is about, and a word of the remedy.
 PLANTED: dict[str, tuple[Facts, str, str, str, str]] = {
     "broker away": (AWAY, "broker", "error", "kafka:9092", "broker status"),
@@ -154,6 +155,15 @@ PLANTED: dict[str, tuple[Facts, str, str, str, str]] = {
         "error",
         "worker selector",
         "fedlog worker selector",
+    ),
+    "nobody charges": (
+        put(
+            {"groups": {**GROUPS, "privacy": DEAD}, "ends": {**ALL, **EMPTY}}, tails=(Tail(at=ROUNDS, is_private=True),)
+        ),
+        "actors",
+        "error",
+        "worker privacy",
+        "fedlog worker privacy",
     ),
     "worker stuck": (
         put({"groups": {**GROUPS, "aggregator": SLOW}}),
@@ -251,6 +261,9 @@ def test_each_family_is_tried() -> None:
 
 
 QUIET = {
+    "no worker for charges where nobody is private": put(
+        {"groups": {**GROUPS, "privacy": DEAD, "registrar": Group(members=0)}, "ends": {**ALL, **EMPTY}}
+    ),
     "devices of a population": put(
         {
             "grants": GRANTS
