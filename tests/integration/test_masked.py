@@ -1,4 +1,4 @@
-"""A masked task over a real Kafka and a gateway: two helpers, one of which is killed in the middle."""
+"""A masked, private task over a real Kafka and a gateway: two helpers, one of which is killed in the middle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.learners import FLAT_LEARNER
 from tests.places import home_of
 from tests.root import ROOT
 from tests.worlds.gateway.process import running
-from tests.worlds.stage import PLAIN_ACTORS, Stage, say, staged
+from tests.worlds.stage import ACTORS, Stage, say, staged
 
 TASK = "masked"
 CLI = [sys.executable, "-P", "-m", "ops.terminal.cli"]
@@ -31,6 +31,7 @@ tier = "masked"
 [masked]
 helpers = HELPERS
 epoch_versions = 2
+noise = "helpers"
 [learner_arguments]
 parameters = 40_000
 [selection]
@@ -41,6 +42,9 @@ lease_s = 30.0
 updates_per_round = 4
 [compression]
 codec = "float32"
+[privacy]
+noise_multiplier = 1.0
+rho_max = 9.0
 [stop]
 versions_max = 4
 """
@@ -67,14 +71,17 @@ def _helping(stage: Stage, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.mark.timeout(300)
 def test_a_masked_task_outlives_the_death_of_a_helper(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
-    """kill -9 of one of two helpers delays its round alone; epochs turn meanwhile, and replay needs no helper's key."""
+    """kill -9 of one of two, which draw the noise, delays its round alone; replay needs no key of them.
+
+    The task is private: each round is charged before it is answered for.
+    """
     folders = [tmp_path / f"helper-{number}" for number in range(2)]
     keys = [create_store(folder / "state").hex() for folder in folders]
     (tmp_path / "policy.toml").write_text(POLICY.replace("HELPERS", json.dumps(keys)))
     with staged(kafka_settings, tmp_path) as stage, ExitStack() as stack:
         made = stage.fedlog("task", "create", str(tmp_path / "policy.toml"), "--name", TASK)
         assert made.exit_code == 0, made.stderr
-        stage.start(*PLAIN_ACTORS)
+        stage.start(*ACTORS)
         stack.enter_context(_helping(stage, folders[0]))
         first = stack.enter_context(_helping(stage, folders[1]))
         stage.until_version(TASK, 0)
