@@ -78,6 +78,9 @@ def test_what_waits_is_counted(tmp_path: Path) -> None:
         unread = "offsets that the history has not read"
         assert count(None) == waits
         assert count(LogState(is_away=False, ends=ends)) == {**waits, "broker": "answers", unread: "0"}
+        # The marker of a transaction that ended after the history had read what is in it.
+        marked = {at: end + (end > 0 and at.topic == "rounds") for at, end in ends.items()}
+        assert count(LogState(is_away=False, ends=marked))[unread] == "0"
         more = LogState(is_away=True, ends={**ends, updates: ends[updates] + 5})
         assert count(more) == {**waits, "broker": "out of reach", unread: "5"}
         assert count(LogState(is_away=True))[unread] == "–"
