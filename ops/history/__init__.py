@@ -11,7 +11,7 @@ May import what lies below `ops`; prints nothing.
 `authorship`: which records of journals readers pass over; called by `fedlog events`.
 `merging`: records of many partitions in the order of time; called by `fedlog events`.
 `tables`: everything as tables for SQL, in a file of DuckDB; called by `fedlog query` and `fedlog history`.
-`levels`: the table of service levels as metrics; `fedlog history sync --follow` serves them.
+`levels`: the table of service levels as metrics; `fedlog history sync --follow` may serve them.
 `releases`: the values that measure tasks have released; `tables` stores them.
 `tracing`: rounds and updates as spans, and their way to a collector; called by `fedlog trace`.
 `plots`: pictures on those tables; called by `fedlog plot` and `fedlog compare`.

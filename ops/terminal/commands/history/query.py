@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Answers = Callable[..., Answer]
 
-LEVELS_EVERY_S = 15.0
+FOLLOW_CHECK_S, LEVELS_EVERY_S = 1.0, 15.0
 HistoryPath = Annotated[
     Path | None, typer.Option("--file", metavar="FILE", help=f"The history (default: {HISTORY_FILE} in the folder).")
 ]
@@ -81,9 +81,7 @@ def query(
 @app.command("sync")
 def sync(
     ctx: typer.Context,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on; answer `fedlog query` and Prometheus meanwhile.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on, and answer `fedlog query` meanwhile.")] = False,
     file: HistoryPath = None,
 ) -> None:
     """Take in what the log holds by now; with --follow also what is appended."""
@@ -211,16 +209,28 @@ def open_answers(
 
 
 def _follow(live: LiveHistory, settings: Settings) -> None:
+    # Ctrl-C ends it, and what the log holds by then is taken in.
+    with suppress(KeyboardInterrupt):
+        # Only where somebody asks for them: a question over all tasks takes more memory than taking in does.
+        if settings.metrics_port:
+            _serve_levels(live, settings)
+        while True:
+            live.check(timeout_s=FOLLOW_CHECK_S)
+
+
+def _serve_levels(live: LiveHistory, settings: Settings) -> None:
     from ops.history.levels import ASK, ServiceLevels
+    from ops.history.tables.answers import QueryRefused
 
     levels = ServiceLevels()
     levels.instruments.serve(settings.metrics_host, settings.metrics_port)
-    # Ctrl-C ends it, and what the log holds by then is taken in.
-    with suppress(KeyboardInterrupt):
-        while True:
-            # Asked beside the projector's thread, and seldom: it looks at the newest rounds of every task.
+    while True:
+        # A question that takes too long must not end what everybody else asks.
+        try:
             levels.show(live.ask(ASK))
-            live.check(timeout_s=LEVELS_EVERY_S)
+        except QueryRefused as error:
+            note(f"Service levels could not be shown: {error}")
+        live.check(timeout_s=LEVELS_EVERY_S)
 
 
 def _tell(progress: Progress, synced: Synced) -> None:
