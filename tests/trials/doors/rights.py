@@ -13,8 +13,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
 
@@ -211,7 +213,9 @@ def _ask_server(options: list[str], folder: Path) -> None:
         give_up_s = time.monotonic() + PATIENCE_S
         while True:
             asked = Request(f"http://{url.netloc}/api/v1/tasks", headers={"Authorization": f"Bearer {token}"})
-            with urlopen(asked, timeout=30) as answer:
+            told = ""
+            # It answers before it has read the log, and says so.
+            with suppress(HTTPError), urlopen(asked, timeout=30) as answer:
                 told = answer.read().decode()
             if f'"{TASK}"' in told:
                 break
