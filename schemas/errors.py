@@ -116,6 +116,9 @@ class FedlogError(Exception):
      │    ├── TaskTooLarge       a task's description does not fit into one record
      │    ├── SuccessorExists    another task carries on from that one already
      │    ├── ParentUnprotected  a private task cannot carry on from one without privacy
+     │    ├── BudgetRefused      the devices of a population cannot be promised that
+     │    ├── BudgetUnnoticed    a budget was signed, and its aggregator has not taken it
+     │    ├── OutsideBudget      a task has no place beside the budget of a population
      │    ├── BudgetSpent        the tasks before have spent all that the policy allows
      │    ├── WriteHidden        what was written cannot be read back yet
      │    ├── CloseUnnoticed     the aggregator has not noticed a close in time

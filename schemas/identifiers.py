@@ -8,9 +8,10 @@ import msgspec
 
 # "\Z", because "$" also matches before a newline at the end.
 _NAME = "[a-z0-9][a-z0-9-]{0,62}"
-# `population.task`, or a bare name, which is its own population; at most one dot.
+# `population.task`, or a bare name, which is its own population: what stands before the dot.
 TASK_PATTERN = rf"^{_NAME}(\.{_NAME})?\Z"
 TaskId = Annotated[str, msgspec.Meta(pattern=TASK_PATTERN)]
+Population = Annotated[str, msgspec.Meta(pattern=rf"^{_NAME}\Z")]
 DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 Cohort = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,32}\Z")]
 LeaseId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -31,8 +32,7 @@ PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 DeviceKey = Annotated[bytes, msgspec.Meta(min_length=34, max_length=35)]
 Deployment = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]  # random: one log and its actors
 
-# Half of what a broker takes by default, and large enough for few requests.
-CHUNK_BYTES = 512 * 1024
+CHUNK_BYTES = 512 * 1024  # half of what a broker takes by default, and large enough for few requests
 
 
 class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):

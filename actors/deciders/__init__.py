@@ -17,4 +17,5 @@ impure half under the same name in `actors/effects/`.
 - `lifetime`: whether a task may begin, and which score ends it. `aggregator` alone uses it.
 - `registrar`: who is enrolled, as which subject, and until when.
 - `privacy_budget`: charges each round before it may be published.
+- `populations/`: what devices may spend over all tasks of their population. The three actors around a round use it.
 """

@@ -10,8 +10,9 @@ from typing import get_args
 
 from msgspec import UNSET, UnsetType
 
-from actors.deciders.aggregator_state import Task
+from actors.deciders.aggregator_state import Rounds, Task
 from actors.deciders.epochs import is_too_late
+from actors.deciders.populations.budgets import is_exhausted
 from schemas.events import BodyFault, CountedReason, RefusalReason, UpdateAdmitted, name_unit
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, is_overlong
@@ -51,12 +52,13 @@ def staleness_of(task: Task, version: int) -> int:
     return task.version + len(task.pending) - version
 
 
-def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason | CountedReason | None:
+def refusal(state: Rounds, lease: Lease, *, append_ms: int) -> RefusalReason | CountedReason | None:
     """Why an update under this lease is in no round, whatever its body is; None if only the body matters now.
 
     A repeat is told apart first, so that its answer is the outcome that it had, whatever has changed since. The append
     time decides: how long an update waits for its decision is not the fault of its device.
     """
+    task = state.tasks.get(lease.task)
     if task is None:
         return "unknown_task"
     if lease.lease in task.outcomes:
@@ -76,7 +78,7 @@ def refusal(task: Task | None, lease: Lease, *, append_ms: int) -> RefusalReason
     # Of lease and time alone, so that it may refuse with privacy too.
     if is_too_late(task, lease, append_ms=append_ms):
         return "epoch_over"
-    return _staleness_refusal(task, lease) or _device_refusal(task, lease)
+    return _staleness_refusal(task, lease) or _device_refusal(state, task, lease=lease)
 
 
 def _is_of_another_policy(task: Task, lease: Lease, *, append_ms: int) -> bool:
@@ -96,14 +98,13 @@ def _staleness_refusal(task: Task, lease: Lease) -> RefusalReason | None:
     return "stale" if staleness >= len(task.created.weights) or task.created.weights[staleness] == 0 else None
 
 
-def _device_refusal(task: Task, lease: Lease) -> RefusalReason | None:
+def _device_refusal(state: Rounds, task: Task, *, lease: Lease) -> RefusalReason | None:
     assert task.buffer is not None
     # Two updates of one device in one round would count twice against what the mechanism covers.
     if name_unit(lease) in task.buffer.members:
         return "in_round"
-    cap = task.created.participations_cap
     # The selector grants no lease past the cap; this is checked again because the guarantee must not rest on it.
-    return "participations" if cap is not None and task.count_participations(name_unit(lease)) >= cap else None
+    return "participations" if is_exhausted(state, task, unit=name_unit(lease)) else None
 
 
 def is_full(task: Task, *, members: int, opened_ms: int, time_ms: int) -> bool:

@@ -11,8 +11,10 @@ from actors.deciders.admission import COUNTED, UpdateChecked, admit, is_full
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.decider import Decider
 from actors.deciders.epochs import EpochKeyGone, EpochMade, list_over, wants_epoch
-from actors.deciders.lifetime import is_first_score, judge_score, may_begin
+from actors.deciders.lifetime import is_first_score, is_starved, judge_score, may_begin, may_succeed
 from actors.deciders.masking.hearing import HelperHeard, MasksUnusable, find_answered, offer_key
+from actors.deciders.populations.budgets import find_budget, find_busiest, is_exhausted
+from actors.deciders.populations.settings import may_set
 from schemas.events import (
     BudgetExhausted,
     EpochDestroyed,
@@ -26,6 +28,7 @@ from schemas.events import (
     Mechanism,
     ModelPublished,
     Noticed,
+    PopulationBudgetSet,
     RoundAbandoned,
     RoundCharged,
     RoundOpened,
@@ -114,17 +117,20 @@ class Aggregator:
         """The events that this input causes."""
         match fact:
             case UpdateChecked():
-                return self._decide_update(state.tasks.get(fact.lease.task), fact, time_ms=time_ms)
+                return self._decide_update(state, fact, time_ms=time_ms)
             case TaskCreated() if fact.task not in state.tasks and may_begin(state, fact):
                 return [
                     Noticed(fact=fact),
                     _describe_first(fact),
                     RoundOpened(task=fact.task, round=0),
                 ]
-            case TaskSucceeded() if fact.task in state.tasks and state.tasks[fact.task].successor is None:
+            case TaskSucceeded() if may_succeed(state, fact):
                 return [Noticed(fact=fact)]
+            case PopulationBudgetSet():
+                units = state.list_units(fact.population)
+                return [Noticed(fact=fact)] if may_set(state, fact, units=units) else []
             case Tick():
-                return [event for task in state.tasks.values() for event in self._pass_time(task, time_ms)]
+                return [e for task in state.tasks.values() for e in self._pass_time(state, task, time_ms=time_ms)]
             case TaskPaused() | TaskResumed() | TaskClosed() | VersionEvaluated() | RoundCharged():
                 return _notice(state.tasks.get(fact.task), fact)
             case HelperHeard():
@@ -135,8 +141,8 @@ class Aggregator:
                 return _turn_epoch(state.tasks.get(fact.task), fact, time_ms=time_ms)
         return []
 
-    def _decide_update(self, task: Task | None, update: UpdateChecked, *, time_ms: int) -> list[JournalEvent]:
-        lease, reason = update.lease, update.refusal
+    def _decide_update(self, state: Rounds, update: UpdateChecked, *, time_ms: int) -> list[JournalEvent]:
+        lease, reason, task = update.lease, update.refusal, state.tasks.get(update.lease.task)
         # Whoever holds one lease can send it for ever: these leave no trace of their own, in journal or state.
         if reason in COUNTED:
             return [UpdatesDeclined(task=lease.task if task else None, counts={reason: 1})]  # type: ignore[dict-item]
@@ -158,19 +164,24 @@ class Aggregator:
         members = len(task.buffer.members) + 1
         if not is_full(task, members=members, opened_ms=task.buffer.opened_ms, time_ms=time_ms):
             return [admitted]
-        return [admitted, *self._propose(task, task.buffer, newest=admitted)]
+        return [admitted, *self._propose(state, task, newest=admitted)]
 
-    def _pass_time(self, task: Task, time_ms: int) -> list[JournalEvent]:
+    def _pass_time(self, state: Rounds, task: Task, *, time_ms: int) -> list[JournalEvent]:
         """What the passing of time alone causes: the end of a round, or that of an idle task."""
         buffer = task.buffer
         if buffer and is_full(task, members=len(buffer.members), opened_ms=buffer.opened_ms, time_ms=time_ms):
-            return self._propose(task, buffer)
+            return self._propose(state, task)
+        if is_starved(state, task):
+            return [*_drop_buffer(task, "halted"), _halt(task, "too_few_devices")]
         return _halt_idle(task, time_ms)
 
-    def _propose(self, task: Task, buffer: Round, *, newest: UpdateAdmitted | None = None) -> list[JournalEvent]:
+    def _propose(self, state: Rounds, task: Task, *, newest: UpdateAdmitted | None = None) -> list[JournalEvent]:
         """Propose the buffer, with an admission that the state has not folded yet, and open the next."""
+        buffer, budget = task.buffer, find_budget(state.budgets, task.created.task)
+        assert buffer is not None
         members = [*buffer.members.values(), *([newest] if newest else [])]
-        taken = task.count_participations(name_unit(newest)) + 1 if newest else 0
+        unit = None if newest is None else name_unit(newest)
+        taken = 0 if unit is None else task.count_participations(unit) + 1
         busiest = max(task.participations_max, taken)
         proposed = RoundProposed(
             task=task.created.task,
@@ -181,9 +192,9 @@ class Aggregator:
             metrics=None if task.created.policy.is_sealed else _sum_reports(task, members),
             mechanism=mechanism_of(task.created, self.key_id),
             participations_max=busiest,
+            busiest=UNSET if budget is None else find_busiest(state, budget, created=task.created, unit=unit),
         )
-        cap = task.created.participations_cap
-        exhausted = task.exhausted + (cap is not None and taken == cap)
+        exhausted = task.exhausted + (unit is not None and is_exhausted(state, task, unit=unit, more=1))
         return [proposed, *_open_round(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
 
 
@@ -204,12 +215,11 @@ def _next_halt(task: Task, *, versions: int, exhausted: int) -> HaltReason | Non
         return task.ending
     if versions >= policy.stop.versions_max:
         return "versions_max"
-    # Devices that have not come yet may come, up to the number that the operator expects.
-    known = max(policy.selection.devices_expected, len(task.participations))
     # The parents have spent all: no device could be admitted even once.
     if task.created.participations_cap == 0:
         return "too_few_devices"
-    return "too_few_devices" if known - exhausted < policy.aggregation.members_min else None
+    # Devices that have not come yet may come, up to the number that the operator expects.
+    return "too_few_devices" if task.count_known() - exhausted < policy.aggregation.members_min else None
 
 
 def _halt_idle(task: Task, time_ms: int) -> list[JournalEvent]:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
 
 from msgspec import UNSET, UnsetType
 
 from actors.deciders.outcomes import Outcomes
+from actors.deciders.populations.budgets import (
+    NOBODY,
+    Budget,
+    Budgets,
+    find_budget,
+    find_busier,
+    is_past,
+    list_spent,
+    set_budget,
+)
 from schemas.events import (
     BudgetExhausted,
     DeviceRevoked,
@@ -17,7 +28,9 @@ from schemas.events import (
     MaskKeyOffered,
     MasksSummed,
     ModelPublished,
+    Noticeable,
     Noticed,
+    PopulationBudgetSet,
     RoundAbandoned,
     RoundCharged,
     RoundOpened,
@@ -34,6 +47,7 @@ from schemas.events import (
     name_unit,
 )
 from schemas.identifiers import BodyRef
+from schemas.topics import population_of
 
 # An outcome is remembered this long past the deadline, so that a device that was away still learns its own.
 REMEMBERED_MS = 600_000
@@ -102,6 +116,8 @@ class Task:
     first_loss: float | None = None  # of version 0, with which later scores are compared
     epochs: Epochs | UnsetType = UNSET  # of a sealed task; others keep the digest that they had before there were any
     offered: dict[int, bytes] | UnsetType = UNSET  # of a masked one: what helpers have said of the next epoch's keys
+    # Under a population's budget: devices that other tasks have exhausted, and that never took part in this one.
+    strangers: int | UnsetType = UNSET
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
@@ -139,27 +155,32 @@ class Task:
         """How often the device, or its subject where devices are enrolled, has taken part."""
         return self.participations.get(unit, 0)
 
+    def count_known(self) -> int:
+        """How many devices there are at least: those that are here, and those that the operator expects."""
+        strangers = 0 if self.strangers is UNSET else self.strangers
+        return max(self.created.policy.selection.devices_expected, len(self.participations) + strangers)
+
 
 @dataclass(slots=True)
 class Rounds:
-    """All tasks of one partition."""
+    """All tasks of one partition, and the budgets of its populations."""
 
     tasks: dict[str, Task] = field(default_factory=dict)
+    budgets: Budgets = UNSET
+
+    def list_units(self, population: str) -> set[str]:
+        """All devices, or subjects, that have taken part in a task of the population."""
+        mine = (task for name, task in self.tasks.items() if population_of(name) == population)
+        return {unit for task in mine for unit in task.participations}
 
 
 def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
     """Fold one event into the state."""
     match event:
         case UpdateAdmitted() | UpdateRefused():
-            _settle(state.tasks.get(event.task), event, time_ms=time_ms)
-        case Noticed(fact=TaskCreated() as created):
-            state.tasks[created.task] = Task(
-                created,
-                epochs=Epochs() if created.policy.has_epochs else UNSET,
-                offered={} if created.policy.is_masked else UNSET,
-            )
-        case Noticed(fact=fact) if not isinstance(fact, DeviceRevoked):
-            _notice(state.tasks[fact.task], fact, time_ms=time_ms)
+            _settle(state, event, time_ms=time_ms)
+        case Noticed(fact=fact):
+            _hear(state, fact, time_ms=time_ms)
         case RoundOpened():
             task = state.tasks[event.task]
             masks: dict[int, MasksSummed] | UnsetType = {} if task.created.policy.is_masked else UNSET
@@ -181,6 +202,26 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             _halt(state.tasks[event.task], time_ms=time_ms)
         case EpochOpened() | EpochDestroyed() | MaskKeyOffered():
             _turn_epoch(state.tasks[event.task], event, time_ms=time_ms)
+
+
+def _hear(state: Rounds, fact: Noticeable, *, time_ms: int) -> None:
+    match fact:
+        case TaskCreated():
+            state.tasks[fact.task] = Task(
+                fact,
+                epochs=Epochs() if fact.policy.has_epochs else UNSET,
+                offered={} if fact.policy.is_masked else UNSET,
+            )
+            if (budget := find_budget(state.budgets, fact.task)) is not None:
+                budget.tasks.append(fact.task)
+                _recount(state, budget)
+        case PopulationBudgetSet():
+            state.budgets = set_budget(state.budgets, fact, tasks=state.tasks)
+            _recount(state, state.budgets[fact.population])
+        case DeviceRevoked():
+            pass
+        case _:
+            _notice(state.tasks[fact.task], fact, time_ms=time_ms)
 
 
 def _halt(task: Task, *, time_ms: int) -> None:
@@ -254,7 +295,43 @@ def _keep_filled_buffer(task: Task) -> Round | None:
     return task.buffer if task.buffer is not None and task.buffer.members else None
 
 
-def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms: int) -> None:
+def _recount(state: Rounds, budget: Budget) -> None:
+    """Who is exhausted in each task of a population, and who has spent most, of all that are known."""
+    units = state.list_units(budget.allowed.population)
+    spent = {unit: list_spent(budget, state.tasks, unit=unit) for unit in units}
+    # What was inherited counts before anybody has come.
+    budget.busiest = reduce(find_busier, spent.values(), list_spent(budget, state.tasks, unit=NOBODY))
+    for task in (state.tasks[name] for name in budget.tasks):
+        gone = [
+            unit for unit in units if is_past(budget, task, taken=task.count_participations(unit), spent=spent[unit])
+        ]
+        task.exhausted, task.strangers = len(gone), sum(unit not in task.participations for unit in gone)
+
+
+def _take_part(state: Rounds, task: Task, *, unit: str) -> None:
+    """Count a participation, and in which tasks it was the last that the device could have."""
+    budget = find_budget(state.budgets, task.created.task)
+    taken = task.count_participations(unit) + 1
+    if budget is None:
+        # Counted once, at the moment the cap is reached, so that a proposal need not walk all devices.
+        task.exhausted += taken == task.created.participations_cap
+        task.participations[unit] = taken
+        return
+    spent = list_spent(budget, state.tasks, unit=unit)
+    sharing = [state.tasks[name] for name in budget.tasks if state.tasks[name].status != "halted"]
+    left = [each for each in sharing if not is_past(budget, each, taken=each.count_participations(unit), spent=spent)]
+    task.participations[unit] = taken
+    spent = list_spent(budget, state.tasks, unit=unit)
+    budget.busiest = find_busier(budget.busiest, spent)
+    for each in left:
+        if is_past(budget, each, taken=each.count_participations(unit), spent=spent):
+            assert each.strangers is not UNSET
+            each.exhausted += 1
+            each.strangers += unit not in each.participations
+
+
+def _settle(state: Rounds, event: UpdateAdmitted | UpdateRefused, *, time_ms: int) -> None:
+    task = state.tasks.get(event.task)
     if task is None:
         return
     # When this lease was granted: no later update can have been appended before, so that another copy of what was long
@@ -268,11 +345,8 @@ def _settle(task: Task | None, event: UpdateAdmitted | UpdateRefused, *, time_ms
     unit = name_unit(event)
     task.buffer.members[unit] = event
     task.progress_ms = time_ms
-    taken = task.count_participations(unit) + 1
-    task.participations[unit] = taken
-    task.participations_max = max(task.participations_max, taken)
-    # Counted once, at the moment the cap is reached, so that a proposal need not walk all devices.
-    task.exhausted += taken == task.created.participations_cap
+    _take_part(state, task, unit=unit)
+    task.participations_max = max(task.participations_max, task.participations[unit])
 
 
 def _propose(task: Task, proposed: RoundProposed) -> None:

@@ -24,6 +24,7 @@ from schemas.events import (
     LeaseGranted,
     ModelPublished,
     Noticed,
+    PopulationBudgetSet,
     RoundAbandoned,
     RoundProposed,
     TaskClosed,
@@ -62,8 +63,8 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
             return _end_lease(state, fact, outcome_round=fact.round)
         case UpdateRefused():
             return _end_lease(state, fact, outcome_round=None)
-        case Noticed(fact=TaskCreated() | TaskPaused() | TaskResumed() | TaskClosed() as noticed):
-            return [Noticed(fact=noticed)]
+        case Noticed(fact=TaskCreated() | TaskPaused() | TaskResumed() | TaskClosed() | PopulationBudgetSet()):
+            return [fact]
         case RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted() | EpochOpened() | EpochDestroyed():
             return [Noticed(fact=fact)]
     return []

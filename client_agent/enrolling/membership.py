@@ -13,7 +13,7 @@ from client_agent.identity import Identity
 from client_agent.link import Link
 from schemas.canonical import MalformedError
 from schemas.events import Enrolled, EnrolmentRefused
-from schemas.events.enrolment import Population
+from schemas.identifiers import Population
 from schemas.identity.certificates import RENEWABLE_MS, DeviceCertificate, find_end_ms, read_device_certificate
 from schemas.identity.requests import ask_to_enrol, sign_request
 

@@ -6,20 +6,28 @@ Each function yields what is wrong, in words for people.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+
+from msgspec import UNSET
 
 from actors.deciders.admission import is_full, staleness_of
 from actors.deciders.aggregator import mechanism_of
-from actors.deciders.aggregator_state import Task
-from schemas.events import ModelPublished, RoundCharged, RoundProposed, UpdateAdmitted
+from actors.deciders.aggregator_state import Rounds, Task
+from actors.deciders.populations.budgets import find_budget, is_exhausted
+from actors.deciders.populations.settings import may_set
+from schemas.events import ModelPublished, PopulationBudgetSet, RoundCharged, RoundProposed, UpdateAdmitted, name_unit
 from schemas.identifiers import RoundId
-from schemas.policy import compute_rho
+from schemas.policy import compute_rho, to_fraction
 from schemas.policy.metrics import sum_metrics
 from schemas.receipts.members import compute_members_root
 
 
-def check_admission(task: Task, admitted: UpdateAdmitted) -> Iterator[str]:
-    """Staleness and weight of an admission against the versions so far and the policy's table."""
+def check_admission(state: Rounds, admitted: UpdateAdmitted) -> Iterator[str]:
+    """Staleness and weight of an admission against the versions so far and the policy's table; and that it may be."""
+    task = state.tasks[admitted.task]
+    budget, unit = find_budget(state.budgets, admitted.task), name_unit(admitted)
+    if budget is not None and is_exhausted(state, task, unit=unit):
+        yield f"update {admitted.update}: its device has nothing left of its population's budget, or of its task's"
     if admitted.staleness != staleness_of(task, admitted.version):
         yield f"update {admitted.update}: staleness {admitted.staleness}, not {staleness_of(task, admitted.version)}"
     base = task.created.weights[min(admitted.staleness, len(task.created.weights) - 1)]
@@ -29,8 +37,9 @@ def check_admission(task: Task, admitted: UpdateAdmitted) -> Iterator[str]:
         yield f"update {admitted.update}: weight {admitted.weight}, which staleness {admitted.staleness} never has"
 
 
-def check_proposal(task: Task, proposed: RoundProposed, *, time_ms: int) -> Iterator[str]:
+def check_proposal(state: Rounds, proposed: RoundProposed, *, time_ms: int) -> Iterator[str]:
     """A proposal against the admissions of its round and the policy's mechanism."""
+    task = state.tasks[proposed.task]
     assert task.buffer is not None
     members = [*task.buffer.members.values()]
     if proposed.members_root != compute_members_root(members) or proposed.members != len(members):
@@ -48,6 +57,10 @@ def check_proposal(task: Task, proposed: RoundProposed, *, time_ms: int) -> Iter
     if proposed.participations_max < task.participations_max:
         reported, counted = proposed.participations_max, task.participations_max
         yield f"round {proposed.round}: participations_max {reported}, counted {counted}"
+    budget = find_budget(state.budgets, task.created.task)
+    busiest = UNSET if budget is None else budget.busiest
+    if proposed.busiest != busiest:
+        yield f"round {proposed.round}: what its population's busiest device has spent is not what was admitted"
     expected = mechanism_of(task.created, proposed.mechanism.key_id if proposed.mechanism else b"")
     if proposed.mechanism != expected:
         yield f"round {proposed.round}: the mechanism is not the policy's"
@@ -62,6 +75,25 @@ def check_members(task: Task, published: ModelPublished) -> Iterator[str]:
         yield f"version {published.version}: its members are not those of round {published.round}"
 
 
+def check_budget(
+    state: Rounds, noticed: PopulationBudgetSet, *, signed: Collection[PopulationBudgetSet]
+) -> Iterator[str]:
+    """That the operator set a budget that comes into force, and that it may."""
+    # Any of them, since a copy is as good: what may not come back is told by the next check.
+    if noticed not in signed:
+        yield "is not what the operator signed"
+    if not may_set(state, noticed, units=state.list_units(noticed.population)):
+        yield "cannot come into force: it is not lower, or more is spent, or not all of what is spent is known"
+
+
+def find_ignored(state: Rounds, signed: Iterable[PopulationBudgetSet]) -> Iterator[str]:
+    """Budgets that were signed before others of the operator's words were heard, and that nothing stood against."""
+    # What could come into force now could have then: less was spent, by fewer tasks, under a budget no lower.
+    for budget in signed:
+        if may_set(state, budget, units=state.list_units(budget.population)):
+            yield f"the budget of {budget.population!r}, rho {budget.rho_max:g}, was signed and never came into force"
+
+
 def check_charge(task: Task, round_id: RoundId, *, charge: RoundCharged | None) -> Iterator[str]:
     """That a round of a private task was charged, and enough, before its version was published."""
     pending = next((pending for pending in task.pending if pending.id == round_id), None)
@@ -74,5 +106,11 @@ def check_charge(task: Task, round_id: RoundId, *, charge: RoundCharged | None) 
     covers = charge.rho_total >= float(compute_rho(task.created.list_spent(proposed.participations_max)))
     if not covers or charge.mechanism != proposed.mechanism:
         yield f"round {round_id}: charged rho {charge.rho_total:g} does not cover its participations"
+    if proposed.busiest is not UNSET:
+        spent = compute_rho(proposed.busiest)
+        # A charge may say more than was counted, and never less.
+        told = charge.population
+        if told is UNSET or told.rho_spent < float(spent) or spent > to_fraction(told.rho_max):
+            yield f"round {round_id}: its charge does not cover what its population's busiest device has spent"
     if proposed.participations_max > (task.created.participations_cap or 0):
         yield f"round {round_id} was charged, and {proposed.participations_max} participations pass the budget"

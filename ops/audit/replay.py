@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 
 from actors.deciders.aggregator_state import Rounds, Task, evolve
 from actors.deciders.decider import digest
+from actors.deciders.populations.settings import may_share
 from actors.effects.aggregator.summation import NO_KEYS
 from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.runtime.role import Role
@@ -23,11 +25,13 @@ from ops.audit.ancestry import check_ancestry
 from ops.audit.findings import Finding, Findings
 from ops.audit.recomputing import FindNoise, Recomputer
 from ops.audit.verification import Verification, make_trust
-from schemas.creations import collect_creations, find_faults, find_misplacement
+from schemas.certificates import Trust
+from schemas.creations import collect_creations, find_faults, find_misplacement, parse_task_event
 from schemas.events import (
     JournalEvent,
     ModelPublished,
     Noticed,
+    PopulationBudgetSet,
     RoundCharged,
     RoundProposed,
     StateDigest,
@@ -135,12 +139,14 @@ class Audit:
             self._fold(PRIVACY_ROLE)
 
     def _fold_rounds(self) -> None:
+        heard = -1  # of the operator's words
         for record, decision, at in self._read_decisions(ROUNDS.name):
             if self._is_reached():
                 self.findings.stopped = 1
                 return
             self.findings.decisions += 1
             self._seq = at.seq
+            heard = max(heard, decision.offset if decision.topic == TASKS.name else -1)
             for event in decision.events:
                 self.findings.events += 1
                 with self._name_record(record, event):
@@ -148,6 +154,8 @@ class Audit:
                     for task, what in self._check(event, decision, at=at):
                         self.findings.add_difference(Finding(record.at, record.offset, what, task))
                     evolve(self.state, event, decision.time_ms)
+        for what in event_checks.find_ignored(self.state, self._list_budgets(before=heard)):
+            self.findings.add_difference(Finding(TopicPartition(TASKS.name, self._partition), heard, what))
         # Only a fold to the end knows every version that must be announced.
         if self._full and self._to is None:
             expected = self._announcements
@@ -203,12 +211,14 @@ class Audit:
                 faults = self._check_creation(created)
             case Noticed(fact=RoundCharged() as charged):
                 faults = [] if self._charges.get((charged.task, charged.round)) == charged else ["not in the ledger"]
+            case Noticed(fact=PopulationBudgetSet() as budget):
+                faults = event_checks.check_budget(self.state, budget, signed=self._list_budgets())
             case UpdateAdmitted():
-                faults = event_checks.check_admission(self.state.tasks[event.task], event)
+                faults = event_checks.check_admission(self.state, event)
             case StateDigest() if event.sha256 != digest(self.state):
                 faults = ["the fold gives another"]
             case RoundProposed():
-                faults = event_checks.check_proposal(self.state.tasks[event.task], event, time_ms=decision.time_ms)
+                faults = event_checks.check_proposal(self.state, event, time_ms=decision.time_ms)
             case SumStored() if self._is_asked(self.state.tasks[event.task]):
                 faults = self._recomputer.check_sum(self.state.tasks[event.task], event)
             case ModelPublished():
@@ -226,6 +236,8 @@ class Audit:
             self._creations = self._read_creations()
         if self._creations.get(created.task) != created:
             yield f"is not what the operator wrote in {TASKS.name}"
+        if not may_share(self.state.budgets, created):
+            yield "begins beside its population's budget, and what it costs is not known"
         # Parents may live in other partitions, whose journals are read for it.
         if self._full:
             yield from self._check_ancestry(created)
@@ -253,12 +265,26 @@ class Audit:
         at = TopicPartition(topic, self._partition)
         return read_decisions(self._log, at, trust=self._trust, reads_ahead=True)
 
+    def _list_budgets(self, before: float = inf) -> list[PopulationBudgetSet]:
+        return [*_read_budgets(self._log, self._partition, trust=self._trust, before=before)]
+
     def _read_creations(self) -> dict[str, TaskCreated]:
         """What the operator wrote."""
         at = TopicPartition(TASKS.name, self._partition)
         operator, partitions = self._operator, self._log.partitions
         deployment = None if self._trust is None else self._trust.deployment
         return collect_creations(scan(self._log, at), operator, partitions=partitions, deployment=deployment)
+
+
+def _read_budgets(
+    log: EventLog, partition: int, *, trust: Trust | None, before: float
+) -> Iterator[PopulationBudgetSet]:
+    """What the operator has signed for populations, up to an offset of `tasks`."""
+    operator, deployment = (None, None) if trust is None else (trust.operator, trust.deployment)
+    for record in scan(log, TopicPartition(TASKS.name, partition)):
+        event = parse_task_event(record, operator) if record.offset < before else None
+        if isinstance(event, PopulationBudgetSet) and deployment in (None, event.deployment):
+            yield event
 
 
 def _find_task_of(event: JournalEvent) -> str:

@@ -20,6 +20,7 @@ from schemas.events import (
     InputsDropped,
     JournalEvent,
     Noticed,
+    PopulationBudgetSet,
     TaskEvent,
     UpdatesDeclined,
     VersionEvaluated,
@@ -76,7 +77,8 @@ class TaskViews:
 
     `deployment`: what the operator said of any other is nothing here; None where the log has no name yet.
 
-    `dropped` counts junk by topic, `unknown` what asked for no task that exists, by reason.
+    `budgets` are those in force, by population. `dropped` counts junk by topic, `unknown` what asked for no task that
+    exists, by reason.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class TaskViews:
         self.topics = topics
         self.positions: dict[TopicPartition, int] = {}
         self.tasks: dict[TaskId, TaskView] = {}
+        self.budgets: dict[str, PopulationBudgetSet] = {}
         self.dropped: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.unreadable = 0
@@ -125,7 +128,8 @@ class TaskViews:
         if event is None:
             # Others may write to these topics, and what nobody vouches for must not stop the fold.
             self.unreadable += 1
-        elif not isinstance(event, DeploymentFounded):
+        # A budget of a population is in force once the aggregator has noticed it, and not for having been written.
+        elif not isinstance(event, DeploymentFounded | PopulationBudgetSet):
             evolve(self.view(event.task), event, time_ms=record.time_ms)
 
     def _apply_batch(self, record: Record) -> None:
@@ -148,7 +152,10 @@ class TaskViews:
                 self.unknown.update(counts)
             case Noticed(fact=fact):
                 # Another's event counts in its own journal; what the aggregator noticed of a task is the exception.
-                if topic == ROUNDS.name and isinstance(fact, get_args(TaskEvent)):
+                # It is about no task, and has no view of its own.
+                if topic == ROUNDS.name and isinstance(fact, PopulationBudgetSet):
+                    self.budgets[fact.population] = fact
+                elif topic == ROUNDS.name and isinstance(fact, get_args(TaskEvent)):
                     view = self.view(fact.task)
                     view.noticed = True
                     evolve(view, fact, time_ms=time_ms)

@@ -16,6 +16,7 @@ from schemas.events import (
     LeaseClosed,
     LeaseGranted,
     ModelPublished,
+    PopulationCharge,
     RoundAbandoned,
     RoundCharged,
     RoundOpened,
@@ -121,6 +122,12 @@ class TaskView:
         if self.charges or self.created is None:
             return self.charges[-1].rho_total if self.charges else 0.0
         return float(compute_rho(self.created.spent_before))
+
+    @property
+    def population(self) -> PopulationCharge | None:
+        """What its population's busiest device had spent at the last charge; None where that has no budget."""
+        # UNSET, where it was charged without a budget, is nothing to people.
+        return (self.charges[-1].population or None) if self.charges else None
 
     @property
     def epsilon(self) -> float | None:

@@ -21,6 +21,7 @@ _WORDS = {
     "TaskResumed": "leases again|, asked for by {asked_by}",
     "TaskClosed": "the operator ends it|, asked for by {asked_by}",
     "TaskSucceeded": "{successor} carries on from it|, asked for by {asked_by}",
+    "PopulationBudgetSet": "{population}: rho {rho_max} for each device over all tasks|, asked for by {asked_by}",
     "DeviceCheckedIn": "device {device}|, cohort {cohort}|: {samples} examples, battery {battery_percent} %",
     "LeaseAbandoned": "device {device} gives up lease {lease}: {reason}",
     "Tick": "time has passed",
@@ -58,7 +59,8 @@ _WORDS = {
     "RoundBound": "round {round}: helper {helper} answers for this proposal and no other",
     "MasksSummed": "round {round}: helper {helper} has summed its masks",
     "MasksRefused": "round {round}: helper {helper} does not answer, {reason}|, updates {updates}",
-    "RoundCharged": "round {round}: rho {rho_total}, epsilon {epsilon} at delta {delta}, with all before it",
+    "RoundCharged": "round {round}: rho {rho_total}, epsilon {epsilon} at delta {delta}, with all before it"
+    "|; of its population's budget {rho_spent} of {rho_max}",
     "RoundWithheld": "round {round}: {reason}",
     "BudgetExhausted": "rho {rho_total} of {rho_max}",
     "VersionEvaluated": "version {version}|, cohort {cohort}|: {metrics}|, on {samples} examples",

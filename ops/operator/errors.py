@@ -57,6 +57,25 @@ class ParentUnprotected(OperatorError):
     code = "parent_unprotected"
 
 
+class BudgetRefused(OperatorError):
+    """The devices of a population cannot be promised that."""
+
+    code = "budget_refused"
+
+
+class BudgetUnnoticed(OperatorError):
+    """A budget was signed, and its aggregator has not taken it."""
+
+    exit_code = EXIT_UNAVAILABLE
+    code = "budget_unnoticed"
+
+
+class OutsideBudget(OperatorError):
+    """A task has no place beside the budget of a population."""
+
+    code = "outside_budget"
+
+
 class BudgetSpent(OperatorError):
     """The tasks before have spent all that the policy allows."""
 

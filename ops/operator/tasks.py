@@ -28,11 +28,21 @@ from ops.operator.errors import (
     TaskUnknown,
     VersionUnknown,
 )
+from ops.operator.populations import budgets
 from ops.operator.readback import read_back
 from ops.operator.succession import CLOSE_WAIT_S, Branch, Predecessor, Start, Weights
 from schemas.canonical import TASK_BYTES_MAX, encode
 from schemas.creations import collect_creations, parse_task_event
-from schemas.events import TaskClosed, TaskCreated, TaskEvent, TaskPaused, TaskResumed, TensorSpec, count_elements
+from schemas.events import (
+    PopulationBudgetSet,
+    TaskClosed,
+    TaskCreated,
+    TaskEvent,
+    TaskPaused,
+    TaskResumed,
+    TensorSpec,
+    count_elements,
+)
 from schemas.identifiers import TASK_PATTERN, TaskId, Version
 from schemas.policy import Policy, PolicyError, Spending
 from schemas.topics import ROUNDS, TASKS, partition_of
@@ -62,6 +72,9 @@ def create(log: EventLog, name: TaskId, *, key: Author, policy: Policy, after: S
     _check_is_free(log, name, operator=key.public_key)
     first = measurements.make(log, policy, operator=key.public_key) if policy.measure else first_models.make(policy)
     spent: tuple[Spending, ...] = ()
+    if isinstance(after, Predecessor | Branch):
+        budgets.check_succession(log, after.task, successor=name, operator=key.public_key)
+    budgets.check_task(log, name, policy=policy, operator=key.public_key)
     if isinstance(after, Weights):
         first = _start_with_file(first, after.path, policy=policy)
     elif isinstance(after, Branch):
@@ -234,6 +247,8 @@ def summarize(view: TaskView) -> dict[str, Any]:
         "delta": view.delta,
         "rho": view.rho,
         "rho_max": privacy.rho_max if privacy else None,
+        "population_rho": view.population.rho_spent if view.population else None,
+        "population_rho_max": view.population.rho_max if view.population else None,
     }
 
 
@@ -365,5 +380,6 @@ def _find_next_number(log: EventLog, task: TaskId, *, operator: bytes) -> tuple[
 
 def _append(log: EventLog, event: TaskEvent, *, key: Author) -> None:
     # The partition is chosen explicitly: it is the task's in every topic.
-    place, value = partition_of(event.task, log.partitions), key.write(event)
-    log.append([Draft(topic=TASKS.name, partition=place, value=value, key=event.task.encode())])
+    name = event.population if isinstance(event, PopulationBudgetSet) else event.task
+    place, value = partition_of(name, log.partitions), key.write(event)
+    log.append([Draft(topic=TASKS.name, partition=place, value=value, key=name.encode())])

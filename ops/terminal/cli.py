@@ -39,6 +39,7 @@ COMMANDS = {
     "doctor": "cluster.doctor:doctor",
     "policy": "training.policy:app",
     "task": "training.task:app",
+    "population": "cluster.population:app",
     "worker": "cluster.worker:app",
     "helper": "cluster.helper:app",
     "evaluate": "training.evaluate:evaluate",

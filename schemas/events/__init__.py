@@ -1,7 +1,7 @@
 """Every event of fedlog, in the order of the story. Start reading here.
 
 * `event`: what all events have in common.
-* `tasks`: create, pause, resume and close a task, or carry on from it.
+* `tasks`: create, pause, resume and close a task, or carry on from it; what its population may spend.
 * `checkins`: a device says that it could train, or gives a lease up; time has passed.
 * `enrolment`: who may take part where a policy asks for enrolled devices.
 * `selection`: who trains, and what a device is answered.
@@ -45,7 +45,7 @@ from schemas.events.enrolment import (
 from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.journal import AnyEvent, DefectFound, JournalEvent, Noticeable, Noticed, StateDigest
-from schemas.events.ledger import BudgetEvent, BudgetExhausted, RoundCharged, RoundWithheld
+from schemas.events.ledger import BudgetEvent, BudgetExhausted, PopulationCharge, RoundCharged, RoundWithheld
 from schemas.events.masks import (
     HelperEvent,
     MaskKeyDestroyed,
@@ -85,6 +85,7 @@ from schemas.events.selection import (
 )
 from schemas.events.tasks import (
     DeploymentFounded,
+    PopulationBudgetSet,
     Subject,
     TaskClosed,
     TaskCreated,
@@ -161,6 +162,8 @@ __all__ = [
     "Outcome",
     "Partial",
     "PartialStored",
+    "PopulationBudgetSet",
+    "PopulationCharge",
     "RefusalReason",
     "RegistryEvent",
     "RevocationReason",

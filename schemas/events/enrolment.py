@@ -12,10 +12,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from schemas.events.event import Event
-from schemas.identifiers import Count, Deployment, DeviceId, DeviceKey, Sha256, TimeMs
+from schemas.identifiers import Count, Deployment, DeviceId, DeviceKey, Population, Sha256, TimeMs
 
-# The first half of a task's name.
-Population = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
 # A person or a machine, whatever key it has: a keyed pseudonym, by which privacy caps count (`schemas.identity`).
 SubjectId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 # What kind of device an enrolment is for; an operator's own word.

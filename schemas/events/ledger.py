@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from schemas.events.event import Event
 from schemas.events.rounds import Mechanism
 from schemas.identifiers import Count, RoundId, TaskId
+
+
+class PopulationCharge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """What the busiest device of the population has spent over all of its tasks, of what the operator allows."""
+
+    rho_spent: float
+    rho_max: float
+    epsilon: float
 
 
 class RoundCharged(Event):
@@ -20,6 +31,8 @@ class RoundCharged(Event):
     rho_total: float
     epsilon: float
     delta: float
+    # Where the population has a budget.
+    population: PopulationCharge | UnsetType = UNSET
 
 
 class RoundWithheld(Event):

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from schemas.events.event import Event
 from schemas.events.masks import HelperNumber
 from schemas.identifiers import BodyRef, Count, RoundId, Sha256, TaskId, Version
+from schemas.policy import Share
 from schemas.policy.metrics import MetricSums
 
 # Of one aggregator, or of each of two helpers.
@@ -49,6 +50,8 @@ class RoundProposed(Event):
     metrics: MetricSums | None
     mechanism: Mechanism | None
     participations_max: Count
+    # Where the population has a budget: what its busiest device has spent over all of its tasks, this round included.
+    busiest: tuple[Share, ...] | UnsetType = UNSET
 
 
 class SumStored(Event):

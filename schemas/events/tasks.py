@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from schemas.events.event import Event
-from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Sha256, TaskId, Version
+from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Population, Sha256, TaskId, Version
 from schemas.policy import Measure, Policy, Spending, count_affordable
 
 # Whom a token of a server names: text for people, and nobody's key.
@@ -158,4 +158,18 @@ class TaskSucceeded(Event):
     asked_by: Asker = ""
 
 
-TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskSucceeded | TaskClosed
+class PopulationBudgetSet(Event):
+    """No device may spend more than `rho_max` over all tasks of the population together, from here on and for ever.
+
+    With `identity` enrolled it is no subject that may. It stands in the partition of the population. A lower one
+    counts from its place on, a higher one or an equal one never: what was promised to people is not taken back.
+    """
+
+    population: Population
+    deployment: Deployment
+    rho_max: float
+    identity: Literal["open", "enrolled"]
+    asked_by: Asker = ""
+
+
+TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskSucceeded | TaskClosed | PopulationBudgetSet

@@ -10,8 +10,8 @@ import msgspec
 
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Signer, Trust, parse_certified, read_certificate
-from schemas.events.enrolment import DeviceClass, Population, SubjectId
-from schemas.identifiers import Deployment, DeviceKey, TimeMs
+from schemas.events.enrolment import DeviceClass, SubjectId
+from schemas.identifiers import Deployment, DeviceKey, Population, TimeMs
 
 REGISTRAR = "registrar"
 CERTIFICATE_MS = 30 * 86_400_000

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hmac
 
-from schemas.events.enrolment import Population, SubjectId
+from schemas.events.enrolment import SubjectId
+from schemas.identifiers import Population
 
 _SUBJECT_BYTES = 16
 

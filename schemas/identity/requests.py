@@ -12,7 +12,7 @@ from msgspec import UNSET
 from schemas.canonical import encode
 from schemas.devices import is_signed_by_device, name_device, tag_public_key
 from schemas.events import EnrolmentRequested
-from schemas.events.enrolment import Population
+from schemas.identifiers import Population
 from schemas.signing import Signed
 
 

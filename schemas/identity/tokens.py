@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import MalformedError
 from schemas.certificates import Signer, Trust
-from schemas.events.enrolment import TOKEN_BYTES_MAX, DeviceClass, Population, SubjectId
-from schemas.identifiers import Deployment, DeviceId, Salt, TimeMs
+from schemas.events.enrolment import TOKEN_BYTES_MAX, DeviceClass, SubjectId
+from schemas.identifiers import Deployment, DeviceId, Population, Salt, TimeMs
 from schemas.identity.orders import hear_in_name, say_in_name
 
 TOKEN_MS = 600_000

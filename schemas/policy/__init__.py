@@ -51,7 +51,7 @@ from schemas.policy.sections import (
     find_effective_min,
     name_stored_codec,
 )
-from schemas.policy.spending import Spending, compute_rho, count_affordable, to_fraction
+from schemas.policy.spending import Share, Spending, compute_rho, count_affordable, join_shares, to_fraction
 
 __all__ = [
     "BOUNDS",
@@ -80,6 +80,7 @@ __all__ = [
     "Sealed",
     "Seeds",
     "Selection",
+    "Share",
     "Spending",
     "Staleness",
     "Statistic",
@@ -90,6 +91,7 @@ __all__ = [
     "count_affordable",
     "count_epoch_versions",
     "find_effective_min",
+    "join_shares",
     "name_stored_codec",
     "parse",
     "to_fraction",

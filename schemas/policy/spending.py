@@ -25,14 +25,29 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     noise_multiplier: float
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """One device took part so often under this noise multiplier, in whatever tasks."""
+
+    participations: Count
+    noise_multiplier: float
+
+
 def to_fraction(number: float) -> Fraction:
     """The number that stands in the policy, not the nearest binary one: 0.1 is one tenth."""
     return Fraction(repr(number))
 
 
-def compute_rho(spent: Iterable[Spending]) -> Fraction:
+def compute_rho(spent: Iterable[Spending | Share]) -> Fraction:
     """The zCDP of all of it together."""
     return sum((one.participations / (2 * to_fraction(one.noise_multiplier) ** 2) for one in spent), Fraction(0))
+
+
+def join_shares(spent: Iterable[Spending | Share]) -> tuple[Share, ...]:
+    """The same in as few numbers as it takes: one a noise multiplier, ascending, and none of nothing."""
+    counts: dict[float, int] = {}
+    for one in spent:
+        counts[one.noise_multiplier] = counts.get(one.noise_multiplier, 0) + one.participations
+    return tuple(Share(participations=count, noise_multiplier=z) for z, count in sorted(counts.items()) if count)
 
 
 # Asked for each check-in and each admission, with few different answers.

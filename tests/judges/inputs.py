@@ -19,6 +19,7 @@ from schemas.events import (
     LeaseClosed,
     LeaseGranted,
     Noticed,
+    PopulationBudgetSet,
     TaskCreated,
     TaskEvent,
     TaskSucceeded,
@@ -59,14 +60,23 @@ def _task_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     """The first creation of each name is noticed; what else an operator says is noticed or already so."""
     known: set[str] = set()
     claims: dict[str, str] = {}
+    budgets: dict[str, PopulationBudgetSet] = {}
     for window in windows(book, TASKS.name, settled=settled):
         said = facts(window, partial(_task_event, book))
         yield from window_faults(window, said)
         for record, fact in zip(window.records, said, strict=True):
-            if isinstance(fact, TaskSucceeded) and fact.task in known:
+            if isinstance(fact, PopulationBudgetSet) and Noticed(fact=fact) in window.decided(record):
+                budgets[fact.population] = fact
+            home = budgets.get(fact.task.partition(".")[0]) if isinstance(fact, TaskCreated | TaskSucceeded) else None
+            # Out of a population with a budget nobody carries on.
+            is_claim = isinstance(fact, TaskSucceeded) and fact.task in known
+            if is_claim and (home is None or fact.successor.partition(".")[0] == home.population):
                 claims.setdefault(fact.task, fact.successor)
             is_new = isinstance(fact, TaskCreated) and fact.task not in known
             # Two successors of one parent would each spend what it has left.
+            if is_new and home is not None:
+                counts = "enrolled" if fact.policy.is_enrolled else "open"
+                is_new = fact.policy.privacy is not None and counts == home.identity
             if is_new and fact.parent in known and claims.get(fact.parent) != fact.task:
                 is_new = False
             if is_new:

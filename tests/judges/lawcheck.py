@@ -21,6 +21,7 @@ from schemas.events import (
     LeaseGranted,
     ModelPublished,
     Noticed,
+    PopulationBudgetSet,
     RoundAbandoned,
     RoundCharged,
     RoundProposed,
@@ -39,6 +40,7 @@ from schemas.topics import LEDGER, REGISTRY, ROUNDS, UPDATES
 from streams.log import EventLog
 from tests.judges.cohorts import cohort_faults
 from tests.judges.defects import defect_faults
+from tests.judges.identity.budgets import budget_faults
 from tests.judges.identity.members import member_faults
 from tests.judges.inputs import input_faults
 from tests.judges.logbook import INPUTS, READS, Journal, Logbook, differences, read
@@ -47,7 +49,7 @@ from tests.judges.published import announcement_faults
 from tests.judges.rounds import round_faults, sum_faults, totals
 from tests.judges.sealing.epochs import epoch_faults
 
-TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskSucceeded, TaskClosed)
+TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskSucceeded, TaskClosed, PopulationBudgetSet)
 ROUND_NEWS = (RoundProposed, ModelPublished, RoundAbandoned, TaskHalted, EpochOpened, EpochDestroyed)
 # What an example can cause (`schemas.events.checkins`), written down anew.
 LEARNING_FAILURES = ("training_failed", "not_finite", "failed", "too_few_classes")
@@ -84,6 +86,7 @@ def check_book(
     found += _lease_faults(book, settled=settled)
     found += cohort_faults(book.selections)
     found += member_faults(book)
+    found += budget_faults(book)
     found += round_faults(book, settled=settled)
     found += epoch_faults(book.rounds)
     found += announcement_faults(book, settled=settled)

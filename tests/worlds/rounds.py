@@ -53,7 +53,7 @@ def _judge(state: Rounds, one: object) -> object:
     """As the aggregator's effects do: work out the refusal of an update on the state that will decide it."""
     if not isinstance(one, UpdateChecked):
         return one
-    reason = refusal(state.tasks.get(one.lease.task), one.lease, append_ms=one.append_ms)
+    reason = refusal(state, one.lease, append_ms=one.append_ms)
     return replace(one, refusal=reason)
 
 

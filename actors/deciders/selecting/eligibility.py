@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from actors.deciders.selecting.devices import Device
+from actors.deciders.populations.budgets import is_exhausted
 from actors.deciders.selecting.state import Selections, Task
 from schemas.events import DeclineReason, DeviceCheckedIn, TaskCreated
 from schemas.identity.certificates import DeviceCertificate
@@ -48,7 +48,8 @@ def why_not(state: Selections, asked: CheckedIn, *, time_ms: int) -> DeclineReas
         return None if held.granted.device == checkin.device else "subject_busy"
     if task.resting.get(unit, 0) > time_ms:
         return "gave_up"
-    reason = _task_reason(task) or _device_reason(task, device) or _condition(task, checkin) or _slot(task, checkin)
+    reason = _task_reason(task) or _device_reason(state, task, unit=unit) or _condition(task, checkin)
+    reason = reason or _slot(task, checkin)
     # Last, so that the wait which the device is told is worth its while.
     return reason or ("not_drawn" if task.find_wait_ms(unit, time_ms) else None)
 
@@ -79,10 +80,10 @@ def _task_reason(task: Task) -> DeclineReason | None:
     return "round_pending" if task.pending > task.created.policy.staleness.max_versions else None
 
 
-def _device_reason(task: Task, device: Device | None) -> DeclineReason | None:
-    cap = task.created.participations_cap
-    if cap is not None and (device.participations if device else 0) >= cap:
+def _device_reason(state: Selections, task: Task, *, unit: str) -> DeclineReason | None:
+    if is_exhausted(state, task, unit=unit):
         return "participations"
+    device = task.devices.get(unit)
     return "in_round" if device is not None and device.round == task.round else None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
+from actors.deciders.populations.budgets import Budgets, find_budget, set_budget
 from actors.deciders.selecting.devices import Devices
 from actors.deciders.selecting.drawing import compute_wait_ms, draw_ticket
 from actors.deciders.selecting.utility import Utilities, compute_score
@@ -17,7 +18,9 @@ from schemas.events import (
     LeaseClosed,
     LeaseGranted,
     ModelPublished,
+    Noticeable,
     Noticed,
+    PopulationBudgetSet,
     RoundAbandoned,
     RoundProposed,
     TaskClosed,
@@ -76,6 +79,11 @@ class Task:
         """The epoch that a lease names; unset where the policy asks for none, None where none is open."""
         return UNSET if self.epochs is UNSET else max(self.epochs, default=None)
 
+    def count_participations(self, unit: str) -> int:
+        """How often the device, or its subject where devices are enrolled, has taken part."""
+        known = self.devices.get(unit)
+        return 0 if known is None else known.participations
+
     @property
     def is_synchronous(self) -> bool:
         """Whether a round takes updates of the newest version only."""
@@ -105,6 +113,7 @@ class Selections:
 
     tasks: dict[str, Task] = field(default_factory=dict)
     revoked: dict[str, int] = field(default_factory=dict)
+    budgets: Budgets = UNSET  # of its populations
 
 
 @dataclass(slots=True)
@@ -121,13 +130,23 @@ def evolve(state: Selections, event: JournalEvent, time_ms: int) -> None:
             _grant(state.tasks[event.task], event)
         case LeaseClosed():
             _close(state.tasks[event.task], event, time_ms=time_ms)
-        case Noticed(fact=TaskCreated() as created):
-            state.tasks[created.task] = Task(created, epochs={} if created.policy.has_epochs else UNSET)
-        case Noticed(fact=noticed):
-            if isinstance(noticed, DeviceRevoked):
-                _revoke(state, noticed, time_ms=time_ms)
-            elif noticed.task in state.tasks:
-                _notice(state.tasks[noticed.task], noticed, time_ms=time_ms)
+        case Noticed(fact=fact):
+            _hear(state, fact, time_ms=time_ms)
+
+
+def _hear(state: Selections, fact: Noticeable, *, time_ms: int) -> None:
+    match fact:
+        case TaskCreated():
+            state.tasks[fact.task] = Task(fact, epochs={} if fact.policy.has_epochs else UNSET)
+            if (budget := find_budget(state.budgets, fact.task)) is not None:
+                budget.tasks.append(fact.task)
+        case PopulationBudgetSet():
+            state.budgets = set_budget(state.budgets, fact, tasks=state.tasks)
+        case DeviceRevoked():
+            _revoke(state, fact, time_ms=time_ms)
+        case _:
+            if fact.task in state.tasks:
+                _notice(state.tasks[fact.task], fact, time_ms=time_ms)
 
 
 def _revoke(state: Selections, revoked: DeviceRevoked, *, time_ms: int) -> None:

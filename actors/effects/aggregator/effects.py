@@ -43,6 +43,7 @@ from schemas.events import (
     ModelPublished,
     Noticed,
     Outcome,
+    PopulationBudgetSet,
     RefusalReason,
     RoundAbandoned,
     TaskCreated,
@@ -55,7 +56,7 @@ from schemas.events import (
 )
 from schemas.identifiers import SALT_BYTES, BodyRef
 from schemas.journal import Decision, JournalPosition
-from schemas.topics import EVALUATIONS, MASKS, SHARDS, TASKS, UPDATES
+from schemas.topics import EVALUATIONS, MASKS, SHARDS, TASKS, UPDATES, partition_of
 from streams.log import Draft, EventLog, Record
 
 INPUTS_PER_COMMIT_WITH_SHARDS = 32
@@ -107,7 +108,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                     continue
                 leases.add(submission.lease.lease)
                 task = state.tasks.get(submission.lease.task)
-                if task and refusal(task, submission.lease, append_ms=submission.append_ms) is None:
+                if task and refusal(state, submission.lease, append_ms=submission.append_ms) is None:
                     body = locate_body(task.created, submission)
                     if isinstance(body, BodyRef) and not self._sums.partials.expects(body):
                         yield UpdateBody(choose_summation(task.created, self._turning.keys), body, submission.lease)
@@ -134,6 +135,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         if event is None or event.deployment != self._trust.deployment:
             return None
         # All that a full replay checks, before a version can come of it: unknown means refuse.
+        if isinstance(event, PopulationBudgetSet):
+            return Arrival(event) if _is_home(event, record, partitions=self._log.partitions) else None
         if isinstance(event, TaskCreated):
             misplaced = find_misplacement(event, record.partition, partitions=self._log.partitions)
             faults = [*misplaced, *find_faults(event)]
@@ -150,7 +153,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             return None
         task = state.tasks.get(submission.lease.task)
         body = None if task is None else locate_body(task.created, submission)
-        reason = refusal(task, submission.lease, append_ms=submission.append_ms)
+        reason = refusal(state, submission.lease, append_ms=submission.append_ms)
         found = _NOT_LOOKED_AT
         if reason is None and task is not None and body is not None:
             try:
@@ -180,8 +183,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             return None
         if submission is None:
             return None
-        task = state.tasks.get(submission.lease.task)
-        reason = refusal(task, submission.lease, append_ms=submission.append_ms)
+        reason = refusal(state, submission.lease, append_ms=submission.append_ms)
         return _check(submission, reason=reason, found=Measured(None, fault="defect"))
 
     # --- after a decision: add, answer, publish ---------------------------------------------------------------------
@@ -271,6 +273,14 @@ def _read_evaluation(record: Record, trust: Trust) -> Arrival | None:
         return None
     payload = trust.read(record.value or b"", EVALUATOR, at_ms=record.time_ms)
     return None if payload is None else Arrival(decode(payload, VersionEvaluated))
+
+
+def _is_home(allowed: PopulationBudgetSet, record: Record, *, partitions: int) -> bool:
+    """Whether the tasks of a population live where its budget stands: elsewhere it would bind nobody."""
+    if partition_of(allowed.population, partitions) == record.partition:
+        return True
+    logger.error("budget_misplaced", population=allowed.population, partition=record.partition)
+    return False
 
 
 def _check(submission: Submission, *, reason: RefusalReason | CountedReason | None, found: Measured) -> UpdateChecked:

@@ -129,7 +129,7 @@ def update(granted: LeaseGranted, task: TaskCreated, *, append_ms: int, state: R
         version=granted.version,
         deadline_ms=granted.deadline_ms,
     )
-    reason = None if state is None else refusal(state.tasks.get(task.task), held, append_ms=append_ms)
+    reason = None if state is None else refusal(state, held, append_ms=append_ms)
     return update_checked(under=held, append_ms=append_ms, refusal=reason, clip_scale=60_000)
 
 

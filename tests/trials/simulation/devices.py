@@ -78,7 +78,7 @@ def examples(name: str) -> tuple[np.ndarray, np.ndarray]:
 def setting(name: str, task: str, *, folder: Path, faults: Faults) -> DeviceSetting:
     """What a device of the world is made of; a restart finds the same folder."""
     place = folder / name
-    place.mkdir(exist_ok=True)
+    place.mkdir(exist_ok=True, parents=True)
     return DeviceSetting(
         task=task,
         identity=identity(name),

@@ -12,9 +12,12 @@ import numpy as np
 
 from schemas.events import TensorSpec
 from schemas.policy import Policy, check_policy
+from schemas.topics import TASKS
+from streams.log import Draft
 from streams.memory import MemoryLog
 from tests.places import home_of
-from tests.worlds.builders import MODEL, create_task, policy
+from tests.worlds.builders import MODEL, create_task, policy, written
+from tests.worlds.identity.budgets import budget_set
 
 SHAPES = ("buffered", "buffered", "private", "private", "fedasync", "synchronous")
 IDLE_NEVER_S = 30 * 86_400.0
@@ -35,6 +38,8 @@ class Task:
     devices: list[str]
     # How many elements of its model are averaged and not stepped, as a batch normalisation's statistics are.
     averaged: int = 0
+    # What the operator promises the devices of its population, before the task is there.
+    budget: float | None = None
     partition: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,6 +48,9 @@ class Task:
     def create(self, log: MemoryLog) -> None:
         """Store the first model and say so, as `fedlog task create` does."""
         changes: dict[str, Any] = {}
+        if self.budget is not None:
+            told = written(budget_set(self.budget, population=self.name.partition(".")[0]))
+            log.append([Draft(topic=TASKS.name, partition=self.partition, value=told)])
         if self.averaged:
             trained = TensorSpec(name="weight", shape=(PARAMETERS - self.averaged,))
             changes["tensors"] = (trained, TensorSpec(name="mean", shape=(self.averaged,), role="averaged"))
@@ -57,6 +65,22 @@ def drawn(chance: random.Random, *, later: bool = True) -> list[Task]:
     together = chance.random() < 0.5
     name = next(n for n in map("b{}".format, count()) if (home_of(n) == first.partition) == together)
     return [first, _make_task(name, chance, devices=chance.randint(2, 3), later=later)]
+
+
+def draw_sharing(seed: int, drawn: list[Task]) -> list[Task]:
+    """Beside a private task, in some worlds, another on the same devices, under one budget for both or none."""
+    chance = random.Random(f"population {seed}")
+    first = drawn[0]
+    if first.rules.privacy is None or chance.random() < 0.4:
+        return []
+    tried = (_make_task(f"{first.name}.again", chance, devices=len(first.devices), later=False) for _ in range(20))
+    again = next(task for task in tried if task.rules.privacy is not None)
+    again.devices = first.devices
+    if chance.random() < 0.8:
+        cost = max(1 / (2 * task.rules.privacy.noise_multiplier**2) for task in (first, again) if task.rules.privacy)
+        # Before the first task, or between the two, when something may have been spent already.
+        chance.choice((first, again)).budget = chance.choice((0.5, 2.0, 7.0, 40.0)) * cost
+    return [again]
 
 
 def _make_task(name: str, chance: random.Random, *, devices: int, later: bool) -> Task:

@@ -67,6 +67,8 @@ class World:
         self.faults = faults.drawn(self.random, off=self.off)
         self.hits = self.faults.hits
         self.tasks = tasks.drawn(self.random, later="rules" not in self.off)
+        # Worlds of recorded seeds had no device in two tasks, and have to stay what they were.
+        self.tasks += tasks.draw_sharing(self.seed, self.tasks) if not {"rules", "sharing"} & {*self.off} else []
         # Worlds of recorded seeds were without, and have to stay what they were.
         self.sealing = Sealing(self.seed, self.tasks if "rules" not in self.off else (), self.hits)
         self.shards = Shards(self.seed, self.tasks, self.hits, sealing=self.sealing)
@@ -113,7 +115,7 @@ class World:
         self.loops = {
             task.name: DeviceLoop(
                 KafkaLink(net, KEY.public_key, [identity(name).device for name in task.devices]),
-                [setting(name, task.name, folder=folder, faults=self.faults) for name in task.devices],
+                [setting(name, task.name, folder=folder / task.name, faults=self.faults) for name in task.devices],
                 now_ms=self.now_ms + self._skew_ms,
             )
             for task in self.tasks

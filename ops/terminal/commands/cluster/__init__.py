@@ -4,5 +4,6 @@
 `acl`: who may read and write what on the brokers. `helper`: takes masks off the sums of masked tasks.
 `worker`: an actor, kept alive.
 `doctor`: what is wrong with the deployment, and what to do. `status`: how it stands, on one screen.
+`population`: one privacy budget over all tasks of a population.
 `enrol`: who takes part where a policy asks for enrolled devices; tokens, revocations, and forgetting.
 """

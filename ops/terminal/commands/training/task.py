@@ -225,10 +225,12 @@ def _format_details(view: TaskView) -> list[tuple[str, object]]:
     if view.epsilon is not None:
         shown["epsilon"] = f"{number(view.epsilon)} at delta {number(view.delta, 2)}"
         shown["rho"] = f"{number(view.rho)} of {number(shown['rho_max'])}"
+    if view.population is not None:
+        shown["population_rho"] = f"{number(view.population.rho_spent)} of {number(view.population.rho_max)}"
     # Of a task with several metrics it is said whose curve it is.
     shown["curve"] = f"{sparkline(view.curve())} {view.metric_name or ''}".strip()
     # These are shown as part of another line.
-    left_out = ("task", "buffer_size", "delta", "rho_max")
+    left_out = ("task", "buffer_size", "delta", "rho_max", "population_rho_max")
     return [
         (name.replace("_", " "), _format_value(value))
         for name, value in shown.items()

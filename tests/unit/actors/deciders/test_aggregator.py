@@ -342,7 +342,7 @@ def test_the_lease_is_judged_before_the_body() -> None:
     """What is known without the body refuses first: a body that cannot count need not be read."""
     situation = given()
     late = update_of("a", situation, append_ms=10**9, fault="not_finite")
-    assert refusal(situation.state.tasks[TASK], late.lease, append_ms=late.append_ms) == "expired"
+    assert refusal(situation.state, late.lease, append_ms=late.append_ms) == "expired"
     assert refusal_of(situation, late) == "expired"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.deciders.admission import refusal
 from actors.deciders.aggregator import make_decider
-from actors.deciders.aggregator_state import Task
+from actors.deciders.aggregator_state import Rounds, Task
 from schemas.events import Noticed, RoundOpened
 from schemas.policy import Policy
 from tests.worlds.builders import TASK, lease, model_published, policy, task_created, update_admitted
@@ -30,7 +30,7 @@ def _task(rules: Policy, *, rounds: int = 1) -> Task:
 
 def _refusal(task: Task, device: str, subject: str | None) -> str | None:
     changes = {} if subject is None else {"subject": subject}
-    return refusal(task, lease(device, of=task.created, **changes), append_ms=1)
+    return refusal(Rounds({task.created.task: task}), lease(device, of=task.created, **changes), append_ms=1)
 
 
 def test_a_subject_is_once_in_a_round_whatever_its_key() -> None:

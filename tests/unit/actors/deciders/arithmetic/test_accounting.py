@@ -7,8 +7,10 @@ from fractions import Fraction
 
 import dp_accounting
 import pytest
+from dp_accounting.pld import PLDAccountant
 
 from actors.deciders.arithmetic.accounting import epsilon
+from schemas.policy import Share, compute_rho
 from tests.worlds.builders import policy
 
 EXACT = [
@@ -37,6 +39,24 @@ def test_releases_under_different_noise_compose() -> None:
     rho = Fraction(10, 32) + Fraction(3, 8)
     alone = dp_accounting.get_epsilon_gaussian(1 / math.sqrt(10 / 16 + 3 / 4), 1e-6)
     assert epsilon(rho, delta=1e-6) == pytest.approx(alone, rel=1e-12)
+
+
+POPULATIONS = [
+    [(3, 1.0), (2, 1.5), (5, 4.0)],
+    [(1, 0.7)],
+    [(12, 8.0), (1, 2.0), (40, 20.0), (1, 5.5)],
+]
+
+
+@pytest.mark.parametrize("spent", POPULATIONS, ids=str)
+@pytest.mark.parametrize("delta", [1e-5, 1e-8])
+def test_what_a_population_is_charged_is_what_its_releases_cost(spent: list[tuple[int, float]], delta: float) -> None:
+    """The epsilon of the busiest device over all tasks, beside dp-accounting's privacy loss distributions."""
+    shares = [Share(participations=count, noise_multiplier=z) for count, z in spent]
+    accountant = PLDAccountant()
+    for count, z in spent:
+        accountant.compose(dp_accounting.GaussianDpEvent(z), count)
+    assert epsilon(compute_rho(shares), delta=delta) == pytest.approx(accountant.get_epsilon(delta), rel=2e-3)
 
 
 def test_epsilon_grows_with_participations_and_falls_with_noise() -> None:
