@@ -39,9 +39,10 @@ _PARTS = {
         SELECT version, round_id, client_count, metrics, sha256, members_root, published_at, topic, partition, "offset"
         FROM versions WHERE task = '{task}' AND version = {version}""",
     "members": """
-        SELECT device, cohort, base_version, staleness, weight / 1048576 AS weight, clip_scale, zeroed, samples,
+        SELECT device, cohort, base_version, staleness, weight / weight_one AS weight, clip_scale, zeroed, samples,
             update_id, sha256, topic, partition, "offset"
-        FROM updates WHERE task = '{task}' AND version = {version} ORDER BY decided_at, "offset", update_id""",
+        FROM updates JOIN policies USING (task) WHERE task = '{task}' AND version = {version}
+        ORDER BY decided_at, "offset", update_id""",
     "refused meanwhile": """
         SELECT updates.outcome, updates.device, base_version, update_id, decided_at, topic, partition, "offset"
         FROM updates, {round} AS span
@@ -75,9 +76,10 @@ _DIFFERENCES = {
         WHERE task = '{task}' AND version IN ({version}, {other}) ORDER BY version""",
     "updates": """
         SELECT version, count(*) AS updates, count(DISTINCT device) AS devices, avg(staleness) AS staleness_mean,
-            max(staleness) AS staleness_max, sum(weight) / 1048576 AS weight, avg(clip_scale) AS clip_scale_mean,
+            max(staleness) AS staleness_max, sum(weight / weight_one) AS weight, avg(clip_scale) AS clip_scale_mean,
             count(zeroed) AS zeroed
-        FROM updates WHERE task = '{task}' AND version IN ({version}, {other}) GROUP BY version ORDER BY version""",
+        FROM updates JOIN policies USING (task) WHERE task = '{task}' AND version IN ({version}, {other})
+        GROUP BY version ORDER BY version""",
     "devices in one of them": """
         SELECT device, any_value(cohort) AS cohort, min(version) AS only_in FROM updates
         WHERE task = '{task}' AND version IN ({version}, {other})

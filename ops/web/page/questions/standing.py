@@ -20,9 +20,10 @@ _LEASES = """
     SELECT task, lease, base_version, granted_at, outcome, reason, held_s FROM leases WHERE device = $device
     ORDER BY granted_at DESC, lease LIMIT $limit"""
 _UPDATES = """
-    SELECT task, version AS base_version, staleness, weight / 1048576 AS weight, samples, epoch_ms(at_ms) AS decided_at,
-        at_topic AS topic, at_partition AS partition, at_offset AS "offset"
-    FROM facts.update_admitted WHERE device = $device ORDER BY at_ms DESC, "offset" DESC LIMIT $limit"""
+    SELECT task, version AS base_version, staleness, weight / weight_one AS weight, samples, epoch_ms(at_ms) AS
+        decided_at, at_topic AS topic, at_partition AS partition, at_offset AS "offset"
+    FROM facts.update_admitted JOIN policies USING (task) WHERE device = $device
+    ORDER BY at_ms DESC, "offset" DESC LIMIT $limit"""
 _LEDGER = """
     FROM ledger WHERE $task = '' OR task = $task ORDER BY decided_at DESC, "offset" DESC LIMIT $limit"""
 _WORKERS = "FROM workers ORDER BY superseded_at IS NOT NULL, actor, partition, claimed_at DESC LIMIT 100"

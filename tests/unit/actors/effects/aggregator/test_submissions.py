@@ -37,7 +37,7 @@ def _record(value: bytes) -> Record:
 
 
 def _submission(body: BodyRef, inline: bytes | None = None, *, record: bytes = b"") -> Submission:
-    return Submission(LEASE, hashlib.sha256(record).digest(), body, inline, 7, (), None, 5_000)
+    return Submission(LEASE, hashlib.sha256(record).digest(), body, inline, 7, (), None, 5_000, (41, 0))
 
 
 def test_an_update_under_a_lease_of_ours_is_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ops.history.tables.answers import QueryRefused
@@ -14,6 +15,7 @@ from schemas.topics import LEDGER, ROUNDS
 from streams.journals import read_decisions
 from streams.log import TopicPartition
 from tests.tables import synced, tell
+from tests.worlds.masking.federation import MaskedFederation, masked_policy
 
 
 def _parts(history: HistoryFile, task: str, version: int) -> dict[str, Part]:
@@ -50,6 +52,16 @@ def test_every_version_of_the_story_is_explained(tmp_path: Path) -> None:
             assert "ModelPublished" in [row["event"] for row in parts["decided by"].to_json()]
     assert len(published) > 8
     assert charges
+
+
+def test_a_weight_is_told_in_updates_that_count_once(tmp_path: Path) -> None:
+    """A fresh update weighs 1, whatever whole number stands for it: a masked sum has room for small ones only."""
+    world = MaskedFederation(masked_policy(tmp_path / "helpers"), tmp_path / "helpers", parameters=4)
+    world.round_of({name: np.ones(4, np.float32) for name in "abc"})
+    with synced(tmp_path / "history.duckdb", world.log) as history:
+        assert {row["weight"] for row in _parts(history, world.task, 1)["members"].to_json()} == {1.0}
+        changes = {part.title: part.to_json() for part in compare(history.ask, world.task, version=0, other=1)}
+        assert [row["weight"] for row in changes["updates"]] == [3.0]
 
 
 def test_what_was_refused_meanwhile_is_told(tmp_path: Path) -> None:
