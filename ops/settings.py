@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from client_agent.files import open_private_folder
 from ops.broker_state import find_running, list_principals, read_password
-from schemas.errors import EXIT_USAGE, FedlogError
+from schemas.errors import EXIT_UNAVAILABLE, EXIT_USAGE, FedlogError
 from schemas.identifiers import PARTITIONS_MAX
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ class SettingsError(FedlogError):
 
     exit_code = EXIT_USAGE
     code = "setting_invalid"
+
+
+class NoBroker(SettingsError):
+    """No servers were named, and no embedded broker runs: as where none answers, a script may start one and go on."""
+
+    exit_code = EXIT_UNAVAILABLE
+    code = "no_broker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +127,7 @@ class Settings:
         if self.bootstrap_servers and (running is None or running.bootstrap_servers != self.bootstrap_servers):
             return self
         if running is None:
-            raise SettingsError(
+            raise NoBroker(
                 f"No Kafka to talk to: no embedded broker runs in {self.broker_folder}, and none was named.\n"
                 "Start one with `fedlog broker start`, or name yours with --bootstrap-servers HOST:PORT "
                 "(or FEDLOG_BOOTSTRAP_SERVERS)."

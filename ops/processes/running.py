@@ -25,6 +25,7 @@ from actors.wiring import ROLES
 from client_agent.hostile.attacks import Attack
 from client_agent.hostile.crew import choose_attackers
 from client_agent.learning.opening import choose_accelerator
+from client_agent.learning.plugins import require_module
 from client_agent.running.profiles import read_habits
 from client_agent.running.watch import LOAD_S
 from client_agent.running.work import choose_data, list_heavy
@@ -49,6 +50,7 @@ STARTABLE = ("workers", "evaluator", "fleet", "history")
 # On a machine with more work than cores one score takes as long, and a broker that was away is asked again after it.
 SCORE_WAIT_S = 75.0
 EVALUATOR_START_S = 60.0
+SHARD = "shard"  # the worker that is no actor: it decides nothing
 # A fleet starts before its task is there, whose first model may take long to make; where none comes, the run ends it.
 TASK_WAIT_S = 3600.0
 TOPICS_WAIT_S = 60.0
@@ -134,9 +136,9 @@ def list_fleet_words(options: RunOptions) -> list[str]:
 
 
 def list_actors(policy: Policy) -> list[str]:
-    """The actors that a task needs: without privacy nobody asks what it costs, and in an open task nobody enrols."""
-    unneeded = {"privacy": policy.privacy is None, "registrar": not policy.is_enrolled}
-    return [actor for actor in ROLES if not unneeded.get(actor, False)]
+    """The workers that a task needs: without privacy nobody asks what it costs, and in an open task nobody enrols."""
+    unneeded = {"privacy": policy.privacy is None, "registrar": not policy.is_enrolled, SHARD: policy.shard_count == 1}
+    return [actor for actor in (*ROLES, SHARD) if not unneeded.get(actor, False)]
 
 
 def read_counts(file: Path) -> dict[str, Any]:
@@ -208,9 +210,10 @@ class Run:
         # Found by the fleet these would end a run that has started everything else.
         read_habits(self._options.simulate)
         choose_accelerator(self._options.accelerator)
-        # On a cluster others may bring devices of their own.
+        # On a cluster others may bring devices of their own, and code that only those have.
         if not self._settings.bootstrap_servers:
             require_enough_devices(self._options)
+            require_modules(self._options.policy)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._services)
             # The first model needs these, and the broker's start leaves a core idle.
@@ -367,6 +370,14 @@ def require_open_identity(policy: Policy) -> None:
             "A run has simulated devices, which nobody has enrolled: add --set identity='\"open\"', or create the task "
             "with `fedlog task create`, and enrol devices with `fedlog enrol`."
         )
+
+
+def require_modules(policy: Policy) -> None:
+    """Nothing where every module that the policy names can be found here. Raises PluginError."""
+    for field_name, plugin in policy.list_plugins().items():
+        # A Flower app lives in an environment of its own.
+        if not field_name.endswith(".app"):
+            require_module(plugin)
 
 
 def require_enough_devices(options: RunOptions) -> None:

@@ -2,7 +2,7 @@
 
 1   the command's answer is no: a broken chain, a name that is taken, an error of ours
 2   wrong use: an option, a setting, a policy
-3   no Kafka answers
+3   no Kafka answers, or none runs and none was named
 4   the log no longer holds what is needed
 78  a worker or the evaluator: starting it again cannot help
 """

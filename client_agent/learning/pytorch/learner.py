@@ -65,7 +65,10 @@ class TorchLearner:
         """The module's tensors, drawn from `seed`. Raises PluginError, ModelError."""
         torch.manual_seed(seed)
         module = make_module(self._policy)
-        self._roles = find_roles(module, self._policy.parameters)
+        try:
+            self._roles = find_roles(module, self._policy.parameters)
+        except ModelError as error:
+            raise ModelError(f"model {self._policy.model!r}: {error}") from error
         freeze(module, self._roles)
         # Read before it moves, so that every accelerator starts from the same bytes.
         start = {name: read_array(tensor).copy() for name, tensor in list_tensors(module)}

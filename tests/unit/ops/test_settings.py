@@ -11,7 +11,8 @@ import pytest
 
 from ops import settings
 from ops.broker_state import BrokerHandle, write_state
-from ops.settings import ENVIRONMENT, Settings, SettingsError, resolve
+from ops.settings import ENVIRONMENT, NoBroker, Settings, SettingsError, resolve
+from schemas.errors import EXIT_UNAVAILABLE
 
 
 def test_an_option_comes_before_the_environment_and_that_before_the_default() -> None:
@@ -72,8 +73,9 @@ def test_the_folder_is_closed_to_others(tmp_path: Path) -> None:
 
 def test_without_any_server_the_message_says_what_to_do(tmp_path: Path) -> None:
     """Nobody named a server and no broker runs: both ways out are in the message."""
-    with pytest.raises(SettingsError, match=r"fedlog broker start(.|\n)*--bootstrap-servers"):
+    with pytest.raises(NoBroker, match=r"fedlog broker start(.|\n)*--bootstrap-servers") as refused:
         resolve({"folder": tmp_path}, {}).find_cluster()
+    assert refused.value.exit_code == EXIT_UNAVAILABLE
 
 
 def test_the_key_lies_in_the_folder_unless_it_is_named() -> None:

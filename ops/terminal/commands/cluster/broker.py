@@ -29,8 +29,10 @@ def start(ctx: typer.Context, secure: Secure = False) -> None:
     from ops.terminal.commands.cluster.topics import create_topics
 
     ctx.obj.open_folder()
-    before = read_state(ctx.obj.broker_folder)
+    before, running = read_state(ctx.obj.broker_folder), find_running(ctx.obj.broker_folder)
     handle = broker.start(ctx.obj.broker_folder, secure=secure)
+    if running is not None:
+        note("It runs already, and was left as it is.")
     say(f"Kafka answers at {handle.bootstrap_servers} (pid {handle.pid}, data in {ctx.obj.broker_folder})")
     if before is not None and before.port != handle.port:
         # What knows the old address waits for a broker that is away, and would do so for ever.

@@ -21,6 +21,7 @@ from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 from schemas import policy as policies
 from schemas.canonical import to_plain
+from schemas.errors import EXIT_USAGE
 from schemas.policy import compute_rho
 from schemas.topics import partition_of
 
@@ -53,6 +54,8 @@ def create(
     ] = succession.CLOSE_WAIT_S,
 ) -> None:
     """Create a task: check the policy, store the first model, and append TaskCreated."""
+    from ops.processes.running import list_actors
+
     # Both before the policy is read: what is wrong on the command line is said first.
     tasks.check_name(name)
     if warm_start and old is None:
@@ -69,7 +72,8 @@ def create(
     if predecessor:
         spent = float(compute_rho(created.spent_before))
         note(f"{old} is closed; what it and the tasks before it have spent counts here: rho {spent:g}.")
-    note(f"`fedlog task show {name}` shows its progress; it needs the workers selector, aggregator and privacy.")
+    *others, last = list_actors(created.policy)
+    note(f"`fedlog task show {name}` shows its progress; it needs the workers {', '.join(others)} and {last}.")
 
 
 @app.command("fork")
@@ -200,6 +204,16 @@ def close(ctx: typer.Context, name: Name) -> None:
     with open_log(ctx.obj) as log:
         tasks.close(log, name, key=require_key(ctx.obj))
     say(f"{name} is closed; its versions stay.")
+
+
+@app.command(hidden=True)
+def delete(name: Name) -> None:
+    """Refuse: whoever looks for this command means another one."""
+    raise ConsoleError(
+        f"No task is ever deleted: its log is kept for good. `fedlog task archive {name}` leaves it out of `task list` "
+        f"here, and `fedlog task close {name}` ends one that is running.",
+        exit_code=EXIT_USAGE,
+    )
 
 
 def _format_row(view: TaskView) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from client_agent.hostile.attacks import parse_attack
+from client_agent.learning.plugins import PluginError
 from client_agent.running.profiles import HabitsError
 from client_agent.running.watch import LOAD_S
 from client_agent.running.work import DataConflict, list_heavy
@@ -47,6 +48,9 @@ def test_what_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
     misnamed = Run(resolve({"folder": tmp_path / "f"}, {}), replace(options, name="Bad_Name", devices=None))
     with pytest.raises(TaskNameInvalid, match="lower-case letters"):
         misnamed.__enter__()
+    elsewhere = replace(options, policy=read_policy(RINGS, ["data=ringz:data"]), devices=None)
+    with pytest.raises(PluginError, match=r"'ringz:data': module 'ringz' cannot be imported .*run from the folder"):
+        Run(resolve({"folder": tmp_path / "f"}, {}), elsewhere).__enter__()
     (tmp_path / "habits.toml").write_bytes(b"\xe4")
     habits = replace(options, simulate=tmp_path / "habits.toml", devices=None)
     with pytest.raises(HabitsError, match="not UTF-8"):
@@ -98,6 +102,7 @@ def test_only_what_the_policy_needs_is_started() -> None:
     plain = read_policy(RINGS)
     assert list_actors(plain) == ["selector", "aggregator"]
     assert list_heavy(plain) == ["client_agent.learning.pytorch.learner"]
+    assert list_actors(read_policy(RINGS, ["shards=2"])) == ["selector", "aggregator", "shard"]
     private = read_policy(ROOT / "ops" / "processes" / "demo.toml", ["learner=other:Learner", "model="])
     assert list_actors(private) == ["selector", "aggregator", "privacy"]
     assert list_heavy(private) == []

@@ -167,6 +167,17 @@ FAILING: dict[str, tuple[list[str], int, str]] = {
     "a field twice": (["task", "create", "twice.toml", "--name", "x"], 2, "line 2"),
     "a model that is nowhere": (["task", "create", "nowhere_model.toml", "--name", "x"], 2, "nowhere_model"),
     "an argument that is unknown": (["task", "create", "argument.toml", "--name", "x"], 2, "depth"),
+    "an argument of the user's own": (
+        ["task", "create", "arguments.toml", "--name", "x"],
+        2,
+        "'mine:argued': TypeError",
+    ),
+    "a model without sizes": (
+        ["task", "create", "lazy.toml", "--name", "x"],
+        2,
+        "model 'mine:lazy': weight",
+    ),
+    "an end that there is none of": (["task", "delete", TASK], 2, f"fedlog task archive {TASK}"),
     "no such worker": (["worker", "agregator"], 2, "Did you mean 'aggregator'?"),
 }
 END = """[selection]
@@ -184,7 +195,13 @@ POLICIES = {
     "twice": SOFTMAX + SOFTMAX,
     "nowhere_model": 'model = "nowhere_model:build"\n',
     "argument": SOFTMAX + "model_arguments = { depth = 2 }\n",
+    "arguments": 'model = "mine:argued"\nmodel_arguments = { hiden = 2 }\n',
+    "lazy": 'model = "mine:lazy"\n',
 }
+MINE = """from torch import nn
+def argued(hidden): return nn.Linear(2, hidden)
+def lazy(): return nn.LazyLinear(2)
+"""
 
 
 @pytest.mark.parametrize("case", FAILING)
@@ -193,6 +210,7 @@ def test_an_error_is_a_message_and_an_exit_code(run: Run, case: str) -> None:
     words, code, message = FAILING[case]
     for name, text in POLICIES.items():
         Path(f"{name}.toml").write_text(text + END)
+    Path("mine.py").write_text(MINE)
     result = run(*words)
     assert result.exit_code == code
     assert message in result.stderr
