@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TextIO
 
 PROGRESS_INTERVAL_S = 5.0
 CURVE_LETTERS_MAX = 40
+# Below this a line holds too few words to be read.
+ROOM_MIN = 40
 
 
 def say(text: str) -> None:
@@ -21,7 +26,33 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """One line about the work itself; stays out of what a machine reads."""
-    print(_escape(text), file=sys.stderr, flush=True)
+    print(wrap(_escape(text), sys.stderr), file=sys.stderr, flush=True)
+
+
+def tell(text: str, *, indent: str = "") -> None:
+    """A result in words, which a person reads and no machine; a long one goes on behind `indent`."""
+    say(wrap(text, sys.stdout, indent=indent))
+
+
+def find_columns(stream: TextIO) -> int | None:
+    """How many letters a line of the terminal has; None where the stream is none."""
+    # Of this stream: the other one may be a pipe, or another terminal.
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns or None
+    return None
+
+
+def wrap(text: str, stream: TextIO, *, indent: str = "") -> str:
+    """The text with its lines ended between words where `stream` is a terminal; it goes on behind `indent`.
+
+    Without one, what begins with a space is a command or a table, which stays as it is.
+    """
+    if (room := find_columns(stream)) is None or room < ROOM_MIN:
+        return text
+    # A word that is too long is a path or an address, and cut in two nobody could copy it.
+    fold = textwrap.TextWrapper(room, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    lines = (line if not line or (not indent and line[0].isspace()) else fold.fill(line) for line in text.split("\n"))
+    return "\n".join(lines)
 
 
 def say_json(value: Any) -> None:

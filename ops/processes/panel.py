@@ -10,10 +10,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ops.console import number, sparkline
+from ops.console import number, sparkline, wrap
 from ops.history.task_view import TaskView
 
 CELL_EVERY_S = 0.5
+PANEL_COLUMNS = 80
+LABEL_COLUMNS = len("devices at work")
+NUMBER_LETTERS = len("0.0123")
+PANEL_EDGES = 6  # two borders, a space beside each, and two spaces between the columns
 
 
 class View:
@@ -29,10 +33,11 @@ class View:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        line = f"[{time.monotonic() - self._began_s:5.1f} s] {text}"
+        stamp = f"[{time.monotonic() - self._began_s:5.1f} s] "
+        line = wrap(stamp + text, self._stream, indent=" " * len(stamp))
         if self._live is not None:
             # Text beside the panel must go through it, or the two overwrite each other.
-            self._live.console.print(line, highlight=False, markup=False)
+            self._live.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:
             print(line, file=self._stream, flush=True)
 
@@ -55,7 +60,8 @@ class View:
     def show(self, view: TaskView) -> None:
         """The newest state of the task."""
         if self._live is not None:
-            self._live.update(_panel(view, time.monotonic() - self._began_s))
+            columns = self._live.console.width
+            self._live.update(_panel(view, time.monotonic() - self._began_s, columns=columns))
             return
         if self._cell is not None:
             # The whole panel travels to the browser each time.
@@ -85,9 +91,11 @@ def _draw_cell(view: TaskView, seconds: float) -> dict[str, str]:
     """The panel as text, and as HTML that keeps its columns."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False, force_jupyter=False)
+    console = Console(
+        file=io.StringIO(), width=PANEL_COLUMNS, color_system=None, force_terminal=False, force_jupyter=False
+    )
     with console.capture() as captured:
-        console.print(_panel(view, seconds))
+        console.print(_panel(view, seconds, columns=PANEL_COLUMNS))
     text = captured.get()
     style = "line-height:1.2;font-family:monospace;background:none"
     return {"text/plain": text, "text/html": f'<pre style="{style}">{html.escape(text)}</pre>'}
@@ -104,29 +112,49 @@ def _line(view: TaskView) -> str:
     )
 
 
-def _panel(view: TaskView, seconds: float) -> Any:
+def _panel(view: TaskView, seconds: float, *, columns: int) -> Any:
     from rich.panel import Panel
     from rich.table import Table
+    from rich.text import Text
 
+    # One width from the first picture to the last, or its right side would jump at every change.
+    width = min(columns, PANEL_COLUMNS)
     rows = Table.grid(padding=(0, 2))
+    rows.add_column(min_width=LABEL_COLUMNS, no_wrap=True)
+    for label, told in _list_rows(view, room=width - LABEL_COLUMNS - PANEL_EDGES):
+        # No markup: a metric may have brackets in its name.
+        rows.add_row(Text(label), Text(told))
+    title = Text(f"fedlog · {view.task} · {seconds:.0f} s")
+    return Panel(rows, title=title, title_align="left", width=width)
+
+
+def _list_rows(view: TaskView, *, room: int) -> Iterator[tuple[str, str]]:
+    """What the panel says, a line each, of which the second part has `room` letters."""
     goal = view.created.policy.stop.versions_max if view.created else 0
     privacy = view.created.policy.privacy if view.created else None
     share = f"{_bar(view.version or 0, goal or 1)} {describe_progress(view)}"
-    rows.add_row("version", f"{view.version if view.version is not None else '-'} of {goal}  {share}")
-    rows.add_row(_name_metric(view), f"{number(view.metric, 3) or '-'}  {sparkline(view.curve())}")
-    rows.add_row("buffer", f"{_bar(view.buffer_fill, view.buffer_size or 1)} {view.buffer_fill}/{view.buffer_size}")
-    rows.add_row("staleness", f"mean {number(view.staleness_mean, 2) or '-'}, most {view.staleness_max}")
-    reasons = ", ".join(f"{count} {reason}" for reason, count in view.refused.most_common(3))
-    refused = f"{view.refused.total()} refused" + (f" ({reasons})" if reasons else "")
-    rows.add_row("updates", f"{view.admitted} admitted, {refused}")
+    # Numbers have the room of their longest, or what stands behind them would jump with each digit.
+    version = "-" if view.version is None else str(view.version)
+    yield "version", f"{version:>{len(str(goal))}} of {goal}  {share}"
+    yield _name_metric(view), f"{number(view.metric, 3) or '-':<{NUMBER_LETTERS}}  {sparkline(view.curve())}"
+    yield "buffer", f"{_bar(view.buffer_fill, view.buffer_size or 1)} {view.buffer_fill}/{view.buffer_size}"
+    yield "staleness", f"mean {number(view.staleness_mean, 2) or '-'}, most {view.staleness_max}"
+    yield "updates", _describe_updates(view, room=room)
     if view.created is not None:
-        rows.add_row("tier", view.created.policy.tier_label)
+        yield "tier", view.created.policy.tier_label
     if privacy is not None:
         # The budget is spent in rho, which adds up over rounds; epsilon does not.
-        rows.add_row("privacy", f"{_bar(view.rho, privacy.rho_max)} rho {view.rho:.2f} of {privacy.rho_max:g}")
-        rows.add_row("epsilon", f"{number(view.epsilon, 3) or '-'} at delta {privacy.delta:g}")
-    rows.add_row("devices at work", f"{len(view.leases)}{_describe_start(view)}")
-    return Panel(rows, title=f"fedlog · {view.task} · {seconds:.0f} s", title_align="left", expand=False)
+        yield "privacy", f"{_bar(view.rho, privacy.rho_max)} rho {view.rho:.2f} of {privacy.rho_max:g}"
+        yield "epsilon", f"{number(view.epsilon, 3) or '-'} at delta {privacy.delta:g}"
+    yield "devices at work", f"{len(view.leases)}{_describe_start(view)}"
+
+
+def _describe_updates(view: TaskView, *, room: int) -> str:
+    """Admitted and refused, and for which reasons, of which the rarer ones make way: no line is added by them."""
+    counts = f"{view.admitted} admitted, {view.refused.total()} refused"
+    reasons = [f"{count} {reason}" for reason, count in view.refused.most_common(3)]
+    texts = (f"{counts} ({', '.join(reasons[:shown])})" for shown in range(len(reasons), 0, -1))
+    return next((text for text in texts if len(text) <= room), counts)
 
 
 def _describe_start(view: TaskView) -> str:

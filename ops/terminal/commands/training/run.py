@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.console import note, number, say, say_json, sparkline
+from ops.console import find_columns, note, number, say, say_json, sparkline, tell
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import Accelerator, Attack, LoadLimit, NoPage, Simulate
 from schemas.errors import EXIT_USAGE
@@ -164,25 +165,25 @@ def stop(ctx: typer.Context) -> None:
 
 
 def _print_end(view: TaskView, told: dict[str, Any], *, warning: str = "") -> None:
-    say("")
+    tell("")
     if warning:
-        say(f"{warning}.")
+        tell(f"{warning}.")
     score = f"{told['metric']} {number(told['score'])}" if told["metric"] else "no score"
-    say(f"{view.task}: {score} after {view.version} versions and {view.admitted} updates in {told['seconds']} s.")
-    say(f"The task is {view.status}.")
+    tell(f"{view.task}: {score} after {view.version} versions and {view.admitted} updates in {told['seconds']} s.")
+    tell(f"The task is {view.status}.")
     if curve := told["curve"]:
-        say(f"{told['metric']} by version: {sparkline(curve)}  ({number(curve[0])} to {number(curve[-1])})")
+        tell(f"{told['metric']} by version: {sparkline(curve)}  ({number(curve[0])} to {number(curve[-1])})")
     if "run_sha256" in told:
-        say(f"Run {told['run_sha256'][:16]}: an equal one has the same members, staleness and models, to the bit.")
+        tell(f"Run {told['run_sha256'][:16]}: an equal one has the same members, staleness and models, to the bit.")
     if reported := view.device_metrics:
-        say(f"Devices report of their last trainings: {', '.join(f'{k} {number(v)}' for k, v in reported.items())}.")
+        tell(f"Devices report of their last trainings: {', '.join(f'{k} {number(v)}' for k, v in reported.items())}.")
     if view.created and view.created.policy.parameters.is_personal:
-        say(
+        tell(
             "Each device has arrays of its own, which no version holds: this score is that of a device which has never "
             f"trained. Ask the devices themselves with `fedlog measure {view.task}` (docs/measure.md)."
         )
     if view.epsilon is not None:
-        say(f"Privacy spent: epsilon {number(view.epsilon, 3)} at delta {number(view.delta)} for each device.")
+        tell(f"Privacy spent: epsilon {number(view.epsilon, 3)} at delta {number(view.delta)} for each device.")
 
 
 def _print_troubles(fleet: dict[str, Any]) -> None:
@@ -192,11 +193,11 @@ def _print_troubles(fleet: dict[str, Any]) -> None:
         return
     counts = {"failed": "devices failed", "given_up": "leases were given up", "untrained": "zero vectors were sent"}
     named = [f"{fleet[name]} {what}" for name, what in counts.items() if fleet[name]]
-    say(f"Of {fleet['devices']} devices not all could train: {', '.join(named)}, because")
+    tell(f"Of {fleet['devices']} devices not all could train: {', '.join(named)}, because")
     for reason, count in reasons[:REASONS_SHOWN_MAX]:
-        say(f"{count:>6} × {reason}")
+        tell(f"{count:>6} × {reason}", indent=" " * 9)
     if (more := len(reasons) - REASONS_SHOWN_MAX) > 0:
-        say(f"       and for {more} more reasons (`--json` has them all)")
+        tell(f"       and for {more} more reasons (`--json` has them all)")
 
 
 def _suggest_next(settings: Settings, options: RunOptions) -> None:
@@ -232,6 +233,15 @@ def _suggest(settings: Settings, commands: Mapping[str, str], *, where: Path) ->
         if value != usual
     )
     lines = {f"  fedlog{named} {command}": what for command, what in commands.items()}
-    width = max(map(len, lines))
-    for line, what in lines.items():
-        note(f"{line.ljust(width)}  # {what}" if what else line)
+    for line in lay_out(lines, columns=find_columns(sys.stderr)):
+        note(line)
+
+
+def lay_out(commands: Mapping[str, str], *, columns: int | None) -> Iterator[str]:
+    """Commands as lines, each with what it is for: behind it, or above it where there is no room for that."""
+    width = max(map(len, commands))
+    has_room = columns is None or all(width + len(f"  # {what}") <= columns for what in commands.values())
+    for command, what in commands.items():
+        if what and not has_room:
+            yield f"  # {what}"
+        yield f"{command.ljust(width)}  # {what}" if what and has_room else command
