@@ -94,6 +94,7 @@ class FedlogError(Exception):
      ├── SpansRefused            a collector does not take spans
      ├── WriterGone              who writes a history has ended in the midst of an answer
      ├── SettingsError           a setting is missing or out of bounds
+     │    └── NoBroker           no servers were named, and no embedded broker runs
      ├── BrokerError             the embedded broker could not do what was asked
      │    └── BrokerDied         it ended while it was being started
      ├── WorkerCannotRun         a worker ended because of its settings

@@ -25,7 +25,7 @@ class LearnerError(FedlogError):
     code = "learner_failed"
 
 
-def call(what: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def call(what: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """The result of a user's `function`. Raises LearnerError, which begins with `what`, whatever goes wrong in it."""
     process = os.getpid()
     try:

@@ -54,7 +54,7 @@ def open_learner(policy: Policy) -> Learner:
     """The policy's learner. Raises PluginError."""
     if policy.learner:
         make = resolve(policy.learner)
-        learner = call_plugin("learner", policy.learner, make, **policy.learner_arguments)
+        learner = call_plugin(f"learner {policy.learner!r}", make, **policy.learner_arguments)
     else:
         learner = resolve(TORCH)(policy, accelerator=_machine.accelerator)
     # Said when the task is created, and not when the first device has trained.
@@ -65,10 +65,10 @@ def open_learner(policy: Policy) -> Learner:
     return learner  # type: ignore[no-any-return]
 
 
-def call_plugin(field: str, plugin: str, make: Any, **arguments: Any) -> Any:
-    """What the plugin in a field of the policy makes of its arguments. Raises PluginError, whatever it raises."""
+def call_plugin(what: str, make: Any, /, **arguments: Any) -> Any:
+    """What a plugin makes of arguments of the policy, `what` in words. Raises PluginError, whatever it raises."""
     try:
-        return call(f"{field} {plugin!r}", make, **arguments)
+        return call(what, make, **arguments)
     except LearnerError as error:
         raise PluginError(str(error)) from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,15 @@ def find_present_name(plugin: str) -> str:
     return f"{RENAMED_MODULES.get(module, module)}{colon}{name}"
 
 
-def require_module(plugin: str) -> None:
-    """Nothing where the module of `plugin` can be found; it is not imported. Raises PluginError."""
+def require_modules(plugins: Mapping[str, str]) -> None:
+    """Nothing where the modules of these plugins, by field, can be found; none is imported. Raises PluginError."""
+    for field, plugin in plugins.items():
+        # A Flower app lives in an environment of its own.
+        if not field.endswith(".app"):
+            _require_module(plugin)
+
+
+def _require_module(plugin: str) -> None:
     top = find_present_name(plugin).partition(":")[0].partition(".")[0]
     # A module that is loaded need not be anywhere: a notebook's own has no file.
     if top in sys.modules:

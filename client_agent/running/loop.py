@@ -48,7 +48,8 @@ class Stats:
     """What the devices of a loop, or of a whole fleet, are doing and have done.
 
     `loading`: those whose data are being loaded; `closed`: those whose task is over; `late`: updates after the deadline
-    of their lease; `untrained`: zero vectors sent; `declined_for`: why most of those who wait were declined last.
+    of their lease; `untrained`: zero vectors sent; `declined_for`: why most of those who wait were declined last;
+    `unfit`: those that have too few examples.
     `reasons`: why leases were given up or ended in zero vectors, the most common first; `waiting_for`: a
     training that takes long, or a process that does not answer; `source_differs`: plugins whose source
     is not the operator's; `failed_for`: why devices failed; `error`: the first of them. `attack`: the one that some of
@@ -73,6 +74,7 @@ class Stats:
     reasons: Reasons = field(default_factory=dict)
     failed_for: Reasons = field(default_factory=dict)
     declined_for: str = ""
+    unfit: int = 0
     waiting_for: str = ""
     source_differs: str = ""
     error: str = ""
@@ -80,7 +82,7 @@ class Stats:
 
     def forget_present(self) -> Stats:
         """What was done, without what is so at the moment: of a process that has ended."""
-        now = dict.fromkeys(("devices", "loading", "training", "away", "closed", "failed"), 0)
+        now = dict.fromkeys(("devices", "loading", "training", "away", "closed", "failed", "unfit"), 0)
         told = dict.fromkeys(("declined_for", "waiting_for", "error"), "")
         return replace(self, **now, **told, failed_for={})  # type: ignore[arg-type]
 
@@ -186,6 +188,7 @@ class DeviceLoop:
             failed=len(errors),
             reasons=reduce(join_reasons, (count.reasons for count in counts), {}),
             declined_for=_find_most_common(device.declined_for for device in devices),
+            unfit=sum(device.declined_for == "too_few_samples" for device in devices),
             source_differs=next((", ".join(one.differing) for one in self._settings.values()), ""),
             failed_for=reduce(join_reasons, ({error.partition(": ")[2]: 1} for error in errors), {}),
             error=next(iter(errors), ""),

@@ -25,10 +25,12 @@ UNSUCCESSFUL = ("diverged", "idle", "too_few_devices")
 class Crew:
     """The devices of a fleet in numbers: those that still work, what they did, and why most leases gave no update.
 
-    `lost`: leases that were given up, or ended in a zero vector.
+    `lost`: leases that were given up, or ended in a zero vector. `unfit`: those of the living that have too few
+    examples, and are never asked.
     """
 
     living: int
+    unfit: int = 0
     trained: int
     lost: int
     reason: str = ""
@@ -57,7 +59,8 @@ class Prospects:
         now_s = self._read_clock_s()
         if view.admitted != self._admitted or not view.noticed or view.paused:
             self._admitted, self._moved_s = view.admitted, now_s
-        missing = describe_missing(view, living=crew.living)
+        # Where all have failed it is not their number that is wrong.
+        missing = describe_missing(view, living=crew.living, unfit=crew.unfit) if crew.living else ""
         return missing if missing and now_s - self._moved_s > STALL_S else ""
 
 
@@ -72,17 +75,20 @@ def _describe_losses(crew: Crew, view: TaskView, *, lost: int) -> str:
     )
 
 
-def describe_missing(view: TaskView, *, living: int) -> str:
+def describe_missing(view: TaskView, *, living: int, unfit: int = 0) -> str:
     """How many devices a round of the task lacks, with `living` here and those that the log has seen; or nothing."""
     # Another fleet's devices count too, as soon as the log has seen them.
     seen = {*view.participations, *map(name_unit, view.leases.values())}
-    most = max(living, len(seen))
+    most = max(living - unfit, len(seen))
     if view.members_min is None or view.is_over or most >= view.members_min:
         return ""
-    return (
-        f"{view.task} takes {view.members_min} devices a round (aggregation.updates_per_round), and there are {most}: "
-        "start more, or create a task with a smaller round"
-    )
+    needed = f"{view.task} takes {view.members_min} devices a round (aggregation.updates_per_round), and "
+    if unfit:
+        return (
+            f"{needed}{unfit} of {living} here have too few examples (selection.samples_min): give them more, or "
+            "create a task that asks for fewer"
+        )
+    return f"{needed}there are {most}: start more, or create a task with a smaller round"
 
 
 def begin_sentence(text: str, task: TaskId) -> str:

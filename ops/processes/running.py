@@ -25,7 +25,7 @@ from actors.wiring import ROLES
 from client_agent.hostile.attacks import Attack
 from client_agent.hostile.crew import choose_attackers
 from client_agent.learning.opening import choose_accelerator
-from client_agent.learning.plugins import require_module
+from client_agent.learning.plugins import require_modules
 from client_agent.running.profiles import read_habits
 from client_agent.running.watch import LOAD_S
 from client_agent.running.work import choose_data, list_heavy
@@ -50,7 +50,7 @@ STARTABLE = ("workers", "evaluator", "fleet", "history")
 # On a machine with more work than cores one score takes as long, and a broker that was away is asked again after it.
 SCORE_WAIT_S = 75.0
 EVALUATOR_START_S = 60.0
-SHARD = "shard"  # the worker that is no actor: it decides nothing
+SHARD = "shard"
 # A fleet starts before its task is there, whose first model may take long to make; where none comes, the run ends it.
 TASK_WAIT_S = 3600.0
 TOPICS_WAIT_S = 60.0
@@ -213,7 +213,7 @@ class Run:
         # On a cluster others may bring devices of their own, and code that only those have.
         if not self._settings.bootstrap_servers:
             require_enough_devices(self._options)
-            require_modules(self._options.policy)
+            require_modules(self._options.policy.list_plugins())
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._services)
             # The first model needs these, and the broker's start leaves a core idle.
@@ -370,14 +370,6 @@ def require_open_identity(policy: Policy) -> None:
             "A run has simulated devices, which nobody has enrolled: add --set identity='\"open\"', or create the task "
             "with `fedlog task create`, and enrol devices with `fedlog enrol`."
         )
-
-
-def require_modules(policy: Policy) -> None:
-    """Nothing where every module that the policy names can be found here. Raises PluginError."""
-    for field_name, plugin in policy.list_plugins().items():
-        # A Flower app lives in an environment of its own.
-        if not field_name.endswith(".app"):
-            require_module(plugin)
 
 
 def require_enough_devices(options: RunOptions) -> None:

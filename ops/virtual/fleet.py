@@ -120,4 +120,5 @@ class VirtualFleet:
             return f"{failed} of {stats.devices + len(self._failed)} devices failed. The first: {first}"
         reason = next(iter(stats.reasons), "")
         lost = stats.given_up + stats.untrained
-        return self._prospects.judge(Crew(living=living, trained=stats.trained, lost=lost, reason=reason), view)
+        crew = Crew(living=living, unfit=stats.unfit, trained=stats.trained, lost=lost, reason=reason)
+        return self._prospects.judge(crew, view)

@@ -30,7 +30,7 @@ def make_module(policy: Policy) -> nn.Module:
         taken = inspect.signature(make).parameters
         if unknown := [name for name in policy.model_arguments if name not in taken]:
             raise ModelError(f"model_arguments.{unknown[0]:.80}: {make.__name__} takes {', '.join(taken)}")
-    module = call_plugin("model", policy.model, make, **policy.model_arguments)
+    module = call_plugin(f"model {policy.model!r}", make, **policy.model_arguments)
     if not isinstance(module, nn.Module):
         raise ModelError(f"model {policy.model!r} returned {type(module).__name__}, expected a torch.nn.Module")
     return module

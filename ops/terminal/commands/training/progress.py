@@ -35,13 +35,14 @@ class TrainingProgress:
     def judge(self, stats: Stats, view: TaskView) -> bool:
         """Whether there is nothing to wait for any more; `end` says why. What is missing is said at once."""
         living = stats.devices - stats.failed
-        missing = describe_missing(view, living=living)
+        missing = describe_missing(view, living=living, unfit=stats.unfit)
         # Where all have failed it is not their number that is wrong, and the end says what is.
         if missing and living and not self._missing and not stats.loading:
             self._missing = missing
             note(missing)
         reason = next(iter(stats.reasons), "")
-        crew = Crew(living=living, trained=stats.trained, lost=stats.given_up + stats.untrained, reason=reason)
+        lost = stats.given_up + stats.untrained
+        crew = Crew(living=living, unfit=stats.unfit, trained=stats.trained, lost=lost, reason=reason)
         self._verdict = self._prospects.judge(crew, view) or describe_failure(view)
         return bool(self._verdict) and not view.is_over
 

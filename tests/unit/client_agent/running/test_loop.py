@@ -182,6 +182,18 @@ def test_one_broken_device_does_not_stop_the_others(tmp_path: Path) -> None:
     assert stats.error == "sim1: ValueError: a tensor has the wrong shape"
 
 
+def test_devices_without_examples_are_counted(tmp_path: Path) -> None:
+    """Guarantee: no waiting mends what such a device lacks, so its fleet is told how many there are."""
+    world = World()
+    both = settings(world, tmp_path, 2, options=SimulationOptions(drop_probability=0, presence=1.0))
+    loop = DeviceLoop(AskingLink(world, [device_id("sim0"), device_id("sim1")]), both, now_ms=0)
+    loop.step(0)
+    for name, why in (("sim0", "no_slot"), ("sim1", "too_few_samples")):
+        world.say(world.decline(why, 1_000, device=device_id(name)))  # type: ignore[arg-type]
+    loop.step(10)
+    assert (loop.count().declined, loop.count().unfit) == (2, 1)
+
+
 def test_a_task_that_nobody_knows_is_given_up(tmp_path: Path) -> None:
     """Guarantee: a wrong name is told after a while, and not before: the task may be created a little later."""
     world = World()

@@ -67,6 +67,26 @@ def test_a_task_with_too_few_devices_ends_the_fleet_after_some_seconds() -> None
     assert "takes 10 devices a round" in _judge(prospects, _view(10, admitted="abcd"))
 
 
+def test_devices_without_examples_end_the_fleet_after_some_seconds() -> None:
+    """Guarantee: a selector that declines all for want of examples leaves nobody waiting; where enough fit, it goes on.
+
+    And where all have failed, it is not said that there are too few of them.
+    """
+    now_s = [0.0]
+    prospects, poor, enough, none = (
+        Prospects(read_clock_s=lambda: now_s[0]),
+        Crew(living=20, unfit=11, trained=0, lost=0),
+        Crew(living=20, unfit=10, trained=0, lost=0),
+        Crew(living=0, trained=0, lost=0),
+    )
+    view = _view(10)
+    assert prospects.judge(poor, view) == ""
+    now_s[0] = STALL_S + 1
+    assert "11 of 20 here have too few examples (selection.samples_min)" in prospects.judge(poor, view)
+    assert prospects.judge(enough, view) == ""
+    assert prospects.judge(none, view) == ""
+
+
 @pytest.mark.parametrize(
     ("k", "seen", "living", "missing"), [(10, "", 5, True), (10, "", 10, False), (3, "abc", 1, False)]
 )

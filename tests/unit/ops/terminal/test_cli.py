@@ -6,56 +6,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from actors.keys import OperatorKey
-from ops.settings import ENVIRONMENT, Settings
+from ops.settings import Settings
 from ops.terminal import cli
 from ops.terminal.cli import app, move_to_front
-from schemas.events import DeploymentFounded, RoundOpened, VersionEvaluated
+from schemas.events import RoundOpened
 from schemas.journal import JournalPosition
 from schemas.topics import CATALOGUE
 from streams.log import LogUnavailable, TopicPartition
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import ROUND
-from tests.worlds.builders import DEPLOYMENT, batch, decision, spending
-from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, journalled, memory_log, write_key
-
-Run = Callable[..., Result]
-
-
-def founded_log() -> MemoryLog:
-    """An empty log whose deployment has the name that everybody in it was certified for."""
-    log = memory_log()
-    append(log, "tasks", DeploymentFounded(deployment=DEPLOYMENT), partition=0)
-    return log
-
-
-@pytest.fixture
-def log() -> MemoryLog:
-    """A log with a running task."""
-    log = founded_log()
-    append(log, "tasks", created(spent_before=(spending(4),)))
-    Journal(log, "rounds").batch(*ROUND)
-    fact = VersionEvaluated(task=TASK, version=0, metrics={"accuracy": 0.125}, samples=9, cohort="")
-    append(log, "evaluations", fact)
-    return log
-
-
-@pytest.fixture
-def run(log: MemoryLog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs `fedlog` on that log, in a folder of its own and without the environment's settings."""
-    monkeypatch.setattr(Settings, "log", lambda self, client_id="": log)
-    monkeypatch.chdir(tmp_path)
-    write_key(tmp_path / ".fedlog" / "operator.key")
-    for variable in ENVIRONMENT:
-        monkeypatch.delenv(variable, raising=False)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+from tests.unit.ops.terminal.conftest import Run, founded_log
+from tests.worlds.builders import batch, decision
+from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, journalled
 
 
 def test_the_help_brings_nothing_heavy_with_it() -> None:
@@ -146,75 +115,6 @@ def test_the_life_of_a_task_is_told_to_the_log(run: Run, log: MemoryLog) -> None
     again = run("task", "resume", TASK)
     assert (again.exit_code, "is over (closing), for good" in again.stderr) == (1, True)
     assert log.bounds(TopicPartition("tasks", PLACE)).end == 4
-
-
-FAILING: dict[str, tuple[list[str], int, str]] = {
-    "unknown task": (["task", "show", "nope"], 1, "no task 'nope'"),
-    "unknown topic": (["events", "--topic", "nope"], 2, "no topic 'nope'; there are tasks"),
-    "bad name": (["task", "create", "p.toml", "--name", "Not Good"], 2, "lower-case"),
-    "no policy file": (["task", "create", "nowhere.toml", "--name", "x"], 2, "nowhere.toml: No such file"),
-    "warm without from": (["task", "create", "p.toml", "--name", "x", "--warm-start"], 2, "--from"),
-    "no version": (["model", "export", "--task", TASK, "--out", "o", "--version", "9"], 1, "it has 0 to 0"),
-    "bad setting": (["task", "list", "--sasl-mechanism", "X"], 2, "--sasl-mechanism"),
-    "no broker": (["broker", "status"], 1, "fedlog broker start"),
-    "scores of no task": (["evaluate", "--task", "nope"], 1, "no task 'nope'"),
-    "events of no task": (["events", "--task", "nope"], 1, "`fedlog task list`"),
-    "versions of no task": (["model", "list", "--task", "nope"], 1, "no task 'nope'"),
-    "model of no task": (["model", "export", "--task", "nope", "--out", "o"], 1, "no task 'nope'"),
-    "end of no task": (["task", "close", "nope"], 1, "no task 'nope'"),
-    "a name that is taken": (["task", "create", "own.toml", "--name", TASK], 1, "choose another name"),
-    "a field that is misspelt": (["task", "create", "misspelt.toml", "--name", "x"], 2, "did you mean learning_rate?"),
-    "a field twice": (["task", "create", "twice.toml", "--name", "x"], 2, "line 2"),
-    "a model that is nowhere": (["task", "create", "nowhere_model.toml", "--name", "x"], 2, "nowhere_model"),
-    "an argument that is unknown": (["task", "create", "argument.toml", "--name", "x"], 2, "depth"),
-    "an argument of the user's own": (
-        ["task", "create", "arguments.toml", "--name", "x"],
-        2,
-        "'mine:argued': TypeError",
-    ),
-    "a model without sizes": (
-        ["task", "create", "lazy.toml", "--name", "x"],
-        2,
-        "model 'mine:lazy': weight",
-    ),
-    "an end that there is none of": (["task", "delete", TASK], 2, f"fedlog task archive {TASK}"),
-    "no such worker": (["worker", "agregator"], 2, "Did you mean 'aggregator'?"),
-}
-END = """[selection]
-devices_expected = 9
-concurrency = 9
-[aggregation]
-updates_per_round = 3
-[stop]
-versions_max = 1
-"""
-SOFTMAX = 'model = "client_agent.learning.models:softmax_regression"\n'
-POLICIES = {
-    "own": SOFTMAX,
-    "misspelt": SOFTMAX + "[training]\nlearing_rate = 0.1\n",
-    "twice": SOFTMAX + SOFTMAX,
-    "nowhere_model": 'model = "nowhere_model:build"\n',
-    "argument": SOFTMAX + "model_arguments = { depth = 2 }\n",
-    "arguments": 'model = "mine:argued"\nmodel_arguments = { hiden = 2 }\n',
-    "lazy": 'model = "mine:lazy"\n',
-}
-MINE = """from torch import nn
-def argued(hidden): return nn.Linear(2, hidden)
-def lazy(): return nn.LazyLinear(2)
-"""
-
-
-@pytest.mark.parametrize("case", FAILING)
-def test_an_error_is_a_message_and_an_exit_code(run: Run, case: str) -> None:
-    """What happened and what to do, on stderr, without a traceback."""
-    words, code, message = FAILING[case]
-    for name, text in POLICIES.items():
-        Path(f"{name}.toml").write_text(text + END)
-    Path("mine.py").write_text(MINE)
-    result = run(*words)
-    assert result.exit_code == code
-    assert message in result.stderr
-    assert "Traceback" not in result.output
 
 
 def test_a_bad_policy_is_told_field_by_field(run: Run, tmp_path: Path) -> None:
