@@ -10,6 +10,8 @@ from torch import Tensor
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.pytorch.modules import HALVES
 
+# Words of torch about sizes that do not go together.
+_SIZES = ("shape", "size", "dimension")
 _NORMALISING = "more than 1 value per channel when training"
 
 
@@ -20,7 +22,7 @@ def forward(module: Callable[..., Any], inputs: Any) -> Any:
     """
     try:
         outputs = module(**inputs) if isinstance(inputs, dict) else module(*inputs)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         if hint := _advise(error, inputs):
             raise LearnerError(f"the model failed on a batch: {type(error).__name__}: {error}; {hint}") from error
         raise
@@ -36,7 +38,15 @@ def forward(module: Callable[..., Any], inputs: Any) -> Any:
 def _advise(error: Exception, inputs: Any) -> str:
     if _NORMALISING in str(error):
         return "BatchNorm needs two examples or more in a batch: raise training.batch_size, or selection.samples_min"
+    if isinstance(error, TypeError) and isinstance(inputs, dict):
+        return (
+            f"data with names reach the model under these, here {', '.join(map(str, inputs))}: let its parameters have "
+            "them, or have the data plugin give (features, labels)"
+        )
     values = inputs.values() if isinstance(inputs, dict) else inputs
     if isinstance(error, RuntimeError) and any(isinstance(v, Tensor) and not v.is_floating_point() for v in values):
         return "whole numbers stay whole; where they are no indices, divide them in the data plugin, as by 255"
+    if isinstance(error, RuntimeError) and any(word in str(error) for word in _SIZES):
+        shapes = ", ".join(str(tuple(value.shape)) for value in values if isinstance(value, Tensor))
+        return f"the data plugin gives batches of shape {shapes}: is this what the model takes?"
     return ""

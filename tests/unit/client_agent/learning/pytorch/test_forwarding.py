@@ -44,7 +44,24 @@ def test_whole_numbers_in_a_layer_of_floats_are_explained() -> None:
         forward(nn.Conv2d(1, 2, 3), (torch.ones(1, 1, 4, 4, dtype=torch.long),))
 
 
+def test_data_of_another_shape_are_explained() -> None:
+    """Guarantee: where model and data do not go together, the error shows what the data are."""
+    with pytest.raises(LearnerError, match=r"cannot be multiplied .*gives batches of shape \(2, 5\)"):
+        forward(zoo.linear(), (torch.ones(2, 5),))
+
+
+def test_data_of_another_name_are_explained() -> None:
+    """Guarantee: whoever gives arrays by name learns that the model's parameters are called so."""
+    with pytest.raises(LearnerError, match=r"under these, here x: .*\(features, labels\)"):
+        forward(zoo.linear(), {"x": torch.ones(2, 4)})
+
+
 def test_other_errors_are_the_models_own() -> None:
     """Guarantee: an error that is not understood keeps its type and its place."""
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        forward(zoo.linear(), (torch.ones(2, 5),))
+
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("odd")
+
+    with pytest.raises(RuntimeError, match="odd"):
+        forward(Odd(), (torch.ones(2, 5),))
