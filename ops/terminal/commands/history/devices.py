@@ -9,6 +9,7 @@ import typer
 
 from ops.console import note, say, say_json
 from ops.terminal.commands.history.query import HistoryPath, open_answers, require_duckdb, say_until
+from ops.terminal.completing import complete_task
 from ops.terminal.fitting import say_brief
 from ops.terminal.options import FromFiles
 
@@ -23,7 +24,7 @@ _SHORT = {"staleness_mean": "staleness", "share_of_devices": "of devices"}
 
 def devices(
     ctx: typer.Context,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", autocompletion=complete_task, help="Name of the task.")],
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show so many devices.")] = SHOWN,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every device.")] = False,
     file: HistoryPath = None,

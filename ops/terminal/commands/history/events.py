@@ -17,6 +17,7 @@ from ops.history.projections import TOPICS
 from ops.history.records import Line, lines
 from ops.history.telling import tell
 from ops.opening import find_operator, list_partitions, open_log_or_export
+from ops.terminal.completing import complete_task
 from ops.terminal.errors import ConsoleError, require_partition
 from ops.terminal.fitting import find_room
 from ops.terminal.options import FromFiles
@@ -31,7 +32,9 @@ def events(
     ] = None,
     start: Annotated[int | None, typer.Option("--from", metavar="OFFSET", help="Start at this offset.", min=0)] = None,
     partition: Annotated[int | None, typer.Option(help="Read this partition only.", min=0)] = None,
-    task: Annotated[str | None, typer.Option(help="Show only events of this task.")] = None,
+    task: Annotated[
+        str | None, typer.Option(autocompletion=complete_task, help="Show only events of this task.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and show new records.")] = False,
     from_files: FromFiles = None,
     fields: Annotated[bool, typer.Option("--fields", help="Show every field instead of a few words.")] = False,

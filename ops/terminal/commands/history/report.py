@@ -12,6 +12,7 @@ from ops.console import note, say
 from ops.opening import find_epoch_keys, find_operator, load_key, open_log_or_export
 from ops.settings import Settings
 from ops.terminal.commands.history.query import HistoryPath, open_answers, require_duckdb
+from ops.terminal.completing import complete_task
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 from schemas.topics import partition_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def report(
     ctx: typer.Context,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", autocompletion=complete_task, help="Name of the task.")],
     html: Annotated[Path, typer.Option(metavar="FILE", help="Write the page there.")],
     verify: Annotated[
         bool, typer.Option("--verify", help="Replay the task's partition in full first, and say what was found.")

@@ -16,6 +16,7 @@ import typer
 from ops.console import note, say, say_json
 from ops.opening import open_log
 from ops.operator.deployments import open_role_key
+from ops.terminal.completing import complete_task
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import WORDS, Accelerator, DataPlugin, make_allow_list
 from schemas.errors import EXIT_USAGE
@@ -79,7 +80,7 @@ def _forget_resumed(words: Sequence[str]) -> list[str]:
 def evaluate(
     ctx: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep running and score new versions.")] = False,
-    task: Annotated[str | None, typer.Option(help="Score this task only.")] = None,
+    task: Annotated[str | None, typer.Option(autocompletion=complete_task, help="Score this task only.")] = None,
     data: DataPlugin = "",
     accelerator: Accelerator = "cpu",
     limit_s: Annotated[

@@ -21,6 +21,7 @@ from ops.operator import tasks
 from ops.operator.errors import TaskUnknown
 from ops.settings import Settings
 from ops.terminal.commands.training.progress import TrainingProgress
+from ops.terminal.completing import complete_task
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import Accelerator, Attack, DataPlugin, LoadLimit, Simulate, make_allow_list
 from ops.terminal.reaching import Gateway, GatewayCa, GatewayPin, bind_link, find_gateway
@@ -50,7 +51,10 @@ ENGINES = ("", "plain", "ray")
 
 def fleet(
     ctx: typer.Context,
-    task: Annotated[str | None, typer.Option(help="Task to train; default: the oldest one that is not over.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(autocompletion=complete_task, help="Task to train; default: the oldest one that is not over."),
+    ] = None,
     devices: Annotated[int, typer.Option(help="Number of simulated devices.", min=1)] = 200,
     processes: Annotated[int, typer.Option(help="Number of processes that run them.", min=1)] = 2,
     engine: Annotated[str, typer.Option(help="plain or ray (default: plain for up to 4 processes).")] = "",

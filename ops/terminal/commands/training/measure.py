@@ -12,6 +12,7 @@ from ops.history.following import Follower
 from ops.opening import open_log, require_key
 from ops.operator import tasks
 from ops.terminal.commands.training.measured import describe_scores, format_result
+from ops.terminal.completing import complete_task
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import DataPlugin
 from schemas.errors import EXIT_USAGE
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 def measure(
     ctx: typer.Context,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task to measure.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", autocompletion=complete_task, help="Name of the task to measure.")
+    ],
     version: Annotated[int | None, typer.Option(help="Version to measure; default: the newest.", min=0)] = None,
     data: DataPlugin = "",
     metrics: Annotated[

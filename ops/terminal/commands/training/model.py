@@ -14,6 +14,7 @@ from ops.history.task_view import TaskView
 from ops.opening import open_log_or_export
 from ops.operator import tasks
 from ops.terminal import standing
+from ops.terminal.completing import complete_task
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 from schemas.canonical import to_plain
@@ -21,7 +22,7 @@ from schemas.events import count_elements
 
 app = typer.Typer(help="The versions of a task: list, export.", no_args_is_help=True)
 
-TaskName = Annotated[str, typer.Option(help="Name of the task.")]
+TaskName = Annotated[str, typer.Option(autocompletion=complete_task, help="Name of the task.")]
 
 
 @app.command("list")

@@ -17,6 +17,7 @@ from ops.operator import succession, tasks
 from ops.terminal import archive, standing
 from ops.terminal.commands.training.measured import describe_scores, format_result
 from ops.terminal.commands.training.policy import list_lines
+from ops.terminal.completing import complete_task
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 from schemas import policy as policies
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Tasks: create, list, show, pause, resume, close.", no_args_is_help=True)
 
 COLUMNS = ("task", "status", "version", "buffer", "admitted", "refused", "staleness", "score", "epsilon", "leases")
-Name = Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.")]
+Name = Annotated[str, typer.Argument(metavar="TASK", autocompletion=complete_task, help="Name of the task.")]
 
 
 @app.command()
