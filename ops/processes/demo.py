@@ -27,8 +27,7 @@ from ops.operator.enrolling.vault import FILE as VAULT
 from ops.operator.enrolling.vault import Vault
 from ops.processes import broker
 from ops.processes.panel import View
-from ops.processes.running import list_actors
-from ops.processes.services import Page, Services
+from ops.processes.services import Page, Services, list_actors
 from ops.processes.tiers.masking import describe_helpers, kill_helper, mask_policy, start_helpers
 from ops.settings import Settings
 from schemas import policy

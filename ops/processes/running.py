@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Self
 from msgspec.structs import replace as replace_fields
 
 from actors import keys
-from actors.wiring import ROLES
 from client_agent.hostile.attacks import Attack
 from client_agent.hostile.crew import choose_attackers
 from client_agent.learning.opening import choose_accelerator
@@ -33,7 +32,7 @@ from ops.history.following import Follower
 from ops.history.task_view import TaskView
 from ops.operator import deployments, tasks
 from ops.operator.errors import TaskExists
-from ops.processes.services import Page, Services, can_keep_history
+from ops.processes.services import Page, Services, can_keep_history, list_actors
 from ops.processes.tiers.masking import start_helpers
 from ops.processes.wording import Wording
 from ops.settings import Settings
@@ -50,7 +49,6 @@ STARTABLE = ("workers", "evaluator", "fleet", "history")
 # On a machine with more work than cores one score takes as long, and a broker that was away is asked again after it.
 SCORE_WAIT_S = 75.0
 EVALUATOR_START_S = 60.0
-SHARD = "shard"
 # A fleet starts before its task is there, whose first model may take long to make; where none comes, the run ends it.
 TASK_WAIT_S = 3600.0
 TOPICS_WAIT_S = 60.0
@@ -133,12 +131,6 @@ def list_fleet_words(options: RunOptions) -> list[str]:
     # It imports what it will need while the first model is made elsewhere.
     preloaded = [word for module in list_heavy(options.policy) for word in ("--preload", module)]
     return [*words, "--task-wait-s", str(TASK_WAIT_S), *preloaded, *habits]
-
-
-def list_actors(policy: Policy) -> list[str]:
-    """The workers that a task needs: without privacy nobody asks what it costs, and in an open task nobody enrols."""
-    unneeded = {"privacy": policy.privacy is None, "registrar": not policy.is_enrolled, SHARD: policy.shard_count == 1}
-    return [actor for actor in (*ROLES, SHARD) if not unneeded.get(actor, False)]
 
 
 def read_counts(file: Path) -> dict[str, Any]:

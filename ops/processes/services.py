@@ -19,6 +19,7 @@ from typing import Self
 
 import psutil
 
+from actors.wiring import ROLES
 from client_agent.locks import FolderInUse, Lock
 from client_agent.running.interrupts import hold_interrupts
 from ops.broker_state import find_running, has_doors
@@ -32,12 +33,14 @@ from ops.processes.started import MARK, STOP_TIMEOUT_S, Started, read_records
 from ops.processes.wording import Wording
 from ops.settings import HISTORY_FILE, Settings
 from schemas.errors import EXIT_NO, EXIT_USAGE, FedlogError
+from schemas.policy import Policy
 
 LOG_LINES = 15
 LOOKING_ON_NICENESS = 10
 PAGE = "page"
 # Who runs a command at a broker with doors, where that one is called otherwise.
 PRINCIPALS = {"fleet": "devices", "history": "analysts", "evaluate": "evaluator"}
+SHARD = "shard"
 _PAGE_NEEDS = ("duckdb", "fastapi", "htpy", "jwt", "uvicorn")
 # `-P`, so that a folder `ops` in the current folder is not taken for ours.
 FEDLOG = (sys.executable, "-P", "-m", "ops.terminal.cli")
@@ -282,6 +285,12 @@ def find_principal(arguments: Sequence[str]) -> str:
     command = arguments[1] if arguments[0] == "worker" else arguments[0]
     principal = PRINCIPALS.get(command, command)
     return principal if principal in RIGHTS else ""
+
+
+def list_actors(policy: Policy) -> list[str]:
+    """The workers that a task needs: without privacy nobody asks what it costs, and in an open task nobody enrols."""
+    unneeded = {"privacy": policy.privacy is None, "registrar": not policy.is_enrolled, SHARD: policy.shard_count == 1}
+    return [actor for actor in (*ROLES, SHARD) if not unneeded.get(actor, False)]
 
 
 def can_keep_history() -> bool:

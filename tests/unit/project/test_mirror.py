@@ -16,6 +16,7 @@ OF_MANY = {
     "actors/test_strangers.py": "what actors make of a stranger's records in every topic",
     "actors/test_road.py": "how control goes through the files of an actor",
     "ops/doctor/test_checks.py": "each family of faults where it is planted",
+    "ops/terminal/conftest.py": "a log with a running task for all tests of the console",
     "ops/web/conftest.py": "one history for all tests of the server that only look",
     "schemas/test_first_use.py": "decoders that two threads use at once for the first time",
     "schemas/events/test_golden.py": "the bytes of every event that was ever written",

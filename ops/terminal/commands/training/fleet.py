@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -48,13 +49,15 @@ Tokens = Annotated[
 Preload = Annotated[list[str] | None, typer.Option(hidden=True)]
 ENGINES = ("", "plain", "ray")
 
+TaskToTrain = Annotated[
+    str | None,
+    typer.Option(autocompletion=complete_task, help="Task to train; default: the oldest one that is not over."),
+]
+
 
 def fleet(
     ctx: typer.Context,
-    task: Annotated[
-        str | None,
-        typer.Option(autocompletion=complete_task, help="Task to train; default: the oldest one that is not over."),
-    ] = None,
+    task: TaskToTrain = None,
     devices: Annotated[int, typer.Option(help="Number of simulated devices.", min=1)] = 200,
     processes: Annotated[int, typer.Option(help="Number of processes that run them.", min=1)] = 2,
     engine: Annotated[str, typer.Option(help="plain or ray (default: plain for up to 4 processes).")] = "",
@@ -197,7 +200,8 @@ class Patience:
         close = difflib.get_close_matches(task, names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         self._unknown = TaskUnknown(f"There is no task {task!r}.{hint}")
-        self._give_up_s = time.monotonic() + wait_s
+        # One that is known exists, and is only still being read.
+        self._give_up_s = math.inf if task in names else time.monotonic() + wait_s
         if task not in names:
             note(f"There is no task {task!r} yet; waiting {wait_s:.0f} s for it.{hint}")
 

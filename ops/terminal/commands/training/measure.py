@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from ops.history.task_view import TaskView
     from ops.operator.results import Result
 
+Measured = Annotated[
+    str, typer.Argument(metavar="TASK", autocompletion=complete_task, help="Name of the task to measure.")
+]
+
 
 def measure(
     ctx: typer.Context,
-    task: Annotated[
-        str, typer.Argument(metavar="TASK", autocompletion=complete_task, help="Name of the task to measure.")
-    ],
+    task: Measured,
     version: Annotated[int | None, typer.Option(help="Version to measure; default: the newest.", min=0)] = None,
     data: DataPlugin = "",
     metrics: Annotated[

@@ -55,7 +55,7 @@ def create(
     ] = succession.CLOSE_WAIT_S,
 ) -> None:
     """Create a task: check the policy, store the first model, and append TaskCreated."""
-    from ops.processes.running import list_actors
+    from ops.processes.services import list_actors
 
     # Both before the policy is read: what is wrong on the command line is said first.
     tasks.check_name(name)

@@ -23,13 +23,13 @@ from ops.processes.running import (
     RunOptions,
     ScorePatience,
     TooFewDevices,
-    list_actors,
     list_fleet_words,
     name_after,
     read_counts,
     read_policy,
     require_open_identity,
 )
+from ops.processes.services import list_actors
 from ops.settings import resolve
 from ops.terminal.cli import app
 from schemas.events import VersionEvaluated

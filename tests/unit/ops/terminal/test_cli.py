@@ -8,7 +8,6 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +16,6 @@ from actors.keys import OperatorKey
 from ops.settings import Settings
 from ops.terminal import cli
 from ops.terminal.cli import app, move_to_front
-from ops.terminal.completing import complete_task
 from schemas.events import RoundOpened
 from schemas.journal import JournalPosition
 from schemas.topics import CATALOGUE
@@ -299,16 +297,6 @@ def test_the_version_is_told_without_a_broker() -> None:
     """Guarantee: `--version` answers anywhere, with nothing but the version."""
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"fedlog {metadata.version('fedlog')}\n")
-
-
-def test_a_shell_completes_tasks_out_of_the_history(run: Run, tmp_path: Path) -> None:
-    """Guarantee: names of tasks are completed without a broker, and where nothing is known there is no error."""
-    context = MagicMock()
-    context.find_root().params = {"folder": tmp_path / ".fedlog", "debug": False}
-    assert complete_task(context, "") == []
-    assert run("history", "sync").exit_code == 0
-    assert complete_task(context, TASK[:2]) == [TASK]
-    assert complete_task(context, "other") == []
 
 
 def test_a_shell_completes_commands_and_options() -> None:

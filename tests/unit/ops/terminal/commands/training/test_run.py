@@ -12,7 +12,6 @@ from client_agent.running.loop import Stats
 from ops.history.task_view import TaskView, evolve
 from ops.operator.tasks import summarize
 from ops.terminal.cli import app
-from ops.terminal.commands.training.run import REASONS_SHOWN_MAX, _print_end, _print_troubles
 from ops.terminal.commands.training.run import REASONS_SHOWN_MAX, _print_end, _print_troubles, lay_out
 from tests.worlds.ops_journal import TASK, created, policy
 
@@ -59,6 +58,8 @@ def test_doors_are_of_the_embedded_broker(other: str, tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, ["--folder", str(tmp_path), "run", "policy.toml", "--secure", *words])
     assert ran.exit_code == 2
     assert other in ran.stderr
+
+
 def test_what_to_try_next_fits_the_terminal() -> None:
     """Guarantee: a command is followed by what it is for, or has it above; it is never pushed into a second line."""
     commands = {"  fedlog task show rings": "what has happened", "  fedlog broker stop": ""}
