@@ -41,7 +41,7 @@ TASK = "task"
 PARTITION = home_of(TASK)
 PARAMETERS = 40_000  # an update of it is stored apart from the record that names it
 BEHIND_GATEWAY, WITH_KAFKA = 6, 8
-KEYS_DESTROYED_MIN, KILLS_MIN, WITHIN_S = 3, 10, 300.0
+KEYS_DESTROYED_MIN, KILLS_MIN, WITHIN_S = 3, 10, 900.0
 # Who dies, by turns.
 TURNS = (
     ("aggregator",),
@@ -86,17 +86,17 @@ def _play(stage: Stage, folder: Path) -> dict[str, object]:
     began_s, rules = time.monotonic(), make_rules()
     created = stage.create_task(TASK, rules, parameters=PARAMETERS)
     stage.start(*PLAIN_ACTORS, "shard")
-    stage.until_version(TASK, 0)
+    stage.until_version(TASK, 0, timeout_s=WITHIN_S)
     operator = stage.key.public_key.hex()
     habits = Habits(again=0.1, inline=0.1, rest_s=0.5)
     scripted = Fleet(stage.kafka, TASK, rules, PARAMETERS, WITH_KAFKA, seed=3, habits=habits, created=created)
     with running([*stage.options, "--operator-public-key", operator], folder) as gateway:
         with _devices(gateway.url, operator, folder), scripted as fleet:
             kills = _strike_by_turns(stage, gateway)
-            fleet.rest(90)
+            fleet.rest(WITHIN_S)
         assert gateway.end() == 0, gateway.read_log()
     keys = folder / "epoch-keys"
-    stage.until_lawful(PARTITION, timeout_s=120, sums=keys)
+    stage.until_lawful(PARTITION, timeout_s=WITHIN_S, sums=keys)
     rounds = read(stage.log, PARTITION).rounds
     faults = [*key_faults(rounds, keys)]
     assert not faults, faults
@@ -133,7 +133,7 @@ def _strike_by_turns(stage: Stage, gateway: GatewayProcess) -> Counter[str]:
             strikes.get(actor, lambda actor=actor: _kill_worker(stage, actor))()
             kills[actor] += 1
         # Somebody has to get on meanwhile, or nothing but openings would be tried.
-        stage.until_version(TASK, stage.version(TASK) + 1)
+        stage.until_version(TASK, stage.version(TASK) + 1, timeout_s=WITHIN_S)
 
 
 def _kill_gateway(gateway: GatewayProcess) -> None:
@@ -145,7 +145,7 @@ def _kill_worker(stage: Stage, actor: str) -> None:
     """The process itself; its supervisor starts it again."""
     [worker] = [one for one in stage.workers if one.actor == actor]
     found: list[psutil.Process] = []
-    stage.until(lambda: found.extend([child] if (child := worker.child()) else []) or found, actor, timeout_s=90)
+    stage.until(lambda: found.extend([child] if (child := worker.child()) else []) or found, actor, timeout_s=WITHIN_S)
     found[0].kill()
 
 
