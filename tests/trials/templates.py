@@ -92,7 +92,8 @@ def _run(stage: Stage, policy: Policy) -> dict[str, Any]:
         "parameters": created.parameters,
         policy.stop.target_metric: best,
         "target": policy.stop.target_value,
-        "admitted": stats.admitted,
+        # The log's: a fleet on a busy machine may not have answered yet.
+        "admitted": view.admitted,
         "failed": stats.failed,
     }
 
