@@ -39,7 +39,7 @@ LOG_LINES = 15
 LOOKING_ON_NICENESS = 10
 PAGE = "page"
 # Who runs a command at a broker with doors, where that one is called otherwise.
-PRINCIPALS = {"fleet": "devices", "history": "analysts", "evaluate": "evaluator"}
+PRINCIPALS = {"history": "analysts", "evaluate": "evaluator"}
 SHARD = "shard"
 _PAGE_NEEDS = ("duckdb", "fastapi", "htpy", "jwt", "uvicorn")
 # `-P`, so that a folder `ops` in the current folder is not taken for ours.

@@ -168,7 +168,7 @@ def test_each_process_comes_as_itself_where_there_are_doors(settings: Settings) 
 
 
 def test_each_command_has_its_principal() -> None:
-    """What a run starts is somebody in the table of rights; what only looks at files is nobody."""
+    """What a run starts is somebody in the table of rights; a fleet follows its tasks, and is nobody."""
     lines = (
         "worker selector",
         "worker shard",
@@ -179,7 +179,7 @@ def test_each_command_has_its_principal() -> None:
         "gateway",
     )
     found = [find_principal(line.split()) for line in (*lines, "helper run", "policy show")]
-    assert found == ["selector", "shard", "devices", "evaluator", "analysts", "serve", "gateway", "helper", ""]
+    assert found == ["selector", "shard", "", "evaluator", "analysts", "serve", "gateway", "helper", ""]
     assert {*found} - {""} <= set(RIGHTS)
 
 
