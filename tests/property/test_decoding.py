@@ -25,6 +25,7 @@ KINDS = [
 ]
 _NAMES = {"task": "digits-1", "parent": "digits-0", "successor": "digits-2", "lease": "0" * 32, "update": "f" * 32}
 _NAMES |= {"population": "digits", "device_class": "phones", "subject": "7" * 32, "token": "5" * 32}
+_NAMES |= {"updates": "f" * 32}
 
 
 def values(shape: shapes.Type, name: str = "") -> st.SearchStrategy[Any]:  # noqa: C901 - one case a type
@@ -51,6 +52,8 @@ def values(shape: shapes.Type, name: str = "") -> st.SearchStrategy[Any]:  # noq
             return st.sampled_from(shape.types).flatmap(lambda part: values(part, name))
         case shapes.VarTupleType():
             return st.lists(values(shape.item_type, name), max_size=2)
+        case shapes.TupleType():
+            return st.tuples(*(values(item, name) for item in shape.item_types)).map(list)
         case shapes.DictType():
             return st.dictionaries(values(shape.key_type, name), values(shape.value_type, name), max_size=2)
         case shapes.StructType():
