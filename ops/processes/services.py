@@ -38,6 +38,7 @@ from schemas.policy import Policy
 LOG_LINES = 15
 LOOKING_ON_NICENESS = 10
 PAGE = "page"
+HISTORY_WAIT_S = 15.0
 # Who runs a command at a broker with doors, where that one is called otherwise.
 PRINCIPALS = {"history": "analysts", "evaluate": "evaluator"}
 SHARD = "shard"
@@ -206,8 +207,18 @@ class Services:
             ending, self.services = self.services, {}
             # Extras last: a history that ends before those who write has not seen the end.
             for is_extra in (False, True):
+                if is_extra and "history" in ending:
+                    self._wait_until_served(ending["history"])
                 ended = [service.child for service in ending.values() if service.is_extra is is_extra]
                 children.end(ended, timeout_s=STOP_TIMEOUT_S)
+
+    def _wait_until_served(self, history: Service) -> None:
+        """A run may be over before a busy machine has begun its history, which would then know nothing of it."""
+        give_up_s = time.monotonic() + HISTORY_WAIT_S
+        while history.child.poll() is None and time.monotonic() < give_up_s:
+            if is_served(self.settings.folder / HISTORY_FILE):
+                return
+            time.sleep(0.1)
 
     def end(self) -> None:
         """End what was started, the broker last; a second call changes nothing."""
