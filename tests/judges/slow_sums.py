@@ -155,8 +155,9 @@ def _centre(vectors: list[list[int]], weights: list[int], *, radius: int, steps:
         for vector, weight in zip(vectors, weights, strict=True):
             around = [a - b for a, b in zip(vector, centre, strict=True)]
             norm2 = sum(value * value for value in around)
-            scale = min(1 << 16, isqrt((radius * radius << 32) // norm2)) if norm2 else 1 << 16
+            scale = min(1 << 40, isqrt((radius * radius << 80) // norm2)) if norm2 else 1 << 40
             for at, value in enumerate(around):
-                moved[at] += Fraction(weight * (abs(value) * scale >> 16) * (-1 if value < 0 else 1), sum(weights))
+                cut = Fraction(abs(value) * scale >> 32, 256) * (-1 if value < 0 else 1)
+                moved[at] += weight * cut / sum(weights)
         centre = [value + nearest(step) for value, step in zip(centre, moved, strict=True)]
     return centre

@@ -17,11 +17,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from actors.deciders.arithmetic.sums import SCALE_ONE
 from schemas.tensors import Grid
 
 # Grid units are within 2^21, so that squares add up exactly in float64: |x| |y| bounds every partial sum by C^2.
 CLIP_STEPS_MAX = 1 << 21
+# How finely centered clipping cuts: a difference is below 2^22, and its product with a scale stays within 64 bits.
+_SCALE_BITS = 40
+# And what is kept of the product: so many bits behind the point, with weights below 2^20 of up to 2^10 members.
+_CUT_BITS = 8
 
 
 class Members(Protocol):
@@ -117,13 +120,14 @@ def clip_centered(members: Members, *, radius: int, iterations: int) -> Grid:
         for place, piece in members.pieces():
             around = piece - centre[place]
             # Towards zero, as the clip of every update: no norm grows.
-            cut = np.sign(around) * (np.abs(around) * scales // SCALE_ONE)
-            centre[place] += _divide(members.weights @ cut, whole)
+            cut = np.sign(around) * (np.abs(around) * scales >> _SCALE_BITS - _CUT_BITS)
+            centre[place] += _divide(members.weights @ cut, whole << _CUT_BITS)
     return centre * whole
 
 
 def _find_scale(square: int, radius: int) -> int:
-    return SCALE_ONE if square == 0 else min(SCALE_ONE, isqrt((radius * radius << 32) // square))
+    one = 1 << _SCALE_BITS
+    return one if square == 0 else min(one, isqrt((radius * radius << 2 * _SCALE_BITS) // square))
 
 
 def _reduce(members: Members, reduce: Callable[[Grid], Grid]) -> Grid:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.bench.pages.text import table
 from tests.root import ROOT
+from tests.trials.results import rows as all_rows
 from tests.trials.robustness.cells import ATTACKS, DATA, RULES
 
 PAGE, TEXT = ROOT / "docs" / "robustness.md", Path(__file__).with_name("robustness.md")
@@ -24,8 +25,17 @@ def write(rows: Rows) -> None:
     for data in DATA:
         mine = [row for row in trained if row["data"] == data]
         text = text.replace(f"<!-- {data} -->", _tell(mine) if mine else "Not measured yet.")
+    text = text.replace("<!-- byzfl -->", _tell_oracle())
     text = text.replace("<!-- whole -->", _compare(trained, [row for row in rows if "whole" in row]))
     PAGE.write_text(text)
+
+
+def _tell_oracle() -> str:
+    newest = {row["rule"]: row for row in all_rows("byzfl")}
+    if not newest:
+        return "Not measured yet."
+    lines = [[rule, row["rounds"], f"{row['worst']:.1g}", row["ties"], row["commit"]] for rule, row in newest.items()]
+    return table(["rule", "rounds", "apart", "ties", "commit"], lines)
 
 
 def _tell(rows: Rows) -> str:

@@ -107,3 +107,20 @@ def test_a_liar_is_outvoted(rule: str, members: InMemory) -> None:
         assert found.tolist() == (honest[0] * 7 * ONE).tolist()
     else:
         assert np.linalg.norm(found / (7 * ONE)) <= 3 * 20_000 + members.parameters
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (robust.median, [4, 5, 6]),
+        (lambda members: robust.trim_mean(members, f=1), [4, 5, 6]),
+        (lambda members: robust.krum(members, f=0), [1, 2, 3]),
+        (lambda members: robust.krum(members, f=0, selected=2), [2.5, 3.5, 4.5]),
+        (lambda members: robust.clip_centered(members, radius=CLIP, iterations=1), [4, 5, 6]),
+    ],
+    ids=["Median()", "TrMean(1)", "Krum(1)", "MultiKrum(1)", "CenteredClipping()"],
+)
+def test_a_rule_gives_what_byzfl_publishes(rule: Callable[[InMemory], Grid], expected: list[float]) -> None:
+    """The values of the examples in ByzFL 0.0.11's documentation; its Krum(f) is the paper's for f - 1."""
+    members = InMemory(np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]]) * 1_000, np.full(3, ONE))
+    assert (rule(members) / (3 * ONE) / 1_000).tolist() == expected
