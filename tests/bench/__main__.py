@@ -23,6 +23,7 @@ from ops.processes import broker
 from streams.kafka.settings import KafkaSettings
 from tests.bench import machine
 from tests.bench.measures import noise
+from tests.bench.measures.robust import rows as robust
 from tests.bench.pages import page
 from tests.bench.row import Bench, Row
 from tests.bench.rows import crowd, demo, end_to_end, gateway, growth, history, ingest, latency, replay, shards, tasks
@@ -41,6 +42,7 @@ ALL: dict[str, ModuleType] = {
         web_page,
         gateway,
         shards,
+        robust,
         tasks,
         growth,
         demo,

@@ -76,6 +76,7 @@ class Case:
     updates: int
     updates_per_round: int = 0  # 0: a round that never fills, because releases are not what is measured here
     shards: int = 1
+    rule: str = "mean"
 
     @property
     def rules(self) -> Policy:
@@ -84,7 +85,8 @@ class Case:
         plain = policy(
             # Long enough for the slowest machine to write what it then takes.
             selection={"devices_expected": many, "concurrency": many, "lease_s": 86_400.0},
-            aggregation={"updates_per_round": self.updates_per_round or many},
+            aggregation={"updates_per_round": self.updates_per_round or many, "rule": self.rule},
+            **({} if self.rule == "mean" else {"robust": {"attackers_max": self.updates_per_round // 5}}),
             clipping={"norm": 1.0},
             compression={"codec": self.codec},
             staleness={"max_versions": 10_000},
@@ -305,6 +307,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--updates-per-round", type=int, default=0, help="0: more than there are")
     parser.add_argument("--shards", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--rule", default="mean", help=argparse.SUPPRESS)
     parser.add_argument("--record", action="store_true", help="add the rows to docs/results/ingest.jsonl")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -320,6 +323,7 @@ def main() -> None:
             updates=asked.updates,
             updates_per_round=asked.updates_per_round,
             shards=asked.shards,
+            rule=asked.rule,
         )
         for p in asked.parameters
         for codec in asked.codec

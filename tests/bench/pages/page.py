@@ -8,8 +8,10 @@ from typing import Any
 
 from tests.bench import peer
 from tests.bench.measures import noise
+from tests.bench.measures.robust import rows as robust
 from tests.bench.pages.chart import Panel, svg
 from tests.bench.pages.doors import tell_gateway
+from tests.bench.pages.robust import tell_robust
 from tests.bench.pages.text import cell, kept, table, wrap
 from tests.bench.pages.web import tell_page
 from tests.bench.rows import crowd, demo, end_to_end, gateway, growth, history, ingest, latency, replay, shards, tasks
@@ -371,6 +373,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     web_page.NAME: tell_page,
     gateway.NAME: tell_gateway,
     shards.NAME: _shards,
+    robust.NAME: tell_robust,
     tasks.NAME: _tasks,
     growth.NAME: _growth,
     demo.NAME: _demo,

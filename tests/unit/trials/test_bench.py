@@ -55,6 +55,7 @@ def _rows() -> list[Row]:
             )
         ),
         *(Row(name="tasks", params=10, codec="int8", more=more) for more in _tasks()),
+        *_robust(fast),
         *grown,
         *(Row(name="history", params=0, more=more) for more in _history()),
         *(Row(name="page", params=0, more=more) for more in _page()),
@@ -108,6 +109,17 @@ def _gateway(fast: dict[str, Any]) -> list[Row]:
     ]
 
 
+def _robust(fast: dict[str, Any]) -> list[Row]:
+    """What the rows of robust rules tell: a round beside a peer and one alone, and a crowd."""
+    told = {"what": "round", "members": 100, "peak_mb": 300.0, "wall_ms": 9.0}
+    beside = {"peer_cpu_ms": 20.0, "peer_mb": 900.0}
+    return [
+        Row(name="robust", params=10, **fast, peer="byzfl numpy", more={**told, "rule": "median", **beside}),
+        Row(name="robust", params=10, cpu_ms_per_update=2.0, more={**told, "rule": "krum"}),
+        Row(name="robust", params=10, **fast, more={"what": "crowd", "rule": "median", "times": 10, "peak_mb": 90.0}),
+    ]
+
+
 def _tasks() -> list[dict[str, Any]]:
     """What the rows of many tasks tell: the move, then waits."""
     move = {"moved": {"selector": 2, "aggregator": 2}, "opened_anew": 4, "still_s": 1.5, "still_before_s": 0.9}
@@ -153,6 +165,7 @@ def test_an_aim_is_kept_or_missed_by_its_figure(monkeypatch: pytest.MonkeyPatch,
         "history",
         "noise",
         "page",
+        "robust",
     }
     assert [f"1,000 tasks on {number} partitions" in good for number in (8, 64, 9)] == [True, True, False]
     assert all(f"`make bench ONLY={name}`" in good for name in page.SECTIONS)
