@@ -39,7 +39,19 @@ def find_robust_problems(policy: Policy) -> Iterator[str]:
     yield from _find_conflicts(policy, where)
 
 
+def takes_one(policy: Policy) -> bool:
+    """Whether each version is the update of one device, unchanged but for its weight."""
+    rule = policy.aggregation.rule
+    return rule == "krum" or (rule == "multi_krum" and policy.withstood_by.selected == 1)
+
+
 def _find_conflicts(policy: Policy, where: str) -> Iterator[str]:
+    # A seal hides nothing that the model then publishes.
+    if policy.is_sealed and takes_one(policy):
+        yield (
+            f"{where}: each version is then the update of one device, which tier = 'sealed' is to hide; take "
+            "'multi_krum' with robust.selected of 2 or more, or another rule"
+        )
     if policy.shard_count > 1:
         yield f"{where}: shard workers see a part of a round, and it compares all; leave shards out"
     if policy.aggregation.samples_max:

@@ -14,6 +14,7 @@ from actors.effects.shard.worker import Shard
 from actors.keys import RoleKey
 from schemas.journal import ChainBroken
 from schemas.policy import Sealed
+from schemas.policy.robustness import takes_one
 from streams.log import LogError
 from streams.memory import MemoryLog
 from tests.trials.simulation.tasks import Task
@@ -33,7 +34,8 @@ class Sealing:
         for task in tasks if self._random.random() < SHARE else ():
             rules, turns = task.rules, Sealed(epoch_versions=self._random.choice((1, 3)))
             # What a policy refuses: a version of one update, and a rule that writes losses of single devices down.
-            if rules.aggregation.members_min > 1 and rules.selection.rule != "utility":
+            is_hidden = rules.aggregation.members_min > 1 and not takes_one(rules)
+            if is_hidden and rules.selection.rule != "utility":
                 task.rules, self.are_there = replace(rules, tier="sealed", sealed=turns), True
 
     def key_of(self, role: str) -> RoleKey:

@@ -57,6 +57,16 @@ def test_what_does_not_go_with_a_robust_rule_is_named(case: str) -> None:
         check_policy(policy(**_asked("median", 5, **REFUSED[case])))
 
 
+@pytest.mark.parametrize(("rule", "selected"), [("krum", 1), ("multi_krum", 1)])
+def test_a_sealed_version_is_never_one_update(rule: str, selected: int) -> None:
+    """Guarantee: what a seal hides from readers of the log, no rule publishes; of two updates it may be the mean."""
+    asked = _asked(rule, 7, robust={"selected": selected}, tier="sealed")
+    with pytest.raises(PolicyError, match=r"the update of one device.*take 'multi_krum' with robust\.selected of 2"):
+        check_policy(policy(**asked))
+    check_policy(policy(**{**asked, "tier": "plain"}))
+    check_policy(policy(**_asked("multi_krum", 7, robust={"selected": 2}, tier="sealed")))
+
+
 def test_selected_are_near() -> None:
     """Multi-Krum takes no more than its paper finds near."""
     with pytest.raises(PolicyError, match=r"robust\.selected = 5: of 7 updates at most K - f - 2 = 4 are near"):

@@ -124,3 +124,32 @@ def test_a_rule_gives_what_byzfl_publishes(rule: Callable[[InMemory], Grid], exp
     """The values of the examples in ByzFL 0.0.11's documentation; its Krum(f) is the paper's for f - 1."""
     members = InMemory(np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]]) * 1_000, np.full(3, ONE))
     assert (rule(members) / (3 * ONE) / 1_000).tolist() == expected
+
+
+MANY: dict[str, Callable[[InMemory], Grid]] = {
+    "median": robust.median,
+    "trimmed_mean": lambda members: robust.trim_mean(members, f=499),
+    "krum": lambda members: robust.krum(members, f=400),
+    "multi_krum": lambda members: robust.krum(members, f=400, selected=500),
+    "centered_clipping": lambda members: robust.clip_centered(members, radius=robust.CLIP_STEPS_MAX, iterations=3),
+}
+
+
+@pytest.mark.parametrize("rule", MANY)
+@pytest.mark.parametrize("sign", [1, -1, 0])
+def test_the_largest_round_of_the_longest_fits(rule: str, sign: int) -> None:
+    """A thousand identical updates as long as any may be, with the largest weight: no sum overflows."""
+    row = np.array([[sign * robust.CLIP_STEPS_MAX, 0]], np.int64)
+    members = InMemory(np.repeat(row, 1_000, axis=0), np.full(1_000, ONE))
+    assert MANY[rule](members).tolist() == (row[0] * 1_000 * ONE).tolist()
+
+
+@pytest.mark.parametrize("rule", MANY)
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_nobody_moves_a_result_beyond_the_clip(rule: str, seed: int) -> None:
+    """All members malicious, each as long as the clip: the place is within it in every coordinate."""
+    drawn = np.random.default_rng(seed).normal(size=(1_000, 3))
+    rows = np.trunc(drawn / np.linalg.norm(drawn, axis=1)[:, None] * robust.CLIP_STEPS_MAX).astype(np.int64)
+    found = MANY[rule](InMemory(rows, np.full(1_000, ONE))) / (1_000 * ONE)
+    assert np.abs(found).max() <= robust.CLIP_STEPS_MAX
