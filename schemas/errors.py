@@ -103,6 +103,7 @@ class FedlogError(Exception):
      ├── TierUnknown             there is no tier of that name
      ├── TooFewDevices           a round needs more devices than were asked for
      ├── Incomparable            policies have no split in common
+     ├── LookingRefused          nobody may compare the single updates of a task
      ├── Incommensurable         two histograms have no bins in common, or no examples
      ├── NotRepeatable           a run cannot be deterministic, or would mislead
      ├── RunInProgress           another run is at work in the folder

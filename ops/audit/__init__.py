@@ -13,5 +13,6 @@ Prints nothing.
 `spot_check`: recomputes one version; called by the page.
 `journal_states`: a state before and after one record; called by the page.
 `receipts`: what proves the outcome of one update; called by `fedlog receipt`.
+`outliers/`: devices whose updates are unlike the others'; called by `fedlog devices --outliers`.
 `export`: an export that agrees with itself; called by `fedlog export-log`.
 """

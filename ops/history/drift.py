@@ -80,11 +80,12 @@ def compute_ks(reference: Histogram, now: Histogram) -> float:
     return float(np.abs(np.cumsum(now.shares - reference.shares)).max())
 
 
-def judge(reference: Histogram, now: Histogram, bounds: Bounds) -> Drift:
+def judge(reference: Histogram, now: Histogram, *, bounds: Bounds) -> Drift:
     """Whether `now` has drifted: a distance is above its bound, and above what chance gives. Raises Incommensurable."""
     if reference.counts.shape != now.counts.shape or reference.counts.ndim != 1:
         shapes = f"{list(reference.counts.shape)} and {list(now.counts.shape)}"
         raise Incommensurable(f"Histograms of shapes {shapes}: both need the same bins.")
+    # Both, because each misses what the other finds: a moved tail, and a small move of everything.
     psi, ks = compute_psi(reference, now), compute_ks(reference, now)
     # What two samples of so many devices of one population differ by (Yurdakul 2018; Smirnov 1948).
     spread = 1 / reference.devices + 1 / now.devices
@@ -101,5 +102,6 @@ def find_chi_square_quantile(freedom: int) -> float:
 
 
 def _smooth(one: Histogram) -> Counts:
+    # In devices and not in examples, so that the same share weighs more where more have answered.
     devices = one.shares * one.devices + _SMOOTHING
     return np.asarray(devices / devices.sum())

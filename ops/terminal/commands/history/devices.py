@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.console import note, say, say_json
+from ops.console import note, number, say, say_json, table
+from ops.opening import open_log_or_export, require_operator
+from ops.operator import tasks
 from ops.terminal.commands.history.query import HistoryPath, open_answers, require_duckdb, say_until
 from ops.terminal.completing import complete_task
+from ops.terminal.errors import ConsoleError
 from ops.terminal.fitting import say_brief
 from ops.terminal.options import FromFiles
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ops.history.tables.answers import Answer
     from ops.history.tables.explaining import Part
+    from ops.settings import Settings
 
 SHOWN = 40
 # Of an answer to people: digits that tell two devices apart, and columns that fit a screen.
@@ -27,10 +33,16 @@ def devices(
     task: Annotated[str, typer.Argument(metavar="TASK", autocompletion=complete_task, help="Name of the task.")],
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show so many devices.")] = SHOWN,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every device.")] = False,
+    outliers: Annotated[
+        bool, typer.Option("--outliers", help="Whose updates are unlike the others', from the bodies in the log.")
+    ] = False,
     file: HistoryPath = None,
     from_files: FromFiles = None,
 ) -> None:
     """Who takes part in a task: by cohort and by device, leases, updates, staleness, share; how check-ins ended."""
+    if outliers:
+        _say_outliers(ctx.obj, task, from_files=from_files, limit=limit, as_json=as_json)
+        return
     require_duckdb()
     from ops.history.tables import explaining
 
@@ -44,6 +56,33 @@ def devices(
     # The log counts check-ins by reason and keeps no list of them, so that a device without a lease is in no row.
     note("Check-ins are only counted: a device that never had a lease is in no row.")
     say_until(parts[0].answer.until_ms)
+
+
+def _say_outliers(settings: Settings, task: str, *, from_files: Path | None, limit: int, as_json: bool) -> None:
+    from ops.audit.outliers.reading import judge_devices
+
+    with open_log_or_export(settings, from_files) as log:
+        created = tasks.find_view(log, task).created
+        if created is None:
+            raise ConsoleError(f"The creation of {task!r} cannot be read, and without it no update of it.")
+        found, lost = judge_devices(log, created, operator=require_operator(settings))
+    if as_json:
+        say_json({"task": task, "rounds_lost": lost, "devices": [one.to_json() for one in found]})
+        return
+    head = ("device", "rounds", "outlying", "distance", "norm", "cosine", "to its past", "z", "")
+    rows = [
+        (
+            *(f"{one.device[:12]}…", one.rounds, one.outlying),
+            *(number(value, 3) for value in (one.distance, one.norm, one.cosine, one.cosine_past, one.z)),
+            "stands out" if one.is_outlier else "",
+        )
+        for one in found[:limit]
+    ]
+    table(head, rows)
+    if lost:
+        note(f"{lost} rounds are not in it: their bodies have been deleted.")
+    if any(one.is_outlier for one in found):
+        note("Devices with rare data stand out as well: look before you `fedlog revoke` one.")
 
 
 def _say(part: Part, *, limit: int) -> None:

@@ -41,7 +41,7 @@ def drift(
         first = _read(log, other, version=reference, statistic=statistic)
         later = [version for version in sorted(view.published) if version > (0 if against else reference)]
         found = {
-            version: judge(first, _read(log, view, version=version, statistic=statistic), Bounds(psi=psi, ks=ks))
+            version: judge(first, _read(log, view, version=version, statistic=statistic), bounds=Bounds(psi=psi, ks=ks))
             for version in later
         }
     if not found:
@@ -52,6 +52,7 @@ def drift(
     if not as_json:
         head = ("version", "PSI", "by chance", "KS", "by chance", "drift")
         table(head, [_format(version, each) for version, each in found.items()])
+    # Older versions are history; a scheduler acts on what is so now.
     newest = max(found)
     if found[newest].is_drift:
         raise ConsoleError(f"Version {newest} of {task!r} has drifted from version {reference} of {against or task!r}.")

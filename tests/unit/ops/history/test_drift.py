@@ -36,7 +36,7 @@ def test_of_two_hundred_runs_without_drift_few_alarm() -> None:
     alarms = 0
     for seed in range(200):
         draw = np.random.default_rng(seed)
-        alarms += judge(ask(draw), ask(draw), bounds).is_drift
+        alarms += judge(ask(draw), ask(draw), bounds=bounds).is_drift
     assert alarms <= 10
 
 
@@ -45,7 +45,7 @@ def test_a_planted_shift_is_found() -> None:
     found = 0
     for seed in range(50):
         draw = np.random.default_rng(seed)
-        found += judge(ask(draw), ask(draw, shift=1.0), Bounds()).is_drift
+        found += judge(ask(draw), ask(draw, shift=1.0), bounds=Bounds()).is_drift
     assert found >= 48
 
 
@@ -82,11 +82,11 @@ def test_a_bound_is_the_operators() -> None:
     """Guarantee: more than chance is drift only beyond the bound, and beyond the bound only more than chance."""
     one, other = np.array([500.0, 500.0]), np.array([560.0, 440.0])
     many = [Histogram(counts=counts, devices=100_000) for counts in (one, other)]
-    assert not judge(*many, Bounds(psi=0.2, ks=0.1)).is_drift
-    assert judge(*many, Bounds(psi=0.01, ks=0.1)).is_drift
-    assert judge(*many, Bounds(psi=0.2, ks=0.05)).is_drift
+    assert not judge(*many, bounds=Bounds(psi=0.2, ks=0.1)).is_drift
+    assert judge(*many, bounds=Bounds(psi=0.01, ks=0.1)).is_drift
+    assert judge(*many, bounds=Bounds(psi=0.2, ks=0.05)).is_drift
     few = [Histogram(counts=counts, devices=5) for counts in (one, other)]
-    assert not judge(*few, Bounds(psi=0.0, ks=0.0)).is_drift
+    assert not judge(*few, bounds=Bounds(psi=0.0, ks=0.0)).is_drift
 
 
 def test_what_cannot_be_compared_is_said() -> None:
@@ -94,6 +94,6 @@ def test_what_cannot_be_compared_is_said() -> None:
     one = Histogram(counts=np.array([1.0, -3.0, 3.0]), devices=4)
     assert one.shares.tolist() == [0.25, 0.0, 0.75]
     with pytest.raises(Incommensurable, match="same bins"):
-        judge(one, Histogram(counts=np.ones(4), devices=4), Bounds())
+        judge(one, Histogram(counts=np.ones(4), devices=4), bounds=Bounds())
     with pytest.raises(Incommensurable, match="without a single example"):
-        judge(one, Histogram(counts=np.zeros(3), devices=4), Bounds())
+        judge(one, Histogram(counts=np.zeros(3), devices=4), bounds=Bounds())
