@@ -16,6 +16,5 @@ May import what lies below `ops`; prints nothing.
 `tracing`: rounds and updates as spans, and their way to a collector; called by `fedlog trace`.
 `plots`: pictures on those tables; called by `fedlog plot` and `fedlog compare`.
 `verified`: what `fedlog verify` found last, as a note in the folder; read by the page.
-`drift`: how far what devices have has moved, by two histograms; called by `fedlog drift`.
 `prospects`: whether devices can still bring a task forward, and why not. Whoever waits for a task asks it.
 """

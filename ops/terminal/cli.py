@@ -44,7 +44,7 @@ COMMANDS = {
     "helper": "cluster.helper:app",
     "evaluate": "training.evaluate:evaluate",
     "measure": "training.measure:measure",
-    "drift": "history.drift:drift",
+    "drift": "cluster.drift:drift",
     "fleet": "training.fleet:fleet",
     "device": "training.device:device",
     "enrol": "cluster.enrol:app",

@@ -1,5 +1,6 @@
-"""Devices whose updates are unlike the others', from the bodies in the log; `fedlog devices --outliers` calls it.
+"""What is unlike: devices among others (`fedlog devices --outliers`), and answers of now beside earlier (`fedlog drift`).
 
 - `scores`: what is measured of an update beside its round, and what is rare among devices. Pure.
 - `reading`: the rounds of a task with the vectors of their members; only where looking at them is allowed.
+- `drift`: how far what devices have has moved, by two histograms. Pure.
 """

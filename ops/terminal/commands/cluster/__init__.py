@@ -6,4 +6,5 @@
 `doctor`: what is wrong with the deployment, and what to do. `status`: how it stands, on one screen.
 `population`: one privacy budget over all tasks of a population.
 `enrol`: who takes part where a policy asks for enrolled devices; tokens, revocations, and forgetting.
+`drift`: whether what devices have has moved, by the answers of a measure task.
 """

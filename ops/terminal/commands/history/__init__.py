@@ -5,6 +5,5 @@
 `explain`: what a version is made of, and how two differ. `receipt`: what became of one update, proven.
 `plot`: pictures of tasks, and of where they come from. `compare`: policies trained beside each other, and drawn.
 `devices`: who takes part, and how often. `trace`: where the time of rounds and updates went.
-`devices`: who takes part, and how often. `drift`: how far the answers of a measure task have moved.
 `report`: a task as one page.
 """

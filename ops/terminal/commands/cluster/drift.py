@@ -14,7 +14,7 @@ from ops.terminal.options import FromFiles
 from schemas.errors import EXIT_USAGE
 
 if TYPE_CHECKING:
-    from ops.history.drift import Drift, Histogram
+    from ops.audit.outliers.drift import Drift, Histogram
     from ops.history.task_view import TaskView
     from streams.log import EventLog
 
@@ -33,7 +33,7 @@ def drift(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
 ) -> None:
     """Compare a measure task's histograms with a reference. Exit code 1 where the newest version has drifted."""
-    from ops.history.drift import Bounds, judge
+    from ops.audit.outliers.drift import Bounds, judge
 
     with open_log_or_export(ctx.obj, from_files) as log:
         view = tasks.find_view(log, task)
@@ -64,7 +64,7 @@ def _format(version: int, one: Drift) -> tuple[object, ...]:
 
 
 def _read(log: EventLog, view: TaskView, *, version: int, statistic: str) -> Histogram:
-    from ops.history.drift import Histogram
+    from ops.audit.outliers.drift import Histogram
     from ops.operator import results
     from ops.operator.models import choose_version
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ops.history.drift import (
+from ops.audit.outliers.drift import (
     Bounds,
     Histogram,
     Incommensurable,
