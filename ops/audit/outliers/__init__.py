@@ -1,4 +1,4 @@
-"""What is unlike: devices among others (`fedlog devices --outliers`), and answers of now beside earlier (`fedlog drift`).
+"""What is unlike: devices among others (`fedlog devices --outliers`), answers of now among earlier (`fedlog drift`).
 
 - `scores`: what is measured of an update beside its round, and what is rare among devices. Pure.
 - `reading`: the rounds of a task with the vectors of their members; only where looking at them is allowed.
