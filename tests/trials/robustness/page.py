@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tests.bench.pages.text import table
+from tests.bench.pages.text import table, wrap
 from tests.root import ROOT
 from tests.trials.results import rows as all_rows
 from tests.trials.robustness.cells import ATTACKS, DATA, RULES
@@ -48,15 +48,13 @@ def _tell(rows: Rows) -> str:
     shares = sorted({row["share"] for row in rows} - {0.0})
     parts += [f"Accuracy in percent, {each:.0%} attack:\n\n{_tell_attacks(rows, each, reference)}" for each in shares]
     parts.append("What is kept of the honest minority, 10% attack:\n\n" + _grid(rows, "kept_minority", 0.1, "{:.2f}"))
-    parts.append(
-        "How often a picture with the trigger is taken for the target, in percent, 10% attack: "
-        + ", ".join(
-            f"{rule} {100 * found:.0f}"
-            for rule in RULES
-            if (found := _mean(rows, "fooled", rule=rule, attack="backdoor", share=0.1)) is not None
-        )
-        + "."
-    )
+    fooled = [
+        f"{rule} {100 * found:.0f}"
+        for rule in RULES
+        if (found := _mean(rows, "fooled", rule=rule, attack="backdoor", share=0.1)) is not None
+    ]
+    said = "How often a picture with the trigger is taken for the target, in percent, 10% attack: "
+    parts.append(wrap(f"{said}{', '.join(fooled)}."))
     return "\n\n".join(parts)
 
 
