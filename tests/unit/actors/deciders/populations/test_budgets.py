@@ -53,7 +53,7 @@ def test_a_budget_is_each_devices_own() -> None:
     world = City({"city.a": rules_of(1.0), "city.b": rules_of(1.0)}, budget_set(1.0))
     world.take_part("city.a", "x", "y")
     world.take_part("city.b", "u", "v")
-    world.take_part("city.b", "u", "x")
+    world.take_part("city.b", "w", "x")
     charges = [event.population for event in world.events(LEDGER.name, RoundCharged)]
     assert [charge.rho_spent for charge in charges] == [0.5, 0.5, 1.0]
     assert [charge.rho_max for charge in charges] == [1.0] * 3

@@ -63,6 +63,11 @@ def test_what_was_inherited_counts_before_anybody_has_come() -> None:
     heir = task_created(PRIVATE, task="city.a", parent="before", spent_before=(spending(3, 1.0),))
     assert may_set(begun(heir), budget_set(1.5), units=())
     assert not may_set(begun(heir), budget_set(1.4), units=())
+    # And beside what a device has spent here, once at z = 1.
+    state = begun(heir)
+    state.tasks["city.a"].participations["u"] = 1
+    assert may_set(state, budget_set(2.0), units=("u",))
+    assert not may_set(state, budget_set(1.9), units=("u",))
 
 
 @pytest.mark.parametrize(("successor", "stays"), [("city.b", True), ("city", True), ("town.b", False), ("b", False)])
