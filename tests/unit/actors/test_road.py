@@ -17,8 +17,8 @@ from tests.root import ROOT
 from tests.worlds.builders import policy
 from tests.worlds.federation import Federation
 
-# Outcomes are columns with a file of their own, a seal stands between body and codec, and what a population has left for
-# a device is asked for at its admission: fifteen stays more than before these were there.
+# Outcomes are columns with a file of their own, a seal stands between body and codec, and what a population has left
+# for a device is asked for at its admission: fifteen stays more than before these were there.
 STAYS_MAX = 42
 ROOMS = tuple(f"{ROOT / package}/" for package in ("streams", "actors", "client_agent", "ops"))
 
