@@ -145,8 +145,10 @@ def read_counts(file: Path) -> dict[str, Any]:
 
 def name_after(file: Path, attack: Attack | None = None) -> str:
     """The name of a task whose policy is in this file; it tells of an attack."""
+    # Each project has a file of this name, which would say nothing of it.
+    own = file.absolute().parent.name if file.name == "policy.toml" else file.stem
     # Page, console and history show it, so that nobody takes a test for more.
-    called = file.stem if attack is None else f"{file.stem}-under-attack-{attack.name}"
+    called = own if attack is None else f"{own}-under-attack-{attack.name}"
     # Whatever a file may be called: a name of a task is narrower.
     return re.sub("[^a-z0-9]+", "-", called.lower()).strip("-")
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def run(
     ctx: typer.Context,
     policy: Annotated[Path, typer.Argument(metavar="POLICY.toml", help="File with the task's policy.")],
-    name: Annotated[str | None, typer.Option(help="Name of the task (default: that of the file).")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the task (default: the file's, or its folder's).")] = None,
     data: Data = "",
     devices: Devices = None,
     settings: Annotated[

@@ -92,6 +92,7 @@ def test_what_a_fleet_counted_is_read_from_what_it_said(tmp_path: Path) -> None:
 def test_a_file_gives_its_task_a_name_and_its_data() -> None:
     """Guarantee: data of an option become the policy's, and never another's; a name is one that tasks may have."""
     assert name_after(Path("x/My rings_2.toml")) == "my-rings-2"
+    assert name_after(Path("x/My first/policy.toml")) == "my-first"
     assert read_policy(RINGS, data="rings:data").data == "rings:data"
     with pytest.raises(DataConflict, match="other:data"):
         read_policy(RINGS, data="other:data")
