@@ -19,10 +19,7 @@ def announcement_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     announced = [event for record in book.published if (event := _read_signed(record)) is not None]
     versions = book.rounds.events(ModelPublished)
     if not settled:
-        # What a broker has forgotten to end hides the journal from its readers for a while, and not what it announced:
-        # an announcement of no version is still there at the end.
-        count = min(len(announced), len(versions))
-        announced, versions = announced[:count], versions[:count]
+        versions = versions[: max(len(announced), 0)]
     expected = [(f"{event.task}/{event.version}", event.model.sha256.hex(), _format_root(event)) for event in versions]
     said = [(event["id"], event["data"]["model"]["sha256"], event["data"].get("members_root")) for event in announced]
     yield from differences("published", expected, said)

@@ -70,6 +70,17 @@ class Faults:
     healed: bool = False
     promised: list[_Transaction] = field(default_factory=list)  # acknowledged, and still open where it was forgotten
 
+    @property
+    def hidden(self) -> set[int]:
+        """Partitions with a commit that is made, and that nobody can read yet, though what rests on it is there."""
+        return {at.partition for one in self.promised if one.committed is None for at in one.first}
+
+    def take_lost(self) -> list[_Transaction]:
+        """Of what was acknowledged, all that has ended as aborted where it was forgotten; each is told once."""
+        ended = [one for one in self.promised if one.committed is not None]
+        self.promised = [one for one in self.promised if one.committed is None]
+        return [one for one in ended if not one.committed]
+
     def strikes(self, kind: str) -> bool:
         """Whether this fault happens here; counted when it does."""
         chance = self.later if kind in LATER_CHANCES else self.random

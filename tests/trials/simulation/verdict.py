@@ -37,7 +37,8 @@ def judged(
 ) -> list[str]:
     """Everything that is against a law; what the journals hold is counted in `seen`.
 
-    Of a partition with a broken chain only the rounds before the break are judged.
+    Of a partition with a broken chain, or with a commit that readers cannot see yet, only the rounds that can be read
+    are judged.
     """
     found: list[str] = []
     for partition in sorted({task.partition for task in tasks}):

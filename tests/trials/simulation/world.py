@@ -154,7 +154,12 @@ class World:
                 self._strike(kind, slot)
             case _:
                 self.meddler.meddle(kind)
-        if self.taken in self._checks_at and (wrong := judged(self.log, self.tasks, broken=self.broken, settled=False)):
+        if self.taken in self._checks_at:
+            self._check()
+
+    def _check(self) -> None:
+        """Judge what can be read by now."""
+        if wrong := judged(self.log, self.tasks, broken=self.broken | self.faults.hidden, settled=False):
             raise Stuck(f"at step {self.taken}: {wrong[0]}")
 
     def _say(self, kind: str) -> Slot:
@@ -294,9 +299,7 @@ class World:
         """
         if worker.unmade:
             self.broken.add(worker.partition)
-        ended = [one for one in self.faults.promised if one.committed is not None]
-        self.faults.promised = [one for one in self.faults.promised if one.committed is None]
-        for at in (at for one in ended if not one.committed for at in one.first if at.topic in WRITERS):
+        for at in (at for one in self.faults.take_lost() for at in one.first if at.topic in WRITERS):
             self.hits["promise lost"] += 1
             self.broken.add(at.partition)
 
