@@ -17,6 +17,7 @@ from pathlib import Path
 
 from msgspec import UNSET
 
+from actors.disk import sync_folder
 from actors.keys import RoleKey
 from schemas.errors import EXIT_CONFIGURATION, FedlogError
 from schemas.events import TaskCreated
@@ -108,7 +109,7 @@ class EpochKeys:
             for file in (path, *path.parent.glob(f"{path.name}.*.new")):
                 file.unlink(missing_ok=True)
             if path.parent.exists():
-                _sync(path.parent)
+                sync_folder(path.parent)
         except OSError as error:
             raise EpochKeysUnusable(f"{path} cannot be deleted: {error.strerror}") from error
 
@@ -160,7 +161,7 @@ def _note_newest(path: Path, epoch: int) -> None:
             file.write(b"%020d\n" % epoch)
             file.flush()
             os.fsync(descriptor)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def _write_once(path: Path, secret: bytes) -> None:
@@ -178,12 +179,4 @@ def _write_once(path: Path, secret: bytes) -> None:
         os.link(new, path)
     finally:
         new.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

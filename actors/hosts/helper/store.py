@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from actors.disk import sync_folder
 from schemas.errors import EXIT_CONFIGURATION, FedlogError
 
 # In one folder, so that whoever moves it moves all of it.
@@ -64,7 +65,7 @@ class HelperStore:
         descriptor = os.open(self.folder / _BEHIND, os.O_WRONLY | os.O_CREAT, 0o600)
         os.fsync(descriptor)
         os.close(descriptor)
-        _sync(self.folder)
+        sync_folder(self.folder)
 
     def keep(self, statement: bytes) -> None:
         """Add what is about to be said; it is on the disk when this returns."""
@@ -108,7 +109,7 @@ def create_store(folder: Path) -> bytes:
         file.write(secrets.token_bytes(_KEY_BYTES).hex() + "\n")
         file.flush()
         os.fsync(file.fileno())
-    _sync(folder)
+    sync_folder(folder)
     return read_public_key(folder)
 
 
@@ -140,11 +141,3 @@ def _lock(folder: Path) -> int:
         os.close(descriptor)
         raise HelperStoreUnusable(f"{folder}: another process is this helper; end it first") from error
     return descriptor
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
