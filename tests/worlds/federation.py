@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,16 @@ from ops.virtual.server import feed
 from schemas.canonical import decode, encode
 from schemas.certificates import parse_certified
 from schemas.devices import tag_public_key
-from schemas.events import Answer, Granted, JournalEvent, LeaseAbandoned, Tick, UpdateRefused, UpdatesDeclined
+from schemas.events import (
+    Answer,
+    Granted,
+    JournalEvent,
+    LeaseAbandoned,
+    TaskCreated,
+    Tick,
+    UpdateRefused,
+    UpdatesDeclined,
+)
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
 from schemas.tensors import Floats, encode_update
@@ -182,13 +191,28 @@ class Federation:
         """Give one actor the inputs that it has not read yet; return how many there were."""
         return feed(self.actors[name], self.log, most=most)
 
-    def round_of(self, deltas: dict[str, Floats]) -> None:
-        """Each device checks in, gets a lease and submits."""
-        for name in deltas:
+    @property
+    def created(self) -> TaskCreated:
+        """The task, as the aggregator knows it."""
+        created: TaskCreated = self.actors["aggregator"].state.tasks[self.task].created
+        return created
+
+    def check_in(self, *names: str) -> list[Granted]:
+        """Devices ask, and get their leases."""
+        for name in names:
             self.device(name).check_in()
         self.settle()
+        return [self.device(name).granted() for name in names]
+
+    def submit(self, name: str, delta: object, *, inline: bool = True) -> int:
+        """A device submits under its newest lease; return the offset."""
+        return self.device(name).submit(np.asarray(delta, np.float32), self.rules, inline=inline)
+
+    def round_of(self, deltas: Mapping[str, object], *, inline: bool = True) -> None:
+        """Each device checks in, gets a lease and submits."""
+        self.check_in(*deltas)
         for name, delta in deltas.items():
-            self.device(name).submit(np.asarray(delta, np.float32), self.rules)
+            self.submit(name, delta, inline=inline)
         self.settle()
 
     def journal(self, topic: str) -> list[Decision]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
 
 from actors.hosts.helper.service import HelperService
 from actors.hosts.helper.store import HelperStore, create_store, read_public_key
@@ -61,12 +60,6 @@ class MaskedFederation(Federation):
             self.start_helper(number)
         self.settle()
 
-    @property
-    def created(self) -> TaskCreated:
-        """The task."""
-        created: TaskCreated = self.actors["aggregator"].state.tasks[self.task].created
-        return created
-
     def start_helper(self, number: int, note_step: Callable[[str], None] = lambda step: None) -> HelperService:
         """Begin a helper, as a new process would after the one before died."""
         self.stop_helper(number)
@@ -109,21 +102,6 @@ class MaskedFederation(Federation):
         submitted = update_submitted(held, body, codec=RING, task=self.task)
         submitted = msgspec.structs.replace(submitted, seals=sent.seals)
         return device.append(UPDATES.name, signed(submitted, device.key))
-
-    def check_in(self, *names: str) -> list[Granted]:
-        """Devices ask, and get their leases."""
-        for name in names:
-            self.device(name).check_in()
-        self.settle()
-        return [self.device(name).granted() for name in names]
-
-    def round_of(self, deltas: Mapping[str, object], **options: Any) -> None:
-        """Each device checks in, gets a lease and submits."""
-        granted = self.check_in(*deltas)
-        assert all(each.epoch_key is not UNSET for each in granted)
-        for name, delta in deltas.items():
-            self.submit(name, delta, **options)
-        self.settle()
 
     def said(self, *kinds: type[HelperEvent]) -> list[Any]:
         """What helpers have said, in the order of the topic, of these kinds or all."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msgspec import UNSET
 
 from actors.effects.sealing.epoch_keys import EpochKeys
 from client_agent.answers import find_epoch_key
@@ -43,12 +41,6 @@ class SealedFederation(Federation):
     def __init__(self, rules: Policy, folder: Path, **options: Any) -> None:
         super().__init__(rules, epoch_keys=folder, **options)
 
-    @property
-    def created(self) -> TaskCreated:
-        """The task."""
-        created: TaskCreated = self.actors["aggregator"].state.tasks[self.task].created
-        return created
-
     def list_held(self) -> list[int]:
         """The epochs whose key lies in the folder."""
         keys = EpochKeys(self.epoch_keys)
@@ -60,18 +52,3 @@ class SealedFederation(Federation):
         body = encode_update(np.asarray(delta, np.float32), self.rules)
         sent = seal_as(device.granted(), self.created, body, metrics=metrics)
         return device.submit_body(sent, codec=self.rules.compression.codec, inline=inline)
-
-    def check_in(self, *names: str) -> list[Granted]:
-        """Devices ask, and get their leases."""
-        for name in names:
-            self.device(name).check_in()
-        self.settle()
-        return [self.device(name).granted() for name in names]
-
-    def round_of(self, deltas: Mapping[str, object], **options: Any) -> None:
-        """Each device checks in, gets a lease and submits."""
-        granted = self.check_in(*deltas)
-        assert all(each.epoch_key is not UNSET for each in granted)
-        for name, delta in deltas.items():
-            self.submit(name, delta, **options)
-        self.settle()
