@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from streams.kafka.access import Grant
 from streams.kafka.survey import Broker, ClusterTopic, Group, OpenTransaction
 from streams.log import TopicPartition
 
@@ -99,7 +100,7 @@ class Cluster:
     """What the brokers said. `denied` has what could not be asked, by family.
 
     `ends` are those that readers see, `written` those of what was written; `recent` the first offset that was appended
-    within `Limits.waiting_s`; `grants` None where the brokers allow everybody everything.
+    within `Limits.waiting_s`; `rules` None where the brokers allow everybody everything.
     """
 
     brokers: tuple[Broker, ...] = ()
@@ -109,7 +110,7 @@ class Cluster:
     recent: Offsets = field(default_factory=dict)
     open: Mapping[TopicPartition, OpenTransaction] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
-    grants: frozenset[tuple[str, str, str, str]] | None = None
+    rules: Collection[Grant] | None = None
     newest_ms: int | None = None
     denied: Mapping[str, str] = field(default_factory=dict)
 

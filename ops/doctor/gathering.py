@@ -119,7 +119,7 @@ def ask_cluster(survey: Survey, *, now_ms: int, limits: Limits) -> Cluster:
         recent={at: min(end, firsts.get(at, end)) for at, end in ends.items()},
         open=ask("transactions", lambda: survey.list_open(held)) or {},
         groups=ask("groups", lambda: survey.list_groups(list(ROLES))) or {},
-        grants=ask("rights", survey.list_grants),
+        rules=ask("rights", survey.list_rules),
         newest_ms=newest_ms,
         denied=ask.denied,
     )

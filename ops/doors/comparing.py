@@ -74,11 +74,25 @@ class Found:
 def find_differences(wanted: Wanted, found: Found) -> Iterator[Finding]:
     """All of them, the rights that are missing first; nothing where table and cluster agree."""
     grants = wanted.list_grants()
-    yield from _find_missing(grants, found.rules)
+    yield from find_missing(grants, found.rules)
     excess = find_excess(wanted, found.rules)
     yield from (_describe_excess(rule) for rule in excess)
     yield from _find_unbound(wanted, found.brokers)
     yield from _find_quotas(wanted, found.quotas)
+
+
+def find_missing(grants: Iterable[Grant], rules: Collection[Grant]) -> Iterator[Finding]:
+    """Of these rights those that the rules do not give, or take away."""
+    by_principal = _group(rules)
+    for grant in grants:
+        theirs = [*by_principal.get(grant.principal, ()), *by_principal.get(ANYBODY, ())]
+        what = f"{grant.operation} on {describe_resource(grant)}"
+        if not any(covers(rule, grant) for rule in theirs if not rule.is_denial):
+            yield Finding(MISSING, grant.principal, f"has no {what}", "`fedlog acl apply` grants it.")
+        for denial in (rule for rule in theirs if rule.is_denial and _hits(rule, grant)):
+            yield Finding(
+                DENIED, grant.principal, f"is denied {what}", f"Remove the denial: {write_command(denial, 'remove')}"
+            )
 
 
 def find_excess(wanted: Wanted, rules: Iterable[Grant]) -> list[Grant]:
@@ -148,19 +162,6 @@ def _touches(rule: Grant, names: Collection[tuple[str, str]], *, prefix: str) ->
         return any(name.startswith(rule.name) or rule.name.startswith(name) for name in ours if name)
     # Without a prefix nobody can say whose a name is that the table does not know.
     return rule.name in ours or (bool(prefix) and bool(ours) and rule.name.startswith(f"{prefix}."))
-
-
-def _find_missing(grants: Iterable[Grant], rules: Collection[Grant]) -> Iterator[Finding]:
-    by_principal = _group(rules)
-    for grant in grants:
-        theirs = [*by_principal.get(grant.principal, ()), *by_principal.get(ANYBODY, ())]
-        what = f"{grant.operation} on {describe_resource(grant)}"
-        if not any(covers(rule, grant) for rule in theirs if not rule.is_denial):
-            yield Finding(MISSING, grant.principal, f"has no {what}", "`fedlog acl apply` grants it.")
-        for denial in (rule for rule in theirs if rule.is_denial and _hits(rule, grant)):
-            yield Finding(
-                DENIED, grant.principal, f"is denied {what}", f"Remove the denial: {write_command(denial, 'remove')}"
-            )
 
 
 def _describe_excess(rule: Grant) -> Finding:

@@ -89,7 +89,12 @@ def revoke(settings: KafkaSettings, grants: Collection[Grant]) -> None:
 def list_rules(settings: KafkaSettings) -> list[Grant]:
     """Every rule of the cluster. Raises as `grant` does; LogRefused without the right to describe the cluster."""
     with _ask(settings, "asking for the rules of access") as admin:
-        found, _ = admin.describe_acls(_ANY)
+        return read_rules(admin)
+
+
+def read_rules(admin: KafkaAdminClient) -> list[Grant]:
+    """The same of a client that is open already; its errors are Kafka's."""
+    found, _ = admin.describe_acls(_ANY)
     return [_as_grant(acl) for acl in found]
 
 

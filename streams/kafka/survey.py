@@ -11,24 +11,13 @@ from typing import Any, Self
 
 from kafka import KafkaAdminClient, errors
 from kafka import TopicPartition as BrokerPartition
-from kafka.admin import (
-    ACLFilter,
-    ACLOperation,
-    ACLPermissionType,
-    ACLResourcePatternType,
-    ConfigResource,
-    ConfigResourceType,
-    OffsetSpec,
-    ResourcePatternFilter,
-    ResourceType,
-)
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
+from streams.kafka.access import Grant, read_rules
 from streams.kafka.errors import translate_errors
 from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition
 from streams.topics import TopicDescription
-
-_ANYWHERE = ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,23 +151,13 @@ class Survey:
         reached = {TopicPartition(at.topic.removeprefix(prefix), at.partition): row for at, row in offsets.items()}
         return Group(members=len(described["members"]), offsets={at: row.offset for at, row in reached.items()})
 
-    def list_grants(self) -> frozenset[tuple[str, str, str, str]] | None:
-        """All access rules that allow: principal, kind, name, operation. None where the brokers have no authorizer."""
-        asked = ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ALLOW, _ANYWHERE)
+    def list_rules(self) -> list[Grant] | None:
+        """Every rule of access. None where the brokers have no authorizer."""
         with translate_errors("asking for rights"):
             try:
-                rules, _ = self._admin.describe_acls(asked)
+                return read_rules(self._admin)
             except errors.SecurityDisabledError:
                 return None
-        return frozenset(
-            (
-                rule.principal.removeprefix("User:"),
-                rule.resource_pattern.resource_type.name,
-                rule.resource_pattern.resource_name,
-                rule.operation.name,
-            )
-            for rule in rules
-        )
 
     def _find_release(self, broker: int) -> tuple[int, ...]:
         return tuple(self._admin.get_broker_version_data(broker).broker_version)

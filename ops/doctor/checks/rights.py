@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ops.doctor.facts import Facts, Limits
 from ops.doctor.findings import Finding, Severity
-from ops.doors.rights import RIGHTS, find_rights, list_grants, list_resources
+from ops.doors.comparing import Wanted, covers, find_excess, find_missing, find_populations
+from ops.doors.rights import RIGHTS, list_grants
+from streams.kafka.access import Grant
 
 FAMILY = "rights"
 
@@ -16,7 +18,7 @@ def check(facts: Facts, limits: Limits) -> Iterator[Finding]:
     """Yield roles that lack rights, strangers that have some, and a cluster that allows everybody everything."""
     if facts.cluster is None or FAMILY in facts.cluster.denied:
         return
-    if facts.cluster.grants is None:
+    if facts.cluster.rules is None:
         # Nobody else reaches the embedded broker, and its password is its only right.
         if not facts.is_loopback:
             yield Finding(
@@ -27,29 +29,26 @@ def check(facts: Facts, limits: Limits) -> Iterator[Finding]:
                 remedy="set authorizer.class.name on the brokers, then `fedlog acl apply`",
             )
         return
-    yield from _compare(facts, facts.cluster.grants)
+    yield from _compare(facts, facts.cluster.rules)
 
 
-def _compare(facts: Facts, grants: frozenset[tuple[str, str, str, str]]) -> Iterator[Finding]:
+def _compare(facts: Facts, rules: Collection[Grant]) -> Iterator[Finding]:
+    wanted = Wanted(prefix=facts.prefix, populations=find_populations(rules, prefix=facts.prefix))
     for role in RIGHTS:
-        wanted, held = _list_wanted(role, facts), {grant for grant in grants if grant[0] == role}
-        missing = sorted(wanted - held)
+        grants = [*list_grants(role, prefix=facts.prefix)]
+        lacks = [*find_missing(grants, rules)]
         # A role of which the brokers know nothing does not run here, or under another principal.
-        if missing and held & wanted:
-            _, kind, name, operation = missing[0]
+        if lacks and any(covers(rule, grant) for rule in rules for grant in grants if rule.principal == role):
+            first, more = lacks[0], len(lacks) - 1
             yield Finding(
                 check=FAMILY,
                 severity=Severity.ERROR,
                 subject=f"User:{role}",
-                what=f"lacks {len(missing)} of its rights, as {operation} on {kind} {name}",
-                remedy="fedlog acl apply",
+                what=first.what + (f", and {more} more are wrong" if more else ""),
+                remedy=first.remedy,
             )
     # Rights on other topics of the cluster are its owner's business.
-    ours = {name for _, name in list_resources(facts.prefix)}
-    principals = {principal for principal, _, name, _ in grants if name in ours}
-    known = {grant for principal in principals for grant in _list_wanted(principal, facts)}
-    others = Counter(principal for principal, _, name, _ in grants - known if name in ours)
-    for principal, count in sorted(others.items()):
+    for principal, count in sorted(Counter(rule.principal for rule in find_excess(wanted, rules)).items()):
         yield Finding(
             check=FAMILY,
             severity=Severity.WARNING,
@@ -57,12 +56,3 @@ def _compare(facts: Facts, grants: frozenset[tuple[str, str, str, str]]) -> Iter
             what=f"has {count} rights on our topics that no role needs",
             remedy="fedlog acl check names them; find out who that is, and take them away",
         )
-
-
-def _list_wanted(principal: str, facts: Facts) -> set[tuple[str, str, str, str]]:
-    # Devices of a population have a principal of their own, and strangers have no rights.
-    if find_rights(principal) is None:
-        return set()
-    return {
-        (each.principal, each.kind, each.name, each.operation) for each in list_grants(principal, prefix=facts.prefix)
-    }

@@ -71,6 +71,7 @@ HELD_BY = {
     "actors/hosts/helper": "tests/unit/actors/hosts/helper/test_service.py",
     "ops/processes/tiers": "tests/integration/test_masked.py",
     "schemas/masking/statements": "tests/unit/actors/hosts/helper/test_service.py",
+    "actors/disk": "tests/unit/actors/hosts/helper/test_store.py",
     "actors/deciders/admission": "tests/unit/actors/deciders/test_aggregator.py",
     "actors/deciders/registrar": "tests/unit/actors/effects/test_registrar.py",
     "client_agent/enrolling": "tests/unit/actors/effects/test_registrar.py",

@@ -22,6 +22,7 @@ from ops.doctor.facts import (
 from ops.doctor.findings import Finding, Severity, find_exit_code
 from ops.doors.rights import RIGHTS, list_grants
 from schemas.topics import CATALOGUE
+from streams.kafka.access import Grant
 from streams.kafka.survey import Broker, ClusterTopic, Group, LogDisk, OpenTransaction
 from streams.log import TopicPartition
 from streams.topics import TopicDescription
@@ -33,11 +34,11 @@ ROUNDS, UPDATES = TopicPartition("rounds", 0), TopicPartition("updates", 1)
 TOPICS = {topic.name: ClusterTopic(described=TopicDescription(2, dict(topic.config))) for topic in CATALOGUE}
 TOLD = ("tasks", "rounds", "updates")
 ALL = dict.fromkeys(PLACES, 100)
-GRANTS = frozenset(
-    (grant.principal, grant.kind, grant.name, grant.operation)
-    for role in RIGHTS
-    for grant in list_grants(role, prefix="fedlog")
-)
+RULES = frozenset(grant for role in RIGHTS for grant in list_grants(role, prefix="fedlog"))
+IMPLIED = {
+    rule for rule in RULES if rule.operation == "DESCRIBE" and dataclasses.replace(rule, operation="READ") in RULES
+}
+assert IMPLIED
 ALIVE = Group(members=1, offsets=ALL)
 GROUPS = dict.fromkeys(("selector", "aggregator", "privacy", "registrar"), ALIVE)
 CLUSTER = Cluster(
@@ -47,7 +48,7 @@ CLUSTER = Cluster(
     written=ALL,
     recent=ALL,
     groups=GROUPS,
-    grants=GRANTS,
+    rules=RULES,
     newest_ms=NOW_MS - 1000,
 )
 HEALTHY = Facts(
@@ -80,10 +81,9 @@ def hang(age_s: float) -> Facts:
     return put({"ends": {**ALL, ROUNDS: 97}, "open": {ROUNDS: opened}})
 
 
-def without(role: str) -> frozenset[tuple[str, str, str, str]]:
-    """The grants, but for one of a role."""
-    first = min(grant for grant in GRANTS if grant[0] == role and grant[1] == "TOPIC")
-    return GRANTS - {first}
+def find_right(role: str) -> Grant:
+    """Some right of a role that no other of its rights implies."""
+    return min(rule for rule in RULES if (rule.principal, rule.kind, rule.operation) == (role, "TOPIC", "WRITE"))
 
 
 AWAY = dataclasses.replace(HEALTHY, cluster=None, unreachable="refused")
@@ -129,10 +129,17 @@ PLANTED: dict[str, tuple[Facts, str, str, str, str]] = {
         "broker 2",
         "15000",
     ),
-    "no authorizer": (put({"grants": None}), "rights", "warning", "kafka:9092", "acl apply"),
-    "right missing": (put({"grants": without("gateway")}), "rights", "error", "User:gateway", "acl apply"),
+    "no authorizer": (put({"rules": None}), "rights", "warning", "kafka:9092", "acl apply"),
+    "right missing": (put({"rules": RULES - {find_right("gateway")}}), "rights", "error", "User:gateway", "acl apply"),
+    "right denied": (
+        put({"rules": RULES | {dataclasses.replace(find_right("gateway"), is_denial=True)}}),
+        "rights",
+        "error",
+        "User:gateway",
+        "--remove --deny-principal",
+    ),
     "right too many": (
-        put({"grants": GRANTS | {("mallory", "TOPIC", "fedlog.rounds", "WRITE")}}),
+        put({"rules": RULES | {Grant("mallory", "TOPIC", "fedlog.rounds", "WRITE")}}),
         "rights",
         "warning",
         "User:mallory",
@@ -264,18 +271,11 @@ QUIET = {
     "no worker for charges where nobody is private": put(
         {"groups": {**GROUPS, "privacy": DEAD, "registrar": Group(members=0)}, "ends": {**ALL, **EMPTY}}
     ),
-    "devices of a population": put(
-        {
-            "grants": GRANTS
-            | {
-                (each.principal, each.kind, each.name, each.operation)
-                for each in list_grants("devices.wards", prefix="fedlog")
-            }
-        }
-    ),
+    "devices of a population": put({"rules": RULES | {*list_grants("devices.wards", prefix="fedlog")}}),
+    "rights that another implies": put({"rules": RULES - IMPLIED}),
     "a transaction in time": hang(5),
-    "no rights and nobody else": put({"grants": None}, is_loopback=True),
-    "a role that does not run here": put({"grants": frozenset(grant for grant in GRANTS if grant[0] != "devices")}),
+    "no rights and nobody else": put({"rules": None}, is_loopback=True),
+    "a role that does not run here": put({"rules": frozenset(rule for rule in RULES if rule.principal != "devices")}),
     "markers behind a journal": put(
         {"groups": {**GROUPS, "privacy": Group(members=1, offsets={**ALL, ROUNDS: 97})}},
     ),
