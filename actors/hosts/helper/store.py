@@ -42,6 +42,8 @@ class HelperStore:
         # Two processes would each bind rounds that the other does not know of.
         self._lock = _lock(folder)
         self._file = os.open(folder / _JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        # What is on the disk under no name is gone with the power, and with it for which rounds this one has answered.
+        sync_folder(folder)
         self.said = [*self._read()]
 
     @property

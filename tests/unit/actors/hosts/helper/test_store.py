@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_what_was_kept_is_there_again(folder: Path) -> None:
         store.keep(bytes([number]) * (number + 1))
     store.close()
     assert _reopen(folder) == [b"\0", b"\1\1", b"\2\2\2"]
+
+
+def test_a_journal_has_its_name_before_anything_is_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: whatever the power takes, a helper knows what it has said: also the folder is on the disk by then."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    store = HelperStore(folder)
+    assert (folder / "said.log").exists()
+    assert synced == [folder.stat().st_ino]
+    store.keep(b"a word")
+    assert synced[1:] == [(folder / "said.log").stat().st_ino]
+    store.close()
 
 
 @pytest.mark.parametrize("left", range(1, 8))
