@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ops.history.makeup import Makeup
@@ -297,3 +298,13 @@ def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None
 def _close_round(view: TaskView, round_id: RoundId) -> None:
     if view.round == round_id:
         view.round, view.buffer_fill = None, 0
+
+
+def is_measured(views: Iterable[TaskView], *, of: TaskId) -> bool:
+    """Whether any of them measures the task, or is that task and measures something: then there are results to read."""
+    return any(
+        view.created is not None
+        and view.created.policy.measure is not None
+        and of in (view.task, view.created.policy.measure.of)
+        for view in views
+    )

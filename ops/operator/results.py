@@ -89,16 +89,6 @@ def list_measurements(log: EventLog, views: Iterable[TaskView], *, of: TaskId) -
     return sorted((result for result in found if result), key=lambda one: (one.of_version or 0, one.task))
 
 
-def is_measured(views: Iterable[TaskView], *, of: TaskId) -> bool:
-    """Whether any of them measures the task, or is that task and measures something: then there are results to read."""
-    return any(
-        view.created is not None
-        and view.created.policy.measure is not None
-        and of in (view.task, view.created.policy.measure.of)
-        for view in views
-    )
-
-
 def find_scores(statistics: Mapping[str, Floats], *, devices: int) -> dict[str, dict[str, float]]:
     """Each metric of a federated evaluation: over the devices, and over all examples where these were counted."""
     examples = float(statistics[EXAMPLES]) if EXAMPLES in statistics and statistics[EXAMPLES].ndim == 0 else 0.0

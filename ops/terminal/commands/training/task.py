@@ -11,7 +11,7 @@ import typer
 from msgspec import to_builtins
 
 from ops.console import note, number, say, say_json, sparkline, table
-from ops.history.task_view import TaskView
+from ops.history.task_view import TaskView, is_measured
 from ops.opening import find_operator, open_log, open_log_or_export, require_key
 from ops.operator import succession, tasks
 from ops.terminal import archive, standing
@@ -159,13 +159,13 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show one task in detail."""
-    from ops.operator import results
-    from ops.operator.results import Result
-
     view, *others = standing.find_one(ctx.obj, name, versions="scored", from_files=from_files)
-    measured, own = list[Result](), None
-    # What was measured stands in bodies, and only for that the log is needed.
-    if results.is_measured([view, *others], of=name):
+    measured: list[Result] = []
+    own = None
+    # What was measured stands in bodies: only for that the log is needed, and numpy, whose import a person notices.
+    if is_measured([view, *others], of=name):
+        from ops.operator import results
+
         with open_log_or_export(ctx.obj, from_files) as log:
             measured = results.list_measurements(log, others, of=name)
             own = results.read_newest(log, view)
