@@ -6,20 +6,23 @@ the operator's over the certificate, and the certified key's over the message. W
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import UNSET
 
 from schemas.canonical import MalformedError, decode, encode
-from schemas.events import Answer, Enrolled, EnrolmentRefused, Outcome
+from schemas.events import Answer, Enrolled, EnrolmentRefused, EvaluatorId, Outcome, VersionEvaluated
 from schemas.identifiers import Deployment, PublicKey, TimeMs
 from schemas.signing import Signed, is_signed_by, parse_signed, sign
 
 CERTIFICATE_BYTES_MAX = 512
 # More are never in use at once: a role has one, and a second while the first is being replaced.
 REMEMBERED_MAX = 256
+EVALUATOR = "evaluator"
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="Certificate/1"):
@@ -65,6 +68,11 @@ def parse_certified(data: bytes) -> Certified:
 def read_certificate(data: bytes) -> Certificate:
     """What a certificate says, whoever signed it. Raises MalformedError."""
     return decode(parse_signed(data).payload, Certificate)
+
+
+def name_evaluator(public_key: bytes) -> EvaluatorId:
+    """How an evaluator is called in what it says: by its key, so that nobody can speak as another."""
+    return hashlib.sha256(public_key).digest()[:8].hex()
 
 
 def name_speaker(answer: Answer) -> str:
@@ -130,3 +138,14 @@ class Trust:
                 self._known.clear()
             self._known[data] = found
         return self._known[data]
+
+
+def read_evaluation(data: bytes, trust: Trust, *, at_ms: int) -> VersionEvaluated | None:
+    """What a certified evaluator says, in no name but its own; None for any other. Raises MalformedError."""
+    message = parse_certified(data)
+    if not trust.vouches(message, EVALUATOR, at_ms=at_ms):
+        return None
+    key = trust.find_key(message.certificate, EVALUATOR, at_ms=at_ms)
+    evaluated = decode(message.payload, VersionEvaluated)
+    # Certified for itself alone: under the name of another it would outvote those who do not lie.
+    return evaluated if key is not None and evaluated.evaluator in (UNSET, name_evaluator(key)) else None

@@ -14,6 +14,7 @@ impure half under the same name in `actors/effects/`.
 - `masking/`: helpers of masked tasks, and what an aggregator hears of them
 - `epochs`: when leases need another key, and which may go. `aggregator`, `admission` and its effects use it.
 - `outcomes`: what became of each update, in columns. The aggregator's state holds one of them a task.
+- `scores`: what evaluators say of versions, and what is final of it. Whoever decides on scores uses it.
 - `lifetime`: whether a task may begin, and which score ends it. `aggregator` alone uses it.
 - `registrar`: who is enrolled, as which subject, and until when.
 - `privacy_budget`: charges each round before it may be published.

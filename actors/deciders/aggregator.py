@@ -11,7 +11,7 @@ from actors.deciders.admission import COUNTED, UpdateChecked, admit, is_full
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.decider import Decider
 from actors.deciders.epochs import EpochKeyGone, EpochMade, list_over, wants_epoch
-from actors.deciders.lifetime import is_first_score, is_starved, judge_score, may_begin, may_succeed
+from actors.deciders.lifetime import hear_score, is_starved, may_begin, may_succeed
 from actors.deciders.masking.hearing import HelperHeard, MasksUnusable, find_answered, offer_key
 from actors.deciders.populations.budgets import find_budget, find_busiest, is_exhausted
 from actors.deciders.populations.settings import may_set
@@ -131,10 +131,10 @@ class Aggregator:
                 return [Noticed(fact=fact)] if may_set(state, fact, units=units) else []
             case Tick():
                 return [e for task in state.tasks.values() for e in self._pass_time(state, task, time_ms=time_ms)]
-            case TaskPaused() | TaskResumed() | TaskClosed() | VersionEvaluated() | RoundCharged():
+            case TaskPaused() | TaskResumed() | TaskClosed() | RoundCharged():
                 return _notice(state.tasks.get(fact.task), fact)
-            case HelperHeard():
-                return _hear(state.tasks.get(fact.event.task), fact)
+            case HelperHeard() | VersionEvaluated():
+                return _hear(state, fact)
             case RoundWithheld() | BudgetExhausted() | ReleaseStored() | KeyMissing() | MasksUnusable():
                 return _notice(state.tasks.get(fact.task), fact)
             case EpochMade() | EpochKeyGone():
@@ -253,7 +253,7 @@ def _halt(task: Task, reason: HaltReason) -> TaskHalted:
 
 
 def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
-    """What the operator, the budget, the evaluator or the host tells about a task that is still running."""
+    """What the operator, the budget or the host tells about a task that is still running."""
     # A halted task with rounds pending still waits for their charges and releases.
     if task is None or (task.status == "halted" and not task.pending):
         return []
@@ -267,8 +267,6 @@ def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
             return [Noticed(fact=fact), *_end_task(task, "closed")]
         case BudgetExhausted():
             return [Noticed(fact=fact), *_end_task(task, "budget")]
-        case VersionEvaluated():
-            return _notice_score(task, fact)
         case RoundWithheld():
             return [Noticed(fact=fact), *_give_up(task, fact.round, reason="withheld")]
         case KeyMissing() | MasksUnusable():
@@ -278,11 +276,11 @@ def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
     return []
 
 
-def _notice_score(task: Task, evaluated: VersionEvaluated) -> list[JournalEvent]:
-    """Only what later decisions rest on stands in the journal: the first score, and the one that ends the task."""
-    if (reason := judge_score(task, evaluated)) is not None:
-        return [Noticed(fact=evaluated), *_end_task(task, reason)]
-    return [Noticed(fact=evaluated)] if is_first_score(task, evaluated) else []
+def _notice_score(state: Rounds, evaluated: VersionEvaluated) -> list[JournalEvent]:
+    """Only what later decisions rest on stands in the journal: the first score, a voice, and what ends the task."""
+    if (heard := hear_score(state, evaluated)) is None:
+        return []
+    return [Noticed(fact=evaluated), *(_end_task(heard.task, heard.reason) if heard.reason else [])]
 
 
 def _end_task(task: Task, reason: HaltReason) -> list[JournalEvent]:
@@ -377,8 +375,11 @@ def _lose_epoch(task: Task, epoch: int) -> list[JournalEvent]:
     return [*events, *_go_on(task, versions=task.version + pending, pending=pending, newest=task.version)]
 
 
-def _hear(task: Task | None, heard: HelperHeard) -> list[JournalEvent]:
-    """What a helper of a masked task says."""
+def _hear(state: Rounds, heard: HelperHeard | VersionEvaluated) -> list[JournalEvent]:
+    """What a helper of a masked task, or an evaluator, says."""
+    if isinstance(heard, VersionEvaluated):
+        return _notice_score(state, heard)
+    task = state.tasks.get(heard.event.task)
     if task is None or task.epochs is UNSET:
         return []
     match heard.event:

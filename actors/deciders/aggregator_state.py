@@ -18,6 +18,7 @@ from actors.deciders.populations.budgets import (
     list_spent,
     set_budget,
 )
+from actors.deciders.scores import LOSS, Rule, Standing, meets_target
 from schemas.events import (
     BudgetExhausted,
     DeviceRevoked,
@@ -47,6 +48,7 @@ from schemas.events import (
     name_unit,
 )
 from schemas.identifiers import BodyRef
+from schemas.policy import name_judged_metric
 from schemas.topics import population_of
 
 # An outcome is remembered this long past the deadline, so that a device that was away still learns its own.
@@ -118,6 +120,7 @@ class Task:
     offered: dict[int, bytes] | UnsetType = UNSET  # of a masked one: what helpers have said of the next epoch's keys
     # Under a population's budget: devices that other tasks have exhausted, and that never took part in this one.
     strangers: int | UnsetType = UNSET
+    standing: Standing | UnsetType = UNSET  # of a task that is judged by final scores
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
@@ -196,7 +199,10 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             task.version, task.model, task.moments = event.version, event.model, event.moments
             task.published[event.version] = event
             # One more than the window, because `outdated` looks up the one that is leaving.
-            task.published.pop(event.version - task.created.policy.retention.models_kept - 1, None)
+            gone = event.version - task.created.policy.retention.models_kept - 1
+            task.published.pop(gone, None)
+            if task.standing is not UNSET:
+                task.standing.forget(gone, name_judged_metric(task.created.policy))
             task.pending = [pending for pending in task.pending if pending.id != event.round]
         case TaskHalted():
             _halt(state.tasks[event.task], time_ms=time_ms)
@@ -211,6 +217,7 @@ def _hear(state: Rounds, fact: Noticeable, *, time_ms: int) -> None:
                 fact,
                 epochs=Epochs() if fact.policy.has_epochs else UNSET,
                 offered={} if fact.policy.is_masked else UNSET,
+                standing=Standing() if fact.policy.evaluation.has_finals else UNSET,
             )
             if (budget := find_budget(state.budgets, fact.task)) is not None:
                 budget.tasks.append(fact.task)
@@ -276,18 +283,21 @@ def _notice_for_release(task: Task, fact: RoundCharged | MasksSummed) -> None:
 
 
 def _notice_score(task: Task, evaluated: VersionEvaluated) -> None:
-    is_on_target = meets_target(task, evaluated)
+    policy = task.created.policy
+    if task.standing is not UNSET:
+        task.standing.add(evaluated, policy)
+        final = task.standing.scores.find_final(evaluated.version, rule=Rule.read(policy))
+        if evaluated.version == 0 and final is not None:
+            task.first_loss = final.metrics.get(LOSS)
+        reason = task.standing.judge(evaluated.version, policy, first_loss=task.first_loss)
+        if reason is not None:
+            task.ending, task.buffer = reason, _keep_filled_buffer(task)
+        return
+    is_on_target = meets_target(policy, evaluated.metrics)
     if evaluated.version == 0 and not is_on_target:
-        task.first_loss = evaluated.metrics.get("loss")
+        task.first_loss = evaluated.metrics.get(LOSS)
         return
     task.ending, task.buffer = "target" if is_on_target else "diverged", _keep_filled_buffer(task)
-
-
-def meets_target(task: Task, evaluated: VersionEvaluated) -> bool:
-    """Whether a version is as good as the policy asks."""
-    stop = task.created.policy.stop
-    value = evaluated.metrics.get(stop.target_metric)
-    return value is not None and value >= stop.target_value
 
 
 def _keep_filled_buffer(task: Task) -> Round | None:

@@ -1,4 +1,4 @@
-"""Whether a task may begin, and which score ends it: at its target, or because it has lost its way.
+"""Whether a task may begin, and which score ends it: at its target, or because its model got lost or worse.
 
 A model has diverged by what was released and by its score, and by nothing that devices say: with privacy their failures
 are in no event, and without it no single one may end a task.
@@ -6,15 +6,15 @@ are in no event, and without it no single one may end a task.
 
 from __future__ import annotations
 
-from actors.deciders.aggregator_state import Rounds, Task, meets_target
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from actors.deciders.aggregator_state import Rounds, Task
 from actors.deciders.populations.budgets import NOBODY, find_budget, is_exhausted
 from actors.deciders.populations.settings import may_be_succeeded, may_share
+from actors.deciders.scores import LOSS, Rule, has_diverged, meets_target
 from schemas.events import HaltReason, TaskCreated, TaskSucceeded, VersionEvaluated
-
-# A loss this many times the first model's, or this much where that was below one, is of a model that guesses far worse
-# than one that has learnt nothing: noise and a bad round do not reach it, and no training comes back from it.
-LOSS_FACTOR = 1_000.0
-LOSS = "loss"
 
 
 def may_begin(state: Rounds, created: TaskCreated) -> bool:
@@ -53,19 +53,56 @@ def is_starved(state: Rounds, task: Task) -> bool:
     return left < task.created.policy.aggregation.members_min - len(buffer.members)
 
 
-def judge_score(task: Task, evaluated: VersionEvaluated) -> HaltReason | None:
-    """Why this score ends the task; None where it goes on."""
-    # A score of a version that does not exist is of another log, or of nothing.
-    if task.ending is not None or evaluated.version > task.version:
-        return None
-    if meets_target(task, evaluated):
-        return "target"
-    loss = evaluated.metrics.get(LOSS)
-    if loss is None or task.first_loss is None:
-        return None
-    return "diverged" if loss > LOSS_FACTOR * max(task.first_loss, 1.0) else None
+class Heard(NamedTuple):
+    """A score on which decisions rest, and why its task ends with it, where it does."""
+
+    task: Task
+    reason: HaltReason | None
 
 
-def is_first_score(task: Task, evaluated: VersionEvaluated) -> bool:
-    """Whether it is what later scores are compared with: that of the operator's own model."""
-    return evaluated.version == 0 and task.first_loss is None and LOSS in evaluated.metrics
+def hear_score(state: Rounds, evaluated: VersionEvaluated) -> Heard | None:
+    """What a score decides; None for one that nothing rests on, now or later."""
+    task = state.tasks.get(evaluated.task)
+    # A score of a version that does not exist is of another log, or of nothing; that of a cohort ends no task.
+    if task is None or evaluated.cohort or evaluated.version > task.version:
+        return None
+    if task.status == "halted" and not task.pending:
+        return None
+    return _hear_alone(task, evaluated) if task.standing is UNSET else _hear_voice(state, evaluated, task=task)
+
+
+def _hear_alone(task: Task, evaluated: VersionEvaluated) -> Heard | None:
+    """Without a quorum each score stands for itself; what devices say of themselves is none."""
+    if evaluated.source is not UNSET:
+        return None
+    if task.ending is None and meets_target(task.created.policy, evaluated.metrics):
+        return Heard(task, "target")
+    if task.ending is None and has_diverged(evaluated.metrics, task.first_loss):
+        return Heard(task, "diverged")
+    # With that of the operator's own model later ones are compared.
+    is_first = evaluated.version == 0 and task.first_loss is None and LOSS in evaluated.metrics
+    return Heard(task, None) if is_first else None
+
+
+def _hear_voice(state: Rounds, evaluated: VersionEvaluated, *, task: Task) -> Heard | None:
+    """With a quorum a score is one voice, which is kept, and may make the score of its version final."""
+    policy = task.created.policy
+    assert task.standing is not UNSET
+    # Of a version whose body is gone nothing is left to score.
+    if task.ending is not None or evaluated.version not in task.published:
+        return None
+    if not task.standing.scores.is_new(evaluated, Rule.read(policy)):
+        return None
+    if evaluated.source is not UNSET and not _is_released(state, evaluated):
+        return None
+    standing = task.standing.with_voice(evaluated, policy)
+    return Heard(task, standing.judge(evaluated.version, policy, first_loss=task.first_loss))
+
+
+def _is_released(state: Rounds, evaluated: VersionEvaluated) -> bool:
+    """Whether the measure task that a score names measures this version, and has published what it found."""
+    source = state.tasks.get(evaluated.source or "")
+    subject = source.created.subject if source is not None else None
+    if source is None or subject is None or source.version < 1:
+        return False
+    return (subject.task, subject.version) == (evaluated.task, evaluated.version)

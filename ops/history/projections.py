@@ -13,6 +13,7 @@ from actors.wiring import ROLES
 from ops.history.task_view import TaskView, evolve
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import Trust, parse_certified
+from schemas.certificates import read_evaluation as read_certified_evaluation
 from schemas.creations import Written, parse_task_event
 from schemas.events import (
     CheckinsDeclined,
@@ -31,7 +32,6 @@ from streams.journals import JournalReader
 from streams.log import Record, TopicPartition
 
 _JOURNALS = tuple(role.journal for role in ROLES.values())
-EVALUATOR = "evaluator"
 TOPICS = (TASKS.name, *_JOURNALS, EVALUATIONS.name)
 
 
@@ -66,8 +66,7 @@ def read_evaluation(record: Record, trust: Trust | None) -> VersionEvaluated | N
         # A person without the operator's public key sees what stands there, whoever wrote it.
         if trust is None:
             return decode(parse_certified(data).payload, VersionEvaluated)
-        payload = trust.read(data, EVALUATOR, at_ms=record.time_ms)
-        return None if payload is None else decode(payload, VersionEvaluated)
+        return read_certified_evaluation(data, trust, at_ms=record.time_ms)
     except MalformedError:
         return None
 

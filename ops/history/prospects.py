@@ -18,7 +18,7 @@ STALL_S = 15.0
 # A fleet of one or two may have bad luck.
 LOSSES_MIN = 3
 
-UNSUCCESSFUL = ("diverged", "idle", "too_few_devices")
+UNSUCCESSFUL = ("diverged", "idle", "regressed", "too_few_devices")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,10 @@ from ops.history.task_view import TaskView
 from ops.operator.errors import ModelGone, VersionUnknown
 from schemas import tensors
 from schemas.identifiers import BodyRef, Version
+from schemas.policy import LESS_IS_BETTER
 from schemas.topics import MODELS
 from streams import bodies
 from streams.log import EventLog, TopicPartition
-
-# Of every other metric more is better, as `stop.target_metric` takes it.
-LESS_IS_BETTER = ("loss", "mae", "perplexity")
 
 
 def store(log: EventLog, flat: tensors.Floats, *, partition: int) -> BodyRef:

@@ -18,6 +18,7 @@ from schemas.policy import (
     Aggregation,
     Clipping,
     Compression,
+    Evaluation,
     Measure,
     Optimizer,
     Policy,
@@ -59,12 +60,19 @@ def make_policy(policy: Policy, of: TaskId, *, question: Question) -> Policy:
         statistics[name] = Statistic(bound=bound)
         statistics[name + TIMES_EXAMPLES] = Statistic(bound=bound * question.examples_max)
     devices = question.devices or policy.aggregation.updates_per_round
+    # A column that names cohorts is no input of the model here either; who decides on scores is nobody's question.
+    scored = Evaluation(
+        metrics=() if policy.learner else metrics,
+        batch_size=policy.evaluation.batch_size,
+        evaluate=policy.evaluation.evaluate,
+        cohort=msgspec.UNSET if ":" in (policy.evaluation.cohort or "") else policy.evaluation.cohort,
+    )
     return msgspec.structs.replace(
         policy,
         kind="measure",
         data=question.data or policy.data,
         # A learner of its own gives what it gives; the torch learner computes what it is asked for.
-        evaluation=msgspec.structs.replace(policy.evaluation, metrics=() if policy.learner else metrics, report=()),
+        evaluation=scored,
         measure=Measure(plugin=PLUGIN, statistics=statistics, of=of, version=question.version),
         selection=msgspec.structs.replace(policy.selection, concurrency=max(policy.selection.concurrency, devices)),
         aggregation=Aggregation(updates_per_round=devices),

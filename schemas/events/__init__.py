@@ -42,7 +42,7 @@ from schemas.events.enrolment import (
     RegistryEvent,
     RevocationReason,
 )
-from schemas.events.evaluations import VersionEvaluated
+from schemas.events.evaluations import EvaluatorId, VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.journal import AnyEvent, DefectFound, JournalEvent, Noticeable, Noticed, StateDigest
 from schemas.events.ledger import BudgetEvent, BudgetExhausted, PopulationCharge, RoundCharged, RoundWithheld
@@ -138,6 +138,7 @@ __all__ = [
     "EnrolmentsDeclined",
     "EpochDestroyed",
     "EpochOpened",
+    "EvaluatorId",
     "Event",
     "Granted",
     "HaltReason",

@@ -15,7 +15,7 @@ from schemas.policy.metrics import MetricSums
 
 # Of one aggregator, or of each of two helpers.
 Statement = Annotated[bytes, msgspec.Meta(max_length=4_096)]
-HaltReason = Literal["versions_max", "target", "budget", "too_few_devices", "idle", "closed", "diverged"]
+HaltReason = Literal["versions_max", "target", "budget", "too_few_devices", "idle", "closed", "diverged", "regressed"]
 
 
 class RoundOpened(Event):

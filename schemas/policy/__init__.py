@@ -20,6 +20,7 @@ from schemas.policy.learning import (
     FLOWER_APP,
     FLOWER_LEARNER,
     FLOWER_QUERY,
+    LESS_IS_BETTER,
     Argument,
     Arguments,
     Evaluation,
@@ -49,6 +50,7 @@ from schemas.policy.sections import (
     Stop,
     count_epoch_versions,
     find_effective_min,
+    name_judged_metric,
     name_stored_codec,
 )
 from schemas.policy.spending import Share, Spending, compute_rho, count_affordable, join_shares, to_fraction
@@ -58,6 +60,7 @@ __all__ = [
     "FLOWER_APP",
     "FLOWER_LEARNER",
     "FLOWER_QUERY",
+    "LESS_IS_BETTER",
     "NOISE_TAIL_SIGMAS",
     "WEIGHT_ONE",
     "WEIGHT_ONE_MASKED",
@@ -92,6 +95,7 @@ __all__ = [
     "count_epoch_versions",
     "find_effective_min",
     "join_shares",
+    "name_judged_metric",
     "name_stored_codec",
     "parse",
     "to_fraction",

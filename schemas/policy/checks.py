@@ -44,6 +44,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     **{f"{table}.{field}": bounds for table in ("schedule", "server_schedule") for field, bounds in _SCHEDULE.items()},
     "parameters.averaged_scale": (1e-9, 1e9),
     "evaluation.batch_size": (1, 1_000_000),
+    "evaluation.quorum": (1, 255),
+    "evaluation.disagreement_max": (0, 1e9),
+    "evaluation.drop_max": (0, 1e9),
     "measure.version": (-1, 10_000_000),
     "compression.topk_fraction": (1e-6, 1),
     "clipping.norm": (1e-9, 1e9),
@@ -181,9 +184,9 @@ def _find_out_of_bounds(policy: Policy) -> Iterator[str]:
         # An optional table that is left out has no values to check.
         if getattr(policy, path.split(".")[0]) in (None, msgspec.UNSET):
             continue
-        value = reduce(getattr, path.split("."), policy)
+        value: Any = reduce(getattr, path.split("."), policy)
         # In this form of the comparison NaN fails too.
-        if not low <= value <= high:  # type: ignore[operator]
+        if value is not msgspec.UNSET and not low <= value <= high:
             yield f"{path} = {value}: must be from {_format_number(low)} to {_format_number(high)}"
     if not 1 <= policy.shard_count <= PARTITIONS_MAX:
         yield f"shards = {policy.shard_count}: must be from 1 to {PARTITIONS_MAX}"

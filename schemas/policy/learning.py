@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from schemas.policy.section import Section
 
 Argument = bool | int | float | str | tuple[bool | int | float | str, ...]
@@ -17,6 +19,8 @@ LOSSES = ("cross_entropy", "bce", "mse", "huber", "ctc", "nll")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 # The right class among the k best; a policy names the k.
 TOP_METRICS = {f"top{k}": k for k in range(2, 11)}
+# Of every other metric more is better, as `stop.target_metric` takes it.
+LESS_IS_BETTER = ("loss", "mae", "perplexity")
 METRICS = ("loss", "accuracy", *TOP_METRICS, "f1", "auroc", "mae", "r2", "perplexity")
 CLASSIFYING = ("cross_entropy", "nll")
 # A loss that does not stand here is a plugin, of whose outputs nothing is known.
@@ -116,13 +120,32 @@ class Evaluation(Section):
     """How a version is scored, and which metrics of its training a device reports: what is not named is never sent.
 
     `metrics`: of METRICS, or plugins; empty: the loss, and the accuracy where the loss is of classes. `evaluate`: a
-    plugin that scores a module in its own way.
+    plugin that scores a module in its own way. `cohort`: a column of the held-out data, or a plugin that names the
+    cohort of an example. `quorum`: so many evaluators make a score final. `disagreement_max`: how far apart they may
+    be in `metric`, and `drop_max`: how far a final score may fall below the best before it, or the task ends.
     """
 
     metrics: tuple[str, ...] = ()
     batch_size: int = 1024
     evaluate: str = ""
     report: tuple[str, ...] = ()
+    # Omitted from the encoding when unset, so that older policies keep their bytes and digests.
+    quorum: int | UnsetType = UNSET
+    cohort: str | UnsetType = UNSET
+    disagreement_max: float | UnsetType = UNSET
+    metric: str | UnsetType = UNSET
+    drop_max: float | UnsetType = UNSET
+
+    @property
+    def has_finals(self) -> bool:
+        """Whether decisions rest on final scores; else on each score as it comes."""
+        return any(rule is not UNSET for rule in (self.quorum, self.disagreement_max, self.drop_max))
+
+
+def list_scored(training: Training, evaluation: Evaluation) -> tuple[str, ...]:
+    """The metrics that the torch learner scores: the policy's, or what its loss suggests; the loss is always there."""
+    suggested = ("accuracy", "loss") if training.loss in (*CLASSIFYING, "bce") else ("loss",)
+    return tuple(dict.fromkeys((*evaluation.metrics, "loss"))) if evaluation.metrics else suggested
 
 
 class Statistic(Section):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from schemas.policy.arguments import find_argument_problems
-from schemas.policy.learning import LOSSES, METRICS, METRICS_BY_LOSS, OPTIMIZERS, Arguments
+from schemas.policy.learning import LOSSES, METRICS, METRICS_BY_LOSS, OPTIMIZERS, Arguments, list_scored
 from schemas.policy.metrics import METRIC_UPDATES_MAX, METRICS_MAX
-from schemas.policy.sections import Policy
+from schemas.policy.sections import Policy, name_judged_metric
 
 NAME_LENGTH_MAX = 200
 
@@ -38,6 +40,7 @@ def find_learning_problems(policy: Policy) -> Iterator[str]:
     if policy.measure is not None:
         yield from _find_argument_problems("measure.plugin_arguments", policy.measure.plugin_arguments)
     yield from _find_report_problems(policy)
+    yield from _find_score_problems(policy)
 
 
 def _find_nameless(policy: Policy) -> Iterator[str]:
@@ -95,4 +98,26 @@ def _find_report_problems(policy: Policy) -> Iterator[str]:
         yield (
             f"aggregation.updates_per_round = {policy.aggregation.updates_per_round}: reports are summed over at most "
             f"{METRIC_UPDATES_MAX}"
+        )
+
+
+def _find_score_problems(policy: Policy) -> Iterator[str]:
+    """What decides on scores, and of which metric, where the torch learner says which there are."""
+    rules, metric = policy.evaluation, name_judged_metric(policy)
+    for field, value in (("cohort", rules.cohort), ("metric", rules.metric)):
+        if value is not UNSET and not 0 < len(value) <= NAME_LENGTH_MAX:
+            yield f"evaluation.{field} = {value[:NAME_LENGTH_MAX]!r}: a name has from 1 to {NAME_LENGTH_MAX} letters"
+    if rules.disagreement_max is not UNSET and (rules.quorum or 1) < 2:
+        yield (
+            f"evaluation.disagreement_max = {rules.disagreement_max}: with a quorum of 1 the first score is final "
+            "before anybody can disagree; take evaluation.quorum of 2 or more"
+        )
+    if policy.kind == "measure" or policy.learner or rules.evaluate:
+        return
+    scored = list_scored(policy.training, rules)
+    used = [field for field in ("metric", "disagreement_max", "drop_max") if getattr(rules, field) is not UNSET]
+    if used and metric not in scored:
+        yield (
+            f"evaluation.{used[0]}: compares {metric!r}, which nobody scores; evaluation.metric takes "
+            f"{', '.join(scored)}"
         )

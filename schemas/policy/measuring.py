@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from schemas.identifiers import TASK_PATTERN
 from schemas.policy.learning import Measure, Schedule
 from schemas.policy.sections import Optimizer, Policy
@@ -28,6 +30,9 @@ def find_measure_problems(policy: Policy) -> Iterator[str]:
         yield from _find_subject_problems(policy.measure)
         yield from _find_statistics_problems(policy.measure)
         yield from _find_path_problems(policy)
+        for field in ("quorum", "disagreement_max", "metric", "drop_max"):
+            if getattr(policy.evaluation, field) is not UNSET:
+                yield f"evaluation.{field}: nobody scores a measurement; leave it out"
 
 
 def _find_subject_problems(measure: Measure) -> Iterator[str]:

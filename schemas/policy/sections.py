@@ -308,6 +308,7 @@ class Policy(Section):
             "training.optimizer": self.training.optimizer,
             "training.loss": self.training.loss,
             "evaluation.evaluate": self.evaluation.evaluate,
+            "evaluation.cohort": self.evaluation.cohort or "",
             "measure.plugin": measure,
             "measure.plugin_arguments.app": name_flower_app(
                 measure, self.measure.plugin_arguments if self.measure else {}
@@ -372,6 +373,11 @@ def count_epoch_versions(policy: Policy) -> int:
 def find_effective_min(policy: Policy) -> float:
     """How many updates of one weight a masked round has to be worth."""
     return policy.masked_by.effective_min or max(2.0, policy.aggregation.members_min / 2)
+
+
+def name_judged_metric(policy: Policy) -> str:
+    """The metric by which scores are compared: those of several evaluators, and those of versions."""
+    return policy.evaluation.metric or policy.stop.target_metric or "accuracy"
 
 
 def _staleness_factor(rule: Staleness, staleness: int) -> float:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec import UNSET
+
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Certificate, parse_certified
 from schemas.events import (
@@ -252,6 +254,7 @@ def _evaluation(book: Logbook, record: Record) -> VersionEvaluated | None:
     is_certified = book.operator is None or is_signed_by(certificate, book.operator)
     is_signed = is_signed_by(Signed(message.payload, message.signature), evaluator.public_key)
     holds = evaluator.until_ms >= record.time_ms and book.deployment in (None, evaluator.deployment)
+    holds = holds and score.evaluator in (UNSET, hashlib.sha256(evaluator.public_key).hexdigest()[:16])
     return score if is_certified and is_signed and holds and evaluator.role == "evaluator" else None
 
 

@@ -69,11 +69,9 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 @cache
-def role_key(
-    role: str, *, key: OperatorKey = KEY, deployment: bytes = DEPLOYMENT, until_ms: int = FOR_EVER_MS
-) -> RoleKey:
+def role_key(role: str, *, key: OperatorKey = KEY, deployment: bytes = DEPLOYMENT, **issued: int) -> RoleKey:
     """What the operator hands out to a role."""
-    return key.issue(role, deployment, until_ms=until_ms)
+    return key.issue(role, deployment, **{"until_ms": FOR_EVER_MS, **issued})
 
 
 def trust(role: str = "aggregator") -> Trust:

@@ -9,6 +9,7 @@ from typing import Any
 from actors.deciders.admission import UpdateChecked, refusal
 from actors.deciders.aggregator import ReleaseStored, make_decider
 from actors.deciders.aggregator_state import Rounds
+from schemas.certificates import name_evaluator, read_certificate
 from schemas.events import (
     HaltReason,
     JournalEvent,
@@ -32,6 +33,7 @@ from tests.worlds.builders import (
     model_published,
     policy,
     private_policy,
+    role_key,
     task_created,
     update_admitted,
     update_checked,
@@ -107,6 +109,11 @@ def round_charged(round_id: int, rules: Policy) -> RoundCharged:
 def task_halted(reason: HaltReason, version: int | None = 0) -> TaskHalted:
     """The end of the task, with its newest version."""
     return TaskHalted(task=TASK, reason=reason, version=version)
+
+
+def evaluator_id(serial: int = 0) -> str:
+    """How the evaluator with this key is called in what it says."""
+    return name_evaluator(read_certificate(role_key("evaluator", serial=serial).certificate).public_key)
 
 
 def refusal_of(situation: Situation[Rounds], update: Any) -> str:

@@ -33,8 +33,8 @@ from actors.effects.sealing.epoch_keys import EpochKeyMissing
 from actors.effects.sealing.turning import Turning
 from actors.keys import PartialSeals, RoleKey
 from actors.runtime.effects import Arrival, Effects, FollowUp
-from schemas.canonical import TASK_BYTES_MAX, MalformedError, decode, encode
-from schemas.certificates import Trust
+from schemas.canonical import TASK_BYTES_MAX, MalformedError, encode
+from schemas.certificates import Trust, read_evaluation
 from schemas.creations import find_faults, find_misplacement, parse_task_event
 from schemas.events import (
     BodyFault,
@@ -52,7 +52,6 @@ from schemas.events import (
     UpdateAdmitted,
     UpdateRefused,
     UpdatesDeclined,
-    VersionEvaluated,
 )
 from schemas.identifiers import SALT_BYTES, BodyRef
 from schemas.journal import Decision, JournalPosition
@@ -60,7 +59,6 @@ from schemas.topics import EVALUATIONS, MASKS, SHARDS, TASKS, UPDATES, partition
 from streams.log import Draft, EventLog, Record
 
 INPUTS_PER_COMMIT_WITH_SHARDS = 32
-EVALUATOR = "evaluator"
 _TICK = encode(Tick())
 _NOT_LOOKED_AT = Measured(None)
 
@@ -268,11 +266,10 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
 
 
 def _read_evaluation(record: Record, trust: Trust) -> Arrival | None:
+    data = record.value or b""
     # What is noticed has to fit into one journal record, beside the position.
-    if len(record.value or b"") > TASK_BYTES_MAX:
-        return None
-    payload = trust.read(record.value or b"", EVALUATOR, at_ms=record.time_ms)
-    return None if payload is None else Arrival(decode(payload, VersionEvaluated))
+    evaluated = read_evaluation(data, trust, at_ms=record.time_ms) if len(data) <= TASK_BYTES_MAX else None
+    return None if evaluated is None else Arrival(evaluated)
 
 
 def _is_home(allowed: PopulationBudgetSet, record: Record, *, partitions: int) -> bool:

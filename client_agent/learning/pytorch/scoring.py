@@ -19,7 +19,7 @@ from client_agent.learning.pytorch.forwarding import forward
 from client_agent.learning.pytorch.losses import Loss, is_empty
 from client_agent.learning.pytorch.scores import KEPT_MAX, METRICS, Metric
 from schemas.policy import Policy
-from schemas.policy.learning import CLASSIFYING
+from schemas.policy.learning import list_scored
 
 # Reported for a loss that is not finite, because an event takes numbers only.
 LOSS_MAX = 1e9
@@ -38,8 +38,7 @@ def score_module(copied: ModuleCopy, examples: Examples, *, policy: Policy, loss
 
 def list_metrics(policy: Policy) -> tuple[str, ...]:
     """The metrics of a task: the policy's, or what its loss suggests; the loss is always among them."""
-    suggested = ("accuracy", "loss") if policy.training.loss in (*CLASSIFYING, "bce") else ("loss",)
-    return tuple(dict.fromkeys((*policy.evaluation.metrics, "loss"))) if policy.evaluation.metrics else suggested
+    return list_scored(policy.training, policy.evaluation)
 
 
 class Scorecard:

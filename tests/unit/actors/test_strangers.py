@@ -67,6 +67,7 @@ from tests.worlds.builders import (
 )
 from tests.worlds.federation import Federation, describe_opening, find_refusals, open_actor
 from tests.worlds.ops_journal import journalled
+from tests.worlds.rounds import evaluator_id
 
 STRANGER = OperatorKey(bytes(32))
 ONES = np.ones(4, np.float32)
@@ -163,6 +164,26 @@ def test_only_a_certified_evaluator_scores_and_only_what_exists() -> None:
     world.append(EVALUATIONS.name, scored(on_target))
     world.settle()
     assert [halted.reason for halted in world.events(ROUNDS.name, TaskHalted)] == ["target"]
+
+
+def test_no_evaluator_speaks_as_another() -> None:
+    """A quorum is of keys: one key under many names, one without a name, and a thousand strangers are no quorum."""
+    world = Federation(policy(**TARGET, evaluation={"quorum": 2}))
+    on_target = VersionEvaluated(task=world.task, version=0, metrics={"accuracy": 1.0}, samples=9, cohort="")
+    names = [evaluator_id(serial) for serial in range(3)]
+    under = [msgspec.structs.replace(on_target, evaluator=name) for name in names]
+    strangers = [OperatorKey(number.to_bytes(32)) for number in range(1, 9)]
+    forged = [scored(word, key=stranger) for word in under for stranger in strangers]
+    for value in (*map(encode, under), *forged, *map(scored, under), scored(on_target), scored(under[0])):
+        world.append(EVALUATIONS.name, value)
+        world.settle()
+    assert world.events(ROUNDS.name, TaskHalted) == []
+    assert [fact.evaluator for fact in noticed(world) if isinstance(fact, VersionEvaluated)] == [names[0]]
+    assert lawful(world) == []
+    world.append(EVALUATIONS.name, scored(under[1], serial=1))
+    world.settle()
+    assert [halted.reason for halted in world.events(ROUNDS.name, TaskHalted)] == ["target"]
+    assert lawful(world) == []
 
 
 def test_a_strangers_announcement_hides_no_version() -> None:

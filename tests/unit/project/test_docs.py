@@ -51,8 +51,10 @@ def sections() -> Iterator[tuple[str, type[Any]]]:
             yield name, struct
 
 
-def written(number: float) -> str:
+def written(number: Any) -> str:
     """A bound or a default as the page writes it."""
+    if number is msgspec.UNSET:
+        return "none"
     if abs(number) == sys.float_info.max:
         return "any finite number"
     return f"{int(number):,}" if float(number).is_integer() else f"{number:g}"

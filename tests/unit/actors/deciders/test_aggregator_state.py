@@ -1,8 +1,12 @@
-"""What the aggregator's state says of a task: the awaited release, staleness, and bodies that nobody needs."""
+"""What the aggregator's state says of a task: the awaited release, staleness, bodies that nobody needs, and subjects.
+
+Where devices are enrolled the aggregator counts subjects, whatever a selector has let through.
+"""
 
 from __future__ import annotations
 
-from actors.deciders.aggregator_state import Task, entries, evolve
+from actors.deciders.admission import refusal
+from actors.deciders.aggregator_state import Rounds, Task, entries, evolve
 from schemas.canonical import decode_state, encode_state
 from schemas.events import JournalEvent, Noticed, RoundOpened, TaskHalted
 from schemas.identifiers import BodyRef
@@ -10,6 +14,7 @@ from schemas.policy import Policy
 from tests.worlds.builders import (
     TASK,
     body_ref,
+    lease,
     model_published,
     policy,
     private_policy,
@@ -17,6 +22,7 @@ from tests.worlds.builders import (
     task_created,
     update_admitted,
 )
+from tests.worlds.identity.enrolling import subject_id
 from tests.worlds.rounds import AGGREGATOR, round_charged
 from tests.worlds.specification import given
 
@@ -86,3 +92,47 @@ def test_a_halt_drops_the_buffer() -> None:
     state = given(AGGREGATOR, Noticed(fact=task_created()), RoundOpened(task=TASK, round=0)).state
     evolve(state, TaskHalted(task=TASK, reason="idle", version=None), 0)
     assert (state.tasks[TASK].status, state.tasks[TASK].buffer) == ("halted", None)
+
+
+# --- subjects -------------------------------------------------------------------------------------------------------
+
+ADA, BOB = subject_id("ada"), subject_id("bob")
+ONCE = policy(identity="enrolled", selection={"participations_max": 1})
+
+
+def _begin(rules: Policy, *, rounds: int = 1) -> Task:
+    """A task whose round 0 has an update of ada's first key; with two rounds it is over."""
+    history = [
+        Noticed(fact=task_created(rules)),
+        model_published(),
+        RoundOpened(task=TASK, round=0),
+        update_admitted("a", subject=ADA),
+        *(RoundOpened(task=TASK, round=number) for number in range(1, rounds)),
+    ]
+    return given(AGGREGATOR, *history).state.tasks[TASK]
+
+
+def _refusal(task: Task, device: str, subject: str | None) -> str | None:
+    changes = {} if subject is None else {"subject": subject}
+    return refusal(Rounds({task.created.task: task}), lease(device, of=task.created, **changes), append_ms=1)
+
+
+def test_a_subject_is_once_in_a_round_whatever_its_key() -> None:
+    """Guarantee: the mechanism covers one update a person in each round."""
+    task = _begin(policy(identity="enrolled"))
+    assert _refusal(task, "b", ADA) == "in_round"
+    assert _refusal(task, "b", BOB) is None
+
+
+def test_the_cap_counts_subjects() -> None:
+    """Guarantee: the budget of a person is not passed by a new key, even where a selector has forgotten."""
+    task = _begin(ONCE, rounds=2)
+    assert _refusal(task, "b", ADA) == "participations"
+    assert _refusal(task, "b", BOB) is None
+
+
+def test_a_lease_says_as_whom_it_counts_where_the_policy_asks_and_nowhere_else() -> None:
+    """Guarantee: no lease without a subject in a task of enrolled devices, and none with one in an open task."""
+    assert _refusal(_begin(policy(identity="enrolled")), "b", None) == "other_policy"
+    assert _refusal(_begin(policy()), "b", BOB) == "other_policy"
+    assert _refusal(_begin(policy()), "b", None) is None

@@ -43,6 +43,25 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"training": {"train": "a:b"}, "evaluation": {"report": [f"m{place}" for place in range(33)]}},
         "evaluation.report has 33 names: at most 32",
     ),
+    "a quorum of nobody": ({"evaluation": {"quorum": 0}}, "evaluation.quorum = 0: must be from 1 to 255"),
+    "a fall that is no number": (
+        {"evaluation": {"drop_max": float("nan")}},
+        "evaluation.drop_max = nan: must be from 0 to 1000000000",
+    ),
+    "nobody to disagree with": (
+        {"evaluation": {"disagreement_max": 0.1}},
+        "evaluation.disagreement_max = 0.1: with a quorum of 1",
+    ),
+    "a metric that nobody scores": (
+        {"evaluation": {"metric": "f1", "drop_max": 0.1}},
+        "evaluation.metric: compares 'f1', which nobody scores; evaluation.metric takes accuracy, loss",
+    ),
+    "an accuracy of values": (
+        {"training": {"loss": "mse"}, "evaluation": {"drop_max": 0.1}},
+        "evaluation.drop_max: compares 'accuracy', which nobody scores; evaluation.metric takes loss",
+    ),
+    "a cohort without a name": ({"evaluation": {"cohort": ""}}, "evaluation.cohort = '': a name has from 1 to 200"),
+    "a cohort plugin of two": ({"evaluation": {"cohort": "a:b:c"}}, "evaluation.cohort = 'a:b:c': must be"),
     "a report twice": ({"evaluation": {"report": ["loss", "loss"]}}, "each once"),
     "too large a round": (
         {

@@ -59,6 +59,8 @@ def test_a_question_needs_no_model() -> None:
         ({"aggregation": {"samples_max": 4, "normalisation": "weight"}}, "aggregation"),
         ({"aggregation": {"normalisation": "weight"}}, "aggregation"),
         ({"evaluation": {"report": ("loss",)}}, "evaluation.report"),
+        ({"evaluation": {"quorum": 2}}, "evaluation.quorum"),
+        ({"evaluation": {"drop_max": 0.5}}, "evaluation.drop_max"),
         ({"stop": {"target_metric": "loss", "target_value": 1.0}}, "stop.target_metric"),
         ({"measure": {"plugin": "nothing"}}, "measure.plugin"),
         ({"measure": {"version": 3}}, "measure.version"),
