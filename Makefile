@@ -20,7 +20,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help alerts interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills byzfl
+.PHONY: help alerts images helm interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills byzfl
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -165,6 +165,10 @@ textbook: setup ## Train FedAvg, FedBuff and FedAsync by preset beside Flower's 
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	@$(BIN)/python -m tests.trials.wheel
 
+images: IMAGE ?= server
+images: setup ## Fill an empty environment by the commands of the Dockerfile, measure it, and train with it (IMAGE=devices: measure alone)
+	@$(BIN)/python -m tests.trials.images --image $(IMAGE)
+
 alerts: setup ## Try ops/alerts.yml and the queries of ops/dashboards with promtool, found on the PATH or built with Go
 	@$(BIN)/python -m tests.trials.alerts
 
@@ -182,6 +186,11 @@ lock: setup ## Pin every dependency anew, with hashes, from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
 		--prerelease disallow --upgrade --generate-hashes --annotation-style line --no-emit-index-url \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
+	for image in server devices; do \
+		$(BIN)/uv pip compile --group $$image --constraint requirements.lock --universal --python-version 3.11 \
+			--prerelease disallow --generate-hashes --no-annotate --no-emit-index-url \
+			--custom-compile-command "make lock" --quiet --output-file ops/images/$$image.lock || exit 1; \
+	done
 
 clean: ## Remove the environment and every cache (.fedlog, where logs live, stays)
 	rm -rf $(VENV) build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
