@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.keys import Author
 from ops.history.following import Follower
-from ops.history.projections import TaskViews
+from ops.history.projections import TOPICS, TaskViews
 from ops.history.task_view import TaskView
 from ops.operator import deployments, succession
 from ops.operator.errors import (
@@ -176,10 +176,10 @@ def close_and_wait(
     return view
 
 
-def make_views(log: EventLog, operator: bytes | None) -> TaskViews:
+def make_views(log: EventLog, operator: bytes | None, *, topics: Sequence[str] = TOPICS) -> TaskViews:
     """Views of the tasks of this log's deployment, before anything is read; `operator` is the public key."""
     # What the operator's roles say in another deployment could be copied into this one.
-    return TaskViews(operator=operator, deployment=deployments.find(log, operator))
+    return TaskViews(topics, operator=operator, deployment=deployments.find(log, operator))
 
 
 def find_views(

@@ -119,6 +119,14 @@ class KafkaAdmin:
         found = {wanted[row["name"]]: len(row["partitions"]) for row in rows if not row["error_code"]}
         return count_partitions({name: found[name] for name in names if name in found})
 
+    def list_hidden(self, names: Sequence[str]) -> list[str]:
+        """Those of the topics that the brokers keep from this client; offsets of such would be waited for."""
+        wanted = {self._settings.add_prefix(name): name for name in names}
+        with translate_errors("describing topics", self._outage):
+            rows = self._client().describe_topics(list(wanted))
+        code = errors.TopicAuthorizationFailedError.errno
+        return [wanted[row["name"]] for row in rows if row["error_code"] == code]
+
     def _describe_brokers(self) -> dict[str, dict[str, str]]:
         """The settings of each broker by its id; empty ones where the cluster does not let us read them."""
         with translate_errors("describing brokers", self._outage):

@@ -120,6 +120,10 @@ class KafkaLog:
         """Those of the topics that exist."""
         return self._admin.describe_topics(names)
 
+    def list_hidden(self, names: Sequence[str]) -> list[str]:
+        """Those of the topics that the brokers keep from this client."""
+        return self._admin.list_hidden(names)
+
     def close(self) -> None:
         """Release every connection."""
         with self._lock:

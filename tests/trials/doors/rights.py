@@ -61,6 +61,19 @@ versions_max = 2
 noise_multiplier = 1.0
 rho_max = 4.0
 """
+# What a fleet trains, which nobody enrols.
+CROWD = """
+model = "client_agent.learning.models:softmax_regression"
+data = "client_agent.learning.examples:digits"
+[selection]
+devices_expected = 4
+concurrency = 4
+retry_after_s = 0.2
+[aggregation]
+updates_per_round = 2
+[stop]
+versions_max = 1
+"""
 TASK = "digits"
 DIGITS = "client_agent.learning.examples:digits"
 ACTORS = ("selector", "aggregator", "privacy", "registrar", "shard")
@@ -121,6 +134,7 @@ def test_the_product_lives_with_least_rights(guarded: Guarded, tmp_path: Path) -
         _ask_history([*reaching(guarded.settings("analysts")), *trusting, "--folder", str(tmp_path / "analysts")])
         _ask_server([*reaching(guarded.settings("serve")), *trusting, "--folder", str(tmp_path / "serve")], tmp_path)
         assert _read_as_subscriber(guarded.settings("subscribers")) == 3
+        _run_fleets(guarded, operator, key=key, folder=tmp_path)
         _done(operator, "replay", "--full")
     finally:
         for worker in workers:
@@ -184,6 +198,33 @@ def _train(
     own = [*reached, "--operator-public-key", key.public_key.hex(), "--folder", str(folder / "own")]
     more = ["--updates", "1", "--enrol", token]
     _done(own, "device", *(words or ()), "--task", TASK, "--state", str(folder), *more)
+
+
+def _run_fleets(guarded: Guarded, operator: list[str], *, key: OperatorKey, folder: Path) -> None:
+    """Let simulated devices train with the rights of devices: a task by name, and the one that nobody has told of."""
+    own = [*reaching(guarded.settings("devices")), "--operator-public-key", key.public_key.hex()]
+    for name, words in (("crowd", ["--task", "crowd"]), ("second", [])):
+        (folder / f"{name}.toml").write_text(CROWD)
+        _done(operator, "task", "create", str(folder / f"{name}.toml"), "--name", name)
+        fleet = ["fleet", "--devices", "4", "--processes", "1", "--json", *words]
+        told = _in_a_process([*own, "--folder", str(folder / "fleet"), *fleet])
+        assert json.loads(told.splitlines()[-1])["closed"] == 4
+    # The first task is over for its versions alone, of which no device reads.
+    assert (folder / "fleet" / "fleet" / "over").read_text().split() == ["crowd", "second"]
+
+
+def _in_a_process(words: list[str]) -> str:
+    program = [sys.executable, "-P", "-m", "ops.terminal.cli", *words]
+    done = subprocess.run(
+        program,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _ask_history(options: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client_agent.files import write_durably
 from ops.console import note
 from ops.history.following import Follower
+from ops.history.projections import TOPICS
 from ops.logging_setup import set_up_logging
 from ops.opening import open_log, require_operator
 from ops.operator import tasks
@@ -27,7 +29,7 @@ from ops.terminal.errors import ConsoleError
 from ops.terminal.options import Accelerator, Attack, DataPlugin, LoadLimit, Simulate, make_allow_list
 from ops.terminal.reaching import Gateway, GatewayCa, GatewayPin, bind_link, find_gateway
 from schemas.errors import EXIT_USAGE
-from schemas.topics import partition_of
+from schemas.topics import TASKS, partition_of
 from streams.log import LogUnavailable
 from streams.retry import retry_until_available
 
@@ -48,6 +50,8 @@ Tokens = Annotated[
 # For a run, which knows the policy before the log has it.
 Preload = Annotated[list[str] | None, typer.Option(hidden=True)]
 ENGINES = ("", "plain", "ray")
+# In the folder of a fleet that may not read journals: the tasks of which its devices were told that they are over.
+OVER_FILE = "over"
 
 TaskToTrain = Annotated[
     str | None,
@@ -133,23 +137,38 @@ def _run_near(settings: Settings, options: FleetOptions, *, operator: bytes, wai
     from client_agent.running.work import list_heavy
 
     with open_log(settings) as log:
-        task = options.task or _wait_for_task(log, operator)
+        find_hidden = partial(log.list_hidden, TOPICS)
+        is_told = bool(retry_until_available(find_hidden, outage=log.outage, patience_s=wait_s))
+        # With a device's rights it knows its tasks out of their own topic alone.
+        topics = (TASKS.name,) if is_told else TOPICS
+        over = _read_over(options) if is_told else ()
+        is_trained = partial(_is_trained, over=over, has_tokens=bool(options.tokens))
+        task = options.task or _wait_for_task(log, operator, topics=topics, is_trained=is_trained)
         # As long as for the task: a run starts its fleet while a slow broker is still making the topics.
         read = partial(_read_tasks, log, operator, task=task)
         created = retry_until_available(read, outage=log.outage, patience_s=wait_s)
         # What its policy needs is imported once, for all processes; a run says so before the log has the task.
         heavy = options.preloaded or (list_heavy(created[task].policy) if task in created else ())
         options = replace(options, task=task, partitions=log.partitions, preloaded=tuple(heavy))
+        if is_told:
+            note("Journals are not for devices: this fleet ends when each of them has been told that its task is over.")
+            _run_told(options, as_json=as_json)
+            return
         _run(options, log, operator=operator, patience=Patience(task, created, wait_s=wait_s), as_json=as_json)
 
 
 def _run_afar(options: FleetOptions, *, as_json: bool) -> None:
-    """The same where nobody here sees the log: until every device has been told that its task is over."""
-    from client_agent.running.fleet import is_over, run_fleet
-
+    """The same where nobody here sees the log."""
     if not options.task:
         raise ConsoleError("Behind a gateway nobody lists tasks: name one with --task.", exit_code=EXIT_USAGE)
     set_up_logging(as_json=False)
+    _run_told(options, as_json=as_json)
+
+
+def _run_told(options: FleetOptions, *, as_json: bool) -> None:
+    """Run until every device has been told that its task is over."""
+    from client_agent.running.fleet import is_over, run_fleet
+
     progress = TrainingProgress(_describe(options))
 
     def is_done(stats: Stats) -> bool:
@@ -160,7 +179,22 @@ def _run_afar(options: FleetOptions, *, as_json: bool) -> None:
         run_fleet(options, is_done=is_done)
     except KeyboardInterrupt:
         note("Stopped.")
+    else:
+        _keep_over(options, progress.stats)
     progress.end(options.task, as_json=as_json)
+
+
+# Which of the tasks that were never closed are over stands in a journal: a fleet that is started again, as a container
+# is, would else ask for the same task for ever.
+def _read_over(options: FleetOptions) -> tuple[str, ...]:
+    kept = options.folder / OVER_FILE
+    return tuple(kept.read_text().split()) if kept.exists() else ()
+
+
+def _keep_over(options: FleetOptions, stats: Stats | None) -> None:
+    if stats is not None and stats.closed:
+        text = "".join(f"{task}\n" for task in sorted({*_read_over(options), options.task}))
+        write_durably(options.folder / OVER_FILE, text.encode())
 
 
 def _run(options: FleetOptions, log: EventLog, *, operator: bytes, patience: Patience, as_json: bool) -> None:
@@ -221,15 +255,23 @@ def _read_tasks(log: EventLog, operator: bytes, *, task: str) -> dict[str, TaskC
     }
 
 
-def _wait_for_task(log: EventLog, operator: bytes) -> str:
-    """The oldest task that is not over; waits until there is one."""
-    views = tasks.make_views(log, operator)
+def _wait_for_task(
+    log: EventLog, operator: bytes, *, topics: Sequence[str], is_trained: Callable[[TaskView], bool]
+) -> str:
+    """The oldest task that is not over, as far as these topics say; waits until there is one."""
+    views = tasks.make_views(log, operator, topics=topics)
     with Follower(log, views) as follower:
         follower.catch_up()
-        while not (running := [view for view in views.tasks.values() if view.created and not view.is_over]):
+        while not (running := [*filter(is_trained, views.tasks.values())]):
             note("There is no task that is not over; waiting for one (`fedlog task create`).")
             # Whatever is new in the log may be the task, so the views are looked at again.
             while not follower.poll(1.0):
                 pass
         # The oldest first, so that a fleet that is started twice works on the same task.
         return min(running, key=lambda view: view.created_ms).task
+
+
+def _is_trained(view: TaskView, *, over: Sequence[str], has_tokens: bool) -> bool:
+    """Whether a fleet that was told no task can take this one: without tokens nobody enrols."""
+    is_open = has_tokens or (view.created is not None and not view.created.policy.is_enrolled)
+    return view.created is not None and not view.is_over and view.task not in over and is_open

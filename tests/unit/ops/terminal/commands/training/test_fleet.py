@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from client_agent.hostile.attacks import parse_attack
@@ -12,7 +13,7 @@ from client_agent.running.fleet import FleetOptions
 from client_agent.running.loop import Stats
 from ops.history.task_view import TaskView
 from ops.operator.errors import TaskUnknown
-from ops.terminal.commands.training.fleet import Patience, _describe
+from ops.terminal.commands.training.fleet import Patience, _describe, _is_trained, _keep_over, _read_over
 from ops.terminal.commands.training.progress import tell_end
 from ops.terminal.errors import ConsoleError
 from tests.worlds.ops_journal import created
@@ -60,3 +61,26 @@ def test_a_missing_task_is_named_and_then_given_up(capsys: pytest.CaptureFixture
     Patience("rings", ["rings"], wait_s=-1.0).look(TaskView("rings"))
     assert capsys.readouterr().err == ""
     Patience("rings", ["rings"], wait_s=0.0).look(TaskView("rings", created=created("rings")))
+
+
+def test_a_fleet_that_reads_no_journal_remembers_what_is_over(tmp_path: Path) -> None:
+    """Guarantee: a task that its devices were told is over is not taken again, nor one for which nobody has tokens."""
+    options = FleetOptions(task="dig", open_link=lambda _: pytest.fail("nobody connects"), folder=tmp_path)
+    _keep_over(options, Stats(devices=4, closed=0, failed=4))
+    assert _read_over(options) == ()
+    for _ in range(2):
+        _keep_over(options, Stats(devices=4, closed=4))
+    assert _read_over(replace(options, task="")) == ("dig",)
+    view = TaskView("dig", created=created("dig"))
+    assert _is_trained(view, over=(), has_tokens=False)
+    assert not _is_trained(view, over=("dig",), has_tokens=True)
+    enrolled = replace_policy(view, identity="enrolled")
+    assert _is_trained(enrolled, over=(), has_tokens=True)
+    assert not _is_trained(enrolled, over=(), has_tokens=False)
+
+
+def replace_policy(view: TaskView, **changes: str) -> TaskView:
+    """The same task under a policy that differs in these."""
+    assert view.created is not None
+    policy = msgspec.structs.replace(view.created.policy, **changes)
+    return TaskView(view.task, created=msgspec.structs.replace(view.created, policy=policy))
