@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,7 @@ def serve(
         site = _make_site(settings, kept, log=log, bodies=bodies)
         site = replace(site, hosts=frozenset([*LOOPBACK, host, *(name or [])]), find_log=lambda: reach.state)
         site = replace(site, changes=Changes(site.reader, is_log_away=lambda: reach.is_away))
+        stack.enter_context(_show_levels(settings, kept))
         if may_kill:
             site = replace(site, kill=partial(_kill_aggregator, folder))
         url = f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}"
@@ -82,6 +83,15 @@ def serve(
         token = describe_command(["token", "create", "--role", "admin", "--subject", "me"])
         note(f"Log in with a token: {token}")
         run(make_app(site), listening, tls=tls)
+
+
+def _show_levels(settings: Settings, kept: KeptHistory) -> AbstractContextManager[object]:
+    from ops.web.levels import ShownLevels
+
+    # Only where somebody asks for them: a question over all tasks takes memory that a page does not need.
+    if not settings.metrics_port:
+        return nullcontext()
+    return ShownLevels(kept.make_reader(), host=settings.metrics_host, port=settings.metrics_port)
 
 
 def _open_tokens(folder: Path) -> TokenKey:
