@@ -20,6 +20,7 @@ from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Signer, Trust, parse_certified
 from schemas.events import (
     DeploymentFounded,
+    RolloutOrdered,
     TaskClosed,
     TaskCreated,
     TaskEvent,
@@ -40,7 +41,10 @@ Written = DeploymentFounded | TaskEvent
 # What a server may say by its role; the one that may create tasks is another, so that the operator grants it knowingly.
 SERVE, STEWARD = "serve", "steward"
 _GUIDES = (TaskPaused, TaskResumed, TaskClosed)
-SCOPES: Mapping[str, tuple[type[TaskEvent], ...]] = {SERVE: _GUIDES, STEWARD: (*_GUIDES, TaskCreated, TaskSucceeded)}
+SCOPES: Mapping[str, tuple[type[TaskEvent], ...]] = {
+    SERVE: _GUIDES,
+    STEWARD: (*_GUIDES, TaskCreated, TaskSucceeded, RolloutOrdered),
+}
 
 
 class Entry(Protocol):

@@ -11,6 +11,7 @@
 * `partials`: what shard workers report to the aggregator.
 * `masks`: what helpers of masked tasks say.
 * `evaluations`: how a version does on held-out data.
+* `releasing`: which version is tried, by whom, and which one counts.
 * `journal`: what stands in every journal, and the unions of all events.
 
 Import events from here, not from a chapter. A chapter may import `schemas.identifiers`, `schemas.policy` and other
@@ -56,6 +57,22 @@ from schemas.events.masks import (
     RoundBound,
 )
 from schemas.events.partials import BodyMeasured, Partial, PartialStored
+from schemas.events.releasing.rollouts import (
+    Canary,
+    CanaryGrown,
+    CanaryStarted,
+    CandidateStaged,
+    Evidence,
+    KeepsModels,
+    OrderRefusal,
+    OrderRefused,
+    Promoted,
+    RollbackReason,
+    RolledBack,
+    RolloutEvent,
+    RolloutHalted,
+    RolloutResumed,
+)
 from schemas.events.rounds import (
     EpochDestroyed,
     EpochOpened,
@@ -86,6 +103,8 @@ from schemas.events.selection import (
 from schemas.events.tasks import (
     DeploymentFounded,
     PopulationBudgetSet,
+    RolloutAction,
+    RolloutOrdered,
     Subject,
     TaskClosed,
     TaskCreated,
@@ -119,6 +138,10 @@ __all__ = [
     "BodyMeasured",
     "BudgetEvent",
     "BudgetExhausted",
+    "Canary",
+    "CanaryGrown",
+    "CanaryStarted",
+    "CandidateStaged",
     "CheckinsDeclined",
     "CountedReason",
     "DeclineReason",
@@ -140,12 +163,14 @@ __all__ = [
     "EpochOpened",
     "EvaluatorId",
     "Event",
+    "Evidence",
     "Granted",
     "HaltReason",
     "HelperEvent",
     "IdentityReason",
     "InputsDropped",
     "JournalEvent",
+    "KeepsModels",
     "LearningFailure",
     "LeaseAbandoned",
     "LeaseClosed",
@@ -160,14 +185,24 @@ __all__ = [
     "ModelPublished",
     "Noticeable",
     "Noticed",
+    "OrderRefusal",
+    "OrderRefused",
     "Outcome",
     "Partial",
     "PartialStored",
     "PopulationBudgetSet",
     "PopulationCharge",
+    "Promoted",
     "RefusalReason",
     "RegistryEvent",
     "RevocationReason",
+    "RollbackReason",
+    "RolledBack",
+    "RolloutAction",
+    "RolloutEvent",
+    "RolloutHalted",
+    "RolloutOrdered",
+    "RolloutResumed",
     "RoundAbandoned",
     "RoundBound",
     "RoundCharged",

@@ -12,6 +12,7 @@ from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.ledger import BudgetEvent
 from schemas.events.masks import HelperEvent, MasksRefused, MasksSummed
+from schemas.events.releasing.rollouts import KeepsModels, RolloutEvent
 from schemas.events.rounds import (
     EpochDestroyed,
     EpochOpened,
@@ -39,6 +40,7 @@ Noticeable = (
     | DeviceRevoked
     | MasksSummed
     | MasksRefused
+    | KeepsModels
 )
 
 
@@ -74,7 +76,15 @@ class StateDigest(Event):
 
 
 JournalEvent = (
-    Noticed | SelectorEvent | AdmissionEvent | RoundEvent | BudgetEvent | RegistryEvent | DefectFound | StateDigest
+    Noticed
+    | SelectorEvent
+    | AdmissionEvent
+    | RoundEvent
+    | BudgetEvent
+    | RegistryEvent
+    | RolloutEvent
+    | DefectFound
+    | StateDigest
 )
 AnyEvent = (
     DeploymentFounded

@@ -16,6 +16,7 @@ from schemas.policy import Measure, Policy, Spending, count_affordable
 Asker = Annotated[str, msgspec.Meta(max_length=64)]
 # Each learner's word for it (`client_agent.learning.learner`); what is local is nobody else's business.
 TensorRole = Literal["trained", "averaged", "frozen"]
+RolloutAction = Literal["promote", "rollback", "halt", "resume", "approve"]
 
 
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True, gc=False):
@@ -172,4 +173,18 @@ class PopulationBudgetSet(Event):
     asked_by: Asker = ""
 
 
-TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskSucceeded | TaskClosed | PopulationBudgetSet
+class RolloutOrdered(Event):
+    """The operator has a version promoted or rolled back, or halts, resumes or approves what is under way.
+
+    `number` grows with each order of a task: a copy of an old one changes nothing.
+    """
+
+    task: TaskId
+    deployment: Deployment
+    number: Count
+    action: RolloutAction
+    version: Version | None
+    asked_by: Asker = ""
+
+
+TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskSucceeded | TaskClosed | PopulationBudgetSet | RolloutOrdered

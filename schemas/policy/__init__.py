@@ -8,7 +8,7 @@
 * `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
   `misfits`: the fields that are unknown, missing, or of another kind, each with its line.
   `learning_checks`: its part for the tables of `learning`; `measuring` for the table [measure]; `robustness` for
-  [robust], `tiers/` for [masked]; `arguments`: what fedlog's own losses and optimizers take.
+  [robust], `tiers/` for [masked], `releasing/` for [rollout]; `arguments`: what our own losses and optimizers take.
 
 Import the names from here.
 """
@@ -31,6 +31,7 @@ from schemas.policy.learning import (
     Statistic,
     Training,
 )
+from schemas.policy.releasing.rollout import Gate, Rollout, Stage
 from schemas.policy.sections import (
     NOISE_TAIL_SIGMAS,
     WEIGHT_ONE,
@@ -70,6 +71,7 @@ __all__ = [
     "Clipping",
     "Compression",
     "Evaluation",
+    "Gate",
     "Masked",
     "Measure",
     "Optimizer",
@@ -79,12 +81,14 @@ __all__ = [
     "Privacy",
     "Retention",
     "Robust",
+    "Rollout",
     "Schedule",
     "Sealed",
     "Seeds",
     "Selection",
     "Share",
     "Spending",
+    "Stage",
     "Staleness",
     "Statistic",
     "Stop",

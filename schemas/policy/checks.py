@@ -17,6 +17,7 @@ from schemas.policy.learning_checks import find_learning_problems
 from schemas.policy.measuring import find_measure_problems
 from schemas.policy.misfits import list_misfits
 from schemas.policy.presets import expand_preset
+from schemas.policy.releasing.rollout_checks import find_rollout_problems
 from schemas.policy.robustness import find_robust_problems
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
 from schemas.policy.tiers.masking import find_masking_problems
@@ -89,6 +90,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "stop.versions_max": (1, 10_000_000),
     "stop.target_value": (-_FLOAT_MAX, _FLOAT_MAX),
     "stop.idle_s": (1, 30 * 86_400),
+    "rollout.samples_min": (0, 1_000_000_000),
+    "rollout.patience_s": (0, 365 * 86_400),
+    "rollout.every": (1, 1_000_000),
     "retention.body_hours": (1, 100_000),
     "retention.models_kept": (2, 1_000_000),
     "retention.milestone_every": (0, 1_000_000),
@@ -171,6 +175,7 @@ def check_policy(policy: Policy) -> Policy:
         *find_robust_problems(policy),
         *_find_sealing_problems(policy),
         *find_masking_problems(policy),
+        *find_rollout_problems(policy),
         *_find_privacy_problems(policy),
     ]
     if problems:

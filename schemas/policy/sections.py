@@ -20,6 +20,7 @@ from schemas.policy.learning import (
     Training,
     name_flower_app,
 )
+from schemas.policy.releasing.rollout import Rollout
 from schemas.policy.section import Section
 from schemas.policy.spending import count_affordable, to_fraction
 
@@ -228,6 +229,7 @@ class Policy(Section):
     identity: Literal["open", "enrolled"] | UnsetType = UNSET
     # Of which classes of enrolment; unset or empty: of any.
     device_classes: tuple[str, ...] | UnsetType = UNSET
+    rollout: Rollout | UnsetType = UNSET
 
     @property
     def shard_count(self) -> int:

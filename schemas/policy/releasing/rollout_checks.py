@@ -1,0 +1,64 @@
+"""What a table [rollout] must and must not say; called by `checks`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import msgspec
+
+from schemas.identifiers import Cohort
+from schemas.policy.releasing.rollout import Gate, Rollout
+from schemas.policy.sections import Policy
+
+# A decision names every score that it rests on, and has to fit into one record of the journal.
+STAGES_MAX = 16
+GATES_MAX = 32
+HOLD_MAX_S = 365 * 86_400
+_BOUNDS = ("at_least", "at_most", "drop_max", "gap_max")
+
+
+def find_rollout_problems(policy: Policy) -> Iterator[str]:
+    """Each contradiction of a table [rollout], one line for each."""
+    rollout = policy.rollout
+    if rollout is msgspec.UNSET:
+        return
+    if policy.measure is not None:
+        yield "rollout: what is measured is nothing that devices use; leave the table out"
+    for name, given, most in (("stages", rollout.stages, STAGES_MAX), ("gates", rollout.gates, GATES_MAX)):
+        if len(given) > most:
+            yield f"rollout.{name}: {len(given)} of them, and at most {most} may be"
+    for number, stage in enumerate(rollout.stages):
+        where = f"rollout.stages[{number}]"
+        # In this form of the comparison NaN fails too.
+        if not 0 < stage.share <= 1:
+            yield f"{where}.share = {stage.share}: must be above 0 and at most 1"
+        if not 0 <= stage.hold_s <= HOLD_MAX_S:
+            yield f"{where}.hold_s = {stage.hold_s}: must be from 0 to {HOLD_MAX_S}"
+        yield from (f"{where}.cohorts: {cohort!r} is no name of a cohort" for cohort in stage.cohorts if not cohort)
+    for number, gate in enumerate(rollout.gates):
+        yield from _find_gate_problems(gate, f"rollout.gates[{number}]")
+    yield from _find_bad_names(rollout)
+
+
+def _find_gate_problems(gate: Gate, where: str) -> Iterator[str]:
+    said = {name: getattr(gate, name) for name in _BOUNDS if getattr(gate, name) is not msgspec.UNSET}
+    if not gate.metric:
+        yield f"{where}.metric: name the metric that it looks at"
+    if not said:
+        yield f"{where}: holds nothing back; say at_least, at_most, drop_max or gap_max"
+    for name, value in said.items():
+        if not math.isfinite(value):
+            yield f"{where}.{name} = {value}: must be a finite number"
+        elif name in ("drop_max", "gap_max") and value < 0:
+            yield f"{where}.{name} = {value}: must be 0 or more"
+    if "gap_max" in said and gate.cohort:
+        yield f"{where}.gap_max: looks at all cohorts; leave cohort = {gate.cohort!r} out"
+
+
+def _find_bad_names(rollout: Rollout) -> Iterator[str]:
+    for cohort in rollout.list_cohorts():
+        try:
+            msgspec.convert(cohort, Cohort)
+        except msgspec.ValidationError:
+            yield f"rollout: {cohort!r} is no name of a cohort: letters, digits, dot, - and _, at most 32"

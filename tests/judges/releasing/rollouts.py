@@ -1,0 +1,211 @@
+"""Judges a rollout's journal by what stands in the topics: it knows events, policies and scores, and no decider.
+
+One candidate at a time; what is promoted went through every stage, or was ordered; what a decision rests on was said by
+an evaluator, and known to the journal before; a rollback by a gate names scores that fail one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+
+from schemas.events import (
+    CanaryGrown,
+    CanaryStarted,
+    CandidateStaged,
+    Evidence,
+    ModelPublished,
+    Noticed,
+    OrderRefused,
+    Promoted,
+    RolledBack,
+    RolloutHalted,
+    RolloutOrdered,
+    RolloutResumed,
+    TaskCreated,
+    VersionEvaluated,
+)
+
+Said = tuple[str, int, str, str, str, float, int]
+MOVES = (CandidateStaged, CanaryStarted, CanaryGrown, Promoted, RolledBack, RolloutHalted, RolloutResumed, OrderRefused)
+_GATES = ("at_least", "at_most", "drop", "gap")
+_LESS_IS_BETTER = ("loss", "mae", "perplexity")
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One task's story so far."""
+
+    created: TaskCreated
+    published: Mapping[tuple[str, int], Any]
+    candidate: int | None = None
+    stage: int = -1
+    begun_ms: int = 0
+    promoted: int | None = None
+    previous: int | None = None
+    tried: int = 0
+    is_halted: bool = False
+    heard: set[Said] = field(default_factory=set)
+
+    def take(self, event: Any, orders: list[RolloutOrdered], *, time_ms: int) -> Iterator[str]:
+        """Follow one event, decided together with these orders; what is wrong with it."""
+        match event:
+            case CandidateStaged():
+                yield from self._stages(event, time_ms=time_ms)
+            case CanaryStarted() | CanaryGrown():
+                yield from self._grows(event, time_ms=time_ms)
+                self.stage, self.begun_ms = event.stage, time_ms
+            case Promoted():
+                yield from self._is_due(event, orders, time_ms=time_ms)
+                self.candidate, self.tried = None, max(self.tried, event.version)
+                self.previous, self.promoted = self.promoted, event.version
+            case RolledBack():
+                yield from self._goes_back(event, orders)
+            case RolloutHalted() | RolloutResumed():
+                yield from self._stands(event, orders)
+        if self.is_halted and not orders and not isinstance(event, RolloutHalted):
+            yield f"{type(event).__name__} while halted"
+
+    def _stages(self, event: CandidateStaged, *, time_ms: int) -> Iterator[str]:
+        if self.candidate is not None:
+            yield f"{event.version} is staged while {self.candidate} is a candidate"
+        if event.version <= max(self.tried, self.promoted or 0):
+            yield f"{event.version} is staged, and {self.tried} had its chance"
+        if event.version % self._rules.every:
+            yield f"{event.version} is staged, and only each {self._rules.every}th is a candidate"
+        yield from self._follows(event.previous, self.promoted, event)
+        self.candidate, self.stage, self.begun_ms, self.tried = event.version, -1, time_ms, event.version
+
+    def _stands(self, event: RolloutHalted | RolloutResumed, orders: list[RolloutOrdered]) -> Iterator[str]:
+        self.is_halted = isinstance(event, RolloutHalted)
+        if isinstance(event, RolloutHalted) and self.candidate is None:
+            self.tried = max(self.tried, event.version or 0)
+        if isinstance(event, RolloutResumed) and not any(order.action == "resume" for order in orders):
+            yield "it resumed without an order"
+
+    def _follows(self, found: int | None, expected: int | None, event: Any) -> Iterator[str]:
+        if found != expected:
+            yield f"{type(event).__name__} of {event.version} goes on from {found}, and {expected} counts"
+
+    def _is_over(self, time_ms: int) -> bool:
+        """Whether the present stage has lasted as long as the policy asks."""
+        hold_s = self._rules.stages[self.stage].hold_s if self.stage >= 0 else 0
+        return time_ms >= self.begun_ms + round(hold_s * 1000)
+
+    @property
+    def _rules(self) -> Any:
+        return self.created.policy.rollout
+
+    def _grows(self, event: CanaryStarted | CanaryGrown, *, time_ms: int) -> Iterator[str]:
+        stage = self._rules.stages[event.stage]
+        if event.version != self.candidate:
+            yield f"a canary of {event.version}, and {self.candidate} is the candidate"
+        if event.stage != self.stage + 1 or (event.share, event.cohorts) != (stage.share, stage.cohorts):
+            yield f"stage {event.stage} of {event.version} is not the policy's, after {self.stage}"
+        if not self._is_over(time_ms):
+            yield f"{event.version} leaves stage {self.stage} early"
+        if not event.evidence:
+            yield f"{event.version} grows without a score"
+
+    def _is_due(self, event: Promoted, orders: list[RolloutOrdered], *, time_ms: int) -> Iterator[str]:
+        yield from self._follows(event.previous, self.promoted, event)
+        if any(order.action == "promote" and order.version == event.version for order in orders):
+            return
+        if event.version != self.candidate or self.stage != len(self._rules.stages) - 1:
+            yield f"{event.version} is promoted in stage {self.stage}, and nobody ordered it"
+        if not self._is_over(time_ms):
+            yield f"{event.version} is promoted early"
+        if not event.evidence:
+            yield f"{event.version} is promoted without a score"
+
+    def _goes_back(self, event: RolledBack, orders: list[RolloutOrdered]) -> Iterator[str]:
+        if event.reason in _GATES and not self._fails(event):
+            yield f"{event.version} is rolled back by {event.reason}, and its scores do not fail it"
+        if event.reason in ("ordered", "superseded") and not orders:
+            yield f"{event.version} is rolled back as {event.reason} without an order"
+        if event.version == self.candidate:
+            yield from self._follows(event.to, self.promoted, event)
+            self.candidate = None
+        elif event.version == self.promoted:
+            yield from self._follows(event.to, self.previous, event)
+            self.promoted, self.previous = event.to, None
+        else:
+            yield f"{event.version} is rolled back, and is neither candidate nor promoted"
+
+    def _fails(self, event: RolledBack) -> bool:
+        """Whether a gate of the policy refuses the medians of the evidence."""
+        here = {cohort: value for (version, cohort), value in _medians(event.evidence).items()}
+        by_version = _medians(event.evidence)
+        for gate in self._rules.gates:
+            if any(each.metric != gate.metric for each in event.evidence):
+                continue
+            value = by_version.get((event.version, gate.cohort))
+            other = next((v for (version, c), v in by_version.items() if (version, c) != (event.version, c)), None)
+            sign = -1 if gate.metric in _LESS_IS_BETTER else 1
+            found = {
+                "at_least": gate.at_least is not UNSET and value is not None and value < gate.at_least,
+                "at_most": gate.at_most is not UNSET and value is not None and value > gate.at_most,
+                "drop": gate.drop_max is not UNSET
+                and value is not None
+                and other is not None
+                and sign * (other - value) > gate.drop_max,
+                "gap": gate.gap_max is not UNSET and max(here.values()) - min(here.values()) > gate.gap_max,
+            }
+            if found[event.reason]:
+                return True
+        return False
+
+
+def _medians(evidence: Iterable[Evidence]) -> dict[tuple[int, str], float]:
+    places = {(each.version, each.cohort) for each in evidence}
+    return {
+        place: statistics.median(each.value for each in evidence if (each.version, each.cohort) == place)
+        for place in places
+    }
+
+
+def list_said(evaluated: VersionEvaluated) -> Iterator[Said]:
+    """What an evaluator has said, number by number."""
+    by = "" if evaluated.evaluator is UNSET else evaluated.evaluator
+    for metric, value in evaluated.metrics.items():
+        yield (evaluated.task, evaluated.version, evaluated.cohort, by, metric, value, evaluated.samples)
+
+
+def find_rollout_faults(
+    decisions: Iterable[tuple[int, Iterable[Any]]], *, published: Mapping[tuple[str, int], Any], said: Collection[Said]
+) -> Iterator[str]:
+    """What is wrong with these decisions, each its log time and its events.
+
+    `published` has the model of each task and version, `said` what stands in `evaluations`.
+    """
+    walks: dict[str, _Walk] = {}
+    for time_ms, given in decisions:
+        events = [*given]
+        orders = [e.fact for e in events if isinstance(e, Noticed) and isinstance(e.fact, RolloutOrdered)]
+        for event in events:
+            fact = event.fact if isinstance(event, Noticed) else event
+            if isinstance(fact, TaskCreated):
+                walks[fact.task] = _Walk(fact, published)
+            elif isinstance(fact, VersionEvaluated):
+                walks[fact.task].heard |= {*list_said(fact)}
+            elif isinstance(fact, ModelPublished) and published.get((fact.task, fact.version)) != fact.model:
+                yield f"{fact.task}: version {fact.version} has another model in `rounds`"
+            elif isinstance(event, MOVES):
+                mine = [order for order in orders if order.task == event.task]
+                yield from (f"{event.task}: {fault}" for fault in walks[event.task].take(event, mine, time_ms=time_ms))
+                yield from _find_unproven(walks[event.task], event, said=said)
+
+
+def _find_unproven(walk: _Walk, event: Any, *, said: Collection[Said]) -> Iterator[str]:
+    """Evidence that nobody has given, or that the journal did not know, and models that are not the version's."""
+    for each in getattr(event, "evidence", ()):
+        found = (event.task, each.version, each.cohort, each.evaluator, each.metric, each.value, each.samples)
+        if found not in said or found not in walk.heard:
+            yield f"{event.task}: {type(event).__name__} rests on {each}, which nobody has said"
+    version = event.to if isinstance(event, RolledBack) else getattr(event, "version", None)
+    if hasattr(event, "model") and walk.published.get((event.task, version)) != event.model:
+        yield f"{event.task}: {type(event).__name__} names another model than that of version {version}"
