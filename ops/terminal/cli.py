@@ -67,6 +67,7 @@ COMMANDS = {
     "replay": "history.replay:replay",
     "export-log": "history.export_log:export_log",
     "model": "training.model:app",
+    "archive": "serving.archive:archive",
 }
 
 
