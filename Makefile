@@ -169,6 +169,9 @@ images: IMAGE ?= server
 images: setup ## Fill an empty environment by the commands of the Dockerfile, measure it, and train with it (IMAGE=devices: measure alone)
 	@$(BIN)/python -m tests.trials.images --image $(IMAGE)
 
+helm: setup ## Render the chart of ops/helm with real helm, and validate it with kubeconform, both on the PATH or built with Go (CRDS=folder of Strimzi's and Prometheus' definitions)
+	@$(BIN)/python -m tests.trials.helm $(if $(CRDS),--crds $(CRDS)) $(ARGS)
+
 alerts: setup ## Try ops/alerts.yml and the queries of ops/dashboards with promtool, found on the PATH or built with Go
 	@$(BIN)/python -m tests.trials.alerts
 

@@ -14,7 +14,6 @@
 * `signing`: a device's signature over what it sends.
 * `tensors/`: updates and models as bytes, each codec with both halves.
 * `published`: the announcement of a version, a signed CloudEvent for services that know nothing of fedlog.
-* `rollouts/`: what is in production, as `published` says it, and which version a device gets.
 * `creations`: what the operator signed in `tasks`: which creation counts, and what is wrong with one.
 * `errors`: the root of all errors, with exit codes.
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,7 @@ def read_files(log: EventLog, view: TaskView, *, version: Version, form: str = "
         # With each version again: a reader has the whole model, and needs no second export.
         frozen = models.read(log, created.frozen, parameters=Layout(created.tensors).frozen_size)
         files[FROZEN] = frozen.astype("<f4").tobytes()
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    configuration = describe_configuration(created, published, digests=digests)
+    configuration = describe_configuration(created, published, files=files)
     if form != "bin":
         files = _convert(created, files, form=form)
         configuration |= _describe_file(configuration, files)
@@ -77,16 +76,13 @@ def _describe_file(configuration: dict[str, Any], files: dict[str, bytes]) -> di
 
 
 def describe_configuration(
-    created: TaskCreated, published: ModelPublished, *, digests: Mapping[str, str], frozen: str = FROZEN
+    created: TaskCreated, published: ModelPublished, *, files: dict[str, bytes]
 ) -> dict[str, Any]:
-    """The content of config.json; `digests` are those of the files that hold the tensors, as far as there are any.
-
-    `frozen` is the file of those that no version changes.
-    """
+    """The content of config.json; `files` are those that hold the tensors."""
     layout, scale = Layout(created.tensors), created.policy.parameters.averaged_scale
     places = {
         **_list_places(WEIGHTS, layout.vector_tensors, averaged_scale=scale),
-        **_list_places(frozen, layout.frozen_tensors, averaged_scale=scale),
+        **_list_places(FROZEN, layout.frozen_tensors, averaged_scale=scale),
     }
     return {
         "task": created.task,
@@ -97,8 +93,8 @@ def describe_configuration(
         "parameters": created.parameters,
         "dtype": "float32",
         "byte_order": "little",
-        "sha256": digests.get(WEIGHTS),
-        "files": dict(digests),
+        "sha256": hashlib.sha256(files[WEIGHTS]).hexdigest(),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         # What the signed announcement in `published` names: the digest of the same numbers as they stand in the log.
         "published_sha256": published.model.sha256.hex(),
         # In the order of the learner, which need not be that of the files.

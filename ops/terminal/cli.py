@@ -67,7 +67,6 @@ COMMANDS = {
     "replay": "history.replay:replay",
     "export-log": "history.export_log:export_log",
     "model": "training.model:app",
-    "archive": "serving.archive:archive",
 }
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+import msgspec
+
 from ops.gateway.behind.standing import Standing
+from schemas.canonical import MalformedError
 from schemas.certificates import Trust
 from schemas.creations import parse_task_event
 from schemas.events import DeploymentFounded, TaskClosed, TaskCreated
 from schemas.identifiers import BodyRef, TaskId, Version
-from schemas.published import read_version
+from schemas.published import is_vouched_for, parse_checkpoint, parse_statement
 from schemas.topics import MODELS, PUBLISHED, REGISTRY, TASKS, partition_of
 from streams.log import Record
 
@@ -96,10 +99,16 @@ class Catalogue:
         return is_placed and created.partitions == self._partitions and created.deployment == self.deployment
 
     def _apply_version(self, record: Record) -> None:
-        announced = read_version(record.value or b"", self.trust, at_ms=record.time_ms)
-        if announced is None:
+        try:
+            announced = parse_checkpoint(record.value or b"")
+            if not is_vouched_for(announced, self.trust, at_ms=record.time_ms):
+                return
+            plain = parse_statement(record.value or b"")["data"]["model"]
+            ref = msgspec.convert({**plain, "sha256": bytes.fromhex(plain["sha256"])}, BodyRef)
+        except (MalformedError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+            # Whoever may write there cannot end what reads it.
             return
-        self._note_model(announced.model)
+        self._note_model(ref)
         # Announcements are written again after a crash, and an old one says nothing new.
         self._newest[announced.task] = max(announced.version, self._newest.get(announced.task, 0))
 

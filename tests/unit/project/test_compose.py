@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
-import typer
 import yaml
 
 from actors.keys import ROLE_SECRETS
@@ -19,9 +17,9 @@ from actors.wiring import ROLES
 from ops import settings
 from ops.doors.rights import RIGHTS
 from ops.gateway.access.limits import ALIVE
-from ops.terminal.cli import app
 from schemas.topics import TRANSACTION_TIMEOUT_MAX_MS
 from tests.root import ROOT
+from tests.trials.helm.commands import parsed
 
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
@@ -54,17 +52,6 @@ def fedlog_commands() -> Iterator[tuple[str, ...]]:
     for line in COMPOSE_TEXT.splitlines():
         if match := re.match(r"#\s+(?:fedlog|docker compose run .*? operator) (.*)", line):
             yield tuple(shlex.split(match[1], comments=True))
-
-
-def parsed(words: tuple[str, ...]) -> click.Command:
-    """The command that `fedlog words` runs. Raises click's UsageError for a word that no command knows."""
-    command: Any = typer.main.get_command(app)
-    rest, context = list(words), None
-    while True:
-        context = command.make_context(command.name or "fedlog", rest, parent=context)
-        if not hasattr(command, "resolve_command"):
-            return command
-        _, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
 
 
 @pytest.mark.parametrize("words", sorted(set(fedlog_commands())), ids=" ".join)
@@ -208,7 +195,6 @@ def test_each_role_comes_as_its_own_principal() -> None:
     """The rights of docs/operations.md are granted to the names under which the services come, each with a password."""
     roles = {**WORKERS, "evaluator": "evaluator", "fleet": "devices", "gateway": "gateway"}
     roles |= {"keys": "operator", "operator": "operator", "doctor": "operator", "serve": "serve", "traces": "serve"}
-    roles |= {"archive": "archive"}
     # Whoever comes from elsewhere has a password, and no service: readers, and helpers, which hide nothing here.
     assert {*roles.values(), "helper", "analysts", "subscribers"} == set(RIGHTS)
     assert {*roles, "topics"} == OURS
