@@ -175,7 +175,8 @@ class Task:
             fetch=lambda ref, size: fetch(ref, parameters=size),
             patience=Patience(),
         )
-        return scorer.score(fetch(published.model, parameters=created.parameters))
+        [*_, together] = scorer.score(fetch(published.model, parameters=created.parameters))
+        return together.metrics
 
     def _view(self) -> TaskView:
         return tasks.find_view(self.deployment.log, self.name, operator=self.deployment.operator)

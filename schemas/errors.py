@@ -73,6 +73,7 @@ class FedlogError(Exception):
      ├── AttackError             a test's attack cannot be carried out as it was asked for
      ├── DataConflict            the policy and an option name different data
      ├── DataUnnamed             nobody names the data that score a task
+     ├── CohortsUnusable         held-out examples cannot be told apart by cohort
      ├── PluginError             a plugin name leads to nothing that can be called
      │    ├── PluginNotAllowed   the log names code that this machine may not run
      │    ├── ModelError         a model cannot be trained this way

@@ -4,6 +4,7 @@
 - `registrar`: signed requests and orders come in, certificates and refusals go out
 - `privacy_budget`: a proposal that cannot be charged is withheld
 - `aggregator/`: updates come in checked and measured, running sums grow, releases are stored
+- `scores`: what evaluators say, and whether a measurement is told as it stands in the log
 - `operator_events`: what the operator signed, for actors that hear of it through another's journal
 - `masking/`: what helpers of masked tasks say, and the sum of a round without its masks
 - `shard/`: shard workers, which measure and add bodies beside an aggregator

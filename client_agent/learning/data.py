@@ -6,7 +6,7 @@ arrays side by side, arrays by name, or a sequence of examples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,85 @@ class Part:
             return call(f"data {self.plugin!r} for {self}", make, self)
         except LearnerError as error:
             raise DataError(str(error)) from error
+
+
+class ExamplesView:
+    """Some of a sequence's examples, or all of them without one of their columns; none is read before it is asked for.
+
+    For sets of examples that are no lists: reading one may mean a file.
+    """
+
+    def __init__(self, data: Any, *, places: Sequence[int] | None = None, without: str = "") -> None:
+        self._data, self._without = data, without
+        self._places = range(len(data)) if places is None else places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: int) -> Any:
+        example = self._data[int(self._places[place])]
+        if not self._without or not isinstance(example, Mapping):
+            return example
+        return {name: value for name, value in example.items() if name != self._without}
+
+
+def is_side_by_side(data: Any) -> bool:
+    """Whether data are arrays side by side, each of which has all examples; a list of two arrays is no two examples."""
+    if isinstance(data, tuple):
+        return True
+    return isinstance(data, list) and bool(data) and all(hasattr(part, "ndim") for part in data)
+
+
+def find_column(data: Any, name: str) -> Any:
+    """A column of examples by its name, one value an example; None where the data have none of that name."""
+    if isinstance(data, Mapping):
+        return data.get(name)
+    if isinstance(data, np.ndarray):
+        return data[name] if name in (data.dtype.names or ()) else None
+    if hasattr(data, "iloc"):
+        return data[name] if name in data.columns else None
+    if is_side_by_side(data) or not hasattr(data, "__getitem__") or len(data) == 0:
+        return None
+    has_names = isinstance(data[0], Mapping) and name in data[0]
+    return [data[place].get(name) for place in range(len(data))] if has_names else None
+
+
+def drop_column(data: Any, name: str) -> Any:
+    """The same data without a column: what says something about examples, and is nothing to learn from."""
+    if isinstance(data, Mapping):
+        return {key: column for key, column in data.items() if key != name}
+    return data if find_column(data, name) is None else ExamplesView(data, without=name)
+
+
+def take_example(data: Any, place: int) -> Any:
+    """One example of what a data plugin gave: its row of each column, or the example of a sequence."""
+    if isinstance(data, Mapping):
+        return {name: column[place] for name, column in data.items()}
+    if is_side_by_side(data):
+        return tuple(column[place] for column in data)
+    return data.iloc[place] if hasattr(data, "iloc") else data[place]
+
+
+def take_examples(data: Any, places: Sequence[int]) -> Any:
+    """Some examples of what a data plugin gave, in the same form. Raises DataError where that cannot be told."""
+    if isinstance(data, Mapping):
+        return {name: _take_rows(column, places) for name, column in data.items()}
+    return tuple(_take_rows(column, places) for column in data) if is_side_by_side(data) else _take_rows(data, places)
+
+
+def _take_rows(column: Any, places: Sequence[int]) -> Any:
+    if hasattr(column, "iloc"):
+        return column.iloc[list(places)]
+    if isinstance(column, list):
+        return [column[place] for place in places]
+    if hasattr(column, "ndim"):
+        return column[np.asarray(places, np.int64)]
+    if hasattr(column, "__getitem__") and hasattr(column, "__len__"):
+        return ExamplesView(column, places=places)
+    raise DataError(
+        f"of {type(column).__name__} no part can be taken: give the learner a method `subset(data, places)`, or leave "
+        "evaluation.cohort out"
+    )
 
 
 class TooFewClasses(LearnerError):

@@ -73,7 +73,8 @@ class Learner(Protocol):
 
     One object serves many devices of a process, one after the other: what belongs to a device is in its context. It may
     have a method `train_together(start, members)` for a fleet that has pairs of data and context at hand: what `train`
-    gives for each, whoever else is among them, or None for one that has to be trained alone.
+    gives for each, whoever else is among them, or None for one that has to be trained alone. And one, `subset(data,
+    places)`, that gives the evaluator a cohort of what `load` gave; without it arrays, lists and tables are known.
     """
 
     def initialize(self, seed: int) -> Mapping[str, Parameter | Array]:

@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 
 from client_agent.compression import NotFiniteError
-from client_agent.learning.data import DataError, Part, TooFewClasses, count_classes
+from client_agent.learning.data import DataError, Part, TooFewClasses, count_classes, take_examples
 from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.layout import Layout, Model, ModelError
 from client_agent.learning.learner import Arrays, Context, Learner, Parameter, as_parameters
@@ -142,6 +142,15 @@ class TaskLearner:
         # Trained alone, the device says what is wrong with it.
         except FedlogError:
             return None
+
+    def read_given(self, data: Any) -> Any:
+        """What the data plugin gave for data that `load` made; the same where the learner keeps it as it is."""
+        read = getattr(self.learner, "read_given", None)
+        return data if read is None else call("the data as they were given", read, data)
+
+    def subset(self, data: Any, places: Sequence[int]) -> Any:
+        """Some examples of data that `load` made, as `load` would give them. Raises LearnerError, DataError."""
+        return call("a part of the data", getattr(self.learner, "subset", take_examples), data, places)
 
     def evaluate(self, model: Model, data: Any) -> dict[str, float]:
         """The metrics of a version. Raises LearnerError, ModelError."""

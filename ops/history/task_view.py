@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msgspec import UNSET
+
 from ops.history.makeup import Makeup
 from schemas.events import (
     BudgetExhausted,
@@ -212,7 +214,8 @@ def evolve(view: TaskView, event: JournalEvent | TaskEvent | VersionEvaluated, *
             view.withheld[reason] += 1
         case BudgetExhausted():
             view.exhausted = event
-        case VersionEvaluated():
+        # What devices say of a version is shown beside what the evaluator says, and not in its place.
+        case VersionEvaluated(cohort="") if event.source is UNSET:
             view.evaluations[event.version] = event
 
 

@@ -63,7 +63,8 @@ _WORDS = {
     "|; of its population's budget {rho_spent} of {rho_max}",
     "RoundWithheld": "round {round}: {reason}",
     "BudgetExhausted": "rho {rho_total} of {rho_max}",
-    "VersionEvaluated": "version {version}|, cohort {cohort}|: {metrics}|, on {samples} examples",
+    "VersionEvaluated": "version {version}|, cohort {cohort}|: {metrics}|, on {samples} examples|, by {source}"
+    "|, says {evaluator}",
     "DefectFound": "{error}: {count} of {topic} skipped, offsets {first_offset} to {last_offset}",
     "StateDigest": "after {decisions} decisions: {sha256}",
     "WriterClaimed": "{actor}, partition {partition}",

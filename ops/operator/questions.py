@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from actors.deciders.arithmetic.statistics import EXAMPLES, TIMES_EXAMPLES
 from ops.operator.errors import ModelMismatch
-from ops.operator.results import EXAMPLES, TIMES_EXAMPLES
 from schemas.identifiers import TaskId, Version
 from schemas.policy import (
     Aggregation,

@@ -9,15 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from actors.deciders.arithmetic import statistics
 from ops.history.task_view import TaskView
 from ops.operator import models
 from ops.operator.errors import ModelGone
 from schemas.identifiers import TaskId, Version
 from schemas.tensors import Floats
 from streams.log import EventLog
-
-# The names that `client_agent.learning.measuring.questions:evaluate` gives its statistics.
-EXAMPLES, TIMES_EXAMPLES = "examples", "_times_examples"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +50,7 @@ def read(log: EventLog, view: TaskView, *, version: Version) -> Result:
     created, published = view.created, view.published[version]
     assert created is not None
     assert created.policy.measure is not None
-    vector, at, statistics = models.read(log, published.model, parameters=created.parameters), 0, {}
-    for spec in created.tensors:
-        statistics[spec.name] = vector[at : at + spec.size].reshape(spec.shape)
-        at += spec.size
+    found = statistics.split(models.read(log, published.model, parameters=created.parameters), created)
     # A sum is divided here and nowhere else, so that both releases read alike.
     release = created.policy.measure.release
     devices = published.members if release == "sum" else 1
@@ -66,8 +61,8 @@ def read(log: EventLog, view: TaskView, *, version: Version) -> Result:
         of_version=created.subject.version if created.subject else None,
         members=published.members,
         release=release,
-        statistics=statistics,
-        scores=find_scores(statistics, devices=devices),
+        statistics=found,
+        scores=statistics.find_scores(found, devices=devices),
     )
 
 
@@ -87,21 +82,6 @@ def list_measurements(log: EventLog, views: Iterable[TaskView], *, of: TaskId) -
     """The newest release of each measurement of a task, in the order of the measured versions."""
     found = [read_newest(log, view) for view in views if _measures(view, of)]
     return sorted((result for result in found if result), key=lambda one: (one.of_version or 0, one.task))
-
-
-def find_scores(statistics: Mapping[str, Floats], *, devices: int) -> dict[str, dict[str, float]]:
-    """Each metric of a federated evaluation: over the devices, and over all examples where these were counted."""
-    examples = float(statistics[EXAMPLES]) if EXAMPLES in statistics and statistics[EXAMPLES].ndim == 0 else 0.0
-    found: dict[str, dict[str, float]] = {}
-    for name, array in statistics.items():
-        weighted = statistics.get(name + TIMES_EXAMPLES)
-        if weighted is None:
-            continue
-        found[name] = {"over_devices": float(array) / devices}
-        # With noise the count can be anything, and a quotient by less than one example says nothing.
-        if examples >= 1:
-            found[name]["over_examples"] = float(weighted) / examples
-    return found
 
 
 def _measures(view: TaskView, of: TaskId) -> bool:

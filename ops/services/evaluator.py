@@ -1,10 +1,14 @@
-"""Scores each version on held-out data and says so in `evaluations`; what it has done already stands there."""
+"""Scores each version on held-out data and says so in `evaluations`; what it has done already stands there.
+
+What a measure task has found out about a version it says there as well: a federated evaluation, as one voice more.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -14,6 +18,7 @@ from ops.history.following import Follower
 from ops.history.projections import TaskViews
 from ops.history.task_view import TaskView
 from ops.operator import models
+from ops.services.said import Place, Said
 from schemas.canonical import encode
 from schemas.creations import collect_creations, find_faults
 from schemas.errors import FedlogError
@@ -44,7 +49,7 @@ class Missed:
 
 
 class TaskUnfit(FedlogError):
-    """A task contradicts its own policy."""
+    """A task contradicts its own policy, or its code does not end."""
 
     code = "task_unfit"
 
@@ -73,7 +78,8 @@ class Evaluator:
     """Follows the aggregator's journal, and scores each task on the held-out split of the data that its policy names.
 
     `data` names them for `task`, where its policy does not. A task is scored where its code may run here: `allowed`,
-    what comes with fedlog, and what `data` names. One whose code does not end is put aside.
+    what comes with fedlog, and what `data` names. One whose code does not end is put aside. Several may run, each with
+    a key of its own: none minds what another has said.
     """
 
     def __init__(
@@ -88,18 +94,19 @@ class Evaluator:
     ) -> None:
         # What learns brings numpy, which `fedlog --help` must not wait for.
         from client_agent.learning.allow_list import AllowList
-        from ops.services.scoring import Patience
+        from ops.services.scoring import Patience, open_scorer
 
-        self._log, self._key, self._expiry = log, key, Expiry(key)
-        self._allowed = (allowed or AllowList(command="fedlog evaluate")).including(data)
-        self._task, self._data = task, data
+        self._log, self._key, self._expiry, self._task = log, key, Expiry(key), task
         self._patience = patience or Patience()
+        allowed = (allowed or AllowList(command="fedlog evaluate")).including(data)
+        self._open = partial(open_scorer, allowed=allowed, data=data, fetch=self._fetch, patience=self._patience)
         self._scorers: dict[TaskId, Scorer] = {}
-        self._tried_again_s: dict[tuple[TaskId, Version], float] = {}
-        self._views = TaskViews((ROUNDS.name, EVALUATIONS.name), operator=key.operator, deployment=key.deployment)
+        self._tried_again_s: dict[Place, float] = {}
+        self._views = TaskViews((ROUNDS.name,), operator=key.operator, deployment=key.deployment)
+        self._said = Said(key)
         partitions = None if task is None else [partition_of(task, log.partitions)]
         self._creations = SignedCreations(key.operator, deployment=key.deployment, partitions=log.partitions)
-        self._follower = Follower(log, self._creations, self._views, partitions=partitions)
+        self._follower = Follower(log, self._creations, self._views, self._said, partitions=partitions)
         # To the end first: a version that was scored before a restart is not scored again.
         self._follower.catch_up()
 
@@ -108,15 +115,20 @@ class Evaluator:
         return task in self._creations.found
 
     def step(self) -> Iterator[VersionEvaluated | Missed]:
-        """Score what is published and not scored yet, the oldest first; each is in the log when it is given.
+        """Score what is published and this evaluator has not scored yet, the oldest first, cohorts before all together.
 
-        Raises KeyExpired, because nobody would believe the scores.
+        Each is in the log when it is given. Raises KeyExpired, because nobody would believe the scores.
         """
         self._expiry.look()
         # A copy, because scoring takes long and the caller polls in between.
         for view in list(self._views.tasks.values()):
-            if self._task is None or view.task == self._task:
-                yield from self._score(view)
+            # The journal may come before `tasks`: what is not signed yet is scored when it is.
+            if (created := self._creations.found.get(view.task)) is None:
+                continue
+            if created.policy.measure is not None:
+                yield from self._relay(view, created)
+            elif self._task in (None, view.task):
+                yield from self._score(view, created)
 
     def wait(self, timeout_s: float) -> None:
         """Take in what is new."""
@@ -126,64 +138,113 @@ class Evaluator:
         """Release the reader."""
         self._follower.close()
 
-    def _score(self, view: TaskView) -> Iterator[VersionEvaluated | Missed]:
-        # The journal may come before `tasks`: what is not signed yet is scored when it is.
-        if (created := self._creations.found.get(view.task)) is None:
-            return
-        # A measurement is a score itself.
-        if created.policy.measure is not None:
-            return
+    def _score(self, view: TaskView, created: TaskCreated) -> Iterator[VersionEvaluated | Missed]:
         for version in sorted(view.published):
-            place = view.task, version
-            # Given up for this run only: a restart tries again, for instance with other data.
-            if version in view.evaluations or time.monotonic() < self._tried_again_s.get(place, 0):
-                continue
-            found = self._attempt(view, version, created=created)
-            if isinstance(found, Missed):
-                self._tried_again_s[place] = inf if found.is_final else time.monotonic() + TRIED_AGAIN_S
-            yield found
+            place = Place(view.task, version)
+            if not self._said.is_complete(place):
+                yield from self._try(partial(self._score_version, view, version, created=created), place)
 
-    def _attempt(self, view: TaskView, version: Version, *, created: TaskCreated) -> VersionEvaluated | Missed:
-        """Score one version. What another task's model does with these data stops the scoring of no other."""
+    def _relay(self, view: TaskView, created: TaskCreated) -> Iterator[VersionEvaluated | Missed]:
+        """What a measurement has found out of a task that is followed here, signed as another voice."""
+        subject, released = created.subject, min((version for version in view.published if version), default=None)
+        if subject is None or released is None or self._task not in (None, subject.task):
+            return
+        place = Place(subject.task, subject.version, view.task)
+        if subject.task in self._creations.found and not self._said.is_complete(place):
+            yield from self._try(partial(self._relay_result, view, released, place=place), place)
+
+    def _try(self, attempt: Callable[[], list[VersionEvaluated]], place: Place) -> Iterator[VersionEvaluated | Missed]:
+        """What an attempt says. What another task's model does with these data stops the scoring of no other."""
+        # Given up for this run only: a restart tries again, for instance with other data.
+        if time.monotonic() < self._tried_again_s.get(place, 0):
+            return
+        missed = partial(Missed, task=place.task, version=place.version)
+        try:
+            words = attempt()
+        except LogUnavailable as error:
+            found = missed(reason=str(error), is_final=False)
+        except FedlogError as error:
+            found = missed(reason=str(error))
+        else:
+            yield from self._write(words)
+            return
+        self._tried_again_s[place] = inf if found.is_final else time.monotonic() + TRIED_AGAIN_S
+        yield found
+
+    def _score_version(self, view: TaskView, version: Version, *, created: TaskCreated) -> list[VersionEvaluated]:
+        """All that is to be said of a version, its cohorts first. Raises those that make it a miss."""
         from client_agent.running.watch import TookTooLong
+        from ops.services.cohorts import check_same
 
         # Each of its versions would keep all other tasks waiting for as long again.
         if reason := self._patience.aside.get(view.task):
-            return Missed(task=view.task, version=version, reason=f"{reason} {ASIDE}")
+            raise TaskUnfit(f"{reason} {ASIDE}")
         try:
             scorer = self._find_scorer(created)
-            metrics = scorer.score(self._fetch(view.published[version].model, created.parameters))
-        except LogUnavailable as error:
-            return Missed(task=view.task, version=version, reason=str(error), is_final=False)
+            if (compared := self._said.find_compared(view.task)) is not None:
+                check_same(compared[1], scorer.cohorts, version=compared[0])
+            scores = scorer.score(self._fetch(view.published[version].model, created.parameters))
         except TookTooLong as error:
             self._patience.aside[view.task] = reason = str(error)
-            return Missed(task=view.task, version=version, reason=f"{reason} {ASIDE}")
-        except FedlogError as error:
-            return Missed(task=view.task, version=version, reason=str(error))
-        return self._write(view, version, metrics=metrics, samples=scorer.sample_count)
+            raise TaskUnfit(f"{reason} {ASIDE}") from error
+        said = self._said.list_cohorts(Place(view.task, version))
+        return [
+            VersionEvaluated(
+                task=view.task,
+                version=version,
+                metrics=score.metrics,
+                samples=score.samples,
+                cohort=score.cohort,
+                evaluator=self._said.evaluator,
+            )
+            for score in scores
+            # Whoever was ended in between goes on behind what it had said.
+            if score.cohort not in said
+        ]
+
+    def _relay_result(self, view: TaskView, released: Version, *, place: Place) -> list[VersionEvaluated]:
+        """A measurement's first release as a score of the version that it measured; none where it has no metric."""
+        from actors.deciders.arithmetic.statistics import find_metrics
+
+        published, created = view.published[released], self._creations.found[view.task]
+        vector = self._fetch(published.model, created.parameters)
+        of = self._creations.found[place.task].policy
+        metrics, samples = find_metrics(vector, created, members=published.members, of=of)
+        if not metrics:
+            # Asked no more: another question, such as for a histogram.
+            self._tried_again_s[place] = inf
+            return []
+        return [
+            VersionEvaluated(
+                task=place.task,
+                version=place.version,
+                metrics=metrics,
+                samples=samples,
+                cohort="",
+                evaluator=self._said.evaluator,
+                source=view.task,
+            )
+        ]
 
     def _find_scorer(self, created: TaskCreated) -> Scorer:
         """The scorer of a task that its own policy allows. Raises those that make a version a miss."""
-        from ops.services.scoring import open_scorer
-
         # As devices do: the policy says how much memory a model and its training may take.
         if (fault := next(find_faults(created), None)) is not None:
             raise TaskUnfit(f"The task contradicts its own policy: {fault}.")
         if created.task not in self._scorers:
-            self._scorers[created.task] = open_scorer(
-                created, allowed=self._allowed, data=self._data, fetch=self._fetch, patience=self._patience
-            )
+            self._scorers[created.task] = self._open(created)
         return self._scorers[created.task]
 
     def _fetch(self, ref: BodyRef, size: int) -> Floats:
         return models.read(self._log, ref, parameters=size, timeout_s=FETCH_S)
 
-    def _write(self, view: TaskView, version: Version, *, metrics: dict[str, float], samples: int) -> VersionEvaluated:
-        fact = VersionEvaluated(task=view.task, version=version, metrics=metrics, samples=samples, cohort="")
-        place = partition_of(view.task, self._log.partitions)
-        # Signed: an unsigned score could end a task that has a target.
-        value = self._key.signer.certify(encode(fact))
-        self._log.append([Draft(topic=EVALUATIONS.name, partition=place, value=value, key=view.task.encode())])
-        # Its own record comes back through the follower later; until then it must not be scored again.
-        view.evaluations[version] = fact
-        return fact
+    def _write(self, words: Sequence[VersionEvaluated]) -> Iterator[VersionEvaluated]:
+        for evaluated in words:
+            place = partition_of(evaluated.task, self._log.partitions)
+            # Signed: an unsigned score could end a task that has a target.
+            value = self._key.signer.certify(encode(evaluated))
+            # One by one, because what is said of all examples has to stand behind that of each cohort.
+            self._log.append([Draft(topic=EVALUATIONS.name, partition=place, value=value, key=evaluated.task.encode())])
+            # Its own record comes back through the follower later; until then it must not be said again.
+            self._said.note(evaluated)
+            yield evaluated

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -13,15 +13,16 @@ import structlog
 
 from client_agent.learning.allow_list import AllowList
 from client_agent.learning.data import Part
-from client_agent.learning.foreign import LearnerError
+from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.layout import Model
 from client_agent.learning.opening import TaskLearner, count_examples, open_task_learner
 from client_agent.learning.sources import list_differences
 from client_agent.running.watch import LOAD_S, Watch, until_scored
 from client_agent.running.work import check_size, choose_data
+from ops.services.cohorts import find_cohorts
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import TaskCreated
-from schemas.identifiers import BodyRef
+from schemas.identifiers import BodyRef, Cohort
 from schemas.tensors import Floats
 
 T = TypeVar("T")
@@ -55,29 +56,42 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The metrics of a version on the examples of one cohort; on all of them where it has no name."""
+
+    cohort: Cohort
+    metrics: dict[str, float]
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scorer:
-    """Scores versions of one task."""
+    """Scores versions of one task, on all examples and on those of each cohort."""
 
     task: str
     learner: TaskLearner
     data: Sized
     frozen: Floats | None
     patience: Patience
+    cohorts: Mapping[Cohort, Sized] = field(default_factory=dict)
 
-    @property
-    def sample_count(self) -> int:
-        """How many held-out examples there are."""
-        return count_examples(self.data)
+    def score(self, vector: Floats) -> list[Score]:
+        """What a version scores: its cohorts, and all together last.
 
-    def score(self, vector: Floats) -> dict[str, float]:
-        """The metrics of a version that are finite. Raises LearnerError where there is none, PluginError."""
-        evaluate = partial(self.learner.evaluate, Model(vector, self.frozen), self.data)
-        metrics = self.patience.run(evaluate, task=self.task, doing="evaluation")
+        Raises LearnerError where one of them has no finite metric, PluginError, TookTooLong.
+        """
+        model = Model(vector, self.frozen)
+        parts = {**self.cohorts, "": self.data}
+        return [self._score(model, data, cohort=cohort) for cohort, data in parts.items()]
+
+    def _score(self, model: Model, data: Sized, *, cohort: Cohort) -> Score:
+        doing = f"evaluation of cohort {cohort!r}" if cohort else "evaluation"
+        metrics = self.patience.run(partial(self.learner.evaluate, model, data), task=self.task, doing=doing)
         # An event takes finite numbers only, and any other in place of NaN could meet a task's target.
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         if not finite:
-            raise LearnerError(f"the evaluation gave no finite metric, but {metrics}")
-        return finite
+            raise LearnerError(f"the {doing} gave no finite metric, but {metrics}")
+        return Score(cohort=cohort, metrics=finite, samples=count_examples(data))
 
 
 def open_scorer(
@@ -113,4 +127,16 @@ def open_scorer(
     load = partial(learner.load, Part(split="test", seed=created.policy.drawn_by.split, plugin=plugin))
     loader = f"{created.policy.learner}.load" if created.policy.learner and not plugin else plugin
     examples = patience.run(load, task=task, doing=f"loading data with {loader!r}")
-    return Scorer(task=task, learner=learner, data=examples, frozen=frozen, patience=patience)
+    take_apart = partial(_take_apart, learner, examples, named_by=created.policy.evaluation.cohort or "")
+    cohorts = patience.run(take_apart, task=task, doing="naming cohorts")
+    return Scorer(task=task, learner=learner, data=examples, frozen=frozen, patience=patience, cohorts=cohorts)
+
+
+def _take_apart(learner: TaskLearner, examples: Sized, *, named_by: str) -> dict[Cohort, Sized]:
+    """The examples of each cohort, once for all versions."""
+    if not named_by:
+        return {}
+    given, count = learner.read_given(examples), count_examples(examples)
+    # Values of a user's table can raise at a mere comparison.
+    places = call(f"the cohorts of {named_by!r}", find_cohorts, given, named_by, count=count)
+    return {cohort: learner.subset(examples, its) for cohort, its in places.items()}

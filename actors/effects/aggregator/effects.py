@@ -29,12 +29,12 @@ from actors.effects.aggregator.round_sums import RoundSums
 from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
 from actors.effects.aggregator.summation import Measured, choose_summation
 from actors.effects.masking.unmasking import hear_helper
+from actors.effects.scores import read_score
 from actors.effects.sealing.epoch_keys import EpochKeyMissing
 from actors.effects.sealing.turning import Turning
 from actors.keys import PartialSeals, RoleKey
 from actors.runtime.effects import Arrival, Effects, FollowUp
 from schemas.canonical import TASK_BYTES_MAX, MalformedError, encode
-from schemas.certificates import Trust, read_evaluation
 from schemas.creations import find_faults, find_misplacement, parse_task_event
 from schemas.events import (
     BodyFault,
@@ -118,7 +118,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             if record.topic == TASKS.name:
                 return self._read_task_event(record)
             if record.topic == EVALUATIONS.name:
-                return _read_evaluation(record, self._trust)
+                score = read_score(state, record, trust=self._trust, fetch=self._intake.fetch)
+                return None if score is None else Arrival(score)
             if record.topic == MASKS.name:
                 return hear_helper(state, data, partition=record.partition)
             return Arrival(Tick()) if data == _TICK else self._read_update(state, record)
@@ -263,13 +264,6 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         """Release readers and threads."""
         self._intake.close()
         self._sums.partials.close()
-
-
-def _read_evaluation(record: Record, trust: Trust) -> Arrival | None:
-    data = record.value or b""
-    # What is noticed has to fit into one journal record, beside the position.
-    evaluated = read_evaluation(data, trust, at_ms=record.time_ms) if len(data) <= TASK_BYTES_MAX else None
-    return None if evaluated is None else Arrival(evaluated)
 
 
 def _is_home(allowed: PopulationBudgetSet, record: Record, *, partitions: int) -> bool:

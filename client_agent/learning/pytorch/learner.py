@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from client_agent.learning.allow_list import is_built_in
-from client_agent.learning.data import Part
+from client_agent.learning.data import Part, drop_column, take_examples
 from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.layout import ModelError
 from client_agent.learning.learner import Array, Arrays, Context, Metrics, Parameter, Role
@@ -82,10 +82,26 @@ class TorchLearner:
         """The examples of the data plugin; for a loop of the user's own just as it gave them. Raises DataError."""
         train, evaluate = self._policy.training.train, self._policy.evaluation.evaluate
         is_raw = bool(train if part.split == "train" else evaluate)
-        collate = self._policy.training.collate
-        where = f"data {part.plugin!r} for {part}"
-        reading = partial(convert, collate=_open_collate(collate) if collate else None, where=where)
-        return Loaded(part.read(), reading, is_raw=is_raw, is_kept=bool(train or evaluate))
+        # Cohorts are told by what the plugin gave, and of the held-out examples alone.
+        is_told = part.split == "test" and bool(self._policy.evaluation.cohort)
+        reading = partial(self._convert, where=f"data {part.plugin!r} for {part}")
+        return Loaded(part.read(), reading, is_raw=is_raw, is_kept=bool(train or evaluate) or is_told)
+
+    def read_given(self, data: Loaded) -> Any:
+        """What the data plugin gave, where it is kept."""
+        return data.raw
+
+    def subset(self, data: Loaded, places: Sequence[int]) -> Loaded:
+        """Some of the held-out examples."""
+        reading = partial(self._convert, where="a cohort of the held-out split")
+        is_raw = bool(self._policy.evaluation.evaluate)
+        return Loaded(take_examples(data.raw, places), reading, is_raw=is_raw, is_kept=is_raw)
+
+    def _convert(self, raw: Any, *, where: str) -> Examples:
+        collate, column = self._policy.training.collate, self._policy.evaluation.cohort or ""
+        # It says whose an example is, mostly in words, and is no input of the model.
+        given = raw if not column or ":" in column else drop_column(raw, column)
+        return convert(given, collate=_open_collate(collate) if collate else None, where=where)
 
     def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[dict[str, Array], Metrics]:
         """Local training from `start`. Raises LearnerError, PluginError."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import UNSET
 
 from ops.console import note, say, say_json
 from ops.opening import open_log
@@ -40,13 +41,17 @@ class _Tally:
     missed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def note_score(self, result: VersionEvaluated) -> None:
-        """Print a score."""
+        """Print a score; that of a cohort, or of a measurement, says so."""
         self.scored += 1
         if self.as_json:
-            say_json({"task": result.task, "version": result.version, **result.metrics})
+            part = {"cohort": result.cohort} if result.cohort else {}
+            part |= {} if result.source is UNSET else {"source": result.source}
+            say_json({"task": result.task, "version": result.version, **part, **result.metrics})
             return
         metrics = " ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
-        say(f"{result.task} version {result.version}: {metrics} ({result.samples} examples)")
+        part_of = f", cohort {result.cohort}" if result.cohort else ""
+        by = "" if result.source is UNSET else f", by {result.source}"
+        say(f"{result.task} version {result.version}{part_of}{by}: {metrics} ({result.samples} examples)")
 
     def note_miss(self, result: Missed) -> None:
         """Tell why, beside the results; of versions that are missed alike the first."""
@@ -87,10 +92,10 @@ def evaluate(
         float,
         typer.Option(help="How long scoring one version, or loading a task's data, may take, in seconds.", min=1),
     ] = 600.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version and cohort.")] = False,
     resumed: Annotated[str, typer.Option(_RESUMED, hidden=True)] = "{}",
 ) -> None:
-    """Score every version that has no score yet on the held-out data that its policy names.
+    """Score every version that this evaluator has not scored yet, on the held-out data that its policy names.
 
     Exit code 1 where none of them could be scored.
     """

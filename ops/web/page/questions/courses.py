@@ -18,7 +18,7 @@ FORECAST_CHARGES, VERSIONS_SHOWN = 20, 12
 _NEWEST = "SELECT max(version) AS version FROM facts.model_published WHERE task = $task"
 _SCORES = """
     SELECT version, arg_max(metrics, at_ms) AS metrics FROM facts.version_evaluated
-    WHERE task = $task AND cohort = '' AND (version % $step = 0 OR version = $newest)
+    WHERE task = $task AND cohort = '' AND source IS NULL AND (version % $step = 0 OR version = $newest)
     GROUP BY version ORDER BY version"""
 _DURATIONS = """
     SELECT version, (published.at_ms - opened.at_ms) / 1000 AS seconds

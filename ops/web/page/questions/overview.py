@@ -37,7 +37,8 @@ _SPENT = """
     SELECT task, max(rho_total) AS rho, max(epsilon) AS epsilon, any_value(delta) AS delta, count(*) AS charges
     FROM facts.round_charged WHERE {only} GROUP BY task"""
 _SCORES = """
-    SELECT task, version, arg_max(metrics, at_ms) AS metrics FROM facts.version_evaluated WHERE cohort = '' AND {only}
+    SELECT task, version, arg_max(metrics, at_ms) AS metrics FROM facts.version_evaluated
+    WHERE cohort = '' AND source IS NULL AND {only}
     GROUP BY task, version QUALIFY row_number() OVER (PARTITION BY task ORDER BY version DESC) <= $points
     ORDER BY task, version"""
 # What a task tells of itself; what is told a thousand times a second is asked only for its time.

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.deciders.arithmetic import statistics
 from ops.operator import models, results, tasks
 from ops.operator.model_files import read_files
 from ops.operator.questions import Question, make_policy
@@ -22,16 +23,16 @@ def _scalar(value: float) -> np.ndarray:
 def test_a_metric_has_a_mean_over_devices_and_one_over_examples() -> None:
     """Of a mean release and of a sum release; a statistic without its product is no metric."""
     mean = {"examples": _scalar(4), "loss": _scalar(0.5), "loss_times_examples": _scalar(1), "age": _scalar(40)}
-    assert results.find_scores(mean, devices=1) == {"loss": {"over_devices": 0.5, "over_examples": 0.25}}
+    assert statistics.find_scores(mean, devices=1) == {"loss": {"over_devices": 0.5, "over_examples": 0.25}}
     total = {name: array * 3 for name, array in mean.items()}
-    assert results.find_scores(total, devices=3) == {"loss": {"over_devices": 0.5, "over_examples": 0.25}}
+    assert statistics.find_scores(total, devices=3) == {"loss": {"over_devices": 0.5, "over_examples": 0.25}}
 
 
 @pytest.mark.parametrize("examples", [0.0, -3.0, 0.5])
 def test_noise_does_not_divide(examples: float) -> None:
     """A count that noise has made nothing gives no mean over examples."""
     noisy = {"examples": _scalar(examples), "loss": _scalar(0.5), "loss_times_examples": _scalar(1)}
-    assert results.find_scores(noisy, devices=1) == {"loss": {"over_devices": 0.5}}
+    assert statistics.find_scores(noisy, devices=1) == {"loss": {"over_devices": 0.5}}
 
 
 def test_measurements_stand_in_the_order_of_the_versions(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from client_agent.learning.data import DataError, Part
 from client_agent.learning.foreign import LearnerError
 from client_agent.learning.opening import TaskLearner
+from ops.services.cohorts import find_cohorts
 from tests import torch_zoo as zoo
 
 ROWS = zoo.make_rows()
@@ -100,6 +101,55 @@ def test_data_that_do_not_fit_are_refused_when_they_are_loaded(tmp_path: Path) -
     (tmp_path / "data.npz").rename(tmp_path / "test.npz")
     with pytest.raises(DataError, match="no examples"):
         learner.load(replace(empty, split="test"))
+
+
+SITES = ["west"] * 5 + ["east"] * 7
+
+
+def sited(part: Part) -> Any:
+    """Arrays by name, and whose each example is."""
+    del part
+    return {"input": ROWS[0], "labels": ROWS[1], "site": SITES}
+
+
+def sited_one_by_one(part: Part) -> Any:
+    """The same as examples."""
+    return [{name: column[place] for name, column in sited(part).items()} for place in range(12)]
+
+
+@pytest.mark.parametrize("plugin", [sited, sited_one_by_one])
+def test_a_column_that_names_cohorts_is_no_input(plugin: Any) -> None:
+    """Guarantee: devices train and the evaluator scores without it, and a cohort is scored on its examples alone."""
+    learner = open_zoo(zoo.linear, evaluation={"cohort": "site"})
+    without, name, start = open_zoo(zoo.linear), zoo.name_plugin(plugin), zoo.find_start(open_zoo(zoo.linear))
+    trained = zoo.train_once(learner, learner.load(Part(plugin=name)))
+    assert (trained.delta == zoo.train_once(without, ROWS).delta).all()
+    held_out = learner.load(Part(plugin=name, split="test"))
+    assert learner.evaluate(start, held_out) == without.evaluate(start, ROWS)
+    for places in (range(5), range(5, 12)):
+        part = learner.subset(held_out, places)
+        assert len(part) == len(places)
+        alone = without.evaluate(start, (ROWS[0][list(places)], ROWS[1][list(places)]))
+        assert learner.evaluate(start, part) == alone
+    assert find_cohorts(learner.read_given(held_out), "site", count=12) == {
+        "east": list(range(5, 12)),
+        "west": list(range(5)),
+    }
+
+
+def test_an_evaluation_of_the_users_own_gets_a_cohort_as_it_was_given() -> None:
+    """Guarantee: own code sees the examples of a cohort in the form of its data plugin, the column included."""
+    own = {"cohort": "site", "evaluate": zoo.name_plugin(count_sites)}
+    learner = open_zoo(zoo.linear, evaluation=own)
+    held_out = learner.load(Part(plugin=zoo.name_plugin(sited), split="test"))
+    found = learner.evaluate(zoo.find_start(learner), learner.subset(held_out, range(4, 12)))
+    assert found == {"east": 7.0, "west": 1.0}
+
+
+def count_sites(model: nn.Module, data: Any) -> dict[str, float]:
+    """How many examples each site has."""
+    del model
+    return {site: float(data["site"].count(site)) for site in ("east", "west")}
 
 
 class Moving(nn.Linear):
