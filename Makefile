@@ -20,7 +20,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help alerts images helm interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills byzfl
+.PHONY: help alerts images helm compose interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills byzfl
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -168,6 +168,9 @@ wheel: setup ## Build the wheel, install it into an empty environment, and use i
 images: IMAGE ?= server
 images: setup ## Fill an empty environment by the commands of the Dockerfile, measure it, and train with it (IMAGE=devices: measure alone)
 	@$(BIN)/python -m tests.trials.images --image $(IMAGE)
+
+compose: setup ## Load docker-compose.yml by the loader of Docker's compose, built with Go, for each profile
+	@$(BIN)/python -m tests.trials.compose
 
 helm: setup ## Render the chart of ops/helm with real helm, and validate it with kubeconform, both on the PATH or built with Go (CRDS=folder of Strimzi's and Prometheus' definitions)
 	@$(BIN)/python -m tests.trials.helm $(if $(CRDS),--crds $(CRDS)) $(ARGS)
