@@ -162,6 +162,10 @@ typescript-trial: setup ## Train digits on devices in TypeScript against a real 
 textbook: setup ## Train FedAvg, FedBuff and FedAsync by preset beside Flower's FedAvg on one split; adds to docs/results (SEEDS=3)
 	@$(BIN)/python -m tests.trials.textbook $(if $(SEEDS),--seeds $(SEEDS))
 
+.PHONY: asyncapi
+asyncapi: setup ## Write docs/asyncapi.json from the code, and have AsyncAPI's own parser judge it (npm)
+	@$(BIN)/python -m tests.trials.asyncapi
+
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	@$(BIN)/python -m tests.trials.wheel
 

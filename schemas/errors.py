@@ -94,6 +94,7 @@ class FedlogError(Exception):
      ├── CollectorUnavailable    no collector of traces answers
      ├── SpansRefused            a collector does not take spans
      ├── WriterGone              who writes a history has ended in the midst of an answer
+     ├── StandingUnfit           a file is not the position of this subscriber
      ├── SettingsError           a setting is missing or out of bounds
      │    └── NoBroker           no servers were named, and no embedded broker runs
      ├── BrokerError             the embedded broker could not do what was asked

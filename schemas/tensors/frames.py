@@ -58,6 +58,17 @@ def decompress(data: bytes, size: int) -> bytes:
     return payload
 
 
+def decompress_model(data: bytes, *, size_max: int) -> bytes:
+    """The payload of a frame whose size is told nowhere else; at most `size_max` bytes. Raises BodyError."""
+    try:
+        declared = zstandard.get_frame_parameters(data).content_size
+    except zstandard.ZstdError as error:
+        raise BodyError("body_malformed", str(error)) from error
+    if declared > size_max:
+        raise BodyError("body_shape", f"declares {declared} bytes, at most {size_max}")
+    return decompress(data, declared)
+
+
 def hash_payload(data: bytes, size: int) -> bytes:
     """The sha256 of the `size` bytes in a frame, read piece by piece: nothing is taken for what is only declared.
 

@@ -109,6 +109,8 @@ HELD_BY = {
     "ops/web": "tests/unit/ops/web/test_app.py",
     "ops/audit/recomputing": "tests/unit/ops/audit/test_replay.py",
     "ops/logging_setup": "tests/unit/ops/terminal/test_cli.py",
+    "ops/services/standing": "tests/unit/ops/services/test_subscriber.py",
+    "schemas/announcements/forms": "tests/unit/schemas/announcements/test_reading.py",
     "ops/services/scoring": "tests/unit/ops/services/test_evaluator.py",
     "ops/operator/first_models": "tests/unit/ops/operator/test_tasks.py",
     "ops/virtual": "tests/unit/ops/virtual/test_running.py",

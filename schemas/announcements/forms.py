@@ -1,0 +1,142 @@
+"""What the data of each kind of announcement hold; the document for programs is generated from here.
+
+Readers pass over fields that they do not know, and over kinds that they do not know: both may be added. Another form of
+the same kind is another type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from schemas.identifiers import TASK_PATTERN
+from schemas.published import AGGREGATOR, EVENT_TYPE
+from schemas.topics import ROUNDS
+
+CANARY_TYPE = "io.fedlog.rollout.canary.v1"
+PROMOTED_TYPE = "io.fedlog.rollout.promoted.v1"
+ROLLED_BACK_TYPE = "io.fedlog.rollout.rolledback.v1"
+HALTED_TYPE = "io.fedlog.rollout.halted.v1"
+# Its role, and its journal.
+ROLLOUT, ROLLOUTS = "rollout", "rollouts"
+
+# JavaScript, and so most of who reads JSON, knows Python's end of a text by this sign.
+Task = Annotated[str, Meta(pattern=TASK_PATTERN.replace(r"\Z", "$"), description="Name of the task.")]
+Number = Annotated[int, Meta(ge=0)]
+Version = Annotated[int, Meta(ge=0, description="Number of a version; 0 is the first model.")]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="A sha256 in hex.")]
+
+
+class ModelAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the bytes of a model stand in the log, and what they must be. Compare `sha256` before using them."""
+
+    topic: Annotated[str, Meta(description="Name of the topic, without the prefix of the deployment.")]
+    partition: Number
+    offsets: Annotated[tuple[Number, ...], Meta(description="The records that hold the chunks, in order.")]
+    sha256: Digest
+    size: Annotated[int, Meta(ge=0, description="Bytes, as they are stored.")]
+    codec: Annotated[str, Meta(description="How to read them: float32 is one zstd frame of little-endian float32.")]
+
+
+class JournalHead(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the chain of the journal stands behind the batch that decided this: a checkpoint for auditors."""
+
+    topic: str
+    partition: Number
+    seq: Annotated[int, Meta(ge=0, description="Number of the batch; announcements of one journal never go back.")]
+    head: Digest
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """A score that a decision of a rollout rests on."""
+
+    version: Version
+    cohort: Annotated[str, Meta(description="Name of the cohort; empty: all together.")]
+    # By its key and not by a name that it gives itself.
+    evaluator: str
+    metric: str
+    value: float
+    samples: Number
+
+
+class VersionPublished(msgspec.Struct, frozen=True, kw_only=True):
+    """A round was released as a new version, or the operator's first model as version 0."""
+
+    task: Task
+    version: Version
+    round: Annotated[int | None, Meta(description="The round that made it; null for version 0.")]
+    model: ModelAddress
+    members_root: Annotated[str | None, Meta(description="Merkle root over the members of the round, in hex.")]
+    members: Annotated[int, Meta(ge=0, description="Updates that are in it.")]
+    journal: JournalHead
+
+
+# What all that a rollout says has in common; it is no kind of its own.
+class _Decided(msgspec.Struct, frozen=True, kw_only=True):
+    task: Task
+    version: Version
+    evidence: Annotated[tuple[Evidence, ...], Meta(description="What the decision rests on.")] = ()
+    model: ModelAddress
+    journal: JournalHead
+
+
+class CanaryStaged(_Decided, frozen=True, kw_only=True):
+    """A candidate goes to a share of the devices, or to a larger share than before; `model` is the candidate's."""
+
+    previous: Annotated[int | UnsetType | None, Meta(description="The version that all others keep.")] = UNSET
+    stage: Number
+    share: Annotated[float, Meta(ge=0, le=1, description="The share of the devices of these cohorts.")]
+    cohorts: Annotated[tuple[str, ...], Meta(description="Empty: all.")] = ()
+
+
+class VersionPromoted(_Decided, frozen=True, kw_only=True):
+    """From now on everybody should use this version; `model` is its model."""
+
+    # The first promotion of a task replaces none.
+    previous: Annotated[int | UnsetType | None, Meta(description="The version that it replaces.")] = UNSET
+
+
+class VersionRolledBack(_Decided, frozen=True, kw_only=True):
+    """Nobody should use `version` any more, but `to`; `model` is that of `to`."""
+
+    # A rollback without a version to go back to would leave everybody without a model.
+    to: Version
+    reason: str
+
+
+class RolloutHalted(_Decided, frozen=True, kw_only=True):
+    """No further version is staged until the operator resumes; `model` is what is to be used meanwhile."""
+
+    reason: str
+
+
+Data = VersionPublished | CanaryStaged | VersionPromoted | VersionRolledBack | RolloutHalted
+DataType = type[Data]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of announcement: its CloudEvents type and data, whose word it is, and in which journal it stands."""
+
+    name: str
+    type: str
+    data: DataType
+    role: str = ROLLOUT
+    journal: str = ROLLOUTS
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.type: kind
+    for kind in (
+        Kind(name="published", type=EVENT_TYPE, data=VersionPublished, role=AGGREGATOR, journal=ROUNDS.name),
+        Kind(name="canary", type=CANARY_TYPE, data=CanaryStaged),
+        Kind(name="promoted", type=PROMOTED_TYPE, data=VersionPromoted),
+        Kind(name="rolledback", type=ROLLED_BACK_TYPE, data=VersionRolledBack),
+        Kind(name="halted", type=HALTED_TYPE, data=RolloutHalted),
+    )
+}
+"""By type."""

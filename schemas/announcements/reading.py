@@ -1,0 +1,107 @@
+"""A record of `published` becomes an announcement, or is refused with a reason.
+
+It is believed for two signatures: the operator's over a certificate, and the certified key's over the record; the
+certificate has to be of the role whose word such an announcement is. A true one that is written again, perhaps by a
+stranger, shows by the number of its batch: those of one journal never go back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from schemas.announcements.forms import KINDS, Data, Kind, VersionRolledBack
+from schemas.canonical import MalformedError
+from schemas.certificates import Trust
+from schemas.identifiers import BodyRef
+from schemas.published import Checkpoint, find_deployment, parse_checkpoint, parse_statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """One announcement that is believed.
+
+    `statement`: the CloudEvent without its signature. `deployment`: that of the certificate; None where the operator
+    signed it.
+    """
+
+    kind: Kind
+    statement: dict[str, Any]
+    data: Data
+    time_ms: int
+    deployment: bytes | None
+
+    @property
+    def id(self) -> str:
+        """Its name, which no other announcement of this log has."""
+        return str(self.statement["id"])
+
+    @property
+    def version(self) -> int:
+        """The version whose model it names: the one to be used from now on."""
+        # Whoever deploys the version of the newest announcement is then always right.
+        return self.data.to if isinstance(self.data, VersionRolledBack) else self.data.version
+
+    @property
+    def withdrawn(self) -> int | None:
+        """The version that was rolled back; None for every other kind."""
+        return self.data.version if isinstance(self.data, VersionRolledBack) else None
+
+    @property
+    def body(self) -> BodyRef:
+        """Where its model stands."""
+        address = self.data.model
+        return BodyRef(**{**msgspec.structs.asdict(address), "sha256": bytes.fromhex(address.sha256)})
+
+
+def read_announcement(value: bytes, trust: Trust, *, partition: int, at_ms: int) -> Announcement | None:
+    """What a record announces; None for a kind that this release does not know. Raises MalformedError.
+
+    `partition` is where the record stands, `at_ms` when it was appended.
+    """
+    # It looks at the form and at the signature; what is signed with, and for whom, comes below.
+    given = parse_checkpoint(value)
+    statement = parse_statement(value)
+    kind = KINDS.get(str(statement.get("type")))
+    if kind is None:
+        return None
+    if not _is_vouched_for(given, trust, role=kind.role, at_ms=at_ms):
+        raise MalformedError(f"signed by no {kind.role} that the operator has certified for this deployment")
+    try:
+        # Fields that are new are passed over: a later release may say more.
+        data: Data = msgspec.convert(statement["data"], kind.data)
+    except (msgspec.ValidationError, KeyError) as error:
+        raise MalformedError(f"no {kind.type}: {error}") from error
+    # A copy in another partition would be a second record of the same event.
+    if (data.journal.topic, data.journal.partition) != (kind.journal, partition):
+        raise MalformedError(f"it speaks of {data.journal.topic}[{data.journal.partition}]")
+    deployment = find_deployment(given, trust)
+    return Announcement(kind=kind, statement=statement, data=data, time_ms=given.time_ms, deployment=deployment)
+
+
+def _is_vouched_for(given: Checkpoint, trust: Trust, *, role: str, at_ms: int) -> bool:
+    if given.signed_by == trust.operator:
+        return True
+    # Whoever signs chooses the time that the record names, so that of the log counts as well.
+    return trust.find_key(given.certificate, role, at_ms=max(given.time_ms, at_ms)) == given.signed_by
+
+
+class Told(msgspec.Struct):
+    """How far one journal has been told: the newest batch, and what was told of it."""
+
+    seq: int = -1
+    ids: list[str] = msgspec.field(default_factory=list)
+
+    def has(self, announcement: Announcement) -> bool:
+        """Whether it was told, or is older than what was."""
+        seq = announcement.data.journal.seq
+        return seq < self.seq or (seq == self.seq and announcement.id in self.ids)
+
+    def note(self, announcement: Announcement) -> None:
+        """It is told from now on."""
+        seq = announcement.data.journal.seq
+        # One batch may announce several things: they share its number.
+        self.ids = [*(self.ids if seq == self.seq else []), announcement.id]
+        self.seq = max(seq, self.seq)

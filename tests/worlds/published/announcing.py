@@ -1,0 +1,89 @@
+"""Records of `published` as an aggregator and a rollout write them, by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.keys import RoleKey
+from schemas.announcements.forms import CANARY_TYPE, HALTED_TYPE, PROMOTED_TYPE, ROLLED_BACK_TYPE
+from schemas.canonical import to_plain
+from schemas.identifiers import BodyRef
+from schemas.published import Head, describe_version, sign_statement
+from streams.log import Draft, EventLog
+from tests.worlds.builders import DEPLOYMENT, FOR_EVER_MS, KEY, TASK, body_ref, model_published, role_key
+from tests.worlds.ops_journal import PLACE
+
+TIME_MS = 1_700_000_000_000
+TYPES = {
+    "canary": CANARY_TYPE,
+    "promoted": PROMOTED_TYPE,
+    "rolledback": ROLLED_BACK_TYPE,
+    "halted": HALTED_TYPE,
+}
+EVIDENCE = {"version": 1, "cohort": "", "evaluator": "ab" * 8, "metric": "accuracy", "value": 0.5, "samples": 90}
+
+
+def describe_rollout(kind: str, version: int, *, seq: int = 0, **data: Any) -> dict[str, Any]:
+    """What a rollout says, not signed: `kind` is canary, promoted, rolledback or halted."""
+    task = data.pop("task", TASK)
+    model: BodyRef = data.pop("model", body_ref(f"model {data.get('to', version)}", "models", partition=PLACE))
+    own: dict[str, dict[str, Any]] = {
+        "canary": {"previous": 0, "stage": 0, "share": 0.05, "cohorts": []},
+        "promoted": {"previous": 0},
+        "rolledback": {"to": 0, "reason": "regressed"},
+        "halted": {"reason": "asked for"},
+    }
+    journal = {"topic": "rollouts", "partition": data.pop("partition", PLACE), "seq": seq, "head": "cd" * 32}
+    return {
+        "specversion": "1.0",
+        "id": f"{task}/{version}/{kind}/{seq}",
+        "source": f"/fedlog/tasks/{task}",
+        "type": TYPES[kind],
+        "subject": task,
+        "time": "2023-11-14T22:13:20.000Z",
+        "datacontenttype": "application/json",
+        "data": {
+            "task": task,
+            "version": version,
+            **own[kind],
+            "evidence": [EVIDENCE],
+            "model": to_plain(model),
+            "journal": journal,
+            **data,
+        },
+    }
+
+
+def sign_as(
+    role: str | RoleKey, statement: dict[str, Any], *, until_ms: int = FOR_EVER_MS, deployment: bytes = DEPLOYMENT
+) -> bytes:
+    """The record, signed with this key, or with the one that the operator has certified for this role."""
+    key = role_key(role, until_ms=until_ms, deployment=deployment) if isinstance(role, str) else role
+    signer = key.signer
+    return sign_statement(statement, signer.key, certificate=signer.certificate)
+
+
+def announce_rollout(kind: str, version: int, *, seq: int = 0, **data: Any) -> bytes:
+    """A rollout's record."""
+    return sign_as("rollout", describe_rollout(kind, version, seq=seq, **data))
+
+
+def describe_published(version: int, *, seq: int | None = None, **changes: Any) -> dict[str, Any]:
+    """What an aggregator says of a version, not signed."""
+    partition = changes.pop("partition", PLACE)
+    head = Head(topic="rounds", partition=partition, seq=version if seq is None else seq, head="ab" * 32)
+    plain = {"model": body_ref(f"model {version}", "models", partition=partition), **changes}
+    return describe_version(model_published(version, **plain), TIME_MS, head=head)
+
+
+def announce_version(version: int, *, seq: int | None = None, **changes: Any) -> bytes:
+    """An aggregator's record."""
+    return sign_as("aggregator", describe_published(version, seq=seq, **changes))
+
+
+def publish(log: EventLog, *records: bytes, partition: int = PLACE) -> None:
+    """Append them to `published`."""
+    log.append([Draft(topic="published", partition=partition, value=record, key=TASK.encode()) for record in records])
+
+
+OPERATOR = KEY.public_key
