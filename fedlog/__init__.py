@@ -7,6 +7,7 @@ imported when it is first used.
 - `data`: data sets without downloads, and how they are split over devices.
 - `training`: `run` trains a policy from nothing to its score; `run_async` does so beside other work.
 - `deployment`: `connect` gives the tasks of a log: create, list, follow, score them, and read their models.
+- `subscribing`: `subscribe` gives new versions, promotions and rollbacks as they come, at least once.
 - `weights`: a version of a model, in numpy or in a torch module.
 
     >>> import fedlog
@@ -22,13 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedlog.deployment import Deployment, Task, Version, connect
+    from fedlog.subscribing import Published, subscribe
     from fedlog.training import Result, run, run_async
     from fedlog.weights import Model
 
-__all__ = ["Deployment", "Model", "Result", "Task", "Version", "connect", "run", "run_async"]
+__all__ = ["Deployment", "Model", "Published", "Result", "Task", "Version", "connect", "run", "run_async", "subscribe"]
 
 _HOMES = {
     **dict.fromkeys(("Deployment", "Task", "Version", "connect"), "fedlog.deployment"),
+    **dict.fromkeys(("Published", "subscribe"), "fedlog.subscribing"),
     **dict.fromkeys(("Result", "run", "run_async"), "fedlog.training"),
     "Model": "fedlog.weights",
 }
