@@ -4,5 +4,4 @@
 `said`: what this evaluator has said already, by its key. `scoring`: one task's learner and held-out data, opened once.
 `cohorts`: which examples belong to which cohort. `evaluator` calls all three.
 `subscriber`: follows what is published, for `fedlog subscribe` and `fedlog.subscribe`; `standing` keeps its position.
-`scoring`: one task's learner and held-out data, opened once; called by `evaluator`.
 """

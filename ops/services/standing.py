@@ -35,6 +35,7 @@ class Purpose(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Standing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """By partition the next offset, and by journal what was told last. `deployment` in hex; empty: not known yet."""
 
+    # First, so that whoever opens the file sees what it is.
     purpose: Purpose
     deployment: str = ""
     positions: dict[Annotated[str, msgspec.Meta(pattern=r"^\d{1,4}\Z")], Annotated[int, msgspec.Meta(ge=0)]] = {}
@@ -66,6 +67,7 @@ class StandingFile:
 
     def save(self) -> None:
         """It is on the disk when this returns."""
+        # Synced: a machine that dies right after a command's work must not have it done twice for nothing.
         if self._path is not None:
             write_durably(self._path, msgspec.json.format(msgspec.json.encode(self.standing)) + b"\n")
 

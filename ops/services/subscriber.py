@@ -45,6 +45,7 @@ class Wanted:
     begin: From = "now"
 
 
+# What changes what everybody should use.
 PROMOTIONS = ("promoted", "rolledback")
 
 
@@ -106,6 +107,7 @@ class Subscriber:
         self._skipped, self._passed = Skipped(), 0
         self._records: deque[Record] = deque()
         self._open: tuple[Record, Announcement] | None = None
+        # Whoever cannot begin must not keep another from it.
         try:
             self._trust = Trust(operator, self._find_deployment(operator))
             if self._file.is_new:
@@ -176,6 +178,7 @@ class Subscriber:
         value, partition = record.value or b"", record.partition
         return read_announcement(value, self._trust, partition=partition, at_ms=record.time_ms)
 
+    # Of other tasks in this partition the order is learnt, too, and nothing is told.
     def _is_wanted(self, found: Announcement) -> bool:
         return self._wanted.task in ("", found.data.task) and found.kind.name in self._wanted.kinds
 
@@ -198,6 +201,7 @@ class Subscriber:
     def _find_deployment(self, operator: bytes) -> bytes | None:
         """The name of the log's deployment; None where nobody here may ask for it, before the first announcement."""
         standing, found = self._file.standing, None
+        # The principal of subscribers may read the public contract alone.
         with contextlib.suppress(LogRefused):
             found = find_deployment(scan(self._log, TopicPartition(TASKS.name, 0)), operator)
         if found is None:

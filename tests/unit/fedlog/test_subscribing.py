@@ -34,7 +34,8 @@ async def take(count: int, *, promoted: bool = False) -> list[tuple[str, int]]:
     """So many, in a loop that is left within the last."""
     told: list[tuple[str, int]] = []
     options = fedlog.subscribe(TASK, begin="beginning", state="position", promoted=promoted)
-    async with aclosing(options) as stream:
+    # One that moved its position too early would wait for ever.
+    async with asyncio.timeout(10), aclosing(options) as stream:
         async for published in stream:
             told.append((published.kind, published.version))
             if len(told) == count:

@@ -119,6 +119,7 @@ class _Handler:
             return f"its model cannot be fetched ({error})"
         if self._command is None:
             return ""
+        # Signed or not is no question any more: what a command gets was believed.
         event = json.dumps(found.statement).encode()
         return self._command.run(event, self._settings.make_environment(**told))
 
@@ -148,6 +149,7 @@ def _describe(found: Published) -> dict[str, str]:
     return {name: str(value) for name, value in told.items() if value != ""}
 
 
+# Two spaces between the cells, as in the tables of other commands.
 def _format(found: Published) -> str:
     when = found.time.strftime("%Y-%m-%d %H:%M:%S")
     what = f"{found.kind} version {found.version}"
