@@ -127,6 +127,7 @@ class FedlogError(Exception):
      │    ├── BudgetSpent        the tasks before have spent all that the policy allows
      │    ├── WriteHidden        what was written cannot be read back yet
      │    ├── CloseUnnoticed     the aggregator has not noticed a close in time
+     │    ├── DeviceNotQuarantined  no device of this name is quarantined
      │    ├── ModelMismatch      a model does not fit the policy
      │    ├── MeasurementUnprotected  a measurement of a private task has no privacy itself
      │    ├── ProjectRefused     a project cannot be made under this name

@@ -100,6 +100,8 @@ def _staleness_refusal(task: Task, lease: Lease) -> RefusalReason | None:
 
 def _device_refusal(state: Rounds, task: Task, *, lease: Lease) -> RefusalReason | None:
     assert task.buffer is not None
+    if task.watch is not UNSET and name_unit(lease) in task.watch.quarantined:
+        return "quarantined"
     # Two updates of one device in one round would count twice against what the mechanism covers.
     if name_unit(lease) in task.buffer.members:
         return "in_round"

@@ -11,10 +11,11 @@ from actors.deciders.admission import COUNTED, UpdateChecked, admit, is_full
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.decider import Decider
 from actors.deciders.epochs import EpochKeyGone, EpochMade, list_over, wants_epoch
-from actors.deciders.lifetime import hear_score, is_starved, may_begin, may_succeed
+from actors.deciders.lifetime import describe_first, hear_score, is_starved, may_begin, may_succeed
 from actors.deciders.masking.hearing import HelperHeard, MasksUnusable, find_answered, offer_key
 from actors.deciders.populations.budgets import find_budget, find_busiest, is_exhausted
 from actors.deciders.populations.settings import may_set
+from actors.deciders.quarantining.judging import Compared, is_new, judge_round
 from schemas.events import (
     BudgetExhausted,
     EpochDestroyed,
@@ -29,6 +30,7 @@ from schemas.events import (
     ModelPublished,
     Noticed,
     PopulationBudgetSet,
+    QuarantineLifted,
     RoundAbandoned,
     RoundCharged,
     RoundOpened,
@@ -65,6 +67,7 @@ class ReleaseStored:
     moments: BodyRef | None
     is_sound: bool = True  # whether a device could train from it
     metrics: MetricSums | UnsetType | None = UNSET  # of a sealed round, whose admissions have none
+    compared: Compared | UnsetType = UNSET  # where the policy has a table [quarantine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +124,7 @@ class Aggregator:
             case TaskCreated() if fact.task not in state.tasks and may_begin(state, fact):
                 return [
                     Noticed(fact=fact),
-                    _describe_first(fact),
+                    describe_first(fact),
                     RoundOpened(task=fact.task, round=0),
                 ]
             case TaskSucceeded() if may_succeed(state, fact):
@@ -131,7 +134,7 @@ class Aggregator:
                 return [Noticed(fact=fact)] if may_set(state, fact, units=units) else []
             case Tick():
                 return [e for task in state.tasks.values() for e in self._pass_time(state, task, time_ms=time_ms)]
-            case TaskPaused() | TaskResumed() | TaskClosed() | RoundCharged():
+            case TaskPaused() | TaskResumed() | TaskClosed() | QuarantineLifted() | RoundCharged():
                 return _notice(state.tasks.get(fact.task), fact)
             case HelperHeard() | VersionEvaluated():
                 return _hear(state, fact)
@@ -258,8 +261,7 @@ def _notice(task: Task | None, fact: object) -> list[JournalEvent]:
     if task is None or (task.status == "halted" and not task.pending):
         return []
     match fact:
-        # A number that is not new is a copy of what the operator said once: signed, and said no more.
-        case TaskPaused() | TaskResumed() if fact.number > task.changes:
+        case TaskPaused() | TaskResumed() | QuarantineLifted() if is_new(task, fact):
             return [Noticed(fact=fact)]
         case RoundCharged():
             return [Noticed(fact=fact)]
@@ -320,17 +322,11 @@ def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
         members_root=awaited.proposed.members_root if awaited.proposed else None,
         members=len(awaited.members),
     )
+    events = [stored, *judge_round(task, awaited, compared=release.compared), published]
     if not release.is_sound and task.status != "halted":
         halted = TaskHalted(task=task_id, reason="diverged", version=version)
-        return [stored, published, *_drop_buffer(task, "halted"), halted]
-    return [stored, published, *_open_or_halt(task, versions=task.version + len(task.pending), version=version)]
-
-
-def _describe_first(created: TaskCreated) -> ModelPublished:
-    """Version 0: the operator's own model, of no round."""
-    return ModelPublished(
-        task=created.task, version=0, round=None, model=created.model, moments=None, members_root=None, members=0
-    )
+        return [*events, *_drop_buffer(task, "halted"), halted]
+    return [*events, *_open_or_halt(task, versions=task.version + len(task.pending), version=version)]
 
 
 def _open_or_halt(task: Task, *, versions: int, version: int | None = None) -> list[JournalEvent]:

@@ -18,9 +18,11 @@ from actors.deciders.populations.budgets import (
     list_spent,
     set_budget,
 )
+from actors.deciders.quarantining.watch import Watch
 from actors.deciders.scores import LOSS, Rule, Standing, meets_target
 from schemas.events import (
     BudgetExhausted,
+    DeviceQuarantined,
     DeviceRevoked,
     EpochDestroyed,
     EpochOpened,
@@ -28,10 +30,12 @@ from schemas.events import (
     JournalEvent,
     MaskKeyOffered,
     MasksSummed,
+    MembersCompared,
     ModelPublished,
     Noticeable,
     Noticed,
     PopulationBudgetSet,
+    QuarantineLifted,
     RoundAbandoned,
     RoundCharged,
     RoundOpened,
@@ -121,6 +125,7 @@ class Task:
     # Under a population's budget: devices that other tasks have exhausted, and that never took part in this one.
     strangers: int | UnsetType = UNSET
     standing: Standing | UnsetType = UNSET  # of a task that is judged by final scores
+    watch: Watch | UnsetType = UNSET  # of a task with a table [quarantine]
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
@@ -190,10 +195,8 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             task.buffer, task.next_round = Round(event.round, time_ms, masks=masks), event.round + 1
             # An opened round counts as progress: devices need time to fill it.
             task.progress_ms = time_ms
-        case RoundProposed():
-            _propose(state.tasks[event.task], event)
-        case RoundAbandoned():
-            _abandon(state.tasks[event.task], event.round)
+        case RoundProposed() | RoundAbandoned():
+            _close_buffer(state.tasks[event.task], event)
         case ModelPublished():
             task = state.tasks[event.task]
             task.version, task.model, task.moments = event.version, event.model, event.moments
@@ -208,6 +211,8 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             _halt(state.tasks[event.task], time_ms=time_ms)
         case EpochOpened() | EpochDestroyed() | MaskKeyOffered():
             _turn_epoch(state.tasks[event.task], event, time_ms=time_ms)
+        case MembersCompared() | DeviceQuarantined():
+            _watch(state.tasks[event.task], event)
 
 
 def _hear(state: Rounds, fact: Noticeable, *, time_ms: int) -> None:
@@ -218,6 +223,7 @@ def _hear(state: Rounds, fact: Noticeable, *, time_ms: int) -> None:
                 epochs=Epochs() if fact.policy.has_epochs else UNSET,
                 offered={} if fact.policy.is_masked else UNSET,
                 standing=Standing() if fact.policy.evaluation.has_finals else UNSET,
+                watch=UNSET if fact.policy.quarantine is UNSET else Watch(),
             )
             if (budget := find_budget(state.budgets, fact.task)) is not None:
                 budget.tasks.append(fact.task)
@@ -235,6 +241,17 @@ def _halt(task: Task, *, time_ms: int) -> None:
     task.status, task.buffer = "halted", None
     if task.epochs is not UNSET:
         task.epochs.retire(time_ms)
+
+
+def _watch(task: Task, event: MembersCompared | DeviceQuarantined) -> None:
+    assert task.watch is not UNSET
+    if isinstance(event, DeviceQuarantined):
+        task.watch.quarantine(event)
+        return
+    asked = task.created.policy.quarantine
+    assert asked is not UNSET
+    [members] = [pending.members for pending in task.pending if pending.id == event.round]
+    task.watch.note_round(event, members, window=asked.window)
 
 
 def _turn_epoch(task: Task, event: EpochOpened | EpochDestroyed | MaskKeyOffered, *, time_ms: int) -> None:
@@ -269,6 +286,8 @@ def _notice(task: Task, fact: object, *, time_ms: int) -> None:
             _notice_score(task, fact)
         case RoundCharged() | MasksSummed():
             _notice_for_release(task, fact)
+        case QuarantineLifted() if task.watch is not UNSET:
+            task.watch.lift(fact)
 
 
 def _notice_for_release(task: Task, fact: RoundCharged | MasksSummed) -> None:
@@ -359,17 +378,15 @@ def _settle(state: Rounds, event: UpdateAdmitted | UpdateRefused, *, time_ms: in
     task.participations_max = max(task.participations_max, task.participations[unit])
 
 
-def _propose(task: Task, proposed: RoundProposed) -> None:
+def _close_buffer(task: Task, event: RoundProposed | RoundAbandoned) -> None:
+    if isinstance(event, RoundAbandoned):
+        task.buffer = None if task.buffer is not None and task.buffer.id == event.round else task.buffer
+        task.pending = [pending for pending in task.pending if pending.id != event.round]
+        return
     assert task.buffer is not None
-    task.buffer.proposed = proposed
+    task.buffer.proposed = event
     task.pending.append(task.buffer)
     task.buffer = None
-
-
-def _abandon(task: Task, round_id: int) -> None:
-    if task.buffer is not None and task.buffer.id == round_id:
-        task.buffer = None
-    task.pending = [pending for pending in task.pending if pending.id != round_id]
 
 
 def entries(state: Rounds) -> int:

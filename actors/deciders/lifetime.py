@@ -14,7 +14,7 @@ from actors.deciders.aggregator_state import Rounds, Task
 from actors.deciders.populations.budgets import NOBODY, find_budget, is_exhausted
 from actors.deciders.populations.settings import may_be_succeeded, may_share
 from actors.deciders.scores import LOSS, Rule, has_diverged, meets_target
-from schemas.events import HaltReason, TaskCreated, TaskSucceeded, VersionEvaluated
+from schemas.events import HaltReason, ModelPublished, TaskCreated, TaskSucceeded, VersionEvaluated
 
 
 def may_begin(state: Rounds, created: TaskCreated) -> bool:
@@ -29,6 +29,13 @@ def may_begin(state: Rounds, created: TaskCreated) -> bool:
         return False
     spent = parent.created.list_spent(parent.participations_max)
     return created.policy.privacy is None or created.spent_before == spent
+
+
+def describe_first(created: TaskCreated) -> ModelPublished:
+    """Version 0: the operator's own model, of no round."""
+    return ModelPublished(
+        task=created.task, version=0, round=None, model=created.model, moments=None, members_root=None, members=0
+    )
 
 
 def may_succeed(state: Rounds, claim: TaskSucceeded) -> bool:

@@ -14,6 +14,7 @@ from actors.deciders.selecting.state import Selections, SelectionsBefore, Task, 
 from schemas.events import (
     CheckinsDeclined,
     DeviceCheckedIn,
+    DeviceQuarantined,
     DeviceRevoked,
     EpochDestroyed,
     EpochOpened,
@@ -25,6 +26,7 @@ from schemas.events import (
     ModelPublished,
     Noticed,
     PopulationBudgetSet,
+    QuarantineLifted,
     RoundAbandoned,
     RoundProposed,
     TaskClosed,
@@ -43,6 +45,8 @@ GRACE_MS = 2_000
 EXPIRED_AT_ONCE_MAX = 1_000  # so that one decision stays a small record
 
 
+# What the operator says, and the aggregator has found to count.
+_RELAYED = TaskCreated | TaskPaused | TaskResumed | TaskClosed | QuarantineLifted | PopulationBudgetSet
 SelectorInput = CheckedIn | DeviceCheckedIn | LeaseAbandoned | Tick | JournalEvent
 
 
@@ -53,7 +57,7 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
             return _decide_checkin(state, fact, time_ms=time_ms)
         case DeviceCheckedIn():
             return _decide_checkin(state, CheckedIn(fact), time_ms=time_ms)
-        case DeviceRevoked():
+        case DeviceRevoked() | DeviceQuarantined():
             return [Noticed(fact=fact)]
         case LeaseAbandoned():
             return _abandon_lease(state.tasks.get(fact.task), fact)
@@ -63,7 +67,7 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
             return _end_lease(state, fact, outcome_round=fact.round)
         case UpdateRefused():
             return _end_lease(state, fact, outcome_round=None)
-        case Noticed(fact=TaskCreated() | TaskPaused() | TaskResumed() | TaskClosed() | PopulationBudgetSet()):
+        case Noticed(fact=said) if isinstance(said, _RELAYED):
             return [fact]
         case RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted() | EpochOpened() | EpochDestroyed():
             return [Noticed(fact=fact)]

@@ -37,7 +37,10 @@ from streams.log import EventLog, Record
 
 # Reasons that will not pass soon.
 _LASTING: frozenset[DeclineReason] = frozenset(
-    {"closed", "participations", "not_enrolled", "certificate_expired", "other_population", "other_class", "revoked"}
+    {
+        *("closed", "participations", "quarantined"),
+        *("not_enrolled", "certificate_expired", "other_population", "other_class", "revoked"),
+    }
 )
 _RETRY_UNKNOWN_MS = 2_000
 _TICK = encode(Tick())

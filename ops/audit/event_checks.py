@@ -15,7 +15,16 @@ from actors.deciders.aggregator import mechanism_of
 from actors.deciders.aggregator_state import Rounds, Task
 from actors.deciders.populations.budgets import find_budget, is_exhausted
 from actors.deciders.populations.settings import may_set
-from schemas.events import ModelPublished, PopulationBudgetSet, RoundCharged, RoundProposed, UpdateAdmitted, name_unit
+from ops.audit.outliers.quarantine import check_admitted, check_lifted
+from schemas.events import (
+    ModelPublished,
+    PopulationBudgetSet,
+    QuarantineLifted,
+    RoundCharged,
+    RoundProposed,
+    UpdateAdmitted,
+    name_unit,
+)
 from schemas.identifiers import RoundId
 from schemas.policy import compute_rho, to_fraction
 from schemas.policy.metrics import sum_metrics
@@ -28,6 +37,7 @@ def check_admission(state: Rounds, admitted: UpdateAdmitted) -> Iterator[str]:
     budget, unit = find_budget(state.budgets, admitted.task), name_unit(admitted)
     if budget is not None and is_exhausted(state, task, unit=unit):
         yield f"update {admitted.update}: its device has nothing left of its population's budget, or of its task's"
+    yield from check_admitted(task, admitted)
     if admitted.staleness != staleness_of(task, admitted.version):
         yield f"update {admitted.update}: staleness {admitted.staleness}, not {staleness_of(task, admitted.version)}"
     base = task.created.weights[min(admitted.staleness, len(task.created.weights) - 1)]
@@ -67,7 +77,9 @@ def check_proposal(state: Rounds, proposed: RoundProposed, *, time_ms: int) -> I
 
 
 def check_members(task: Task, published: ModelPublished) -> Iterator[str]:
-    """That a version names the members of its round, as the proposal did."""
+    """That a version is the next, and names the members of its round, as the proposal did."""
+    if published.version != task.version + 1:
+        yield f"version {published.version} after version {task.version}"
     pending = next((pending for pending in task.pending if pending.id == published.round), None)
     proposed = pending.proposed if pending else None
     expected = (proposed.members_root, proposed.members) if proposed else (None, 0)
@@ -75,9 +87,16 @@ def check_members(task: Task, published: ModelPublished) -> Iterator[str]:
         yield f"version {published.version}: its members are not those of round {published.round}"
 
 
-def check_budget(
-    state: Rounds, noticed: PopulationBudgetSet, *, signed: Collection[PopulationBudgetSet]
+def check_word(
+    state: Rounds, noticed: PopulationBudgetSet | QuarantineLifted, *, signed: Collection[object]
 ) -> Iterator[str]:
+    """That the operator said what an aggregator goes by, and that it may."""
+    if isinstance(noticed, PopulationBudgetSet):
+        return check_budget(state, noticed, signed=signed)
+    return check_lifted(state.tasks.get(noticed.task), noticed, signed=signed)
+
+
+def check_budget(state: Rounds, noticed: PopulationBudgetSet, *, signed: Collection[object]) -> Iterator[str]:
     """That the operator set a budget that comes into force, and that it may."""
     # Any of them, since a copy is as good: what may not come back is told by the next check.
     if noticed not in signed:
@@ -86,10 +105,10 @@ def check_budget(
         yield "cannot come into force: it is not lower, or more is spent, or not all of what is spent is known"
 
 
-def find_ignored(state: Rounds, signed: Iterable[PopulationBudgetSet]) -> Iterator[str]:
+def find_ignored(state: Rounds, signed: Iterable[object]) -> Iterator[str]:
     """Budgets that were signed before others of the operator's words were heard, and that nothing stood against."""
     # What could come into force now could have then: less was spent, by fewer tasks, under a budget no lower.
-    for budget in signed:
+    for budget in (each for each in signed if isinstance(each, PopulationBudgetSet)):
         if may_set(state, budget, units=state.list_units(budget.population)):
             yield f"the budget of {budget.population!r}, rho {budget.rho_max:g}, was signed and never came into force"
 

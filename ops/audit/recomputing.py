@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 from actors.deciders.aggregator_state import MOMENTS_KEPT, Task
 from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.optimizers import MOMENTS
+from actors.deciders.quarantining.judging import select_apart
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.release import NoiseKeyMissing, Release, Start, compute_release
 from actors.effects.aggregator.summation import NO_KEYS, Measured, choose_summation
 from actors.effects.masking.unmasking import unmask_round
 from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
 from actors.effects.sealing.summing import SealedReport
+from actors.effects.watching.watched import Sketches
 from actors.keys import NoiseKey
 from ops.audit import announcements
 from ops.audit.findings import Findings
-from schemas.events import ModelPublished, RoundProposed, SumStored, UpdateAdmitted
+from schemas.events import MembersCompared, ModelPublished, RoundProposed, SumStored, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.policy.metrics import MetricSums, sum_metrics
 from schemas.tensors import (
@@ -59,6 +61,10 @@ class Recomputer:
         self._released: dict[str, Release] = {}  # of the round whose version comes next
         self._reasons: dict[str, str] = {}  # why its next version cannot be compared
 
+    def check(self, task: Task, event: SumStored | MembersCompared) -> Iterator[str]:
+        """What is wrong with a sum, or with who is said to stand apart from the others of its members."""
+        return self.check_sum(task, event) if isinstance(event, SumStored) else self._check_compared(task, event)
+
     def check_sum(self, task: Task, stored: SumStored) -> Iterator[str]:
         """What is wrong with a sum; with it the next model is made."""
         name = task.created.task
@@ -95,6 +101,21 @@ class Recomputer:
         except NoiseKeyMissing as error:
             self._reasons[name] = str(error)
             yield f"{error}; this is not the operator's key of that time"
+
+    def _check_compared(self, task: Task, told: MembersCompared) -> Iterator[str]:
+        """Whether others stand apart in a round than it says, by the bodies and its own seed."""
+        members = [each for pending in task.pending if pending.id == told.round for each in pending.members.values()]
+        summation, sketches = choose_summation(task.created, self._epoch_keys), Sketches(task.created, told.seed)
+        try:
+            for member in members:
+                found = summation.measure(self._fetch(member.body), member)
+                if found.quanta is not None:
+                    sketches.add(found.quanta, update=member.update, scale=member.clip_scale)
+        # What is wrong with a body, or that it has left, is told with the sum of the round.
+        except (BodyLost, BodyError, EpochKeyMissing):
+            return
+        if select_apart(sketches.compare(members).scores, task.created.policy) != told.anomalies:
+            yield f"round {told.round}: by the bodies others stand apart, or in another way"
 
     def _draws_noise(self, task: Task, proposed: RoundProposed) -> bool:
         """Whether the aggregator has drawn it; a helper's is in its masks, which are here."""

@@ -23,15 +23,19 @@ from actors.wiring import PRIVACY_ROLE, ROLES
 from ops.audit import announcements, event_checks
 from ops.audit.ancestry import check_ancestry
 from ops.audit.findings import Finding, Findings
+from ops.audit.outliers import quarantine
 from ops.audit.recomputing import FindNoise, Recomputer
 from ops.audit.verification import Verification, make_trust
 from schemas.certificates import Trust
-from schemas.creations import collect_creations, find_faults, find_misplacement, parse_task_event
+from schemas.creations import Written, collect_creations, find_faults, find_misplacement, parse_task_event
 from schemas.events import (
+    DeviceQuarantined,
     JournalEvent,
+    MembersCompared,
     ModelPublished,
     Noticed,
     PopulationBudgetSet,
+    QuarantineLifted,
     RoundCharged,
     RoundProposed,
     StateDigest,
@@ -154,7 +158,9 @@ class Audit:
                     for task, what in self._check(event, decision, at=at):
                         self.findings.add_difference(Finding(record.at, record.offset, what, task))
                     evolve(self.state, event, decision.time_ms)
-        for what in event_checks.find_ignored(self.state, self._list_budgets(before=heard)):
+        for what in event_checks.find_ignored(
+            self.state, _list_signed(self._log, self._partition, trust=self._trust, before=heard)
+        ):
             self.findings.add_difference(Finding(TopicPartition(TASKS.name, self._partition), heard, what))
         # Only a fold to the end knows every version that must be announced.
         if self._full and self._to is None:
@@ -211,20 +217,23 @@ class Audit:
                 faults = self._check_creation(created)
             case Noticed(fact=RoundCharged() as charged):
                 faults = [] if self._charges.get((charged.task, charged.round)) == charged else ["not in the ledger"]
-            case Noticed(fact=PopulationBudgetSet() as budget):
-                faults = event_checks.check_budget(self.state, budget, signed=self._list_budgets())
+            case Noticed(fact=PopulationBudgetSet() | QuarantineLifted() as word):
+                signed = _list_signed(self._log, self._partition, trust=self._trust)
+                faults = event_checks.check_word(self.state, word, signed=signed)
             case UpdateAdmitted():
                 faults = event_checks.check_admission(self.state, event)
             case StateDigest() if event.sha256 != digest(self.state):
                 faults = ["the fold gives another"]
             case RoundProposed():
                 faults = event_checks.check_proposal(self.state, event, time_ms=decision.time_ms)
-            case SumStored() if self._is_asked(self.state.tasks[event.task]):
-                faults = self._recomputer.check_sum(self.state.tasks[event.task], event)
+            case SumStored() | MembersCompared() | DeviceQuarantined():
+                task = self.state.tasks[event.task]
+                asked = self._recomputer if self._is_asked(task) else None
+                faults = _check_release(task, event, decision=decision, recomputer=asked)
             case ModelPublished():
                 head = Head(topic=ROUNDS.name, partition=self._partition, seq=at.seq, head=at.head.hex())
                 self._announcements[version_id(event)] = describe_version(event, decision.time_ms, head=head)
-                faults = self._check_version(self.state.tasks[event.task], event)
+                faults = self._check_version(self.state.tasks[event.task], event, decision=decision)
         for fault in faults:
             yield _find_task_of(event), f"{type(event).__name__}: {fault}"
 
@@ -249,10 +258,9 @@ class Audit:
             # An export may hold the child's partition alone.
             self.findings.unchecked.append(f"{created.task}: what its parents have spent ({error})")
 
-    def _check_version(self, task: Task, published: ModelPublished) -> Iterator[str]:
-        if published.version != task.version + 1:
-            yield f"version {published.version} after version {task.version}"
+    def _check_version(self, task: Task, published: ModelPublished, *, decision: Decision) -> Iterator[str]:
         yield from event_checks.check_members(task, published)
+        yield from quarantine.check_published(task, published, decision=decision.events)
         if task.created.policy.privacy is not None and published.round is not None:
             charge = self._charges.get((task.created.task, published.round))
             self.findings.charges += charge is not None
@@ -265,9 +273,6 @@ class Audit:
         at = TopicPartition(topic, self._partition)
         return read_decisions(self._log, at, trust=self._trust, reads_ahead=True)
 
-    def _list_budgets(self, before: float = inf) -> list[PopulationBudgetSet]:
-        return [*_read_budgets(self._log, self._partition, trust=self._trust, before=before)]
-
     def _read_creations(self) -> dict[str, TaskCreated]:
         """What the operator wrote."""
         at = TopicPartition(TASKS.name, self._partition)
@@ -276,15 +281,26 @@ class Audit:
         return collect_creations(scan(self._log, at), operator, partitions=partitions, deployment=deployment)
 
 
-def _read_budgets(
-    log: EventLog, partition: int, *, trust: Trust | None, before: float
-) -> Iterator[PopulationBudgetSet]:
-    """What the operator has signed for populations, up to an offset of `tasks`."""
+def _check_release(
+    task: Task,
+    event: SumStored | MembersCompared | DeviceQuarantined,
+    *,
+    decision: Decision,
+    recomputer: Recomputer | None,
+) -> Iterator[str]:
+    """What is wrong with what a release rests on; `recomputer` is None where bodies are not looked at."""
+    if not isinstance(event, SumStored):
+        yield from quarantine.check_quarantine(task, event, decision=decision.events)
+    if recomputer is not None and not isinstance(event, DeviceQuarantined):
+        yield from recomputer.check(task, event)
+
+
+def _list_signed(log: EventLog, partition: int, *, trust: Trust | None, before: float = inf) -> list[Written]:
+    """What the operator has signed for this deployment, up to an offset of `tasks`."""
     operator, deployment = (None, None) if trust is None else (trust.operator, trust.deployment)
-    for record in scan(log, TopicPartition(TASKS.name, partition)):
-        event = parse_task_event(record, operator) if record.offset < before else None
-        if isinstance(event, PopulationBudgetSet) and deployment in (None, event.deployment):
-            yield event
+    records = (record for record in scan(log, TopicPartition(TASKS.name, partition)) if record.offset < before)
+    events = (parse_task_event(record, operator) for record in records)
+    return [event for event in events if event is not None and deployment in (None, event.deployment)]
 
 
 def _find_task_of(event: JournalEvent) -> str:

@@ -15,11 +15,13 @@ from ops.history.makeup import Makeup
 from schemas.events import (
     BudgetExhausted,
     CheckinsDeclined,
+    DeviceQuarantined,
     JournalEvent,
     LeaseClosed,
     LeaseGranted,
     ModelPublished,
     PopulationCharge,
+    QuarantineLifted,
     RoundAbandoned,
     RoundCharged,
     RoundOpened,
@@ -64,6 +66,10 @@ class TaskView:
     staleness_sum: int = 0
     staleness_max: int = 0
     participations: Counter[str] = field(default_factory=Counter)
+    # Who is let in no more, by device, or by subject where devices are enrolled.
+    quarantined: dict[str, DeviceQuarantined] = field(default_factory=dict)
+    # And with which round whose quarantine was lifted: the order may be read before what it is about.
+    lifted: dict[str, RoundId] = field(default_factory=dict)
     published: dict[Version, ModelPublished] = field(default_factory=dict)
     published_ms: dict[Version, int] = field(default_factory=dict)
     abandoned: Counter[str] = field(default_factory=Counter)
@@ -208,6 +214,8 @@ def evolve(view: TaskView, event: JournalEvent | TaskEvent | VersionEvaluated, *
             _evolve_updates(view, event)
         case RoundOpened() | RoundProposed() | SumStored() | ModelPublished() | RoundAbandoned() | TaskHalted():
             _evolve_rounds(view, event, time_ms=time_ms)
+        case DeviceQuarantined() | QuarantineLifted():
+            _evolve_quarantine(view, event)
         case RoundCharged():
             view.charges.append(event)
         case RoundWithheld(reason=reason):
@@ -264,6 +272,18 @@ def _evolve_updates(view: TaskView, event: UpdateAdmitted | UpdateRefused | Upda
             view.refused[reason] += 1
         case UpdatesDeclined(counts=counts):
             view.refused.update(counts)
+
+
+def _evolve_quarantine(view: TaskView, event: DeviceQuarantined | QuarantineLifted) -> None:
+    unit = name_unit(event)
+    if isinstance(event, DeviceQuarantined):
+        view.quarantined[unit] = event
+    else:
+        view.lifted[unit] = max(event.round, view.lifted.get(unit, 0))
+    held = view.quarantined.get(unit)
+    # An order about an earlier quarantine lifts none.
+    if held is not None and view.lifted.get(unit) == held.round:
+        del view.quarantined[unit]
 
 
 def _evolve_rounds(view: TaskView, event: JournalEvent, *, time_ms: int) -> None:

@@ -48,6 +48,10 @@ _WORDS = {
     "RoundOpened": "round {round}",
     "RoundProposed": "round {round}: {members} updates|, noise multiplier {noise_multiplier}",
     "SumStored": "round {round}: sum of {members} updates, sha256 {sum_sha256}",
+    "MembersCompared": "round {round}: {apart} of {members} updates stand apart|, of {devices}",
+    "DeviceQuarantined": "device {device}|, subject {subject}|: quarantined, {reason} in rounds {rounds}",
+    "QuarantineLifted": "device {device}|, subject {subject}|: takes part again, after round {round}"
+    "|, asked for by {asked_by}",
     "ModelPublished": "version {version}| of round {round}: {members} updates|, sha256 {sha256}",
     "RoundAbandoned": "round {round} with {members} updates: {reason}",
     "TaskHalted": "{reason}|, at version {version}",
@@ -112,6 +116,9 @@ def _choose(values: dict[str, Any]) -> dict[str, str]:
         found["clip_scale"] = None if scale == CLIP_ONE else f"{scale / CLIP_ONE:.1%}"
     if isinstance(deadline_ms := found.get("deadline_ms"), int):
         found["deadline"] = f"{datetime.fromtimestamp(deadline_ms / 1000, UTC):%H:%M:%S}"
+    # Of whom there is most to look at: the devices, and not their scores.
+    if isinstance(apart := found.get("anomalies"), list):
+        found |= {"apart": len(apart), "devices": [one.get("device") for one in apart] or None}
     for name in ("counts", "metrics"):
         if isinstance(inner := found.get(name), dict):
             found[name] = ", ".join(f"{format_value(key)} {format_value(each)}" for key, each in inner.items())

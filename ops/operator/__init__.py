@@ -13,6 +13,7 @@ May import `ops.history` and what lies below `ops`; prints nothing.
 `weight_files`: weights in the formats of others, read and written; called by `tasks` and `model_files`.
 `model_files`: a version as files that need nothing of fedlog; called by `fedlog model export`.
 `populations/`: what devices may spend over all tasks of their population; called by `fedlog population` and `tasks`.
+`quarantines/`: lets a device that stood apart take part again; called by `fedlog task lift`.
 `projects/`: a new project out of a template; called by `fedlog new`.
 `readback`: waits until what was written can be read; called by `tasks`, `succession` and `deployments`.
 `errors`: what can be asked for in vain; recognised by the console.

@@ -95,6 +95,12 @@ class CloseUnnoticed(OperatorError):
     code = "close_unnoticed"
 
 
+class DeviceNotQuarantined(OperatorError):
+    """No device of this name, or more than one, is quarantined in the task."""
+
+    code = "device_not_quarantined"
+
+
 class ModelMismatch(OperatorError):
     """The model of a task does not fit the policy of another."""
 

@@ -239,6 +239,7 @@ def summarize(view: TaskView) -> dict[str, Any]:
         "leases_expired": view.leases_expired,
         "leases_abandoned": dict(sorted(view.leases_abandoned.items())),
         "participations_max": view.participations_max,
+        "devices_quarantined": len(view.quarantined),
         "rounds_abandoned": dict(sorted(view.abandoned.items())),
         "metrics": view.metrics,
         "device_metrics": view.device_metrics,

@@ -6,7 +6,7 @@
 * `enrolment`: who may take part where a policy asks for enrolled devices.
 * `selection`: who trains, and what a device is answered.
 * `updates`: an update arrives, is admitted or refused.
-* `rounds`: a round opens, is summed, published or abandoned.
+* `rounds`: a round opens, is summed, published or abandoned; who stands apart in it, and is let in no more.
 * `ledger`: a round is charged to the privacy budget.
 * `partials`: what shard workers report to the aggregator.
 * `masks`: what helpers of masked tasks say.
@@ -74,11 +74,14 @@ from schemas.events.releasing.rollouts import (
     RolloutResumed,
 )
 from schemas.events.rounds import (
+    Anomaly,
+    DeviceQuarantined,
     EpochDestroyed,
     EpochOpened,
     HaltReason,
     MaskKeyOffered,
     Mechanism,
+    MembersCompared,
     ModelPublished,
     RoundAbandoned,
     RoundEvent,
@@ -103,6 +106,7 @@ from schemas.events.selection import (
 from schemas.events.tasks import (
     DeploymentFounded,
     PopulationBudgetSet,
+    QuarantineLifted,
     RolloutAction,
     RolloutOrdered,
     Subject,
@@ -132,6 +136,7 @@ from schemas.events.updates import (
 __all__ = [
     "AbandonReason",
     "AdmissionEvent",
+    "Anomaly",
     "Answer",
     "AnyEvent",
     "BodyFault",
@@ -150,6 +155,7 @@ __all__ = [
     "DeploymentFounded",
     "DeviceCheckedIn",
     "DeviceEnrolled",
+    "DeviceQuarantined",
     "DeviceRevoked",
     "Enrolled",
     "EnrolmentClosed",
@@ -182,6 +188,7 @@ __all__ = [
     "MasksRefused",
     "MasksSummed",
     "Mechanism",
+    "MembersCompared",
     "ModelPublished",
     "Noticeable",
     "Noticed",
@@ -193,6 +200,7 @@ __all__ = [
     "PopulationBudgetSet",
     "PopulationCharge",
     "Promoted",
+    "QuarantineLifted",
     "RefusalReason",
     "RegistryEvent",
     "RevocationReason",

@@ -14,6 +14,7 @@ from schemas.events.ledger import BudgetEvent
 from schemas.events.masks import HelperEvent, MasksRefused, MasksSummed
 from schemas.events.releasing.rollouts import KeepsModels, RolloutEvent
 from schemas.events.rounds import (
+    DeviceQuarantined,
     EpochDestroyed,
     EpochOpened,
     ModelPublished,
@@ -38,6 +39,7 @@ Noticeable = (
     | BudgetEvent
     | VersionEvaluated
     | DeviceRevoked
+    | DeviceQuarantined
     | MasksSummed
     | MasksRefused
     | KeepsModels

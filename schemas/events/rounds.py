@@ -7,14 +7,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from schemas.events.enrolment import SubjectId
 from schemas.events.event import Event
 from schemas.events.masks import HelperNumber
-from schemas.identifiers import BodyRef, Count, RoundId, Sha256, TaskId, Version
+from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Sha256, TaskId, UpdateId, Version
 from schemas.policy import Share
 from schemas.policy.metrics import MetricSums
 
 # Of one aggregator, or of each of two helpers.
 Statement = Annotated[bytes, msgspec.Meta(max_length=4_096)]
+# Of the clip, or of one: whole numbers, so that no machine rounds them otherwise.
+Thousandths = Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)]
 HaltReason = Literal["versions_max", "target", "budget", "too_few_devices", "idle", "closed", "diverged", "regressed"]
 
 
@@ -65,6 +68,50 @@ class SumStored(Event):
     body: BodyRef | None
     # Of what the members report inside their sealed bodies: the proposal, which no body is opened for, cannot have it.
     metrics: MetricSums | UnsetType | None = UNSET
+
+
+class Anomaly(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """An update that stands apart, in thousandths: lengths of the clip, a cosine of one, `z` of a robust z-score.
+
+    `distance` and `cosine` are to the middle of the others (`actors.deciders.arithmetic.comparing`).
+    """
+
+    update: UpdateId
+    device: DeviceId
+    distance: Thousandths
+    norm: Thousandths
+    cosine: Thousandths
+    z: Thousandths
+    subject: SubjectId | UnsetType = UNSET
+
+
+class MembersCompared(Event):
+    """The members of a round were compared with each other, and these stand apart.
+
+    `seed`: of the sketches on which they were compared, so that a full replay finds the same.
+    """
+
+    task: TaskId
+    round: RoundId
+    members: Count
+    seed: Sha256
+    # Of nobody else anything is said: a sealed task hides single updates from whoever reads this.
+    anomalies: tuple[Anomaly, ...]
+
+
+class DeviceQuarantined(Event):
+    """No update of the device counts in this task from here on, and it gets no lease, until the operator lifts it.
+
+    `round`: with which it came so far; `rounds`: those in which it stood apart, this one last.
+    """
+
+    task: TaskId
+    device: DeviceId
+    # By which the operator's word that lifts it says that it means this one, and no later.
+    round: RoundId
+    reason: Literal["anomalous"]
+    rounds: tuple[RoundId, ...]
+    subject: SubjectId | UnsetType = UNSET
 
 
 class ModelPublished(Event):
@@ -137,6 +184,8 @@ RoundEvent = (
     RoundOpened
     | RoundProposed
     | SumStored
+    | MembersCompared
+    | DeviceQuarantined
     | ModelPublished
     | RoundAbandoned
     | TaskHalted

@@ -34,7 +34,7 @@ IdentityReason = Literal[
 DeclineReason = Literal[
     "unknown_task", "paused", "closed", "no_model", "round_pending",
     "battery", "not_charging", "metered", "not_idle", "too_few_samples", "unknown_cohort",
-    "replayed", "clock", "participations", "in_round", "no_slot", "not_drawn", "gave_up",
+    "replayed", "clock", "participations", "in_round", "no_slot", "not_drawn", "gave_up", "quarantined",
     IdentityReason,
 ]
 # fmt: on

@@ -7,9 +7,22 @@ from math import prod
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from schemas.events.enrolment import SubjectId
 from schemas.events.event import Event
-from schemas.identifiers import BodyRef, Count, Deployment, PartitionCount, Population, Sha256, TaskId, Version
+from schemas.identifiers import (
+    BodyRef,
+    Count,
+    Deployment,
+    DeviceId,
+    PartitionCount,
+    Population,
+    RoundId,
+    Sha256,
+    TaskId,
+    Version,
+)
 from schemas.policy import Measure, Policy, Spending, count_affordable
 
 # Whom a token of a server names: text for people, and nobody's key.
@@ -159,6 +172,20 @@ class TaskSucceeded(Event):
     asked_by: Asker = ""
 
 
+class QuarantineLifted(Event):
+    """The device, or its subject where devices are enrolled, takes part again.
+
+    `round`: that of the quarantine which is lifted; a copy of this order lifts no later one.
+    """
+
+    task: TaskId
+    deployment: Deployment
+    device: DeviceId
+    round: RoundId
+    asked_by: Asker = ""
+    subject: SubjectId | UnsetType = UNSET
+
+
 class PopulationBudgetSet(Event):
     """No device may spend more than `rho_max` over all tasks of the population together, from here on and for ever.
 
@@ -187,4 +214,13 @@ class RolloutOrdered(Event):
     asked_by: Asker = ""
 
 
-TaskEvent = TaskCreated | TaskPaused | TaskResumed | TaskSucceeded | TaskClosed | PopulationBudgetSet | RolloutOrdered
+TaskEvent = (
+    TaskCreated
+    | TaskPaused
+    | TaskResumed
+    | TaskSucceeded
+    | TaskClosed
+    | QuarantineLifted
+    | PopulationBudgetSet
+    | RolloutOrdered
+)

@@ -23,7 +23,7 @@ BodyFault = Literal[
     "body_absent", "body_malformed", "body_shape", "not_finite", "out_of_grid", "not_opened", "defect",
 ]
 RefusalReason = BodyFault | Literal[
-    "stale", "from_the_future", "in_round", "participations", "closed", "finished", "epoch_over",
+    "stale", "from_the_future", "in_round", "participations", "closed", "finished", "epoch_over", "quarantined",
 ]
 CountedReason = Literal["duplicate", "expired", "unknown_task", "other_policy"]
 # fmt: on

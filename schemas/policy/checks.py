@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.identifiers import PARTITIONS_MAX
+from schemas.policy.guarding.quarantine import find_quarantine_problems
 from schemas.policy.learning_checks import find_learning_problems
 from schemas.policy.measuring import find_measure_problems
 from schemas.policy.misfits import list_misfits
@@ -69,6 +70,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "robust.selected": (1, 1000),
     "robust.radius": (1e-4, 1),
     "robust.iterations": (1, 100),
+    "quarantine.rounds": (0, 32),
+    "quarantine.window": (1, 32),
+    "quarantine.z_min": (1, 1000),
     "sealed.epoch_versions": (1, 1_000_000),
     "sealed.kept_s": (0, 365 * 86_400),
     "masked.epoch_versions": (1, 1_000_000),
@@ -173,6 +177,7 @@ def check_policy(policy: Policy) -> Policy:
         *_find_contradictions(policy),
         *find_measure_problems(policy),
         *find_robust_problems(policy),
+        *find_quarantine_problems(policy),
         *_find_sealing_problems(policy),
         *find_masking_problems(policy),
         *find_rollout_problems(policy),

@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
+from schemas.policy.guarding.quarantine import Quarantine
 from schemas.policy.learning import (
     Arguments,
     Evaluation,
@@ -223,6 +224,7 @@ class Policy(Section):
     shards: int | UnsetType = UNSET
     seeds: Seeds | UnsetType = UNSET
     robust: Robust | UnsetType = UNSET
+    quarantine: Quarantine | UnsetType = UNSET
     sealed: Sealed | UnsetType = UNSET
     masked: Masked | UnsetType = UNSET
     # Who may take part: whoever has a key, or who is enrolled; then a person or a machine counts, and not a key.

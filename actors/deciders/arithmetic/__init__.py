@@ -5,6 +5,7 @@ library that each names; no clock, no entropy, no I/O.
 
 - `sums`: exact clipping, weighting and adding of updates in integers, and the digest that commits to a round's members.
 - `robust`: median, trimmed mean, Krum and centered clipping over the members of a round.
+- `comparing`: how far each member of a round stands apart from the others, for quarantine.
 - `noise`: the discrete Gaussian of one release, drawn from a key and the proposal.
 - `optimizers`: the server's step from a sum to the next model.
 - `schedules`: the server's learning rate over the versions.

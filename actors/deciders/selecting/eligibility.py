@@ -81,6 +81,8 @@ def _task_reason(task: Task) -> DeclineReason | None:
 
 
 def _device_reason(state: Selections, task: Task, *, unit: str) -> DeclineReason | None:
+    if state.is_quarantined(task.created.task, unit):
+        return "quarantined"
     if is_exhausted(state, task, unit=unit):
         return "participations"
     device = task.devices.get(unit)

@@ -11,6 +11,7 @@ from actors.deciders.selecting.devices import Devices
 from actors.deciders.selecting.drawing import compute_wait_ms, draw_ticket
 from actors.deciders.selecting.utility import Utilities, compute_score
 from schemas.events import (
+    DeviceQuarantined,
     DeviceRevoked,
     EpochDestroyed,
     EpochOpened,
@@ -21,6 +22,7 @@ from schemas.events import (
     Noticeable,
     Noticed,
     PopulationBudgetSet,
+    QuarantineLifted,
     RoundAbandoned,
     RoundProposed,
     TaskClosed,
@@ -114,6 +116,13 @@ class Selections:
     tasks: dict[str, Task] = field(default_factory=dict)
     revoked: dict[str, int] = field(default_factory=dict)
     budgets: Budgets = UNSET  # of its populations
+    # By task: who is quarantined, and with which round it came so far. Not in `Task`, which has as many fields as the
+    # short form of its encoding counts: with one more the digests of recorded states would be others.
+    quarantined: dict[str, dict[str, int]] | UnsetType = UNSET
+
+    def is_quarantined(self, task: str, unit: str) -> bool:
+        """Whether a device, or its subject where devices are enrolled, is let in no more."""
+        return self.quarantined is not UNSET and unit in self.quarantined.get(task, ())
 
 
 @dataclass(slots=True)
@@ -144,6 +153,8 @@ def _hear(state: Selections, fact: Noticeable, *, time_ms: int) -> None:
             state.budgets = set_budget(state.budgets, fact, tasks=state.tasks)
         case DeviceRevoked():
             _revoke(state, fact, time_ms=time_ms)
+        case DeviceQuarantined() | QuarantineLifted():
+            _quarantine(state, fact)
         case _:
             if fact.task in state.tasks:
                 _notice(state.tasks[fact.task], fact, time_ms=time_ms)
@@ -245,18 +256,34 @@ def _notice(task: Task, noticed: object, *, time_ms: int) -> None:
         case RoundAbandoned():
             _abandon(task, noticed)
             _open_round(task, time_ms)
-        case EpochOpened() if task.epochs is not UNSET:
-            named = {lease.granted.epoch for lease in task.leases.values()}
-            # A lease in flight is answered with its own, and no other is needed any more.
-            kept = {number: statement for number, statement in task.epochs.items() if number in named}
-            task.epochs = {**kept, noticed.epoch: noticed.statement}
-        case EpochDestroyed() if task.epochs is not UNSET:
-            task.epochs.pop(noticed.epoch, None)
+        case EpochOpened() | EpochDestroyed():
+            _turn_epoch(task, noticed)
         case ModelPublished():
             # Version 0 comes of no round, so it takes none from the pending ones.
             task.version, task.model = noticed.version, noticed.model
             task.pending -= noticed.round is not None
             _open_round(task, time_ms)
+
+
+def _quarantine(state: Selections, noticed: DeviceQuarantined | QuarantineLifted) -> None:
+    state.quarantined = {} if state.quarantined is UNSET else state.quarantined
+    units = state.quarantined.setdefault(noticed.task, {})
+    if isinstance(noticed, DeviceQuarantined):
+        units[name_unit(noticed)] = noticed.round
+    else:
+        units.pop(name_unit(noticed), None)
+
+
+def _turn_epoch(task: Task, noticed: EpochOpened | EpochDestroyed) -> None:
+    if task.epochs is UNSET:
+        return
+    if isinstance(noticed, EpochDestroyed):
+        task.epochs.pop(noticed.epoch, None)
+        return
+    named = {lease.granted.epoch for lease in task.leases.values()}
+    # A lease in flight is answered with its own, and no other is needed any more.
+    kept = {number: statement for number, statement in task.epochs.items() if number in named}
+    task.epochs = {**kept, noticed.epoch: noticed.statement}
 
 
 def _abandon(task: Task, abandoned: RoundAbandoned) -> None:

@@ -232,7 +232,8 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                 if isinstance(total, MasksUnusable):
                     yield total
                     continue
-                yield self._releases.make(task, awaited, total=total, metrics=self._sums.sum_reports(task, awaited))
+                reports, compared = self._sums.sum_reports(task, awaited), self._sums.take_compared(task, awaited)
+                yield self._releases.make(task, awaited, total=total, metrics=reports, compared=compared)
             # A version may have been the last of its epoch, or of the task.
             yield from self._turning.make_inputs(task)
         self.has_work = False

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
 from actors.deciders.aggregator_state import Round, Task
 from actors.deciders.arithmetic import noise, optimizers, schedules, statistics, sums
+from actors.deciders.quarantining.judging import Compared
 from actors.effects.aggregator.model_cache import CachedModel, ModelCache
 from actors.effects.aggregator.summation import Fetch
 from actors.keys import NoiseKey
@@ -102,9 +103,15 @@ class Releases:
         self._log, self._at, self._key, self._fetch = log, TopicPartition(MODELS.name, partition), key, fetch
 
     def make(
-        self, task: Task, awaited: Round, *, total: Grid, metrics: MetricSums | UnsetType | None = UNSET
+        self,
+        task: Task,
+        awaited: Round,
+        *,
+        total: Grid,
+        metrics: MetricSums | UnsetType | None = UNSET,
+        compared: Compared | UnsetType = UNSET,
     ) -> ReleaseStored | KeyMissing:
-        """Compute the release of a round from its exact sum, and store it; `metrics` are passed on."""
+        """Compute the release of a round from its exact sum, and store it; `metrics` and `compared` are passed on."""
         created, name = task.created, task.created.task
         assert awaited.proposed is not None
         start = self._start(task)
@@ -126,6 +133,7 @@ class Releases:
             moments=moments,
             is_sound=created.policy.measure is not None or is_sound(release.model),
             metrics=metrics,
+            compared=compared,
         )
 
     def _start(self, task: Task) -> Start:

@@ -15,12 +15,14 @@ from msgspec import UNSET, UnsetType
 
 from actors.deciders.aggregator_state import Round, Task
 from actors.deciders.masking.hearing import MasksUnusable
+from actors.deciders.quarantining.judging import Compared
 from actors.effects.aggregator.intake import Intake
 from actors.effects.aggregator.partials import Partials, by_partition, select_own
 from actors.effects.aggregator.summation import NO_KEYS, Measured, RunningTotal, choose_summation
 from actors.effects.masking.unmasking import unmask_or_give_up
 from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
 from actors.effects.sealing.summing import SealedReport, Summed, open_sum
+from actors.effects.watching.watched import WatchedTotal
 from schemas.events import UpdateAdmitted
 from schemas.policy.metrics import MetricSums, add_sums, sum_metrics
 from schemas.tensors import BodyError, Grid
@@ -34,6 +36,7 @@ class RoundSums:
         self.running: dict[tuple[str, int], RunningTotal] = {}
         self._reports: defaultdict[tuple[str, int], dict[str, SealedReport]] = defaultdict(dict)
         self._partial_reports: defaultdict[tuple[str, int], list[MetricSums | None]] = defaultdict(list)
+        self._compared: dict[tuple[str, int], Compared] = {}
         self._intake, self.partials, self._keys = intake, partials, keys
 
     def add(self, task: Task, admitted: UpdateAdmitted, *, found: Measured | None) -> None:
@@ -70,6 +73,8 @@ class RoundSums:
         running = self.running.pop((task.created.task, proposed.id), None)
         if running is None:
             running = self._recompute(task, select_own(proposed.members.values()))
+        if isinstance(running, WatchedTotal):
+            self._compared[task.created.task, proposed.id] = running.sketches.compare(proposed.members.values())
         spread = by_partition(proposed.members.values()).values()
         total = summation.total(running, [self._partial(task, proposed.id, members=members) for members in spread])
         return unmask_or_give_up(task, proposed, total=total, fetch=self._intake.fetch)
@@ -82,6 +87,10 @@ class RoundSums:
             return UNSET
         own = sum_metrics(told.values(), count=len(policy.evaluation.report))
         return add_sums([own, *partials])
+
+    def take_compared(self, task: Task, proposed: Round) -> Compared | UnsetType:
+        """How its members lie to each other, once the total of a round is taken; unset where nobody asks for it."""
+        return self._compared.pop((task.created.task, proposed.id), UNSET)
 
     def _recompute(self, task: Task, members: list[UpdateAdmitted]) -> RunningTotal:
         return choose_summation(task.created, self._keys).recompute(members, self._intake.fetch, note=self._note)

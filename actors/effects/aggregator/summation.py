@@ -17,6 +17,7 @@ import numpy.typing as npt
 from actors.deciders.arithmetic import robust, sums
 from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.effects.sealing.opening import Bound, open_contents
+from actors.effects.watching.watched import watch
 from schemas.events import BodyFault, TaskCreated, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.masking import ring
@@ -116,7 +117,7 @@ class PlainSum:
 
     def start(self) -> RunningTotal:
         """Zero."""
-        return sums.RunningSum(self.created.parameters)
+        return watch(self.created, sums.RunningSum(self.created.parameters))
 
     def total(self, running: RunningTotal, partials: Iterable[Grid] = ()) -> Grid:
         """Sums of disjoint members add up to the sum of all."""
@@ -153,7 +154,7 @@ class Comparison(PlainSum):
 
     def start(self) -> RunningTotal:
         """No vectors."""
-        return KeptVectors(self.created.policy, self.created.parameters)
+        return watch(self.created, KeptVectors(self.created.policy, self.created.parameters))
 
 
 class KeptVectors:

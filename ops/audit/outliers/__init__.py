@@ -2,5 +2,6 @@
 
 - `scores`: what is measured of an update beside its round, and what is rare among devices. Pure.
 - `reading`: the rounds of a task with the vectors of their members; only where looking at them is allowed.
+- `quarantine`: what a replay checks of devices that are let in no more. Pure.
 - `drift`: how far what devices have has moved, by two histograms. Pure.
 """

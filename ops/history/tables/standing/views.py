@@ -20,11 +20,13 @@ from ops.history.makeup import Makeup
 from ops.history.tables.standing.reading import read_event
 from ops.history.task_view import TaskView
 from schemas.events import (
+    DeviceQuarantined,
     ModelPublished,
     RoundCharged,
     TaskCreated,
     TaskHalted,
     VersionEvaluated,
+    name_unit,
 )
 from schemas.identifiers import TASK_PATTERN, TaskId
 from schemas.policy.metrics import MetricSums
@@ -119,6 +121,8 @@ def _make_view(name: TaskId, told: dict[str, list[Any]]) -> TaskView:
     admitted = get("admitted", {"n": 0, "stale": 0, "most": 0})
     view.admitted, view.staleness_sum, view.staleness_max = admitted["n"], admitted["stale"], admitted["most"]
     view.participations_most = get("participations", 0)
+    quarantined = [read_event(DeviceQuarantined, row) for row in told.get("quarantined", ())]
+    view.quarantined = {name_unit(event): event for event in quarantined}
     view.zeroed, view.refused, view.declined = get_counts("zeroed"), get_counts("refused"), get_counts("declined")
     view.abandoned, view.leases_abandoned = get_counts("abandoned"), get_counts("given_up")
     closed = get("leases", {"n": 0, "expired": 0})

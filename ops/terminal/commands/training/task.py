@@ -1,4 +1,4 @@
-"""`fedlog task`: create, list, show, pause, resume, close."""
+"""`fedlog task`: create, list, show, pause, resume, lift, close."""
 
 from __future__ import annotations
 
@@ -197,6 +197,21 @@ def resume(ctx: typer.Context, name: Name) -> None:
     with open_log(ctx.obj) as log:
         tasks.resume(log, name, key=require_key(ctx.obj))
     say(f"{name} is running again.")
+
+
+@app.command()
+def lift(
+    ctx: typer.Context,
+    name: Name,
+    device: Annotated[str, typer.Option(metavar="ID", help="Its id, or that of its subject; the first digits do.")],
+) -> None:
+    """Let a quarantined device take part again."""
+    from ops.operator.quarantines.lifting import lift as lift_quarantine
+
+    with open_log(ctx.obj) as log:
+        held = lift_quarantine(log, name, device=device, key=require_key(ctx.obj))
+    rounds = ", ".join(map(str, held.rounds))
+    say(f"{held.subject or held.device} takes part in {name} again; it was quarantined for rounds {rounds}.")
 
 
 @app.command()

@@ -348,6 +348,8 @@ def test_the_lease_is_judged_before_the_body() -> None:
 
 SPECIFIED = {"unknown_task", "duplicate", "other_policy", "expired", "closed", "finished", "from_the_future", "stale"}
 SPECIFIED |= {"in_round", "participations", "epoch_over", *FAULTS}
+# Here, and in `quarantining/test_judging.py`.
+SPECIFIED |= {"quarantined"}
 
 
 def test_every_reason_to_refuse_is_specified() -> None:

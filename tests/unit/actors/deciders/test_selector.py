@@ -201,8 +201,9 @@ def test_a_check_in_is_declined(case: str) -> None:
 
 
 def test_every_reason_to_decline_is_specified() -> None:
-    """The closed list and the cases above are the same, but for those of identities."""
-    assert {reason for _, _, reason in DECLINED.values()} == {*get_args(DeclineReason)} - {*get_args(IdentityReason)}
+    """The closed list and the cases above are the same, but for those of identities and of quarantine."""
+    elsewhere = {*get_args(IdentityReason), "quarantined"}
+    assert {reason for _, _, reason in DECLINED.values()} == {*get_args(DeclineReason)} - elsewhere
 
 
 def test_the_bounds_themselves_are_enough() -> None:

@@ -64,6 +64,13 @@ def test_an_event_without_what_its_words_need_shows_its_fields() -> None:
     assert tell(line("NeverHeardOf", {"round": 1})).endswith("NeverHeardOf       round=1")
 
 
+def test_who_stands_apart_is_named() -> None:
+    """Of a comparison people look for how many stand apart and which, and not for the seed."""
+    apart = {"round": 4, "members": 20, "seed": "ef" * 32, "anomalies": [{"device": "cd" * 32, "z": 4_000}]}
+    assert tell(line("MembersCompared", apart)).endswith("round 4: 1 of 20 updates stand apart, of [cdcdcdcd…]")
+    assert tell(line("MembersCompared", {**apart, "anomalies": []})).endswith("round 4: 0 of 20 updates stand apart")
+
+
 def test_a_long_line_goes_on_below_its_place() -> None:
     """On a narrow terminal every line fits, and no word is lost or cut."""
     (one,) = lines(Record("tasks", PLACE, 7, 1_000, None, encode(created())))
