@@ -15,15 +15,16 @@ from typing import Any, Literal
 
 from client_agent.files import write_durably
 from ops.operator import models
+from ops.operator.errors import ModelGone
 from ops.services.standing import Purpose, StandingFile, StandingUnfit
 from schemas import tensors
 from schemas.announcements.forms import KINDS
-from schemas.announcements.reading import Announcement, Told, read_announcement
+from schemas.announcements.reading import Announcement, Told, find_place, read_announcement
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
 from schemas.creations import find_deployment
 from schemas.identifiers import BodyRef
-from schemas.published import find_seq, parse_statement
+from schemas.published import parse_statement
 from schemas.topics import PUBLISHED, TASKS, partition_of
 from streams.log import EventLog, LogRefused, Record, TopicPartition, scan
 from streams.skipped import Skipped
@@ -53,8 +54,9 @@ PROMOTIONS = ("promoted", "rolledback")
 class Published:
     """One announcement, whose signatures hold.
 
-    `version` is the one to be used from now on: of a rollback the one that it went back to. `withdrawn`: the version
-    that was rolled back. `kind`: published, canary, promoted, rolledback or halted; `type` is its CloudEvents type.
+    `version` is the one to be used, whose model `download` gives: of a rollback the one that it went back to; None
+    where there is none, and of a halt. `withdrawn`: the version that was rolled back. `kind`: published, canary,
+    promoted, rolledback or halted; `type` is its CloudEvents type.
     `data` is what the record says, with the digest and the address of the model.
     """
 
@@ -62,24 +64,26 @@ class Published:
     kind: str
     id: str
     task: str
-    version: int
+    version: int | None
     withdrawn: int | None
     time: datetime
-    sha256: str
+    sha256: str | None
     data: Mapping[str, Any]
     statement: Mapping[str, Any] = field(repr=False)
     _log: EventLog = field(repr=False, compare=False)
-    _body: BodyRef = field(repr=False, compare=False)
+    _body: BodyRef | None = field(repr=False, compare=False)
 
     def download(self, path: str | Path) -> Path:
         """Write the model of `version` to a file: flat little-endian float32, the trained tensors one after the other.
 
         The stored bytes are compared with their digest first. It blocks: in an event loop call it by
-        `asyncio.to_thread`. Raises ModelGone where retention has deleted it, LogUnavailable, BodyError.
+        `asyncio.to_thread`. Raises ModelGone where there is none, or retention has deleted it; LogUnavailable.
         """
         # Learners come with this, and nothing else here needs them.
         from client_agent.setting import MODEL_BYTES_MAX
 
+        if self._body is None:
+            raise ModelGone(f"{self.id} names no model.")
         file = Path(path)
         stored = models.read_bytes(self._log, self._body, timeout_s=FETCH_S)
         weights = tensors.decompress_model(stored, size_max=MODEL_BYTES_MAX)
@@ -227,10 +231,9 @@ class Subscriber:
         """Find what was announced last, of each journal."""
         start = max(self._log.bounds(at).beginning, end - LOOKS_BACK)
         for record in reversed([*scan(self._log, at, start=start, end=end)]):
-            statement = parse_statement(record.value or b"")
-            kind = KINDS.get(str(statement.get("type")))
+            place = find_place(parse_statement(record.value or b""))
             # From the newest on, so that of most no signature has to be checked.
-            if kind is None or find_seq(statement) < self._file.standing.find_told(at.partition, kind.journal).seq:
+            if place is None or place[1] < self._file.standing.find_told(at.partition, place[0]).seq:
                 continue
             with contextlib.suppress(MalformedError):
                 found = self._read(record)
@@ -247,7 +250,7 @@ class Subscriber:
             version=found.version,
             withdrawn=found.withdrawn,
             time=datetime.fromtimestamp(found.time_ms / 1000, UTC),
-            sha256=found.data.model.sha256,
+            sha256=None if found.data.model is None else found.data.model.sha256,
             data=found.statement["data"],
             statement=found.statement,
             _log=self._log,

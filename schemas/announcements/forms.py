@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from schemas.identifiers import TASK_PATTERN
 from schemas.published import AGGREGATOR, EVENT_TYPE
@@ -75,43 +75,57 @@ class VersionPublished(msgspec.Struct, frozen=True, kw_only=True):
     journal: JournalHead
 
 
-# What all that a rollout says has in common; it is no kind of its own.
-class _Decided(msgspec.Struct, frozen=True, kw_only=True):
+Scores = Annotated[tuple[Evidence, ...], Meta(description="What the decision rests on.")]
+
+
+class CanaryStaged(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate goes to a share of the devices, or to a larger share than before; `model` is the candidate's."""
+
     task: Task
     version: Version
-    evidence: Annotated[tuple[Evidence, ...], Meta(description="What the decision rests on.")] = ()
+    stage: Number
+    share: Annotated[float, Meta(ge=0, le=1, description="The share of the devices of these cohorts.")]
+    cohorts: Annotated[tuple[str, ...], Meta(description="Empty: all.")]
+    evidence: Scores
     model: ModelAddress
     journal: JournalHead
 
 
-class CanaryStaged(_Decided, frozen=True, kw_only=True):
-    """A candidate goes to a share of the devices, or to a larger share than before; `model` is the candidate's."""
-
-    previous: Annotated[int | UnsetType | None, Meta(description="The version that all others keep.")] = UNSET
-    stage: Number
-    share: Annotated[float, Meta(ge=0, le=1, description="The share of the devices of these cohorts.")]
-    cohorts: Annotated[tuple[str, ...], Meta(description="Empty: all.")] = ()
-
-
-class VersionPromoted(_Decided, frozen=True, kw_only=True):
+class VersionPromoted(msgspec.Struct, frozen=True, kw_only=True):
     """From now on everybody should use this version; `model` is its model."""
 
+    task: Task
+    version: Version
     # The first promotion of a task replaces none.
-    previous: Annotated[int | UnsetType | None, Meta(description="The version that it replaces.")] = UNSET
+    previous: Annotated[int | None, Meta(description="The version that it replaces.")]
+    evidence: Scores
+    model: ModelAddress
+    journal: JournalHead
 
 
-class VersionRolledBack(_Decided, frozen=True, kw_only=True):
+class VersionRolledBack(msgspec.Struct, frozen=True, kw_only=True):
     """Nobody should use `version` any more, but `to`; `model` is that of `to`."""
 
-    # A rollback without a version to go back to would leave everybody without a model.
-    to: Version
+    task: Task
+    version: Version
+    # Where nothing was promoted before there is no version that anybody should use.
+    to: Annotated[int | None, Meta(description="The version that counts instead; null: none.")]
     reason: str
+    evidence: Scores
+    model: ModelAddress | None
+    journal: JournalHead
 
 
-class RolloutHalted(_Decided, frozen=True, kw_only=True):
-    """No further version is staged until the operator resumes; `model` is what is to be used meanwhile."""
+class RolloutHalted(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing is staged, promoted or rolled back until the operator resumes; what is in use stays in use."""
 
+    task: Task
+    # What it is about, which nobody should use for having been named here.
+    version: Annotated[int | None, Meta(description="The version in doubt; null: none.")]
     reason: str
+    evidence: Scores
+    model: None
+    journal: JournalHead
 
 
 Data = VersionPublished | CanaryStaged | VersionPromoted | VersionRolledBack | RolloutHalted

@@ -7,12 +7,13 @@ stranger, shows by the number of its batch: those of one journal never go back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from schemas.announcements.forms import KINDS, Data, Kind, VersionRolledBack
+from schemas.announcements.forms import KINDS, Data, Kind, RolloutHalted, VersionRolledBack
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
 from schemas.identifiers import BodyRef
@@ -39,10 +40,12 @@ class Announcement:
         return str(self.statement["id"])
 
     @property
-    def version(self) -> int:
-        """The version whose model it names: the one to be used from now on."""
-        # Whoever deploys the version of the newest announcement is then always right.
-        return self.data.to if isinstance(self.data, VersionRolledBack) else self.data.version
+    def version(self) -> int | None:
+        """The version whose model it names: the one to be used. None where it names none."""
+        if isinstance(self.data, VersionRolledBack):
+            # Whoever deploys the version of the newest announcement is then always right.
+            return self.data.to
+        return None if isinstance(self.data, RolloutHalted) else self.data.version
 
     @property
     def withdrawn(self) -> int | None:
@@ -50,10 +53,21 @@ class Announcement:
         return self.data.version if isinstance(self.data, VersionRolledBack) else None
 
     @property
-    def body(self) -> BodyRef:
+    def body(self) -> BodyRef | None:
         """Where its model stands."""
         address = self.data.model
+        if address is None:
+            return None
         return BodyRef(**{**msgspec.structs.asdict(address), "sha256": bytes.fromhex(address.sha256)})
+
+
+def find_place(statement: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The journal and the batch that a statement names, which nobody has checked; None where it names none."""
+    kind = KINDS.get(str(statement.get("type")))
+    try:
+        return None if kind is None else (kind.journal, int(statement["data"]["journal"]["seq"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def read_announcement(value: bytes, trust: Trust, *, partition: int, at_ms: int) -> Announcement | None:

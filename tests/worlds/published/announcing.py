@@ -23,20 +23,22 @@ TYPES = {
 EVIDENCE = {"version": 1, "cohort": "", "evaluator": "ab" * 8, "metric": "accuracy", "value": 0.5, "samples": 90}
 
 
-def describe_rollout(kind: str, version: int, *, seq: int = 0, **data: Any) -> dict[str, Any]:
+def describe_rollout(kind: str, version: int | None, *, seq: int = 0, **data: Any) -> dict[str, Any]:
     """What a rollout says, not signed: `kind` is canary, promoted, rolledback or halted."""
     task = data.pop("task", TASK)
-    model: BodyRef = data.pop("model", body_ref(f"model {data.get('to', version)}", "models", partition=PLACE))
+    used = None if kind == "halted" else data.get("to", 0 if kind == "rolledback" else version)
+    named = None if used is None else body_ref(f"model {used}", "models", partition=PLACE)
+    model: BodyRef | None = data.pop("model", named)
     own: dict[str, dict[str, Any]] = {
-        "canary": {"previous": 0, "stage": 0, "share": 0.05, "cohorts": []},
+        "canary": {"stage": 0, "share": 0.05, "cohorts": []},
         "promoted": {"previous": 0},
-        "rolledback": {"to": 0, "reason": "regressed"},
-        "halted": {"reason": "asked for"},
+        "rolledback": {"to": 0, "reason": "drop"},
+        "halted": {"reason": "ordered"},
     }
     journal = {"topic": "rollouts", "partition": data.pop("partition", PLACE), "seq": seq, "head": "cd" * 32}
     return {
         "specversion": "1.0",
-        "id": f"{task}/{version}/{kind}/{seq}",
+        "id": f"{task}/{version or 0}/{kind}/{seq}",
         "source": f"/fedlog/tasks/{task}",
         "type": TYPES[kind],
         "subject": task,
@@ -47,7 +49,7 @@ def describe_rollout(kind: str, version: int, *, seq: int = 0, **data: Any) -> d
             "version": version,
             **own[kind],
             "evidence": [EVIDENCE],
-            "model": to_plain(model),
+            "model": None if model is None else to_plain(model),
             "journal": journal,
             **data,
         },
@@ -63,7 +65,7 @@ def sign_as(
     return sign_statement(statement, signer.key, certificate=signer.certificate)
 
 
-def announce_rollout(kind: str, version: int, *, seq: int = 0, **data: Any) -> bytes:
+def announce_rollout(kind: str, version: int | None, *, seq: int = 0, **data: Any) -> bytes:
     """A rollout's record."""
     return sign_as("rollout", describe_rollout(kind, version, seq=seq, **data))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from time import sleep
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -126,7 +126,7 @@ class _Handler:
     def _download(self, found: Published) -> dict[str, str]:
         from ops.operator.errors import ModelGone
 
-        if self._models is None:
+        if self._models is None or found.version is None:
             return {}
         file = self._models / f"{found.task}-{found.version}.bin"
         try:
@@ -139,21 +139,22 @@ class _Handler:
 
 def _describe(found: Published) -> dict[str, str]:
     # The version to use and not the one that the event is about: a script deploys whatever stands here.
-    told: dict[str, Any] = {
+    told: dict[str, int | str | None] = {
         "FEDLOG_TASK": found.task,
         "FEDLOG_VERSION": found.version,
         "FEDLOG_TYPE": found.type,
         "FEDLOG_SHA256": found.sha256,
-        "FEDLOG_WITHDRAWN": "" if found.withdrawn is None else found.withdrawn,
+        "FEDLOG_WITHDRAWN": found.withdrawn,
     }
-    return {name: str(value) for name, value in told.items() if value != ""}
+    return {name: str(value) for name, value in told.items() if value is not None}
 
 
 # Two spaces between the cells, as in the tables of other commands.
 def _format(found: Published) -> str:
     when = found.time.strftime("%Y-%m-%d %H:%M:%S")
-    what = f"{found.kind} version {found.version}"
+    what = found.kind if found.version is None else f"{found.kind} version {found.version}"
     if found.withdrawn is not None:
-        what = f"rolled back version {found.withdrawn}, now version {found.version}"
-    why = found.data.get("reason", "")
-    return f"{when}  {found.task}  {what}{f' ({why})' if why else ''}  {found.sha256[:16]}"
+        now = "none" if found.version is None else f"version {found.version}"
+        what = f"rolled back version {found.withdrawn}, now {now}"
+    why, digest = found.data.get("reason", ""), (found.sha256 or "")[:16]
+    return f"{when}  {found.task}  {what}{f' ({why})' if why else ''}  {digest}".rstrip()

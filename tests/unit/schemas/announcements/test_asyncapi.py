@@ -40,6 +40,8 @@ def test_every_kind_is_described() -> None:
         ("published", announce_version(3)),
         *((kind, announce_rollout(kind, 4)) for kind in ("canary", "promoted", "rolledback", "halted")),
         ("promoted", announce_rollout("promoted", 0, previous=None)),
+        ("rolledback", announce_rollout("rolledback", 1, to=None)),
+        ("halted", announce_rollout("halted", None)),
     ],
 )
 def test_what_is_written_fits_the_description(kind: str, record: bytes) -> None:

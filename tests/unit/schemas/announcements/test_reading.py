@@ -38,7 +38,7 @@ def test_a_version_reads_back() -> None:
     assert (found.id, found.time_ms, found.deployment) == (f"{TASK}/3", TIME_MS, DEPLOYMENT)
 
 
-@pytest.mark.parametrize("kind", ["canary", "promoted", "halted"])
+@pytest.mark.parametrize("kind", ["canary", "promoted"])
 def test_a_rollout_reads_back(kind: str) -> None:
     """Guarantee: every kind names the version to be used, its model and the scores that the decision rests on."""
     found = read(announce_rollout(kind, 4))
@@ -51,6 +51,12 @@ def test_after_a_rollback_the_earlier_version_is_the_one_to_use() -> None:
     found = read(announce_rollout("rolledback", 4, to=2))
     assert (found.version, found.withdrawn) == (2, 4)
     assert found.body == body_ref("model 2", "models", partition=PLACE)
+
+
+def test_no_version_is_named_where_none_is_to_be_used() -> None:
+    """Guarantee: a halt names what is in doubt as no version to use, and a rollback may lead to none."""
+    for record in (announce_rollout("halted", 4), announce_rollout("rolledback", 4, to=None)):
+        assert (read(record).version, read(record).body) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_a_line_for_people_and_one_for_programs(run: Run, log: MemoryLog) -> Non
     assert [line.split("  ")[1:3] for line in told] == [
         [TASK, "published version 0"],
         [TASK, "promoted version 1"],
-        [TASK, "rolled back version 1, now version 0 (regressed)"],
+        [TASK, "rolled back version 1, now version 0 (drop)"],
     ]
     plain = run("subscribe", TASK, "--promoted", *ALL, "--count", 1, "--json").stdout
     assert json.loads(plain)["id"] == f"{TASK}/1/promoted/0"
