@@ -29,13 +29,13 @@ _RELAYED = "+"
 class Rule:
     """When scores are final: `quorum` voices, of which enough are within `disagreement_max` in `metric`.
 
-    `kept`: the metrics that somebody decides on; of others nothing is remembered.
+    `kept`: the metrics that somebody decides on; of others nothing is remembered. None: all of them, for people.
     """
 
     quorum: int
     metric: str
     disagreement_max: float | None = None
-    kept: frozenset[str] = frozenset()
+    kept: frozenset[str] | None = frozenset()
 
     @classmethod
     def read(cls, policy: Policy, *more: str) -> Self:
@@ -86,7 +86,7 @@ class Scores:
         if rule.quorum > 1 and evaluated.evaluator is UNSET:
             # Without a name one key would be a voice more.
             return False
-        if not rule.kept & evaluated.metrics.keys():
+        if rule.kept is not None and not rule.kept & evaluated.metrics.keys():
             return False
         cohorts = self.said.get(evaluated.version, {}).get(_name_voice(evaluated), {})
         return evaluated.cohort not in cohorts and (not evaluated.cohort or len(cohorts) < COHORTS_MAX)
@@ -94,7 +94,8 @@ class Scores:
     def add(self, evaluated: VersionEvaluated, rule: Rule) -> None:
         """Remember a new voice."""
         voices = self.said.setdefault(evaluated.version, {})
-        metrics = {name: value for name, value in evaluated.metrics.items() if name in rule.kept}
+        kept = evaluated.metrics.keys() if rule.kept is None else rule.kept
+        metrics = {name: value for name, value in evaluated.metrics.items() if name in kept}
         voices.setdefault(_name_voice(evaluated), {})[evaluated.cohort] = Voice(metrics, evaluated.samples)
 
     def forget(self, before: Version) -> None:

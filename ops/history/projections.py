@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, get_args
 
 from actors.wiring import ROLES
-from ops.history.task_view import TaskView, evolve
+from ops.history.task_view import TaskView, evolve, hear_voice
 from schemas.canonical import MalformedError, decode
 from schemas.certificates import Trust, parse_certified
 from schemas.certificates import read_evaluation as read_certified_evaluation
@@ -154,6 +154,8 @@ class TaskViews:
                 # It is about no task, and has no view of its own.
                 if topic == ROUNDS.name and isinstance(fact, PopulationBudgetSet):
                     self.budgets[fact.population] = fact
+                elif topic == ROUNDS.name and isinstance(fact, VersionEvaluated):
+                    hear_voice(self.view(fact.task), fact)
                 elif topic == ROUNDS.name and isinstance(fact, get_args(TaskEvent)):
                     view = self.view(fact.task)
                     view.noticed = True

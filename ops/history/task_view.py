@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from msgspec import UNSET
 
+from actors.deciders.scores import Rule, Scores
 from ops.history.makeup import Makeup
 from schemas.events import (
     BudgetExhausted,
@@ -80,7 +81,9 @@ class TaskView:
     charges: list[RoundCharged] = field(default_factory=list)
     withheld: Counter[str] = field(default_factory=Counter)
     exhausted: BudgetExhausted | None = None
+    # Where a quorum decides these are the final scores, out of the voices that the aggregator has noticed.
     evaluations: dict[Version, VersionEvaluated] = field(default_factory=dict)
+    voices: Scores = field(default_factory=Scores)
     # What devices report, by round, and by version once the round is one.
     reports: dict[RoundId, MetricSums] = field(default_factory=dict)
     reported: dict[Version, MetricSums] = field(default_factory=dict)
@@ -222,9 +225,30 @@ def evolve(view: TaskView, event: JournalEvent | TaskEvent | VersionEvaluated, *
             view.withheld[reason] += 1
         case BudgetExhausted():
             view.exhausted = event
-        # What devices say of a version is shown beside what the evaluator says, and not in its place.
-        case VersionEvaluated(cohort="") if event.source is UNSET:
+        # What devices say of a version is shown beside what the evaluator says, and not in its place; where a quorum
+        # decides, one evaluator's word is no score yet (`hear_voice`).
+        case VersionEvaluated(cohort="") if event.source is UNSET and not _has_finals(view):
             view.evaluations[event.version] = event
+
+
+def hear_voice(view: TaskView, evaluated: VersionEvaluated) -> None:
+    """Fold a word that the aggregator has noticed: where a quorum decides, the score is what is final of them."""
+    if view.created is None or not _has_finals(view):
+        return
+    rule = replace(Rule.read(view.created.policy), kept=None)
+    if view.voices.is_new(evaluated, rule):
+        view.voices.add(evaluated, rule)
+    final = view.voices.find_final(evaluated.version, rule=rule)
+    # One voice more may also contest what was final.
+    view.evaluations.pop(evaluated.version, None)
+    if final is not None:
+        view.evaluations[evaluated.version] = VersionEvaluated(
+            task=view.task, version=evaluated.version, metrics=final.metrics, samples=final.samples, cohort=""
+        )
+
+
+def _has_finals(view: TaskView) -> bool:
+    return view.created is not None and view.created.policy.evaluation.has_finals
 
 
 def _evolve_life(view: TaskView, event: TaskEvent, *, time_ms: int) -> None:
@@ -232,6 +256,9 @@ def _evolve_life(view: TaskView, event: TaskEvent, *, time_ms: int) -> None:
         # The first one counts: actors answer a second creation of the same name with nothing.
         case TaskCreated() if view.created is None:
             view.created, view.created_ms = event, time_ms
+            if _has_finals(view):
+                # Words of single evaluators, which came before anybody knew of the quorum.
+                view.evaluations.clear()
         case TaskPaused():
             view.paused = True
         case TaskResumed():

@@ -284,6 +284,8 @@ class Run:
 
     def _describe_unscored(self, view: TaskView) -> str:
         text = f"Version {view.version} has no score: the evaluator has given none for {SCORE_WAIT_S:g} s."
+        if (quorum := self._options.policy.evaluation.quorum or 1) > 1:
+            return f"{text} The policy asks for {quorum} evaluators; a run starts one (docs/operations.md#evaluators)."
         service = self._services.services.get("evaluator")
         return text if service is None else f"{text} {service.log} ends in:\n{service.read_tail()}"
 

@@ -61,8 +61,8 @@ _PARTS = {
         FROM ledger WHERE task = '{task}' WINDOW by_time AS (ORDER BY decided_at, "offset")
         QUALIFY round_id = (SELECT round_id FROM {round})""",
     "evaluation by cohort": """
-        SELECT cohort, metric, value, samples, evaluated_at FROM evaluations
-        WHERE task = '{task}' AND version = {version} ORDER BY cohort, metric""",
+        SELECT cohort, evaluator, source, metric, value, samples, evaluated_at FROM evaluations
+        WHERE task = '{task}' AND version = {version} ORDER BY cohort, metric, evaluator, source""",
     "decided by": """
         SELECT event, appended_at, topic, partition, "offset" FROM events, {round} AS span
         WHERE events.task = '{task}'

@@ -18,7 +18,7 @@ import msgspec
 
 from ops.history.makeup import Makeup
 from ops.history.tables.standing.reading import read_event
-from ops.history.task_view import TaskView
+from ops.history.task_view import TaskView, hear_voice
 from schemas.events import (
     DeviceQuarantined,
     ModelPublished,
@@ -137,8 +137,11 @@ def _add_versions(view: TaskView, told: dict[str, list[Any]]) -> None:
     for row in told.get("published", ()):
         view.published[row["version"]] = read_event(ModelPublished, row)
         view.published_ms[row["version"]] = row["log_ms"]
-    for row in told.get("evaluated", ()):
+    has_finals = view.created is not None and view.created.policy.evaluation.has_finals
+    for row in () if has_finals else told.get("evaluated", ()):
         view.evaluations[row["version"]] = read_event(VersionEvaluated, row)
+    for row in told.get("voices", ()):
+        hear_voice(view, read_event(VersionEvaluated, row))
     for row in told.get("reported", ()):
         view.reported[row["version"]] = MetricSums(sums=tuple(row["sums"]), samples=row["samples"])
     for row in told.get("made_of", ()):

@@ -13,13 +13,24 @@ from ops.history.projections import TaskViews
 from ops.history.tables.projector import Projector
 from ops.history.tables.standing.views import read_views
 from ops.operator.tasks import summarize
-from schemas.events import LeaseClosed, RoundOpened
+from schemas.events import LeaseClosed, Noticed, RoundOpened, VersionEvaluated
 from schemas.policy.metrics import Fidelity, MetricSums
-from schemas.topics import ROUNDS, SELECTIONS, TASKS
+from schemas.topics import EVALUATIONS, ROUNDS, SELECTIONS, TASKS
 from streams.log import EventLog, TopicPartition, scan
 from tests.tables import OPERATOR, READER, opened, synced, tell
-from tests.worlds.builders import KEY, lease_granted, model_published, policy, round_proposed, update_admitted
+from tests.worlds.builders import (
+    KEY,
+    batch,
+    decision,
+    lease_granted,
+    model_published,
+    policy,
+    round_proposed,
+    scored,
+    update_admitted,
+)
 from tests.worlds.ops_journal import TASK, Journal, append, created, memory_log
+from tests.worlds.rounds import evaluator_id
 
 MOMENTS = 40  # records from one to the next
 FILE = "history.duckdb"
@@ -152,3 +163,38 @@ def test_readers_of_private_tasks_are_not_shown_half(tmp_path: Path) -> None:
         assert read_views(history.ask) is None
         assert read_views(history.ask, "private-0") is None
         assert read_views(history.ask, "digits") is not None
+
+
+def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None:
+    """Guarantee: one evaluator's word is no score, and one that lies is not shown; tables and fold say the same."""
+    rules = policy(evaluation={"quorum": 2, "disagreement_max": 0.1})
+    log, begun = memory_log(), created(policy=rules)
+    said = [(0, 1, 0.8), (0, 2, 0.1), (0, 3, 0.82), (1, 1, 0.7), (1, 2, 0.75), (2, 1, 0.9)]
+    words = [
+        VersionEvaluated(
+            task=TASK,
+            version=version,
+            metrics={"accuracy": value, "other": value},
+            samples=5,
+            cohort="",
+            evaluator=evaluator_id(serial),
+        )
+        for version, serial, value in said
+    ]
+    for (_, serial, _), word in zip(said, words, strict=True):
+        append(log, EVALUATIONS.name, scored(word, serial=serial))
+    append(log, TASKS.name, begun)
+    journal = Journal(log, ROUNDS.name)
+    journal.batch(Noticed(fact=begun), *[model_published(version) for version in range(3)])
+    heard = [decision(Noticed(fact=word), topic=EVALUATIONS.name, offset=at) for at, word in enumerate(words)]
+    journal.write(batch(journal.chain.at, *heard))
+    folded = _fold(log).tasks[TASK]
+    assert {version: one.metrics for version, one in folded.evaluations.items()} == {
+        0: {"accuracy": 0.8, "other": 0.8},
+        1: {"accuracy": pytest.approx(0.725), "other": pytest.approx(0.725)},
+    }
+    with synced(tmp_path / FILE, log) as history:
+        for versions in ("all", "newest"):
+            known = read_views(history.ask, versions=versions)  # type: ignore[arg-type]
+            assert known is not None
+            assert known.tasks[TASK].evaluations == folded.evaluations
