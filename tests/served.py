@@ -12,6 +12,7 @@ from actors.wiring import ROLES
 from ops.doctor import exposition
 from ops.gateway.access.watching import Books
 from ops.history.levels import ServiceLevels
+from ops.web.access import watching as serving
 from tests.root import ROOT
 
 RULES: dict[str, Any] = yaml.safe_load((ROOT / "ops" / "alerts.yml").read_text())
@@ -26,6 +27,7 @@ def list_served() -> set[str]:
         metrics.ActorMetrics(role, worker.instruments)
     metrics.ShardMetrics(workers[-1].instruments)
     makers = [*(worker.instruments for worker in workers), Books().instruments, ServiceLevels().instruments]
+    makers.append(serving.Books().instruments)
     found = set(exposition.METRICS)
     for metric in (each for maker in makers for each in maker.registry.collect()):
         if metric.type == "histogram":

@@ -8,5 +8,6 @@ Everything is looked at once; checks are pure functions of what was found, and k
 `local`: looks at files, disks and certificates of this machine; called by `gathering`.
 `tails`: follows the newest records of journals along their chains; called by `gathering`.
 `exposition`: findings as metrics in a file; called by `fedlog doctor`.
+`watch`: looks again and again, and shows figures and findings; run by `fedlog serve`.
 `checks/`: one module a family of faults.
 """

@@ -42,8 +42,14 @@ def _list_samples(name: str, facts: Facts, *, findings: Sequence[Finding]) -> It
             for severity in Severity:
                 labels = f'check="{family.FAMILY}",severity="{severity.value}"'
                 yield f"{FINDINGS}{{{labels}}} {counted[family.FAMILY, severity]}"
-    elif facts.cluster is not None:
-        hidden = Counter[str]()
+    else:
+        yield from (f'{HIDDEN}{{topic="{topic}"}} {count}' for topic, count in sorted(count_hidden(facts).items()))
+
+
+def count_hidden(facts: Facts) -> Counter[str]:
+    """How many records of each topic no reader sees yet, because a transaction is open."""
+    hidden: Counter[str] = Counter()
+    if facts.cluster is not None:
         for at, end in facts.cluster.ends.items():
             hidden[at.topic] += max(0, facts.cluster.written.get(at, end) - end)
-        yield from (f'{HIDDEN}{{topic="{topic}"}} {count}' for topic, count in sorted(hidden.items()))
+    return hidden

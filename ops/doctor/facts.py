@@ -18,7 +18,8 @@ class Limits:
 
     # Each is where somebody should get up, and not where something is merely not as it was.
     hanging_s: float = 30.0  # longer than anybody's transaction may last
-    waiting_s: float = 60.0  # how long an input may wait for its actor, and a record for the history
+    waiting_s: float = 60.0  # how long an input may wait for its actor
+    behind_s: float = 30.0  # how long a record may wait for the history, which nothing holds up but its own process
     clocks_differ_s: float = 5.0
     disk_left_low: float = 0.1  # of the whole disk
     disk_left_least: float = 0.03
@@ -100,7 +101,8 @@ class Cluster:
     """What the brokers said. `denied` has what could not be asked, by family.
 
     `ends` are those that readers see, `written` those of what was written; `recent` the first offset that was appended
-    within `Limits.waiting_s`; `rules` None where the brokers allow everybody everything.
+    within `Limits.waiting_s`, and `recent_for_history` within `Limits.behind_s`; `rules` None where the brokers allow
+    everybody everything.
     """
 
     brokers: tuple[Broker, ...] = ()
@@ -108,6 +110,7 @@ class Cluster:
     ends: Offsets = field(default_factory=dict)
     written: Offsets = field(default_factory=dict)
     recent: Offsets = field(default_factory=dict)
+    recent_for_history: Offsets = field(default_factory=dict)
     open: Mapping[TopicPartition, OpenTransaction] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
     rules: Collection[Grant] | None = None

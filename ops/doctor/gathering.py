@@ -30,6 +30,7 @@ TAIL_OFFSETS = 100
 SNAPSHOT_OFFSETS = 64
 # A partition that cannot be read by then, readers are held back: the transactions say why.
 READ_S = 10.0
+ASK_S = 5.0  # for a history that another process keeps
 # What `doctor` asks for beside the topics, and goes on without.
 BROKER_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
@@ -108,15 +109,20 @@ def ask_cluster(survey: Survey, *, now_ms: int, limits: Limits) -> Cluster:
     told = (CHECKINS.name, UPDATES.name, *(topic.name for topic in JOURNALS))
     newest_ms = ask("clocks", lambda: survey.find_newest_ms([at for at in places if at.topic in told]))
     # The brokers' clock where it is ahead of ours: with ours alone nothing would seem to wait.
-    since_ms = max(now_ms, newest_ms or 0) - int(limits.waiting_s * 1000)
-    firsts = ask("offsets", lambda: survey.list_firsts_since(places, since_ms)) or {}
+    latest_ms = max(now_ms, newest_ms or 0)
+
+    def find_recent(within_s: float) -> Offsets:
+        firsts = ask("offsets", lambda: survey.list_firsts_since(places, latest_ms - int(within_s * 1000))) or {}
+        # Of what a transaction hides nobody can say anything, however old it is.
+        return {at: min(end, firsts.get(at, end)) for at, end in ends.items()}
+
     return Cluster(
         brokers=tuple(replace(each, config=configs.get(each.id, {}), disks=disks.get(each.id, ())) for each in brokers),
         topics=topics,
         ends=ends,
         written=written,
-        # Of what a transaction hides nobody can say anything, however old it is.
-        recent={at: min(end, firsts.get(at, end)) for at, end in ends.items()},
+        recent=find_recent(limits.waiting_s),
+        recent_for_history=find_recent(limits.behind_s),
         open=ask("transactions", lambda: survey.list_open(held)) or {},
         groups=ask("groups", lambda: survey.list_groups(list(ROLES))) or {},
         rules=ask("rights", survey.list_rules),
@@ -137,7 +143,7 @@ def read_projection(path: Path) -> Projection | None:
     is_followed = serving.is_served(path)
     try:
         if is_followed:
-            rows = serving.ask_writer(path, sql).rows
+            rows = serving.ask_writer_all(path, [(sql, {})], patience_s=ASK_S)[0].rows
         else:
             rows = _look(path, sql)
     except ModuleNotFoundError:

@@ -32,8 +32,9 @@ FIGURES = {
 class ServiceLevels:
     """The gauges of all tasks."""
 
-    def __init__(self) -> None:
-        self.instruments = PrometheusInstruments()
+    def __init__(self, instruments: PrometheusInstruments | None = None) -> None:
+        """In a registry of their own, unless a process shows others too."""
+        self.instruments = instruments or PrometheusInstruments()
         self._gauges = {column: self.instruments.gauge(name, text, "task") for column, (name, text) in FIGURES.items()}
 
     def show(self, answer: Answer) -> None:

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 
 from ops.web.access import sessions
 from ops.web.access.gate import Gate
+from ops.web.access.watching import Books, Watching
 from ops.web.api import make_router
 from ops.web.api.streams import Feed, Feeds
 from ops.web.page.routes import make_routes
@@ -23,8 +24,8 @@ from ops.web.site import Site
 from schemas.errors import FedlogError
 
 
-def make_app(site: Site) -> FastAPI:
-    """Everything that the server answers."""
+def make_app(site: Site, books: Books | None = None) -> FastAPI:
+    """Everything that the server answers; `books` counts it."""
     # No pages of documentation: theirs load scripts from elsewhere.
     app = FastAPI(
         title="fedlog",
@@ -46,6 +47,8 @@ def make_app(site: Site) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(Exception, _tell_unexpected)
     app.add_middleware(Gate, tokens=site.tokens, hosts=site.hosts)
+    # Outermost, so that what the gate refuses is counted too.
+    app.add_middleware(Watching, books=books or Books())
     return app
 
 

@@ -7,6 +7,7 @@ from typing import Self
 
 import structlog
 
+from actors.hosts.metrics import PrometheusInstruments
 from ops.history.levels import ASK, ServiceLevels
 from ops.web.reading import HistoryReader
 from schemas.errors import FedlogError
@@ -17,16 +18,15 @@ logger = structlog.get_logger(__name__)
 
 
 class ShownLevels:
-    """Asks the history again and again, in a thread of its own. A context; entering raises MetricsUnserved."""
+    """Asks the history again and again, in a thread of its own, and shows it beside the server's own figures."""
 
-    def __init__(self, reader: HistoryReader, *, host: str, port: int) -> None:
-        self._reader, self._host, self._port = reader, host, port
+    def __init__(self, reader: HistoryReader, instruments: PrometheusInstruments) -> None:
+        self._reader = reader
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, name="service-levels", daemon=True)
-        self.levels = ServiceLevels()
+        self.levels = ServiceLevels(instruments)
 
     def __enter__(self) -> Self:
-        self.levels.instruments.serve(self._host, self._port)
         self._thread.start()
         return self
 

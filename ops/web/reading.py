@@ -10,7 +10,7 @@ from typing import Protocol
 from ops.history.tables.answers import Answer, Question
 from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tables.positions import Position
-from ops.history.tables.serving import WriterGone, ask_writer, ask_writer_all, wait_for_writer
+from ops.history.tables.serving import PATIENCE_S, WriterGone, ask_writer_all, wait_for_writer
 
 Parameters = Mapping[str, object]
 
@@ -72,10 +72,10 @@ class WritersHistory:
         return _require_position(self.ask("SELECT 1").position, self.path)
 
     def ask(self, sql: str, *, as_of: str | None = None, parameters: Parameters | None = None) -> Answer:
-        return ask_writer(self.path, sql, as_of=as_of, parameters=parameters, hides=self.hides)
+        return self.ask_all([(sql, parameters or {})], as_of=as_of)[0]
 
     def ask_all(self, questions: Sequence[Question], *, as_of: str | None = None) -> list[Answer]:
-        return ask_writer_all(self.path, questions, as_of=as_of, hides=self.hides)
+        return ask_writer_all(self.path, questions, as_of=as_of, hides=self.hides, patience_s=PATIENCE_S)
 
     def wait(self, position: Position, *, timeout_s: float) -> bool:
         # The writer waits, so that asking often is not needed to see what is new at once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
@@ -20,12 +20,21 @@ from ops.web.reading import HistoryReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Concern:
+    """Something that a person should look at: how bad it is (`bad`, `warn`, `quiet`), what it is, and what to do."""
+
+    tone: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """One server. `reader` sees all that the history holds, `hidden` what anybody may see.
 
     `hosts`: the names under which it may be asked. `evidence`: the log itself, for what is proven and not told. `kill`:
     ends the aggregator of a demo, and says what it did. `find_verified`: the note of the last verification. `find_log`:
-    what the log said last.
+    what the log said last. `list_concerns`: what is wrong with the deployment, for operators.
     """
 
     reader: HistoryReader
@@ -39,6 +48,7 @@ class Site:
     kill: Callable[[], str] | None = None
     find_verified: Callable[[], Verified | None] = lambda: None
     find_log: Callable[[], LogState | None] = lambda: None
+    list_concerns: Callable[[], Sequence[Concern]] = lambda: ()
     watchers: Watchers = field(default_factory=Watchers)
     # Each is a whole model in memory until its client has it.
     downloads: Places = field(default_factory=lambda: Places(each_max=2, all_max=4))

@@ -28,6 +28,8 @@ _QUESTION_BYTES_MAX = 1 << 20
 # What a question or its answer may take to be handed over; how long DuckDB takes is not limited.
 _HAND_OVER_S = 30.0
 _WAIT_S_MAX = 30.0
+# A page that waits for longer is of no use; whoever asks in a terminal waits for as long as a question takes.
+PATIENCE_S = 12.0
 # Then whoever asks is told what is known by now, and up to when.
 _READY_S = 30.0
 _NAME_BYTES_MAX = 80
@@ -175,11 +177,19 @@ def ask_writer(
 
 
 def ask_writer_all(
-    path: Path, questions: Sequence[Question], *, as_of: str | None = None, hides: bool = False
+    path: Path,
+    questions: Sequence[Question],
+    *,
+    as_of: str | None = None,
+    hides: bool = False,
+    patience_s: float | None = None,
 ) -> list[Answer]:
-    """The same of several, all at one position. Raises QueryRefused, WriterGone."""
+    """The same of several, all at one position; without `patience_s` for as long as it takes.
+
+    Raises QueryRefused, WriterGone.
+    """
     (sql, parameters), *more = [(sql, dict(parameters)) for sql, parameters in questions]
-    answers = _ask(path, _Question(sql, as_of, parameters, hides, more=more))
+    answers = _ask(path, _Question(sql, as_of, parameters, hides, more=more), patience_s=patience_s)
     # A writer of an earlier release answers the first alone.
     if len(answers) != len(questions):
         raise WriterGone(f"Who writes {path} is of an earlier release: start it again.")
@@ -191,14 +201,19 @@ def wait_for_writer(path: Path, sequence: int, *, timeout_s: float) -> Position 
 
     None: who writes it is of an earlier release, and knows no positions.
     """
-    return _ask(path, _Question("SELECT 1", sequence=sequence, wait_s=timeout_s))[0].position
+    question = _Question("SELECT 1", sequence=sequence, wait_s=timeout_s)
+    return _ask(path, question, patience_s=timeout_s + PATIENCE_S)[0].position
 
 
-def _ask(path: Path, question: _Question) -> list[Answer]:
+def _ask(path: Path, question: _Question, *, patience_s: float | None) -> list[Answer]:
     try:
         with _connect(path) as connection:
+            # One that is frozen takes questions for ever, and answers none.
+            connection.settimeout(patience_s)
             _send(connection, msgspec.msgpack.encode(question, enc_hook=str))
             reply = msgspec.msgpack.decode(_receive(connection), type=_Reply)
+    except TimeoutError as error:
+        raise WriterGone(f"Who writes {path} has not answered within {patience_s:g} s: it is stuck.") from error
     except (OSError, msgspec.MsgspecError) as error:
         raise WriterGone(f"Who writes {path} has ended before it answered ({error}); ask again.") from error
     if reply.refused:

@@ -73,6 +73,11 @@ class Places:
         self._held = Counter[str]()
         self._lock = threading.Lock()
 
+    @property
+    def count(self) -> int:
+        """How many are held by all of them."""
+        return self._held.total()
+
     def check(self, key: str) -> None:
         """Whether this key could hold one more; none is taken. Raises RateExceeded."""
         if self._held[key] >= self._each_max or self._held.total() >= self._all_max:

@@ -22,6 +22,11 @@ class Watchers:
         # Each holds a socket, and is woken whenever the history moves.
         self._places = Places(each_max=EACH_MAX, all_max=ALL_MAX)
 
+    @property
+    def count(self) -> int:
+        """How many follow."""
+        return self._places.count
+
     def admit(self, caller: Caller, messages: AsyncIterator[T]) -> AsyncIterator[T]:
         """The same messages, for as long as the caller's token holds. Raises RateExceeded where there are too many."""
         # Counted from the first message on: of a client that is gone before, nobody would count the end.

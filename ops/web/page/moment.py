@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from ops.history.tables.answers import Question
@@ -18,6 +18,9 @@ from ops.web.evidence import Evidence
 from ops.web.page.formats import to_ms
 from ops.web.reaching import LogState
 from ops.web.reading import HistoryReader
+
+if TYPE_CHECKING:
+    from ops.web.site import Concern
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -56,7 +59,7 @@ class Moment:
     `until_ms` is the append time of the newest record that counts here. `may_change`, `may_fork`, `may_kill`: whoever
     looks is an operator, an admin, and the operator of a demo. `evidence`: the log itself, for operators. `verified`
     and `log`, the note of the last verification and what the log said last, stand outside of time; `count_unread`: how
-    many of its offsets the history has not read.
+    many of its offsets the history has not read; `concerns`: what is wrong with the deployment now.
     """
 
     reader: HistoryReader
@@ -69,6 +72,7 @@ class Moment:
     evidence: Evidence | None = None
     verified: Verified | None = None
     log: LogState | None = None
+    concerns: Sequence[Concern] = ()
     count_unread: Callable[[], int | None] = lambda: None
     answers: Answers = field(default_factory=Answers)
 

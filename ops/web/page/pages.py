@@ -18,6 +18,7 @@ from ops.web.page.layout import Frame, Page, begin_page, end_page, render_page
 from ops.web.page.live import Renderings, Sections, Stream
 from ops.web.page.moment import Answers, Moment, find_until_ms
 from ops.web.page.questions.position import Stop, list_stops
+from ops.web.page.views.gone import draw_gone
 from ops.web.page.views.parts import show_nothing, show_problem
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Pages:
             evidence=self.site.evidence if may_change else None,
             verified=self.site.find_verified(),
             log=self.site.find_log(),
+            # They name files, and what of the brokers' rights is open.
+            concerns=self.site.list_concerns() if may_change and not at else (),
             count_unread=self.site.count_unread,
             answers=self.answers,
         )
@@ -99,6 +102,10 @@ class Pages:
         """A page in its frame; without `stops` one that stands outside of time, as a question does."""
         frame = dataclasses.replace(self._make_frame(request, moment), stops=stops)
         return HTMLResponse(render_page(page, frame), page.status)
+
+    def tell_gone(self, request: Request, error: WriterGone) -> str:
+        """The document in the place of one for which there is no history."""
+        return draw_gone(str(error), self.site.list_concerns() if find_caller(request).may("operator") else ())
 
     def _make_frame(self, request: Request, moment: Moment) -> Frame:
         caller = find_caller(request)

@@ -79,7 +79,7 @@ def _make_page(pages: Pages, view: View, *, find_title: FindTitle | None) -> Cal
             # DuckDB blocks, and a blocked loop would hold up every open stream.
             return await run_in_threadpool(pages.show, request, view, find_title=find_title)
         except WriterGone as error:
-            return HTMLResponse(str(error), 503, headers={"Retry-After": "1"})
+            return HTMLResponse(pages.tell_gone(request, error), 503, headers={"Retry-After": "1"})
 
     return show
 

@@ -23,6 +23,7 @@ from ops.gateway.access.watching import Books
 from ops.history.levels import ServiceLevels
 from ops.settings import ENVIRONMENT
 from ops.terminal.cli import app
+from ops.web.access import watching
 from schemas.policy import BOUNDS, Policy
 from schemas.topics import CATALOGUE
 from tests.judges.style import is_source
@@ -197,6 +198,7 @@ def test_every_metric_is_in_the_operations_page() -> None:
         metrics.ActorMetrics(role, worker.instruments)
     metrics.ShardMetrics(workers[-1].instruments)
     makers = [*(worker.instruments for worker in workers), Books().instruments, ServiceLevels().instruments]
+    makers.append(watching.Books().instruments)
     served = [metric for maker in makers for metric in maker.registry.collect()]
     names = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in served}
     names |= set(exposition.METRICS)

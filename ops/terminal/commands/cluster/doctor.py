@@ -18,7 +18,10 @@ def doctor(
         typer.Option("--prometheus", metavar="FILE", help="Write counts of findings there, as metrics in text."),
     ] = None,
     waiting_s: Annotated[
-        float, typer.Option("--waiting-s", help="How long a record may wait for its actor or the history.", min=0)
+        float,
+        typer.Option(
+            "--waiting-s", help="How long a record may wait for its actor; for the history half as long.", min=0
+        ),
     ] = 60.0,
     hanging_s: Annotated[float, typer.Option("--hanging-s", help="How long a transaction may be open.", min=0)] = 30.0,
 ) -> None:
@@ -34,7 +37,7 @@ def doctor(
 
     # What clients say of a broker that is away belongs to stderr, beside the findings.
     set_up_logging(as_json=False)
-    limits = Limits(waiting_s=waiting_s, hanging_s=hanging_s)
+    limits = Limits(waiting_s=waiting_s, behind_s=waiting_s / 2, hanging_s=hanging_s)
     facts = gather(ctx.obj, limits)
     findings = check_all(facts, limits)
     if prometheus is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,20 @@ from ops.terminal.options import describe_command
 if TYPE_CHECKING:
     from ops.history.tables.projector import Viewer
     from ops.web.access.tokens import TokenKey
+    from ops.web.access.watching import Books
     from ops.web.keeping import KeptHistory, KeptLog
     from ops.web.serving import Tls
-    from ops.web.site import Site
+    from ops.web.site import Concern, Site
     from streams.log import EventLog
 
 LINK_HOLDS_S = 12 * 3_600
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+LookEvery = Annotated[
+    float,
+    typer.Option(help="How often it looks what is wrong with the deployment, as `fedlog doctor`; 0: never.", min=0),
+]
 
 
 def serve(
@@ -49,14 +56,13 @@ def serve(
         bool, typer.Option("--link", help="Print an address that logs in as admin, for half a day.")
     ] = False,
     may_kill: Annotated[bool, typer.Option("--may-kill", hidden=True)] = False,
+    look_every_s: LookEvery = 10.0,
     file: HistoryPath = None,
 ) -> None:
     """Serve the API under /api/v1 and the page at /, until Ctrl-C."""
     require_server()
+    from ops.web.access.watching import Books
     from ops.web.app import make_app
-    from ops.web.changes import Changes
-    from ops.web.keeping import KeptLog
-    from ops.web.reaching import LogReach
     from ops.web.serving import listen, run
 
     tls = find_tls(tls_certificate, tls_key)
@@ -65,15 +71,14 @@ def serve(
     set_up_logging(as_json=False)
     folder = settings.open_folder()
     tokens = _open_tokens(folder)
+    books = Books()
+    books.instruments.serve(settings.metrics_host, settings.metrics_port)
     listening = listen(host, port)
     with ExitStack() as stack:
-        kept = stack.enter_context(_keep_history(settings, file or folder / HISTORY_FILE))
-        log, bodies = (stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve")))) for _ in range(2))
-        reach = stack.enter_context(LogReach(partial(_open_log, settings)))
-        site = _make_site(settings, kept, log=log, bodies=bodies)
-        site = replace(site, hosts=frozenset([*LOOPBACK, host, *(name or [])]), find_log=lambda: reach.state)
-        site = replace(site, changes=Changes(site.reader, is_log_away=lambda: reach.is_away))
-        stack.enter_context(_show_levels(settings, kept))
+        site = _open_site(stack, settings, books=books, path=file or folder / HISTORY_FILE)
+        site = replace(site, hosts=frozenset([*LOOPBACK, host, *(name or [])]))
+        if look_every_s:
+            site = replace(site, list_concerns=stack.enter_context(_look(settings, books, every_s=look_every_s)))
         if may_kill:
             site = replace(site, kill=partial(_kill_aggregator, folder))
         url = f"{'https' if tls else 'http'}://{write_host(host)}:{listening.getsockname()[1]}"
@@ -82,16 +87,25 @@ def serve(
         say(url)
         token = describe_command(["token", "create", "--role", "admin", "--subject", "me"])
         note(f"Log in with a token: {token}")
-        run(make_app(site), listening, tls=tls)
+        run(make_app(site, books), listening, tls=tls)
 
 
-def _show_levels(settings: Settings, kept: KeptHistory) -> AbstractContextManager[object]:
+def _open_site(stack: ExitStack, settings: Settings, *, books: Books, path: Path) -> Site:
+    """What routes may use, with what keeps it up to date until the stack ends."""
+    from ops.web.changes import Changes
+    from ops.web.keeping import KeptLog
     from ops.web.levels import ShownLevels
+    from ops.web.reaching import LogReach
 
-    # Only where somebody asks for them: a question over all tasks takes memory that a page does not need.
-    if not settings.metrics_port:
-        return nullcontext()
-    return ShownLevels(kept.make_reader(), host=settings.metrics_host, port=settings.metrics_port)
+    kept = stack.enter_context(_keep_history(settings, path))
+    log, bodies = (stack.enter_context(closing(KeptLog(partial(settings.log, "fedlog-serve")))) for _ in range(2))
+    reach = stack.enter_context(LogReach(partial(_open_log, settings)))
+    site = replace(_make_site(settings, kept, log=log, bodies=bodies), find_log=lambda: reach.state)
+    books.watch(log_answers=lambda: not reach.is_away, streams=lambda: site.watchers.count)
+    if settings.metrics_port:
+        # Only where somebody asks for them: a question over all tasks takes memory that a page does not need.
+        stack.enter_context(ShownLevels(kept.make_reader(), books.instruments))
+    return replace(site, changes=Changes(site.reader, is_log_away=lambda: reach.is_away))
 
 
 def _open_tokens(folder: Path) -> TokenKey:
@@ -195,6 +209,22 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, bodies: K
         evidence=Evidence(partial(_open_log, settings), anchor),
         find_verified=partial(verified.find, settings.folder),
     )
+
+
+@contextmanager
+def _look(settings: Settings, books: Books, *, every_s: float) -> Iterator[Callable[[], Sequence[Concern]]]:
+    """Look again and again what is wrong, for the page and for Prometheus."""
+    from ops.doctor.findings import Severity
+    from ops.doctor.gathering import gather
+    from ops.doctor.watch import Figures, Watch
+    from ops.web.site import Concern
+
+    tones = {Severity.ERROR: "bad", Severity.WARNING: "warn", Severity.NOTE: "quiet"}
+    with Watch(partial(gather, settings), every_s=every_s, figures=Figures(books.instruments)) as watch:
+        yield lambda: [
+            Concern(tone=tones[each.severity], what=f"{each.check}: {each.subject}: {each.what}", remedy=each.remedy)
+            for each in watch.list_findings()
+        ]
 
 
 def _kill_aggregator(folder: Path) -> str:

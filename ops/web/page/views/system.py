@@ -21,11 +21,12 @@ from ops.web.page.views.task import LOW
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something that a person should look at: how bad it is, what it is, and where to look."""
+    """Something that a person should look at: how bad it is, what it is, and where to look or what to do."""
 
     tone: str
     text: str
-    link: str
+    link: str = ""
+    remedy: str = ""
 
 
 def show_system(moment: Moment) -> Page:
@@ -43,7 +44,7 @@ def show_system(moment: Moment) -> Page:
     lead = [h.div(".title")[h.h1["System"], _draw_kill() if moment.may_kill else None], h.div(".figures")[figures]]
     sections = [
         Section("lead", "", lead, "wide plain"),
-        Section("alerts", "What needs a person", _draw_alerts(alerts), "third"),
+        Section("alerts", "What needs a person", draw_alerts(alerts), "third"),
         _show_lag(moment),
         _show_verified(moment, journals),
         _show_workers(moment, workers),
@@ -110,6 +111,9 @@ def _draw_kill() -> h.Element:
 
 
 def _find_alerts(moment: Moment, workers: Rows, *, tasks: list[TaskLine]) -> Iterator[Alert]:
+    # What keeps everything from going on stands above what has happened.
+    for concern in moment.concerns:
+        yield Alert(concern.tone, concern.what, remedy=concern.remedy)
     for row in workers:
         journal = f"{row['topic']}/{row['partition']}"
         link = moment.link_record(row["topic"], partition=row["partition"], offset=row["offset"])
@@ -128,12 +132,17 @@ def _find_alerts(moment: Moment, workers: Rows, *, tasks: list[TaskLine]) -> Ite
             yield Alert("warn", f"{line.task}: its privacy budget is nearly spent", moment.link_task(line.task))
 
 
-def _draw_alerts(alerts: list[Alert]) -> h.Node:
+def draw_alerts(alerts: list[Alert]) -> h.Node:
+    """The list of what needs a person."""
     if not alerts:
         return h.p(".verdict.good")["Nothing."]
-    return h.ul(".alerts", role="list")[
-        (h.li[h.span(f".pill.{alert.tone}")[alert.tone], " ", h.a(href=alert.link)[alert.text]] for alert in alerts)
-    ]
+    return h.ul(".alerts", role="list")[(h.li[_draw_alert(alert)] for alert in alerts)]
+
+
+def _draw_alert(alert: Alert) -> list[h.Node]:
+    text = h.a(href=alert.link)[alert.text] if alert.link else h.b[alert.text]
+    remedy = h.p(".note")["Do: ", alert.remedy] if alert.remedy else None
+    return [h.span(f".pill.{alert.tone}")[alert.tone], " ", text, remedy]
 
 
 def _show_workers(moment: Moment, workers: Rows) -> Section:

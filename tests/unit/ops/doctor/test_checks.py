@@ -47,6 +47,7 @@ CLUSTER = Cluster(
     ends=ALL,
     written=ALL,
     recent=ALL,
+    recent_for_history=ALL,
     groups=GROUPS,
     rules=RULES,
     newest_ms=NOW_MS - 1000,
@@ -223,6 +224,13 @@ PLANTED: dict[str, tuple[Facts, str, str, str, str]] = {
         "warning",
         "h",
         "sync --follow",
+    ),
+    "history frozen": (
+        put(projection=Projection(path="h", is_followed=True, unreadable="no answer within 5 s")),
+        "projections",
+        "error",
+        "h",
+        "start it again",
     ),
     "history unfit": (
         put(projection=Projection(path="h", unreadable="another release")),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.hosts.metrics import PrometheusInstruments
 from ops.history.levels import ASK
 from ops.web import levels
 from ops.web.levels import ShownLevels
@@ -36,7 +37,7 @@ def test_the_metrics_are_those_of_the_history(served: Served, monkeypatch: pytes
     tasks = {row[answer.columns.index("task")] for row in answer.rows if row[column] is not None}
     assert tasks
     late = Late(site.reader, refusals=2)
-    with ShownLevels(late, host="127.0.0.1", port=0) as shown:  # type: ignore[arg-type]
+    with ShownLevels(late, PrometheusInstruments()) as shown:  # type: ignore[arg-type]
         registry, name = shown.levels.instruments.registry, "fedlog_sli_version_seconds"
         give_up_s = time.monotonic() + 60
         while any(registry.get_sample_value(name, {"task": task}) is None for task in tasks):

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ops.history.tables.projector import TOPICS
+from ops.history.tables.serving import WriterGone
 from ops.history.verified import Reached, Verified
 from ops.web.reaching import LogState
+from ops.web.site import Concern
 from streams.log import TopicPartition
 from tests.gallery import paint
 from tests.serving import make_client, opened_site
@@ -85,3 +87,27 @@ def test_what_waits_is_counted(tmp_path: Path) -> None:
         assert count(more) == {**waits, "broker": "out of reach", unread: "5"}
         assert count(LogState(is_away=True))[unread] == "–"
         assert count(more, f"{world.task}@0") == dict.fromkeys(waits, "0")
+
+
+def test_what_is_wrong_stands_there_for_operators_also_while_no_history_answers(tmp_path: Path) -> None:
+    """The findings of a look at the deployment come with their remedies, and name files to nobody else."""
+    concern = Concern(tone="bad", what="keys: operator.key: mode 0644", remedy="chmod 600 operator.key")
+    with opened_site(tmp_path, paint().log) as (found, _):
+        site = dataclasses.replace(found, list_concerns=lambda: [concern])
+        told = read_section(make_client(site, role="operator").get("/system").text, "alerts")
+        assert "mode 0644" in told
+        assert "chmod 600 operator.key" in told
+        assert "operator.key" not in make_client(site, role="viewer").get("/system").text
+        gone = dataclasses.replace(site, reader=Gone(), hidden=Gone())
+        answer = make_client(gone, role="operator").get("/system")
+        assert answer.status_code == 503
+        assert "it is stuck" in answer.text
+        assert "chmod 600 operator.key" in answer.text
+        assert "operator.key" not in make_client(gone, role="viewer").get("/system").text
+
+
+class Gone:
+    """A history that nobody answers for."""
+
+    def __getattr__(self, name: str) -> object:
+        raise WriterGone("Who writes the history has not answered: it is stuck.")
