@@ -76,6 +76,11 @@ release-archive: setup ## Pack the commit that is checked out, for tests of late
 chaos: setup ## Strike every crash point with every fault; goes on where it stopped (ONLY=aggregator:commit, AGAIN=1)
 	@$(BIN)/python -m tests.trials.chaos $(if $(ONLY),--only "$(ONLY)") $(if $(AGAIN),--again) $(ARGS)
 
+.PHONY: soak night
+soak: MINUTES ?= 60
+soak: setup ## Run the whole product under load with a kill a minute; nothing may grow but the log, into docs/soak.md (MINUTES=60 SEED=7)
+	@$(BIN)/python -m tests.trials.soak --minutes $(MINUTES) $(if $(filter command line,$(origin SEED)),--seed $(SEED)) $(ARGS)
+
 robustness: MINUTES ?= 60
 robustness: build/robustness/mnist.npz ## Train under each attack with each rule, into docs/robustness.md; goes on where it stopped (MINUTES=60 ONLY=alie)
 	@$(BIN)/python -m tests.trials.robustness --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY)) $(ARGS)
@@ -179,7 +184,10 @@ compose: setup ## Load docker-compose.yml by the loader of Docker's compose, bui
 helm: setup ## Render the chart of ops/helm with real helm, and validate it with kubeconform, both on the PATH or built with Go (CRDS=folder of Strimzi's and Prometheus' definitions)
 	@$(BIN)/python -m tests.trials.helm $(if $(CRDS),--crds $(CRDS)) $(ARGS)
 
-alerts: setup ## Try ops/alerts.yml and the queries of ops/dashboards with promtool, found on the PATH or built with Go
+night: setup ## Plant six faults in a running deployment: doctor, a real Prometheus and the page find each within a minute (ONLY=clock)
+	@$(BIN)/python -m tests.trials.night $(if $(ONLY),--only "$(ONLY)") $(ARGS)
+
+alerts: setup ## Try ops/alerts.yml and the queries of ops/dashboards with promtool (apt; or built with Go)
 	@$(BIN)/python -m tests.trials.alerts
 
 lint: setup ## Check style, format, types and import contracts

@@ -1,4 +1,4 @@
-"""`make alerts`: promtool checks the rules and runs their tests; without promtool on the PATH Go builds one.
+"""`make alerts`: promtool checks the rules and runs their tests; Debian's, or else Go builds one.
 
 Prometheus' module excludes others, so that `go install` refuses it; a module of our own that asks for it may build it.
 """
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.root import ROOT
+from tests.trials.alerts.programs import find_program
 
 MODULE, VERSION = "github.com/prometheus/prometheus", "v0.307.3"
 FOLDER = ROOT / "build" / "promtool"
@@ -19,7 +20,7 @@ FOLDER = ROOT / "build" / "promtool"
 
 def find_promtool() -> str:
     """The program; built once into build/promtool. Exits where neither it nor Go is there."""
-    if (found := shutil.which("promtool")) is not None:
+    if (found := find_program("promtool", package="prometheus")) is not None:
         return found
     built = FOLDER / "promtool"
     if not built.exists():
