@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.console import say
-from tests.trials.alerts.programs import find_program, unpack
+from tests.trials.alerts.programs import find_program
 from tests.trials.night import page
 from tests.trials.night.faults import Fault, list_faults
 from tests.trials.night.watchers import Page, Prometheus, ask_doctor
@@ -30,7 +30,6 @@ PATIENCE_S = 150.0
 CALM_WITHIN_S = 400.0
 STARTED_WITHIN_S = 300.0
 LOOK_EVERY_S = 1.0
-CLOCK = "libfaketime.so.1"
 
 
 def main() -> int:
@@ -57,24 +56,11 @@ def main() -> int:
 
 
 def _play(scratch: Path, *, only: str) -> list[dict[str, Any]]:
-    clock, preload = scratch / "clock", _find_clock()
-    clock.write_text("+0\n")
-    # Java's clock alone: what waits must not wait for longer.
-    faked = {
-        "LD_PRELOAD": preload,
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_CACHE_DURATION": "1",
-    }
     program = find_program("prometheus", package="prometheus")
     if program is None:
         say("Without a Prometheus no alert is tried: apt install prometheus")
-    if not preload:
-        say("Without libfaketime no clock is set: apt install faketime")
     with ExitStack() as stack:
-        product = stack.enter_context(
-            Product(scratch / "f", has_gateway=False, broker_environment=faked if preload else None)
-        )
+        product = stack.enter_context(Product(scratch / "f", has_gateway=False))
         product.start()
         _start_gateway(product)
         prometheus = Prometheus(program, scratch / "prometheus") if program else None
@@ -82,16 +68,8 @@ def _play(scratch: Path, *, only: str) -> list[dict[str, Any]]:
             stack.enter_context(prometheus.run())
         product.until_version(1, timeout_s=STARTED_WITHIN_S)
         night = Night(product, prometheus)
-        faults = list_faults(product, clock=clock if preload else None)
+        faults = list_faults(product)
         return [night.try_fault(fault) for fault in faults if only in fault.name]
-
-
-def _find_clock() -> str:
-    """Debian's libfaketime, installed or unpacked below build/; empty where there is none."""
-    for root in (Path("/"), unpack("libfaketime")):
-        for found in root.glob(f"usr/lib/*/faketime/{CLOCK}"):
-            return str(found.absolute())
-    return ""
 
 
 def _start_gateway(product: Product) -> None:

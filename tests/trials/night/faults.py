@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from ops.doors.authority import CertificateAuthority
-from schemas.topics import UPDATES, partition_of
+from schemas.topics import CHECKINS, UPDATES, partition_of
 from streams.log import TopicPartition
 from tests.worlds.deployment.forgotten import WRITER, forget_transaction
 from tests.worlds.deployment.product import OPEN, Product
@@ -39,11 +39,10 @@ class Fault:
     alerts: tuple[Labels, ...]
 
 
-def list_faults(product: Product, *, clock: Path | None) -> list[Fault]:
-    """All of them; the clock comes last, because log time never goes back. Without `clock` nobody can set that one."""
+def list_faults(product: Product) -> list[Fault]:
+    """All of them; the clock comes last, because log time never goes back."""
     faults = [_freeze_worker(product), _set_topic(product), _end_certificate(product), _freeze_history(product)]
-    faults.append(_hang(product))
-    return faults if clock is None else [*faults, _set_clock(clock)]
+    return [*faults, _hang(product), _set_clock(product)]
 
 
 def _freeze_worker(product: Product) -> Fault:
@@ -88,10 +87,7 @@ def _hang(product: Product) -> Fault:
 
 def _set_topic(product: Product) -> Fault:
     def alter(policy: str) -> None:
-        kafka = product.settings.kafka()
-        with closing(KafkaAdminClient(**kafka.client())) as admin:
-            name = kafka.add_prefix("rounds")
-            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": policy})])
+        _alter(product, "rounds", setting="cleanup.policy", value=policy)
 
     return Fault(
         name="wrong topic setting",
@@ -128,22 +124,36 @@ def _freeze_history(product: Product) -> Fault:
     )
 
 
-def _set_clock(clock: Path) -> Fault:
+def _set_clock(product: Product) -> Fault:
+    """What a broker leaves behind whose clock was ahead for a moment: a record from this machine's future."""
+
+    def plant() -> None:
+        kafka, partition = product.settings.kafka(), partition_of(OPEN, product.log.partitions)
+        # The only way to a time of one's own: brokers stamp these topics by their own clock.
+        _alter(product, CHECKINS.name, setting="message.timestamp.type", value="CreateTime")
+        with closing(KafkaProducer(**kafka.client())) as producer:
+            ahead_ms = int((time.time() + AHEAD_S) * 1000)
+            producer.send(kafka.add_prefix(CHECKINS.name), b"late", partition=partition, timestamp_ms=ahead_ms)
+            producer.flush()
+        _alter(product, CHECKINS.name, setting="message.timestamp.type", value="LogAppendTime")
+
     return Fault(
         name="clock ahead",
-        plant=lambda: _write(clock, f"+{AHEAD_S}"),
-        mend=lambda: _write(clock, "+0"),
+        plant=plant,
+        # Until the right time has caught up there is nothing to mend.
+        mend=lambda: None,
         check="clocks",
         remedy="chronyc tracking",
         alerts=(_finding("clocks"),),
     )
 
 
+def _alter(product: Product, topic: str, *, setting: str, value: str) -> None:
+    kafka = product.settings.kafka()
+    with closing(KafkaAdminClient(**kafka.client())) as admin:
+        resource = ConfigResource(ConfigResourceType.TOPIC, kafka.add_prefix(topic), {setting: value})
+        admin.alter_configs([resource])
+
+
 def _finding(check: str) -> Labels:
     return {"alertname": "FedlogFinding", "check": check}
-
-
-def _write(clock: Path, text: str) -> None:
-    written = clock.with_suffix(".new")
-    written.write_text(f"{text}\n")
-    written.replace(clock)

@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,14 +83,11 @@ class Part:
 class Product:
     """One deployment. As a context it ends everything that it has started."""
 
-    def __init__(
-        self, folder: Path, *, has_gateway: bool = True, broker_environment: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, has_gateway: bool = True) -> None:
         """Without a gateway nobody seals, and the history has a process of its own."""
         self.settings = Settings().move(folder)
         self.services = Services(self.settings, task=OPEN)
         self.has_gateway = has_gateway
-        self._broker_environment = broker_environment or {}
         self.starts: Counter[str] = Counter()
         self.ports = {name: find_port() for name in ("gateway", "serve", "history")}
         self._commands: dict[str, tuple[str, ...]] = {}
@@ -133,8 +130,7 @@ class Product:
 
     def start_broker(self) -> None:
         """Start the broker where it does not run."""
-        environment = {**self.services.make_environment(), **self._broker_environment}
-        broker.start(self.settings.broker_folder, environment=environment)
+        broker.start(self.settings.broker_folder, environment=self.services.make_environment())
 
     def begin(self, name: str, *words: str) -> None:
         """Start one command of fedlog, to be started again whenever it ends."""
