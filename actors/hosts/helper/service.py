@@ -20,8 +20,8 @@ from schemas.events import TaskCreated
 from schemas.masking.statements import HelperSaid, digest_said, open_said
 from schemas.signing import is_signed_by, parse_signed
 from schemas.topics import MASKS, ROUNDS, TASKS
-from streams.journals import JournalReader
-from streams.log import EventLog, LogUnavailable, OffsetLost, Reader, TopicPartition, scan
+from streams.journals import JournalBroken, JournalReader
+from streams.log import EventLog, LogUnavailable, OffsetLost, Reader, Record, TopicPartition, scan
 from streams.retry import RETRY_EVERY_S
 
 POLL_S = 0.2
@@ -37,12 +37,13 @@ class Followed:
     reader: Reader
     heard: Heard = field(default_factory=Heard)
     is_read: bool = False  # up to the end, once
+    is_broken: bool = False
 
 
 class HelperService:
     """One helper on one log, for one thread. `operator` is the public key that tasks are believed for.
 
-    Raises LogError and JournalBroken: then another one begins, with the same folder.
+    Raises LogError: then another one begins, with the same folder.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class HelperService:
 
     def step(self, timeout_s: float) -> int:
         """Read what has come, and say what is due; the number of records read."""
-        count = self._learn(0.0 if self._followed else timeout_s)
-        for partition, followed in self._followed.items():
-            count += self._follow(partition, followed, timeout_s=timeout_s / len(self._followed))
+        is_busy = any(not followed.is_broken for followed in self._followed.values())
+        count = self._learn(0.0 if is_busy else timeout_s)
+        whole = {number: followed for number, followed in self._followed.items() if not followed.is_broken}
+        for partition, followed in whole.items():
+            count += self._follow(partition, followed, timeout_s=timeout_s / len(whole))
         return count
 
     def close(self) -> None:
@@ -138,11 +141,14 @@ class HelperService:
 
     def _follow(self, partition: int, followed: Followed, *, timeout_s: float) -> int:
         records = followed.reader.poll(timeout_s)
-        for record in records:
-            batch = followed.journal.follow(record)
-            for decision in batch.decisions if batch is not None else ():
-                for event in decision.events:
-                    fold(followed.heard, event)
+        try:
+            for record in records:
+                _fold_record(followed, record)
+        except JournalBroken as error:
+            # Its tasks wait; those of other partitions do not rest on this journal.
+            logger.error("journal_broken", partition=partition, error=str(error), do="mend it, then start this again")
+            followed.is_broken = True
+            return len(records)
         at = TopicPartition(ROUNDS.name, partition)
         # What is long over must not be answered for on the way: keys may be gone, and nobody would listen.
         if records or not followed.is_read:
@@ -159,8 +165,15 @@ class HelperService:
                 self._speakers[name].speak(task, self._trust)
 
 
+def _fold_record(followed: Followed, record: Record) -> None:
+    batch = followed.journal.follow(record)
+    for decision in batch.decisions if batch is not None else ():
+        for event in decision.events:
+            fold(followed.heard, event)
+
+
 def run_service(log: EventLog, kept: HelperStore, *, operator: bytes) -> NoReturn:
-    """Serve until the process is told to end; while no broker answers, wait. Raises JournalBroken, LogRefused."""
+    """Serve until the process is told to end; while no broker answers, wait. Raises LogRefused."""
     while True:
         service = None
         try:

@@ -28,6 +28,7 @@ from schemas.events import (
     SumStored,
     UpdateAdmitted,
 )
+from schemas.journal import JournalPosition
 from schemas.leases import read_lease
 from schemas.masking.ring import RING
 from schemas.masking.statements import HelperSaid, sign_said
@@ -36,9 +37,10 @@ from schemas.topics import BODIES, CATALOGUE, MASKS, ROUNDS, UPDATES
 from streams.bodies import store
 from streams.log import TopicPartition, scan
 from tests.judges.lawcheck import check
-from tests.worlds.builders import KEY
+from tests.worlds.builders import KEY, batch
 from tests.worlds.federation import describe_opening, open_actor
 from tests.worlds.masking.federation import MaskedFederation, masked_policy
+from tests.worlds.ops_journal import journalled
 
 ONES = np.ones(4, np.float32)
 # The last is beyond the clip of 8.
@@ -350,6 +352,18 @@ def test_a_helper_that_lies_costs_the_round_and_stops_nobody(world: MaskedFedera
     assert kept.public_key
     assert [event.reason for event in world.events(ROUNDS.name, RoundAbandoned)] == ["masks_unusable"]
     assert _versions(world) == [0]
+
+
+def test_a_journal_that_is_off_its_chain_stops_no_helper(world: MaskedFederation) -> None:
+    """Its own tasks wait; the process lives on for those of other partitions, whose journals are whole."""
+    world.check_in("a", "b", "c")
+    broken = batch(JournalPosition(claim=9_999))
+    world.append(ROUNDS.name, journalled(broken, ROUNDS.name, world.partition))
+    said = len(world.said())
+    for _ in range(2):
+        assert world.helpers[0].step(0.0) <= 1
+    assert [each.is_broken for each in world.helpers[0]._followed.values()] == [True]
+    assert len(world.said()) == said
 
 
 def test_nobody_speaks_for_a_helper(world: MaskedFederation) -> None:
