@@ -44,6 +44,7 @@ from tests.judges.identity.budgets import budget_faults
 from tests.judges.identity.members import member_faults
 from tests.judges.inputs import input_faults
 from tests.judges.logbook import INPUTS, READS, Journal, Logbook, differences, read
+from tests.judges.masking.words import word_faults
 from tests.judges.models import model_faults
 from tests.judges.published import announcement_faults
 from tests.judges.rounds import round_faults, sum_faults, totals
@@ -89,6 +90,7 @@ def check_book(
     found += budget_faults(book)
     found += round_faults(book, settled=settled)
     found += epoch_faults(book.rounds)
+    found += word_faults(book, settled=settled)
     found += announcement_faults(book, settled=settled)
     if sums:
         recomputed, faults = totals(log, book, epoch_keys=None if sums is True else sums)
@@ -166,6 +168,10 @@ def _relay_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     below = _END if settled else book.rounds.position(LEDGER.name)
     answers = book.ledger.events(RoundCharged, RoundWithheld, before=below, but=book.rounds.passed(LEDGER.name))
     heard = [e.fact for e in book.rounds.events(Noticed) if isinstance(e.fact, RoundCharged | RoundWithheld)]
+    # A task that has halted hears of no charge for a round that was given up, as one is whose helper does not answer.
+    halted = {event.task for event in book.rounds.events(TaskHalted)}
+    over = {(event.task, event.round) for event in book.rounds.events(RoundAbandoned) if event.task in halted}
+    answers = [answer for answer in answers if answer in heard or (answer.task, answer.round) not in over]
     yield from differences("the aggregator's notices of charges", answers, heard)
 
 

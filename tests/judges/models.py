@@ -54,7 +54,9 @@ def model_faults(log: EventLog, book: Logbook, sums: Totals) -> Iterator[str]:
         if held is None or model is None or (before.moments is not None and carried is None):
             continue  # tombstoned since
         proposal = proposed[event.task, event.round]
-        drawn = _noise(book.noise_key, proposal, parameters=task.parameters)
+        # What helpers draw is in the sum of their masks.
+        is_drawn = task.policy.masked_by.noise != "helpers"
+        drawn = _noise(book.noise_key, proposal, parameters=task.parameters) if is_drawn else np.zeros_like(total)
         mean = _mean(task.policy, total if drawn is None else total + drawn, proposal)
         expected = _released(task, held.astype(np.float64), moments=carried, mean=mean, members=event.members)
         where = f"{ROUNDS.name}: task {event.task}: version {event.version}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor, isqrt
@@ -29,16 +29,19 @@ from schemas.events import (
     UpdateAdmitted,
     UpdateSubmitted,
 )
+from schemas.identifiers import BodyRef
 from schemas.signing import parse_signed
 from schemas.tensors import BodyError, read_update
 from schemas.topics import BODIES, ROUNDS, SHARDS, UPDATES
 from streams.log import EventLog, TopicPartition, scan
 from tests.judges.logbook import Logbook
+from tests.judges.masking.sums import add_up, list_answers
 from tests.judges.sealing.opening import find_secret, open_member
 from tests.judges.slow_sums import combined
 
 Faults = Iterator[str]
 Totals = dict[tuple[str, int | None], Any]
+Chunks = dict[TopicPartition, dict[tuple[int, int], bytes]]
 
 
 @dataclass(slots=True)
@@ -259,23 +262,29 @@ def totals(log: EventLog, book: Logbook, *, epoch_keys: Path | None = None) -> t
         members.setdefault((event.task, event.round), []).append(event)
     found: Totals = {}
     faults: list[str] = []
+    answers = list_answers(book)
     for stored in book.rounds.events(SumStored):
         task, round_id = stored.task, stored.round
-        joined = members.get((task, round_id), [])
-        if any(m.body.offsets[0] < beginnings.get(_place(m), 0) for m in joined if m.zeroed is None):
-            found[task, round_id] = None
-            continue
+        joined, masks = members.get((task, round_id), []), [each.body for each in answers.get((task, round_id), [])]
+        bodies = [*(member.body for member in joined if member.zeroed is None), *masks]
         opening = _Opening(created[task], epoch_keys)
-        if not all(map(opening.has_key, joined)):
+        is_gone = any(body.offsets[0] < beginnings.get(_place(body), 0) for body in bodies)
+        if is_gone or not all(map(opening.has_key, joined)):
             found[task, round_id] = None
             continue
         try:
-            total = _combined(created[task], [(each, opening.open(each, _body(chunks, each))) for each in joined])
+            found[task, round_id] = _add_up(opening, joined, chunks=chunks, masks=masks)
         except (BodyError, KeyError, InvalidTag) as error:
             faults.append(f"{ROUNDS.name}: task {task}: round {round_id}: a member's body cannot be read: {error!r}")
-            continue
-        found[task, round_id] = total
     return found, faults
+
+
+def _add_up(opening: _Opening, joined: Sequence[UpdateAdmitted], *, chunks: Chunks, masks: Sequence[BodyRef]) -> Any:
+    created = opening.created
+    if opening.is_masked:
+        given = [(_fetch(chunks, each.body), each.weight) for each in joined if each.zeroed is None]
+        return add_up(given, [_fetch(chunks, body) for body in masks], parameters=created.parameters)
+    return _combined(created, [(each, opening.open(each, _body(chunks, each))) for each in joined])
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +294,14 @@ class _Opening:
     created: TaskCreated
     folder: Path | None
 
+    @property
+    def is_masked(self) -> bool:
+        return self.created.policy.tier == "masked"
+
     def has_key(self, member: UpdateAdmitted) -> bool:
-        return member.epoch is UNSET or find_secret(self.folder, self.created, member.epoch) is not None
+        return (
+            self.is_masked or member.epoch is UNSET or find_secret(self.folder, self.created, member.epoch) is not None
+        )
 
     def open(self, member: UpdateAdmitted, body: bytes) -> bytes:
         if member.epoch is UNSET or member.zeroed is not None:
@@ -296,18 +311,20 @@ class _Opening:
         return open_member(self.created, member, body, secret=secret)
 
 
-def _place(member: UpdateAdmitted) -> TopicPartition:
-    return TopicPartition(member.body.topic, member.body.partition)
+def _place(body: BodyRef) -> TopicPartition:
+    return TopicPartition(body.topic, body.partition)
 
 
-def _body(chunks: dict[TopicPartition, dict[tuple[int, int], bytes]], member: UpdateAdmitted) -> bytes:
-    if member.zeroed is not None:
-        return b""
-    data = b"".join(chunks[_place(member)][offset, member.body.message] for offset in member.body.offsets)
-    if member.body.topic == UPDATES.name:
+def _body(chunks: Chunks, member: UpdateAdmitted) -> bytes:
+    return b"" if member.zeroed is not None else _fetch(chunks, member.body)
+
+
+def _fetch(chunks: Chunks, body: BodyRef) -> bytes:
+    data = b"".join(chunks[_place(body)][offset, body.message] for offset in body.offsets)
+    if body.topic == UPDATES.name:
         data = decode(parse_signed(data).payload, UpdateSubmitted).inline or b""
-    if hashlib.sha256(data).digest() != member.body.sha256:
-        raise KeyError(member.body.offsets)
+    if hashlib.sha256(data).digest() != body.sha256:
+        raise KeyError(body.offsets)
     return data
 
 
