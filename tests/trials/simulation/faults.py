@@ -56,7 +56,20 @@ LATER_STEPS = {
     "abandon": 4.0,  # a device gives up any lease that it ever got, and its selector is struck while it decides that
     "pack": 3.0,  # a stranger packs what devices have said, true, bent or cut, with noise between, into one record
 }
-KINDS = (*STEPS, *CHANCES, *LATER_CHANCES, *LATER_STEPS)
+# Of worlds with masked tasks: asked at each step or word of a helper, or when a device seals.
+MASK_CHANCES = {
+    "helper killed": 0.08,
+    "helper away": 0.015,  # for so long that others go on
+    "helper's word late": 0.20,  # reported as failed, and appended much later
+    "helper's word unheard": 0.20,  # appended or not, and reported as failed
+    "helper's write torn": 0.15,  # the power goes in the middle of a write to its journal
+    "helper's key lost": 0.006,  # of any epoch
+    "helper put back": 0.004,  # from an old copy of its folder
+    "helper refuses": 0.90,
+    "helper's sum bent": 0.90,  # something else is stored than what it says
+    "seals bent": 0.20,  # a device seals what nobody can open
+}
+KINDS = (*STEPS, *CHANCES, *LATER_CHANCES, *LATER_STEPS, *MASK_CHANCES)
 
 
 @dataclass(slots=True)
@@ -66,6 +79,7 @@ class Faults:
     random: random.Random
     rates: dict[str, float]
     later: random.Random
+    masks: random.Random
     hits: Counter[str] = field(default_factory=Counter)
     healed: bool = False
     promised: list[_Transaction] = field(default_factory=list)  # acknowledged, and still open where it was forgotten
@@ -83,7 +97,7 @@ class Faults:
 
     def strikes(self, kind: str) -> bool:
         """Whether this fault happens here; counted when it does."""
-        chance = self.later if kind in LATER_CHANCES else self.random
+        chance = self.later if kind in LATER_CHANCES else self.masks if kind in MASK_CHANCES else self.random
         if self.healed or chance.random() >= self.rates[kind]:
             return False
         self.hits[kind] += 1
@@ -105,4 +119,7 @@ def drawn(chance: random.Random, *, off: Collection[str]) -> Faults:
     steps = random.Random(f"steps {chance.getstate()[1][:2]}")
     for kind, most in LATER_STEPS.items():
         rates[kind] = most * steps.random() if kind not in off and steps.random() < 0.6 else 0.0
-    return Faults(chance, rates, later)
+    masks = random.Random(f"masks {chance.getstate()[1][:2]}")
+    for kind, most in MASK_CHANCES.items():
+        rates[kind] = most * masks.random() if kind not in off and masks.random() < 0.6 else 0.0
+    return Faults(chance, rates, later, masks)

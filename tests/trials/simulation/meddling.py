@@ -31,6 +31,7 @@ from schemas.topics import (
     CHECKINS,
     ENROLMENTS,
     EVALUATIONS,
+    MASKS,
     MODELS,
     PARTIALS,
     PUBLISHED,
@@ -82,6 +83,9 @@ class Meddler:
         self._strangers = self._changes = 0
         # Only where a registrar reads them, so that the worlds of recorded seeds stay what they were.
         self._writable = (*WRITABLE, ENROLMENTS.name) if faults.rates["enrol"] else WRITABLE
+        # The same where a helper's words are read.
+        self._heard = (MASKS.name,) if any(task.rules.is_masked for task in tasks) else ()
+        self._writable += self._heard
 
     def meddle(self, kind: str) -> None:
         """One act of this kind, on one task."""
@@ -102,12 +106,14 @@ class Meddler:
 
     def _repeat(self, task: Task) -> None:
         """A record of a device, byte for byte, at any later time."""
-        topic = self._random.choice((UPDATES.name, UPDATES.name, CHECKINS.name, EVALUATIONS.name, TASKS.name))
+        topic = self._random.choice(
+            (UPDATES.name, UPDATES.name, CHECKINS.name, EVALUATIONS.name, TASKS.name, *self._heard)
+        )
         if records := [*scan(self._log, TopicPartition(topic, task.partition))]:
             self._append(task, topic, self._random.choice(records).value or b"")
 
     def _junk(self, task: Task) -> None:
-        topic = self._random.choice((UPDATES.name, CHECKINS.name, TASKS.name, EVALUATIONS.name))
+        topic = self._random.choice((UPDATES.name, CHECKINS.name, TASKS.name, EVALUATIONS.name, *self._heard))
         self._append(task, topic, self._random.randbytes(self._random.choice((0, 1, 40))))
 
     def _cheat(self, task: Task) -> None:

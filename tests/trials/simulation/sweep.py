@@ -16,9 +16,9 @@ from typing import Any
 
 from tests.trials.results import rows
 from tests.trials.simulation.faults import KINDS
-from tests.trials.simulation.verdict import Story
+from tests.trials.simulation.verdict import Story, Stuck
 from tests.trials.simulation.virtual import virtual
-from tests.trials.simulation.world import Stuck, World
+from tests.trials.simulation.world import World
 
 KIND = "simulation"  # of the results
 STEPS = 160

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from actors.keys import ROLE_SECRETS
 from schemas.events import ModelPublished, TaskHalted
-from schemas.topics import ROUNDS
-from streams.log import EventLog, TopicPartition
+from schemas.topics import JOURNALS, ROUNDS
+from streams.log import EventLog, TopicPartition, scan
 from tests.judges.lawcheck import check_book, counted
-from tests.judges.logbook import Journal, read
+from tests.judges.logbook import Journal, Logbook, read
 from tests.judges.models import secret_faults
 from tests.judges.rounds import round_faults
 from tests.trials.simulation.devices import examples, identity
 from tests.trials.simulation.tasks import Task
 from tests.worlds.builders import DEPLOYMENT, KEY, NOISE, role_key
+
+
+class Stuck(BaseException):
+    """Somebody waits for ever, or fails in a way that no law allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +37,17 @@ class Story:
     hits: Counter[str] = field(default_factory=Counter)
 
 
-def judged(
-    log: EventLog, tasks: list[Task], *, broken: Collection[int], settled: bool, seen: Counter[str] | None = None
-) -> list[str]:
-    """Everything that is against a law; what the journals hold is counted in `seen`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """What the world alone knows: further faults of a partition that is whole, and further secrets."""
+
+    judge: Callable[[EventLog, Logbook], Iterator[str]]
+    list_secrets: Callable[[], dict[str, bytes]]
+    seen: Counter[str] | None = None
+
+
+def judged(log: EventLog, tasks: list[Task], *, broken: Collection[int], settled: bool, witness: Witness) -> list[str]:
+    """Everything that is against a law; what the journals hold is counted where the witness wants it.
 
     Of a partition with a broken chain, or with a commit that readers cannot see yet, only the rounds that can be read
     are judged.
@@ -52,12 +64,23 @@ def judged(
         if partition in broken:
             found += round_faults(book, settled=False)
         else:
-            found += check_book(log, book, settled=settled)
-        if seen is not None:
-            seen.update({f"log: {name}": count for name, count in counted(book).items()})
-            seen["models recomputed"] += book.models
-    names = {name for task in tasks for name in task.devices}
-    return [*found, *secret_faults(log, range(log.partitions) if settled else (), _secrets(tuple(sorted(names))))]
+            found += [*check_book(log, book, settled=settled), *witness.judge(log, book)]
+        if witness.seen is not None:
+            witness.seen.update({f"log: {name}": count for name, count in counted(book).items()})
+            witness.seen["models recomputed"] += book.models
+    secrets = _secrets(tuple(sorted({name for task in tasks for name in task.devices}))) | witness.list_secrets()
+    return [*found, *secret_faults(log, range(log.partitions) if settled else (), secrets)]
+
+
+def digest_journals(log: EventLog, partitions: Iterable[int]) -> str:
+    """Over every journal's bytes: the same seed gives the same."""
+    whole = hashlib.sha256()
+    for topic in JOURNALS:
+        for partition in partitions:
+            for record in scan(log, TopicPartition(topic.name, partition)):
+                whole.update(f"{topic.name}/{partition}/{record.offset}/{record.time_ms}".encode())
+                whole.update(record.value or b"")
+    return whole.hexdigest()
 
 
 def unpublished(log: EventLog, partition: int) -> list[str]:

@@ -22,6 +22,7 @@ from actors.runtime import actor, inputs, journal
 from client_agent.outbox import outbox
 from client_agent.running import loop
 from schemas import signing
+from schemas.masking import seeds
 from schemas.sealing import envelopes, partials
 from schemas.tensors import BodyError
 from streams import log
@@ -72,7 +73,7 @@ def virtual(chance: random.Random, *, sleep: Callable[[float], None], clock: Cal
         stack.enter_context(patch.object(log, "time", SimpleNamespace(monotonic=clock)))
         stack.enter_context(patch.object(signing, "Ed25519PublicKey", _VerifiesOnce))
         stack.enter_context(patch.object(dp_accounting, "get_epsilon_gaussian", _epsilon))
-        for target in (envelopes, partials):
+        for target in (envelopes, partials, seeds):
             stack.enter_context(patch.object(target, "seal", _seal))
         stack.enter_context(patch.object(envelopes.EpochSecret, "open", _open))
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(CRITICAL), processors=[_note])

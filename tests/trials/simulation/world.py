@@ -6,9 +6,9 @@ healed: nobody may wait for ever, the next version must come, and the log must b
 
 from __future__ import annotations
 
-import hashlib
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,8 +20,8 @@ from actors.wiring import ROLES
 from client_agent.links.kafka import KafkaLink
 from client_agent.running.loop import NEVER_MS, DeviceLoop
 from schemas.journal import WRITERS, ChainBroken
-from schemas.topics import CATALOGUE, JOURNALS
-from streams.log import CommitUncertain, Draft, TopicPartition, WriterFenced, scan
+from schemas.topics import CATALOGUE
+from streams.log import CommitUncertain, Draft, WriterFenced
 from streams.memory import MemoryLog
 from tests.trials.simulation import faults, tasks
 from tests.trials.simulation.devices import identity, setting
@@ -29,7 +29,8 @@ from tests.trials.simulation.hosts import Worker
 from tests.trials.simulation.meddling import Meddler
 from tests.trials.simulation.shaky import DeviceLog, Killed
 from tests.trials.simulation.shards import Sealing, Shards
-from tests.trials.simulation.verdict import Story, Watch, judged, unpublished
+from tests.trials.simulation.tiers.masking import Masking
+from tests.trials.simulation.verdict import Story, Stuck, Watch, Witness, digest_journals, judged, unpublished
 from tests.trials.simulation.virtual import alarms
 from tests.worlds.builders import KEY
 
@@ -41,10 +42,6 @@ NESTED_MAX = 3
 HEALED_WITHIN_MS = 900_000
 TURNS_MAX = 1_000
 _DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # the quickest disk there is
-
-
-class Stuck(BaseException):
-    """Somebody waits for ever, or fails in a way that no law allows."""
 
 
 @dataclass
@@ -72,6 +69,7 @@ class World:
         # Worlds of recorded seeds were without, and have to stay what they were.
         self.sealing = Sealing(self.seed, self.tasks if "rules" not in self.off else (), self.hits)
         self.shards = Shards(self.seed, self.tasks, self.hits, sealing=self.sealing)
+        self.masking = Masking(self.seed, self.tasks if not {"rules", "masks"} & {*self.off} else (), self.faults)
         self.log = MemoryLog(CATALOGUE, clock=self._append_ms)
         self.meddler = Meddler(self.log, self.tasks, self.faults)
         self.partitions = sorted({task.partition for task in self.tasks})
@@ -86,18 +84,18 @@ class World:
 
     def run(self) -> Story:
         """The story's end; it raises nothing, whatever went wrong."""
-        with tempfile.TemporaryDirectory(dir=_DISK) as folder:
+        with tempfile.TemporaryDirectory(dir=_DISK) as folder, self.masking.watching():
             try:
                 self._begin(Path(folder))
                 while self.taken < self.steps:
                     self._step()
                 self._heal()
-                found = judged(self.log, self.tasks, broken=self.broken, settled=True, seen=self.hits)
+                found = self._judge(settled=True, seen=self.hits)
             except Stuck as error:
                 found = [str(error)]
-        return Story(
-            seed=self.seed, steps=self.steps, faults=found, hits=self.hits, digest=self._digest(), trace=self.trace
-        )
+            self.masking.close()
+        digest = digest_journals(self.log, self.partitions)
+        return Story(seed=self.seed, steps=self.steps, faults=found, hits=self.hits, digest=digest, trace=self.trace)
 
     def sleep(self, seconds: float) -> None:
         """Whoever sleeps lets virtual time pass."""
@@ -109,6 +107,7 @@ class World:
 
     def _begin(self, folder: Path) -> None:
         self.sealing.folder = folder / "epoch-keys"
+        self.masking.begin(folder, self.log)
         for task in self.tasks:
             task.create(self.log)
         net = DeviceLog(self.log, self.faults, later=self._hold)
@@ -131,6 +130,7 @@ class World:
         self._land(self.now_ms)
         self.shards.step(self.log)
         self.sealing.step()
+        self.masking.step()
         [kind] = self.random.choices(self._kinds, self._weights)
         slot = self.random.choice(self.slots)
         self.trace.append(f"{self.taken} at {self.now_ms - EPOCH_MS:,} ms: {kind} {slot[0]}[{slot[1]}]")
@@ -159,7 +159,7 @@ class World:
 
     def _check(self) -> None:
         """Judge what can be read by now."""
-        if wrong := judged(self.log, self.tasks, broken=self.broken | self.faults.hidden, settled=False):
+        if wrong := self._judge(settled=False, hidden=self.faults.hidden):
             raise Stuck(f"at step {self.taken}: {wrong[0]}")
 
     def _say(self, kind: str) -> Slot:
@@ -345,7 +345,7 @@ class World:
             self._drive(zombie, partial(zombie.feed, 200))
         self._land(NEVER_MS)
         self._settle()
-        quiet = judged(self.log, self.tasks, broken=self.broken, settled=True) if self.seed % 4 == 0 else []
+        quiet = self._judge(settled=True) if self.seed % 4 == 0 else []
         if quiet:
             raise Stuck(f"while the devices were quiet: {quiet[0]}")
         self.meddler.resume()
@@ -368,14 +368,14 @@ class World:
 
     def _waits(self, task: tasks.Task, watch: Watch, before: dict[str, int]) -> bool:
         watch.look()
-        if task.partition in self.broken or task.name in watch.halted:
+        if task.partition in self.broken or task.name in watch.halted or self.masking.has_given_up(task):
             return False
         return watch.versions.get(task.name, -1) <= before.get(task.name, -1)
 
     def _settle(self) -> None:
         """Everybody reads to the end; who dies of an old wound, as a fenced writer does, gets a successor."""
         for _ in range(TURNS_MAX):
-            self._fed_at_last = 0  # records, in the last turn; a death hides what its worker was fed
+            self._fed_at_last = self.masking.settle()  # records, in the last turn; a death hides what was fed
             self._start_missing()
             for worker in [*self.workers.values()]:
                 self._drive(worker, partial(self._feed_whole, worker))
@@ -389,12 +389,6 @@ class World:
     def _feed_whole(self, worker: Worker) -> None:
         self._fed_at_last += worker.feed(500)
 
-    def _digest(self) -> str:
-        """Over every journal's bytes: the same seed gives the same."""
-        whole = hashlib.sha256()
-        for topic in JOURNALS:
-            for partition in self.partitions:
-                for record in scan(self.log, TopicPartition(topic.name, partition)):
-                    whole.update(f"{topic.name}/{partition}/{record.offset}/{record.time_ms}".encode())
-                    whole.update(record.value or b"")
-        return whole.hexdigest()
+    def _judge(self, *, settled: bool, hidden: Collection[int] = (), seen: Counter[str] | None = None) -> list[str]:
+        witness = Witness(judge=self.masking.judge, list_secrets=self.masking.list_secrets, seen=seen)
+        return judged(self.log, self.tasks, broken={*self.broken, *hidden}, settled=settled, witness=witness)
