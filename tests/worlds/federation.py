@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from actors.deciders.decider import digest
 from actors.hosts.assembly import assemble
@@ -102,11 +102,19 @@ class ScriptedDevice:
         body = encode_update(delta, rules)
         return self.submit_body(body, codec=rules.compression.codec, lease=lease, inline=inline)
 
-    def submit_body(self, body: bytes, *, codec: str, lease: Granted | None = None, inline: bool = True) -> int:
-        """The same for raw bytes."""
+    def submit_body(
+        self,
+        body: bytes,
+        *,
+        codec: str,
+        lease: Granted | None = None,
+        inline: bool = True,
+        seals: tuple[bytes, ...] | UnsetType = UNSET,
+    ) -> int:
+        """The same for raw bytes; `seals`: of a masked update, for the helpers."""
         sent = body if inline else store(self._log, self.place, data=body, upload_id=self.name, codec=codec)
         held = (lease or self.granted()).sealed
-        submitted = update_submitted(held, sent, codec=codec, task=self.task)
+        submitted = msgspec.structs.replace(update_submitted(held, sent, codec=codec, task=self.task), seals=seals)
         return self.append(UPDATES.name, signed(submitted, self.key))
 
     def abandon(self, lease: str, **changes: Any) -> None:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from ops.operator import deployments
 from schemas.canonical import decode
 from schemas.certificates import parse_certified
 from schemas.events import Answer, Declined, Granted, Outcome, TaskCreated
 from schemas.leases import Lease, read_lease
-from schemas.policy import Policy
+from schemas.policy import Policy, name_stored_codec
 from schemas.tensors import encode_update
 from schemas.topics import ANSWERS, UPDATES
 from streams.kafka.log import KafkaLog
@@ -25,6 +26,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import Draft, EventLog, LogError, TopicPartition
 from tests.worlds.builders import DEPLOYMENT
 from tests.worlds.federation import ScriptedDevice
+from tests.worlds.masking.federation import mask_as
 from tests.worlds.sealing.federation import seal_as
 
 PATIENCE_S = 2.0
@@ -72,8 +74,8 @@ class Member(ScriptedDevice):
 class Fleet:
     """Devices of one task that check in, submit and repeat until they hear; used as a context.
 
-    It plays as many devices of each of `others`, tasks under the same rules. `created`: of a sealed task, to which its
-    devices seal what they send.
+    It plays as many devices of each of `others`, tasks under the same rules. `created`: of a sealed or masked task, as
+    which its devices hide what they send.
     """
 
     kafka: KafkaSettings
@@ -182,18 +184,27 @@ class Fleet:
 
     def _submit(self, member: Member, granted: Granted) -> None:
         body = self._random.choice(self.bodies) if self.bodies else self._body()
-        if self.created is not None:
-            body = seal_as(granted, self.created, body)
+        body, seals = self._hide(body, granted)
         inline = self._random.random() < self.habits.inline
         self.submitted += 1
         member.due_s = time.monotonic() + self.habits.patience_s
         try:
-            member.submit_body(body, codec=self.rules.compression.codec, lease=granted, inline=inline)
+            member.submit_body(body, codec=name_stored_codec(self.rules), lease=granted, inline=inline, seals=seals)
             if self._random.random() < self.habits.again and member.sent is not None:
                 member.append(UPDATES.name, member.sent)
         except LogError:
             # What was never sent is asked for again with the same lease; what may be there is sent again.
             member.lease = member.lease if member.sent is not None else None
+
+    def _hide(self, body: bytes, granted: Granted) -> tuple[bytes, tuple[bytes, ...] | UnsetType]:
+        """The body as the task's tier lets it leave a device, and what is sealed to helpers."""
+        if self.created is None:
+            return body, UNSET
+        if not self.rules.is_masked:
+            return seal_as(granted, self.created, body), UNSET
+        sent = mask_as(granted, self.created, body)
+        assert sent.envelope is not None
+        return sent.envelope, sent.seals
 
     def _body(self) -> bytes:
         delta = np.random.default_rng(self._random.getrandbits(32)).normal(size=self.parameters) * 0.1

@@ -19,6 +19,7 @@ from actors.keys import RoleKey
 from ops.history.tables.projector import Viewer
 from streams.kafka.settings import KafkaSettings
 from tests.trials.chaos import device, projector, worker
+from tests.trials.chaos.masked import helper
 from tests.trials.chaos.proxy import HOST, Proxy
 from tests.trials.chaos.trap import Trap
 from tests.worlds.stage import Stage
@@ -27,7 +28,7 @@ RESTART_AFTER_S = 0.3
 
 # Forked from a process that has imported everything, a worker starts in a tenth of the time.
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([worker.__name__, device.__name__, projector.__name__])
+_forks.set_forkserver_preload([module.__name__ for module in (worker, device, projector, helper)])
 
 
 class Kept:
@@ -81,7 +82,7 @@ class Cast(Stage):
         self.proxies: dict[str, Proxy] = {}
 
     def play(self, actor: str, trap: Trap, *, behind_proxy: bool = False) -> None:
-        """Start one worker, the one device or the projector, under the trap's name, which is its own in the group."""
+        """Start one worker, helper, device or projector, under the trap's name, which is its own in the group."""
         kafka = self._behind_proxy(trap.name) if behind_proxy else self.kafka
         log_file = self.folder / f"{trap.name}.log"
         work: Callable[[Any], None] = worker.work
@@ -103,6 +104,15 @@ class Cast(Stage):
         if actor == "projector":
             work = projector.work
             orders = projector.Orders(kafka=kafka, viewer=self.viewer, trap=trap, folder=self.folder, log_file=log_file)
+        if actor == "helper":
+            work = helper.work
+            orders = helper.Orders(
+                kafka=kafka,
+                operator=self.key.public_key,
+                trap=trap,
+                folder=self.folder / trap.name,
+                log_file=log_file,
+            )
         self.workers.append(Kept(trap.name, work, orders=orders))  # type: ignore[arg-type]
 
     @property

@@ -20,6 +20,7 @@ from kafka import TopicPartition as BrokerPartition
 from kafka.errors import KafkaError
 
 from actors.hosts.faust_app import SESSION_TIMEOUT_S
+from actors.hosts.helper.store import EPOCHS, create_store
 from client_agent.identity import open_identity
 from ops.console import note
 from ops.processes import broker
@@ -33,6 +34,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import LogError, LogUnavailable, Record, TopicPartition, scan
 from tests.judges.lawcheck import check
 from tests.judges.logbook import read
+from tests.judges.masking.words import helper_key_faults
 from tests.judges.sealing.epochs import key_faults
 from tests.learners import FLAT_LEARNER
 from tests.trials.chaos import device, projector
@@ -44,6 +46,7 @@ from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS
 
+HELPER, OTHER_HELPER = "helper-0", "other-helper"
 PARAMETERS = 40
 PARAMETERS_LARGE = 40_000  # an update of this size is stored apart from the record that names it
 PAST_THE_SESSION_S = SESSION_TIMEOUT_S + 3.0
@@ -124,7 +127,7 @@ class Experiment:
         self.cells, self.cast, self.broker_folder = cells, cast, broker_folder
         self.actor = cells[0].actor
         self.is_device, self.is_projector = self.actor == "device", self.actor == "projector"
-        self.is_sealed = cells[0].is_sealed
+        self.is_sealed, self.is_masked = cells[0].is_sealed, cells[0].is_masked
         self.trap = Trap(folder=cast.folder, partition=PARTITION, name="driver")
         self._before: Counter[str] = Counter()
 
@@ -132,7 +135,7 @@ class Experiment:
     def fleet(self) -> Iterator[Fleet]:
         """Everybody at work, from the first version on."""
         parameters = PARAMETERS_LARGE if self.is_device else PARAMETERS
-        rules = _rules(parameters, is_sealed=self.is_sealed)
+        rules = _rules(parameters, tier=self._choose_tier())
         # Only in the cells that are about it: a lease that is given up makes rounds slower.
         gives_up = 0.2 if any(cell.point == "abandon" for cell in self.cells) else 0.0
         habits = Habits(
@@ -141,9 +144,11 @@ class Experiment:
         created = self.cast.create_task(TASK, rules, parameters=parameters)
         for actor in dict.fromkeys((*ACTORS, self.actor)):
             self._start(actor)
+        if self.is_masked:
+            self.cast.play("helper", replace(self.trap, name=OTHER_HELPER))
         asking = applicants(self.cast) if self.actor == "registrar" else nullcontext()
-        sealed = created if self.is_sealed else None
-        with asking, Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits, created=sealed) as fleet:
+        hiding = created if self.is_sealed or self.is_masked else None
+        with asking, Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits, created=hiding) as fleet:
             self.cast.until(self._has_started, "the first version", timeout_s=STARTED_WITHIN_S)
             yield fleet
 
@@ -177,9 +182,22 @@ class Experiment:
         self.cast.stop()
         # Killed like the others, so that the last of its commits is under way.
         is_kept = projector.compare(self.cast.log, self.cast.folder, self.cast.viewer) if self.is_projector else ()
-        rounds = read(self.cast.log, PARTITION).rounds
-        keys = key_faults(rounds, self.cast.epoch_keys) if self.is_sealed else ()
+        book = read(self.cast.log, PARTITION)
+        keys = [*key_faults(book.rounds, self.cast.epoch_keys)] if self.is_sealed else []
+        for number, name in enumerate((HELPER, OTHER_HELPER) if self.is_masked else ()):
+            keys += helper_key_faults(book, number, folder=self.cast.folder / name / EPOCHS)
         return [*self.cast.faults(PARTITION, **sums), *self._second_thoughts(), *is_kept, *keys]
+
+    def _choose_tier(self) -> dict[str, Any]:
+        """Sealed, or masked by two helpers that draw the noise, with another key for each version; else plain."""
+        if self.is_sealed:
+            return {"tier": "sealed", "sealed": {"epoch_versions": 1}}
+        if not self.is_masked:
+            return {}
+        helpers = tuple(create_store(self.cast.folder / name).hex() for name in (HELPER, OTHER_HELPER))
+        masked = {"helpers": helpers, "epoch_versions": 1, "noise": "helpers"}
+        # In the ring of 2^32 there is room for so much noise on so coarse a grid.
+        return {"tier": "masked", "masked": masked, "compression": {"codec": "float32"}, "clipping": {"steps": 1 << 15}}
 
     # --- the play ---------------------------------------------------------------------------------------------------
 
@@ -243,7 +261,7 @@ class Experiment:
 
     def _next_s(self, struck: dict[str, Any]) -> float:
         """When somebody next did what the actor is there for: a commit, an outcome, rows on the disk; 0: not yet."""
-        purpose = {"device": "settled", "projector": "stored"}.get(self.actor, "commit")
+        purpose = {"device": "settled", "projector": "stored", "helper": "said"}.get(self.actor, "commit")
         done = self.trap.passages(purpose, actor=self.actor, since_s=struck["at_s"])
         return done[0]["at_s"] if done else 0.0
 
@@ -331,13 +349,11 @@ def _told(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _rules(parameters: int, *, is_sealed: bool) -> Policy:
-    """A private task, with short leases so that those of the dead come back; sealed with another key each version."""
-    tier: dict[str, Any] = {"tier": "sealed", "sealed": {"epoch_versions": 1}} if is_sealed else {}
+def _rules(parameters: int, *, tier: dict[str, Any]) -> Policy:
+    """A private task, with short leases so that those of the dead come back."""
     return policy(
-        **tier,
+        **{"compression": {"codec": "int8"}, **tier},
         selection={"devices_expected": 8, "concurrency": 8, "retry_after_s": 0.2, "lease_s": 6.0},
-        compression={"codec": "int8"},
         privacy={"noise_multiplier": 100.0, "rho_max": 1.0},
         stop={"versions_max": 5_000},
         model="",

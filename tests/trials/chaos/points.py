@@ -19,6 +19,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "privacy": (*OPENING, *DECIDING),
     "registrar": (*OPENING, *DECIDING, "answer"),
     "device": ("granted", "trained", "kept", "stored", "addressed", "sent", "settled"),
+    "helper": ("made", "kept", "said", "bound", "stored", "destroyed"),
     "projector": ("open", "read", "begun", "rows", "marked", "committing", "stored"),
 }
 """Actor -> its crash points, each named by the step that has just been done.
@@ -46,6 +47,15 @@ heard     the selector has decided that there is another epoch, or one fewer
 keyed     the key of the next epoch lies in its folder, and nothing names it
 unkeyed   the key of an epoch is deleted, and nothing says so
 
+Of a helper, where the task is masked and each of two draws noise:
+
+made       its key of the next epoch lies in its folder, and nobody has heard of it
+kept       a word is on its disk, and nobody has heard it
+said       it is in the log
+bound      it has said that it answers for a proposal, and the sum of masks is not there
+stored     the sum is stored, and nothing names it
+destroyed  its key of an epoch is deleted, and nothing says so
+
 Of the projector, whose file is compared with one that is built at once:
 
 open        the file of the history is open, or new
@@ -64,8 +74,8 @@ that the broker does not fence, so that only the chain tells its batches from it
 
 WORKERS = (1, 3)
 SEALED = ("heard", "keyed", "unkeyed")
-ALONE = ("device", "projector")
-"""Those that write no journal, and of which there is one."""
+ALONE = ("device", "projector", "helper")
+"""Those that write no journal of the log, and of which one is struck."""
 _BEFORE_END_TXN = ("claim", "append", "publish")
 
 
@@ -85,6 +95,11 @@ class Cell:
     def is_sealed(self) -> bool:
         """Whether it is about the keys of a sealed task."""
         return self.point in SEALED
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether its task is masked."""
+        return self.actor == "helper"
 
     @property
     def series(self) -> tuple[str, str, int, bool]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from actors.hosts.helper.service import HelperService
@@ -15,17 +14,15 @@ from client_agent.local_update import Protected, mask_update
 from schemas.canonical import decode
 from schemas.creations import sign_task_event
 from schemas.events import DeploymentFounded, Granted, HelperEvent, TaskCreated
-from schemas.identifiers import BodyRef
 from schemas.leases import read_lease
 from schemas.masking.ring import RING
 from schemas.masking.statements import HelperSaid
 from schemas.policy import Policy
 from schemas.signing import parse_signed
 from schemas.tensors import encode_update
-from schemas.topics import MASKS, TASKS, UPDATES
-from streams.bodies import store
+from schemas.topics import MASKS, TASKS
 from streams.log import Draft, TopicPartition, scan
-from tests.worlds.builders import DEPLOYMENT, KEY, policy, signed, update_submitted
+from tests.worlds.builders import DEPLOYMENT, KEY, policy
 from tests.worlds.federation import Federation, ScriptedDevice
 
 HELPERS = 2
@@ -95,13 +92,7 @@ class MaskedFederation(Federation):
     ) -> int:
         """Append an update with these bytes and seals."""
         assert sent.envelope is not None
-        held = (lease or device.granted()).sealed
-        body: bytes | BodyRef = sent.envelope
-        if not inline:
-            body = store(self.log, device.place, data=sent.envelope, upload_id=device.name, codec=RING)
-        submitted = update_submitted(held, body, codec=RING, task=self.task)
-        submitted = msgspec.structs.replace(submitted, seals=sent.seals)
-        return device.append(UPDATES.name, signed(submitted, device.key))
+        return device.submit_body(sent.envelope, codec=RING, lease=lease, inline=inline, seals=sent.seals)
 
     def said(self, *kinds: type[HelperEvent]) -> list[Any]:
         """What helpers have said, in the order of the topic, of these kinds or all."""
