@@ -125,9 +125,20 @@ def load_tables() -> dict[str, Table]:
     text = resources.files(__package__).joinpath("tables.toml").read_text(encoding="utf-8")
     # All events are one query over all kinds, which nobody should have to write down.
     return {
-        name: Table(name=name, **{**row, "sql": row["sql"].strip() or _make_events_sql()})
+        name: Table(name=name, **{**row, "sql": insert_scores(row["sql"].strip()) or _make_events_sql()})
         for name, row in tomllib.loads(text).items()
     }
+
+
+def insert_scores(sql: str) -> str:
+    """A question with the score that counts of each version in the place of SCORED_VERSIONS.
+
+    Its columns are task, version, metrics, samples. Where a quorum decides it is the final one, else the last said.
+    """
+    if "SCORED_VERSIONS" not in sql:
+        return sql
+    scored = resources.files(__package__).joinpath("scored.sql").read_text(encoding="utf-8")
+    return sql.replace("SCORED_VERSIONS", scored.strip())
 
 
 def make_definitions() -> list[str]:

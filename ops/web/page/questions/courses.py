@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ops.history.tables.answers import Question
+from ops.history.tables.catalogue import insert_scores
 from ops.web.page.moment import Moment, Row
 from ops.web.page.questions.overview import Budget
 
@@ -16,10 +17,9 @@ POINTS_MAX = 120
 FORECAST_CHARGES, VERSIONS_SHOWN = 20, 12
 
 _NEWEST = "SELECT max(version) AS version FROM facts.model_published WHERE task = $task"
-_SCORES = """
-    SELECT version, arg_max(metrics, at_ms) AS metrics FROM facts.version_evaluated
-    WHERE task = $task AND cohort = '' AND source IS NULL AND (version % $step = 0 OR version = $newest)
-    GROUP BY version ORDER BY version"""
+_SCORES = insert_scores("""
+    SELECT version, metrics FROM SCORED_VERSIONS AS scored
+    WHERE task = $task AND (version % $step = 0 OR version = $newest) ORDER BY version""")
 _DURATIONS = """
     SELECT version, (published.at_ms - opened.at_ms) / 1000 AS seconds
     FROM facts.model_published AS published JOIN facts.round_opened AS opened USING (task, round)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ops.history.tables.answers import Question
+from ops.history.tables.catalogue import insert_scores
 from ops.web.page.formats import to_ms
 from ops.web.page.moment import Moment, Row
 from schemas.policy import Policy, Spending, compute_rho
@@ -36,11 +37,10 @@ _AT_WORK = """
 _SPENT = """
     SELECT task, max(rho_total) AS rho, max(epsilon) AS epsilon, any_value(delta) AS delta, count(*) AS charges
     FROM facts.round_charged WHERE {only} GROUP BY task"""
-_SCORES = """
-    SELECT task, version, arg_max(metrics, at_ms) AS metrics FROM facts.version_evaluated
-    WHERE cohort = '' AND source IS NULL AND {only}
-    GROUP BY task, version QUALIFY row_number() OVER (PARTITION BY task ORDER BY version DESC) <= $points
-    ORDER BY task, version"""
+_SCORES = insert_scores("""
+    SELECT task, version, metrics FROM SCORED_VERSIONS AS scored WHERE {only}
+    QUALIFY row_number() OVER (PARTITION BY task ORDER BY version DESC) <= $points
+    ORDER BY task, version""")
 # What a task tells of itself; what is told a thousand times a second is asked only for its time.
 _TOLD = {
     "created": "task_created",

@@ -198,3 +198,9 @@ def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None
             known = read_views(history.ask, versions=versions)  # type: ignore[arg-type]
             assert known is not None
             assert known.tasks[TASK].evaluations == folded.evaluations
+        rows = history.ask("SELECT version, metrics ->> 'accuracy', evaluated_on FROM versions ORDER BY version").rows
+    assert [(version, value and float(value), samples) for version, value, samples in rows] == [
+        (0, 0.8, 15),
+        (1, pytest.approx(0.725), 10),
+        (2, None, None),
+    ]
