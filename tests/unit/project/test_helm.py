@@ -29,6 +29,7 @@ MANIFESTS: dict[str, list[dict[str, Any]]] = {
 # Whose process comes as whom, where the names differ.
 PRINCIPALS = {"doctor": "operator", "traces": "serve"}
 WORKERS = {*ROLES, "shard"}
+EVALUATORS = {case: {"evaluator"} for case in CASES} | {"three-zones": {f"evaluator-{number}" for number in (1, 2, 3)}}
 OPERATIONS = {
     name.lower().replace("_", ""): name for name in ("READ", "WRITE", "DELETE", "DESCRIBE", "DESCRIBE_CONFIGS")
 }
@@ -96,7 +97,7 @@ def test_every_actor_runs(case: str) -> None:
 def test_everything_else_runs(case: str) -> None:
     """Gateway, server, evaluators and the doctor; helpers where there are any, topics where nobody else makes them."""
     more = {"three-zones": {"helper-first", "helper-second"}, "existing-kafka": {"topics"}}.get(case, set())
-    assert {name for name, _ in find_pods(case)} == {*WORKERS, "gateway", "serve", "evaluator", "doctor", *more}
+    assert {name for name, _ in find_pods(case)} == {*WORKERS, *EVALUATORS[case], "gateway", "serve", "doctor", *more}
     (serve,) = (each for each in find(case, "StatefulSet") if each["metadata"]["name"] == "fedlog-serve")
     # Two writers would keep each other out of the history.
     assert serve["spec"]["replicas"] == 1
@@ -160,7 +161,7 @@ def test_each_role_sees_its_own_key_alone_and_nobody_else_may_read_it(case: str)
         assert {"name": "key", "mountPath": mounts["key"], "readOnly": True} in user["volumeMounts"]
         assert "issued-key" not in [each["name"] for each in user["volumeMounts"]]
         assert {"name": "key", "emptyDir": {"medium": "Memory"}} in pod["volumes"]
-    assert holders == {name: f"fedlog-key-{name}" for name in (*WORKERS, "evaluator")}
+    assert holders == {name: f"fedlog-key-{name}" for name in (*WORKERS, *EVALUATORS[case])}
     # The operator's key is nowhere.
     assert "OPERATOR_KEY_FILE" not in TEXTS[case]
 
@@ -218,7 +219,7 @@ def test_what_learns_has_the_image_with_torch(case: str) -> None:
     """Evaluators, and nobody else."""
     images = {name: container["image"].split(":")[0] for name, container in find_containers(case)}
     images |= {name: pod["containers"][0]["image"].split(":")[0] for name, pod in find_pods(case)}
-    assert {name for name, image in images.items() if image == "fedlog-devices"} == {"evaluator"}
+    assert {name for name, image in images.items() if image == "fedlog-devices"} == EVALUATORS[case]
 
 
 @cases
