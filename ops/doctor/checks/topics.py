@@ -16,11 +16,23 @@ def check(facts: Facts, limits: Limits) -> Iterator[Finding]:
     """Yield each topic that is missing or set up wrongly, and each broker with a wrong setting."""
     if facts.cluster is None:
         return
-    partitions = facts.cluster.partitions
+    partitions, hidden = facts.cluster.partitions, []
     for topic in CATALOGUE:
         found = facts.cluster.topics.get(topic.name)
+        # Every topic has settings: without any they are kept from whoever asks.
+        is_hidden = found is not None and not found.described.config
+        hidden += [facts.add_prefix(topic.name)] if is_hidden else []
         for problem in find_problems(topic, None if found is None else found.described, partitions=partitions):
-            yield _find(facts.add_prefix(topic.name), problem, is_missing=found is None)
+            if not is_hidden or problem.startswith("partitions"):
+                yield _find(facts.add_prefix(topic.name), problem, is_missing=found is None)
+    if hidden:
+        yield Finding(
+            check=FAMILY,
+            severity=Severity.NOTE,
+            subject=hidden[0] if len(hidden) == 1 else f"{len(hidden)} topics",
+            what="their settings are not told to this principal, and were not looked at",
+            remedy="look as a super user, or as a principal that may describe configurations",
+        )
     for broker in facts.cluster.brokers:
         # A broker that does not tell is noted with what else was refused.
         timeout_ms = broker.config.get(TRANSACTION_TIMEOUT)

@@ -77,6 +77,10 @@ def topic_with(**config: str) -> dict[str, ClusterTopic]:
     return {**TOPICS, "rounds": ClusterTopic(described=changed)}
 
 
+# As whoever may read topics, and not describe their settings, sees them.
+SHUT = {name: ClusterTopic(described=TopicDescription(2, {})) for name in TOPICS}
+
+
 def hang(age_s: float) -> Facts:
     opened = OpenTransaction(offset=97, last_ms=NOW_MS - int(age_s * 1000))
     return put({"ends": {**ALL, ROUNDS: 97}, "open": {ROUNDS: opened}})
@@ -116,6 +120,7 @@ PLANTED: dict[str, tuple[Facts, str, str, str, str]] = {
         "fedlog.models",
         "fedlog topics create",
     ),
+    "settings not told": (put({"topics": SHUT}), "topics", "note", f"{len(SHUT)} topics", "super user"),
     "clean-up": (
         put({"topics": topic_with(**{"cleanup.policy": "compact"})}),
         "topics",
@@ -345,3 +350,11 @@ def test_the_worst_comes_first_and_decides_the_exit_code() -> None:
     assert [found.severity for found in findings] == [Severity.ERROR, Severity.WARNING, Severity.NOTE]
     note = Finding(check="rights", severity=Severity.NOTE, subject="", what="", remedy="")
     assert [find_exit_code(found) for found in ([], [note], findings[1:], findings)] == [0, 0, 5, 1]
+
+
+def test_settings_that_are_not_told_are_no_errors() -> None:
+    """Guarantee: a doctor with the rights of the operator wakes nobody for what it may not see."""
+    assert [found.severity for found in check_all(put({"topics": SHUT}), Limits())] == [Severity.NOTE]
+    other = {**SHUT, "rounds": ClusterTopic(described=TopicDescription(3, {}))}
+    errors = [found for found in check_all(put({"topics": other}), Limits()) if found.severity is Severity.ERROR]
+    assert [found.what for found in errors if found.check == "topics"] == ["partitions is 3, wanted 2"]
