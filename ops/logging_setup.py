@@ -1,9 +1,16 @@
-"""What programs log about themselves: structlog, JSON lines in workers, readable lines for people, always on stderr."""
+"""What programs log about themselves: structlog, JSON lines in workers, readable lines for people, always on stderr.
+
+Every event is in `log_catalogue`. A line that names a round, an update or a lease has the id of its trace, under which
+`fedlog trace` shows it and a collector has it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 
 def set_up_logging(*, as_json: bool, level: str = "info") -> None:
@@ -14,11 +21,12 @@ def set_up_logging(*, as_json: bool, level: str = "info") -> None:
     # Each lost connection is a dozen lines of theirs; `streams.retry` says it in one.
     for client in ("kafka", "aiokafka"):
         logging.getLogger(client).setLevel(logging.CRITICAL)
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=_is_terminal())
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=is_watched())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            add_trace,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             renderer,
@@ -28,5 +36,22 @@ def set_up_logging(*, as_json: bool, level: str = "info") -> None:
     )
 
 
-def _is_terminal() -> bool:
+def name_trace(kind: str, what: str) -> tuple[str, str]:
+    """The ids of the trace of a round (`task/number`) or an update, and of its first span: whoever names it agrees."""
+    digest = hashlib.sha256(f"fedlog/{kind}/{what}".encode()).hexdigest()
+    return digest[:32], digest[32:48]
+
+
+def add_trace(*called: Any) -> MutableMapping[str, Any]:
+    """Name the trace of what a line is about; the line is the last of what structlog hands over."""
+    line: MutableMapping[str, Any] = called[-1]
+    if (lease := line.get("update") or line.get("lease")) is not None:
+        line["trace_id"] = name_trace("update", lease)[0]
+    elif "task" in line and "round" in line:
+        line["trace_id"] = name_trace("round", f"{line['task']}/{line['round']}")[0]
+    return line
+
+
+def is_watched() -> bool:
+    """Whether a person reads what this process says as it says it; else a program collects it."""
     return sys.stderr.isatty()

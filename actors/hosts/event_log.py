@@ -5,12 +5,13 @@ Everything else (leases, admissions, refusals) comes by the thousand: metrics co
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import structlog
 
 from actors.runtime.role import Role
-from schemas.events import DefectFound, Event, InputsDropped, JournalEvent, Noticed, TaskCreated
+from schemas.events import DefectFound, Event, InputsDropped, Noticed, TaskCreated
 from schemas.journal import Decision
 
 logger = structlog.get_logger()
@@ -37,9 +38,14 @@ class TurningPoints:
             # What was noticed is another actor's turning point, but a task begins where the aggregator notices it.
             if isinstance(event, self._kinds) or (isinstance(event, Noticed) and isinstance(event.fact, TaskCreated)):
                 place = {"seq": seq, "input": decision.topic or "host", "offset": decision.offset}
-                logger.info(type(event).__name__, **_fields_of(event), **place)
+                fact = event.fact if isinstance(event, Noticed) else event
+                logger.info(name_logged(type(fact)), **_fields_of(fact), **place)
 
 
-def _fields_of(event: JournalEvent) -> dict[str, Any]:
-    fact = event.fact if isinstance(event, Noticed) else event
+def name_logged(kind: type) -> str:
+    """The name of a kind of event in a log line: `RoundProposed` is `round_proposed`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def _fields_of(fact: Event) -> dict[str, Any]:
     return {name: getattr(fact, name) for name in _FIELDS if getattr(fact, name, None) is not None}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.history.tables.answers import Answer
+from ops.logging_setup import name_trace
 
 Answers = Callable[..., Answer]
 Row = Mapping[str, Any]
@@ -19,19 +20,22 @@ Value = str | int | float | bool
 _ROUNDS = """
     WITH scored AS (
         SELECT task, version, min(at_ms) AS at_ms FROM facts.version_evaluated WHERE cohort = '' GROUP BY task, version
-    )
+    ), filled AS (SELECT task, round, max(at_ms) AS at_ms FROM facts.update_admitted GROUP BY task, round),
+    promoted AS (SELECT task, version, min(at_ms) AS at_ms FROM facts.promoted GROUP BY task, version)
     SELECT opened.task AS task, opened.round AS round, opened.at_ms AS opened_ms, proposed.at_ms AS proposed_ms,
         proposed.members AS members, charged.at_ms AS charged_ms, charged.epsilon AS epsilon,
         published.at_ms AS published_ms, published.version AS version, abandoned.at_ms AS abandoned_ms,
-        abandoned.reason AS reason, scored.at_ms AS scored_ms
+        abandoned.reason AS reason, scored.at_ms AS scored_ms, filled.at_ms AS filled_ms, promoted.at_ms AS promoted_ms
     FROM facts.round_opened AS opened
     LEFT JOIN facts.round_proposed AS proposed USING (task, round)
     LEFT JOIN facts.round_charged AS charged USING (task, round)
     LEFT JOIN facts.model_published AS published USING (task, round)
     LEFT JOIN facts.round_abandoned AS abandoned USING (task, round)
     LEFT JOIN scored ON scored.task = opened.task AND scored.version = published.version
+    LEFT JOIN filled ON filled.task = opened.task AND filled.round = opened.round
+    LEFT JOIN promoted ON promoted.task = opened.task AND promoted.version = published.version
     WHERE ($task = '' OR opened.task = $task) AND ($round < 0 OR opened.round = $round)
-        AND greatest(published.at_ms, abandoned.at_ms, scored.at_ms) >= $since_ms
+        AND greatest(published.at_ms, abandoned.at_ms, scored.at_ms, promoted.at_ms) >= $since_ms
     ORDER BY opened.at_ms, opened.task, opened.round"""
 _UPDATES = """
     WITH ended AS (
@@ -81,7 +85,7 @@ def list_spans(answers: Answers, *, task: str = "", number: int = -1, since_ms: 
 
 
 def make_round(row: Row) -> Iterator[Span]:
-    """The trace of a round that is over: filled, charged, published, evaluated."""
+    """The trace of a round that is over: filled, proposed, charged, published, evaluated, promoted."""
     trace, root = _name_round(row)
     end_ms = row["published_ms"] or row["abandoned_ms"]
     about = {"fedlog.task": row["task"], "fedlog.round": row["round"]}
@@ -98,17 +102,20 @@ def make_round(row: Row) -> Iterator[Span]:
         error=row["reason"] or "",
     )
     steps = [
-        ("fill", row["opened_ms"], row["proposed_ms"] or end_ms),
+        ("fill", row["opened_ms"], row["filled_ms"] or row["proposed_ms"] or end_ms),
+        # Mostly with the last admission; a round that waits for its time is proposed later.
+        ("propose", row["filled_ms"], row["proposed_ms"]),
         ("charge", row["proposed_ms"], row["charged_ms"]),
         ("publish", row["charged_ms"] or row["proposed_ms"], row["published_ms"]),
         ("evaluate", row["published_ms"], row["scored_ms"]),
+        ("promote", row["scored_ms"] or row["published_ms"], row["promoted_ms"]),
     ]
     yield from _make_steps(trace, root, steps=steps, about=about)
 
 
 def make_update(row: Row) -> Iterator[Span]:
     """The trace of a lease that is over: granted, trained, decided; linked to the round that took its update."""
-    trace, root = _name("update", row["lease"])
+    trace, root = name_trace("update", row["lease"])
     decided_ms = row["admitted_ms"] or row["refused_ms"]
     end_ms = decided_ms or row["ended_ms"]
     about = {"fedlog.task": row["task"], "fedlog.update": row["lease"], "fedlog.device": row["device"]}
@@ -158,13 +165,7 @@ def _ask(answers: Answers, sql: str, *, asked: Mapping[str, object]) -> list[Row
 
 
 def _name_round(row: Row) -> tuple[str, str]:
-    return _name("round", f"{row['task']}/{row['round']}")
-
-
-def _name(kind: str, what: str) -> tuple[str, str]:
-    """The ids of a trace and of its first span."""
-    digest = _digest(f"fedlog/{kind}/{what}")
-    return digest[:32], digest[32:48]
+    return name_trace("round", f"{row['task']}/{row['round']}")
 
 
 def _digest(text: str) -> str:

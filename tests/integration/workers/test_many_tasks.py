@@ -60,4 +60,4 @@ def _until(stage: Stage, is_so: Callable[[], bool], what: str) -> None:
 
 def _has_published(worker: Worker) -> bool:
     """Whether it has committed a version, so that it has decided the last update in it or what came after that."""
-    return '"event": "ModelPublished"' in worker.log_file.read_text(errors="replace")
+    return '"event": "model_published"' in worker.log_file.read_text(errors="replace")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +16,6 @@ from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
 
 if TYPE_CHECKING:
-    from ops.history.tracing.otlp import Collector
     from ops.history.tracing.spans import Answers, Span
 
 EVERY_S = 5.0
@@ -39,12 +40,13 @@ def trace(
     from ops.history.tracing.otlp import Collector
     from ops.history.tracing.spans import list_spans
 
-    if follow and (not otlp or from_files is not None):
-        raise ConsoleError("--follow needs --otlp URL, and the log of a cluster.", exit_code=2)
+    if follow and from_files is not None:
+        raise ConsoleError("--follow needs the log of a cluster: in files nothing goes on.", exit_code=2)
     collector = Collector(otlp) if otlp else None
-    if follow and collector is not None:
+    if follow:
+        send = partial(_print, as_json=as_json, is_quiet=True) if collector is None else collector.send
         with suppress(KeyboardInterrupt):
-            _follow(ctx, collector, task=task, file=file)
+            _follow(ctx, send, task=task, file=file)
         return
     with open_answers(ctx.obj, file=file, from_files=from_files) as answers:
         spans = list(list_spans(answers, task=task, number=number))
@@ -54,7 +56,7 @@ def trace(
     _print(spans, as_json=as_json)
 
 
-def _follow(ctx: typer.Context, collector: Collector, *, task: str, file: HistoryPath) -> None:
+def _follow(ctx: typer.Context, send: Callable[[list[Span]], object], *, task: str, file: HistoryPath) -> None:
     from ops.history.tracing.otlp import CollectorUnavailable
 
     seen: dict[str, int] = {}
@@ -64,7 +66,7 @@ def _follow(ctx: typer.Context, collector: Collector, *, task: str, file: Histor
         with open_answers(ctx.obj, file=file, from_files=None) as answers:
             fresh = list(_list_fresh(answers, seen, task=task, since_ms=since_ms))
         try:
-            collector.send(fresh)
+            send(fresh)
             seen.update((span.id, span.end_ms) for span in fresh)
         # One that restarts gets them with the next look.
         except CollectorUnavailable as error:
@@ -83,7 +85,7 @@ def _list_fresh(answers: Answers, seen: dict[str, int], *, task: str, since_ms: 
     return [span for span in list_spans(answers, task=task, since_ms=since_ms) if span.id not in seen]
 
 
-def _print(spans: list[Span], *, as_json: bool) -> None:
+def _print(spans: list[Span], *, as_json: bool, is_quiet: bool = False) -> None:
     from dataclasses import asdict
 
     for span in spans:
@@ -93,7 +95,7 @@ def _print(spans: list[Span], *, as_json: bool) -> None:
         told = "" if span.parent else _describe(span)
         indent = "  " if span.parent else ""
         say(f"{indent}{span.name:10}{(span.end_ms - span.start_ms) / 1000:10.3f} s{told}")
-    if not spans and not as_json:
+    if not spans and not as_json and not is_quiet:
         say("Nothing has ended yet: no round and no lease.")
 
 

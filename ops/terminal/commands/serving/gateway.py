@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import note, say
-from ops.logging_setup import set_up_logging
+from ops.logging_setup import is_watched, set_up_logging
 from ops.opening import require_operator
 from ops.settings import Settings
 from ops.terminal.commands.serving.serve import LOOPBACK, find_tls, require_tls, write_host
@@ -76,7 +76,7 @@ def gateway(
     tls = find_tls(tls_certificate, tls_key)
     require_tls(tls, host, behind_proxy=behind_proxy)
     settings: Settings = ctx.obj.find_cluster()
-    set_up_logging(as_json=False)
+    set_up_logging(as_json=not is_watched())
     operator = require_operator(settings)
     # A folder of its own: it may be on another disk, and nothing in it is secret.
     folder = state or settings.open_folder() / "gateway"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.console import note, say
-from ops.logging_setup import set_up_logging
+from ops.logging_setup import is_watched, set_up_logging
 from ops.settings import HISTORY_FILE, Settings
 from ops.terminal.commands.history.query import HistoryPath, require_duckdb
 from ops.terminal.errors import ConsoleError
@@ -68,7 +68,7 @@ def serve(
     tls = find_tls(tls_certificate, tls_key)
     require_tls(tls, host, behind_proxy=behind_proxy)
     settings: Settings = ctx.obj.find_cluster()
-    set_up_logging(as_json=False)
+    set_up_logging(as_json=not is_watched())
     folder = settings.open_folder()
     tokens = _open_tokens(folder)
     books = Books()

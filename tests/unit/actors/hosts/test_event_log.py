@@ -26,16 +26,16 @@ def test_a_turning_point_names_its_place() -> None:
     """Task, reason, batch and input are what an operator searches the topics for."""
     [line] = lines(TurningPoints(AGGREGATOR_ROLE), HALTED)
     place = {"seq": 4, "input": "updates", "offset": 8}
-    assert line == {"event": "TaskHalted", "log_level": "info", "task": "t", "reason": "budget", "version": 3, **place}
+    assert line == {"event": "task_halted", "log_level": "info", "task": "t", "reason": "budget", "version": 3, **place}
 
 
 def test_each_role_has_turning_points_of_its_own() -> None:
     """An admission is none, a withheld budget is one of the ledger's, and junk is one everywhere."""
     events = (update_admitted("a"), EXHAUSTED, DROPPED)
-    assert [line["event"] for line in lines(TurningPoints(AGGREGATOR_ROLE), *events)] == ["InputsDropped"]
+    assert [line["event"] for line in lines(TurningPoints(AGGREGATOR_ROLE), *events)] == ["inputs_dropped"]
     assert [line["event"] for line in lines(TurningPoints(PRIVACY_ROLE), *events)] == [
-        "BudgetExhausted",
-        "InputsDropped",
+        "budget_exhausted",
+        "inputs_dropped",
     ]
 
 
