@@ -76,7 +76,7 @@ release-archive: setup ## Pack the commit that is checked out, for tests of late
 chaos: setup ## Strike every crash point with every fault; goes on where it stopped (ONLY=aggregator:commit, AGAIN=1)
 	@$(BIN)/python -m tests.trials.chaos $(if $(ONLY),--only "$(ONLY)") $(if $(AGAIN),--again) $(ARGS)
 
-.PHONY: soak night
+.PHONY: soak night traces
 soak: MINUTES ?= 60
 soak: setup ## Run the whole product under load with a kill a minute; nothing may grow but the log, into docs/soak.md (MINUTES=60 SEED=7)
 	@$(BIN)/python -m tests.trials.soak --minutes $(MINUTES) $(if $(filter command line,$(origin SEED)),--seed $(SEED)) $(ARGS)
@@ -186,6 +186,9 @@ helm: setup ## Render the chart of ops/helm with real helm, and validate it with
 
 night: setup ## Plant six faults in a running deployment: doctor, a real Prometheus and the page find each within a minute (ONLY=clock)
 	@$(BIN)/python -m tests.trials.night $(if $(ONLY),--only "$(ONLY)") $(ARGS)
+
+traces: setup ## Send a story's spans to a real Jaeger (on the PATH, or built with Go), and compare what it shows; adds to docs/results
+	@$(BIN)/python -m tests.trials.tracing
 
 alerts: setup ## Try ops/alerts.yml and the queries of ops/dashboards with promtool (apt; or built with Go)
 	@$(BIN)/python -m tests.trials.alerts
