@@ -50,6 +50,7 @@ _ACTORS = {
 }
 _HELPERS = {
     "helper_begins_again": ("warning", "a helper begins anew after an error of the log"),
+    "journal_broken": ("error", "the aggregator's journal is off its chain; a helper is silent in this partition"),
     "masks_summed": ("info", "a helper has answered for a round"),
     "round_refused": ("warning", "a helper does not answer for a round, and why"),
     "store_behind": ("error", "a helper's folder lacks what it has said: an old copy was put in place"),
