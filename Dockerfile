@@ -32,7 +32,7 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 RUN useradd --uid 1000 --no-create-home --home-dir /var/lib/fedlog fedlog \
     && install --directory --owner fedlog --mode 1777 /var/lib/fedlog
 # A volume takes over the mode of the folder that it is mounted on first: one for the key file of each role.
-RUN for role in selector aggregator privacy registrar shard evaluator; do \
+RUN for role in selector aggregator privacy registrar rollout shard evaluator; do \
         install --directory --owner fedlog --mode 1777 /var/lib/fedlog-keys/$role; \
     done
 ENV HOME=/var/lib/fedlog PYTHONUNBUFFERED=1

@@ -41,6 +41,7 @@ ROLE_SECRETS: Mapping[str, tuple[str, ...]] = {
     "shard": (PARTIALS,),
     "evaluator": (),
     "registrar": (),
+    "rollout": (),
     # Whoever hands out tokens has to know a name again; the registrar never sees one.
     ENROLLER: (SUBJECTS,),
 }

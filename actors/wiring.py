@@ -8,10 +8,16 @@ from __future__ import annotations
 from actors.runtime.role import Role
 from schemas.events import (
     BudgetExhausted,
+    CanaryGrown,
+    CanaryStarted,
     DeviceRevoked,
     EnrolmentClosed,
     EnrolmentOpened,
     ModelPublished,
+    Promoted,
+    RolledBack,
+    RolloutHalted,
+    RolloutResumed,
     RoundAbandoned,
     RoundCharged,
     RoundProposed,
@@ -20,12 +26,14 @@ from schemas.events import (
 )
 from schemas.topics import (
     CHECKINS,
+    CLOCK,
     ENROLMENTS,
     EVALUATIONS,
     LEDGER,
     MASKS,
     PUBLISHED,
     REGISTRY,
+    ROLLOUTS,
     ROUNDS,
     SELECTIONS,
     TASKS,
@@ -47,7 +55,7 @@ AGGREGATOR_ROLE = Role(
     name="aggregator",
     summary="Admit updates, fill rounds, publish versions.",
     journal=ROUNDS.name,
-    inputs=(TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name, MASKS.name),
+    inputs=(TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name, MASKS.name, ROLLOUTS.name),
     ticks=UPDATES.name,
     decider="actors.deciders.aggregator",
     effects="actors.effects.aggregator.effects",
@@ -79,4 +87,17 @@ REGISTRAR_ROLE = Role(
     turning_points=(EnrolmentOpened, EnrolmentClosed, DeviceRevoked),
 )
 
-ROLES = {role.name: role for role in (SELECTOR_ROLE, AGGREGATOR_ROLE, PRIVACY_ROLE, REGISTRAR_ROLE)}
+ROLLOUT_ROLE = Role(
+    name="rollout",
+    summary="Roll versions out: try, promote and roll back by the scores of evaluators, where a policy asks for it.",
+    journal=ROLLOUTS.name,
+    inputs=(ROUNDS.name, EVALUATIONS.name, CLOCK.name),
+    ticks=CLOCK.name,
+    decider="actors.deciders.rollout",
+    effects="actors.effects.rollout",
+    meter="actors.effects.rollout",
+    turning_points=(CanaryStarted, CanaryGrown, Promoted, RolledBack, RolloutHalted, RolloutResumed),
+    written_beside=(PUBLISHED.name,),
+)
+
+ROLES = {role.name: role for role in (SELECTOR_ROLE, AGGREGATOR_ROLE, PRIVACY_ROLE, REGISTRAR_ROLE, ROLLOUT_ROLE)}

@@ -124,6 +124,9 @@ class FedlogError(Exception):
      │    ├── BudgetRefused      the devices of a population cannot be promised that
      │    ├── BudgetUnnoticed    a budget was signed, and its aggregator has not taken it
      │    ├── OutsideBudget      a task has no place beside the budget of a population
+     │    ├── RolloutMissing     the policy of a task has no rollout
+     │    ├── RolloutOrderRefused  an order changes nothing in a rollout
+     │    ├── OrderUnnoticed     an order was signed, and the rollout has not decided it
      │    ├── BudgetSpent        the tasks before have spent all that the policy allows
      │    ├── WriteHidden        what was written cannot be read back yet
      │    ├── CloseUnnoticed     the aggregator has not noticed a close in time

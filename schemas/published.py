@@ -1,8 +1,9 @@
 """The public contract: a CloudEvents 1.0 record in JSON for every version, for services that know nothing of fedlog.
 
-Each carries the head of the journal that published it, and an Ed25519 signature over the record without `signature`, in
+Each step of a rollout has one too, of a type of its own: whoever wants versions alone goes by the type. Each carries
+the head of the journal that published it, and an Ed25519 signature over the record without `signature`, in
 its canonical form (keys sorted, no spaces): a checkpoint, against which a journal that was cut or rewritten shows. The
-aggregator signs; `certificate` is the operator's word that it may.
+journal's actor signs; `certificate` is the operator's word that it may.
 """
 
 from __future__ import annotations
@@ -19,11 +20,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from schemas.canonical import MalformedError, to_plain
 from schemas.certificates import Trust
-from schemas.events import ModelPublished
+from schemas.events import CanaryGrown, CanaryStarted, Evidence, ModelPublished, Promoted, RolledBack, RolloutHalted
 
 EVENT_TYPE = "io.fedlog.model.published.v1"
 EXPORT_TYPE = "io.fedlog.journals.exported.v1"
 AGGREGATOR = "aggregator"
+ROLLOUT = "rollout"
+_ROLLOUT_TYPE = "io.fedlog.rollout.{}.v1"
+# What is announced of a rollout, and by which word.
+Step = CanaryStarted | CanaryGrown | Promoted | RolledBack | RolloutHalted
+STEPS: dict[type[Step], str] = {
+    CanaryStarted: "canary",
+    CanaryGrown: "canary",
+    Promoted: "promoted",
+    RolledBack: "rolledback",
+    RolloutHalted: "halted",
+}
+STEP_TYPES = frozenset(_ROLLOUT_TYPE.format(word) for word in STEPS.values())
 SIGNATURE = ("signedby", "certificate", "signature")
 # A version with more digits does not fit into an event, and Python refuses to read very long numbers.
 DIGITS_MAX = 19
@@ -40,9 +53,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A signed record as it was read: its id, the heads that it vouches for, and the public key that signed it."""
+    """A signed record as it was read: id and type, the heads that it vouches for, and the public key that signed it."""
 
     id: str
+    type: str = EVENT_TYPE
     heads: tuple[Head, ...]
     signed_by: bytes
     certificate: bytes = b""
@@ -51,8 +65,13 @@ class Checkpoint:
     deployment: bytes | None = None
 
     @property
+    def is_version(self) -> bool:
+        """Whether it announces a version; readers pass over types that they do not know."""
+        return self.type == EVENT_TYPE
+
+    @property
     def task(self) -> str:
-        """The task of an announced version."""
+        """The task of an announced version, or of a step of its rollout."""
         return self.id.partition("/")[0]
 
     @property
@@ -85,6 +104,32 @@ def describe_version(published: ModelPublished, time_ms: int, *, head: Head) -> 
             "model": to_plain(published.model),
             "members_root": None if published.members_root is None else published.members_root.hex(),
             "members": published.members,
+            "journal": msgspec.to_builtins(head),
+        },
+    }
+
+
+def describe_step(step: Step, time_ms: int, *, head: Head) -> dict[str, Any]:
+    """The statement of one step of a rollout, not yet signed: a pure function of the journal.
+
+    `model` is the one that is to be used from now on by those whom the step is about.
+    """
+    word, plain = STEPS[type(step)], msgspec.to_builtins(step)
+    told = ("task", "version", "previous", "to", "stage", "share", "cohorts", "reason")
+    evidence = [dict(zip(Evidence.__struct_fields__, each, strict=True)) for each in plain["evidence"]]
+    model = getattr(step, "model", None)
+    return {
+        "specversion": "1.0",
+        "id": f"{step.task}/{step.version or 0}/{word}/{head.seq}",
+        "source": f"/fedlog/tasks/{step.task}",
+        "type": _ROLLOUT_TYPE.format(word),
+        "subject": step.task,
+        "time": _moment(time_ms),
+        "datacontenttype": "application/json",
+        "data": {
+            **{name: [*plain[name]] if name == "cohorts" else plain[name] for name in told if name in plain},
+            "evidence": evidence,
+            "model": None if model is None else to_plain(model),
             "journal": msgspec.to_builtins(head),
         },
     }
@@ -140,6 +185,7 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         named = event["data"].get("deployment")
         return Checkpoint(
             id=str(event["id"]),
+            type=str(event["type"]),
             heads=heads,
             signed_by=public,
             certificate=certificate,
@@ -153,14 +199,14 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
 
 
 def is_vouched_for(given: Checkpoint, trust: Trust, *, at_ms: int = 0) -> bool:
-    """Whether the operator signed it, or an aggregator that the operator had certified at that time.
+    """Whether the operator signed it, or the actor that says such things, certified by the operator at that time.
 
     `at_ms` is when the log appended it, where that is known: whoever signs chooses the time that the record names.
     """
     if given.signed_by == trust.operator:
         return True
-    certificate = trust.find_certificate(given.certificate)
-    if certificate is None or certificate.role != AGGREGATOR or max(given.time_ms, at_ms) > certificate.until_ms:
+    certificate, role = trust.find_certificate(given.certificate), ROLLOUT if given.type in STEP_TYPES else AGGREGATOR
+    if certificate is None or certificate.role != role or max(given.time_ms, at_ms) > certificate.until_ms:
         return False
     return certificate.public_key == given.signed_by and trust.deployment in (None, certificate.deployment)
 
@@ -186,6 +232,14 @@ def find_seq(statement: dict[str, Any]) -> int:
         return int(statement["data"]["journal"]["seq"])
     except (KeyError, TypeError, ValueError, OverflowError):
         return -1
+
+
+def find_journal(statement: dict[str, Any]) -> str:
+    """The topic of the journal that a statement follows from; empty where it names none."""
+    try:
+        return str(statement["data"]["journal"]["topic"])
+    except (KeyError, TypeError):
+        return ""
 
 
 def version_id(published: ModelPublished) -> str:

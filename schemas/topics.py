@@ -26,7 +26,7 @@ class Topic:
     """One topic: who alone writes it, and for how long its records are kept.
 
     A journal is what exactly one actor writes along a chain; `actors.wiring` has a row for each, and `writer` is its
-    role's name, which its certificate has to bear.
+    role's name, which its certificate has to bear. `clock` marks the time for an actor whose inputs may be silent.
     """
 
     name: str
@@ -65,10 +65,12 @@ ENROLMENTS = Topic("enrolments", "devices, operator", _keep_hours(14 * 24))
 REGISTRY = Topic("registry", "registrar", _KEEP_FOREVER, is_journal=True)
 # What helpers of masked tasks say, each record signed by one of them; their journals are files of their own.
 MASKS = Topic("masks", "helpers", _KEEP_FOREVER)
+ROLLOUTS = Topic("rollouts", "rollout", _KEEP_FOREVER, is_journal=True)
+CLOCK = Topic("clock", "rollout (ticks)", _keep_hours(14 * 24))
 EVALUATIONS = Topic("evaluations", "evaluator", _KEEP_FOREVER)
 # Compacted, so that a tombstone deletes one model and leaves the others.
 MODELS = Topic("models", "operator, aggregator", {"cleanup.policy": "compact"})
-PUBLISHED = Topic("published", "aggregator", _KEEP_FOREVER)
+PUBLISHED = Topic("published", "aggregator, rollout", _KEEP_FOREVER)
 # The broker compacts closed segments only, and its own default closes one at a gigabyte.
 SNAPSHOTS = Topic("snapshots", "actors", {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20)})
 
@@ -86,6 +88,8 @@ CATALOGUE = (
     ENROLMENTS,
     REGISTRY,
     MASKS,
+    ROLLOUTS,
+    CLOCK,
     EVALUATIONS,
     MODELS,
     PUBLISHED,

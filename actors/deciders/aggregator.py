@@ -11,11 +11,12 @@ from actors.deciders.admission import COUNTED, UpdateChecked, admit, is_full
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.decider import Decider
 from actors.deciders.epochs import EpochKeyGone, EpochMade, list_over, wants_epoch
-from actors.deciders.lifetime import describe_first, hear_score, is_starved, may_begin, may_succeed
+from actors.deciders.lifetime import describe_first, hear_score, is_held_for, is_starved, may_begin, may_succeed
 from actors.deciders.masking.hearing import HelperHeard, MasksUnusable, find_answered, offer_key
 from actors.deciders.populations.budgets import find_budget, find_busiest, is_exhausted
 from actors.deciders.populations.settings import may_set
 from actors.deciders.quarantining.judging import Compared, is_new, judge_round
+from actors.deciders.rollout.held import Claim
 from schemas.events import (
     BudgetExhausted,
     EpochDestroyed,
@@ -122,11 +123,7 @@ class Aggregator:
             case UpdateChecked():
                 return self._decide_update(state, fact, time_ms=time_ms)
             case TaskCreated() if fact.task not in state.tasks and may_begin(state, fact):
-                return [
-                    Noticed(fact=fact),
-                    describe_first(fact),
-                    RoundOpened(task=fact.task, round=0),
-                ]
+                return [Noticed(fact=fact), describe_first(fact), RoundOpened(task=fact.task, round=0)]
             case TaskSucceeded() if may_succeed(state, fact):
                 return [Noticed(fact=fact)]
             case PopulationBudgetSet():
@@ -136,10 +133,10 @@ class Aggregator:
                 return [e for task in state.tasks.values() for e in self._pass_time(state, task, time_ms=time_ms)]
             case TaskPaused() | TaskResumed() | TaskClosed() | QuarantineLifted() | RoundCharged():
                 return _notice(state.tasks.get(fact.task), fact)
-            case HelperHeard() | VersionEvaluated():
-                return _hear(state, fact)
             case RoundWithheld() | BudgetExhausted() | ReleaseStored() | KeyMissing() | MasksUnusable():
                 return _notice(state.tasks.get(fact.task), fact)
+            case _ if isinstance(fact, HelperHeard | VersionEvaluated | Claim):
+                return _hear(state, fact)
             case EpochMade() | EpochKeyGone():
                 return _turn_epoch(state.tasks.get(fact.task), fact, time_ms=time_ms)
         return []
@@ -371,10 +368,12 @@ def _lose_epoch(task: Task, epoch: int) -> list[JournalEvent]:
     return [*events, *_go_on(task, versions=task.version + pending, pending=pending, newest=task.version)]
 
 
-def _hear(state: Rounds, heard: HelperHeard | VersionEvaluated) -> list[JournalEvent]:
-    """What a helper of a masked task, or an evaluator, says."""
+def _hear(state: Rounds, heard: HelperHeard | VersionEvaluated | Claim) -> list[JournalEvent]:
+    """What a helper of a masked task, an evaluator, or a rollout says."""
     if isinstance(heard, VersionEvaluated):
         return _notice_score(state, heard)
+    if not isinstance(heard, HelperHeard):
+        return [Noticed(fact=heard)] if is_held_for(state, heard) else []
     task = state.tasks.get(heard.event.task)
     if task is None or task.epochs is UNSET:
         return []

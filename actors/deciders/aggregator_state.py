@@ -19,6 +19,7 @@ from actors.deciders.populations.budgets import (
     set_budget,
 )
 from actors.deciders.quarantining.watch import Watch
+from actors.deciders.rollout.held import Claim, Held, hold, is_held
 from actors.deciders.scores import LOSS, Rule, Standing, meets_target
 from schemas.events import (
     BudgetExhausted,
@@ -126,6 +127,7 @@ class Task:
     strangers: int | UnsetType = UNSET
     standing: Standing | UnsetType = UNSET  # of a task that is judged by final scores
     watch: Watch | UnsetType = UNSET  # of a task with a table [quarantine]
+    held: Held | UnsetType = UNSET  # of a task with a rollout: models that it needs beyond the window
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
@@ -156,7 +158,7 @@ class Task:
         leaving = self.published.get(self.version - retention.models_kept)
         without = self.published.get(self.version - MOMENTS_KEPT)
         is_milestone = leaving and retention.milestone_every and leaving.version % retention.milestone_every == 0
-        gone = [leaving.model] if leaving and not is_milestone else []
+        gone = [leaving.model] if leaving and not is_milestone and not is_held(self, leaving.version) else []
         return [*gone, *([without.moments] if without and without.moments else [])]
 
     def count_participations(self, unit: str) -> int:
@@ -224,6 +226,7 @@ def _hear(state: Rounds, fact: Noticeable, *, time_ms: int) -> None:
                 offered={} if fact.policy.is_masked else UNSET,
                 standing=Standing() if fact.policy.evaluation.has_finals else UNSET,
                 watch=UNSET if fact.policy.quarantine is UNSET else Watch(),
+                held=UNSET if fact.policy.rollout is UNSET else Held(),
             )
             if (budget := find_budget(state.budgets, fact.task)) is not None:
                 budget.tasks.append(fact.task)
@@ -233,6 +236,8 @@ def _hear(state: Rounds, fact: Noticeable, *, time_ms: int) -> None:
             _recount(state, state.budgets[fact.population])
         case DeviceRevoked():
             pass
+        case _ if isinstance(fact, Claim):
+            hold(state.tasks[fact.task], fact)
         case _:
             _notice(state.tasks[fact.task], fact, time_ms=time_ms)
 

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from actors.deciders.aggregator_state import Rounds, Task
 from actors.deciders.populations.budgets import NOBODY, find_budget, is_exhausted
 from actors.deciders.populations.settings import may_be_succeeded, may_share
+from actors.deciders.rollout.held import Claim, find_window
 from actors.deciders.scores import LOSS, Rule, has_diverged, meets_target
 from schemas.events import HaltReason, ModelPublished, TaskCreated, TaskSucceeded, VersionEvaluated
 
@@ -113,3 +114,9 @@ def _is_released(state: Rounds, evaluated: VersionEvaluated) -> bool:
     if source is None or subject is None or source.version < 1:
         return False
     return (subject.task, subject.version) == (evaluated.task, evaluated.version)
+
+
+def is_held_for(state: Rounds, fact: Claim) -> bool:
+    """Whether a rollout's step, or an order to it, is noted: of a task that is rolled out, also when it is over."""
+    task = state.tasks.get(fact.task)
+    return task is not None and task.held is not UNSET and task.held.is_heard(fact, find_window(task))

@@ -2,6 +2,7 @@
 
 - `selector`: signed check-ins come in, sealed leases and declines go out
 - `registrar`: signed requests and orders come in, certificates and refusals go out
+- `rollout`: scores come in, each step is announced; `published`: what an actor says in that topic, and completes
 - `privacy_budget`: a proposal that cannot be charged is withheld
 - `aggregator/`: updates come in checked and measured, running sums grow, releases are stored
 - `scores`: what evaluators say, and whether a measurement is told as it stands in the log

@@ -22,7 +22,7 @@ from actors.runtime.inputs import Inputs
 from actors.runtime.journal import DECISION_BYTES_MAX, DecisionTooLarge, Journal, Uncommitted
 from actors.runtime.observer import Observer
 from actors.runtime.replay import Opened, Replay
-from actors.runtime.role import Role
+from actors.runtime.role import Role, may_say
 from actors.runtime.snapshots import Snapshots
 from schemas.canonical import encode_state
 from schemas.events import InputsDropped, JournalEvent
@@ -169,7 +169,10 @@ class Actor(Generic[S]):
     def _attempt(self, place: InputPlace, record: Record, *, said: Record | JournalEvent) -> list[JournalEvent] | Skip:
         """The events of one input; or that it has to be skipped, because our own code fails on it."""
         try:
-            arrival = self._effects.read(self.state, said) if isinstance(said, Record) else self._effects.receive(said)
+            if isinstance(said, Record):
+                arrival = self._effects.read(self.state, said)
+            else:
+                arrival = self._effects.receive(said) if may_say(record.topic, said) else None
             return [_drop(record)] if arrival is None else self._decide(arrival)
         except (LogError, StateHalfApplied):
             raise  # a broker that is away says nothing about this input

@@ -7,9 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from schemas.topics import JOURNALS
+from schemas.events import (
+    AdmissionEvent,
+    BudgetEvent,
+    DefectFound,
+    InputsDropped,
+    JournalEvent,
+    Noticed,
+    RegistryEvent,
+    RolloutEvent,
+    RoundEvent,
+    SelectorEvent,
+    StateDigest,
+)
+from schemas.topics import JOURNALS, LEDGER, REGISTRY, ROLLOUTS, ROUNDS, SELECTIONS
 
 if TYPE_CHECKING:
     from actors.deciders.decider import Decider
@@ -18,6 +31,23 @@ if TYPE_CHECKING:
     from actors.runtime.meter import Instruments, Meter
     from schemas.events import Event
     from streams.log import EventLog
+
+
+# What the writer of each journal may say there, beside what every actor does: a rollout that is taken over must not
+# charge a round.
+_SAID: dict[str, tuple[Any, ...]] = {
+    SELECTIONS.name: get_args(SelectorEvent),
+    ROUNDS.name: (*get_args(AdmissionEvent), *get_args(RoundEvent)),
+    LEDGER.name: get_args(BudgetEvent),
+    REGISTRY.name: get_args(RegistryEvent),
+    ROLLOUTS.name: get_args(RolloutEvent),
+}
+_BY_ALL = (Noticed, DefectFound, StateDigest, InputsDropped)
+
+
+def may_say(journal: str, event: JournalEvent) -> bool:
+    """Whether the writer of a journal is the one who says such things; of a journal that is not ours, anything."""
+    return journal not in _SAID or isinstance(event, (*_SAID[journal], *_BY_ALL))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

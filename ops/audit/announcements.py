@@ -11,7 +11,7 @@ from typing import Any
 
 from ops.audit.findings import Finding
 from schemas.canonical import MalformedError
-from schemas.published import find_seq, parse_checkpoint, parse_statement
+from schemas.published import find_journal, find_seq, parse_checkpoint, parse_statement
 from schemas.topics import PUBLISHED
 from streams.log import EventLog, TopicPartition, scan
 from streams.read_ahead import ReadAhead
@@ -23,14 +23,18 @@ def find_newest_versions(log: EventLog, partition: int) -> dict[str, int]:
     for record in ReadAhead(scan(log, TopicPartition(PUBLISHED.name, partition))):
         with contextlib.suppress(MalformedError):
             announced = parse_checkpoint(record.value or b"")
-            found[announced.task] = announced.version
+            # A step of a rollout names a version too, and may go back to an older one.
+            if announced.is_version:
+                found[announced.task] = announced.version
     return found
 
 
-def compare(log: EventLog, partition: int, *, expected: Mapping[str, dict[str, Any]], seq: int) -> Iterator[Finding]:
+def compare(
+    log: EventLog, partition: int, *, expected: Mapping[str, dict[str, Any]], seqs: Mapping[str, int]
+) -> Iterator[Finding]:
     """Where `published` does not hold each of `expected` (by id) once and nothing else.
 
-    What was announced beyond `seq` came after the journal was read, and is skipped.
+    What was announced beyond the seq of its journal in `seqs` came after that was read, and is skipped.
     """
     # What is found is taken out, so that a second announcement of the same version is one too many.
     missing = dict(expected)
@@ -38,7 +42,8 @@ def compare(log: EventLog, partition: int, *, expected: Mapping[str, dict[str, A
     for record in ReadAhead(scan(log, place)):
         found = parse_statement(record.value or b"")
         announcement = missing.pop(str(found.get("id")), None)
-        is_later = announcement is None and find_seq(found) > seq
+        topic = find_journal(found)
+        is_later = announcement is None and topic in seqs and find_seq(found) > seqs[topic]
         if not is_later and found != announcement:
             yield Finding(place, record.offset, "announces what the journal does not hold")
     for name, announcement in missing.items():

@@ -14,17 +14,17 @@ from ops.audit.verification import make_trust
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
 from schemas.journal import Batch
-from schemas.published import describe_heads, is_vouched_for, parse_checkpoint, sign_statement
+from schemas.published import Head, describe_heads, is_vouched_for, parse_checkpoint, sign_statement
 from schemas.topics import (
     ANSWERS,
     BODIES,
     CHECKINS,
+    CLOCK,
     ENROLMENTS,
     EVALUATIONS,
     MASKS,
     MODELS,
     PUBLISHED,
-    ROUNDS,
     SHARDS,
     TASKS,
     UPDATES,
@@ -36,7 +36,7 @@ from streams.log import EventLog, Record, TopicPartition
 CHECKPOINT = "checkpoint.json"
 _ALWAYS = (PUBLISHED, TASKS, EVALUATIONS, MASKS)
 _BODIES = (UPDATES, BODIES, SHARDS, MODELS)
-_INPUTS = (CHECKINS, ENROLMENTS, ANSWERS)
+_INPUTS = (CHECKINS, ENROLMENTS, CLOCK, ANSWERS)
 _BY_DEVICE = frozenset((ANSWERS.name, SHARDS.name))
 
 
@@ -102,14 +102,14 @@ class _Cut:
     def __init__(self, log: EventLog, ends: Mapping[TopicPartition, int], trust: Trust | None) -> None:
         self._log, self._ends, self._trust = log, ends, trust
         self._earlier = _list_earlier_inputs()
-        self._seqs: dict[int, int] = {}
+        self._seqs: dict[TopicPartition, int] = {}
         self._journals: dict[TopicPartition, JournalReader | None] = {}  # None: off its chain from here on
 
     def is_past(self, record: Record) -> bool:
         """Whether this record came after the journals that were taken before it."""
         # `published` follows the aggregator's journal in the same transaction but is copied later.
         if record.topic == PUBLISHED.name:
-            return self._find_announced_seq(record) > self._find_seq(record.partition)
+            return any(self._is_past(head, record.partition) for head in self._find_heads(record))
         inputs = [TopicPartition(topic, record.partition) for topic in self._earlier.get(record.topic, ())]
         # Few journals are looked into here, because decoding takes as long as all the rest of an export.
         if not inputs or (batch := self._follow(record)) is None:
@@ -125,26 +125,30 @@ class _Cut:
             self._journals[record.at] = None
             return None
 
-    def _find_announced_seq(self, record: Record) -> int:
+    def _find_heads(self, record: Record) -> Sequence[Head]:
         try:
             given = parse_checkpoint(record.value or b"")
         except MalformedError:
-            return -1
+            return ()
         # A stranger's number, or one that was announced elsewhere, would end the topic here for every auditor. The
         # operator announces nothing: its signature is under the heads of exports, which name no deployment.
         if self._trust is not None and (
             given.signed_by == self._trust.operator or not is_vouched_for(given, self._trust, at_ms=record.time_ms)
         ):
-            return -1
-        here = (ROUNDS.name, record.partition)
-        return max((head.seq for head in given.heads if (head.topic, head.partition) == here), default=-1)
+            return ()
+        # All of them: a step of a rollout rests on another journal than a version does.
+        return given.heads
 
-    def _find_seq(self, partition: int) -> int:
-        if partition not in self._seqs:
-            rounds = TopicPartition(ROUNDS.name, partition)
-            report = verify_chain(self._log, rounds, trust=self._trust)
-            self._seqs[partition] = report.find_last(self._ends[rounds])[1].seq if report.fault is None else 2**63
-        return self._seqs[partition]
+    def _is_past(self, head: Head, partition: int) -> bool:
+        """Whether a journal was taken before the batch of which something is announced."""
+        journal = TopicPartition(head.topic, partition)
+        return head.partition == partition and journal in self._ends and head.seq > self._find_seq(journal)
+
+    def _find_seq(self, journal: TopicPartition) -> int:
+        if journal not in self._seqs:
+            report = verify_chain(self._log, journal, trust=self._trust)
+            self._seqs[journal] = report.find_last(self._ends[journal])[1].seq if report.fault is None else 2**63
+        return self._seqs[journal]
 
 
 def _list_earlier_inputs() -> dict[str, list[str]]:

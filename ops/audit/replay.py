@@ -17,6 +17,7 @@ from actors.deciders.aggregator_state import Rounds, Task, evolve
 from actors.deciders.decider import digest
 from actors.deciders.populations.settings import may_share
 from actors.effects.aggregator.summation import NO_KEYS
+from actors.effects.published import state_steps
 from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.runtime.role import Role
 from actors.wiring import PRIVACY_ROLE, ROLES
@@ -90,13 +91,12 @@ class Audit:
     ) -> None:
         self.findings = Findings()
         self.state = Rounds()
-        self._log, self._partition = log, partition
-        self._full, self._to = full, to
+        self._log, self._partition, self._full, self._to = log, partition, full, to
         self._recomputer = Recomputer(
             log, partition, find_key=anchor.noise, epoch_keys=anchor.epochs, findings=self.findings
         )
         self._announcements: dict[str, dict[str, Any]] = {}  # the expected records of `published`, by id
-        self._seq = -1
+        self._seqs: dict[str, int] = {}  # how far each journal was read whose actor announces something
         self._charges: dict[tuple[str, RoundId], RoundCharged] = {}
         self._trust = make_trust(log, anchor.operator)
         self._creations = self._read_creations()
@@ -106,9 +106,9 @@ class Audit:
         check = Verification(self._log, self._partition, operator=self._operator)
         for finding in check.check():
             self.findings.add_difference(finding)
-        for role in ROLES.values() if self._to is None else ():
-            if role.journal not in (LEDGER.name, ROUNDS.name):
-                self._try_fold(partial(self._fold, role))
+        others = [role for role in ROLES.values() if role.journal not in (LEDGER.name, ROUNDS.name)]
+        for role in others if self._to is None else ():
+            self._try_fold(partial(self._fold, role))
         # Versions are compared with charges, so that a ledger that breaks off says nothing about them.
         if self._try_fold(self._fold_ledger):
             self._try_fold(self._fold_rounds)
@@ -148,8 +148,7 @@ class Audit:
             if self._is_reached():
                 self.findings.stopped = 1
                 return
-            self.findings.decisions += 1
-            self._seq = at.seq
+            self.findings.decisions, self._seqs[ROUNDS.name] = self.findings.decisions + 1, at.seq
             heard = max(heard, decision.offset if decision.topic == TASKS.name else -1)
             for event in decision.events:
                 self.findings.events += 1
@@ -163,19 +162,21 @@ class Audit:
         ):
             self.findings.add_difference(Finding(TopicPartition(TASKS.name, self._partition), heard, what))
         # Only a fold to the end knows every version that must be announced.
-        if self._full and self._to is None:
-            expected = self._announcements
-            for finding in announcements.compare(self._log, self._partition, expected=expected, seq=self._seq):
-                self.findings.add_difference(finding)
+        said = partial(announcements.compare, expected=self._announcements, seqs=self._seqs)
+        for finding in said(self._log, self._partition) if self._full and self._to is None else ():
+            self.findings.add_difference(finding)
 
     def _fold(self, role: Role) -> None:
         """Fold another actor's journal; each digest that it recorded on the way must be that of the state here."""
         decider = role.load_decider()
-        state = decider.initial()
-        for record, decision, _ in self._read_decisions(role.journal):
+        state, statements = decider.initial(), state_steps(self._partition)
+        for record, decision, at in self._read_decisions(role.journal):
             self.findings.decisions += 1
+            self._seqs[role.journal] = at.seq
             for event in decision.events:
                 self.findings.events += 1
+                if isinstance(event, statements.kinds):
+                    self._announcements |= statements.index(event, at, time_ms=decision.time_ms)
                 with self._name_record(record, event):
                     if isinstance(event, StateDigest) and not decider.recognises(state, event.sha256):
                         what = "StateDigest: the fold gives another"

@@ -16,6 +16,7 @@ from schemas.topics import (
     BODIES,
     CATALOGUE,
     CHECKINS,
+    CLOCK,
     ENROLMENTS,
     EVALUATIONS,
     LEDGER,
@@ -24,6 +25,7 @@ from schemas.topics import (
     PARTIALS,
     PUBLISHED,
     REGISTRY,
+    ROLLOUTS,
     ROUNDS,
     SELECTIONS,
     SHARDS,
@@ -88,6 +90,7 @@ RIGHTS: Mapping[str, Rights] = {
             LEDGER,
             EVALUATIONS,
             MASKS,
+            ROLLOUTS,
             BODIES,
             SHARDS,
             PARTIALS,
@@ -109,6 +112,13 @@ RIGHTS: Mapping[str, Rights] = {
         is_worker=True,
         is_actor=True,
     ),
+    # It writes the time into a topic that nobody else reads, so that it can keep nobody busy but itself.
+    "rollout": Rights(
+        writes=(ROLLOUTS, PUBLISHED, CLOCK, SNAPSHOTS),
+        reads=(ROUNDS, EVALUATIONS, CLOCK, TASKS, ROLLOUTS, PUBLISHED, SNAPSHOTS),
+        is_worker=True,
+        is_actor=True,
+    ),
     "shard": Rights(
         writes=(SHARDS, PARTIALS),
         reads=(TASKS, UPDATES, ROUNDS, SHARDS, PARTIALS),
@@ -125,7 +135,20 @@ RIGHTS: Mapping[str, Rights] = {
     # The API and the page: the history, a replay on demand, models; and what stewards may do to tasks.
     "serve": Rights(
         writes=(TASKS, MODELS),
-        reads=(TASKS, SELECTIONS, UPDATES, BODIES, SHARDS, ROUNDS, LEDGER, REGISTRY, EVALUATIONS, MODELS, PUBLISHED),
+        reads=(
+            TASKS,
+            SELECTIONS,
+            UPDATES,
+            BODIES,
+            SHARDS,
+            ROUNDS,
+            LEDGER,
+            REGISTRY,
+            EVALUATIONS,
+            ROLLOUTS,
+            MODELS,
+            PUBLISHED,
+        ),
     ),
     # No journal and nobody else's answers beyond their topic: what others sent is not a device's to read.
     "devices": Rights(
@@ -133,7 +156,7 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     # The history in SQL, plots, reports: what happened, and no body that is not inside its update.
     "analysts": Rights(
-        reads=(TASKS, SELECTIONS, UPDATES, ROUNDS, LEDGER, REGISTRY, EVALUATIONS, PUBLISHED), quota=_READERS
+        reads=(TASKS, SELECTIONS, UPDATES, ROUNDS, LEDGER, REGISTRY, EVALUATIONS, ROLLOUTS, PUBLISHED), quota=_READERS
     ),
     # Other services, which know the public contract alone, and may divide it among them.
     "subscribers": Rights(reads=(MODELS, PUBLISHED), has_groups=True, quota=_READERS),

@@ -9,6 +9,8 @@ from textwrap import wrap
 from typing import Any
 
 from ops.history.records import Line, format_value
+from schemas.canonical import to_plain
+from schemas.events import Event
 from schemas.events.updates import CLIP_ONE
 from schemas.policy import WEIGHT_ONE, WEIGHT_ONE_MASKED
 
@@ -69,6 +71,15 @@ _WORDS = {
     "BudgetExhausted": "rho {rho_total} of {rho_max}",
     "VersionEvaluated": "version {version}|, cohort {cohort}|: {metrics}|, on {samples} examples|, by {source}"
     "|, says {evaluator}",
+    "RolloutOrdered": "{action}|, version {version}|, order {number}|, asked for by {asked_by}",
+    "OrderRefused": "order {number} to {action} changes nothing: {reason}",
+    "CandidateStaged": "version {version} is a candidate|, while version {previous} is promoted",
+    "CanaryStarted": "version {version} to a share of {share}|, cohorts {cohorts}|, stage {stage}",
+    "CanaryGrown": "version {version} to a share of {share}|, cohorts {cohorts}|, stage {stage}",
+    "Promoted": "version {version} is the one to use|, after version {previous}",
+    "RolledBack": "version {version} is not to be used, {reason}|; back to version {to}",
+    "RolloutHalted": "{reason}|, about version {version}",
+    "RolloutResumed": "the rollout goes on",
     "DefectFound": "{error}: {count} of {topic} skipped, offsets {first_offset} to {last_offset}",
     "StateDigest": "after {decisions} decisions: {sha256}",
     "WriterClaimed": "{actor}, partition {partition}",
@@ -94,6 +105,13 @@ def tell(line: Line, *, columns: int | None = None) -> str:
     # Broken by hand, because the columns of the beginning have more than one space between them.
     parts = wrap(told, max(20, columns - len(_INDENT)), break_on_hyphens=False)
     return "\n".join([begin.rstrip(), *(f"{_INDENT}{part}" for part in parts)])
+
+
+def tell_event(event: Event) -> str:
+    """What an event says, without its place."""
+    values = {name: getattr(event, name) for name in event.__struct_fields__}
+    told = _fill(_WORDS[type(event).__name__], _choose({**to_plain(values)}))
+    return format_value(to_plain(values)) if told is None else told
 
 
 def _fill(words: str, values: Mapping[str, str]) -> str | None:

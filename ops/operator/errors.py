@@ -76,6 +76,25 @@ class OutsideBudget(OperatorError):
     code = "outside_budget"
 
 
+class RolloutMissing(OperatorError):
+    """The policy of a task has no rollout."""
+
+    code = "rollout_missing"
+
+
+class RolloutOrderRefused(OperatorError):
+    """An order changes nothing in a rollout."""
+
+    code = "rollout_order_refused"
+
+
+class OrderUnnoticed(OperatorError):
+    """An order was signed, and the rollout has not decided it."""
+
+    exit_code = EXIT_UNAVAILABLE
+    code = "order_unnoticed"
+
+
 class BudgetSpent(OperatorError):
     """The tasks before have spent all that the policy allows."""
 

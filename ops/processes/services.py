@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+from msgspec import UNSET
 
 from actors.wiring import ROLES
 from client_agent.locks import FolderInUse, Lock
@@ -299,8 +300,13 @@ def find_principal(arguments: Sequence[str]) -> str:
 
 
 def list_actors(policy: Policy) -> list[str]:
-    """The workers that a task needs: without privacy nobody asks what it costs, and in an open task nobody enrols."""
-    unneeded = {"privacy": policy.privacy is None, "registrar": not policy.is_enrolled, SHARD: policy.shard_count == 1}
+    """The workers that a task needs: without privacy nobody asks what it costs, in an open task nobody enrols."""
+    unneeded = {
+        "privacy": policy.privacy is None,
+        "registrar": not policy.is_enrolled,
+        "rollout": policy.rollout is UNSET,
+        SHARD: policy.shard_count == 1,
+    }
     return [actor for actor in (*ROLES, SHARD) if not unneeded.get(actor, False)]
 
 

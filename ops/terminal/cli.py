@@ -68,6 +68,7 @@ COMMANDS = {
     "replay": "history.replay:replay",
     "export-log": "history.export_log:export_log",
     "model": "training.model:app",
+    "rollout": "serving.rollout:app",
 }
 
 

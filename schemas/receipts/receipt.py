@@ -102,7 +102,7 @@ def _check_inclusion(receipt: Inclusion, trust: Trust) -> Verdict:
         announced = parse_checkpoint(receipt.announcement.encode())
     except MalformedError as error:
         raise ReceiptInvalid(f"The announcement of the version cannot be believed: {error}.") from error
-    if not is_vouched_for(announced, trust):
+    if not announced.is_version or not is_vouched_for(announced, trust):
         raise ReceiptInvalid("The announcement is not signed by an aggregator that this operator certified.")
     data = json.loads(receipt.announcement)["data"]
     row = (

@@ -24,12 +24,14 @@ from schemas.signing import parse_signed
 from schemas.topics import (
     ANSWERS,
     CHECKINS,
+    CLOCK,
     ENROLMENTS,
     EVALUATIONS,
     LEDGER,
     MASKS,
     PUBLISHED,
     REGISTRY,
+    ROLLOUTS,
     ROUNDS,
     SELECTIONS,
     TASKS,
@@ -38,12 +40,13 @@ from schemas.topics import (
 from streams.log import Bounds, EventLog, Record, TopicPartition
 
 READS = {
-    ROUNDS.name: (TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name, MASKS.name),
+    ROUNDS.name: (TASKS.name, UPDATES.name, LEDGER.name, EVALUATIONS.name, MASKS.name, ROLLOUTS.name),
     SELECTIONS.name: (CHECKINS.name, ROUNDS.name, REGISTRY.name),
     LEDGER.name: (ROUNDS.name,),
     REGISTRY.name: (ENROLMENTS.name,),
+    ROLLOUTS.name: (ROUNDS.name, EVALUATIONS.name, CLOCK.name),
 }
-INPUTS = (TASKS.name, CHECKINS.name, UPDATES.name, EVALUATIONS.name, MASKS.name, ENROLMENTS.name)
+INPUTS = (TASKS.name, CHECKINS.name, UPDATES.name, EVALUATIONS.name, MASKS.name, ENROLMENTS.name, CLOCK.name)
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from ops.terminal.cli import app
 from schemas.canonical import encode
 from schemas.events import TaskCreated
 from schemas.policy import Policy, check_policy
+from schemas.published import EVENT_TYPE
 from schemas.topics import CATALOGUE, PUBLISHED
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
@@ -48,8 +49,8 @@ updates_per_round = 3
 [stop]
 versions_max = 3
 """
-# Those that a task with privacy needs; who enrols devices is started where a test does.
-ACTORS = tuple(role for role in ROLES if role != "registrar")
+# Those that a task with privacy needs; who enrols devices or rolls out is started where a test does.
+ACTORS = tuple(role for role in ROLES if role not in ("registrar", "rollout"))
 # Those that another task needs: nobody asks what it costs.
 PLAIN_ACTORS = tuple(role for role in ACTORS if role != "privacy")
 STARTED_WITHIN_S = 60.0
@@ -220,8 +221,9 @@ class Stage:
     def version(self, *tasks: str) -> int:
         """The newest version of the task, or of the one that is furthest behind; -1 before the first."""
         for record in self._published.poll(0.2):
-            told, _, number = json.loads(record.value or b"{}")["id"].rpartition("/")
-            self._versions[told] = int(number)
+            said = json.loads(record.value or b"{}")
+            if said["type"] == EVENT_TYPE:
+                self._versions[said["data"]["task"]] = said["data"]["version"]
         return min(self._versions.get(task, -1) for task in tasks)
 
     def until_version(self, task: str, version: int, *, timeout_s: float = 90.0) -> None:

@@ -22,12 +22,13 @@ from actors.deciders.admission import UpdateChecked
 from actors.hosts.assembly import assemble
 from actors.keys import OperatorKey
 from actors.runtime import actor
-from schemas.events import DeviceCheckedIn, Event, RoundProposed, VersionEvaluated
+from schemas.canonical import encode
+from schemas.events import DeviceCheckedIn, Event, RolloutAction, RoundProposed, Tick, VersionEvaluated
 from schemas.identifiers import SALT_BYTES, BodyRef
 from schemas.identity.requests import ask_to_enrol, sign_request
 from schemas.policy import Policy
 from schemas.tensors import pack
-from schemas.topics import BODIES, CHECKINS, ENROLMENTS, EVALUATIONS, ROUNDS, TASKS, UPDATES
+from schemas.topics import BODIES, CHECKINS, CLOCK, ENROLMENTS, EVALUATIONS, ROUNDS, TASKS, UPDATES
 from streams.log import Draft, TopicPartition, scan
 from tests.places import home_of
 from tests.worlds.builders import (
@@ -45,8 +46,17 @@ from tests.worlds.builders import (
 )
 from tests.worlds.federation import Federation, ScriptedDevice
 from tests.worlds.identity.enrolling import device_revoked, enrolment_closed, enrolment_opened, ordered, signed_token
+from tests.worlds.releasing.orders import rollout_ordered
 
 PARAMETERS = 24
+ORDERS: tuple[tuple[RolloutAction, int | None], ...] = (
+    ("rollback", None),
+    ("promote", 2),
+    ("promote", 99),
+    ("halt", None),
+    ("resume", None),
+    ("approve", None),
+)
 PRIVATE = {"noise_multiplier": 1.0, "rho_max": 9.0}
 STOP = {"versions_max": 4, "idle_s": 3_600.0}
 OTHER_KEY = OperatorKey(bytes(32))
@@ -132,6 +142,7 @@ class Story(Federation):
         self._defects(plain, private)
         self._halts(plain, private, adam)
         self._enrolments()
+        self._rollout()
 
     def _enrolments(self) -> None:
         """A class of devices is opened, one enrols, another may not, the first is revoked, and the class is closed."""
@@ -144,6 +155,26 @@ class Story(Federation):
         for record in (ordered(enrolment_opened()), *asking, ordered(revoked), ordered(enrolment_closed())):
             self.append(ENROLMENTS.name, record)
             self.settle()
+
+    def _rollout(self) -> None:
+        """Versions are tried, grow, are promoted and rolled back: by scores, by time, and by order."""
+        stages = [{"share": 0.05, "cohorts": ["lab"], "hold_s": 60.0}, {"share": 0.5}]
+        gates = [{"metric": "accuracy", "drop_max": 0.01}]
+        task = self.begin("rolled", rollout={"stages": stages, "gates": gates}, retention={"models_kept": 4})
+        for version, accuracy in enumerate((0.9, 0.5, 0.91), 1):
+            self.turn(task, "abc")
+            for cohort in ("lab", ""):
+                told = {"accuracy": accuracy}
+                self.says(
+                    EVALUATIONS.name,
+                    VersionEvaluated(task=task, version=version, metrics=told, samples=9, cohort=cohort),
+                )
+            self.now_ms += 61_000
+            self.append(CLOCK.name, encode(Tick()))
+            self.settle()
+        self.start("rollout")
+        for number, (action, version) in enumerate(ORDERS, 1):
+            self.says(TASKS.name, rollout_ordered(task, action, version=version, number=number))
 
     def _tasks(self) -> tuple[str, str, str]:
         private = self.begin("private", privacy=PRIVATE, compression={"codec": "int8"}, optimizer={"rule": "momentum"})

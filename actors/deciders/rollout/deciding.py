@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from actors.deciders.decider import Decider
 from actors.deciders.rollout.gates import judge, list_evidence
-from actors.deciders.rollout.orders import obey, promote, roll_back
+from actors.deciders.rollout.orders import halt, obey, promote, roll_back
 from actors.deciders.rollout.state import Rollouts, Task, entries, evolve, evolve_task, note
 from actors.deciders.scores import Contested
 from schemas.events import (
@@ -181,7 +181,7 @@ def _grow(task: Task, *, evidence: tuple[Evidence, ...]) -> JournalEvent | None:
 
 
 def _disagree(task: Task, version: int, *, evidence: tuple[Evidence, ...]) -> RolloutHalted:
-    return RolloutHalted(task=task.created.task, version=version, reason="disagreement", evidence=evidence)
+    return halt(task, version, reason="disagreement", evidence=evidence)
 
 
 ROLLOUT: Decider[Rollouts] = Decider(initial=Rollouts, decide=decide, evolve=evolve, entries=entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from actors.deciders.rollout.gates import list_evidence
 from actors.deciders.rollout.state import Task
@@ -34,7 +35,7 @@ def obey(task: Task, order: RolloutOrdered) -> Iterator[JournalEvent]:
         case "rollback":
             yield roll_back(task, _find_newest(task), reason="ordered")
         case "halt" if not task.is_halted:
-            yield RolloutHalted(task=order.task, version=_find_newest(task), reason="ordered", evidence=())
+            yield halt(task, _find_newest(task), reason="ordered")
         case "resume" if task.is_halted:
             yield RolloutResumed(task=order.task)
 
@@ -62,6 +63,22 @@ def why_refused(task: Task, order: RolloutOrdered) -> OrderRefusal | None:
 def _find_newest(task: Task) -> int | None:
     """What a rollback is of: the candidate, or else what is promoted."""
     return task.candidate.version if task.candidate is not None else task.promoted
+
+
+def halt(
+    task: Task,
+    version: int | None,
+    *,
+    reason: Literal["disagreement", "ordered"],
+    evidence: tuple[Evidence, ...] = (),
+) -> RolloutHalted:
+    """Nothing moves any more; what is promoted stays."""
+    return RolloutHalted(
+        task=task.created.task,
+        version=version,
+        reason=reason,
+        evidence=evidence,
+    )
 
 
 def promote(task: Task, version: int, *, evidence: tuple[Evidence, ...]) -> Promoted:

@@ -22,13 +22,13 @@ from actors.deciders.masking.hearing import MasksUnusable
 from actors.effects.aggregator.bodies import Bodies
 from actors.effects.aggregator.intake import Intake, UpdateBody
 from actors.effects.aggregator.partials import PATIENCE_S, Partials
-from actors.effects.aggregator.published import Published
 from actors.effects.aggregator.release import Releases
 from actors.effects.aggregator.retention import Retention
 from actors.effects.aggregator.round_sums import RoundSums
 from actors.effects.aggregator.submissions import Submission, locate_body, verify_update
 from actors.effects.aggregator.summation import Measured, choose_summation
 from actors.effects.masking.unmasking import hear_helper
+from actors.effects.published import Published, state_versions
 from actors.effects.scores import read_score
 from actors.effects.sealing.epoch_keys import EpochKeyMissing
 from actors.effects.sealing.turning import Turning
@@ -74,7 +74,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
         self._turning = Turning(key)
         self._sums = RoundSums(self._intake, Partials(log, partition, PartialSeals(key)), self._turning.keys)
         self._releases = Releases(log, partition, key=key.noise, fetch=self._intake.fetch)
-        self._published = Published(log, partition, key=key)
+        self._published = Published(log, state_versions(partition), key=key)
         self._retention = Retention(log, partition)
         # Verified by `look_ahead`, by offset in `updates` and number in the record.
         self._ahead: dict[tuple[int, int], Submission | None] = {}
@@ -202,7 +202,6 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                 case UpdateRefused() | UpdatesDeclined():
                     continue
                 case ModelPublished():
-                    self._retention.replaced += state.tasks[event.task].list_outdated()
                     extra_records.append(partial(self._published.announce, event, time_ms=time_ms))
                 case TaskHalted():
                     self._releases.models.drop(event.task)
@@ -210,6 +209,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                     self._sums.drop(event.task, event.round)
                 case Noticed(fact=TaskCreated() as created):
                     self._begin(created)
+            self._retention.note(state, event)
             self.has_work = True
         if isinstance(update, Tick):
             self.has_work = self.has_work or self._turning.is_due(state.tasks.values())

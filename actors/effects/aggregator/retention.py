@@ -10,7 +10,18 @@ from collections.abc import Collection, Iterable, Mapping
 import structlog
 
 from actors.deciders.aggregator_state import Rounds, Task
-from schemas.events import MasksSummed, UpdateAdmitted
+from actors.deciders.rollout.held import list_let_go
+from schemas.events import (
+    CandidateStaged,
+    JournalEvent,
+    MasksSummed,
+    ModelPublished,
+    Noticed,
+    Promoted,
+    RolledBack,
+    RolloutOrdered,
+    UpdateAdmitted,
+)
 from schemas.identifiers import BodyRef
 from schemas.topics import BODIES, UPDATES
 from streams.bodies import discard
@@ -26,6 +37,14 @@ class Retention:
     def __init__(self, log: EventLog, partition: int) -> None:
         self.replaced: list[BodyRef] = []
         self._log, self._at = log, TopicPartition(BODIES.name, partition)
+
+    def note(self, state: Rounds, event: JournalEvent) -> None:
+        """Take note of what a decision makes superfluous: behind a new version, or when a rollout needs it no more."""
+        match event:
+            case ModelPublished():
+                self.replaced += state.tasks[event.task].list_outdated()
+            case Noticed(fact=CandidateStaged() | Promoted() | RolledBack() | RolloutOrdered() as fact):
+                self.replaced += list_let_go(state.tasks[fact.task])
 
     def delete_unneeded(self, state: Rounds, decided_ms: Mapping[str, int]) -> None:
         """Delete replaced models, and bodies that no round and no undecided update can need."""

@@ -13,7 +13,7 @@ from streams.log import TopicPartition
 FAMILY = "actors"
 # Behind the last record of a journal stands the marker of its transaction, and there may be some of aborted ones.
 MARKERS = 4
-# The others are needed by some tasks only: privacy by private ones, a registrar where devices enrol.
+# The others are needed by some tasks only: by private ones, where devices enrol, where versions are rolled out.
 _ALWAYS = ("selector", "aggregator")
 _IS_JOURNAL = {topic.name for topic in JOURNALS}
 

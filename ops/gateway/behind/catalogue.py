@@ -101,7 +101,8 @@ class Catalogue:
     def _apply_version(self, record: Record) -> None:
         try:
             announced = parse_checkpoint(record.value or b"")
-            if not is_vouched_for(announced, self.trust, at_ms=record.time_ms):
+            # Of other types it says which version devices are to use, and that is no matter of training.
+            if not announced.is_version or not is_vouched_for(announced, self.trust, at_ms=record.time_ms):
                 return
             plain = parse_statement(record.value or b"")["data"]["model"]
             ref = msgspec.convert({**plain, "sha256": bytes.fromhex(plain["sha256"])}, BodyRef)

@@ -89,7 +89,7 @@ class RolledBack(Event):
 
 
 class RolloutHalted(Event):
-    """Nothing is staged, grown, promoted or rolled back until the operator says so; `version` is what it is about."""
+    """Nothing is staged, grown, promoted or rolled back until the operator says so; what is in use stays in use."""
 
     task: TaskId
     # What it is about: a candidate, what is promoted, or a version that nobody could stage.

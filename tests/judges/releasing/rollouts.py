@@ -6,6 +6,7 @@ an evaluator, and known to the journal before; a rollback by a gate names scores
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Any
 
 from msgspec import UNSET
 
+from schemas.canonical import MalformedError, decode
+from schemas.certificates import parse_certified
 from schemas.events import (
     CanaryGrown,
     CanaryStarted,
@@ -29,6 +32,8 @@ from schemas.events import (
     TaskCreated,
     VersionEvaluated,
 )
+from schemas.topics import EVALUATIONS, ROLLOUTS
+from tests.judges.logbook import Logbook
 
 Said = tuple[str, int, str, str, str, float, int]
 MOVES = (CandidateStaged, CanaryStarted, CanaryGrown, Promoted, RolledBack, RolloutHalted, RolloutResumed, OrderRefused)
@@ -209,3 +214,15 @@ def _find_unproven(walk: _Walk, event: Any, *, said: Collection[Said]) -> Iterat
     version = event.to if isinstance(event, RolledBack) else getattr(event, "version", None)
     if hasattr(event, "model") and walk.published.get((event.task, version)) != event.model:
         yield f"{event.task}: {type(event).__name__} names another model than that of version {version}"
+
+
+def rollout_faults(book: Logbook) -> Iterator[str]:
+    """What is wrong with the rollout's journal of one partition, by `rounds` and `evaluations` alone."""
+    published = {(event.task, event.version): event.model for event in book.rounds.events(ModelPublished)}
+    said: set[Said] = set()
+    for record in book.inputs[EVALUATIONS.name]:
+        with contextlib.suppress(MalformedError):
+            said |= {*list_said(decode(parse_certified(record.value or b"").payload, VersionEvaluated))}
+    journal = book.journals[ROLLOUTS.name]
+    decisions = ((decision.time_ms, decision.events) for decision in journal.decisions)
+    yield from find_rollout_faults(decisions, published=published, said=said)

@@ -76,7 +76,7 @@ versions_max = 1
 """
 TASK = "digits"
 DIGITS = "client_agent.learning.examples:digits"
-ACTORS = ("selector", "aggregator", "privacy", "registrar", "shard")
+ACTORS = ("selector", "aggregator", "privacy", "registrar", "rollout", "shard")
 # Beside those of the table: the devices of a population, and one who has a password and stands in no table.
 OTHERS = ("devices.hospitals", "stranger")
 PATIENCE_S = 120

@@ -37,7 +37,7 @@ from schemas.events import (
     UpdateAdmitted,
 )
 from schemas.journal import Batch, Chain, Decision
-from schemas.topics import JOURNALS, MASKS
+from schemas.topics import CLOCK, JOURNALS, MASKS, ROLLOUTS
 from streams.exported import ExportedLog
 from streams.log import Bounds, EventLog, Record, TopicPartition, scan
 from streams.packing import unpack
@@ -82,7 +82,7 @@ def record(path: Path, folder: Path) -> None:
 
 
 class _Recorded(ExportedLog):
-    """What was recorded before there were masks has none of them."""
+    """What was recorded before there were masks, or rollouts, has none of them."""
 
     def bounds(self, at: TopicPartition) -> Bounds:
         return super().bounds(at) if self._has(at) else Bounds(0, 0)
@@ -91,7 +91,8 @@ class _Recorded(ExportedLog):
         return super().read(at, position) if self._has(at) else ([], position)
 
     def _has(self, at: TopicPartition) -> bool:
-        return at.topic != MASKS.name or bool(self.list_partitions([at.topic]))
+        is_new = at.topic in (MASKS.name, ROLLOUTS.name, CLOCK.name)
+        return not is_new or bool(self.list_partitions([at.topic]))
 
 
 def unpacked(path: Path, folder: Path) -> History:

@@ -20,7 +20,7 @@ from actors.wiring import ROLES
 from client_agent.links.kafka import KafkaLink
 from client_agent.running.loop import NEVER_MS, DeviceLoop
 from schemas.journal import WRITERS, ChainBroken
-from schemas.topics import CATALOGUE
+from schemas.topics import CATALOGUE, ROLLOUTS
 from streams.log import CommitUncertain, Draft, WriterFenced
 from streams.memory import MemoryLog
 from tests.trials.simulation import faults, tasks
@@ -74,7 +74,7 @@ class World:
         self.meddler = Meddler(self.log, self.tasks, self.faults)
         self.partitions = sorted({task.partition for task in self.tasks})
         # Worlds of recorded seeds were without a registrar, and have to stay what they were.
-        names = [name for name in ROLES if name != "registrar" or "enrol" not in self.off]
+        names = [name for name in ROLES if name != "rollout" and (name != "registrar" or "enrol" not in self.off)]
         self.slots = [(name, partition) for partition in self.partitions for name in names]
         self._depth = 0
         self._skew_ms = self.random.choice((0, 0, -20_000, 20_000))
@@ -195,7 +195,7 @@ class World:
                 self._drive(worker, getattr(worker, kind))
 
     def _fed(self, worker: Worker) -> None:
-        inputs = ROLES[worker.name].inputs
+        inputs = [topic for topic in ROLES[worker.name].inputs if topic != ROLLOUTS.name]
         only = self.random.choice(inputs) if self.random.random() < 0.3 else None  # the others lag
         worker.feed(self.random.choice((1, 3, 20, 200)), only=only)
 

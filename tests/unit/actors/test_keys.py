@@ -46,6 +46,7 @@ def test_a_role_holds_what_it_needs_and_no_more() -> None:
         "shard": {"partials"},
         "evaluator": set(),
         "registrar": set(),
+        "rollout": set(),
         "enroller": {"subjects"},
     }
     for role in ROLE_SECRETS:

@@ -76,6 +76,7 @@ HELD_BY = {
     "actors/deciders/rollout": "tests/unit/actors/deciders/rollout/test_deciding.py",
     "schemas/policy/releasing": "tests/unit/schemas/policy/releasing/test_rollout_checks.py",
     "schemas/events/releasing": "tests/unit/schemas/events/test_golden.py",
+    "ops/history/releasing": "tests/unit/ops/operator/releasing/test_rollouts.py",
     "actors/deciders/registrar": "tests/unit/actors/effects/test_registrar.py",
     "client_agent/enrolling": "tests/unit/actors/effects/test_registrar.py",
     "schemas/events/enrolment": "tests/unit/schemas/events/test_golden.py",

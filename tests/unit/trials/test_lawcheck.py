@@ -45,7 +45,7 @@ Change = Callable[[Any], list[Any]]
 def world() -> Federation:
     """Two charged versions, a restart, junk, a repeat, a refusal, an expired lease: a bit of everything."""
     rules = policy(
-        privacy={"noise_multiplier": 1.0, "rho_max": 9.0},
+        privacy={"noise_multiplier": 1.0, "rho_max": 12.0},
         selection={"lease_s": 60.0, "devices_expected": 100, "battery_min_percent": 1},
         stop={"versions_max": 100},
     )
@@ -81,7 +81,7 @@ def test_a_clean_log_passes(world: Federation) -> None:
     """No violation over a story with restarts, junk, repeats, refusals and expired leases; claims are counted."""
     assert check(world.log, world.partition, settled=True) == []
     found = counts(world.log, [world.partition])
-    assert (found["claims"], found["zombies"], found["ModelPublished"]) == (6, 0, 3)
+    assert (found["claims"], found["zombies"], found["ModelPublished"]) == (7, 0, 3)
 
 
 def test_what_is_under_way_is_no_violation(world: Federation) -> None:
@@ -160,7 +160,7 @@ PLANTED: dict[str, tuple[str, Change, str]] = {
     "no charge": (LEDGER.name, _without(RoundCharged), "was not charged before"),
     "charge not noticed": (ROUNDS.name, _unnoticed(RoundCharged), "was not charged before"),
     "charged too little": (LEDGER.name, _with(RoundCharged, rho_total=0.1), "the admissions cost"),
-    "charged too much": (LEDGER.name, _with(RoundCharged, rho_total=10.0), "above rho_max"),
+    "charged too much": (LEDGER.name, _with(RoundCharged, rho_total=13.0), "above rho_max"),
     "admitted late": (ROUNDS.name, _with(UpdateAdmitted, deadline_ms=1), "another version or deadline"),
 }
 

@@ -9,15 +9,15 @@ from actors.deciders.rollout.state import Task
 from schemas.events import (
     CandidateStaged,
     Evidence,
-    ModelPublished,
     Noticed,
     RolloutAction,
-    RolloutOrdered,
     Tick,
     VersionEvaluated,
 )
+from schemas.identifiers import BodyRef
 from schemas.policy import Policy
-from tests.worlds.builders import DEPLOYMENT, TASK, body_ref, policy, task_created
+from tests.worlds.builders import TASK, model_published, policy, task_created
+from tests.worlds.releasing.orders import rollout_ordered
 from tests.worlds.specification import Situation, given
 
 ANN, BOB, EVE = ("a" * 16, "b" * 16, "e" * 16)
@@ -40,22 +40,12 @@ def rollout_policy(*, evaluation: dict[str, Any] | None = None, kept: int = 30, 
     )
 
 
-def published(version: int) -> ModelPublished:
-    """A version, with a model of its own."""
-    return ModelPublished(
-        task=TASK,
-        version=version,
-        round=version - 1 if version else None,
-        model=model_of(version),
-        moments=None,
-        members_root=bytes(32) if version else None,
-        members=3 if version else 0,
-    )
+published = model_published
 
 
-def model_of(version: int) -> Any:
+def model_of(version: int) -> BodyRef:
     """Where the model of a version stands."""
-    return body_ref(f"model {version}", "models")
+    return published(version).model
 
 
 def score(version: int, accuracy: float, *, cohort: str = "", by: str = ANN, samples: int = 100) -> VersionEvaluated:
@@ -71,8 +61,7 @@ def proof(version: int, accuracy: float, *, cohort: str = "", by: str = ANN) -> 
 
 def order(action: RolloutAction, version: int | None = None, *, number: int = 1) -> Noticed:
     """What the operator orders, as the aggregator passes it on."""
-    ordered = RolloutOrdered(task=TASK, deployment=DEPLOYMENT, number=number, action=action, version=version)
-    return Noticed(fact=ordered)
+    return Noticed(fact=rollout_ordered(TASK, action, version=version, number=number))
 
 
 def kept(version: int, previous: int | None = None) -> Noticed:

@@ -43,7 +43,7 @@ def issue(
         typer.Option(
             "--for",
             metavar="ROLE",
-            help="selector, aggregator, privacy, shard, evaluator, registrar, enroller, serve, steward.",
+            help="selector, aggregator, privacy, shard, evaluator, registrar, rollout, enroller, serve, steward.",
         ),
     ],
     days: Annotated[int, typer.Option(help="How long the key is good for.", min=1)] = 365,

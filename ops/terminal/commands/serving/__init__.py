@@ -1,4 +1,5 @@
 """Commands of the server: `serve` runs it, `token` lets people in; `gateway` runs that of devices.
 
-`subscribe` tells other services what is published.
+`subscribe` tells other services what is published; `rollout` says which version is to be used, and lets the operator
+order it.
 """

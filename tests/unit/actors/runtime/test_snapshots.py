@@ -41,7 +41,7 @@ PRIVATE = {"noise_multiplier": 1.0, "rho_max": 20.0}
 def world(monkeypatch: pytest.MonkeyPatch) -> Federation:
     """Some rounds with privacy, a digest every few decisions, and something after the newest one."""
     monkeypatch.setattr(actor_module, "DIGEST_EVERY", 4)
-    world = Federation(policy(privacy=PRIVATE))
+    world = Federation(policy(privacy=PRIVATE, rollout={}))
     for _ in range(5):
         world.round_of(dict.fromkeys("abc", ONES))
     world.round_of({"d": ONES})

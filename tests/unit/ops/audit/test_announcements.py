@@ -10,7 +10,7 @@ import pytest
 
 from ops.audit import announcements
 from schemas.published import parse_statement
-from schemas.topics import PUBLISHED
+from schemas.topics import PUBLISHED, ROUNDS
 from streams.log import TopicPartition, scan
 from tests.worlds.builders import policy
 from tests.worlds.federation import Federation
@@ -33,7 +33,8 @@ def statements(world: Federation) -> Iterator[dict[str, object]]:
 
 def compare(world: Federation, expected: dict[str, dict[str, object]], *, seq: int = 10_000) -> list[str]:
     """The findings as text."""
-    return [str(each) for each in announcements.compare(world.log, world.partition, expected=expected, seq=seq)]
+    seqs = {ROUNDS.name: seq}
+    return [str(each) for each in announcements.compare(world.log, world.partition, expected=expected, seqs=seqs)]
 
 
 def test_the_newest_announced_version_is_known(world: Federation) -> None:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from actors.wiring import ROLES
 from ops.audit.export import CHECKPOINT, select_topics, write_export
 from ops.audit.replay import Audit
 from ops.audit.verification import Verification
 from schemas.events import DeploymentFounded
 from schemas.journal import Batch, open_record
 from schemas.published import Checkpoint, Head, describe_heads, describe_version, parse_checkpoint, sign_statement
-from schemas.topics import LEDGER, PUBLISHED, ROUNDS, SELECTIONS, TASKS
+from schemas.topics import LEDGER, PUBLISHED, ROLLOUTS, ROUNDS, SELECTIONS, TASKS
 from streams.exported import ExportedLog
 from streams.log import Draft, EventLog, TopicPartition, scan
 from tests.unit.ops.audit.test_replay import _audited
@@ -78,7 +79,7 @@ def test_an_honest_log_has_no_fault(world: Federation, tmp_path: Path) -> None:
     assert _faults(world.log, world.partition, *given) == []
     write_export(world.log, [world.partition], topics=select_topics(bodies=True, inputs=True), folder=tmp_path, key=KEY)
     given.append(parse_checkpoint((tmp_path / CHECKPOINT).read_bytes().strip()))
-    assert {head.topic for head in given[-1].heads} == {"selections", "rounds", "ledger", "registry"}
+    assert {head.topic for head in given[-1].heads} == {role.journal for role in ROLES.values()}
     assert _faults(ExportedLog(tmp_path), world.partition, *given) == []
 
 
@@ -148,7 +149,7 @@ def test_an_export_names_its_deployment(world: Federation, tmp_path: Path) -> No
 def test_everything_cut_back_alike_is_found_against_a_checkpoint(world: Federation) -> None:
     """A whole partition set back to an earlier moment agrees with itself; the announcement somebody saved does not."""
     given = _saved(world)
-    for topic in (SELECTIONS.name, LEDGER.name, ROUNDS.name):
+    for topic in (SELECTIONS.name, LEDGER.name, ROLLOUTS.name, ROUNDS.name):
         partition = world.log._partitions[TopicPartition(topic, world.partition)]
         del partition.entries[2:]
     _cut(world, PUBLISHED.name, 3)

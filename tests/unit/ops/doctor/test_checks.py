@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors.wiring import ROLES
 from ops.doctor.checks import CHECKS, check_all
 from ops.doctor.facts import (
     Cluster,
@@ -40,7 +41,7 @@ IMPLIED = {
 }
 assert IMPLIED
 ALIVE = Group(members=1, offsets=ALL)
-GROUPS = dict.fromkeys(("selector", "aggregator", "privacy", "registrar"), ALIVE)
+GROUPS = dict.fromkeys(ROLES, ALIVE)
 CLUSTER = Cluster(
     brokers=(Broker(id=1, release=(4, 0), config={"transaction.max.timeout.ms": "15000"}),),
     topics=TOPICS,
@@ -94,7 +95,7 @@ def find_right(role: str) -> Grant:
 AWAY = dataclasses.replace(HEALTHY, cluster=None, unreachable="refused")
 SLOW = Group(members=1, offsets={**ALL, UPDATES: 60})
 DEAD = Group(members=0, offsets=ALL)
-EMPTY = {at: 0 for at in PLACES if at.topic in ("ledger", "registry")}
+EMPTY = {at: 0 for at in PLACES if at.topic in ("ledger", "registry", "rollouts")}
 # What is planted; then its family, how bad it is, what the finding is about, and a word of the remedy.
 PLANTED: dict[str, tuple[Facts, str, str, str, str]] = {
     "broker away": (AWAY, "broker", "error", "kafka:9092", "broker status"),
@@ -282,7 +283,10 @@ def test_each_family_is_tried() -> None:
 
 QUIET = {
     "no worker for charges where nobody is private": put(
-        {"groups": {**GROUPS, "privacy": DEAD, "registrar": Group(members=0)}, "ends": {**ALL, **EMPTY}}
+        {
+            "groups": {**GROUPS, "privacy": DEAD, "registrar": DEAD, "rollout": Group(members=0)},
+            "ends": {**ALL, **EMPTY},
+        }
     ),
     "devices of a population": put({"rules": RULES | {*list_grants("devices.wards", prefix="fedlog")}}),
     "rights that another implies": put({"rules": RULES - IMPLIED}),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from actors.wiring import ROLES
 from ops.doors.comparing import Wanted
 from ops.doors.rights import RIGHTS, list_grants
 from ops.terminal.cli import app
@@ -25,7 +26,7 @@ NAMES = {
     # A server writes what its own key signs, in the operator's topics of tasks and models.
     "operator": ["operator", "serve"],
     "privacy budget": ["privacy"],
-    "actors": ["selector", "aggregator", "privacy", "registrar"],
+    "actors": [*ROLES],
 }
 
 
@@ -75,7 +76,7 @@ def _list(right: str, topic: Topic) -> str:
 def test_a_writer_s_name_is_its_actor_s_alone() -> None:
     """Whoever could start a writer of another's name would fence that one; a prefix ends with the actor's own dot."""
     names = {role: [g for g in list_grants(role, prefix="x") if g.kind == "TRANSACTIONAL_ID"] for role in RIGHTS}
-    assert {role for role, grants in names.items() if grants} == {"selector", "aggregator", "privacy", "registrar"}
+    assert {role for role, grants in names.items() if grants} == {*ROLES}
     assert all(g.name == f"x.{role}." and g.is_prefix for role, grants in names.items() for g in grants)
 
 

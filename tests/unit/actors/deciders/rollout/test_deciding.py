@@ -148,7 +148,10 @@ def test_who_disagrees_stops_the_rollout() -> None:
     rules = rollout_policy(stages=[], evaluation={"quorum": 2, "disagreement_max": 0.05})
     here = rolled_out(rules).when(published(1), score(1, 0.9), score(1, 0.2, by=BOB))
     assert here.caused[-1] == RolloutHalted(
-        task=TASK, version=1, reason="disagreement", evidence=(proof(1, 0.9), proof(1, 0.2, by=BOB))
+        task=TASK,
+        version=1,
+        reason="disagreement",
+        evidence=(proof(1, 0.9), proof(1, 0.2, by=BOB)),
     )
     here.when(score(1, 0.9, by=EVE)).then(Noticed(fact=score(1, 0.9, by=EVE)))
     here.at(PATIENCE_MS * 2).when(Tick()).then_nothing()

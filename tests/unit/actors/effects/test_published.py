@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
-from actors.effects.aggregator.published import CLOCKS_DIFFER_MS_MAX
+from actors.effects.published import CLOCKS_DIFFER_MS_MAX
 from actors.runtime import actor as actor_module
 from schemas.events import ModelPublished, UpdateAdmitted
 from schemas.published import Head, describe_version, is_vouched_for, parse_checkpoint, sign_statement
