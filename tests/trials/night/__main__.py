@@ -110,14 +110,18 @@ class Night:
             "found": found,
             "seconds": {name: seen.get(name) for name in sorted(self._watchers)},
             "prometheus": self._prometheus is not None,
-            "what": told.get("what", ""),
-            "remedy": told.get("remedy", ""),
+            "what": self._hide(told.get("what", "")),
+            "remedy": self._hide(told.get("remedy", "")),
             "mended_s": round(mended_s, 1),
         }
 
     @property
     def _watchers(self) -> set[str]:
         return {"doctor", "page"} | ({"alert"} if self._prometheus else set())
+
+    def _hide(self, text: str) -> str:
+        """Without the folder of this machine, which is nobody's business."""
+        return text.replace(str(self._product.settings.folder), "FOLDER")
 
     def _sees(self, name: str, fault: Fault) -> bool:
         self._aim()

@@ -71,6 +71,8 @@ def test_each_figure_has_its_law() -> None:
     """Threads may not stay with kills, nor memory with inputs; pools stay below a ceiling; the log is not judged."""
     lives = {
         ("aggregator", "memory"): live(60, grows=30),
+        # Until it has filled what it remembers for ten minutes.
+        ("privacy", "memory"): [(at_s, min(at_s, 600.0)) for at_s, _ in live(60)],
         ("selector", "memory"): live(60),
         ("selector", "threads"): [(number * EVERY_S, 30 + number // 12) for number in range(720)],
         ("log", "disk"): live(60, grows=100),
@@ -86,6 +88,7 @@ def test_each_figure_has_its_law() -> None:
     verdicts = {(row["part"], row["figure"]): row["verdict"] for row in judge(samples, HOUR)}
     assert verdicts == {
         ("aggregator", "memory"): "grows",
+        ("privacy", "memory"): "steady",
         ("selector", "memory"): "steady",
         ("selector", "threads"): "grows",
         ("log", "disk"): "the log's",
