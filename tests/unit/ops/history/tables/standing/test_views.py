@@ -32,7 +32,7 @@ from tests.worlds.builders import (
 from tests.worlds.ops_journal import TASK, Journal, append, created, memory_log
 from tests.worlds.rounds import evaluator_id
 
-MOMENTS = 40  # records from one to the next
+MOMENTS = 13  # records from one to the next
 FILE = "history.duckdb"
 
 
