@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 
 from schemas.canonical import MalformedError, decode, encode
@@ -67,6 +69,7 @@ from tests.worlds.identity.enrolling import (
     signed_token,
     subject_id,
 )
+from tests.worlds.rounds import evaluator_id
 
 # Every topic but the journals, whose only writers are fenced, and `models`, which devices may only read.
 WRITABLE = tuple(
@@ -259,8 +262,26 @@ class Meddler:
         elif kind == "again":
             self._append(task, TASKS.name, next(scan(self._log, tasks)).value or b"")
         else:
-            evaluated = VersionEvaluated(task=task.name, version=0, metrics={"accuracy": 0.5}, samples=9, cohort="")
-            self._append(task, EVALUATIONS.name, scored(evaluated))
+            for number in range(6 if task.rules.evaluation.has_finals else 1):
+                self._append(task, EVALUATIONS.name, self._score(task, number))
+
+    def _score(self, task: Task, number: int) -> bytes:
+        """What an evaluator says; where a quorum decides, one of three, in its own name or now and then another's."""
+        evaluated = VersionEvaluated(task=task.name, version=0, metrics={"accuracy": 0.5}, samples=9, cohort="")
+        if not task.rules.evaluation.has_finals:
+            return scored(evaluated)
+        # Another generator, so that the worlds of recorded seeds stay what they were.
+        chance = random.Random(f"score {number} {self._changes} {self._log._clock()}")
+        serial = chance.randrange(3)
+        name = serial if chance.random() < 0.9 else chance.randrange(4)
+        said = msgspec.structs.replace(
+            evaluated,
+            version=chance.randint(0, 2),
+            metrics={"accuracy": chance.choice((0.4, 0.5, 0.6, 0.9))},
+            cohort=chance.choice(("", "", "", "west")),
+            evaluator=evaluator_id(name),
+        )
+        return scored(said, serial=serial)
 
     def _close(self, task: Task) -> None:
         self._append(task, TASKS.name, written(task_closed(task=task.name)))

@@ -132,7 +132,19 @@ def _rules(chance: random.Random, devices: int, *, later: bool) -> Policy:
         sections["aggregation"] |= {"samples_max": 5, "normalisation": "weight"}
     elif later and shape != "private" and not is_question:
         _withstand(sections, random.Random(f"robust {chance.getstate()[1][:2]}"))
+    if later and not is_question:
+        _count_voices(sections, random.Random(f"voices {chance.getstate()[1][:2]}"))
     return check_policy(msgspec.convert(msgspec.to_builtins(policy(**sections)), Policy))
+
+
+def _count_voices(sections: dict[str, Any], chance: random.Random) -> None:
+    """Final scores by a quorum of evaluators, in some worlds; in a few a fall ends the task."""
+    if chance.random() < 0.5:
+        return
+    quorum = chance.randint(1, 3)
+    apart = {"disagreement_max": 0.2} if quorum > 1 and chance.random() < 0.5 else {}
+    falls = {"drop_max": 0.3} if chance.random() < 0.3 else {}
+    sections["evaluation"] = {**sections.get("evaluation", {}), "quorum": quorum, **apart, **falls}
 
 
 def _ask_more(sections: dict[str, Any], chance: random.Random, *, shape: str, size: int) -> None:
