@@ -10,6 +10,7 @@ import pytest
 from ops.history.tables.duckdb_file import HistoryFile
 from ops.history.tracing.spans import Span, list_spans, make_update
 from tests.tables import synced, tell
+from tests.worlds.releasing.federation import Released
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +110,17 @@ def test_an_update_whose_times_cross_ends_when_it_begins() -> None:
         "train": (10, 10),
         "admit": (8, 12),
     }
+
+
+def test_a_promoted_version_ends_its_trace(tmp_path: Path) -> None:
+    """From the first update of a round to the moment from which everybody uses its version, in one trace."""
+    world = Released()
+    version = world.promote(0.9)
+    with synced(tmp_path / "history.duckdb", world.log) as history:
+        found = list(list_spans(history.ask))
+    root = next(span for span in found if span.name == "round" and span.attributes.get("fedlog.version") == version)
+    steps = {span.name: span for span in found if span.parent == root.id}
+    assert [*steps] == ["fill", "propose", "publish", "evaluate", "promote"]
+    assert steps["fill"].end_ms == steps["propose"].start_ms
+    assert steps["propose"].end_ms == steps["publish"].start_ms
+    assert steps["evaluate"].end_ms == steps["promote"].start_ms <= steps["promote"].end_ms
