@@ -30,6 +30,8 @@ UPDATES = Listing("updates", ("task", "update_id", 'coalesce("offset", -1)', "co
 LEASES = Listing("leases", ("task", "lease"))
 LEDGER = Listing("ledger", ("task", "round_id", *_PLACE))
 EVALUATIONS = Listing("evaluations", ("task", "version", "cohort", "metric", "epoch_ms(evaluated_at)"))
+# In the order of the journal: a rollback and the promotion behind it may stand in one record.
+ROLLOUTS = Listing("rollouts", ("task", '"offset"', "number"))
 ANCESTRY = Listing("ancestry", ("task",))
 MEASUREMENTS = Listing("measurements", ("task", "version"))
 WORKERS = Listing("workers", _PLACE)
@@ -147,6 +149,12 @@ def list_leases(asked: Question, task: TaskName, *, page: Annotated[OfLeases, Qu
 def list_evaluations(asked: Question, task: TaskName, *, page: Annotated[OfEvaluations, Query()]) -> Response:
     """How the versions of a task do on held-out data."""
     return EVALUATIONS.answer(asked, page, task=task)
+
+
+@router.get("/tasks/{task}/rollout", responses=_describe("rollouts"))
+def list_steps(asked: Question, task: TaskName, *, page: Annotated[Page, Query()]) -> Response:
+    """The steps of a task's rollout: what was tried, promoted and rolled back, why, and on which scores."""
+    return ROLLOUTS.answer(asked, page, task=task)
 
 
 @router.get("/devices", responses=_describe("devices"))

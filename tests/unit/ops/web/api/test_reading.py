@@ -27,6 +27,18 @@ def test_pages_together_are_the_whole_table(served: Served) -> None:
             assert history.ask(f"SELECT count(*) FROM {path.rpartition('/')[2]}{where}").rows == [(len(rows),)]
 
 
+def test_a_rollout_is_listed_step_by_step(served: Served) -> None:
+    """What was tried, promoted and rolled back, with its reason and its scores, in the order of the journal."""
+    site, history = served
+    with make_client(site) as client:
+        task = history.ask("SELECT task FROM rollouts LIMIT 1").rows[0][0]
+        rows = client.get(f"/api/v1/tasks/{task}/rollout", params={"limit": 500}).json()["rows"]
+        assert [row["step"] for row in rows[:5]] == ["staged", "started", "grown", "promoted", "staged"]
+        [first, *_] = [row for row in rows if row["step"] == "rolled back"]
+        assert (first["version"], first["other_version"], first["reason"]) == (2, 1, "drop")
+        assert "0.5" in str(first["evidence"])
+
+
 def _read_pages(client: TestClient, path: str, *, limit: int) -> list[Any]:
     rows, after = [], None
     while True:
