@@ -15,7 +15,7 @@ from ops.web.page.charts.timeline import draw_timeline
 from ops.web.page.formats import format_bytes, format_clock, format_number, format_seconds, format_share
 from ops.web.page.layout import Page, Section
 from ops.web.page.moment import Moment
-from ops.web.page.questions import courses, running
+from ops.web.page.questions import courses, releasing, running
 from ops.web.page.questions.overview import TaskLine, ask_for_tasks, list_tasks
 from ops.web.page.questions.position import ask_for_stops
 from ops.web.page.views.parts import draw_figure, draw_status, draw_time, make_trips, name_cohort
@@ -30,6 +30,7 @@ def show_task(moment: Moment, task: str) -> Page | None:
         *ask_for_tasks(moment, task),
         *courses.ask_for_courses(task),
         *running.ask_for_standing(task),
+        *releasing.ask_for_steps(task),
         *ask_for_stops(task),
     )
     moment.ask_all(*courses.ask_for_course(moment, task), *running.ask_for_rounds(moment, task))
@@ -42,6 +43,7 @@ def show_task(moment: Moment, task: str) -> Page | None:
         _show_lead(moment, line),
         _show_buffer(moment, line, filling=filling),
         *([_show_budget(moment, line)] if line.budget else []),
+        *_show_rollout(moment, line),
         *_show_scores(moment, line, course=course),
         _show_staleness(moment, line),
         _show_durations(moment, line, course=course),
@@ -154,6 +156,22 @@ def _show_budget(moment: Moment, line: TaskLine) -> Section:
         "third",
         h.a(href=moment.link("/privacy", {"task": line.task}))["ledger"],
     )
+
+
+def _show_rollout(moment: Moment, line: TaskLine) -> list[Section]:
+    """What is promoted, what is tried, and what was taken back and why; nothing where nobody rolls it out."""
+    found = releasing.find_standing(moment, line.task)
+    if found is None:
+        return []
+    tried, back = found.candidate, found.last_rollback
+    share = f"{format_share(tried['share'], 1)} of the devices" if tried and tried["share"] else "not given to anybody"
+    told = [
+        ("promoted", "nothing" if found.promoted is None else f"version {found.promoted}"),
+        ("candidate", "none" if tried is None else f"version {tried['version']}, {share}"),
+        ("last rollback", "none" if back is None else f"version {back['version']}, {releasing.tell_reason(back)}"),
+    ]
+    facts = h.dl(".facts")[([h.dt[name], h.dd[text]] for name, text in told)]
+    return [Section("rollout", "Rollout", facts, "wide")]
 
 
 def _show_scores(moment: Moment, line: TaskLine, *, course: courses.Course) -> list[Section]:
