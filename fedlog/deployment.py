@@ -16,7 +16,7 @@ from ops.broker_state import find_running
 from ops.history.following import Follower
 from ops.history.task_view import TaskView
 from ops.opening import find_operator, require_key
-from ops.operator import models, tasks
+from ops.operator import deployments, models, tasks
 from ops.operator.errors import TaskUnknown
 from ops.processes.running import name_after, read_policy
 from ops.processes.services import Services
@@ -150,10 +150,21 @@ class Task:
         while (version := await asyncio.to_thread(next, versions, None)) is not None:
             yield version
 
-    def read_model(self, version: int | None = None) -> Model:
-        """A version of the model; the newest for None. Raises VersionUnknown, ModelGone."""
+    def find_promoted(self, *, device: str = "", cohort: str = "") -> int:
+        """The version that is in production; for a `device` of a cohort that is in a canary the one on trial.
+
+        What a rollout has signed says so. Raises VersionUnknown where nothing is.
+        """
+        # Read anew each time, as all else here: whoever asks again wants to know what has changed.
+        log, operator = self.deployment.log, self.deployment.operator
+        production = models.Production(operator, deployment=deployments.find(log, operator))
+        user = models.User(device=device, cohort=cohort)
+        return models.choose_promoted(production.find(log, self.name), self.name, user=user)
+
+    def read_model(self, version: int | None = None, *, promoted: bool = False) -> Model:
+        """A version of the model; for None the newest, or what is in production. Raises VersionUnknown, ModelGone."""
         view = self._view()
-        chosen = models.choose_version(view, version)
+        chosen = models.choose_version(view, self.find_promoted() if promoted and version is None else version)
         return Model(self.name, chosen, models.read_arrays(self.deployment.log, view, version=chosen))
 
     def evaluate(self, version: int | None = None, *, data: str = "") -> dict[str, float]:

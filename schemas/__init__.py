@@ -15,6 +15,7 @@
 * `tensors/`: updates and models as bytes, each codec with both halves.
 * `published`: the announcement of a version, a signed CloudEvent for services that know nothing of fedlog.
 * `announcements/`: the same topic as subscribers read it, with promotions and rollbacks; and its AsyncAPI.
+* `rollouts/`: what is in production, as `published` says it, and which version a device gets.
 * `creations`: what the operator signed in `tasks`: which creation counts, and what is wrong with one.
 * `errors`: the root of all errors, with exit codes.
 """

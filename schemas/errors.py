@@ -136,7 +136,13 @@ class FedlogError(Exception):
      │    ├── ProjectRefused     a project cannot be made under this name
      │    ├── WeightsUnfit       a file holds no weights of the policy's model
      │    ├── VersionUnknown     a task has no version of that number
+     │    │    └── NothingPromoted  no version of it is in production
      │    └── ModelGone          retention has deleted a model
+     ├── StoreError              the place of an archive cannot be used
+     │    ├── StoreAway          it does not answer, or not in time
+     │    │    └── StoreFull     it has no room
+     │    ├── StoreRefused       it says no
+     │    └── StoreTaken         another archive stands there
      ├── Unauthenticated         a request to the server has no token that holds
      ├── NotAllowed              a token's role may not do what was asked
      ├── RequestRefused          a request to the server cannot be understood

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from schemas.canonical import MalformedError, to_plain
 from schemas.certificates import Trust
 from schemas.events import CanaryGrown, CanaryStarted, Evidence, ModelPublished, Promoted, RolledBack, RolloutHalted
+from schemas.identifiers import BodyRef
 
 EVENT_TYPE = "io.fedlog.model.published.v1"
 EXPORT_TYPE = "io.fedlog.journals.exported.v1"
@@ -215,6 +216,32 @@ def find_deployment(given: Checkpoint, trust: Trust) -> bytes | None:
     """The deployment whose journals a checkpoint speaks of, where it or its signer's certificate says so."""
     certificate = trust.find_certificate(given.certificate)
     return certificate.deployment if certificate is not None else given.deployment
+
+
+def read_version(data: bytes, trust: Trust, *, at_ms: int = 0) -> ModelPublished | None:
+    """The version that a certified aggregator announced in a record; None for whatever else stands there.
+
+    Without its moments, which no announcement names. `at_ms` as above.
+    """
+    try:
+        if not is_vouched_for(parse_checkpoint(data), trust, at_ms=at_ms):
+            return None
+        said = parse_statement(data)
+        if said["type"] != EVENT_TYPE:
+            return None
+        told, root = said["data"], said["data"]["members_root"]
+        plain = {name: told[name] for name in ("task", "version", "round", "members")}
+        roots = {"members_root": None if root is None else bytes.fromhex(root), "moments": None}
+        tag = {"type": ModelPublished.__struct_config__.tag}
+        return msgspec.convert({**tag, **plain, **roots, "model": read_body(told["model"])}, ModelPublished)
+    except (MalformedError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        # Whoever may write there can end nobody who reads it.
+        return None
+
+
+def read_body(plain: Any) -> BodyRef:
+    """The address of a body as an announcement spells it. Raises ValueError, KeyError, TypeError, MsgspecError."""
+    return msgspec.convert({**plain, "sha256": bytes.fromhex(plain["sha256"])}, BodyRef)
 
 
 def parse_statement(data: bytes) -> dict[str, Any]:

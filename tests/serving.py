@@ -56,6 +56,7 @@ def opened_site(folder: Path, log: EventLog | None = None, *, role: str = STEWAR
                     find_key=partial(issue_key, key=KEY, role=role),
                     reader=reader,
                     allows=AllowList(names=frozenset([PAIR_LEARNER])),
+                    believes=KEY.public_key,
                 ),
                 changes=Changes(reader),
                 tokens=open_key(folder)[0],

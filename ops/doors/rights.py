@@ -150,6 +150,8 @@ RIGHTS: Mapping[str, Rights] = {
             PUBLISHED,
         ),
     ),
+    # What is public and nothing else: versions as they were announced, what they cost, and how they score.
+    "archive": Rights(reads=(TASKS, LEDGER, EVALUATIONS, MODELS, PUBLISHED)),
     # No journal and nobody else's answers beyond their topic: what others sent is not a device's to read.
     "devices": Rights(
         writes=(CHECKINS, ENROLMENTS, BODIES, SHARDS, UPDATES), reads=(ANSWERS, MODELS, TASKS), quota=_DEVICES

@@ -87,6 +87,7 @@ def make_app(gateway: Gateway, outside: Outside | None = None) -> Starlette:
             Route("/v1/capabilities", gateway.tell_capabilities, methods=["GET"]),
             Route("/v1/deployment", downloads.tell_deployment, methods=["GET"]),
             Route("/v1/tasks/{task}", downloads.tell_task, methods=["GET"]),
+            Route("/v1/tasks/{task}/production", downloads.tell_production, methods=["GET"]),
             Route("/v1/models/{sha256}", downloads.fetch_model, methods=["GET"]),
             Route(ENROLMENTS, enrolments.ask, methods=["POST"]),
             Route(f"{ENROLMENTS}/{{digest}}", enrolments.hear, methods=["GET"]),

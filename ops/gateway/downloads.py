@@ -6,6 +6,7 @@ A model is named by its digest and never changes, so that anything between devic
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from ops.gateway.behind.catalogue import Catalogue
-from ops.gateway.refusals import SOON, Overloaded, Unknown, Unreadable
+from ops.gateway.refusals import LATER, SOON, Overloaded, Unknown, Unreadable
 from schemas.http.device_protocol import APPENDED, BODY_TYPE, CODEC, RECORD_TYPE, RETRY
 from schemas.identifiers import BodyRef
+from schemas.rollouts import choose, write_production
 from streams.bodies import Absent, BodyReader
 from streams.log import EventLog, LogError, Record
 
@@ -27,6 +29,7 @@ FETCHED_WITHIN_S = 60.0
 FETCHES_MAX = 2
 IMMUTABLE = "public, max-age=31536000, immutable"
 _DIGEST = re.compile("[0-9a-f]{64}")
+_DEVICE, _COHORT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,62})?"), re.compile(r"[A-Za-z0-9._-]{0,32}")
 # One range: thousands of a byte each would cost a hundred times what they bring.
 _RANGE = re.compile("bytes=([0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})")
 
@@ -116,6 +119,26 @@ class Downloads:
         if found is None:
             raise Unknown("There is no such task here.", code="unknown_task")
         return _tell_record(found.record)
+
+    async def tell_production(self, request: Request) -> Response:
+        """What is in production of a task, with the records that say so; for a device that is named what it gets."""
+        task, device = request.path_params["task"], request.query_params.get("device", "")
+        cohort = request.query_params.get("cohort", "")
+        if not (_DEVICE.fullmatch(device) and _COHORT.fullmatch(cohort)):
+            raise Unreadable("device and cohort are names as a check-in has them.")
+        if self.catalogue.find_task(task) is None:
+            raise Unknown("There is no such task here.", code="unknown_task")
+        standing = self.catalogue.find_production(task)
+        chosen = choose(task, device, cohort=cohort, standing=standing) if device else None
+        # A device that finds its own version needs to know of a trial, too.
+        if (chosen if device else standing.promoted or standing.candidate) is None:
+            raise Unknown("No version of this task is in production.", code="nothing_promoted")
+        body = write_production(task, standing, chosen=chosen)
+        # It changes with each step of the rollout; the models that it names never do.
+        headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "Cache-Control": "no-cache", RETRY: str(LATER)}
+        if _names(request.headers.get("if-none-match", ""), headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
 
     async def fetch_model(self, request: Request) -> Response:
         """The bytes of a model, whole or a range of them."""

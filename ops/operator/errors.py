@@ -152,6 +152,12 @@ class VersionUnknown(OperatorError):
     code = "version_unknown"
 
 
+class NothingPromoted(VersionUnknown):
+    """No version of a task is in production."""
+
+    code = "nothing_promoted"
+
+
 class ModelGone(OperatorError):
     """Retention has deleted the body of a model."""
 

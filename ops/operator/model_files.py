@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,8 @@ def read_files(log: EventLog, view: TaskView, *, version: Version, form: str = "
         # With each version again: a reader has the whole model, and needs no second export.
         frozen = models.read(log, created.frozen, parameters=Layout(created.tensors).frozen_size)
         files[FROZEN] = frozen.astype("<f4").tobytes()
-    configuration = describe_configuration(created, published, files=files)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    configuration = describe_configuration(created, published, digests=digests)
     if form != "bin":
         files = _convert(created, files, form=form)
         configuration |= _describe_file(configuration, files)
@@ -76,13 +77,16 @@ def _describe_file(configuration: dict[str, Any], files: dict[str, bytes]) -> di
 
 
 def describe_configuration(
-    created: TaskCreated, published: ModelPublished, *, files: dict[str, bytes]
+    created: TaskCreated, published: ModelPublished, *, digests: Mapping[str, str], frozen: str = FROZEN
 ) -> dict[str, Any]:
-    """The content of config.json; `files` are those that hold the tensors."""
+    """The content of config.json; `digests` are those of the files that hold the tensors, as far as there are any.
+
+    `frozen` is the file of those that no version changes.
+    """
     layout, scale = Layout(created.tensors), created.policy.parameters.averaged_scale
     places = {
         **_list_places(WEIGHTS, layout.vector_tensors, averaged_scale=scale),
-        **_list_places(FROZEN, layout.frozen_tensors, averaged_scale=scale),
+        **_list_places(frozen, layout.frozen_tensors, averaged_scale=scale),
     }
     return {
         "task": created.task,
@@ -93,8 +97,8 @@ def describe_configuration(
         "parameters": created.parameters,
         "dtype": "float32",
         "byte_order": "little",
-        "sha256": hashlib.sha256(files[WEIGHTS]).hexdigest(),
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "sha256": digests.get(WEIGHTS),
+        "files": dict(digests),
         # What the signed announcement in `published` names: the digest of the same numbers as they stand in the log.
         "published_sha256": published.model.sha256.hex(),
         # In the order of the learner, which need not be that of the files.

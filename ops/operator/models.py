@@ -1,21 +1,25 @@
 """A model in the log: one flat float32 vector as a body of `models`, written, read and found by its version.
 
-Called by `ops.operator.tasks` for the first model, by the evaluator, and by `ops.operator.model_files`.
+Called by `ops.operator.tasks` for the first model, by the evaluator, and by `ops.operator.model_files`. What is in
+production is read from what rollouts have signed in `published`.
 """
 
 from __future__ import annotations
 
 import uuid
 from contextlib import closing
+from dataclasses import dataclass
 
 from ops.history.task_view import TaskView
-from ops.operator.errors import ModelGone, VersionUnknown
+from ops.operator.errors import ModelGone, NothingPromoted, VersionUnknown
 from schemas import tensors
-from schemas.identifiers import BodyRef, Version
+from schemas.certificates import Trust
+from schemas.identifiers import BodyRef, TaskId, Version
 from schemas.policy import LESS_IS_BETTER
-from schemas.topics import MODELS
+from schemas.rollouts import Standing, Standings, choose
+from schemas.topics import MODELS, PUBLISHED, partition_of
 from streams import bodies
-from streams.log import EventLog, TopicPartition
+from streams.log import EventLog, TopicPartition, scan
 
 
 def store(log: EventLog, flat: tensors.Floats, *, partition: int) -> BodyRef:
@@ -92,3 +96,45 @@ def choose_version(view: TaskView, version: Version | None) -> Version:
         has = f"0 to {view.version}" if view.published else "none yet"
         raise VersionUnknown(f"{view.task!r} has no version {'' if chosen is None else chosen}; it has {has}.")
     return chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Who would use a model: a canary is for a share of the devices of some cohorts. Without a name none of them."""
+
+    device: str = ""
+    cohort: str = ""
+
+
+class Production:
+    """What is in production of each task, as far as `published` was read; for one thread at a time.
+
+    `operator`: whose rollouts are believed; None believes whoever signed.
+    """
+
+    def __init__(self, operator: bytes | None, *, deployment: bytes | None) -> None:
+        self._trust = None if operator is None else Trust(operator, deployment)
+        self._standings: Standings | None = None
+        self._positions: dict[int, int] = {}
+
+    def find(self, log: EventLog, task: TaskId) -> Standing:
+        """What is in production of a task now: what is new in the log is read first. Raises LogUnavailable."""
+        if self._standings is None:
+            self._standings = Standings(self._trust, partitions=log.partitions)
+        at = TopicPartition(PUBLISHED.name, partition_of(task, log.partitions))
+        for record in scan(log, at, start=self._positions.get(at.partition)):
+            self._standings.take(record.value or b"", partition=at.partition, at_ms=record.time_ms)
+            # Each record on its own: a reader that fails half-way begins where it was.
+            self._positions[at.partition] = record.offset + 1
+        return self._standings.find(task)
+
+
+def choose_promoted(standing: Standing, task: TaskId, *, user: User | None = None) -> Version:
+    """What is promoted; for a device in a canary the candidate. Raises NothingPromoted."""
+    version = standing.promoted
+    if user is not None and user.device:
+        version = choose(task, user.device, cohort=user.cohort, standing=standing)
+    if version is None:
+        tried = "" if standing.candidate is None else f" Version {standing.candidate} is on trial."
+        raise NothingPromoted(f"No version of {task!r} is in production.{tried}")
+    return version

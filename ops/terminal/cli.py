@@ -69,6 +69,7 @@ COMMANDS = {
     "export-log": "history.export_log:export_log",
     "model": "training.model:app",
     "rollout": "serving.rollout:app",
+    "archive": "serving.archive:archive",
 }
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import msgspec
 
 from actors.keys import Delegate, RoleKey
 from client_agent.learning.allow_list import AllowList
-from ops.operator import models, succession, tasks
+from ops.operator import deployments, models, succession, tasks
 from ops.web.callers import Caller, NotAllowed
 from ops.web.reading import HistoryReader
 from schemas import policy as policies
@@ -20,6 +20,7 @@ from schemas.creations import STEWARD
 from schemas.events import TaskCreated
 from schemas.identifiers import BodyRef, TaskId, Version
 from schemas.policy import Policy
+from schemas.rollouts import Standing
 from schemas.topics import TASKS, partition_of
 from streams.log import EventLog, TopicPartition
 
@@ -33,7 +34,8 @@ class Operator:
     """Changes tasks in the name of a caller; everything here blocks.
 
     `open_log` and `open_bodies` give logs, the one for changes and the other for what is only read.
-    `find_key` gives the server's own key, None where it has none: then it only shows.
+    `find_key` gives the server's own key, None where it has none: then it only shows. `believes`: the operator's public
+    key, against which what rollouts say is checked; None believes whoever signed.
     """
 
     def __init__(
@@ -44,12 +46,15 @@ class Operator:
         find_key: Callable[[EventLog], RoleKey | None],
         reader: HistoryReader,
         allows: AllowList,
+        believes: bytes | None = None,
     ) -> None:
         self._open_log, self._find_key, self._reader, self._allows = open_log, find_key, reader, allows
         # One change at a time: two at once would read the same state and both be the next.
         self._lock = threading.Lock()
         # Apart, so that whoever only looks, and downloads one model after the other, holds up nobody who must act.
         self._open_bodies, self._reading = open_bodies, threading.Lock()
+        self._believes = believes
+        self._production: models.Production | None = None
 
     def pause(self, task: TaskId, *, caller: Caller) -> bool:
         """No new leases; whether the history has it already. Raises TaskUnknown, TaskOver, NotAllowed."""
@@ -101,9 +106,22 @@ class Operator:
 
     def read_body(self, ref: BodyRef) -> bytes:
         """The bytes of a model. Raises ModelGone, LogUnavailable."""
-        # One at a time: the log is one connection.
-        with self._reading, self._open_bodies() as log:
+        with self._look() as log:
             return models.read_bytes(log, ref, timeout_s=BODY_WAIT_S)
+
+    def read_standing(self, task: TaskId) -> Standing:
+        """What is in production of a task, as the log says now. Raises LogUnavailable."""
+        with self._look() as log:
+            if self._production is None:
+                deployment = deployments.find(log, self._believes)
+                self._production = models.Production(self._believes, deployment=deployment)
+            return self._production.find(log, task)
+
+    @contextmanager
+    def _look(self) -> Iterator[EventLog]:
+        """The log of whoever only looks. One at a time: it is one connection."""
+        with self._reading, self._open_bodies() as log:
+            yield log
 
     def _change(
         self, task: TaskId, change: Callable[[EventLog, Delegate], object], *, caller: Caller, creates: bool = False

@@ -19,6 +19,7 @@ _STATUS_OF_CODE: Mapping[str, int] = {
     "forged_request": 403,
     "task_unknown": 404,
     "version_unknown": 404,
+    "nothing_promoted": 404,
     "not_found": 404,
     "position_not_reached": 412,
     "body_too_large": 413,

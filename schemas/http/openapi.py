@@ -28,7 +28,7 @@ from schemas.http.device_protocol import (
 VERSION = "1.0.0"
 JSON, PROBLEM = "application/json", "application/problem+json"
 # What a gateway can do beyond the least; a device passes over what it does not know.
-CAPABILITIES = ("enrolment", "long-poll", "model-ranges", "resumable-upload", "signed-uploads")
+CAPABILITIES = ("enrolment", "long-poll", "model-ranges", "production", "resumable-upload", "signed-uploads")
 
 # Said in more than one place.
 RECORD, TAKEN = "The record, as it was signed.", "It stands in the log; ask at Location."
@@ -38,7 +38,10 @@ ADDRESS = "The address of the body in the log."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path. `sends`: the type of its body; `headers`: those that it needs; `tells`: by status."""
+    """One method of one path. `sends`: the type of its body; `headers`: those that it needs; `tells`: by status.
+
+    `asks`: what its query may say.
+    """
 
     method: str
     path: str
@@ -46,6 +49,7 @@ class Operation:
     summary: str
     sends: str = ""
     headers: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
     waits: bool = False
     tells: Mapping[int, tuple[str, str]]
 
@@ -80,6 +84,14 @@ OPERATIONS = (
         name="tellTask",
         summary="The record in which the operator created a task",
         tells={200: (RECORD, RECORD_TYPE)},
+    ),
+    Operation(
+        method="get",
+        path="/v1/tasks/{task}/production",
+        name="tellProduction",
+        summary="What is in production of a task, and with device and cohort which version that device gets",
+        asks=("device", "cohort"),
+        tells={200: ("What is promoted and on trial, with the signed records.", JSON), 304: ("You have it.", "")},
     ),
     Operation(
         method="get",
@@ -197,6 +209,7 @@ ADDED = {
     "tellDeployment": (APPENDED,),
     "tellTask": (APPENDED,),
     "fetchModel": (CODEC, "ETag"),
+    "tellProduction": ("ETag",),
     "tellUploads": ("Accept-Patch",),
     "beginUpload": ("Location", UPLOAD_OFFSET, UPLOAD_LENGTH, UPLOAD_COMPLETE, UPLOAD_LIMIT),
     "goOn": (UPLOAD_OFFSET, UPLOAD_COMPLETE),
@@ -223,6 +236,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
     found = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
     told["parameters"] = [
         *({"name": name, "in": "path", "required": True, "schema": _TEXT} for name in found),
+        *({"name": name, "in": "query", "required": False, "schema": _TEXT} for name in operation.asks),
         *({"name": name, "in": "header", "required": True, "schema": _TEXT} for name in operation.headers),
     ]
     if operation.waits:

@@ -1,7 +1,7 @@
 """What the log says about tasks and their versions: how each was created, how far it is, and where its models stand.
 
 A fold over `tasks` and `published`, and over `registry` for who is revoked (`standing`). Only what the operator signed
-counts, and what an aggregator signed that the operator has certified.
+counts, and what an aggregator or a rollout signed that the operator has certified.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-import msgspec
-
 from ops.gateway.behind.standing import Standing
-from schemas.canonical import MalformedError
+from schemas import rollouts
 from schemas.certificates import Trust
 from schemas.creations import parse_task_event
 from schemas.events import DeploymentFounded, TaskClosed, TaskCreated
 from schemas.identifiers import BodyRef, TaskId, Version
-from schemas.published import is_vouched_for, parse_checkpoint, parse_statement
+from schemas.published import read_version
+from schemas.rollouts import Standings
 from schemas.topics import MODELS, PUBLISHED, REGISTRY, TASKS, partition_of
 from streams.log import Record
 
@@ -45,6 +44,7 @@ class Catalogue:
         self._closed: set[TaskId] = set()
         self._newest: dict[TaskId, Version] = {}
         self._models: dict[bytes, BodyRef] = {}
+        self._production = Standings(self.trust, partitions=partitions)
 
     @property
     def tasks(self) -> int:
@@ -73,6 +73,10 @@ class Catalogue:
         """Where a model with this digest stands."""
         return self._models.get(sha256)
 
+    def find_production(self, task: TaskId) -> rollouts.Standing:
+        """What the rollout of a task has put in production."""
+        return self._production.find(task)
+
     def apply(self, record: Record) -> None:
         """Take one record of `tasks`, `published` or `registry`."""
         if record.topic == TASKS.name:
@@ -99,17 +103,13 @@ class Catalogue:
         return is_placed and created.partitions == self._partitions and created.deployment == self.deployment
 
     def _apply_version(self, record: Record) -> None:
-        try:
-            announced = parse_checkpoint(record.value or b"")
-            # Of other types it says which version devices are to use, and that is no matter of training.
-            if not announced.is_version or not is_vouched_for(announced, self.trust, at_ms=record.time_ms):
-                return
-            plain = parse_statement(record.value or b"")["data"]["model"]
-            ref = msgspec.convert({**plain, "sha256": bytes.fromhex(plain["sha256"])}, BodyRef)
-        except (MalformedError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
-            # Whoever may write there cannot end what reads it.
+        data = record.value or b""
+        if self._production.take(data, partition=record.partition, at_ms=record.time_ms) is not None:
             return
-        self._note_model(ref)
+        announced = read_version(data, self.trust, at_ms=record.time_ms)
+        if announced is None:
+            return
+        self._note_model(announced.model)
         # Announcements are written again after a crash, and an old one says nothing new.
         self._newest[announced.task] = max(announced.version, self._newest.get(announced.task, 0))
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ops.web.api.asked import POSITION_HEADER, Question, list_objects
+from ops.operator.errors import VersionUnknown
+from ops.operator.models import User, choose_promoted
+from ops.web.api.asked import POSITION_HEADER, Asked, Question, list_objects
 from ops.web.api.reading import TaskName, VersionNumber
-from ops.web.api.rows import require_version
+from ops.web.api.rows import require_task, require_version
 from ops.web.api.sending import HeldResponse
-from ops.web.problems import Problem
+from ops.web.problems import Problem, RequestRefused
 from ops.web.site import find_site
 from schemas.identifiers import BodyRef
 
 router = APIRouter(tags=["models"])
 
+VERSION_HEADER = "Fedlog-Version"
 _RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
 # Where the body stands; who may ask for a version may have it, whoever may see the facts.
 _BODY = """
@@ -28,6 +32,57 @@ SELECT model_topic AS topic, model_partition AS "partition", model_offsets AS of
 FROM facts.model_published WHERE task = $task AND version = $version LIMIT 1
 """
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+class Wanted(BaseModel):
+    """Which version is asked for, and for whom."""
+
+    model_config = ConfigDict(extra="forbid")
+    channel: Annotated[
+        Literal["newest", "promoted"], Field(description="What was published last, or what is in production.")
+    ] = "newest"
+    device: Annotated[
+        str | None, Field(max_length=63, description="Of `promoted`: for this device, which may be in a canary.")
+    ] = None
+    cohort: Annotated[str, Field(max_length=32, description="The cohort of that device.")] = ""
+
+
+@router.get(
+    "/tasks/{task}/model",
+    response_class=Response,
+    responses={200: _BYTES, 206: _BYTES, 304: {"description": "The client has it."}},
+)
+def download_wanted(
+    request: Request,
+    asked: Question,
+    *,
+    task: TaskName,
+    wanted: Annotated[Wanted, Query()],
+    part: Annotated[str | None, Header(alias="range", max_length=100)] = None,
+) -> Response:
+    """The body of the newest version, or of the one that is in production now; `Fedlog-Version` says which.
+
+    What is in production is what a rollout has signed in the log; 404 where nothing is.
+    """
+    require_task(asked, task)
+    version = _choose(request, asked, task=task, wanted=wanted)
+    answer = download_model(request, asked, task=task, version=version, part=part)
+    answer.headers[VERSION_HEADER] = str(version)
+    # Of a version the bytes stay; which version it is may change with the next.
+    answer.headers["Cache-Control"] = "private, no-cache"
+    return answer
+
+
+def _choose(request: Request, asked: Asked, *, task: str, wanted: Wanted) -> int:
+    if wanted.channel == "newest":
+        found = asked.ask("SELECT max(version) FROM versions WHERE task = $task", task=task).rows
+        if not found or found[0][0] is None:
+            raise VersionUnknown(f"{task!r} has no version yet.")
+        return int(found[0][0])
+    if asked.at is not None:
+        raise RequestRefused("channel=promoted: what is in production is told as of now; leave `at` out.")
+    user = User(device=wanted.device or "", cohort=wanted.cohort)
+    return choose_promoted(find_site(request).operator.read_standing(task), task, user=user)
 
 
 @router.get(

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import fedlog
-from ops.operator.errors import TaskUnknown
+from ops.operator.errors import TaskUnknown, VersionUnknown
 from ops.settings import ENVIRONMENT, Settings
 from schemas.events import TaskHalted, VersionEvaluated
+from schemas.topics import PUBLISHED
 from tests.unit.ops.history.test_projections import ROUND
 from tests.worlds.ops_journal import TASK, Journal, append, created, memory_log, write_key
+from tests.worlds.releasing.public_log import announced
 
 
 @pytest.fixture
@@ -47,6 +49,17 @@ def test_tasks_are_listed_and_followed(deployment: fedlog.Deployment) -> None:
         assert asyncio.run(follow()) == followed
         with pytest.raises(TaskUnknown, match="ringz"):
             log.find_task("ringz")
+
+
+def test_what_is_in_production_is_found(deployment: fedlog.Deployment) -> None:
+    """Guarantee: by what a rollout has signed, for everybody and for a device in a canary; nothing is said as such."""
+    with deployment as log:
+        task = log.find_task(TASK)
+        with pytest.raises(VersionUnknown, match="No version of 'digits' is in production"):
+            task.read_model(promoted=True)
+        append(log.log, PUBLISHED.name, announced("promoted", 0, seq=1))
+        append(log.log, PUBLISHED.name, announced("canary", 1, seq=2, share=1.0, cohorts=["a"]))
+        assert (task.find_promoted(), task.find_promoted(device="d", cohort="a")) == (0, 1)
 
 
 def test_a_deployment_is_open_inside_its_block(deployment: fedlog.Deployment) -> None:

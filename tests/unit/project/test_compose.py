@@ -195,6 +195,7 @@ def test_each_role_comes_as_its_own_principal() -> None:
     """The rights of docs/operations.md are granted to the names under which the services come, each with a password."""
     roles = {**WORKERS, "evaluator": "evaluator", "fleet": "devices", "gateway": "gateway"}
     roles |= {"keys": "operator", "operator": "operator", "doctor": "operator", "serve": "serve", "traces": "serve"}
+    roles |= {"archive": "archive"}
     # Whoever comes from elsewhere has a password, and no service: readers, and helpers, which hide nothing here.
     assert {*roles.values(), "helper", "analysts", "subscribers"} == set(RIGHTS)
     assert {*roles, "topics"} == OURS

@@ -2,4 +2,6 @@
 
 `subscribe` tells other services what is published; `rollout` says which version is to be used, and lets the operator
 order it.
+`subscribe` tells other services what is published.
+`archive` writes versions into a folder or an object store.
 """

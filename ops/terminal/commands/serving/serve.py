@@ -197,6 +197,7 @@ def _make_site(settings: Settings, kept: KeptHistory, *, log: KeptLog, bodies: K
         find_key=partial(open_server_key, settings),
         reader=reader,
         allows=AllowList(names=frozenset(settings.allow), command="fedlog serve"),
+        believes=anchor.operator,
     )
     return Site(
         reader=reader,

@@ -10,19 +10,21 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from client_agent.learning.allow_list import AllowList
 from ops.operator import models
-from ops.operator.deployments import issue_key
+from ops.operator.deployments import find, issue_key
 from ops.web.operating import Operator
 from schemas.creations import STEWARD
 from schemas.tensors import unpack
-from schemas.topics import MODELS
+from schemas.topics import MODELS, PUBLISHED
 from streams.log import EventLog, TopicPartition
 from tests.serving import make_client, opened_site
 from tests.unit.ops.operator.test_tasks import FLAT, halted
 from tests.worlds.builders import KEY
-from tests.worlds.ops_journal import PLACE, TASK, memory_log
+from tests.worlds.ops_journal import PLACE, TASK, append, memory_log
+from tests.worlds.releasing.public_log import announced
 
 
 def test_a_body_has_its_digest_as_its_tag(tmp_path: Path) -> None:
@@ -45,6 +47,49 @@ def test_a_body_has_its_digest_as_its_tag(tmp_path: Path) -> None:
         known = client.get(path, headers={"If-None-Match": tag})
         assert (known.status_code, known.content) == (304, b"")
         assert client.get(f"/api/v1/tasks/{TASK}/versions/9/model").json()["code"] == "version_unknown"
+
+
+def announce(log: EventLog, action: str, version: int, **said: Any) -> None:
+    """A rollout's word, in the name of this log's own deployment."""
+    deployment = find(log, KEY.public_key)
+    append(log, PUBLISHED.name, announced(action, version, deployment=deployment, **said))
+
+
+def test_a_service_asks_for_what_is_in_production(tmp_path: Path) -> None:
+    """By channel: the newest, or what a rollout has signed; for a device in a canary the one on trial."""
+    log = memory_log()
+    halted(log)
+    path = f"/api/v1/tasks/{TASK}/model"
+    with opened_site(tmp_path, log) as (site, _), make_client(site) as client:
+        newest = client.get(path)
+        version = newest.headers["fedlog-version"]
+        assert newest.content == client.get(f"/api/v1/tasks/{TASK}/versions/{version}/model").content
+        assert client.get(path, params={"channel": "promoted"}).json()["code"] == "nothing_promoted"
+        announce(log, "promoted", 7, seq=1, role="aggregator")
+        assert client.get(path, params={"channel": "promoted"}).status_code == 404
+        announce(log, "promoted", 0, seq=1)
+        promoted = client.get(path, params={"channel": "promoted"})
+        assert (promoted.status_code, promoted.headers["fedlog-version"]) == (200, "0")
+        assert promoted.headers["etag"] == f'"{hashlib.sha256(promoted.content).hexdigest()}"'
+        assert "no-cache" in promoted.headers["cache-control"]
+        known = client.get(path, params={"channel": "promoted"}, headers={"If-None-Match": promoted.headers["etag"]})
+        assert known.status_code == 304
+
+
+def test_a_device_in_a_canary_asks_for_its_own(tmp_path: Path) -> None:
+    """And gets what a rollback leads to; what cannot be understood is refused, and what is not there is 404."""
+    log = memory_log()
+    halted(log)
+    path, asked = f"/api/v1/tasks/{TASK}/model", {"channel": "promoted", "device": "a"}
+    with opened_site(tmp_path, log) as (site, _), make_client(site) as client:
+        announce(log, "promoted", 0, seq=1)
+        announce(log, "canary", 9, seq=2, share=1.0)
+        assert client.get(path, params=asked).json()["code"] == "version_unknown"
+        announce(log, "rolledback", 9, seq=3, to=0)
+        assert client.get(path, params=asked).headers["fedlog-version"] == "0"
+        for wrong in ({"channel": "best"}, {"colour": "blue"}, {"channel": "promoted", "at": f"{TASK}@0"}):
+            assert client.get(path, params=wrong).status_code == 422
+        assert client.get("/api/v1/tasks/nobody/model").json()["code"] == "task_unknown"
 
 
 def test_a_model_that_retention_has_taken_is_gone(tmp_path: Path) -> None:
