@@ -20,7 +20,7 @@ PYTHON_FITS := import sys, importlib.util as u; \
 	sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))
 
 .DEFAULT_GOAL := help
-.PHONY: help alerts images helm compose interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills byzfl
+.PHONY: help alerts images helm compose interrupts notebook starting setup demo test test-fast sim sim-sweep floods mutants page page-visit assets bench codecs day recovery release-archive chaos guarantees rights redis flower ecosystem templates textbook wheel lint format lock clean fuzz tamper history typescript typescript-trial typescript-browser robustness sealed-kills byzfl s3
 
 help: ## List every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -140,6 +140,9 @@ notebook: setup ## Execute docs/python.md as a notebook, in an environment of it
 
 redis: setup ## Count requests of two gateways in one Redis, which goes away and comes back (apt install redis-server)
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/trials/sharing.py
+
+s3: setup ## Archive on a real S3 server, versitygw, with kills of client and server; adds to docs/results (KILLS=20; needs versitygw, or Go)
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/trials/archive/s3.py $(ARGS)
 
 rights: setup ## Run the product behind doors, a principal each, and try each of them at every topic, group and writer
 	@$(BIN)/pytest tests/trials/doors/rights.py $(ARGS)
