@@ -372,5 +372,6 @@ def _describe(setting: DeviceSetting, created: TaskCreated, *, now_ms: int, sent
         samples=setting.sample_count,
         cohort=setting.cohort,
         certificate=(created.policy.is_enrolled and setting.membership and setting.membership.certificate) or UNSET,
+        running=UNSET if setting.running is None else setting.running,
     )
     return sign_checkin(checkin, setting.identity.key, deployment=created.deployment)

@@ -37,6 +37,8 @@ class DeviceSetting:
     # A real device's profile is the default; a fleet sets one a device.
     profile: DeviceProfile = field(default_factory=FixedProfile)
     cohort: str = ""
+    # The version that it runs in production, which it says with each check-in; None says nothing.
+    running: int | None = None
     # Public keys of helpers: where there are some, only tasks that one of them masks are trained here.
     helpers: frozenset[bytes] = frozenset()
     # Where the task's policy asks for enrolled devices.

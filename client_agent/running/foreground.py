@@ -44,6 +44,8 @@ class DeviceOptions:
     name: str | None = None
     conditions: Conditions = field(default_factory=Conditions)
     cohort: str = ""
+    # The version that it runs in production.
+    running: int | None = None
     allowed: AllowList = field(default_factory=AllowList)
     # How long its data may take to load.
     load_s: float = LOAD_S
@@ -108,6 +110,7 @@ def _make_setting(link: Link, options: DeviceOptions, *, membership: Membership,
         allowed=allowed,
         profile=FixedProfile(options.conditions),
         cohort=options.cohort,
+        running=options.running,
         helpers=options.helpers,
         membership=membership,
         differing=work.differing,

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from schemas.events.enrolment import CERTIFICATE_BYTES_MAX, SubjectId
 from schemas.events.event import Event
-from schemas.identifiers import Cohort, Count, DeviceId, DeviceKey, LeaseId, TaskId, TimeMs
+from schemas.identifiers import Cohort, Count, DeviceId, DeviceKey, LeaseId, TaskId, TimeMs, Version
 
 # What an example can cause: said by nobody under a policy with privacy, which sends a zero vector instead.
 LearningFailure = Literal["training_failed", "not_finite", "failed", "too_few_classes"]
@@ -36,6 +36,8 @@ class DeviceCheckedIn(Event):
     cohort: Cohort
     # Where the policy asks for enrolled devices; left out elsewhere, for it is half of the record.
     certificate: Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_BYTES_MAX)] | UnsetType = UNSET
+    # The version that it runs in production, where it says so: nobody is selected by it.
+    running: Version | UnsetType = UNSET
 
 
 class LeaseAbandoned(Event):

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from client_agent.running.loop import Stats
 
 
+Running = Annotated[int | None, typer.Option(metavar="VERSION", help="Which version runs in production here.", min=0)]
+Battery = Annotated[int, typer.Option(help="Battery level that the device reports, in percent.", min=0, max=100)]
+
+
 def device(
     ctx: typer.Context,
     task: Annotated[str, typer.Option(help="Task to take part in.")],
@@ -36,9 +40,8 @@ def device(
         typer.Option(metavar="HEX", help="A helper that you trust: only tasks that one masks are trained; repeatable."),
     ] = None,
     cohort: Annotated[str, typer.Option(help="Group that the device is counted in.")] = "",
-    battery_percent: Annotated[
-        int, typer.Option(help="Battery level that the device reports, in percent.", min=0, max=100)
-    ] = 100,
+    running: Running = None,
+    battery_percent: Battery = 100,
     charging: Annotated[bool, typer.Option(help="Report the device as charging.")] = True,
     unmetered: Annotated[bool, typer.Option(help="Report the network as unmetered.")] = True,
     idle: Annotated[bool, typer.Option(help="Report the device as idle.")] = True,
@@ -60,6 +63,7 @@ def device(
         data=data,
         name=name,
         cohort=cohort,
+        running=running,
         allowed=make_allow_list(ctx),
         load_s=load_s,
         token=read_token(enrol) if enrol else None,
