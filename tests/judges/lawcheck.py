@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.events import (
+    DeviceQuarantined,
     DeviceRevoked,
     EpochDestroyed,
     EpochOpened,
@@ -22,6 +23,7 @@ from schemas.events import (
     ModelPublished,
     Noticed,
     PopulationBudgetSet,
+    QuarantineLifted,
     RoundAbandoned,
     RoundCharged,
     RoundProposed,
@@ -42,6 +44,7 @@ from tests.judges.cohorts import cohort_faults
 from tests.judges.defects import defect_faults
 from tests.judges.identity.budgets import budget_faults
 from tests.judges.identity.members import member_faults
+from tests.judges.identity.quarantine import quarantine_faults
 from tests.judges.inputs import input_faults
 from tests.judges.logbook import INPUTS, READS, Journal, Logbook, differences, read
 from tests.judges.masking.words import word_faults
@@ -51,8 +54,11 @@ from tests.judges.releasing.rollouts import rollout_faults
 from tests.judges.rounds import round_faults, sum_faults, totals
 from tests.judges.sealing.epochs import epoch_faults
 
-TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskSucceeded, TaskClosed, PopulationBudgetSet)
-ROUND_NEWS = (RoundProposed, ModelPublished, RoundAbandoned, TaskHalted, EpochOpened, EpochDestroyed)
+TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskSucceeded, TaskClosed, QuarantineLifted, PopulationBudgetSet)
+ROUND_NEWS = (
+    *(RoundProposed, ModelPublished, RoundAbandoned, TaskHalted, EpochOpened, EpochDestroyed),
+    DeviceQuarantined,
+)
 # What an example can cause (`schemas.events.checkins`), written down anew.
 LEARNING_FAILURES = ("training_failed", "not_finite", "failed", "too_few_classes")
 _END = float("inf")
@@ -89,6 +95,7 @@ def check_book(
     found += cohort_faults(book.selections)
     found += member_faults(book)
     found += budget_faults(book)
+    found += quarantine_faults(book)
     found += round_faults(book, settled=settled)
     found += epoch_faults(book.rounds)
     found += word_faults(book, settled=settled)

@@ -17,6 +17,7 @@ from msgspec import UNSET
 
 from schemas.canonical import decode, encode
 from schemas.events import (
+    MembersCompared,
     ModelPublished,
     Noticed,
     RoundAbandoned,
@@ -34,6 +35,7 @@ from schemas.signing import parse_signed
 from schemas.tensors import BodyError, read_update
 from schemas.topics import BODIES, ROUNDS, SHARDS, UPDATES
 from streams.log import EventLog, TopicPartition, scan
+from tests.judges.identity.quarantine import comparison_faults
 from tests.judges.logbook import Logbook
 from tests.judges.masking.sums import add_up, list_answers
 from tests.judges.sealing.opening import find_secret, open_member
@@ -260,6 +262,7 @@ def totals(log: EventLog, book: Logbook, *, epoch_keys: Path | None = None) -> t
     members: dict[tuple[str, int], list[UpdateAdmitted]] = {}
     for event in book.rounds.events(UpdateAdmitted):
         members.setdefault((event.task, event.round), []).append(event)
+    compared = {(event.task, event.round): event for event in book.rounds.events(MembersCompared)}
     found: Totals = {}
     faults: list[str] = []
     answers = list_answers(book)
@@ -274,6 +277,8 @@ def totals(log: EventLog, book: Logbook, *, epoch_keys: Path | None = None) -> t
             continue
         try:
             found[task, round_id] = _add_up(opening, joined, chunks=chunks, masks=masks)
+            if told := compared.get((task, round_id)):
+                faults += _compare(opening, joined, chunks=chunks, told=told)
         except (BodyError, KeyError, InvalidTag) as error:
             faults.append(f"{ROUNDS.name}: task {task}: round {round_id}: a member's body cannot be read: {error!r}")
     return found, faults
@@ -285,6 +290,12 @@ def _add_up(opening: _Opening, joined: Sequence[UpdateAdmitted], *, chunks: Chun
         given = [(_fetch(chunks, each.body), each.weight) for each in joined if each.zeroed is None]
         return add_up(given, [_fetch(chunks, body) for body in masks], parameters=created.parameters)
     return _combined(created, [(each, opening.open(each, _body(chunks, each))) for each in joined])
+
+
+def _compare(opening: _Opening, joined: Sequence[UpdateAdmitted], *, chunks: Chunks, told: MembersCompared) -> Faults:
+    bodies = {each.update: opening.open(each, _body(chunks, each)) for each in joined}
+    vectors = {update: _clipped(opening.created, body) for update, body in bodies.items()}
+    return comparison_faults(opening.created, told, vectors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Shard workers of a simulated world: they come, work, fall behind and go, from a stream of chance of their own."""
+"""What only some worlds have, each from a stream of chance of its own: seals, quarantine, and shard workers.
+
+Shard workers come, work, fall behind and go.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,25 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from actors.effects.aggregator.bodies import BodyLost
 from actors.effects.shard.worker import Shard
 from actors.keys import RoleKey
+from schemas.events import QuarantineLifted
 from schemas.journal import ChainBroken
-from schemas.policy import Sealed
+from schemas.policy import Aggregation, Quarantine, Sealed, check_policy
 from schemas.policy.robustness import takes_one
-from streams.log import LogError
+from schemas.topics import TASKS
+from streams.log import Draft, LogError
 from streams.memory import MemoryLog
 from tests.trials.simulation.tasks import Task
-from tests.worlds.builders import role_key
+from tests.trials.simulation.verdict import Watch
+from tests.worlds.builders import DEPLOYMENT, role_key, written
 
 SHARE = 0.4  # of the worlds have tasks with shards
+WATCHED, MEMBERS = 0.2, 5  # of the worlds compare the members of their rounds, so many of them
 
 
 class Sealing:
@@ -50,6 +58,49 @@ class Sealing:
                 self._hits["keys of epochs lost"] += 1
 
 
+class Watching:
+    """Quarantine, in some worlds, and an operator who lifts it sooner or later."""
+
+    def __init__(self, seed: int, tasks: Sequence[Task]) -> None:
+        self._random = random.Random(f"{seed}/watching")
+        self._watches: dict[int, Watch | None] = {}
+        for task in tasks if self._random.random() < WATCHED else ():
+            # Who shares its devices with another task is under privacy, and nobody looks at that.
+            if task.rules.privacy is None and task.rules.measure is None:
+                self._watch(task)
+
+    def _watch(self, task: Task) -> None:
+        """More devices than a round takes, so that one may be out; and scores that chance alone will reach."""
+        names = [f"{task.name[0]}-{number}" for number in range(MEMBERS + self._random.randint(1, 3))]
+        window = self._random.randint(1, 3)
+        asked = Quarantine(rounds=self._random.randint(1, window), window=window, z_min=self._random.uniform(1.0, 4.0))
+        selection = replace(task.rules.selection, devices_expected=len(names), concurrency=2 * len(names))
+        rules = replace(
+            task.rules,
+            selection=replace(selection, participations_max=0),
+            aggregation=Aggregation(updates_per_round=MEMBERS, rule=task.rules.aggregation.rule),
+            quarantine=asked,
+        )
+        task.devices, task.rules = names, check_policy(rules)
+        self._watches[task.partition] = None  # until there is a log to read
+
+    def step(self, log: MemoryLog) -> None:
+        """Perhaps the operator looks, and lets everybody in again."""
+        if self._watches and self._random.random() < 0.03:
+            self.lift(log)
+
+    def lift(self, log: MemoryLog) -> None:
+        """One order for each quarantine that there is; some more than once, before an aggregator has heard of it."""
+        for partition in self._watches:
+            watch = self._watches[partition] = self._watches[partition] or Watch(log, partition)
+            watch.look()
+            for held in watch.quarantined.values():
+                order = QuarantineLifted(
+                    task=held.task, deployment=DEPLOYMENT, device=held.device, round=held.round, subject=held.subject
+                )
+                log.append([Draft(topic=TASKS.name, partition=partition, value=written(order))])
+
+
 class Shards:
     """Any number of shard workers at once, each on any partitions; none of them may ever matter to a law."""
 
@@ -63,11 +114,12 @@ class Shards:
         for task in tasks if self.are_there else ():
             shards = self._random.choice((2, 4, 8))
             # A robust rule compares all members of a round, and shard workers see a part of them.
-            if task.rules.aggregation.rule == "mean":
+            if task.rules.aggregation.rule == "mean" and task.rules.quarantine is UNSET:
                 task.rules = replace(task.rules, shards=shards)
 
     def step(self, log: MemoryLog) -> None:
-        """Perhaps one of them does something."""
+        """Perhaps one of them does something, and perhaps a key is lost."""
+        self._sealing.step()
         if not self.are_there or self._random.random() < 0.4:
             return
         if not self._workers or self._random.random() < 0.1:

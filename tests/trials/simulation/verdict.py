@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from actors.keys import ROLE_SECRETS
-from schemas.events import ModelPublished, TaskHalted
+from schemas.events import DeviceQuarantined, ModelPublished, Noticed, QuarantineLifted, TaskHalted, name_unit
 from schemas.topics import JOURNALS, ROUNDS
 from streams.log import EventLog, TopicPartition, scan
 from tests.judges.lawcheck import check_book, counted
@@ -89,11 +89,12 @@ def unpublished(log: EventLog, partition: int) -> list[str]:
 
 
 class Watch:
-    """Follows the rounds of one partition as they are written: each task's newest version, and who has halted."""
+    """Follows the rounds of one partition as they are written: newest versions, who has halted, who is out."""
 
     def __init__(self, log: EventLog, partition: int) -> None:
         self.versions: dict[str, int] = {}
         self.halted: set[str] = set()
+        self.quarantined: dict[tuple[str, str], DeviceQuarantined] = {}
         self._journal = Journal(ROUNDS.name)
         self._reader = log.reader({TopicPartition(ROUNDS.name, partition): 0})
 
@@ -108,6 +109,10 @@ class Watch:
                     self.versions[event.task] = event.version
                 if isinstance(event, TaskHalted):
                     self.halted.add(event.task)
+                if isinstance(event, DeviceQuarantined):
+                    self.quarantined[event.task, name_unit(event)] = event
+                if isinstance(event, Noticed) and isinstance(event.fact, QuarantineLifted):
+                    self.quarantined.pop((event.fact.task, name_unit(event.fact)), None)
 
 
 def _shared_secrets() -> Iterator[tuple[str, bytes]]:

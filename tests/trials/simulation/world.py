@@ -28,7 +28,7 @@ from tests.trials.simulation.devices import identity, setting
 from tests.trials.simulation.hosts import Worker
 from tests.trials.simulation.meddling import Meddler
 from tests.trials.simulation.shaky import DeviceLog, Killed
-from tests.trials.simulation.shards import Sealing, Shards
+from tests.trials.simulation.shards import Sealing, Shards, Watching
 from tests.trials.simulation.tiers.masking import Masking
 from tests.trials.simulation.verdict import Story, Stuck, Watch, Witness, digest_journals, judged, unpublished
 from tests.trials.simulation.virtual import alarms
@@ -64,16 +64,15 @@ class World:
         self.faults = faults.drawn(self.random, off=self.off)
         self.hits = self.faults.hits
         self.tasks = tasks.drawn(self.random, later="rules" not in self.off)
-        # Worlds of recorded seeds had no device in two tasks, and have to stay what they were.
+        # Worlds of recorded seeds had no device in two tasks, no registrar and more, and have to stay what they were.
         self.tasks += tasks.draw_sharing(self.seed, self.tasks) if not {"rules", "sharing"} & {*self.off} else []
-        # Worlds of recorded seeds were without, and have to stay what they were.
-        self.sealing = Sealing(self.seed, self.tasks if "rules" not in self.off else (), self.hits)
+        later = self.tasks if "rules" not in self.off else ()
+        self.watching, self.sealing = Watching(self.seed, later), Sealing(self.seed, later, self.hits)
         self.shards = Shards(self.seed, self.tasks, self.hits, sealing=self.sealing)
         self.masking = Masking(self.seed, self.tasks if not {"rules", "masks"} & {*self.off} else (), self.faults)
         self.log = MemoryLog(CATALOGUE, clock=self._append_ms)
         self.meddler = Meddler(self.log, self.tasks, self.faults)
         self.partitions = sorted({task.partition for task in self.tasks})
-        # Worlds of recorded seeds were without a registrar, and have to stay what they were.
         names = [name for name in ROLES if name != "rollout" and (name != "registrar" or "enrol" not in self.off)]
         self.slots = [(name, partition) for partition in self.partitions for name in names]
         self._depth = 0
@@ -129,8 +128,8 @@ class World:
         self.now_ms += self.random.randrange(120)
         self._land(self.now_ms)
         self.shards.step(self.log)
-        self.sealing.step()
         self.masking.step()
+        self.watching.step(self.log)
         [kind] = self.random.choices(self._kinds, self._weights)
         slot = self.random.choice(self.slots)
         self.trace.append(f"{self.taken} at {self.now_ms - EPOCH_MS:,} ms: {kind} {slot[0]}[{slot[1]}]")
@@ -357,6 +356,7 @@ class World:
         while waiting := [task.name for task in self.tasks if self._waits(task, watches[task.partition], before)]:
             due_ms = min(loop.step(self.now_ms + self._skew_ms) for loop in self.loops.values()) - self._skew_ms
             self._settle()
+            self.watching.lift(self.log)
             self.now_ms = min(max(due_ms, self.now_ms + 400), self.now_ms + 2_500)
             if self.now_ms >= ticked_ms + 2_500:
                 ticked_ms = self.now_ms

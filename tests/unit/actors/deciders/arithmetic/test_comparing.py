@@ -50,6 +50,19 @@ def test_nobody_is_usual_in_a_round_of_four() -> None:
     assert find_apart(rows) == set()
 
 
+def test_a_few_long_ones_do_not_turn_the_middle_against_another() -> None:
+    """Three that send the opposite of what is one member's own, as long as they may, do not make that one stand apart.
+
+    They are cut to the median length before they say where the middle is.
+    """
+    draw = np.random.default_rng(8)
+    common, own = np.eye(30)[0], np.eye(30)[1]
+    rows = 1_000 * common + 20 * draw.normal(size=(15, 30))
+    rows[0] += 200 * own
+    rows[-3:] = -60_000 * own
+    assert find_apart(np.asarray(np.rint(rows), np.int64)) == {12, 13, 14}
+
+
 vectors = st.lists(st.integers(-CLIP // 7, CLIP // 7), min_size=40, max_size=40).map(
     lambda row: np.array(row, np.int64)
 )
