@@ -126,7 +126,7 @@ RIGHTS: Mapping[str, Rights] = {
         is_worker=True,
     ),
     # Perhaps somebody else's: it opens what devices have sealed to it, and stores what comes off a sum.
-    "helper": Rights(writes=(MASKS, BODIES), reads=(TASKS, UPDATES, ROUNDS, MASKS)),
+    "helper": Rights(writes=(MASKS, BODIES), reads=(TASKS, UPDATES, ROUNDS, REGISTRY, MASKS)),
     "evaluator": Rights(writes=(EVALUATIONS,), reads=(TASKS, ROUNDS, MODELS, EVALUATIONS)),
     # It passes on what devices have signed, and follows what everybody may know; of journals the registrar's alone.
     "gateway": Rights(

@@ -52,6 +52,23 @@ WORDS = "fedlog.words"
 _PASSWORD_OPTION = "--sasl-password"  # noqa: S105 - the option, not its value
 
 
+def read_public_keys(option: str, texts: Sequence[str] | None) -> list[bytes]:
+    """The public keys that an option was given. Raises ConsoleError."""
+    from ops.terminal.errors import ConsoleError
+    from schemas.errors import EXIT_USAGE
+
+    found = []
+    for text in texts or ():
+        try:
+            key = bytes.fromhex(text)
+        except ValueError:
+            key = b""
+        if len(key) != 32:
+            raise ConsoleError(f"{option} {text}: a public key has 64 hex digits.", exit_code=EXIT_USAGE)
+        found.append(key)
+    return found
+
+
 def make_allow_list(ctx: typer.Context) -> AllowList:
     """What the owner of this machine allows, and the command to repeat where that is not enough."""
     from client_agent.learning.allow_list import AllowList

@@ -49,6 +49,7 @@ from schemas.events.journal import AnyEvent, DefectFound, JournalEvent, Noticeab
 from schemas.events.ledger import BudgetEvent, BudgetExhausted, PopulationCharge, RoundCharged, RoundWithheld
 from schemas.events.masks import (
     HelperEvent,
+    JournalSeen,
     MaskKeyDestroyed,
     MaskKeyOpened,
     MaskRefusal,
@@ -176,6 +177,7 @@ __all__ = [
     "IdentityReason",
     "InputsDropped",
     "JournalEvent",
+    "JournalSeen",
     "KeepsModels",
     "LearningFailure",
     "LeaseAbandoned",

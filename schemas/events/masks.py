@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from schemas.events.event import Event
 from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Sha256, TaskId, UpdateId
@@ -20,6 +21,8 @@ MaskRefusal = Literal[
     # participations: beyond the cap of one device; store_behind: this helper has lost what it had said
     # mechanism: another noise than the policy's
     "mechanism", "participations", "round_over", "store_behind", "defect",
+    # not_enrolled: by no registrar that this helper's owner has pinned
+    "not_enrolled",
 ]
 # fmt: on
 
@@ -42,11 +45,18 @@ class MaskKeyDestroyed(Event):
     reason: Literal["over", "lost"]
 
 
+class JournalSeen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """Where the chain of `rounds` stood when a helper had read it: the seq of its last batch, and its head."""
+
+    seq: Count
+    head: Sha256
+
+
 class RoundBound(Event):
     """The helper will answer for this proposal, and for none else that has one of its updates, ever.
 
     `proposal`: the sha256 of the canonical RoundProposed, mechanism included. `units`: as whom each update's device
-    counts, in the order of `updates`.
+    counts, in the order of `updates`. `seen` is the journal that the helper was shown: every version's model is in it.
     """
 
     task: TaskId
@@ -55,6 +65,7 @@ class RoundBound(Event):
     proposal: Sha256
     updates: tuple[UpdateId, ...]
     units: tuple[DeviceId, ...]
+    seen: JournalSeen | UnsetType = UNSET
 
 
 class MasksSummed(Event):

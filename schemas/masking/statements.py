@@ -7,6 +7,7 @@ something of its own hand that the file does not have, the file is an old copy, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -48,6 +49,17 @@ def open_said(value: bytes, created: TaskCreated) -> HelperSaid | None:
     if not is_here or said.event.helper >= len(keys):
         return None
     return said if is_signed_by(signed, keys[said.event.helper]) else None
+
+
+def read_word(value: bytes, public_keys: Collection[bytes]) -> tuple[bytes, HelperSaid, bytes] | None:
+    """Which of these helpers has signed a statement, what it says, and its digest; None for what is none of theirs."""
+    try:
+        signed = parse_signed(value)
+        said = decode(signed.payload, HelperSaid)
+    except MalformedError:
+        return None
+    helper = next((key for key in public_keys if is_signed_by(signed, key)), None)
+    return None if helper is None else (helper, said, digest_said(value))
 
 
 def digest_proposal(proposed: RoundProposed) -> bytes:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import UnsetType
+
 from schemas.events import (
+    DeviceEnrolled,
     EpochDestroyed,
     EpochOpened,
     JournalEvent,
@@ -22,6 +25,9 @@ from schemas.events import (
     UpdateAdmitted,
 )
 from schemas.policy import count_epoch_versions
+from schemas.topics import population_of
+
+Enrolled = dict[str, set[str]]  # the subjects of each device, of which it has one at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,11 @@ class HeardTask:
     next_epoch: int = 0
     over: set[int] = field(default_factory=set)  # epochs whose keys nobody needs any more
     is_halted: bool = False
+    enrolled: Enrolled | None = None  # in its population, by a pinned registrar; None where none is pinned
+
+    def is_enrolled(self, device: str, subject: str | UnsetType) -> bool:
+        """Whether a pinned registrar has ever enrolled the device as this subject, or none is pinned."""
+        return self.enrolled is None or subject in self.enrolled.get(device, ())
 
     def waits_for(self, round_: HeardRound) -> bool:
         """Whether a full round has to be paid for first: what is not in the ledger must not be released."""
@@ -73,20 +84,34 @@ class HeardTask:
 
 @dataclass(slots=True)
 class Heard:
-    """All masked tasks of one partition."""
+    """All masked tasks of one partition; `enrolled` by population, where a registrar is pinned."""
 
     tasks: dict[str, HeardTask] = field(default_factory=dict)
+    enrolled: dict[str, Enrolled] | None = None
+
+    def begin(self, created: TaskCreated) -> None:
+        """A task that is there from now on."""
+        if created.task not in self.tasks:
+            mine = None if self.enrolled is None else self.enrolled.setdefault(population_of(created.task), {})
+            self.tasks[created.task] = HeardTask(created, enrolled=mine)
 
 
 def fold(heard: Heard, event: JournalEvent) -> None:
     """Take note of one event of the aggregator's journal."""
     match event:
         case Noticed(fact=TaskCreated() as created) if created.policy.is_masked:
-            heard.tasks.setdefault(created.task, HeardTask(created))
+            heard.begin(created)
             return
     said = event.fact if isinstance(event, Noticed) else event
     if (task := heard.tasks.get(getattr(said, "task", ""))) is not None:
         _fold_task(task, event)
+
+
+def fold_enrolment(heard: Heard, event: JournalEvent) -> None:
+    """Take note of one event of the journal of a pinned registrar."""
+    # Who is revoked later stays somebody: the helper asks whether members are people, and not whether they may come.
+    if isinstance(event, DeviceEnrolled) and heard.enrolled is not None:
+        heard.enrolled.setdefault(event.population, {}).setdefault(event.device, set()).add(event.subject)
 
 
 def _fold_task(task: HeardTask, event: JournalEvent) -> None:

@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import UNSET, UnsetType
+
 from actors.deciders.masking.heard import HeardTask, Member
 from schemas.events import (
     HelperEvent,
+    JournalSeen,
     MaskKeyDestroyed,
     MaskKeyOpened,
     MaskRefusal,
@@ -45,12 +48,16 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class RoundOpened:
-    """What was found in the records of a proposed round's members; `blamed` are those with which something is wrong."""
+    """What was found in the records of a proposed round's members; `blamed` are those with which something is wrong.
+
+    `seen`: up to where the aggregator's journal was read for it.
+    """
 
     proposed: RoundProposed
     members: Sequence[Member]
     fault: MaskRefusal | None = None
     blamed: tuple[str, ...] = ()
+    seen: JournalSeen | UnsetType = UNSET
 
 
 def decide_round(said: Said, heard: HeardTask, *, opened: RoundOpened, helper: int) -> HelperEvent:
@@ -76,6 +83,7 @@ def decide_round(said: Said, heard: HeardTask, *, opened: RoundOpened, helper: i
         proposal=proposal,
         updates=tuple(member.admitted.update for member in opened.members),
         units=tuple(name_unit(member.admitted) for member in opened.members),
+        seen=opened.seen,
     )
 
 
@@ -101,6 +109,9 @@ def _find_objections(said: Said, heard: HeardTask, *, opened: RoundOpened, propo
         yield "bound", elsewhere
     if not is_promised(opened.proposed, heard.created.policy):
         yield "mechanism", ()
+    # A selector that grants leases to devices of its own could fill a round with them, and know all but one update.
+    if strangers := tuple(each.update for each in admitted if not heard.is_enrolled(each.device, each.subject)):
+        yield "not_enrolled", strangers
     cap = heard.created.participations_cap
     if cap is not None and (busy := tuple(each.update for each in admitted if said.taken[name_unit(each)] >= cap)):
         yield "participations", busy

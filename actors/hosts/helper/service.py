@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 import structlog
 
-from actors.deciders.masking.heard import Heard, fold
+from actors.deciders.masking.heard import Heard, fold, fold_enrolment
 from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.hosts.helper.speaking import NoteStep, Speaker
 from actors.hosts.helper.store import EPOCHS, HelperStore
@@ -19,7 +19,7 @@ from schemas.creations import find_deployment, find_faults, find_misplacement, p
 from schemas.events import TaskCreated
 from schemas.masking.statements import HelperSaid, digest_said, open_said
 from schemas.signing import is_signed_by, parse_signed
-from schemas.topics import MASKS, ROUNDS, TASKS
+from schemas.topics import MASKS, REGISTRY, ROUNDS, TASKS
 from streams.journals import JournalBroken, JournalReader
 from streams.log import EventLog, LogUnavailable, OffsetLost, Reader, Record, TopicPartition, scan
 from streams.retry import RETRY_EVERY_S
@@ -31,11 +31,12 @@ logger = structlog.get_logger()
 
 @dataclass(slots=True)
 class Followed:
-    """One partition in which a task of this helper lives."""
+    """One partition in which a task of this helper lives; `registry` is the registrar's, where one is pinned."""
 
     journal: JournalReader
     reader: Reader
     heard: Heard = field(default_factory=Heard)
+    registry: JournalReader | None = None
     is_read: bool = False  # up to the end, once
     is_broken: bool = False
 
@@ -43,13 +44,21 @@ class Followed:
 class HelperService:
     """One helper on one log, for one thread. `operator` is the public key that tasks are believed for.
 
+    `registrars`: the public keys by which its owner believes who is enrolled; without any, the server's word counts.
     Raises LogError: then another one begins, with the same folder.
     """
 
     def __init__(
-        self, log: EventLog, kept: HelperStore, *, operator: bytes, note_step: NoteStep = lambda step: None
+        self,
+        log: EventLog,
+        kept: HelperStore,
+        *,
+        operator: bytes,
+        registrars: Collection[bytes] = (),
+        note_step: NoteStep = lambda step: None,
     ) -> None:
         self._log, self._kept, self._operator, self._note_step = log, kept, operator, note_step
+        self._registrars = registrars
         self._keys = EpochKeys(kept.folder / EPOCHS)
         self._trust: Trust | None = None
         self._created: dict[str, TaskCreated] = {}
@@ -90,6 +99,8 @@ class HelperService:
                 *find_misplacement(created, record.partition, partitions=self._log.partitions),
                 *find_faults(created),
             ]
+            if self._registrars and not created.policy.is_enrolled:
+                faults.append("a registrar is pinned, and this task enrols nobody")
             if faults:
                 logger.error("task_refused", task=created.task, faults=faults)
                 continue
@@ -107,10 +118,16 @@ class HelperService:
             speaker.remember(statement, said)
         self._compare(created, partition, speaker=speaker, own=[statement for statement, _ in own])
         if partition not in self._followed:
-            at = TopicPartition(ROUNDS.name, partition)
-            journal = JournalReader(at, trust=self._trust)
-            self._followed[partition] = Followed(journal, self._log.reader({at: 0}))
+            self._followed[partition] = self._follow_from_the_beginning(partition)
         logger.info("task_followed", task=created.task, helper=helper, partition=partition)
+
+    def _follow_from_the_beginning(self, partition: int) -> Followed:
+        at, registry = TopicPartition(ROUNDS.name, partition), TopicPartition(REGISTRY.name, partition)
+        journal = JournalReader(at, trust=self._trust)
+        if not self._registrars:
+            return Followed(journal, self._log.reader({at: 0}))
+        enrolling = JournalReader(registry, trust=self._trust)
+        return Followed(journal, self._log.reader({at: 0, registry: 0}), Heard(enrolled={}), enrolling)
 
     def _list_own(self, created: TaskCreated) -> Iterator[tuple[bytes, HelperSaid]]:
         for statement in self._kept.said:
@@ -143,16 +160,18 @@ class HelperService:
         records = followed.reader.poll(timeout_s)
         try:
             for record in records:
-                _fold_record(followed, record)
+                self._fold_record(followed, record)
         except JournalBroken as error:
             # Its tasks wait; those of other partitions do not rest on this journal.
             logger.error("journal_broken", partition=partition, error=str(error), do="mend it, then start this again")
             followed.is_broken = True
             return len(records)
-        at = TopicPartition(ROUNDS.name, partition)
-        # What is long over must not be answered for on the way: keys may be gone, and nobody would listen.
+        # What is long over must not be answered for on the way: keys may be gone, and nobody would listen. And who is
+        # enrolled stands in the registry before anybody has a lease.
         if records or not followed.is_read:
-            followed.is_read = followed.reader.position(at) >= self._log.bounds(at).end
+            journals = [followed.journal, *([followed.registry] if followed.registry else [])]
+            # The registry's end is asked for last: it holds whoever a round that was read by then may have.
+            followed.is_read = all(followed.reader.position(j.at) >= self._log.bounds(j.at).end for j in journals)
         if followed.is_read:
             self._speak(partition, followed)
         return len(records)
@@ -162,22 +181,26 @@ class HelperService:
         for name, task in followed.heard.tasks.items():
             # As the operator wrote it, and not as an aggregator repeats it.
             if self._created.get(name) == task.created:
-                self._speakers[name].speak(task, self._trust)
+                self._speakers[name].speak(task, self._trust, seen=followed.journal.position)
+
+    def _fold_record(self, followed: Followed, record: Record) -> None:
+        is_registry = record.topic == REGISTRY.name
+        journal = followed.registry if is_registry and followed.registry is not None else followed.journal
+        batch = journal.follow(record)
+        events = [event for decision in batch.decisions for event in decision.events] if batch is not None else []
+        # Of another registrar, whoever certified it, nothing is believed.
+        if is_registry and journal.position.key not in self._registrars:
+            return
+        for event in events:
+            (fold_enrolment if is_registry else fold)(followed.heard, event)
 
 
-def _fold_record(followed: Followed, record: Record) -> None:
-    batch = followed.journal.follow(record)
-    for decision in batch.decisions if batch is not None else ():
-        for event in decision.events:
-            fold(followed.heard, event)
-
-
-def run_service(log: EventLog, kept: HelperStore, *, operator: bytes) -> NoReturn:
+def run_service(log: EventLog, kept: HelperStore, *, operator: bytes, registrars: Collection[bytes] = ()) -> NoReturn:
     """Serve until the process is told to end; while no broker answers, wait. Raises LogRefused."""
     while True:
         service = None
         try:
-            service = HelperService(log, kept, operator=operator)
+            service = HelperService(log, kept, operator=operator, registrars=registrars)
             while True:
                 service.step(POLL_S)
         except (LogUnavailable, OffsetLost) as error:

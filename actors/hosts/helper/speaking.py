@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import structlog
+from msgspec import UNSET, UnsetType
 
 from actors.deciders.arithmetic import noise
 from actors.deciders.masking.heard import HeardRound, HeardTask
@@ -15,6 +16,7 @@ from actors.hosts.helper.store import HelperStore
 from schemas.certificates import Trust
 from schemas.events import (
     HelperEvent,
+    JournalSeen,
     MaskKeyDestroyed,
     MaskKeyOpened,
     MasksRefused,
@@ -22,6 +24,7 @@ from schemas.events import (
     RoundBound,
     TaskCreated,
 )
+from schemas.journal import JournalPosition
 from schemas.masking.ring import RING
 from schemas.masking.statements import FIRST, HelperSaid, digest_proposal, digest_said, sign_said
 from schemas.topics import BODIES, MASKS
@@ -41,14 +44,19 @@ class Speaker:
         self.helper, self.said = helper, Said()
         self._log, self._partition, self._kept, self._keys = log, partition, kept, keys
         self._note_step, self._prev = note_step, FIRST
+        self._seen: JournalSeen | UnsetType = UNSET
 
     def remember(self, statement: bytes, said: HelperSaid) -> None:
         """Fold a word of one's own, from the journal."""
         fold_said(self.said, said.event)
         self._prev = digest_said(statement)
 
-    def speak(self, task: HeardTask, trust: Trust) -> None:
-        """Say whatever is due now. Raises LogUnavailable, after which it is said another time."""
+    def speak(self, task: HeardTask, trust: Trust, *, seen: JournalPosition) -> None:
+        """Say whatever is due now. Raises LogUnavailable, after which it is said another time.
+
+        `seen`: where the aggregator's journal stands, by which `task` is known.
+        """
+        self._seen = JournalSeen(seq=seen.seq, head=seen.head)
         for epoch in list_over(self.said, task):
             self._keys.destroy(task.created, epoch)
             self._note_step("destroyed")
@@ -88,7 +96,7 @@ class Speaker:
         # Opened again in each life: seeds are kept nowhere.
         opened = self._open(task, round_, trust=trust)
         if not self._is_bound(proposal):
-            facts = RoundOpened(proposed, round_.members, opened.fault, opened.blamed)
+            facts = RoundOpened(proposed, round_.members, opened.fault, opened.blamed, self._seen)
             decided = decide_round(self.said, task, opened=facts, helper=self.helper)
             self._say(task, decided)
             if not isinstance(decided, RoundBound):

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import UNSET
+
 from schemas.canonical import MalformedError, decode, encode
 from schemas.events import (
     MaskKeyDestroyed,
@@ -81,7 +83,17 @@ def word_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
             yield from (f"{MASKS.name}@{word.offset}: helper {helper} of {task}: {fault}" for fault in found)
             if settled and getattr(word.said.event, "proposal", None) not in (None, *proposals):
                 yield f"{MASKS.name}@{word.offset}: helper {helper} of {task} speaks of a proposal that nobody made"
+            if isinstance(word.said.event, RoundBound) and not _was_there(book, word.said.event, settled=settled):
+                yield f"{MASKS.name}@{word.offset}: helper {helper} of {task} has seen another journal"
     yield from (f"{ROUNDS.name}: {fault}" for fault in _end_faults(book, tasks, ends))
+
+
+def _was_there(book: Logbook, bound: RoundBound, *, settled: bool) -> bool:
+    """Whether the journal has the head that a helper saw; one that has read on may know more than we do."""
+    seen, last = bound.seen, book.rounds.stands[-1][1].seq if book.rounds.stands else -1
+    if seen is UNSET or (seen.seq > last and not settled):
+        return True
+    return (seen.seq, seen.head) in {(stand.seq, stand.head) for _, stand in book.rounds.stands}
 
 
 def helper_key_faults(book: Logbook, helper: int, *, folder: Path) -> Iterator[str]:

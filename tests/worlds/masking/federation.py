@@ -44,7 +44,9 @@ def mask_as(granted: Granted, created: TaskCreated, body: bytes) -> Protected:
 
 
 class MaskedFederation(Federation):
-    """With helpers, which `settle` lets speak too."""
+    """With helpers, which `settle` lets speak too; `registrars` are those that they have pinned."""
+
+    registrars: tuple[bytes, ...] = ()
 
     def __init__(self, rules: Policy, folder: Path, **options: Any) -> None:
         self.folder = folder
@@ -61,7 +63,9 @@ class MaskedFederation(Federation):
         """Begin a helper, as a new process would after the one before died."""
         self.stop_helper(number)
         self.stores[number] = store = HelperStore(self.folder / str(number))
-        service = HelperService(self.log, store, operator=KEY.public_key, note_step=note_step)
+        service = HelperService(
+            self.log, store, operator=KEY.public_key, registrars=self.registrars, note_step=note_step
+        )
         self.helpers[number] = service
         return service
 

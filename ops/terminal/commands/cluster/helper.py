@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.console import note, say, say_json
+from ops.terminal.options import read_public_keys
 
 app = typer.Typer(
     help="A helper of masked tasks: its folder and key, and the process that answers.", no_args_is_help=True
@@ -39,7 +40,18 @@ def show(state: State) -> None:
 
 
 @app.command()
-def run(ctx: typer.Context, state: State) -> None:
+def run(
+    ctx: typer.Context,
+    state: State,
+    registrar: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--registrar-public-key",
+            metavar="HEX",
+            help="A registrar that you trust: whom no such one has enrolled is refused; repeatable.",
+        ),
+    ] = None,
+) -> None:
     """Answer for the rounds of every task that names this helper, until Ctrl-C. It may be started again at any time."""
     from contextlib import closing, suppress
 
@@ -49,8 +61,8 @@ def run(ctx: typer.Context, state: State) -> None:
     from ops.opening import require_operator
 
     set_up_logging(as_json=False)
-    operator = require_operator(ctx.obj)
+    operator, registrars = require_operator(ctx.obj), read_public_keys("--registrar-public-key", registrar)
     with closing(HelperStore(state)) as kept, closing(ctx.obj.log(will_append=True)) as log:
         note(f"Helper {kept.public_key.hex()} answers for tasks of operator {operator.hex()}.")
         with suppress(KeyboardInterrupt):
-            run_service(log, kept, operator=operator)
+            run_service(log, kept, operator=operator, registrars=registrars)

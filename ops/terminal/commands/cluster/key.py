@@ -28,11 +28,19 @@ def create(ctx: typer.Context) -> None:
 
 
 @app.command()
-def show(ctx: typer.Context) -> None:
+def show(
+    ctx: typer.Context,
+    of: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A role's key file: its public key, as helpers pin one.")
+    ] = None,
+) -> None:
     """Print the operator's public key: what everybody else names with --operator-public-key."""
     from actors import keys
 
-    say(keys.load(ctx.obj.operator_key_file).public_key.hex())
+    if of is None:
+        say(keys.load(ctx.obj.operator_key_file).public_key.hex())
+        return
+    say(keys.load_role(of, *keys.ROLE_SECRETS, *keys.SERVE_ROLES).signer.key.public_key().public_bytes_raw().hex())
 
 
 @app.command()

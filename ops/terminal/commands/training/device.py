@@ -9,10 +9,8 @@ import typer
 
 from ops.console import note
 from ops.terminal.commands.training.progress import TrainingProgress
-from ops.terminal.errors import ConsoleError
-from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, make_allow_list
+from ops.terminal.options import Accelerator, DataPlugin, LoadLimit, make_allow_list, read_public_keys
 from ops.terminal.reaching import Gateway, GatewayCa, GatewayPin, find_gateway, open_road
-from schemas.errors import EXIT_USAGE
 
 if TYPE_CHECKING:
     from client_agent.links.requests import GatewayOptions
@@ -67,24 +65,12 @@ def device(
         allowed=make_allow_list(ctx),
         load_s=load_s,
         token=read_token(enrol) if enrol else None,
-        helpers=frozenset(map(_read_helper, helper or ())),
+        helpers=frozenset(read_public_keys("--helper", helper)),
         conditions=Conditions(battery_percent=battery_percent, charging=charging, unmetered=unmetered, idle=idle),
     )
     choose_accelerator(accelerator)
     reached = find_gateway(gateway, ca_file=gateway_ca, pin=gateway_pin)
     _run(ctx, options, gateway=reached, updates=updates, as_json=as_json)
-
-
-def _read_helper(text: str) -> bytes:
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise ConsoleError(
-            f"--helper {text}: 64 hex digits, as `fedlog helper show` prints them.", exit_code=EXIT_USAGE
-        )
-    return key
 
 
 def _run(

@@ -194,6 +194,28 @@ def test_a_device_takes_part_so_often() -> None:
     assert refused.updates == (members[0].admitted.update,)
 
 
+def test_a_device_counts_as_whom_its_registrar_enrolled() -> None:
+    """Where a registrar is pinned, somebody else's subject, or none, makes a member a stranger; and it is said who."""
+    members = [_member(name, subject=name * 32) for name in "abcd"]
+    devices = [member.admitted.device for member in members]
+    enrolled = {device: {name * 32} for device, name in zip(devices, "abcd", strict=True)}
+    facts = RoundOpened(_propose(members), members)
+    heard = HeardTask(CREATED, enrolled=enrolled)
+    assert isinstance(decide_round(Said(), heard, opened=facts, helper=0), RoundBound)
+    cases: list[tuple[dict[str, set[str]], list[int]]] = [
+        ({**enrolled, devices[1]: {"e" * 32}}, [1]),
+        ({devices[0]: {"a" * 32}}, [1, 2, 3]),
+        ({}, [0, 1, 2, 3]),
+    ]
+    for known, blamed in cases:
+        refused = decide_round(Said(), HeardTask(CREATED, enrolled=known), opened=facts, helper=0)
+        assert isinstance(refused, MasksRefused)
+        assert (refused.reason, refused.updates) == (
+            "not_enrolled",
+            tuple(members[number].admitted.update for number in blamed),
+        )
+
+
 def test_what_is_wrong_with_a_record_comes_first() -> None:
     """The reason that was found outside is told as it is."""
     facts = RoundOpened(_propose(FOUR), FOUR, "seal", (FOUR[2].admitted.update,))
