@@ -7,7 +7,10 @@ journal, signed. Where none of these reaches, beyond the last checkpoint, nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+
+from msgspec import UNSET
 
 from actors.wiring import ROLES
 from ops.audit.chains import ChainReport, verify_chain
@@ -15,11 +18,15 @@ from ops.audit.findings import Finding
 from schemas import creations
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
+from schemas.events import RoundBound
 from schemas.journal import Position
+from schemas.masking.statements import FIRST, read_word
 from schemas.published import Checkpoint, Head, find_deployment, is_vouched_for, parse_checkpoint
-from schemas.topics import PUBLISHED, TASKS
+from schemas.topics import MASKS, PUBLISHED, ROUNDS, TASKS
 from streams.log import EventLog, LogRefused, TopicPartition, scan
 from streams.read_ahead import ReadAhead
+
+Spoken = tuple[bytes, bytes, str]  # a helper's key, a deployment and a task: the words of each are a chain
 
 
 def make_trust(log: EventLog, operator: bytes | None) -> Trust | None:
@@ -38,11 +45,16 @@ class Verification:
     """Checks one partition: its journals, what they say of one another, its announcements, and other checkpoints.
 
     `operator` is the operator's public key; without it a signature is only checked against the key that it names.
+    `helpers` are those of masked tasks whose word counts: each says, for every round, which journal it was shown.
     """
 
-    def __init__(self, log: EventLog, partition: int, *, operator: bytes | None) -> None:
+    def __init__(
+        self, log: EventLog, partition: int, *, operator: bytes | None, helpers: Collection[bytes] = ()
+    ) -> None:
         self.partition = partition
         self.checkpoints = 0
+        self.words: Counter[bytes] = Counter()  # of each helper, those that say what it saw
+        self._helpers = helpers
         self._log, self._trust = log, make_trust(log, operator)
         places = [TopicPartition(role.journal, partition) for role in ROLES.values()]
         self.reports = {place.topic: verify_chain(log, place, trust=self._trust) for place in places}
@@ -56,6 +68,7 @@ class Verification:
             yield from self._check_links(report)
         # A broken chain explains most of what is wrong with announcements, so it is reported first.
         yield from self._check_announcements()
+        yield from self._check_words()
         for given in checkpoints:
             if fault := self._find_stranger(given):
                 heads = {TopicPartition(head.topic, head.partition) for head in given.heads}
@@ -148,6 +161,30 @@ class Verification:
             for head in given.heads:
                 if fault := self._compare_head(head):
                     yield Finding(at, record.offset, f"{given.id}: {fault}")
+
+    def _check_words(self) -> Iterator[Finding]:
+        """What helpers have signed of the journal that they were shown, and that none of their words is gone."""
+        at, known, here = TopicPartition(MASKS.name, self.partition), dict[Spoken, set[bytes]](), self._trust
+        for record in scan(self._log, at) if self._helpers else ():
+            if (read := read_word(record.value or b"", self._helpers)) is None:
+                continue
+            helper, said, digest = read
+            if here is not None and here.deployment not in (None, said.deployment):
+                continue
+            before = known.setdefault((helper, said.deployment, said.event.task), {FIRST})
+            # A helper that was not sure whether it was heard says the same again.
+            if digest in before:
+                continue
+            if said.prev not in before:
+                yield Finding(at, record.offset, f"helper {helper.hex()[:16]} had said more before this: it is gone")
+            before.add(digest)
+            if isinstance(said.event, RoundBound) and said.event.seen is not UNSET:
+                self.words[helper] += 1
+                seen = said.event.seen
+                head = Head(topic=ROUNDS.name, partition=self.partition, seq=seen.seq, head=seen.head.hex())
+                if fault := self._compare_head(head):
+                    where = f"round {said.event.round} of {said.event.task}"
+                    yield Finding(at, record.offset, f"{where}: what helper {helper.hex()[:16]} was shown: {fault}")
 
     def _compare_head(self, head: Head) -> str | None:
         report = self.reports.get(head.topic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 from ops.console import note, say_json, table
 from ops.opening import find_operator, list_partitions, open_log_or_export
 from ops.terminal.errors import ConsoleError
-from ops.terminal.options import FromFiles
+from ops.terminal.options import FromFiles, read_public_keys
 
 if TYPE_CHECKING:
     from ops.audit.chains import ChainReport
@@ -29,17 +30,23 @@ def verify(
         list[Path] | None,
         typer.Option(metavar="FILE", help="File with signed heads: an export's, or saved records of `published`."),
     ] = None,
+    helper: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--helper-public-key", metavar="HEX", help="A helper of masked tasks, whose words are checked; repeatable."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per journal partition.")] = False,
 ) -> None:
     """Check every journal and every signed head; exit 1 and name each record that is wrong."""
     from ops.audit.verification import Verification
 
-    operator = find_operator(ctx.obj)
+    operator, helpers = find_operator(ctx.obj), read_public_keys("--helper-public-key", helper)
     paths = [*(checkpoint or ()), *_find_own_heads(from_files, operator)]
     given = [each for path in paths for each in _read_checkpoints(path, operator)]
     with open_log_or_export(ctx.obj, from_files) as log:
         partitions = list_partitions(log)
-        checks = [Verification(log, number, operator=operator) for number in partitions]
+        checks = [Verification(log, number, operator=operator, helpers=helpers) for number in partitions]
         findings = [finding for check in checks for finding in check.check(given)]
     # Everything is printed before any error, so that a person sees how far the journals are whole.
     reports = [report for check in checks for report in check.reports.values()]
@@ -53,6 +60,7 @@ def verify(
     if findings:
         is_broken = any(report.fault is not None for report in reports)
         raise ConsoleError("\n".join(_list_findings(findings, is_broken=is_broken)))
+    _note_words(sum((check.words for check in checks), Counter[bytes]()), helpers)
     records = sum(report.records for report in reports)
     heads = sum(check.checkpoints for check in checks)
     note(f"Every chain is whole: {records} records in {len(reports)} journal partitions, {heads} signed heads.")
@@ -69,6 +77,15 @@ def verify(
     # Signatures are consistent with the key that they name, which may be a forger's.
     if records and operator is None:
         note("Who signed them was not checked: name the operator's public key with --operator-public-key.")
+
+
+def _note_words(words: Counter[bytes], helpers: list[bytes]) -> None:
+    """Say at how many rounds helpers were shown these journals. Raises ConsoleError for one that has said nothing."""
+    # Whoever hides what a helper has said hides what it was shown.
+    if silent := [key.hex() for key in helpers if not words[key]]:
+        raise ConsoleError(f"Nothing here was signed by helper {', '.join(silent)}: what it was shown is not known.")
+    if helpers:
+        note(f"{len(helpers)} helpers were shown these very journals, at {words.total()} rounds by their signatures.")
 
 
 def _print(reports: list[ChainReport], *, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -13,6 +14,7 @@ from ops.terminal.cli import app
 from schemas.journal import JournalPosition
 from tests.unit.ops.history.test_projections import ROUND
 from tests.worlds.builders import batch
+from tests.worlds.masking.federation import MaskedFederation, masked_policy
 from tests.worlds.ops_journal import PLACE, Journal, append, created, journalled, memory_log, write_key
 
 
@@ -39,3 +41,20 @@ def test_the_note_says_how_far_each_chain_was_followed(monkeypatch: pytest.Monke
     assert note is not None
     assert note.findings >= 1
     assert [(one.end, one.is_whole) for one in note.journals] == [(broken, False)]
+
+
+def test_helpers_are_asked_what_they_were_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A helper's key makes its words evidence; one that has said nothing here proves nothing, and that is an error."""
+    world = MaskedFederation(masked_policy(tmp_path / "helpers"), tmp_path / "helpers")
+    world.round_of(dict.fromkeys("abc", np.ones(4, np.float32)))
+    monkeypatch.setattr(Settings, "log", lambda self, client_id="": world.log)
+    monkeypatch.chdir(tmp_path)
+    write_key(tmp_path / ".fedlog" / "operator.key")
+    for variable in ENVIRONMENT:
+        monkeypatch.delenv(variable, raising=False)
+    words = [word for store in world.stores.values() for word in ("--helper-public-key", store.public_key.hex())]
+    ran = CliRunner().invoke(app, ["verify", *words])
+    assert (ran.exit_code, "2 helpers were shown these very journals, at 2 rounds" in ran.stderr) == (0, True)
+    silent = CliRunner().invoke(app, ["verify", *words, "--helper-public-key", "ab" * 32])
+    assert (silent.exit_code, "was signed by helper abab" in silent.stderr) == (1, True)
+    assert CliRunner().invoke(app, ["verify", "--helper-public-key", "short"]).exit_code == 2
