@@ -26,6 +26,13 @@ _UPDATES = """
     ORDER BY at_ms DESC, "offset" DESC LIMIT $limit"""
 _LEDGER = """
     FROM ledger WHERE $task = '' OR task = $task ORDER BY decided_at DESC, "offset" DESC LIMIT $limit"""
+# What is spent only grows, and a budget is only ever lowered.
+_POPULATIONS = """
+    SELECT split_part(task, '.', 1) AS population, max(population_rho) AS rho, min(population_rho_max) AS rho_max,
+        max(population_epsilon) AS epsilon, max(delta) AS delta, list_sort(list_distinct(list(task))) AS tasks
+    FROM ledger WHERE population_rho_max IS NOT NULL
+        AND ($task = '' OR split_part(task, '.', 1) = split_part($task, '.', 1))
+    GROUP BY population ORDER BY population"""
 _WORKERS = "FROM workers ORDER BY superseded_at IS NOT NULL, actor, partition, claimed_at DESC LIMIT 100"
 _DIGESTS = """
     SELECT at_topic AS topic, at_partition AS partition, max(at_offset) AS "offset", arg_max(decisions, at_offset) AS
@@ -86,6 +93,11 @@ def list_updates(moment: Moment, device: str) -> Rows:
 def list_charges(moment: Moment, *, task: str) -> Rows:
     """The newest rows of the ledger."""
     return moment.ask(_LEDGER, task=task, limit=CHARGES_MAX)
+
+
+def list_populations(moment: Moment, *, task: str) -> Rows:
+    """Each population with a budget under which something was charged, or that of one task."""
+    return moment.ask(_POPULATIONS, task=task)
 
 
 def list_workers(moment: Moment) -> Rows:

@@ -1,4 +1,4 @@
-"""Privacy: what each private task has spent, the ledger, and the report to take away."""
+"""Privacy: what populations and private tasks have spent, the ledger, and the report to take away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ops.web.page.charts.gauge import draw_gauge
 from ops.web.page.charts.lines import Curve, draw_curve
 from ops.web.page.formats import format_share
 from ops.web.page.layout import Page, Section
-from ops.web.page.moment import Moment, Rows
+from ops.web.page.moment import Moment, Row, Rows
 from ops.web.page.questions import courses, standing
 from ops.web.page.questions.overview import TaskLine, list_tasks
 from ops.web.page.views.parts import draw_choice, draw_status
@@ -21,11 +21,14 @@ GAUGES_MAX = 6
 
 
 def show_privacy(moment: Moment, *, task: str) -> Page:
-    """The budget of each private task, or of one, and its ledger."""
+    """The budget of each population and private task, or of one task and its population, and the ledger."""
     private = [line for line in list_tasks(moment) if line.budget is not None]
     shown = [line for line in private if task in ("", line.task)]
     charges = standing.list_charges(moment, task=task)
-    sections = [_show_gauge(moment, line) for line in shown[:GAUGES_MAX]]
+    populations = standing.list_populations(moment, task=task)
+    # First what holds over several tasks: a person is in all of them.
+    sections = [_show_population(moment, row) for row in populations[:GAUGES_MAX]]
+    sections += [_show_gauge(moment, line) for line in shown[:GAUGES_MAX]]
     # The course of one budget beside its gauge; several would not share a scale.
     if len(shown) == 1:
         sections.append(_show_course(charges, shown[0]))
@@ -37,6 +40,21 @@ def show_privacy(moment: Moment, *, task: str) -> Page:
     table = draw_rows(moment, charges, nothing="Nothing was charged yet.", caption="ledger")
     sections.append(Section("ledger", "Ledger", [form, table], "wide", h.span(".note")["the newest charges first"]))
     return Page(title="Privacy", area="/privacy", sections=sections, task=task)
+
+
+def _show_population(moment: Moment, row: Row) -> Section:
+    name, left = row["population"], 1 - row["rho"] / row["rho_max"]
+    facts = [
+        ("counts", "the busiest device, over all tasks of the population"),
+        ("spent", f"ρ {row['rho']:.4g} of {row['rho_max']:g}"),
+        ("that is", f"ε {row['epsilon']:.4g} at δ {row['delta']:g}"),
+        ("tasks", [[" ", h.a(href=moment.link_task(task))[task]] for task in row["tasks"]]),
+    ]
+    body = [
+        draw_gauge(left, label=f"{name}: {format_share(left, 1)} left", is_low=left < LOW),
+        h.dl(".facts")[([h.dt[label], h.dd[value]] for label, value in facts)],
+    ]
+    return Section(f"population-{name}", f"population {name}", body, "third", h.span(".note")["one budget for all"])
 
 
 def _show_gauge(moment: Moment, line: TaskLine) -> Section:
