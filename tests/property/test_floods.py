@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from actors.wiring import ROLES
-from schemas.events import CheckinsDeclined, DefectFound, EnrolmentsDeclined, InputsDropped, UpdatesDeclined
-from schemas.topics import JOURNALS
+from schemas.events import (
+    CheckinsDeclined,
+    DefectFound,
+    EnrolmentsDeclined,
+    InputsDropped,
+    MasksRefused,
+    UpdatesDeclined,
+)
+from schemas.masking.statements import HelperSaid, sign_said
+from schemas.topics import JOURNALS, MASKS
 from streams.log import TopicPartition, scan
 from tests.judges.lawcheck import check_book
 from tests.judges.logbook import read
 from tests.trials.floods.attacker import DEFECTS, RULES, Attacker, plant_defects
 from tests.worlds.federation import Federation
+from tests.worlds.masking.federation import MaskedFederation, masked_policy
 
 # Of a journal record without decisions, position and heads included; and of what one kind of record adds to it.
 RECORD_BYTES_MAX = 700
@@ -64,6 +75,34 @@ def test_a_thousand_cost_what_one_costs(kind: str) -> None:
     """Law 9: beside a wider number, a kind of record costs its journal the same however often it comes in one run."""
     one, many = (_flooded([kind] * count, 1)[2] for count in (1, 1_000))
     assert many - one <= 64
+
+
+@pytest.mark.parametrize("count", [1, 1_000])
+def test_what_helpers_repeat_and_invent_costs_nothing(tmp_path: Path, count: int) -> None:
+    """Law 9 for who holds a helper's key: copies of its words, and words about rounds that nobody proposed.
+
+    Whoever copies a helper's words does not make its folder an old one either.
+    """
+    world = MaskedFederation(masked_policy(tmp_path), tmp_path)
+    world.round_of(dict.fromkeys("abc", np.ones(4, np.float32)))
+    words = [record.value or b"" for record in scan(world.log, TopicPartition(MASKS.name, world.partition))]
+    size, _ = _journal_bytes(world)
+    for number in range(count):
+        for value in (words[number % len(words)], _invent(world, number)):
+            world.append(MASKS.name, value)
+    world.feed("aggregator", most=2 * count)
+    assert _journal_bytes(world)[0] - size <= RECORD_BYTES_MAX
+    world.start_helper(1)
+    world.round_of(dict.fromkeys("abc", np.ones(4, np.float32)))
+    assert not world.stores[1].is_behind
+
+
+def _invent(world: MaskedFederation, number: int) -> bytes:
+    """What helper 0 says of a round that is not there, with its own key: it is the one that lies."""
+    proposal = number.to_bytes(32)
+    invented = MasksRefused(task=world.task, helper=0, round=0, proposal=proposal, reason="root")
+    said = HelperSaid(deployment=world.created.deployment, seq=number, prev=bytes(32), event=invented)
+    return sign_said(said, world.stores[0].key)
 
 
 @pytest.mark.parametrize("case", DEFECTS)

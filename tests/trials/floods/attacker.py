@@ -16,12 +16,13 @@ from actors.deciders.selector import GRACE_MS
 from actors.runtime.effects import Arrival
 from schemas.canonical import encode
 from schemas.devices import name_device, tag_public_key
-from schemas.events import Tick, VersionEvaluated
+from schemas.events import MasksRefused, Tick, VersionEvaluated
 from schemas.identity.requests import ask_to_enrol, sign_request
 from schemas.leases import Lease, read_lease, sign_lease
+from schemas.masking.statements import HelperSaid, sign_said
 from schemas.signing import sign
 from schemas.tensors import encode_update
-from schemas.topics import CHECKINS, ENROLMENTS, EVALUATIONS, TASKS, UPDATES, partition_of
+from schemas.topics import CHECKINS, ENROLMENTS, EVALUATIONS, MASKS, TASKS, UPDATES, partition_of
 from streams.log import Record
 from streams.packing import PACKED_BEGINS, pack
 from tests.worlds.builders import (
@@ -95,7 +96,7 @@ class Attacker:
         leases, word = self._leases, self._word
         junk = [
             (f"junk in {topic}", Flood(topic, "junk", lambda: self._chance.randbytes(40)))
-            for topic in (CHECKINS.name, UPDATES.name, TASKS.name, EVALUATIONS.name)
+            for topic in (CHECKINS.name, UPDATES.name, TASKS.name, EVALUATIONS.name, MASKS.name)
         ]
         ticks = [(f"ticks in {topic}", Flood(topic, "", lambda: _TICK)) for topic in (CHECKINS.name, UPDATES.name)]
         return {
@@ -130,6 +131,7 @@ class Attacker:
             "scores that nobody signed": Flood(EVALUATIONS.name, "junk", lambda: encode(_evaluated(word()))),
             "copies of a score": Flood(EVALUATIONS.name, "", lambda: scored(_evaluated(self._world.task))),
             "copies of a pause": Flood(TASKS.name, "", lambda: self._paused),
+            "words of helpers that no task has": Flood(MASKS.name, "junk", self._helper_word),
             **self._packed_floods(),
             **self._enrolment_floods(),
         }
@@ -187,6 +189,13 @@ class Attacker:
     ) -> bytes:
         asker = key or Ed25519PrivateKey.from_private_bytes(self._chance.randbytes(32))
         return sign_request(ask_to_enrol(population, asker, token=token), signer or asker, deployment=DEPLOYMENT)
+
+    def _helper_word(self) -> bytes:
+        """Signed by somebody who is no helper, about a task that is not masked, or not there."""
+        task = self._chance.choice((self._world.task, self._word()))
+        refused = MasksRefused(task=task, helper=0, round=1, proposal=self._chance.randbytes(32), reason="root")
+        said = HelperSaid(deployment=DEPLOYMENT, seq=0, prev=bytes(32), event=refused)
+        return sign_said(said, self._key)
 
     def _word(self) -> str:
         return f"t{self._chance.getrandbits(128):032x}{self._chance.getrandbits(100):025x}"
