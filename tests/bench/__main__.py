@@ -23,6 +23,7 @@ from ops.processes import broker
 from streams.kafka.settings import KafkaSettings
 from tests.bench import machine
 from tests.bench.measures import noise
+from tests.bench.measures.masking import rows as masking
 from tests.bench.measures.robust import rows as robust
 from tests.bench.pages import page
 from tests.bench.row import Bench, Row
@@ -43,6 +44,7 @@ ALL: dict[str, ModuleType] = {
         gateway,
         shards,
         robust,
+        masking,
         tasks,
         growth,
         demo,

@@ -8,9 +8,11 @@ from typing import Any
 
 from tests.bench import peer
 from tests.bench.measures import noise
+from tests.bench.measures.masking import rows as masking
 from tests.bench.measures.robust import rows as robust
 from tests.bench.pages.chart import Panel, svg
 from tests.bench.pages.doors import tell_gateway
+from tests.bench.pages.masking import tell_masking
 from tests.bench.pages.robust import tell_robust
 from tests.bench.pages.text import cell, kept, table, wrap
 from tests.bench.pages.web import tell_page
@@ -47,7 +49,7 @@ def _stamp(rows: Rows) -> str:
     machine.pop("load")
     if row["name"] in {"end_to_end", "demo", "crowd"}:
         machine |= {"Flower": peer.FLOWER} | ({"NVFlare": peer.NVFLARE} if row["name"] == "end_to_end" else {})
-    if row["name"] == gateway.NAME:
+    if row["name"] in {gateway.NAME, masking.NAME}:
         machine |= {"Flower": peer.REQUIREMENTS["flower-apps"][0].rpartition("=")[2]}
     versions = ", ".join(f"{name} {version}" for name, version in machine.items())
     others = [each for each in rows if each["began"] != row["began"]]
@@ -374,6 +376,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     gateway.NAME: tell_gateway,
     shards.NAME: _shards,
     robust.NAME: tell_robust,
+    masking.NAME: tell_masking,
     tasks.NAME: _tasks,
     growth.NAME: _growth,
     demo.NAME: _demo,

@@ -56,6 +56,7 @@ def _rows() -> list[Row]:
         ),
         *(Row(name="tasks", params=10, codec="int8", more=more) for more in _tasks()),
         *_robust(fast),
+        *_masking(),
         *grown,
         *(Row(name="history", params=0, more=more) for more in _history()),
         *(Row(name="page", params=0, more=more) for more in _page()),
@@ -117,6 +118,21 @@ def _robust(fast: dict[str, Any]) -> list[Row]:
         Row(name="robust", params=10, **fast, peer="byzfl numpy", more={**told, "rule": "median", **beside}),
         Row(name="robust", params=10, cpu_ms_per_update=2.0, more={**told, "rule": "krum"}),
         Row(name="robust", params=10, **fast, more={"what": "crowd", "rule": "median", "times": 10, "peak_mb": 90.0}),
+    ]
+
+
+def _masking() -> list[Row]:
+    """What the rows of masked sums tell: a round beside a peer and one alone, and a device in two codecs."""
+    told = {"device_cpu_ms": 4.0, "helper_cpu_s": 0.1, "server_cpu_s": 0.2, "sum_s": 0.3, "up_bytes": 4e6}
+    peer = {f"peer_{name}": 10 * value for name, value in told.items() if name != "helper_cpu_s"}
+    ours: dict[str, Any] = {"name": "masking", "codec": "ring32", "cpu_ms_per_update": 4.0}
+    plain = {"what": "round", "dropped": 10, **told}
+    steps = {"what": "device", "clip_ms": 1.0, "encode_ms": 2.0}
+    return [
+        Row(params=10, peer="flower secagg+", **ratios([40.0], [4.0]), **ours, more={**plain, **peer}),
+        Row(params=100, **ours, more=plain),
+        Row(name="masking", params=100, codec="int8", cpu_ms_per_update=3.0, more=steps),
+        Row(params=100, **ours, more={**steps, "mask_ms": 3.0}),
     ]
 
 
