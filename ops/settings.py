@@ -273,3 +273,16 @@ def forget_notebook() -> None:
     """Forget how a notebook shows pictures: commands in its cells inherit it, and may not have it."""
     # matplotlib cannot be imported with a backend that is not installed, and no picture here needs a screen.
     os.environ.pop("MPLBACKEND", None)
+
+
+def calm_mlflow() -> None:
+    """Have MLflow's client tell its maker nothing, and fail soon: whoever calls it waits in its own words."""
+    # Before it is imported; what somebody has set stands.
+    wanted = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    }
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)

@@ -94,6 +94,9 @@ class FedlogError(Exception):
      ├── CollectorUnavailable    no collector of traces answers
      ├── SpansRefused            a collector does not take spans
      ├── WriterGone              who writes a history has ended in the midst of an answer
+     ├── ServerAway              no MLflow answers
+     ├── ServerRefuses           MLflow says no
+     ├── ModelTaken              a registered model of that name is somebody else's
      ├── StandingUnfit           a file is not the position of this subscriber
      ├── SettingsError           a setting is missing or out of bounds
      │    └── NoBroker           no servers were named, and no embedded broker runs

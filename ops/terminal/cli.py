@@ -53,6 +53,7 @@ COMMANDS = {
     "serve": "serving.serve:serve",
     "gateway": "serving.gateway:gateway",
     "token": "serving.token:app",
+    "mlflow": "serving.mlflow:mlflow",
     "subscribe": "serving.subscribe:subscribe",
     "query": "history.query:query",
     "history": "history.query:app",

@@ -14,15 +14,13 @@ import msgspec
 from msgspec import Meta
 
 from schemas.identifiers import TASK_PATTERN
-from schemas.published import AGGREGATOR, EVENT_TYPE
-from schemas.topics import ROUNDS
+from schemas.published import AGGREGATOR, EVENT_TYPE, ROLLOUT
+from schemas.topics import ROLLOUTS, ROUNDS
 
 CANARY_TYPE = "io.fedlog.rollout.canary.v1"
 PROMOTED_TYPE = "io.fedlog.rollout.promoted.v1"
 ROLLED_BACK_TYPE = "io.fedlog.rollout.rolledback.v1"
 HALTED_TYPE = "io.fedlog.rollout.halted.v1"
-# Its role, and its journal.
-ROLLOUT, ROLLOUTS = "rollout", "rollouts"
 
 # JavaScript, and so most of who reads JSON, knows Python's end of a text by this sign.
 Task = Annotated[str, Meta(pattern=TASK_PATTERN.replace(r"\Z", "$"), description="Name of the task.")]
@@ -140,7 +138,7 @@ class Kind:
     type: str
     data: DataType
     role: str = ROLLOUT
-    journal: str = ROLLOUTS
+    journal: str = ROLLOUTS.name
 
 
 KINDS: Mapping[str, Kind] = {

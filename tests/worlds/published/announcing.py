@@ -5,55 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 from actors.keys import RoleKey
-from schemas.announcements.forms import CANARY_TYPE, HALTED_TYPE, PROMOTED_TYPE, ROLLED_BACK_TYPE
-from schemas.canonical import to_plain
-from schemas.identifiers import BodyRef
-from schemas.published import Head, describe_version, sign_statement
+from schemas.events import CanaryStarted, Evidence, Promoted, RolledBack, RolloutHalted
+from schemas.published import Head, describe_step, describe_version, sign_statement
 from streams.log import Draft, EventLog
 from tests.worlds.builders import DEPLOYMENT, FOR_EVER_MS, KEY, TASK, body_ref, model_published, role_key
 from tests.worlds.ops_journal import PLACE
 
 TIME_MS = 1_700_000_000_000
-TYPES = {
-    "canary": CANARY_TYPE,
-    "promoted": PROMOTED_TYPE,
-    "rolledback": ROLLED_BACK_TYPE,
-    "halted": HALTED_TYPE,
+EVIDENCE = (Evidence(version=1, cohort="", evaluator="ab" * 8, metric="accuracy", value=0.5, samples=90),)
+STEPS: dict[str, type[Any]] = {
+    "canary": CanaryStarted,
+    "promoted": Promoted,
+    "rolledback": RolledBack,
+    "halted": RolloutHalted,
 }
-EVIDENCE = {"version": 1, "cohort": "", "evaluator": "ab" * 8, "metric": "accuracy", "value": 0.5, "samples": 90}
+OWN: dict[str, dict[str, Any]] = {
+    "canary": {"stage": 0, "share": 0.05, "cohorts": ()},
+    "promoted": {"previous": 0},
+    "rolledback": {"to": 0, "reason": "drop"},
+    "halted": {"reason": "ordered"},
+}
 
 
-def describe_rollout(kind: str, version: int | None, *, seq: int = 0, **data: Any) -> dict[str, Any]:
+def describe_rollout(kind: str, version: int | None, *, seq: int = 0, **changes: Any) -> dict[str, Any]:
     """What a rollout says, not signed: `kind` is canary, promoted, rolledback or halted."""
-    task = data.pop("task", TASK)
-    used = None if kind == "halted" else data.get("to", 0 if kind == "rolledback" else version)
-    named = None if used is None else body_ref(f"model {used}", "models", partition=PLACE)
-    model: BodyRef | None = data.pop("model", named)
-    own: dict[str, dict[str, Any]] = {
-        "canary": {"stage": 0, "share": 0.05, "cohorts": []},
-        "promoted": {"previous": 0},
-        "rolledback": {"to": 0, "reason": "drop"},
-        "halted": {"reason": "ordered"},
-    }
-    journal = {"topic": "rollouts", "partition": data.pop("partition", PLACE), "seq": seq, "head": "cd" * 32}
-    return {
-        "specversion": "1.0",
-        "id": f"{task}/{version or 0}/{kind}/{seq}",
-        "source": f"/fedlog/tasks/{task}",
-        "type": TYPES[kind],
-        "subject": task,
-        "time": "2023-11-14T22:13:20.000Z",
-        "datacontenttype": "application/json",
-        "data": {
-            "task": task,
-            "version": version,
-            **own[kind],
-            "evidence": [EVIDENCE],
-            "model": None if model is None else to_plain(model),
-            "journal": journal,
-            **data,
-        },
-    }
+    partition = changes.pop("partition", PLACE)
+    told = {"task": TASK, "version": version, **OWN[kind], **changes}
+    if kind != "halted":
+        used = told.get("to") if kind == "rolledback" else version
+        named = None if used is None else body_ref(f"model {used}", "models", partition=partition)
+        told = {"model": named, **told}
+    head = Head(topic="rollouts", partition=partition, seq=seq, head="cd" * 32)
+    return describe_step(STEPS[kind](evidence=EVIDENCE, **told), TIME_MS, head=head)
 
 
 def sign_as(

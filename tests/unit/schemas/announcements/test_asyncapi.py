@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 
 from schemas.announcements.asyncapi import describe_topic, write_topic
 from schemas.announcements.forms import KINDS
+from schemas.published import EVENT_TYPE, STEP_TYPES
 from tests.root import ROOT
 from tests.worlds.published.announcing import announce_rollout, announce_version
 
@@ -30,6 +31,7 @@ def test_the_copy_in_docs_is_the_codes() -> None:
 
 def test_every_kind_is_described() -> None:
     """Guarantee: a message a kind, named by its CloudEvents type."""
+    assert {EVENT_TYPE, *STEP_TYPES} == {*KINDS}
     assert [message["name"] for message in DOCUMENT["components"]["messages"].values()] == [*KINDS]
 
 
