@@ -181,6 +181,7 @@ def test_an_aim_is_kept_or_missed_by_its_figure(monkeypatch: pytest.MonkeyPatch,
         "history",
         "noise",
         "page",
+        "masking",
         "robust",
     }
     assert [f"1,000 tasks on {number} partitions" in good for number in (8, 64, 9)] == [True, True, False]
