@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from actors.effects.aggregator.bodies import BodyLost
@@ -66,7 +65,8 @@ class Watching:
         self._watches: dict[int, Watch | None] = {}
         for task in tasks if self._random.random() < WATCHED else ():
             # Who shares its devices with another task is under privacy, and nobody looks at that.
-            if task.rules.privacy is None and task.rules.measure is None:
+            is_open = task.rules.privacy is None and task.rules.measure is None
+            if is_open and task.rules.shard_count == 1 and not task.rules.is_masked:
                 self._watch(task)
 
     def _watch(self, task: Task) -> None:
@@ -114,7 +114,7 @@ class Shards:
         for task in tasks if self.are_there else ():
             shards = self._random.choice((2, 4, 8))
             # A robust rule compares all members of a round, and shard workers see a part of them.
-            if task.rules.aggregation.rule == "mean" and task.rules.quarantine is UNSET:
+            if task.rules.aggregation.rule == "mean":
                 task.rules = replace(task.rules, shards=shards)
 
     def step(self, log: MemoryLog) -> None:

@@ -67,9 +67,10 @@ class World:
         # Worlds of recorded seeds had no device in two tasks, no registrar and more, and have to stay what they were.
         self.tasks += tasks.draw_sharing(self.seed, self.tasks) if not {"rules", "sharing"} & {*self.off} else []
         later = self.tasks if "rules" not in self.off else ()
-        self.watching, self.sealing = Watching(self.seed, later), Sealing(self.seed, later, self.hits)
+        self.sealing = Sealing(self.seed, later, self.hits)
         self.shards = Shards(self.seed, self.tasks, self.hits, sealing=self.sealing)
         self.masking = Masking(self.seed, self.tasks if not {"rules", "masks"} & {*self.off} else (), self.faults)
+        self.watching = Watching(self.seed, later)  # last: of what is masked or spread nobody compares members
         self.log = MemoryLog(CATALOGUE, clock=self._append_ms)
         self.meddler = Meddler(self.log, self.tasks, self.faults)
         self.partitions = sorted({task.partition for task in self.tasks})
