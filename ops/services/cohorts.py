@@ -84,6 +84,7 @@ def _to_name(value: Any, *, place: int, named_by: str) -> Cohort:
     where = f"{named_by!r} names no cohort for example {place}"
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         raise CohortsUnusable(f"{where}: give it one, such as 'unknown', or leave the example out")
+    # A number of an array is one of Python's only once it is asked.
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         value = value.item()
     text = str(value) if isinstance(value, str | int) else ""

@@ -43,6 +43,7 @@ class Said:
                 parse_certified(record.value or b"").certificate, EVALUATOR, at_ms=record.time_ms
             )
             own = key == self._public_key
+            # Of others nothing is decoded: what they say is theirs, and may be anything.
             evaluated = read_evaluation(record.value or b"", self._trust, at_ms=record.time_ms) if own else None
         except MalformedError:
             return
@@ -53,6 +54,7 @@ class Said:
         """Remember a word."""
         place = Place(evaluated.task, evaluated.version, evaluated.source or None)
         self._cohorts.setdefault(place, set()).add(evaluated.cohort)
+        # All together comes last, so that a version which was cut short by a kill is not what others are compared with.
         if not evaluated.cohort and place.source is None:
             self._newest[evaluated.task] = evaluated.version
 

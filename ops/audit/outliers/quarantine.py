@@ -33,6 +33,7 @@ def check_quarantine(
         awaited = task.find_awaited()
         if awaited is None or awaited.id != event.round or event.members != len(awaited.members):
             yield f"round {event.round}: not the round, or not the members, that become a version"
+        # The whole decision is compared: one device too many would be as wrong as one too few.
         told = [each for each in decision if isinstance(each, DeviceQuarantined) and each.task == event.task]
         if told != [*list_quarantined(task, event)]:
             yield f"round {event.round}: other devices are quarantined than have stood apart so often"

@@ -81,6 +81,7 @@ class Model:
     aliases: Mapping[str, int]
 
 
+# So narrow, because each call has to mean the same when it is made again after a kill.
 class Server(Protocol):
     """Every call may be made again. Each raises ServerAway, or ServerRefuses."""
 

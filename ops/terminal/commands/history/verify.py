@@ -67,15 +67,19 @@ def verify(
     for report in reports:
         if report.first_stranger is not None:
             note(_describe_strangers(report))
+    _note_unchecked(has_heads=from_files is None or bool(given), has_author=not records or operator is not None)
+
+
+def _note_unchecked(*, has_heads: bool, has_author: bool) -> None:
     # Nothing follows a journal's last record: an export that was cut there is a shorter one that holds.
-    if from_files is not None and not given:
+    if not has_heads:
         note(
             "Where its journals ended was not checked, nor whether `published` has all its announcements: the export "
             "has no signed heads, or they cannot be judged without the operator's public key. Compare it with heads "
             "kept elsewhere (--checkpoint), and run `fedlog replay`."
         )
     # Signatures are consistent with the key that they name, which may be a forger's.
-    if records and operator is None:
+    if not has_author:
         note("Who signed them was not checked: name the operator's public key with --operator-public-key.")
 
 
