@@ -14,7 +14,10 @@ UNIT = "tests/unit/"
 OF_MANY = {
     "actors/test_federation.py": "all actors together",
     "actors/test_strangers.py": "what actors make of a stranger's records in every topic",
+    "actors/hosts/helper/test_budgets.py": "masked tasks under the budget of a population",
+    "actors/hosts/helper/test_registrars.py": "what a helper believes of who is enrolled",
     "actors/test_road.py": "how control goes through the files of an actor",
+    "ops/audit/test_helper_words.py": "journals beside what helpers were shown",
     "ops/doctor/test_checks.py": "each family of faults where it is planted",
     "ops/terminal/conftest.py": "a log with a running task for all tests of the console",
     "ops/web/conftest.py": "one history for all tests of the server that only look",
