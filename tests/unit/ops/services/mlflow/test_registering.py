@@ -28,6 +28,13 @@ def count_calls() -> int:
 CALLS = count_calls()
 
 
+def require_whole(server: TwinServer, when: object = "") -> None:
+    """Each version once, with all of its parts."""
+    assert summarize(server) == WHOLE, when
+    runs = [server.runs[one.run] for one in server.list_versions(TASK, {})]
+    assert all(run.files and run.params and run.is_ended for run in runs), when
+
+
 def test_every_version_is_registered_with_all_that_is_known() -> None:
     """Guarantee: scores by cohort, files, aliases, and the reason of a rollback."""
     server = TwinServer()
@@ -57,7 +64,7 @@ def test_each_version_is_there_once_wherever_it_was_interrupted(side: str) -> No
         with pytest.raises(ServerAway):
             work(Watched(server, **strikes), COURSES)
         work(server, COURSES)
-        assert summarize(server) == WHOLE, f"call {number}"
+        require_whole(server, number)
 
 
 @pytest.mark.parametrize("side", ["before", "behind"])
@@ -72,7 +79,7 @@ def test_two_side_by_side_do_no_harm(side: str) -> None:
 
         strikes: dict[str, Any] = {"before": pass_by, "behind": pass_by, side: stand_by}
         work(Watched(server, **strikes), COURSES)
-        assert summarize(server) == WHOLE, f"call {number}"
+        require_whole(server, number)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -84,7 +91,7 @@ def test_no_order_of_their_calls_does_harm(seed: int) -> None:
     if turns.deadliness:
         # Whoever starts next finishes and tidies what the dead have left.
         work(server, COURSES)
-    assert summarize(server) == WHOLE
+    require_whole(server)
 
 
 def test_what_two_who_died_left_behind_is_tidied() -> None:
