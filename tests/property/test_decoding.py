@@ -25,7 +25,7 @@ KINDS = [
 ]
 _NAMES = {"task": "digits-1", "parent": "digits-0", "successor": "digits-2", "lease": "0" * 32, "update": "f" * 32}
 _NAMES |= {"population": "digits", "device_class": "phones", "subject": "7" * 32, "token": "5" * 32}
-_NAMES |= {"updates": "f" * 32}
+_NAMES |= {"updates": "f" * 32, "evaluator": "5" * 16, "source": "digits-2"}
 
 
 def values(shape: shapes.Type, name: str = "") -> st.SearchStrategy[Any]:  # noqa: C901 - one case a type
