@@ -265,6 +265,15 @@ class RealServer:
                 raise
 
     def _ask(self, call: Callable[[], T]) -> T:
+        try:
+            return self._ask_once(call)
+        except ServerRefuses as error:
+            # Two who write the same at once: the database lets one in, and the other the second time.
+            if error.reason != "BAD_REQUEST":
+                raise
+            return self._ask_once(call)
+
+    def _ask_once(self, call: Callable[[], T]) -> T:
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
 

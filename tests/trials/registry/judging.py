@@ -78,17 +78,15 @@ def _judge_rollout(
     expected = {"champion": standing["promoted"], "candidate": standing["candidate"]}
     expected = {alias: named[version] for alias, version in expected.items() if version is not None}
     faults = [] if at == expected else [f"aliases {at} and not {expected}"]
-    asked = (
-        "SELECT version, last(reason ORDER BY at) AS reason FROM rollouts WHERE step = 'rolled back' GROUP BY version"
-    )
-    rows = [json.loads(line) for line in stage.fedlog("query", asked, "--json").stdout.splitlines()]
-    told = {row["version"]: _tags(versions[row["version"]]).get("fedlog.rolled_back") for row in rows}
+    answer = stage.fedlog("query", "FROM rollouts WHERE step = 'rolled back' ORDER BY \"offset\", number", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    # Of one that was rolled back twice the last reason counts.
+    reasons = {row["version"]: row["reason"] for row in map(json.loads, answer.stdout.splitlines())}
+    told = {version: _tags(versions[version]).get("fedlog.rolled_back") for version in reasons}
     # The operator may have promoted it since.
-    wrong = [row for row in rows if row["version"] != standing["promoted"] and told[row["version"]] != row["reason"]]
-    faults += [
-        f"version {row['version']}: rolled back for {row['reason']}, and {told[row['version']]}" for row in wrong
-    ]
-    faults += [] if rows else ["nothing was ever rolled back"]
+    wrong = [one for one in reasons if one != standing["promoted"] and told[one] != reasons[one]]
+    faults += [f"version {one}: rolled back for {reasons[one]}, and tagged {told[one]}" for one in wrong]
+    faults += [] if reasons else ["nothing was ever rolled back"]
     return [*faults, *_find_devices(stage, server, versions)]
 
 

@@ -105,6 +105,10 @@ def running(folder: Path) -> Iterator[MlflowProcess]:
     server.start()
     try:
         yield server
+    except BaseException:
+        # What it said last goes with its folder.
+        sys.stderr.write(server.read_log())
+        raise
     finally:
         server.kill()
 

@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
 
 from ops.processes import broker
 from ops.services.mlflow.server import RealServer, ServerAway
@@ -78,6 +79,8 @@ STORY_CALLS = range(1, 44, 3)
 PICTURES = ROOT / "build" / "mlflow"
 CLIENTS = 2
 CLIENT_KILLS, SERVER_KILLS = 8, 3
+# Importing its client takes MLflow some seconds; whoever was killed before has done nothing yet.
+AT_WORK_WITHIN_S = 25.0
 
 
 def main() -> None:
@@ -141,15 +144,22 @@ def _require_whole(server: RealServer, prefix: str) -> None:
 class Clients:
     """Several `fedlog mlflow --follow` at once, which are killed and started again."""
 
-    def __init__(self, stage: Stage, url: str) -> None:
-        self._stage, self._url, self.kills = stage, url, 0
+    def __init__(self, stage: Stage, url: str, *, draw: random.Random) -> None:
+        self._stage, self._url, self._draw, self.kills = stage, url, draw, 0
+        # How long its log was when it began.
+        self._begun = [0] * CLIENTS
         self._children = [self._start(number) for number in range(CLIENTS)]
 
     def kill(self, number: int) -> None:
-        """SIGKILL, and another one in its place."""
+        """SIGKILL once it is at work, and another one in its place."""
+        before, give_up_s = self._begun[number], time.monotonic() + AT_WORK_WITHIN_S
+        while len(self.read_log(number)) <= before and time.monotonic() < give_up_s:
+            time.sleep(0.1)
+        time.sleep(self._draw.uniform(0.0, 2.0))
         self._children[number].kill()
         self._children[number].wait()
         self.kills += 1
+        self._begun[number] = len(self.read_log(number))
         self._children[number] = self._start(number)
 
     def end(self) -> list[int]:
@@ -205,7 +215,8 @@ def _train(stage: Stage, server: MlflowProcess, *, seed: int) -> dict[str, Any]:
     made = stage.fedlog("task", "create", str(stage.folder / "policy.toml"), "--name", TASK)
     assert made.exit_code == 0, made.stderr
     stage.start("selector", "aggregator", "privacy", "rollout")
-    clients, draw = Clients(stage, server.url), random.Random(seed)
+    draw = random.Random(seed)
+    clients = Clients(stage, server.url, draw=draw)
     began_s = time.monotonic()
     with _beside(stage):
         strikes = [*range(CLIENTS)] * (CLIENT_KILLS // CLIENTS) + [-1] * SERVER_KILLS
@@ -266,7 +277,10 @@ def _until_there(stage: Stage, server: MlflowProcess, clients: Clients, *, stand
     """Wait until the alias stands where the rollout does: it is moved last."""
 
     def is_there() -> bool:
-        model = server.ask("registered-models/get", name=TASK)["registered_model"]
+        try:
+            model = server.ask("registered-models/get", name=TASK)["registered_model"]
+        except HTTPError:
+            return False
         at = {one["alias"]: one["version"] for one in model.get("aliases", ())}
         if "champion" not in at:
             return False
