@@ -140,7 +140,7 @@ def _choose(values: dict[str, Any]) -> dict[str, str]:
     for name in ("counts", "metrics"):
         if isinstance(inner := found.get(name), dict):
             found[name] = ", ".join(f"{format_value(key)} {format_value(each)}" for key, each in inner.items())
-    return {name: format_value(value, nested=True) for name, value in found.items() if value not in (None, "")}
+    return {name: format_value(value, nested=True) for name, value in found.items() if value not in (None, "", [])}
 
 
 def _iterate_parts(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
