@@ -61,7 +61,9 @@ def describe_topic() -> dict[str, Any]:
 
 def write_topic() -> str:
     """The document as a file has it."""
-    return json.dumps(describe_topic(), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(describe_topic(), indent=2, ensure_ascii=False) + "\n"
+    # Whoever reads JSON knows the end of a text by this sign; in Python it would let a last line feed pass.
+    return text.replace(json.dumps(r"\Z")[1:], '$"')
 
 
 def _describe_channel(kinds: list[Kind]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from schemas.identifiers import TASK_PATTERN
+from schemas import identifiers
+from schemas.identifiers import TaskId
 from schemas.published import AGGREGATOR, EVENT_TYPE, ROLLOUT
 from schemas.topics import ROLLOUTS, ROUNDS
 
@@ -22,11 +23,11 @@ PROMOTED_TYPE = "io.fedlog.rollout.promoted.v1"
 ROLLED_BACK_TYPE = "io.fedlog.rollout.rolledback.v1"
 HALTED_TYPE = "io.fedlog.rollout.halted.v1"
 
-# JavaScript, and so most of who reads JSON, knows Python's end of a text by this sign.
-Task = Annotated[str, Meta(pattern=TASK_PATTERN.replace(r"\Z", "$"), description="Name of the task.")]
+Task = Annotated[TaskId, Meta(description="Name of the task.")]
+Cohort = Annotated[identifiers.Cohort, Meta(description="Name of a cohort; empty: all.")]
 Number = Annotated[int, Meta(ge=0)]
 Version = Annotated[int, Meta(ge=0, description="Number of a version; 0 is the first model.")]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="A sha256 in hex.")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="A sha256 in hex.")]
 
 
 class ModelAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +54,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """A score that a decision of a rollout rests on."""
 
     version: Version
-    cohort: Annotated[str, Meta(description="Name of the cohort; empty: all together.")]
+    cohort: Cohort
     # By its key and not by a name that it gives itself.
     evaluator: str
     metric: str
@@ -83,7 +84,7 @@ class CanaryStaged(msgspec.Struct, frozen=True, kw_only=True):
     version: Version
     stage: Number
     share: Annotated[float, Meta(ge=0, le=1, description="The share of the devices of these cohorts.")]
-    cohorts: Annotated[tuple[str, ...], Meta(description="Empty: all.")]
+    cohorts: Annotated[tuple[Cohort, ...], Meta(description="Empty: all.")]
     evidence: Scores
     model: ModelAddress
     journal: JournalHead

@@ -17,15 +17,15 @@ from schemas.announcements.forms import KINDS, Data, Kind, RolloutHalted, Versio
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
 from schemas.identifiers import BodyRef
-from schemas.published import Checkpoint, find_deployment, parse_checkpoint, parse_statement
+from schemas.published import find_deployment, is_vouched_for, parse_checkpoint, parse_statement, read_body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
     """One announcement that is believed.
 
-    `statement`: the CloudEvent without its signature. `deployment`: that of the certificate; None where the operator
-    signed it.
+    `statement`: the CloudEvent without its signature; `record` has it. `deployment`: that of the certificate; None
+    where the operator signed it. `body`: where the model stands of the version to be used.
     """
 
     kind: Kind
@@ -33,6 +33,13 @@ class Announcement:
     data: Data
     time_ms: int
     deployment: bytes | None
+    record: bytes
+    body: BodyRef | None
+
+    @property
+    def seq(self) -> int:
+        """The batch of the journal that decided it."""
+        return self.data.journal.seq
 
     @property
     def id(self) -> str:
@@ -52,14 +59,6 @@ class Announcement:
         """The version that was rolled back; None for every other kind."""
         return self.data.version if isinstance(self.data, VersionRolledBack) else None
 
-    @property
-    def body(self) -> BodyRef | None:
-        """Where its model stands."""
-        address = self.data.model
-        if address is None:
-            return None
-        return BodyRef(**{**msgspec.structs.asdict(address), "sha256": bytes.fromhex(address.sha256)})
-
 
 def find_place(statement: Mapping[str, Any]) -> tuple[str, int] | None:
     """The journal and the batch that a statement names, which nobody has checked; None where it names none."""
@@ -70,10 +69,13 @@ def find_place(statement: Mapping[str, Any]) -> tuple[str, int] | None:
         return None
 
 
-def read_announcement(value: bytes, trust: Trust, *, partition: int, at_ms: int) -> Announcement | None:
+def read_announcement(
+    value: bytes, trust: Trust | None, *, partition: int | None = None, at_ms: int = 0
+) -> Announcement | None:
     """What a record announces; None for a kind that this release does not know. Raises MalformedError.
 
-    `partition` is where the record stands, `at_ms` when it was appended.
+    `partition` is where the record stands, `at_ms` when it was appended, as far as the reader knows. `trust` None, for
+    a person who only looks, believes whoever signed it.
     """
     # It looks at the form and at the signature; what is signed with, and for whom, comes below.
     given = parse_checkpoint(value)
@@ -81,25 +83,27 @@ def read_announcement(value: bytes, trust: Trust, *, partition: int, at_ms: int)
     kind = KINDS.get(str(statement.get("type")))
     if kind is None:
         return None
-    if not _is_vouched_for(given, trust, role=kind.role, at_ms=at_ms):
+    if trust is not None and not is_vouched_for(given, trust, at_ms=at_ms):
         raise MalformedError(f"signed by no {kind.role} that the operator has certified for this deployment")
     try:
         # Fields that are new are passed over: a later release may say more.
         data: Data = msgspec.convert(statement["data"], kind.data)
+        body = None if data.model is None else read_body(statement["data"]["model"])
     except (msgspec.ValidationError, KeyError) as error:
         raise MalformedError(f"no {kind.type}: {error}") from error
     # A copy in another partition would be a second record of the same event.
-    if (data.journal.topic, data.journal.partition) != (kind.journal, partition):
+    if data.journal.topic != kind.journal or partition not in (None, data.journal.partition):
         raise MalformedError(f"it speaks of {data.journal.topic}[{data.journal.partition}]")
-    deployment = find_deployment(given, trust)
-    return Announcement(kind=kind, statement=statement, data=data, time_ms=given.time_ms, deployment=deployment)
-
-
-def _is_vouched_for(given: Checkpoint, trust: Trust, *, role: str, at_ms: int) -> bool:
-    if given.signed_by == trust.operator:
-        return True
-    # Whoever signs chooses the time that the record names, so that of the log counts as well.
-    return trust.find_key(given.certificate, role, at_ms=max(given.time_ms, at_ms)) == given.signed_by
+    deployment = None if trust is None else find_deployment(given, trust)
+    return Announcement(
+        kind=kind,
+        statement=statement,
+        data=data,
+        time_ms=given.time_ms,
+        deployment=deployment,
+        record=value,
+        body=body,
+    )
 
 
 class Told(msgspec.Struct):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from schemas.announcements.reading import read_announcement
 from schemas.canonical import MalformedError, to_plain
 from schemas.certificates import Trust
 from schemas.identifiers import TaskId, Version
-from schemas.rollouts.announcements import read_announcement
 from schemas.rollouts.standing import Standing, evolve
 
 
@@ -49,7 +49,7 @@ def read_production(data: bytes, trust: Trust, *, task: TaskId) -> Standing:
     standing = Standing()
     for record in records if isinstance(records, list) else [None]:
         said = read_announcement(record.encode(), trust) if isinstance(record, str) else None
-        if said is None or said.task != task:
+        if said is None or said.data.task != task:
             raise MalformedError(f"a record that no rollout of {task!r} has signed")
         standing = evolve(standing, said)
     return standing

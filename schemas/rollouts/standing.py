@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
+from schemas.announcements.forms import CanaryStaged, VersionPromoted, VersionRolledBack
+from schemas.announcements.reading import Announcement, read_announcement
+from schemas.canonical import MalformedError
 from schemas.certificates import Trust
 from schemas.identifiers import BodyRef, TaskId, Version
-from schemas.rollouts.announcements import Announced, read_announcement
 from schemas.topics import partition_of
 
 # As many bits as a float holds exactly, so that every language finds the same fraction.
@@ -50,26 +52,20 @@ class Standing:
 NOTHING = Standing()
 
 
-def evolve(standing: Standing, said: Announced) -> Standing:
+def evolve(standing: Standing, said: Announcement) -> Standing:
     """The standing after one announcement. Repeats and what came before the last one change nothing."""
     # Whoever may write there can put a copy of an old one behind the last, also of one of the same batch.
     if said.seq < standing.seq or (said.seq == standing.seq and said.id in standing.ids):
         return standing
     ids = standing.ids | {said.id} if said.seq == standing.seq else frozenset({said.id})
     standing = replace(standing, seq=said.seq, ids=ids)
-    match said.action:
-        case "canary" if said.version is not None and said.version != standing.promoted:
-            standing = replace(
-                standing, candidate=said.version, share=said.share, cohorts=said.cohorts, trial=said.record
-            )
-            return _keep_models(standing, said.version, model=said.model)
-        case "promoted" if said.version is not None:
-            return _keep_models(_promote(standing, said.version, said=said), said.version, model=said.model)
-        case "rolledback":
-            # Nothing was promoted before: then nothing is in production again.
-            if said.to is None:
-                return _keep_models(_promote(standing, None, said=said))
-            return _keep_models(_promote(standing, said.to, said=said), said.to, model=said.model)
+    match said.data:
+        case CanaryStaged(version=version, share=share, cohorts=cohorts) if version != standing.promoted:
+            trial = said.record.decode()
+            standing = replace(standing, candidate=version, share=share, cohorts=frozenset(cohorts), trial=trial)
+            return _keep_models(standing, version, model=said.body)
+        case VersionPromoted() | VersionRolledBack():
+            return _keep_models(_promote(standing, said.version, said=said), said.version, model=said.body)
     # A halt leaves every device what it has: the rollout decides nothing more until somebody resumes it.
     return standing
 
@@ -93,8 +89,8 @@ def draw_place(task: str, version: Version, *, device: str) -> float:
     return float((int.from_bytes(digest[:8]) >> (64 - _BITS)) / (1 << _BITS))
 
 
-def _promote(standing: Standing, version: Version | None, *, said: Announced) -> Standing:
-    ended = replace(standing, candidate=None, share=0.0, cohorts=frozenset(), trial="", promotion=said.record)
+def _promote(standing: Standing, version: Version | None, *, said: Announcement) -> Standing:
+    ended = replace(standing, candidate=None, share=0.0, cohorts=frozenset(), trial="", promotion=said.record.decode())
     # A candidate that is rolled back leaves what was promoted where it was, since when it was.
     if version == standing.promoted:
         return ended
@@ -119,12 +115,19 @@ class Standings:
 
     def take(self, data: bytes, *, partition: int, at_ms: int) -> TaskId | None:
         """Take a record of one partition; the task that it is about, where it is a rollout's word."""
-        said = read_announcement(data, self._trust, at_ms=at_ms)
-        # A task lives in one partition: a copy elsewhere may come before what it is older than.
-        if said is None or partition != partition_of(said.task, self._partitions):
+        # A topic is full of versions, and the signature of each takes longer than all else here.
+        if b"io.fedlog.rollout." not in data:
             return None
-        self._found[said.task] = evolve(self.find(said.task), said)
-        return said.task
+        try:
+            said = read_announcement(data, self._trust, partition=partition, at_ms=at_ms)
+        except MalformedError:
+            # Whoever may write there can end nobody who reads it.
+            return None
+        # A task lives in one partition: a copy elsewhere may come before what it is older than.
+        if said is None or partition != partition_of(said.data.task, self._partitions):
+            return None
+        self._found[said.data.task] = evolve(self.find(said.data.task), said)
+        return said.data.task
 
     def find(self, task: TaskId) -> Standing:
         """What is in production of a task; nothing, where nobody has said anything."""

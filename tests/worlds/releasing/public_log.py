@@ -16,11 +16,18 @@ from schemas.topics import LEDGER, PUBLISHED
 from streams.log import TopicPartition
 from streams.memory import MemoryLog
 from tests.unit.ops.history.test_projections import MECHANISM
-from tests.worlds.builders import DEPLOYMENT, model_published, role_key
+from tests.worlds.builders import DEPLOYMENT, body_ref, model_published, role_key
 from tests.worlds.ops_journal import PLACE, TASK, Journal, append, created, memory_log
 
 FLAT = np.array([1.5, -2.0, 3.25, 0.0, 1e-9, 7.0], np.float32)
 TIME_MS = 1_700_000_000_123
+# What each kind has to say beside its version.
+TOLD: dict[str, dict[str, Any]] = {
+    "canary": {"stage": 0, "share": 0.5, "cohorts": []},
+    "promoted": {"previous": None},
+    "rolledback": {"to": None, "reason": "drop"},
+    "halted": {"reason": "ordered"},
+}
 
 
 def announced(
@@ -28,7 +35,9 @@ def announced(
 ) -> bytes:
     """What a rollout announces, signed by this role of this deployment; `said` is the rest of its data."""
     suffix = f"-{number}" if number else ""
-    model = said.pop("model", None)
+    said = {**TOLD[action], **said}
+    used = None if action in ("rolledback", "halted") else body_ref(f"model {version}", "models")
+    model = said.pop("model", used)
     task, deployment = said.pop("task", TASK), said.pop("deployment", DEPLOYMENT)
     statement = {
         "specversion": "1.0",

@@ -87,7 +87,15 @@ def test_a_key_that_ran_out_does_not_speak_by_an_earlier_time() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"version": -1}, {"version": "4"}, {"model": None}, {"journal": None}, {"evidence": [1]}, {"task": "no name!"}],
+    [
+        {"version": -1},
+        {"version": "4"},
+        {"model": None},
+        {"journal": None},
+        {"evidence": [1]},
+        {"task": "no name!"},
+        {"task": f"{TASK}\n"},
+    ],
 )
 def test_a_form_that_is_none_is_refused(changes: dict[str, Any]) -> None:
     """Guarantee: what a subscriber gets has the form that the description promises."""

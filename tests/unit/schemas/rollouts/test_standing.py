@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from schemas.announcements.reading import Announcement, read_announcement
+from schemas.canonical import MalformedError
 from schemas.identifiers import BodyRef
-from schemas.rollouts import Announced, Standing, Standings, choose, evolve, read_announcement
+from schemas.rollouts import Standing, Standings, choose, evolve
 from schemas.rollouts.standing import draw_place
 from schemas.topics import partition_of
 from tests.worlds.builders import TASK, body_ref, trust
+from tests.worlds.published.announcing import announce_version
 from tests.worlds.releasing.public_log import announced
 
 DEVICES = [f"device-{number}" for number in range(2_000)]
@@ -45,6 +48,15 @@ def rolled_back(version: int, *, to: int | None, seq: int, **said: Any) -> bytes
     """A rollback."""
     back = None if to is None else model(to)
     return announced("rolledback", version, seq=seq, to=to, model=back, reason="gate", **said)
+
+
+def assert_nothing(record: bytes) -> None:
+    """It is no announcement, and a reader of the topic passes over it."""
+    with pytest.raises(MalformedError):
+        read_announcement(record, trust())
+    standings = Standings(trust(), partitions=8)
+    assert standings.take(record, partition=partition_of(TASK, 8), at_ms=0) is None
+    assert standings.find(TASK) == Standing()
 
 
 def test_nothing_is_in_production_before_a_promotion() -> None:
@@ -118,7 +130,7 @@ def test_a_copy_of_an_old_announcement_changes_nothing() -> None:
     assert standing.candidate == 4
     for old in (promoted(1, seq=1), canary(3, seq=2), *last):
         said = read_announcement(old, trust())
-        assert isinstance(said, Announced)
+        assert isinstance(said, Announcement)
         assert evolve(standing, said) == standing
 
 
@@ -160,7 +172,7 @@ def test_a_halt_leaves_every_device_what_it_has() -> None:
 @pytest.mark.parametrize("role", ["aggregator", "evaluator", "privacy"])
 def test_nobody_else_promotes(role: str) -> None:
     """A key of another role says nothing about what is in production."""
-    assert read_announcement(announced("promoted", 3, seq=1, role=role), trust()) is None
+    assert_nothing(announced("promoted", 3, seq=1, role=role))
 
 
 @pytest.mark.parametrize(
@@ -168,9 +180,10 @@ def test_nobody_else_promotes(role: str) -> None:
 )
 def test_what_cannot_be_read_is_nothing(said: dict[str, Any]) -> None:
     """Whoever may write there ends no reader."""
-    assert read_announcement(announced("canary", 3, seq=1, **said), trust()) is None
+    assert_nothing(announced("canary", 3, seq=1, **said))
 
 
 def test_a_version_is_no_announcement_of_a_rollout() -> None:
-    """Both stand in one topic, and each reader passes over the other's."""
-    assert read_announcement(b'{"type":"io.fedlog.model.published.v1"}', trust()) is None
+    """Both stand in one topic, and a version that is published changes nothing in production."""
+    standings = Standings(trust(), partitions=8)
+    assert standings.take(announce_version(1), partition=partition_of(TASK, 8), at_ms=0) is None

@@ -12,7 +12,7 @@ from ops.operator.errors import BudgetRefused, BudgetUnnoticed, OutsideBudget
 from ops.operator.populations import budgets
 from schemas.events import DeploymentFounded, Noticed, PopulationBudgetSet
 from schemas.topics import ROUNDS, TASKS
-from streams.log import Draft
+from streams.log import Draft, Record
 from tests.worlds.builders import DEPLOYMENT, KEY, policy, private_policy, written
 from tests.worlds.identity.budgets import City, budget_set, rules_of
 
@@ -22,13 +22,14 @@ def world(monkeypatch: pytest.MonkeyPatch) -> City:
     """A population with one task, whose actors run while somebody waits for them."""
     city = City({"city.a": rules_of(1.0)})
     city.log.append([Draft(topic=TASKS.name, partition=0, value=written(DeploymentFounded(deployment=DEPLOYMENT)))])
-    poll = Follower.poll
 
-    def polling(follower: Any, wait_s: float) -> Any:
-        city.settle()
-        return poll(follower, 0.0)
+    class Settling(Follower):
+        def poll(self, timeout_s: float = 0.5) -> list[Record]:
+            city.settle()
+            return super().poll(0.0)
 
-    monkeypatch.setattr(Follower, "poll", polling)
+    # There alone: a follower of another log, in another thread, must not run these actors a second time.
+    monkeypatch.setattr(budgets, "Follower", Settling)
     return city
 
 
