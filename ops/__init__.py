@@ -15,6 +15,7 @@ and below them these modules:
 `settings`: options and environment variables as one value; called by the console's root, read by all above.
 `console`: prints results and progress; called by terminal and processes alone, never by what an API would call too.
 `log_catalogue`: every event that a log line may name; held against the source by a test.
+`request_books`: the figures of a server about its requests; for API and gateway alike.
 `logging_setup`: sets up structured logging; called by `opening` and by each worker.
 `doors`: who gets in at the brokers, and what for: rights, quotas, certificates of our own.
 `broker_state`: which embedded broker runs on a folder; called by `settings` and by the broker that writes it.

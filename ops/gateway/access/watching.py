@@ -7,21 +7,18 @@ there as the protocol has it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from actors.hosts.metrics import PrometheusInstruments
 from ops.gateway.access.limits import find_address
 from ops.gateway.refusals import REFUSED_FOR
+from ops.request_books import NO_ROUTE, RequestBooks
 
 # Requests that wait take up to 25 seconds.
 SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0)
-# A path that is no route of ours may be anything, and would be a name of its own each time.
-NO_ROUTE = "none"
 METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS")
 # How things stand behind a gateway.
 FIGURES = {
@@ -35,27 +32,16 @@ FIGURES = {
 logger = structlog.get_logger("fedlog.access")
 
 
-class Books:
+class Books(RequestBooks):
     """The figures of one gateway."""
 
     def __init__(self) -> None:
-        self.instruments = make = PrometheusInstruments()
-        self._requests = make.counter("gateway_requests", "Answers", "route", "status")
-        self._refusals = make.counter("gateway_refusals", "Refusals, by their code", "code")
-        self._seconds = make.histogram("gateway_request_seconds", "Until an answer is out", "route", buckets=SECONDS)
-        self._figures = {name: make.gauge(f"gateway_{name}", text) for name, text in FIGURES.items()}
-
-    def watch(self, **figures: Callable[[], float]) -> None:
-        """Show how things stand behind the gateway, each of `FIGURES` by who knows it."""
-        # Asked at the time of a scrape, so that none can be forgotten where something changes.
-        for name, find in figures.items():
-            self._figures[name].set_function(find)
+        super().__init__("gateway", until="Until an answer is out", buckets=SECONDS, figures=FIGURES)
+        self._refusals = self.instruments.counter("gateway_refusals", "Refusals, by their code", "code")
 
     def note(self, scope: Scope, status: int, *, seconds: float) -> None:
         """A request that was answered."""
-        route = find_route(scope)
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        self.note_answer(find_route(scope), status, seconds=seconds)
         if (code := scope.get(REFUSED_FOR)) is not None:
             self._refusals.labels(code).inc()
 

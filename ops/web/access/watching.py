@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from actors.hosts.metrics import PrometheusInstruments
+from ops.request_books import NO_ROUTE, RequestBooks
 
 SECONDS = (0.02, 0.1, 0.5, 2.0, 10.0, 30.0)
-# A path that is no route of ours may be anything, and would be a name of its own each time.
-NO_ROUTE = "none"
 FIGURES = {
     "log_answers": "1 while the brokers answer, 0 while pages show what was known before",
     "streams": "Pages and programs that follow what is new",
 }
 
 
-class Books:
+class Books(RequestBooks):
     """The figures of one server."""
 
     def __init__(self) -> None:
-        self.instruments = make = PrometheusInstruments()
-        self._requests = make.counter("serve_requests", "Answers", "route", "status")
-        self._seconds = make.histogram("serve_request_seconds", "Until an answer begins", "route", buckets=SECONDS)
-        self._figures = {name: make.gauge(f"serve_{name}", text) for name, text in FIGURES.items()}
-
-    def watch(self, **figures: Callable[[], float]) -> None:
-        """Show how things stand, each of `FIGURES` by who knows it."""
-        for name, find in figures.items():
-            self._figures[name].set_function(find)
+        super().__init__("serve", until="Until an answer begins", buckets=SECONDS, figures=FIGURES)
 
     def note(self, scope: Scope, status: int, *, seconds: float) -> None:
         """A request whose answer has begun."""
-        route = find_route(scope)
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        self.note_answer(find_route(scope), status, seconds=seconds)
 
 
 def find_route(scope: Scope) -> str:
