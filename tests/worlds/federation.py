@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +268,22 @@ def describe_opening(actor: Actor[Any]) -> tuple[object, ...]:
         actor._digests.undigested,
         actor._journal.seq,
     )
+
+
+@contextmanager
+def at_work(world: Federation) -> Iterator[None]:
+    """The actors decide while somebody waits for them, as workers would."""
+    is_over = threading.Event()
+
+    def work() -> None:
+        while not is_over.wait(0.01):
+            world.settle()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        worker.join()
+        world.settle()

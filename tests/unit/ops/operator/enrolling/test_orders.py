@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from ops.operator.enrolling.vault import SubjectForgotten, SubjectUnknown, Vault
 from schemas.events import DeviceRevoked
 from schemas.topics import REGISTRY
 from tests.worlds.builders import DEPLOYMENT, KEY, TASK, device_id, policy
+from tests.worlds.federation import at_work
 from tests.worlds.identity.enrolling import PHONES, EnrolledFederation, enroller_signer
 
 
@@ -31,25 +29,6 @@ def there(world: EnrolledFederation) -> Registrations:
     """The operator, on that log."""
     subjects = KEY.derive_subjects(DEPLOYMENT)
     return Registrations(world.log, Authority(KEY.signing, KEY.public_key, DEPLOYMENT, subjects))
-
-
-@contextmanager
-def at_work(world: EnrolledFederation) -> Iterator[None]:
-    """The actors read on while somebody waits for them."""
-    is_over = threading.Event()
-
-    def work() -> None:
-        while not is_over.wait(0.01):
-            world.settle()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        worker.join()
-        world.settle()
 
 
 def test_a_second_opening_counts_on(world: EnrolledFederation, there: Registrations) -> None:

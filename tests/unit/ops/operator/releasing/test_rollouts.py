@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from ops.operator.errors import OrderUnnoticed, RolloutMissing, RolloutOrderRefused, TaskUnknown
@@ -13,26 +9,8 @@ from ops.operator.releasing import rollouts
 from ops.operator.releasing.rollouts import Wish
 from schemas.events import Promoted, RolledBack
 from tests.worlds.builders import KEY, policy
-from tests.worlds.federation import Federation
+from tests.worlds.federation import Federation, at_work
 from tests.worlds.releasing.federation import Released
-
-
-@contextmanager
-def at_work(world: Federation) -> Iterator[None]:
-    """The actors decide meanwhile, as workers would."""
-    is_over = threading.Event()
-
-    def work() -> None:
-        while not is_over.wait(0.02):
-            world.settle()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def test_an_order_waits_for_what_follows_from_it() -> None:
