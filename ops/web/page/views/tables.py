@@ -125,6 +125,11 @@ def _draw_json(cell: Cell) -> h.Node:
     )
 
 
+def _draw_cohort(cell: Cell) -> h.Node:
+    # A device may have none; a score without one is of all examples.
+    return cell.value or h.em["all" if "metric" in cell.row else "none"]
+
+
 def _draw_words(cell: Cell) -> h.Node:
     return str(cell.value).replace("_", " ")
 
@@ -135,7 +140,7 @@ _DRAWN: dict[str, Callable[[Cell], h.Node]] = {
     "version": _draw_version,
     "base_version": _draw_version,
     "only_in": _draw_version,
-    "cohort": lambda cell: cell.value or h.em["none"],
+    "cohort": _draw_cohort,
     "metrics": _draw_json,
     "counts": _draw_json,
     "model_bytes": lambda cell: format_bytes(cell.value),
