@@ -75,7 +75,7 @@ class Fleet:
     """Devices of one task that check in, submit and repeat until they hear; used as a context.
 
     It plays as many devices of each of `others`, tasks under the same rules. `created`: of a sealed or masked task, as
-    which its devices hide what they send.
+    which its devices hide what they send. `first`: its first device's number, where another fleet plays those before.
     """
 
     kafka: KafkaSettings
@@ -88,6 +88,7 @@ class Fleet:
     bodies: tuple[bytes, ...] = ()  # to submit instead of a small random delta
     others: tuple[str, ...] = ()
     created: TaskCreated | None = None
+    first: int = 0
     outcomes: Counter[str] = field(default_factory=Counter, init=False)
     submitted: int = field(default=0, init=False)
     faults: list[BaseException] = field(default_factory=list, init=False)
@@ -130,7 +131,8 @@ class Fleet:
             log.close()
 
     def _live(self, log: EventLog) -> None:
-        whole = [(task, f"{task}-{number}") for task in (self.task, *self.others) for number in range(self.devices)]
+        numbers = range(self.first, self.first + self.devices)
+        whole = [(task, f"{task}-{number}") for task in (self.task, *self.others) for number in numbers]
         # Whoever founded it: a fleet is told no operator's key.
         deployment, shards = deployments.find(log, None) or DEPLOYMENT, self.rules.shard_count
         members = [Member(name, log, task=task, deployment=deployment, shards=shards) for task, name in whole]
