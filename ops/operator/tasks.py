@@ -240,6 +240,10 @@ def summarize(view: TaskView) -> dict[str, Any]:
         "leases_abandoned": dict(sorted(view.leases_abandoned.items())),
         "participations_max": view.participations_max,
         "devices_quarantined": len(view.quarantined),
+        "quarantined": [
+            {"device": one.device, "subject": one.subject or None, "rounds": [*one.rounds]}
+            for _, one in sorted(view.quarantined.items())
+        ],
         "rounds_abandoned": dict(sorted(view.abandoned.items())),
         "metrics": view.metrics,
         "device_metrics": view.device_metrics,

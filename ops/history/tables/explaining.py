@@ -104,6 +104,16 @@ _TAKING_PART = {
     "check-ins": """
         SELECT reason, count, first_at, last_at FROM checkins WHERE task = '{task}' ORDER BY count DESC, reason""",
 }
+# Asked only of a task whose policy compares devices: of any other it would say nothing, in so many words.
+_SET_APART = {
+    "quarantined": """
+        SELECT device, subject, round_id, rounds, distance, norm, cosine, z, quarantined_at, lifted_at FROM quarantines
+        WHERE task = '{task}' ORDER BY lifted_at IS NOT NULL, quarantined_at, device""",
+    "stood apart": """
+        SELECT device, count(*) AS rounds, max(distance) AS distance, max(norm) AS norm, min(cosine) AS cosine,
+            max(z) AS z, max(round_id) AS last_round
+        FROM anomalies WHERE task = '{task}' GROUP BY device ORDER BY rounds DESC, z DESC, device""",
+}
 
 
 def explain(ask: Ask, task: TaskId, *, version: Version) -> list[Part]:
@@ -120,9 +130,13 @@ def compare(ask: Ask, task: TaskId, *, version: Version, other: Version) -> list
 
 
 def list_devices(ask: Ask, task: TaskId) -> list[Part]:
-    """Who takes part in a task: by cohort, by device, and how its check-ins ended. Raises QueryRefused."""
+    """Who takes part in a task: by cohort, by device, how its check-ins ended, and who was set apart.
+
+    Raises QueryRefused.
+    """
     require_task(ask, task)
-    return _answer(ask, _TAKING_PART, task=task)
+    is_compared = ask(f"FROM policies WHERE task = '{task}' AND policy -> 'quarantine' ->> 'window' IS NOT NULL").rows
+    return _answer(ask, {**_TAKING_PART, **(_SET_APART if is_compared else {})}, task=task)
 
 
 def require_task(ask: Ask, task: TaskId) -> None:

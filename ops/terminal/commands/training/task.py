@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Tasks: create, list, show, pause, resume, close.", no_args_is_help=True)
 
 COLUMNS = ("task", "status", "version", "buffer", "admitted", "refused", "staleness", "score", "epsilon", "leases")
+QUARANTINED_SHOWN = 4
 Name = Annotated[str, typer.Argument(metavar="TASK", autocompletion=complete_task, help="Name of the task.")]
 
 
@@ -257,6 +258,9 @@ def _format_details(view: TaskView) -> list[tuple[str, object]]:
         shown["rho"] = f"{number(view.rho)} of {number(shown['rho_max'])}"
     if view.population is not None:
         shown["population_rho"] = f"{number(view.population.rho_spent)} of {number(view.population.rho_max)}"
+    names = [f"{one['device'][:12]}… (rounds {', '.join(map(str, one['rounds']))})" for one in shown["quarantined"]]
+    more = f" and {len(names) - QUARANTINED_SHOWN} more" if len(names) > QUARANTINED_SHOWN else ""
+    shown["quarantined"] = ", ".join(names[:QUARANTINED_SHOWN]) + more
     # Of a task with several metrics it is said whose curve it is.
     shown["curve"] = f"{sparkline(view.curve())} {view.metric_name or ''}".strip()
     # These are shown as part of another line.

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ops.history.tables.explaining import list_devices
 from ops.history.tables.standing.views import read_views
 from ops.operator.errors import DeviceNotQuarantined, TaskUnknown
 from ops.operator.quarantines.lifting import find_quarantined, lift
 from ops.operator.tasks import find_view, summarize
-from schemas.events import Noticed, QuarantineLifted
+from schemas.events import MembersCompared, Noticed, QuarantineLifted
 from schemas.topics import ROUNDS
 from tests.tables import synced
 from tests.worlds.builders import KEY, TASK, device_id
@@ -29,7 +30,9 @@ def quarantining() -> Federation:
 def test_an_order_lifts_the_quarantine_that_there_is() -> None:
     """By the first digits of the device; the aggregator takes note of it, and the device trains again."""
     world = quarantining()
-    assert summarize(find_view(world.log, TASK))["devices_quarantined"] == 1
+    shown = summarize(find_view(world.log, TASK))
+    assert shown["devices_quarantined"] == 1
+    assert shown["quarantined"] == [{"device": device_id("a"), "subject": None, "rounds": [0, 1]}]
     held = lift(world.log, TASK, device=device_id("a")[:6], key=KEY)
     assert (held.device, held.rounds) == (device_id("a"), (0, 1))
     world.settle()
@@ -60,6 +63,32 @@ def test_digits_that_two_devices_begin_with_name_neither() -> None:
     assert find_quarantined(known, TASK, device="abd") is known[1]
     with pytest.raises(DeviceNotQuarantined):
         find_quarantined(known[:1], TASK, device="")
+
+
+def test_the_history_says_why_and_until_when(tmp_path: Path) -> None:
+    """A row a quarantine with the figures of its last round, lifted or not, and one an update that stood apart."""
+    world = quarantining()
+    lift(world.log, TASK, device=device_id("a"), key=KEY)
+    world.settle()
+    for seed in range(2, 4):
+        world.round_of(draw_deltas(seed))
+    compared = world.events(ROUNDS.name, MembersCompared)
+    with synced(tmp_path / "one.duckdb", world.log) as history:
+        told = history.ask(
+            "SELECT device, round_id, rounds, z, lifted_at IS NOT NULL, lifted_by FROM quarantines ORDER BY round_id"
+        ).rows
+        apart = history.ask("SELECT round_id, version, device, distance, norm, cosine, z, members FROM anomalies").rows
+        parts = {part.title: part.to_json() for part in list_devices(history.ask, TASK)}
+    scores = [event.anomalies[0] for event in compared]
+    assert told == [
+        (device_id("a"), 1, "[0,1]", scores[1].z / 1000, True, ""),
+        (device_id("a"), 3, "[2,3]", scores[3].z / 1000, False, None),
+    ]
+    figures = [(s.distance / 1000, s.norm / 1000, s.cosine / 1000, s.z / 1000) for s in scores]
+    assert sorted(apart) == [(n, n + 1, device_id("a"), *each, 6) for n, each in enumerate(figures)]
+    assert scores[0].cosine < 0 < scores[0].norm <= 1000
+    assert [row["round_id"] for row in parts["quarantined"]] == [3, 1]
+    assert [(row["device"], row["rounds"]) for row in parts["stood apart"]] == [(device_id("a"), 4)]
 
 
 def test_tables_say_who_is_out(tmp_path: Path) -> None:
