@@ -20,6 +20,7 @@ from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Signer, Trust, parse_certified
 from schemas.events import (
     DeploymentFounded,
+    QuarantineLifted,
     RolloutOrdered,
     TaskClosed,
     TaskCreated,
@@ -40,7 +41,7 @@ from schemas.topics import MODELS, partition_of
 Written = DeploymentFounded | TaskEvent
 # What a server may say by its role; the one that may create tasks is another, so that the operator grants it knowingly.
 SERVE, STEWARD = "serve", "steward"
-_GUIDES = (TaskPaused, TaskResumed, TaskClosed)
+_GUIDES = (TaskPaused, TaskResumed, TaskClosed, QuarantineLifted)
 SCOPES: Mapping[str, tuple[type[TaskEvent], ...]] = {
     SERVE: _GUIDES,
     STEWARD: (*_GUIDES, TaskCreated, TaskSucceeded, RolloutOrdered),

@@ -13,6 +13,7 @@ import msgspec
 from actors.keys import Delegate, RoleKey
 from client_agent.learning.allow_list import AllowList
 from ops.operator import deployments, models, succession, tasks
+from ops.operator.quarantines import lifting
 from ops.web.callers import Caller, NotAllowed
 from ops.web.reading import HistoryReader
 from schemas import policy as policies
@@ -67,6 +68,10 @@ class Operator:
     def close(self, task: TaskId, *, caller: Caller) -> bool:
         """End it for good. Raises TaskUnknown, NotAllowed."""
         return self._change(task, partial(_close, task=task), caller=caller)
+
+    def lift(self, task: TaskId, *, device: str, caller: Caller) -> bool:
+        """Let a quarantined device take part again. Raises TaskUnknown, DeviceNotQuarantined, NotAllowed."""
+        return self._change(task, partial(_lift, task=task, device=device), caller=caller)
 
     def create(self, name: TaskId, *, policy_toml: str, caller: Caller) -> TaskCreated:
         """A new task. Raises PolicyError, PluginNotAllowed, NotAllowed, and what `tasks.create` raises."""
@@ -173,3 +178,7 @@ def _resume(log: EventLog, key: Delegate, *, task: TaskId) -> None:
 
 def _close(log: EventLog, key: Delegate, *, task: TaskId) -> None:
     tasks.close(log, task, key=key)
+
+
+def _lift(log: EventLog, key: Delegate, *, task: TaskId, device: str) -> None:
+    lifting.lift(log, task, device=device, key=key)

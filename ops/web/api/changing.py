@@ -39,6 +39,13 @@ class NewFork(BaseModel):
     ] = None
 
 
+class Lifted(BaseModel):
+    """A device that is to take part again."""
+
+    model_config = ConfigDict(extra="forbid")
+    device: Annotated[str, Field(min_length=1, max_length=127, description="Its id, or as whom it is enrolled.")]
+
+
 @router.post("/tasks", status_code=201)
 @router.post("/training/start", status_code=201, summary="Create Task, by the name that other systems have for it")
 def create_task(request: Request, new: NewTask) -> Response:
@@ -72,6 +79,13 @@ def resume_task(request: Request, task: TaskName) -> Response:
 def close_task(request: Request, task: TaskName) -> Response:
     """End a task for good; its versions stay."""
     return _write_seen(request, is_seen=find_site(request).operator.close(task, caller=find_caller(request)))
+
+
+@router.post("/tasks/{task}/lift")
+def lift_quarantine(request: Request, task: TaskName, *, lifted: Lifted) -> Response:
+    """Let a device take part again that was quarantined."""
+    caller = find_caller(request)
+    return _write_seen(request, is_seen=find_site(request).operator.lift(task, device=lifted.device, caller=caller))
 
 
 def _write_created(request: Request, created: TaskCreated) -> Response:

@@ -32,6 +32,8 @@ LEDGER = Listing("ledger", ("task", "round_id", *_PLACE))
 EVALUATIONS = Listing("evaluations", ("task", "version", "cohort", "metric", "epoch_ms(evaluated_at)"))
 # In the order of the journal: a rollback and the promotion behind it may stand in one record.
 ROLLOUTS = Listing("rollouts", ("task", '"offset"', "number"))
+QUARANTINES = Listing("quarantines", ("task", '"offset"', "number"))
+ANOMALIES = Listing("anomalies", ("task", "round_id", "update_id"))
 ANCESTRY = Listing("ancestry", ("task",))
 MEASUREMENTS = Listing("measurements", ("task", "version"))
 WORKERS = Listing("workers", _PLACE)
@@ -72,6 +74,10 @@ class OfEvaluations(Page):
 class OfDevices(OfTask):
     device: Filter = None
     cohort: Filter = None
+
+
+class OfDevice(Page):
+    device: Filter = None
 
 
 class OfWorkers(Page):
@@ -155,6 +161,20 @@ def list_evaluations(asked: Question, task: TaskName, *, page: Annotated[OfEvalu
 def list_steps(asked: Question, task: TaskName, *, page: Annotated[Page, Query()]) -> Response:
     """The steps of a task's rollout: what was tried, promoted and rolled back, why, and on which scores."""
     return ROLLOUTS.answer(asked, page, task=task)
+
+
+@router.get("/tasks/{task}/quarantines", responses=_describe("quarantines"))
+def list_quarantines(asked: Question, task: TaskName, *, page: Annotated[OfDevice, Query()]) -> Response:
+    """The devices of a task that were let in no more: why, how far out, and whether that was lifted. For operators."""
+    asked.caller.require("operator")
+    return QUARANTINES.answer(asked, page, task=task)
+
+
+@router.get("/tasks/{task}/anomalies", responses=_describe("anomalies"))
+def list_anomalies(asked: Question, task: TaskName, *, page: Annotated[OfDevice, Query()]) -> Response:
+    """The updates of a task that stood apart from the others of their round, and how far. For operators."""
+    asked.caller.require("operator")
+    return ANOMALIES.answer(asked, page, task=task)
 
 
 @router.get("/devices", responses=_describe("devices"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlencode
 
 import htpy as h
 from starlette.concurrency import run_in_threadpool
@@ -40,6 +40,7 @@ ACTIONS: Mapping[str, Action] = {
     "pause": Action("Pause", "No device gets a lease until somebody resumes it; leases that are out still count."),
     "resume": Action("Resume", "Devices get leases again."),
     "close": Action("Close", "It ends for good: the round that fills is abandoned, and no version follows.", True),
+    "lift": Action("Lift the quarantine in", "The device gets leases again, and its updates count."),
     "fork": Action("Fork", "A new task starts from a version of this one. A private task is closed by that."),
 }
 
@@ -78,9 +79,12 @@ def _ask(pages: Pages, request: Request, *, problem: str = "", status: int = 200
     action = ACTIONS[name]
     # A browser sends its cookie with any form; this stands in ours alone.
     csrf = find_caller(request).csrf
-    form = h.form(".ask", method="post", action=f"/tasks/{quote(task, safe='')}/{name}")[
+    device = request.query_params.get("device", "") if name == "lift" else ""
+    query = f"?{urlencode({'device': device})}" if device else ""
+    form = h.form(".ask", method="post", action=f"/tasks/{quote(task, safe='')}/{name}{query}")[
         h.p(".verdict.bad", role="alert")[problem] if problem else None,
         h.p[action.text],
+        h.p(".note")[h.span(".id")[device]] if device else None,
         h.input(type="hidden", name="csrf", value=csrf),
         _draw_fork(moment, request, task=task) if name == "fork" else None,
         h.p(".row")[
@@ -115,7 +119,7 @@ def _act(pages: Pages, request: Request, *, form: Mapping[str, str]) -> Response
     task, name = request.path_params["task"], request.url.path.rpartition("/")[2]
     caller, target = find_caller(request), task
     try:
-        target = _change(pages.site, task, name=name, form=form, caller=caller)
+        target = _change(pages.site, task, name=name, form={**request.query_params, **form}, caller=caller)
     except FedlogError as error:
         problem = problem_of(error)
         return _ask(pages, request, problem=problem.detail or problem.title, status=problem.status)
@@ -132,6 +136,8 @@ def _change(site: Site, task: str, *, name: str, form: Mapping[str, str], caller
             site.operator.resume(task, caller=caller)
         case "close":
             site.operator.close(task, caller=caller)
+        case "lift":
+            site.operator.lift(task, device=form.get("device", ""), caller=caller)
         case "fork":
             version = form.get("version", "")
             # What is no number is refused in the words for a version that is not there.

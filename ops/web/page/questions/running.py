@@ -17,10 +17,13 @@ _ROUND = """
 _ENDS = """
     SELECT 'proposed' AS step, at_ms, members FROM facts.round_proposed WHERE task = $task AND round = $round
     UNION ALL BY NAME SELECT 'charged' AS step, at_ms FROM facts.round_charged WHERE task = $task AND round = $round
+    UNION ALL BY NAME SELECT DISTINCT 'quarantined' AS step, at_ms FROM facts.device_quarantined
+        WHERE task = $task AND round = $round
     UNION ALL BY NAME SELECT 'withheld' AS step, at_ms FROM facts.round_withheld WHERE task = $task AND round = $round
     UNION ALL BY NAME SELECT 'published' AS step, at_ms FROM facts.model_published WHERE task = $task AND round = $round
     UNION ALL BY NAME SELECT 'abandoned' AS step, at_ms FROM facts.round_abandoned WHERE task = $task AND round = $round
-    ORDER BY at_ms, list_position(['proposed', 'charged', 'withheld', 'published', 'abandoned'], step)"""
+    ORDER BY at_ms,
+        list_position(['proposed', 'charged', 'quarantined', 'withheld', 'published', 'abandoned'], step)"""
 _BOUNDS = """
     SELECT min(version) AS version_first, max(version) AS version_last, min(input_offset) AS offset_first,
         max(input_offset) AS offset_last FROM facts.update_admitted WHERE task = $task AND round = $round"""

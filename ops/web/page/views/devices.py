@@ -10,6 +10,7 @@ from ops.web.page.layout import Page, Section
 from ops.web.page.moment import Moment
 from ops.web.page.questions import running, standing
 from ops.web.page.questions.overview import list_tasks
+from ops.web.page.views.apart import show_quarantines
 from ops.web.page.views.parts import draw_choice, draw_figure
 from ops.web.page.views.tables import draw_rows
 
@@ -77,6 +78,7 @@ def show_device(moment: Moment, device: str) -> Page | None:
     sections = [
         Section("lead", "", lead, "wide plain"),
         Section("tasks", "By task", by_task, "wide", events),
+        *show_quarantines(moment, device),
         Section("updates", "Newest updates", updates, "wide"),
         Section("leases", "Newest leases", leases, "wide"),
     ]

@@ -15,9 +15,10 @@ from ops.web.page.charts.timeline import draw_timeline
 from ops.web.page.formats import format_bytes, format_clock, format_number, format_seconds, format_share
 from ops.web.page.layout import Page, Section
 from ops.web.page.moment import Moment
-from ops.web.page.questions import courses, releasing, running
+from ops.web.page.questions import apart, courses, releasing, running
 from ops.web.page.questions.overview import TaskLine, ask_for_tasks, list_tasks
 from ops.web.page.questions.position import ask_for_stops
+from ops.web.page.views.apart import show_apart
 from ops.web.page.views.parts import draw_figure, draw_status, draw_time, make_trips, name_cohort
 
 LOW = 0.15
@@ -31,6 +32,7 @@ def show_task(moment: Moment, task: str) -> Page | None:
         *courses.ask_for_courses(task),
         *running.ask_for_standing(task),
         *releasing.ask_for_steps(task),
+        *apart.ask_for_apart(task),
         *ask_for_stops(task),
     )
     moment.ask_all(*courses.ask_for_course(moment, task), *running.ask_for_rounds(moment, task))
@@ -49,6 +51,7 @@ def show_task(moment: Moment, task: str) -> Page | None:
         _show_durations(moment, line, course=course),
         _show_cohorts(moment, line),
         _show_losses(moment, line),
+        *show_apart(moment, line),
         _show_timeline(moment, line, filling=filling),
         _show_versions(moment, line),
     ]

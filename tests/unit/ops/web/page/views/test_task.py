@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ops.operator.deployments import establish
+from schemas.events import MembersCompared
+from schemas.topics import ROUNDS
 from tests.serving import make_client, opened_site
-from tests.worlds.builders import policy
+from tests.worlds.builders import DEPLOYMENT, KEY, device_id, policy
 from tests.worlds.federation import Federation
+from tests.worlds.quarantine.tasks import PARAMETERS, draw_deltas, watched_policy
 from tests.worlds.releasing.federation import Released
 
 
@@ -40,3 +44,35 @@ def test_a_rollback_stands_on_the_page_with_its_scores(tmp_path: Path) -> None:
     assert f"version {first}" in text
     assert f"version {third}, 5 % of the devices" in text
     assert "drop: accuracy 0.5 of version 2; accuracy 0.9 of version 1" in text
+
+
+def test_who_is_set_apart_is_named_to_operators_who_can_lift_it(tmp_path: Path) -> None:
+    """Everybody sees how many; operators whom, in which rounds and how far out, and lift it after asking back once."""
+    world = Federation(watched_policy(), parameters=PARAMETERS)
+    for seed in range(2):
+        world.round_of(draw_deltas(seed))
+    establish(world.log, KEY, deployment=DEPLOYMENT)
+    out, z = device_id("a"), world.events(ROUNDS.name, MembersCompared)[-1].anomalies[0].z
+    ask = f"/tasks/digits/lift?device={out}"
+    with opened_site(tmp_path, world.log) as (site, _):
+        viewer, operator = make_client(site, "viewer"), make_client(site, "operator")
+        shown = viewer.get("/tasks/digits").text
+        assert "2 updates of 1 device stood apart" in shown
+        assert "1 let in no more" in shown
+        assert ask not in shown
+        assert ask not in viewer.get(f"/devices/{out}").text
+        assert viewer.get(ask).status_code == 403
+        assert viewer.get("/api/v1/tasks/digits/quarantines").status_code == 403
+        text = operator.get("/tasks/digits").text
+        assert ask in text
+        assert f"{z / 1000:.3g}" in text
+        assert ask in operator.get(f"/devices/{out}").text
+        assert out in operator.get(ask).text
+        rows = operator.get("/api/v1/tasks/digits/quarantines").json()["rows"]
+        assert [(row["device"], row["rounds"], row["lifted_at"]) for row in rows] == [(out, [0, 1], None)]
+        assert len(operator.get("/api/v1/tasks/digits/anomalies").json()["rows"]) == 2
+        assert operator.post(ask, data={}).status_code == 303
+        text = operator.get("/tasks/digits").text
+        assert (ask in text, "lifted" in text, "0 let in no more" in text) == (False, True, True)
+        refused = operator.post("/api/v1/tasks/digits/lift", json={"device": out})
+        assert (refused.status_code, refused.json()["code"]) == (409, "device_not_quarantined")
