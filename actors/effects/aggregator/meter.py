@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from actors.deciders.aggregator_state import Rounds
 from actors.runtime.meter import Gauge, Instruments, Meter
 from schemas.events import (
+    DeviceQuarantined,
     JournalEvent,
+    MembersCompared,
     ModelPublished,
+    Noticed,
+    QuarantineLifted,
     RoundOpened,
     RoundProposed,
+    TaskCreated,
     TaskHalted,
     UpdateAdmitted,
     UpdateRefused,
@@ -45,6 +52,34 @@ class _Weights:
             self._effective.labels(task).set(total**2 / squares)
 
 
+class _Apart:
+    """Updates that stood apart, and devices that are let in no more, of tasks whose policy compares them."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._anomalies = instruments.counter("updates_apart", "Updates that stood apart from the others", "task")
+        self._quarantined = instruments.gauge("devices_quarantined", "Devices that are let in no more", "task")
+
+    def set(self, created: TaskCreated, count: int) -> None:
+        """So many are out; from the first day on, so that the first one is a rise."""
+        if created.policy.quarantine is not UNSET:
+            self._quarantined.labels(created.task).set(count)
+            self._anomalies.labels(created.task).inc(0)
+
+    def follow(self, event: JournalEvent) -> None:
+        """Who is out after an event."""
+        match event:
+            case DeviceQuarantined():
+                self._quarantined.labels(event.task).inc()
+            case Noticed(fact=QuarantineLifted() as lifted):
+                self._quarantined.labels(lifted.task).inc(-1)
+            case Noticed(fact=TaskCreated() as created):
+                self.set(created, 0)
+
+    def count(self, event: MembersCompared) -> None:
+        """How many of a round stood apart."""
+        self._anomalies.labels(event.task).inc(len(event.anomalies))
+
+
 class AggregatorMeter(Meter):
     """Follows the journal `rounds`."""
 
@@ -59,7 +94,7 @@ class AggregatorMeter(Meter):
         self._codec_loss = instruments.histogram(
             "codec_loss_ratio", "Norm that codecs lost of updates, as devices tell", "task", buckets=_CODEC_LOSS_BUCKETS
         )
-        self._weights = _Weights(instruments)
+        self._weights, self._apart = _Weights(instruments), _Apart(instruments)
         self._round_s = instruments.histogram(
             "round_seconds", "From opening to proposing", "task", buckets=_ROUND_SECONDS_BUCKETS
         )
@@ -73,13 +108,15 @@ class AggregatorMeter(Meter):
         for name, task in state.tasks.items():
             if task.version >= 0:
                 self._version.labels(name).set(task.version)
+            self._apart.set(task.created, 0 if task.watch is UNSET else len(task.watch.quarantined))
             members = task.buffer.members.values() if task.buffer else ()
             self._fill_of(name).set(len(members))
             for member in members:
                 self._weights.add(name, member.weight)
 
     def follow(self, event: JournalEvent, time_ms: int) -> None:
-        """Versions and buffers as an event leaves them."""
+        """Versions, buffers and quarantines as an event leaves them."""
+        self._apart.follow(event)
         match event:
             case RoundOpened():
                 self._opened_ms[event.task] = time_ms
@@ -106,6 +143,8 @@ class AggregatorMeter(Meter):
                 self._clipped.labels(event.task).inc(event.is_clipped)
                 if event.fidelity is not None:
                     self._codec_loss.labels(event.task).observe(event.fidelity.lost / METRIC_ONE)
+            case MembersCompared():
+                self._apart.count(event)
             case UpdateRefused():
                 self._refused.labels(event.task, event.reason).inc()
             case UpdatesDeclined():

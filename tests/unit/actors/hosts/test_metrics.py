@@ -9,15 +9,23 @@ import pytest
 
 from actors.hosts.metrics import ActorMetrics, MetricsUnserved, PrometheusInstruments, ShardMetrics, WorkerMetrics
 from actors.wiring import AGGREGATOR_ROLE, ROLES, SELECTOR_ROLE
-from schemas.events import DefectFound, InputsDropped, JournalEvent, LeaseClosed, RoundOpened
+from schemas.events import DefectFound, InputsDropped, JournalEvent, LeaseClosed, Noticed, RoundOpened
 from schemas.journal import Decision
 from schemas.policy import WEIGHT_ONE
 from schemas.policy.metrics import METRIC_ONE, Fidelity
 from schemas.topics import CHECKINS
 from streams.retry import Outage
 from tests.trials.floods.attacker import RULES, Attacker
-from tests.worlds.builders import round_proposed, update_admitted
+from tests.worlds.builders import round_proposed, task_created, update_admitted
 from tests.worlds.federation import Federation
+from tests.worlds.quarantine.tasks import (
+    PARAMETERS,
+    device_quarantined,
+    draw_deltas,
+    members_compared,
+    quarantine_lifted,
+    watched_policy,
+)
 
 TASK = {"task": "digits"}
 OPENED = RoundOpened(task="digits", round=0)
@@ -62,6 +70,28 @@ def test_clips_codec_loss_and_effective_weights_are_shown() -> None:
     assert registry.get_sample_value("fedlog_codec_loss_ratio_sum", TASK) == 1.0
     metrics.note_decided(decision(round_proposed(1)), 1)
     assert registry.get_sample_value("fedlog_updates_effective", TASK) == 1.6
+
+
+def test_a_quarantine_is_a_rise_and_lifted_a_fall() -> None:
+    """From zero on, so that the first one wakes somebody, replayed or not; who compares nobody has no series."""
+    instruments = PrometheusInstruments()
+    metrics, registry = ActorMetrics(AGGREGATOR_ROLE, instruments), instruments.registry
+    metrics.note_replayed(decision(Noticed(fact=task_created())))
+    assert registry.get_sample_value("fedlog_devices_quarantined", TASK) is None
+    metrics.note_replayed(decision(Noticed(fact=task_created(watched_policy()))))
+    assert registry.get_sample_value("fedlog_devices_quarantined", TASK) == 0
+    member = update_admitted("a")
+    metrics.note_replayed(decision(device_quarantined("a")))
+    metrics.note_decided(decision(members_compared(1, [member], [member.device]), device_quarantined("b")), 1)
+    assert registry.get_sample_value("fedlog_devices_quarantined", TASK) == 2
+    assert registry.get_sample_value("fedlog_updates_apart_total", TASK) == 1
+    metrics.note_decided(decision(Noticed(fact=quarantine_lifted("a"))), 2)
+    assert registry.get_sample_value("fedlog_devices_quarantined", TASK) == 1
+    world = Federation(watched_policy(), parameters=PARAMETERS)
+    for seed in range(2):
+        world.round_of(draw_deltas(seed))
+    metrics.note_restored(world.actors["aggregator"].state)
+    assert registry.get_sample_value("fedlog_devices_quarantined", TASK) == 1
 
 
 def test_the_selector_counts_leases() -> None:
