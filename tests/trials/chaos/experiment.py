@@ -42,6 +42,7 @@ from tests.trials.chaos.applicants import applicants
 from tests.trials.chaos.cast import Cast, signalled
 from tests.trials.chaos.points import PARTITION, TASK, Cell
 from tests.trials.chaos.trap import Blow, Trap
+from tests.trials.chaos.watched.attackers import attackers, make_rules
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
 from tests.worlds.stage import ACTORS
@@ -128,6 +129,7 @@ class Experiment:
         self.actor = cells[0].actor
         self.is_device, self.is_projector = self.actor == "device", self.actor == "projector"
         self.is_sealed, self.is_masked = cells[0].is_sealed, cells[0].is_masked
+        self.is_watched = cells[0].is_watched
         self.trap = Trap(folder=cast.folder, partition=PARTITION, name="driver")
         self._before: Counter[str] = Counter()
 
@@ -135,7 +137,7 @@ class Experiment:
     def fleet(self) -> Iterator[Fleet]:
         """Everybody at work, from the first version on."""
         parameters = PARAMETERS_LARGE if self.is_device else PARAMETERS
-        rules = _rules(parameters, tier=self._choose_tier())
+        rules = make_rules(parameters) if self.is_watched else _rules(parameters, tier=self._choose_tier())
         # Only in the cells that are about it: a lease that is given up makes rounds slower.
         gives_up = 0.2 if any(cell.point == "abandon" for cell in self.cells) else 0.0
         habits = Habits(
@@ -147,6 +149,8 @@ class Experiment:
         if self.is_masked:
             self.cast.play("helper", replace(self.trap, name=OTHER_HELPER))
         asking = applicants(self.cast) if self.actor == "registrar" else nullcontext()
+        if self.is_watched:
+            asking = attackers(self.cast, rules, parameters)
         hiding = created if self.is_sealed or self.is_masked else None
         with asking, Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits, created=hiding) as fleet:
             self.cast.until(self._has_started, "the first version", timeout_s=STARTED_WITHIN_S)

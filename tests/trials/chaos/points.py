@@ -14,8 +14,8 @@ OPENING = ("fence", "claim", "replay")
 DECIDING = ("decide", "begin", "append", "end", "commit", "swap", "snapshot", "manifest", "ack")
 
 POINTS: dict[str, tuple[str, ...]] = {
-    "selector": (*OPENING, *DECIDING, "abandon", "answer", "heard"),
-    "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish", "keyed", "unkeyed"),
+    "selector": (*OPENING, *DECIDING, "abandon", "answer", "heard", "out"),
+    "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish", "keyed", "unkeyed", "apart", "lifted"),
     "privacy": (*OPENING, *DECIDING),
     "registrar": (*OPENING, *DECIDING, "answer"),
     "device": ("granted", "trained", "kept", "stored", "addressed", "sent", "settled"),
@@ -47,6 +47,12 @@ heard     the selector has decided that there is another epoch, or one fewer
 keyed     the key of the next epoch lies in its folder, and nothing names it
 unkeyed   the key of an epoch is deleted, and nothing says so
 
+Where the task compares its members, two devices are hostile, and the operator lets in whoever is out:
+
+apart     the members of a round are compared, and one of them is to be let in no more
+lifted    the operator's word that lets it in again is decided
+out       the selector has decided that a device is out
+
 Of a helper, where the task is masked and each of two draws noise:
 
 made       its key of the next epoch lies in its folder, and nobody has heard of it
@@ -74,6 +80,7 @@ that the broker does not fence, so that only the chain tells its batches from it
 
 WORKERS = (1, 3)
 SEALED = ("heard", "keyed", "unkeyed")
+WATCHED = ("apart", "lifted", "out")
 ALONE = ("device", "projector", "helper")
 """Those that write no journal of the log, and of which one is struck."""
 _BEFORE_END_TXN = ("claim", "append", "publish")
@@ -102,9 +109,14 @@ class Cell:
         return self.actor == "helper"
 
     @property
-    def series(self) -> tuple[str, str, int, bool]:
+    def is_watched(self) -> bool:
+        """Whether it is about devices that stand apart from the others."""
+        return self.point in WATCHED
+
+    @property
+    def series(self) -> tuple[str, str, int, str]:
         """Cells of one series can share a stage."""
-        return self.actor, self.fault, self.workers, self.is_sealed
+        return self.actor, self.fault, self.workers, "sealed" * self.is_sealed + "watched" * self.is_watched
 
     @property
     def is_opening(self) -> bool:

@@ -10,7 +10,7 @@ import ctypes
 import dataclasses
 import os
 import signal
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -32,7 +32,14 @@ from actors.runtime.actor import Actor
 from actors.runtime.role import Role
 from actors.wiring import ROLES
 from ops.logging_setup import set_up_logging
-from schemas.events import EpochDestroyed, EpochOpened, LeaseAbandoned, TaskCreated
+from schemas.events import (
+    DeviceQuarantined,
+    EpochDestroyed,
+    EpochOpened,
+    LeaseAbandoned,
+    QuarantineLifted,
+    TaskCreated,
+)
 from schemas.sealing.envelopes import EpochSecret
 from schemas.topics import ANSWERS, MODELS, PUBLISHED, SNAPSHOTS
 from streams.kafka.log import KafkaLog
@@ -90,12 +97,8 @@ def trapped(actor: Actor[Any], trap: Trap) -> Actor[Any]:
 
     def decided(state: Any, fact: object, time_ms: int) -> Any:
         events = decide(state, fact, time_ms)
-        if events and isinstance(fact, LeaseAbandoned):
-            trap.passed("abandon")
-        if events and isinstance(fact, EpochOpened | EpochDestroyed):
-            trap.passed("heard")
-        if events:
-            trap.passed("decide")
+        for point in _name_points(fact, events):
+            trap.passed(point)
         return events
 
     def handled(records: Sequence[Record]) -> None:
@@ -107,6 +110,24 @@ def trapped(actor: Actor[Any], trap: Trap) -> Actor[Any]:
     actor._decider = dataclasses.replace(actor._decider, decide=decided)
     actor.handle = handled  # type: ignore[method-assign]
     return actor
+
+
+def _name_points(fact: object, events: Sequence[object]) -> Iterator[str]:
+    """What has just been decided, if anything was."""
+    match fact:
+        case _ if not events:
+            return
+        case LeaseAbandoned():
+            yield "abandon"
+        case EpochOpened() | EpochDestroyed():
+            yield "heard"
+        case DeviceQuarantined():
+            yield "out"
+        case QuarantineLifted():
+            yield "lifted"
+    if any(isinstance(event, DeviceQuarantined) for event in events):
+        yield "apart"
+    yield "decide"
 
 
 def trap_keys(trap: Trap) -> None:
