@@ -85,6 +85,10 @@ robustness: MINUTES ?= 60
 robustness: build/robustness/mnist.npz ## Train under each attack with each rule, into docs/robustness.md; goes on where it stopped (MINUTES=60 ONLY=alie)
 	@$(BIN)/python -m tests.trials.robustness --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
+.PHONY: quarantine
+quarantine: setup ## Attack real workers on a real Kafka, kill them meanwhile, and count who is let in no more; into docs/robustness.md (ONLY=fast)
+	@$(BIN)/python -m tests.trials.quarantine $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
 byzfl: ROUNDS ?= 400
 byzfl: setup ## Compare every robust rule with ByzFL's, in a folder of its own; adds to docs/results (ROUNDS=400)
 	@test -d build/byzfl/python/byzfl || $(BIN)/uv pip install --quiet --no-deps --target build/byzfl/python byzfl==0.0.11

@@ -26,6 +26,7 @@ def write(rows: Rows) -> None:
         mine = [row for row in trained if row["data"] == data]
         text = text.replace(f"<!-- {data} -->", _tell(mine) if mine else "Not measured yet.")
     text = text.replace("<!-- byzfl -->", _tell_oracle())
+    text = text.replace("<!-- quarantine -->", _tell_quarantine())
     text = text.replace("<!-- whole -->", _compare(trained, [row for row in rows if "whole" in row]))
     PAGE.write_text(text)
 
@@ -36,6 +37,29 @@ def _tell_oracle() -> str:
         return "Not measured yet."
     lines = [[rule, row["rounds"], f"{row['worst']:.1g}", row["ties"], row["commit"]] for rule, row in newest.items()]
     return table(["rule", "rounds", "apart", "ties", "commit"], lines)
+
+
+def _tell_quarantine() -> str:
+    newest = {(row["attack"], row["tier"]): row for row in all_rows("quarantine")}
+    if not newest:
+        return "Not measured yet."
+    lines = [
+        [
+            row["attack"] or "nobody",
+            row["tier"],
+            *(f"{row[f'{group}_out']} of {row[f'{group}_of']}" for group in ("hostile", "minority", "majority")),
+            "" if row["precision"] is None else f"{row['precision']:.2f}",
+            row["rounds_until_out"] or "",
+            row["rounds_until_out_most"] or "",
+            row["leases_after"],
+            row["updates_after_lift"] if row["hostile_of"] else "",
+            row["kills"],
+            row["replay"],
+        ]
+        for row in newest.values()
+    ]
+    head = ["attack", "tier", "attackers out", "minority out", "majority out", "precision", "rounds until out", "most"]
+    return table([*head, "leases after", "updates once lifted", "kills", "replay"], lines)
 
 
 def _tell(rows: Rows) -> str:
