@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from actors.deciders.aggregator_state import MOMENTS_KEPT, Task
 from actors.deciders.arithmetic import sums
@@ -14,7 +18,7 @@ from actors.deciders.arithmetic.optimizers import MOMENTS
 from actors.deciders.quarantining.judging import select_apart
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.release import NoiseKeyMissing, Release, Start, compute_release
-from actors.effects.aggregator.summation import NO_KEYS, Measured, choose_summation
+from actors.effects.aggregator.summation import NO_KEYS, Measured, Summation, choose_summation
 from actors.effects.masking.unmasking import unmask_round
 from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
 from actors.effects.sealing.summing import SealedReport
@@ -22,13 +26,14 @@ from actors.effects.watching.watched import Sketches
 from actors.keys import NoiseKey
 from ops.audit import announcements
 from ops.audit.findings import Findings
-from schemas.events import MembersCompared, ModelPublished, RoundProposed, SumStored, UpdateAdmitted
+from schemas.events import MembersCompared, ModelPublished, RoundProposed, SumStored, UpdateAdmitted, name_unit
 from schemas.identifiers import BodyRef
 from schemas.policy.metrics import MetricSums, sum_metrics
 from schemas.tensors import (
     BodyError,
     Floats,
     Grid,
+    Quanta,
     pack,
     unpack,
 )
@@ -114,8 +119,21 @@ class Recomputer:
         # What is wrong with a body, or that it has left, is told with the sum of the round.
         except (BodyLost, BodyError, EpochKeyMissing):
             return
-        if select_apart(sketches.compare(members).scores, task.created.policy) != told.anomalies:
+        suspects = {} if task.watch is UNSET else task.watch.suspects
+        lost = set[str]()
+        recall = partial(self._recall, summation, lost=lost)
+        compared = sketches.compare_past(sketches.compare(members), suspects, recall=recall)
+        # What a device sent before may have left by now: then what was told of it is believed.
+        known = tuple(replace(one, past=UNSET) if name_unit(one) in lost else one for one in told.anomalies)
+        if select_apart(compared.scores, task.created.policy) != known:
             yield f"round {told.round}: by the bodies others stand apart, or in another way"
+
+    def _recall(self, summation: Summation, member: UpdateAdmitted, *, lost: set[str]) -> Quanta | None:
+        try:
+            return summation.measure(self._fetch(member.body), member).quanta
+        except (BodyLost, EpochKeyMissing):
+            lost.add(name_unit(member))
+            return None
 
     def _draws_noise(self, task: Task, proposed: RoundProposed) -> bool:
         """Whether the aggregator has drawn it; a helper's is in its masks, which are here."""

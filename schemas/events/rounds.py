@@ -73,7 +73,8 @@ class SumStored(Event):
 class Anomaly(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """An update that stands apart, in thousandths: lengths of the clip, a cosine of one, `z` of a robust z-score.
 
-    `distance` and `cosine` are to the middle of the others (`actors.deciders.arithmetic.comparing`).
+    `distance` and `cosine` are to the middle of the others (`actors.deciders.arithmetic.comparing`); `past` is the
+    cosine to what the device sent when it last stood apart, within the policy's window and while that can be read.
     """
 
     update: UpdateId
@@ -83,6 +84,7 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cosine: Thousandths
     z: Thousandths
     subject: SubjectId | UnsetType = UNSET
+    past: Thousandths | UnsetType = UNSET
 
 
 class MembersCompared(Event):

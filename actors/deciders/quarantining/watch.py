@@ -5,18 +5,22 @@ Bounded by the devices that have: one that agrees with the others for a whole wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas.events import DeviceQuarantined, MembersCompared, QuarantineLifted, name_unit
+from schemas.events import DeviceQuarantined, MembersCompared, QuarantineLifted, UpdateAdmitted, name_unit
 
 
 @dataclass(slots=True)
 class Suspect:
-    """In which of the last rounds that a device was in it stood apart: a bit each, the newest lowest; and their ids."""
+    """In which of the last rounds that a device was in it stood apart: a bit each, the newest lowest; and their ids.
+
+    `last`: its update in the newest of them, which names the body.
+    """
 
     apart: int = 0
     rounds: list[int] = field(default_factory=list)
+    last: UpdateAdmitted | None = None
 
     def add(self, round_id: int, *, is_apart: bool, window: int) -> None:
         """One round more, and of no more than the window."""
@@ -33,8 +37,8 @@ class Watch:
     suspects: dict[str, Suspect] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
 
-    def note_round(self, compared: MembersCompared, members: Iterable[str], *, window: int) -> None:
-        """Of each member of a round whether it stood apart."""
+    def note_round(self, compared: MembersCompared, members: Mapping[str, UpdateAdmitted], *, window: int) -> None:
+        """Of each member of a round, by device or subject, whether it stood apart."""
         apart = {name_unit(anomaly) for anomaly in compared.anomalies}
         for unit in members:
             suspect = self.suspects.get(unit)
@@ -43,6 +47,7 @@ class Watch:
                 continue
             suspect = self.suspects.setdefault(unit, Suspect())
             suspect.add(compared.round, is_apart=unit in apart, window=window)
+            suspect.last = members[unit] if unit in apart else suspect.last
             if not suspect.apart:
                 del self.suspects[unit]
 

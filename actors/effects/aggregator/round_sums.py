@@ -22,10 +22,10 @@ from actors.effects.aggregator.summation import NO_KEYS, Measured, RunningTotal,
 from actors.effects.masking.unmasking import unmask_or_give_up
 from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
 from actors.effects.sealing.summing import SealedReport, Summed, open_sum
-from actors.effects.watching.watched import WatchedTotal
+from actors.effects.watching.watched import Sketches, WatchedTotal
 from schemas.events import UpdateAdmitted
 from schemas.policy.metrics import MetricSums, add_sums, sum_metrics
-from schemas.tensors import BodyError, Grid
+from schemas.tensors import BodyError, Grid, Quanta
 from schemas.topics import SHARDS
 
 
@@ -74,7 +74,7 @@ class RoundSums:
         if running is None:
             running = self._recompute(task, select_own(proposed.members.values()))
         if isinstance(running, WatchedTotal):
-            self._compared[task.created.task, proposed.id] = running.sketches.compare(proposed.members.values())
+            self._compared[task.created.task, proposed.id] = self._compare(task, proposed, running.sketches)
         spread = by_partition(proposed.members.values()).values()
         total = summation.total(running, [self._partial(task, proposed.id, members=members) for members in spread])
         return unmask_or_give_up(task, proposed, total=total, fetch=self._intake.fetch)
@@ -91,6 +91,19 @@ class RoundSums:
     def take_compared(self, task: Task, proposed: Round) -> Compared | UnsetType:
         """How its members lie to each other, once the total of a round is taken; unset where nobody asks for it."""
         return self._compared.pop((task.created.task, proposed.id), UNSET)
+
+    def _compare(self, task: Task, proposed: Round, sketches: Sketches) -> Compared:
+        compared = sketches.compare(proposed.members.values())
+        summation = choose_summation(task.created, self._keys)
+
+        def recall(member: UpdateAdmitted) -> Quanta | None:
+            # Bodies of published rounds are deleted, and keys of epochs destroyed: then its past is not told.
+            with contextlib.suppress(EpochKeyMissing):
+                return summation.measure(self._intake.find(member.body), member).quanta
+            return None
+
+        suspects = {} if task.watch is UNSET else task.watch.suspects
+        return sketches.compare_past(compared, suspects, recall=recall)
 
     def _recompute(self, task: Task, members: list[UpdateAdmitted]) -> RunningTotal:
         return choose_summation(task.created, self._keys).recompute(members, self._intake.fetch, note=self._note)

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
 from msgspec import UNSET
+from msgspec.structs import replace
 
-from actors.deciders.arithmetic.comparing import Score, Sketcher, compare
-from actors.deciders.quarantining.judging import Compared
-from schemas.events import Anomaly, TaskCreated, UpdateAdmitted
+from actors.deciders.arithmetic.comparing import Score, Sketcher, compare, measure_cosine
+from actors.deciders.quarantining.judging import Compared, select_apart
+from actors.deciders.quarantining.watch import Suspect
+from schemas.events import Anomaly, TaskCreated, UpdateAdmitted, name_unit
 from schemas.tensors import Grid, Quanta
 
 SEED_BYTES = 32
+# The vector of an update that was admitted before; None where it cannot be read any more.
+Recall = Callable[[UpdateAdmitted], Quanta | None]
 
 
 class Adding(Protocol):
@@ -32,7 +36,7 @@ class Sketches:
     """Of the members of one round, by update. Their memory grows with the members, and not with the model."""
 
     def __init__(self, created: TaskCreated, seed: bytes) -> None:
-        self.seed, self._clip = seed, created.policy.clipping.steps
+        self.seed, self._policy, self._clip = seed, created.policy, created.policy.clipping.steps
         self._sketcher = Sketcher(seed, created.parameters)
         self._by_update: dict[str, Grid] = {}
 
@@ -49,6 +53,25 @@ class Sketches:
         if updates:
             scores = compare(np.array([self._by_update[update] for update in updates]), clip=self._clip)
         return Compared(self.seed, tuple(_describe(known[u], score) for u, score in zip(updates, scores, strict=True)))
+
+    def compare_past(self, compared: Compared, suspects: Mapping[str, Suspect], *, recall: Recall) -> Compared:
+        """The same, with the cosine to what each that stands apart sent when it last did so, as far as one can read."""
+        apart = {score.update for score in select_apart(compared.scores, self._policy)}
+        return Compared(
+            compared.seed,
+            tuple(
+                self._add_past(score, suspects.get(name_unit(score)), recall=recall) if score.update in apart else score
+                for score in compared.scores
+            ),
+        )
+
+    def _add_past(self, score: Anomaly, suspect: Suspect | None, *, recall: Recall) -> Anomaly:
+        last = suspect.last if suspect is not None else None
+        quanta = recall(last) if last is not None else None
+        if last is None or quanta is None:
+            return score
+        past = self._sketcher.sketch(quanta, scale=last.clip_scale)
+        return replace(score, past=measure_cosine(self._by_update[score.update], past))
 
 
 class WatchedTotal:

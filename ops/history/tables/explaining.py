@@ -107,11 +107,11 @@ _TAKING_PART = {
 # Asked only of a task whose policy compares devices: of any other it would say nothing, in so many words.
 _SET_APART = {
     "quarantined": """
-        SELECT device, subject, round_id, rounds, distance, norm, cosine, z, quarantined_at, lifted_at FROM quarantines
-        WHERE task = '{task}' ORDER BY lifted_at IS NOT NULL, quarantined_at, device""",
+        SELECT device, subject, round_id, rounds, distance, norm, cosine, cosine_past, z, quarantined_at, lifted_at
+        FROM quarantines WHERE task = '{task}' ORDER BY lifted_at IS NOT NULL, quarantined_at, device""",
     "stood apart": """
         SELECT device, count(*) AS rounds, max(distance) AS distance, max(norm) AS norm, min(cosine) AS cosine,
-            max(z) AS z, max(round_id) AS last_round
+            avg(cosine_past) AS cosine_past, max(z) AS z, max(round_id) AS last_round
         FROM anomalies WHERE task = '{task}' GROUP BY device ORDER BY rounds DESC, z DESC, device""",
 }
 

@@ -17,7 +17,8 @@ from ops.web.page.questions.apart import Counts, count_apart, list_quarantines
 from ops.web.page.questions.overview import TaskLine
 from ops.web.page.views.parts import draw_device
 
-_COLUMNS = ("apart in rounds", "distance", "norm", "cosine", "z", "since, UTC", "")
+_FIGURES = ("distance", "norm", "cosine", "cosine_past", "z")
+_COLUMNS = ("apart in rounds", "distance", "norm", "cosine", "to its past", "z", "since, UTC", "")
 
 
 def show_apart(moment: Moment, line: TaskLine) -> list[Section]:
@@ -57,7 +58,7 @@ def _draw(moment: Moment, rows: Sequence[Row], *, name: str) -> h.Node:
             if name == "device"
             else h.a(href=moment.link_task(row["task"]))[row["task"]],
             ", ".join(format_number(number) for number in json.loads(row["rounds"])),
-            *(format_number(row[figure], digits=3) for figure in ("distance", "norm", "cosine", "z")),
+            *(format_number(row[figure], digits=3) for figure in _FIGURES),
             format_clock(to_ms(row["quarantined_at"])),
             _draw_lift(moment, row),
         )

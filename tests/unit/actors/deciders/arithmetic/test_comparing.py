@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.deciders.arithmetic.comparing import SKETCH, Sketcher, compare, score_without
+from actors.deciders.arithmetic.comparing import SKETCH, Sketcher, compare, measure_cosine, score_without
 from actors.deciders.arithmetic.sums import SCALE_ONE
 from schemas.tensors import Grid, Quanta
 
@@ -41,6 +41,19 @@ def test_nobody_stands_apart_where_all_are_alike() -> None:
     rows[3, 0] += 40
     assert find_apart(rows) == set()
     assert find_apart(np.zeros((8, 5), np.int64)) == set()
+
+
+def test_a_cosine_says_whether_two_updates_mean_the_same() -> None:
+    """A thousand for the same at any length, its negative turned round, about none for chance; nothing has none."""
+    rows = draw_round(5, members=2, columns=20_000, agree=0.0)
+    one, other = (
+        Sketcher(b"seed", 20_000).sketch(Quanta.from_values(row.astype(np.int32)), scale=SCALE_ONE) for row in rows
+    )
+    assert (measure_cosine(one, 3 * one), measure_cosine(one, -one)) == (1000, -1000)
+    assert abs(measure_cosine(one, other)) < 60
+    assert measure_cosine(one, 0 * one) == 0
+    longest = np.full(SKETCH, 1 << 40)
+    assert measure_cosine(longest, longest) == 1000
 
 
 def test_nobody_is_usual_in_a_round_of_four() -> None:

@@ -96,6 +96,10 @@ def test_an_attacker_is_let_in_no_more_until_the_operator_says(rule: str) -> Non
     assert Audit(world.log, world.partition, anchor=ANCHOR, full=True).run().verdict == "identical"
     compared = world.events(ROUNDS.name, MembersCompared)
     assert [[each.device for each in event.anomalies] for event in compared] == [[device_id("a")]] * 3
+    # What it has sent before is forgotten with its quarantine.
+    pasts = [each.past for event in compared for each in event.anomalies]
+    assert [past is UNSET for past in pasts] == [True, False, True]
+    assert 900 < (pasts[1] or 0) <= 1000
 
 
 @pytest.mark.parametrize("dead", ["before", "after"])

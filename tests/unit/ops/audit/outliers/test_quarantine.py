@@ -99,6 +99,9 @@ FORGERIES: dict[str, Callable[[MembersCompared], MembersCompared]] = {
     "in another way": lambda event: msgspec.structs.replace(
         event, anomalies=tuple(msgspec.structs.replace(each, z=each.z + 1) for each in event.anomalies)
     ),
+    "with a past that there is not": lambda event: msgspec.structs.replace(
+        event, anomalies=tuple(msgspec.structs.replace(each, past=1) for each in event.anomalies)
+    ),
 }
 
 
