@@ -52,6 +52,22 @@ class _Weights:
             self._effective.labels(task).set(total**2 / squares)
 
 
+class _Losses:
+    """What clips and codecs have taken off admitted updates."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._clipped = instruments.counter("updates_clipped", "Admitted updates that the clip has cut", "task")
+        self._codec_loss = instruments.histogram(
+            "codec_loss_ratio", "Norm that codecs lost of updates, as devices tell", "task", buckets=_CODEC_LOSS_BUCKETS
+        )
+
+    def count(self, event: UpdateAdmitted) -> None:
+        """One update more."""
+        self._clipped.labels(event.task).inc(event.is_clipped)
+        if event.fidelity is not None:
+            self._codec_loss.labels(event.task).observe(event.fidelity.lost / METRIC_ONE)
+
+
 class _Apart:
     """Updates that stood apart, and devices that are let in no more, of tasks whose policy compares them."""
 
@@ -90,10 +106,7 @@ class AggregatorMeter(Meter):
         self._staleness = instruments.histogram(
             "staleness_versions", "Staleness of admitted updates", "task", buckets=_STALENESS_BUCKETS
         )
-        self._clipped = instruments.counter("updates_clipped", "Admitted updates that the clip has cut", "task")
-        self._codec_loss = instruments.histogram(
-            "codec_loss_ratio", "Norm that codecs lost of updates, as devices tell", "task", buckets=_CODEC_LOSS_BUCKETS
-        )
+        self._losses = _Losses(instruments)
         self._weights, self._apart = _Weights(instruments), _Apart(instruments)
         self._round_s = instruments.histogram(
             "round_seconds", "From opening to proposing", "task", buckets=_ROUND_SECONDS_BUCKETS
@@ -140,9 +153,7 @@ class AggregatorMeter(Meter):
                 # Raised by zero too, so that the series is there for an alarm before the first such update.
                 self._zeroed.labels(event.task).inc(event.zeroed is not None)
                 self._staleness.labels(event.task).observe(event.staleness)
-                self._clipped.labels(event.task).inc(event.is_clipped)
-                if event.fidelity is not None:
-                    self._codec_loss.labels(event.task).observe(event.fidelity.lost / METRIC_ONE)
+                self._losses.count(event)
             case MembersCompared():
                 self._apart.count(event)
             case UpdateRefused():

@@ -74,7 +74,7 @@ class RoundSums:
         if running is None:
             running = self._recompute(task, select_own(proposed.members.values()))
         if isinstance(running, WatchedTotal):
-            self._compared[task.created.task, proposed.id] = self._compare(task, proposed, running.sketches)
+            self._compared[task.created.task, proposed.id] = self._compare(task, proposed, sketches=running.sketches)
         spread = by_partition(proposed.members.values()).values()
         total = summation.total(running, [self._partial(task, proposed.id, members=members) for members in spread])
         return unmask_or_give_up(task, proposed, total=total, fetch=self._intake.fetch)
@@ -92,7 +92,7 @@ class RoundSums:
         """How its members lie to each other, once the total of a round is taken; unset where nobody asks for it."""
         return self._compared.pop((task.created.task, proposed.id), UNSET)
 
-    def _compare(self, task: Task, proposed: Round, sketches: Sketches) -> Compared:
+    def _compare(self, task: Task, proposed: Round, *, sketches: Sketches) -> Compared:
         compared = sketches.compare(proposed.members.values())
         summation = choose_summation(task.created, self._keys)
 

@@ -166,6 +166,7 @@ def list_steps(asked: Question, task: TaskName, *, page: Annotated[Page, Query()
 @router.get("/tasks/{task}/quarantines", responses=_describe("quarantines"))
 def list_quarantines(asked: Question, task: TaskName, *, page: Annotated[OfDevice, Query()]) -> Response:
     """The devices of a task that were let in no more: why, how far out, and whether that was lifted. For operators."""
+    # Each row accuses one device, and by figures alone.
     asked.caller.require("operator")
     return QUARANTINES.answer(asked, page, task=task)
 

@@ -79,6 +79,7 @@ def _ask(pages: Pages, request: Request, *, problem: str = "", status: int = 200
     action = ACTIONS[name]
     # A browser sends its cookie with any form; this stands in ours alone.
     csrf = find_caller(request).csrf
+    # In the address and not in the form, so that what was refused is asked again about the same device.
     device = request.query_params.get("device", "") if name == "lift" else ""
     query = f"?{urlencode({'device': device})}" if device else ""
     form = h.form(".ask", method="post", action=f"/tasks/{quote(task, safe='')}/{name}{query}")[

@@ -258,6 +258,7 @@ def _format_details(view: TaskView) -> list[tuple[str, object]]:
         shown["rho"] = f"{number(view.rho)} of {number(shown['rho_max'])}"
     if view.population is not None:
         shown["population_rho"] = f"{number(view.population.rho_spent)} of {number(view.population.rho_max)}"
+    # A screen has room for a few; all of them are in the JSON, and in `fedlog devices`.
     names = [f"{one['device'][:12]}… (rounds {', '.join(map(str, one['rounds']))})" for one in shown["quarantined"]]
     more = f" and {len(names) - QUARANTINED_SHOWN} more" if len(names) > QUARANTINED_SHOWN else ""
     shown["quarantined"] = ", ".join(names[:QUARANTINED_SHOWN]) + more

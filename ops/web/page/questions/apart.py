@@ -14,6 +14,7 @@ _COUNTS = """
         (SELECT count(*) FROM anomalies WHERE task = $task) AS updates,
         (SELECT count(DISTINCT device) FROM anomalies WHERE task = $task) AS devices,
         (SELECT count(*) FROM quarantines WHERE task = $task AND lifted_at IS NULL) AS held"""
+# Those that hold first: of these somebody may have to decide something.
 _OF_TASK = """
     FROM quarantines WHERE task = $task ORDER BY lifted_at IS NOT NULL, quarantined_at DESC, device LIMIT $limit"""
 _OF_DEVICE = """
