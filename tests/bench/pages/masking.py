@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.bench.measures.masking.rows import DEVICE_AIM_MS, HELPER_AIM_S
-from tests.bench.pages.text import kept, table
+from tests.bench.pages.text import kept, table, wrap
 
 Rows = Sequence[dict[str, Any]]
 
@@ -31,7 +31,7 @@ def tell_masking(rows: Rows) -> str:
         for more in (row["more"],)
         if more["what"] == "device"
     ]
-    return "\n\n".join([said, table(head, body), table(steps, devices)])
+    return "\n\n".join([wrap(said), table(head, body), table(steps, devices)])
 
 
 def _list_lines(row: dict[str, Any]) -> list[tuple[Any, ...]]:
