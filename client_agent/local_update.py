@@ -20,13 +20,13 @@ from client_agent.learning.state import encode_state
 from client_agent.setting import DeviceSetting
 from schemas.events import Granted, TaskCreated
 from schemas.leases import Lease
-from schemas.masking.ring import SEED_BYTES, clip_exactly, mask
+from schemas.masking.ring import SEED_BYTES, mask
 from schemas.masking.seeds import seal_seeds, write_header
 from schemas.policy import Policy
 from schemas.policy.metrics import Fidelity, to_fixed
 from schemas.sealing.envelopes import Binding, Contents, list_sizes, seal_body
 from schemas.sealing.epochs import EpochKey
-from schemas.tensors import Floats, read_update
+from schemas.tensors import Floats, clipping, read_update
 
 logger = structlog.get_logger(__name__)
 
@@ -100,10 +100,11 @@ def mask_update(created: TaskCreated, lease: Lease, *, body: bytes, granted: Gra
     """
     public_keys = find_mask_keys(granted, lease, created=created)
     assert public_keys is not None, "a masked task is not trained for without keys"
-    grid = read_update(body, created.policy, parameters=created.parameters).grid()
+    quanta = read_update(body, created.policy, parameters=created.parameters)
     seeds, header = [secrets.token_bytes(SEED_BYTES) for _ in public_keys], write_header(lease)
     # Nobody else can clip it: what a server does in other tiers is done here.
-    masked = mask(clip_exactly(grid, created.policy.clipping.steps), seeds, header=header)
+    clipped = clipping.clip(quanta, clipping.clip_scale(quanta, created.policy.clipping.steps))
+    masked = mask(clipped, seeds, header=header)
     return Protected(masked, seal_seeds(seeds, header, body=masked, public_keys=public_keys))
 
 

@@ -1,4 +1,4 @@
-"""Vectors modulo 2^32: a device clips and masks one, an aggregator adds them, and helpers say what comes off the sum.
+"""Vectors modulo 2^32: a device masks one, an aggregator adds them, and helpers say what comes off the sum.
 
     key | iv = HKDF-Expand-SHA256(seed, "hmask1|mask|j|" | header, 48)         j: the helper's number, in decimal digits
     mask     = the AES-256-CTR keystream under them (NIST SP 800-38A), read as little-endian uint32
@@ -11,7 +11,6 @@ vectors, as long as that stays within 2^31 on either side.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import isqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -30,29 +29,11 @@ RING = "ring32"
 # A sum has to stay on one side of it, or it wraps around.
 HALF = 1 << 31
 _KEY_BYTES, _IV_BYTES = 32, 16
-_SCALE_ONE = 1 << 16
-_AT_ONCE = 1 << 16  # squares of so many elements within 2^21 add up below 2^59
+_AT_ONCE = 1 << 16
 _ZEROS = bytes(WORD_BYTES * _AT_ONCE)
 
 Words = npt.NDArray[np.uint32]
 Clipped = npt.NDArray[np.int32]
-
-
-def clip_exactly(grid: Grid, steps: int) -> Clipped:
-    """`grid`, within 2^21, clipped to the L2 norm `steps`: sign(q) floor(c |q| / 2^16), as law 6 has it.
-
-    c = min(2^16, isqrt(floor(2^32 C^2 / |q|^2))). Integers throughout: it is what an aggregator does in other tiers.
-    """
-    pieces = (grid[start : start + _AT_ONCE] for start in range(0, grid.size, _AT_ONCE))
-    norm2 = sum(int(np.dot(piece, piece)) for piece in pieces)
-    scale = _SCALE_ONE if norm2 == 0 else min(_SCALE_ONE, isqrt((steps * steps << 32) // norm2))
-    if scale == _SCALE_ONE:
-        return grid.astype(np.int32)
-    # Exact, because c |q| is below 2^53; the cut is towards zero, so that no norm grows. In pieces that fit a cache.
-    clipped = np.empty(grid.size, np.int32)
-    for start in range(0, grid.size, _AT_ONCE):
-        clipped[start : start + _AT_ONCE] = (grid[start : start + _AT_ONCE] * (scale / _SCALE_ONE)).astype(np.int32)
-    return clipped
 
 
 def expand_mask(seed: bytes, helper: int, *, header: bytes, count: int) -> Words:

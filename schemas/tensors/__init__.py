@@ -2,6 +2,7 @@
 
 * `frames`: one zstd frame around a payload of known length, and bodies that are plain vectors (models, moments, sums).
 * `grid`: whole multiples of the policy's step, and an update in them (`Quanta`).
+* `clipping`: the exact clip, by which every side bounds what one update can change.
 * `codecs`: the body of an update, each codec with both halves.
 
 Actors, devices, audit and the operator's commands import the names from here.

@@ -22,7 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.policy import Clipping, Compression, Policy
-from schemas.tensors.frames import ZSTD_LEVEL, BodyError, Floats, compress, compute_frame_bytes_max, decompress, pack
+from schemas.tensors.frames import (
+    ZSTD_LEVEL,
+    ZSTD_LEVEL_FAST,
+    BodyError,
+    Floats,
+    compress,
+    compute_frame_bytes_max,
+    decompress,
+    pack,
+)
 from schemas.tensors.grid import BLOCK, CHUNK_ELEMENTS, Quanta, count_blocks, round_to_grid, to_grid
 
 # The largest value that an encoder writes; a reader takes -128 and -8 too.
@@ -52,17 +61,19 @@ def body_bytes_max(compression: Compression, parameters: int) -> int:
 def encode_update(delta: Floats, policy: Policy) -> bytes:
     """The body of an update. `delta` has shape (parameters,), in the parameters' units, each within twice the clip."""
     compression, clipping = policy.compression, policy.clipping
+    # A masked body is no shorter for it: this one never leaves the device.
+    level = ZSTD_LEVEL_FAST if policy.is_masked else ZSTD_LEVEL
     match compression.codec:
         case "float32":
-            return pack(delta, ZSTD_LEVEL)
+            return pack(delta, level)
         case "float16":
-            return pack((delta / clipping.norm).astype("<f2"), ZSTD_LEVEL)
+            return pack((delta / clipping.norm).astype("<f2"), level)
         case "int8" | "int4":
             values, multipliers = _shorten(delta, clipping, largest=_LARGEST[compression.codec])
             packed = values if compression.codec == "int8" else _fold(values)
-            return compress(multipliers.tobytes() + packed.tobytes())
+            return compress(multipliers.tobytes() + packed.tobytes(), level)
         case "topk":
-            return compress(_encode_sparse(delta, policy))
+            return compress(_encode_sparse(delta, policy), level)
 
 
 def read_update(data: bytes, policy: Policy, *, parameters: int) -> Quanta:

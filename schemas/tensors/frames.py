@@ -20,7 +20,7 @@ DecodeFault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid
 
 ZSTD_LEVEL = 1
 # Level 1 makes models and moments 7 % shorter, and takes seven times as long to write and thirty to read.
-ZSTD_LEVEL_MODELS = -1
+ZSTD_LEVEL_FAST = -1
 WINDOW_BYTES_MAX = 1 << 23
 _KEPT = threading.local()
 
@@ -109,7 +109,7 @@ def _keep_decompressor() -> zstandard.ZstdDecompressor:
     return kept
 
 
-def pack(array: npt.NDArray[Any], level: int = ZSTD_LEVEL_MODELS) -> bytes:
+def pack(array: npt.NDArray[Any], level: int = ZSTD_LEVEL_FAST) -> bytes:
     """A vector (model, moments) as a body; any level can be read."""
     return compress(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).view(np.uint8).data, level)
 

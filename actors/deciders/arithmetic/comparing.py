@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from actors.deciders.arithmetic import sums
-from schemas.tensors import Grid, Quanta
+from schemas.tensors import Grid, Quanta, clipping
 
 Doubles = npt.NDArray[np.float64]
 # Prime, so that the rows of a layer do not all fall onto the same columns.
@@ -61,7 +60,7 @@ class Sketcher:
 
     def sketch(self, quanta: Quanta, *, scale: int) -> Grid:
         """Of an update, clipped by its scale; int64 of shape (SKETCH,), or as it is where it is shorter."""
-        vector = sums.clip(quanta, scale)
+        vector = clipping.clip(quanta, scale)
         if self._parameters <= SKETCH:
             return vector.astype(np.int64)
         sketch, width = np.zeros(SKETCH, np.int64), SKETCH * _ROWS_AT_ONCE

@@ -22,7 +22,7 @@ from schemas.events import BodyFault, TaskCreated, UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.masking import ring
 from schemas.policy import Policy
-from schemas.tensors import BodyError, Grid, Quanta, read_update
+from schemas.tensors import BodyError, Grid, Quanta, clipping, read_update
 from streams.bodies import Absent
 
 Fetch = Callable[[BodyRef], bytes]
@@ -113,7 +113,7 @@ class PlainSum:
             quanta, metrics = self._open(body, bound)
         except BodyError as error:
             return Measured(None, fault=error.fault, why=str(error))
-        return Measured(quanta, sums.clip_scale(quanta, self.created.policy.clipping.steps), metrics=metrics)
+        return Measured(quanta, clipping.clip_scale(quanta, self.created.policy.clipping.steps), metrics=metrics)
 
     def start(self) -> RunningTotal:
         """Zero."""
@@ -174,7 +174,7 @@ class KeptVectors:
         """Clip one update by its scale, and keep it."""
         row = len(self._rows)
         self._file.seek(row * self.parameters * _ELEMENT.itemsize)
-        self._file.write(sums.clip(quanta, scale).astype(_ELEMENT, copy=False).tobytes())
+        self._file.write(clipping.clip(quanta, scale).astype(_ELEMENT, copy=False).tobytes())
         self._rows[update] = row, weight
 
     @property
@@ -247,7 +247,7 @@ class MaskedSum:
             words = ring.read_words(body, parameters=self.created.parameters)
         except BodyError as error:
             return Measured(None, fault=error.fault, why=str(error))
-        return Measured(Quanta.from_values(words.view(np.int32)), sums.SCALE_ONE)
+        return Measured(Quanta.from_values(words.view(np.int32)), clipping.SCALE_ONE)
 
     def start(self) -> RunningTotal:
         """Zero."""

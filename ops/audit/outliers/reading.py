@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from actors.deciders.arithmetic import sums
 from actors.effects.aggregator.bodies import Bodies, BodyLost
 from actors.effects.aggregator.summation import choose_summation
 from ops.audit.outliers.scores import Doubles, Member, Scorer, Standing
 from ops.audit.verification import make_trust
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.events import ModelPublished, TaskCreated, UpdateAdmitted
+from schemas.tensors import clipping
 from schemas.topics import ROUNDS, partition_of
 from streams.journals import read_decisions
 from streams.log import EventLog, TopicPartition
@@ -88,7 +88,7 @@ def _open(created: TaskCreated, members: Sequence[UpdateAdmitted], *, bodies: Bo
         # A zeroed member has no vector.
         if member.zeroed is None and measured.quanta is not None:
             running.add(measured.quanta, update=member.update, weight=member.weight, scale=member.clip_scale)
-            vector = sums.clip(measured.quanta, member.clip_scale).astype(np.int64)
+            vector = clipping.clip(measured.quanta, member.clip_scale).astype(np.int64)
             vectors.append(Member(member.device, vector))
             weight += member.weight
     return vectors, running.total() / max(1, weight)

@@ -12,7 +12,7 @@ from actors.deciders.arithmetic import optimizers, sums
 from client_agent.compression import compress, protect
 from schemas.policy import WEIGHT_ONE
 from schemas.signing import is_signed_by, parse_signed, sign
-from schemas.tensors import Floats, pack, read_update, unpack
+from schemas.tensors import Floats, clipping, pack, read_update, unpack
 from tests.bench.measures.whole_loop import Loop
 from tests.bench.peers import nothing
 
@@ -42,7 +42,7 @@ def _round(loop: Loop, model: Floats) -> Floats:
             assert is_signed_by(parse_signed(sign(message, key)), key.public_key().public_bytes_raw())
         assert hashlib.sha256(made.body).digest() == digest
         quanta = read_update(made.body, rules, parameters=loop.parameters)
-        running.add(quanta, weight=WEIGHT_ONE, scale=sums.clip_scale(quanta, rules.clipping.steps))
+        running.add(quanta, weight=WEIGHT_ONE, scale=clipping.clip_scale(quanta, rules.clipping.steps))
     total, members = running.total(), loop.updates_per_round
     mean = optimizers.mean(total, rules, members=members, weight_sum=members * WEIGHT_ONE)
     after = optimizers.step(rules.optimizer, model, moments=None, delta=mean).model

@@ -21,7 +21,7 @@ from client_agent.compression import compress, protect
 from client_agent.learning.data import Part
 from client_agent.learning.examples import digits
 from schemas.policy import Policy
-from schemas.tensors import Floats, encode_update, read_update
+from schemas.tensors import Floats, clipping, encode_update, read_update
 from tests.learners import evaluate, initial, train
 from tests.root import ROOT
 from tests.trials.results import add_row, commit
@@ -68,7 +68,7 @@ def trained(task: Policy, seed: int) -> tuple[float, float]:
             residuals[number] = sent.residual
             sizes.append(len(sent.body))
             quanta = read_update(sent.body, task, parameters=model.size)
-            running.add(quanta, weight=task.weights()[0], scale=sums.clip_scale(quanta, task.clipping.steps))
+            running.add(quanta, weight=task.weights()[0], scale=clipping.clip_scale(quanta, task.clipping.steps))
         step = optimizers.mean(running.total(), task, members=DEVICES, weight_sum=DEVICES * task.weights()[0])
         model, _ = optimizers.step(task.optimizer, model, moments=None, delta=step)
     return evaluate(task, model, *digits(Part(split="test")))["accuracy"], mean(sizes)

@@ -45,7 +45,7 @@ from schemas.events import UpdateSubmitted
 from schemas.leases import open_lease, sign_lease
 from schemas.policy import Policy
 from schemas.signing import parse_signed
-from schemas.tensors import encode_update
+from schemas.tensors import clipping, encode_update
 from schemas.topics import CATALOGUE, TASKS, UPDATES, body_place
 from streams.bodies import BodyReader, store
 from streams.kafka.log import KafkaLog
@@ -189,7 +189,7 @@ _WATCHED: tuple[tuple[Any, str, str], ...] = (
     (BodyReader, "fetch", "fetch"),
     (BodyReader, "_join", "digest"),
     (summation, "read_update", "decode"),
-    (sums, "clip_scale", "norm"),
+    (clipping, "clip_scale", "norm"),
     (sums.RunningSum, "add", "add"),
     (KafkaWriter, "commit", "journal"),
     (Answers, "send", "answers"),

@@ -18,6 +18,8 @@ from actors.hosts.helper.opening import Seed, sum_masks
 from schemas.masking import ring
 from schemas.masking.seeds import seal_seeds, write_header
 from schemas.sealing.envelopes import SECRET_BYTES, EpochSecret
+from schemas.tensors import Quanta
+from schemas.tensors.clipping import clip, clip_scale
 from tests.trials.results import add_row
 from tests.worlds.builders import lease
 
@@ -36,13 +38,14 @@ def measure_s(call: Callable[[], object], repeats: int = 7) -> float:
 
 def measure() -> dict[str, float]:
     """Each part of a round, once."""
-    grid = np.random.default_rng(1).integers(-STEPS // 500, STEPS // 500, PARAMETERS)
+    values = np.random.default_rng(1).integers(-STEPS // 500, STEPS // 500, PARAMETERS, np.int32)
+    quanta = Quanta.from_values(values)
     keys = [EpochSecret(secrets.token_bytes(SECRET_BYTES)).public_key for _ in range(HELPERS)]
     header = write_header(lease(epoch=0))
 
     def send() -> tuple[bytes, tuple[bytes, ...]]:
         seeds = [secrets.token_bytes(ring.SEED_BYTES) for _ in keys]
-        body = ring.mask(ring.clip_exactly(grid, STEPS), seeds, header=header)
+        body = ring.mask(clip(quanta, clip_scale(quanta, STEPS)), seeds, header=header)
         return body, seal_seeds(seeds, header, body=body, public_keys=keys)
 
     body, seals = send()

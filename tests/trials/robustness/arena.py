@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.deciders.arithmetic import optimizers, sums
+from actors.deciders.arithmetic import optimizers
 from actors.effects.aggregator.summation import compare
 from client_agent.compression import clip
 from client_agent.hostile.crew import HostileCrew
@@ -26,7 +26,7 @@ from client_agent.learning.opening import TaskLearner, initialize, open_learner
 from client_agent.learning.trainer import Trained
 from client_agent.running.profiles import STEADY
 from client_agent.running.work import Work
-from schemas.tensors import Floats, Grid, encode_update, read_update
+from schemas.tensors import Floats, Grid, clipping, encode_update, read_update
 from tests.trials.robustness import data as examples
 from tests.trials.robustness.cells import DEVICES, MINORITY, Cell
 from tests.trials.robustness.minority import Member, Members, measure_kept, summarize_kept
@@ -127,8 +127,8 @@ class Arena:
         norm = self.policy.clipping.norm
         body = encode_update(clip(lease.trained.delta, norm), self.policy)
         quanta = read_update(body, self.policy, parameters=self.learner.layout.size)
-        scale = sums.clip_scale(quanta, self.policy.clipping.steps)
-        vector = sums.clip(quanta, scale).astype(np.int64)
+        scale = clipping.clip_scale(quanta, self.policy.clipping.steps)
+        vector = clipping.clip(quanta, scale).astype(np.int64)
         self._members.append(Member(lease.device, self._weights[staleness], vector))
         self._staleness.append(staleness)
 

@@ -12,7 +12,7 @@ from client_agent.compression import clip, compress
 from schemas.masking import ring
 from schemas.masking.seeds import seal_seeds, write_header
 from schemas.sealing.envelopes import SECRET_BYTES, EpochSecret
-from schemas.tensors import read_update
+from schemas.tensors import clipping, read_update
 from tests.worlds.builders import lease, policy
 
 CODECS = ("float32", "float16", "int8", "int4", "topk", "ring32")
@@ -21,23 +21,30 @@ HELPERS = 2
 
 def measure(codec: str, parameters: int, *, repeats: int) -> dict[str, float]:
     """Milliseconds of each step, the best of some repeats; `ring32` is what the tier masked sends."""
-    rules = policy(clipping={"norm": 1.0}, compression={"codec": "float32" if codec == "ring32" else codec})
+    is_masked = codec == "ring32"
+    masked = {"tier": "masked", "masked": {"helpers": tuple(f"{number:064x}" for number in range(HELPERS))}}
+    rules = policy(
+        clipping={"norm": 1.0},
+        compression={"codec": "float32" if is_masked else codec},
+        **masked if is_masked else {},
+    )
     delta = np.random.default_rng(1).normal(0, 0.1, parameters).astype(np.float32)
-    clipped = clip(delta, rules.clipping.norm)
+    protected = clip(delta, rules.clipping.norm)
     found = {
         "clip_ms": _clock(lambda: clip(delta, rules.clipping.norm), repeats),
-        "encode_ms": _clock(lambda: compress(clipped, policy=rules), repeats),
+        "encode_ms": _clock(lambda: compress(protected, policy=rules), repeats),
     }
-    if codec == "ring32":
-        body = compress(clipped, policy=rules).body
+    if is_masked:
+        body = compress(protected, policy=rules).body
         keys = [EpochSecret(secrets.token_bytes(SECRET_BYTES)).public_key for _ in range(HELPERS)]
         header = write_header(lease(epoch=0))
 
         def mask() -> None:
             seeds = [secrets.token_bytes(ring.SEED_BYTES) for _ in keys]
-            grid = read_update(body, rules, parameters=parameters).grid()
-            masked = ring.mask(ring.clip_exactly(grid, rules.clipping.steps), seeds, header=header)
-            seal_seeds(seeds, header, body=masked, public_keys=keys)
+            quanta = read_update(body, rules, parameters=parameters)
+            clipped = clipping.clip(quanta, clipping.clip_scale(quanta, rules.clipping.steps))
+            sent = ring.mask(clipped, seeds, header=header)
+            seal_seeds(seeds, header, body=sent, public_keys=keys)
 
         found["mask_ms"] = _clock(mask, repeats)
     return found

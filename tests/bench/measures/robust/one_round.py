@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from actors.deciders.arithmetic import sums
 from actors.effects.aggregator.summation import KeptVectors
 from schemas.policy import Policy
-from schemas.tensors import Floats, encode_update, from_grid, read_update
+from schemas.tensors import Floats, clipping, encode_update, from_grid, read_update
 from tests.bench.machine import peak_mb
 from tests.worlds.builders import policy
 
@@ -55,7 +54,7 @@ def run_ours(rules: Policy, bodies: list[bytes], *, parameters: int, members: in
         kept = KeptVectors(rules, parameters)
         for number in range(members):
             quanta = read_update(bodies[number % MADE], rules, parameters=parameters)
-            scale = sums.clip_scale(quanta, rules.clipping.steps)
+            scale = clipping.clip_scale(quanta, rules.clipping.steps)
             kept.add(quanta, update=f"{number:032x}", weight=1 << 20, scale=scale)
         return kept.total()
 
@@ -98,7 +97,7 @@ def main() -> None:
         measure = run_ours(rules, bodies, parameters=asked.parameters, members=asked.members)
     else:
         opened = [read_update(body, rules, parameters=asked.parameters) for body in bodies]
-        vectors = [from_grid(sums.clip(each, sums.SCALE_ONE), rules.clipping) for each in opened]
+        vectors = [from_grid(clipping.clip(each, clipping.SCALE_ONE), rules.clipping) for each in opened]
         measure = run_theirs(rules, vectors, members=asked.members, is_torch=asked.library == "torch")
     began_s, began_wall_s = time.process_time(), time.monotonic()
     measure()

@@ -17,14 +17,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.deciders.arithmetic.sums import clip, clip_scale
-from schemas.masking.ring import add_weighted, clip_exactly, expand_mask, mask, read_words, unmask, write_words
-from schemas.tensors import BodyError, Quanta
+from schemas.masking.ring import add_weighted, expand_mask, mask, read_words, unmask, write_words
+from schemas.tensors import BodyError
 from tests.root import ROOT
 
 VECTORS = ROOT / "docs" / "masks" / "vectors.json"
 CHECKER = ROOT / "docs" / "masks" / "check_vectors.py"
-GRID = st.lists(st.integers(-(1 << 20), 1 << 20), min_size=1, max_size=40).map(lambda found: np.array(found, np.int64))
 
 
 def test_the_vectors_hold_for_code_that_shares_none() -> None:
@@ -59,13 +57,6 @@ def test_the_primitives_are_the_standard_s() -> None:
     assert HKDFExpand(SHA256(), 42, bytes.fromhex("f0f1f2f3f4f5f6f7f8f9")).derive(prk).hex() == (
         "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
     )
-
-
-@given(grid=GRID, steps=st.integers(16, 1 << 20))
-def test_a_device_clips_as_a_server_does(grid: np.ndarray, steps: int) -> None:
-    """Law 6 in the tier where only the device can: element by element what `sums` makes of the same vector."""
-    quanta = Quanta.from_values(grid.astype(np.int32))
-    assert (clip_exactly(grid, steps) == clip(quanta, clip_scale(quanta, steps))).all()
 
 
 @given(

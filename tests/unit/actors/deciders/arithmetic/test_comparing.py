@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.deciders.arithmetic.comparing import SKETCH, Sketcher, compare, measure_cosine, score_without
-from actors.deciders.arithmetic.sums import SCALE_ONE
 from schemas.tensors import Grid, Quanta
+from schemas.tensors.clipping import SCALE_ONE
 
 CLIP = 1 << 16
 Z_MIN = 3_500

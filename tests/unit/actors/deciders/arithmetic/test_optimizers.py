@@ -8,7 +8,7 @@ import pytest
 from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.optimizers import MOMENTS, mean, step
 from schemas.policy import WEIGHT_ONE, Optimizer, Policy
-from schemas.tensors import Floats, Quanta, to_grid
+from schemas.tensors import Floats, Quanta, clipping, to_grid
 from tests.worlds.builders import policy
 
 DELTAS, STALENESS = (1.0, 2.0, 4.0), (0, 1, 3)
@@ -21,7 +21,7 @@ def _mean_of(rules: Policy) -> float:
     total = sums.RunningSum(1)
     for delta, weight in zip(DELTAS, weights, strict=True):
         grid = Quanta.from_values(to_grid(np.array([delta], np.float32), rules.clipping))
-        total.add(grid, weight=weight, scale=sums.clip_scale(grid, rules.clipping.steps))
+        total.add(grid, weight=weight, scale=clipping.clip_scale(grid, rules.clipping.steps))
     return float(mean(total.total(), rules, members=3, weight_sum=sum(weights))[0])
 
 

@@ -10,16 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.deciders.arithmetic.noise import ladder, make_table
-from actors.deciders.arithmetic.sums import (
-    PARTS,
-    SCALE_ONE,
-    RunningSum,
-    clip_scale,
-    compute_squared_norm,
-    sum_digest,
-)
+from actors.deciders.arithmetic.sums import PARTS, RunningSum, sum_digest
 from schemas.policy import NOISE_TAIL_SIGMAS, WEIGHT_ONE
 from schemas.tensors import BLOCK, Quanta
+from schemas.tensors.clipping import SCALE_ONE, clip_scale, compute_squared_norm
 from tests.judges import slow_sums
 from tests.worlds.builders import policy
 

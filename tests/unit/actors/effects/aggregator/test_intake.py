@@ -22,7 +22,7 @@ from actors.effects.aggregator.summation import PlainSum
 from schemas.events import InputsDropped, ModelPublished, SumStored, UpdateRefused, UpdatesDeclined
 from schemas.identifiers import BodyRef
 from schemas.journal import Decision
-from schemas.tensors import Quanta, encode_update
+from schemas.tensors import Quanta, clipping, encode_update
 from schemas.topics import BODIES, CATALOGUE, ROUNDS, UPDATES
 from streams.bodies import Absent, store
 from streams.log import LogError, LogRefused, TopicPartition
@@ -201,7 +201,7 @@ def test_what_fails_to_add_is_not_lost(threads: ThreadPoolExecutor) -> None:
     ahead = Intake(_shelf(1)[0])
     ahead.use_threads(threads)
     two = Quanta.from_values(np.ones(2, np.int64))
-    add = partial(sums.RunningSum(1).add, two, weight=1, scale=sums.SCALE_ONE)
+    add = partial(sums.RunningSum(1).add, two, weight=1, scale=clipping.SCALE_ONE)
     ahead.add(add, nbytes=intake.ADDED_AT_ONCE_BYTES_MAX + 1)
     with pytest.raises(ValueError, match="broadcast"):
         ahead.settle()

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.sums import SCALE_ONE
 from actors.effects.aggregator import summation
 from actors.effects.aggregator.summation import Comparison, PlainSum, choose_summation
 from schemas.events import UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import WEIGHT_ONE
-from schemas.tensors import Floats, encode_update, pack
+from schemas.tensors import Floats, clipping, encode_update, pack
 from streams.bodies import Absent
 from tests.judges import slow_sums
 from tests.worlds.builders import body_ref, policy, task_created, update_admitted
@@ -131,7 +130,7 @@ def test_a_robust_rule_depends_on_its_members_alone(
     for member in by_name:
         quanta = comparison.measure(bodies[member.body]).quanta
         assert quanta is not None
-        vectors.append(sums.clip(quanta, member.clip_scale).tolist())
+        vectors.append(clipping.clip(quanta, member.clip_scale).tolist())
     weights = [member.weight for member in by_name]
     expected = slow_sums.combined(comparison.created.policy, vectors, weights)
     for ordered in (members, members[::-1]):

@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from actors.deciders.arithmetic.sums import SCALE_ONE, RunningSum
+from actors.deciders.arithmetic.sums import RunningSum
 from actors.deciders.decider import digest
 from actors.effects.aggregator.summation import choose_summation
 from actors.effects.watching.watched import Sketches, WatchedTotal
@@ -17,6 +17,7 @@ from ops.audit.replay import Audit
 from schemas.events import Declined, DeviceQuarantined, MembersCompared
 from schemas.policy import Policy
 from schemas.tensors import Quanta
+from schemas.tensors.clipping import SCALE_ONE
 from schemas.topics import ROUNDS, TASKS
 from tests.worlds.builders import ANCHOR, device_id, lease_id, task_created, update_admitted, written
 from tests.worlds.federation import Federation

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from actors.deciders.arithmetic import noise
-from actors.deciders.arithmetic.sums import RunningSum, clip_scale, sum_digest
+from actors.deciders.arithmetic.sums import RunningSum, sum_digest
 from actors.hosts.helper.store import EPOCHS
 from ops.audit.findings import Findings
 from ops.audit.replay import Anchor, Audit
@@ -33,6 +33,7 @@ from schemas.leases import read_lease
 from schemas.masking.ring import RING
 from schemas.masking.statements import HelperSaid, sign_said
 from schemas.tensors import Grid, encode_update, read_update
+from schemas.tensors.clipping import clip_scale
 from schemas.topics import BODIES, CATALOGUE, MASKS, ROUNDS, UPDATES
 from streams.bodies import store
 from streams.log import TopicPartition, scan
