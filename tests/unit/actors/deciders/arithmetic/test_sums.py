@@ -31,13 +31,6 @@ def _sum(updates: list[tuple[np.ndarray, int]]) -> np.ndarray:
     return running.total()
 
 
-def clipped(grid: np.ndarray, scale: int) -> np.ndarray:
-    """What one update of weight one adds."""
-    running = RunningSum(grid.size)
-    running.add(Quanta.from_values(grid), weight=1, scale=scale)
-    return running.total()
-
-
 @given(updates=WEIGHTED, data=st.data())
 def test_the_order_of_arrival_changes_no_bit(updates: list[tuple[np.ndarray, int]], data: st.DataObject) -> None:
     """The same updates in any order give the same bytes."""
@@ -63,25 +56,6 @@ def test_the_sum_is_exact(updates: list[tuple[np.ndarray, int]]) -> None:
         cut = slow_sums.clipped(grid, slow_sums.clip_scale(grid, STEPS)).tolist()
         expected = [before + weight * value for before, value in zip(expected, cut, strict=True)]
     assert _sum(updates).tolist() == expected
-
-
-@given(grid=GRIDS, steps=st.integers(16, 1 << 16))
-def test_no_norm_is_above_the_clip(grid: np.ndarray, steps: int) -> None:
-    """After clipping the exact norm is at most C, and a vector within C is not touched."""
-    cut = clipped(grid, clip_scale(Quanta.from_values(grid), steps))
-    assert sum(int(value) ** 2 for value in cut) <= steps * steps
-    if sum(int(value) ** 2 for value in grid) <= steps * steps:
-        assert cut.tolist() == grid.tolist()
-
-
-@given(grid=GRIDS)
-def test_clipping_never_turns_a_sign_or_grows(grid: np.ndarray) -> None:
-    """Rounding is towards zero for both signs alike."""
-    scale = clip_scale(Quanta.from_values(grid), 100)
-    cut = clipped(grid, scale)
-    assert (np.abs(cut) <= np.abs(grid)).all()
-    assert (np.sign(cut) * np.sign(grid) >= 0).all()
-    assert np.array_equal(clipped(-grid, scale), -cut)
 
 
 @given(
@@ -116,21 +90,6 @@ def test_small_numbers_give_the_bits_of_large_ones(seed: int, size: int, steps: 
         assert np.array_equal(running.total(), weight * slow_sums.clipped(grid, tried))
 
 
-@pytest.mark.parametrize("size", [0, 1, (1 << 18) - 1, 1 << 18, (1 << 18) + 1, 600_000])
-def test_the_squared_norm_is_exact(size: int) -> None:
-    """No element count and no element within 2^21 overflows the norm."""
-    grid = np.full(size, -(1 << 21), np.int64)
-    assert compute_squared_norm(Quanta.from_values(grid)) == size * (1 << 42)
-
-
-@given(values=st.lists(st.integers(-(1 << 21), 1 << 21), max_size=50))
-def test_the_squared_norm_is_that_of_python_integers(values: list[int]) -> None:
-    """The norm that clipping rests on is exact, not rounded."""
-    assert compute_squared_norm(Quanta.from_values(np.array(values, np.int64))) == sum(
-        value * value for value in values
-    )
-
-
 def test_no_number_of_updates_or_weights_overflows_a_part() -> None:
     """The largest elements that pass, often, and more weights than are kept apart, in turn: the sum stays exact."""
     running, grid = RunningSum(2), np.array([1 << 21, -(1 << 21)], np.int64)
@@ -162,11 +121,6 @@ def test_no_noise_is_beyond_the_tail_that_a_policy_counts(sigma: int) -> None:
     """The furthest value that can be drawn at all is within the tail that the overflow rule counts."""
     largest = sum(-make_table(variance).lowest << 9 * rung for rung, variance in enumerate(ladder(sigma)))
     assert largest <= NOISE_TAIL_SIGMAS * sigma
-
-
-def test_a_zero_vector_has_scale_one() -> None:
-    """Nothing is divided by a norm of zero."""
-    assert clip_scale(Quanta.from_values(np.zeros(3, np.int64)), STEPS) == SCALE_ONE
 
 
 def test_the_digest_is_over_little_endian_bytes() -> None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from actors.deciders.arithmetic.sums import SCALE_ONE
 from actors.effects.aggregator import summation
 from actors.effects.aggregator.summation import Comparison, PlainSum, choose_summation
 from schemas.events import UpdateAdmitted
 from schemas.identifiers import BodyRef
 from schemas.policy import WEIGHT_ONE
 from schemas.tensors import Floats, clipping, encode_update, pack
+from schemas.tensors.clipping import SCALE_ONE
 from streams.bodies import Absent
 from tests.judges import slow_sums
 from tests.worlds.builders import body_ref, policy, task_created, update_admitted
