@@ -95,6 +95,7 @@ def _decide_checkin(state: Selections, asked: CheckedIn, *, time_ms: int) -> lis
             cohort=checkin.cohort,
             subject=unit if task.created.policy.is_enrolled else UNSET,
             epoch=UNSET if task.newest_epoch is None else task.newest_epoch,
+            running=checkin.running,
         )
     ]
 

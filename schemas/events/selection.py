@@ -56,6 +56,8 @@ class LeaseGranted(Event):
     subject: SubjectId | UnsetType = UNSET
     # Under whose key the update is sealed, where the policy asks for that.
     epoch: Count | UnsetType = UNSET
+    # What the device said it runs in production, and nobody has checked: it stands here because check-ins are not kept.
+    running: Version | UnsetType = UNSET
 
 
 class LeaseClosed(Event):

@@ -99,8 +99,11 @@ _TAKING_PART = {
         FROM devices WHERE task = '{task}' GROUP BY cohort ORDER BY share DESC, cohort""",
     "devices": """
         SELECT device, cohort, leases, admitted, refused, expired, abandoned, staleness_mean,
-            admitted / nullif(sum(admitted) OVER (), 0) AS share
+            admitted / nullif(sum(admitted) OVER (), 0) AS share, running, running_at
         FROM devices WHERE task = '{task}' ORDER BY admitted DESC, leases DESC, device""",
+    "production": """
+        SELECT version, devices, last_reported_at FROM production WHERE task = '{task}'
+        ORDER BY devices DESC, version DESC""",
     "check-ins": """
         SELECT reason, count, first_at, last_at FROM checkins WHERE task = '{task}' ORDER BY count DESC, reason""",
 }

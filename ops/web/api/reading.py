@@ -34,6 +34,8 @@ EVALUATIONS = Listing("evaluations", ("task", "version", "cohort", "metric", "ep
 ROLLOUTS = Listing("rollouts", ("task", '"offset"', "number"))
 QUARANTINES = Listing("quarantines", ("task", '"offset"', "number"))
 ANOMALIES = Listing("anomalies", ("task", "round_id", "update_id"))
+# Devices may also claim what was never published.
+PRODUCTION = Listing("production", ("task", "coalesce(version, -1)"))
 ANCESTRY = Listing("ancestry", ("task",))
 MEASUREMENTS = Listing("measurements", ("task", "version"))
 WORKERS = Listing("workers", _PLACE)
@@ -176,6 +178,12 @@ def list_anomalies(asked: Question, task: TaskName, *, page: Annotated[OfDevice,
     """The updates of a task that stood apart from the others of their round, and how far. For operators."""
     asked.caller.require("operator")
     return ANOMALIES.answer(asked, page, task=task)
+
+
+@router.get("/tasks/{task}/production", responses=_describe("production"))
+def list_running(asked: Question, task: TaskName, *, page: Annotated[Page, Query()]) -> Response:
+    """Which version how many devices of a task run in production, as they say themselves."""
+    return PRODUCTION.answer(asked, page, task=task)
 
 
 @router.get("/devices", responses=_describe("devices"))

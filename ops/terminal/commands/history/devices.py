@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN = 40
 # Of an answer to people: digits that tell two devices apart, and columns that fit a screen.
-_SHORT = {"staleness_mean": "staleness", "share_of_devices": "of devices"}
+_SHORT = {"staleness_mean": "staleness", "share_of_devices": "of devices", "running": "it runs", "running_at": "said"}
 
 
 def devices(
@@ -55,6 +55,8 @@ def devices(
         _say(part, limit=limit)
     # The log counts check-ins by reason and keeps no list of them, so that a device without a lease is in no row.
     note("Check-ins are only counted: a device that never had a lease is in no row.")
+    if any(part.title == "production" and part.answer.rows for part in parts):
+        note("What runs in production is what devices say of themselves, with the check-in of their newest lease.")
     say_until(parts[0].answer.until_ms)
 
 
@@ -112,4 +114,7 @@ def _format(name: str, value: object) -> object:
             return f"{value[:12]}…"
         case "cohort", "":
             return "none"
+        # The only version that a row of these tables can lack: devices claim what was never published.
+        case "version", None:
+            return "never published"
     return value

@@ -8,7 +8,7 @@ from ops.web.page.charts.bars import Bar, draw_shares, name_color
 from ops.web.page.formats import format_number, format_share, shorten
 from ops.web.page.layout import Page, Section
 from ops.web.page.moment import Moment
-from ops.web.page.questions import running, standing
+from ops.web.page.questions import releasing, running, standing
 from ops.web.page.questions.overview import list_tasks
 from ops.web.page.views.apart import show_quarantines
 from ops.web.page.views.parts import draw_choice, draw_figure
@@ -51,9 +51,15 @@ def _show_cohorts(moment: Moment, tasks: list[str], *, task: str) -> list[Sectio
             )
             for number, row in enumerate(cohorts)
         ]
-        body = draw_shares(bars, nothing="No device has taken part yet.")
+        body = [draw_shares(bars, nothing="No device has taken part yet."), _tell_running(moment, name)]
         sections.append(Section(f"cohorts-{len(sections)}", name, body, "third", h.span(".note")["updates by cohort"]))
     return sections
+
+
+def _tell_running(moment: Moment, task: str) -> h.Node:
+    """What its devices say that they run; nothing where none has said."""
+    rows = releasing.list_running(moment, task)
+    return h.p(".note")["In production, as they say: ", releasing.tell_running(rows)] if rows else None
 
 
 def show_device(moment: Moment, device: str) -> Page | None:

@@ -39,6 +39,8 @@ NAMES = {
     "claimed_at": "claimed, UTC",
     "first_lease_at": "first lease, UTC",
     "last_lease_at": "last lease, UTC",
+    "running": "in production, it says",
+    "running_at": "said, UTC",
     "staleness_mean": "mean staleness",
     "held_s": "held",
 }

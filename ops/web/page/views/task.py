@@ -163,18 +163,21 @@ def _show_budget(moment: Moment, line: TaskLine) -> Section:
 
 def _show_rollout(moment: Moment, line: TaskLine) -> list[Section]:
     """What is promoted, what is tried, and what was taken back and why; nothing where nobody rolls it out."""
-    found = releasing.find_standing(moment, line.task)
-    if found is None:
+    found, running_now = releasing.find_standing(moment, line.task), releasing.list_running(moment, line.task)
+    if found is None and not running_now:
         return []
+    found = found or releasing.Standing([])
     tried, back = found.candidate, found.last_rollback
     share = f"{format_share(tried['share'], 1)} of the devices" if tried and tried["share"] else "not given to anybody"
     told = [
         ("promoted", "nothing" if found.promoted is None else f"version {found.promoted}"),
         ("candidate", "none" if tried is None else f"version {tried['version']}, {share}"),
         ("last rollback", "none" if back is None else f"version {back['version']}, {releasing.tell_reason(back)}"),
+        ("in production", releasing.tell_running(running_now)),
     ]
     facts = h.dl(".facts")[([h.dt[name], h.dd[text]] for name, text in told)]
-    return [Section("rollout", "Rollout", facts, "wide")]
+    aside = h.span(".note")["in production: as the devices say themselves"]
+    return [Section("rollout", "Rollout", facts, "wide", aside)]
 
 
 def _show_scores(moment: Moment, line: TaskLine, *, course: courses.Course) -> list[Section]:

@@ -76,3 +76,25 @@ def test_who_is_set_apart_is_named_to_operators_who_can_lift_it(tmp_path: Path) 
         assert (ask in text, "lifted" in text, "0 let in no more" in text) == (False, True, True)
         refused = operator.post("/api/v1/tasks/digits/lift", json={"device": out})
         assert (refused.status_code, refused.json()["code"]) == (409, "device_not_quarantined")
+
+
+def test_what_devices_claim_to_run_is_counted_and_bounded(tmp_path: Path) -> None:
+    """The newest word of each device by version, claimed versions that are none in one row, on page and API."""
+    world = Released()
+    first = world.promote(0.9)
+    for name, running in {"d": first, "e": first, "f": 0, "g": 10**12, "h": 10**12 + 1}.items():
+        world.device(name).check_in(running=running)
+    world.device("i").check_in()
+    world.settle()
+    with opened_site(tmp_path, world.log) as (site, history):
+        rows = history.ask("SELECT version, devices FROM production ORDER BY devices DESC, version NULLS FIRST").rows
+        assert rows == [(None, 2), (first, 2), (0, 1)]
+        told = history.ask("SELECT running FROM devices WHERE running_at IS NOT NULL ORDER BY running").rows
+        assert told == [(0,), (first,), (first,), (10**12,), (10**12 + 1,)]
+        client = make_client(site)
+        shown = client.get("/tasks/digits").text
+        assert f"version {first}: 2 devices, never published: 2 devices, version 0: 1 device" in shown
+        assert "as the devices say themselves" in shown
+        assert f"version {first}: 2 devices" in client.get("/devices?task=digits").text
+        answer = client.get("/api/v1/tasks/digits/production").json()
+    assert [(row["version"], row["devices"]) for row in answer["rows"]] == [(None, 2), (0, 1), (first, 2)]
