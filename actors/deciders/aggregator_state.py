@@ -314,7 +314,8 @@ def _notice_score(task: Task, evaluated: VersionEvaluated) -> None:
         if evaluated.version == 0 and final is not None:
             task.first_loss = final.metrics.get(LOSS)
         reason = task.standing.judge(evaluated.version, policy, first_loss=task.first_loss)
-        if reason is not None:
+        # What comes behind its end is kept for people and for a rollout, and ends nothing a second time.
+        if reason is not None and task.ending is None and task.status != "halted":
             task.ending, task.buffer = reason, _keep_filled_buffer(task)
         return
     is_on_target = meets_target(policy, evaluated.metrics)

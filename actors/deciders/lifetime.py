@@ -74,7 +74,7 @@ def hear_score(state: Rounds, evaluated: VersionEvaluated) -> Heard | None:
     # A score of a version that does not exist is of another log, or of nothing; that of a cohort ends no task.
     if task is None or evaluated.cohort or evaluated.version > task.version:
         return None
-    if task.status == "halted" and not task.pending:
+    if task.standing is UNSET and task.status == "halted" and not task.pending:
         return None
     return _hear_alone(task, evaluated) if task.standing is UNSET else _hear_voice(state, evaluated, task=task)
 
@@ -97,12 +97,15 @@ def _hear_voice(state: Rounds, evaluated: VersionEvaluated, *, task: Task) -> He
     policy = task.created.policy
     assert task.standing is not UNSET
     # Of a version whose body is gone nothing is left to score.
-    if task.ending is not None or evaluated.version not in task.published:
+    if evaluated.version not in task.published:
         return None
     if not task.standing.scores.is_new(evaluated, Rule.read(policy)):
         return None
     if evaluated.source is not UNSET and not _is_released(state, evaluated):
         return None
+    # Evaluators are behind a task that has ended, and its last version needs a final score all the same.
+    if task.ending is not None or task.status == "halted":
+        return Heard(task, None)
     standing = task.standing.with_voice(evaluated, policy)
     return Heard(task, standing.judge(evaluated.version, policy, first_loss=task.first_loss))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import UNSET
+
 from actors.deciders.decider import Decider
 from actors.deciders.rollout.gates import judge, list_evidence
 from actors.deciders.rollout.orders import halt, obey, promote, roll_back
@@ -38,9 +40,15 @@ def decide(state: Rollouts, fact: RolloutInput, time_ms: int) -> list[JournalEve
             return [Noticed(fact=created)] if is_new else []
         case Tick():
             return [event for task in state.tasks.values() for event in _Course(task, time_ms).go_on()]
+        # What devices have measured comes by way of the aggregator alone, which has compared it with the release: told
+        # here by one evaluator it would be a second voice for whoever makes it up.
+        case VersionEvaluated() if fact.source is not UNSET:
+            return []
         case ModelPublished() | VersionEvaluated():
             return _hear(state.tasks.get(fact.task), fact, time_ms=time_ms)
-        case Noticed(fact=CandidateStaged() | RolloutOrdered() as noticed):
+        case Noticed(fact=VersionEvaluated() as relayed) if relayed.source is UNSET:
+            return []
+        case Noticed(fact=CandidateStaged() | RolloutOrdered() | VersionEvaluated() as noticed):
             return _hear(state.tasks.get(noticed.task), noticed, time_ms=time_ms)
     return []
 

@@ -11,8 +11,8 @@ import pytest
 from actors.deciders.arithmetic.statistics import find_metrics
 from ops.operator import models, tasks
 from ops.operator.questions import Question, make_policy
-from schemas.events import InputsDropped, Noticed, VersionEvaluated
-from schemas.topics import EVALUATIONS, MODELS
+from schemas.events import CandidateStaged, InputsDropped, Noticed, VersionEvaluated
+from schemas.topics import EVALUATIONS, MODELS, ROLLOUTS
 from streams.log import TopicPartition
 from tests.survey import RINGS, Survey, training_policy
 from tests.worlds.builders import KEY, scored
@@ -81,3 +81,24 @@ def test_a_measurement_that_is_gone_is_no_voice(world: Survey) -> None:
     at = TopicPartition(MODELS.name, world.partition)
     world.log.delete_records(at, world.log.bounds(at).end)
     assert noticed(world, honest) == (0, 1)
+
+
+def test_a_rollout_hears_a_measurement_once_it_has_been_compared(tmp_path: Path) -> None:
+    """Guarantee: by a release that nobody has seen one key makes no quorum of two, and moves no version."""
+    rollout = {"stages": [{"share": 0.5, "hold_s": 60.0}], "gates": [{"metric": "sum", "at_least": 0.0}]}
+    world = Survey(
+        training_policy(stop={"versions_max": 9}, evaluation={"quorum": 2, "metric": "sum"}, rollout=rollout)
+    )
+    world.answer(RINGS, tmp_path, until=1)
+    world.ask(MEASURED, make_policy(world.rules, RINGS, question=Question(version=1, metrics=["sum"])))
+    world.answer(MEASURED, tmp_path)
+    honest = relayed(world)
+    own = msgspec.structs.replace(honest, source=msgspec.UNSET, metrics={"sum": 5.0})
+    forged = [{"metrics": {"sum": 7.0}}, {"samples": 10**6}, {"source": RINGS}, {"source": "nobody"}]
+    for word in (own, *(msgspec.structs.replace(honest, **change) for change in forged)):
+        world.append(EVALUATIONS.name, scored(word))
+        world.settle()
+    assert not world.events(ROLLOUTS.name, CandidateStaged)
+    world.append(EVALUATIONS.name, scored(honest))
+    world.settle()
+    assert [staged.version for staged in world.events(ROLLOUTS.name, CandidateStaged)] == [1]

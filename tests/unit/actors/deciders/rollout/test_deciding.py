@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from schemas.events import (
     CanaryGrown,
     CanaryStarted,
@@ -256,3 +258,15 @@ def test_scores_ahead_of_their_versions_are_bounded() -> None:
     for version in range(5, 500):
         here.when(score(version, 0.9))
     assert set(find_task(here).scores.said) == {497, 498, 499}
+
+
+def test_a_measurement_is_heard_from_the_aggregator_alone() -> None:
+    """With a quorum of two one key has one voice: what it says of a measurement counts once it has been compared."""
+    rules = rollout_policy(evaluation={"quorum": 2})
+    relayed = msgspec.structs.replace(score(1, 0.1), source=f"{TASK}-measured")
+    own = score(1, 0.9)
+    here = rolled_out(rules).when(published(1), own)
+    here.when(relayed).then_nothing()
+    # Nor does what evaluators have measured themselves count twice, for being noticed there as well.
+    here.when(Noticed(fact=own), Noticed(fact=score(1, 0.9, by=BOB))).then_nothing()
+    here.when(Noticed(fact=relayed)).then(Noticed(fact=relayed), CandidateStaged(task=TASK, version=1, previous=None))
