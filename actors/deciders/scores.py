@@ -108,6 +108,10 @@ class Scores:
         said = self.said.get(version, {}).values()
         return sorted({cohort for cohorts in said for cohort in cohorts if cohort})
 
+    def count_voices(self, version: Version, cohort: Cohort = "") -> int:
+        """How many have spoken of a version and cohort; all measurements together are one."""
+        return len(self._list_voices(version, cohort))
+
     def settle(self, version: Version, cohort: Cohort = "", *, rule: Rule) -> Final | Contested | None:
         """What is final of a version and cohort; None before a quorum has spoken."""
         voices = self._list_voices(version, cohort)

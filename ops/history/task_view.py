@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
-from actors.deciders.scores import Rule, Scores
+from actors.deciders.scores import Scores
 from ops.history.makeup import Makeup
+from ops.history.releasing.scoring import ANY_RULE, read_rule, tell_scores
 from schemas.events import (
     BudgetExhausted,
     CheckinsDeclined,
@@ -187,6 +188,18 @@ class TaskView:
         return dict(self.evaluations[max(self.evaluations)].metrics) if self.evaluations else {}
 
     @property
+    def scored_version(self) -> Version | None:
+        """The newest version of which an evaluator has spoken, where a quorum decides; None where none does."""
+        return max((version for version in self.voices.said if version in self.published), default=None)
+
+    @property
+    def scores(self) -> dict[str, str]:
+        """How `scored_version` stands, by cohort, in words: final, or what its score waits for."""
+        if self.scored_version is None or self.created is None:
+            return {}
+        return tell_scores(self.voices, self.scored_version, rule=read_rule(self.created.policy))
+
+    @property
     def device_metrics(self) -> dict[str, float]:
         """What the devices of the newest version report of their trainings: the mean over their examples, by metric."""
         if self.created is None or not self.reported:
@@ -225,17 +238,29 @@ def evolve(view: TaskView, event: JournalEvent | TaskEvent | VersionEvaluated, *
             view.withheld[reason] += 1
         case BudgetExhausted():
             view.exhausted = event
-        # What devices say of a version is shown beside what the evaluator says, and not in its place; where a quorum
-        # decides, one evaluator's word is no score yet (`hear_voice`).
-        case VersionEvaluated(cohort="") if event.source is UNSET and not _has_finals(view):
-            view.evaluations[event.version] = event
+        case VersionEvaluated():
+            _evolve_score(view, event)
+
+
+def _evolve_score(view: TaskView, event: VersionEvaluated) -> None:
+    # What devices say of a version is shown beside what the evaluator says, and not in its place.
+    if event.source is not UNSET:
+        return
+    # Where a quorum decides, one evaluator's word is no score yet; the aggregator takes note of it, but for cohorts.
+    if event.cohort:
+        # It may be read before the creation of its task, which says whether there is a quorum.
+        is_asked = view.created is None or _has_finals(view)
+        if is_asked and event.evaluator is not UNSET and view.voices.is_new(event, ANY_RULE):
+            view.voices.add(event, ANY_RULE)
+    elif not _has_finals(view):
+        view.evaluations[event.version] = event
 
 
 def hear_voice(view: TaskView, evaluated: VersionEvaluated) -> None:
     """Fold a word that the aggregator has noticed: where a quorum decides, the score is what is final of them."""
     if view.created is None or not _has_finals(view):
         return
-    rule = replace(Rule.read(view.created.policy), kept=None)
+    rule = read_rule(view.created.policy)
     if view.voices.is_new(evaluated, rule):
         view.voices.add(evaluated, rule)
     final = view.voices.find_final(evaluated.version, rule=rule)
@@ -259,6 +284,8 @@ def _evolve_life(view: TaskView, event: TaskEvent, *, time_ms: int) -> None:
             if _has_finals(view):
                 # Words of single evaluators, which came before anybody knew of the quorum.
                 view.evaluations.clear()
+            else:
+                view.voices = Scores()
         case TaskPaused():
             view.paused = True
         case TaskResumed():

@@ -246,6 +246,8 @@ def summarize(view: TaskView) -> dict[str, Any]:
         ],
         "rounds_abandoned": dict(sorted(view.abandoned.items())),
         "metrics": view.metrics,
+        "scored_version": view.scored_version,
+        "scores": view.scores,
         "device_metrics": view.device_metrics,
         "made_of": view.makeup.to_json() if view.makeup else {},
         "epsilon": view.epsilon,

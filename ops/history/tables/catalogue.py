@@ -24,6 +24,7 @@ from ops.history.tables.facts import (
     Submission,
 )
 
+_SCORE_WORDS = re.compile(r"\b(SCORED_VERSIONS|SCORES)\b")
 _FACTS = re.compile(r"\bfacts\.(\w+)")
 # Functions in place of a table that make rows of what they are given; others read tables by a name that is computed.
 _HARMLESS = {"range", "generate_series", "unnest", "json_each", "json_tree"}
@@ -131,14 +132,21 @@ def load_tables() -> dict[str, Table]:
 
 
 def insert_scores(sql: str) -> str:
-    """A question with the score that counts of each version in the place of SCORED_VERSIONS.
+    """A question with what is final in the place of its words.
 
-    Its columns are task, version, metrics, samples. Where a quorum decides it is the final one, else the last said.
+    SCORED_VERSIONS has the score that counts of each version: task, version, metrics, samples. Where a quorum decides
+    it is the final one, else the last said. SCORES has how each stands, final or not, also by cohort.
     """
-    if "SCORED_VERSIONS" not in sql:
+    found = _SCORE_WORDS.search(sql)
+    if found is None:
         return sql
-    scored = resources.files(__package__).joinpath("scored.sql").read_text(encoding="utf-8")
-    return sql.replace("SCORED_VERSIONS", scored.strip())
+    scored = resources.files(__package__).joinpath("scored.sql").read_text(encoding="utf-8").strip()
+    final = scored.replace("BY_COHORT", "false")
+    words = {
+        "SCORED_VERSIONS": f"(SELECT task, version, metrics, samples FROM {final} WHERE status = 'final')",  # noqa: S608
+        "SCORES": scored.replace("BY_COHORT", "true"),
+    }
+    return _SCORE_WORDS.sub(lambda found: words[found[0]], sql)
 
 
 def make_definitions() -> list[str]:

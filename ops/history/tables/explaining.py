@@ -60,6 +60,9 @@ _PARTS = {
             delta, topic, partition, "offset"
         FROM ledger WHERE task = '{task}' WINDOW by_time AS (ORDER BY decided_at, "offset")
         QUALIFY round_id = (SELECT round_id FROM {round})""",
+    "scores": """
+        SELECT cohort, standing, voices, quorum, metrics, samples FROM scores
+        WHERE task = '{task}' AND version = {version} ORDER BY cohort""",
     "evaluation by cohort": """
         SELECT cohort, evaluator, source, metric, value, samples, evaluated_at FROM evaluations
         WHERE task = '{task}' AND version = {version} ORDER BY cohort, metric, evaluator, source""",

@@ -30,6 +30,7 @@ UPDATES = Listing("updates", ("task", "update_id", 'coalesce("offset", -1)', "co
 LEASES = Listing("leases", ("task", "lease"))
 LEDGER = Listing("ledger", ("task", "round_id", *_PLACE))
 EVALUATIONS = Listing("evaluations", ("task", "version", "cohort", "metric", "epoch_ms(evaluated_at)"))
+SCORES = Listing("scores", ("task", "version", "cohort"))
 # In the order of the journal: a rollback and the promotion behind it may stand in one record.
 ROLLOUTS = Listing("rollouts", ("task", '"offset"', "number"))
 QUARANTINES = Listing("quarantines", ("task", '"offset"', "number"))
@@ -70,6 +71,12 @@ class OfLeases(Page):
 class OfEvaluations(Page):
     cohort: Filter = None
     metric: Filter = None
+    version: Number = None
+
+
+class OfScores(Page):
+    cohort: Filter = None
+    status: Filter = None
     version: Number = None
 
 
@@ -157,6 +164,12 @@ def list_leases(asked: Question, task: TaskName, *, page: Annotated[OfLeases, Qu
 def list_evaluations(asked: Question, task: TaskName, *, page: Annotated[OfEvaluations, Query()]) -> Response:
     """How the versions of a task do on held-out data."""
     return EVALUATIONS.answer(asked, page, task=task)
+
+
+@router.get("/tasks/{task}/scores", responses=_describe("scores"))
+def list_scores(asked: Question, task: TaskName, *, page: Annotated[OfScores, Query()]) -> Response:
+    """Which scores of a task's versions are final, and what the others wait for, by cohort."""
+    return SCORES.answer(asked, page, task=task)
 
 
 @router.get("/tasks/{task}/rollout", responses=_describe("rollouts"))

@@ -18,7 +18,7 @@ import msgspec
 
 from ops.history.makeup import Makeup
 from ops.history.tables.standing.reading import read_event
-from ops.history.task_view import TaskView, hear_voice
+from ops.history.task_view import TaskView, evolve, hear_voice
 from schemas.events import (
     DeviceQuarantined,
     ModelPublished,
@@ -141,7 +141,9 @@ def _add_versions(view: TaskView, told: dict[str, list[Any]]) -> None:
     for row in () if has_finals else told.get("evaluated", ()):
         view.evaluations[row["version"]] = read_event(VersionEvaluated, row)
     for row in told.get("voices", ()):
-        hear_voice(view, read_event(VersionEvaluated, row))
+        evaluated = read_event(VersionEvaluated, row)
+        # Of cohorts it is what evaluators say themselves, and not what the aggregator has noticed.
+        (evolve if evaluated.cohort else hear_voice)(view, evaluated)
     for row in told.get("reported", ()):
         view.reported[row["version"]] = MetricSums(sums=tuple(row["sums"]), samples=row["samples"])
     for row in told.get("made_of", ()):

@@ -27,11 +27,12 @@ _DURATIONS = """
 _VERSIONS = """
     SELECT version, members, model_size, at_ms FROM facts.model_published WHERE task = $task
     ORDER BY version DESC LIMIT $limit"""
-_BY_COHORT = """
-    SELECT version, cohort, arg_max(metrics, at_ms) AS metrics, arg_max(samples, at_ms) AS samples
-    FROM facts.version_evaluated WHERE task = $task AND cohort <> ''
-        AND version = (SELECT max(version) FROM facts.version_evaluated WHERE task = $task AND cohort <> '')
-    GROUP BY version, cohort ORDER BY cohort"""
+# Of versions that there are alone: an evaluator that lies may name any.
+_STANDINGS = """
+    SELECT version, cohort, status, standing, metrics FROM scores
+    SEMI JOIN (SELECT version FROM facts.model_published WHERE task = $task ORDER BY version DESC LIMIT $limit)
+        USING (version)
+    WHERE task = $task ORDER BY version DESC, cohort"""
 _CHARGES = """
     SELECT round, rho_total, epsilon, participations_max FROM facts.round_charged WHERE task = $task
     ORDER BY round DESC LIMIT $limit"""
@@ -51,7 +52,7 @@ def ask_for_courses(task: str) -> list[Question]:
     return [
         (_NEWEST, {"task": task}),
         (_VERSIONS, {"task": task, "limit": VERSIONS_SHOWN}),
-        (_BY_COHORT, {"task": task}),
+        (_STANDINGS, {"task": task, "limit": VERSIONS_SHOWN}),
         (_CHARGES, {"task": task, "limit": FORECAST_CHARGES}),
     ]
 
@@ -87,9 +88,10 @@ def list_versions(moment: Moment, task: str, *, limit: int = VERSIONS_SHOWN) -> 
     return moment.ask(_VERSIONS, task=task, limit=limit)
 
 
-def score_cohorts(moment: Moment, task: str) -> dict[str, dict[str, float]]:
-    """The newest scores by cohort."""
-    return {row["cohort"]: json.loads(row["metrics"]) for row in moment.ask(_BY_COHORT, task=task)}
+def list_standings(moment: Moment, task: str) -> list[Row]:
+    """How the newest versions are scored, by cohort, the newest first: `metrics` where a score is final."""
+    rows = moment.ask(_STANDINGS, task=task, limit=VERSIONS_SHOWN)
+    return [{**row, "metrics": json.loads(row["metrics"] or "{}")} for row in rows]
 
 
 def forecast_end(moment: Moment, task: str, *, budget: Budget, version: int | None) -> int | None:

@@ -129,7 +129,7 @@ def _draw_json(cell: Cell) -> h.Node:
 
 def _draw_cohort(cell: Cell) -> h.Node:
     # A device may have none; a score without one is of all examples.
-    return cell.value or h.em["all" if "metric" in cell.row else "none"]
+    return cell.value or h.em["all" if {"metric", "standing"} & cell.row.keys() else "none"]
 
 
 def _draw_words(cell: Cell) -> h.Node:

@@ -60,12 +60,15 @@ def show_task(moment: Moment, task: str) -> Page | None:
 
 def _show_lead(moment: Moment, line: TaskLine) -> Section:
     score = line.scores[-1] if line.scores else None
+    told = [f"at version {score[0]}" if score else "not scored yet"]
+    # The newest first: what it waits for says more than that an old one was scored.
+    told += [f"version {version}: {standing}" for version, standing in [*_list_open_scores(moment, line).items()][:1]]
     figures = [
         draw_figure("version", format_number(line.version), note=f"of {format_number(line.versions_max)}"),
         draw_figure(
             line.metric or "score",
             format_number(score[1], digits=3) if score else "–",
-            note=f"at version {score[0]}" if score else "not scored yet",
+            note="; ".join(told),
         ),
         draw_figure("devices at work", format_number(line.at_work), note=f"up to {line.policy.selection.concurrency}"),
         draw_figure("last event", draw_time(line.last_ms), note=line.last_event),
@@ -222,7 +225,7 @@ def _show_durations(moment: Moment, line: TaskLine, *, course: courses.Course) -
 
 
 def _show_cohorts(moment: Moment, line: TaskLine) -> Section:
-    cohorts, scores = running.list_cohorts(moment, line.task), courses.score_cohorts(moment, line.task)
+    cohorts = running.list_cohorts(moment, line.task)
     total = sum(row["admitted"] for row in cohorts)
     shares = draw_shares(
         [
@@ -237,13 +240,26 @@ def _show_cohorts(moment: Moment, line: TaskLine) -> Section:
         ],
         nothing="No device has taken part yet.",
     )
-    metrics = sorted({name for told in scores.values() for name in told})
-    rows: list[Sequence[h.Node]] = [
-        (name_cohort(cohort), *(format_number(told.get(name), digits=4) for name in metrics))
-        for cohort, told in scores.items()
+    aside = h.span(".note")["admitted updates"]
+    return Section("cohorts", "Participation by cohort", [shares, _draw_newest_scores(moment, line)], "half", aside)
+
+
+def _draw_newest_scores(moment: Moment, line: TaskLine) -> h.Node:
+    """How the newest version that anybody has scored does, by cohort; a score that is not final says what it awaits."""
+    rows = courses.list_standings(moment, line.task)
+    newest = [row for row in rows if row["version"] == rows[0]["version"]]
+    if not any(row["cohort"] or row["status"] != "final" for row in newest):
+        return None
+    metrics = sorted({name for row in newest for name in row["metrics"]})
+    cells: list[Sequence[h.Node]] = [
+        (
+            name_cohort(row["cohort"]) if row["cohort"] else h.em["all"],
+            *(format_number(row["metrics"].get(name), digits=4) for name in metrics),
+            row["standing"],
+        )
+        for row in newest
     ]
-    scored = [h.h3["Scores of the newest version"], make_table(["cohort", *metrics], rows)] if rows else None
-    return Section("cohorts", "Participation by cohort", [shares, scored], "half", h.span(".note")["admitted updates"])
+    return [h.h3[f"Scores of version {newest[0]['version']}"], make_table(["cohort", *metrics, "score"], cells)]
 
 
 def _show_losses(moment: Moment, line: TaskLine) -> Section:
@@ -283,12 +299,18 @@ def _show_timeline(moment: Moment, line: TaskLine, *, filling: running.Round | N
     )
 
 
+def _list_open_scores(moment: Moment, line: TaskLine) -> dict[int, str]:
+    """What the scores of the newest versions wait for where they are not final, over all examples."""
+    rows = courses.list_standings(moment, line.task)
+    return {row["version"]: row["standing"] for row in rows if not row["cohort"] and row["status"] != "final"}
+
+
 def _show_versions(moment: Moment, line: TaskLine) -> Section:
-    scores = dict(line.scores)
+    scores, open_scores = dict(line.scores), _list_open_scores(moment, line)
     rows = [
         (
             h.a(href=moment.link_version(line.task, row["version"]))[format_number(row["version"])],
-            format_number(scores.get(row["version"]), digits=4),
+            open_scores.get(row["version"]) or format_number(scores.get(row["version"]), digits=4),
             format_number(row["members"]),
             format_bytes(row["model_size"]),
             format_clock(row["at_ms"]),

@@ -23,7 +23,8 @@ NOTHING = {
     "refused meanwhile": "No update was refused while its round filled.",
     "declined meanwhile": "No check-in was declined while its round filled.",
     "ledger": "Nothing was charged: the task is not private, or the version is of no round.",
-    "evaluation by cohort": "It was not evaluated.",
+    "scores": "It was not evaluated.",
+    "evaluation by cohort": "No evaluator has said anything.",
     "decided by": "No round decided it.",
 }
 TITLES = {
@@ -31,7 +32,8 @@ TITLES = {
     "refused meanwhile": "Refused meanwhile",
     "declined meanwhile": "Declined meanwhile",
     "ledger": "What it cost",
-    "evaluation by cohort": "How it does",
+    "scores": "How it does",
+    "evaluation by cohort": "What each evaluator says",
     "decided by": "The records that decided it",
 }
 
@@ -56,6 +58,7 @@ def show_version(moment: Moment, task: str, *, version: int, other: int | None =
         _show_part(moment, task, title="ledger", rows=found["ledger"]),
         _show_part(moment, task, title="members", rows=found["members"]),
         *_show_timeline(moment, task, about=about),
+        _show_part(moment, task, title="scores", rows=found["scores"]),
         _show_part(moment, task, title="evaluation by cohort", rows=found["evaluation by cohort"]),
         _show_part(moment, task, title="decided by", rows=found["decided by"]),
         _show_part(moment, task, title="refused meanwhile", rows=found["refused meanwhile"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 from pathlib import Path
 
 import pytest
@@ -169,7 +170,8 @@ def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None
     """Guarantee: one evaluator's word is no score, and one that lies is not shown; tables and fold say the same."""
     rules = policy(evaluation={"quorum": 2, "disagreement_max": 0.1})
     log, begun = memory_log(), created(policy=rules)
-    said = [(0, 1, 0.8), (0, 2, 0.1), (0, 3, 0.82), (1, 1, 0.7), (1, 2, 0.75), (2, 1, 0.9)]
+    said = [(0, 1, 0.8), (0, 2, 0.1), (0, 3, 0.82), (1, 1, 0.7), (1, 2, 0.75), (2, 1, 0.9), (3, 1, 0.9), (3, 2, 0.1)]
+    by_cohort = [(3, 1, 0.9, "lab"), (3, 2, 0.85, "lab"), (3, 1, 0.5, "west"), (3, 1, 0.1, "lab")]
     words = [
         VersionEvaluated(
             task=TASK,
@@ -183,9 +185,12 @@ def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None
     ]
     for (_, serial, _), word in zip(said, words, strict=True):
         append(log, EVALUATIONS.name, scored(word, serial=serial))
+    for version, serial, value, cohort in by_cohort:
+        word = replace(words[0], version=version, metrics={"accuracy": value}, cohort=cohort)
+        append(log, EVALUATIONS.name, scored(replace(word, evaluator=evaluator_id(serial)), serial=serial))
     append(log, TASKS.name, begun)
     journal = Journal(log, ROUNDS.name)
-    journal.batch(Noticed(fact=begun), *[model_published(version) for version in range(3)])
+    journal.batch(Noticed(fact=begun), *[model_published(version) for version in range(4)])
     heard = [decision(Noticed(fact=word), topic=EVALUATIONS.name, offset=at) for at, word in enumerate(words)]
     journal.write(batch(journal.chain.at, *heard))
     folded = _fold(log).tasks[TASK]
@@ -198,9 +203,27 @@ def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None
             known = read_views(history.ask, versions=versions)  # type: ignore[arg-type]
             assert known is not None
             assert known.tasks[TASK].evaluations == folded.evaluations
+            assert summarize(known.tasks[TASK]) == summarize(folded)
+        table = history.ask(
+            "SELECT version, cohort, status, standing, metrics FROM scores ORDER BY version, cohort"
+        ).rows
         rows = history.ask("SELECT version, metrics ->> 'accuracy', evaluated_on FROM versions ORDER BY version").rows
     assert [(version, value and float(value), samples) for version, value, samples in rows] == [
         (0, 0.8, 15),
         (1, pytest.approx(0.725), 10),
         (2, None, None),
+        (3, None, None),
     ]
+    contested = "contested: 2 evaluators, 0.8 apart in accuracy, at most 0.1"
+    assert folded.scored_version == 3
+    assert folded.scores == {"all": contested, "lab": "final", "west": "1 of 2 evaluators"}
+    assert [row[:4] for row in table] == [
+        (0, "", "final", "final"),
+        (1, "", "final", "final"),
+        (2, "", "waiting", "1 of 2 evaluators"),
+        (3, "", "contested", contested),
+        (3, "lab", "final", "final"),
+        (3, "west", "waiting", "1 of 2 evaluators"),
+    ]
+    assert [row[4] is not None for row in table] == [True, True, False, False, True, False]
+    assert json.loads(table[4][4]) == {"accuracy": pytest.approx(0.875)}

@@ -13,6 +13,7 @@ from tests.serving import make_client, opened_site
 from tests.worlds.builders import DEPLOYMENT, KEY, device_id, policy
 from tests.worlds.federation import Federation
 from tests.worlds.quarantine.tasks import PARAMETERS, draw_deltas, watched_policy
+from tests.worlds.releasing.deciding import rollout_policy
 from tests.worlds.releasing.federation import Released
 
 
@@ -98,3 +99,27 @@ def test_what_devices_claim_to_run_is_counted_and_bounded(tmp_path: Path) -> Non
         assert f"version {first}: 2 devices" in client.get("/devices?task=digits").text
         answer = client.get("/api/v1/tasks/digits/production").json()
     assert [(row["version"], row["devices"]) for row in answer["rows"]] == [(None, 2), (0, 1), (first, 2)]
+
+
+def test_a_score_that_is_not_final_says_what_it_waits_for(tmp_path: Path) -> None:
+    """Guarantee: where a quorum decides, nobody takes one evaluator's word, or a contested one, for a score."""
+    world = Released(rollout_policy(kept=5, evaluation={"quorum": 2, "disagreement_max": 0.1}))
+    for serials in ((0, 1), (0,)):
+        version = world.publish()
+        for serial in serials:
+            world.score(version, 0.9 - 0.8 * serial, serial=serial)
+    contested = "contested: 2 evaluators, 0.8 apart in accuracy, at most 0.1"
+    with opened_site(tmp_path, world.log) as (site, _):
+        client = make_client(site)
+        task, first, second = (client.get(f"/tasks/digits{path}").text for path in ("", "/versions/1", "/versions/2"))
+        answer = client.get("/api/v1/tasks/digits/scores", params={"version": 1}).json()["rows"]
+    assert [(row["cohort"], row["status"], row["metrics"]) for row in answer] == [
+        ("", "contested", None),
+        ("lab", "contested", None),
+    ]
+    assert "version 2: 1 of 2 evaluators" in task
+    assert f"<td>{contested}</td>" in task
+    assert "Scores of version 2" in task
+    assert contested in first
+    assert "1 of 2 evaluators" in second
+    assert "0.5</td>" not in task + first + second
