@@ -85,6 +85,9 @@ def make_policy(policy: Policy, of: TaskId, *, question: Question) -> Policy:
         privacy=question.privacy,
         stop=Stop(versions_max=1, idle_s=policy.stop.idle_s),
         shards=msgspec.UNSET,
+        # Answers differ because devices do, and nobody uses them as a model.
+        rollout=msgspec.UNSET,
+        quarantine=msgspec.UNSET,
     )
 
 
