@@ -188,18 +188,6 @@ class TaskView:
         return dict(self.evaluations[max(self.evaluations)].metrics) if self.evaluations else {}
 
     @property
-    def scored_version(self) -> Version | None:
-        """The newest version of which an evaluator has spoken, where a quorum decides; None where none does."""
-        return max((version for version in self.voices.said if version in self.published), default=None)
-
-    @property
-    def scores(self) -> dict[str, str]:
-        """How `scored_version` stands, by cohort, in words: final, or what its score waits for."""
-        if self.scored_version is None or self.created is None:
-            return {}
-        return tell_scores(self.voices, self.scored_version, rule=read_rule(self.created.policy))
-
-    @property
     def device_metrics(self) -> dict[str, float]:
         """What the devices of the newest version report of their trainings: the mean over their examples, by metric."""
         if self.created is None or not self.reported:
@@ -240,6 +228,19 @@ def evolve(view: TaskView, event: JournalEvent | TaskEvent | VersionEvaluated, *
             view.exhausted = event
         case VersionEvaluated():
             _evolve_score(view, event)
+
+
+def find_scored_version(view: TaskView) -> Version | None:
+    """The newest version of which an evaluator has spoken, where a quorum decides; None where none does."""
+    return max((version for version in view.voices.said if version in view.published), default=None)
+
+
+def tell_newest_scores(view: TaskView) -> dict[str, str]:
+    """How that version stands, by cohort, in words: final, or what its score waits for."""
+    version = find_scored_version(view)
+    if version is None or view.created is None:
+        return {}
+    return tell_scores(view.voices, version, rule=read_rule(view.created.policy))
 
 
 def _evolve_score(view: TaskView, event: VersionEvaluated) -> None:

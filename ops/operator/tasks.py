@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from actors.keys import Author
 from ops.history.following import Follower
 from ops.history.projections import TOPICS, TaskViews
-from ops.history.task_view import TaskView
+from ops.history.task_view import TaskView, find_scored_version, tell_newest_scores
 from ops.operator import deployments, succession
 from ops.operator.errors import (
     CloseUnnoticed,
@@ -246,8 +246,8 @@ def summarize(view: TaskView) -> dict[str, Any]:
         ],
         "rounds_abandoned": dict(sorted(view.abandoned.items())),
         "metrics": view.metrics,
-        "scored_version": view.scored_version,
-        "scores": view.scores,
+        "scored_version": find_scored_version(view),
+        "scores": tell_newest_scores(view),
         "device_metrics": view.device_metrics,
         "made_of": view.makeup.to_json() if view.makeup else {},
         "epsilon": view.epsilon,

@@ -41,7 +41,10 @@ DeclineReason = Literal[
 
 
 class LeaseGranted(Event):
-    """The device may train once, from this version, until the deadline (append time of its update)."""
+    """The device may train once, from this version, until the deadline (append time of its update).
+
+    `running`: what it said it runs in production, which nobody has checked, and which check-ins do not keep.
+    """
 
     task: TaskId
     lease: LeaseId
@@ -56,7 +59,6 @@ class LeaseGranted(Event):
     subject: SubjectId | UnsetType = UNSET
     # Under whose key the update is sealed, where the policy asks for that.
     epoch: Count | UnsetType = UNSET
-    # What the device said it runs in production, and nobody has checked: it stands here because check-ins are not kept.
     running: Version | UnsetType = UNSET
 
 

@@ -64,10 +64,7 @@ def score(stage: Stage, version: int) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_regression_is_rolled_back_under_kills(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
-    """Guarantee: killed at any moment, it promotes by the scores in the log; what got worse comes back by itself.
-
-    What a certified evaluator makes up about measurements moves nothing.
-    """
+    """Guarantee: killed anywhere, it promotes by the scores in the log; what is worse comes back, lies do nothing."""
     with staged(kafka_settings, tmp_path) as stage:
         stage.create_task(TASK, RULES, parameters=6)
         rollout, *_ = stage.start("rollout", "selector", "aggregator")

@@ -166,8 +166,8 @@ def test_readers_of_private_tasks_are_not_shown_half(tmp_path: Path) -> None:
         assert read_views(history.ask, "digits") is not None
 
 
-def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None:
-    """Guarantee: one evaluator's word is no score, and one that lies is not shown; tables and fold say the same."""
+def _score_by_quorum() -> EventLog:
+    """Four versions, three evaluators and two cohorts, of which some agree, some lie, and some are not done."""
     rules = policy(evaluation={"quorum": 2, "disagreement_max": 0.1})
     log, begun = memory_log(), created(policy=rules)
     said = [(0, 1, 0.8), (0, 2, 0.1), (0, 3, 0.82), (1, 1, 0.7), (1, 2, 0.75), (2, 1, 0.9), (3, 1, 0.9), (3, 2, 0.1)]
@@ -193,6 +193,12 @@ def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None
     journal.batch(Noticed(fact=begun), *[model_published(version) for version in range(4)])
     heard = [decision(Noticed(fact=word), topic=EVALUATIONS.name, offset=at) for at, word in enumerate(words)]
     journal.write(batch(journal.chain.at, *heard))
+    return log
+
+
+def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None:
+    """Guarantee: one evaluator's word is no score, and one that lies is not shown; tables and fold say the same."""
+    log = _score_by_quorum()
     folded = _fold(log).tasks[TASK]
     assert {version: one.metrics for version, one in folded.evaluations.items()} == {
         0: {"accuracy": 0.8, "other": 0.8},
@@ -204,9 +210,6 @@ def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None
             assert known is not None
             assert known.tasks[TASK].evaluations == folded.evaluations
             assert summarize(known.tasks[TASK]) == summarize(folded)
-        table = history.ask(
-            "SELECT version, cohort, status, standing, metrics FROM scores ORDER BY version, cohort"
-        ).rows
         rows = history.ask("SELECT version, metrics ->> 'accuracy', evaluated_on FROM versions ORDER BY version").rows
     assert [(version, value and float(value), samples) for version, value, samples in rows] == [
         (0, 0.8, 15),
@@ -214,9 +217,18 @@ def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None
         (2, None, None),
         (3, None, None),
     ]
+
+
+def test_what_is_not_final_says_what_it_waits_for(tmp_path: Path) -> None:
+    """Guarantee: by version and cohort, in the tables and in the fold in the same words, and without a number."""
+    log = _score_by_quorum()
+    folded = _fold(log).tasks[TASK]
+    asked = "SELECT version, cohort, status, standing, metrics FROM scores ORDER BY version, cohort"
+    with synced(tmp_path / FILE, log) as history:
+        table = history.ask(asked).rows
     contested = "contested: 2 evaluators, 0.8 apart in accuracy, at most 0.1"
-    assert folded.scored_version == 3
-    assert folded.scores == {"all": contested, "lab": "final", "west": "1 of 2 evaluators"}
+    assert summarize(folded)["scored_version"] == 3
+    assert summarize(folded)["scores"] == {"all": contested, "lab": "final", "west": "1 of 2 evaluators"}
     assert [row[:4] for row in table] == [
         (0, "", "final", "final"),
         (1, "", "final", "final"),
