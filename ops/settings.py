@@ -173,9 +173,11 @@ class Settings:
 
     def log(self, client_id: str = "fedlog-console", *, will_append: bool = False) -> KafkaLog:
         """An open log; the caller closes it."""
+        # Before its client is loaded, which takes longer than to find that there is no cluster.
+        reached = self.kafka(client_id)
         from streams.kafka.log import KafkaLog
 
-        return KafkaLog(self.kafka(client_id), will_append=will_append)
+        return KafkaLog(reached, will_append=will_append)
 
 
 def resolve(options: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -13,6 +15,7 @@ from ops import settings
 from ops.broker_state import BrokerHandle, write_state
 from ops.settings import ENVIRONMENT, NoBroker, Settings, SettingsError, resolve
 from schemas.errors import EXIT_UNAVAILABLE
+from tests.root import ROOT
 
 
 def test_an_option_comes_before_the_environment_and_that_before_the_default() -> None:
@@ -76,6 +79,16 @@ def test_without_any_server_the_message_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NoBroker, match=r"fedlog broker start(.|\n)*--bootstrap-servers") as refused:
         resolve({"folder": tmp_path}, {}).find_cluster()
     assert refused.value.exit_code == EXIT_UNAVAILABLE
+
+
+def test_without_any_server_no_client_is_loaded(tmp_path: Path) -> None:
+    """Guarantee: who asks a history where there is no cluster waits for no client of Kafka, which takes a while."""
+    code = (
+        "import sys; from pathlib import Path; from ops.settings import NoBroker, Settings\n"
+        f"try: Settings(folder=Path({str(tmp_path)!r})).log()\n"
+        "except NoBroker: sys.exit('kafka' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_the_key_lies_in_the_folder_unless_it_is_named() -> None:
