@@ -160,8 +160,8 @@ _SQL = {
 }
 
 
-def _list_columns(kind: type[msgspec.Struct]) -> Iterator[Column]:
-    for field in inspect.multi_type_info([kind])[0].fields:  # type: ignore[attr-defined]
+def _list_columns(fields: Sequence[inspect.Field]) -> Iterator[Column]:
+    for field in fields:
         inner = find_flat_struct(field.type)
         # What has parts is asked by its parts: `body_size`, not a value out of JSON.
         if inner is None:
@@ -216,12 +216,17 @@ def _list_kinds(*unions: Any) -> list[type[msgspec.Struct]]:
     return [kind for union in unions for kind in (get_args(union) if isinstance(union, UnionType) else (union,))]
 
 
-def make_table(kind: type[msgspec.Struct]) -> FactTable:
-    """The table of a kind of event."""
-    return FactTable(kind, tuple(_list_columns(kind)))
+def make_tables(kinds: Sequence[type[msgspec.Struct]]) -> dict[type[msgspec.Struct], FactTable]:
+    """The tables of kinds of events."""
+    # All at once: what stands in many events is looked into once, in every command that asks a history.
+    found = inspect.multi_type_info(kinds)
+    return {
+        kind: FactTable(kind, tuple(_list_columns(info.fields)))  # type: ignore[attr-defined]
+        for kind, info in zip(kinds, found, strict=True)
+    }
 
 
 # What devices and shard workers say is believed by nobody but the actor that decides it.
 _SAID = _list_kinds(DeploymentFounded, TaskEvent, JournalEvent, VersionEvaluated, WriterClaimed)
 _KINDS = [kind for kind in _SAID if kind is not Noticed] + [Submission, NoticedFact, PassedOver, StatisticReleased]
-FACTS = {kind: make_table(kind) for kind in _KINDS}
+FACTS = make_tables(_KINDS)

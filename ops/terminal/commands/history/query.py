@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -149,11 +150,10 @@ def _export(answers: Answers, names: list[str], *, folder: Path) -> Iterator[tup
 
 def require_duckdb() -> None:
     """Raises ConsoleError, which says how to install it."""
-    # An extra, because workers and devices need no database.
-    try:
-        import duckdb  # noqa: F401 - whether it is there
-    except ImportError as error:
-        raise ConsoleError("The history needs DuckDB: pip install 'fedlog[history]'.", exit_code=2) from error
+    # An extra, because workers and devices need no database; looked for and not loaded, which takes a while, because
+    # whoever asks the process that writes a history never needs it.
+    if find_spec("duckdb") is None:
+        raise ConsoleError("The history needs DuckDB: pip install 'fedlog[history]'.", exit_code=2)
 
 
 # In the folder that only its owner may enter: who took part when is nobody else's business.
