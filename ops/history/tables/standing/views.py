@@ -34,7 +34,9 @@ from schemas.policy.metrics import MetricSums
 if TYPE_CHECKING:
     from ops.history.tables.answers import Answer
 
-Versions = Literal["newest", "scored", "all"]
+Versions = Literal["newest", "scored", "all", "only"]
+# What a list of versions shows: to count a task's leases and refusals beside it takes longer than the list itself.
+_OF_VERSIONS = frozenset(("hidden", "created", "seen", "published", "evaluated", "voices", "made_of"))
 _NAME = re.compile(TASK_PATTERN)
 _NEWEST = "QUALIFY row_number() OVER (PARTITION BY task ORDER BY version DESC) = 1"
 _PART = "SELECT '{name}' AS part, task, to_json(value) AS value FROM ({sql}) AS part (task, value)"
@@ -73,6 +75,8 @@ def read_views(
 ) -> Views | None:
     """Every task, or one; `versions` says of how many versions: the newest, that and every score, or all.
 
+    `only`: all versions with their scores and makeups, and of the task nothing but its creation.
+
     None where the tables are for readers and leave out of a private task what a view of it needs.
     """
     # What goes into a question is a name, whatever somebody has typed.
@@ -91,14 +95,16 @@ def read_views(
 def _make_sql(task: TaskId | None, *, versions: Versions) -> str:
     words = {
         "TASK": "task IS NOT NULL" if task is None else f"task = '{task}'",
-        "NEWEST": "" if versions == "all" else _NEWEST,
+        "NEWEST": "" if versions in ("all", "only") else _NEWEST,
         "SCORED": "" if versions != "newest" else _NEWEST,
     }
     text = resources.files(__package__).joinpath("views.toml").read_text(encoding="utf-8")
     for word, sql in words.items():
         text = text.replace(word, sql)
+    parts = tomllib.loads(text)
+    names = [name for name in parts if versions != "only" or name in _OF_VERSIONS]
     # One question, so that a writer beside it cannot come between two of them.
-    return " UNION ALL ".join(_PART.format(name=name, sql=sql) for name, sql in tomllib.loads(text).items())
+    return " UNION ALL ".join(_PART.format(name=name, sql=parts[name]) for name in names)
 
 
 def _make_view(name: TaskId, told: dict[str, list[Any]]) -> TaskView:

@@ -40,7 +40,7 @@ def list_versions(
     clipped: of how many updates the clip cut something off. codec loss: the mean share of an update's norm that the
     codec lost. effective: as many updates of one weight would say as much.
     """
-    view, *_ = standing.find_one(ctx.obj, task, versions="all", from_files=from_files)
+    view, *_ = standing.find_one(ctx.obj, task, versions="only", from_files=from_files)
     if as_json:
         for version, model in sorted(view.published.items()):
             metrics = view.evaluations[version].metrics if version in view.evaluations else None

@@ -62,16 +62,18 @@ def test_every_task_of_the_story_is_as_the_log_folds_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", ["digits", "private-0"])
 def test_all_versions_are_there_when_they_are_asked_for(tmp_path: Path, task: str) -> None:
-    """Each with its score, and what it is made of; else the newest alone, and with `scored` the whole curve."""
+    """Each with its score and makeup, also alone; else the newest alone, and with `scored` the whole curve."""
     folded = _fold(tell().log).tasks[task]
     with synced(tmp_path / FILE, tell().log) as history:
         every, scored, newest = (read_views(history.ask, task, versions=v) for v in ("all", "scored", "newest"))
+        alone = read_views(history.ask, task, versions="only")
     assert every is not None
+    assert alone is not None
     assert scored is not None
     assert newest is not None
     [view] = every.tasks.values()
-    for name in ("published", "published_ms", "evaluations", "makeups"):
-        assert getattr(view, name) == getattr(folded, name)
+    for name in ("created", "published", "published_ms", "evaluations", "makeups"):
+        assert getattr(view, name) == getattr(alone.tasks[task], name) == getattr(folded, name)
     assert len(view.published) > 2
     assert scored.tasks[task].curve() == folded.curve()
     assert [*newest.tasks[task].published] == [folded.version] == [*scored.tasks[task].published]
@@ -205,7 +207,7 @@ def test_where_a_quorum_decides_the_final_score_is_shown(tmp_path: Path) -> None
         1: {"accuracy": pytest.approx(0.725), "other": pytest.approx(0.725)},
     }
     with synced(tmp_path / FILE, log) as history:
-        for versions in ("all", "newest"):
+        for versions in ("all", "only", "newest"):
             known = read_views(history.ask, versions=versions)  # type: ignore[arg-type]
             assert known is not None
             assert known.tasks[TASK].evaluations == folded.evaluations
