@@ -35,7 +35,7 @@ from schemas.journal import Batch
 from schemas.leases import Lease, is_overlong, read_lease
 from schemas.masking.statements import HelperSaid
 from schemas.signing import Signed, is_signed_by, parse_signed
-from schemas.topics import CHECKINS, EVALUATIONS, MASKS, TASKS, UPDATES
+from schemas.topics import CHECKINS, CLOCK, EVALUATIONS, MASKS, ROLLOUTS, ROUNDS, TASKS, UPDATES
 from schemas.updates import parse_update
 from streams.log import Record
 from tests.judges.logbook import Logbook
@@ -52,8 +52,12 @@ def input_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     yield from _checkin_faults(book, settled=settled)
     yield from _update_faults(book, settled=settled)
     yield from _task_faults(book, settled=settled)
-    for window in windows(book, EVALUATIONS.name, settled=settled):
-        yield from window_faults(window, facts(window, partial(_evaluation, book)))
+    # Where nobody rolls versions out nobody owes anything to who would.
+    for reader in (ROUNDS.name, ROLLOUTS.name) if book.journals[ROLLOUTS.name].claims else (ROUNDS.name,):
+        for window in windows(book, EVALUATIONS.name, settled=settled, by=reader):
+            yield from window_faults(window, facts(window, partial(_evaluation, book)))
+    for window in windows(book, CLOCK.name, settled=settled) if book.journals[ROLLOUTS.name].claims else ():
+        yield from window_faults(window, facts(window, _tick))
     for window in windows(book, MASKS.name, settled=settled):
         yield from window_faults(window, facts(window, partial(_helper_word, book)))
 
@@ -256,6 +260,10 @@ def _evaluation(book: Logbook, record: Record) -> VersionEvaluated | None:
     holds = evaluator.until_ms >= record.time_ms and book.deployment in (None, evaluator.deployment)
     holds = holds and score.evaluator in (UNSET, hashlib.sha256(evaluator.public_key).hexdigest()[:16])
     return score if is_certified and is_signed and holds and evaluator.role == "evaluator" else None
+
+
+def _tick(record: Record) -> Tick | None:
+    return Tick() if record.value == encode(Tick()) else None
 
 
 def _helper_word(book: Logbook, record: Record) -> HelperEvent | None:

@@ -24,6 +24,7 @@ from schemas.events import (
     Noticed,
     PopulationBudgetSet,
     QuarantineLifted,
+    RolloutEvent,
     RoundAbandoned,
     RoundCharged,
     RoundProposed,
@@ -38,7 +39,7 @@ from schemas.events import (
     UpdateRefused,
     UpdatesDeclined,
 )
-from schemas.topics import LEDGER, REGISTRY, ROUNDS, UPDATES
+from schemas.topics import LEDGER, REGISTRY, ROLLOUTS, ROUNDS, UPDATES
 from streams.log import EventLog
 from tests.judges.cohorts import cohort_faults
 from tests.judges.defects import defect_faults
@@ -100,7 +101,7 @@ def check_book(
     found += epoch_faults(book.rounds)
     found += word_faults(book, settled=settled)
     found += announcement_faults(book, settled=settled)
-    found += rollout_faults(book)
+    found += rollout_faults(log, book, settled=settled)
     if sums:
         recomputed, faults = totals(log, book, epoch_keys=None if sums is True else sums)
         found += [*faults, *sum_faults(book, recomputed), *model_faults(log, book, recomputed)]
@@ -237,6 +238,7 @@ def counted(book: Logbook) -> Counter[str]:
     for journal in book.journals.values():
         found += Counter(claims=journal.claims, zombies=journal.zombies, batches=len(journal.batches))
     found.update(type(event).__name__ for event in book.rounds.events())
+    found.update(type(event).__name__ for event in book.journals[ROLLOUTS.name].events(RolloutEvent))
     found.update(event.reason for event in book.rounds.events(UpdateRefused))
     for event in book.rounds.events(UpdatesDeclined):
         found.update(event.counts)

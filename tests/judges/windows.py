@@ -59,9 +59,12 @@ class Window:
         return found
 
 
-def windows(book: Logbook, topic: str, *, settled: bool) -> Iterator[Window]:
-    """One for each batch of the journal that reads `topic`; at last one with what should not be undecided."""
-    journal = next(j for name, j in book.journals.items() if topic in READS[name])
+def windows(book: Logbook, topic: str, *, settled: bool, by: str | None = None) -> Iterator[Window]:
+    """One for each batch of the journal that reads `topic`; at last one with what should not be undecided.
+
+    Where many read it: of the first in the order of the story, or of the one that is named.
+    """
+    journal = book.journals[by or next(name for name in book.journals if topic in READS[name])]
     records = book.inputs[topic]
     at = 0
     for _, batch in journal.batches:

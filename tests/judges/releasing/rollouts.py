@@ -1,14 +1,15 @@
 """Judges a rollout's journal by what stands in the topics: it knows events, policies and scores, and no decider.
 
-One candidate at a time; what is promoted went through every stage, or was ordered; what a decision rests on was said by
-an evaluator, and known to the journal before; a rollback by a gate names scores that fail one.
+One candidate at a time; what is promoted went through every stage on final scores within all gates, or was ordered;
+what was rolled back comes back by an order alone; nobody is given what the aggregator does not keep. What a decision
+rests on was said by an evaluator, and known to the journal before; a rollback by a gate names scores that fail one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +34,10 @@ from schemas.events import (
     VersionEvaluated,
 )
 from schemas.topics import EVALUATIONS, ROLLOUTS
+from streams.log import EventLog
 from tests.judges.logbook import Logbook
+from tests.judges.releasing.gates import Scorebook
+from tests.judges.releasing.orders import keeping_faults, obedience_faults, pass_on_faults, relay_faults
 
 Said = tuple[str, int, str, str, str, float, int]
 MOVES = (CandidateStaged, CanaryStarted, CanaryGrown, Promoted, RolledBack, RolloutHalted, RolloutResumed, OrderRefused)
@@ -42,7 +46,7 @@ _LESS_IS_BETTER = ("loss", "mae", "perplexity")
 
 
 @dataclass(slots=True)
-class _Walk:
+class Walk:
     """One task's story so far."""
 
     created: TaskCreated
@@ -54,7 +58,36 @@ class _Walk:
     previous: int | None = None
     tried: int = 0
     is_halted: bool = False
+    orders: int = 0
     heard: set[Said] = field(default_factory=set)
+    # Versions that the aggregator keeps, and those that were rolled back and that nobody has ordered since.
+    kept: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+    is_approved: bool = False
+    scorebook: Scorebook = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scorebook = Scorebook(self.created.policy)
+
+    def hear(self, fact: Any, events: Sequence[Any]) -> Iterator[str]:
+        """Take in what the journal has noticed, decided together with these events; what is wrong with it."""
+        match fact:
+            case VersionEvaluated():
+                self.heard |= {*list_said(fact)}
+                self.scorebook.hear(fact)
+            case ModelPublished():
+                self.scorebook.newest = fact.version
+                if self.published.get((fact.task, fact.version)) != fact.model:
+                    yield f"{fact.task}: version {fact.version} has another model in `rounds`"
+            case CandidateStaged():
+                self.kept.add(fact.version)
+            case RolloutOrdered():
+                if fact.number <= self.orders:
+                    yield f"{fact.task}: order {fact.number} comes after order {self.orders}"
+                self.orders = fact.number
+                if fact.action == "approve":
+                    self.is_approved = self.candidate is not None and fact.version in (None, self.candidate)
+                yield from obedience_faults(self, fact, events)
 
     def take(self, event: Any, orders: list[RolloutOrdered], *, time_ms: int) -> Iterator[str]:
         """Follow one event, decided together with these orders; what is wrong with it."""
@@ -80,10 +113,13 @@ class _Walk:
             yield f"{event.version} is staged while {self.candidate} is a candidate"
         if event.version <= max(self.tried, self.promoted or 0):
             yield f"{event.version} is staged, and {self.tried} had its chance"
+        if event.version in self.gone:
+            yield f"{event.version} is staged, and was rolled back"
         if event.version % self._rules.every:
             yield f"{event.version} is staged, and only each {self._rules.every}th is a candidate"
         yield from self._follows(event.previous, self.promoted, event)
         self.candidate, self.stage, self.begun_ms, self.tried = event.version, -1, time_ms, event.version
+        self.is_approved = False
 
     def _stands(self, event: RolloutHalted | RolloutResumed, orders: list[RolloutOrdered]) -> Iterator[str]:
         self.is_halted = isinstance(event, RolloutHalted)
@@ -113,21 +149,33 @@ class _Walk:
             yield f"stage {event.stage} of {event.version} is not the policy's, after {self.stage}"
         if not self._is_over(time_ms):
             yield f"{event.version} leaves stage {self.stage} early"
+        yield from self._rests(event)
+
+    def _rests(self, event: CanaryStarted | CanaryGrown | Promoted) -> Iterator[str]:
+        """What holds for all that comes to more people without an order."""
         if not event.evidence:
-            yield f"{event.version} grows without a score"
+            yield f"{type(event).__name__} of {event.version} without a score"
+        if event.version not in self.kept:
+            yield f"{type(event).__name__} of {event.version}, which nobody keeps"
+        if event.version in self.gone:
+            yield f"{type(event).__name__} of {event.version}, which was rolled back"
+        yield from self.scorebook.find_faults(event.version, against=self.promoted, evidence=event.evidence)
 
     def _is_due(self, event: Promoted, orders: list[RolloutOrdered], *, time_ms: int) -> Iterator[str]:
         yield from self._follows(event.previous, self.promoted, event)
         if any(order.action == "promote" and order.version == event.version for order in orders):
+            self.gone.discard(event.version)
             return
         if event.version != self.candidate or self.stage != len(self._rules.stages) - 1:
             yield f"{event.version} is promoted in stage {self.stage}, and nobody ordered it"
         if not self._is_over(time_ms):
             yield f"{event.version} is promoted early"
-        if not event.evidence:
-            yield f"{event.version} is promoted without a score"
+        if self._rules.needs_approval and not self.is_approved:
+            yield f"{event.version} is promoted, and the operator has not approved of it"
+        yield from self._rests(event)
 
     def _goes_back(self, event: RolledBack, orders: list[RolloutOrdered]) -> Iterator[str]:
+        self.gone.add(event.version)
         if event.reason in _GATES and not self._fails(event):
             yield f"{event.version} is rolled back by {event.reason}, and its scores do not fail it"
         if event.reason in ("ordered", "superseded") and not orders:
@@ -181,31 +229,43 @@ def list_said(evaluated: VersionEvaluated) -> Iterator[Said]:
 
 
 def find_rollout_faults(
-    decisions: Iterable[tuple[int, Iterable[Any]]], *, published: Mapping[tuple[str, int], Any], said: Collection[Said]
+    decisions: Iterable[tuple[int, Iterable[Any]]],
+    *,
+    published: Mapping[tuple[str, int], Any],
+    said: Collection[Said],
+    walks: dict[str, Walk] | None = None,
 ) -> Iterator[str]:
-    """What is wrong with these decisions, each its log time and its events.
+    """What is wrong with these decisions, each its log time and its events; `walks` says then how each task stands.
 
     `published` has the model of each task and version, `said` what stands in `evaluations`.
     """
-    walks: dict[str, _Walk] = {}
-    for time_ms, given in decisions:
-        events = [*given]
-        orders = [e.fact for e in events if isinstance(e, Noticed) and isinstance(e.fact, RolloutOrdered)]
-        for event in events:
-            fact = event.fact if isinstance(event, Noticed) else event
-            if isinstance(fact, TaskCreated):
-                walks[fact.task] = _Walk(fact, published)
-            elif isinstance(fact, VersionEvaluated):
-                walks[fact.task].heard |= {*list_said(fact)}
-            elif isinstance(fact, ModelPublished) and published.get((fact.task, fact.version)) != fact.model:
-                yield f"{fact.task}: version {fact.version} has another model in `rounds`"
-            elif isinstance(event, MOVES):
-                mine = [order for order in orders if order.task == event.task]
-                yield from (f"{event.task}: {fault}" for fault in walks[event.task].take(event, mine, time_ms=time_ms))
-                yield from _find_unproven(walks[event.task], event, said=said)
+    walks = {} if walks is None else walks
+    for time_ms, events in ((time_ms, run) for time_ms, given in decisions for run in _split(given)):
+        first = events[0].fact if isinstance(events[0], Noticed) else None
+        if isinstance(first, TaskCreated):
+            walks[first.task] = Walk(first, published)
+        elif first is not None:
+            yield from walks[first.task].hear(first, events)
+        orders = [first] if isinstance(first, RolloutOrdered) else []
+        for event in (event for event in events if isinstance(event, MOVES)):
+            walk, mine = walks[event.task], [order for order in orders if order.task == event.task]
+            yield from (f"{event.task}: {fault}" for fault in walk.take(event, mine, time_ms=time_ms))
+            yield from _find_unproven(walk, event, said=said)
 
 
-def _find_unproven(walk: _Walk, event: Any, *, said: Collection[Said]) -> Iterator[str]:
+def _split(events: Iterable[Any]) -> Iterator[list[Any]]:
+    """What was decided on each fact by itself: one record of the aggregator's journal holds many."""
+    run: list[Any] = []
+    for event in events:
+        if isinstance(event, Noticed) and run:
+            yield run
+            run = []
+        run.append(event)
+    if run:
+        yield run
+
+
+def _find_unproven(walk: Walk, event: Any, *, said: Collection[Said]) -> Iterator[str]:
     """Evidence that nobody has given, or that the journal did not know, and models that are not the version's."""
     for each in getattr(event, "evidence", ()):
         found = (event.task, each.version, each.cohort, each.evaluator, each.metric, each.value, each.samples)
@@ -216,13 +276,20 @@ def _find_unproven(walk: _Walk, event: Any, *, said: Collection[Said]) -> Iterat
         yield f"{event.task}: {type(event).__name__} names another model than that of version {version}"
 
 
-def rollout_faults(book: Logbook) -> Iterator[str]:
-    """What is wrong with the rollout's journal of one partition, by `rounds` and `evaluations` alone."""
+def rollout_faults(log: EventLog, book: Logbook, *, settled: bool) -> Iterator[str]:
+    """What is wrong with the rollout's journal of one partition, by the other topics alone."""
     published = {(event.task, event.version): event.model for event in book.rounds.events(ModelPublished)}
     said: set[Said] = set()
     for record in book.inputs[EVALUATIONS.name]:
         with contextlib.suppress(MalformedError):
             said |= {*list_said(decode(parse_certified(record.value or b"").payload, VersionEvaluated))}
-    journal = book.journals[ROLLOUTS.name]
+    journal, walks = book.journals[ROLLOUTS.name], dict[str, Walk]()
     decisions = ((decision.time_ms, decision.events) for decision in journal.decisions)
-    yield from find_rollout_faults(decisions, published=published, said=said)
+    yield from find_rollout_faults(decisions, published=published, said=said, walks=walks)
+    yield from pass_on_faults(book, settled=settled)
+    if not journal.claims:
+        return  # nobody rolls anything out here
+    yield from relay_faults(book, settled=settled)
+    # While everybody is at work its journal says less than what was deleted since.
+    if settled:
+        yield from keeping_faults(log, book, walks)
