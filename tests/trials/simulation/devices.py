@@ -11,13 +11,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client_agent.conditions import Conditions
 from client_agent.identity import Identity
+from client_agent.links.kafka import KafkaLink
+from client_agent.running.loop import DeviceLoop
 from client_agent.running.profiles import SimulatedCrash
 from client_agent.setting import DeviceSetting
 from schemas.policy import Policy
 from schemas.tensors import Floats
 from tests.learners import StubTrainer
 from tests.trials.simulation.faults import Faults
-from tests.worlds.builders import ALLOWED
+from tests.trials.simulation.shaky import DeviceLog
+from tests.trials.simulation.tasks import Task
+from tests.worlds.builders import ALLOWED, KEY
 
 
 class FaultyProfile:
@@ -88,3 +92,10 @@ def setting(name: str, task: str, *, folder: Path, faults: Faults) -> DeviceSett
         profile=FaultyProfile(faults),
         synced=False,
     )
+
+
+def make_loop(task: Task, log: DeviceLog, *, folder: Path, faults: Faults, now_ms: int) -> DeviceLoop:
+    """The devices of a task, in one process that begins by this clock."""
+    link = KafkaLink(log, KEY.public_key, [identity(name).device for name in task.devices])
+    mine = [setting(name, task.name, folder=folder / task.name, faults=faults) for name in task.devices]
+    return DeviceLoop(link, mine, now_ms=now_ms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from streams.memory import _Transaction
@@ -56,6 +56,11 @@ LATER_STEPS = {
     "abandon": 4.0,  # a device gives up any lease that it ever got, and its selector is struck while it decides that
     "pack": 3.0,  # a stranger packs what devices have said, true, bent or cut, with noise between, into one record
 }
+# Of worlds with rollouts: somebody is heard by one, honest or not, and it is struck while it decides that.
+ROLLOUT_STEPS = {
+    "score": 14.0,
+    "order": 5.0,
+}
 # Of worlds with masked tasks: asked at each step or word of a helper, or when a device seals.
 MASK_CHANCES = {
     "helper killed": 0.08,
@@ -69,7 +74,7 @@ MASK_CHANCES = {
     "helper's sum bent": 0.90,  # something else is stored than what it says
     "seals bent": 0.20,  # a device seals what nobody can open
 }
-KINDS = (*STEPS, *CHANCES, *LATER_CHANCES, *LATER_STEPS, *MASK_CHANCES)
+KINDS = (*STEPS, *CHANCES, *LATER_CHANCES, *LATER_STEPS, *ROLLOUT_STEPS, *MASK_CHANCES)
 
 
 @dataclass(slots=True)
@@ -94,6 +99,13 @@ class Faults:
         ended = [one for one in self.promised if one.committed is not None]
         self.promised = [one for one in self.promised if one.committed is None]
         return [one for one in ended if not one.committed]
+
+    def weigh(self, plain: Mapping[str, float], *, rolls_out: bool) -> dict[str, float]:
+        """What the scheduler chooses from, and how often: what is no fault, and the kinds that this world has."""
+        kinds = STEPS | LATER_STEPS | (ROLLOUT_STEPS if rolls_out else {})
+        # Where versions are rolled out there have to be some.
+        devices = {"devices": 2.5 * plain["devices"]} if rolls_out else {}
+        return {**plain, **devices, **{kind: self.rates[kind] for kind in kinds}}
 
     def strikes(self, kind: str) -> bool:
         """Whether this fault happens here; counted when it does."""
@@ -122,4 +134,8 @@ def drawn(chance: random.Random, *, off: Collection[str]) -> Faults:
     masks = random.Random(f"masks {chance.getstate()[1][:2]}")
     for kind, most in MASK_CHANCES.items():
         rates[kind] = most * masks.random() if kind not in off and masks.random() < 0.6 else 0.0
+    rollouts = random.Random(f"rollouts {chance.getstate()[1][:2]}")
+    for kind, most in ROLLOUT_STEPS.items():
+        # Scores in nearly all of them: without any a rollout has nothing to do.
+        rates[kind] = most * rollouts.uniform(0.3, 1.0) if kind not in off and rollouts.random() < 0.9 else 0.0
     return Faults(chance, rates, later, masks)

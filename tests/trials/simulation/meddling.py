@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import parse_certified
@@ -31,6 +32,7 @@ from schemas.topics import (
     ANSWERS,
     BODIES,
     CHECKINS,
+    CLOCK,
     ENROLMENTS,
     EVALUATIONS,
     MASKS,
@@ -88,6 +90,8 @@ class Meddler:
         self._writable = (*WRITABLE, ENROLMENTS.name) if faults.rates["enrol"] else WRITABLE
         # The same where a helper's words are read.
         self._heard = (MASKS.name,) if any(task.rules.is_masked for task in tasks) else ()
+        # And where a rollout waits for time to pass.
+        self._heard += (CLOCK.name,) if any(task.rules.rollout is not UNSET for task in tasks) else ()
         self._writable += self._heard
 
     def meddle(self, kind: str) -> None:

@@ -176,6 +176,24 @@ def _forget_markers(host: HostLog, name: str) -> list[_Transaction]:
     return host.inner._forgotten[name][-len(chosen) :]
 
 
+class Detour:
+    """What is held up on its way, and until when."""
+
+    def __init__(self) -> None:
+        self._late: list[tuple[int, Draft]] = []
+
+    def hold(self, draft: Draft, *, until_ms: int) -> None:
+        """It comes later."""
+        self._late.append((until_ms, draft))
+
+    def land(self, log: MemoryLog, until_ms: float) -> None:
+        """What is due arrives."""
+        due = [draft for at_ms, draft in self._late if at_ms <= until_ms]
+        self._late = [(at_ms, draft) for at_ms, draft in self._late if at_ms > until_ms]
+        if due:
+            log.append(due)
+
+
 class DeviceLog:
     """What the devices of one process see: appends that are late, doubled or unheard of, answers as in a bad net."""
 

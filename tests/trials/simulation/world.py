@@ -17,22 +17,21 @@ from pathlib import Path
 from actors.effects.aggregator.bodies import BodyLost
 from actors.runtime.guard import StateHalfApplied
 from actors.wiring import ROLES
-from client_agent.links.kafka import KafkaLink
-from client_agent.running.loop import NEVER_MS, DeviceLoop
+from client_agent.running.loop import NEVER_MS
 from schemas.journal import WRITERS, ChainBroken
 from schemas.topics import CATALOGUE, ROLLOUTS
 from streams.log import CommitUncertain, Draft, WriterFenced
 from streams.memory import MemoryLog
 from tests.trials.simulation import faults, tasks
-from tests.trials.simulation.devices import identity, setting
+from tests.trials.simulation.devices import make_loop
 from tests.trials.simulation.hosts import Worker
 from tests.trials.simulation.meddling import Meddler
-from tests.trials.simulation.shaky import DeviceLog, Killed
+from tests.trials.simulation.releasing.rollouts import Releasing
+from tests.trials.simulation.shaky import Detour, DeviceLog, Killed
 from tests.trials.simulation.shards import Sealing, Shards, Watching
 from tests.trials.simulation.tiers.masking import Masking
 from tests.trials.simulation.verdict import Story, Stuck, Watch, Witness, digest_journals, judged, unpublished
 from tests.trials.simulation.virtual import alarms
-from tests.worlds.builders import KEY
 
 Slot = tuple[str, int]
 
@@ -56,7 +55,7 @@ class World:
     workers: dict[Slot, Worker] = field(default_factory=dict)
     zombies: list[Worker] = field(default_factory=list)
     broken: set[int] = field(default_factory=set)  # partitions with a commit that was reported and never made
-    late: list[tuple[int, Draft]] = field(default_factory=list)
+    late: Detour = field(default_factory=Detour)
     trace: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -71,14 +70,15 @@ class World:
         self.shards = Shards(self.seed, self.tasks, self.hits, sealing=self.sealing)
         self.masking = Masking(self.seed, self.tasks if not {"rules", "masks"} & {*self.off} else (), self.faults)
         self.watching = Watching(self.seed, later)  # last: of what is masked or spread nobody compares members
+        self.releasing = Releasing(self.seed, later if "rollouts" not in self.off else (), self.faults)
         self.log = MemoryLog(CATALOGUE, clock=self._append_ms)
         self.meddler = Meddler(self.log, self.tasks, self.faults)
         self.partitions = sorted({task.partition for task in self.tasks})
-        names = [name for name in ROLES if name != "rollout" and (name != "registrar" or "enrol" not in self.off)]
-        self.slots = [(name, partition) for partition in self.partitions for name in names]
+        rare = {"rollout": bool(self.releasing.tasks), "registrar": "enrol" not in self.off}
+        self.slots = [(name, at) for at in self.partitions for name in ROLES if rare.get(name, True)]
         self._depth = 0
         self._skew_ms = self.random.choice((0, 0, -20_000, 20_000))
-        self._menu = PLAIN | {kind: self.faults.rates[kind] for kind in faults.STEPS | faults.LATER_STEPS}
+        self._menu = self.faults.weigh(PLAIN, rolls_out=bool(self.releasing.tasks))
         self._kinds, self._weights = [*self._menu], [*self._menu.values()]
         self._checks_at = {self.random.randrange(150)} if self.random.random() < 0.1 else set()
 
@@ -112,11 +112,7 @@ class World:
             task.create(self.log)
         net = DeviceLog(self.log, self.faults, later=self._hold)
         self.loops = {
-            task.name: DeviceLoop(
-                KafkaLink(net, KEY.public_key, [identity(name).device for name in task.devices]),
-                [setting(name, task.name, folder=folder / task.name, faults=self.faults) for name in task.devices],
-                now_ms=self.now_ms + self._skew_ms,
-            )
+            task.name: make_loop(task, net, folder=folder, faults=self.faults, now_ms=self.now_ms + self._skew_ms)
             for task in self.tasks
         }
         for slot in self.slots:
@@ -127,14 +123,14 @@ class World:
     def _step(self) -> None:
         self.taken += 1
         self.now_ms += self.random.randrange(120)
-        self._land(self.now_ms)
+        self.late.land(self.log, self.now_ms)
         self.shards.step(self.log)
         self.masking.step()
         self.watching.step(self.log)
         [kind] = self.random.choices(self._kinds, self._weights)
         slot = self.random.choice(self.slots)
         self.trace.append(f"{self.taken} at {self.now_ms - EPOCH_MS:,} ms: {kind} {slot[0]}[{slot[1]}]")
-        if kind in faults.STEPS | faults.LATER_STEPS:
+        if kind not in PLAIN:
             self.hits[kind] += 1
         match kind:
             case "devices":
@@ -148,7 +144,7 @@ class World:
                 self._stay_quiet()
             case "quiet":
                 self._strike("kill", slot)
-            case "abandon" | "enrol":
+            case "abandon" | "enrol" | "score" | "order":
                 self._strike(self.random.choice(("kill", "freeze", "feed")), self._say(kind))
             case "kill" | "freeze" | "rival" | "reopen" | "feed" | "stray" | "tick" | "housekeep":
                 self._strike(kind, slot)
@@ -166,6 +162,8 @@ class World:
         """Somebody says something to an actor, which is struck while it decides that."""
         if kind == "abandon":
             return "selector", self.meddler.abandon()
+        if kind in faults.ROLLOUT_STEPS:
+            return "rollout", self.releasing.say(kind, self.log)
         return "registrar", self.meddler.enrol(self.now_ms)
 
     def _strike(self, kind: str, slot: Slot) -> None:
@@ -195,7 +193,7 @@ class World:
                 self._drive(worker, getattr(worker, kind))
 
     def _fed(self, worker: Worker) -> None:
-        inputs = [topic for topic in ROLES[worker.name].inputs if topic != ROLLOUTS.name]
+        inputs = [topic for topic in ROLES[worker.name].inputs if topic != ROLLOUTS.name or self.releasing.tasks]
         only = self.random.choice(inputs) if self.random.random() < 0.3 else None  # the others lag
         worker.feed(self.random.choice((1, 3, 20, 200)), only=only)
 
@@ -213,14 +211,7 @@ class World:
         return self.now_ms - (self.random.randrange(3_000) if self.faults.strikes("clock back") else 0)
 
     def _hold(self, draft: Draft) -> None:
-        self.late.append((self.now_ms + self.random.choice((300, 5_000, 70_000)), draft))
-
-    def _land(self, until_ms: float) -> None:
-        """What was held up on its way arrives."""
-        due = [draft for at_ms, draft in self.late if at_ms <= until_ms]
-        self.late = [(at_ms, draft) for at_ms, draft in self.late if at_ms > until_ms]
-        if due:
-            self.log.append(due)
+        self.late.hold(draft, until_ms=self.now_ms + self.random.choice((300, 5_000, 70_000)))
 
     # --- workers: their lives and deaths ----------------------------------------------------------------------------
 
@@ -343,7 +334,7 @@ class World:
         self._calm(True)
         for zombie in [*self.zombies]:
             self._drive(zombie, partial(zombie.feed, 200))
-        self._land(NEVER_MS)
+        self.late.land(self.log, NEVER_MS)
         self._settle()
         quiet = self._judge(settled=True) if self.seed % 4 == 0 else []
         if quiet:
@@ -366,6 +357,19 @@ class World:
             if self.now_ms > end_ms:
                 raise Stuck(f"no next version of {waiting} within {HEALED_WITHIN_MS / 1000:.0f} s of a healed world")
         self._settle()
+        self._end_rollouts()
+
+    def _end_rollouts(self) -> None:
+        """No candidate waits for ever: time and approvals alone promote it, roll it back, or halt its rollout."""
+        self.releasing.resume(self.log)
+        for _ in range(TURNS_MAX):
+            self._settle()
+            if not (waiting := self.releasing.list_waiting(self.log, but=self.broken)):
+                return
+            self.now_ms += 15_000
+            for worker in [*self.workers.values()]:
+                self._drive(worker, worker.tick)
+        raise Stuck(f"the candidates of {waiting} wait for ever")
 
     def _waits(self, task: tasks.Task, watch: Watch, before: dict[str, int]) -> bool:
         watch.look()
