@@ -134,6 +134,9 @@ def _choose(values: dict[str, Any]) -> dict[str, str]:
         found["clip_scale"] = None if scale == CLIP_ONE else f"{scale / CLIP_ONE:.1%}"
     if isinstance(deadline_ms := found.get("deadline_ms"), int):
         found["deadline"] = f"{datetime.fromtimestamp(deadline_ms / 1000, UTC):%H:%M:%S}"
+    # Events number stages by their place in the policy; people count from 1, also in what a standing says above them.
+    if isinstance(stage := found.get("stage"), int):
+        found["stage"] = stage + 1
     # Of whom there is most to look at: the devices, and not their scores.
     if isinstance(apart := found.get("anomalies"), list):
         found |= {"apart": len(apart), "devices": [one.get("device") for one in apart] or None}

@@ -11,7 +11,7 @@ from ops.web.page.moment import Moment, Row, Rows
 
 # The newest first; enough to reach back to the last rollback of all but the busiest rollouts.
 _STEPS = """
-SELECT version, step, other_version, stage, share, cohorts, reason, evidence, epoch_ms("at") AS at_ms
+SELECT version, step, other_version, stage, share, cohorts, reason, evidence, epoch_ms(decided_at) AS at_ms
 FROM rollouts WHERE task = $task ORDER BY "offset" DESC, number DESC LIMIT 200
 """
 # More versions at once are those of devices that are never updated, or of some that say anything.

@@ -70,3 +70,13 @@ def test_a_standing_says_stage_promoted_and_the_last_rollback() -> None:
     assert found["last_rollback"]["version"] == second
     assert f"accuracy 0.5 of version {second}" in found["last_rollback"]["text"]
     assert found["is_known"]
+
+
+def test_people_read_of_stages_in_one_way() -> None:
+    """In words the first stage is number 1, as the lines above the steps count it; JSON has its place in the policy."""
+    world = Released()
+    world.score(world.publish(), 0.9)
+    found = rollouts.show(world.log, world.task, operator=KEY.public_key).describe()
+    [started] = [step for step in found["steps"] if step["step"] == "CanaryStarted"]
+    assert (found["stage"], started["stage"]) == (0, 0)
+    assert started["text"].endswith("stage 1")
