@@ -18,7 +18,7 @@ from schemas.creations import find_faults
 from schemas.events import Answer, Granted, TaskCreated, count_elements
 from schemas.identifiers import TaskId
 from schemas.leases import Lease, is_overlong, read_lease
-from schemas.masking.statements import is_joined, open_mask_keys
+from schemas.masking.statements import find_cosigning_fault, is_joined, open_mask_keys
 from schemas.sealing.epochs import EpochKey, open_statement, read_statement
 
 # A device repeats a check-in that got no answer, and whichever answer comes first is good.
@@ -98,9 +98,18 @@ def find_seal_objection(
         return f"task {created.task!r} is sealed, and its lease came with no key of its aggregator"
     if policy.is_masked and find_mask_keys(granted, lease, created=created) is None:
         return f"task {created.task!r} is masked, and its lease came without a key of each of its helpers"
+    if policy.is_masked and (fault := _find_model_fault(created, granted, lease=lease)) is not None:
+        return f"task {created.task!r} is masked, and nobody trains on its version {lease.version}: {fault}"
     if pinned and not pinned & set(policy.masked_by.public_keys):
         return f"task {created.task!r} is not masked by a helper that this device trusts (--helper)"
     return None
+
+
+def _find_model_fault(created: TaskCreated, granted: Granted, *, lease: Lease) -> str | None:
+    """Why a model could be one that only this device is shown: each helper co-signs one for a version, for ever."""
+    if granted.cosigned is UNSET:
+        return "its lease came without the word of each helper"
+    return find_cosigning_fault(granted.cosigned, created, version=lease.version, model_sha256=lease.model_sha256)
 
 
 def find_objection(created: TaskCreated | None, lease: Lease, *, bytes_max: int, at_ms: int) -> str | None:

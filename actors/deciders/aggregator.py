@@ -12,7 +12,7 @@ from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolv
 from actors.deciders.decider import Decider
 from actors.deciders.epochs import EpochKeyGone, EpochMade, list_over, wants_epoch
 from actors.deciders.lifetime import describe_first, hear_score, is_held_for, is_starved, may_begin, may_succeed
-from actors.deciders.masking.hearing import HelperHeard, MasksUnusable, find_answered, offer_key
+from actors.deciders.masking.hearing import HelperHeard, MasksUnusable, find_answered, hear_cosignature, offer_key
 from actors.deciders.populations.budgets import find_budget, find_busiest, is_exhausted
 from actors.deciders.populations.settings import may_set
 from actors.deciders.quarantining.judging import Compared, is_new, judge_round
@@ -28,6 +28,7 @@ from schemas.events import (
     MasksRefused,
     MasksSummed,
     Mechanism,
+    ModelCosigned,
     ModelPublished,
     Noticed,
     PopulationBudgetSet,
@@ -318,6 +319,7 @@ def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
         moments=release.moments,
         members_root=awaited.proposed.members_root if awaited.proposed else None,
         members=len(awaited.members),
+        awaits_helpers=task.created.policy.is_masked or UNSET,
     )
     events = [stored, *judge_round(task, awaited, compared=release.compared), published]
     if not release.is_sound and task.status != "halted":
@@ -380,6 +382,8 @@ def _hear(state: Rounds, heard: HelperHeard | VersionEvaluated | Claim) -> list[
     match heard.event:
         case MaskKeyOpened():
             return offer_key(task, heard)
+        case ModelCosigned():
+            return hear_cosignature(task, heard)
         case MaskKeyDestroyed(reason="lost") if heard.event.epoch in task.epochs.held:
             return _lose_epoch(task, heard.event.epoch)
         case MasksSummed() if find_answered(task, heard.event) is not None:

@@ -7,6 +7,7 @@ from functools import reduce
 
 from msgspec import UNSET, UnsetType
 
+from actors.deciders.masking.keys import Epochs, fold_key
 from actors.deciders.outcomes import Outcomes
 from actors.deciders.populations.budgets import (
     NOBODY,
@@ -23,6 +24,7 @@ from actors.deciders.rollout.held import Claim, Held, hold, is_held
 from actors.deciders.scores import LOSS, Rule, Standing, meets_target
 from schemas.events import (
     BudgetExhausted,
+    CosignatureHeard,
     DeviceQuarantined,
     DeviceRevoked,
     EpochDestroyed,
@@ -74,32 +76,6 @@ class Round:
 
 
 @dataclass(slots=True)
-class Epoch:
-    """A key to which updates are sealed: the version at which it began, and since when another one has taken over."""
-
-    version: int
-    retired_ms: int | None = None
-
-
-@dataclass(slots=True)
-class Epochs:
-    """Of a sealed task: those whose key is held, by number, and the number of the next."""
-
-    held: dict[int, Epoch] = field(default_factory=dict)
-    next: int = 0
-
-    @property
-    def newest(self) -> Epoch | None:
-        """The one that leases name, where its key is still there."""
-        return self.held.get(self.next - 1)
-
-    def retire(self, time_ms: int) -> None:
-        """No lease names any of these from now on."""
-        for epoch in self.held.values():
-            epoch.retired_ms = time_ms if epoch.retired_ms is None else epoch.retired_ms
-
-
-@dataclass(slots=True)
 class Task:
     """One task as the aggregator sees it. `pending` are proposed rounds, oldest first; vectors are not state."""
 
@@ -128,6 +104,7 @@ class Task:
     standing: Standing | UnsetType = UNSET  # of a task that is judged by final scores
     watch: Watch | UnsetType = UNSET  # of a task with a table [quarantine]
     held: Held | UnsetType = UNSET  # of a task with a rollout: models that it needs beyond the window
+    cosigned: dict[int, int] | UnsetType = UNSET  # of a masked task: the newest version that each helper has co-signed
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
@@ -211,8 +188,8 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
             task.pending = [pending for pending in task.pending if pending.id != event.round]
         case TaskHalted():
             _halt(state.tasks[event.task], time_ms=time_ms)
-        case EpochOpened() | EpochDestroyed() | MaskKeyOffered():
-            _turn_epoch(state.tasks[event.task], event, time_ms=time_ms)
+        case EpochOpened() | EpochDestroyed() | MaskKeyOffered() | CosignatureHeard():
+            fold_key(state.tasks[event.task], event, time_ms=time_ms)
         case MembersCompared() | DeviceQuarantined():
             _watch(state.tasks[event.task], event)
 
@@ -257,20 +234,6 @@ def _watch(task: Task, event: MembersCompared | DeviceQuarantined) -> None:
     assert asked is not UNSET
     [members] = [pending.members for pending in task.pending if pending.id == event.round]
     task.watch.note_round(event, members, window=asked.window)
-
-
-def _turn_epoch(task: Task, event: EpochOpened | EpochDestroyed | MaskKeyOffered, *, time_ms: int) -> None:
-    assert task.epochs is not UNSET
-    if isinstance(event, MaskKeyOffered):
-        task.offered = {**(task.offered or {}), event.helper: event.statement}
-        return
-    if isinstance(event, EpochDestroyed):
-        task.epochs.held.pop(event.epoch, None)
-        return
-    task.epochs.retire(time_ms)
-    task.epochs.held[event.epoch] = Epoch(task.version)
-    task.offered = UNSET if task.offered is UNSET else {}
-    task.epochs.next = event.epoch + 1
 
 
 def _notice(task: Task, fact: object, *, time_ms: int) -> None:

@@ -12,7 +12,8 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from actors.deciders.aggregator_state import Epoch, Task
+from actors.deciders.aggregator_state import Task
+from actors.deciders.masking.keys import Epoch
 from schemas.leases import Lease
 from schemas.policy import count_epoch_versions
 

@@ -35,7 +35,14 @@ def may_begin(state: Rounds, created: TaskCreated) -> bool:
 def describe_first(created: TaskCreated) -> ModelPublished:
     """Version 0: the operator's own model, of no round."""
     return ModelPublished(
-        task=created.task, version=0, round=None, model=created.model, moments=None, members_root=None, members=0
+        task=created.task,
+        version=0,
+        round=None,
+        model=created.model,
+        moments=None,
+        members_root=None,
+        members=0,
+        awaits_helpers=created.policy.is_masked or UNSET,
     )
 
 

@@ -13,6 +13,7 @@ from actors.deciders.selecting.eligibility import CheckedIn, why_not
 from actors.deciders.selecting.state import Selections, SelectionsBefore, Task, entries, evolve
 from schemas.events import (
     CheckinsDeclined,
+    CosignatureHeard,
     DeviceCheckedIn,
     DeviceQuarantined,
     DeviceRevoked,
@@ -47,6 +48,10 @@ EXPIRED_AT_ONCE_MAX = 1_000  # so that one decision stays a small record
 
 # What the operator says, and the aggregator has found to count.
 _RELAYED = TaskCreated | TaskPaused | TaskResumed | TaskClosed | QuarantineLifted | PopulationBudgetSet
+# What the aggregator says of rounds, and of the keys and models that leases name.
+_OF_ROUNDS = (
+    RoundProposed | ModelPublished | RoundAbandoned | TaskHalted | EpochOpened | EpochDestroyed | CosignatureHeard
+)
 SelectorInput = CheckedIn | DeviceCheckedIn | LeaseAbandoned | Tick | JournalEvent
 
 
@@ -69,7 +74,7 @@ def decide(state: Selections, fact: SelectorInput, time_ms: int) -> list[Journal
             return _end_lease(state, fact, outcome_round=None)
         case Noticed(fact=said) if isinstance(said, _RELAYED):
             return [fact]
-        case RoundProposed() | ModelPublished() | RoundAbandoned() | TaskHalted() | EpochOpened() | EpochDestroyed():
+        case _ if isinstance(fact, _OF_ROUNDS):
             return [Noticed(fact=fact)]
     return []
 

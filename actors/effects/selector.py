@@ -99,14 +99,14 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         asked = CheckedIn(said) if isinstance(said, DeviceCheckedIn) else said
         if not isinstance(asked, CheckedIn):
             return NOTHING
-        task = state.tasks.get(asked.checkin.task)
-        return FollowUp(answers=[self._answer(task, Arrival(asked, digest), events=events, time_ms=time_ms)])
+        return FollowUp(answers=[self._answer(state, Arrival(asked, digest), events=events, time_ms=time_ms)])
 
-    def _answer(self, task: Task | None, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> Answer:
+    def _answer(self, state: Selections, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> Answer:
         asked, digest = arrival
         assert isinstance(asked, CheckedIn)
         assert isinstance(digest, bytes)
         checkin = asked.checkin
+        task = state.tasks.get(checkin.task)
         match events:
             case [CheckinsDeclined(counts=counts)]:
                 # One check-in gives one reason; counts are added up only later, on their way into the journal.
@@ -126,7 +126,12 @@ class SelectorEffects(Effects[Selections, SelectorInput]):
         epoch = lease.granted.epoch
         statement = UNSET if epoch is UNSET or task.epochs is UNSET else task.epochs.get(epoch, UNSET)
         return Granted(
-            device=checkin.device, checkin_sha256=digest, sealed=sealed, model=lease.model, epoch_key=statement
+            device=checkin.device,
+            checkin_sha256=digest,
+            sealed=sealed,
+            model=lease.model,
+            epoch_key=statement,
+            cosigned=state.find_cosigned(checkin.task).join(lease.granted.version) or UNSET,
         )
 
     def wants_tick(self, state: Selections) -> bool:

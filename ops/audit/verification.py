@@ -18,7 +18,7 @@ from ops.audit.findings import Finding
 from schemas import creations
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
-from schemas.events import RoundBound
+from schemas.events import HelperEvent, ModelCosigned
 from schemas.journal import Position
 from schemas.masking.statements import FIRST, read_word
 from schemas.published import Checkpoint, Head, find_deployment, is_vouched_for, parse_checkpoint
@@ -178,12 +178,12 @@ class Verification:
             if said.prev not in before:
                 yield Finding(at, record.offset, f"helper {helper.hex()[:16]} had said more before this: it is gone")
             before.add(digest)
-            if isinstance(said.event, RoundBound) and said.event.seen is not UNSET:
+            # With each round that it answers for, and each model that it co-signs.
+            if (seen := getattr(said.event, "seen", UNSET)) is not UNSET:
                 self.words[helper] += 1
-                seen = said.event.seen
                 head = Head(topic=ROUNDS.name, partition=self.partition, seq=seen.seq, head=seen.head.hex())
                 if fault := self._compare_head(head):
-                    where = f"round {said.event.round} of {said.event.task}"
+                    where = f"{_name_subject(said.event)} of {said.event.task}"
                     yield Finding(at, record.offset, f"{where}: what helper {helper.hex()[:16]} was shown: {fault}")
 
     def _compare_head(self, head: Head) -> str | None:
@@ -200,3 +200,8 @@ class Verification:
         if report.fault is not None or self._log.bounds(report.place).end > report.end:
             return None
         return f"{head.topic} reached seq {head.seq}, and ends at seq {report.seq}: its tail is cut off"
+
+
+def _name_subject(said: HelperEvent) -> str:
+    """What a helper's word with a checkpoint is about."""
+    return f"version {said.version}" if isinstance(said, ModelCosigned) else f"round {getattr(said, 'round', '?')}"

@@ -55,6 +55,8 @@ from schemas.events.masks import (
     MaskRefusal,
     MasksRefused,
     MasksSummed,
+    ModelCosigned,
+    ModelRefused,
     RoundBound,
 )
 from schemas.events.partials import BodyMeasured, Partial, PartialStored
@@ -76,6 +78,7 @@ from schemas.events.releasing.rollouts import (
 )
 from schemas.events.rounds import (
     Anomaly,
+    CosignatureHeard,
     DeviceQuarantined,
     EpochDestroyed,
     EpochOpened,
@@ -149,6 +152,7 @@ __all__ = [
     "CanaryStarted",
     "CandidateStaged",
     "CheckinsDeclined",
+    "CosignatureHeard",
     "CountedReason",
     "DeclineReason",
     "Declined",
@@ -191,7 +195,9 @@ __all__ = [
     "MasksSummed",
     "Mechanism",
     "MembersCompared",
+    "ModelCosigned",
     "ModelPublished",
+    "ModelRefused",
     "Noticeable",
     "Noticed",
     "OrderRefusal",

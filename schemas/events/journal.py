@@ -14,6 +14,7 @@ from schemas.events.ledger import BudgetEvent
 from schemas.events.masks import HelperEvent, MasksRefused, MasksSummed
 from schemas.events.releasing.rollouts import KeepsModels, RolloutEvent
 from schemas.events.rounds import (
+    CosignatureHeard,
     DeviceQuarantined,
     EpochDestroyed,
     EpochOpened,
@@ -42,6 +43,7 @@ Noticeable = (
     | DeviceQuarantined
     | MasksSummed
     | MasksRefused
+    | CosignatureHeard
     | KeepsModels
 )
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from schemas.events.event import Event
-from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Sha256, TaskId, UpdateId
+from schemas.identifiers import BodyRef, Count, DeviceId, RoundId, Sha256, TaskId, UpdateId, Version
 
 # ML-KEM-768's encapsulation key, then X25519's public key.
 MASK_KEY_BYTES = 1184 + 32
@@ -89,4 +89,30 @@ class MasksRefused(Event):
     updates: tuple[UpdateId, ...] = ()
 
 
-HelperEvent = MaskKeyOpened | MaskKeyDestroyed | RoundBound | MasksSummed | MasksRefused
+class ModelCosigned(Event):
+    """Of this version the helper has been shown this model, and will co-sign no other for it, ever.
+
+    `seen`: the checkpoint behind it, up to where it had read the journal in which the version stands.
+    """
+
+    task: TaskId
+    helper: HelperNumber
+    version: Version
+    model_sha256: Sha256
+    seen: JournalSeen
+
+
+class ModelRefused(Event):
+    """The helper does not co-sign this model, so that no device trains on it.
+
+    `another`: it has co-signed another one for the version; `first`: version 0 is not the one that the operator signed.
+    """
+
+    task: TaskId
+    helper: HelperNumber
+    version: Version
+    model_sha256: Sha256
+    reason: Literal["another", "first", "store_behind"]
+
+
+HelperEvent = MaskKeyOpened | MaskKeyDestroyed | RoundBound | MasksSummed | MasksRefused | ModelCosigned | ModelRefused

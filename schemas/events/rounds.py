@@ -128,6 +128,8 @@ class ModelPublished(Event):
     # Of the round, and said again here, because `published` is a function of this event: receipts rest on the root.
     members_root: Sha256 | None
     members: Count
+    # Of a masked task: no lease leads to it before each helper has co-signed it.
+    awaits_helpers: bool | UnsetType = UNSET
 
 
 class RoundAbandoned(Event):
@@ -182,6 +184,15 @@ class MaskKeyOffered(Event):
     statement: Statement
 
 
+class CosignatureHeard(Event):
+    """A helper has co-signed the model of a version; `statement` is its own word, for devices."""
+
+    task: TaskId
+    helper: HelperNumber
+    version: Version
+    statement: Statement
+
+
 RoundEvent = (
     RoundOpened
     | RoundProposed
@@ -194,4 +205,5 @@ RoundEvent = (
     | EpochOpened
     | EpochDestroyed
     | MaskKeyOffered
+    | CosignatureHeard
 )

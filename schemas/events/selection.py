@@ -32,7 +32,7 @@ IdentityReason = Literal[
     "not_enrolled", "certificate_expired", "other_population", "other_class", "revoked", "subject_busy",
 ]
 DeclineReason = Literal[
-    "unknown_task", "paused", "closed", "no_model", "round_pending",
+    "unknown_task", "paused", "closed", "no_model", "round_pending", "not_cosigned",
     "battery", "not_charging", "metered", "not_idle", "too_few_samples", "unknown_cohort",
     "replayed", "clock", "participations", "in_round", "no_slot", "not_drawn", "gave_up", "quarantined",
     IdentityReason,
@@ -111,7 +111,8 @@ class Granted(Event):
     """Train now: `sealed` is the lease with its seal, `model` the version to start from.
 
     `epoch_key`: the key of the lease's epoch, as the aggregator signed it (`schemas.sealing.epochs`), or of a masked
-    task the key of each helper, as they signed them (`schemas.masking.statements`).
+    task the key of each helper, as they signed them (`schemas.masking.statements`). `cosigned`: of a masked task, what
+    each helper has signed of the model of this version.
     """
 
     device: DeviceId
@@ -121,6 +122,7 @@ class Granted(Event):
     sealed: bytes
     model: BodyRef
     epoch_key: Statement | UnsetType = UNSET
+    cosigned: Statement | UnsetType = UNSET
 
 
 class Declined(Event):

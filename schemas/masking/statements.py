@@ -13,7 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.canonical import MalformedError, decode, encode
-from schemas.events import HelperEvent, MaskKeyOpened, RoundProposed, TaskCreated
+from schemas.events import HelperEvent, MaskKeyOpened, ModelCosigned, RoundProposed, TaskCreated
 from schemas.events.masks import HELPERS_MAX
 from schemas.identifiers import Count, Deployment, Sha256
 from schemas.signing import is_signed_by, parse_signed, sign
@@ -95,3 +95,19 @@ def open_mask_keys(data: bytes, created: TaskCreated, *, epoch: int) -> tuple[by
     if len(values) != len(events) or [(event.helper, event.epoch) for event in events] != expected:
         return None
     return tuple(event.public_key for event in events)
+
+
+def find_cosigning_fault(data: bytes, created: TaskCreated, *, version: int, model_sha256: bytes) -> str | None:
+    """What is wrong with the words of helpers about the model of a version; None where each has co-signed this one."""
+    try:
+        said = [open_said(value, created) for value in decode(data, tuple[bytes, ...])]
+    except MalformedError:
+        return "no words of helpers"
+    events = [each.event for each in said if each is not None and isinstance(each.event, ModelCosigned)]
+    signed = {event.helper: event.model_sha256 for event in events if event.version == version}
+    for helper in range(len(created.policy.masked_by.public_keys)):
+        if signed.get(helper, model_sha256) != model_sha256:
+            return f"helper {helper} has co-signed another model"
+        if helper not in signed:
+            return f"helper {helper} has not co-signed it"
+    return None

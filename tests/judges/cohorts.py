@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.events import LeaseClosed, LeaseGranted, ModelPublished, Noticed, RoundAbandoned, TaskCreated
+from schemas.events import (
+    CosignatureHeard,
+    LeaseClosed,
+    LeaseGranted,
+    ModelPublished,
+    Noticed,
+    RoundAbandoned,
+    TaskCreated,
+)
 from tests.judges.logbook import Journal
 
 
@@ -15,6 +23,8 @@ class _Cohort:
     """The leases of one synchronous task: those in flight, by their version, and how many gave its round an update."""
 
     most: int
+    helpers: int = 0
+    cosigned: dict[int, set[int]] = field(default_factory=dict)  # of each version that waited, whose word is there
     version: int = -1
     used: int = 0
     open: dict[str, int] = field(default_factory=dict)
@@ -30,6 +40,12 @@ class _Cohort:
             case LeaseClosed():
                 version = self.open.pop(event.lease, None)
                 self.used += event.outcome == "used" and version == self.version
+            case Noticed(fact=ModelPublished(version=version, awaits_helpers=True)):
+                self.cosigned[version] = set()
+            case Noticed(fact=CosignatureHeard(version=version, helper=helper)):
+                self.cosigned.setdefault(version, set()).add(helper)
+                if len(self.cosigned[version]) == self.helpers and version > self.version:
+                    self.version, self.used = version, 0
             case Noticed(fact=ModelPublished(version=version)):
                 self.version, self.used = version, 0
             case Noticed(fact=RoundAbandoned()):
@@ -43,7 +59,7 @@ def cohort_faults(selections: Journal) -> Iterator[str]:
         if isinstance(event, Noticed) and isinstance(event.fact, TaskCreated):
             rules = event.fact.policy
             if rules.staleness.max_versions == 0:
-                cohorts[event.fact.task] = _Cohort(rules.selection.concurrency)
+                cohorts[event.fact.task] = _Cohort(rules.selection.concurrency, len(rules.masked_by.helpers))
         task = getattr(event.fact if isinstance(event, Noticed) else event, "task", None)
         if task in cohorts:
             yield from cohorts[task].take(event)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.events import (
+    CosignatureHeard,
     DeviceQuarantined,
     DeviceRevoked,
     EpochDestroyed,
@@ -59,6 +60,7 @@ TASK_NEWS = (TaskCreated, TaskPaused, TaskResumed, TaskSucceeded, TaskClosed, Qu
 ROUND_NEWS = (
     *(RoundProposed, ModelPublished, RoundAbandoned, TaskHalted, EpochOpened, EpochDestroyed),
     DeviceQuarantined,
+    CosignatureHeard,
 )
 # What an example can cause (`schemas.events.checkins`), written down anew.
 LEARNING_FAILURES = ("training_failed", "not_finite", "failed", "too_few_classes")

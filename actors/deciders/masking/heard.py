@@ -49,11 +49,15 @@ class HeardRound:
 
 @dataclass(slots=True)
 class HeardTask:
-    """One masked task. `models` has the digest of each version that an update may still come from."""
+    """One masked task. `models` has the digest of each version that an update may still come from.
+
+    `disputed`: other models that the journal has had under a number that was given.
+    """
 
     created: TaskCreated
     version: int = -1
     models: dict[int, bytes] = field(default_factory=dict)
+    disputed: set[tuple[int, bytes]] = field(default_factory=set)
     rounds: dict[int, HeardRound] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)  # those not destroyed: the version at which each began
     next_epoch: int = 0
@@ -142,8 +146,10 @@ def _admit(task: HeardTask, admitted: UpdateAdmitted) -> None:
 
 
 def _publish(task: HeardTask, published: ModelPublished) -> None:
-    task.version = published.version
     # The first said of a version is the one: another model under its number would be one for somebody in particular.
+    if task.models.get(published.version, published.model.sha256) != published.model.sha256:
+        task.disputed.add((published.version, published.model.sha256))
+    task.version = published.version
     task.models.setdefault(published.version, published.model.sha256)
     # No lease leads further back than the table of weights.
     oldest = published.version - len(task.created.weights)

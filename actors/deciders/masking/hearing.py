@@ -1,4 +1,7 @@
-"""What an aggregator hears of helpers: their keys, and the sums of their masks. `aggregator` decides by it."""
+"""What an aggregator hears of helpers: their keys, models that they co-sign, the sums of their masks.
+
+`aggregator` decides by it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from msgspec import UNSET
 
 from actors.deciders.aggregator_state import Round, Task
 from schemas.events import (
+    CosignatureHeard,
     EpochOpened,
     HelperEvent,
     JournalEvent,
@@ -15,6 +19,7 @@ from schemas.events import (
     MaskKeyOpened,
     MasksRefused,
     MasksSummed,
+    ModelCosigned,
 )
 from schemas.masking.statements import digest_proposal, join_statements
 
@@ -55,6 +60,18 @@ def offer_key(task: Task, heard: HelperHeard) -> list[JournalEvent]:
         joined = join_statements(tuple(statement for _, statement in sorted(offered.items())))
         events.append(EpochOpened(task=opened.task, epoch=opened.epoch, statement=joined))
     return events
+
+
+def hear_cosignature(task: Task, heard: HelperHeard) -> list[JournalEvent]:
+    """A helper has co-signed a version, which devices hear of with its own word; what is no version here is dropped."""
+    said = heard.event
+    if not isinstance(said, ModelCosigned) or (known := task.published.get(said.version)) is None:
+        return []
+    before = -1 if task.cosigned is UNSET else task.cosigned.get(said.helper, -1)
+    # In the order of versions and once each, so that a word that is said again is nothing new.
+    if said.version <= before or said.model_sha256 != known.model.sha256:
+        return []
+    return [CosignatureHeard(task=said.task, helper=said.helper, version=said.version, statement=heard.statement)]
 
 
 def find_answered(task: Task, event: MasksSummed | MasksRefused) -> Round | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
@@ -21,8 +22,11 @@ from schemas.events import (
     MaskRefusal,
     MasksRefused,
     MasksSummed,
+    ModelCosigned,
+    ModelRefused,
     RoundBound,
     RoundProposed,
+    TaskCreated,
     name_unit,
 )
 from schemas.masking.statements import digest_proposal
@@ -44,6 +48,10 @@ class Said:
     taken: Counter[str] = field(default_factory=Counter)  # rounds that each device or subject is bound in
     proposals: set[bytes] = field(default_factory=set)  # those bound
     answered: set[bytes] = field(default_factory=set)  # those summed or refused
+    models: dict[int, bytes] = field(
+        default_factory=dict
+    )  # the one model that was co-signed for each version, for ever
+    refused: set[tuple[int, bytes]] = field(default_factory=set)  # models that were not
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,14 @@ def decide_round(said: Said, heard: HeardTask, *, opened: RoundOpened, helper: i
         units=tuple(name_unit(member.admitted) for member in opened.members),
         seen=opened.seen,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigner:
+    """Which helper it is, and whether its folder is an old copy."""
+
+    helper: int
+    is_behind: bool
 
 
 Objection = tuple[MaskRefusal, tuple[str, ...]]
@@ -150,6 +166,10 @@ def fold_said(said: Said, event: HelperEvent) -> None:
             said.proposals.add(event.proposal)
         case MasksSummed() | MasksRefused():
             said.answered.add(event.proposal)
+        case ModelCosigned():
+            said.models[event.version] = event.model_sha256
+        case ModelRefused():
+            said.refused.add((event.version, event.model_sha256))
 
 
 def wants_key(said: Said, heard: HeardTask) -> bool:
@@ -160,3 +180,28 @@ def wants_key(said: Said, heard: HeardTask) -> bool:
 def list_over(said: Said, heard: HeardTask) -> list[int]:
     """Epochs whose key nobody needs any more, and which this helper still holds."""
     return sorted(said.opened & heard.over)
+
+
+def list_unsaid(said: Said, heard: HeardTask) -> list[tuple[int, bytes]]:
+    """Versions with a model of which this helper has not said yet whether it co-signs it."""
+    # The first of a version before any other, which is one for somebody in particular.
+    shown = [*sorted(heard.models.items()), *sorted(heard.disputed)]
+    return [each for each in shown if said.models.get(each[0]) != each[1] and each not in said.refused]
+
+
+def decide_model(
+    said: Said, created: TaskCreated, *, shown: tuple[int, bytes], seen: JournalSeen, me: Cosigner
+) -> ModelCosigned | ModelRefused:
+    """ModelCosigned for the first model of a version that this helper is shown, ModelRefused for every other."""
+    version, model = shown
+    reason: Literal["another", "first", "store_behind"] | None = None
+    if me.is_behind:
+        # What it had co-signed it has forgotten.
+        reason = "store_behind"
+    elif said.models.get(version, model) != model:
+        reason = "another"
+    elif version == 0 and model != created.model.sha256:
+        reason = "first"
+    if reason is not None:
+        return ModelRefused(task=created.task, helper=me.helper, version=version, model_sha256=model, reason=reason)
+    return ModelCosigned(task=created.task, helper=me.helper, version=version, model_sha256=model, seen=seen)

@@ -48,7 +48,7 @@ def why_not(state: Selections, asked: CheckedIn, *, time_ms: int) -> DeclineReas
         return None if held.granted.device == checkin.device else "subject_busy"
     if task.resting.get(unit, 0) > time_ms:
         return "gave_up"
-    reason = _task_reason(task) or _device_reason(state, task, unit=unit) or _condition(task, checkin)
+    reason = _task_reason(state, task) or _device_reason(state, task, unit=unit) or _condition(task, checkin)
     reason = reason or _slot(task, checkin)
     # Last, so that the wait which the device is told is worth its while.
     return reason or ("not_drawn" if task.find_wait_ms(unit, time_ms) else None)
@@ -68,16 +68,20 @@ def _identity_reason(state: Selections, asked: CheckedIn, *, task: Task, time_ms
     return None if task.created.policy.takes_class(found.device_class) else "other_class"
 
 
-def _task_reason(task: Task) -> DeclineReason | None:
+def _task_reason(state: Selections, task: Task) -> DeclineReason | None:
     if task.status == "closed":
         return "closed"
     if task.status == "paused":
         return "paused"
+    # There is a version to come, and what holds it back is a helper.
+    is_held = bool(state.find_cosigned(task.created.task).waiting)
     # Nor is there anything to train from while nobody can say to which key.
     if task.model is None or task.newest_epoch is None:
-        return "no_model"
+        return "not_cosigned" if is_held and task.model is None else "no_model"
+    if task.pending <= task.created.policy.staleness.max_versions:
+        return None
     # A device that starts now would be too stale at admission.
-    return "round_pending" if task.pending > task.created.policy.staleness.max_versions else None
+    return "not_cosigned" if is_held else "round_pending"
 
 
 def _device_reason(state: Selections, task: Task, *, unit: str) -> DeclineReason | None:

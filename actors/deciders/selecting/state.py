@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, UnsetType
 
 from actors.deciders.populations.budgets import Budgets, find_budget, set_budget
+from actors.deciders.selecting.cosigned import Cosigned
 from actors.deciders.selecting.devices import Devices
 from actors.deciders.selecting.drawing import compute_wait_ms, draw_ticket
 from actors.deciders.selecting.utility import Utilities, compute_score
 from schemas.events import (
+    CosignatureHeard,
     DeviceQuarantined,
     DeviceRevoked,
     EpochDestroyed,
@@ -119,10 +121,16 @@ class Selections:
     # By task: who is quarantined, and with which round it came so far. Not in `Task`, which has as many fields as the
     # short form of its encoding counts: with one more the digests of recorded states would be others.
     quarantined: dict[str, dict[str, int]] | UnsetType = UNSET
+    # By masked task, and here for the same reason: versions whose model not every helper has co-signed yet.
+    cosigned: dict[str, Cosigned] | UnsetType = UNSET
 
     def is_quarantined(self, task: str, unit: str) -> bool:
         """Whether a device, or its subject where devices are enrolled, is let in no more."""
         return self.quarantined is not UNSET and unit in self.quarantined.get(task, ())
+
+    def find_cosigned(self, task: str) -> Cosigned:
+        """What helpers have co-signed of a task."""
+        return Cosigned() if self.cosigned is UNSET else self.cosigned.get(task, Cosigned())
 
 
 @dataclass(slots=True)
@@ -155,6 +163,9 @@ def _hear(state: Selections, fact: Noticeable, *, time_ms: int) -> None:
             _revoke(state, fact, time_ms=time_ms)
         case DeviceQuarantined() | QuarantineLifted():
             _quarantine(state, fact)
+        case ModelPublished(awaits_helpers=True) | CosignatureHeard():
+            if fact.task in state.tasks:
+                _await_helpers(state, fact, time_ms=time_ms)
         case _:
             if fact.task in state.tasks:
                 _notice(state.tasks[fact.task], fact, time_ms=time_ms)
@@ -263,6 +274,19 @@ def _notice(task: Task, noticed: object, *, time_ms: int) -> None:
             task.version, task.model = noticed.version, noticed.model
             task.pending -= noticed.round is not None
             _open_round(task, time_ms)
+
+
+def _await_helpers(state: Selections, noticed: ModelPublished | CosignatureHeard, *, time_ms: int) -> None:
+    """A version of a masked task is the newest one here once every helper has co-signed it."""
+    task = state.tasks[noticed.task]
+    state.cosigned = {} if state.cosigned is UNSET else state.cosigned
+    cosigned = state.cosigned.setdefault(noticed.task, Cosigned())
+    if isinstance(noticed, ModelPublished):
+        cosigned.waiting.append(noticed)
+        return
+    for published in cosigned.hear(noticed, helpers=len(task.created.policy.masked_by.helpers)):
+        _notice(task, published, time_ms=time_ms)
+    cosigned.forget(task.version, {lease.granted.version for lease in task.leases.values()})
 
 
 def _quarantine(state: Selections, noticed: DeviceQuarantined | QuarantineLifted) -> None:

@@ -44,10 +44,15 @@ class Opened:
 
 
 class Opener:
-    """Opens what is sealed to one helper of one task; `trust` says whose leases are believed."""
+    """Opens what is sealed to one helper of one task; `trust` says whose leases are believed.
 
-    def __init__(self, task: HeardTask, helper: int, *, trust: Trust, keys: EpochKeys) -> None:
-        self._task, self._helper, self._trust, self._keys = task, helper, trust, keys
+    `models`: the one that this helper has co-signed for each version.
+    """
+
+    def __init__(
+        self, task: HeardTask, helper: int, *, trust: Trust, keys: EpochKeys, models: Mapping[int, bytes]
+    ) -> None:
+        self._task, self._helper, self._trust, self._keys, self._models = task, helper, trust, keys, models
 
     def open(self, members: Sequence[Member], records: Mapping[Place, Record]) -> Opened:
         """The seeds, where every member's own record says what the aggregator says of it."""
@@ -76,7 +81,7 @@ class Opener:
         if not self._is_here(lease) or said != signed_for or body.sha256 != admitted.body.sha256:
             return "signature"
         # A model that was made for one device would have its answer told by a sum that all others vouch for.
-        if self._task.models.get(lease.version) != lease.model_sha256:
+        if self._models.get(lease.version) != lease.model_sha256:
             return "model"
         return self._open_seed(admitted, signed, lease=lease) if admitted.zeroed is None else None
 

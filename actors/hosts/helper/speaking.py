@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import structlog
-from msgspec import UNSET, UnsetType
 
 from actors.deciders.arithmetic import noise
 from actors.deciders.masking.heard import HeardRound, HeardTask
-from actors.deciders.masking.helper import RoundOpened, Said, decide_round, fold_said, list_over, wants_key
+from actors.deciders.masking.helper import (
+    Cosigner,
+    RoundOpened,
+    Said,
+    decide_model,
+    decide_round,
+    fold_said,
+    list_over,
+    list_unsaid,
+    wants_key,
+)
 from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.hosts.helper.opening import Opened, Opener, read_records, sum_masks
 from actors.hosts.helper.store import HelperStore
@@ -21,6 +30,7 @@ from schemas.events import (
     MaskKeyOpened,
     MasksRefused,
     MasksSummed,
+    ModelRefused,
     RoundBound,
     TaskCreated,
 )
@@ -44,7 +54,7 @@ class Speaker:
         self.helper, self.said = helper, Said()
         self._log, self._partition, self._kept, self._keys = log, partition, kept, keys
         self._note_step, self._prev = note_step, FIRST
-        self._seen: JournalSeen | UnsetType = UNSET
+        self._seen = JournalSeen(seq=0, head=FIRST)
 
     def remember(self, statement: bytes, said: HelperSaid) -> None:
         """Fold a word of one's own, from the journal."""
@@ -65,6 +75,7 @@ class Speaker:
         self._tell_lost(task)
         if wants_key(self.said, task) and not self._kept.is_behind:
             self._open_key(task)
+        self._cosign(task)
         for _, round_ in sorted(task.rounds.items()):
             if round_.proposed is None or task.waits_for(round_):
                 continue
@@ -84,6 +95,18 @@ class Speaker:
         secret = self._keys.make(task.created, epoch)
         self._note_step("made")
         self._say(task, MaskKeyOpened(task=name, helper=self.helper, epoch=epoch, public_key=secret.public_key))
+
+    def _cosign(self, task: HeardTask) -> None:
+        """Vouch for the model of each version, once: devices train on none that not every helper has co-signed."""
+        # Before rounds, because devices wait for it.
+        for shown in list_unsaid(self.said, task):
+            me = Cosigner(self.helper, self._kept.is_behind)
+            decided = decide_model(self.said, task.created, shown=shown, seen=self._seen, me=me)
+            self._note_step("shown")
+            self._say(task, decided)
+            if isinstance(decided, ModelRefused):
+                logger.error("model_refused", task=decided.task, version=decided.version, reason=decided.reason)
+            self._note_step("cosigned")
 
     def _answer(self, task: HeardTask, round_: HeardRound, *, trust: Trust) -> None:
         """Bind the round and say so, then store the sum of its masks and say where; or say why not."""
@@ -125,7 +148,7 @@ class Speaker:
         places = [
             member.admitted.submitted_at for member in round_.members if isinstance(member.admitted.submitted_at, tuple)
         ]
-        opener = Opener(task, self.helper, trust=trust, keys=self._keys)
+        opener = Opener(task, self.helper, trust=trust, keys=self._keys, models=self.said.models)
         return opener.open(round_.members, read_records(self._log, self._partition, places=places))
 
     def _refuse(self, round_: HeardRound, *, reason: str, updates: Iterable[str] = ()) -> MasksRefused:

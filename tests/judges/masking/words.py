@@ -15,11 +15,15 @@ from msgspec import UNSET
 
 from schemas.canonical import MalformedError, decode, encode
 from schemas.events import (
+    HelperEvent,
+    LeaseGranted,
     MaskKeyDestroyed,
     MaskKeyOpened,
     MasksRefused,
     MasksSummed,
+    ModelCosigned,
     ModelPublished,
+    ModelRefused,
     Noticed,
     RoundAbandoned,
     RoundBound,
@@ -30,7 +34,7 @@ from schemas.events import (
 )
 from schemas.masking.statements import HelperSaid
 from schemas.signing import is_signed_by, parse_signed
-from schemas.topics import MASKS, ROUNDS
+from schemas.topics import MASKS, ROUNDS, SELECTIONS
 from tests.judges.logbook import Logbook
 
 FIRST = bytes(32)
@@ -68,6 +72,7 @@ class Spoken:
     bound: dict[str, bytes] = field(default_factory=dict)
     proposals: set[bytes] = field(default_factory=set)
     answered: set[bytes] = field(default_factory=set)
+    models: dict[int, bytes] = field(default_factory=dict)
 
 
 def word_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
@@ -80,17 +85,36 @@ def word_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
         for word in said:
             ends.take(word, proposals)
             found = [*_chain_faults(spoken, word), *_take(spoken, word.said.event, proposals)]
+            found += _cosign(spoken, word.said.event)
             yield from (f"{MASKS.name}@{word.offset}: helper {helper} of {task}: {fault}" for fault in found)
             if settled and getattr(word.said.event, "proposal", None) not in (None, *proposals):
                 yield f"{MASKS.name}@{word.offset}: helper {helper} of {task} speaks of a proposal that nobody made"
-            if isinstance(word.said.event, RoundBound) and not _was_there(book, word.said.event, settled=settled):
+            if not _was_there(book, word.said.event, settled=settled):
                 yield f"{MASKS.name}@{word.offset}: helper {helper} of {task} has seen another journal"
     yield from (f"{ROUNDS.name}: {fault}" for fault in _end_faults(book, tasks, ends))
+    if settled:
+        yield from (f"{SELECTIONS.name}: {fault}" for fault in _lease_faults(book, tasks))
 
 
-def _was_there(book: Logbook, bound: RoundBound, *, settled: bool) -> bool:
+def _lease_faults(book: Logbook, tasks: Mapping[str, TaskCreated]) -> Iterator[str]:
+    """A lease leads to no version of which not every helper has co-signed the model that was published."""
+    published = {(event.task, event.version): event.model.sha256 for event in book.rounds.events(ModelPublished)}
+    cosigned: dict[tuple[str, int], set[int]] = {}
+    for (task, helper), words in read_words(book, tasks).items():
+        for event in (word.said.event for word in words):
+            if isinstance(event, ModelCosigned) and published.get((task, event.version)) == event.model_sha256:
+                cosigned.setdefault((task, event.version), set()).add(helper)
+    for granted in book.selections.events(LeaseGranted):
+        if granted.task in tasks:
+            helpers = len(tasks[granted.task].policy.masked_by.helpers)
+            if len(cosigned.get((granted.task, granted.version), ())) < helpers:
+                yield f"lease {granted.lease} leads to version {granted.version}, which not every helper has co-signed"
+
+
+def _was_there(book: Logbook, event: HelperEvent, *, settled: bool) -> bool:
     """Whether the journal has the head that a helper saw; one that has read on may know more than we do."""
-    seen, last = bound.seen, book.rounds.stands[-1][1].seq if book.rounds.stands else -1
+    seen = event.seen if isinstance(event, RoundBound | ModelCosigned) else UNSET
+    last = book.rounds.stands[-1][1].seq if book.rounds.stands else -1
     if seen is UNSET or (seen.seq > last and not settled):
         return True
     return (seen.seq, seen.head) in {(stand.seq, stand.head) for _, stand in book.rounds.stands}
@@ -165,7 +189,7 @@ def _chain_faults(spoken: Spoken, word: Word) -> Iterator[str]:
     if said.prev != spoken.head:
         spoken.is_behind = True
     spoken.head, spoken.following[word.digest] = word.digest, said.seq + 1
-    is_refusal = isinstance(said.event, MasksRefused) and said.event.reason == "store_behind"
+    is_refusal = isinstance(said.event, MasksRefused | ModelRefused) and said.event.reason == "store_behind"
     if spoken.is_behind and not is_refusal and not isinstance(said.event, MaskKeyDestroyed):
         yield f"says {type(said.event).__name__} from an old copy"
 
@@ -189,6 +213,13 @@ def _take(spoken: Spoken, event: object, proposals: Mapping[bytes, Proposal]) ->
             if event.proposal in spoken.answered and not spoken.is_behind:
                 yield f"refuses round {event.round}, for which it has answered"
             spoken.answered.add(event.proposal)
+
+
+def _cosign(spoken: Spoken, event: object) -> Iterator[str]:
+    """One model a version, for ever."""
+    model = event.model_sha256 if isinstance(event, ModelCosigned) else None
+    if isinstance(event, ModelCosigned) and spoken.models.setdefault(event.version, event.model_sha256) != model:
+        yield f"co-signs two models for version {event.version}"
 
 
 def _bind(spoken: Spoken, event: RoundBound, proposal: Proposal | None) -> Iterator[str]:

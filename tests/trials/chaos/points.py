@@ -19,7 +19,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "privacy": (*OPENING, *DECIDING),
     "registrar": (*OPENING, *DECIDING, "answer"),
     "device": ("granted", "trained", "kept", "stored", "addressed", "sent", "settled"),
-    "helper": ("made", "kept", "said", "bound", "stored", "destroyed"),
+    "helper": ("made", "shown", "cosigned", "kept", "said", "bound", "stored", "destroyed"),
     "projector": ("open", "read", "begun", "rows", "marked", "committing", "stored"),
 }
 """Actor -> its crash points, each named by the step that has just been done.
@@ -56,6 +56,8 @@ out       the selector has decided that a device is out
 Of a helper, where the task is masked and each of two draws noise:
 
 made       its key of the next epoch lies in its folder, and nobody has heard of it
+shown      it will co-sign a version's model, and nothing says so
+cosigned   it has said so, for a version that it is not asked about again
 kept       a word is on its disk, and nobody has heard it
 said       it is in the log
 bound      it has said that it answers for a proposal, and the sum of masks is not there

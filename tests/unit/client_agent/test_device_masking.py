@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from schemas.leases import Lease
 from schemas.masking.ring import WORD_BYTES
 from tests.worlds.device_world import CrashAfter, Killed, flush
 from tests.worlds.masking.device_world import PUBLIC, MaskedWorld, masked_policy
@@ -98,3 +101,56 @@ def test_a_device_trains_for_helpers_that_its_owner_trusts(
     world.pinned = frozenset(known[number] for number in pinned)
     _live(world, tmp_path)
     assert bool(world.submitted()) is sends
+
+
+Words = Callable[[MaskedWorld, Lease], tuple[bytes, ...]]
+ANOTHER = {"model_sha256": b"\x07" * 32}
+UNSIGNED: dict[str, tuple[Words, str]] = {
+    "one helper alone": (lambda w, lease: (w.cosign(0, lease),), "helper 1 has not co-signed it"),
+    "another model": (
+        lambda w, lease: (w.cosign(0, lease), w.cosign(1, lease, **ANOTHER)),
+        "helper 1 has co-signed another model",
+    ),
+    "both another model": (
+        lambda w, lease: (w.cosign(0, lease, **ANOTHER), w.cosign(1, lease, **ANOTHER)),
+        "helper 0 has co-signed another model",
+    ),
+    "another version": (
+        lambda w, lease: (w.cosign(0, lease), w.cosign(1, lease, version=lease.version + 1)),
+        "helper 1 has not co-signed it",
+    ),
+    "another task": (
+        lambda w, lease: (w.cosign(0, lease), w.cosign(1, lease, task="other")),
+        "helper 1 has not co-signed it",
+    ),
+    "one hand for both": (
+        lambda w, lease: (w.cosign(0, lease), w.cosign(1, lease, key=0)),
+        "helper 1 has not co-signed it",
+    ),
+    "of a key": (lambda w, lease: (w.cosign(0, lease), w.say(1)), "helper 1 has not co-signed it"),
+    "noise": (lambda w, lease: (b"", b"x"), "no words of helpers"),
+}
+
+
+@pytest.mark.parametrize("case", UNSIGNED)
+def test_a_device_trains_on_no_model_that_not_every_helper_has_cosigned(tmp_path: Path, case: str) -> None:
+    """Guarantee: of two models for one version a device trains on one at most, whoever grants it the other."""
+    world = _make()
+    world.cosigned, reason = partial(UNSIGNED[case][0], world), UNSIGNED[case][1]
+    device = world.device(tmp_path)
+    device.wake(0)
+    flush(device, 0)
+    device.receive(world.grant(world.lease(1, device)), 0)
+    device.wake(0)
+    flush(device, 0)
+    assert (world.trainings, world.submitted()) == (0, [])
+    assert device.given_up_for.endswith(reason)
+    assert [report.reason for report in world.abandoned()] == ["task_unfit"]
+
+
+def test_a_lease_without_a_word_of_helpers_is_given_up(tmp_path: Path) -> None:
+    """Guarantee: leaving the words away, as an older server does, makes no device train."""
+    world = _make()
+    world.cosigned = None
+    _live(world, tmp_path)
+    assert (world.trainings, world.submitted()) == (0, [])

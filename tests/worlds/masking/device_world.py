@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import UNSET
 
 from client_agent.device import Device
 from client_agent.setting import DeviceSetting
-from schemas.events import Granted, MaskKeyOpened, UpdateSubmitted
+from schemas.events import Granted, JournalSeen, MaskKeyOpened, ModelCosigned, UpdateSubmitted
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, read_lease
 from schemas.masking.ring import expand_mask, read_words, unmask
@@ -45,6 +47,11 @@ class MaskedWorld(World):
     """Leases name epoch 3, for which both helpers have signed their keys; devices know the `pinned` ones."""
 
     pinned: frozenset[bytes] = frozenset()
+    cosigned: Callable[[Lease], tuple[bytes, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.cosigned = lambda lease: (self.cosign(0, lease), self.cosign(1, lease))
 
     def setting(self, folder: Path, **options: Any) -> DeviceSetting:
         return replace(super().setting(folder, **options), helpers=self.pinned)
@@ -62,7 +69,16 @@ class MaskedWorld(World):
     def grant(self, lease: Lease, model: BodyRef | None = None, statements: tuple[bytes, ...] | None = None) -> Granted:
         """The answer with the helpers' keys."""
         joined = join_statements((self.say(0), self.say(1)) if statements is None else statements)
-        return msgspec.structs.replace(super().grant(lease, model), epoch_key=joined)
+        cosigned = UNSET if self.cosigned is None else join_statements(self.cosigned(lease))
+        return msgspec.structs.replace(super().grant(lease, model), epoch_key=joined, cosigned=cosigned)
+
+    def cosign(self, number: int, lease: Lease, *, key: int | None = None, **changes: Any) -> bytes:
+        """What one helper says of the model of a lease; `changes` are of that, and `key` is another's."""
+        said = {"task": lease.task, "helper": number, "version": lease.version, "model_sha256": lease.model_sha256}
+        seen = JournalSeen(seq=7, head=bytes(32))
+        event = ModelCosigned(**{**said, "seen": seen, **changes})
+        whole = HelperSaid(deployment=self.created.deployment, seq=1, prev=bytes(32), event=event)
+        return sign_said(whole, KEYS[number if key is None else key])
 
     def unmask(self, update: UpdateSubmitted) -> Grid:
         """The vector that the device has masked, as both helpers together could tell."""

@@ -201,8 +201,8 @@ def test_a_check_in_is_declined(case: str) -> None:
 
 
 def test_every_reason_to_decline_is_specified() -> None:
-    """The closed list and the cases above are the same, but for those of identities and of quarantine."""
-    elsewhere = {*get_args(IdentityReason), "quarantined"}
+    """The closed list and the cases above are the same, but for those of identities, quarantine and masks."""
+    elsewhere = {*get_args(IdentityReason), "quarantined", "not_cosigned"}
     assert {reason for _, _, reason in DECLINED.values()} == {*get_args(DeclineReason)} - elsewhere
 
 

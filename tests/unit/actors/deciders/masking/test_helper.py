@@ -14,18 +14,22 @@ from actors.deciders.aggregator import mechanism_of
 from actors.deciders.masking.heard import Heard as HeardTasks
 from actors.deciders.masking.heard import HeardTask, Member, fold
 from actors.deciders.masking.helper import (
+    Cosigner,
     RoundOpened,
     Said,
+    decide_model,
     decide_round,
     fold_said,
     is_too_thin,
     list_over,
+    list_unsaid,
     wants_key,
 )
 from schemas.events import (
     EpochDestroyed,
     EpochOpened,
     HelperEvent,
+    JournalSeen,
     MaskKeyOpened,
     MasksRefused,
     ModelPublished,
@@ -294,6 +298,52 @@ def test_the_first_model_of_a_version_is_the_one() -> None:
     """A second under the same number would be one for somebody in particular."""
     task = _heard(_published(0, None, "all"), _published(0, None, "one"))
     assert task.models == {0: body_ref("all", "models").sha256}
+    assert task.disputed == {(0, body_ref("one", "models").sha256)}
+
+
+SEEN = JournalSeen(seq=3, head=bytes(32))
+OPERATORS = CREATED.model.sha256
+
+
+def _say_all(said: Said, heard: HeardTask, *, is_behind: bool = False) -> list[tuple[str, int, str]]:
+    """What the helper says of the models that it was shown, each word folded before the next."""
+    words = []
+    for shown in list_unsaid(said, heard):
+        event = decide_model(said, CREATED, shown=shown, seen=SEEN, me=Cosigner(1, is_behind))
+        fold_said(said, event)
+        words.append((type(event).__name__, event.version, getattr(event, "reason", "")))
+    return words
+
+
+def _show(*models: tuple[int, str]) -> HeardTask:
+    """A journal whose version 0 is the operator's."""
+    first = msgspec.structs.replace(_published(0, None), model=CREATED.model)
+    return _heard(first, *(_published(version, version - 1, model) for version, model in models))
+
+
+def test_a_helper_cosigns_one_model_a_version_for_ever() -> None:
+    """The first that it is shown; any other is refused, in this journal, in another, and in its next life."""
+    said = Said()
+    assert _say_all(said, _show((1, "a"), (1, "b"))) == [
+        ("ModelCosigned", 0, ""),
+        ("ModelCosigned", 1, ""),
+        ("ModelRefused", 1, "another"),
+    ]
+    assert _say_all(said, _show((1, "a"), (1, "b"))) == []
+    assert _say_all(said, _show((1, "c"), (2, "d"))) == [("ModelRefused", 1, "another"), ("ModelCosigned", 2, "")]
+    assert said.models == {0: OPERATORS, 1: body_ref("a", "models").sha256, 2: body_ref("d", "models").sha256}
+
+
+def test_version_0_is_the_operator_s() -> None:
+    """Its digest stands in what the operator has signed, so that no aggregator chooses the first model."""
+    assert _say_all(Said(), _heard(_published(0, None, "mine"))) == [("ModelRefused", 0, "first")]
+
+
+def test_an_old_copy_cosigns_nothing() -> None:
+    """It does not know which model it had co-signed, and says so once."""
+    said = Said()
+    assert _say_all(said, _show(), is_behind=True) == [("ModelRefused", 0, "store_behind")]
+    assert _say_all(said, _show(), is_behind=True) == []
 
 
 def test_keys_turn_with_the_aggregator_s_epochs() -> None:

@@ -34,11 +34,12 @@ def world(tmp_path: Path) -> MaskedFederation:
 def _open(world: MaskedFederation, *, models: dict[int, bytes] | None = None, **changes: Any) -> Opened:
     """What helper 1 finds, where the aggregator says other things of the first member."""
     heard = world.helpers[1]._followed[world.partition].heard.tasks[world.task]
-    task = HeardTask(world.created, models=heard.models if models is None else models)
+    task, known = HeardTask(world.created), heard.models if models is None else models
     admitted: list[UpdateAdmitted] = world.events(ROUNDS.name, UpdateAdmitted)
     admitted[0] = msgspec.structs.replace(admitted[0], **changes)
     places = [each.submitted_at for each in admitted if isinstance(each.submitted_at, tuple)]
-    opener = Opener(task, 1, trust=role_key("aggregator").trust(), keys=EpochKeys(world.folder / "1" / EPOCHS))
+    keys = EpochKeys(world.folder / "1" / EPOCHS)
+    opener = Opener(task, 1, trust=role_key("aggregator").trust(), keys=keys, models=known)
     return opener.open(
         [Member(each, True) for each in admitted], read_records(world.log, world.partition, places=places)
     )

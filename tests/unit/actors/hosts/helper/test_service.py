@@ -208,7 +208,7 @@ def _die_at(step: str, time: int = 1) -> Callable[[str], None]:
     return note
 
 
-@pytest.mark.parametrize("step", ["made", "kept", "said", "bound", "stored"])
+@pytest.mark.parametrize("step", ["made", "shown", "cosigned", "kept", "said", "bound", "stored"])
 @pytest.mark.parametrize("time", [1, 2])
 def test_a_helper_may_die_at_each_step(tmp_path: Path, step: str, time: int) -> None:
     """Wherever it dies, the next one goes on from its folder: the same versions, and one answer for each round."""
