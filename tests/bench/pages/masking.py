@@ -17,7 +17,7 @@ def tell_masking(rows: Rows) -> str:
     large = [row for row in rounds if row["params"] == max(each["params"] for each in rounds)]
     device_ms = max(row["cpu_ms_per_update"] for row in large)
     helper_s = max(row["more"]["helper_cpu_s"] for row in large)
-    said = (
+    said = wrap(
         f"Aims at {large[0]['params']:,} parameters: a device at most {DEVICE_AIM_MS:g} ms, "
         f"{kept(device_ms <= DEVICE_AIM_MS)}, {device_ms:g} ms; a helper at most {HELPER_AIM_S:g} s a round, "
         f"{kept(helper_s <= HELPER_AIM_S)}, {helper_s:g} s."
