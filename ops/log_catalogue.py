@@ -77,6 +77,7 @@ _LOG = {
     "still_waiting": ("warning", "a broker answers, and something fails again and again"),
     "waiting_for_broker": ("debug", "what the client of Kafka says of a broker"),
 }
+_LIBRARIES = {"library_said": ("warning", "what a library logs, with its name; an error may have a traceback")}
 _DEVICES = {
     "bodies_lost": ("warning", "bodies could not be stored; the outbox sends them again"),
     "body_not_stored": ("warning", "a gateway did not take a body; it is sent again"),
@@ -110,6 +111,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "gateway, server, evaluator": _SERVERS,
     "whoever reads or writes the log": _LOG,
     "devices and fleets": _DEVICES,
+    "libraries": _LIBRARIES,
 }
 CATALOGUE: Mapping[str, tuple[str, str]] = {name: entry for group in GROUPS.values() for name, entry in group.items()}
 

@@ -19,7 +19,7 @@ def set_up_logging(*, as_json: bool, level: str = "info") -> None:
     import structlog
 
     # Each lost connection is a dozen lines of theirs; `streams.retry` says it in one.
-    for client in ("kafka", "aiokafka"):
+    for client in ("kafka", "aiokafka", "librdkafka"):
         logging.getLogger(client).setLevel(logging.CRITICAL)
     renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=is_watched())
     structlog.configure(
@@ -34,6 +34,29 @@ def set_up_logging(*, as_json: bool, level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    # Else a library's words stand between our lines in a form of their own, and a collector cannot read them.
+    root = logging.getLogger()
+    if not any(isinstance(each, LibraryHandler) for each in root.handlers):
+        root.addHandler(LibraryHandler(logging.WARNING))
+
+
+class LibraryHandler(logging.Handler):
+    """What libraries log by Python's own logging, as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it, with whose words it is."""
+        import structlog
+
+        logger = structlog.get_logger()
+        try:
+            said = {"library": record.name, "text": record.getMessage(), "exc_info": record.exc_info or False}
+            if record.levelno >= logging.ERROR:
+                logger.error("library_said", **said)
+            else:
+                logger.warning("library_said", **said)
+        except Exception:  # noqa: BLE001
+            # As Python's own handlers do: a line that cannot be written stops nobody.
+            self.handleError(record)
 
 
 def name_trace(kind: str, what: str) -> tuple[str, str]:

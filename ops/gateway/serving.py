@@ -45,7 +45,8 @@ def make_config(app: Starlette, *, tls: Tls | None = None, seats: Seats | None =
         # Named, because another parser that happens to be installed has other limits.
         http=_make_protocol(app, seats),
         ws="none",
-        # What strangers send is no warning: it is counted.
+        # What strangers send is no warning: it is counted. What is one is said in our form.
+        log_config=None,
         log_level="error",
         access_log=False,
         server_header=False,

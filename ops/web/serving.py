@@ -137,7 +137,9 @@ def run(app: ASGIApp, listening: socket.socket, *, tls: Tls | None = None) -> No
     config = uvicorn.Config(
         app,
         http=PatientHttp,
-        log_level="warning",
+        # What strangers send is no warning, and what is one is said in our form.
+        log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=END_WAIT_S,

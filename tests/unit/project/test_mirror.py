@@ -116,7 +116,6 @@ HELD_BY = {
     "ops/archive": "tests/unit/ops/archive/test_archivist.py",
     "ops/web": "tests/unit/ops/web/test_app.py",
     "ops/audit/recomputing": "tests/unit/ops/audit/test_replay.py",
-    "ops/logging_setup": "tests/unit/ops/terminal/test_cli.py",
     "ops/services/mlflow/server": "tests/trials/registry/with_mlflow.py",
     "ops/services/standing": "tests/unit/ops/services/test_subscriber.py",
     "schemas/announcements/forms": "tests/unit/schemas/announcements/test_reading.py",
