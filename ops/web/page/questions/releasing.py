@@ -98,7 +98,8 @@ def tell_reason(row: Row) -> str:
 def _tell(score: object) -> str:
     # As the log has it: an array, whose places are those of the event's fields.
     named = score if isinstance(score, dict) else dict(zip(_FIELDS, score, strict=False))  # type: ignore[call-overload]
-    return f"{named['metric']} {named['value']:.4g} of version {named['version']}"
+    where = f" in {named['cohort']}" if named["cohort"] else ""
+    return f"{named['metric']} {named['value']:.4g} of version {named['version']}{where}"
 
 
 _FIELDS = ("version", "cohort", "evaluator", "metric", "value", "samples")
