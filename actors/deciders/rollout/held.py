@@ -28,7 +28,10 @@ Claim = KeepsModels | RolloutOrdered
 
 @dataclass(slots=True)
 class Held:
-    """The versions that a rollout needs, with their models; `let_go` has those that the newest change set free."""
+    """The versions that a rollout needs, with their models; `let_go` has those that the newest change set free.
+
+    `ordered` is what the operator has ordered last and the rollout has not promoted yet; `earlier`: those before it.
+    """
 
     models: dict[int, BodyRef] = field(default_factory=dict)
     candidate: int | None = None
@@ -37,6 +40,7 @@ class Held:
     ordered: int | None = None
     orders: int = 0
     let_go: dict[int, BodyRef] = field(default_factory=dict)
+    earlier: list[int] | UnsetType = UNSET
 
     def is_heard(self, fact: Claim, window: Mapping[int, ModelPublished]) -> bool:
         """Whether a fact is noted: an order once, a candidate only while its model is there, all else of a rollout."""
@@ -49,22 +53,35 @@ class Held:
         match fact:
             case RolloutOrdered():
                 self.orders = fact.number
-                # The rollout decides on it later, and may find its model here then.
-                self.ordered = fact.version if fact.action == "promote" else self.ordered
+                # The rollout decides on it later, and may find its model here then: one order behind the other, because
+                # what the first promotes is what a rollback of the second leads to.
+                if fact.action == "promote" and fact.version != self.ordered:
+                    self._await([*self._list_awaited(), *([] if fact.version is None else [fact.version])])
             case CandidateStaged():
                 self.candidate = fact.version
             case Promoted():
-                self.candidate, self.ordered = None, None
+                self.candidate, awaited = None, self._list_awaited()
+                behind = awaited.index(fact.version) + 1 if fact.version in awaited else 0
+                self._await(awaited[behind:])
                 self.previous, self.promoted = fact.previous, fact.version
             case RolledBack() if fact.version == self.candidate:
                 self.candidate = None
             case RolledBack() if fact.version == self.promoted:
                 self.promoted, self.previous = fact.to, None
-        claimed = (self.candidate, self.promoted, self.previous, self.ordered)
+        claimed = (self.candidate, self.promoted, self.previous, self.ordered, *self._list_awaited())
         wanted = sorted({version for version in claimed if version is not None})
         known = {**{version: window[version].model for version in wanted if version in window}, **self.models}
         self.let_go = {version: model for version, model in self.models.items() if version not in wanted}
         self.models = {version: known[version] for version in wanted if version in known}
+
+    def _list_awaited(self) -> list[int]:
+        """What was ordered and not promoted yet, in turn, of all that is there: the rest is refused."""
+        newest = [] if self.ordered is None else [self.ordered]
+        earlier = [] if self.earlier is UNSET else self.earlier
+        return [version for version in (*earlier, *newest) if version in self.models]
+
+    def _await(self, ordered: list[int]) -> None:
+        self.ordered, self.earlier = ordered[-1] if ordered else None, ordered[:-1] or UNSET
 
 
 class Keeper(Protocol):

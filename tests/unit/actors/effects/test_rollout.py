@@ -135,6 +135,25 @@ def test_an_order_waits_its_turn_behind_the_version_that_it_is_about() -> None:
     assert world.outcomes() == [("Promoted", version)]
 
 
+def test_a_rollback_leads_to_a_model_that_is_there() -> None:
+    """Two promotions are ordered while the rollout is away: what a rollback of the second leads to is kept."""
+    world = Released()
+    away = world.actors.pop("rollout")
+    first = world.publish()
+    world.order("promote", first)
+    newest = [world.publish() for _ in range(4)][-1]
+    world.order("promote", newest, number=2)
+    world.actors["aggregator"].delete_unneeded()
+    world.actors["rollout"] = away
+    world.settle()
+    world.order("rollback", number=3)
+    world.actors["aggregator"].delete_unneeded()
+    assert world.outcomes() == [("Promoted", first), ("Promoted", newest), ("RolledBack", newest)]
+    assert check(world.log, world.partition, settled=True) == []
+    assert fetched(world, first)
+    assert not fetched(world, first + 1)
+
+
 def test_nobody_but_the_operator_orders() -> None:
     """An order that a stranger signed, or another deployment's, changes nothing; nor does a copy."""
     world = Released()
