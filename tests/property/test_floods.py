@@ -27,6 +27,7 @@ from streams.log import TopicPartition, scan
 from tests.judges.lawcheck import check_book
 from tests.judges.logbook import read
 from tests.trials.floods.attacker import DEFECTS, RULES, Attacker, plant_defects
+from tests.worlds.builders import DEPLOYMENT, KEY
 from tests.worlds.federation import Federation
 from tests.worlds.masking.federation import MaskedFederation, masked_policy
 
@@ -65,7 +66,7 @@ def test_any_mixture_costs_a_bounded_number_of_bytes(kinds: list[str], seed: int
     world, attacker, grown, written = _flooded(kinds, seed)
     assert grown <= written * RECORD_BYTES_MAX + len(set(kinds)) * KIND_BYTES_MAX
     assert written <= len(ROLES)
-    book = read(world.log, world.partition)
+    book = read(world.log, world.partition, operator=KEY.public_key, deployment=DEPLOYMENT)
     book.sealed.update(attacker.sealed)
     assert check_book(world.log, book, settled=True) == []
     assert [actor.guard.defects for actor in world.actors.values()] == [0] * len(world.actors)
@@ -132,7 +133,7 @@ def _fail(kind: str, count: int) -> int:
     found = [event for topic in JOURNALS for event in world.events(topic.name, DefectFound)]
     assert [event.count for event in found] == [count]
     assert sum(actor.guard.defects for actor in world.actors.values()) == count
-    book = read(world.log, world.partition)
+    book = read(world.log, world.partition, operator=KEY.public_key, deployment=DEPLOYMENT)
     book.sealed.update(attacker.sealed)
     assert check_book(world.log, book, settled=True, defects=True) == []
     return _journal_bytes(world)[0] - size

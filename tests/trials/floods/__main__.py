@@ -65,7 +65,8 @@ def _size(world: Federation, *topics: str) -> int:
 
 def main() -> None:
     """Every kind in one full run of a host, and alone in runs of its own."""
-    cases = {name: (name,) for name in Attacker(Federation(RULES), random.Random(0)).floods()} | BY_TURNS
+    floods = Attacker(Federation(RULES), random.Random(0)).floods()
+    cases = {name: (name,) for name in floods} | BY_TURNS
     cases |= {case: (name,) for case, name in DEFECTS.items()}
     for case, names in cases.items():
         prepare = plant_defects if case in DEFECTS else None
@@ -78,6 +79,7 @@ def main() -> None:
             "journal_bytes": round(full.journals, 2),
             "journal_bytes_alone": round(alone.journals),
             "answer_bytes": round(full.answers),
+            "readers": max(sum(floods[name].topic in role.inputs for role in ROLES.values()) for name in names),
         }
         add_row(KIND, row)
         sys.stdout.write(f"{row}\n")

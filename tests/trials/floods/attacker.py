@@ -13,16 +13,17 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.deciders.selector import GRACE_MS
+from actors.keys import OperatorKey
 from actors.runtime.effects import Arrival
 from schemas.canonical import encode
 from schemas.devices import name_device, tag_public_key
-from schemas.events import MasksRefused, Tick, VersionEvaluated
+from schemas.events import LeaseAbandoned, MasksRefused, Tick, VersionEvaluated
 from schemas.identity.requests import ask_to_enrol, sign_request
 from schemas.leases import Lease, read_lease, sign_lease
 from schemas.masking.statements import HelperSaid, sign_said
 from schemas.signing import sign
 from schemas.tensors import encode_update
-from schemas.topics import CHECKINS, ENROLMENTS, EVALUATIONS, MASKS, TASKS, UPDATES, partition_of
+from schemas.topics import CHECKINS, CLOCK, ENROLMENTS, EVALUATIONS, MASKS, TASKS, UPDATES, partition_of
 from streams.log import Record
 from streams.packing import PACKED_BEGINS, pack
 from tests.worlds.builders import (
@@ -40,11 +41,16 @@ from tests.worlds.builders import (
 )
 from tests.worlds.federation import Federation
 from tests.worlds.identity.enrolling import enrolment_opened, ordered, signed_token
+from tests.worlds.releasing.orders import rollout_ordered
+from tests.worlds.rounds import evaluator_id
 
 _TICK = encode(Tick())
 LEASE_MS = 60_000
+# Rolled out, so that whoever rolls versions out has something to be misled about.
 RULES = policy(
-    selection={"lease_s": LEASE_MS / 1000, "battery_min_percent": 1}, stop={"versions_max": 100, "idle_s": 1e6}
+    selection={"lease_s": LEASE_MS / 1000, "battery_min_percent": 1},
+    stop={"versions_max": 100, "idle_s": 1e6},
+    rollout={"stages": [{"share": 0.5, "hold_s": 60.0}], "gates": [{"metric": "accuracy", "at_least": 0.5}]},
 )
 BODY = encode_update(np.ones(4, np.float32), RULES)
 
@@ -83,6 +89,9 @@ class Attacker:
         for record in (self._paused, written(task_resumed(task=world.task))):
             world.append(TASKS.name, record)
         world.pass_ms(LEASE_MS + GRACE_MS + 1)
+        self._score, self._order = scored(_evaluated(world.task)), written(rollout_ordered(world.task, "halt"))
+        world.append(EVALUATIONS.name, self._score)
+        world.append(TASKS.name, self._order)
         self._copied = self._again()
         world.append(CHECKINS.name, self._copied)
         world.settle()
@@ -96,9 +105,10 @@ class Attacker:
         leases, word = self._leases, self._word
         junk = [
             (f"junk in {topic}", Flood(topic, "junk", lambda: self._chance.randbytes(40)))
-            for topic in (CHECKINS.name, UPDATES.name, TASKS.name, EVALUATIONS.name, MASKS.name)
+            for topic in (CHECKINS.name, UPDATES.name, TASKS.name, EVALUATIONS.name, MASKS.name, CLOCK.name)
         ]
-        ticks = [(f"ticks in {topic}", Flood(topic, "", lambda: _TICK)) for topic in (CHECKINS.name, UPDATES.name)]
+        ticked = (CHECKINS.name, UPDATES.name, CLOCK.name)
+        ticks = [(f"ticks in {topic}", Flood(topic, "", lambda: _TICK)) for topic in ticked]
         return {
             **dict(junk),
             **dict(ticks),
@@ -111,6 +121,10 @@ class Attacker:
             "check-ins with a wrong clock": Flood(CHECKINS.name, "clock", lambda: self._checkin(sent_ms=1)),
             "copies of a check-in": Flood(CHECKINS.name, "replayed", lambda: self._copied),
             "check-ins with a lease in flight": Flood(CHECKINS.name, "", self._again),
+            "leases given up by who holds none": Flood(CHECKINS.name, "", self._abandon),
+            "check-ins from any version in production": Flood(
+                CHECKINS.name, "battery", lambda: self._checkin(battery_percent=0, running=self._chance.getrandbits(40))
+            ),
             "copies of an update": Flood(UPDATES.name, "duplicate", lambda: self._update(leases["used"])),
             "other bodies under its lease": Flood(
                 UPDATES.name, "duplicate", lambda: self._update(leases["used"], body=self._chance.randbytes(16))
@@ -129,11 +143,33 @@ class Attacker:
             ),
             "updates under a forged lease": Flood(UPDATES.name, "junk", self._forged),
             "scores that nobody signed": Flood(EVALUATIONS.name, "junk", lambda: encode(_evaluated(word()))),
-            "copies of a score": Flood(EVALUATIONS.name, "", lambda: scored(_evaluated(self._world.task))),
             "copies of a pause": Flood(TASKS.name, "", lambda: self._paused),
+            **self._rollout_floods(),
             "words of helpers that no task has": Flood(MASKS.name, "junk", self._helper_word),
             **self._packed_floods(),
             **self._enrolment_floods(),
+        }
+
+    def _rollout_floods(self) -> dict[str, Flood]:
+        """What could promote a version, or take one back, if it were believed."""
+        task, word, draw = self._world.task, self._word, self._chance
+        stranger = OperatorKey(draw.randbytes(32))
+        return {
+            "copies of a score": Flood(EVALUATIONS.name, "", lambda: self._score),
+            "scores of no task": Flood(EVALUATIONS.name, "", lambda: scored(_evaluated(word()))),
+            "scores that are no number": Flood(EVALUATIONS.name, "junk", lambda: _sign_score(task, float("nan"))),
+            "scores under a certificate for something else": Flood(
+                EVALUATIONS.name, "junk", lambda: role_key("rollout").signer.certify(encode(_evaluated(task)))
+            ),
+            "scores in another evaluator's name": Flood(
+                EVALUATIONS.name, "junk", lambda: _sign_score(task, 1.0, evaluator=evaluator_id(1))
+            ),
+            "copies of an order to a rollout": Flood(TASKS.name, "", lambda: self._order),
+            "orders to a rollout that another has signed": Flood(
+                TASKS.name,
+                "junk",
+                lambda: written(rollout_ordered(task, number=self._chance.getrandbits(40)), stranger),
+            ),
         }
 
     def _packed_floods(self) -> dict[str, Flood]:
@@ -215,6 +251,19 @@ class Attacker:
         plain = {"public_key": public, "sent_ms": next(self._world.sent_ms), **changes}
         return signed(device_checked_in(name_device(public), **plain), signer, deployment=deployment)
 
+    def _abandon(self) -> bytes:
+        """A lease that nobody has, given up by who was never here."""
+        key = Ed25519PrivateKey.from_private_bytes(self._chance.randbytes(32))
+        public = tag_public_key(key)
+        said = LeaseAbandoned(
+            task=self._world.task,
+            device=name_device(public),
+            public_key=public,
+            lease=self._lease_id(),
+            reason="overdue",
+        )
+        return signed(said, key)
+
     def _again(self) -> bytes:
         key = self._world.device("waiting").key
         return self._signed_checkin(key, signer=key)
@@ -253,4 +302,10 @@ def _fail(read: Callable[..., Arrival | None], state: object, record: Record) ->
 
 
 def _evaluated(task: str) -> VersionEvaluated:
-    return VersionEvaluated(task=task, version=0, metrics={}, samples=1, cohort="")
+    return VersionEvaluated(task=task, version=0, metrics={"accuracy": 0.9}, samples=1, cohort="")
+
+
+def _sign_score(task: str, accuracy: float, **changes: str) -> bytes:
+    """By a certified evaluator, and in bytes that `encode` would refuse to write."""
+    said = msgspec.structs.replace(_evaluated(task), metrics={"accuracy": accuracy}, **changes)
+    return role_key("evaluator").signer.certify(msgspec.msgpack.encode(said))

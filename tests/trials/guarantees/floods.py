@@ -10,14 +10,14 @@ from tests.trials.guarantees.evidence import Evidence, Row, table, wrap_text
 # Of a full run of records; what a run costs is divided by as many.
 BYTES_A_RECORD_MAX = 1.0
 # Of a record that comes alone: a journal record without a decision, its signature, and one count; a copy on which our
-# own code fails is two counts.
-BYTES_ALONE_MAX = 600
+# own code fails is two counts. Most of it says where each input stands, and of a journal that is a head and a key.
+BYTES_ALONE_MAX = 700
 HEAD = ("record", "its bytes", "bytes of journal, before", "now, in a run of 2,000", "alone", "bytes of answers")
 WORDS = f"""*Before* is what an audit of commit `6986fde` found; where it is empty nobody measured. Journals are kept
 for ever, answers for an hour. A promise is broken where a record of a full run costs more than {BYTES_A_RECORD_MAX:.0f}
-byte, or one that comes alone more than {BYTES_ALONE_MAX}. A host under load begins a run at most every 20 ms, so that a
-flood of any speed costs a journal some 20 KB a second; a record that comes alone costs a run of its own. Of one run a
-device gets the newest answer about each thing, once."""
+byte, or one that comes alone more than {BYTES_ALONE_MAX} in the journal of each actor that reads it. A host under load
+begins a run at most every 20 ms, so that a flood of any speed costs a journal some 20 KB a second; a record that comes
+alone costs a run of its own. Of one run a device gets the newest answer about each thing, once."""
 
 
 def floods(found: Sequence[Row]) -> Evidence:
@@ -39,7 +39,9 @@ def floods(found: Sequence[Row]) -> Evidence:
 
 
 def _is_broken(row: Row) -> bool:
-    return bool(row["journal_bytes"] > BYTES_A_RECORD_MAX or row["journal_bytes_alone"] > BYTES_ALONE_MAX)
+    # Each actor that reads a topic has a journal of its own, and counts for itself.
+    alone = row["journal_bytes_alone"] / row.get("readers", 1)
+    return bool(row["journal_bytes"] > BYTES_A_RECORD_MAX or alone > BYTES_ALONE_MAX)
 
 
 def _line(row: Row, before: Row) -> tuple[str, ...]:

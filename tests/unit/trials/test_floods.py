@@ -17,7 +17,13 @@ AUDITED = {"case": "copies", "journal_bytes": 172}
 
 
 @pytest.mark.parametrize(
-    ("changes", "violations"), [({}, 0), ({"journal_bytes": 1.1}, 1), ({"journal_bytes_alone": 601}, 1)]
+    ("changes", "violations"),
+    [
+        ({}, 0),
+        ({"journal_bytes": 1.1}, 1),
+        ({"journal_bytes_alone": 701}, 1),
+        ({"journal_bytes_alone": 701, "readers": 2}, 0),
+    ],
 )
 def test_a_record_that_costs_too_much_breaks_the_promise(changes: dict[str, Any], violations: int) -> None:
     """The newest row of a kind is judged, and only those count as tries that fedlog's own trial has measured."""
