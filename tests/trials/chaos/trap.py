@@ -101,7 +101,9 @@ class Trap:
     def passages(self, point: str, *, actor: str, since_s: float = 0.0) -> list[dict[str, Any]]:
         """Who of `actor` has passed a point, oldest first."""
         path = self.folder / "passages"
-        lines = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+        # The last line may be half there, on a machine that is busy.
+        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+        lines = map(json.loads, whole.splitlines())
         wanted = (line for line in lines if line["point"] == point and line["at_s"] >= since_s)
         return [line for line in wanted if line["name"].startswith(actor)]
 
