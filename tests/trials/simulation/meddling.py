@@ -35,6 +35,7 @@ from schemas.topics import (
     CLOCK,
     ENROLMENTS,
     EVALUATIONS,
+    JOURNALS,
     MASKS,
     MODELS,
     PARTIALS,
@@ -73,11 +74,14 @@ from tests.worlds.identity.enrolling import (
 )
 from tests.worlds.rounds import evaluator_id
 
-# Every topic but the journals, whose only writers are fenced, and `models`, which devices may only read.
+# Every topic but `models`, which devices may only read, and those that are there in some worlds.
 WRITABLE = tuple(
     topic.name
     for topic in (CHECKINS, UPDATES, BODIES, SHARDS, ANSWERS, TASKS, EVALUATIONS, PARTIALS, PUBLISHED, SNAPSHOTS)
 )
+
+JOURNAL_NAMES = tuple(topic.name for topic in JOURNALS)
+SOMETIMES = (ENROLMENTS.name, MASKS.name, CLOCK.name, *JOURNAL_NAMES)
 
 
 class Meddler:
@@ -90,9 +94,10 @@ class Meddler:
         self._writable = (*WRITABLE, ENROLMENTS.name) if faults.rates["enrol"] else WRITABLE
         # The same where a helper's words are read.
         self._heard = (MASKS.name,) if any(task.rules.is_masked for task in tasks) else ()
-        # And where a rollout waits for time to pass.
-        self._heard += (CLOCK.name,) if any(task.rules.rollout is not UNSET for task in tasks) else ()
-        self._writable += self._heard
+        # And where a rollout waits for time to pass; there strangers write into journals too.
+        rolls_out = any(task.rules.rollout is not UNSET for task in tasks)
+        self._heard += (CLOCK.name,) if rolls_out else ()
+        self._writable += (*self._heard, *(JOURNAL_NAMES if rolls_out else ()))
 
     def meddle(self, kind: str) -> None:
         """One act of this kind, on one task."""
@@ -218,6 +223,9 @@ class Meddler:
         value = self._random.choice(shapes)
         # An announcement comes home by way of another topic: a true one twice, which its id tells to whoever reads it.
         if topic == PUBLISHED.name and value in {record.value for record in here}:
+            return
+        # Before its first claim a journal has no writer to tell a stranger from.
+        if topic in JOURNAL_NAMES and not here:
             return
         self._faults.hits[f"hostile in {topic}"] += 1
         self._log.append([Draft(topic=topic, partition=task.partition, value=value, key=self._random.choice(keys))])
