@@ -55,6 +55,8 @@ def measure(
                 world.feed(name, most=together)
     after = _size(world, *(topic.name for topic in JOURNALS)), _size(world, ANSWERS.name)
     journals, answers = (new - old for new, old in zip(after, before, strict=True))
+    # What a stranger writes into a journal is not what the journal's writer adds to it.
+    journals -= sent if floods[names[0]].topic in {topic.name for topic in JOURNALS} else 0
     return Cost(sent=sent / count, journals=journals / count, answers=answers / count)
 
 

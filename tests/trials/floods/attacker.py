@@ -23,7 +23,7 @@ from schemas.leases import Lease, read_lease, sign_lease
 from schemas.masking.statements import HelperSaid, sign_said
 from schemas.signing import sign
 from schemas.tensors import encode_update
-from schemas.topics import CHECKINS, CLOCK, ENROLMENTS, EVALUATIONS, MASKS, TASKS, UPDATES, partition_of
+from schemas.topics import CHECKINS, CLOCK, ENROLMENTS, EVALUATIONS, JOURNALS, MASKS, TASKS, UPDATES, partition_of
 from streams.log import Record
 from streams.packing import PACKED_BEGINS, pack
 from tests.worlds.builders import (
@@ -107,10 +107,13 @@ class Attacker:
             (f"junk in {topic}", Flood(topic, "junk", lambda: self._chance.randbytes(40)))
             for topic in (CHECKINS.name, UPDATES.name, TASKS.name, EVALUATIONS.name, MASKS.name, CLOCK.name)
         ]
+        # Not even a count: of a journal only what its writer signed is read.
+        strange = [(f"junk in {t.name}", Flood(t.name, "", lambda: self._chance.randbytes(40))) for t in JOURNALS]
         ticked = (CHECKINS.name, UPDATES.name, CLOCK.name)
         ticks = [(f"ticks in {topic}", Flood(topic, "", lambda: _TICK)) for topic in ticked]
         return {
             **dict(junk),
+            **dict(strange),
             **dict(ticks),
             "check-ins signed by another": Flood(CHECKINS.name, "junk", lambda: self._checkin(signer=self._key)),
             "check-ins of another deployment": Flood(

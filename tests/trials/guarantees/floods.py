@@ -40,7 +40,7 @@ def floods(found: Sequence[Row]) -> Evidence:
 
 def _is_broken(row: Row) -> bool:
     # Each actor that reads a topic has a journal of its own, and counts for itself.
-    alone = row["journal_bytes_alone"] / row.get("readers", 1)
+    alone = row["journal_bytes_alone"] / max(1, row.get("readers", 1))
     return bool(row["journal_bytes"] > BYTES_A_RECORD_MAX or alone > BYTES_ALONE_MAX)
 
 

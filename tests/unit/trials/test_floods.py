@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
+from actors.wiring import ROLES
+from schemas.topics import CATALOGUE, MODELS
 from tests.trials.floods.__main__ import measure
+from tests.trials.floods.attacker import RULES, Attacker
 from tests.trials.guarantees.floods import floods
+from tests.trials.simulation.meddling import SOMETIMES, WRITABLE
+from tests.worlds.federation import Federation
 
 ROW = {
     "case": "copies", "records": 10, "sent_bytes": 500, "journal_bytes": 0.2, "journal_bytes_alone": 340,
@@ -38,3 +44,10 @@ def test_a_flood_is_measured() -> None:
     assert many.sent == 40
     assert 0 < many.journals * 20 < one.journals * 2
     assert many.answers == 0
+
+
+def test_every_topic_has_a_hostile_writer() -> None:
+    """Whatever an actor reads is flooded, and in simulated worlds strangers write to all but what devices only read."""
+    flooded = {flood.topic for flood in Attacker(Federation(RULES), random.Random(0)).floods().values()}
+    assert {topic for role in ROLES.values() for topic in role.inputs} <= flooded
+    assert {topic.name for topic in CATALOGUE} - {*WRITABLE, *SOMETIMES} == {MODELS.name}
