@@ -103,18 +103,8 @@ class Attacker:
     def floods(self) -> dict[str, Flood]:
         """Every kind, by name; each call of `make` gives another record where that is the point."""
         leases, word = self._leases, self._word
-        junk = [
-            (f"junk in {topic}", Flood(topic, "junk", lambda: self._chance.randbytes(40)))
-            for topic in (CHECKINS.name, UPDATES.name, TASKS.name, EVALUATIONS.name, MASKS.name, CLOCK.name)
-        ]
-        # Not even a count: of a journal only what its writer signed is read.
-        strange = [(f"junk in {t.name}", Flood(t.name, "", lambda: self._chance.randbytes(40))) for t in JOURNALS]
-        ticked = (CHECKINS.name, UPDATES.name, CLOCK.name)
-        ticks = [(f"ticks in {topic}", Flood(topic, "", lambda: _TICK)) for topic in ticked]
         return {
-            **dict(junk),
-            **dict(strange),
-            **dict(ticks),
+            **self._noise_floods(),
             "check-ins signed by another": Flood(CHECKINS.name, "junk", lambda: self._checkin(signer=self._key)),
             "check-ins of another deployment": Flood(
                 CHECKINS.name, "junk", lambda: self._checkin(deployment=self._chance.randbytes(16))
@@ -152,6 +142,18 @@ class Attacker:
             **self._packed_floods(),
             **self._enrolment_floods(),
         }
+
+    def _noise_floods(self) -> dict[str, Flood]:
+        """Bytes that say nothing, and ticks."""
+        junk = [
+            (f"junk in {topic}", Flood(topic, "junk", lambda: self._chance.randbytes(40)))
+            for topic in (CHECKINS.name, UPDATES.name, TASKS.name, EVALUATIONS.name, MASKS.name, CLOCK.name)
+        ]
+        # Not even a count: of a journal only what its writer signed is read.
+        strange = [(f"junk in {t.name}", Flood(t.name, "", lambda: self._chance.randbytes(40))) for t in JOURNALS]
+        ticked = (CHECKINS.name, UPDATES.name, CLOCK.name)
+        ticks = [(f"ticks in {topic}", Flood(topic, "", lambda: _TICK)) for topic in ticked]
+        return dict([*junk, *strange, *ticks])
 
     def _rollout_floods(self) -> dict[str, Flood]:
         """What could promote a version, or take one back, if it were believed."""
