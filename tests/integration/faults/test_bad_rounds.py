@@ -68,7 +68,7 @@ def test_no_rule_stops_at_what_it_gets(kafka_settings: KafkaSettings, tmp_path: 
             stage.create_task(name, each, parameters=PARAMETERS)
         stage.start("selector", "aggregator")
         first, *others = tasks
-        habits = Habits(rest_s=0.2, inline=1.0, at_once=True)
+        habits = Habits(rest_s=0.5, inline=1.0, at_once=True)
         fleet = Fleet(
             *(stage.kafka, first, tasks[first], PARAMETERS, DEVICES),
             habits=habits,
@@ -79,7 +79,7 @@ def test_no_rule_stops_at_what_it_gets(kafka_settings: KafkaSettings, tmp_path: 
             stage.until(lambda: stage.version(*tasks) >= 2, "rounds of identical updates", timeout_s=90.0)
             before = stage.version(*tasks)
             devices.bodies = encode_all(BAD)
-            stage.until(lambda: stage.version(*tasks) >= before + 3, "rounds of bad updates", timeout_s=90.0)
+            stage.until(lambda: stage.version(*tasks) >= before + 2, "rounds of bad updates", timeout_s=90.0)
             devices.rest(60)
         homes = {home_of(name) for name in tasks}
         stage.until_lawful(*homes)

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ KILL_EVERY, TURNS = 4, (("aggregator",), ("selector",), ("aggregator", "selector
 
 def main() -> None:
     """Play each cell, and judge it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as on Ctrl-C, brokers and workers end first
     parser = argparse.ArgumentParser(prog="make quarantine", description=__doc__)
     parser.add_argument("--only", default="", help="cells with this in their name: attack-tier")
     cells = list_cells(parser.parse_args().only)
@@ -67,11 +69,13 @@ def main() -> None:
 def play(stage: Stage, cell: Cell, *, folder: Path) -> dict[str, Any]:
     """One task from its creation to its last version; the row that it leaves."""
     began_s, task = time.monotonic(), cell.task
-    stage.create_task(task, cell.policy, parameters=650)
+    (folder / "policy.toml").write_text(cell.text)
+    made = stage.fedlog("--allow", DATA, "task", "create", str(folder / "policy.toml"), "--name", task)
+    assert made.exit_code == 0, made.output
     stage.start("selector", "aggregator")
     stage.until_version(task, 0, timeout_s=WITHIN_S)
     kills, lifted, struck = 0, "", 0
-    with fleet(stage, cell, folder=folder):
+    with fleet(stage, cell, folder=folder) as child:
         names = {index: f"sim0-{index:05d}" for index in range(DEVICES)}
         keys = [folder / "fleet" / name / FILE for name in names.values()]
         stage.until(lambda: all(key.exists() for key in keys), "keys of all devices", timeout_s=WITHIN_S)
@@ -80,6 +84,8 @@ def play(stage: Stage, cell: Cell, *, folder: Path) -> dict[str, Any]:
         give_up_s = time.monotonic() + WITHIN_S
         while (version := stage.version(task)) < cell.versions:
             assert time.monotonic() < give_up_s, f"at version {version}\n{stage.tails()}"
+            # It ends by itself with the last version, which is then there to be read.
+            assert child.poll() is None or stage.version(task) >= cell.versions, "the fleet has ended"
             if version >= (struck + 1) * KILL_EVERY:
                 kills += kill(stage, TURNS[struck % len(TURNS)])
                 struck += 1
@@ -138,7 +144,7 @@ def read_book(stage: Stage, task: str) -> Logbook:
 
 
 @contextmanager
-def fleet(stage: Stage, cell: Cell, *, folder: Path) -> Iterator[None]:
+def fleet(stage: Stage, cell: Cell, *, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The devices, some of them hostile, as `fedlog fleet` plays them."""
     habits = folder / "habits.toml"
     habits.write_text("".join(f"{name} = {value}\n" for name, value in HABITS.items()))
@@ -156,7 +162,7 @@ def fleet(stage: Stage, cell: Cell, *, folder: Path) -> Iterator[None]:
             start_new_session=True,
         )
         try:
-            yield
+            yield child
         except AssertionError as error:
             raise AssertionError(f"{error}\n{(folder / 'fleet.log').read_text()[-3000:]}") from error
         finally:

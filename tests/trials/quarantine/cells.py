@@ -65,10 +65,14 @@ class Cell:
         return parse_attack(f"{self.attack}:{SHARE}:{ATTACKS[self.attack]}") if self.attack else None
 
     @property
+    def text(self) -> str:
+        """The policy as a file has it; its table [quarantine] asks for no more than that there is one."""
+        return POLICY.format(data=DATA, tier=self.tier, devices=DEVICES, versions=self.versions, seed=SEED)
+
+    @property
     def policy(self) -> Policy:
-        """The whole policy; the table [quarantine] is the one of whoever asks for no more than that there is one."""
-        text = POLICY.format(data=DATA, tier=self.tier, devices=DEVICES, versions=self.versions, seed=SEED)
-        return parse(text.encode())
+        """The whole policy."""
+        return parse(self.text.encode())
 
     @property
     def groups(self) -> dict[str, frozenset[int]]:
