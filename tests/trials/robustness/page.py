@@ -51,15 +51,16 @@ def _tell_quarantine() -> str:
             "" if row["precision"] is None else f"{row['precision']:.2f}",
             row["rounds_until_out"] or "",
             row["rounds_until_out_most"] or "",
+            f"{100 * row['accuracy']:.1f}" if "accuracy" in row else "",
             row["leases_after"],
-            row["updates_after_lift"] if row["hostile_of"] else "",
+            row["updates_after_lift"] if row["hostile_of"] and row["kills"] else "",
             row["kills"],
             row["replay"],
         ]
         for row in newest.values()
     ]
-    head = ["attack", "tier", "attackers out", "minority out", "majority out", "precision", "rounds until out", "most"]
-    return table([*head, "leases after", "updates once lifted", "kills", "replay"], lines)
+    head = ["attack", "where", "attackers out", "minority out", "majority out", "precision", "rounds until out", "most"]
+    return table([*head, "accuracy %", "leases after", "updates once lifted", "kills", "replay"], lines)
 
 
 def _tell(rows: Rows) -> str:
