@@ -13,7 +13,8 @@ DATA = "tests.trials.robustness.data:digits"
 # As strong as in `make robustness`.
 ATTACKS = {"sign_flip": 5.0, "scaling": 10.0, "fast": 5.0, "stale_burst": 0.5}
 SHARE, TIERS, SEED = 0.1, ("plain", "sealed"), 1
-VERSIONS = 30
+# By virtual time, and on a real Kafka.
+VERSIONS, VERSIONS_REAL = 30, 14
 HABITS = {"training_ms": 60.0, "speed_sigma": 0.5}
 POLICY = """
 model = "client_agent.learning.models:softmax_regression"
@@ -27,7 +28,7 @@ learning_rate = 0.1
 [selection]
 devices_expected = {devices}
 concurrency = 30
-lease_s = 4.0
+lease_s = 20.0
 retry_after_s = 0.1
 [aggregation]
 updates_per_round = 20
@@ -87,7 +88,7 @@ class Cell:
         }
 
 
-def list_cells(only: str = "") -> list[Cell]:
+def list_cells(only: str = "", *, versions: int = VERSIONS) -> list[Cell]:
     """All of them, or those with a word in their names."""
-    cells = [Cell(attack, tier) for attack in ("", *ATTACKS) for tier in TIERS]
+    cells = [Cell(attack, tier, versions) for attack in ("", *ATTACKS) for tier in TIERS]
     return [cell for cell in cells if only in cell.task]

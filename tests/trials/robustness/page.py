@@ -47,6 +47,7 @@ def _tell_quarantine() -> str:
         [
             row["attack"] or "nobody",
             row["tier"],
+            row["versions"] - 1,
             *(f"{row[f'{group}_out']} of {row[f'{group}_of']}" for group in ("hostile", "minority", "majority")),
             "" if row["precision"] is None else f"{row['precision']:.2f}",
             row["rounds_until_out"] or "",
@@ -59,7 +60,17 @@ def _tell_quarantine() -> str:
         ]
         for row in newest.values()
     ]
-    head = ["attack", "where", "attackers out", "minority out", "majority out", "precision", "rounds until out", "most"]
+    head = [
+        "attack",
+        "where",
+        "versions",
+        "attackers out",
+        "minority out",
+        "majority out",
+        "precision",
+        "rounds until out",
+        "most",
+    ]
     return table([*head, "accuracy %", "leases after", "updates once lifted", "kills", "replay"], lines)
 
 
