@@ -41,6 +41,7 @@ from tests.trials.chaos import device, projector
 from tests.trials.chaos.applicants import applicants
 from tests.trials.chaos.cast import Cast, signalled
 from tests.trials.chaos.points import PARTITION, TASK, Cell
+from tests.trials.chaos.releasing.speakers import RELEASED, speakers
 from tests.trials.chaos.trap import Blow, Trap
 from tests.trials.chaos.watched.attackers import attackers, make_rules
 from tests.worlds.builders import policy
@@ -148,7 +149,8 @@ class Experiment:
             self._start(actor)
         if self.is_masked:
             self.cast.play("helper", replace(self.trap, name=OTHER_HELPER))
-        asking = applicants(self.cast) if self.actor == "registrar" else nullcontext()
+        beside = {"registrar": applicants, "rollout": speakers}.get(self.actor)
+        asking = nullcontext() if beside is None else beside(self.cast)
         if self.is_watched:
             asking = attackers(self.cast, rules, parameters)
         hiding = created if self.is_sealed or self.is_masked else None
@@ -193,7 +195,9 @@ class Experiment:
         return [*self.cast.faults(PARTITION, **sums), *self._second_thoughts(), *is_kept, *keys]
 
     def _choose_tier(self) -> dict[str, Any]:
-        """Sealed, or masked by two helpers that draw the noise, with another key for each version; else plain."""
+        """Sealed, or masked by two helpers that draw the noise, with another key for each version, or rolled out."""
+        if self.cells[0].is_released:
+            return RELEASED
         if self.is_sealed:
             return {"tier": "sealed", "sealed": {"epoch_versions": 1}}
         if not self.is_masked:
@@ -313,7 +317,8 @@ class Experiment:
         return sum(journal.zombies for journal in read(self.cast.log, PARTITION).journals.values())
 
     def _versions(self) -> int:
-        return len(self._committed(PUBLISHED.name))
+        # Beside versions a rollout's steps stand there.
+        return sum(b"io.fedlog.model.published" in (record.value or b"") for record in self._committed(PUBLISHED.name))
 
     def _committed(self, topic: str) -> list[Record]:
         return list(scan(self.cast.log, TopicPartition(topic, PARTITION)))

@@ -18,6 +18,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish", "keyed", "unkeyed", "apart", "lifted"),
     "privacy": (*OPENING, *DECIDING),
     "registrar": (*OPENING, *DECIDING, "answer"),
+    "rollout": (*OPENING, *DECIDING, "ordered", "publish"),
     "device": ("granted", "trained", "kept", "stored", "addressed", "sent", "settled"),
     "helper": ("made", "shown", "cosigned", "kept", "said", "bound", "stored", "destroyed"),
     "projector": ("open", "read", "begun", "rows", "marked", "committing", "stored"),
@@ -29,9 +30,10 @@ claim     the claim is sent, not committed
 replay    some of the journal has been read back
 decide    events are decided, no transaction is open
 abandon   the same, where a device has given its lease up
+ordered   the same, where the operator has ordered something
 begin     a transaction is open and empty
 append    the batch is in it, not committed
-publish   the same, with a version's `published` record
+publish   the same, with the `published` record of a version, or of a step of its rollout
 end       EndTxn is on its way
 commit    the broker has committed, nobody has been told
 answer    the devices have been told
@@ -114,6 +116,11 @@ class Cell:
     def is_watched(self) -> bool:
         """Whether it is about devices that stand apart from the others."""
         return self.point in WATCHED
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the versions of its task are rolled out."""
+        return self.actor == "rollout"
 
     @property
     def series(self) -> tuple[str, str, int, str]:

@@ -37,7 +37,9 @@ from schemas.events import (
     EpochDestroyed,
     EpochOpened,
     LeaseAbandoned,
+    Noticed,
     QuarantineLifted,
+    RolloutOrdered,
     TaskCreated,
 )
 from schemas.sealing.envelopes import EpochSecret
@@ -125,6 +127,8 @@ def _name_points(fact: object, events: Sequence[object]) -> Iterator[str]:
             yield "out"
         case QuarantineLifted():
             yield "lifted"
+        case Noticed(fact=RolloutOrdered()):
+            yield "ordered"
     if any(isinstance(event, DeviceQuarantined) for event in events):
         yield "apart"
     yield "decide"
