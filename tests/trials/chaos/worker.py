@@ -157,9 +157,9 @@ class TrappedHost(Host):
         self._trap = trap
         super().__init__(role, started, carrier=carrier)
 
-    def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        super()._acknowledge(deliveries)
-        if any(delivery.record.partition == self._trap.partition for delivery in deliveries):
+    async def _decide(self, partition: int, deliveries: Sequence[Delivery]) -> None:
+        await super()._decide(partition, deliveries)
+        if partition == self._trap.partition:
             self._trap.passed("ack")
 
 
