@@ -12,6 +12,7 @@ from schemas.events import (
     Promoted,
     RolledBack,
     RolloutHalted,
+    RolloutResumed,
     TaskCreated,
     TaskHalted,
     Tick,
@@ -159,6 +160,14 @@ def test_who_disagrees_stops_the_rollout() -> None:
     here.at(PATIENCE_MS * 2).when(Tick()).then_nothing()
     here.when(published(2), score(2, 0.9), score(2, 0.91, by=BOB), order("resume"))
     assert here.caused[-1] == CandidateStaged(task=TASK, version=2, previous=None)
+
+
+def test_it_halts_once_for_a_version() -> None:
+    """Evaluators may never agree: once resumed, it passes over the version that they disagree about."""
+    rules = rollout_policy(stages=[], evaluation={"quorum": 2, "disagreement_max": 0.05})
+    here = rolled_out(rules).when(published(1), score(1, 0.9), score(1, 0.2, by=BOB), order("resume"))
+    here.then(order("resume"), RolloutResumed(task=TASK))
+    here.at(PATIENCE_MS).when(Tick()).then_nothing()
 
 
 def test_one_liar_of_three_changes_nothing() -> None:
