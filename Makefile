@@ -149,7 +149,7 @@ s3: setup ## Archive on a real S3 server, versitygw, with kills of client and se
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/trials/archive/s3.py $(ARGS)
 
 rights: setup ## Run the product behind doors, a principal each, and try each of them at every topic, group and writer
-	@$(BIN)/pytest tests/trials/doors/rights.py $(ARGS)
+	@$(BIN)/pytest tests/trials/doors/rights.py tests/trials/doors/organisation.py $(ARGS)
 
 flower: setup ## Install Flower beside fedlog, for Flower apps (WITH="torch scikit-learn": what else the apps import)
 	@test -x build/flower/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/flower

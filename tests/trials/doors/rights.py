@@ -99,7 +99,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """The broker, its topics, and the rights of each role, as `fedlog broker start --secure` makes them."""
     folder = tmp_path_factory.mktemp("guarded") / "fedlog"
     try:
-        _done(["--folder", str(folder), "--topic-prefix", "guarded"], "broker", "start", "--secure")
+        run_command(["--folder", str(folder), "--topic-prefix", "guarded"], "broker", "start", "--secure")
         yield Guarded(folder)
     finally:
         broker.stop(folder / "broker")
@@ -113,29 +113,29 @@ def test_the_product_lives_with_least_rights(guarded: Guarded, tmp_path: Path) -
     """
     (tmp_path / "policy.toml").write_text(POLICY)
     operator = [*reaching(guarded.settings("operator")), "--folder", str(tmp_path)]
-    _done(operator, "key", "create")
+    run_command(operator, "key", "create")
     key = keys.load(tmp_path / "operator.key")
-    _done(operator, "task", "create", str(tmp_path / "policy.toml"), "--name", TASK)
-    workers = [_start(guarded, role, key, folder=tmp_path / role) for role in ACTORS]
+    run_command(operator, "task", "create", str(tmp_path / "policy.toml"), "--name", TASK)
+    workers = [start_worker(guarded, role, key, folder=tmp_path / role) for role in ACTORS]
     log = KafkaLog(guarded.settings("operator"))
     try:
-        _done(operator, "enrol", "open", TASK, "--quota", "9")
-        _wait_for_versions(log, workers, 1)
+        run_command(operator, "enrol", "open", TASK, "--quota", "9")
+        wait_for_versions(log, workers, 1)
         _train(reaching(guarded.settings("devices")), operator, key=key, folder=tmp_path / "ada")
-        _wait_for_versions(log, workers, 2)
+        wait_for_versions(log, workers, 2)
         trusting = ["--operator-public-key", key.public_key.hex()]
         gateway = [*reaching(guarded.settings("gateway")), *trusting, "--folder", str(tmp_path / "gateway")]
         (tmp_path / "gateway").mkdir()
         with running(gateway, tmp_path / "gateway") as served:
             _train([], operator, key=key, folder=tmp_path / "bob", words=["--gateway", served.url])
-            _wait_for_versions(log, workers, 3)
+            wait_for_versions(log, workers, 3)
         evaluator = _role_options(guarded, "evaluator", key, folder=tmp_path / "evaluator")
-        _done(evaluator, "evaluate", "--task", TASK, "--data", DIGITS)
+        run_command(evaluator, "evaluate", "--task", TASK, "--data", DIGITS)
         _ask_history([*reaching(guarded.settings("analysts")), *trusting, "--folder", str(tmp_path / "analysts")])
         _ask_server([*reaching(guarded.settings("serve")), *trusting, "--folder", str(tmp_path / "serve")], tmp_path)
         assert _read_as_subscriber(guarded.settings("subscribers")) == 3
         _run_fleets(guarded, operator, key=key, folder=tmp_path)
-        _done(operator, "replay", "--full")
+        run_command(operator, "replay", "--full")
     finally:
         for worker in workers:
             worker.end()
@@ -194,10 +194,10 @@ def _train(
     """Enrol one device and let it train once."""
     folder.mkdir()
     np.savez(folder / "data.npz", x=np.eye(64, dtype=np.float32)[:10], y=np.arange(10))
-    token = _done(operator, "enrol", "token", TASK, "--subject", folder.name).split()[0]
+    token = run_command(operator, "enrol", "token", TASK, "--subject", folder.name).split()[0]
     own = [*reached, "--operator-public-key", key.public_key.hex(), "--folder", str(folder / "own")]
     more = ["--updates", "1", "--enrol", token]
-    _done(own, "device", *(words or ()), "--task", TASK, "--state", str(folder), *more)
+    run_command(own, "device", *(words or ()), "--task", TASK, "--state", str(folder), *more)
 
 
 def _run_fleets(guarded: Guarded, operator: list[str], *, key: OperatorKey, folder: Path) -> None:
@@ -205,15 +205,15 @@ def _run_fleets(guarded: Guarded, operator: list[str], *, key: OperatorKey, fold
     own = [*reaching(guarded.settings("devices")), "--operator-public-key", key.public_key.hex()]
     for name, words in (("crowd", ["--task", "crowd"]), ("second", [])):
         (folder / f"{name}.toml").write_text(CROWD)
-        _done(operator, "task", "create", str(folder / f"{name}.toml"), "--name", name)
+        run_command(operator, "task", "create", str(folder / f"{name}.toml"), "--name", name)
         fleet = ["fleet", "--devices", "4", "--processes", "1", "--json", *words]
-        told = _in_a_process([*own, "--folder", str(folder / "fleet"), *fleet])
+        told = run_in_a_process([*own, "--folder", str(folder / "fleet"), *fleet])
         assert json.loads(told.splitlines()[-1])["closed"] == 4
     # The first task is over for its versions alone, of which no device reads.
     assert (folder / "fleet" / "fleet" / "over").read_text().split() == ["crowd", "second"]
 
 
-def _in_a_process(words: list[str]) -> str:
+def run_in_a_process(words: list[str]) -> str:
     program = [sys.executable, "-P", "-m", "ops.terminal.cli", *words]
     done = subprocess.run(
         program,
@@ -229,8 +229,8 @@ def _in_a_process(words: list[str]) -> str:
 
 def _ask_history(options: list[str]) -> None:
     """Read the log into tables, and ask them."""
-    _done(options, "history", "sync")
-    told = _done(options, "query", "SELECT count(*) AS n FROM versions", "--json")
+    run_command(options, "history", "sync")
+    told = run_command(options, "query", "SELECT count(*) AS n FROM versions", "--json")
     assert json.loads(told.splitlines()[0])["n"] == 3
 
 
@@ -295,7 +295,7 @@ def _role_options(guarded: Guarded, role: str, key: OperatorKey, *, folder: Path
     ]
 
 
-def _wait_for_versions(log: KafkaLog, workers: list[Worker], count: int) -> None:
+def wait_for_versions(log: KafkaLog, workers: list[Worker], count: int) -> None:
     give_up_s, at = time.monotonic() + PATIENCE_S, TopicPartition(PUBLISHED.name, partition_of(TASK, log.partitions))
     while len(list(scan(log, at))) < count:
         told = "\n".join(line[:300] for worker in workers for line in worker.read_log().splitlines()[-12:])
@@ -303,11 +303,11 @@ def _wait_for_versions(log: KafkaLog, workers: list[Worker], count: int) -> None
         time.sleep(0.2)
 
 
-def _start(guarded: Guarded, role: str, key: OperatorKey, *, folder: Path) -> Worker:
+def start_worker(guarded: Guarded, role: str, key: OperatorKey, *, folder: Path) -> Worker:
     return Worker(role, _role_options(guarded, role, key, folder=folder), folder=folder, number=0, source=ROOT)
 
 
-def _done(options: list[str], *words: str) -> str:
+def run_command(options: list[str], *words: str) -> str:
     ran = CliRunner().invoke(app, [*options, *words])
     assert ran.exit_code == 0, f"{words}: {ran.stderr}"
     return ran.stdout
