@@ -254,8 +254,11 @@ class MaskedSum:
         return RingTotal(self.created.parameters)
 
     def total(self, running: RunningTotal, partials: Iterable[Grid] = ()) -> Grid:
-        """There are no shards in this tier."""
-        return running.total()
+        """Sums of disjoint members add up modulo 2^32, which whoever takes the masks off reduces by."""
+        total = running.total()
+        for partial in partials:
+            total = total + partial
+        return total
 
     def recompute(self, members: Iterable[UpdateAdmitted], fetch: Fetch, *, note: Note = ignore) -> RunningTotal:
         """Add those that are not zeroed, one after the other."""

@@ -85,8 +85,6 @@ def _find_misfits(policy: Policy) -> Iterator[str]:
         yield "evaluation.report: metrics of single devices would stand in the log beside masked updates; leave it out"
     if policy.selection.rule == "utility":
         yield "selection.rule = 'utility': writes the losses of single devices into journals; take 'uniform'"
-    if policy.shard_count > 1:
-        yield f"shards = {policy.shard_count}: not with tier = 'masked' yet; take 1"
     if policy.kind == "measure":
         yield "kind = 'measure': not with tier = 'masked' yet; take tier = 'sealed'"
     # Asked for by name, because it says who sees a sum before the noise is on it.

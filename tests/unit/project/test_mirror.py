@@ -16,6 +16,7 @@ OF_MANY = {
     "actors/test_strangers.py": "what actors make of a stranger's records in every topic",
     "actors/hosts/helper/test_budgets.py": "masked tasks under the budget of a population",
     "actors/hosts/helper/test_cosigning.py": "models that helpers co-sign, from the journal to a lease",
+    "actors/hosts/helper/test_shards.py": "masked tasks whose vectors shard workers add",
     "actors/hosts/helper/test_registrars.py": "what a helper believes of who is enrolled",
     "actors/test_road.py": "how control goes through the files of an actor",
     "ops/audit/test_helper_words.py": "journals beside what helpers were shown",

@@ -41,7 +41,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a codec": ({"compression": {"codec": "int8"}}, "take 'float32'"),
     "reports": ({"evaluation": {"report": ("loss",)}}, "evaluation.report"),
-    "shards": ({"shards": 2}, "shards = 2"),
     "privacy": (
         {"privacy": {"noise_multiplier": 1.0, "rho_max": 90.0}, "stop": {"versions_max": 9}},
         "masked.noise = 'none'",
