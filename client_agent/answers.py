@@ -15,7 +15,7 @@ from client_agent.identity import Identity
 from schemas.canonical import MalformedError
 from schemas.certificates import Certified, Trust, name_speaker
 from schemas.creations import find_faults
-from schemas.events import Answer, Granted, TaskCreated, count_elements
+from schemas.events import VECTOR_ROLES, Answer, Granted, TaskCreated, count_elements
 from schemas.identifiers import TaskId
 from schemas.leases import Lease, is_overlong, read_lease
 from schemas.masking.statements import find_cosigning_fault, is_joined, open_mask_keys
@@ -145,7 +145,7 @@ def _find_fault(created: TaskCreated) -> str | None:
 def find_excess(created: TaskCreated, *, bytes_max: int) -> str | None:
     """Why the model of a task, with what is frozen in it or measured, takes more memory than it may have here."""
     tensors = created.subject.tensors if created.subject else created.tensors
-    elements = max(created.parameters, count_elements(tensors, "trained", "averaged", "frozen"))
+    elements = max(created.parameters, count_elements(tensors, *VECTOR_ROLES, "frozen"))
     # The log may hold zeros in a few bytes that would take any amount of memory.
     if 4 * elements <= bytes_max:
         return None

@@ -17,11 +17,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 
 from schemas.errors import FedlogError
 from schemas.policy import Policy
-from schemas.policy.metrics import METRIC_ONE, Fidelity, to_fixed
+from schemas.policy.metrics import (
+    METRIC_ONE,
+    Fidelity,
+    list_noised_reports,
+    list_report_scales,
+    measure_report,
+    to_fixed,
+)
 from schemas.tensors import Floats, encode_update, from_grid, read_update
+
+logger = structlog.get_logger(__name__)
 
 
 class NotFiniteError(FedlogError):
@@ -56,6 +66,31 @@ def clip(delta: Floats, norm: float) -> Floats:
         raise NotFiniteError("the update holds NaN or infinity; nothing is sent. Try a smaller training.learning_rate")
     # Never scaled up: the norm bounds what one device can change, it is no target.
     return delta if length <= norm else (delta * (norm / length)).astype(np.float32)
+
+
+def clip_update(whole: Floats, metrics: dict[str, float], *, policy: Policy) -> Floats:
+    """What training changed, and behind it what is reported, together at most the clip long.
+
+    Each has its own part of the norm, so that no metric is cut with a long update. Raises NotFiniteError.
+    """
+    names, norm = list_noised_reports(policy), policy.clipping.norm
+    if not names:
+        return clip(whole, norm)
+    left = math.sqrt(norm**2 - measure_report(policy) ** 2)
+    return np.concatenate([clip(whole, left), _scale_reports(names, metrics, policy=policy)])
+
+
+def _scale_reports(names: tuple[str, ...], metrics: dict[str, float], *, policy: Policy) -> Floats:
+    if missing := [name for name in names if name not in metrics]:
+        logger.warning("metrics_missing", missing=missing, given=sorted(metrics), counted_as=0)
+    bounds = policy.evaluation.report_bounds or {}
+    cut = [_cut(metrics.get(name, 0.0), bounds[name]) for name in names]
+    return np.array([value * scale for value, scale in zip(cut, list_report_scales(policy), strict=True)], np.float32)
+
+
+def _cut(value: float, bound: float) -> float:
+    # No number is the worst that can be told, as it is where metrics are in the open.
+    return bound if math.isnan(value) else max(-bound, min(bound, value))
 
 
 def measure_norm(delta: Floats) -> float:

@@ -27,6 +27,7 @@ from client_agent.schedule import Schedule
 from client_agent.setting import DeviceSetting
 from schemas.devices import sign_checkin
 from schemas.events import (
+    VECTOR_ROLES,
     Answer,
     Declined,
     DeviceCheckedIn,
@@ -288,8 +289,10 @@ def _fetch_model(link: Link, created: TaskCreated, *, ref: BodyRef, timeout_s: f
     if created.subject is not None:
         # The answer names the newest release, which is an answer of the fleet and no model.
         ref, tensors = created.subject.model, created.subject.tensors
-    size, frozen = count_elements(tensors, "trained", "averaged"), None
+    size, frozen = count_elements(tensors, *VECTOR_ROLES), None
     vector = link.fetch_model(created, ref, size=size, timeout_s=timeout_s)
+    # What the fleet has reported is in a version too, and no learner trains it.
+    vector = vector[: size - count_elements(tensors, "reported")]
     if created.frozen is not None:
         size = count_elements(tensors, "frozen")
         frozen = link.fetch_model(created, created.frozen, size=size, timeout_s=timeout_s)

@@ -10,7 +10,7 @@ import numpy as np
 import structlog
 
 from client_agent.answers import find_epoch_key, find_mask_keys
-from client_agent.compression import Compressed, add_residual, clip, compress, measure_fidelity
+from client_agent.compression import Compressed, add_residual, clip_update, compress, measure_fidelity
 from client_agent.learning.data import DataError
 from client_agent.learning.foreign import describe
 from client_agent.learning.layout import Model
@@ -23,7 +23,7 @@ from schemas.leases import Lease
 from schemas.masking.ring import SEED_BYTES, mask
 from schemas.masking.seeds import seal_seeds, write_header
 from schemas.policy import Policy
-from schemas.policy.metrics import Fidelity, to_fixed
+from schemas.policy.metrics import Fidelity, list_open_reports, to_fixed
 from schemas.sealing.envelopes import Binding, Contents, list_sizes, seal_body
 from schemas.sealing.epochs import EpochKey
 from schemas.tensors import Floats, clipping, read_update
@@ -56,8 +56,10 @@ def make_update(
     policy = context.policy
     try:
         trained = setting.trainer.train(model, context)
-        whole = add_residual(trained.delta, residual)
-        protected = clip(whole, policy.clipping.norm)
+        # What is reported is told anew each time, and nothing of it is left over.
+        kept = residual if residual is None else residual[: trained.delta.size]
+        whole = add_residual(trained.delta, kept)
+        protected = clip_update(whole, trained.metrics, policy=policy)
         metrics = report_metrics(policy, trained.metrics)
         # In here too: what cannot be kept must not decide who arrives.
         state = encode_state(trained.state) if trained.state else None
@@ -129,7 +131,7 @@ def seal_update(created: TaskCreated, lease: Lease, *, made: LocalUpdate, key: E
 def report_metrics(policy: Policy, metrics: dict[str, float]) -> tuple[int, ...]:
     """What the policy asks for, in its order; nothing where the training does not give all of it."""
     # What the policy does not name stays on the device, whatever the training measured.
-    wanted = policy.evaluation.report
+    wanted = list_open_reports(policy)
     if missing := [name for name in wanted if name not in metrics]:
         logger.warning("metrics_missing", missing=missing, given=sorted(metrics))
         return ()

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemas.canonical import MalformedError, decode, encode
 from schemas.certificates import Signer, Trust, parse_certified
 from schemas.events import (
+    VECTOR_ROLES,
     DeploymentFounded,
     QuarantineLifted,
     RolloutOrdered,
@@ -34,6 +35,7 @@ from schemas.events import (
 from schemas.identifiers import TaskId
 from schemas.policy import BOUNDS, PolicyError, check_policy
 from schemas.policy.measuring import NEWEST
+from schemas.policy.metrics import list_noised_reports
 from schemas.signing import is_signed_by, parse_signed, sign
 from schemas.topics import MODELS, partition_of
 
@@ -166,8 +168,12 @@ def find_faults(created: TaskCreated) -> Iterator[str]:
     # Other weights than the policy's would make its noise too small for them.
     if created.weights != weights:
         yield "the weights are not the policy's"
-    if created.parameters != count_elements(created.tensors, "trained", "averaged"):
+    if created.parameters != count_elements(created.tensors, *VECTOR_ROLES):
         yield "parameters is not the size of the tensors"
+    reported = [spec.shape for spec in created.tensors if spec.role == "reported"]
+    asked = len(list_noised_reports(created.policy))
+    if reported != ([(asked,)] if asked else []):
+        yield "the vector has not the place for what the policy has reported"
     yield from _find_body_faults(created)
     yield from _find_ancestry_faults(created)
 

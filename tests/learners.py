@@ -99,8 +99,22 @@ class PersonalLearner(FlatLearner):
         return {"sum": float(parameters["own"].sum())}
 
 
+class TellingLearner(FlatLearner):
+    """The same, and a training tells how many examples it had: one more than on the device before it."""
+
+    def load(self, part: Part) -> list[int]:
+        """From two on."""
+        return [0] * (part.index + 2)
+
+    def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[Arrays, dict[str, float]]:
+        """The same, and the number."""
+        arrays, _ = super().train(start, data, context=context)
+        return arrays, {"examples": float(len(data))}
+
+
 FLAT_LEARNER = f"{__name__}:{FlatLearner.__name__}"
 PERSONAL_LEARNER = f"{__name__}:{PersonalLearner.__name__}"
+TELLING_LEARNER = f"{__name__}:{TellingLearner.__name__}"
 
 
 # --- the torch learner with arrays at hand, as tests and measurements have them ------------------------------------

@@ -24,7 +24,7 @@ from schemas.policy import Policy, check_policy
 from schemas.tensors import Floats
 from schemas.topics import TASKS
 from streams.log import Draft, EventLog
-from tests.learners import FLAT_LEARNER, PERSONAL_LEARNER
+from tests.learners import FLAT_LEARNER, PERSONAL_LEARNER, TELLING_LEARNER
 from tests.worlds.builders import DEPLOYMENT, KEY
 from tests.worlds.builders import policy as build_policy
 from tests.worlds.federation import Federation
@@ -32,7 +32,7 @@ from tests.worlds.federation import Federation
 RINGS = "rings"
 DATA = f"{__name__}:rows_of_device"
 TOTAL = f"{__name__}:total"
-ALLOWED = AllowList(names=frozenset({DATA, TOTAL, FLAT_LEARNER, PERSONAL_LEARNER}))
+ALLOWED = AllowList(names=frozenset({DATA, TOTAL, FLAT_LEARNER, PERSONAL_LEARNER, TELLING_LEARNER}))
 STEPS_MAX = 400
 
 

@@ -17,7 +17,7 @@ from schemas.events import BodyFault, CountedReason, RefusalReason, UpdateAdmitt
 from schemas.identifiers import BodyRef
 from schemas.leases import Lease, is_overlong
 from schemas.policy import Policy
-from schemas.policy.metrics import Fidelity, limit_samples
+from schemas.policy.metrics import Fidelity, limit_samples, list_open_reports
 
 COUNTED = frozenset(get_args(CountedReason))
 
@@ -149,4 +149,4 @@ def admit(task: Task, update: UpdateChecked, *, round_id: int) -> UpdateAdmitted
 
 def _reports_openly(policy: Policy, metrics: tuple[int, ...]) -> bool:
     """Whether these are the metrics of one device as its journal may have them: a sealed task keeps their sums only."""
-    return len(metrics) == len(policy.evaluation.report) and not policy.is_sealed
+    return len(metrics) == len(list_open_reports(policy)) and not policy.is_sealed

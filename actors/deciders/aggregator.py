@@ -54,7 +54,7 @@ from schemas.events import (
     name_unit,
 )
 from schemas.identifiers import BodyRef
-from schemas.policy.metrics import MetricSums, sum_metrics
+from schemas.policy.metrics import MetricSums, list_open_reports, sum_metrics
 from schemas.receipts.members import compute_members_root
 
 
@@ -200,7 +200,7 @@ class Aggregator:
 
 
 def _sum_reports(task: Task, members: Sequence[UpdateAdmitted]) -> MetricSums | None:
-    return sum_metrics(members, count=len(task.created.policy.evaluation.report))
+    return sum_metrics(members, count=len(list_open_reports(task.created.policy)))
 
 
 def _open_round(task: Task, *, versions: int, exhausted: int) -> list[JournalEvent]:

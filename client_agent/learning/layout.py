@@ -34,7 +34,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The tensors of a task; `averaged_scale` is what an averaged value is multiplied by in the vector."""
+    """The tensors of a task; `averaged_scale` is what an averaged value is multiplied by in the vector.
+
+    What is reported under privacy is behind all others in the vector of a version, and in no learner.
+    """
 
     tensors: tuple[TensorSpec, ...]
     averaged_scale: float = 1.0
@@ -62,6 +65,11 @@ class Layout:
         return (*self._with_role("trained"), *self._with_role("averaged"))
 
     @property
+    def reported_tensors(self) -> tuple[TensorSpec, ...]:
+        """What devices report, behind the other tensors of a version's vector."""
+        return self._with_role("reported")
+
+    @property
     def frozen_tensors(self) -> tuple[TensorSpec, ...]:
         """The tensors of the body of what is frozen, in its order."""
         return self._with_role("frozen")
@@ -86,17 +94,20 @@ class Layout:
 
     def split(self, model: Model) -> dict[str, Floats]:
         """The arrays of a model, read-only, in the order of the learner. Raises ModelError for another length."""
-        found = _split(self.vector_tensors, model.vector, scales=self._find_scales())
+        vector, told = model.vector, count_elements(self.reported_tensors, "reported")
+        # On a device they are cut off already.
+        vector = vector[: self.size] if told and vector.size == self.size + told else vector
+        found = _split(self.vector_tensors, vector, scales=self._find_scales())
         if self.frozen_size:
             frozen = np.zeros(0, np.float32) if model.frozen is None else model.frozen
             found |= _split(self.frozen_tensors, frozen, scales={})
-        return {spec.name: found[spec.name] for spec in self.tensors}
+        return {spec.name: found[spec.name] for spec in self.tensors if spec.role != "reported"}
 
     def check(self, parameters: Mapping[str, Parameter]) -> None:
         """Nothing where these are the task's tensors. Raises ModelError that names the first difference."""
         # In order too: two layers of one shape that changed places would swap their weights without a word.
         own = [(name, p.value.shape, p.role) for name, p in parameters.items() if p.role != "local"]
-        theirs = [(spec.name, spec.shape, spec.role) for spec in self.tensors]
+        theirs = [(spec.name, spec.shape, spec.role) for spec in self.tensors if spec.role != "reported"]
         if own == theirs:
             return
         shorter = min(len(own), len(theirs))

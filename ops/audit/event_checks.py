@@ -27,7 +27,7 @@ from schemas.events import (
 )
 from schemas.identifiers import RoundId
 from schemas.policy import compute_rho, to_fraction
-from schemas.policy.metrics import sum_metrics
+from schemas.policy.metrics import list_open_reports, sum_metrics
 from schemas.receipts.members import compute_members_root
 
 
@@ -60,7 +60,7 @@ def check_proposal(state: Rounds, proposed: RoundProposed, *, time_ms: int) -> I
         yield f"round {proposed.round}: weight_sum is not the sum of the weights"
     policy = task.created.policy
     # Of a sealed task they stand beside the sum: the proposal was made before anybody had added them up.
-    expected_metrics = None if policy.is_sealed else sum_metrics(members, count=len(policy.evaluation.report))
+    expected_metrics = None if policy.is_sealed else sum_metrics(members, count=len(list_open_reports(policy)))
     if proposed.metrics != expected_metrics:
         yield f"round {proposed.round}: its metrics are not the sums of what its members report"
     # Reporting more than was counted only wastes privacy budget; reporting less would hide what was spent.

@@ -28,7 +28,7 @@ from ops.audit import announcements
 from ops.audit.findings import Findings
 from schemas.events import MembersCompared, ModelPublished, RoundProposed, SumStored, UpdateAdmitted, name_unit
 from schemas.identifiers import BodyRef
-from schemas.policy.metrics import MetricSums, sum_metrics
+from schemas.policy.metrics import MetricSums, list_noised_reports, list_open_reports, sum_metrics
 from schemas.tensors import (
     BodyError,
     Floats,
@@ -83,7 +83,8 @@ class Recomputer:
             total, metrics = self._total(task, awaited.members.values(), faults=faults)
             total = unmask_round(task.created, awaited, total=total, fetch=self._fetch)
             yield from faults
-            if task.created.policy.is_sealed and stored.metrics != metrics:
+            noised = bool(list_noised_reports(task.created.policy))
+            if task.created.policy.is_sealed and not noised and stored.metrics != metrics:
                 yield f"round {stored.round}: its metrics are not the sums of what its members report"
             if sums.sum_digest(total) != stored.sum_sha256:
                 yield f"round {stored.round}: the bodies give another sum"
@@ -95,9 +96,10 @@ class Recomputer:
                 self._reasons[name] = "needs the operator's key"
             else:
                 key, start = self._find_noise(task, awaited.proposed), Start(*held, task.version)
-                self._released[name] = compute_release(
-                    task.created, awaited.proposed, total=total, start=start, key=key
-                )
+                released = compute_release(task.created, awaited.proposed, total=total, start=start, key=key)
+                self._released[name] = released
+                if noised and stored.metrics != released.metrics:
+                    yield f"round {stored.round}: its metrics are not those of its release"
         except (BodyLost, EpochKeyMissing) as error:
             self._reasons[name] = str(error)
         except BodyError as error:
@@ -174,7 +176,7 @@ class Recomputer:
                     faults.append(f"{where}: clip scale {member.clip_scale}, the body gives {found.scale}")
                 running.add(found.quanta, update=member.update, weight=member.weight, scale=found.scale)
                 reports.append(SealedReport(found.metrics, member.samples))
-        return summation.total(running), sum_metrics(reports, count=len(task.created.policy.evaluation.report))
+        return summation.total(running), sum_metrics(reports, count=len(list_open_reports(task.created.policy)))
 
     def _fetch(self, ref: BodyRef) -> bytes:
         # The reference stands in a record that may be forged, and must not make us read any topic.

@@ -5,17 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
+
 from client_agent.learning.layout import Layout, ModelError
 from client_agent.learning.learner import Arrays, Learner
 from client_agent.learning.opening import initialize, open_learner
 from client_agent.learning.sources import hash_sources
 from client_agent.setting import MODEL_BYTES_MAX
 from ops.operator import models
-from schemas.events import Subject, TensorSpec
+from schemas.events import Subject, TensorSpec, count_elements
 from schemas.identifiers import BodyRef, Sha256, TaskId, Version
 from schemas.policy import Policy
+from schemas.policy.metrics import list_noised_reports
 from schemas.tensors import Floats
 from streams.log import EventLog
+
+# No learner's array is called so: it is not an identifier in any framework.
+REPORTED = "(reported metrics)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +57,9 @@ class FirstModel:
     def fill_with(self, arrays: Arrays) -> Self:
         """The same from arrays by name, which have its tensors' names and shapes."""
         layout = Layout(self.tensors, self.averaged_scale)
-        return self.starting_with(layout.join(arrays), layout.join_frozen(arrays) if layout.frozen_size else None)
+        told = np.zeros(self.vector.size - layout.size, np.float32)
+        vector = np.concatenate([layout.join(arrays), told])
+        return self.starting_with(vector, layout.join_frozen(arrays) if layout.frozen_size else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +79,21 @@ def make(policy: Policy, *, seed: int | None = None) -> FirstModel:
     layout = Layout.describe_parameters(parameters, averaged_scale=policy.parameters.averaged_scale)
     # Local arrays are in no vector: each device starts with its own.
     arrays = {name: parameter.value for name, parameter in parameters.items()}
+    told = _place_reports(policy)
     return FirstModel(
-        tensors=layout.tensors,
-        vector=layout.join(arrays),
+        tensors=(*layout.tensors, *told),
+        vector=np.concatenate([layout.join(arrays), np.zeros(count_elements(told, "reported"), np.float32)]),
         frozen=layout.join_frozen(arrays) if layout.frozen_size else None,
         sources=hash_sources(policy),
         local=frozenset(name for name, parameter in parameters.items() if parameter.role == "local"),
         averaged_scale=policy.parameters.averaged_scale,
     )
+
+
+def _place_reports(policy: Policy) -> tuple[TensorSpec, ...]:
+    """Where in the vector stands what devices report under privacy; nobody has reported anything yet."""
+    names = list_noised_reports(policy)
+    return (TensorSpec(name=REPORTED, shape=(len(names),), role="reported"),) if names else ()
 
 
 def store(log: EventLog, first: FirstModel, *, partition: int) -> StoredModel:

@@ -72,6 +72,7 @@ def _describe_file(configuration: dict[str, Any], files: dict[str, bytes]) -> di
     tensors = [
         {"name": place["name"], "shape": place["shape"], "role": place["role"], "file": name, "scale": 1.0}
         for place in configuration["tensors"]
+        if place["role"] != "reported"
     ]
     return {"files": {name: hashlib.sha256(content).hexdigest()}, "tensors": tensors}
 
@@ -85,7 +86,7 @@ def describe_configuration(
     """
     layout, scale = Layout(created.tensors), created.policy.parameters.averaged_scale
     places = {
-        **_list_places(WEIGHTS, layout.vector_tensors, averaged_scale=scale),
+        **_list_places(WEIGHTS, (*layout.vector_tensors, *layout.reported_tensors), averaged_scale=scale),
         **_list_places(frozen, layout.frozen_tensors, averaged_scale=scale),
     }
     return {

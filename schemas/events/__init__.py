@@ -108,6 +108,7 @@ from schemas.events.selection import (
     name_unit,
 )
 from schemas.events.tasks import (
+    VECTOR_ROLES,
     DeploymentFounded,
     PopulationBudgetSet,
     QuarantineLifted,
@@ -138,6 +139,7 @@ from schemas.events.updates import (
 )
 
 __all__ = [
+    "VECTOR_ROLES",
     "AbandonReason",
     "AdmissionEvent",
     "Anomaly",

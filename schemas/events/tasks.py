@@ -28,15 +28,17 @@ from schemas.policy import Measure, Policy, Spending, count_affordable
 # Whom a token of a server names: text for people, and nobody's key.
 Asker = Annotated[str, msgspec.Meta(max_length=64)]
 # Each learner's word for it (`client_agent.learning.learner`); what is local is nobody else's business.
-TensorRole = Literal["trained", "averaged", "frozen"]
+# Under privacy what devices report is part of the vector, as `reported`, and stands in no learner.
+TensorRole = Literal["trained", "averaged", "frozen", "reported"]
+VECTOR_ROLES: tuple[TensorRole, ...] = ("trained", "averaged", "reported")
 RolloutAction = Literal["promote", "rollback", "halt", "resume", "approve"]
 
 
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True, gc=False):
     """One named tensor of the model, as an array of three: a model has thousands.
 
-    The vector of a version is the concatenation of those trained, then of those averaged, each in this order; the
-    frozen ones are a body of their own.
+    The vector of a version is the concatenation of those trained, then of those averaged, each in this order, then of
+    what is reported; the frozen ones are a body of their own.
     """
 
     name: Annotated[str, msgspec.Meta(max_length=512)]

@@ -49,6 +49,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "evaluation.quorum": (1, 255),
     "evaluation.disagreement_max": (0, 1e9),
     "evaluation.drop_max": (0, 1e9),
+    "evaluation.report_share": (0.001, 0.9),
     "measure.version": (-1, 10_000_000),
     "compression.topk_fraction": (1e-6, 1),
     "clipping.norm": (1e-9, 1e9),

@@ -123,6 +123,8 @@ class Evaluation(Section):
     plugin that scores a module in its own way. `cohort`: a column of the held-out data, or a plugin that names the
     cohort of an example. `quorum`: so many evaluators make a score final. `disagreement_max`: how far apart they may
     be in `metric`, and `drop_max`: how far a final score may fall below the best before it, or the task ends.
+    `report_bounds`: with privacy, what each reported metric is cut to, either way, and `report_share`: how long they
+    may be together in an update, as a share of its clip.
     """
 
     metrics: tuple[str, ...] = ()
@@ -135,6 +137,8 @@ class Evaluation(Section):
     disagreement_max: float | UnsetType = UNSET
     metric: str | UnsetType = UNSET
     drop_max: float | UnsetType = UNSET
+    report_bounds: dict[str, float] | UnsetType = UNSET
+    report_share: float | UnsetType = UNSET
 
     @property
     def has_finals(self) -> bool:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from schemas.policy.arguments import find_argument_problems
 from schemas.policy.learning import LOSSES, METRICS, METRICS_BY_LOSS, OPTIMIZERS, Arguments, list_scored
-from schemas.policy.metrics import METRIC_UPDATES_MAX, METRICS_MAX
+from schemas.policy.metrics import METRIC_UPDATES_MAX, METRICS_MAX, REPORT_BOUND_MAX, REPORT_BOUND_MIN
 from schemas.policy.sections import Policy, name_judged_metric
 
 NAME_LENGTH_MAX = 200
@@ -85,10 +85,9 @@ def _find_metric_problems(policy: Policy) -> Iterator[str]:
 
 def _find_report_problems(policy: Policy) -> Iterator[str]:
     report = policy.evaluation.report
+    yield from _find_bound_problems(policy)
     if not report:
         return
-    if policy.privacy is not None:
-        yield "evaluation.report: metrics of single devices are no part of the noise, so not with privacy"
     for name in report:
         if not 0 < len(name) <= NAME_LENGTH_MAX:
             yield f"evaluation.report = {name[:NAME_LENGTH_MAX]!r}: a name has from 1 to {NAME_LENGTH_MAX} letters"
@@ -98,6 +97,31 @@ def _find_report_problems(policy: Policy) -> Iterator[str]:
         yield (
             f"aggregation.updates_per_round = {policy.aggregation.updates_per_round}: reports are summed over at most "
             f"{METRIC_UPDATES_MAX}"
+        )
+
+
+def _find_bound_problems(policy: Policy) -> Iterator[str]:
+    """With privacy each metric is an element of the clipped vector, and has a bound."""
+    report, bounds, share = policy.evaluation.report, policy.evaluation.report_bounds, policy.evaluation.report_share
+    if policy.privacy is None or not report:
+        if bounds is not UNSET or share is not UNSET:
+            yield "evaluation.report_bounds, report_share: are for evaluation.report with [privacy]; leave them out"
+        return
+    told = {} if bounds is UNSET else bounds
+    if told.keys() != set(report):
+        yield (
+            "evaluation.report_bounds: with [privacy] each metric of report needs a bound, and no other; "
+            f"{list(report)} are reported, and {list(told)} have one"
+        )
+    for name, bound in told.items():
+        if not REPORT_BOUND_MIN <= bound <= REPORT_BOUND_MAX:
+            span = f"from {REPORT_BOUND_MIN:g} to {REPORT_BOUND_MAX:g}"
+            yield f"evaluation.report_bounds.{name[:NAME_LENGTH_MAX]} = {bound}: must be {span}"
+    if policy.compression.codec not in ("float32", "float16"):
+        # One scale for all elements would be that of the metrics, and coarse for everything else.
+        yield (
+            f"compression.codec = {policy.compression.codec!r}: with evaluation.report and [privacy] metrics are "
+            "elements of the update, which this codec would make it coarse by; take 'float32' or 'float16'"
         )
 
 

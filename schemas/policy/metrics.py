@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from schemas.identifiers import Count
+
+if TYPE_CHECKING:
+    from schemas.policy.sections import Policy
 
 METRIC_ONE = 1 << 16
 METRIC_MAX = (1 << 31) - 1
@@ -20,6 +24,9 @@ METRIC_SAMPLES_MAX = 1 << 16
 # Sums of this many updates stay within 64 bits: 2^31 * 2^16 * 2^15 = 2^62.
 METRIC_UPDATES_MAX = 1 << 15
 METRICS_MAX = 32
+# How long what is reported under privacy may be in an update, as a share of its clip, where the policy does not say.
+REPORT_SHARE = 0.25
+REPORT_BOUND_MIN, REPORT_BOUND_MAX = 1e-6, 1e6
 
 FixedPoint = Annotated[int, msgspec.Meta(ge=-METRIC_MAX, le=METRIC_MAX)]
 Reported = Annotated[tuple[FixedPoint, ...], msgspec.Meta(max_length=METRICS_MAX)]
@@ -89,3 +96,26 @@ def sum_metrics(reports: Iterable[Report], *, count: int) -> MetricSums | None:
     told = [report for report in reports if len(report.metrics) == count]
     sums = tuple(sum(report.metrics[place] * report.samples for report in told) for place in range(count))
     return MetricSums(sums=sums, samples=sum(report.samples for report in told))
+
+
+def list_open_reports(policy: Policy) -> tuple[str, ...]:
+    """The metrics that devices tell beside their updates; none under privacy."""
+    return policy.evaluation.report if policy.privacy is None else ()
+
+
+def list_noised_reports(policy: Policy) -> tuple[str, ...]:
+    """The metrics that are elements of the clipped vector itself, under the noise of its release."""
+    return () if policy.privacy is None else policy.evaluation.report
+
+
+def measure_report(policy: Policy) -> float:
+    """The longest that reported metrics are together in an update, in units of its clip's norm."""
+    share = policy.evaluation.report_share
+    return (REPORT_SHARE if share is UNSET else share) * policy.clipping.norm
+
+
+def list_report_scales(policy: Policy) -> tuple[float, ...]:
+    """What one unit of each reported metric is in the vector: at its bound all of them are equally long."""
+    names, bounds = list_noised_reports(policy), policy.evaluation.report_bounds or {}
+    longest = measure_report(policy) / math.sqrt(max(1, len(names)))
+    return tuple(longest / bounds[name] for name in names)

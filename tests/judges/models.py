@@ -58,10 +58,16 @@ def model_faults(log: EventLog, book: Logbook, sums: Totals) -> Iterator[str]:
         is_drawn = task.policy.masked_by.noise != "helpers"
         drawn = _noise(book.noise_key, proposal, parameters=task.parameters) if is_drawn else np.zeros_like(total)
         mean = _mean(task.policy, total if drawn is None else total + drawn, proposal)
-        expected = _released(task, held.astype(np.float64), moments=carried, mean=mean, members=event.members)
+        told = _tell(task.policy, mean, proposal)
+        rest = mean.size - told.size
+        stepped = _released(
+            task, held[:rest].astype(np.float64), moments=carried, mean=mean[:rest], members=event.members
+        )
+        expected = np.concatenate([stepped[0], told]), stepped[1]
         where = f"{ROUNDS.name}: task {event.task}: version {event.version}"
         if drawn is None:
-            yield from (f"{where}: {fault}" for fault in _noise_faults(task.policy, model, expected=expected[0]))
+            without = model[:rest], stepped[0]
+            yield from (f"{where}: {fault}" for fault in _noise_faults(task.policy, *without))
             continue
         book.models += 1
         if not _is_rounded(model, expected[0]):
@@ -118,6 +124,17 @@ def _released(task: TaskCreated, model: Any, *, moments: Any, mean: Any, members
     return mean * np.array(bounds) * (members if measure.release == "sum" else 1), None
 
 
+def _tell(policy: Policy, mean: Any, proposed: RoundProposed) -> Any:
+    """What was reported under privacy, behind all else: the mean by weight, in the metrics' own units."""
+    names = policy.evaluation.report if policy.privacy is not None else ()
+    share = policy.evaluation.report_share or 0.25
+    unit = share * policy.clipping.norm / math.sqrt(max(1, len(names)))
+    bounds = np.array([(policy.evaluation.report_bounds or {})[name] for name in names], np.float64)
+    one = 15 if policy.tier == "masked" else WEIGHT_ONE
+    whole = 1 if policy.aggregation.normalisation == "weight" else proposed.members * one / proposed.weight_sum
+    return mean[mean.size - len(names) :] * whole * bounds / unit
+
+
 def _damping(policy: Policy, members: int) -> float:
     """How much of the mean change of what is averaged counts: the less, the staler an update may be."""
     return members / (members + 2 * min(policy.selection.concurrency, policy.staleness.max_versions * members))
@@ -163,7 +180,7 @@ def _is_rounded(found: Any, exact: Any) -> bool:
     return bool((np.abs(found.astype(np.float64) - exact) <= 0.5 * step * (1 + FLOAT64_LOST)).all())
 
 
-def _noise_faults(policy: Policy, model: Any, *, expected: Any) -> Iterator[str]:
+def _noise_faults(policy: Policy, model: Any, expected: Any) -> Iterator[str]:
     """Without the key: noise that is missing, or far too large."""
     if policy.optimizer.rule in ("adam", "adagrad", "yogi") or policy.privacy is None or policy.measure is not None:
         return  # not linear: its noise cannot be told from its mean

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from client_agent.compression import (
     Compressed,
     NotFiniteError,
     clip,
+    clip_update,
     compress,
     measure_fidelity,
     measure_norm,
@@ -18,7 +21,7 @@ from client_agent.compression import (
     restore,
 )
 from schemas.policy import Policy
-from schemas.policy.metrics import METRIC_ONE
+from schemas.policy.metrics import METRIC_ONE, list_report_scales
 from schemas.tensors import Floats, body_bytes_max, from_grid, read_update
 from tests.worlds import builders
 
@@ -147,3 +150,58 @@ def test_a_device_tells_what_clip_and_codec_left(codec: str, norm: float, delta:
     received = from_grid(read_update(sent.body, rules, parameters=delta.size).grid(), rules.clipping)
     lost, whole = measure_norm(protected - received), measure_norm(protected)
     assert told.lost == pytest.approx(lost / whole * METRIC_ONE if whole else 0, abs=1, rel=1e-3)
+
+
+# --- what is reported under privacy --------------------------------------------------------------------------------
+
+PRIVACY = {"noise_multiplier": 1.0, "rho_max": 9.0}
+NORM = 1.0
+BOUNDS = {"loss": 4.0, "accuracy": 1.0}
+
+
+def _rules(share: float = 0.25) -> Policy:
+    told = {"report": tuple(BOUNDS), "report_bounds": BOUNDS, "report_share": share}
+    return builders.policy(privacy=PRIVACY, evaluation=told, clipping={"norm": NORM})
+
+
+FINITE = st.floats(-1e6, 1e6, width=32)
+
+
+@given(
+    delta=st.lists(FINITE, min_size=1, max_size=9),
+    loss=st.floats(),
+    accuracy=st.floats(),
+    share=st.sampled_from([0.001, 0.25, 0.9]),
+)
+def test_nothing_makes_an_update_longer_than_the_clip(
+    delta: list[float], loss: float, accuracy: float, share: float
+) -> None:
+    """Guarantee: what is charged covers update and metrics together, since they are one vector within one norm."""
+    made = clip_update(np.array(delta, np.float32), {"loss": loss, "accuracy": accuracy}, policy=_rules(share))
+    assert made.size == len(delta) + 2
+    assert np.isfinite(made).all()
+    assert measure_norm(made) <= NORM * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given_", "told"),
+    [
+        ({"loss": 2.0, "accuracy": 0.5}, (2.0, 0.5)),
+        ({"loss": 9.0, "accuracy": -7.0}, (4.0, -1.0)),
+        ({"loss": math.nan, "accuracy": 0.0}, (4.0, 0.0)),
+        ({"accuracy": 1.0}, (0.0, 1.0)),
+        ({"loss": math.inf, "accuracy": 0.25, "secret": 7.0}, (4.0, 0.25)),
+    ],
+    ids=["within", "beyond", "no number", "missing", "more than asked"],
+)
+def test_each_metric_is_cut_to_its_bound(given_: dict[str, float], told: tuple[float, float]) -> None:
+    """In its own unit, however long the update is; what the policy does not name stays on the device."""
+    rules = _rules()
+    made = clip_update(np.full(5, 100.0, np.float32), given_, policy=rules)
+    assert tuple(made[5:] / np.array(list_report_scales(rules))) == pytest.approx(told, abs=1e-6)
+
+
+def test_without_metrics_the_whole_clip_is_the_update_s() -> None:
+    """A task that has nothing reported sends what it always sent."""
+    delta, rules = np.array([3.0, 4.0], np.float32), builders.policy(privacy=PRIVACY, clipping={"norm": NORM})
+    assert clip_update(delta, {"loss": 1.0}, policy=rules).tolist() == pytest.approx([0.6, 0.8])

@@ -136,15 +136,17 @@ def private_policy(noise_multiplier: float = 1.0, rho_max: float = 9.0, **sectio
 
 
 def task_created(rules: Policy | None = None, *, parameters: int = 4, **changes: Any) -> TaskCreated:
-    """A task with one flat tensor, or with its policy's statistics."""
-    rules = rules or policy()
+    """A task with one flat tensor, or with its policy's statistics; and behind it what is reported under privacy."""
+    told = len(rules.evaluation.report) if (rules := rules or policy()).privacy else 0
+    flat = TensorSpec(name="flat", shape=(parameters - told,))
+    tensors = (flat, TensorSpec(name="reported", shape=(told,), role="reported"))[: 1 + bool(told)]
     plain = TaskCreated(
         task=TASK,
         partitions=PARTITIONS,
         deployment=DEPLOYMENT,
         policy=rules,
         policy_sha256=hashlib.sha256(encode(rules)).digest(),
-        tensors=list_statistics(rules.measure) if rules.measure else (TensorSpec(name="flat", shape=(parameters,)),),
+        tensors=list_statistics(rules.measure) if rules.measure else tensors,
         parameters=parameters,
         weights=rules.weights(),
         model=body_ref("initial", topic="models"),

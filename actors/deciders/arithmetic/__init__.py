@@ -10,5 +10,6 @@ library that each names; no clock, no entropy, no I/O.
 - `optimizers`: the server's step from a sum to the next model.
 - `schedules`: the server's learning rate over the versions.
 - `statistics`: the release of a measure task: from a sum to statistics in their own units.
+- `reporting`: what devices report under privacy, out of the same noised sum.
 - `accounting`: what releases cost: rho, and the epsilon that follows from it.
 """

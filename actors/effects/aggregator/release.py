@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
 from actors.deciders.aggregator_state import Round, Task
-from actors.deciders.arithmetic import noise, optimizers, schedules, statistics, sums
+from actors.deciders.arithmetic import noise, optimizers, reporting, schedules, statistics, sums
 from actors.deciders.quarantining.judging import Compared
 from actors.effects.aggregator.model_cache import CachedModel, ModelCache
 from actors.effects.aggregator.summation import Fetch
@@ -56,6 +56,7 @@ class Release:
     sum_sha256: bytes
     model: Floats
     moments: Floats | None
+    metrics: MetricSums | UnsetType = UNSET  # of what was reported under its noise
 
 
 def compute_release(
@@ -80,13 +81,17 @@ def compute_release(
         total = total + noise.draw(key.secret, proposed, parameters=created.parameters)
     if created.policy.measure is not None:
         return Release(digest, statistics.release(total, created.policy, members=proposed.members), None)
+    total, reported = reporting.cut_vector(total, created.policy)
     delta = optimizers.mean(total, created.policy, members=proposed.members, weight_sum=proposed.weight_sum)
     delta = optimizers.damp(delta, created.policy, trained=created.trained, members=proposed.members)
     optimizer = schedules.schedule_optimizer(created.policy, start.version)
     model, moments = optimizers.step(
-        optimizer, start.model, moments=start.moments, delta=delta, trained=created.trained
+        optimizer, start.model[: delta.size], moments=start.moments, delta=delta, trained=created.trained
     )
-    return Release(digest, model, moments)
+    if not reported.size:
+        return Release(digest, model, moments)
+    told = reporting.release_reported(reported, created.policy, proposed=proposed)
+    return Release(digest, np.concatenate([model, told.values]), moments, told.sums)
 
 
 def is_sound(model: Floats) -> bool:
@@ -132,7 +137,7 @@ class Releases:
             model=model,
             moments=moments,
             is_sound=created.policy.measure is not None or is_sound(release.model),
-            metrics=metrics,
+            metrics=metrics if release.metrics is UNSET else release.metrics,
             compared=compared,
         )
 

@@ -24,7 +24,7 @@ from actors.effects.sealing.epoch_keys import EpochKeyMissing, EpochKeys
 from actors.effects.sealing.summing import SealedReport, Summed, open_sum
 from actors.effects.watching.watched import Sketches, WatchedTotal
 from schemas.events import UpdateAdmitted
-from schemas.policy.metrics import MetricSums, add_sums, sum_metrics
+from schemas.policy.metrics import MetricSums, add_sums, list_open_reports, sum_metrics
 from schemas.tensors import BodyError, Grid, Quanta
 from schemas.topics import SHARDS
 
@@ -85,7 +85,7 @@ class RoundSums:
         told, partials = self._reports.pop(key, {}), self._partial_reports.pop(key, [])
         if not policy.is_sealed:
             return UNSET
-        own = sum_metrics(told.values(), count=len(policy.evaluation.report))
+        own = sum_metrics(told.values(), count=len(list_open_reports(policy)))
         return add_sums([own, *partials])
 
     def take_compared(self, task: Task, proposed: Round) -> Compared | UnsetType:

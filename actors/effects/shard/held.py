@@ -11,7 +11,7 @@ from actors.effects.aggregator.summation import Fetch, Measured, RunningTotal, S
 from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.effects.sealing.summing import SealedReport, Summed, seal_sum
 from schemas.events import UpdateAdmitted
-from schemas.policy.metrics import sum_metrics
+from schemas.policy.metrics import list_open_reports, sum_metrics
 
 BYTES_MAX = 128 * 2**20
 
@@ -36,7 +36,7 @@ class PartialSum:
         policy = summed.created.policy
         if not policy.is_sealed:
             return total
-        metrics = sum_metrics(self.reports.values(), count=len(policy.evaluation.report))
+        metrics = sum_metrics(self.reports.values(), count=len(list_open_reports(policy)))
         return seal_sum(summed, total, metrics=metrics, keys=keys)
 
     def note(self, member: UpdateAdmitted, metrics: tuple[int, ...]) -> None:

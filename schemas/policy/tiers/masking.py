@@ -81,8 +81,11 @@ def _find_misfits(policy: Policy) -> Iterator[str]:
             f"compression.codec = {policy.compression.codec!r}: a masked vector cannot be compressed, so that it would "
             "only lose precision; take 'float32'"
         )
-    if policy.evaluation.report:
-        yield "evaluation.report: metrics of single devices would stand in the log beside masked updates; leave it out"
+    if policy.evaluation.report and policy.privacy is None:
+        yield (
+            "evaluation.report: metrics of single devices would stand in the log beside masked updates; leave it out, "
+            "or take [privacy], under which they are part of the masked vector"
+        )
     if policy.selection.rule == "utility":
         yield "selection.rule = 'utility': writes the losses of single devices into journals; take 'uniform'"
     if policy.kind == "measure":

@@ -14,6 +14,7 @@ from ops.history.tables.projector import Viewer
 from schemas.events import ModelPublished, Noticed, RoundCharged, RoundProposed, TaskCreated
 from streams.kafka.log import KafkaLog
 from streams.kafka.settings import KafkaSettings
+from tests.judges.identity.epsilons import epsilon_faults
 from tests.judges.logbook import Logbook, read
 from tests.judges.models import model_faults
 from tests.judges.plain_reader import PlainLog
@@ -64,7 +65,7 @@ def check_charge(stage: Stage, name: str) -> None:
     # Version 0 of a measurement is nothing but zeros.
     assert order == [TaskCreated, ModelPublished, RoundCharged, ModelPublished]
     sums, faults = totals(stage.log, book)
-    assert [*faults, *model_faults(stage.log, book, sums)] == []
+    assert [*faults, *model_faults(stage.log, book, sums), *epsilon_faults(book)] == []
     # One of training, two of measuring: each release was made again, bit for bit within float32.
     assert book.models == 3
     assert np.abs(noise.draw(secret, _proposal(book, name), parameters=rules.parameters)).min() > 0

@@ -12,6 +12,7 @@ import numpy as np
 
 from schemas.events import TensorSpec
 from schemas.policy import Policy, check_policy
+from schemas.policy.metrics import list_noised_reports
 from schemas.topics import TASKS
 from streams.log import Draft
 from streams.memory import MemoryLog
@@ -52,8 +53,10 @@ class Task:
             told = written(budget_set(self.budget, population=self.name.partition(".")[0]))
             log.append([Draft(topic=TASKS.name, partition=self.partition, value=told)])
         if self.averaged:
-            trained = TensorSpec(name="weight", shape=(PARAMETERS - self.averaged,))
-            changes["tensors"] = (trained, TensorSpec(name="mean", shape=(self.averaged,), role="averaged"))
+            told = len(list_noised_reports(self.rules))
+            trained = TensorSpec(name="weight", shape=(PARAMETERS - self.averaged - told,))
+            reported = (TensorSpec(name="told", shape=(told,), role="reported"),) if told else ()
+            changes["tensors"] = (trained, TensorSpec(name="mean", shape=(self.averaged,), role="averaged"), *reported)
         create_task(log, self.rules, task=self.name, model=np.zeros(PARAMETERS), **changes)
 
 

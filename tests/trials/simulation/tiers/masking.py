@@ -33,7 +33,7 @@ from tests.judges.logbook import Logbook
 from tests.judges.masking.sums import meant_faults
 from tests.trials.simulation.faults import Faults
 from tests.trials.simulation.shaky import HostLog, Killed
-from tests.trials.simulation.tasks import Task
+from tests.trials.simulation.tasks import PARAMETERS, Task
 from tests.trials.simulation.verdict import Stuck
 from tests.worlds.builders import DEPLOYMENT, KEY
 
@@ -69,8 +69,11 @@ class Masking:
         plain |= {"tier": "masked", "masked": table}
         plain["compression"] |= {"codec": "float32"}
         plain["aggregation"] |= {"samples_max": 0, "normalisation": "count"}
-        for other in ("sealed", "shards"):
-            plain.pop(other, None)
+        plain.pop("sealed", None)
+        # What is told in the noise is one more masked element.
+        if task.rules.privacy is not None and task.rules.measure is None and task.averaged < PARAMETERS - 1:
+            tells = {"report": ("loss",), "report_bounds": {"loss": 1.0}} if self._chance.random() < 0.5 else {}
+            plain["evaluation"] |= tells
         try:
             task.rules = check_policy(msgspec.convert(plain, Policy))
         except PolicyError:

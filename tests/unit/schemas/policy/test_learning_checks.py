@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from schemas.policy import PolicyError, check_policy
 from tests.worlds.builders import policy, private_policy
 
+PRIVATE: dict[str, Any] = {"privacy": {"noise_multiplier": 1.0, "rho_max": 9.0}, "stop": {"versions_max": 9}}
+NEEDS_PRIVACY = "are for evaluation.report with [privacy]"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no model": ({"model": ""}, "a torch model, or a learner"),
     "two models": ({"learner": "a:b"}, "leave out model"),
@@ -62,6 +65,31 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a cohort without a name": ({"evaluation": {"cohort": ""}}, "evaluation.cohort = '': a name has from 1 to 200"),
     "a cohort plugin of two": ({"evaluation": {"cohort": "a:b:c"}}, "evaluation.cohort = 'a:b:c': must be"),
+    "a private report without bounds": ({**PRIVATE, "evaluation": {"report": ["loss"]}}, "needs a bound, and no other"),
+    "a bound of what is not reported": (
+        {**PRIVATE, "evaluation": {"report": ["loss"], "report_bounds": {"loss": 1.0, "accuracy": 1.0}}},
+        "['loss'] are reported, and ['loss', 'accuracy'] have one",
+    ),
+    "a bound that is none": (
+        {**PRIVATE, "evaluation": {"report": ["loss"], "report_bounds": {"loss": 0.0}}},
+        "evaluation.report_bounds.loss = 0.0: must be from 1e-06 to 1e+06",
+    ),
+    "bounds without privacy": (
+        {"evaluation": {"report": ["loss"], "report_bounds": {"loss": 1.0}}},
+        "are for evaluation.report with [privacy]",
+    ),
+    "a share of nothing": (
+        {**PRIVATE, "evaluation": {"report_share": 0.5}},
+        "are for evaluation.report with [privacy]",
+    ),
+    "a private report in int8": (
+        {
+            **PRIVATE,
+            "evaluation": {"report": ["loss"], "report_bounds": {"loss": 1.0}},
+            "compression": {"codec": "int8"},
+        },
+        "compression.codec = 'int8': with evaluation.report and [privacy]",
+    ),
     "a report twice": ({"evaluation": {"report": ["loss", "loss"]}}, "each once"),
     "too large a round": (
         {
@@ -78,7 +106,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_learning_table_that_cannot_hold_is_refused(case: str) -> None:
     """The line names the field, its value and what would hold."""
     sections, message = REFUSED[case]
-    with pytest.raises(PolicyError, match=message.replace("(", r"\(")):
+    with pytest.raises(PolicyError, match=re.escape(message)):
         check_policy(policy(**sections))
 
 
