@@ -11,6 +11,8 @@ from schemas.events import (
     CanaryGrown,
     CanaryStarted,
     DeviceRevoked,
+    DriftEnded,
+    DriftFound,
     EnrolmentClosed,
     EnrolmentOpened,
     ModelPublished,
@@ -60,7 +62,7 @@ AGGREGATOR_ROLE = Role(
     decider="actors.deciders.aggregator",
     effects="actors.effects.aggregator.effects",
     meter="actors.effects.aggregator.meter",
-    turning_points=(RoundProposed, ModelPublished, RoundAbandoned, TaskHalted),
+    turning_points=(RoundProposed, ModelPublished, RoundAbandoned, TaskHalted, DriftFound, DriftEnded),
     written_beside=(PUBLISHED.name,),
 )
 PRIVACY_ROLE = Role(

@@ -315,6 +315,7 @@ def _make_context(
         lease=lease.lease,
         left_s=left_ms / 1000,
         measured={} if created.subject is None else _read_measured(setting, created.subject.task),
+        cohort=setting.cohort,
     )
 
 

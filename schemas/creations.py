@@ -175,6 +175,7 @@ def find_faults(created: TaskCreated) -> Iterator[str]:
     if reported != ([(asked,)] if asked else []):
         yield "the vector has not the place for what the policy has reported"
     yield from _find_body_faults(created)
+    yield from _find_reference_faults(created)
     yield from _find_ancestry_faults(created)
 
 
@@ -182,7 +183,9 @@ def _find_body_faults(created: TaskCreated) -> Iterator[str]:
     """What is wrong with the bodies that a creation names: each is one of the task's own models."""
     place = (MODELS.name, partition_of(created.task, created.partitions))
     subject = created.subject.model if created.subject else None
-    for what, body in (("the model", created.model), ("what is frozen", created.frozen), ("the subject", subject)):
+    reference = created.reference.model if created.reference else None
+    named = {"the model": created.model, "what is frozen": created.frozen, "the subject": subject}
+    for what, body in {**named, "the reference": reference}.items():
         if body is not None and (body.topic, body.partition) != place:
             yield f"{what} is in {body}, not in the task's partition of {MODELS.name}"
     tensors = created.subject.tensors if created.subject else created.tensors
@@ -199,6 +202,18 @@ def _find_measure_faults(created: TaskCreated) -> Iterator[str]:
     of, version = (measure.of, measure.version) if measure else ("", NEWEST)
     if (subject.task if subject else "") != of or (subject and version not in (NEWEST, subject.version)):
         yield "what is measured is not what the policy says"
+
+
+def _find_reference_faults(created: TaskCreated) -> Iterator[str]:
+    """Whether what answers are compared with is the other task's that the policy names, or none where it names none."""
+    # Whoever creates a task could else have it compared with answers that nobody gave.
+    asked, reference = created.policy.drift, created.reference
+    of, version = (asked.of, asked.version) if asked else ("", NEWEST)
+    is_other = reference and version not in (NEWEST, reference.version)
+    if (reference.task if reference else "") != of or is_other:
+        yield "what answers are compared with is not what the policy says"
+    if of == created.task:
+        yield "its answers are to be compared with a copy of its own; leave drift.of out"
 
 
 def _find_ancestry_faults(created: TaskCreated) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The public contract: a CloudEvents 1.0 record in JSON for every version, for services that know nothing of fedlog.
 
-Each step of a rollout has one too, of a type of its own: whoever wants versions alone goes by the type. Each carries
+Each step of a rollout has one too, and each crossing of a bound of drift, of a type of its own: whoever wants versions
+alone goes by the type. Each carries
 the head of the journal that published it, and an Ed25519 signature over the record without `signature`, in
 its canonical form (keys sorted, no spaces): a checkpoint, against which a journal that was cut or rewritten shows. The
 journal's actor signs; `certificate` is the operator's word that it may.
@@ -20,7 +21,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from schemas.canonical import MalformedError, to_plain
 from schemas.certificates import Trust
-from schemas.events import CanaryGrown, CanaryStarted, Evidence, ModelPublished, Promoted, RolledBack, RolloutHalted
+from schemas.events import (
+    CanaryGrown,
+    CanaryStarted,
+    DriftEnded,
+    DriftEvent,
+    DriftFound,
+    Evidence,
+    ModelPublished,
+    Promoted,
+    RolledBack,
+    RolloutHalted,
+)
 from schemas.identifiers import BodyRef
 
 EVENT_TYPE = "io.fedlog.model.published.v1"
@@ -38,6 +50,11 @@ STEPS: dict[type[Step], str] = {
     RolloutHalted: "halted",
 }
 STEP_TYPES = frozenset(_ROLLOUT_TYPE.format(word) for word in STEPS.values())
+# What is announced of a measure task's answers, by which word: what goes on is in the journal alone.
+DRIFTS: dict[type[DriftEvent], str] = {DriftFound: "found", DriftEnded: "ended"}
+_DRIFT_TYPE = "io.fedlog.drift.{}.v1"
+DRIFT_TYPES = frozenset(_DRIFT_TYPE.format(word) for word in DRIFTS.values())
+_MILLION = 1_000_000
 SIGNATURE = ("signedby", "certificate", "signature")
 # A version with more digits does not fit into an event, and Python refuses to read very long numbers.
 DIGITS_MAX = 19
@@ -133,6 +150,30 @@ def describe_step(step: Step, time_ms: int, *, head: Head) -> dict[str, Any]:
             "model": None if model is None else to_plain(model),
             "journal": msgspec.to_builtins(head),
         },
+    }
+
+
+def is_announced(event: object) -> bool:
+    """Whether an event of a kind that is announced is news: of drift that goes on with a version nothing is said."""
+    return not isinstance(event, DriftFound) or event.since == event.version
+
+
+def describe_drift(event: DriftEvent, time_ms: int, *, head: Head) -> dict[str, Any]:
+    """The statement of a distance that has crossed its bound, not yet signed: a pure function of the journal."""
+    # All of it: there is nothing in it that only some may know.
+    word, plain = DRIFTS[type(event)], msgspec.to_builtins(event)
+    plain.pop("type")
+    # As people write a policy's bounds; whole millionths stand in the journal.
+    shares = {name: plain[name] / _MILLION for name in ("value", "bound", "by_chance")}
+    return {
+        "specversion": "1.0",
+        "id": f"{event.task}/{event.version}/drift{word}/{head.seq}",
+        "source": f"/fedlog/tasks/{event.task}",
+        "type": _DRIFT_TYPE.format(word),
+        "subject": event.task,
+        "time": _moment(time_ms),
+        "datacontenttype": "application/json",
+        "data": {**plain, **shares, "model": None, "journal": msgspec.to_builtins(head)},
     }
 
 

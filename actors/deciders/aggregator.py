@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
@@ -10,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from actors.deciders.admission import COUNTED, UpdateChecked, admit, is_full
 from actors.deciders.aggregator_state import Round, Rounds, Task, entries, evolve
 from actors.deciders.decider import Decider
+from actors.deciders.drifting.judging import Distance, judge_drift
 from actors.deciders.epochs import EpochKeyGone, EpochMade, list_over, wants_epoch
 from actors.deciders.lifetime import describe_first, hear_score, is_held_for, is_starved, may_begin, may_succeed
 from actors.deciders.masking.hearing import HelperHeard, MasksUnusable, find_answered, hear_cosignature, offer_key
@@ -70,6 +70,7 @@ class ReleaseStored:
     is_sound: bool = True  # whether a device could train from it
     metrics: MetricSums | UnsetType | None = UNSET  # of a sealed round, whose admissions have none
     compared: Compared | UnsetType = UNSET  # where the policy has a table [quarantine]
+    distances: tuple[Distance, ...] | UnsetType = UNSET  # where it has a table [drift]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +179,8 @@ class Aggregator:
 
     def _propose(self, state: Rounds, task: Task, *, newest: UpdateAdmitted | None = None) -> list[JournalEvent]:
         """Propose the buffer, with an admission that the state has not folded yet, and open the next."""
-        buffer, budget = task.buffer, find_budget(state.budgets, task.created.task)
+        buffer, policy = task.buffer, task.created.policy
+        budget = find_budget(state.budgets, task.created.task)
         assert buffer is not None
         members = [*buffer.members.values(), *([newest] if newest else [])]
         unit = None if newest is None else name_unit(newest)
@@ -190,17 +192,13 @@ class Aggregator:
             members_root=compute_members_root(members),
             members=len(members),
             weight_sum=sum(member.weight for member in members),
-            metrics=None if task.created.policy.is_sealed else _sum_reports(task, members),
+            metrics=None if policy.is_sealed else sum_metrics(members, count=len(list_open_reports(policy))),
             mechanism=mechanism_of(task.created, self.key_id),
             participations_max=busiest,
             busiest=UNSET if budget is None else find_busiest(state, budget, created=task.created, unit=unit),
         )
         exhausted = task.exhausted + (unit is not None and is_exhausted(state, task, unit=unit, more=1))
         return [proposed, *_open_round(task, versions=task.version + len(task.pending) + 1, exhausted=exhausted)]
-
-
-def _sum_reports(task: Task, members: Sequence[UpdateAdmitted]) -> MetricSums | None:
-    return sum_metrics(members, count=len(list_open_reports(task.created.policy)))
 
 
 def _open_round(task: Task, *, versions: int, exhausted: int) -> list[JournalEvent]:
@@ -322,6 +320,7 @@ def _publish(task: Task, release: ReleaseStored) -> list[JournalEvent]:
         awaits_helpers=task.created.policy.is_masked or UNSET,
     )
     events = [stored, *judge_round(task, awaited, compared=release.compared), published]
+    events += judge_drift(task, version, distances=release.distances)
     if not release.is_sound and task.status != "halted":
         halted = TaskHalted(task=task_id, reason="diverged", version=version)
         return [*events, *_drop_buffer(task, "halted"), halted]

@@ -7,6 +7,7 @@ from functools import reduce
 
 from msgspec import UNSET, UnsetType
 
+from actors.deciders.drifting.standing import Drifts, begin_drifts, is_reference, note_drift
 from actors.deciders.masking.keys import Epochs, fold_key
 from actors.deciders.outcomes import Outcomes
 from actors.deciders.populations.budgets import (
@@ -19,7 +20,7 @@ from actors.deciders.populations.budgets import (
     list_spent,
     set_budget,
 )
-from actors.deciders.quarantining.watch import Watch
+from actors.deciders.quarantining.watch import Watch, note_watched
 from actors.deciders.rollout.held import Claim, Held, hold, is_held
 from actors.deciders.scores import LOSS, Rule, Standing, meets_target
 from schemas.events import (
@@ -27,6 +28,7 @@ from schemas.events import (
     CosignatureHeard,
     DeviceQuarantined,
     DeviceRevoked,
+    DriftEvent,
     EpochDestroyed,
     EpochOpened,
     HaltReason,
@@ -105,6 +107,7 @@ class Task:
     watch: Watch | UnsetType = UNSET  # of a task with a table [quarantine]
     held: Held | UnsetType = UNSET  # of a task with a rollout: models that it needs beyond the window
     cosigned: dict[int, int] | UnsetType = UNSET  # of a masked task: the newest version that each helper has co-signed
+    drifts: Drifts | UnsetType = UNSET  # of a task with a table [drift]
 
     def find_awaited(self) -> Round | None:
         """The round whose release comes next, if nothing else has to happen first."""
@@ -135,7 +138,8 @@ class Task:
         leaving = self.published.get(self.version - retention.models_kept)
         without = self.published.get(self.version - MOMENTS_KEPT)
         is_milestone = leaving and retention.milestone_every and leaving.version % retention.milestone_every == 0
-        gone = [leaving.model] if leaving and not is_milestone and not is_held(self, leaving.version) else []
+        is_needed = leaving and (is_held(self, leaving.version) or is_reference(self, leaving.version))
+        gone = [leaving.model] if leaving and not is_milestone and not is_needed else []
         return [*gone, *([without.moments] if without and without.moments else [])]
 
     def count_participations(self, unit: str) -> int:
@@ -177,21 +181,15 @@ def evolve(state: Rounds, event: JournalEvent, time_ms: int) -> None:
         case RoundProposed() | RoundAbandoned():
             _close_buffer(state.tasks[event.task], event)
         case ModelPublished():
-            task = state.tasks[event.task]
-            task.version, task.model, task.moments = event.version, event.model, event.moments
-            task.published[event.version] = event
-            # One more than the window, because `outdated` looks up the one that is leaving.
-            gone = event.version - task.created.policy.retention.models_kept - 1
-            task.published.pop(gone, None)
-            if task.standing is not UNSET:
-                task.standing.forget(gone, name_judged_metric(task.created.policy))
-            task.pending = [pending for pending in task.pending if pending.id != event.round]
+            _publish(state.tasks[event.task], event)
+        case _ if isinstance(event, DriftEvent):
+            note_drift(state.tasks[event.task], event)
         case TaskHalted():
             _halt(state.tasks[event.task], time_ms=time_ms)
         case EpochOpened() | EpochDestroyed() | MaskKeyOffered() | CosignatureHeard():
             fold_key(state.tasks[event.task], event, time_ms=time_ms)
         case MembersCompared() | DeviceQuarantined():
-            _watch(state.tasks[event.task], event)
+            note_watched(state.tasks[event.task], event)
 
 
 def _hear(state: Rounds, fact: Noticeable, *, time_ms: int) -> None:
@@ -204,6 +202,7 @@ def _hear(state: Rounds, fact: Noticeable, *, time_ms: int) -> None:
                 standing=Standing() if fact.policy.evaluation.has_finals else UNSET,
                 watch=UNSET if fact.policy.quarantine is UNSET else Watch(),
                 held=UNSET if fact.policy.rollout is UNSET else Held(),
+                drifts=begin_drifts(fact),
             )
             if (budget := find_budget(state.budgets, fact.task)) is not None:
                 budget.tasks.append(fact.task)
@@ -219,21 +218,22 @@ def _hear(state: Rounds, fact: Noticeable, *, time_ms: int) -> None:
             _notice(state.tasks[fact.task], fact, time_ms=time_ms)
 
 
+def _publish(task: Task, event: ModelPublished) -> None:
+    task.version, task.model, task.moments = event.version, event.model, event.moments
+    task.published[event.version] = event
+    # One more than the window, because `outdated` looks up the one that is leaving.
+    gone = event.version - task.created.policy.retention.models_kept - 1
+    task.published.pop(gone, None)
+    if task.standing is not UNSET:
+        task.standing.forget(gone, name_judged_metric(task.created.policy))
+    task.pending = [pending for pending in task.pending if pending.id != event.round]
+    note_drift(task, event)
+
+
 def _halt(task: Task, *, time_ms: int) -> None:
     task.status, task.buffer = "halted", None
     if task.epochs is not UNSET:
         task.epochs.retire(time_ms)
-
-
-def _watch(task: Task, event: MembersCompared | DeviceQuarantined) -> None:
-    assert task.watch is not UNSET
-    if isinstance(event, DeviceQuarantined):
-        task.watch.quarantine(event)
-        return
-    asked = task.created.policy.quarantine
-    assert asked is not UNSET
-    [members] = [pending.members for pending in task.pending if pending.id == event.round]
-    task.watch.note_round(event, members, window=asked.window)
 
 
 def _notice(task: Task, fact: object, *, time_ms: int) -> None:

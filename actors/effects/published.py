@@ -6,19 +6,21 @@ They are a pure function of the journal of the actor that writes them, signed wi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.keys import RoleKey
 from schemas.canonical import MalformedError
-from schemas.events import JournalEvent, ModelPublished
+from schemas.events import DriftEnded, DriftFound, JournalEvent, ModelPublished
 from schemas.journal import Decision, JournalPosition
 from schemas.published import (
     STEPS,
     Head,
+    describe_drift,
     describe_step,
     describe_version,
+    is_announced,
     is_vouched_for,
     parse_checkpoint,
     sign_statement,
@@ -45,6 +47,10 @@ class Statements:
     _seq: int = -1
     _used: Counter[str] = field(default_factory=Counter)
 
+    def has(self, event: JournalEvent) -> bool:
+        """Whether an event is one that is announced."""
+        return isinstance(event, self.kinds) and is_announced(event)
+
     def make(self, event: JournalEvent, at: JournalPosition, *, time_ms: int) -> dict[str, Any]:
         """The statement of one event; `at` is where the journal's chain stands after the batch that holds it."""
         # The head ties what is public to the journal: whoever has kept one can tell that history was rewritten.
@@ -65,8 +71,14 @@ class Statements:
 
 
 def state_versions(partition: int) -> Statements:
-    """What the aggregator says: each version."""
-    return Statements(ROUNDS.name, partition, (ModelPublished,), lambda e, ms, head: describe_version(e, ms, head=head))
+    """What the aggregator says: each version, and where its answers have crossed a bound of drift."""
+    kinds = (ModelPublished, DriftFound, DriftEnded)
+    return Statements(ROUNDS.name, partition, kinds, lambda e, ms, head: _describe_round(e, ms, head=head))
+
+
+def _describe_round(event: Any, time_ms: int, *, head: Head) -> dict[str, Any]:
+    describe = describe_version if isinstance(event, ModelPublished) else describe_drift
+    return describe(event, time_ms, head=head)
 
 
 def state_steps(partition: int) -> Statements:
@@ -83,6 +95,10 @@ class Published:
         self._replayed: list[tuple[JournalEvent, JournalPosition, int]] = []
         self._skipped = Skipped()
 
+    def select(self, events: Iterable[JournalEvent]) -> list[JournalEvent]:
+        """Those that are announced."""
+        return [event for event in events if self._statements.has(event)]
+
     def announce(self, event: JournalEvent, at: JournalPosition, *, time_ms: int) -> Draft:
         """The record of one event; `at` is where the journal's chain stands after the batch that holds it."""
         return self._sign(self._statements.make(event, at, time_ms=time_ms))
@@ -93,8 +109,7 @@ class Published:
 
     def remember(self, decision: Decision, at: JournalPosition) -> None:
         """Take note of what a decision that is read back has announced: `published` must hold it."""
-        announced = [event for event in decision.events if isinstance(event, self._statements.kinds)]
-        self._replayed += [(event, at, decision.time_ms) for event in announced]
+        self._replayed += [(event, at, decision.time_ms) for event in self.select(decision.events)]
 
     def find_missing(self, *, since_ms: int | None) -> list[Draft]:
         """Records of what replay has met and `published` does not hold. Raises ReadersHeldBack."""

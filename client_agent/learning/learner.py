@@ -66,6 +66,8 @@ class Context:
     learner: Learner | None = None
     # The device's own of the task that is measured, as it was left there; nothing of it is changed.
     measured: Mapping[str, Any] = field(default_factory=dict)
+    # As it checks in; empty where it says none.
+    cohort: str = ""
 
 
 class Learner(Protocol):

@@ -9,12 +9,30 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from actors.effects.published import state_steps, state_versions
 from ops.audit.findings import Finding
 from schemas.canonical import MalformedError
+from schemas.events import JournalEvent
+from schemas.journal import JournalPosition
 from schemas.published import find_journal, find_seq, parse_checkpoint, parse_statement
-from schemas.topics import PUBLISHED
+from schemas.topics import PUBLISHED, ROLLOUTS, ROUNDS
 from streams.log import EventLog, TopicPartition, scan
 from streams.read_ahead import ReadAhead
+
+
+class Expected:
+    """What must stand in `published` of one partition, by id: each event that is announced is noted as it is read."""
+
+    def __init__(self, partition: int) -> None:
+        self.by_id: dict[str, dict[str, Any]] = {}
+        self._statements = {ROUNDS.name: state_versions(partition), ROLLOUTS.name: state_steps(partition)}
+
+    def note(self, event: JournalEvent, at: JournalPosition, *, topic: str, time_ms: int) -> None:
+        """An event of a journal, with where its chain stands after the batch."""
+        # Other journals are told by nobody outside.
+        statements = self._statements.get(topic)
+        if statements is not None and statements.has(event):
+            self.by_id |= statements.index(event, at, time_ms=time_ms)
 
 
 def find_newest_versions(log: EventLog, partition: int) -> dict[str, int]:

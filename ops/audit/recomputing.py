@@ -6,7 +6,7 @@ Called by `replay` for a full replay.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from msgspec import UNSET
@@ -26,7 +26,16 @@ from actors.effects.watching.watched import Sketches
 from actors.keys import NoiseKey
 from ops.audit import announcements
 from ops.audit.findings import Findings
-from schemas.events import MembersCompared, ModelPublished, RoundProposed, SumStored, UpdateAdmitted, name_unit
+from ops.audit.outliers.drift import check_found
+from schemas.events import (
+    JournalEvent,
+    MembersCompared,
+    ModelPublished,
+    RoundProposed,
+    SumStored,
+    UpdateAdmitted,
+    name_unit,
+)
 from schemas.identifiers import BodyRef
 from schemas.policy.metrics import MetricSums, list_noised_reports, list_open_reports, sum_metrics
 from schemas.tensors import (
@@ -208,6 +217,13 @@ class Recomputer:
         self._held.pop(name, None)
         if held[0] is not None:
             self._held[name] = (held[0], held[1])
+
+    def check_drift(self, task: Task, published: ModelPublished, *, decision: Sequence[JournalEvent]) -> Iterator[str]:
+        """What is wrong with what is said of drift, once the model of a version is checked."""
+        held = self._held.get(published.task)
+        # What was lost is told with the model.
+        if held is not None:
+            yield from check_found(task, published, vector=held[0], decision=decision, fetch=self._fetch)
 
     def _count(self, published: ModelPublished, *, is_compared: bool, reason: str) -> None:
         """Version 0 is the operator's own model, so there is nothing to recompute it from."""

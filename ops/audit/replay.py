@@ -11,20 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Any
 
 from actors.deciders.aggregator_state import Rounds, Task, evolve
 from actors.deciders.decider import digest
 from actors.deciders.populations.settings import may_share
 from actors.effects.aggregator.summation import NO_KEYS
-from actors.effects.published import state_steps
 from actors.effects.sealing.epoch_keys import EpochKeys
 from actors.runtime.role import Role
 from actors.wiring import PRIVACY_ROLE, ROLES
 from ops.audit import announcements, event_checks
 from ops.audit.ancestry import check_ancestry
 from ops.audit.findings import Finding, Findings
-from ops.audit.outliers import quarantine
+from ops.audit.outliers import drift, quarantine
 from ops.audit.recomputing import FindNoise, Recomputer
 from ops.audit.verification import Verification, make_trust
 from schemas.certificates import Trust
@@ -46,7 +44,6 @@ from schemas.events import (
 )
 from schemas.identifiers import RoundId
 from schemas.journal import Decision, JournalPosition
-from schemas.published import Head, describe_version, version_id
 from schemas.topics import LEDGER, ROUNDS, TASKS
 from streams.journals import JournalBroken, read_decisions
 from streams.log import EventLog, LogError, LogRefused, Record, TopicPartition, scan
@@ -95,7 +92,7 @@ class Audit:
         self._recomputer = Recomputer(
             log, partition, find_key=anchor.noise, epoch_keys=anchor.epochs, findings=self.findings
         )
-        self._announcements: dict[str, dict[str, Any]] = {}  # the expected records of `published`, by id
+        self._announcements = announcements.Expected(partition)
         self._seqs: dict[str, int] = {}  # how far each journal was read whose actor announces something
         self._charges: dict[tuple[str, RoundId], RoundCharged] = {}
         self._trust = make_trust(log, anchor.operator)
@@ -157,26 +154,26 @@ class Audit:
                     for task, what in self._check(event, decision, at=at):
                         self.findings.add_difference(Finding(record.at, record.offset, what, task))
                     evolve(self.state, event, decision.time_ms)
+                self._announcements.note(event, at, topic=ROUNDS.name, time_ms=decision.time_ms)
         for what in event_checks.find_ignored(
             self.state, _list_signed(self._log, self._partition, trust=self._trust, before=heard)
         ):
             self.findings.add_difference(Finding(TopicPartition(TASKS.name, self._partition), heard, what))
         # Only a fold to the end knows every version that must be announced.
-        said = partial(announcements.compare, expected=self._announcements, seqs=self._seqs)
+        said = partial(announcements.compare, expected=self._announcements.by_id, seqs=self._seqs)
         for finding in said(self._log, self._partition) if self._full and self._to is None else ():
             self.findings.add_difference(finding)
 
     def _fold(self, role: Role) -> None:
         """Fold another actor's journal; each digest that it recorded on the way must be that of the state here."""
         decider = role.load_decider()
-        state, statements = decider.initial(), state_steps(self._partition)
+        state = decider.initial()
         for record, decision, at in self._read_decisions(role.journal):
             self.findings.decisions += 1
             self._seqs[role.journal] = at.seq
             for event in decision.events:
                 self.findings.events += 1
-                if isinstance(event, statements.kinds):
-                    self._announcements |= statements.index(event, at, time_ms=decision.time_ms)
+                self._announcements.note(event, at, topic=role.journal, time_ms=decision.time_ms)
                 with self._name_record(record, event):
                     if isinstance(event, StateDigest) and not decider.recognises(state, event.sha256):
                         what = "StateDigest: the fold gives another"
@@ -232,8 +229,6 @@ class Audit:
                 asked = self._recomputer if self._is_asked(task) else None
                 faults = _check_release(task, event, decision=decision, recomputer=asked)
             case ModelPublished():
-                head = Head(topic=ROUNDS.name, partition=self._partition, seq=at.seq, head=at.head.hex())
-                self._announcements[version_id(event)] = describe_version(event, decision.time_ms, head=head)
                 faults = self._check_version(self.state.tasks[event.task], event, decision=decision)
         for fault in faults:
             yield _find_task_of(event), f"{type(event).__name__}: {fault}"
@@ -262,6 +257,7 @@ class Audit:
     def _check_version(self, task: Task, published: ModelPublished, *, decision: Decision) -> Iterator[str]:
         yield from event_checks.check_members(task, published)
         yield from quarantine.check_published(task, published, decision=decision.events)
+        yield from drift.check_told(task, published, decision=decision.events)
         if task.created.policy.privacy is not None and published.round is not None:
             charge = self._charges.get((task.created.task, published.round))
             self.findings.charges += charge is not None
@@ -269,6 +265,7 @@ class Audit:
         # Recomputing a version reads every body of its round, so it is done only as far as asked.
         if self._is_asked(task):
             yield from self._recomputer.check_model(task, published)
+            yield from self._recomputer.check_drift(task, published, decision=decision.events)
 
     def _read_decisions(self, topic: str) -> Iterator[tuple[Record, Decision, JournalPosition]]:
         at = TopicPartition(topic, self._partition)

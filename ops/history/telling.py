@@ -8,6 +8,7 @@ from string import Formatter
 from textwrap import wrap
 from typing import Any
 
+from actors.deciders.arithmetic.drifting import MILLION
 from ops.history.records import Line, format_value
 from schemas.canonical import to_plain
 from schemas.events import Event
@@ -54,6 +55,9 @@ _WORDS = {
     "DeviceQuarantined": "device {device}|, subject {subject}|: quarantined, {reason} in rounds {rounds}",
     "QuarantineLifted": "device {device}|, subject {subject}|: takes part again, after round {round}"
     "|, asked for by {asked_by}",
+    "DriftFound": "version {version}|, cohort {cohort}|: {kind} by {measure}, {value} of at most {bound}"
+    "|, since version {since}|, beside version {reference_version} of {reference}",
+    "DriftEnded": "version {version}|, cohort {cohort}|: no more {kind} by {measure}, {value} of at most {bound}",
     "ModelPublished": "version {version}| of round {round}: {members} updates|, sha256 {sha256}",
     "RoundAbandoned": "round {round} with {members} updates: {reason}",
     "TaskHalted": "{reason}|, at version {version}",
@@ -133,6 +137,8 @@ def _choose(values: dict[str, Any]) -> dict[str, str]:
     # What the log counts in units of its own, people read in theirs.
     if isinstance(weight := found.get("weight"), int):
         found["weight"] = weight / (WEIGHT_ONE if found.get("submitted_at") is None else WEIGHT_ONE_MASKED)
+    if "by_chance" in found:
+        found |= {name: found[name] / MILLION for name in ("value", "bound", "by_chance")}
     if isinstance(scale := found.get("clip_scale"), int):
         found["clip_scale"] = None if scale == CLIP_ONE else f"{scale / CLIP_ONE:.1%}"
     if isinstance(deadline_ms := found.get("deadline_ms"), int):

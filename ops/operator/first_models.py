@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from client_agent.learning.layout import Layout, ModelError
 from client_agent.learning.learner import Arrays, Learner
@@ -13,7 +14,7 @@ from client_agent.learning.opening import initialize, open_learner
 from client_agent.learning.sources import hash_sources
 from client_agent.setting import MODEL_BYTES_MAX
 from ops.operator import models
-from schemas.events import Subject, TensorSpec, count_elements
+from schemas.events import Reference, Subject, TensorSpec, count_elements
 from schemas.identifiers import BodyRef, Sha256, TaskId, Version
 from schemas.policy import Policy
 from schemas.policy.metrics import list_noised_reports
@@ -35,6 +36,17 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Referred:
+    """The version with which a measure task's answers are compared, in that task's own form."""
+
+    task: TaskId
+    version: Version
+    members: int
+    noise: float
+    vector: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FirstModel:
     """The vector of version 0, what is frozen, the tensors of both, and the digest of each plugin's source.
 
@@ -46,6 +58,7 @@ class FirstModel:
     frozen: Floats | None
     sources: dict[str, Sha256]
     measured: Measured | None = None
+    referred: Referred | None = None
     # Names of arrays that stay with each device, as its code makes them.
     local: frozenset[str] = frozenset()
     averaged_scale: float = 1.0
@@ -69,6 +82,7 @@ class StoredModel:
     model: BodyRef
     frozen: BodyRef | None
     subject: Subject | None
+    reference: Reference | UnsetType
 
 
 def make(policy: Policy, *, seed: int | None = None) -> FirstModel:
@@ -100,7 +114,9 @@ def store(log: EventLog, first: FirstModel, *, partition: int) -> StoredModel:
     """Write its bodies into `models`."""
     frozen = None if first.frozen is None else models.store(log, first.frozen, partition=partition)
     subject = None if first.measured is None else _store_subject(log, first.measured, partition=partition)
-    return StoredModel(models.store(log, first.vector, partition=partition), frozen, subject)
+    # Where the policy names none, not a byte of the creation is another.
+    reference = UNSET if first.referred is None else _store_reference(log, first.referred, partition=partition)
+    return StoredModel(models.store(log, first.vector, partition=partition), frozen, subject, reference)
 
 
 def _check_size(learner: Learner) -> None:
@@ -119,4 +135,14 @@ def _store_subject(log: EventLog, measured: Measured, *, partition: int) -> Subj
         version=measured.version,
         tensors=measured.tensors,
         model=models.store(log, measured.vector, partition=partition),
+    )
+
+
+def _store_reference(log: EventLog, referred: Referred, *, partition: int) -> Reference:
+    return Reference(
+        task=referred.task,
+        version=referred.version,
+        members=referred.members,
+        noise=referred.noise,
+        model=models.store(log, referred.vector, partition=partition),
     )

@@ -1,4 +1,4 @@
-"""What a measure task begins with: zeros for its statistics, and a copy of the version that it measures.
+"""What a measure task begins with: zeros for its statistics, and copies of what it measures or is compared with.
 
 Called by `tasks.create`. The copy stands with the task's own bodies: the measured task may delete its version, and live
 in another partition.
@@ -15,6 +15,7 @@ from client_agent.learning.sources import hash_sources
 from ops.operator import models, tasks
 from ops.operator.errors import MeasurementUnprotected, ModelMismatch
 from ops.operator.first_models import FirstModel, Measured
+from ops.operator.releasing import references
 from schemas.events import TaskCreated, count_elements, list_statistics
 from schemas.policy import Policy
 from schemas.policy.measuring import NEWEST
@@ -40,6 +41,7 @@ def make(log: EventLog, policy: Policy, *, operator: bytes) -> FirstModel:
         frozen=frozen,
         sources=hash_sources(policy),
         measured=measured,
+        referred=references.read(log, policy, operator=operator),
     )
 
 

@@ -102,6 +102,7 @@ def create(log: EventLog, name: TaskId, *, key: Author, policy: Policy, after: S
         parent=after.task if isinstance(after, Predecessor) else None,
         spent_before=spent,
         asked_by=key.asked_by,
+        reference=stored.reference,
     )
     _append_creation(log, created, key=key)
     return created

@@ -12,16 +12,18 @@ from typing import Any
 import msgspec
 
 from schemas.announcements.forms import KINDS, Kind
+from schemas.published import EVENT_TYPE
 from schemas.topics import PUBLISHED
 
 VERSION = "1.0.0"
 _TEXT = {"type": "string"}
 _HEX = {"type": "string", "pattern": "^([0-9a-f]{2})+$"}
 _ABOUT = (
-    "What federated training has made public: versions of models, and where they may be used. Each record is a "
-    "CloudEvent in JSON, in its canonical form (keys sorted, no spaces), with an Ed25519 signature over the record "
-    "without `signature`. Believe one where the operator has certified `signedby` for the role that the message names; "
-    "announcements of one journal never go back in `data.journal.seq`. Pass over types that you do not know."
+    "What federated training has made public: versions of models, where they may be used, and where data have moved. "
+    "Each record is a CloudEvent in JSON, in its canonical form (keys sorted, no spaces), with an Ed25519 signature "
+    "over the record without `signature`. Believe one where the operator has certified `signedby` for the role that "
+    "the message names; announcements of one journal never go back in `data.journal.seq`. Pass over types that you do "
+    "not know."
 )
 # Of the attributes that people do not know from CloudEvents itself.
 _MEANING = {
@@ -104,5 +106,5 @@ def _describe_message(kind: Kind) -> dict[str, Any]:
 
 
 def _describe_id(kind: Kind) -> str:
-    is_version = kind.journal == "rounds"
+    is_version = kind.type == EVENT_TYPE
     return f"{'task/version' if is_version else 'task/version/action/seq'}: unique in the log."

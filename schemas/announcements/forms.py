@@ -22,6 +22,8 @@ CANARY_TYPE = "io.fedlog.rollout.canary.v1"
 PROMOTED_TYPE = "io.fedlog.rollout.promoted.v1"
 ROLLED_BACK_TYPE = "io.fedlog.rollout.rolledback.v1"
 HALTED_TYPE = "io.fedlog.rollout.halted.v1"
+DRIFT_FOUND_TYPE = "io.fedlog.drift.found.v1"
+DRIFT_ENDED_TYPE = "io.fedlog.drift.ended.v1"
 
 Task = Annotated[TaskId, Meta(description="Name of the task.")]
 Cohort = Annotated[identifiers.Cohort, Meta(description="Name of a cohort; empty: all.")]
@@ -127,7 +129,36 @@ class RolloutHalted(msgspec.Struct, frozen=True, kw_only=True):
     journal: JournalHead
 
 
-Data = VersionPublished | CanaryStaged | VersionPromoted | VersionRolledBack | RolloutHalted
+Distance = Annotated[float, Meta(ge=0)]
+
+
+# Said in one form, because whoever is told of the end wants to know of what.
+class _Drift(msgspec.Struct, frozen=True, kw_only=True):
+    task: Task
+    version: Annotated[int, Meta(ge=1, description="The version of the measure task whose answers these are.")]
+    since: Annotated[int, Meta(ge=1, description="The version with which the bound was crossed.")]
+    statistic: str
+    cohort: Cohort
+    kind: Annotated[str, Meta(description="drift: from the reference; skew: from all other cohorts.")]
+    measure: Annotated[str, Meta(description="psi: population stability index; ks: Kolmogorov-Smirnov distance.")]
+    value: Distance
+    bound: Annotated[float, Meta(ge=0, description="The policy's.")]
+    by_chance: Annotated[float, Meta(ge=0, description="Up to where chance and noise alone may have it.")]
+    reference: Annotated[TaskId, Meta(description="The task with whose answers it was compared.")]
+    reference_version: Version
+    model: None
+    journal: JournalHead
+
+
+class DriftFound(_Drift, frozen=True, kw_only=True):
+    """The answers of a measure task have moved: a distance has crossed the bound of the policy, and that of chance."""
+
+
+class DriftEnded(_Drift, frozen=True, kw_only=True):
+    """A distance that was found is within its bound again."""
+
+
+Data = VersionPublished | CanaryStaged | VersionPromoted | VersionRolledBack | RolloutHalted | DriftFound | DriftEnded
 DataType = type[Data]
 
 
@@ -150,6 +181,8 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="promoted", type=PROMOTED_TYPE, data=VersionPromoted),
         Kind(name="rolledback", type=ROLLED_BACK_TYPE, data=VersionRolledBack),
         Kind(name="halted", type=HALTED_TYPE, data=RolloutHalted),
+        Kind(name="driftfound", type=DRIFT_FOUND_TYPE, data=DriftFound, role=AGGREGATOR, journal=ROUNDS.name),
+        Kind(name="driftended", type=DRIFT_ENDED_TYPE, data=DriftEnded, role=AGGREGATOR, journal=ROUNDS.name),
     )
 }
 """By type."""

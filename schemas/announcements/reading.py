@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.announcements.forms import KINDS, Data, Kind, RolloutHalted, VersionRolledBack
+from schemas.announcements.forms import KINDS, Data, DriftEnded, DriftFound, Kind, RolloutHalted, VersionRolledBack
 from schemas.canonical import MalformedError
 from schemas.certificates import Trust
 from schemas.identifiers import BodyRef
@@ -52,7 +52,7 @@ class Announcement:
         if isinstance(self.data, VersionRolledBack):
             # Whoever deploys the version of the newest announcement is then always right.
             return self.data.to
-        return None if isinstance(self.data, RolloutHalted) else self.data.version
+        return None if isinstance(self.data, RolloutHalted | DriftFound | DriftEnded) else self.data.version
 
     @property
     def withdrawn(self) -> int | None:

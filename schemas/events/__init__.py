@@ -11,7 +11,7 @@
 * `partials`: what shard workers report to the aggregator.
 * `masks`: what helpers of masked tasks say.
 * `evaluations`: how a version does on held-out data.
-* `releasing`: which version is tried, by whom, and which one counts.
+* `releasing`: which version is tried, by whom, and which one counts; how far a measure task's answers have moved.
 * `journal`: what stands in every journal, and the unions of all events.
 
 Import events from here, not from a chapter. A chapter may import `schemas.identifiers`, `schemas.policy` and other
@@ -60,6 +60,7 @@ from schemas.events.masks import (
     RoundBound,
 )
 from schemas.events.partials import BodyMeasured, Partial, PartialStored
+from schemas.events.releasing.drift import DriftEnded, DriftEvent, DriftFound, DriftKind, DriftMeasure
 from schemas.events.releasing.rollouts import (
     Canary,
     CanaryGrown,
@@ -112,6 +113,7 @@ from schemas.events.tasks import (
     DeploymentFounded,
     PopulationBudgetSet,
     QuarantineLifted,
+    Reference,
     RolloutAction,
     RolloutOrdered,
     Subject,
@@ -164,6 +166,11 @@ __all__ = [
     "DeviceEnrolled",
     "DeviceQuarantined",
     "DeviceRevoked",
+    "DriftEnded",
+    "DriftEvent",
+    "DriftFound",
+    "DriftKind",
+    "DriftMeasure",
     "Enrolled",
     "EnrolmentClosed",
     "EnrolmentOpened",
@@ -211,6 +218,7 @@ __all__ = [
     "PopulationCharge",
     "Promoted",
     "QuarantineLifted",
+    "Reference",
     "RefusalReason",
     "RegistryEvent",
     "RevocationReason",

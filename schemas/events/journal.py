@@ -12,6 +12,7 @@ from schemas.events.evaluations import VersionEvaluated
 from schemas.events.event import Event
 from schemas.events.ledger import BudgetEvent
 from schemas.events.masks import HelperEvent, MasksRefused, MasksSummed
+from schemas.events.releasing.drift import DriftEvent
 from schemas.events.releasing.rollouts import KeepsModels, RolloutEvent
 from schemas.events.rounds import (
     CosignatureHeard,
@@ -45,6 +46,7 @@ Noticeable = (
     | MasksRefused
     | CosignatureHeard
     | KeepsModels
+    | DriftEvent
 )
 
 
@@ -84,6 +86,7 @@ JournalEvent = (
     | SelectorEvent
     | AdmissionEvent
     | RoundEvent
+    | DriftEvent
     | BudgetEvent
     | RegistryEvent
     | RolloutEvent

@@ -70,6 +70,20 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     model: BodyRef
 
 
+class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a measure task's answers are compared with: a copy of one version of another, in this task's own form.
+
+    `members`: how many answers it was of; `noise`: the standard deviation of that in each count of their sum.
+    """
+
+    task: TaskId
+    version: Version
+    members: Count
+    # Recorded: how far it may be by chance depends on the privacy of another policy.
+    noise: float
+    model: BodyRef
+
+
 class TaskCreated(Event):
     """A task begins. `weights[s]` is the integer weight of staleness s, computed once, here.
 
@@ -103,6 +117,8 @@ class TaskCreated(Event):
     spent_before: tuple[Spending, ...]
     # The subject of the token with which a server was asked; empty where the operator wrote it.
     asked_by: Asker = ""
+    # Where [drift] names another task; omitted else, so that older creations keep their bytes.
+    reference: Reference | UnsetType = UNSET
 
     @property
     def trained(self) -> int:

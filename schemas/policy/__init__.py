@@ -8,8 +8,8 @@
 * `checks`: reads a policy file and refuses what cannot hold; for the operator's commands and audit.
   `misfits`: the fields that are unknown, missing, or of another kind, each with its line.
   `learning_checks`: its part for the tables of `learning`; `measuring` for the table [measure]; `robustness` for
-  [robust], `tiers/` for [masked], `guarding/` for [quarantine], `releasing/` for [rollout]; `arguments`: what our own
-  losses and optimizers take.
+  [robust], `tiers/` for [masked], `guarding/` for [quarantine] and [drift], `releasing/` for [rollout]; `arguments`:
+  what our own losses and optimizers take.
 
 Import the names from here.
 """
@@ -17,6 +17,7 @@ Import the names from here.
 from __future__ import annotations
 
 from schemas.policy.checks import BOUNDS, PolicyError, check_policy, parse
+from schemas.policy.guarding.drift import Drift
 from schemas.policy.guarding.quarantine import Quarantine
 from schemas.policy.learning import (
     FLOWER_APP,
@@ -72,6 +73,7 @@ __all__ = [
     "Arguments",
     "Clipping",
     "Compression",
+    "Drift",
     "Evaluation",
     "Gate",
     "Masked",

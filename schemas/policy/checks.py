@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.errors import EXIT_USAGE, FedlogError
 from schemas.identifiers import PARTITIONS_MAX
+from schemas.policy.guarding.drift import find_drift_problems
 from schemas.policy.guarding.quarantine import find_quarantine_problems
 from schemas.policy.learning_checks import find_learning_problems
 from schemas.policy.measuring import find_measure_problems
@@ -74,6 +75,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "quarantine.rounds": (0, 32),
     "quarantine.window": (1, 32),
     "quarantine.z_min": (1, 1000),
+    "drift.version": (-1, 10_000_000),
+    **dict.fromkeys(("drift.psi_max", "drift.skew_psi_max"), (0, 1e3)),
+    **dict.fromkeys(("drift.ks_max", "drift.skew_ks_max"), (0, 1)),
     "sealed.epoch_versions": (1, 1_000_000),
     "sealed.kept_s": (0, 365 * 86_400),
     "masked.epoch_versions": (1, 1_000_000),
@@ -179,6 +183,7 @@ def check_policy(policy: Policy) -> Policy:
         *find_measure_problems(policy),
         *find_robust_problems(policy),
         *find_quarantine_problems(policy),
+        *find_drift_problems(policy),
         *_find_sealing_problems(policy),
         *find_masking_problems(policy),
         *find_rollout_problems(policy),

@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
+from schemas.policy.guarding.drift import Drift
 from schemas.policy.guarding.quarantine import Quarantine
 from schemas.policy.learning import (
     Arguments,
@@ -232,6 +233,7 @@ class Policy(Section):
     # Of which classes of enrolment; unset or empty: of any.
     device_classes: tuple[str, ...] | UnsetType = UNSET
     rollout: Rollout | UnsetType = UNSET
+    drift: Drift | UnsetType = UNSET
 
     @property
     def shard_count(self) -> int:

@@ -52,6 +52,7 @@ from tests.judges.logbook import INPUTS, READS, Journal, Logbook, differences, r
 from tests.judges.masking.words import word_faults
 from tests.judges.models import model_faults
 from tests.judges.published import announcement_faults
+from tests.judges.releasing.drift import drift_faults
 from tests.judges.releasing.rollouts import rollout_faults
 from tests.judges.rounds import round_faults, sum_faults, totals
 from tests.judges.sealing.epochs import epoch_faults
@@ -104,6 +105,7 @@ def check_book(
     found += word_faults(book, settled=settled)
     found += announcement_faults(book, settled=settled)
     found += rollout_faults(log, book, settled=settled)
+    found += drift_faults(log, book)
     if sums:
         recomputed, faults = totals(log, book, epoch_keys=None if sums is True else sums)
         found += [*faults, *sum_faults(book, recomputed), *model_faults(log, book, recomputed)]

@@ -13,13 +13,17 @@ from schemas.topics import ROUNDS
 from streams.log import Record
 from tests.judges.logbook import Logbook, differences
 from tests.judges.releasing.announcements import step_faults
+from tests.judges.releasing.drift import drift_announcement_faults
 
 
 def announcement_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     """`published` holds one CloudEvent for each version, in the journal's order; other types are not its versions."""
     signed = [event for record in book.published if (event := _read_signed(record)) is not None]
     announced = [event for event in signed if event.get("type") == "io.fedlog.model.published.v1"]
-    yield from step_faults(book, [event for event in signed if event not in announced], settled=settled)
+    drifts = [event for event in signed if str(event.get("type")).startswith("io.fedlog.drift.")]
+    yield from drift_announcement_faults(book, drifts, settled=settled)
+    rest = [event for event in signed if event not in announced and event not in drifts]
+    yield from step_faults(book, rest, settled=settled)
     versions = book.rounds.events(ModelPublished)
     if not settled:
         versions = versions[: max(len(announced), 0)]

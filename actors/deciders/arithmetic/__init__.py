@@ -11,5 +11,6 @@ library that each names; no clock, no entropy, no I/O.
 - `schedules`: the server's learning rate over the versions.
 - `statistics`: the release of a measure task: from a sum to statistics in their own units.
 - `reporting`: what devices report under privacy, out of the same noised sum.
+- `drifting`: how far two histograms are apart, and how far chance and noise alone would have them.
 - `accounting`: what releases cost: rho, and the epsilon that follows from it.
 """

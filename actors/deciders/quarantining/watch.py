@@ -7,8 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from schemas.events import DeviceQuarantined, MembersCompared, QuarantineLifted, UpdateAdmitted, name_unit
+from msgspec import UNSET, UnsetType
+
+from schemas.events import (
+    DeviceQuarantined,
+    MembersCompared,
+    QuarantineLifted,
+    TaskCreated,
+    UpdateAdmitted,
+    name_unit,
+)
 
 
 @dataclass(slots=True)
@@ -63,3 +73,23 @@ class Watch:
     def is_lifted_by(self, event: QuarantineLifted) -> bool:
         """Whether the word is about the quarantine that there is, and no copy of one about an earlier."""
         return self.quarantined.get(name_unit(event)) == event.round
+
+
+class Watched(Protocol):
+    """A task, as far as it is asked here; `pending` are its rounds that are proposed."""
+
+    created: TaskCreated
+    watch: Watch | UnsetType
+    pending: list[Any]
+
+
+def note_watched(task: Watched, event: MembersCompared | DeviceQuarantined) -> None:
+    """Fold one event into what is remembered."""
+    assert task.watch is not UNSET
+    if isinstance(event, DeviceQuarantined):
+        task.watch.quarantine(event)
+        return
+    asked = task.created.policy.quarantine
+    assert asked is not UNSET
+    [members] = [pending.members for pending in task.pending if pending.id == event.round]
+    task.watch.note_round(event, members, window=asked.window)

@@ -40,7 +40,6 @@ from schemas.events import (
     BodyFault,
     CountedReason,
     JournalEvent,
-    ModelPublished,
     Noticed,
     Outcome,
     PopulationBudgetSet,
@@ -189,10 +188,11 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
 
     def follow_up(self, state: Rounds, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> FollowUp:
         """Add what was admitted, announce what was published, and answer the device."""
-        update, answers, extra_records = arrival.input, [], []
+        update, answers = arrival.input, []
         self._turning.time_ms = time_ms
         if isinstance(update, UpdateChecked):
             answers = [_answer(state.tasks.get(update.lease.task), update, events=events)]
+        told = [partial(self._published.announce, each, time_ms=time_ms) for each in self._published.select(events)]
         for event in events:
             match event:
                 case UpdateAdmitted():
@@ -201,8 +201,6 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                     continue
                 case UpdateRefused() | UpdatesDeclined():
                     continue
-                case ModelPublished():
-                    extra_records.append(partial(self._published.announce, event, time_ms=time_ms))
                 case TaskHalted():
                     self._releases.models.drop(event.task)
                 case RoundAbandoned():
@@ -213,7 +211,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
             self.has_work = True
         if isinstance(update, Tick):
             self.has_work = self.has_work or self._turning.is_due(state.tasks.values())
-        return FollowUp(answers=answers, extra_records=extra_records)
+        return FollowUp(answers=answers, extra_records=told)
 
     def _begin(self, created: TaskCreated) -> None:
         """Get ready for a task that is created, or found open."""

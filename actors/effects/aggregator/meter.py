@@ -8,6 +8,9 @@ from actors.deciders.aggregator_state import Rounds
 from actors.runtime.meter import Gauge, Instruments, Meter
 from schemas.events import (
     DeviceQuarantined,
+    DriftEnded,
+    DriftEvent,
+    DriftFound,
     JournalEvent,
     MembersCompared,
     ModelPublished,
@@ -96,6 +99,37 @@ class _Apart:
         self._anomalies.labels(event.task).inc(len(event.anomalies))
 
 
+class _Fills:
+    """How full the open round of each task is."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._fill = instruments.gauge("buffer_fill", "Updates in the open round", "task")
+        self._held: dict[str, Gauge] = {}
+
+    def find(self, task: str) -> Gauge:
+        """That of a task."""
+        # Kept by task, because looking labels up costs more than the step itself.
+        if task not in self._held:
+            self._held[task] = self._fill.labels(task)
+        return self._held[task]
+
+
+class _Drifts:
+    """How far the answers of measure tasks have moved, where they have."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._drift = instruments.gauge(
+            "drift", "How far answers have moved, in bounds; 0 within them", "task", "kind", "cohort", "measure"
+        )
+
+    def show(self, event: DriftEvent) -> None:
+        """What was found of a version, or has ended."""
+        place = self._drift.labels(event.task, event.kind, event.cohort, event.measure)
+        # Of a bound of zero whatever is found is beyond.
+        share = event.value / event.bound if event.bound else float(event.value > 0)
+        place.set(share if isinstance(event, DriftFound) else 0)
+
+
 class AggregatorMeter(Meter):
     """Follows the journal `rounds`."""
 
@@ -111,10 +145,10 @@ class AggregatorMeter(Meter):
         self._round_s = instruments.histogram(
             "round_seconds", "From opening to proposing", "task", buckets=_ROUND_SECONDS_BUCKETS
         )
-        self._fill = instruments.gauge("buffer_fill", "Updates in the open round", "task")
+        self._fills = _Fills(instruments)
         self._version = instruments.gauge("version", "Newest version", "task")
+        self._drifts = _Drifts(instruments)
         self._opened_ms: dict[str, int] = {}
-        self._fills: dict[str, Gauge] = {}
 
     def restore(self, state: Rounds) -> None:
         """Versions and buffers as they are."""
@@ -123,9 +157,11 @@ class AggregatorMeter(Meter):
                 self._version.labels(name).set(task.version)
             self._apart.set(task.created, 0 if task.watch is UNSET else len(task.watch.quarantined))
             members = task.buffer.members.values() if task.buffer else ()
-            self._fill_of(name).set(len(members))
+            self._fills.find(name).set(len(members))
             for member in members:
                 self._weights.add(name, member.weight)
+            for found in task.drifts.found.values() if task.drifts else ():
+                self._drifts.show(found)
 
     def follow(self, event: JournalEvent, time_ms: int) -> None:
         """Versions, buffers and quarantines as an event leaves them."""
@@ -134,14 +170,16 @@ class AggregatorMeter(Meter):
             case RoundOpened():
                 self._opened_ms[event.task] = time_ms
                 self._weights.begin(event.task)
-                self._fill_of(event.task).set(0)
+                self._fills.find(event.task).set(0)
             case UpdateAdmitted():
-                self._fill_of(event.task).inc()
+                self._fills.find(event.task).inc()
                 self._weights.add(event.task, event.weight)
             case ModelPublished():
                 self._version.labels(event.task).set(event.version)
+            case DriftFound() | DriftEnded():
+                self._drifts.show(event)
             case RoundProposed() | TaskHalted():
-                self._fill_of(event.task).set(0)
+                self._fills.find(event.task).set(0)
                 if isinstance(event, RoundProposed):
                     self._weights.show(event.task)
 
@@ -165,12 +203,6 @@ class AggregatorMeter(Meter):
             # From a snapshot on, the opening may not have been read back, and no duration is better than a wrong one.
             case RoundProposed() if event.task in self._opened_ms:
                 self._round_s.labels(event.task).observe((time_ms - self._opened_ms[event.task]) / 1000)
-
-    def _fill_of(self, task: str) -> Gauge:
-        # Kept by task, because looking labels up costs more than the step itself.
-        if task not in self._fills:
-            self._fills[task] = self._fill.labels(task)
-        return self._fills[task]
 
 
 def make_meter(instruments: Instruments) -> AggregatorMeter:

@@ -19,6 +19,7 @@ from actors.deciders.arithmetic import noise, optimizers, reporting, schedules, 
 from actors.deciders.quarantining.judging import Compared
 from actors.effects.aggregator.model_cache import CachedModel, ModelCache
 from actors.effects.aggregator.summation import Fetch
+from actors.effects.watching.drifting import measure_drift
 from actors.keys import NoiseKey
 from schemas.errors import FedlogError
 from schemas.events import RoundProposed, TaskCreated
@@ -129,6 +130,7 @@ class Releases:
         # A body is durable before the event that names it, or a reader could look for it in vain.
         model = self._store(name, release.model)
         moments = None if release.moments is None else self._store(name, release.moments)
+        distances = measure_drift(task, release.model, members=awaited.proposed.members, fetch=self._fetch)
         self.models.put(name, CachedModel(model.sha256, release.model, release.moments))
         return ReleaseStored(
             task=name,
@@ -139,6 +141,7 @@ class Releases:
             is_sound=created.policy.measure is not None or is_sound(release.model),
             metrics=metrics if release.metrics is UNSET else release.metrics,
             compared=compared,
+            distances=distances,
         )
 
     def _start(self, task: Task) -> Start:

@@ -52,6 +52,26 @@ def _find_histogram_problems(measure: Measure, arguments: Mapping[str, Any]) -> 
     else:
         shapes = {questions.HISTOGRAM: asked.shape, questions.EXAMPLES: ()}
         yield from _find_shape_problems(measure, shapes)
+    yield from _find_bin_problems(arguments)
+
+
+def _find_cohort_problems(measure: Measure, arguments: Mapping[str, Any]) -> Iterator[str]:
+    # Whatever else it is called with goes on to where bins are counted.
+    for name in arguments.keys() - {"cohorts", "column", "between"}:
+        yield f"plugin_arguments: shares_by_cohort takes cohorts, column and between, and no {name!r:.80}"
+    cohorts, asked = arguments["cohorts"], measure.statistics.get(questions.HISTOGRAM)
+    if not _is_list(cohorts) or not cohorts or not all(isinstance(cohort, str) and cohort for cohort in cohorts):
+        yield f"plugin_arguments.cohorts = {cohorts!r:.80}: a list of names"
+        return
+    if asked is None or len(asked.shape) != 2 or asked.shape[0] != len(cohorts):
+        wanted = f"[{len(cohorts)}, bins]"
+        yield f"statistics: shares_by_cohort gives {questions.HISTOGRAM!r} of shape {wanted}; ask for it"
+    else:
+        yield from _find_shape_problems(measure, {questions.HISTOGRAM: asked.shape, questions.DEVICES: (len(cohorts),)})
+    yield from _find_bin_problems(arguments)
+
+
+def _find_bin_problems(arguments: Mapping[str, Any]) -> Iterator[str]:
     column = arguments.get("column", questions.LABELS)
     if not _is_column(column):
         yield f"plugin_arguments.column = {column!r:.80}: a feature's place from 0 on, or a name"
@@ -104,5 +124,6 @@ def _is_range(value: Any) -> bool:
 _CHECKS: dict[Callable[..., Any], Callable[[Measure, Mapping[str, Any]], Iterator[str]]] = {
     questions.evaluate: _find_evaluate_problems,
     questions.histogram: _find_histogram_problems,
+    questions.shares_by_cohort: _find_cohort_problems,
     questions.describe_columns: _find_columns_problems,
 }

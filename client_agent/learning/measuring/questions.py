@@ -20,9 +20,11 @@ from schemas.policy import Statistic
 EXAMPLES = "examples"
 TIMES_EXAMPLES = "_times_examples"
 HISTOGRAM = "histogram"
+DEVICES = "devices"
 LABELS = "labels"
 
 Column = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 
 def evaluate(parameters: Arrays, data: Any, *, context: Context) -> dict[str, Any]:
@@ -67,15 +69,41 @@ def histogram(
     asked = _find_statistics(context)
     if HISTOGRAM not in asked or len(asked[HISTOGRAM].shape) != 1:
         raise LearnerError(f"histogram gives a statistic {HISTOGRAM!r} of shape [bins]: ask for it")
+    counts = _count_bins(data, bins=asked[HISTOGRAM].shape[0], column=column, between=between)
+    return _choose({HISTOGRAM: counts, EXAMPLES: counts.sum()}, asked)
+
+
+def shares_by_cohort(
+    parameters: Arrays, data: Any, *, context: Context, cohorts: tuple[str, ...], **column_and_between: Any
+) -> dict[str, Any]:
+    """Which share of its examples a device has in each bin, in the row of its own cohort, and zeros in the others.
+
+    Statistics: `histogram`, of shape [cohorts, bins], and `devices`, of shape [cohorts]: 1 in the place of a device
+    that has examples. So each device counts once, whatever their number. The rest as in `histogram`; a device of a
+    cohort that is not named answers with zeros.
+    """
+    del parameters
+    asked = _find_statistics(context)
+    if HISTOGRAM not in asked or len(asked[HISTOGRAM].shape) != 2 or asked[HISTOGRAM].shape[0] != len(cohorts):
+        raise LearnerError(f"shares_by_cohort gives a statistic {HISTOGRAM!r} of shape [cohorts, bins]: ask for it")
+    shares, devices = np.zeros(asked[HISTOGRAM].shape), np.zeros(len(cohorts))
+    counts = _count_bins(data, bins=shares.shape[1], **column_and_between)
+    if context.cohort in cohorts and counts.any():
+        row = cohorts.index(context.cohort)
+        shares[row], devices[row] = counts / counts.sum(), 1
+    return _choose({HISTOGRAM: shares, DEVICES: devices}, asked)
+
+
+def _count_bins(data: Any, *, bins: int, column: int | str = LABELS, between: tuple[float, ...] = ()) -> Counts:
     if between and not (len(between) == 2 and between[0] < between[1]):
         raise LearnerError(f"histogram: between = {list(between)}, expected the lower end and the upper one")
-    [bins], values = asked[HISTOGRAM].shape, _take_columns(data, (column,))[:, 0]
+    values = _take_columns(data, (column,))[:, 0]
     # What is missing is in no bin.
     values = values[~np.isnan(values)]
     low, high = between or (0.0, float(bins))
     # Through the bins and not their edges, so that a whole number is never a rounding away from its own bin.
     places = np.clip(np.floor((values - low) * (bins / (high - low))), 0, bins - 1).astype(np.int64)
-    return _choose({HISTOGRAM: np.bincount(places, minlength=bins), EXAMPLES: len(values)}, asked)
+    return np.bincount(places, minlength=bins)
 
 
 def describe_columns(

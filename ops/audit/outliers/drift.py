@@ -1,107 +1,42 @@
-"""How far what devices have has moved: a histogram of a measure task beside an earlier one, or beside another task's.
-
-Called by `fedlog drift`. The unit is a device, as in privacy: its examples are alike, so that chance is judged by how
-many devices answered, and not by how many examples they have.
-"""
+"""What a replay checks of drift: what is said with a version follows from its answers, and from the policy."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-import numpy.typing as npt
+from msgspec import UNSET
 
-from schemas.errors import EXIT_USAGE, FedlogError
-
-Counts = npt.NDArray[np.float64]
-# Together at most one alarm in twenty is chance: half of that for each of the two distances.
-_NORMAL_QUANTILE = 1.959964  # of 0.975
-_KOLMOGOROV_QUANTILE = 1.480207  # of 0.975
-# What is put into each bin, in devices: an empty one would make the PSI infinite.
-_SMOOTHING = 0.5
+from actors.deciders.aggregator_state import Task
+from actors.deciders.drifting.judging import Distance, judge_drift
+from actors.effects.aggregator.summation import Fetch
+from actors.effects.watching.drifting import measure_drift
+from schemas.events import DriftEnded, DriftFound, JournalEvent, ModelPublished
+from schemas.tensors import Floats
 
 
-class Incommensurable(FedlogError):
-    """Two histograms cannot be compared; the message says why."""
-
-    exit_code = EXIT_USAGE
-    code = "incommensurable"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """From which distance on it is drift: 0.2 for the PSI is the usual rule, the KS distance is a share of examples."""
-
-    psi: float = 0.2
-    ks: float = 0.1
+def check_told(task: Task, published: ModelPublished, *, decision: Sequence[JournalEvent]) -> Iterator[str]:
+    """Whether what is said of drift with a version follows from the distances that it names, and from the policy."""
+    told = _list_told(published, decision)
+    # Taken at their word: whether they are those of the answers only the bodies can tell.
+    distances = [
+        Distance(kind=e.kind, cohort=e.cohort, measure=e.measure, value=e.value, by_chance=e.by_chance) for e in told
+    ]
+    if told != judge_drift(task, published.version, distances=distances):
+        yield f"version {published.version}: what it says of drift is not what its distances mean"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Histogram:
-    """Counts by bin, of shape (bins,), and how many devices they are of."""
-
-    counts: Counts
-    devices: int
-
-    @property
-    def shares(self) -> Counts:
-        """What share of the examples is in each bin. Noise may have left a count below zero, which is none."""
-        counts = np.maximum(self.counts, 0.0)
-        if (whole := float(counts.sum())) <= 0:
-            raise Incommensurable("A histogram without a single example has no shares: ask for another column.")
-        return np.asarray(counts / whole)
+def check_found(
+    task: Task, published: ModelPublished, *, vector: Floats, decision: Sequence[JournalEvent], fetch: Fetch
+) -> Iterator[str]:
+    """Whether it is what the answers give. Raises BodyLost, BodyError where the reference is gone."""
+    if task.created.policy.drift is UNSET or published.round is None:
+        return
+    # Of this task's state before the version, so that its own reference is not yet itself.
+    distances = measure_drift(task, vector, members=published.members, fetch=fetch)
+    if _list_told(published, decision) != judge_drift(task, published.version, distances=distances):
+        yield f"version {published.version}: its answers give other distances than it says"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
-    """Two distances, from where on each is more than chance, and whether one has crossed its bound as well."""
-
-    psi: float
-    ks: float
-    psi_by_chance: float
-    ks_by_chance: float
-    is_drift: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as one JSON object."""
-        return asdict(self)
-
-
-def compute_psi(reference: Histogram, now: Histogram) -> float:
-    """The population stability index, sum of (p - q) ln(p / q) over bins, with half a device more in each."""
-    p, q = (_smooth(each) for each in (reference, now))
-    return float(((q - p) * np.log(q / p)).sum())
-
-
-def compute_ks(reference: Histogram, now: Histogram) -> float:
-    """The Kolmogorov-Smirnov distance: the largest difference of the shares up to any bin."""
-    return float(np.abs(np.cumsum(now.shares - reference.shares)).max())
-
-
-def judge(reference: Histogram, now: Histogram, *, bounds: Bounds) -> Drift:
-    """Whether `now` has drifted: a distance is above its bound, and above what chance gives. Raises Incommensurable."""
-    if reference.counts.shape != now.counts.shape or reference.counts.ndim != 1:
-        shapes = f"{list(reference.counts.shape)} and {list(now.counts.shape)}"
-        raise Incommensurable(f"Histograms of shapes {shapes}: both need the same bins.")
-    # Both, because each misses what the other finds: a moved tail, and a small move of everything.
-    psi, ks = compute_psi(reference, now), compute_ks(reference, now)
-    # What two samples of so many devices of one population differ by (Yurdakul 2018; Smirnov 1948).
-    spread = 1 / reference.devices + 1 / now.devices
-    psi_by_chance = find_chi_square_quantile(reference.counts.size - 1) * spread
-    ks_by_chance = _KOLMOGOROV_QUANTILE * math.sqrt(spread)
-    is_drift = psi >= max(bounds.psi, psi_by_chance) or ks >= max(bounds.ks, ks_by_chance)
-    return Drift(psi=psi, ks=ks, psi_by_chance=psi_by_chance, ks_by_chance=ks_by_chance, is_drift=is_drift)
-
-
-def find_chi_square_quantile(freedom: int) -> float:
-    """That of 0.975 of the chi-square distribution, to two hundredths (Wilson and Hilferty, 1931)."""
-    part = 2 / (9 * max(1, freedom))
-    return freedom * (1 - part + _NORMAL_QUANTILE * math.sqrt(part)) ** 3
-
-
-def _smooth(one: Histogram) -> Counts:
-    # In devices and not in examples, so that the same share weighs more where more have answered.
-    devices = one.shares * one.devices + _SMOOTHING
-    return np.asarray(devices / devices.sum())
+def _list_told(published: ModelPublished, decision: Sequence[JournalEvent]) -> list[DriftFound | DriftEnded]:
+    drifts = (event for event in decision if isinstance(event, DriftFound | DriftEnded))
+    return [event for event in drifts if event.task == published.task and event.version == published.version]

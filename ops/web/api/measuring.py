@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
@@ -23,6 +24,9 @@ WHERE task = $task AND statistic = $statistic GROUP BY version HAVING bool_and(v
 """
 
 
+_POLICY = "SELECT policy FROM policies WHERE task = $task"
+
+
 class OfDrift(BaseModel):
     """What is compared, and from where on it is drift: the options of `fedlog drift`."""
 
@@ -36,24 +40,36 @@ class OfDrift(BaseModel):
 @router.get("/tasks/{task}/drift")
 def show_drift(asked: Question, task: TaskName, *, wanted: Annotated[OfDrift, Query()]) -> Response:
     """How far each later answer of a measure task is from `reference`; `is_drift` is what the newest one says."""
-    import numpy as np
+    from decimal import Decimal
 
-    from ops.audit.outliers.drift import Bounds, Histogram, judge
+    from actors.deciders.arithmetic.drifting import Histogram, find_noise, read_counts
+    from ops.operator.releasing.drifting import compare_counts
+    from schemas.policy import Drift, Policy
 
     require_task(asked, task)
     found = asked.ask(_HISTOGRAMS, task=task, statistic=wanted.statistic)
+    [[policy]] = asked.ask(_POLICY, task=task).rows
+    rules = msgspec.json.decode(policy, type=Policy)
+    # As sums, in which the noise of a release is known.
+    is_mean = rules.measure is not None and rules.measure.release == "mean"
     histograms = {
-        version: Histogram(counts=np.asarray(counts, np.float64), devices=devices)
+        version: Histogram(
+            counts=read_counts(counts, times=devices if is_mean else 1),
+            devices=Decimal(devices),
+            noise=find_noise(rules, wanted.statistic),
+        )
         for version, counts, devices in found.rows
     }
     if wanted.reference not in histograms:
         raise RequestRefused(f"{task!r} has no version {wanted.reference} with a statistic {wanted.statistic!r}.")
-    first, bounds = histograms[wanted.reference], Bounds(psi=wanted.psi, ks=wanted.ks)
-    versions: list[dict[str, Any]] = [
-        {"version": version, **judge(first, histogram, bounds=bounds).to_json()}
+    first = histograms[wanted.reference]
+    rule = Drift(statistic=wanted.statistic, psi_max=wanted.psi, ks_max=wanted.ks)
+    compared = (
+        compare_counts(first, histogram, version=version, asked=rule)
         for version, histogram in histograms.items()
         if version > wanted.reference
-    ]
+    )
+    versions: list[dict[str, Any]] = [each.to_json() for each in compared if each is not None]
     # Older versions are history; a scheduler acts on what is so now.
     is_drift = bool(versions) and versions[-1]["is_drift"]
     return write_answer(found, {"task": task, "versions": versions, "is_drift": is_drift})

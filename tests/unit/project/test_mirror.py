@@ -124,6 +124,8 @@ HELD_BY = {
     "ops/services/standing": "tests/unit/ops/services/test_subscriber.py",
     "schemas/announcements/forms": "tests/unit/schemas/announcements/test_reading.py",
     "ops/services/scoring": "tests/unit/ops/services/test_evaluator.py",
+    "ops/operator/releasing/drifting": "tests/unit/ops/terminal/commands/cluster/test_drift.py",
+    "actors/deciders/drifting/standing": "tests/unit/actors/deciders/drifting/test_judging.py",
     "ops/operator/first_models": "tests/unit/ops/operator/test_tasks.py",
     "ops/virtual": "tests/unit/ops/virtual/test_running.py",
     "ops/operator/errors": "tests/unit/ops/terminal/test_errors.py",

@@ -83,8 +83,7 @@ def test_the_announcements_are_made_again(history: History, name: str, state: Ca
     for entry in scan(history.log, TopicPartition(statements.topic, history.partition)):
         batch = chain.follow(entry.offset, entry.value or b"")
         for decision in batch.decisions if batch is not None else ():
-            announced = [event for event in decision.events if isinstance(event, statements.kinds)]
-            for event in announced:
+            for event in filter(statements.has, decision.events):
                 statement = statements.make(event, chain.at, time_ms=decision.time_ms)
                 said.append(sign_statement(statement, signer.key, certificate=signer.certificate))
     found = [entry.value for entry in scan(history.log, TopicPartition(PUBLISHED.name, history.partition))]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from actors.keys import RoleKey
-from schemas.events import CanaryStarted, Evidence, Promoted, RolledBack, RolloutHalted
-from schemas.published import Head, describe_step, describe_version, sign_statement
+from schemas.events import CanaryStarted, DriftEnded, Evidence, Promoted, RolledBack, RolloutHalted
+from schemas.published import Head, describe_drift, describe_step, describe_version, sign_statement
 from streams.log import Draft, EventLog
 from tests.worlds.builders import DEPLOYMENT, FOR_EVER_MS, KEY, TASK, body_ref, model_published, role_key
+from tests.worlds.drift.asking import drift_found
 from tests.worlds.ops_journal import PLACE
 
 TIME_MS = 1_700_000_000_000
@@ -69,6 +70,15 @@ def announce_version(version: int, *, seq: int | None = None, **changes: Any) ->
 def publish(log: EventLog, *records: bytes, partition: int = PLACE) -> None:
     """Append them to `published`."""
     log.append([Draft(topic="published", partition=partition, value=record, key=TASK.encode()) for record in records])
+
+
+def announce_drift(kind: str, version: int = 3, *, seq: int = 0) -> bytes:
+    """An aggregator's word of answers that have moved: `kind` is driftfound or driftended."""
+    found = drift_found(version)
+    plain = {name: getattr(found, name) for name in found.__struct_fields__}
+    event = found if kind == "driftfound" else DriftEnded(**plain)
+    head = Head(topic="rounds", partition=PLACE, seq=seq, head="ab" * 32)
+    return sign_as("aggregator", describe_drift(event, TIME_MS, head=head))
 
 
 OPERATOR = KEY.public_key

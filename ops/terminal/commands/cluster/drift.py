@@ -11,12 +11,11 @@ from ops.opening import open_log_or_export
 from ops.operator import tasks
 from ops.terminal.errors import ConsoleError
 from ops.terminal.options import FromFiles
-from schemas.errors import EXIT_USAGE
 
 if TYPE_CHECKING:
-    from ops.audit.outliers.drift import Drift, Histogram
     from ops.history.task_view import TaskView
-    from streams.log import EventLog
+    from ops.operator.releasing.drifting import Comparison
+    from schemas.policy import Drift
 
 
 def drift(
@@ -26,51 +25,67 @@ def drift(
     against: Annotated[
         str, typer.Option(metavar="TASK", help="Take the reference from this task: another time, or another cohort.")
     ] = "",
-    statistic: Annotated[str, typer.Option(help="The statistic that is a histogram.")] = "histogram",
-    psi: Annotated[float, typer.Option(help="From which population stability index on it is drift.", min=0)] = 0.2,
-    ks: Annotated[float, typer.Option(help="From which Kolmogorov-Smirnov distance on it is drift.", min=0)] = 0.1,
+    statistic: Annotated[str, typer.Option(help="The statistic that is a histogram.")] = "",
+    psi: Annotated[float | None, typer.Option(help="From which PSI on it is drift; else the policy's.", min=0)] = None,
+    ks: Annotated[float | None, typer.Option(help="From which KS distance on; else the policy's.", min=0)] = None,
     from_files: FromFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per version.")] = False,
 ) -> None:
     """Compare a measure task's histograms with a reference. Exit code 1 where the newest version has drifted."""
-    from ops.audit.outliers.drift import Bounds, judge
+    from ops.operator.releasing.drifting import compare_version, read_answers
 
     with open_log_or_export(ctx.obj, from_files) as log:
         view = tasks.find_view(log, task)
         other = tasks.find_view(log, against) if against else view
-        first = _read(log, other, version=reference, statistic=statistic)
+        asked = _find_rules(view, statistic=statistic, psi=psi, ks=ks)
+        # Read once: it is the same for all of them.
+        first = read_answers(log, other, version=reference, asked=asked)
         later = [version for version in sorted(view.published) if version > (0 if against else reference)]
-        found = {
-            version: judge(first, _read(log, view, version=version, statistic=statistic), bounds=Bounds(psi=psi, ks=ks))
+        found = [
+            comparison
             for version in later
-        }
+            for comparison in compare_version(
+                view,
+                read_answers(log, view, version=version, asked=asked),
+                version=version,
+                reference=first,
+                asked=asked,
+            )
+        ]
     if not found:
         note(f"{task!r} has no version to compare with version {reference} of {against or task!r} yet.")
         return
-    for version, each in found.items() if as_json else ():
-        say_json({"task": task, "version": version, **each.to_json()})
+    for each in found if as_json else ():
+        say_json({"task": task, **each.to_json()})
     if not as_json:
-        head = ("version", "PSI", "by chance", "KS", "by chance", "drift")
-        table(head, [_format(version, each) for version, each in found.items()])
+        _print(found)
     # Older versions are history; a scheduler acts on what is so now.
-    newest = max(found)
-    if found[newest].is_drift:
+    newest = max(later)
+    if any(each.is_drift for each in found if each.version == newest):
         raise ConsoleError(f"Version {newest} of {task!r} has drifted from version {reference} of {against or task!r}.")
 
 
-def _format(version: int, one: Drift) -> tuple[object, ...]:
+def _find_rules(view: TaskView, *, statistic: str, psi: float | None, ks: float | None) -> Drift:
+    """The policy's table [drift], or one without cohorts, with what the caller says otherwise."""
+    from msgspec.structs import replace
+
+    from schemas.policy import Drift
+
+    asked = (view.created.policy.drift if view.created else None) or Drift()
+    # A statistic that the policy does not watch has no cohorts that anybody could know.
+    if statistic and statistic != asked.statistic:
+        asked = Drift(statistic=statistic)
+    return replace(asked, psi_max=asked.psi_max if psi is None else psi, ks_max=asked.ks_max if ks is None else ks)
+
+
+def _print(found: list[Comparison]) -> None:
+    # Where a policy names no cohorts, every line would say "all".
+    is_split = any(each.cohort for each in found)
+    head = ("version", *(("cohort", "beside") if is_split else ()), "PSI", "by chance", "KS", "by chance", "drift")
+    table(head, [_format(each, is_split=is_split) for each in found])
+
+
+def _format(one: Comparison, *, is_split: bool) -> tuple[object, ...]:
     told = (one.psi, one.psi_by_chance, one.ks, one.ks_by_chance)
-    return (version, *(number(value, 3) for value in told), "yes" if one.is_drift else "no")
-
-
-def _read(log: EventLog, view: TaskView, *, version: int, statistic: str) -> Histogram:
-    from ops.audit.outliers.drift import Histogram
-    from ops.operator import results
-    from ops.operator.models import choose_version
-
-    measure = view.created.policy.measure if view.created else None
-    if measure is None or statistic not in measure.statistics:
-        has = "measures nothing" if measure is None else f"answers {', '.join(measure.statistics)}"
-        raise ConsoleError(f"{view.task!r} {has}: {statistic!r} is no statistic of it.", exit_code=EXIT_USAGE)
-    result = results.read(log, view, version=choose_version(view, version))
-    return Histogram(counts=result.statistics[statistic].astype("float64"), devices=result.members)
+    where = (one.cohort or "all", "reference" if one.kind == "drift" else "others") if is_split else ()
+    return (one.version, *where, *(number(value, 3) for value in told), "yes" if one.is_drift else "no")

@@ -153,6 +153,10 @@ def _describe(found: Published) -> dict[str, str]:
 def _format(found: Published) -> str:
     when = found.time.strftime("%Y-%m-%d %H:%M:%S")
     what = found.kind if found.version is None else f"{found.kind} version {found.version}"
+    if "by_chance" in found.data:
+        where = f" of {found.data['cohort']}" if found.data["cohort"] else ""
+        how = f"{found.data['measure']} {found.data['value']:.3g} of at most {found.data['bound']:g}"
+        what = f"{found.kind}{where} with version {found.data['version']}, {found.data['kind']} by {how}"
     if found.withdrawn is not None:
         now = "none" if found.version is None else f"version {found.version}"
         what = f"rolled back version {found.withdrawn}, now {now}"

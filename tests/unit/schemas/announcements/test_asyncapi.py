@@ -10,9 +10,9 @@ from jsonschema import Draft202012Validator
 
 from schemas.announcements.asyncapi import describe_topic, write_topic
 from schemas.announcements.forms import KINDS
-from schemas.published import EVENT_TYPE, STEP_TYPES
+from schemas.published import DRIFT_TYPES, EVENT_TYPE, STEP_TYPES
 from tests.root import ROOT
-from tests.worlds.published.announcing import announce_rollout, announce_version
+from tests.worlds.published.announcing import announce_drift, announce_rollout, announce_version
 
 DOCUMENT = describe_topic()
 
@@ -31,7 +31,7 @@ def test_the_copy_in_docs_is_the_codes() -> None:
 
 def test_every_kind_is_described() -> None:
     """Guarantee: a message a kind, named by its CloudEvents type."""
-    assert {EVENT_TYPE, *STEP_TYPES} == {*KINDS}
+    assert {EVENT_TYPE, *STEP_TYPES, *DRIFT_TYPES} == {*KINDS}
     assert [message["name"] for message in DOCUMENT["components"]["messages"].values()] == [*KINDS]
 
 
@@ -44,6 +44,7 @@ def test_every_kind_is_described() -> None:
         ("promoted", announce_rollout("promoted", 0, previous=None)),
         ("rolledback", announce_rollout("rolledback", 1, to=None)),
         ("halted", announce_rollout("halted", None)),
+        *((kind, announce_drift(kind)) for kind in ("driftfound", "driftended")),
     ],
 )
 def test_what_is_written_fits_the_description(kind: str, record: bytes) -> None:

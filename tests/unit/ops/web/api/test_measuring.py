@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
-import numpy as np
-
-from ops.audit.outliers.drift import Bounds, Histogram, judge
+from actors.deciders.arithmetic.drifting import Histogram, read_counts
+from ops.operator.releasing.drifting import compare_counts
+from schemas.policy import Drift
 from tests.serving import make_client, opened_site
 from tests.survey import RINGS, Survey, measuring_policy
 
@@ -26,11 +27,14 @@ def test_drift_is_judged_as_the_command_does(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     with opened_site(tmp_path / "site", world.log) as (site, history), make_client(site) as client:
         sql = "SELECT list(value ORDER BY index) FROM statistics GROUP BY version ORDER BY version"
-        first, second = (Histogram(counts=np.asarray(row[0]), devices=3) for row in history.ask(sql).rows)
+        first, second = (
+            Histogram(counts=read_counts(row[0], times=3), devices=Decimal(3)) for row in history.ask(sql).rows
+        )
         told = client.get(f"/api/v1/tasks/{TASK}/drift").json()
         unknown = client.get(f"/api/v1/tasks/{TASK}/drift", params={"statistic": "ages"})
         absent = client.get("/api/v1/tasks/nobody/drift")
-    found = judge(first, second, bounds=Bounds())
-    assert told["versions"] == [{"version": 2, **found.to_json()}]
+    found = compare_counts(first, second, version=2, asked=Drift())
+    assert found is not None
+    assert told["versions"] == [found.to_json()]
     assert told["is_drift"] == found.is_drift
     assert (unknown.status_code, absent.status_code) == (422, 404)
