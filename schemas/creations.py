@@ -37,7 +37,7 @@ from schemas.policy import BOUNDS, PolicyError, check_policy
 from schemas.policy.measuring import NEWEST
 from schemas.policy.metrics import list_noised_reports
 from schemas.signing import is_signed_by, parse_signed, sign
-from schemas.topics import MODELS, partition_of
+from schemas.topics import MODELS, partition_of, population_of
 
 # A record of `tasks` without its signature has to fit into one journal record, and no reader takes a larger one.
 Written = DeploymentFounded | TaskEvent
@@ -176,6 +176,7 @@ def find_faults(created: TaskCreated) -> Iterator[str]:
         yield "the vector has not the place for what the policy has reported"
     yield from _find_body_faults(created)
     yield from _find_reference_faults(created)
+    yield from _find_watched_faults(created)
     yield from _find_ancestry_faults(created)
 
 
@@ -214,6 +215,13 @@ def _find_reference_faults(created: TaskCreated) -> Iterator[str]:
         yield "what answers are compared with is not what the policy says"
     if of == created.task:
         yield "its answers are to be compared with a copy of its own; leave drift.of out"
+
+
+def _find_watched_faults(created: TaskCreated) -> Iterator[str]:
+    """Whether the rollout hears of each task whose drift its gates look at: of those of one population it does."""
+    for gate in created.policy.rollout.drift_gates if created.policy.rollout else ():
+        if gate.drift_of and population_of(gate.drift_of) != population_of(created.task):
+            yield f"drift of {gate.drift_of} is to hold its rollout back, and it is in another population"
 
 
 def _find_ancestry_faults(created: TaskCreated) -> Iterator[str]:

@@ -136,6 +136,8 @@ def describe_step(step: Step, time_ms: int, *, head: Head) -> dict[str, Any]:
     told = ("task", "version", "previous", "to", "stage", "share", "cohorts", "reason")
     evidence = [dict(zip(Evidence.__struct_fields__, each, strict=True)) for each in plain["evidence"]]
     model = getattr(step, "model", None)
+    # As whoever heard of the drift has it already.
+    drift = {"drift": _tell_drift(step.drift)} if isinstance(step, RolledBack) and step.drift else {}
     return {
         "specversion": "1.0",
         "id": f"{step.task}/{step.version or 0}/{word}/{head.seq}",
@@ -147,6 +149,7 @@ def describe_step(step: Step, time_ms: int, *, head: Head) -> dict[str, Any]:
         "data": {
             **{name: [*plain[name]] if name == "cohorts" else plain[name] for name in told if name in plain},
             "evidence": evidence,
+            **drift,
             "model": None if model is None else to_plain(model),
             "journal": msgspec.to_builtins(head),
         },
@@ -160,11 +163,7 @@ def is_announced(event: object) -> bool:
 
 def describe_drift(event: DriftEvent, time_ms: int, *, head: Head) -> dict[str, Any]:
     """The statement of a distance that has crossed its bound, not yet signed: a pure function of the journal."""
-    # All of it: there is nothing in it that only some may know.
-    word, plain = DRIFTS[type(event)], msgspec.to_builtins(event)
-    plain.pop("type")
-    # As people write a policy's bounds; whole millionths stand in the journal.
-    shares = {name: plain[name] / _MILLION for name in ("value", "bound", "by_chance")}
+    word = DRIFTS[type(event)]
     return {
         "specversion": "1.0",
         "id": f"{event.task}/{event.version}/drift{word}/{head.seq}",
@@ -173,8 +172,16 @@ def describe_drift(event: DriftEvent, time_ms: int, *, head: Head) -> dict[str, 
         "subject": event.task,
         "time": _moment(time_ms),
         "datacontenttype": "application/json",
-        "data": {**plain, **shares, "model": None, "journal": msgspec.to_builtins(head)},
+        "data": {**_tell_drift(event), "model": None, "journal": msgspec.to_builtins(head)},
     }
+
+
+def _tell_drift(event: DriftEvent) -> dict[str, Any]:
+    # All of it: there is nothing in it that only some may know.
+    plain: dict[str, Any] = msgspec.to_builtins(event)
+    plain.pop("type")
+    # As people write a policy's bounds; whole millionths stand in the journal.
+    return plain | {name: plain[name] / _MILLION for name in ("value", "bound", "by_chance")}
 
 
 def describe_heads(heads: Iterable[Head], time_ms: int, *, deployment: bytes | None = None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from schemas.events import (
     AdmissionEvent,
     BudgetEvent,
     DefectFound,
+    DriftEvent,
     InputsDropped,
     JournalEvent,
     Noticed,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 # charge a round.
 _SAID: dict[str, tuple[Any, ...]] = {
     SELECTIONS.name: get_args(SelectorEvent),
-    ROUNDS.name: (*get_args(AdmissionEvent), *get_args(RoundEvent)),
+    ROUNDS.name: (*get_args(AdmissionEvent), *get_args(RoundEvent), *get_args(DriftEvent)),
     LEDGER.name: get_args(BudgetEvent),
     REGISTRY.name: get_args(RegistryEvent),
     ROLLOUTS.name: get_args(RolloutEvent),

@@ -8,6 +8,8 @@ from string import Formatter
 from textwrap import wrap
 from typing import Any
 
+from msgspec import UNSET
+
 from actors.deciders.arithmetic.drifting import MILLION
 from ops.history.records import Line, format_value
 from schemas.canonical import to_plain
@@ -116,7 +118,8 @@ def tell(line: Line, *, columns: int | None = None) -> str:
 
 def tell_event(event: Event) -> str:
     """What an event says, without its place."""
-    values = {name: getattr(event, name) for name in event.__struct_fields__}
+    fields = ((name, getattr(event, name)) for name in event.__struct_fields__)
+    values = {name: value for name, value in fields if value is not UNSET}
     told = _fill(_WORDS[type(event).__name__], _choose({**to_plain(values)}))
     return format_value(to_plain(values)) if told is None else told
 

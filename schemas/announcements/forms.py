@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from schemas import identifiers
 from schemas.identifiers import TaskId
@@ -62,6 +62,41 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     metric: str
     value: float
     samples: Number
+
+
+Distance = Annotated[float, Meta(ge=0)]
+
+
+class DriftStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the answers of a measure task have moved."""
+
+    task: Task
+    version: Annotated[int, Meta(ge=1, description="The version of the measure task whose answers these are.")]
+    since: Annotated[int, Meta(ge=1, description="The version with which the bound was crossed.")]
+    statistic: str
+    cohort: Cohort
+    kind: Annotated[str, Meta(description="drift: from the reference; skew: from all other cohorts.")]
+    measure: Annotated[str, Meta(description="psi: population stability index; ks: Kolmogorov-Smirnov distance.")]
+    value: Distance
+    # Both have to be passed, or it is no news.
+    bound: Annotated[float, Meta(ge=0, description="The policy's.")]
+    by_chance: Annotated[float, Meta(ge=0, description="Up to where chance and noise alone may have it.")]
+    reference: Annotated[TaskId, Meta(description="The task with whose answers it was compared.")]
+    reference_version: Version
+
+
+class DriftFound(DriftStanding, frozen=True, kw_only=True):
+    """The answers of a measure task have moved: a distance has crossed the bound of the policy, and that of chance."""
+
+    model: None
+    journal: JournalHead
+
+
+class DriftEnded(DriftStanding, frozen=True, kw_only=True):
+    """A distance that was found is within its bound again."""
+
+    model: None
+    journal: JournalHead
 
 
 class VersionPublished(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +150,8 @@ class VersionRolledBack(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Scores
     model: ModelAddress | None
     journal: JournalHead
+    # Of the reason drift: what it rests on.
+    drift: DriftStanding | UnsetType = UNSET
 
 
 class RolloutHalted(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,35 +164,6 @@ class RolloutHalted(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Scores
     model: None
     journal: JournalHead
-
-
-Distance = Annotated[float, Meta(ge=0)]
-
-
-# Said in one form, because whoever is told of the end wants to know of what.
-class _Drift(msgspec.Struct, frozen=True, kw_only=True):
-    task: Task
-    version: Annotated[int, Meta(ge=1, description="The version of the measure task whose answers these are.")]
-    since: Annotated[int, Meta(ge=1, description="The version with which the bound was crossed.")]
-    statistic: str
-    cohort: Cohort
-    kind: Annotated[str, Meta(description="drift: from the reference; skew: from all other cohorts.")]
-    measure: Annotated[str, Meta(description="psi: population stability index; ks: Kolmogorov-Smirnov distance.")]
-    value: Distance
-    bound: Annotated[float, Meta(ge=0, description="The policy's.")]
-    by_chance: Annotated[float, Meta(ge=0, description="Up to where chance and noise alone may have it.")]
-    reference: Annotated[TaskId, Meta(description="The task with whose answers it was compared.")]
-    reference_version: Version
-    model: None
-    journal: JournalHead
-
-
-class DriftFound(_Drift, frozen=True, kw_only=True):
-    """The answers of a measure task have moved: a distance has crossed the bound of the policy, and that of chance."""
-
-
-class DriftEnded(_Drift, frozen=True, kw_only=True):
-    """A distance that was found is within its bound again."""
 
 
 Data = VersionPublished | CanaryStaged | VersionPromoted | VersionRolledBack | RolloutHalted | DriftFound | DriftEnded

@@ -7,14 +7,26 @@ from dataclasses import dataclass, field
 from msgspec import UNSET
 
 from actors.deciders.decider import Decider
+from actors.deciders.rollout.drifting import name_drift
 from actors.deciders.rollout.gates import judge, list_evidence
 from actors.deciders.rollout.orders import halt, obey, promote, roll_back
-from actors.deciders.rollout.state import Rollouts, Task, entries, evolve, evolve_task, note
+from actors.deciders.rollout.state import (
+    Rollouts,
+    Task,
+    entries,
+    evolve,
+    evolve_task,
+    note,
+    note_drift,
+)
 from actors.deciders.scores import Contested
 from schemas.events import (
     CanaryGrown,
     CanaryStarted,
     CandidateStaged,
+    DriftEnded,
+    DriftEvent,
+    DriftFound,
     Evidence,
     JournalEvent,
     ModelPublished,
@@ -44,6 +56,8 @@ def decide(state: Rollouts, fact: RolloutInput, time_ms: int) -> list[JournalEve
         # here by one evaluator it would be a second voice for whoever makes it up.
         case VersionEvaluated() if fact.source is not UNSET:
             return []
+        case DriftFound() | DriftEnded():
+            return _hear_drift(state, fact, time_ms=time_ms)
         case ModelPublished() | VersionEvaluated():
             return _hear(state.tasks.get(fact.task), fact, time_ms=time_ms)
         case Noticed(fact=VersionEvaluated() as relayed) if relayed.source is UNSET:
@@ -66,6 +80,20 @@ def _hear(task: Task | None, fact: Noticeable, *, time_ms: int) -> list[JournalE
     if has_resumed or (isinstance(fact, VersionEvaluated) and fact.version == task.promoted):
         course.look_back()
     return course.go_on()
+
+
+def _hear_drift(state: Rollouts, drift: DriftEvent, *, time_ms: int) -> list[JournalEvent]:
+    """Noted once, whatever the number of tasks that it holds back, or lets go on."""
+    tasks = [task for task in state.tasks.values() if task.looks_at(drift)]
+    # An end is no news where what it ends was found before anybody looked.
+    if isinstance(drift, DriftEnded):
+        tasks = [task for task in tasks if name_drift(drift) in (task.drifts or {})]
+    events: list[JournalEvent] = [Noticed(fact=drift)] if tasks else []
+    for task in tasks:
+        course = _Course(task, time_ms)
+        note_drift(course.task, drift)
+        events += course.go_on()
+    return events
 
 
 def _is_news(task: Task, fact: Noticeable) -> bool:
@@ -132,6 +160,9 @@ def find_next(task: Task, *, time_ms: int) -> JournalEvent | None:
 
 def _stage(task: Task) -> JournalEvent | None:
     """The newest version with a final score is the next candidate, if it is newer than all that had their chance."""
+    # Nothing is tried while data have moved: each version would have its only chance, and lose it for that.
+    if task.find_drift() is not None:
+        return None
     for version in sorted(task.scores.said, reverse=True):
         # From the newest on: what is older than one that had its chance would be a step back.
         if version <= max(task.tried, task.promoted or 0):
@@ -161,6 +192,10 @@ def _move(task: Task, *, time_ms: int) -> JournalEvent | None:
             return roll_back(task, candidate.version, reason=verdict.reason, evidence=verdict.evidence)
         case "contested":
             return _disagree(task, candidate.version, evidence=verdict.evidence)
+    if (drift := task.find_drift()) is not None:
+        # Whom nobody uses yet waits; from whom devices have it, it is taken back.
+        return roll_back(task, candidate.version, reason="drift", drift=drift) if candidate.stage >= 0 else None
+    match verdict.finding:
         case "missing" if time_ms >= patience_end_ms:
             return roll_back(task, candidate.version, reason="unscored", evidence=verdict.evidence)
         case "passed" if time_ms >= hold_end_ms and candidate.is_kept:

@@ -61,7 +61,7 @@ class _Look:
 def _list_looks(task: Task, version: int, *, against: int | None) -> Iterator[_Look]:
     """All that is looked at, each bound for itself; that a cohort has a score at all comes last."""
     named = task.rules.list_cohorts()
-    for gate in task.rules.gates:
+    for gate in task.rules.scored_gates:
         here = (version, gate.cohort)
         # Each bound by itself, so that a rollback names the one that failed and no other.
         if gate.at_least is not UNSET:

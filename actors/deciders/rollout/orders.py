@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from actors.deciders.rollout.gates import list_evidence
 from actors.deciders.rollout.state import Task
 from schemas.events import (
+    DriftFound,
     Evidence,
     JournalEvent,
     OrderRefusal,
@@ -93,7 +96,12 @@ def promote(task: Task, version: int, *, evidence: tuple[Evidence, ...]) -> Prom
 
 
 def roll_back(
-    task: Task, version: int | None, *, reason: RollbackReason, evidence: tuple[Evidence, ...] = ()
+    task: Task,
+    version: int | None,
+    *,
+    reason: RollbackReason,
+    evidence: tuple[Evidence, ...] = (),
+    drift: DriftFound | UnsetType = UNSET,
 ) -> RolledBack:
     """Nobody gets the version any more: of a candidate the promoted one counts, of that the one promoted before."""
     assert version is not None
@@ -106,4 +114,5 @@ def roll_back(
         reason=reason,
         evidence=evidence,
         model=None if to is None else task.models[to],
+        drift=drift,
     )

@@ -6,11 +6,16 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
+from actors.deciders.rollout.drifting import find_worst, is_about, name_drift
 from actors.deciders.scores import Contested, Final, Rule, Scores
 from schemas.events import (
     CanaryGrown,
     CanaryStarted,
     CandidateStaged,
+    DriftEvent,
+    DriftFound,
     JournalEvent,
     ModelPublished,
     Noticeable,
@@ -58,6 +63,8 @@ class Task:
     tried: int = 0
     orders: int = 0
     is_halted: bool = False
+    # Where gates look at drift: what stands of the tasks that they name. Others keep the digest that they had before.
+    drifts: dict[str, DriftFound] | UnsetType = UNSET
 
     @property
     def rules(self) -> Rollout:
@@ -69,7 +76,7 @@ class Task:
     @property
     def rule(self) -> Rule:
         """When its scores are final."""
-        return Rule.read(self.created.policy, *(gate.metric for gate in self.rules.gates))
+        return Rule.read(self.created.policy, *(gate.metric for gate in self.rules.scored_gates))
 
     @property
     def oldest(self) -> int:
@@ -89,7 +96,16 @@ class Task:
     def fork(self) -> Task:
         """A copy in which a decision tries what follows from what."""
         candidate = None if self.candidate is None else replace(self.candidate)
-        return replace(self, models={**self.models}, scores=deepcopy(self.scores), candidate=candidate)
+        drifts: dict[str, DriftFound] | UnsetType = UNSET if self.drifts is UNSET else {**self.drifts}
+        return replace(self, models={**self.models}, scores=deepcopy(self.scores), candidate=candidate, drifts=drifts)
+
+    def looks_at(self, drift: DriftEvent) -> bool:
+        """Whether a gate looks at what was found, or has ended, whatever its bound is."""
+        return any(is_about(gate, drift) for gate in self.rules.drift_gates)
+
+    def find_drift(self) -> DriftFound | None:
+        """What stands beyond a gate; None where nothing does."""
+        return find_worst(self.rules.drift_gates, (self.drifts or {}).values())
 
     def find_hold_end_ms(self) -> int | None:
         """Until when the candidate stays in its stage at least; None without one."""
@@ -138,7 +154,11 @@ def evolve(state: Rollouts, event: JournalEvent, time_ms: int) -> None:
 
 def _notice(state: Rollouts, fact: Noticeable) -> None:
     if isinstance(fact, TaskCreated):
-        state.tasks[fact.task] = Task(fact)
+        state.tasks[fact.task] = begun = Task(fact)
+        begun.drifts = {} if begun.rules.drift_gates else UNSET
+    elif isinstance(fact, DriftEvent):
+        for task in state.tasks.values():
+            note_drift(task, fact)
     elif isinstance(fact, ModelPublished | CandidateStaged | VersionEvaluated | RolloutOrdered):
         note(state.tasks[fact.task], fact)
 
@@ -161,6 +181,17 @@ def note(task: Task, fact: Noticeable) -> None:
             if fact.action == "approve" and task.candidate is not None:
                 task.candidate.is_approved = fact.version in (None, task.candidate.version)
     _forget(task)
+
+
+def note_drift(task: Task, drift: DriftEvent) -> None:
+    """Take in what a measure task has found, or that it has ended, where a gate looks at it."""
+    if task.drifts is UNSET or not task.looks_at(drift):
+        return
+    if isinstance(drift, DriftFound):
+        # The newest word counts: with each version of which it is so it is said again.
+        task.drifts[name_drift(drift)] = drift
+    else:
+        task.drifts.pop(name_drift(drift), None)
 
 
 def evolve_task(task: Task, event: JournalEvent, *, time_ms: int) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import UNSET, to_builtins
+
+from actors.deciders.arithmetic.drifting import MILLION
 from actors.deciders.rollout import Rollouts, make_decider
 from actors.deciders.rollout.state import Task
 from ops.history.telling import tell_event
@@ -14,6 +17,7 @@ from schemas.events import (
     CanaryGrown,
     CanaryStarted,
     CandidateStaged,
+    DriftFound,
     Evidence,
     JournalEvent,
     Noticed,
@@ -54,6 +58,8 @@ class Step:
     def describe(self) -> dict[str, Any]:
         """As JSON shows it; `text` is a line for people."""
         said = {name: getattr(self.event, name) for name in self.event.__struct_fields__ if name not in _HIDDEN}
+        if (drift := said.pop("drift", UNSET)) is not UNSET:
+            said["drift"] = to_builtins(drift)
         evidence = [_describe_evidence(each) for each in getattr(self.event, "evidence", ())]
         return {
             "step": type(self.event).__name__,
@@ -68,6 +74,8 @@ class Step:
         """What happened and why, on one line."""
         told = tell_event(self.event)
         why = "; ".join(_tell_evidence(each) for each in getattr(self.event, "evidence", ())[:2])
+        # The drift itself stands in the log word for word; here whose it is, and how much.
+        why = _tell_drift(drift) if (drift := getattr(self.event, "drift", UNSET)) else why
         # Of steps forward the scores are in the table; whoever reads of a rollback wants them at once.
         return f"{told} ({why})" if why and isinstance(self.event, RolledBack | RolloutHalted) else told
 
@@ -145,6 +153,13 @@ def _read_decisions(
 
 def _describe_evidence(each: Evidence) -> dict[str, Any]:
     return {name: getattr(each, name) for name in each.__struct_fields__}
+
+
+def _tell_drift(drift: DriftFound) -> str:
+    where = f" in {drift.cohort}" if drift.cohort else ""
+    return (
+        f"{drift.kind} by {drift.measure} {drift.value / MILLION:.3g}{where}, version {drift.version} of {drift.task}"
+    )
 
 
 def _tell_evidence(each: Evidence) -> str:

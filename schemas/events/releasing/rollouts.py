@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from schemas.events.event import Event
+from schemas.events.releasing.drift import DriftFound
 from schemas.events.tasks import RolloutAction
 from schemas.identifiers import BodyRef, Cohort, Count, TaskId, Version
 
 # at_least, at_most, drop, gap: of a gate that failed; superseded: the operator has promoted another one meanwhile.
-RollbackReason = Literal["at_least", "at_most", "drop", "gap", "unscored", "gone", "ordered", "superseded"]
+# drift: of a gate that looks at what a measure task has found.
+RollbackReason = Literal["at_least", "at_most", "drop", "gap", "unscored", "gone", "ordered", "superseded", "drift"]
 # gone: its model may be deleted already; unpublished: there is no such version yet.
 OrderRefusal = Literal["gone", "unpublished", "no_candidate", "nothing_to_roll_back", "other_version"]
 
@@ -86,6 +89,8 @@ class RolledBack(Event):
     reason: RollbackReason
     evidence: tuple[Evidence, ...]
     model: BodyRef | None
+    # What it rests on where the reason is drift, word for word as it stands in `rounds`.
+    drift: DriftFound | UnsetType = UNSET
 
 
 class RolloutHalted(Event):

@@ -19,7 +19,8 @@ class Gate(Section):
     """What the final scores of a version must say of one metric, for a cohort or for all devices together.
 
     `at_least`, `at_most`: bounds of the score. `drop_max`: by how much it may be below that of the promoted version.
-    `gap_max`: how far the scores of two cohorts may be apart.
+    `gap_max`: how far the scores of two cohorts may be apart. Or what drift that the measure task `drift_of` has found
+    may say: `metric` is then psi or ks, and while more than `drift_max` stands, of `cohort` or any, nothing goes on.
     """
 
     metric: str
@@ -28,6 +29,13 @@ class Gate(Section):
     at_most: float | UnsetType = UNSET
     drop_max: float | UnsetType = UNSET
     gap_max: float | UnsetType = UNSET
+    drift_of: str | UnsetType = UNSET
+    drift_max: float | UnsetType = UNSET
+
+    @property
+    def is_drift(self) -> bool:
+        """Whether it looks at what a measure task has found, and at no score."""
+        return self.drift_of is not UNSET
 
 
 class Rollout(Section):
@@ -45,9 +53,19 @@ class Rollout(Section):
     every: int = 1
     needs_approval: bool = False
 
+    @property
+    def scored_gates(self) -> tuple[Gate, ...]:
+        """Those that look at scores."""
+        return tuple(gate for gate in self.gates if not gate.is_drift)
+
+    @property
+    def drift_gates(self) -> tuple[Gate, ...]:
+        """Those that look at drift."""
+        return tuple(gate for gate in self.gates if gate.is_drift)
+
     def list_cohorts(self) -> list[str]:
         """The cohorts that it names, which a candidate needs scores of."""
         # Gates and stages alike: devices of a cohort must not get what nobody has scored for them.
         staged = (cohort for stage in self.stages for cohort in stage.cohorts)
-        gated = (gate.cohort for gate in self.gates)
+        gated = (gate.cohort for gate in self.gates if not gate.is_drift)
         return sorted({*staged, *gated} - {""})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 import msgspec
 
-from schemas.identifiers import Cohort
+from schemas.identifiers import TASK_PATTERN, Cohort
 from schemas.policy.releasing.rollout import Gate, Rollout
 from schemas.policy.sections import Policy
 
@@ -15,6 +16,8 @@ from schemas.policy.sections import Policy
 STAGES_MAX = 16
 GATES_MAX = 32
 HOLD_MAX_S = 365 * 86_400
+DRIFT_MAX = 1e3
+DRIFT_MEASURES = ("psi", "ks")
 _BOUNDS = ("at_least", "at_most", "drop_max", "gap_max")
 
 
@@ -42,11 +45,14 @@ def find_rollout_problems(policy: Policy) -> Iterator[str]:
 
 
 def _find_gate_problems(gate: Gate, where: str) -> Iterator[str]:
+    if gate.is_drift or gate.drift_max is not msgspec.UNSET:
+        yield from _find_drift_gate_problems(gate, where)
+        return
     said = {name: getattr(gate, name) for name in _BOUNDS if getattr(gate, name) is not msgspec.UNSET}
     if not gate.metric:
         yield f"{where}.metric: name the metric that it looks at"
     if not said:
-        yield f"{where}: holds nothing back; say at_least, at_most, drop_max or gap_max"
+        yield f"{where}: holds nothing back; say at_least, at_most, drop_max, gap_max, or drift_of and drift_max"
     for name, value in said.items():
         if not math.isfinite(value):
             yield f"{where}.{name} = {value}: must be a finite number"
@@ -56,8 +62,21 @@ def _find_gate_problems(gate: Gate, where: str) -> Iterator[str]:
         yield f"{where}.gap_max: looks at all cohorts; leave cohort = {gate.cohort!r} out"
 
 
+def _find_drift_gate_problems(gate: Gate, where: str) -> Iterator[str]:
+    of, most = gate.drift_of, gate.drift_max
+    if of is msgspec.UNSET or not re.fullmatch(TASK_PATTERN, of):
+        yield f"{where}.drift_of: name the measure task whose drift it looks at"
+    # In this form of the comparison NaN fails too.
+    if most is msgspec.UNSET or not 0 <= most <= DRIFT_MAX:
+        yield f"{where}.drift_max: say how much drift may stand, from 0 to {DRIFT_MAX:g}"
+    if gate.metric not in DRIFT_MEASURES:
+        yield f"{where}.metric = {gate.metric!r:.80}: drift is measured as {' or '.join(DRIFT_MEASURES)}"
+    for name in (name for name in _BOUNDS if getattr(gate, name) is not msgspec.UNSET):
+        yield f"{where}.{name}: is of scores, and the gate looks at drift; make it another gate"
+
+
 def _find_bad_names(rollout: Rollout) -> Iterator[str]:
-    for cohort in rollout.list_cohorts():
+    for cohort in sorted({*rollout.list_cohorts(), *(gate.cohort for gate in rollout.drift_gates)} - {""}):
         try:
             msgspec.convert(cohort, Cohort)
         except msgspec.ValidationError:

@@ -45,6 +45,8 @@ class Scorebook:
             if self._settle((version, cohort), evidence) is None:
                 yield f"{version} has no final score for cohort {cohort!r}"
         for gate in self.policy.rollout.gates:  # type: ignore[union-attr]
+            if gate.drift_of is not UNSET:
+                continue
             values = self._look(gate, version, against=against, evidence=evidence)
             yield from (f"{version} fails {name} of {gate}: {found}" for name, found in values if found is not True)
 
@@ -75,7 +77,7 @@ class Scorebook:
     def _list_named(self) -> list[str]:
         rules: Any = self.policy.rollout
         staged = {cohort for stage in rules.stages for cohort in stage.cohorts}
-        return sorted({*staged, *(gate.cohort for gate in rules.gates)} - {""})
+        return sorted({*staged, *(gate.cohort for gate in rules.gates if gate.drift_of is UNSET)} - {""})
 
     def _find(self, place: Place, metric: str, evidence: Sequence[Evidence]) -> float | None:
         medians = self._settle(place, evidence)

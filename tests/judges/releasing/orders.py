@@ -12,6 +12,8 @@ from typing import Any
 from schemas.canonical import MalformedError, decode
 from schemas.events import (
     CandidateStaged,
+    DriftEnded,
+    DriftFound,
     ModelPublished,
     Noticed,
     OrderRefused,
@@ -30,6 +32,7 @@ from schemas.signing import is_signed_by, parse_signed
 from schemas.topics import MODELS, ROLLOUTS, ROUNDS, TASKS
 from streams.log import EventLog, Record, TopicPartition, scan
 from tests.judges.logbook import Logbook, differences
+from tests.judges.releasing.drift_gates import relayed_drift_faults
 
 NEWS = (TaskCreated, ModelPublished, RolloutOrdered)
 ANSWERS = {"rollback": RolledBack, "halt": RolloutHalted, "resume": RolloutResumed}
@@ -41,10 +44,13 @@ def relay_faults(book: Logbook, *, settled: bool) -> Iterator[str]:
     below = float("inf") if settled else journal.position(ROUNDS.name)
     told = [
         event.fact if isinstance(event, Noticed) else event
-        for event in book.rounds.events(Noticed, ModelPublished, before=below, but=journal.passed(ROUNDS.name))
+        for event in book.rounds.events(
+            *(Noticed, ModelPublished, DriftFound, DriftEnded), before=below, but=journal.passed(ROUNDS.name)
+        )
     ]
     released = {fact.task for fact in told if isinstance(fact, TaskCreated) and _is_rolled_out(fact)}
     heard = [event.fact for event in journal.events(Noticed) if not isinstance(event.fact, VersionEvaluated)]
+    yield from relayed_drift_faults(told, heard)
     news = [fact for fact in told if isinstance(fact, NEWS) and fact.task in released]
     noticed = [fact for fact in heard if isinstance(fact, NEWS)]
     yield from differences("the rollout's notices", news, noticed)

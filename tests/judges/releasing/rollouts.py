@@ -36,6 +36,7 @@ from schemas.events import (
 from schemas.topics import EVALUATIONS, ROLLOUTS
 from streams.log import EventLog
 from tests.judges.logbook import Logbook
+from tests.judges.releasing.drift_gates import Standing, is_drift, is_looked_at, list_beyond, note, rollback_faults
 from tests.judges.releasing.gates import Scorebook
 from tests.judges.releasing.orders import keeping_faults, obedience_faults, pass_on_faults, relay_faults
 
@@ -64,6 +65,7 @@ class Walk:
     kept: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
     is_approved: bool = False
+    drifts: Standing = field(default_factory=dict)
     scorebook: Scorebook = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +110,12 @@ class Walk:
         if self.is_halted and not orders and not isinstance(event, RolloutHalted):
             yield f"{type(event).__name__} while halted"
 
+    def find_held(self) -> Iterator[str]:
+        """What has to be gone once a fact is decided: a canary from whom data have moved."""
+        is_given = self.candidate is not None and self.stage >= 0 and not self.is_halted
+        if is_given and list_beyond(self.created.policy, self.drifts):
+            yield f"{self.candidate} stays with its canary, and data have moved"
+
     def _stages(self, event: CandidateStaged, *, time_ms: int) -> Iterator[str]:
         if self.candidate is not None:
             yield f"{event.version} is staged while {self.candidate} is a candidate"
@@ -117,6 +125,8 @@ class Walk:
             yield f"{event.version} is staged, and was rolled back"
         if event.version % self._rules.every:
             yield f"{event.version} is staged, and only each {self._rules.every}th is a candidate"
+        if list_beyond(self.created.policy, self.drifts):
+            yield f"{event.version} is staged while data have moved"
         yield from self._follows(event.previous, self.promoted, event)
         self.candidate, self.stage, self.begun_ms, self.tried = event.version, -1, time_ms, event.version
         self.is_approved = False
@@ -159,6 +169,8 @@ class Walk:
             yield f"{type(event).__name__} of {event.version}, which nobody keeps"
         if event.version in self.gone:
             yield f"{type(event).__name__} of {event.version}, which was rolled back"
+        if list_beyond(self.created.policy, self.drifts):
+            yield f"{type(event).__name__} of {event.version} while data have moved"
         yield from self.scorebook.find_faults(event.version, against=self.promoted, evidence=event.evidence)
 
     def _is_due(self, event: Promoted, orders: list[RolloutOrdered], *, time_ms: int) -> Iterator[str]:
@@ -176,6 +188,7 @@ class Walk:
 
     def _goes_back(self, event: RolledBack, orders: list[RolloutOrdered]) -> Iterator[str]:
         self.gone.add(event.version)
+        yield from rollback_faults(self.created.policy, self.drifts, event)
         if event.reason in _GATES and not self._fails(event):
             yield f"{event.version} is rolled back by {event.reason}, and its scores do not fail it"
         if event.reason in ("ordered", "superseded") and not orders:
@@ -244,6 +257,9 @@ def find_rollout_faults(
         first = events[0].fact if isinstance(events[0], Noticed) else None
         if isinstance(first, TaskCreated):
             walks[first.task] = Walk(first, published)
+        elif is_drift(events[0]):
+            for walk in (each for each in walks.values() if is_looked_at(each.created.policy, first)):
+                note(walk.drifts, first)  # type: ignore[arg-type]
         elif first is not None:
             yield from walks[first.task].hear(first, events)
         orders = [first] if isinstance(first, RolloutOrdered) else []
@@ -251,6 +267,7 @@ def find_rollout_faults(
             walk, mine = walks[event.task], [order for order in orders if order.task == event.task]
             yield from (f"{event.task}: {fault}" for fault in walk.take(event, mine, time_ms=time_ms))
             yield from _find_unproven(walk, event, said=said)
+        yield from (f"{name}: {fault}" for name, walk in walks.items() for fault in walk.find_held())
 
 
 def _split(events: Iterable[Any]) -> Iterator[list[Any]]:

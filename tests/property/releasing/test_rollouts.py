@@ -13,6 +13,8 @@ from actors.deciders.decider import digest
 from actors.deciders.rollout import make_decider
 from schemas.events import (
     CandidateStaged,
+    DriftEnded,
+    DriftFound,
     JournalEvent,
     ModelPublished,
     Noticed,
@@ -24,14 +26,17 @@ from schemas.events import (
 from schemas.policy import Policy
 from tests.judges.releasing.rollouts import find_rollout_faults, list_said
 from tests.worlds.builders import TASK, model_published, task_created
+from tests.worlds.drift.asking import drift_found
 from tests.worlds.releasing.deciding import ANN, BOB, EVE, order, rollout_policy, score
 
+ASKED = f"{TASK}.ages"
 Decisions = list[tuple[int, list[JournalEvent]]]
 POLICIES = {
     "staged": rollout_policy(kept=3),
     "gated": rollout_policy(stages=[], gates=[{"metric": "accuracy", "drop_max": 0.05}], kept=3),
     "approved": rollout_policy(needs_approval=True, every=2),
     "quorum": rollout_policy(evaluation={"quorum": 2, "disagreement_max": 0.2}),
+    "watched": rollout_policy(gates=[{"metric": "psi", "drift_of": ASKED, "drift_max": 0.25}]),
     "even": rollout_policy(gates=[{"metric": "accuracy", "gap_max": 0.3}, {"metric": "loss", "at_most": 2.0}]),
 }
 ACCURACIES = st.sampled_from([0.9, 0.895, 0.9, 0.7, 0.2])
@@ -48,11 +53,20 @@ ORDERS = st.builds(
     st.none() | st.integers(0, 7),
     number=st.integers(1, 20),
 )
+# Found with one version and the next, below the gate, and over.
+DRIFTS = st.builds(
+    lambda version, value, cohort: drift_found(version, value, task=ASKED, reference=ASKED, cohort=cohort),
+    st.integers(2, 9),
+    st.sampled_from([300_000, 220_000, 0]),
+    st.sampled_from(["", "lab"]),
+)
 # A version with what some evaluators say of it, a score or an order of its own, or time that passes and is marked.
 RELEASES = st.tuples(ACCURACIES, ACCURACIES, st.sampled_from([(ANN,), (ANN, BOB), (ANN, BOB, EVE), ()]))
 TIMES = st.sampled_from([1_000, 60_000, 60_000, 120_000, 700_000])
 INPUTS = st.lists(
-    st.integers(0, 9).flatmap(lambda n: (RELEASES, TIMES, SCORES, ORDERS)[(0, 0, 0, 1, 1, 1, 1, 2, 2, 3)[n]]),
+    st.integers(0, 10).flatmap(
+        lambda n: (RELEASES, TIMES, SCORES, ORDERS, DRIFTS)[(0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 4)[n]]
+    ),
     min_size=5,
     max_size=40,
 )
@@ -80,7 +94,10 @@ class Play:
     def _is_copy(self, fact: Any) -> bool:
         """Whether it must be nothing new: time is, and so are scores ahead of their version, of which few are kept."""
         newest = self.state.tasks[TASK].newest
-        return not isinstance(fact, Tick) and not (isinstance(fact, VersionEvaluated) and fact.version > newest)
+        # What is found is said anew with each version.
+        return not isinstance(fact, Tick | DriftFound) and not (
+            isinstance(fact, VersionEvaluated) and fact.version > newest
+        )
 
     def _decide(self, fact: Any) -> None:
         before = digest(self.state)
@@ -102,6 +119,8 @@ class Play:
             case int():
                 self.time_ms += one
                 self.hear(Tick())
+            case DriftFound(value=0):
+                self.hear(DriftEnded(**{name: getattr(one, name) for name in one.__struct_fields__}))
             case VersionEvaluated():
                 self.said.append(one)
                 self.hear(one)

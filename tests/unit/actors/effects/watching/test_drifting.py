@@ -11,18 +11,20 @@ import pytest
 from actors.deciders.decider import digest
 from actors.effects.watching.drifting import Answers, list_distances
 from ops.audit.replay import Audit
+from ops.history.releasing.standing import read_standing
 from schemas.announcements.reading import read_announcement
 from schemas.certificates import Trust
-from schemas.events import DriftEnded, DriftFound, Reference
+from schemas.events import DriftEnded, DriftFound, Reference, RolledBack
 from schemas.policy import Drift
 from schemas.tensors import pack
-from schemas.topics import MODELS, PUBLISHED, ROUNDS
+from schemas.topics import MODELS, PUBLISHED, ROLLOUTS, ROUNDS
 from streams.bodies import store
 from streams.log import TopicPartition, scan
 from tests.judges.lawcheck import check
 from tests.worlds.builders import ANCHOR, DEPLOYMENT, KEY, create_task, task_created
 from tests.worlds.drift.asking import COHORTS, DEVICES, all_in, ask, drift_policy, in_cohorts
 from tests.worlds.federation import Federation, open_actor
+from tests.worlds.releasing.asking import ASKED, Asked
 
 
 def told(world: Federation) -> list[tuple[str, int, int, str, str, str]]:
@@ -182,3 +184,50 @@ def test_answers_that_have_overflowed_are_not_compared(value: float) -> None:
     )
     assert [*list_distances(created, Drift(), answers=broken, reference=sound)] == []
     assert [*list_distances(created, Drift(), answers=sound, reference=broken)] == []
+
+
+# --- beside a rollout ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dead", ["", "rollout", "aggregator"])
+def test_a_canary_is_taken_back_while_data_have_moved(dead: str) -> None:
+    """Guarantee: rolled back by the very event that the aggregator wrote; promotes once it is over; all replays."""
+    world = Asked()
+    first = world.promote()
+    world.answer(0)
+    second = world.publish()
+    world.score(second, 0.9)
+    if dead:
+        world.start(dead)
+    world.answer(3)
+    [back] = world.events(ROLLOUTS.name, RolledBack)
+    [_, found] = world.events(ROUNDS.name, DriftFound)
+    assert (back.version, back.to, back.reason, back.drift) == (second, first, "drift", found)
+    third = world.publish()
+    world.score(third, 0.9)
+    world.hold()
+    assert world.rollout.state.tasks[world.task].candidate is None
+    world.answer(0)
+    for _ in range(2):
+        world.hold()
+    assert world.outcomes() == [("Promoted", first), ("RolledBack", second), ("Promoted", third)]
+    assert digest(open_actor(world, "rollout").state) == digest(world.rollout.state)
+    assert Audit(world.log, world.partition, anchor=ANCHOR, full=True).run().verdict == "identical"
+    assert check(world.log, world.partition, settled=True) == []
+
+
+def test_everybody_is_told_why_a_canary_is_gone() -> None:
+    """Guarantee: the drift stands in what is announced of the rollback, and in what people read of it."""
+    world = Asked()
+    world.answer(0)
+    version = world.publish()
+    world.score(version, 0.9)
+    world.answer(3)
+    records = [record.value or b"" for record in scan(world.log, TopicPartition(PUBLISHED.name, world.partition))]
+    [record] = [each for each in records if json.loads(each)["type"].endswith("rolledback.v1")]
+    read = read_announcement(record, Trust(KEY.public_key, DEPLOYMENT), partition=world.partition)
+    assert read is not None
+    assert (read.data.reason, read.data.drift.task, read.data.drift.value) == ("drift", ASKED, 1.0)  # type: ignore[union-attr]
+    told = read_standing(world.log, world.task, trust=Trust(KEY.public_key, DEPLOYMENT)).last_rollback
+    assert told is not None
+    assert f"drift by ks 1, version 2 of {ASKED}" in told.text
