@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import random
 import shutil
 import socket
 import ssl
@@ -108,6 +109,71 @@ def test_a_body_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.8)
         client.sendall(b"te")
         assert is_told(client, b"late")
+
+
+def test_bodies_are_whole_however_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: what goes round the parser is what was sent, and the next request of a connection begins behind it."""
+    chance = random.Random(5)
+    with served(monkeypatch, ask_wait_s=PATIENCE_S) as port:
+        for _ in range(25):
+            bodies = [random_letters(chance, chance.choice([0, 1, 2, 50_000, 300_000])) for _ in range(3)]
+            said = b"".join(write_request(body, is_chunked=chance.random() < 0.2) for body in bodies)
+            with connect(port) as client:
+                # At random, and where the first body begins and all but ends.
+                cuts = [said.index(b"\r\n\r\n") + 4, len(said) - chance.randint(1, 3)]
+                cuts += [chance.randint(0, len(said)) for _ in range(chance.randint(0, 5))]
+                threading.Thread(target=send_in_pieces, args=(client, said, sorted(cuts)), daemon=True).start()
+                assert [read_answer(client) for _ in bodies] == [body or b"hello" for body in bodies]
+
+
+def test_what_is_longer_than_it_said_is_no_part_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: a body ends where its head says, and what follows is read as a request, which it is not."""
+    with served(monkeypatch, ask_wait_s=PATIENCE_S) as port, connect(port) as client:
+        body = b"x" * 100_000
+        client.sendall(write_request(body) + b"yyy\r\n\r\n")
+        assert read_answer(client) == body
+        assert is_told(client, b"400")
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"x" * 9_000])
+def test_a_long_head_is_no_body(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    """Guarantee: a head of many bytes is answered whatever follows it, also nothing, and so is the next request."""
+    with served(monkeypatch, ask_wait_s=PATIENCE_S) as port, connect(port) as client:
+        for _ in range(2):
+            client.sendall(write_request(body).replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 8_000 + b"\r\n\r\n", 1))
+            assert read_answer(client) == (body or b"hello")
+
+
+def random_letters(chance: random.Random, length: int) -> bytes:
+    """So many letters."""
+    return chance.randbytes(length // 2 + 1).hex().encode()[:length]
+
+
+def write_request(body: bytes, *, is_chunked: bool = False) -> bytes:
+    """A request with this body."""
+    head = b"POST / HTTP/1.1\r\nHost: here\r\n"
+    if is_chunked and body:
+        return head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def send_in_pieces(client: socket.socket, said: bytes, cuts: list[int]) -> None:
+    """All of it, cut there."""
+    for begin, end in zip([0, *cuts], [*cuts, len(said)], strict=True):
+        client.sendall(said[begin:end])
+        time.sleep(0.001)
+
+
+def read_answer(client: socket.socket) -> bytes:
+    """The body of one answer."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += client.recv(1)
+    length = int(head.lower().partition(b"content-length:")[2].split()[0])
+    body = b""
+    while len(body) < length:
+        body += client.recv(length - len(body))
+    return body
 
 
 def test_one_address_has_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
