@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,45 +20,61 @@ from schemas.identifiers import CHUNK_BYTES
 # A million parameters in int8, which is what most updates are shorter than.
 SHORT_BYTES_MAX = 2 * CHUNK_BYTES
 MEMORY_BYTES_MAX = 8 * 2**20
-# Memory is soon free again, or slow devices have it; a file costs more than the first, and the others wait for neither.
-WAIT_S = 0.25
+# Memory is soon free again, or slow devices have it; a file costs more than the first, and nobody waits for the second:
+# only while some of it comes back in each WAIT_S, and never for long.
+WAIT_S, WAIT_S_MAX = 0.25, 2.0
 WAITING_MAX = 64
 
 
 @dataclass(slots=True)
 class Memory:
-    """Room in memory for the bodies of all uploads of a gateway."""
+    """Room in memory for the bodies of all uploads of a gateway; whoever waits for some gets it in turn."""
 
     free_bytes: int = MEMORY_BYTES_MAX
-    _waiting: int = 0
-    _freed: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
+    _given: int = 0  # how often some has come back
 
     async def take(self, size: int) -> bool:
         """Whether there is room for so many bytes, now or soon; it is taken then."""
-        if size > SHORT_BYTES_MAX or (size > self.free_bytes and not await self._wait(size)):
+        if size > SHORT_BYTES_MAX:
             return False
+        if self._waiting or size > self.free_bytes:
+            return await self._wait(size)
         self.free_bytes -= size
         return True
 
     def give(self, size: int) -> None:
         """Give room back."""
         self.free_bytes += size
-        self._freed.set()
+        self._given += size > 0
+        while self._waiting and self._waiting[0][0] <= self.free_bytes:
+            taken, turn = self._waiting.popleft()
+            self.free_bytes -= taken
+            turn.set_result(None)
 
     async def _wait(self, size: int) -> bool:
-        if self._waiting >= WAITING_MAX:
+        if len(self._waiting) >= WAITING_MAX:
             return False
-        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        mine, give_up_s, given = (size, loop.create_future()), loop.time() + WAIT_S_MAX, -1
+        self._waiting.append(mine)
         try:
-            async with asyncio.timeout(WAIT_S):
-                while size > self.free_bytes:
-                    self._freed.clear()
-                    await self._freed.wait()
-        except TimeoutError:
-            return False
+            while given != self._given and loop.time() < give_up_s:
+                given = self._given
+                await asyncio.wait([mine[1]], timeout=WAIT_S)
+                if mine[1].done():
+                    return True
+        except asyncio.CancelledError:
+            # Its turn had come, and nobody will use it.
+            if mine[1].done():
+                self.give(size)
+            raise
         finally:
-            self._waiting -= 1
-        return True
+            if not mine[1].done():
+                self._waiting.remove(mine)
+                # Whoever stood behind a larger one may have room.
+                self.give(0)
+        return False
 
 
 @dataclass(slots=True, eq=False)

@@ -103,3 +103,48 @@ def test_who_finds_no_memory_does_not_wait_for_slow_ones() -> None:
     assert asyncio.run(run()) == [False] * 3
     with patch.object(holding, "WAITING_MAX", 0), patch.object(holding, "WAIT_S", 3_600.0):
         assert asyncio.run(run()) == [False] * 3
+
+
+def test_who_waits_gets_memory_in_turn_while_it_comes_back() -> None:
+    """Guarantee: quick bodies stay off the disk however many come at once, in the order in which they came."""
+    order = list[int]()
+
+    async def visit(memory: Memory, number: int) -> bool:
+        found = await memory.take(10)
+        order.append(number)
+        await asyncio.sleep(0.01)
+        memory.give(10)
+        return found
+
+    async def run() -> list[bool]:
+        memory = Memory(20)
+        # Longer in all than one may wait for the next piece.
+        with patch.object(holding, "WAIT_S", 0.05):
+            return await asyncio.gather(*(visit(memory, number) for number in range(30)))
+
+    assert all(asyncio.run(run()))
+    assert order == [*range(30)]
+
+
+def test_who_leaves_the_line_takes_nothing_along() -> None:
+    """Guarantee: a device that hangs up while it waits, or as its turn comes, leaves all memory to the others."""
+
+    async def run() -> tuple[int, bool]:
+        memory = Memory(10)
+        assert await memory.take(10)
+        large, small = asyncio.create_task(memory.take(10)), asyncio.create_task(memory.take(4))
+        await asyncio.sleep(0)
+        memory.give(5)
+        large.cancel()
+        is_let_in = await small
+        memory.give(4)
+        memory.give(5)
+        first = await memory.take(10)
+        late = asyncio.create_task(memory.take(10))
+        await asyncio.sleep(0)
+        memory.give(10)
+        late.cancel()
+        await asyncio.gather(large, late, return_exceptions=True)
+        return memory.free_bytes, is_let_in and first
+
+    assert asyncio.run(run()) == (10, True)
