@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 
 import uvicorn
@@ -19,8 +20,10 @@ IDLE_S = 75
 
 
 def run(app: Starlette, listening: socket.socket, *, tls: Tls | None = None, behind_proxy: bool = False) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM. What was loaded before stays, and is looked through for garbage no more."""
     config = make_config(app, tls=tls, seats=count_seats(behind_proxy=behind_proxy))
+    gc.collect()
+    gc.freeze()
     GatewayServer(config, app.state.gateway).run(sockets=[listening])
 
 
