@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 import structlog
@@ -14,7 +14,7 @@ from schemas.canonical import MalformedError, decode
 from schemas.certificates import Trust, name_speaker, parse_certified
 from schemas.events import Answer
 from schemas.topics import ANSWERS, TASKS
-from streams.log import EventLog, LogError, Reader, Record, TopicPartition, scan
+from streams.log import Bounds, EventLog, LogError, Reader, Record, TopicPartition, scan
 
 POLL_S = 0.2
 REST_S = 0.001
@@ -62,8 +62,13 @@ def _fold(log: EventLog, catalogue: Catalogue, *, stop: threading.Event) -> None
         while not stop.is_set():
             for record in _poll(reader, stop):
                 catalogue.apply(record)
-            if all(reader.position(at) >= bound.end for at, bound in bounds.items()):
+            # Once and no more: to ask for so many positions costs more than to wait for records.
+            if not catalogue.is_complete.is_set() and _has_reached(reader, bounds):
                 catalogue.is_complete.set()
+
+
+def _has_reached(reader: Reader, bounds: Mapping[TopicPartition, Bounds]) -> bool:
+    return all(reader.position(at) >= bound.end for at, bound in bounds.items())
 
 
 def _read_answers(log: EventLog, trust: Trust, *, post: Post, since_ms: int, stop: threading.Event) -> None:
