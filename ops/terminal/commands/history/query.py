@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -172,6 +173,27 @@ def open_answers(
     settings: Settings, *, file: Path | None, from_files: Path | None, exports_to: Path | None = None
 ) -> Iterator[Answers]:
     """What answers questions: a running writer, else the file, first brought up to the log where that is at hand."""
+    asked = _open_answers(settings, file=file, from_files=from_files, exports_to=exports_to)
+    with collecting_later(), asked as answers:
+        yield answers
+
+
+@contextmanager
+def collecting_later() -> Iterator[None]:
+    """Look for no garbage meanwhile: a question leaves none, and to look through all that it loads takes its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def _open_answers(
+    settings: Settings, *, file: Path | None, from_files: Path | None, exports_to: Path | None
+) -> Iterator[Answers]:
     from ops.history.tables import serving
 
     # DuckDB lets nobody else in while a process writes, and who asks that process has no need to load it.
