@@ -32,7 +32,8 @@ PINNED = (*range(1, 9), 136839745194832, 220932388268177, 229427505120617)
 # Worlds with helpers, of which some one turns red with each fault of ours that was planted there.
 MASKED = (12, 16, 18, 24, 44, 56, 69, 90, 204, 207, 238, 261)
 # Worlds with rollouts that together stage, grow, promote, roll back, halt, resume and refuse.
-ROLLED_OUT = (12, 41, 42, 50, 66, 83, 97, 99)
+# In the last an aggregator waits for what a broker has forgotten to end in `published` of its rollout's.
+ROLLED_OUT = (12, 41, 42, 50, 66, 83, 97, 99, 130731)
 SEEDS_ENOUGH = 200
 
 
@@ -78,7 +79,7 @@ def test_worlds_with_rollouts_stay_lawful(seed: int) -> None:
     """What is promoted rests on final scores or an order, is kept, and no candidate waits for ever; whoever dies."""
     story = simulate(seed)
     assert story.faults == []
-    assert story.hits["score"]
+    assert story.hits["score"] or story.hits["order"]
 
 
 def test_a_seed_is_the_whole_story() -> None:
