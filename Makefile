@@ -178,12 +178,19 @@ textbook: setup ## Train FedAvg, FedBuff and FedAsync by preset beside Flower's 
 asyncapi: setup ## Write docs/asyncapi.json from the code, and have AsyncAPI's own parser judge it (npm)
 	@$(BIN)/python -m tests.trials.asyncapi
 
-.PHONY: mlflow
-mlflow: setup $(BROWSER) ## Register versions in a real MLflow on loopback, through kills of it and of the client (apt install chromium; MLFLOW_SEED=1)
+# A real MLflow in an environment of its own, and its client beside ours.
+MLFLOW := build/mlflow/python/mlflow
+$(MLFLOW): | setup
 	@test -x build/mlflow/server/bin/mlflow || { $(BIN)/uv venv --quiet --python $(BIN)/python build/mlflow/server \
 		&& $(BIN)/uv pip install --quiet --python build/mlflow/server/bin/python mlflow==3.17.2; }
-	@test -d build/mlflow/python/mlflow || $(BIN)/uv pip install --quiet --target build/mlflow/python --constraint requirements.lock mlflow-skinny==3.17.2
+	@$(BIN)/uv pip install --quiet --target build/mlflow/python --constraint requirements.lock mlflow-skinny==3.17.2
+
+.PHONY: mlflow
+mlflow: setup $(BROWSER) $(MLFLOW) ## Register versions in a real MLflow on loopback, through kills of it and of the client (apt install chromium; MLFLOW_SEED=1)
 	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.registry.with_mlflow
+
+regression: setup $(BROWSER) $(MLFLOW) ## Have a fleet make version 20 bad, and see why it came back on the page, in SQL, published and MLflow (apt install chromium; REGRESSION_SEED=1)
+	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.regression
 
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	@$(BIN)/python -m tests.trials.wheel
