@@ -23,6 +23,10 @@ def test_drift_is_judged_as_the_command_does(tmp_path: Path) -> None:
     """Guarantee: each later answer beside the reference, by the same distances; what cannot be compared is no drift."""
     world = Survey()
     world.ask(TASK, measuring_policy(measure=ASKED, stop={"versions_max": 2}))
+    (tmp_path / "before").mkdir()
+    with opened_site(tmp_path / "before", world.log) as (site, _), make_client(site) as client:
+        begun = client.get(f"/api/v1/tasks/{TASK}/drift").json()
+    assert (begun["versions"], begun["is_drift"]) == ([], False)
     world.answer(TASK, tmp_path / "devices", until=2)
     (tmp_path / "site").mkdir()
     with opened_site(tmp_path / "site", world.log) as (site, history), make_client(site) as client:
