@@ -192,6 +192,11 @@ mlflow: setup $(BROWSER) $(MLFLOW) ## Register versions in a real MLflow on loop
 regression: setup $(BROWSER) $(MLFLOW) ## Have a fleet make version 20 bad, and see why it came back on the page, in SQL, published and MLflow (apt install chromium; REGRESSION_SEED=1)
 	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.regression
 
+airflow: setup ## Run the DAG of docs/examples in a real Airflow: retrainings for drift and for a commit, and their promotion
+	@test -x build/airflow/bin/airflow || { $(BIN)/uv venv --quiet --python $(BIN)/python build/airflow \
+		&& $(BIN)/uv pip install --quiet --python build/airflow/bin/python apache-airflow==3.3.2; }
+	@$(BIN)/python -W ignore -m tests.trials.scheduling
+
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	@$(BIN)/python -m tests.trials.wheel
 
