@@ -17,7 +17,7 @@ LEAKED_BYTES = 200
 # Below it a figure cannot be told from what allocators and collectors do by themselves.
 MEMORY_LEAST_MIB_H = 8.0
 # An actor remembers outcomes until ten minutes past their deadline, and deletes what newer versions replace every ten
-# minutes: until then its memory fills by right, and a process that starts later replays to the full size at once.
+# minutes: until then its memory fills by right, in each of its lives.
 FILLED_S = 660.0
 # One thread or handle that stays with every tenth kill: with a kill a minute, six an hour.
 LEFT_PER_KILL = 0.1
@@ -28,14 +28,15 @@ DISK_SHARES = {"history": 3.0, "broker beside the log": 0.5, "what processes log
 DISK_LEAST_MIB_H = 2.0
 # In all, where a pool grows to a limit that is set, of which no run sees the end: the heap of the broker's Java, and
 # what Java needs beside it; DuckDB's memory, beside Python with all its modules; the 64 MiB of answers that a gateway
-# keeps, twice that with their names. A device's outbox is two files of at most 16 KiB.
+# keeps, twice that with their names.
 CEILINGS_MIB = {
     (BROKER, "memory"): HEAP_MB + 350.0,
     ("serve", "memory"): 600.0,
     ("gateway", "memory"): 300.0,
-    ("fleet-digits", "disk"): 3.0,
-    ("fleet-sealed", "disk"): 3.0,
 }
+# An outbox names each lease until an hour after its end, in both copies of its index, 43 bytes a name; of check-ins and
+# updates every second one is a lease.
+OUTBOX_BYTES = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ def judge(samples: Sequence[Sample], load: Load) -> list[dict[str, Any]]:
     """A row for each part and figure: what it was, how it grows, by how much it may, and the verdict."""
     found: dict[tuple[str, str], dict[float, list[tuple[float, float]]]] = {}
     for each in samples:
-        if each.figure == "memory" and each.part in WORKERS and each.at_s < FILLED_S:
+        if each.figure == "memory" and each.part in WORKERS and each.at_s - max(each.life, 0.0) < FILLED_S:
             continue
         lives = found.setdefault((each.part, each.figure), {})
         lives.setdefault(each.life, []).append((each.at_s - max(each.life, 0.0), each.value))
@@ -88,6 +89,8 @@ def find_bound(part: str, figure: str, *, load: Load) -> float | None:
             return LEFT_PER_KILL * load.kills_h
         case "lag":
             return LAG_SHARE * load.inputs_h
+        case "disk" if part.startswith("fleet-"):
+            return max(DISK_LEAST_MIB_H, load.inputs_h * OUTBOX_BYTES / 2**20)
         case "disk" if part != "log":
             return max(DISK_LEAST_MIB_H, DISK_SHARES.get(part, 0.0) * load.log_mib_h)
     return None

@@ -117,7 +117,7 @@ def run(folder: Path, *, seed: int, minutes: float, say: Say) -> Soak:
 
 
 def _soak(found: Soak, sampler: Sampler, *, visitor: Visitor, names: list[str], say: Say) -> None:
-    due = list(draw_kills(found.seed, names, seconds=found.minutes * 60))
+    due = list(draw_kills(found.seed, names, seconds=found.minutes * 60, spared=WORKERS))
     end_s = sampler.begun_s + found.minutes * 60
     while (now_s := time.time()) < end_s:
         for told in sampler.product.tend():

@@ -18,6 +18,8 @@ from tests.worlds.deployment.product import WORKERS, Product
 SCRAPE_S = 2.0
 LAG = "fedlog_input_lag_records"
 MIB = 1024 * 1024
+# What a broker keeps open of each partition.
+SEGMENTS = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +67,18 @@ def read_process(process: psutil.Process) -> Iterator[tuple[str, float]]:
         # Pages of mapped files are the kernel's, which takes them back; a leak is in pages without a file.
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         told = dict(line.split(":", 1) for line in lines)
-        handles = process.num_fds()
+        # Those of the log's own files are the log's.
+        handles = sum(not _is_of_the_log(each) for each in Path(f"/proc/{process.pid}/fd").iterdir())
         yield "memory", int(told["RssAnon"].split()[0]) / 1024
         yield "resident", int(told["VmRSS"].split()[0]) / 1024
         yield "threads", int(told["Threads"])
         yield "handles", handles
+
+
+def _is_of_the_log(handle: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return handle.readlink().suffix in SEGMENTS
+    return True
 
 
 def read_lag(port: int) -> Iterator[tuple[str, float]]:

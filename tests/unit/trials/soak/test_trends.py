@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.trials.soak.curves import PANELS, draw
 from tests.trials.soak.judging import CEILINGS_MIB, Load, judge
 from tests.trials.soak.kills import Kill, draw_kills
-from tests.trials.soak.sampling import Sample, _name_place
+from tests.trials.soak.sampling import Sample, _name_place, read_process
 from tests.trials.soak.trends import Points, find_trend
 from tests.worlds.deployment.product import BROKER
 
@@ -110,6 +112,20 @@ def test_a_seed_repeats_its_kills() -> None:
     assert kills != list(draw_kills(8, names, seconds=900))
     assert sorted(kill.name for kill in kills[:12]) == sorted(names * 4)
     assert all(60 * number <= kill.at_s < 60 * (number + 2) for number, kill in enumerate(kills, start=1))
+
+
+def test_who_is_spared_lives_on_after_a_third() -> None:
+    """What fills its memory for ten minutes lives for long enough to be judged, and is killed before that."""
+    kills = list(draw_kills(7, ["a", "b", "c"], seconds=1800, spared=["b"]))
+    assert {kill.name for kill in kills if kill.at_s < 600} == {"a", "b", "c"}
+    assert {kill.name for kill in kills if kill.at_s >= 660} == {"a", "c"}
+
+
+def test_handles_of_the_log_s_own_files_are_not_counted(tmp_path: Path) -> None:
+    """A broker opens files as its log grows; a handle of anything else that stays is a leak."""
+    before = dict(read_process(psutil.Process()))["handles"]
+    with (tmp_path / "0.log").open("wb"), (tmp_path / "0.timeindex").open("wb"), (tmp_path / "other").open("wb"):
+        assert dict(read_process(psutil.Process()))["handles"] == before + 1
 
 
 def test_records_are_told_from_what_the_broker_keeps_beside_them() -> None:
