@@ -94,8 +94,8 @@ class Play:
     def _is_copy(self, fact: Any) -> bool:
         """Whether it must be nothing new: time is, and so are scores ahead of their version, of which few are kept."""
         newest = self.state.tasks[TASK].newest
-        # What is found is said anew with each version.
-        return not isinstance(fact, Tick | DriftFound) and not (
+        # What is found, or over, is said anew with each version.
+        return not isinstance(fact, Tick | DriftFound | DriftEnded) and not (
             isinstance(fact, VersionEvaluated) and fact.version > newest
         )
 

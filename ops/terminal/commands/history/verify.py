@@ -89,7 +89,7 @@ def _note_words(words: Counter[bytes], helpers: list[bytes]) -> None:
     if silent := [key.hex() for key in helpers if not words[key]]:
         raise ConsoleError(f"Nothing here was signed by helper {', '.join(silent)}: what it was shown is not known.")
     if helpers:
-        note(f"{len(helpers)} helpers were shown these very journals, at {words.total()} rounds by their signatures.")
+        note(f"{len(helpers)} helpers were shown these very journals, at {words.total()} heads, by their signatures.")
 
 
 def _print(reports: list[ChainReport], *, as_json: bool) -> None:

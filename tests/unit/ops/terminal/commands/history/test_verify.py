@@ -54,7 +54,7 @@ def test_helpers_are_asked_what_they_were_shown(monkeypatch: pytest.MonkeyPatch,
         monkeypatch.delenv(variable, raising=False)
     words = [word for store in world.stores.values() for word in ("--helper-public-key", store.public_key.hex())]
     ran = CliRunner().invoke(app, ["verify", *words])
-    assert (ran.exit_code, "2 helpers were shown these very journals, at 2 rounds" in ran.stderr) == (0, True)
+    assert (ran.exit_code, "2 helpers were shown these very journals, at 6 heads" in ran.stderr) == (0, True)
     silent = CliRunner().invoke(app, ["verify", *words, "--helper-public-key", "ab" * 32])
     assert (silent.exit_code, "was signed by helper abab" in silent.stderr) == (1, True)
     assert CliRunner().invoke(app, ["verify", "--helper-public-key", "short"]).exit_code == 2
