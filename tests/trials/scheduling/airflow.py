@@ -18,7 +18,7 @@ from tests.root import ROOT
 
 VERSION = "3.3.2"
 PROGRAM = ROOT / "build" / "airflow" / "bin" / "airflow"
-DAG = ROOT / "docs" / "examples" / "retrain_airflow.py"
+DAG = ROOT / "docs" / "examples" / "airflow" / "retrain.py"
 ENDS_WITHIN_S = 600.0
 
 
