@@ -6,7 +6,7 @@ They are a pure function of the journal of the actor that writes them, signed wi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,9 +95,9 @@ class Published:
         self._replayed: list[tuple[JournalEvent, JournalPosition, int]] = []
         self._skipped = Skipped()
 
-    def select(self, events: Iterable[JournalEvent]) -> list[JournalEvent]:
-        """Those that are announced."""
-        return [event for event in events if self._statements.has(event)]
+    def announces(self, event: JournalEvent) -> bool:
+        """Whether an event is one that is announced."""
+        return self._statements.has(event)
 
     def announce(self, event: JournalEvent, at: JournalPosition, *, time_ms: int) -> Draft:
         """The record of one event; `at` is where the journal's chain stands after the batch that holds it."""
@@ -109,7 +109,7 @@ class Published:
 
     def remember(self, decision: Decision, at: JournalPosition) -> None:
         """Take note of what a decision that is read back has announced: `published` must hold it."""
-        self._replayed += [(event, at, decision.time_ms) for event in self.select(decision.events)]
+        self._replayed += [(event, at, decision.time_ms) for event in decision.events if self.announces(event)]
 
     def find_missing(self, *, since_ms: int | None) -> list[Draft]:
         """Records of what replay has met and `published` does not hold. Raises ReadersHeldBack."""

@@ -67,7 +67,7 @@ class RolloutEffects(Effects[Rollouts, RolloutInput]):
     def follow_up(self, state: Rollouts, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> FollowUp:
         """The announcement of each step."""
         self._time_ms = max(self._time_ms, time_ms)
-        steps = self._published.select(events)
+        steps = filter(self._published.announces, events)
         return FollowUp(extra_records=[partial(self._published.announce, step, time_ms=time_ms) for step in steps])
 
     def remember(self, decision: Decision, position: JournalPosition) -> None:

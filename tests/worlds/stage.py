@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,43 @@ STARTED_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 30.0
 STACKS_WITHIN_S = 0.5
 PACKAGES = ("actors", "ops", "schemas", "streams")
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do it meanwhile, in a thread; it is handed the event that ends it, and is waited for."""
+    is_over = threading.Event()
+    thread = threading.Thread(target=work, args=(is_over,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def console_beside(words: list[str], *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of fedlog meanwhile, in the folder of its log and a session of its own; its end whatever happens."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ops.terminal.cli", *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOPPED_WITHIN_S)
+        finally:
+            child.kill()
+            child.wait()
 
 
 class Worker:

@@ -188,11 +188,10 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
 
     def follow_up(self, state: Rounds, arrival: Arrival, *, events: Sequence[JournalEvent], time_ms: int) -> FollowUp:
         """Add what was admitted, announce what was published, and answer the device."""
-        update, answers = arrival.input, []
+        update, answers, extra_records = arrival.input, [], []
         self._turning.time_ms = time_ms
         if isinstance(update, UpdateChecked):
             answers = [_answer(state.tasks.get(update.lease.task), update, events=events)]
-        told = [partial(self._published.announce, each, time_ms=time_ms) for each in self._published.select(events)]
         for event in events:
             match event:
                 case UpdateAdmitted():
@@ -207,11 +206,13 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                     self._sums.drop(event.task, event.round)
                 case Noticed(fact=TaskCreated() as created):
                     self._begin(created)
+            if self._published.announces(event):
+                extra_records.append(partial(self._published.announce, event, time_ms=time_ms))
             self._retention.note(state, event)
             self.has_work = True
         if isinstance(update, Tick):
             self.has_work = self.has_work or self._turning.is_due(state.tasks.values())
-        return FollowUp(answers=answers, extra_records=told)
+        return FollowUp(answers=answers, extra_records=extra_records)
 
     def _begin(self, created: TaskCreated) -> None:
         """Get ready for a task that is created, or found open."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -21,7 +22,7 @@ from streams.kafka.log import KafkaLog
 from streams.log import Draft, LogError
 from tests.trials.chaos.points import PARTITION, TASK
 from tests.worlds.builders import FOR_EVER_MS
-from tests.worlds.stage import Stage
+from tests.worlds.stage import Stage, beside
 
 CLASS, QUOTA = "phones", 1 << 30
 EVERY_S = 0.1
@@ -30,14 +31,8 @@ EVERY_S = 0.1
 @contextmanager
 def applicants(stage: Stage) -> Iterator[None]:
     """They come until the end; what they say while no broker answers is lost, and somebody else comes."""
-    is_over = threading.Event()
-    thread = threading.Thread(target=_ask, args=(stage, is_over), daemon=True)
-    thread.start()
-    try:
+    with beside(partial(_ask, stage)):
         yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _ask(stage: Stage, is_over: threading.Event) -> None:

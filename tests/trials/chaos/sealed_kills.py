@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -30,12 +27,11 @@ from tests.judges.logbook import read
 from tests.judges.sealing.epochs import key_faults
 from tests.learners import FLAT_LEARNER
 from tests.places import home_of
-from tests.root import ROOT
 from tests.trials.results import add_row
 from tests.worlds.builders import policy
 from tests.worlds.gateway.process import GatewayProcess, running
 from tests.worlds.scripted_fleet import Fleet, Habits
-from tests.worlds.stage import PLAIN_ACTORS, Stage, say, staged
+from tests.worlds.stage import PLAIN_ACTORS, Stage, console_beside, say, staged
 
 TASK = "task"
 PARTITION = home_of(TASK)
@@ -154,23 +150,8 @@ def _devices(url: str, operator: str, folder: Path) -> Iterator[None]:
     """A fleet that knows nothing but the gateway, and its end whatever happens."""
     words = ["--operator-public-key", operator, "--folder", str(folder / "elsewhere"), "fleet", "--gateway", url]
     words += ["--task", TASK, "--devices", str(BEHIND_GATEWAY), "--processes", "1", "--allow", FLAT_LEARNER]
-    with (folder / "fleet.log").open("wb") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ops.terminal.cli", *words],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield
-        finally:
-            child.terminate()
-            try:
-                child.wait(30)
-            finally:
-                child.kill()
-                child.wait()
+    with console_beside(words, log=folder / "fleet.log"):
+        yield
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -30,13 +29,12 @@ from schemas.events import DeviceQuarantined
 from streams.kafka.settings import KafkaSettings
 from tests.judges.logbook import Logbook, read
 from tests.places import home_of
-from tests.root import ROOT
 from tests.trials.quarantine.cells import DATA, HABITS, VERSIONS_REAL, Cell, list_cells
 from tests.trials.quarantine.judging import judge
 from tests.trials.results import add_row, rows
 from tests.trials.robustness import page
 from tests.trials.robustness.cells import DEVICES, KIND
-from tests.worlds.stage import Stage, say, staged
+from tests.worlds.stage import Stage, console_beside, say, staged
 
 WITHIN_S, SETTLED_WITHIN_S = 900.0, 60.0
 # A kill at each of these versions, of these by turns.
@@ -151,27 +149,11 @@ def fleet(stage: Stage, cell: Cell, *, folder: Path) -> Iterator[subprocess.Pope
     words = ["--allow", DATA, "fleet", "--task", cell.task, "--devices", str(DEVICES), "--processes", "1"]
     words += ["--simulate", str(habits), "--state", str(folder / "fleet")]
     words += ["--attack", str(cell.hostility)] if cell.hostility else []
-    with (folder / "fleet.log").open("wb") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ops.terminal.cli", *stage.options, *words],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
+    try:
+        with console_beside([*stage.options, *words], log=folder / "fleet.log") as child:
             yield child
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{(folder / 'fleet.log').read_text()[-3000:]}") from error
-        finally:
-            child.terminate()
-            try:
-                child.wait(30)
-            finally:
-                child.kill()
-                child.wait()
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{(folder / 'fleet.log').read_text()[-3000:]}") from error
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tests.trials.ecosystem.in_memory import DEVICES, EXAMPLES, train
 from tests.worlds.builders import policy
 
 LINES_MAX = 60
+DEPLOYED_LINES_MAX = 100
 
 
 # A notebook is read cell by cell; `make ecosystem` executes it.
@@ -29,6 +30,13 @@ LINES_MAX = 60
 def test_an_example_fits_on_one_screen(path: Path) -> None:
     """A reader takes it in at a glance."""
     assert len(path.read_text().splitlines()) <= LINES_MAX
+
+
+def test_a_program_to_deploy_is_read_in_a_minute() -> None:
+    """What is more than an example of one thing has a folder of its own, and a bound too."""
+    lines = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*/*.py")}
+    assert lines
+    assert {name: count for name, count in lines.items() if count > DEPLOYED_LINES_MAX} == {}
 
 
 @pytest.mark.parametrize(("name", "least"), [("softmax", 0.88), ("linear", 0.88)])

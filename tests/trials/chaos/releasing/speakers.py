@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from actors.keys import RoleKey
@@ -18,7 +19,7 @@ from schemas.topics import EVALUATIONS, PUBLISHED, TASKS
 from streams.kafka.log import KafkaLog
 from streams.log import Draft, EventLog, LogError, TopicPartition, scan
 from tests.trials.chaos.points import PARTITION, TASK
-from tests.worlds.stage import Stage
+from tests.worlds.stage import Stage, beside
 
 # One stage of a moment, so that each version is a candidate, a canary, and promoted; a few get worse.
 RELEASED: dict[str, Any] = {
@@ -40,14 +41,8 @@ ACTIONS: tuple[RolloutAction, ...] = ("promote", "halt", "resume", "rollback", "
 @contextmanager
 def speakers(stage: Stage) -> Iterator[None]:
     """They speak until the end; what they say while no broker answers is lost, and said of the next version."""
-    is_over = threading.Event()
-    thread = threading.Thread(target=_speak, args=(stage, is_over), daemon=True)
-    thread.start()
-    try:
+    with beside(partial(_speak, stage)):
         yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _speak(stage: Stage, is_over: threading.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from tests.learners import FLAT_LEARNER
 from tests.trials.chaos.points import TASK
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
-from tests.worlds.stage import Stage
+from tests.worlds.stage import Stage, beside
 
 HONEST, HOSTILE = 6, 2
 EVERY_S = 0.5
@@ -42,19 +43,13 @@ def make_rules(parameters: int) -> Policy:
 @contextmanager
 def attackers(stage: Stage, rules: Policy, parameters: int) -> Iterator[None]:
     """They attack until the end; whoever is out, honest or not, is let in again."""
-    is_over = threading.Event()
-    lifts = threading.Thread(target=_lift, args=(stage, is_over), daemon=True)
     bodies = (encode_update(np.full(parameters, 1.0, np.float32), rules),)
-    with Fleet(
+    hostile = Fleet(
         *(stage.kafka, TASK, rules, parameters, HOSTILE), habits=Habits(rest_s=0.1), bodies=bodies, first=HONEST
-    ) as fleet:
-        lifts.start()
-        try:
-            yield
-            fleet.rest(90.0)
-        finally:
-            is_over.set()
-            lifts.join()
+    )
+    with hostile as fleet, beside(partial(_lift, stage)):
+        yield
+        fleet.rest(90.0)
 
 
 def _lift(stage: Stage, is_over: threading.Event) -> None:
