@@ -27,6 +27,17 @@ from tests.trials.page.pictures import take
 
 ROOT = Path(__file__).parents[3]
 AXE = ROOT / "build" / "page" / "node_modules" / "axe-core" / "axe.min.js"
+# What stands beside one another at the top, and would lie over one another where it does not fit.
+COVERED = """() => {
+  const boxes = [...document.querySelectorAll(".slider > *")].map(each => {
+    const text = document.createRange();
+    text.selectNodeContents(each);
+    return [each.className || each.id || each.tagName, text.getBoundingClientRect()];
+  });
+  return boxes.flatMap(([one, a], at) => boxes.slice(at + 1)
+    .filter(([, b]) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)
+    .map(([other]) => `${one} and ${other}`));
+}"""
 SETTLED = """Promise.all(document.getAnimations()
     .filter(each => each.effect.getComputedTiming().iterations !== Infinity).map(each => each.finished.catch(() => 0)))
     .then(() => true)"""
@@ -104,6 +115,8 @@ def look_at_views(look: Look) -> None:
                 where = f"{name}, {size}, {scheme}"
                 extent = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
                 look.require(extent[0] <= extent[1], f"{where}: wider than its screen, {extent}")
+                covered = page.evaluate(COVERED)
+                look.require(not covered, f"{where}: beside the slider one lies over another: {covered}")
                 # By the protocol and not as an element, which the page's own rules would refuse.
                 page.evaluate(axe)
                 found = page.evaluate("axe.run({resultTypes: ['violations']})")
