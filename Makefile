@@ -78,8 +78,9 @@ chaos: setup ## Strike every crash point with every fault; goes on where it stop
 
 .PHONY: soak night traces
 soak: MINUTES ?= 60
-soak: setup ## Run the whole product under load with a kill a minute; nothing may grow but the log, into docs/soak.md (MINUTES=60 SEED=7)
-	@$(BIN)/python -m tests.trials.soak --minutes $(MINUTES) $(if $(filter command line,$(origin SEED)),--seed $(SEED)) $(ARGS)
+soak: RATE ?= 0
+soak: setup ## Run the whole product under load with a kill a minute; nothing may grow but the log, into docs/soak.md (MINUTES=60 SEED=7 RATE=4 updates a second)
+	@$(BIN)/python -m tests.trials.soak --minutes $(MINUTES) --rate $(RATE) $(if $(filter command line,$(origin SEED)),--seed $(SEED)) $(ARGS)
 
 robustness: MINUTES ?= 60
 robustness: build/robustness/mnist.npz ## Train under each attack with each rule, into docs/robustness.md; goes on where it stopped (MINUTES=60 ONLY=alie)

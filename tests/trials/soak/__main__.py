@@ -31,15 +31,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
+    parser.add_argument("--rate", type=float, default=0.0, help="about so many updates a second; 0 for all that it can")
     parser.add_argument("--keep", action="store_true", help="keep the folder with all logs")
     parser.add_argument("--unrecorded", action="store_true", help="add no row and write no page: of a planted fault")
     asked = parser.parse_args()
-    again = f"make soak MINUTES={asked.minutes:g} SEED={asked.seed}"
+    again = f"make soak MINUTES={asked.minutes:g} SEED={asked.seed} RATE={asked.rate:g}"
     say(f"again: {again}")
     commit()  # the one that runs, whatever is checked out at the end
     scratch = Path(tempfile.mkdtemp(prefix="fedlog-soak-"))
     try:
-        found = run(scratch / "f", seed=asked.seed, minutes=asked.minutes, say=say)
+        found = run(scratch / "f", Soak(seed=asked.seed, minutes=asked.minutes, rate=asked.rate), say=say)
     finally:
         if asked.keep:
             say(f"kept: {scratch}")
@@ -60,7 +61,8 @@ def main() -> int:
 
 def _record(found: Soak) -> None:
     kills = [f"{kill.at_s:g} {kill.name}" for kill in found.kills]
-    add_row("soak", {"minutes": found.minutes, "seed": found.seed, **found.figures, "kills": kills, "rows": found.rows})
+    asked = {"minutes": found.minutes, "seed": found.seed, "rate": found.rate}
+    add_row("soak", {**asked, **found.figures, "kills": kills, "rows": found.rows})
     page.PICTURE.write_text(draw(found.samples, found.kills))
     page.write()
 

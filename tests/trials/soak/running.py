@@ -70,6 +70,7 @@ class Soak:
 
     seed: int
     minutes: float
+    rate: float = 0.0
     kills: list[Kill] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -87,10 +88,10 @@ class Soak:
         return found
 
 
-def run(folder: Path, *, seed: int, minutes: float, say: Say) -> Soak:
+def run(folder: Path, found: Soak, *, say: Say) -> Soak:
     """Start, soak, settle, judge. Raises TimeoutError where not even a first version came."""
-    found = Soak(seed=seed, minutes=minutes)
-    with Product(folder) as product:
+    minutes = found.minutes
+    with Product(folder, rate=found.rate) as product:
         product.start()
         say("Everything starts; the clock runs from the first version on.")
         product.until_version(1, timeout_s=STARTED_WITHIN_S)

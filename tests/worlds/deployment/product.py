@@ -6,6 +6,7 @@ Whatever of it ends without being told is started again, as a machine's own supe
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -40,6 +41,8 @@ WORKERS = ("selector", "aggregator", "privacy", "registrar")
 OPEN, SEALED, CLASS = "digits", "sealed", "phones"
 BROKER = "broker"
 STARTED_WITHIN_S = 120.0
+LEASE_S = 20.0
+DIGITS_TRAIN = 1_437  # examples that the devices share
 # Devices behind the gateway enrol, and seal what they send; the others speak Kafka.
 COMMON = """
 model = "client_agent.learning.models:softmax_regression"
@@ -83,11 +86,14 @@ class Part:
 class Product:
     """One deployment. As a context it ends everything that it has started."""
 
-    def __init__(self, folder: Path, *, has_gateway: bool = True) -> None:
-        """Without a gateway nobody seals, and the history has a process of its own."""
+    def __init__(self, folder: Path, *, has_gateway: bool = True, rate: float = 0.0) -> None:
+        """Without a gateway nobody seals, and the history has a process of its own.
+
+        `rate`: about so many updates a second in all; 0 for as many as there can be.
+        """
         self.settings = Settings().move(folder)
         self.services = Services(self.settings, task=OPEN)
-        self.has_gateway = has_gateway
+        self.has_gateway, self.rate = has_gateway, rate
         self.starts: Counter[str] = Counter()
         self.ports = {name: find_port() for name in ("gateway", "serve", "history")}
         self._commands: dict[str, tuple[str, ...]] = {}
@@ -156,7 +162,7 @@ class Product:
             tasks.create(self.log, task, key=self.key, policy=rules)
             devices, state = str(rules.selection.devices_expected), str(self.settings.folder / f"fleet-{task}")
             words = ("--devices", devices, "--processes", "1", "--state", state, "--task-wait-s", "300")
-            self.begin(f"fleet-{task}", "fleet", "--task", task, *words, *way)
+            self.begin(f"fleet-{task}", "fleet", "--task", task, *words, *way, *self._slow_down(rules))
         self.begin("evaluator", "evaluate", "--follow", "--task", OPEN)
 
     def tend(self) -> Iterator[str]:
@@ -235,7 +241,23 @@ class Product:
         self.services.start(name, *self._commands[name])
 
     def _find_policy(self, task: str) -> Policy:
-        return policy.parse(POLICIES[task])
+        # A device that takes its time must not be late: its lease lasts three times as long as it trains.
+        lease_s = max(LEASE_S, 3 * self._choose_training_s()) if self.rate else LEASE_S
+        return policy.parse(POLICIES[task].replace(f"lease_s = {LEASE_S}", f"lease_s = {lease_s}"))
+
+    def _choose_training_s(self) -> float:
+        """How long every lease has to be worked on, so that all of them together give as many updates as asked for."""
+        return sum(policy.parse(POLICIES[task]).selection.concurrency for task in self.tasks) / self.rate
+
+    def _slow_down(self, rules: Policy) -> list[str]:
+        """Options of a fleet whose devices take so long."""
+        if not self.rate:
+            return []
+        # The time that habits name is that of a typical share, seven examples.
+        examples = DIGITS_TRAIN / rules.selection.devices_expected
+        habits = self.settings.folder / f"habits-{rules.selection.devices_expected}.toml"
+        habits.write_text(f"training_ms = {1000 * self._choose_training_s() / math.sqrt(examples / 7):.0f}\n")
+        return ["--simulate", str(habits)]
 
     def _list_gateway_words(self, rules: Policy) -> list[str]:
         """Let devices enrol, and hand out a token for each."""
