@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from schemas.canonical import MalformedError, decode
@@ -14,6 +15,8 @@ from streams.bodies import ALTERED, BUDGET_BYTES, DELETED, Absent, BodyReader
 from streams.log import EventLog, TopicPartition
 from streams.packing import split_value
 
+# A reader for much reads on by itself until its queue is full, 16 MiB and an answer of the broker, asked or not.
+IDLE_S = 5.0
 Fetch = Callable[[BodyRef], bytes]
 
 
@@ -40,6 +43,7 @@ class Bodies:
     def __init__(self, log: EventLog, partition: int, *, budget_bytes: int = BUDGET_BYTES) -> None:
         self._log, self._partition, self._budget_bytes = log, partition, budget_bytes
         self._readers: dict[TopicPartition, BodyReader] = {}
+        self._used_s: dict[TopicPartition, float] = {}
 
     def find(self, ref: BodyRef) -> bytes | Absent:
         """The bytes, or the fact that they are not there."""
@@ -52,11 +56,20 @@ class Bodies:
             if ref.topic == UPDATES.name:
                 reader.unwrap = _list_inline
             self._readers[at] = reader
-        return self._readers[at].fetch(ref)
+        found = self._readers[at].fetch(ref)
+        self._used_s[at] = time.monotonic()
+        return found
 
     def fetch(self, ref: BodyRef) -> bytes:
         """The bytes. Raises BodyLost, which names the place."""
         return present(ref, self.find(ref))
+
+    def rest(self) -> None:
+        """Close each reader that nobody has asked for a while, with what it has read ahead for nobody."""
+        idle_s = time.monotonic() - IDLE_S
+        for at in [at for at, used_s in self._used_s.items() if used_s < idle_s]:
+            del self._used_s[at]
+            self._readers.pop(at).close()
 
     def close(self) -> None:
         """Release the readers and what they hold."""

@@ -7,6 +7,7 @@ in a simulation, the same work is done at the call. Used by the aggregator's eff
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from itertools import takewhile
 
 from msgspec import UNSET, UnsetType
 
-from actors.effects.aggregator.bodies import Bodies, present
+from actors.effects.aggregator.bodies import IDLE_S, Bodies, present
 from actors.effects.aggregator.summation import Measured, Summation
 from actors.effects.sealing.opening import Bound
 from schemas.identifiers import BodyRef
@@ -83,6 +84,7 @@ class Intake:
         self._ahead_bytes = 0
         self._behind: deque[tuple[Future[None], int]] = deque()
         self._behind_bytes = 0
+        self._rest_s = 0.0
 
     def use_threads(self, measurers: Executor) -> None:
         """From now on work in these threads, and in two of our own."""
@@ -98,6 +100,10 @@ class Intake:
         self._pass_over([*self._ahead])
         self._waiting = {body.key: body for body in bodies}
         self._look_ahead()
+        # Here, because this is called for every run of inputs, and in the thread to which the readers belong.
+        if self._threads is not None and (now_s := time.monotonic()) >= self._rest_s:
+            self._rest_s = now_s + IDLE_S
+            self._threads.fetcher.submit(self._bodies.rest)
 
     def measure(self, body: UpdateBody) -> Measured:
         """Fetch and measure this body; bodies expected before it are not taken any more.

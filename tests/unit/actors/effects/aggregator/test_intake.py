@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.deciders.arithmetic import sums
-from actors.effects.aggregator import intake
+from actors.effects.aggregator import bodies, intake
 from actors.effects.aggregator.bodies import Bodies
 from actors.effects.aggregator.intake import Intake, UpdateBody
 from actors.effects.aggregator.summation import PlainSum
@@ -24,7 +24,7 @@ from schemas.identifiers import BodyRef
 from schemas.journal import Decision
 from schemas.tensors import Quanta, clipping, encode_update
 from schemas.topics import BODIES, CATALOGUE, ROUNDS, UPDATES
-from streams.bodies import Absent, store
+from streams.bodies import Absent, BodyReader, store
 from streams.log import LogError, LogRefused, TopicPartition
 from streams.memory import MemoryLog
 from tests.worlds.builders import lease, policy, task_created
@@ -247,3 +247,24 @@ def test_a_body_in_the_record_itself_is_not_fetched(
     world.actors["aggregator"].close()
     assert UPDATES.name not in fetched
     assert BODIES.name in fetched
+
+
+def test_a_reader_that_nobody_asks_reads_no_further(
+    monkeypatch: pytest.MonkeyPatch, threads: ThreadPoolExecutor
+) -> None:
+    """Guarantee: what was read once holds no memory for what comes later; who asks again is answered again."""
+    closed = list[str]()
+    close = BodyReader.close
+    monkeypatch.setattr(BodyReader, "close", lambda self: closed.append(threading.current_thread().name) or close(self))
+    shelf, [first, second] = _shelf(2)
+    ahead = Intake(shelf)
+    ahead.use_threads(threads)
+    ahead.expect([])
+    assert ahead.find(first.ref) is not None
+    assert closed == []
+    monkeypatch.setattr(bodies, "IDLE_S", -1.0)
+    monkeypatch.setattr(ahead, "_rest_s", 0.0)
+    ahead.expect([])
+    assert isinstance(ahead.find(second.ref), bytes)
+    assert closed == [next(iter(shelf.fetchers))]
+    ahead.close()
