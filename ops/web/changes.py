@@ -40,6 +40,7 @@ class Changes:
         self._moved = asyncio.Condition()
         self.position: Position | None = None
         self.is_reachable = True
+        self.is_over = False
 
     @property
     def problem(self) -> str:
@@ -78,15 +79,21 @@ class Changes:
                     self.position = position
                     self._moved.notify_all()
 
+    async def end(self) -> None:
+        """Let everybody who follows come to an end: the server ends, and browsers go on with the next one."""
+        self.is_over = True
+        async with self._moved:
+            self._moved.notify_all()
+
     async def follow(self, after: Position | None) -> AsyncIterator[Position | None]:
         """The newest position each time that it has moved; None once a second without, and at news of problems.
 
-        Raises Refresh.
+        It ends with the server. Raises Refresh.
 
         Whoever is slow gets the newest alone: nothing waits in a queue.
         """
         known = after
-        while True:
+        while not self.is_over:
             if self.position in (None, known):
                 await self._wait()
             now = self.position

@@ -12,10 +12,11 @@ from pathlib import Path
 import h11
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ops.web.changes import Changes
 from schemas.errors import EXIT_USAGE, FedlogError
 
 # Streams stay open for ever; whoever follows one goes on with the next server.
@@ -152,6 +153,19 @@ class RenewingServer(uvicorn.Server):
         logger.info("certificate_renewed", certificate=certificate)
 
 
+class PageServer(RenewingServer):
+    """Ends in order: open streams come to their end, and are not cut off with an error for each in the log."""
+
+    def __init__(self, config: uvicorn.Config, changes: Changes) -> None:
+        super().__init__(config)
+        self._changes = changes
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop taking connections, and let those that are there end."""
+        await self._changes.end()
+        await super().shutdown(sockets)
+
+
 def _split_head(data: bytes, connection: h11.Connection) -> tuple[bytes, ...]:
     """The same bytes, where a long body comes with its head in two parts: the parser is spared the second."""
     if len(data) < LONG_BYTES or connection.their_state is not h11.IDLE or (at := data.find(b"\r\n\r\n")) < 0:
@@ -179,8 +193,13 @@ def listen(host: str, port: int) -> socket.socket:
         raise AddressUnusable(f"Nothing can listen on {host}, port {port}: {error.strerror or error}.") from error
 
 
-def run(app: ASGIApp, listening: socket.socket, *, tls: Tls | None = None) -> None:
+def run(app: Starlette, listening: socket.socket, *, tls: Tls | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM."""
+    make_server(app, tls=tls).run(sockets=[listening])
+
+
+def make_server(app: Starlette, *, tls: Tls | None = None) -> PageServer:
+    """The server, for whoever runs it in a thread too."""
     config = uvicorn.Config(
         app,
         http=PatientHttp,
@@ -195,4 +214,4 @@ def run(app: ASGIApp, listening: socket.socket, *, tls: Tls | None = None) -> No
         ssl_certfile=str(tls.certificate) if tls else None,
         ssl_keyfile=str(tls.key) if tls else None,
     )
-    RenewingServer(config).run(sockets=[listening])
+    return PageServer(config, app.state.site.changes)

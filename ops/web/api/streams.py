@@ -134,7 +134,7 @@ async def stream_events(request: Request, wanted: Annotated[Wanted, Query()]) ->
 
 async def _follow(changes: Changes, feed: Feed, *, wanted: Wanted, begin: Cursor | None) -> AsyncIterator[str]:
     cursor, silent_s = begin, 0
-    while True:
+    while not changes.is_over:
         try:
             async for position in changes.follow(cursor.position if cursor else None):
                 silent_s += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -17,11 +19,13 @@ from ops.history.tables.positions import Position
 from ops.history.tables.projector import Mark
 from ops.web.api import streams
 from ops.web.api.streams import Cursor, Feed, Wanted, parse_cursor
+from ops.web.app import make_app
 from ops.web.changes import Changes
 from ops.web.reading import OwnHistory
+from ops.web.serving import listen, make_server
 from schemas.events import RoundOpened
 from streams.log import TopicPartition
-from tests.serving import Served, make_client
+from tests.serving import Served, make_client, make_token
 from tests.tables import opened
 
 AT = TopicPartition("rounds", 3)
@@ -114,3 +118,24 @@ def test_an_id_that_is_none_is_refused(served: Served) -> None:
             assert parse_cursor(text) is None
             answer = client.get("/api/v1/events/stream", headers={"Last-Event-ID": text})
             assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+
+
+@pytest.mark.parametrize("path", ["/live/tasks", "/api/v1/events/stream"])
+def test_a_server_that_ends_lets_streams_end_too(served: Served, caplog: pytest.LogCaptureFixture, path: str) -> None:
+    """Guarantee: whoever ends a server while a page is open reads of no error, and the stream comes whole."""
+    site, _ = served
+    server, listening = make_server(make_app(site)), listen("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        client = http.client.HTTPConnection("127.0.0.1", listening.getsockname()[1], timeout=60)
+        client.request("GET", path, headers={"Authorization": f"Bearer {make_token(site.tokens, 'operator')}"})
+        answer = client.getresponse()
+        answer.readline()
+        server.should_exit = True
+        answer.read()  # raises IncompleteRead where the stream was cut
+        client.close()
+    finally:
+        server.should_exit = True
+        thread.join(60)
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
