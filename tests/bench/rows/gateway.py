@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ HONEST_SHARE = 0.05
 # An honest device that has not been answered by then has got nothing.
 PATIENCE_S = 10.0
 AIMS = {"per_core_s": 1_500, "plain_share": 1.5, "ratio": 3.0, "rss_growth": 0.1, "goodput": 0.9}
-HOSTILE = "tests.bench.measures.gateway.hostile"
+HOSTILE, FLOOR = "tests.bench.measures.gateway.hostile", "tests.bench.measures.gateway.floor"
 
 
 @dataclass(slots=True)
@@ -153,6 +153,7 @@ def opened(bench: Bench, parameters: int, codec: str) -> Iterator[Scene]:
 def _hand_in(bench: Bench, parameters: int, codec: str) -> Row:
     ours, peers = (100, 0) if bench.quick else SIZES[parameters]
     accepted, decided, plain, rss, theirs = list[Any](), list[Any](), list[float](), list[Any](), list[Any]()
+    floor, signed = list[float](), list[float]()
     for _ in range(bench.runs):
         with opened(bench, parameters, codec) as scene:
             before_mb = raw_http.read_rss_mb(scene.gateway.pid)
@@ -160,11 +161,14 @@ def _hand_in(bench: Bench, parameters: int, codec: str) -> Row:
             decided.append(_decide(scene, ours))
             rss.append((before_mb, raw_http.read_rss_mb(scene.gateway.pid)))
             plain.append(_append_plainly(scene, ours))
+            floor.append(_serve_barely(scene, ours))
+            signed.append(_serve_barely(scene, ours, is_signed=True))
         if peers and PEER in bench.peers:
             words = (str(parameters), codec, "20", str(peers), str(CONNECTIONS))
             theirs.append(peer.run("flower_superlink.py", *words, environment="flower-apps"))
     rates = [each["updates_per_s"] for each in accepted]
     cpu_ms = [each["cpu_ms"] for each in accepted]
+    of_plain = {"plain": cpu_ms, "floor": floor, "signed": signed}
     beside = _tell_peer(theirs) if theirs else {}
     against = ratios(rates, [each["updates"] / each["seconds"] for each in theirs]) if theirs else {}
     return Row(
@@ -181,7 +185,9 @@ def _hand_in(bench: Bench, parameters: int, codec: str) -> Row:
             **{name: median([each[name] for each in accepted]) for name in ("p50_ms", "p99_ms")},
             "per_core_s": figure(1000 / median(cpu_ms)),
             "plain_ms": median(plain),
-            "plain_share": median([ms / floor for ms, floor in zip(cpu_ms, plain, strict=True)]),
+            **{f"{name}_share": _compare(ms, plain) for name, ms in of_plain.items()},
+            "floor_ms": median(floor),
+            "signed_ms": median(signed),
             **{f"decided_{name}": median([each[name] for each in decided]) for name in decided[0]},
             "before_mb": median([before for before, _ in rss]),
             "after_mb": median([after for _, after in rss]),
@@ -215,6 +221,26 @@ def _append_plainly(scene: Scene, count: int) -> float:
             hashlib.sha256(update.data).digest()
             log.append([Draft(topic=place.topic, partition=place.partition, value=update.data)])
     return 1000 * (time.process_time() - began_s) / count
+
+
+def _compare(ms: Sequence[float], plain: Sequence[float]) -> float:
+    return median([one / other for one, other in zip(ms, plain, strict=True)])
+
+
+def _serve_barely(scene: Scene, count: int, *, is_signed: bool = False) -> float:
+    """CPU ms of the barest server that the same clients hand the same in to, beside the same log."""
+    crowd, updates = scene.prepare(count + WARM)
+    words = [sys.executable, "-m", FLOOR, json.dumps(asdict(scene.stage.kafka)), str(AT.partition), str(int(is_signed))]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            port = int(child.stdout.readline())
+            for those in (updates[:WARM], updates[WARM:]):
+                before_s = raw_http.read_cpu_s(child.pid)
+                asyncio.run(raw_http.work_through(those, port, crowd.hand_in, connections=CONNECTIONS))
+            return 1000 * (raw_http.read_cpu_s(child.pid) - before_s) / count
+        finally:
+            child.kill()
 
 
 def _tell_peer(theirs: Sequence[dict[str, Any]]) -> dict[str, Any]:

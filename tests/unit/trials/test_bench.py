@@ -91,6 +91,7 @@ def _page() -> list[dict[str, Any]]:
 def _gateway(fast: dict[str, Any]) -> list[Row]:
     """What the rows of the gateway tell: updates of two sizes, idle connections, and hostile traffic."""
     times = {"p50_ms": 9.0, "p99_ms": 20.0, "per_core_s": 1_600.0, "plain_ms": 2.0, "plain_share": 1.4}
+    times |= {"floor_ms": 2.2, "floor_share": 1.1, "signed_ms": 2.4, "signed_share": 1.2}
     times |= {"before_mb": 90.0, "after_mb": 95.0}
     names = ("updates_per_s", "cpu_ms", "aggregator_ms", "p50_ms", "p99_ms")
     times |= {f"decided_{name}": 9.0 for name in names}
