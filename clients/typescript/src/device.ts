@@ -8,6 +8,7 @@ import { compress, readModel } from "./frames.js";
 import { Gateway, Refused, sleep } from "./gateway.js";
 import { DeviceKey } from "./keys.js";
 import { describeAbandoned, describeCheckin, describeUpdate, type Answer, type BodyAddress, type Conditions, type Lease } from "./messages.js";
+import { choose, type InUse } from "./production.js";
 import { requireEpochKey, sealBody, type EpochKey } from "./sealing.js";
 import type { Store } from "./store.js";
 import { findObjection, type Task, type Tensor } from "./task.js";
@@ -38,6 +39,14 @@ export interface Trained {
 }
 
 export type Train = (start: Start) => Promise<Trained> | Trained;
+
+// The model that a device is to use, as a rollout has signed it.
+export interface Promoted {
+  version: number;
+  // All parameters, in the order of `tensors`.
+  parameters: Float32Array;
+  tensors: Tensor[];
+}
 
 export type Step =
   | { step: "declined"; reason: string }
@@ -141,6 +150,24 @@ export class Device {
     if (answer.reason === "closed") return false;
     await this.rest(Math.min(answer.retryAfterMs, WAIT_MS_MAX));
     return true;
+  }
+
+  // The model to use: the one in production, or the one on trial where this device is among those that try it. Undefined
+  // where nothing is. From then on check-ins say which it is.
+  async fetchPromoted(): Promise<Promoted | undefined> {
+    const { gateway, task: name, cohort, store } = this.setting;
+    const task = await gateway.findTask(name);
+    const production = task && (await gateway.findProduction(name));
+    const before = (await store.get(this.name("production"))) as { seq: number; inUse?: InUse } | undefined;
+    let inUse = before?.inUse;
+    // What was seen once holds: no gateway leads a device back by holding the newest record.
+    if (production && production.seq >= (before?.seq ?? -1)) {
+      inUse = await choose(name, this.key.device, cohort ?? "", production);
+      await store.put({ [this.name("production")]: { seq: production.seq, inUse } });
+    }
+    if (!task || !inUse) return undefined;
+    const parameters = await readModel(await gateway.fetchModel(inUse.model), task.parameters);
+    return { version: inUse.version, parameters, tensors: task.tensors };
   }
 
   private async accept(task: Task, answer: Answer & { kind: "granted" }): Promise<void> {
@@ -261,6 +288,7 @@ export class Device {
     const before = ((await this.setting.store.get("sent_ms")) as number | undefined) ?? -1;
     const sentMs = Math.max(before + 1, Date.now());
     await this.setting.store.put({ sent_ms: sentMs });
+    const { inUse } = ((await this.setting.store.get(this.name("production"))) ?? {}) as { inUse?: InUse };
     const conditions = this.setting.conditions?.() ?? { batteryPercent: 100, charging: true, unmetered: true, idle: true };
     const said = describeCheckin({
       ...conditions,
@@ -270,6 +298,7 @@ export class Device {
       sentMs,
       samples: this.setting.samples,
       cohort: this.setting.cohort ?? "",
+      ...(inUse && { running: inUse.version }),
     });
     return this.key.signCheckin(said, task.deployment);
   }

@@ -5,6 +5,7 @@ import { asBytes, asMap, decode } from "./canonical.js";
 import { FedlogError } from "./errors.js";
 import { readAnswer, type Answer, type BodyAddress } from "./messages.js";
 import type { DeviceKey } from "./keys.js";
+import { readProduction, type Production } from "./production.js";
 import { readEpochKey } from "./sealing.js";
 import { signRequest, toSequence } from "./signing.js";
 import { readTask, type Task } from "./task.js";
@@ -54,6 +55,13 @@ export class Gateway {
     if (task.name !== name) throw new FedlogError("not_trusted", `the gateway gave task ${task.name} for ${name}`);
     this.tasks.set(name, task);
     return task;
+  }
+
+  // What a rollout has put in production, by its signed records; undefined where it has put nothing there.
+  async findProduction(task: string): Promise<Production | undefined> {
+    const trust = await this.trust();
+    const response = await this.ask(`/v1/tasks/${encodeURIComponent(task)}/production`, {}, [200, 404]);
+    return response.status === 404 ? undefined : readProduction(await response.json().catch(() => undefined), trust, task);
   }
 
   // The bytes of a model, which are those of its digest.

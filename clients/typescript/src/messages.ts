@@ -55,6 +55,8 @@ export interface Checkin extends Conditions {
   sentMs: number;
   samples: number;
   cohort: string;
+  // The version that this device runs in production, where it says so.
+  running?: number;
 }
 
 export interface Submission {
@@ -80,6 +82,7 @@ export function describeCheckin(said: Checkin): Value {
     idle: said.idle,
     samples: said.samples,
     cohort: said.cohort,
+    ...(said.running !== undefined && { running: said.running }),
   };
 }
 

@@ -1,11 +1,13 @@
 // Whom a device believes: those roles whose keys the operator has certified, for what each of them says.
 
-import { areEqual, toHex } from "./bytes.js";
+import { areEqual, fromHex, toHex } from "./bytes.js";
 import { asBytes, asCount, asList, asMap, asText, decode, decodeAnyForm, type Value } from "./canonical.js";
 import { FedlogError } from "./errors.js";
 import { isSigned } from "./keys.js";
 
 const REMEMBERED_MAX = 64;
+// Written by fedlog with its keys in order, so that taking it out leaves what was signed.
+const SIGNATURE = /,"signature":"([0-9a-f]{128})"/;
 
 interface Certificate {
   role: string;
@@ -35,14 +37,35 @@ export class Trust {
     return decodeAnyForm(payload);
   }
 
+  // What the role, or the operator, announced in a record of `published`, without its signature.
+  async readStatement(record: string, role: string): Promise<any> {
+    const signed = record.replace(SIGNATURE, "");
+    // What is read is what was signed, wherever in the record the signature stood.
+    const said = parseJson(signed);
+    const by = readHex(said?.signedby);
+    if (!areEqual(by, this.operator)) {
+      this.requireRole(await this.readCertificate(readHex(said.certificate)), role, Date.parse(said.time), by);
+    }
+    const signature = readHex(SIGNATURE.exec(record)?.[1]);
+    if (!(await isSigned(new TextEncoder().encode(signed), signature, by))) throw refuse(`the ${role}'s signature does not hold`);
+    return said;
+  }
+
   private async readPayload(record: Uint8Array, role: string, atMs: number): Promise<Uint8Array> {
     const [payload, signature, certificate] = asList(decode(record), 3).map(asBytes) as [Uint8Array, Uint8Array, Uint8Array];
     const found = await this.readCertificate(certificate);
-    if (found.role !== role) throw refuse(`a ${role} was expected, and a ${found.role} spoke`);
-    if (atMs > found.untilMs) throw refuse(`the certificate of the ${role} is over`);
-    if (this.deployment && !areEqual(this.deployment, found.deployment)) throw refuse("it is of another deployment");
+    this.requireRole(found, role, atMs);
     if (!(await isSigned(payload, signature, found.publicKey))) throw refuse(`the ${role}'s signature does not hold`);
     return payload;
+  }
+
+  // `by`: the key that a record names beside its certificate, where it names one.
+  private requireRole(found: Certificate, role: string, atMs: number, by = found.publicKey): void {
+    if (found.role !== role) throw refuse(`a ${role} was expected, and a ${found.role} spoke`);
+    // A moment that cannot be read is in no certificate's time.
+    if (!(atMs <= found.untilMs)) throw refuse(`the certificate of the ${role} is over`);
+    if (this.deployment && !areEqual(this.deployment, found.deployment)) throw refuse("it is of another deployment");
+    if (!areEqual(by, found.publicKey)) throw refuse("the certificate is of another key");
   }
 
   private async readSigned(record: Uint8Array): Promise<Uint8Array> {
@@ -67,6 +90,19 @@ export class Trust {
     this.known.set(name, found);
     return found;
   }
+}
+
+function parseJson(written: string): any {
+  try {
+    return JSON.parse(written);
+  } catch (error) {
+    throw new FedlogError("malformed", `no JSON: ${String(error)}`, { cause: error });
+  }
+}
+
+function readHex(digits: unknown): Uint8Array {
+  if (typeof digits === "string" && /^([0-9a-f]{2})+$/.test(digits)) return fromHex(digits);
+  throw new FedlogError("malformed", "hex digits were expected");
 }
 
 function refuse(why: string): FedlogError {

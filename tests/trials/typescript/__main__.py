@@ -2,11 +2,12 @@
 
 Ten of them train softmax regression on handwritten digits in Node, and ten send noise in updates that are sealed, too
 long for a record, and whose uploads are cut. The gateway is killed in the midst. At the end the law check has to find
-nothing, and a full replay the same models.
+nothing, and a full replay the same models. What the operator then promotes a device in TypeScript asks for, and gets.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from tests.worlds.stage import ACTORS, Stage, say, staged
 
 PACKAGE = ROOT / "clients" / "typescript"
 TASK, DEVICES, VERSIONS = "digits", 10, 8
+FOLLOWED_WITHIN_S = 30.0
 # Every fifth digit is held out, for whoever scores.
 HELD_OUT = 5
 WIDE = "wide"
@@ -53,7 +55,7 @@ report = ["loss", "accuracy"]
 versions_max = {VERSIONS}
 """
 SEALED = 'tier = "sealed"\n[sealed]\nepoch_versions = 3\nkept_s = 3600.0\n[model_arguments]\ninputs = 4096\n[selection]'
-POLICIES = {TASK: POLICY, WIDE: POLICY.replace("[selection]", SEALED)}
+POLICIES = {TASK: f"{POLICY}[rollout]\n", WIDE: POLICY.replace("[selection]", SEALED)}
 
 
 def main() -> None:
@@ -74,7 +76,7 @@ def _train(stage: Stage, task: str, *, folder: Path) -> None:
     (folder / "policy.toml").write_text(POLICIES[task])
     made = stage.fedlog("task", "create", str(folder / "policy.toml"), "--name", task)
     assert made.exit_code == 0, made.stderr
-    stage.start(*ACTORS)
+    stage.start(*ACTORS, *(["rollout"] if task == TASK else []))
     stage.until_version(task, 0)
     operator = stage.key.public_key.hex()
     with running([*stage.options, "--operator-public-key", operator], folder) as gateway:
@@ -84,6 +86,8 @@ def _train(stage: Stage, task: str, *, folder: Path) -> None:
             time.sleep(1.0)
             gateway.start()
             stage.until_version(task, VERSIONS)
+        if task == TASK:
+            _release(stage, gateway.url, operator, folder=folder)
         assert gateway.end() == 0, gateway.read_log()
     steps = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     counts = Counter(step["outcome"] if step["step"] == "settled" else step["step"] for step in steps)
@@ -93,6 +97,27 @@ def _train(stage: Stage, task: str, *, folder: Path) -> None:
     replayed = json.loads(stage.fedlog("replay", "--full", "--json").stdout)
     assert replayed["replay"] == "identical", replayed
     say(task, json.dumps(counts), "replay", replayed["replay"], stage.report(home_of(task)))
+
+
+def _release(stage: Stage, url: str, operator: str, *, folder: Path) -> None:
+    """Promote two versions, the later first: a device has each of them, with the bytes that Python has."""
+    words = ["node", "--no-warnings", "build/test/released.js"]
+    words.append(json.dumps({"gateway": url, "operator": operator, "task": TASK}))
+    found = []
+    for promoted in (None, VERSIONS - 1, VERSIONS - 2):
+        expected = {"version": promoted, "sha256": None}
+        if promoted is not None:
+            made = stage.fedlog("rollout", "promote", TASK, str(promoted))
+            assert made.exit_code == 0, made.stderr
+            out = folder / f"promoted-{promoted}"
+            assert stage.fedlog("model", "download", TASK, "--promoted", "--out", str(out)).exit_code == 0
+            expected["sha256"] = hashlib.sha256((out / "weights.bin").read_bytes()).hexdigest()
+        give_up_s = time.monotonic() + FOLLOWED_WITHIN_S
+        # A gateway follows the log, and may be a moment behind it.
+        while (got := json.loads(subprocess.check_output(words, cwd=PACKAGE))) != expected:
+            assert time.monotonic() < give_up_s, (got, expected)
+        found.append(got["version"])
+    say(TASK, "in production, as a device has it:", json.dumps(found))
 
 
 def write_digits(path: Path) -> None:

@@ -15,11 +15,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client_agent.compression import add_residual, clip, compress, measure_fidelity
 from schemas.canonical import encode
-from schemas.certificates import Certificate, Signer, certify_key
+from schemas.certificates import Signer
 from schemas.devices import name_device, sign_checkin, tag_public_key
 from schemas.events import Declined, DeviceCheckedIn, Granted, LeaseAbandoned, Outcome, UpdateSubmitted
 from schemas.identifiers import BodyRef
@@ -41,15 +40,21 @@ from schemas.tensors import BodyError, decompress, pack, payload_bytes
 from schemas.tensors.frames import Floats
 from schemas.updates import address_inline, sign_update
 from tests.root import ROOT
+from tests.trials.typescript.production import describe_production
+from tests.trials.typescript.speakers import (
+    AGGREGATOR,
+    DEADLINE_MS,
+    DEPLOYMENT,
+    DEVICE,
+    OPERATOR,
+    SELECTOR,
+    TASK,
+    UNTIL_MS,
+    make_signer,
+)
 from tests.worlds.builders import policy
 
 FOLDER = ROOT / "schemas" / "vectors"
-DEPLOYMENT = bytes(range(16))
-TASK, UNTIL_MS, DEADLINE_MS = "wards.rings", 1_800_000_000_000, 1_790_000_600_000
-DEVICE = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"device").digest())
-OPERATOR = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"operator").digest())
-SELECTOR = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"selector").digest())
-AGGREGATOR = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"aggregator").digest())
 MODEL = pack(np.arange(-3, 4, dtype="<f4") / 8)
 
 Case = dict[str, Any]
@@ -170,14 +175,6 @@ def _describe_answers() -> Iterator[Case]:
             "refused_because": why,
             "value": _to_json(msgspec.to_builtins(answer, builtin_types=(bytes,))),
         }
-
-
-def make_signer(role: str, key: Ed25519PrivateKey, *, operator: Ed25519PrivateKey = OPERATOR) -> Signer:
-    """A role's key, certified by the operator until UNTIL_MS."""
-    certificate = Certificate(
-        role=role, public_key=key.public_key().public_bytes_raw(), deployment=DEPLOYMENT, until_ms=UNTIL_MS
-    )
-    return Signer(key, certify_key(certificate, operator))
 
 
 def make_lease() -> Lease:
@@ -330,6 +327,7 @@ FILES: dict[str, Callable[[], Iterator[Case]]] = {
     "models.json": _describe_models,
     "sealed.json": _describe_sealed,
     "sizes.json": _describe_sizes,
+    "production.json": describe_production,
 }
 
 if __name__ == "__main__":
