@@ -18,9 +18,9 @@ from streams.log import Draft, LogUnavailable
 APPEND_TIMEOUT_S = 30.0
 # Never waited for, because every append flushes; without it a record would leave before the next one joins it.
 LINGER_MS = 100
-# An idempotent producer has at most five requests in flight per partition, each more than half full. librdkafka spins
-# while more is queued, which took more CPU than sending, so no more than that is queued.
-IN_FLIGHT_BYTES_MAX = 5 * 2**19
+# librdkafka spins while a record is queued behind a request that the socket has not taken whole. With more than two
+# requests of all threads in its queue that took more CPU than sending.
+IN_FLIGHT_BYTES_MAX = 2**20
 POLL_S = 0.1
 
 
