@@ -217,6 +217,10 @@ night: setup ## Plant six faults in a running deployment: doctor, a real Prometh
 traces: setup ## Send a story's spans to a real Jaeger (on the PATH, or built with Go), and compare what it shows; adds to docs/results
 	@$(BIN)/python -m tests.trials.tracing
 
+.PHONY: logs
+logs: setup ## Ship what a run logs by a real OpenTelemetry collector, which Go builds, and compare it line by line; adds to docs/results
+	@$(BIN)/python -m tests.trials.shipping $(ARGS)
+
 alerts: setup ## Try ops/alerts.yml and the queries of ops/dashboards with promtool (apt; or built with Go)
 	@$(BIN)/python -m tests.trials.alerts
 

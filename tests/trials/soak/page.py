@@ -42,13 +42,18 @@ def _tell_run(row: dict[str, Any]) -> str:
     laws = f"{len(row['violations'])} violations of the laws" if row["violations"] else "no law broken"
     return wrap(
         f"{warning}Commit {row['commit']}, {row['at'][:10]}: {row['minutes']:g} minutes, seed {row['seed']}, "
-        f"{len(row['kills'])} kills. {row['UpdateAdmitted']:,} updates admitted, {row['ModelPublished']:,} versions, "
+        f"{len(row['kills'])} kills, {_tell_rate(row)}. "
+        f"{row['UpdateAdmitted']:,} updates admitted, {row['ModelPublished']:,} versions, "
         f"{row['records_h']:,.0f} records and {row['log_mib_h']:,.0f} MiB of log an hour; {row['pages']:,} pages "
         f"answered, {row['pages_missed']} not. At the end: replay {row['replay']}, "
         f"{row['unchecked']} versions unchecked, {laws}, {row['zombies']} batches of zombies. Of {len(judged)} judged "
         f"figures {verdicts['grows']} grow, {verdicts['undecided']} are undecided, and {verdicts['too short']} had no "
         "life that was long enough."
     )
+
+
+def _tell_rate(row: dict[str, Any]) -> str:
+    return f"about {row['rate']:g} updates a second asked for" if row.get("rate") else "as fast as it went"
 
 
 def _list_verdicts(row: dict[str, Any]) -> str:
@@ -88,6 +93,7 @@ def _list_runs() -> str:
             f"{row['minutes']:g}",
             row["seed"],
             len(row["kills"]),
+            f"{row['rate']:g}" if row.get("rate") else "–",
             row["UpdateAdmitted"],
             row["replay"],
             len(row["violations"]),
@@ -95,4 +101,6 @@ def _list_runs() -> str:
         ]
         for row in all_rows("soak")
     ]
-    return table(["day", "commit", "minutes", "seed", "kills", "admitted", "replay", "violations", "grow"], lines)
+    return table(
+        ["day", "commit", "minutes", "seed", "kills", "a second", "admitted", "replay", "violations", "grow"], lines
+    )
