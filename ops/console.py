@@ -16,6 +16,7 @@ PROGRESS_INTERVAL_S = 5.0
 CURVE_LETTERS_MAX = 40
 # Below this a line holds too few words to be read.
 ROOM_MIN = 40
+_JSON = json.JSONEncoder(default=str, ensure_ascii=False)
 
 
 def say(text: str) -> None:
@@ -55,9 +56,12 @@ def wrap(text: str, stream: TextIO, *, indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def say_json(value: Any) -> None:
-    """One JSON object, on one line."""
-    print(_escape(json.dumps(value, default=str, ensure_ascii=False)), flush=True)
+def say_json(*values: Any) -> None:
+    """One JSON object on one line, or several that are known together."""
+    for value in values:
+        print(_escape(_JSON.encode(value)))
+    # Once for all of them: whoever reads a list of thousands through a pipe is not woken by each line.
+    sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:

@@ -135,12 +135,11 @@ def to_plain(value: Any) -> Mapping[str, Any]:
 
 
 def _replace_bytes(value: Any) -> Any:
-    match value:
-        case bytes():
-            return value.hex()
-        case dict():
-            return {key: _replace_bytes(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_replace_bytes(item) for item in value]
-        case _:
-            return value
+    # Leaves first: of what an event holds most are, and a long list of events is nothing else.
+    if (kind := type(value)) is str or kind is int:
+        return value
+    if kind is dict:
+        return {key: _replace_bytes(item) for key, item in value.items()}
+    if kind is bytes:
+        return value.hex()
+    return [_replace_bytes(item) for item in value] if kind in (list, tuple) else value

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
+try:
+    # What `duckdb` hands on. All that it loads around it takes a tenth of a question from the shell.
+    import _duckdb as duckdb
+except ImportError:  # another release, which keeps it elsewhere
+    import duckdb  # type: ignore[no-redef]
 
 from ops.history.tables.answers import (
     Answer,
@@ -174,7 +178,10 @@ class HistoryFile(HistoryAnswers):
             ]
             if kept:
                 self._connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", kept)
-            _store_batch(self._connection, sequence, until_ms=max((mark.time_ms for mark in marks.values()), default=0))
+            until_ms = max((mark.time_ms for mark in marks.values()), default=0)
+            self._connection.execute("INSERT INTO batches VALUES (?, ?)", [sequence, until_ms])
+            # The facts name their batch for ever; the list of batches is for those who come back soon.
+            self._connection.execute("DELETE FROM batches WHERE sequence <= ?", [sequence - BATCHES_MAX])
         with self._moved:
             self.position = Position(self.position.generation, sequence)
             self._moved.notify_all()
@@ -238,12 +245,6 @@ def require_unused(path: Path) -> None:
     if path.exists():
         with contextlib.suppress(HistoryUnfit):
             _connect(path, read_only=True).close()
-
-
-def _store_batch(connection: duckdb.DuckDBPyConnection, sequence: int, *, until_ms: int) -> None:
-    connection.execute("INSERT INTO batches VALUES (?, ?)", [sequence, until_ms])
-    # The facts name their batch for ever; the list of batches is for those who come back soon.
-    connection.execute("DELETE FROM batches WHERE sequence <= ?", [sequence - BATCHES_MAX])
 
 
 def _read_state(connection: duckdb.DuckDBPyConnection, as_of: str | None) -> tuple[Position, int | None]:
@@ -383,7 +384,6 @@ def _check(connection: duckdb.DuckDBPyConnection, path: Path, *, identity: str |
 
 def _close_ways_out(connection: duckdb.DuckDBPyConnection, *, exports_to: Path | None = None) -> None:
     """Close the ways out: files and extensions. DuckDB lets nobody open them again while the file is open."""
-    # Before the doors close: afterwards nobody can open another one.
     if exports_to is not None:
         connection.execute("SET allowed_directories = ?", [[str(exports_to)]])
     connection.execute("SET enable_external_access = false")

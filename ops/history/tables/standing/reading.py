@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,21 +18,20 @@ E = TypeVar("E", bound=msgspec.Struct)
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """One column, as one value of an event; `kind` is None where it stands there as it is in the event."""
+    """One column, as one value of an event; `revive` is None where it stands there as it is in the event."""
 
     name: str
     column: str
-    kind: inspect.Type | None
+    revive: Callable[[Any], Any] | None
 
     @classmethod
     def make(cls, field: inspect.Field, column: str) -> _Value:
         """The value of a field that is a column."""
-        return cls(field.name, column, None if is_plain(strip_optional(field.type)) else field.type)
+        return cls(field.name, column, _make_reviver(field.type))
 
     def read(self, row: Mapping[str, Any]) -> Any:
         """What the event had there."""
-        value = row[self.column]
-        return value if self.kind is None else _revive(value, self.kind)
+        return _revive(row[self.column], self.revive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +95,29 @@ def _make_field(field: inspect.Field) -> _Field:
     return _Field(field.name, values, inner is not None, _may_be_left_out(field))
 
 
-def _revive(value: Any, kind: inspect.Type) -> Any:
-    """A value as JSON has it, with bytes where the event has bytes."""
+def _make_reviver(kind: inspect.Type) -> Callable[[Any], Any] | None:
+    """What turns a value as JSON has it into one with bytes where the event has bytes; None where nothing is to do."""
+    # Decided once for a kind of event, and not for each of its thousands of rows.
     kind = strip_optional(kind)
-    if value is None or is_plain(kind):
-        return value
+    if is_plain(kind):
+        return None
     match kind:
         case inspect.BytesType():
-            return bytes.fromhex(value)
+            return bytes.fromhex
         case inspect.StructType() if kind.array_like:
-            return [_revive(part, field.type) for part, field in zip(value, kind.fields, strict=False)]
+            parts = [_make_reviver(field.type) for field in kind.fields]
+            return lambda value: [_revive(part, revive) for part, revive in zip(value, parts, strict=False)]
         case inspect.StructType():
-            kinds = {field.encode_name: field.type for field in kind.fields}
-            return {name: _revive(part, kinds[name]) if name in kinds else part for name, part in value.items()}
+            named = {field.encode_name: _make_reviver(field.type) for field in kind.fields}
+            return lambda value: {name: _revive(part, named.get(name)) for name, part in value.items()}
         case inspect.ListType() | inspect.VarTupleType():
-            return [_revive(part, kind.item_type) for part in value]
+            item = _make_reviver(kind.item_type)
+            return lambda value: [_revive(part, item) for part in value]
         case inspect.DictType():
-            return {name: _revive(part, kind.value_type) for name, part in value.items()}
-    return value
+            item = _make_reviver(kind.value_type)
+            return lambda value: {name: _revive(part, item) for name, part in value.items()}
+    return None
+
+
+def _revive(value: Any, revive: Callable[[Any], Any] | None) -> Any:
+    return value if value is None or revive is None else revive(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,11 +42,7 @@ def list_versions(
     """
     view, *_ = standing.find_one(ctx.obj, task, versions="only", from_files=from_files)
     if as_json:
-        for version, model in sorted(view.published.items()):
-            metrics = view.evaluations[version].metrics if version in view.evaluations else None
-            made_of = view.makeups[version].to_json() if version in view.makeups else None
-            told = {**to_plain(model), "time_ms": view.published_ms[version], "metrics": metrics, "made_of": made_of}
-            say_json(told)
+        say_json(*(_tell(view, version) for version in sorted(view.published)))
         return
     score = view.metric_name or "score"
     columns = ("version", "round", "published", score, "clipped", "codec loss", "effective", "sha256", "stored in")
@@ -134,6 +130,13 @@ def _format_makeup(makeup: Makeup | None) -> tuple[str, str, str]:
     if makeup is None:
         return "", "", ""
     return f"{makeup.clipped}/{makeup.members}", number(makeup.codec_loss), number(makeup.updates_effective, 3)
+
+
+def _tell(view: TaskView, version: Version) -> dict[str, Any]:
+    metrics = view.evaluations[version].metrics if version in view.evaluations else None
+    made_of = view.makeups[version].to_json() if version in view.makeups else None
+    times = {"time_ms": view.published_ms[version]}
+    return {**to_plain(view.published[version]), **times, "metrics": metrics, "made_of": made_of}
 
 
 def _format_row(view: TaskView, version: int) -> tuple[object, ...]:
