@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trials.robustness.arena import Arena
-from tests.trials.robustness.cells import ATTACKS, DATA, RULES, SEEDS, SHARES, Cell, list_cells
+from tests.trials.robustness.cells import ATTACKS, DATA, OTHER_SHARES, RULES, SEEDS, Cell, list_cells
 from tests.trials.robustness.data import mirror
 from tests.trials.robustness.minority import Member, Members, measure_kept, summarize_kept
 
@@ -36,7 +36,7 @@ def test_every_cell_is_planned_once() -> None:
     """Guarantee: each data, rule, attack, share and seed has one row, and one without attackers."""
     cells = list_cells()
     assert len(set(cells)) == len(cells)
-    assert len(cells) == len(DATA) * len(SEEDS) * len(RULES) * (1 + len(ATTACKS) * len(SHARES))
+    assert len(cells) == len(DATA) * len(SEEDS) * len(RULES) * (1 + len(ATTACKS) * (1 + len(OTHER_SHARES)))
     for cell in cells[: len(RULES) * (1 + len(ATTACKS))]:
         assert Cell.read(cell.describe()) == cell
         assert cell.policy.aggregation.updates_per_round == 20
