@@ -34,6 +34,8 @@ MASKED = (12, 16, 18, 24, 44, 56, 69, 90, 204, 207, 238, 261)
 # Worlds with rollouts that together stage, grow, promote, roll back, halt, resume and refuse.
 # In the last an aggregator waits for what a broker has forgotten to end in `published` of its rollout's.
 ROLLED_OUT = (12, 41, 42, 50, 66, 83, 97, 99, 130731)
+# Worlds whose devices answer otherwise with each version, plain and sealed; they take longer than others to show it.
+MOVED, MOVED_STEPS = (158, 278), 260
 SEEDS_ENOUGH = 200
 
 
@@ -80,6 +82,14 @@ def test_worlds_with_rollouts_stay_lawful(seed: int) -> None:
     story = simulate(seed)
     assert story.faults == []
     assert story.hits["score"] or story.hits["order"]
+
+
+@pytest.mark.parametrize("seed", MOVED)
+def test_worlds_whose_answers_move_stay_lawful(seed: int) -> None:
+    """What is said of drift follows from the answers and is said once, whoever dies; it is found there, and ends."""
+    story = simulate(seed, MOVED_STEPS)
+    assert story.faults == []
+    assert min(story.hits[f"log: {name}"] for name in ("DriftFound", "DriftEnded")) > 0
 
 
 def test_a_seed_is_the_whole_story() -> None:

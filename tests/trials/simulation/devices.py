@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import UNSET
 
 from client_agent.conditions import Conditions
 from client_agent.identity import Identity
@@ -62,8 +63,17 @@ def train(policy: Policy, flat: Floats, *, seed: int) -> Floats:
     kind = draw.random()
     if kind < 0.03:
         return np.full(flat.size, np.nan, np.float32)
+    if policy.drift is not UNSET:
+        return _answer(flat)
     scale = policy.clipping.norm * (0.1 if kind < 0.7 else 3.0)
     return (draw.normal(0, scale, flat.size) - flat / 8).astype(np.float32)
+
+
+def _answer(last: Floats) -> Floats:
+    """All in the bin that the last version has fewer in, so that everybody's examples move together."""
+    answer = np.zeros(last.size, np.float32)
+    answer[int(last[0] > last[1])] = 1
+    return answer
 
 
 @lru_cache(maxsize=64)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from schemas.events import TensorSpec
-from schemas.policy import Policy, check_policy
+from schemas.policy import Aggregation, Drift, Policy, PolicyError, check_policy
 from schemas.policy.metrics import list_noised_reports
 from schemas.topics import TASKS
 from streams.log import Draft
@@ -23,6 +25,8 @@ from tests.worlds.identity.budgets import budget_set
 SHAPES = ("buffered", "buffered", "private", "private", "fedasync", "synchronous")
 IDLE_NEVER_S = 30 * 86_400.0
 PARAMETERS = 6
+# Of two bins, and the fewest devices whose answers can be further apart than chance has them.
+ANSWERS = 6
 STATISTICS = {
     "small": {"bound": 0.5, "shape": (2,)},
     "large": {"bound": 4096.0},
@@ -91,8 +95,36 @@ def _make_task(name: str, chance: random.Random, *, devices: int, later: bool) -
     # Another generator, so that the worlds of recorded seeds decide what they did.
     other = random.Random(f"averaged {chance.getstate()[1][:2]}")
     averaged = 0 if rules.measure or other.random() < 0.6 else other.randint(1, PARAMETERS - 1)
-    names = [f"{name[0]}-{number}" for number in range(devices)]
-    return Task(name=name, rules=rules, devices=names, averaged=averaged)
+    task = Task(name=name, rules=rules, devices=_name_devices(name, devices), averaged=averaged)
+    if later and rules.measure is not None:
+        _watch_answers(task, random.Random(f"drift {chance.getstate()[1][:2]}"))
+    return task
+
+
+def _name_devices(task: str, count: int) -> list[str]:
+    return [f"{task[0]}-{number}" for number in range(count)]
+
+
+def _watch_answers(task: Task, chance: random.Random) -> None:
+    """A question whose answers are compared, in some worlds, of more devices: what two of them say may be chance."""
+    if chance.random() < 0.4:
+        return
+    count = ANSWERS + chance.randint(2, 5)
+    bounds = {"psi_max": chance.choice((0.0, 0.2, 1.0)), "ks_max": chance.choice((0.0, 0.1, 0.9))}
+    with suppress(PolicyError):
+        task.rules = check_policy(
+            replace(
+                task.rules,
+                selection=replace(
+                    task.rules.selection, devices_expected=count, concurrency=2 * count, participations_max=0
+                ),
+                aggregation=Aggregation(updates_per_round=ANSWERS),
+                # Of one version they would else be answers to several, and so in both bins.
+                staleness=replace(task.rules.staleness, max_versions=0),
+                drift=Drift(statistic="small", version=chance.choice((1, 1, 2)), **bounds),
+            )
+        )
+        task.devices = _name_devices(task.name, count)
 
 
 def _rules(chance: random.Random, devices: int, *, later: bool) -> Policy:
