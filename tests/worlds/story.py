@@ -44,6 +44,7 @@ from tests.worlds.builders import (
     task_resumed,
     written,
 )
+from tests.worlds.drift.asking import drift_policy
 from tests.worlds.federation import Federation, ScriptedDevice
 from tests.worlds.identity.enrolling import device_revoked, enrolment_closed, enrolment_opened, ordered, signed_token
 from tests.worlds.releasing.orders import rollout_ordered
@@ -88,12 +89,15 @@ class Story(Federation):
 
     def begin(self, kind: str, **sections: dict[str, Any]) -> str:
         """Create a task that lives in the same partition; its name."""
-        name = next(f"{kind}-{n}" for n in range(999) if home_of(f"{kind}-{n}") == self.partition)
+        name = self._choose_name(kind)
         rules = policy(**{"stop": STOP, "staleness": {"max_versions": 3}, **sections})
         self.policies[name] = rules
         create_task(self.log, rules, task=name, model=np.zeros(PARAMETERS))
         self.settle()
         return name
+
+    def _choose_name(self, kind: str) -> str:
+        return next(f"{kind}-{n}" for n in range(999) if home_of(f"{kind}-{n}") == self.partition)
 
     def of(self, task: str, name: str) -> ScriptedDevice:
         """A device of a task."""
@@ -143,6 +147,7 @@ class Story(Federation):
         self._halts(plain, private, adam)
         self._enrolments()
         self._rollout()
+        self._drift()
 
     def _enrolments(self) -> None:
         """A class of devices is opened, one enrols, another may not, the first is revoked, and the class is closed."""
@@ -175,6 +180,22 @@ class Story(Federation):
         self.start("rollout")
         for number, (action, version) in enumerate(ORDERS, 1):
             self.says(TASKS.name, rollout_ordered(task, action, version=version, number=number))
+
+    def _drift(self) -> None:
+        """What devices answer moves to the other of two bins, and comes back."""
+        name = self._choose_name("asked")
+        rules = self.policies[name] = drift_policy(
+            measure={"statistics": {"histogram": {"bound": 1.0, "shape": (2,)}}},
+            aggregation={"updates_per_round": 5},
+            stop={"versions_max": 3},
+        )
+        create_task(self.log, rules, task=name, model=np.zeros(2))
+        self.settle()
+        for place in (0, 1, 0):
+            self.leases(name, "abcde")
+            for device in "abcde":
+                self.of(name, device).submit(np.eye(2, dtype=np.float32)[place], rules)
+            self.settle()
 
     def _tasks(self) -> tuple[str, str, str]:
         private = self.begin("private", privacy=PRIVATE, compression={"codec": "int8"}, optimizer={"rule": "momentum"})

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from actors.deciders.admission import UpdateChecked
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
 from actors.deciders.decider import digest
+from actors.deciders.drifting.judging import Distance
 from actors.deciders.tallies import Tallies, split
+from actors.effects.watching.drifting import measure_drift
 from actors.hosts.assembly import assemble
 from actors.keys import OperatorKey, RoleKey
 from actors.runtime.actor import _drop
@@ -36,8 +39,11 @@ from schemas.events import (
     SumStored,
     UpdateAdmitted,
 )
+from schemas.identifiers import BodyRef
 from schemas.journal import Batch, Chain, Decision
+from schemas.tensors import unpack as unpack_vector
 from schemas.topics import CLOCK, JOURNALS, MASKS, ROLLOUTS
+from streams.bodies import BodyReader
 from streams.exported import ExportedLog
 from streams.log import Bounds, EventLog, Record, TopicPartition, scan
 from streams.packing import unpack
@@ -151,7 +157,7 @@ class Retelling:
                     tallies.add(counted)
                 self._compare(decided.events, expected, where=f"{where}, on {topic}@{record.offset}")
         for made in recorded:
-            events = tuple(self._decided(_made([*made.events]), made.time_ms))
+            events = tuple(self._decided(self._make([*made.events]), made.time_ms))
             self._compare(events, made, where=f"{where}, by the host")
         said = [counted.events for counted, _ in parts if counted.events]
         if (summed := [decision.events for decision in tallies.make_decisions()]) != said:
@@ -216,24 +222,39 @@ class Retelling:
             self.decider.evolve(self.state, event, time_ms)
         return list(events)
 
+    def _make(self, told: Sequence[JournalEvent]) -> object:
+        """The host's own fact that a decision without an input rests on; the full replay makes the release anew."""
+        match told:
+            case [SumStored() as stored, ModelPublished() as published, *_]:
+                return ReleaseStored(
+                    task=stored.task,
+                    round=stored.round,
+                    sum_sha256=stored.sum_sha256,
+                    model=published.model,
+                    moments=published.moments,
+                    distances=self._measure(published),
+                )
+            case [RoundAbandoned(reason="key_missing") as abandoned, *_]:
+                return KeyMissing(task=abandoned.task, round=abandoned.round)
+        raise AssertionError(f"no host makes a fact for {told}")
+
+    def _measure(self, published: ModelPublished) -> tuple[Distance, ...] | UnsetType:
+        """How far its answers are from their reference: of what is within its bounds the journal says nothing."""
+        task = self.state.tasks[published.task]
+        if task.drifts is UNSET:
+            return UNSET
+        reader = BodyReader(self.history.log, published.model.topic, published.model.partition)
+
+        def fetch(ref: BodyRef) -> bytes:
+            data = reader.fetch(ref)
+            assert isinstance(data, bytes)
+            return data
+
+        vector = unpack_vector(fetch(published.model), published.model.codec, count=task.created.parameters)
+        return measure_drift(task, vector, members=published.members, fetch=fetch)
+
 
 def _salted(given: object, recorded: Decision | None) -> object:
     """An update with the salt that was drawn for it then: what is random is an input, and stands in the journal."""
     admitted = [event for event in (recorded.events if recorded else ()) if isinstance(event, UpdateAdmitted)]
     return replace(given, salt=admitted[0].salt) if admitted and isinstance(given, UpdateChecked) else given
-
-
-def _made(told: Sequence[JournalEvent]) -> object:
-    """The host's own fact that a decision without an input rests on; the full replay makes the release itself again."""
-    match told:
-        case [SumStored() as stored, ModelPublished() as published, *_]:
-            return ReleaseStored(
-                task=stored.task,
-                round=stored.round,
-                sum_sha256=stored.sum_sha256,
-                model=published.model,
-                moments=published.moments,
-            )
-        case [RoundAbandoned(reason="key_missing") as abandoned, *_]:
-            return KeyMissing(task=abandoned.task, round=abandoned.round)
-    raise AssertionError(f"no host makes a fact for {told}")

@@ -22,7 +22,7 @@ from tests.judges.lawcheck import check
 from tests.trials.histories.history import FOLDER, History, Retelling, record, unpacked
 
 HISTORIES = sorted(FOLDER.glob("*.tar"))
-BYTES_MAX = 600_000
+BYTES_MAX = 700_000
 
 
 @pytest.fixture(params=HISTORIES, ids=lambda path: path.stem)
