@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,10 @@ from tests.trials.chaos.points import PARTITION, TASK, Cell
 from tests.trials.chaos.releasing.speakers import RELEASED, speakers
 from tests.trials.chaos.trap import Blow, Trap
 from tests.trials.chaos.watched.attackers import attackers, make_rules
+from tests.trials.chaos.watched.movers import make_question, move
 from tests.worlds.builders import policy
 from tests.worlds.scripted_fleet import Fleet, Habits
-from tests.worlds.stage import ACTORS
+from tests.worlds.stage import ACTORS, beside
 
 HELPER, OTHER_HELPER = "helper-0", "other-helper"
 PARAMETERS = 40
@@ -130,7 +132,7 @@ class Experiment:
         self.actor = cells[0].actor
         self.is_device, self.is_projector = self.actor == "device", self.actor == "projector"
         self.is_sealed, self.is_masked = cells[0].is_sealed, cells[0].is_masked
-        self.is_watched = cells[0].is_watched
+        self.is_watched, self.is_asked = cells[0].is_watched, cells[0].is_asked
         self.trap = Trap(folder=cast.folder, partition=PARTITION, name="driver")
         self._before: Counter[str] = Counter()
 
@@ -138,7 +140,7 @@ class Experiment:
     def fleet(self) -> Iterator[Fleet]:
         """Everybody at work, from the first version on."""
         parameters = PARAMETERS_LARGE if self.is_device else PARAMETERS
-        rules = make_rules(parameters) if self.is_watched else _rules(parameters, tier=self._choose_tier())
+        rules = self._choose_rules(parameters)
         # Only in the cells that are about it: a lease that is given up makes rounds slower.
         gives_up = 0.2 if any(cell.point == "abandon" for cell in self.cells) else 0.0
         habits = Habits(
@@ -149,12 +151,15 @@ class Experiment:
             self._start(actor)
         if self.is_masked:
             self.cast.play("helper", replace(self.trap, name=OTHER_HELPER))
-        beside = {"registrar": applicants, "rollout": speakers}.get(self.actor)
-        asking = nullcontext() if beside is None else beside(self.cast)
+        asks = {"registrar": applicants, "rollout": speakers}.get(self.actor)
+        asking = nullcontext() if asks is None else asks(self.cast)
         if self.is_watched:
             asking = attackers(self.cast, rules, parameters)
         hiding = created if self.is_sealed or self.is_masked else None
-        with asking, Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits, created=hiding) as fleet:
+        fleet = Fleet(self.cast.kafka, TASK, rules, parameters, 6, habits=habits, created=hiding)
+        if self.is_asked:
+            asking = beside(partial(move, fleet, parameters))
+        with asking, fleet:
             self.cast.until(self._has_started, "the first version", timeout_s=STARTED_WITHIN_S)
             yield fleet
 
@@ -193,6 +198,11 @@ class Experiment:
         for number, name in enumerate((HELPER, OTHER_HELPER) if self.is_masked else ()):
             keys += helper_key_faults(book, number, folder=self.cast.folder / name / EPOCHS)
         return [*self.cast.faults(PARTITION, **sums), *self._second_thoughts(), *is_kept, *keys]
+
+    def _choose_rules(self, parameters: int) -> Policy:
+        if self.is_watched:
+            return make_rules(parameters)
+        return make_question(parameters) if self.is_asked else _rules(parameters, tier=self._choose_tier())
 
     def _choose_tier(self) -> dict[str, Any]:
         """Sealed, or masked by two helpers that draw the noise, with another key for each version, or rolled out."""

@@ -15,7 +15,7 @@ DECIDING = ("decide", "begin", "append", "end", "commit", "swap", "snapshot", "m
 
 POINTS: dict[str, tuple[str, ...]] = {
     "selector": (*OPENING, *DECIDING, "abandon", "answer", "heard", "out"),
-    "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish", "keyed", "unkeyed", "apart", "lifted"),
+    "aggregator": (*OPENING, *DECIDING, "answer", "body", "publish", "keyed", "unkeyed", "apart", "lifted", "moved"),
     "privacy": (*OPENING, *DECIDING),
     "registrar": (*OPENING, *DECIDING, "answer"),
     "rollout": (*OPENING, *DECIDING, "ordered", "publish"),
@@ -55,6 +55,10 @@ apart     the members of a round are compared, and one of them is to be let in n
 lifted    the operator's word that lets it in again is decided
 out       the selector has decided that a device is out
 
+Where the task is a question, and all devices answer otherwise every few seconds:
+
+moved     a version is decided, and with it that its answers have moved, or have no more
+
 Of a helper, where the task is masked and each of two draws noise:
 
 made       its key of the next epoch lies in its folder, and nobody has heard of it
@@ -85,6 +89,7 @@ that the broker does not fence, so that only the chain tells its batches from it
 WORKERS = (1, 3)
 SEALED = ("heard", "keyed", "unkeyed")
 WATCHED = ("apart", "lifted", "out")
+ASKED = ("moved",)
 ALONE = ("device", "projector", "helper")
 """Those that write no journal of the log, and of which one is struck."""
 _BEFORE_END_TXN = ("claim", "append", "publish")
@@ -118,6 +123,11 @@ class Cell:
         return self.point in WATCHED
 
     @property
+    def is_asked(self) -> bool:
+        """Whether its task is a question whose answers move."""
+        return self.point in ASKED
+
+    @property
     def is_released(self) -> bool:
         """Whether the versions of its task are rolled out."""
         return self.actor == "rollout"
@@ -125,7 +135,8 @@ class Cell:
     @property
     def series(self) -> tuple[str, str, int, str]:
         """Cells of one series can share a stage."""
-        return self.actor, self.fault, self.workers, "sealed" * self.is_sealed + "watched" * self.is_watched
+        kind = "sealed" * self.is_sealed + "watched" * self.is_watched + "asked" * self.is_asked
+        return self.actor, self.fault, self.workers, kind
 
     @property
     def is_opening(self) -> bool:

@@ -34,6 +34,8 @@ from actors.wiring import ROLES
 from ops.logging_setup import set_up_logging
 from schemas.events import (
     DeviceQuarantined,
+    DriftEnded,
+    DriftFound,
     EpochDestroyed,
     EpochOpened,
     LeaseAbandoned,
@@ -131,6 +133,8 @@ def _name_points(fact: object, events: Sequence[object]) -> Iterator[str]:
             yield "ordered"
     if any(isinstance(event, DeviceQuarantined) for event in events):
         yield "apart"
+    if any(isinstance(event, DriftFound | DriftEnded) for event in events):
+        yield "moved"
     yield "decide"
 
 
