@@ -24,6 +24,7 @@ from schemas.events import (
     UpdateRefused,
     UpdatesDeclined,
 )
+from schemas.identifiers import TaskId
 from schemas.policy.metrics import METRIC_ONE
 
 _STALENESS_BUCKETS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55)
@@ -122,12 +123,28 @@ class _Drifts:
             "drift", "How far answers have moved, in bounds; 0 within them", "task", "kind", "cohort", "measure"
         )
 
+        self._shown: dict[TaskId, set[tuple[str, str, str]]] = {}
+        self._over: set[TaskId] = set()
+
     def show(self, event: DriftEvent) -> None:
         """What was found of a version, or has ended."""
-        place = self._drift.labels(event.task, event.kind, event.cohort, event.measure)
+        place = (event.kind, event.cohort, event.measure)
+        self._shown.setdefault(event.task, set()).add(place)
         # Of a bound of zero whatever is found is beyond.
         share = event.value / event.bound if event.bound else float(event.value > 0)
-        place.set(share if isinstance(event, DriftFound) else 0)
+        self._drift.labels(event.task, *place).set(share if isinstance(event, DriftFound) else 0)
+
+    def end(self, task: TaskId) -> None:
+        """Nobody answers a task any more: what stands does so until another asks the same."""
+        self._over.add(task)
+
+    def succeed(self, created: TaskCreated) -> None:
+        """A task is compared with one that is over: from here on it tells what is so."""
+        asked = created.policy.drift
+        if asked is UNSET or asked.of not in self._over:
+            return
+        for place in self._shown.get(asked.of, ()):
+            self._drift.labels(asked.of, *place).set(0)
 
 
 class AggregatorMeter(Meter):
@@ -162,6 +179,10 @@ class AggregatorMeter(Meter):
                 self._weights.add(name, member.weight)
             for found in task.drifts.found.values() if task.drifts else ():
                 self._drifts.show(found)
+            if task.status == "halted":
+                self._drifts.end(name)
+        for task in state.tasks.values():
+            self._drifts.succeed(task.created)
 
     def follow(self, event: JournalEvent, time_ms: int) -> None:
         """Versions, buffers and quarantines as an event leaves them."""
@@ -182,6 +203,10 @@ class AggregatorMeter(Meter):
                 self._fills.find(event.task).set(0)
                 if isinstance(event, RoundProposed):
                     self._weights.show(event.task)
+                else:
+                    self._drifts.end(event.task)
+            case Noticed(fact=TaskCreated() as created):
+                self._drifts.succeed(created)
 
     def count(self, event: JournalEvent, time_ms: int) -> None:
         """Outcomes of updates, and the time from the opening of a round to its proposal."""

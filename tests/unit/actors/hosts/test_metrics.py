@@ -9,7 +9,7 @@ import pytest
 
 from actors.hosts.metrics import ActorMetrics, MetricsUnserved, PrometheusInstruments, ShardMetrics, WorkerMetrics
 from actors.wiring import AGGREGATOR_ROLE, ROLES, SELECTOR_ROLE
-from schemas.events import DefectFound, InputsDropped, JournalEvent, LeaseClosed, Noticed, RoundOpened
+from schemas.events import DefectFound, InputsDropped, JournalEvent, LeaseClosed, Noticed, RoundOpened, TaskHalted
 from schemas.journal import Decision
 from schemas.policy import WEIGHT_ONE
 from schemas.policy.metrics import METRIC_ONE, Fidelity
@@ -17,6 +17,7 @@ from schemas.topics import CHECKINS
 from streams.retry import Outage
 from tests.trials.floods.attacker import RULES, Attacker
 from tests.worlds.builders import round_proposed, task_created, update_admitted
+from tests.worlds.drift.asking import drift_found, drift_policy
 from tests.worlds.federation import Federation
 from tests.worlds.quarantine.tasks import (
     PARAMETERS,
@@ -92,6 +93,22 @@ def test_a_quarantine_is_a_rise_and_lifted_a_fall() -> None:
         world.round_of(draw_deltas(seed))
     metrics.note_restored(world.actors["aggregator"].state)
     assert registry.get_sample_value("fedlog_devices_quarantined", TASK) == 1
+
+
+def test_drift_of_a_task_that_is_over_stands_until_the_question_is_asked_anew() -> None:
+    """Guarantee: in bounds while it stands, also of a last version; 0 once it is back, or another task took over."""
+    instruments = PrometheusInstruments()
+    metrics, registry = ActorMetrics(AGGREGATOR_ROLE, instruments), instruments.registry
+    labels = {**TASK, "kind": "drift", "cohort": "", "measure": "psi"}
+    metrics.note_replayed(decision(Noticed(fact=task_created(drift_policy())), drift_found(value=300_000)))
+    assert registry.get_sample_value("fedlog_drift", labels) == 1.5
+    anew = Noticed(fact=task_created(drift_policy(drift={"of": "digits", "version": -1}), task="digits.next"))
+    metrics.note_decided(decision(anew), 1)
+    assert registry.get_sample_value("fedlog_drift", labels) == 1.5
+    metrics.note_decided(decision(TaskHalted(task="digits", reason="versions", version=3)), 2)
+    assert registry.get_sample_value("fedlog_drift", labels) == 1.5
+    metrics.note_decided(decision(anew), 3)
+    assert registry.get_sample_value("fedlog_drift", labels) == 0
 
 
 def test_the_selector_counts_leases() -> None:
