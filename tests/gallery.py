@@ -60,6 +60,7 @@ class Gallery(Federation):
         self.append(TASKS.name, written(task_paused(task=STILL)))
         self.settle()
         self._due.clear()
+        self._play_more()
         self._enter(MAIN, COHORTS, devices=60)
         self._run(lambda: self._newest(MAIN) >= self._versions - 4)
         # The night, in which nobody charges: what a timeline squeezes.
@@ -68,6 +69,9 @@ class Gallery(Federation):
         self._run(lambda: self._newest(MAIN) >= self._versions)
         half = self._admitted() + 13
         self._run(lambda: self._admitted() >= half)
+
+    def _play_more(self) -> None:
+        """Further tasks of the same day; here there are none."""
 
     def _begin(self, task: str, *, versions_max: int, cohorts: tuple[str, ...]) -> None:
         rules = policy(

@@ -18,6 +18,7 @@ from ops.web.site import Site
 from streams.log import Bounds, LogUnavailable, TopicPartition
 from tests.gallery import MAIN, Gallery
 from tests.serving import make_token
+from tests.trials.page.watched import ASKED, ATTACKED, RELEASED, WatchedGallery
 
 
 class Painted:
@@ -100,6 +101,9 @@ def list_views(painted: Painted) -> dict[str, str]:
         "tasks": "/tasks",
         "task": f"/tasks/{MAIN}",
         "task-then": f"/tasks/{MAIN}?at={MAIN}@9",
+        "measured": f"/tasks/{ASKED}",
+        "attacked": f"/tasks/{ATTACKED}",
+        "released": f"/tasks/{RELEASED}",
         "version": f"/tasks/{MAIN}/versions/12",
         "events": f"/events?task={MAIN}",
         "record": f"/records/{topic}/{partition}/{offset}",
@@ -114,6 +118,6 @@ def list_views(painted: Painted) -> dict[str, str]:
 
 def open_gallery() -> Gallery:
     """A gallery of its own, played to where the pictures begin."""
-    gallery = Gallery()
+    gallery = WatchedGallery()
     gallery.play()
     return gallery

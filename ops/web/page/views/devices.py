@@ -10,9 +10,9 @@ from ops.web.page.layout import Page, Section
 from ops.web.page.moment import Moment
 from ops.web.page.questions import releasing, running, standing
 from ops.web.page.questions.overview import list_tasks
-from ops.web.page.views.apart import show_quarantines
 from ops.web.page.views.parts import draw_choice, draw_figure
 from ops.web.page.views.tables import draw_rows
+from ops.web.page.views.watching.apart import show_quarantines
 
 EVERY = "*"
 

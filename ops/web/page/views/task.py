@@ -15,11 +15,12 @@ from ops.web.page.charts.timeline import draw_timeline
 from ops.web.page.formats import format_bytes, format_clock, format_number, format_seconds, format_share
 from ops.web.page.layout import Page, Section
 from ops.web.page.moment import Moment
-from ops.web.page.questions import apart, courses, releasing, running
+from ops.web.page.questions import apart, courses, drift, releasing, running
 from ops.web.page.questions.overview import TaskLine, ask_for_tasks, list_tasks
 from ops.web.page.questions.position import ask_for_stops
-from ops.web.page.views.apart import show_apart
 from ops.web.page.views.parts import draw_figure, draw_status, draw_time, make_trips, name_cohort
+from ops.web.page.views.watching.apart import show_apart
+from ops.web.page.views.watching.drift import show_drift, tell_standing
 
 LOW = 0.15
 
@@ -33,6 +34,7 @@ def show_task(moment: Moment, task: str) -> Page | None:
         *running.ask_for_standing(task),
         *releasing.ask_for_steps(task),
         *apart.ask_for_apart(task),
+        *drift.ask_for_drift(task),
         *ask_for_stops(task),
     )
     moment.ask_all(*courses.ask_for_course(moment, task), *running.ask_for_rounds(moment, task))
@@ -46,6 +48,7 @@ def show_task(moment: Moment, task: str) -> Page | None:
         _show_buffer(moment, line, filling=filling),
         *([_show_budget(moment, line)] if line.budget else []),
         *_show_rollout(moment, line),
+        *show_drift(moment, line),
         *_show_scores(moment, line, course=course),
         _show_staleness(moment, line),
         _show_durations(moment, line, course=course),
@@ -177,10 +180,19 @@ def _show_rollout(moment: Moment, line: TaskLine) -> list[Section]:
         ("candidate", "none" if tried is None else f"version {tried['version']}, {share}"),
         ("last rollback", "none" if back is None else f"version {back['version']}, {releasing.tell_reason(back)}"),
         ("in production", releasing.tell_running(running_now)),
+        *_list_waits(moment, line),
     ]
     facts = h.dl(".facts")[([h.dt[name], h.dd[text]] for name, text in told)]
     aside = h.span(".note")["in production: as the devices say themselves"]
     return [Section("rollout", "Rollout", facts, "wide", aside)]
+
+
+def _list_waits(moment: Moment, line: TaskLine) -> list[tuple[str, str]]:
+    """What has moved beyond the gates of a rollout that look at drift."""
+    gates = [gate for gate in (line.policy.rollout.gates if line.policy.rollout else ()) if gate.drift_of]
+    standing = drift.list_standing_of(moment, {gate.drift_of for gate in gates if gate.drift_of})
+    held = [row for row in standing if any(drift.is_beyond(gate, row) for gate in gates)]
+    return [("waits for", tell_standing(held))] if held else []
 
 
 def _show_scores(moment: Moment, line: TaskLine, *, course: courses.Course) -> list[Section]:
