@@ -29,7 +29,7 @@ from schemas.events import DeviceQuarantined
 from streams.kafka.settings import KafkaSettings
 from tests.judges.logbook import Logbook, read
 from tests.places import home_of
-from tests.trials.quarantine.cells import DATA, HABITS, VERSIONS_REAL, Cell, list_cells
+from tests.trials.quarantine.cells import DATA, HABITS, Cell, list_real_cells
 from tests.trials.quarantine.judging import judge
 from tests.trials.results import add_row, rows
 from tests.trials.robustness import page
@@ -46,7 +46,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as on Ctrl-C, brokers and workers end first
     parser = argparse.ArgumentParser(prog="make quarantine", description=__doc__)
     parser.add_argument("--only", default="", help="cells with this in their name: attack-tier")
-    cells = list_cells(parser.parse_args().only, versions=VERSIONS_REAL)
+    cells = list_real_cells(parser.parse_args().only)
     faults: list[str] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedlog-quarantine-")))

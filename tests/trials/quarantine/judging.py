@@ -23,7 +23,8 @@ def judge(book: Logbook, groups: Mapping[str, Collection[str]], *, lifted: str) 
     """The columns of a row; `groups`: hostile, minority and majority, device by device. `lifted`: who was let in again.
 
     `precision`: which share of those set apart is hostile; `rounds_until_out`: in how many rounds a hostile device had
-    been when it was set apart for the first time.
+    been when it was set apart for the first time; `rounds_hostile`: in how many a hostile device was in all, for who
+    is in few rounds cannot be apart in many.
     """
     out = list({event.device: event for event in reversed(book.rounds.events(DeviceQuarantined))})
     counts = {name: len({*out} & {*devices}) for name, devices in groups.items()}
@@ -35,6 +36,7 @@ def judge(book: Logbook, groups: Mapping[str, Collection[str]], *, lifted: str) 
         "precision": round(counts["hostile"] / len(out), 3) if out else None,
         "rounds_until_out": median(rounds) if rounds else None,
         "rounds_until_out_most": max(rounds, default=None),
+        "rounds_hostile": _count_all(book, groups["hostile"]),
         "leases_after": count_leases_after(book),
         "updates_after_lift": count_updates_after(book, lifted),
         "compared": len(compared),
@@ -53,6 +55,11 @@ def _count_rounds(book: Logbook, device: str) -> int:
             return count
         count += 1
     return count
+
+
+def _count_all(book: Logbook, devices: Collection[str]) -> float | None:
+    counts = [sum(event.device == device for event in book.rounds.events(UpdateAdmitted)) for device in devices]
+    return median(counts) if counts else None
 
 
 def count_leases_after(book: Logbook) -> int:

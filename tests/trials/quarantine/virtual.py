@@ -1,6 +1,6 @@
 """The same by virtual time, without a Kafka: which attacks are found, how soon, and who else is set apart.
 
-python -m tests.trials.quarantine.virtual [--only fast]
+python -m tests.trials.quarantine.virtual [--only fast | --settings]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ops.virtual.fleet import derive_identity
 from ops.virtual.running import VirtualRun
 from streams.exported import ExportedLog
 from tests.judges.logbook import read
-from tests.trials.quarantine.cells import HABITS, Cell, list_cells
+from tests.trials.quarantine.cells import HABITS, Cell, list_cells, list_settings
 from tests.trials.quarantine.judging import judge
 from tests.trials.results import add_row, rows
 from tests.trials.robustness import page
@@ -34,11 +34,14 @@ def main() -> None:
     """Run each cell of tier plain."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cells with this in their name")
-    for cell in list_cells(parser.parse_args().only):
-        if cell.tier == "plain":
-            row = run(cell)
-            add_row("quarantine", row)
-            say(json.dumps(row))
+    parser.add_argument("--settings", action="store_true", help="other settings of the table, with several seeds")
+    asked = parser.parse_args()
+    for cell in list_settings() if asked.settings else list_cells(asked.only):
+        row = run(cell)
+        if asked.settings:
+            row = {"setting": cell.setting, "seed": cell.seed, **row}
+        add_row("quarantine", row)
+        say(json.dumps(row))
     page.write(rows(KIND))
 
 

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from tests.bench.pages.text import table, wrap
 from tests.root import ROOT
+from tests.trials.quarantine import settings
 from tests.trials.results import rows as all_rows
-from tests.trials.robustness.cells import ATTACKS, DATA, RULES
+from tests.trials.robustness import answer
+from tests.trials.robustness.answer import LOST_MAX, Rows, find_lost
+from tests.trials.robustness.cells import ATTACKS, DATA, RULES, TENTH
 
 PAGE, TEXT = ROOT / "docs" / "robustness.md", Path(__file__).with_name("robustness.md")
-Rows = Sequence[dict[str, Any]]
-# What the best rule of each attack may lose at a tenth of attackers, in points of accuracy.
-LOST_MAX = 2.0
 
 
 def write(rows: Rows) -> None:
     """The text with each `<!-- name -->` replaced by what was measured."""
     trained = [row for row in rows if "whole" not in row]
-    text = TEXT.read_text()
+    text = TEXT.read_text().replace("<!-- answer -->", answer.tell_answer(trained))
     for data in DATA:
         mine = [row for row in trained if row["data"] == data]
         text = text.replace(f"<!-- {data} -->", _tell(mine) if mine else "Not measured yet.")
     text = text.replace("<!-- byzfl -->", _tell_oracle())
     text = text.replace("<!-- quarantine -->", _tell_quarantine())
+    text = text.replace("<!-- settings -->", settings.tell_settings(all_rows("quarantine")))
     text = text.replace("<!-- whole -->", _compare(trained, [row for row in rows if "whole" in row]))
     PAGE.write_text(text)
 
@@ -40,7 +40,7 @@ def _tell_oracle() -> str:
 
 
 def _tell_quarantine() -> str:
-    newest = {(row["attack"], row["tier"]): row for row in all_rows("quarantine")}
+    newest = {(row["attack"], row["tier"]): row for row in all_rows("quarantine") if "setting" not in row}
     if not newest:
         return "Not measured yet."
     lines = [
@@ -52,6 +52,7 @@ def _tell_quarantine() -> str:
             "" if row["precision"] is None else f"{row['precision']:.2f}",
             row["rounds_until_out"] or "",
             row["rounds_until_out_most"] or "",
+            row.get("rounds_hostile") or "",
             f"{100 * row['accuracy']:.1f}" if "accuracy" in row else "",
             row["leases_after"],
             row["updates_after_lift"] if row["hostile_of"] and row["kills"] else "",
@@ -70,6 +71,7 @@ def _tell_quarantine() -> str:
         "precision",
         "rounds until out",
         "most",
+        "an attacker's rounds",
     ]
     return table([*head, "accuracy %", "leases after", "updates once lifted", "kills", "replay"], lines)
 
@@ -80,14 +82,13 @@ def _tell(rows: Rows) -> str:
         f"{len(rows)} trainings, seeds {_list(row['seed'] for row in rows)}, commit {commits}.",
         "Nobody attacks:\n\n" + _tell_peace(rows),
     ]
-    reference = _mean(rows, "accuracy", rule="mean", share=0.0)
     shares = sorted({row["share"] for row in rows} - {0.0})
-    parts += [f"Accuracy in percent, {each:.0%} attack:\n\n{_tell_attacks(rows, each, reference)}" for each in shares]
-    parts.append("What is kept of the honest minority, 10% attack:\n\n" + _grid(rows, "kept_minority", 0.1, "{:.2f}"))
+    parts += [f"Accuracy in percent, {each:.0%} attack:\n\n{_tell_attacks(rows, each)}" for each in shares]
+    parts.append("What is kept of the honest minority, 10% attack:\n\n" + _grid(rows, "kept_minority", TENTH, "{:.2f}"))
     fooled = [
         f"{rule} {100 * found:.0f}"
         for rule in RULES
-        if (found := _mean(rows, "fooled", rule=rule, attack="backdoor", share=0.1)) is not None
+        if (found := _mean(rows, "fooled", rule=rule, attack="backdoor", share=TENTH)) is not None
     ]
     said = "How often a picture with the trigger is taken for the target, in percent, 10% attack: "
     parts.append(wrap(f"{said}{', '.join(fooled)}."))
@@ -109,18 +110,17 @@ def _tell_peace(rows: Rows) -> str:
     return table(header, lines)
 
 
-def _tell_attacks(rows: Rows, share: float, reference: float | None) -> str:
+def _tell_attacks(rows: Rows, share: float) -> str:
     lines = []
     for attack in ATTACKS:
         found = {rule: _mean(rows, "accuracy", rule=rule, attack=attack, share=share) for rule in RULES}
-        known = {rule: value for rule, value in found.items() if value is not None}
-        if not known or reference is None:
+        lost = find_lost(rows, attack, share=share)
+        if not lost:
             continue
-        best = max(known, key=lambda rule: known[rule])
-        lost = 100 * (reference - known[best])
+        best = min(lost, key=lambda rule: lost[rule])
         cells = ["" if value is None else _mark(f"{100 * value:.1f}", rule == best) for rule, value in found.items()]
-        aim = "" if share != 0.1 else ", kept" if lost <= LOST_MAX else ", not kept"
-        lines.append([attack, *cells, f"{lost:.1f}{aim}"])
+        aim = "" if share != TENTH else ", kept" if lost[best] <= LOST_MAX else ", not kept"
+        lines.append([attack, *cells, f"{lost[best]:.1f}{aim}"])
     return table(["attack", *RULES, "lost by the best"], lines)
 
 
