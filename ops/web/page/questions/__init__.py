@@ -4,6 +4,6 @@ The tables that people ask join everything; a page that is drawn twice a second 
 here equals the one of those tables, which the tests hold it to.
 
 `overview`: all tasks. `running`: one task as it stands. `courses`: how it got there, version by version.
-`releasing`: what its rollout has done. `apart`: whose updates stood apart. `position`: the moments of a slider.
-`happened`: events and records. `standing`: devices, ledgers, writers.
+`releasing`: what its rollout has done. `apart`: whose updates stood apart. `drift`: how far answers have moved.
+`position`: the moments of a slider. `happened`: events and records. `standing`: devices, ledgers, writers.
 """

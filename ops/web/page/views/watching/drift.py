@@ -30,9 +30,9 @@ def show_drift(moment: Moment, line: TaskLine) -> list[Section]:
     if line.is_over and standing:
         # Nobody can say that it is over: for that somebody would have to answer.
         told += " The task is over, and nobody answers any more: this is as its last version left it."
-    body: list[h.Node] = [h.p(".note")[told], _draw_standing(moment, line, standing)]
+    body: list[h.Node] = [h.p(".note")[told], _draw_standing(moment, line, rows=standing)]
     if words:
-        rows = (_draw_word(moment, line, row) for row in words)
+        rows = (_draw_word(moment, line, row=row) for row in words)
         body.append(draw_table(_WORDS, rows, summary="what was said of it", of="the newest crossings and ends"))
     aside = h.span(".note")["within its bounds" if not standing else f"{len(standing)} beyond their bounds"]
     return [Section("drift", "How far answers have moved", body, "wide", aside)]
@@ -57,12 +57,12 @@ def _tell_rules(asked: Drift) -> str:
     return f"{asked.statistic.capitalize()}, beside {version}: from {' and '.join(told)} on it has moved.{cohorts}"
 
 
-def _draw_standing(moment: Moment, line: TaskLine, rows: Sequence[Row]) -> h.Node:
+def _draw_standing(moment: Moment, line: TaskLine, *, rows: Sequence[Row]) -> h.Node:
     if not rows:
         return h.p(".empty")["Nothing has moved beyond its bound."]
     cells = [
         (
-            *_draw_place(moment, line, row),
+            *_draw_place(moment, line, row=row),
             format_number(row["value"], digits=3),
             f"{row['value'] / row['bound']:.1f} ×" if row["bound"] else "–",
             format_number(row["bound"], digits=3),
@@ -75,7 +75,7 @@ def _draw_standing(moment: Moment, line: TaskLine, rows: Sequence[Row]) -> h.Nod
     return make_table(_COLUMNS, cells, caption="what has moved")
 
 
-def _draw_place(moment: Moment, line: TaskLine, row: Row) -> tuple[h.Node, h.Node, h.Node]:
+def _draw_place(moment: Moment, line: TaskLine, *, row: Row) -> tuple[h.Node, h.Node, h.Node]:
     """Whose it is, from what it moved, and by which measure it is told."""
     other = f"version {row['reference_version']}"
     if row["kind"] == "skew":
@@ -87,12 +87,12 @@ def _draw_place(moment: Moment, line: TaskLine, row: Row) -> tuple[h.Node, h.Nod
     return row["cohort"] or h.em["all"], source, _MEASURES[row["measure"]]
 
 
-def _draw_word(moment: Moment, line: TaskLine, row: Row) -> Sequence[h.Node]:
+def _draw_word(moment: Moment, line: TaskLine, *, row: Row) -> Sequence[h.Node]:
     link = moment.link_record("rounds", partition=row["at_partition"], offset=row["at_offset"])
     return (
         h.a(href=moment.link_version(line.task, row["version"]))[format_number(row["version"])],
         {"found": "has moved", "ended": "is back"}[row["step"]],
-        *_draw_place(moment, line, row),
+        *_draw_place(moment, line, row=row),
         *(format_number(row[name], digits=3) for name in ("value", "bound", "by_chance")),
         h.a(".id", href=link)[f"rounds/{row['at_partition']}@{row['at_offset']}"],
     )
