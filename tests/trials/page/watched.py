@@ -6,12 +6,14 @@ Not for the tests that share a gallery, which would be played longer for all of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from schemas.canonical import encode
 from schemas.events import Tick, VersionEvaluated
-from schemas.policy import Policy
+from schemas.policy import Policy, Stop
 from schemas.tensors import Floats
 from schemas.topics import CLOCK, EVALUATIONS
 from tests.gallery import Gallery
@@ -23,6 +25,8 @@ from tests.worlds.rounds import evaluator_id
 
 ASKED, ATTACKED, RELEASED = "campus.ages", "campus.keyboard", "campus.words"
 ROUND_MS = 40_000
+# Past the night of the others.
+OPEN: Any = {"versions_max": 30, "idle_s": 86_400.0}
 
 
 class WatchedGallery(Gallery):
@@ -30,7 +34,7 @@ class WatchedGallery(Gallery):
 
     def _play_more(self) -> None:
         alike: Mapping[str, tuple[int, ...]] = {"lab": (0, 0, 1, 2), "home": (0, 1, 1, 2)}
-        question = drift_policy(cohorts=COHORTS, drift={"skew_ks_max": 0.3}, stop={"versions_max": 30})
+        question = drift_policy(cohorts=COHORTS, drift={"skew_ks_max": 0.3}, stop=OPEN)
         self._create(ASKED, question, parameters=2 * 4 + 2)
         for _ in range(3):
             self._ask(alike)
@@ -64,7 +68,7 @@ class WatchedGallery(Gallery):
 
     def _attack(self) -> None:
         """Two rounds of an attacker, and what goes on without it."""
-        self._create(ATTACKED, watched_policy(), parameters=PARAMETERS)
+        self._create(ATTACKED, watched_policy(stop=OPEN), parameters=PARAMETERS)
         for seed in range(4):
             hostile, honest = ("a", HONEST[:5]) if seed < 2 else ("", HONEST[:6])
             self._take(ATTACKED, draw_deltas(seed, hostile, honest))
@@ -75,7 +79,7 @@ class WatchedGallery(Gallery):
             {"metric": "accuracy", "at_least": 0.5, "drop_max": 0.01},
             {"metric": "ks", "drift_of": ASKED, "drift_max": 0.2},
         ]
-        self._create(RELEASED, rollout_policy(kept=5, gates=gates), parameters=4)
+        self._create(RELEASED, replace(rollout_policy(kept=5, gates=gates), stop=Stop(**OPEN)), parameters=4)
         for accuracy in (0.9, 0.7, 0.92):
             self._release(accuracy)
             for _ in range(2 if accuracy < 0.92 else 0):

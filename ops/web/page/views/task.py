@@ -198,6 +198,8 @@ def _list_waits(moment: Moment, line: TaskLine) -> list[tuple[str, str]]:
 def _show_scores(moment: Moment, line: TaskLine, *, course: courses.Course) -> list[Section]:
     """The headline metric, and the loss beside it; a metric more would push the rest off the screen."""
     names = [name for name in (line.metric, "loss") if name is not None and name in course.scores]
+    if line.policy.measure is not None and not names:
+        return []  # an answer is scored by nobody
     # A task without scores keeps the place of its curve, so that nothing jumps when one comes.
     names = list(dict.fromkeys(names)) or [line.metric or "score"]
     kind = "half" if len(names) > 1 else "wide"

@@ -18,7 +18,7 @@ from ops.web.page.questions.overview import TaskLine
 from ops.web.page.views.parts import draw_device
 
 _FIGURES = ("distance", "norm", "cosine", "cosine_past", "z")
-_COLUMNS = ("apart in rounds", "distance", "norm", "cosine", "to its past", "z", "since, UTC", "")
+_COLUMNS = ("apart in rounds", "distance", "norm", "cosine", "to its past", "z", "since, UTC", "lift")
 
 
 def show_apart(moment: Moment, line: TaskLine) -> list[Section]:

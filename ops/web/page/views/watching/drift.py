@@ -54,7 +54,7 @@ def _tell_rules(asked: Drift) -> str:
     told = [f"{name} {bound:g}" for bound, name in bounds[:2] if bound is not UNSET]
     apart = [f"{name} {bound:g}" for bound, name in bounds[2:] if bound is not UNSET]
     cohorts = f" Between a cohort and all others: {' and '.join(apart)}." if apart else ""
-    return f"{asked.statistic.capitalize()}, beside {version}: from {' and '.join(told)} on it has moved.{cohorts}"
+    return f"{asked.statistic.capitalize()}, beside {version}: from {' or '.join(told)} on it has moved.{cohorts}"
 
 
 def _draw_standing(moment: Moment, line: TaskLine, *, rows: Sequence[Row]) -> h.Node:
