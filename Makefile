@@ -100,7 +100,7 @@ byzfl: setup ## Compare every robust rule with ByzFL's, in a folder of its own; 
 drift: PAIRS ?= 300
 drift: setup ## Compare the distances of drift with Evidently's and scipy's, in an environment of its own; adds to docs/results (PAIRS=300)
 	@test -x build/drift/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/drift
-	@$(BIN)/uv pip install --quiet --python build/drift/bin/python evidently==0.7.23
+	@$(BIN)/uv pip install --quiet --python build/drift/bin/python evidently==0.7.23 'pandas<3'
 	@$(BIN)/python -m tests.trials.drifting --pairs $(PAIRS)
 
 build/robustness/mnist.npz: | setup
