@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from ops.doctor.facts import Facts, Limits
 from ops.doctor.findings import Finding, Severity
-from schemas.topics import JOURNALS
+from schemas.topics import JOURNALS, PUBLISHED
 from streams.log import TopicPartition
 
 FAMILY = "transactions"
-_JOURNALS = {topic.name: topic.writer for topic in JOURNALS}
+# Whoever has left one open in `published` is one of two, each of which ends its own by a claim.
+_WRITERS = {topic.name: topic.writer.split(", ") for topic in (*JOURNALS, PUBLISHED)}
 
 
 def check(facts: Facts, limits: Limits) -> Iterator[Finding]:
@@ -34,6 +35,7 @@ def check(facts: Facts, limits: Limits) -> Iterator[Finding]:
 
 def _find_remedy(at: TopicPartition, topic: str, *, offset: int) -> str:
     tool = f"kafka-transactions.sh abort --topic {topic} --partition {at.partition} --start-offset {offset}"
-    if (writer := _JOURNALS.get(at.topic)) is not None:
-        return f"start `fedlog worker {writer}` again: its new claim ends it; else {tool}"
-    return tool
+    if (writers := _WRITERS.get(at.topic)) is None:
+        return tool
+    named = ", then ".join(f"`fedlog worker {writer}`" for writer in writers)
+    return f"start {named} again: a new claim ends what its writer left open; else {tool}"

@@ -22,13 +22,13 @@ WRITER = "w"
 _WITHIN_S = 60
 
 
-def forget_transaction(settings: KafkaSettings, log: KafkaLog, *, at: TopicPartition) -> None:
-    """Leave a transaction with one record behind, which holds back every reader of this partition from then on."""
+def forget_transaction(settings: KafkaSettings, log: KafkaLog, *, at: TopicPartition, name: str = WRITER) -> None:
+    """Leave a transaction of a writer with one record behind, which holds back every reader of this partition."""
     place = BrokerPartition(settings.add_prefix(at.topic), at.partition)
     with _without_verification(settings):
         give_up_s = time.monotonic() + _WITHIN_S
         while True:
-            writer = log.writer(WRITER)
+            writer = log.writer(name)
             writer.begin()
             # As if the partition had been added to it.
             writer._producer._transaction_manager._partitions_in_transaction.add(place)

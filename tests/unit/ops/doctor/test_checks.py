@@ -82,9 +82,9 @@ def topic_with(**config: str) -> dict[str, ClusterTopic]:
 SHUT = {name: ClusterTopic(described=TopicDescription(2, {})) for name in TOPICS}
 
 
-def hang(age_s: float) -> Facts:
+def hang(age_s: float, at: TopicPartition = ROUNDS) -> Facts:
     opened = OpenTransaction(offset=97, last_ms=NOW_MS - int(age_s * 1000))
-    return put({"ends": {**ALL, ROUNDS: 97}, "open": {ROUNDS: opened}})
+    return put({"ends": {**ALL, at: 97}, "open": {at: opened}})
 
 
 def find_right(role: str) -> Grant:
@@ -163,6 +163,7 @@ PLANTED: dict[str, tuple[Facts, str, str, str, str]] = {
     ),
     "disk filling": (put(disks=(Disk(place="here", size=100, left=8),)), "disks", "warning", "here", "room"),
     "hanging": (hang(31), "transactions", "error", "rounds[0]", "worker aggregator"),
+    "hanging beside": (hang(31, TopicPartition("published", 0)), "transactions", "error", "published[0]", "rollout"),
     "worker gone": (
         put({"groups": {**GROUPS, "selector": DEAD}}),
         "actors",
