@@ -19,7 +19,7 @@ from schemas.policy.learning_checks import find_learning_problems
 from schemas.policy.measuring import find_measure_problems
 from schemas.policy.misfits import list_misfits
 from schemas.policy.presets import expand_preset
-from schemas.policy.releasing.rollout_checks import find_rollout_problems
+from schemas.policy.releasing.rollout_checks import find_rollout_problems, find_unscored_cohorts
 from schemas.policy.robustness import find_robust_problems
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
 from schemas.policy.tiers.masking import find_masking_problems
@@ -126,11 +126,15 @@ def parse(file: str | bytes, *, changes: Sequence[str] = ()) -> Policy:
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"the policy is not TOML: {error}") from error
     try:
-        return check_policy(msgspec.convert(found, Policy))
+        policy = check_policy(msgspec.convert(found, Policy))
     except msgspec.ValidationError as error:
         # The converter ends at the first field, and people would find the others one run at a time.
         problems = list_misfits(found, text) or [str(error)]
         raise PolicyError("\n".join([*problems, "docs/policy.md has every field."])) from error
+    # Of files alone: no contradiction, since evaluators of another making may know cohorts, and yet a mistake.
+    if mistakes := [*find_unscored_cohorts(policy)]:
+        raise PolicyError("\n".join(mistakes))
+    return policy
 
 
 def _decode(data: bytes) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 import msgspec
 
 from schemas.identifiers import TASK_PATTERN, Cohort
-from schemas.policy.releasing.rollout import Gate, Rollout
+from schemas.policy.releasing.rollout import Gate, Rollout, Stage
 from schemas.policy.sections import Policy
 
 # A decision names every score that it rests on, and has to fit into one record of the journal.
@@ -39,9 +40,46 @@ def find_rollout_problems(policy: Policy) -> Iterator[str]:
         if not 0 <= stage.hold_s <= HOLD_MAX_S:
             yield f"{where}.hold_s = {stage.hold_s}: must be from 0 to {HOLD_MAX_S}"
         yield from (f"{where}.cohorts: {cohort!r} is no name of a cohort" for cohort in stage.cohorts if not cohort)
+    yield from _find_shrinking(rollout)
     for number, gate in enumerate(rollout.gates):
         yield from _find_gate_problems(gate, f"rollout.gates[{number}]")
     yield from _find_bad_names(rollout)
+
+
+def find_unscored_cohorts(policy: Policy) -> Iterator[str]:
+    """A line where a rollout asks for scores by cohort, and evaluators are not told how to tell cohorts apart."""
+    rollout = policy.rollout
+    if rollout is msgspec.UNSET or policy.evaluation.cohort:
+        return
+    advice = "evaluation.cohort names no column or plugin by which evaluators would tell cohorts apart: set it"
+    if named := rollout.list_cohorts():
+        yield f"rollout: asks for scores of {', '.join(named)}, and {advice}, or name no cohorts"
+    for number, gate in enumerate(rollout.gates):
+        if gate.gap_max is not msgspec.UNSET:
+            yield f"rollout.gates[{number}].gap_max: compares cohorts, and {advice}, or leave the gate out"
+
+
+def _find_shrinking(rollout: Rollout) -> Iterator[str]:
+    """Whoever has a candidate keeps it in the next stage: taken back step by step it would be no rollout."""
+    for number, (before, stage) in enumerate(pairwise(rollout.stages), 1):
+        where = f"rollout.stages[{number}]"
+        if stage.share < before.share:
+            yield (
+                f"{where}.share = {stage.share}: is below the {before.share} of the stage before, and shares only "
+                "grow; order the stages by their shares"
+            )
+        if lost := _list_lost(before, stage):
+            yield (
+                f"{where}.cohorts: {', '.join(lost)} had the stage before, and would lose what they have; name them "
+                "here too, or leave the list out for all"
+            )
+
+
+def _list_lost(before: Stage, stage: Stage) -> list[str]:
+    # No name is all cohorts.
+    if not stage.cohorts:
+        return []
+    return sorted({*before.cohorts} - {*stage.cohorts}) if before.cohorts else ["some of all cohorts"]
 
 
 def _find_gate_problems(gate: Gate, where: str) -> Iterator[str]:

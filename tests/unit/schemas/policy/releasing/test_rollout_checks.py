@@ -20,6 +20,8 @@ concurrency = 10
 updates_per_round = 3
 [stop]
 versions_max = 3
+[evaluation]
+cohort = "site"
 [rollout]
 patience_s = 60
 [[rollout.stages]]
@@ -57,6 +59,37 @@ def gate(**changes: Any) -> dict[str, Any]:
     return {"gates": [{"metric": "accuracy", **changes}]}
 
 
+def shares(*all_shares: float) -> dict[str, Any]:
+    return {"stages": [{"share": share} for share in all_shares]}
+
+
+def cohorts(*named: list[str]) -> dict[str, Any]:
+    return {"stages": [{"share": 0.5, "cohorts": each} for each in named]}
+
+
+@pytest.mark.parametrize(
+    "rules", [shares(0.05, 0.05, 1.0), cohorts(["a"], ["a"], ["b", "a"], []), {"stages": []}], ids=str
+)
+def test_stages_that_grow_are_taken(rules: dict[str, Any]) -> None:
+    """As many devices as before is no loss to anybody: a stage may only last longer."""
+    assert check_policy(rollout_policy(**rules)).rollout
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ((), "rollout: asks for scores of lab, and evaluation.cohort names no column or plugin"),
+        (("rollout.stages=[]", 'rollout.gates=[{metric="accuracy",cohort="west",at_least=0.5}]'), "scores of west"),
+        (("rollout.stages=[]", 'rollout.gates=[{metric="accuracy",gap_max=0.1}]'), "gates[0].gap_max: compares"),
+    ],
+)
+def test_cohorts_that_nobody_could_score_are_refused(changes: tuple[str, ...], said: str) -> None:
+    """A file that asks for scores by cohort says by what cohorts are told: else each version would end as unscored."""
+    with pytest.raises(PolicyError) as refused:
+        parse(FILE.replace('cohort = "site"', ""), changes=changes)
+    assert said in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
@@ -66,6 +99,11 @@ def gate(**changes: Any) -> dict[str, Any]:
         (stage(hold_s=-1.0), "rollout.stages[0].hold_s = -1.0"),
         (stage(cohorts=["a b"]), "'a b' is no name of a cohort"),
         (stage(cohorts=[""]), "'' is no name of a cohort"),
+        (shares(0.5, 0.05), "rollout.stages[1].share = 0.05: is below the 0.5 of the stage before"),
+        (shares(0.05, 0.5, 0.4999), "rollout.stages[2].share = 0.4999: is below the 0.5"),
+        (cohorts(["a", "b"], ["b"]), "rollout.stages[1].cohorts: a had the stage before"),
+        (cohorts(["a"], ["b"]), "rollout.stages[1].cohorts: a had the stage before"),
+        (cohorts([], ["a"]), "rollout.stages[1].cohorts: some of all cohorts had the stage before"),
         (gate(), "rollout.gates[0]: holds nothing back"),
         (gate(metric="", at_least=0.5), "rollout.gates[0].metric"),
         (gate(at_least=float("inf")), "rollout.gates[0].at_least = inf: must be a finite number"),
