@@ -56,6 +56,7 @@ class Rights:
     `is_worker`: it divides partitions in a group of its name, and looks at the settings of all topics at its start.
     `is_actor`: it writes its journal in transactions of its name.
     `has_groups`: it may read in any group whose name begins with its own and a dot.
+    `is_overseer`: it looks at settings, and at who divides partitions and how far they are, and changes nothing of it.
     """
 
     reads: tuple[Topic, ...]
@@ -64,6 +65,7 @@ class Rights:
     is_worker: bool = False
     is_actor: bool = False
     has_groups: bool = False
+    is_overseer: bool = False
     quota: Quota = Quota()
 
 
@@ -75,7 +77,7 @@ _READERS = Quota(produce_bytes_s=1_000_000, fetch_bytes_s=20_000_000, request_pe
 
 RIGHTS: Mapping[str, Rights] = {
     # It looks at everything: replays, exports and verifications are its own.
-    "operator": Rights(writes=(TASKS, MODELS, ENROLMENTS), reads=CATALOGUE),
+    "operator": Rights(writes=(TASKS, MODELS, ENROLMENTS), reads=CATALOGUE, is_overseer=True),
     "selector": Rights(
         writes=(SELECTIONS, ANSWERS, CHECKINS, SNAPSHOTS),
         reads=(CHECKINS, ROUNDS, REGISTRY, TASKS, SELECTIONS, SNAPSHOTS),
@@ -152,6 +154,8 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     # What is public and nothing else: versions as they were announced, what they cost, and how they score.
     "archive": Rights(reads=(TASKS, LEDGER, EVALUATIONS, MODELS, PUBLISHED)),
+    # The same, under a name of its own: what it knows of versions it hands on to another system.
+    "mlflow": Rights(reads=(TASKS, LEDGER, EVALUATIONS, MODELS, PUBLISHED)),
     # No journal and nobody else's answers beyond their topic: what others sent is not a device's to read.
     "devices": Rights(
         writes=(CHECKINS, ENROLMENTS, BODIES, SHARDS, UPDATES), reads=(ANSWERS, MODELS, TASKS), quota=_DEVICES
@@ -190,12 +194,16 @@ def list_grants(principal: str, *, prefix: str) -> Iterator[Grant]:
     yield Grant(principal, "GROUP", _name(prefix, BULK_READERS), "DESCRIBE")
     if rights.has_groups:
         yield Grant(principal, "GROUP", _name(prefix, f"{principal}."), "READ", is_prefix=True)
-    if rights.is_worker:
+    if rights.is_worker or rights.is_overseer:
         # A topic that a worker may not see would be missing for it, and it would refuse to run.
         for operation in ("DESCRIBE", "DESCRIBE_CONFIGS"):
             yield from (Grant(principal, "TOPIC", _name(prefix, topic.name), operation) for topic in CATALOGUE)
-        yield Grant(principal, "GROUP", _name(prefix, principal), "READ")
         yield Grant(principal, "CLUSTER", "kafka-cluster", "DESCRIBE_CONFIGS")
+    if rights.is_worker:
+        yield Grant(principal, "GROUP", _name(prefix, principal), "READ")
+    if rights.is_overseer:
+        groups = (name for name, each in RIGHTS.items() if each.is_worker)
+        yield from (Grant(principal, "GROUP", _name(prefix, name), "DESCRIBE") for name in groups)
     if rights.is_actor:
         # The name of an actor and a dot, with a partition behind: one of another actor would fence that one.
         for operation in ("WRITE", "DESCRIBE"):

@@ -197,7 +197,7 @@ def test_each_role_comes_as_its_own_principal() -> None:
     roles |= {"keys": "operator", "operator": "operator", "doctor": "operator", "serve": "serve", "traces": "serve"}
     roles |= {"archive": "archive"}
     # Whoever comes from elsewhere has a password, and no service: readers, and helpers, which hide nothing here.
-    assert {*roles.values(), "helper", "analysts", "subscribers"} == set(RIGHTS)
+    assert {*roles.values(), "helper", "mlflow", "analysts", "subscribers"} == set(RIGHTS)
     assert {*roles, "topics"} == OURS
     for name, role in {**roles, "topics": "admin"}.items():
         environment = SERVICES[name]["environment"]
