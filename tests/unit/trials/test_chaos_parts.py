@@ -106,7 +106,7 @@ def test_what_is_held_back_arrives_late(line: tuple[Client, Proxy, Broker]) -> N
 
 
 def test_a_trap_strikes_once_and_only_its_target(tmp_path: Path) -> None:
-    """A blow hits the first target that passes its point after it was armed; every passage is told."""
+    """A blow hits the first target that passes its point after it was armed; every passage of a target is told."""
     driver = Trap(folder=tmp_path, partition=4, name="driver")
     first = Trap(folder=tmp_path, partition=4, name="selector-0", is_target=True)
     blow = Blow(number=0, point="append", fault="reply")
