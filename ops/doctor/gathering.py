@@ -94,6 +94,14 @@ def gather_briefly(settings: Settings, limits: Limits | None = None) -> Facts:
     )
 
 
+def add_tails(settings: Settings, facts: Facts) -> Facts:
+    """The same with what the journals say: a group that was told its offsets may not have committed them for hours."""
+    if facts.cluster is None or facts.tails:
+        return facts
+    with closing(settings.log("fedlog-status")) as log:
+        return replace(facts, tails=tuple(_read_tails(log, settings, ends=facts.cluster.ends)))
+
+
 def ask_cluster(survey: Survey, *, now_ms: int, limits: Limits) -> Cluster:
     """What the brokers say. Raises LogUnavailable."""
     ask = _Asking()

@@ -54,31 +54,31 @@ def check(facts: Facts, limits: Limits) -> Iterator[Finding]:
 
 def find_waiting(facts: Facts, name: str) -> Iterator[tuple[TopicPartition, int]]:
     """How many records an actor has not decided that are older than `Limits.waiting_s`, by partition of its inputs."""
-    cluster, role = facts.cluster, ROLES[name]
-    assert cluster is not None
-    positions = {tail.at: tail.position for tail in facts.tails}
-    for topic in role.inputs:
-        for partition in range(cluster.partitions):
-            at = TopicPartition(topic, partition)
-            reached = _find_reached(cluster, name, at=at)
-            # Of the two the further one: a journal names its position with the next decision, the group within seconds.
-            reached = max(reached, positions.get(TopicPartition(role.journal, partition), {}).get(topic, 0))
-            old = cluster.recent.get(at, 0) - reached
-            if old > (MARKERS if topic in _IS_JOURNAL else 0):
-                yield at, old
+    assert facts.cluster is not None
+    for at in _list_inputs(facts.cluster, name):
+        old = facts.cluster.recent.get(at, 0) - _find_reached(facts, name, at=at)
+        if old > (MARKERS if at.topic in _IS_JOURNAL else 0):
+            yield at, old
 
 
 def count_undecided(facts: Facts, name: str) -> int:
-    """How many offsets of its inputs an actor has not acknowledged; never quite zero where an input is a journal."""
-    cluster = facts.cluster
-    assert cluster is not None
-    places = [TopicPartition(topic, part) for topic in ROLES[name].inputs for part in range(cluster.partitions)]
-    return sum(max(0, cluster.ends.get(at, 0) - _find_reached(cluster, name, at=at)) for at in places)
+    """How many offsets of its inputs an actor has not decided; never quite zero where an input is a journal."""
+    assert facts.cluster is not None
+    ends = facts.cluster.ends
+    places = _list_inputs(facts.cluster, name)
+    return sum(max(0, ends.get(at, 0) - _find_reached(facts, name, at=at)) for at in places)
 
 
-def _find_reached(cluster: Cluster, name: str, *, at: TopicPartition) -> int:
-    group = cluster.groups.get(name)
-    return 0 if group is None else group.offsets.get(at, 0)
+def _list_inputs(cluster: Cluster, name: str) -> list[TopicPartition]:
+    return [TopicPartition(topic, part) for topic in ROLES[name].inputs for part in range(cluster.partitions)]
+
+
+def _find_reached(facts: Facts, name: str, *, at: TopicPartition) -> int:
+    """How far an actor is: a journal names its position with the next decision, the group most often within seconds."""
+    assert facts.cluster is not None
+    group, journal = facts.cluster.groups.get(name), TopicPartition(ROLES[name].journal, at.partition)
+    told = next((tail.position.get(at.topic, 0) for tail in facts.tails if tail.at == journal), 0)
+    return max(told, 0 if group is None else group.offsets.get(at, 0))
 
 
 def _find(subject: str, what: str, *, remedy: str) -> Finding:

@@ -9,6 +9,7 @@ import pytest
 
 from actors.wiring import ROLES
 from ops.doctor.checks import CHECKS, check_all
+from ops.doctor.checks.actors import count_undecided
 from ops.doctor.facts import (
     Cluster,
     Disk,
@@ -363,3 +364,12 @@ def test_settings_that_are_not_told_are_no_errors() -> None:
     other = {**SHUT, "rounds": ClusterTopic(described=TopicDescription(3, {}))}
     errors = [found for found in check_all(put({"topics": other}), Limits()) if found.severity is Severity.ERROR]
     assert [found.what for found in errors if found.check == "topics"] == ["partitions is 3, wanted 2"]
+
+
+def test_a_journal_is_believed_before_a_group() -> None:
+    """Guarantee: what a journal has decided does not wait, whatever the group has committed."""
+    quiet, names = {"groups": {**GROUPS, "aggregator": Group(members=1)}}, [topic.name for topic in CATALOGUE]
+    told = tuple(Tail(at=TopicPartition("rounds", part), position=dict.fromkeys(names, 99)) for part in range(2))
+    inputs = 2 * len(ROLES["aggregator"].inputs)
+    assert count_undecided(put(quiet, tails=()), "aggregator") == 100 * inputs
+    assert count_undecided(put(quiet, tails=told), "aggregator") == inputs
