@@ -51,11 +51,11 @@ class Together:
         """Train for devices that will ask for it under their leases; those that cannot be are left to train alone."""
         if self.is_off:
             return
-        alike: dict[tuple[int, int], list[_Asked]] = {}
+        alike: dict[tuple[int, int, int], list[_Asked]] = {}
         for one in coming:
             if isinstance(one.trainer, TogetherTrainer) and one.context.lease not in self._made:
                 asked = _Asked(one.trainer.data, one.model, one.context)
-                alike.setdefault((id(one.model.vector), one.context.version), []).append(asked)
+                alike.setdefault((*_name_memory(one.model), one.context.version), []).append(asked)
         for group in alike.values():
             for one_asked, trained in zip(group, self._train(group), strict=True):
                 self._made[one_asked.context.lease] = (one_asked, trained)
@@ -65,7 +65,7 @@ class Together:
     def take(self, model: Model, context: Context) -> Trained | None:
         """What was made for this lease; None where the device has to train alone."""
         one, trained = self._made.pop(context.lease, (None, None))
-        if one is None or one.model.vector is not model.vector:
+        if one is None or _name_memory(one.model) != _name_memory(model):
             return None
         same = (one.context.seed, one.context.version) == (context.seed, context.version)
         return trained if same and not context.state else None
@@ -110,6 +110,13 @@ class TogetherTrainer:
             self.together.train_ahead([Coming(self, model, context)])
         trained = self.together.take(model, context)
         return self.alone.train(model, context) if trained is None else trained
+
+
+def _name_memory(model: Model) -> tuple[int, int]:
+    """Where a version lies in this process, which holds it once; whoever is kept waiting keeps it alive."""
+    # A device may have been given a slice, which is another object each time.
+    vector = model.vector
+    return id(vector if vector.base is None else vector.base), vector.size
 
 
 def _until_half_way(count: int, *, left_s: float) -> Deadline:
