@@ -11,8 +11,11 @@ from streams.log import Record
 from streams.packing import count_messages
 
 IDLE_WAIT_S = 0.2
-# A batch costs the same for one input as for fifty, so under load inputs wait this long for each other.
+# A batch costs the same for one input as for fifty, so under load inputs wait for each other: at least so long, and
+# the longer the more of them came together, up to where a device would notice.
 PACE_S = 0.02
+PACE_PER_INPUT_S = 0.005
+PACE_S_MAX = 0.06
 RECORDS_MAX = 2_000
 BYTES_MAX = 32 * 2**20
 # A run is decided without a break and holds back every answer in it, so it is short also where records hold many.
@@ -58,8 +61,13 @@ class Inbox:
         self._bytes -= sum(map(_size_of, deliveries))
         self._taken.set()
         # A message that came alone says that there is no load, so the next one is not paced.
-        self._next_s = time.monotonic() + PACE_S if inputs > 1 else 0.0
+        self._next_s = time.monotonic() + choose_pace_s(inputs)
         return deliveries
+
+
+def choose_pace_s(inputs: int) -> float:
+    """How long the next run waits for company after one of so many inputs."""
+    return min(PACE_S_MAX, max(PACE_S, PACE_PER_INPUT_S * inputs)) if inputs > 1 else 0.0
 
 
 def _size_of(delivery: Delivery) -> int:

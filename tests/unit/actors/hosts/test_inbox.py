@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from actors.hosts import inbox
-from actors.hosts.inbox import Delivery, Inbox
+from actors.hosts.inbox import Delivery, Inbox, choose_pace_s
 from streams.log import Record
 from streams.packing import pack
 
@@ -72,6 +72,7 @@ def test_a_run_is_short_also_where_records_hold_many(monkeypatch: pytest.MonkeyP
 def test_only_load_is_paced(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a record that came alone the next one is not held up, after several it waits for others."""
     monkeypatch.setattr(inbox, "PACE_S", 1e6)
+    monkeypatch.setattr(inbox, "PACE_S_MAX", 1e6)
 
     async def paced(count: int) -> bool:
         box = Inbox()
@@ -86,3 +87,10 @@ def test_only_load_is_paced(monkeypatch: pytest.MonkeyPatch) -> None:
         return False
 
     assert (asyncio.run(paced(1)), asyncio.run(paced(2))) == (False, True)
+
+
+def test_the_more_come_together_the_longer_the_next_ones_wait() -> None:
+    """Guarantee: a few inputs are held up no longer than ever, and no load holds them up longer than the bound."""
+    paces_s = [choose_pace_s(inputs) for inputs in (1, 2, 4, 8, 64, 2_000)]
+    assert paces_s[:3] == [0.0, inbox.PACE_S, inbox.PACE_S]
+    assert inbox.PACE_S < paces_s[3] < paces_s[4] == paces_s[5] == inbox.PACE_S_MAX
