@@ -1,16 +1,21 @@
-"""A computation, recorded once and played again for other numbers: vmap itself takes half of a small step."""
+"""A computation, recorded once and played again for other numbers: vmap itself takes half of a small step.
+
+Half of what is left is Python between the operations, which torch's own interpreter spares where it takes the tape.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from client_agent.learning.foreign import LearnerError
+from client_agent.learning.foreign import LearnerError, describe
 
 # What such an operation gives depends on more than shapes, and would stand on the tape as it was when it was recorded.
 _CHANGING = (
@@ -20,6 +25,8 @@ _CHANGING = (
 )
 # Here vmap puts the tables of all lanes into one: an index beyond its own would read, and train, another device's.
 _SHARING = ("embedding", "embedding_renorm_", "_embedding_bag", "_embedding_bag_forward_only")
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,28 @@ def record(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tupl
     with recorder:
         given = function(*inputs)
     return recorder.write(inputs, given), given
+
+
+def play_faster(tape: Tape, inputs: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+    """What plays a tape to the same bits, in torch's interpreter where that takes it; `inputs` are of its shapes."""
+    try:
+        with warnings.catch_warnings():
+            # Its successors need a compiler on the machine, and change bits.
+            warnings.simplefilter("ignore", FutureWarning)
+            traced: Callable[..., tuple[Tensor, ...]] = torch.jit.trace(  # type: ignore[no-untyped-call]
+                tape.play, tuple(inputs), check_trace=False
+            )
+    # Torch says in any kind of error that it cannot trace something, and may have forgotten how to some day.
+    except Exception as error:  # noqa: BLE001
+        logger.debug("played_by_python", reason=describe(error))
+        return tape.play
+
+    def play(*given: Tensor) -> tuple[Tensor, ...]:
+        # Unoptimized: whatever is put together or left out is a chance to compute another last bit.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return traced(*given)
+
+    return play
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
