@@ -150,6 +150,10 @@ notebook: setup ## Execute docs/python.md as a notebook, in an environment of it
 	@$(BIN)/uv pip install --quiet --python build/notebook/bin/python nbclient ipykernel
 	@build/notebook/bin/python tests/trials/notebook.py $(BIN)/python $(FILE)
 
+.PHONY: accelerator
+accelerator: setup ## Train on a device of torch whose memory the host cannot read, beside the CPU; adds to docs/results (g++, ninja; ONLY=adam)
+	@$(BIN)/python -m tests.trials.accelerator $(if $(ONLY),--only "$(ONLY)")
+
 redis: setup ## Count requests of two gateways in one Redis, which goes away and comes back (apt install redis-server)
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/trials/sharing.py
 

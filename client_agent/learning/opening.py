@@ -45,8 +45,11 @@ _machine = _Machine()
 
 def choose_accelerator(name: str) -> None:
     """What the torch learners of this process compute with: never the log's choice. Raises PluginError."""
-    if re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,3})?", name) is None:
-        raise PluginError(f"accelerator {name!r}: must be cpu, cuda, cuda:1 (or another number), or mps")
+    if re.fullmatch(r"cpu|mps|(cuda|privateuseone)(:[0-9]{1,3})?", name) is None:
+        raise PluginError(
+            f"accelerator {name!r}: must be cpu, cuda, cuda:1 (or another number), mps, or privateuseone, which is "
+            "torch's name for one that comes with a package of its own"
+        )
     _machine.accelerator = name
 
 

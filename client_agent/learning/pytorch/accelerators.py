@@ -6,17 +6,22 @@ place among those that are trained with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import re
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from client_agent.learning.foreign import LearnerError, describe
 from client_agent.learning.plugins import PluginError
 
 os.environ.setdefault("MKL_CBWR", "AUTO")
+_TYPES = re.compile(r"Input type \(torch\.((?:\w+\.)?)\w+\) and \w+ type \(torch\.((?:\w+\.)?)\w+\)")
 
 
 def find_device(name: str) -> torch.device:
@@ -72,10 +77,76 @@ def seed_generators(device: torch.device, seed: int) -> None:
     """Seed what draws on the CPU and on `device`."""
     # Not torch.manual_seed, which also seeds devices that are not used and takes as long as a small training.
     torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
+    if device.type != "cpu":
+        # Of several it seeds the current one.
+        with torch.accelerator.device_index(device.index):
+            torch.get_device_module(device).manual_seed(seed)
+
+
+@contextlib.contextmanager
+def explain_failures(device: torch.device) -> Iterator[None]:
+    """Errors of a computation on `device`, with what its owner can do. Raises LearnerError."""
+    try:
+        yield
+    except Exception as error:
+        advice = next(filter(None, (_advise(cause, device) for cause in _list_causes(error))), "")
+        if not advice:
+            raise
+        told = f"{advice} ({describe(error)})"
+        _free_memory(error, device)
+        raise LearnerError(told) from error
+
+
+def is_misplaced(error: BaseException) -> bool:
+    """Whether torch has met tensors of two devices in one operation."""
+    if not isinstance(error, RuntimeError):
+        return False
+    # Convolutions name the types, which may differ in their precision alone.
+    types = _TYPES.search(str(error))
+    return "on the same device" in str(error) or (types is not None and types[1] != types[2])
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory left for a tensor."""
+    # The CPU's allocator has no error of its own.
+    short = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, short) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def _advise(error: BaseException, device: torch.device) -> str:
+    if is_short_of_memory(error):
+        other = "" if device.type == "cpu" else ", or take --accelerator cpu"
+        return (
+            f"too little memory on {device}: lower training.batch_size and evaluation.batch_size, have fewer processes "
+            f"share it (--processes){other}"
+        )
+    if is_misplaced(error):
+        return (
+            f"the model is on {device}, and a tensor that it meets is not: a loop of your own moves its data with "
+            ".to(next(model.parameters()).device), and a module keeps its tensors by register_buffer"
+        )
+    if isinstance(error, torch.AcceleratorError):
+        return (
+            f"{device} has failed, and may take no more work from this process: start it again, or take --accelerator "
+            "cpu, which says which index is out of range, if it was one"
+        )
+    return ""
+
+
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _free_memory(error: BaseException, device: torch.device) -> None:
+    """Let go of what the computation held, also for other processes."""
+    for cause in _list_causes(error):
+        # Its frames hold the batch, the copy of the module and all between.
+        traceback.clear_frames(cause.__traceback__)
+    if device.type != "cpu" and (empty := getattr(torch.get_device_module(device), "empty_cache", None)) is not None:
+        with contextlib.suppress(RuntimeError):
+            empty()
 
 
 def _convert(value: Any, device: torch.device, *, dtype: torch.dtype | None = None) -> Any:
@@ -84,6 +155,13 @@ def _convert(value: Any, device: torch.device, *, dtype: torch.dtype | None = No
         return value.to(device, dtype) if dtype is not None and value.is_floating_point() else value.to(device)
     if isinstance(value, Mapping):
         return {name: _convert(part, device, dtype=dtype) for name, part in value.items()}
+    if isinstance(value, nn.utils.rnn.PackedSequence):
+        packed: Any = value  # torch says of this method that it takes a precision alone
+        return packed.to(device, dtype) if dtype is not None and value.data.is_floating_point() else packed.to(device)
+    # What comes with a way of its own, as a tokenizer's batches and graphs do.
+    if callable(move := getattr(value, "to", None)):
+        return move(device)
     if isinstance(value, tuple | list):
-        return type(value)(_convert(part, device, dtype=dtype) for part in value)
+        parts = [_convert(part, device, dtype=dtype) for part in value]
+        return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
     return value

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from client_agent.learning.foreign import LearnerError
+from client_agent.learning.pytorch.accelerators import is_misplaced, is_short_of_memory
 from client_agent.learning.pytorch.modules import HALVES
 
 # Words of torch about sizes that do not go together.
@@ -36,6 +37,9 @@ def forward(module: Callable[..., Any], inputs: Any) -> Any:
 
 
 def _advise(error: Exception, inputs: Any) -> str:
+    # About these the learner has words of its own.
+    if is_misplaced(error) or is_short_of_memory(error):
+        return ""
     if _NORMALISING in str(error):
         return "BatchNorm needs two examples or more in a batch: raise training.batch_size, or selection.samples_min"
     if isinstance(error, TypeError) and isinstance(inputs, dict):

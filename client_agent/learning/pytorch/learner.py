@@ -15,7 +15,7 @@ from client_agent.learning.foreign import LearnerError, call
 from client_agent.learning.layout import ModelError
 from client_agent.learning.learner import Array, Arrays, Context, Metrics, Parameter, Role
 from client_agent.learning.plugins import PluginError, resolve
-from client_agent.learning.pytorch.accelerators import find_device, seed_generators
+from client_agent.learning.pytorch.accelerators import explain_failures, find_device, seed_generators
 from client_agent.learning.pytorch.batches import Examples, Loaded, convert
 from client_agent.learning.pytorch.copying import ModuleCopy, Template
 from client_agent.learning.pytorch.lockstep.group import Answer, Lockstep
@@ -105,6 +105,10 @@ class TorchLearner:
 
     def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[dict[str, Array], Metrics]:
         """Local training from `start`. Raises LearnerError, PluginError."""
+        with explain_failures(self._device):
+            return self._train(start, data, context=context)
+
+    def _train(self, start: Arrays, data: Any, *, context: Context) -> tuple[dict[str, Array], Metrics]:
         copied = self._fill_copy(start)
         rounded = {
             name: read_array(tensor).copy() for name, tensor in copied.tensors.items() if self._is_rounded(name, tensor)
@@ -134,6 +138,10 @@ class TorchLearner:
 
     def evaluate(self, parameters: Arrays, data: Any) -> Metrics:
         """The policy's metrics of a model. Raises LearnerError, PluginError."""
+        with explain_failures(self._device):
+            return self._evaluate(parameters, data)
+
+    def _evaluate(self, parameters: Arrays, data: Any) -> Metrics:
         copied = self._fill_copy(parameters)
         copied.module.eval()
         if plugin := self._policy.evaluation.evaluate:

@@ -192,8 +192,8 @@ class AbsoluteError:
     def add(self, outputs: Any, labels: Any) -> None:
         """Sum a batch."""
         values, targets = align_values(outputs, labels)
-        # In float32 a sum of millions would no longer grow.
-        self.total += float((values - targets).abs().sum(dtype=_SUMS))
+        # In float32 a sum of millions would no longer grow, and some accelerators have nothing else.
+        self.total += float((values - targets).abs().cpu().sum(dtype=_SUMS))
         self.count += targets.numel()
 
     def compute(self) -> float:
@@ -214,7 +214,7 @@ class Determination:
     def add(self, outputs: Any, labels: Any) -> None:
         """Join a batch's moments with those before (Chan et al. 1979), which loses nothing to large means."""
         values, targets = (
-            value.reshape(len(value), -1).double().cpu().numpy() for value in align_values(outputs, labels)
+            value.reshape(len(value), -1).cpu().double().numpy() for value in align_values(outputs, labels)
         )
         count, means = len(targets), targets.mean(axis=0)
         shift, both = means - self.means, self.count + count
