@@ -1,6 +1,6 @@
 """The same by virtual time, without a Kafka: which attacks are found, how soon, and who else is set apart.
 
-python -m tests.trials.quarantine.virtual [--only fast | --settings]
+python -m tests.trials.quarantine.virtual [--only fast] [--settings]
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cells with this in their name")
     parser.add_argument("--settings", action="store_true", help="other settings of the table, with several seeds")
     asked = parser.parse_args()
-    for cell in list_settings() if asked.settings else list_cells(asked.only):
+    for cell in list_settings(asked.only) if asked.settings else list_cells(asked.only):
         row = run(cell)
         if asked.settings:
             row = {"setting": cell.setting, "seed": cell.seed, **row}
