@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -124,4 +125,5 @@ def _mean(rows: Mapping[int, dict[str, Any]], column: str) -> float | None:
 
 
 def _join(values: Any, form: Callable[[Any], str]) -> str:
-    return " / ".join("–" if value in (None, "") else form(value) for value in values)
+    # A minus before nothing would be read as a gain.
+    return " / ".join("–" if value in (None, "") else re.sub(r"^-(0\.0+)\b", r"\1", form(value)) for value in values)
