@@ -105,11 +105,12 @@ def _store(projector: Projector, log: EventLog, *, into: HistoryFile) -> int:
 
 
 def _take_last(log: EventLog, projector: Projector, *, partitions: list[int]) -> None:
-    # Whoever ends a run asks about its end, and the broker may be gone by then.
-    give_up_s = time.monotonic() + LAST_LOOK_S
+    # Whoever ends a run asks about its end. From a broker that is gone nothing comes; a busy one takes its time.
+    heard_s = time.monotonic()
     with Follower(log, projector, partitions=partitions) as follower:
-        while follower.is_behind and time.monotonic() < give_up_s:
-            follower.poll(WAIT_S_MAX)
+        while follower.is_behind and time.monotonic() < heard_s + LAST_LOOK_S:
+            if follower.poll(WAIT_S_MAX):
+                heard_s = time.monotonic()
         projector.pass_on(follower.positions)
 
 
