@@ -284,8 +284,6 @@ class Run:
 
     def _describe_unscored(self, view: TaskView) -> str:
         text = f"Version {view.version} has no score: the evaluator has given none for {SCORE_WAIT_S:g} s."
-        if (quorum := self._options.policy.evaluation.quorum or 1) > 1:
-            return f"{text} The policy asks for {quorum} evaluators; a run starts one (docs/operations.md#evaluators)."
         service = self._services.services.get("evaluator")
         return text if service is None else f"{text} {service.log} ends in:\n{service.read_tail()}"
 
@@ -340,7 +338,8 @@ class Run:
         # It has nothing to score before, and would take the processor from those whom everybody waits for.
         if self._has_evaluator and "evaluator" not in self._services.services and view.leases_granted:
             words = ("--task", self._options.name, "--accelerator", self._options.accelerator)
-            self._services.start("evaluator", "evaluate", "--follow", *words)
+            # As many as have to agree: with fewer no version would ever have a score.
+            self._services.start_evaluators(self._options.policy.evaluation.quorum or 1, *words)
             self._evaluator_due_s = time.monotonic() + EVALUATOR_START_S
         # Nobody asks what has happened before there is a version.
         if self._has_history and view.version:
@@ -354,6 +353,8 @@ class Run:
         # First, or each worker would find none, and found one too. A slow broker leads no new topic for a while.
         name_it = partial(deployments.name_deployment, log, key)
         retry_until_available(name_it, outage=log.outage, patience_s=TOPICS_WAIT_S)
+        if self._has_evaluator:
+            self._services.issue_evaluator_keys(log, key, count=options.policy.evaluation.quorum or 1)
         if not options.resume:
             tasks.create(log, options.name, key=key, policy=options.policy)
 

@@ -20,6 +20,8 @@ from typing import Self
 import psutil
 from msgspec import UNSET
 
+from actors import keys
+from actors.keys import OperatorKey
 from actors.wiring import ROLES
 from client_agent.locks import FolderInUse, Lock
 from client_agent.running.interrupts import hold_interrupts
@@ -27,7 +29,8 @@ from ops.broker_state import find_running, has_doors
 from ops.doors.keeping import open_doors
 from ops.doors.rights import RIGHTS
 from ops.doors.secured import Doors
-from ops.history.tables.serving import is_served
+from ops.history.tables.serving import ask_writer_all, is_served
+from ops.operator import deployments
 from ops.processes import broker, children
 from ops.processes.guardian import KEEP
 from ops.processes.started import MARK, STOP_TIMEOUT_S, Started, read_records
@@ -35,14 +38,17 @@ from ops.processes.wording import Wording
 from ops.settings import HISTORY_FILE, Settings
 from schemas.errors import EXIT_NO, EXIT_USAGE, FedlogError
 from schemas.policy import Policy
+from streams.log import EventLog
 
 LOG_LINES = 15
 LOOKING_ON_NICENESS = 10
 PAGE = "page"
-HISTORY_WAIT_S = 15.0
+HISTORY_WAIT_S = 10.0
+HISTORY_SYNC_S = 60.0
 # Who runs a command at a broker with doors, where that one is called otherwise.
 PRINCIPALS = {"history": "analysts", "evaluate": "evaluator"}
 SHARD = "shard"
+EVALUATOR, ROLE_KEY = "evaluator", "--role-key-file"
 _PAGE_NEEDS = ("duckdb", "fastapi", "htpy", "jwt", "uvicorn")
 # `-P`, so that a folder `ops` in the current folder is not taken for ours.
 FEDLOG = (sys.executable, "-P", "-m", "ops.terminal.cli")
@@ -142,6 +148,22 @@ class Services:
         child = children.start(command, output=log, folder=self.cwd, inherits=inherits)
         self.services[name] = Service(child, log, is_extra)
 
+    def issue_evaluator_keys(self, log: EventLog, key: OperatorKey, *, count: int) -> None:
+        """A key of its own for each evaluator but the first, which has the operator's: with one they were one voice."""
+        for number in range(2, count + 1):
+            issued = deployments.issue_key(log, key, role=EVALUATOR, serial=number - 1)
+            keys.save_role(issued, self._name_evaluator_key(number))
+
+    def start_evaluators(self, count: int, *words: str) -> None:
+        """Start so many, each with its own key."""
+        self.start(EVALUATOR, "evaluate", "--follow", *words)
+        for number in range(2, count + 1):
+            path = self._name_evaluator_key(number)
+            self.start(f"{EVALUATOR}-{number}", ROLE_KEY, str(path), "evaluate", "--follow", *words)
+
+    def _name_evaluator_key(self, number: int) -> Path:
+        return self.settings.folder.absolute() / "run" / f"{EVALUATOR}-{number}.key"
+
     def start_history(self) -> None:
         """Keep the history of the folder up to date, and answer `fedlog query`; a second call changes nothing."""
         if self._has_history:
@@ -163,8 +185,8 @@ class Services:
         with contextlib.suppress(psutil.Error):
             psutil.Process(self.services[name].child.pid).nice(LOOKING_ON_NICENESS)
 
-    def ask(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        """Run one command of fedlog to its end; what it says."""
+    def ask(self, *arguments: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Run one command of fedlog to its end; what it says. Raises TimeoutExpired."""
         return subprocess.run(
             [*FEDLOG, *arguments],
             env=self.make_environment(),
@@ -172,6 +194,7 @@ class Services:
             capture_output=True,
             start_new_session=True,
             check=False,
+            timeout=timeout_s,
         )
 
     def find_worker(self, actor: str) -> int | None:
@@ -209,24 +232,34 @@ class Services:
             # Extras last: a history that ends before those who write has not seen the end.
             for is_extra in (False, True):
                 if is_extra and "history" in ending:
-                    self._wait_until_served(ending["history"])
+                    self._wait_until_current(ending["history"])
                 ended = [service.child for service in ending.values() if service.is_extra is is_extra]
                 children.end(ended, timeout_s=STOP_TIMEOUT_S)
+            if "history" in ending and (ending["history"].child.returncode or 0) < 0:
+                # It gives way to everybody, on a busy machine for minutes: once it is read at our own rank.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.ask("history", "sync", timeout_s=HISTORY_SYNC_S)
 
-    def _wait_until_served(self, history: Service) -> None:
-        """A run may be over before a busy machine has begun its history, which would then know nothing of it."""
-        give_up_s = time.monotonic() + HISTORY_WAIT_S
-        while history.child.poll() is None and time.monotonic() < give_up_s:
-            if is_served(self.settings.folder / HISTORY_FILE):
-                return
+    def _wait_until_current(self, history: Service) -> None:
+        """A run may be over before a busy machine has begun its history, which is killed then, and begun anew."""
+        path, give_up_s = self.settings.folder / HISTORY_FILE, time.monotonic() + HISTORY_WAIT_S
+        while history.child.poll() is None and (left_s := give_up_s - time.monotonic()) > 0:
+            if is_served(path):
+                # It answers nothing before it has come to where the log ended when it began.
+                with contextlib.suppress(FedlogError):
+                    ask_writer_all(path, [("SELECT 1", {})], patience_s=left_s)
+                    return
+                break
             time.sleep(0.1)
+        # What it has stored stays, whatever ends it.
+        children.end([history.child], timeout_s=0.0)
 
     def end(self) -> None:
         """End what was started, the broker last; a second call changes nothing."""
         if self._started is None or self._guardian is None:
             return
         with hold_interrupts():
-            started, self._started = self._started, None
+            started = self._started
             assert self._guardian.stdin is not None
             if self._is_kept:
                 # Told before its pipe closes, which it would take for a death.
@@ -235,6 +268,7 @@ class Services:
                 self.end_services()
                 # The broker, and whatever a child has left behind.
                 started.end(self.settings.folder.absolute())
+            self._started = None
             self._guardian.stdin.close()
             self._guardian.wait()
             if self._lock is not None:
@@ -294,6 +328,7 @@ class Page:
 
 def find_principal(arguments: Sequence[str]) -> str:
     """Whose rights a command of fedlog needs at a broker with doors; empty for one that is nobody's in particular."""
+    arguments = arguments[2:] if arguments[0] == ROLE_KEY else arguments
     command = arguments[1] if arguments[0] == "worker" else arguments[0]
     principal = PRINCIPALS.get(command, command)
     return principal if principal in RIGHTS else ""

@@ -174,12 +174,13 @@ def test_each_command_has_its_principal() -> None:
         "worker shard",
         "fleet --task t",
         "evaluate --follow",
+        "--role-key-file second.key evaluate --follow",
         "history sync",
         "serve",
         "gateway",
     )
     found = [find_principal(line.split()) for line in (*lines, "helper run", "policy show")]
-    assert found == ["selector", "shard", "", "evaluator", "analysts", "serve", "gateway", "helper", ""]
+    assert found == ["selector", "shard", "", "evaluator", "evaluator", "analysts", "serve", "gateway", "helper", ""]
     assert {*found} - {""} <= set(RIGHTS)
 
 
