@@ -58,7 +58,7 @@ def show_version(moment: Moment, task: str, *, version: int, other: int | None =
         _show_part(moment, task, title="ledger", rows=found["ledger"]),
         _show_part(moment, task, title="members", rows=found["members"]),
         *_show_timeline(moment, task, about=about),
-        _show_part(moment, task, title="scores", rows=found["scores"]),
+        _show_part(moment, task, title="scores", rows=[*map(_join_voices, found["scores"])]),
         _show_part(moment, task, title="evaluation by cohort", rows=found["evaluation by cohort"]),
         _show_part(moment, task, title="decided by", rows=found["decided by"]),
         _show_part(moment, task, title="refused meanwhile", rows=found["refused meanwhile"]),
@@ -124,6 +124,12 @@ def _show_part(moment: Moment, task: str, *, title: str, rows: list[Row]) -> Sec
     table = draw_rows(moment, rows, task=task, nothing=NOTHING.get(title, "Nothing."), caption=TITLES.get(title, title))
     aside = h.span(".note")[f"{format_number(len(rows))} in all"] if len(rows) > 1 else None
     return Section(title.replace(" ", "-"), TITLES.get(title, title), table, kind, aside)
+
+
+def _join_voices(row: Row) -> Row:
+    """How many have spoken out of how many, as one column: half a page has no room for two."""
+    joined = {"voices": f"{row['voices']} of {row['quorum']}", "quorum": None}
+    return row if row["quorum"] is None else {**row, **joined}
 
 
 def _show_declined(rows: list[Row]) -> Section:

@@ -121,5 +121,6 @@ def test_a_score_that_is_not_final_says_what_it_waits_for(tmp_path: Path) -> Non
     assert f"<td>{contested}</td>" in task
     assert "Scores of version 2" in task
     assert contested in first
+    assert "<td>2 of 2</td>" in first
     assert "1 of 2 evaluators" in second
     assert "0.5</td>" not in task + first + second
