@@ -29,7 +29,9 @@ from schemas.policy.metrics import (
     measure_report,
     to_fixed,
 )
-from schemas.tensors import Floats, encode_update, from_grid, read_update
+from schemas.tensors import Floats, Quanta, encode_update, from_grid, read_back, read_update
+
+_AT_ONCE = 1 << 13
 
 logger = structlog.get_logger(__name__)
 
@@ -42,10 +44,14 @@ class NotFiniteError(FedlogError):
 
 @dataclass(frozen=True, slots=True)
 class Compressed:
-    """An update as it leaves the device, and what stays behind: shape (parameters,), or None without error feedback."""
+    """An update as it leaves the device, and what stays behind: shape (parameters,), or None without error feedback.
+
+    `quanta` is what a reader of the body gets, where that was needed here too.
+    """
 
     body: bytes
     residual: Floats | None
+    quanta: Quanta | None = None
 
 
 def protect(delta: Floats, residual: Floats | None, *, norm: float) -> Floats:
@@ -65,7 +71,7 @@ def clip(delta: Floats, norm: float) -> Floats:
     if not math.isfinite(length):
         raise NotFiniteError("the update holds NaN or infinity; nothing is sent. Try a smaller training.learning_rate")
     # Never scaled up: the norm bounds what one device can change, it is no target.
-    return delta if length <= norm else (delta * (norm / length)).astype(np.float32)
+    return delta if length <= norm else (delta * (norm / length)).astype(np.float32, copy=False)
 
 
 def clip_update(whole: Floats, metrics: dict[str, float], *, policy: Policy) -> Floats:
@@ -95,24 +101,30 @@ def _cut(value: float, bound: float) -> float:
 
 def measure_norm(delta: Floats) -> float:
     """The L2 norm, in float64."""
-    # The sum of a million squares needs more digits than float32 has.
-    wide = delta.astype(np.float64)
-    return math.sqrt(float(np.dot(wide, wide)))
+    total = 0.0
+    # In short pieces: a longer product is spread over all cores, whose threads go on spinning once it is there.
+    for start in range(0, delta.size, _AT_ONCE):
+        # The sum of a million squares needs more digits than float32 has.
+        wide = delta[start : start + _AT_ONCE].astype(np.float64)
+        total += float(np.dot(wide, wide))
+    return math.sqrt(total)
 
 
 def compress(protected: Floats, *, policy: Policy) -> Compressed:
     """Encode a protected update by the policy's codec."""
     body = encode_update(protected, policy)
-    if not policy.compression.error_feedback:
+    if not policy.compression.error_feedback and not policy.is_masked:
         return Compressed(body, None)
-    return Compressed(body, _add_received(protected, body, policy=policy, sign=-1))
+    quanta = read_back(protected, body, policy=policy)
+    residual = _add(protected, quanta, policy=policy, sign=-1) if policy.compression.error_feedback else None
+    return Compressed(body, residual, quanta)
 
 
 def measure_fidelity(whole: Floats, protected: Floats, *, sent: Compressed, policy: Policy) -> Fidelity:
     """What clip and codec have left of `whole`, which is what training changed, with what earlier updates left over."""
     left = sent.residual
     if left is None:
-        left = _add_received(protected, sent.body, policy=policy, sign=-1)
+        left = _add(protected, sent.quanta or read_back(protected, sent.body, policy=policy), policy=policy, sign=-1)
     length, arriving = measure_norm(whole), measure_norm(protected)
     # Rounded down, so that whatever was clipped is below one, however little that was.
     kept = METRIC_ONE if protected is whole else min(METRIC_ONE - 1, math.floor(arriving / length * METRIC_ONE))
@@ -124,12 +136,12 @@ def restore(residual: Floats, body: bytes, *, policy: Policy) -> Floats:
     # Without error feedback nothing is carried over, not even what was refused.
     if not policy.compression.error_feedback:
         return residual
-    return _add_received(residual, body, policy=policy, sign=1)
+    return _add(residual, read_update(body, policy, parameters=residual.size), policy=policy, sign=1)
 
 
-def _add_received(vector: Floats, body: bytes, *, policy: Policy, sign: int) -> Floats:
-    """`vector` plus or minus what the server decodes from `body`."""
-    total, quanta = vector.copy(), read_update(body, policy, parameters=vector.size)
+def _add(vector: Floats, quanta: Quanta, *, policy: Policy, sign: int) -> Floats:
+    """`vector` plus or minus what the server decodes."""
+    total = vector.copy()
     # Piece by piece, because a core's cache is faster than its memory.
     for place, values, multipliers in quanta.pieces():
         # Grid units as float64: as exact, and faster to multiply than bytes by int64.

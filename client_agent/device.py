@@ -336,6 +336,7 @@ def _make_entry(setting: DeviceSetting, work: _Work, *, made: LocalUpdate, creat
         body=made.compressed.body,
         envelope=sent.envelope,
         seals=sent.seals,
+        sha256=sent.sha256,
         shards=policy.shard_count,
     )
 

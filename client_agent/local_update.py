@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -26,7 +27,8 @@ from schemas.policy import Policy
 from schemas.policy.metrics import Fidelity, list_open_reports, to_fixed
 from schemas.sealing.envelopes import Binding, Contents, list_sizes, seal_body
 from schemas.sealing.epochs import EpochKey
-from schemas.tensors import Floats, clipping, read_update
+from schemas.tensors import Floats, Quanta
+from schemas.tensors.clipping import clip_scale
 
 logger = structlog.get_logger(__name__)
 
@@ -36,7 +38,7 @@ class LocalUpdate:
     """An update ready to be sent, with the metrics that the policy asks for, and what the learner remembers.
 
     `failure` is why it is a zero vector, and empty where it was trained; then alone `state` says anything. `fidelity`
-    follows from this device's own vector, and is None with privacy.
+    follows from this device's own vector, and is None with privacy and where the body is not in the open.
     """
 
     compressed: Compressed
@@ -64,7 +66,8 @@ def make_update(
         # In here too: what cannot be kept must not decide who arrives.
         state = encode_state(trained.state) if trained.state else None
         sent, fidelity = compress(protected, policy=policy), None
-        if policy.privacy is None:
+        # Told of what others can read anyway, and of nothing else.
+        if policy.privacy is None and policy.tier == "plain":
             fidelity = measure_fidelity(whole, protected, sent=sent, policy=policy)
         return LocalUpdate(sent, metrics, state, fidelity=fidelity)
     except Exception as error:
@@ -77,37 +80,41 @@ def make_update(
         empty = compress(np.zeros(model.vector.size if size is None else size, np.float32), policy=policy)
         # What earlier updates left over stays for the next one that can be trained.
         failure = f"training failed, and a zero vector is sent: {describe(error)}"
-        return LocalUpdate(Compressed(empty.body, residual), (), failure=failure)
+        return LocalUpdate(replace(empty, residual=residual), (), failure=failure)
 
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """What is sent in the place of the plain body, None in the tier plain, and the seeds sealed to helpers."""
+    """What is sent in the place of the plain body, None in the tier plain, and the seeds sealed to helpers.
+
+    `sha256` is that of what is sent, where it was needed here too.
+    """
 
     envelope: bytes | None
     seals: tuple[bytes, ...] = ()
+    sha256: bytes | None = None
 
 
 def protect_update(created: TaskCreated, lease: Lease, *, made: LocalUpdate, granted: Granted) -> Protected:
     """The body of an update as the task's tier lets it leave the device; the keys come with the lease's answer."""
     if created.policy.is_masked:
-        return mask_update(created, lease, body=made.compressed.body, granted=granted)
+        assert made.compressed.quanta is not None
+        return mask_update(created, lease, quanta=made.compressed.quanta, granted=granted)
     return Protected(seal_update(created, lease, made=made, key=find_epoch_key(granted, lease)))
 
 
-def mask_update(created: TaskCreated, lease: Lease, *, body: bytes, granted: Granted) -> Protected:
-    """The clipped vector in a plain body with a mask for each helper, and the seeds of these.
+def mask_update(created: TaskCreated, lease: Lease, *, quanta: Quanta, granted: Granted) -> Protected:
+    """The clipped vector with a mask for each helper, and the seeds of these.
 
     The seeds are in no file: an outbox keeps what is sent, which a later look at this machine does not unmask.
     """
     public_keys = find_mask_keys(granted, lease, created=created)
     assert public_keys is not None, "a masked task is not trained for without keys"
-    quanta = read_update(body, created.policy, parameters=created.parameters)
     seeds, header = [secrets.token_bytes(SEED_BYTES) for _ in public_keys], write_header(lease)
     # Nobody else can clip it: what a server does in other tiers is done here.
-    clipped = clipping.clip(quanta, clipping.clip_scale(quanta, created.policy.clipping.steps))
-    masked = mask(clipped, seeds, header=header)
-    return Protected(masked, seal_seeds(seeds, header, body=masked, public_keys=public_keys))
+    masked = mask(quanta, clip_scale(quanta, created.policy.clipping.steps), seeds=seeds, header=header)
+    digest = hashlib.sha256(masked).digest()
+    return Protected(masked, seal_seeds(seeds, header, body_sha256=digest, public_keys=public_keys), digest)
 
 
 def seal_update(created: TaskCreated, lease: Lease, *, made: LocalUpdate, key: EpochKey | None) -> bytes | None:

@@ -186,7 +186,7 @@ class HttpLink:
             logger.warning("body_not_stored", update=body.update, reason=str(error))
             return
         # What is signed into the submission has to be what was sent.
-        if (address.sha256, address.size) == (hashlib.sha256(body.data).digest(), len(body.data)):
+        if (address.sha256, address.size) == (body.sha256, len(body.data)):
             with self._news:
                 self._stored.append(StoredBody(device=body.device, update=body.update, address=address))
                 self._news.notify()

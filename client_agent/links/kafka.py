@@ -257,7 +257,7 @@ def _unavailable_as_link_error() -> Iterator[None]:
 def _as_upload(body: UpdateBody, partitions: int) -> Upload:
     # By the update's id, so that the chunks of a repeated upload have the keys of the first.
     at = TopicPartition(*body_place(body.task, body.device, shards=body.shards, partitions=partitions))
-    return Upload(at=at, upload_id=body.update, data=body.data, codec=body.codec)
+    return Upload(at=at, upload_id=body.update, data=body.data, codec=body.codec, known_sha256=body.known_sha256)
 
 
 def _remember(cache: OrderedDict[K, V], item: tuple[K, V], *, limit: int) -> None:

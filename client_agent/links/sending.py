@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ class _Sending:
             "Content-Type": BODY_TYPE,
             UPLOAD_LENGTH: str(len(data)),
             UPLOAD_COMPLETE: "?1" if is_short else "?0",
-            REPR_DIGEST: write_digest(hashlib.sha256(data).digest()),
+            REPR_DIGEST: write_digest(self.body.sha256),
         }
         return await self._ask("POST", UPLOADS, data=data if is_short else b"", headers=headers)
 

@@ -52,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One update on its way. `record` is its submission, signed once, so that every repeat has the same bytes.
 
     `envelope`: the sealed or masked body that is sent in the place of `body`, which a refusal gives back to the
-    residual; `seals`: what is sealed to helpers beside a masked one.
+    residual; `seals`: what is sealed to helpers beside a masked one; `sha256`: of what is sent, where it is known.
 
     By `until_ms` its lease has certainly ended, by the device's own clock, which may differ from the log's. `shards`:
     the task's number of partitions for large bodies.
@@ -68,6 +68,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     body: Piece
     envelope: Piece | None = None
     seals: tuple[bytes, ...] = ()
+    sha256: bytes | None = None
     shards: int = 1
     record: bytes | None = None
 
@@ -163,6 +164,7 @@ class Outbox:
             codec=entry.codec,
             shards=entry.shards,
             data=self._read(_choose_sent(entry)),
+            known_sha256=entry.sha256,
             sealed=entry.sealed,
             key=self._identity.key,
         )

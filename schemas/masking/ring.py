@@ -11,16 +11,18 @@ vectors, as long as that stays within 2^31 on either side.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from schemas.tensors import BodyError, Grid
+from schemas.tensors import BodyError, Grid, Quanta
+from schemas.tensors.clipping import clip_pieces
 
 SEED_BYTES = 32
 WORD_BYTES = 4
@@ -33,7 +35,6 @@ _AT_ONCE = 1 << 16
 _ZEROS = bytes(WORD_BYTES * _AT_ONCE)
 
 Words = npt.NDArray[np.uint32]
-Clipped = npt.NDArray[np.int32]
 
 
 def expand_mask(seed: bytes, helper: int, *, header: bytes, count: int) -> Words:
@@ -45,22 +46,45 @@ def expand_mask(seed: bytes, helper: int, *, header: bytes, count: int) -> Words
 
 def add_mask(total: Words, seed: bytes, *, helper: int, header: bytes, weight: int = 1) -> None:
     """Add `weight` times a mask to `total`, in place, modulo 2^32."""
-    info = b"hmask1|mask|%d|" % helper + header
-    derived = HKDFExpand(SHA256(), _KEY_BYTES + _IV_BYTES, info).derive(seed)
-    encryptor = Cipher(AES256(derived[:_KEY_BYTES]), CTR(derived[_KEY_BYTES:])).encryptor()
+    stream, room = _start_stream(seed, helper, header=header), _make_room()
     # Piece by piece, because memory that is touched for the first time costs more than the cipher.
     for start in range(0, total.size, _AT_ONCE):
-        piece = total[start : start + _AT_ONCE]
-        words = np.frombuffer(encryptor.update(_ZEROS[: WORD_BYTES * piece.size]), "<u4")
-        piece += words if weight == 1 else words * np.uint32(weight)
+        _add_words(total[start : start + _AT_ONCE], stream, room=room, weight=weight)
 
 
-def mask(grid: Grid | Clipped, seeds: Iterable[bytes], *, header: bytes) -> bytes:
-    """What leaves the device in the place of its clipped vector; one seed a helper, in their order."""
-    total = grid.astype(np.uint32)
-    for helper, seed in enumerate(seeds):
-        add_mask(total, seed, helper=helper, header=header)
-    return total.astype("<u4", copy=False).tobytes()
+def mask(quanta: Quanta, scale: int, *, seeds: Iterable[bytes], header: bytes) -> bytes:
+    """What leaves the device in the place of a vector, which is clipped by its scale; one seed a helper, in order."""
+    assert quanta.indices is None
+    streams = [_start_stream(seed, helper, header=header) for helper, seed in enumerate(seeds)]
+    room = _make_room()
+    # Clipped and masked where it is sent from, for the same reason.
+    sent = BytesIO(bytes(WORD_BYTES * quanta.parameters))
+    with sent.getbuffer() as buffer:
+        for place, clipped in clip_pieces(quanta, scale):
+            piece = np.frombuffer(buffer, "<u4", clipped.size, offset=WORD_BYTES * place.start)
+            piece[:] = clipped.view(np.uint32)
+            for stream in streams:
+                _add_words(piece, stream, room=room)
+        del piece
+    return sent.getvalue()
+
+
+def _start_stream(seed: bytes, helper: int, *, header: bytes) -> CipherContext:
+    info = b"hmask1|mask|%d|" % helper + header
+    derived = HKDFExpand(SHA256(), _KEY_BYTES + _IV_BYTES, info).derive(seed)
+    return Cipher(AES256(derived[:_KEY_BYTES]), CTR(derived[_KEY_BYTES:])).encryptor()
+
+
+def _make_room() -> bytearray:
+    # A cipher asks for the room of one block more than it writes.
+    return bytearray(len(_ZEROS) + _IV_BYTES)
+
+
+def _add_words(piece: Words, stream: CipherContext, *, room: bytearray, weight: int = 1) -> None:
+    """Add the next words of a keystream, times `weight`; `room` is for those."""
+    stream.update_into(_ZEROS[: WORD_BYTES * piece.size], room)
+    words = np.frombuffer(room, "<u4", piece.size)
+    piece += words if weight == 1 else words * np.uint32(weight)
 
 
 def read_words(data: bytes, *, parameters: int) -> Words:

@@ -9,7 +9,6 @@ version, epoch or device gets something that does not open.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import msgspec
@@ -54,10 +53,9 @@ def write_header(lease: Lease) -> bytes:
 
 
 def seal_seeds(
-    seeds: Sequence[bytes], header: bytes, *, body: bytes, public_keys: Sequence[bytes]
+    seeds: Sequence[bytes], header: bytes, *, body_sha256: bytes, public_keys: Sequence[bytes]
 ) -> tuple[bytes, ...]:
-    """Each seed for its helper alone, in their order; `body` is the masked vector that is sent beside them."""
-    body_sha256 = hashlib.sha256(body).digest()
+    """Each seed for its helper alone, in their order, beside the masked vector that has this digest."""
     return tuple(
         seal(seed, public_key, info=_write_info(helper, header, body_sha256=body_sha256))
         for helper, (seed, public_key) in enumerate(zip(seeds, public_keys, strict=True))

@@ -10,7 +10,7 @@ Actors, devices, audit and the operator's commands import the names from here.
 
 from __future__ import annotations
 
-from schemas.tensors.codecs import body_bytes_max, encode_update, payload_bytes, read_update
+from schemas.tensors.codecs import body_bytes_max, encode_update, payload_bytes, read_back, read_update
 from schemas.tensors.frames import (
     VALUE_MAX,
     BodyError,
@@ -44,6 +44,7 @@ __all__ = [
     "model_bytes_max",
     "pack",
     "payload_bytes",
+    "read_back",
     "read_update",
     "to_grid",
     "unpack",

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from schemas.policy import Clipping, Compression, Policy
 from schemas.tensors.frames import (
     ZSTD_LEVEL,
-    ZSTD_LEVEL_FAST,
+    ZSTD_LEVEL_NONE,
     BodyError,
     Floats,
     compress,
@@ -62,7 +62,7 @@ def encode_update(delta: Floats, policy: Policy) -> bytes:
     """The body of an update. `delta` has shape (parameters,), in the parameters' units, each within twice the clip."""
     compression, clipping = policy.compression, policy.clipping
     # A masked body is no shorter for it: this one never leaves the device.
-    level = ZSTD_LEVEL_FAST if policy.is_masked else ZSTD_LEVEL
+    level = ZSTD_LEVEL_NONE if policy.is_masked else ZSTD_LEVEL
     match compression.codec:
         case "float32":
             return pack(delta, level)
@@ -99,6 +99,14 @@ def read_update(data: bytes, policy: Policy, *, parameters: int) -> Quanta:
     return quanta
 
 
+def read_back(delta: Floats, body: bytes, *, policy: Policy) -> Quanta:
+    """What a reader of `body` gets, for whoever has just encoded it from `delta`. Raises BodyError."""
+    # Its bytes are those of the vector, which need not be taken out of their frame again.
+    if policy.compression.codec == "float32":
+        return Quanta.from_values(_quantise(delta, policy.clipping))
+    return read_update(body, policy, parameters=delta.size)
+
+
 # --- float32 and float16 ----------------------------------------------------------------------------------------------
 
 
@@ -111,7 +119,7 @@ def _quantise(delta: Floats, clipping: Clipping) -> npt.NDArray[np.int32]:
         raise BodyError("out_of_grid", "an element beyond twice the clip")
     values = np.empty(delta.size, np.int32)
     for start in range(0, delta.size, CHUNK_ELEMENTS):
-        values[start : start + CHUNK_ELEMENTS] = to_grid(delta[start : start + CHUNK_ELEMENTS], clipping)
+        values[start : start + CHUNK_ELEMENTS] = round_to_grid(delta[start : start + CHUNK_ELEMENTS], clipping)
     return values
 
 

@@ -21,6 +21,8 @@ DecodeFault = Literal["body_malformed", "body_shape", "not_finite", "out_of_grid
 ZSTD_LEVEL = 1
 # Level 1 makes models and moments 7 % shorter, and takes seven times as long to write and thirty to read.
 ZSTD_LEVEL_FAST = -1
+# As good as a copy: nothing is looked for, and the frame is one that any reader takes.
+ZSTD_LEVEL_NONE = -(1 << 17)
 WINDOW_BYTES_MAX = 1 << 23
 _KEPT = threading.local()
 

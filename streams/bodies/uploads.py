@@ -22,12 +22,16 @@ logger = Notes(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A body to be stored; its id tells its chunks from those of all others. Raises ValueError for an empty one."""
+    """A body to be stored; its id tells its chunks from those of all others. Raises ValueError for an empty one.
+
+    `known_sha256`: its digest, where somebody has it already.
+    """
 
     at: TopicPartition
     upload_id: str
     data: bytes
     codec: str
+    known_sha256: bytes | None = None
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -44,7 +48,7 @@ class Upload:
     def ref(self, offsets: Sequence[int]) -> BodyRef:
         """Its address, once its chunks stand at these offsets."""
         # Over the whole body and not per chunk: a reader has to have all of them anyway.
-        digest = hashlib.sha256(self.data).digest()
+        digest = self.known_sha256 or hashlib.sha256(self.data).digest()
         return BodyRef(
             **self.at._asdict(), offsets=tuple(offsets), sha256=digest, size=len(self.data), codec=self.codec
         )

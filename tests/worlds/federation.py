@@ -35,6 +35,7 @@ from schemas.events import (
     UpdateRefused,
     UpdatesDeclined,
 )
+from schemas.identifiers import BodyRef
 from schemas.journal import Chain, Decision
 from schemas.policy import Policy
 from schemas.tensors import Floats, encode_update
@@ -106,15 +107,17 @@ class ScriptedDevice:
 
     def submit_body(
         self,
-        body: bytes,
+        body: bytes | BodyRef,
         *,
         codec: str,
         lease: Granted | None = None,
         inline: bool = True,
         seals: tuple[bytes, ...] | UnsetType = UNSET,
     ) -> int:
-        """The same for raw bytes; `seals`: of a masked update, for the helpers."""
-        sent = body if inline else store(self._log, self.place, data=body, upload_id=self.name, codec=codec)
+        """The same for raw bytes, or such as are stored; `seals`: of a masked update, for the helpers."""
+        sent = body
+        if isinstance(body, bytes) and not inline:
+            sent = store(self._log, self.place, data=body, upload_id=self.name, codec=codec)
         held = (lease or self.granted()).sealed
         submitted = msgspec.structs.replace(update_submitted(held, sent, codec=codec, task=self.task), seals=seals)
         return self.append(UPDATES.name, signed(submitted, self.key))

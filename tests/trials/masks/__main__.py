@@ -6,6 +6,7 @@ processes share the caches.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import sys
@@ -19,7 +20,7 @@ from schemas.masking import ring
 from schemas.masking.seeds import seal_seeds, write_header
 from schemas.sealing.envelopes import SECRET_BYTES, EpochSecret
 from schemas.tensors import Quanta
-from schemas.tensors.clipping import clip, clip_scale
+from schemas.tensors.clipping import clip_scale
 from tests.trials.results import add_row
 from tests.worlds.builders import lease
 
@@ -45,8 +46,8 @@ def measure() -> dict[str, float]:
 
     def send() -> tuple[bytes, tuple[bytes, ...]]:
         seeds = [secrets.token_bytes(ring.SEED_BYTES) for _ in keys]
-        body = ring.mask(clip(quanta, clip_scale(quanta, STEPS)), seeds, header=header)
-        return body, seal_seeds(seeds, header, body=body, public_keys=keys)
+        body = ring.mask(quanta, clip_scale(quanta, STEPS), seeds=seeds, header=header)
+        return body, seal_seeds(seeds, header, body_sha256=hashlib.sha256(body).digest(), public_keys=keys)
 
     body, seals = send()
     words, total = ring.read_words(body, parameters=PARAMETERS), np.zeros(PARAMETERS, np.uint32)

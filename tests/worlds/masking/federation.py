@@ -14,13 +14,15 @@ from client_agent.local_update import Protected, mask_update
 from schemas.canonical import decode
 from schemas.creations import sign_task_event
 from schemas.events import DeploymentFounded, Granted, HelperEvent, TaskCreated
+from schemas.identifiers import BodyRef
 from schemas.leases import read_lease
 from schemas.masking.ring import RING
 from schemas.masking.statements import HelperSaid
 from schemas.policy import Policy
 from schemas.signing import parse_signed
-from schemas.tensors import encode_update
+from schemas.tensors import encode_update, read_update
 from schemas.topics import MASKS, TASKS
+from streams.bodies import Upload, store_all
 from streams.log import Draft, TopicPartition, scan
 from tests.worlds.builders import DEPLOYMENT, KEY, policy
 from tests.worlds.federation import Federation, ScriptedDevice
@@ -40,7 +42,8 @@ def masked_policy(
 
 def mask_as(granted: Granted, created: TaskCreated, body: bytes) -> Protected:
     """What a device under this lease sends in the place of a body."""
-    return mask_update(created, read_lease(granted.sealed), body=body, granted=granted)
+    quanta = read_update(body, created.policy, parameters=created.parameters)
+    return mask_update(created, read_lease(granted.sealed), quanta=quanta, granted=granted)
 
 
 class MaskedFederation(Federation):
@@ -96,7 +99,11 @@ class MaskedFederation(Federation):
     ) -> int:
         """Append an update with these bytes and seals."""
         assert sent.envelope is not None
-        return device.submit_body(sent.envelope, codec=RING, lease=lease, inline=inline, seals=sent.seals)
+        body: bytes | BodyRef = sent.envelope
+        if not inline:
+            named = {"upload_id": device.name, "codec": RING, "known_sha256": sent.sha256}
+            [body] = store_all(self.log, [Upload(at=device.place, data=sent.envelope, **named)])
+        return device.submit_body(body, codec=RING, lease=lease, seals=sent.seals)
 
     def said(self, *kinds: type[HelperEvent]) -> list[Any]:
         """What helpers have said, in the order of the topic, of these kinds or all."""

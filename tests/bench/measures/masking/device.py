@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from client_agent.compression import clip, compress
 from schemas.masking import ring
 from schemas.masking.seeds import seal_seeds, write_header
 from schemas.sealing.envelopes import SECRET_BYTES, EpochSecret
-from schemas.tensors import clipping, read_update
+from schemas.tensors import clipping
 from tests.worlds.builders import lease, policy
 
 CODECS = ("float32", "float16", "int8", "int4", "topk", "ring32")
@@ -35,16 +36,16 @@ def measure(codec: str, parameters: int, *, repeats: int) -> dict[str, float]:
         "encode_ms": _clock(lambda: compress(protected, policy=rules), repeats),
     }
     if is_masked:
-        body = compress(protected, policy=rules).body
+        quanta = compress(protected, policy=rules).quanta
+        assert quanta is not None
         keys = [EpochSecret(secrets.token_bytes(SECRET_BYTES)).public_key for _ in range(HELPERS)]
         header = write_header(lease(epoch=0))
 
         def mask() -> None:
             seeds = [secrets.token_bytes(ring.SEED_BYTES) for _ in keys]
-            quanta = read_update(body, rules, parameters=parameters)
-            clipped = clipping.clip(quanta, clipping.clip_scale(quanta, rules.clipping.steps))
-            sent = ring.mask(clipped, seeds, header=header)
-            seal_seeds(seeds, header, body=sent, public_keys=keys)
+            scale = clipping.clip_scale(quanta, rules.clipping.steps)
+            sent = ring.mask(quanta, scale, seeds=seeds, header=header)
+            seal_seeds(seeds, header, body_sha256=hashlib.sha256(sent).digest(), public_keys=keys)
 
         found["mask_ms"] = _clock(mask, repeats)
     return found

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from client_agent.compression import clip, compress
+from client_agent.local_update import mask_update
 from schemas.events import SumStored
-from schemas.tensors import encode_update
+from schemas.leases import read_lease
 from schemas.topics import MASKS, ROUNDS, UPDATES
 from streams.log import TopicPartition, scan
-from tests.worlds.masking.federation import MaskedFederation, mask_as, masked_policy
+from tests.worlds.masking.federation import MaskedFederation, masked_policy
 
 HELPERS = 2
 
@@ -67,12 +69,14 @@ def measure(parameters: int, clients: int, dropped: int) -> dict[str, Any]:
 
 
 def _submit(world: MaskedFederation, name: str) -> tuple[float, int]:
-    """A device's part once it has trained: encode, clip, mask, seal, sign; its seconds, and the bytes that it sends."""
+    """A device's part once it has trained: clip, encode, mask, seal, sign; its seconds, and the bytes that it sends."""
     granted, device = world.device(name).granted(), world.device(name)
     delta = np.random.default_rng(len(name)).normal(0, 0.1, world.parameters).astype(np.float32)
-    created = world.created
-    body, encoded_s = _clock(lambda: encode_update(delta, world.rules))
-    sent, masked_s = _clock(lambda: mask_as(granted, created, body))
+    created, rules = world.created, world.rules
+    made, encoded_s = _clock(lambda: compress(clip(delta, rules.clipping.norm), policy=rules))
+    assert made.quanta is not None
+    quanta, lease = made.quanta, read_lease(granted.sealed)
+    sent, masked_s = _clock(lambda: mask_update(created, lease, quanta=quanta, granted=granted))
     assert sent.envelope is not None
     before = _measure_updates(world)
     offset, sent_s = _clock(lambda: world.send(device, sent, lease=granted, inline=False))

@@ -26,6 +26,8 @@ from schemas.creations import sign_task_event
 from schemas.events import DeploymentFounded, TaskCreated
 from schemas.masking import ring, seeds
 from schemas.policy import Policy, PolicyError, check_policy
+from schemas.tensors import Quanta
+from schemas.tensors.clipping import clip
 from schemas.topics import BODIES, MASKS, TASKS
 from streams.log import Draft, LogUnavailable, OffsetLost
 from streams.memory import MemoryLog
@@ -138,9 +140,9 @@ class Masking:
             stack.enter_context(patch.object(local_update, "seal_seeds", self._seal))
             yield
 
-    def _note_masked(self, grid: ring.Clipped, drawn: Sequence[bytes], *, header: bytes) -> bytes:
-        masked = ring.mask(grid, drawn, header=header)
-        self.meant[hashlib.sha256(masked).digest()] = np.array(grid, np.int64)
+    def _note_masked(self, quanta: Quanta, scale: int, **more: Any) -> bytes:
+        masked = ring.mask(quanta, scale, **more)
+        self.meant[hashlib.sha256(masked).digest()] = clip(quanta, scale).astype(np.int64)
         return masked
 
     def _seal(self, drawn: Sequence[bytes], header: bytes, **more: Any) -> tuple[bytes, ...]:

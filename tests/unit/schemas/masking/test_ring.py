@@ -6,6 +6,7 @@ import json
 import runpy
 import sys
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.masking.ring import add_weighted, expand_mask, mask, read_words, unmask, write_words
-from schemas.tensors import BodyError
+from schemas.tensors import BodyError, Quanta
+from schemas.tensors.clipping import SCALE_ONE
 from tests.root import ROOT
 
 VECTORS = ROOT / "docs" / "masks" / "vectors.json"
 CHECKER = ROOT / "docs" / "masks" / "check_vectors.py"
+
+
+def _mask(vector: Any, seeds: list[bytes], *, header: bytes) -> bytes:
+    """A vector that is clipped already."""
+    return mask(Quanta.from_values(np.array(vector, np.int32)), SCALE_ONE, seeds=seeds, header=header)
 
 
 def test_the_vectors_hold_for_code_that_shares_none() -> None:
@@ -42,7 +49,7 @@ def test_the_vectors_are_ours() -> None:
         assert [words[:4].tolist(), words[-4:].tolist()] == [each["first"], each["last"]]
     for member in told["round"]["members"]:
         seeds = [bytes.fromhex(seed) for seed in member["seeds"]]
-        body = mask(np.array(member["vector"], np.int64), seeds, header=bytes.fromhex(member["header"]))
+        body = _mask(member["vector"], seeds, header=bytes.fromhex(member["header"]))
         assert body.hex() == member["body"]
 
 
@@ -68,7 +75,7 @@ def test_a_sum_without_its_masks_is_the_sum(members: list[tuple[int, int]], help
     total, off = np.zeros(3, np.uint32), [np.zeros(3, np.uint32) for _ in range(helpers)]
     for number, (value, weight) in enumerate(members):
         header, seeds = b"%d" % number, [bytes([number, helper] * 16) for helper in range(helpers)]
-        body = mask(np.array([value, -value, 0], np.int64), seeds, header=header)
+        body = _mask([value, -value, 0], seeds, header=header)
         add_weighted(total, read_words(body, parameters=3), weight=weight)
         for helper, seed in enumerate(seeds):
             add_weighted(off[helper], expand_mask(seed, helper, header=header, count=3), weight=weight)
@@ -78,7 +85,7 @@ def test_a_sum_without_its_masks_is_the_sum(members: list[tuple[int, int]], help
 
 def test_a_masked_vector_looks_like_any_other() -> None:
     """Each bit of a masked zero is set about as often as not: 5 sigma over a million."""
-    body = mask(np.zeros(31_250, np.int64), [bytes(32)], header=b"header")
+    body = _mask(np.zeros(31_250, np.int32), [bytes(32)], header=b"header")
     ones = int(np.unpackbits(np.frombuffer(body, np.uint8)).sum())
     assert abs(ones - 500_000) < 5 * 500
 

@@ -16,6 +16,7 @@ from schemas.tensors import BodyError
 SECRETS = [EpochSecret(bytes([number]) * SECRET_BYTES) for number in (1, 2)]
 SEEDS = (b"\x07" * 32, b"\x09" * 32)
 BODY = b"masked"
+BODY_SHA256 = hashlib.sha256(BODY).digest()
 LEASE = Lease(
     deployment=bytes(16),
     lease="0" * 32,
@@ -31,7 +32,9 @@ LEASE = Lease(
 
 
 def _seal() -> tuple[bytes, ...]:
-    return seal_seeds(SEEDS, write_header(LEASE), body=BODY, public_keys=[secret.public_key for secret in SECRETS])
+    return seal_seeds(
+        SEEDS, write_header(LEASE), body_sha256=BODY_SHA256, public_keys=[secret.public_key for secret in SECRETS]
+    )
 
 
 def _open(sealed: bytes, helper: int = 0, *, key: int = 0, body: bytes = BODY, **changes: Any) -> bytes:
@@ -72,7 +75,7 @@ def test_a_seal_that_is_moved_does_not_open(changes: dict[str, Any]) -> None:
 def test_what_is_no_seed_is_not_taken_for_one() -> None:
     """A device may seal anything."""
     sealed = seal_seeds(
-        (b"short", SEEDS[1]), write_header(LEASE), body=BODY, public_keys=[s.public_key for s in SECRETS]
+        (b"short", SEEDS[1]), write_header(LEASE), body_sha256=BODY_SHA256, public_keys=[s.public_key for s in SECRETS]
     )
     with pytest.raises(BodyError, match="5 bytes, expected 32"):
         _open(sealed[0])

@@ -10,6 +10,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas.policy import Policy
 from schemas.tensors import (
@@ -22,6 +23,7 @@ from schemas.tensors import (
     from_grid,
     pack,
     payload_bytes,
+    read_back,
     read_update,
     to_grid,
     unpack,
@@ -100,6 +102,17 @@ def test_what_a_server_sees_is_what_the_device_subtracts(codec: str) -> None:
         to_grid(from_grid(to_grid(delta, rules.clipping), rules.clipping), rules.clipping).tolist()
         == to_grid(delta, rules.clipping).tolist()
     )
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("tier", ["plain", "masked"])
+def test_whoever_encodes_knows_what_a_reader_gets(codec: str, tier: str) -> None:
+    """Error feedback and masks rest on it: to the bit what is read from the body, also from one that is a mere copy."""
+    rules = replace(_rules(codec), tier=tier)
+    delta = np.random.default_rng(3).normal(0, 0.3, D).clip(-3.9, 3.9).astype(np.float32)
+    body = encode_update(delta, rules)
+    assert np.array_equal(read_back(delta, body, policy=rules).grid(), _decode(body, rules, parameters=D))
+    assert decompress(body, payload_bytes(rules.compression, D))
 
 
 @given(data=st.binary(max_size=300), codec=st.sampled_from(CODECS), parameters=st.integers(1, 64))
