@@ -17,6 +17,7 @@ from actors.deciders.arithmetic import sums
 from actors.deciders.arithmetic.optimizers import MOMENTS
 from actors.deciders.quarantining.judging import select_apart
 from actors.effects.aggregator.bodies import Bodies, BodyLost
+from actors.effects.aggregator.noise_ahead import NoiseAhead
 from actors.effects.aggregator.release import NoiseKeyMissing, Release, Start, compute_release
 from actors.effects.aggregator.summation import NO_KEYS, Measured, Summation, choose_summation
 from actors.effects.masking.unmasking import unmask_round
@@ -104,8 +105,8 @@ class Recomputer:
             elif self._find_key is None and self._draws_noise(task, awaited.proposed):
                 self._reasons[name] = "needs the operator's key"
             else:
-                key, start = self._find_noise(task, awaited.proposed), Start(*held, task.version)
-                released = compute_release(task.created, awaited.proposed, total=total, start=start, key=key)
+                noise, start = self._find_noise(task, awaited.proposed), Start(*held, task.version)
+                released = compute_release(task.created, awaited.proposed, total=total, start=start, noise=noise)
                 self._released[name] = released
                 if noised and stored.metrics != released.metrics:
                     yield f"round {stored.round}: its metrics are not those of its release"
@@ -150,10 +151,11 @@ class Recomputer:
         """Whether the aggregator has drawn it; a helper's is in its masks, which are here."""
         return proposed.mechanism is not None and task.created.policy.masked_by.noise != "helpers"
 
-    def _find_noise(self, task: Task, proposed: RoundProposed) -> NoiseKey | None:
+    def _find_noise(self, task: Task, proposed: RoundProposed) -> NoiseAhead | None:
         if self._find_key is None or proposed.mechanism is None or not self._draws_noise(task, proposed):
             return None
-        return self._find_key(task.created.deployment, proposed.mechanism.key_id)
+        key = self._find_key(task.created.deployment, proposed.mechanism.key_id)
+        return None if key is None else NoiseAhead(key)
 
     def _total(
         self, task: Task, members: Iterable[UpdateAdmitted], *, faults: list[str]

@@ -8,6 +8,7 @@
 - `round_sums`: the running sums of open rounds
 - `partials`: results of shard workers
 - `release`: from a round's sum to the next model
+- `noise_ahead`: noise drawn while a round is being charged
 - `model_cache`: the newest models in memory
 - `published`: the public records, also those that a crash has left out
 - `retention`: bodies and models that are deleted

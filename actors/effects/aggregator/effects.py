@@ -46,7 +46,6 @@ from schemas.events import (
     RefusalReason,
     RoundAbandoned,
     TaskCreated,
-    TaskHalted,
     Tick,
     UpdateAdmitted,
     UpdateRefused,
@@ -84,6 +83,7 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
     def use_threads(self, threads: Executor) -> None:
         """Fetch, open and add bodies beside the actor's thread, and wait for shard workers."""
         self._intake.use_threads(threads)
+        self._releases.noise.use_threads(threads)
         self._sums.partials.patience_s = PATIENCE_S
         self.looks_ahead = True
 
@@ -200,12 +200,11 @@ class AggregatorEffects(Effects[Rounds, AggregatorInput]):
                     continue
                 case UpdateRefused() | UpdatesDeclined():
                     continue
-                case TaskHalted():
-                    self._releases.models.drop(event.task)
                 case RoundAbandoned():
                     self._sums.drop(event.task, event.round)
                 case Noticed(fact=TaskCreated() as created):
                     self._begin(created)
+            self._releases.note(state, event)
             if self._published.announces(event):
                 extra_records.append(partial(self._published.announce, event, time_ms=time_ms))
             self._retention.note(state, event)

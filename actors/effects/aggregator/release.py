@@ -14,15 +14,16 @@ import structlog
 from msgspec import UNSET, UnsetType
 
 from actors.deciders.aggregator import KeyMissing, ReleaseStored
-from actors.deciders.aggregator_state import Round, Task
-from actors.deciders.arithmetic import noise, optimizers, reporting, schedules, statistics, sums
+from actors.deciders.aggregator_state import Round, Rounds, Task
+from actors.deciders.arithmetic import optimizers, reporting, schedules, statistics, sums
 from actors.deciders.quarantining.judging import Compared
 from actors.effects.aggregator.model_cache import CachedModel, ModelCache
+from actors.effects.aggregator.noise_ahead import NoiseAhead
 from actors.effects.aggregator.summation import Fetch
 from actors.effects.watching.drifting import measure_drift
 from actors.keys import NoiseKey
 from schemas.errors import FedlogError
-from schemas.events import RoundProposed, TaskCreated
+from schemas.events import JournalEvent, RoundAbandoned, RoundProposed, TaskCreated, TaskHalted
 from schemas.identifiers import BodyRef
 from schemas.policy.metrics import MetricSums
 from schemas.tensors import VALUE_MAX, Floats, Grid, pack, unpack
@@ -66,7 +67,7 @@ def compute_release(
     *,
     total: Grid,
     start: Start,
-    key: NoiseKey | None,
+    noise: NoiseAhead | None,
 ) -> Release:
     """The release of a round with this sum. Raises NoiseKeyMissing.
 
@@ -77,9 +78,12 @@ def compute_release(
     # Where helpers draw it, it came with their masks.
     if proposed.mechanism is not None and created.policy.masked_by.noise != "helpers":
         # Another key would draw a second noise for the same sum, and two releases could be held together (law 7).
-        if key is None or proposed.mechanism.key_id != key.id:
+        if noise is None or proposed.mechanism.key_id != noise.key.id:
             raise NoiseKeyMissing(f"round {proposed.round} wants noise key {proposed.mechanism.key_id.hex()}")
-        total = total + noise.draw(key.secret, proposed, parameters=created.parameters)
+        drawn = noise.draw(proposed, parameters=created.parameters)
+        # In place, as everything here: memory that is touched for the first time costs more than the arithmetic.
+        drawn += total
+        total = drawn
     if created.policy.measure is not None:
         return Release(digest, statistics.release(total, created.policy, members=proposed.members), None)
     total, reported = reporting.cut_vector(total, created.policy)
@@ -106,7 +110,20 @@ class Releases:
 
     def __init__(self, log: EventLog, partition: int, *, key: NoiseKey, fetch: Fetch) -> None:
         self.models = ModelCache()
-        self._log, self._at, self._key, self._fetch = log, TopicPartition(MODELS.name, partition), key, fetch
+        self.noise = NoiseAhead(key)
+        self._log, self._at, self._fetch = log, TopicPartition(MODELS.name, partition), fetch
+
+    def note(self, state: Rounds, event: JournalEvent) -> None:
+        """Begin with what needs no charge, and keep nothing that no release needs."""
+        match event:
+            case RoundProposed():
+                created = state.tasks[event.task].created
+                if created.policy.masked_by.noise != "helpers":
+                    self.noise.begin(event, parameters=created.parameters)
+            case RoundAbandoned():
+                self.noise.drop(event.task, event.round)
+            case TaskHalted():
+                self.models.drop(event.task)
 
     def make(
         self,
@@ -122,7 +139,7 @@ class Releases:
         assert awaited.proposed is not None
         start = self._start(task)
         try:
-            release = compute_release(created, awaited.proposed, total=total, start=start, key=self._key)
+            release = compute_release(created, awaited.proposed, total=total, start=start, noise=self.noise)
         except NoiseKeyMissing as error:
             logger.error("noise_key_missing", task=name, round=awaited.id, error=str(error))
             # An input and no exception: a decision has to abandon the round, whose charge stays spent (law 8).

@@ -257,12 +257,12 @@ def test_a_missing_noise_key_abandons_the_round_and_the_next_is_charged() -> Non
     budget = world.actors.pop("privacy")
     world.round_of(dict.fromkeys("abc", ONES))
     releases = world.actors["aggregator"]._effects._releases
-    releases._key = NoiseKey(b"k" * 32)
+    releases.noise.key = NoiseKey(b"k" * 32)
     world.actors["privacy"] = budget
     world.settle()
     [abandoned] = world.events(ROUNDS.name, RoundAbandoned)
     assert (abandoned.reason, abandoned.members) == ("key_missing", 3)
-    releases._key = NOISE
+    releases.noise.key = NOISE
     world.round_of(dict.fromkeys("abc", ONES))
     assert [event.participations_max for event in world.events(LEDGER.name, RoundCharged)] == [1, 2]
     assert [event.round for event in world.events(ROUNDS.name, ModelPublished)] == [None, 1]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from actors.deciders.arithmetic import noise, optimizers, sums
+from actors.effects.aggregator.noise_ahead import NoiseAhead
 from actors.effects.aggregator.release import NoiseKeyMissing, Start, compute_release
 from actors.keys import NoiseKey
 from schemas.events import TensorSpec
@@ -21,7 +22,9 @@ ZEROS = np.zeros(4, np.float32)
 def _release(rules: Policy, key: NoiseKey | None = NOISE, **start: Any) -> Any:
     proposed = round_proposed(mechanism=mechanism(rules))
     begin = Start(**{"model": ZEROS, "moments": None, "version": 0, **start})
-    return compute_release(task_created(rules), proposed, total=TOTAL, start=begin, key=key)
+    return compute_release(
+        task_created(rules), proposed, total=TOTAL, start=begin, noise=None if key is None else NoiseAhead(key)
+    )
 
 
 def test_the_digest_is_of_the_sum_before_noise() -> None:
@@ -73,7 +76,7 @@ def test_what_is_averaged_is_not_stepped() -> None:
     rules = policy(optimizer={"rule": "adam", "learning_rate": 0.5}, staleness={"max_versions": 0})
     tensors = (TensorSpec(name="w", shape=(2,)), TensorSpec(name="mean", shape=(2,), role="averaged"))
     created, proposed = task_created(rules, tensors=tensors), round_proposed(mechanism=None)
-    found = compute_release(created, proposed, total=TOTAL, start=Start(ZEROS + 1, None, 0), key=None)
+    found = compute_release(created, proposed, total=TOTAL, start=Start(ZEROS + 1, None, 0), noise=None)
     plain = _release(rules, model=ZEROS + 1)
     assert found.model[:2].tolist() == plain.model[:2].tolist()
     assert found.model[2:] == pytest.approx(1 + TOTAL[2:] / (3 << 20) * rules.clipping.step)
@@ -90,7 +93,7 @@ def test_what_is_averaged_counts_by_the_staleness_that_may_be() -> None:
     )
     tensors = (TensorSpec(name="w", shape=(2,)), TensorSpec(name="mean", shape=(2,), role="averaged"))
     created, proposed = task_created(rules, tensors=tensors), round_proposed(mechanism=None)
-    found = compute_release(created, proposed, total=TOTAL, start=Start(ZEROS, None, 0), key=None)
+    found = compute_release(created, proposed, total=TOTAL, start=Start(ZEROS, None, 0), noise=None)
     mean = TOTAL / (3 << 20) * rules.clipping.step
     assert found.model == pytest.approx(mean * [1, 1, 3 / 15, 3 / 15])
 
