@@ -67,10 +67,11 @@ class FlatLearner:
         return [0] * 7
 
     def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[Arrays, dict[str, float]]:
-        """A delta by the seed."""
+        """A delta by the seed, and its mean size for whatever the policy wants reported."""
         del data
-        flat = start["flat"]
-        return {"flat": flat + train_by_one(context.policy, flat, seed=context.seed)}, {}
+        delta = train_by_one(context.policy, start["flat"], seed=context.seed)
+        told = dict.fromkeys(context.policy.evaluation.report, float(np.abs(delta).mean()))
+        return {"flat": start["flat"] + delta}, told
 
     def evaluate(self, parameters: Arrays, data: Any) -> dict[str, float]:
         """The sum of the array."""

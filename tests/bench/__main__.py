@@ -2,6 +2,7 @@
 
 make bench ONLY=ingest          one row; the page keeps the newest of the others
 make bench ONLY=gateway PART=idle   one of its parts: 2410, 100000, 1000000, idle, fire
+make bench ONLY=masking PART=loop   the same of this row: round, device, loop
 make bench QUICK=1              a minute or two, no peers, nothing recorded: does it still run?
 make bench GATE=1               exit code 1 when the gate on ingest is missed
 """
@@ -122,7 +123,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", default=[*PEERS], choices=PEERS)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--gate", action="store_true")
-    parser.add_argument("--part", default="", choices=["", *gateway.PARTS], help="one part of the row of the gateway")
+    parser.add_argument(
+        "--part", default="", choices=["", *gateway.PARTS, *masking.PARTS], help="of gateway or masking"
+    )
     return parser.parse_args()
 
 

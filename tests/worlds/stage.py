@@ -38,6 +38,7 @@ from tests.judges.logbook import read, read_sealed
 from tests.root import ROOT
 from tests.worlds.builders import FOR_EVER_MS, create_task
 
+CLI = [sys.executable, "-P", "-m", "ops.terminal.cli"]
 # A policy as a file has it: digits, over after three versions of three updates.
 SHORT_DIGITS = """
 model = "client_agent.learning.models:softmax_regression"

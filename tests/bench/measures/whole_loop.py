@@ -7,12 +7,14 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import psutil
 
+from actors.hosts.helper.store import create_store
 from client_agent.links.kafka import open_link
 from client_agent.running.fleet import Fleet, FleetOptions
 from client_agent.running.profiles import SimulationOptions
@@ -30,6 +32,7 @@ from tests.bench.peers.nothing import LEARNER
 from tests.bench.row import Bench
 from tests.places import home_of
 from tests.worlds.builders import ALLOWED, policy
+from tests.worlds.masking.helping import helping
 from tests.worlds.stage import ACTORS, Stage, staged
 
 TASK = "bench"
@@ -57,6 +60,7 @@ class Loop:
     private: bool = False
     processes: int = 2
     model: str = ""  # empty: nothing is trained
+    helpers: int = 0  # above zero: the tier masked
     sections: Mapping[str, Any] = field(default_factory=dict)  # of the policy, beside what stands below
     keeps_models: bool = False
 
@@ -110,8 +114,10 @@ def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) ->
     name = f"loop-{uuid.uuid4().hex[:8]}"
     folder = bench.folder / name
     folder.mkdir()
-    with staged(bench.kafka(name), folder) as stage:
+    with staged(bench.kafka(name), folder) as stage, ExitStack() as stack:
         stage.start(*loop.actors)
+        if loop.helpers:
+            loop = replace(loop, sections={**loop.sections, **_start_helpers(loop.helpers, stage, stack)})
         if loop.sections:
             tasks.create(stage.log, TASK, key=stage.key, policy=check_policy(loop.rules))
         else:
@@ -136,6 +142,15 @@ def run(bench: Bench, loop: Loop, *, seconds: float = 0.0, versions: int = 0) ->
                 for ms, ref in models[WARM_VERSIONS:]
             ]
     return found
+
+
+def _start_helpers(count: int, stage: Stage, stack: ExitStack) -> dict[str, Any]:
+    """Helpers in processes of their own; what a policy has to say of them."""
+    folders = [stage.folder / f"helper-{number}" for number in range(count)]
+    named = tuple(create_store(folder / "state").hex() for folder in folders)
+    for folder in folders:
+        stack.enter_context(helping(stage, folder))
+    return {"tier": "masked", "masked": {"helpers": named}}
 
 
 def _timed(stage: Stage, *, seconds: float, versions: int) -> tuple[Found, tuple[float, float]]:
@@ -164,6 +179,8 @@ def _count_cpu_s() -> dict[str, float]:
 def _name_part(command: list[str]) -> str:
     if "kafka.Kafka" in command:
         return "broker"
+    if "helper" in command:
+        return "helpers"
     # A worker and its supervisor both end in the actor's name.
     return command[-1] if command and command[-1] in ACTORS else "fleet"
 

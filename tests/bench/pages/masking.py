@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tests.bench.measures.masking.rows import DEVICE_AIM_MS, HELPER_AIM_S
+from tests.bench.measures.masking.rows import DEVICE_AIM_MS, HELPER_AIM_S, LOOP_AIM
 from tests.bench.pages.text import kept, table, wrap
 
 Rows = Sequence[dict[str, Any]]
 
 
 def tell_masking(rows: Rows) -> str:
-    """A round beside SecAgg+ by size and share of devices that drop out, and a device in each codec."""
+    """A round beside SecAgg+ by size and share of devices that drop out, a device in each codec, and the loop."""
     rounds = [row for row in rows if row["more"]["what"] == "round"]
     large = [row for row in rounds if row["params"] == max(each["params"] for each in rounds)]
     device_ms = max(row["cpu_ms_per_update"] for row in large)
@@ -31,7 +31,23 @@ def tell_masking(rows: Rows) -> str:
         for more in (row["more"],)
         if more["what"] == "device"
     ]
-    return "\n\n".join([wrap(said), table(head, body), table(steps, devices)])
+    loops = [row for row in rows if row["more"]["what"] == "loop"]
+    return "\n\n".join([wrap(said), table(head, body), table(steps, devices), *(_tell_loops(loops) if loops else ())])
+
+
+def _tell_loops(rows: Rows) -> list[str]:
+    least = min(row["ratio_median"] for row in rows)
+    said = f"Aim, the whole loop masked at {LOOP_AIM:.0%} of the plain rate: {kept(least >= LOOP_AIM)}, {least:.0%}."
+    parts = list(rows[0]["more"]["cpu_ms_of"])
+    head = ("parameters", "tier", "updates/s", "CPU ms", *parts, "ratio (least … most)")
+    body: list[tuple[Any, ...]] = []
+    for row in rows:
+        more, ratio = row["more"], f"{row['ratio_median']:.2f} ({row['ratio_min']:.2f} … {row['ratio_max']:.2f})"
+        rates = (row["params"], "masked", row["updates_per_s"], row["cpu_ms_per_update"])
+        body.append((*rates, *(more["cpu_ms_of"][part] for part in parts), ratio))
+        plain = (row["params"], "plain", more["plain_updates_per_s"], more["plain_cpu_ms"])
+        body.append((*plain, *(more["plain_cpu_ms_of"][part] for part in parts), ""))
+    return [wrap(said), table(head, body)]
 
 
 def _list_lines(row: dict[str, Any]) -> list[tuple[Any, ...]]:

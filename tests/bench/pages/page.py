@@ -54,7 +54,7 @@ def _stamp(rows: Rows) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.items())
     others = [each for each in rows if each["began"] != row["began"]]
     older = {each["peer"]: f"{each['began'][:10]}, commit {each['commit']}" for each in others}
-    versions += "".join(f". The rows of {name} are those of {when}" for name, when in older.items())
+    versions += "".join(f". The rows of {name or 'fedlog alone'} are those of {when}" for name, when in older.items())
     return "\n\n" + wrap(
         f"`make bench ONLY={row['name']}`, {row['began'][:10]}, commit {row['commit']}: {what}; {versions}. "
         f"Load of the machine while it was measured, the bench included: {min(loads):g} to {max(loads):g}."

@@ -134,7 +134,15 @@ def _masking() -> list[Row]:
         Row(params=100, **ours, more=plain),
         Row(name="masking", params=100, codec="int8", cpu_ms_per_update=3.0, more=steps),
         Row(params=100, **ours, more={**steps, "mask_ms": 3.0}),
+        Row(params=100, peer="plain float32", updates_per_s=4.0, **ratios([4.0], [5.0]), **ours, more=_loop()),
     ]
+
+
+def _loop() -> dict[str, Any]:
+    """What a whole loop that is masked tells of itself, and of the plain one beside it."""
+    parts, plain = {"broker": 1.0, "helpers": 0.5}, {"broker": 1.0, "helpers": 0.0}
+    rates = {"plain_updates_per_s": 5.0, "plain_cpu_ms": 3.0}
+    return {"what": "loop", "cpu_ms_of": parts, "plain_cpu_ms_of": plain, **rates}
 
 
 def _tasks() -> list[dict[str, Any]]:
