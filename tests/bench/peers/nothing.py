@@ -18,12 +18,13 @@ class Nothing(FlatLearner):
     def train(self, start: Arrays, data: Any, *, context: Context) -> tuple[Arrays, dict[str, float]]:
         """One addition, which is all that a device has to do here."""
         del data, context
-        return {"flat": start["flat"] + _delta(start["flat"].size)}, {}
+        return {"flat": start["flat"] + make_delta(start["flat"].size)}, {}
 
 
 LEARNER = f"{__name__}:{Nothing.__name__}"
 
 
 @lru_cache
-def _delta(parameters: int) -> Floats:
+def make_delta(parameters: int) -> Floats:
+    """What every device has learned, of shape (parameters,)."""
     return np.random.default_rng(7).normal(0, 1e-3, parameters).astype(np.float32)
