@@ -1,17 +1,28 @@
-"""Handwritten digits on 200 devices, without privacy, beside Flower's engine: same model, split, steps and server."""
+"""Handwritten digits on 200 devices, without privacy, beside Flower's engine: same model, split, steps and server.
+
+`python -m tests.bench.rows.demo` says what a device-round costs in arithmetic alone, and in training by company.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client_agent.learning.data import Part
 from client_agent.learning.examples import digits
+from client_agent.learning.learner import Context
+from client_agent.learning.opening import initialize, open_learner
+from schemas.signing import is_signed_by, parse_signed, sign
 from schemas.tensors import Floats
 from tests.bench import peer
+from tests.bench.measures.arithmetic import floor_ms
 from tests.bench.measures.whole_loop import Loop, run
 from tests.bench.row import Bench, Row, figure, median, ratios
 from tests.learners import evaluate
@@ -37,6 +48,11 @@ LOOP = Loop(
     sections=SECTIONS,
     keeps_models=True,
 )
+DATA = "client_agent.learning.examples:digits"
+# A device signs its check-in and its update, actors a lease and two answers; all are checked but the lease, which has a
+# mark beside its signature.
+MADE, CHECKED, MESSAGE_BYTES = 5, 4, 400
+GROUPS = (1, 4, 16, 32, 64)
 Curve = list[tuple[float, float]]  # seconds since everything was warm, and accuracy
 
 
@@ -92,3 +108,36 @@ def write_shares(folder: Path, devices: int, *, start: Floats | None = None) -> 
     x, y = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
     np.savez(path, x=x, y=y, owner=owner, start=np.zeros(PARAMETERS, np.float32) if start is None else start)
     return path
+
+
+def tell_floor() -> Iterator[str]:
+    """Milliseconds of CPU a device-round: signatures, codec and sum, and training in groups of so many devices."""
+    key = Ed25519PrivateKey.generate()
+    message, public = sign(bytes(MESSAGE_BYTES), key), key.public_key().public_bytes_raw()
+    made_ms, checked_ms = (
+        _time_ms(lambda: sign(bytes(MESSAGE_BYTES), key)),
+        _time_ms(lambda: is_signed_by(parse_signed(message), public)),
+    )
+    yield f"signatures, {MADE} made and {CHECKED} checked: {MADE * made_ms + CHECKED * checked_ms:.3f} ms"
+    yield f"two of each, codec, sum and release: {floor_ms(LOOP):.3f} ms"
+    learner: Any = open_learner(LOOP.rules)
+    start = {name: parameter.value for name, parameter in initialize(learner, 0).items()}
+    data = [learner.load(Part(plugin=DATA, index=index, count=DEVICES)) for index in range(DEVICES)]
+    for count in GROUPS:
+        members = [(data[i], Context(version=0, seed=i, policy=LOOP.rules)) for i in range(count)]
+        group_ms = _time_ms(partial(learner.train_together, start, members), times=10)
+        yield f"training, {count} together: {group_ms / count:.3f} ms"
+
+
+def _time_ms(call: Callable[[], object], *, times: int = 200) -> float:
+    # The first one makes whatever is kept from then on.
+    call()
+    began_s = time.thread_time()
+    for _ in range(times):
+        call()
+    return 1000 * (time.thread_time() - began_s) / times
+
+
+if __name__ == "__main__":
+    for line in tell_floor():
+        sys.stdout.write(f"{line}\n")
