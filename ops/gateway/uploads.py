@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,10 @@ SILENCE_S = 20.0
 PROGRESS_BYTES = 4_096
 # How long an address is kept after the lease's end, for a device that did not hear it.
 KEPT_MS = 600_000
+
+
+# Hands each part of a body to a function as it comes, until nothing more does.
+Pour = Callable[[Callable[[bytes], object]], Awaitable[None]]
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +82,7 @@ class Upload:
         if self._receiving is not None:
             self._receiving.reschedule(asyncio.get_running_loop().time())
 
-    async def receive(self, parts: AsyncIterator[bytes], *, is_whole: bool) -> None:
+    async def receive(self, pour: Pour, *, is_whole: bool) -> None:
         """Take bytes behind those that are there; all that were missing, where they say that it `is_whole` with them.
 
         Raises TooLarge, Unreadable; what has come stays.
@@ -87,7 +91,7 @@ class Upload:
             self.store()
         try:
             with self.held.open():
-                await self._receive(parts)
+                await self._receive(pour)
         finally:
             # Whoever has to come back finds it after the end of this process too.
             if not (is_whole and self.offset == self.claim.length):
@@ -124,19 +128,23 @@ class Upload:
         written.write_bytes(msgspec.msgpack.encode(self.claim))
         written.replace(path)
 
-    async def _receive(self, parts: AsyncIterator[bytes]) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(SILENCE_S) as self._receiving:
+    async def _receive(self, pour: Pour) -> None:
+        loop, noted = asyncio.get_running_loop(), self.offset
+
+        def take(part: bytes) -> None:
+            nonlocal noted
+            if self.offset + len(part) > self.claim.length:
+                raise TooLarge(f"More than the {self.claim.length:,} bytes that this upload has.")
+            self.held.write(part)
+            # A byte now and then is no upload, and would hold file and connection for as long as a lease.
+            if self.offset - noted >= PROGRESS_BYTES:
                 noted = self.offset
-                async for part in parts:
-                    if self.offset + len(part) > self.claim.length:
-                        raise TooLarge(f"More than the {self.claim.length:,} bytes that this upload has.")
-                    self.held.write(part)
-                    # A byte now and then is no upload, and would hold file and connection for as long as a lease.
-                    if self.offset - noted >= PROGRESS_BYTES:
-                        noted = self.offset
-                        self._receiving.reschedule(loop.time() + SILENCE_S)
+                receiving.reschedule(loop.time() + SILENCE_S)
+
+        try:
+            async with asyncio.timeout(SILENCE_S) as receiving:
+                self._receiving = receiving
+                await pour(take)
         except TimeoutError as error:
             raise Unreadable("The body stopped coming, or another request went on with it.", code="cut") from error
         finally:

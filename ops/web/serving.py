@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import h11
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -26,6 +28,10 @@ ASK_WAIT_S = 10.0
 CONNECTIONS_MAX = 256
 # Below this the parser is as quick as whoever goes round it.
 LONG_BYTES = 4_096
+# What the system hands over at once: of a body that nobody has asked for yet no more is taken in.
+ASKED_BYTES, POURED_BYTES = 2**16, 2**18
+# Under this name in a request's scope is `PatientHttp.pour`, where a body has a length that was said.
+POUR = "fedlog.pour"
 
 logger = structlog.get_logger(__name__)
 
@@ -55,10 +61,13 @@ class PatientHttp(H11Protocol):
     # None: whoever serves by this class counts connections itself.
     connections_max: int | None = CONNECTIONS_MAX
     _waiting: asyncio.TimerHandle | None = None
+    _take: Callable[[bytes], object] | None = None
+    _poured: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, but not for long."""
         super().connection_made(transport)
+        self._take_at_once(ASKED_BYTES)
         if self.connections_max is not None and self._count_beside() > self.connections_max:
             transport.abort()
         self._expect()
@@ -72,14 +81,61 @@ class PatientHttp(H11Protocol):
         if self._pass_on(data):
             return
         self._expect()
+        is_new = not self._is_answering()
         super().data_received(data)
-        if self._is_answering():
-            self._stop_waiting()
+        if not self._is_answering():
+            return
+        self._stop_waiting()
+        if is_new and _count_left(self.conn) and not self.cycle.waiting_for_100_continue:
+            # The application has not begun yet: it is a task of the event loop.
+            self.scope[POUR] = self.pour  # type: ignore[literal-required]
+        self._hand_over()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_waiting()
         super().connection_lost(exc)
+        self._end_pouring(ClientDisconnect())
+
+    async def pour(self, take: Callable[[bytes], object]) -> None:
+        """Hand each part of the body to `take` as soon as it comes, until it is whole; raises what that raises.
+
+        Nobody is woken for each, and nothing waits. Raises ClientDisconnect.
+        """
+        self._take, self._poured = take, self.loop.create_future()
+        self._take_at_once(POURED_BYTES)
+        self._hand_over()
+        if self.cycle.disconnected:
+            self._end_pouring(ClientDisconnect())
+        try:
+            await self._poured
+        finally:
+            self._take = self._poured = None
+            self._take_at_once(ASKED_BYTES)
+
+    def _hand_over(self) -> None:
+        """What has come of a body that somebody takes; and that it is whole."""
+        if self._take is None or self._poured is None or self._poured.done():
+            return
+        try:
+            if self.cycle.body:
+                self._take(bytes(self.cycle.body))
+        except Exception as error:  # noqa: BLE001
+            self._end_pouring(error)
+            return
+        self.cycle.body = bytearray()
+        if self.cycle.more_body:
+            self.flow.resume_reading()
+        else:
+            self._poured.set_result(None)
+
+    def _end_pouring(self, error: Exception) -> None:
+        if self._poured is not None and not self._poured.done():
+            self._poured.set_exception(error)
+
+    def _take_at_once(self, size: int) -> None:
+        # Asyncio's own name for what it asks the system for.
+        self.transport.max_size = size  # type: ignore[attr-defined]
 
     def _pass_on(self, data: bytes) -> bool:
         """Whether these bytes are a good deal of a body whose length was said: then nothing is to be parsed.
@@ -94,11 +150,15 @@ class PatientHttp(H11Protocol):
         self.conn._reader._remaining = left - len(passed)  # type: ignore[union-attr]
         # As they came, where nothing is waiting: whoever reads them gets these very bytes.
         self.cycle.body = self.cycle.body + passed if self.cycle.body else passed  # type: ignore[assignment]
-        if len(self.cycle.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
-        self.cycle.message_event.set()
+        if self._take is not None:
+            self._hand_over()
+        else:
+            if len(self.cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            self.cycle.message_event.set()
         if passed is not data:
             super().data_received(data[-1:])
+            self._hand_over()
         return True
 
     def _count_beside(self) -> int:

@@ -19,7 +19,7 @@ from schemas.identifiers import CHUNK_BYTES
 
 # A million parameters in int8, which is what most updates are shorter than.
 SHORT_BYTES_MAX = 2 * CHUNK_BYTES
-MEMORY_BYTES_MAX = 8 * 2**20
+MEMORY_BYTES_MAX = 4 * 2**20
 # Memory is soon free again, or slow devices have it; a file costs more than the first, and nobody waits for the second:
 # only while some of it comes back in each WAIT_S, and never for long.
 WAIT_S, WAIT_S_MAX = 0.25, 2.0

@@ -17,16 +17,17 @@ import pytest
 import uvicorn
 from cryptography import x509
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from ops.doors.authority import CertificateAuthority, LeafRequest
-from ops.web.serving import PatientHttp, RenewingServer, listen
+from ops.web.serving import POUR, PatientHttp, RenewingServer, listen
 
 PATIENCE_S = 60.0
 HALF = b"GET / HTTP/1.1\r\nHost: here\r\n"
+HEARD: list[str] = []
 
 
 async def answer(request: Request) -> PlainTextResponse:
@@ -34,12 +35,30 @@ async def answer(request: Request) -> PlainTextResponse:
     return PlainTextResponse((await request.body()).decode() or "hello")
 
 
+async def pour(request: Request) -> PlainTextResponse:
+    """The same of a body that is handed over as it comes; one that begins with an x is too much."""
+    parts: list[bytes] = []
+
+    def take(part: bytes) -> None:
+        if part.startswith(b"x"):
+            raise ValueError("too much")
+        parts.append(part)
+
+    try:
+        # Without a length that was said, and with all of it at once, there is nothing to be handed over.
+        await request.scope.get(POUR, request.body)(*([take] if POUR in request.scope else []))
+    except (ValueError, ClientDisconnect) as error:
+        HEARD.append(type(error).__name__)
+        return PlainTextResponse("refused")
+    return PlainTextResponse(b"".join(parts).decode() or (await request.body()).decode() or "hello")
+
+
 @contextmanager
 def served(monkeypatch: pytest.MonkeyPatch, ask_wait_s: float = 0.3) -> Iterator[int]:
     """The port of a server that waits no longer than this for a request."""
     monkeypatch.setattr(PatientHttp, "ask_wait_s", ask_wait_s)
     listening = listen("127.0.0.1", 0)
-    app = Starlette(routes=[Route("/", answer, methods=["GET", "POST"])])
+    app = Starlette(routes=[Route("/", answer, methods=["GET", "POST"]), Route("/poured", pour, methods=["POST"])])
     server = uvicorn.Server(uvicorn.Config(app, http=PatientHttp, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -111,19 +130,35 @@ def test_a_body_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
         assert is_told(client, b"late")
 
 
-def test_bodies_are_whole_however_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["/", "/poured"])
+def test_bodies_are_whole_however_they_are_cut(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """Guarantee: what goes round the parser is what was sent, and the next request of a connection begins behind it."""
     chance = random.Random(5)
     with served(monkeypatch, ask_wait_s=PATIENCE_S) as port:
-        for _ in range(25):
+        for _ in range(15):
             bodies = [random_letters(chance, chance.choice([0, 1, 2, 50_000, 300_000])) for _ in range(3)]
-            said = b"".join(write_request(body, is_chunked=chance.random() < 0.2) for body in bodies)
+            said = b"".join(write_request(body, path, is_chunked=chance.random() < 0.2) for body in bodies)
             with connect(port) as client:
                 # At random, and where the first body begins and all but ends.
                 cuts = [said.index(b"\r\n\r\n") + 4, len(said) - chance.randint(1, 3)]
                 cuts += [chance.randint(0, len(said)) for _ in range(chance.randint(0, 5))]
                 threading.Thread(target=send_in_pieces, args=(client, said, sorted(cuts)), daemon=True).start()
                 assert [read_answer(client) for _ in bodies] == [body or b"hello" for body in bodies]
+
+
+def test_a_body_that_is_not_taken_or_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: whoever takes a body as it comes hears of its end, whatever it is, and never waits for ever."""
+    HEARD.clear()
+    with served(monkeypatch, ask_wait_s=PATIENCE_S) as port:
+        for first, expected in ((b"x", ["ValueError"]), (b"y", ["ValueError", "ClientDisconnect"])):
+            with connect(port) as client:
+                said = write_request(first * 300_000, "/poured")
+                client.sendall(said[:200])
+                time.sleep(0.1)
+                client.sendall(said[200:100_000])
+                if first == b"x":
+                    assert read_answer(client) == b"refused"
+            wait_until(lambda expected=expected: expected == HEARD)  # type: ignore[misc]
 
 
 def test_what_is_longer_than_it_said_is_no_part_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +184,9 @@ def random_letters(chance: random.Random, length: int) -> bytes:
     return chance.randbytes(length // 2 + 1).hex().encode()[:length]
 
 
-def write_request(body: bytes, *, is_chunked: bool = False) -> bytes:
+def write_request(body: bytes, path: str = "/", *, is_chunked: bool = False) -> bytes:
     """A request with this body."""
-    head = b"POST / HTTP/1.1\r\nHost: here\r\n"
+    head = b"POST %s HTTP/1.1\r\nHost: here\r\n" % path.encode()
     if is_chunked and body:
         return head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
