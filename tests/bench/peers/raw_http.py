@@ -16,6 +16,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 TICKS_S = os.sysconf("SC_CLK_TCK")
+SOURCES = 100
 
 
 class Connection:
@@ -91,7 +92,8 @@ async def measure_idle(port: int, pid: int, counts: Iterable[int], path: str) ->
     try:
         for count in counts:
             while len(held) < count:
-                held.append(Connection(port))
+                # A server may hold no more than a share of its connections for one address.
+                held.append(Connection(port, source=f"127.0.1.{len(held) % SOURCES + 1}"))
                 await held[-1].ask("GET", path)
             await asyncio.sleep(0.5)
             found[str(count)] = read_rss_mb(pid)
