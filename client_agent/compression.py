@@ -141,10 +141,12 @@ def restore(residual: Floats, body: bytes, *, policy: Policy) -> Floats:
 
 def _add(vector: Floats, quanta: Quanta, *, policy: Policy, sign: int) -> Floats:
     """`vector` plus or minus what the server decodes."""
-    total = vector.copy()
+    total = np.empty_like(vector) if quanta.indices is None else vector.copy()
+    combine = np.add if sign > 0 else np.subtract
     # Piece by piece, because a core's cache is faster than its memory.
     for place, values, multipliers in quanta.pieces():
         # Grid units as float64: as exact, and faster to multiply than bytes by int64.
         received = from_grid((values * multipliers.astype(np.float64)).reshape(-1), policy.clipping)
-        total[place if quanta.indices is None else quanta.indices[place]] += sign * received
+        at = place if quanta.indices is None else quanta.indices[place]
+        total[at] = combine(vector[at], received)
     return total
