@@ -53,6 +53,14 @@ def choose_accelerator(name: str) -> None:
     _machine.accelerator = name
 
 
+def require_accelerator(name: str, policy: Policy) -> None:
+    """Choose it where the policy's learner can use it on this machine. Raises PluginError."""
+    choose_accelerator(name)
+    # Torch takes seconds to import, and a learner of somebody's own computes where it likes.
+    if name != "cpu" and not policy.learner:
+        resolve("client_agent.learning.pytorch.accelerators:find_device")(name)
+
+
 def open_learner(policy: Policy) -> Learner:
     """The policy's learner. Raises PluginError."""
     if policy.learner:

@@ -23,7 +23,7 @@ from msgspec.structs import replace as replace_fields
 from actors import keys
 from client_agent.hostile.attacks import Attack
 from client_agent.hostile.crew import choose_attackers
-from client_agent.learning.opening import choose_accelerator
+from client_agent.learning.opening import require_accelerator
 from client_agent.learning.plugins import require_modules
 from client_agent.running.profiles import read_habits
 from client_agent.running.watch import LOAD_S
@@ -203,7 +203,7 @@ class Run:
             require_open_identity(self._options.policy)
         # Found by the fleet these would end a run that has started everything else.
         read_habits(self._options.simulate)
-        choose_accelerator(self._options.accelerator)
+        require_accelerator(self._options.accelerator, self._options.policy)
         # On a cluster others may bring devices of their own, and code that only those have.
         if not self._settings.bootstrap_servers:
             require_enough_devices(self._options)

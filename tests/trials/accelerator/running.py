@@ -65,6 +65,7 @@ def check_missing() -> Found:
             assert done.returncode not in (0, 70), f"{name}: exit code {done.returncode}"
             line = _find_line(done.stderr, f"accelerator '{name}'")
             assert "choose accelerator cpu" in done.stderr, done.stderr[-1500:]
+            assert "Kafka" not in done.stderr, "something was started before"
             found |= {name: line, f"{name}_exit": done.returncode}
         left = subprocess.run(["pgrep", "-f", folder], capture_output=True, text=True, check=False).stdout.split()
     assert not left, f"left running: {left}"

@@ -21,6 +21,7 @@ from client_agent.learning.opening import (
     initialize,
     open_learner,
     open_task_learner,
+    require_accelerator,
 )
 from client_agent.learning.plugins import PluginError
 from schemas.policy import Policy, Training
@@ -170,6 +171,15 @@ def test_the_machine_chooses_where_torch_computes(monkeypatch: pytest.MonkeyPatc
         open_learner(with_model("softmax_regression"))
     choose_accelerator("cpu")
     assert open_learner(with_model("softmax_regression"))
+
+
+def test_a_run_asks_for_its_accelerator_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: one that is not here is told before anything is started; a learner of one's own is not asked."""
+    monkeypatch.setattr(opening, "_machine", opening._Machine())
+    with pytest.raises(PluginError, match=r"'cuda:99': torch [\d.+a-z]+ cannot use it here"):
+        require_accelerator("cuda:99", with_model("softmax_regression"))
+    require_accelerator("cuda:99", msgspec.structs.replace(policy(), learner="tests.learners:FlatLearner"))
+    require_accelerator("cpu", with_model("softmax_regression"))
 
 
 def test_only_what_changed_on_a_device_is_kept() -> None:
