@@ -125,7 +125,6 @@ def open_run(
 
 
 def _run(settings: Settings, options: RunOptions, *, as_json: bool, deterministic: bool) -> None:
-    from ops.history.prospects import describe_failure
     from ops.logging_setup import set_up_logging
     from ops.processes.panel import View
 
@@ -150,8 +149,18 @@ def _run(settings: Settings, options: RunOptions, *, as_json: bool, deterministi
         _suggest_next(settings, options)
     else:
         _suggest_for_files(settings, options.name, folder=running.log_folder)
-    if failure := describe_failure(state):
-        raise ConsoleError(f"{failure}.")
+    _require_success(state, logs=settings.folder / "logs")
+
+
+def _require_success(view: TaskView, *, logs: Path) -> None:
+    """Raises ConsoleError where the task is over for want of something, and says who may have said of what."""
+    from ops.history.prospects import describe_failure
+
+    if failure := describe_failure(view):
+        # Devices may be ended before they have counted their reasons; their own words are in a file.
+        raise ConsoleError(
+            f"{failure}. What each part of it has said is in {logs}." if logs.exists() else f"{failure}."
+        )
 
 
 def stop(ctx: typer.Context) -> None:

@@ -12,7 +12,15 @@ from client_agent.running.loop import Stats
 from ops.history.task_view import TaskView, evolve
 from ops.operator.tasks import summarize
 from ops.terminal.cli import app
-from ops.terminal.commands.training.run import REASONS_SHOWN_MAX, _print_end, _print_troubles, lay_out
+from ops.terminal.commands.training.run import (
+    REASONS_SHOWN_MAX,
+    _print_end,
+    _print_troubles,
+    _require_success,
+    lay_out,
+)
+from ops.terminal.errors import ConsoleError
+from schemas.events import TaskHalted
 from tests.worlds.ops_journal import TASK, created, policy
 
 
@@ -49,6 +57,18 @@ def test_devices_that_could_not_train_are_told(capsys: pytest.CaptureFixture[str
     assert "Of 4 devices not all could train: 1 devices failed, 5 leases were given up, because" in said
     assert "     1 × no sensor\n" in said
     assert "and for 2 more reasons" in said
+
+
+def test_a_task_that_failed_names_the_logs(tmp_path: Path) -> None:
+    """Guarantee: a run that ends for want of updates names where its devices' own words are, if there are any."""
+    view = TaskView(TASK)
+    evolve(view, created(), time_ms=5)
+    _require_success(view, logs=tmp_path)
+    view.halted = TaskHalted(task=TASK, reason="idle", version=0)
+    with pytest.raises(ConsoleError, match=f"halted: idle, at version 0. What .* is in {tmp_path}"):
+        _require_success(view, logs=tmp_path)
+    with pytest.raises(ConsoleError, match=r"at version 0\.$"):
+        _require_success(view, logs=tmp_path / "logs")
 
 
 @pytest.mark.parametrize("other", ["--deterministic", "--bootstrap-servers"])
