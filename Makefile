@@ -160,9 +160,6 @@ redis: setup ## Count requests of two gateways in one Redis, which goes away and
 s3: setup ## Archive on a real S3 server, versitygw, with kills of client and server; adds to docs/results (KILLS=20; needs versitygw, or Go)
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/trials/archive/s3.py $(ARGS)
 
-rights: setup ## Run the product behind doors, a principal each, and try each of them at every topic, group and writer
-	@$(BIN)/pytest tests/trials/doors/rights.py tests/trials/doors/organisation.py $(ARGS)
-
 flower: setup ## Install Flower beside fedlog, for Flower apps (WITH="torch scikit-learn": what else the apps import)
 	@test -x build/flower/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python build/flower
 	@$(BIN)/uv pip install --quiet --python build/flower/bin/python -r requirements-flower.txt $(WITH)
@@ -200,6 +197,9 @@ $(MLFLOW): | setup
 .PHONY: mlflow
 mlflow: setup $(BROWSER) $(MLFLOW) ## Register versions in a real MLflow on loopback, through kills of it and of the client (apt install chromium; MLFLOW_SEED=1)
 	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.registry.with_mlflow
+
+rights: setup $(MLFLOW) ## Run the product behind doors, a principal each, and try each of them at every topic, group and writer
+	@$(BIN)/pytest tests/trials/doors/rights.py tests/trials/doors/organisation.py $(ARGS)
 
 regression: setup $(BROWSER) $(MLFLOW) ## Have a fleet make version 20 bad, and see why it came back on the page, in SQL, published and MLflow (apt install chromium; REGRESSION_SEED=1)
 	@PYTHONPATH=build/page/python $(BIN)/python -W ignore -m tests.trials.regression

@@ -41,6 +41,8 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import TopicPartition, scan
 from tests.root import ROOT
 from tests.trials.doors.pairs import Try, try_all
+from tests.trials.registry.mlflow_server import make_environment
+from tests.trials.registry.mlflow_server import running as registering
 from tests.trials.results import add_row
 from tests.worlds.gateway.process import running
 from tests.worlds.stage import Worker, reaching
@@ -60,6 +62,10 @@ versions_max = 2
 [privacy]
 noise_multiplier = 1.0
 rho_max = 4.0
+[evaluation]
+quorum = 2
+[[rollout.stages]]
+share = 1.0
 """
 # What a fleet trains, which nobody enrols.
 CROWD = """
@@ -129,8 +135,11 @@ def test_the_product_lives_with_least_rights(guarded: Guarded, tmp_path: Path) -
         with running(gateway, tmp_path / "gateway") as served:
             _train([], operator, key=key, folder=tmp_path / "bob", words=["--gateway", served.url])
             wait_for_versions(log, workers, 3)
-        evaluator = _role_options(guarded, "evaluator", key, folder=tmp_path / "evaluator")
-        run_command(evaluator, "evaluate", "--task", TASK, "--data", DIGITS)
+        for serial in (1, 2):
+            evaluator = _role_options(guarded, "evaluator", key, folder=tmp_path / f"evaluator-{serial}", serial=serial)
+            run_command(evaluator, "evaluate", "--task", TASK, "--data", DIGITS)
+        _release(guarded, operator, trusting=trusting, folder=tmp_path)
+        _oversee(operator)
         _ask_history([*reaching(guarded.settings("analysts")), *trusting, "--folder", str(tmp_path / "analysts")])
         _ask_server([*reaching(guarded.settings("serve")), *trusting, "--folder", str(tmp_path / "serve")], tmp_path)
         assert _read_as_subscriber(guarded.settings("subscribers")) == 3
@@ -142,6 +151,34 @@ def test_the_product_lives_with_least_rights(guarded: Guarded, tmp_path: Path) -
         for worker in workers:
             worker.ended()
         log.close()
+
+
+def _release(guarded: Guarded, operator: list[str], *, trusting: list[str], folder: Path) -> None:
+    """A subscriber hears that the last version is promoted, an MLflow that it was taken back: each as itself."""
+    subscriber = [*reaching(guarded.settings("subscribers")), *trusting, "--folder", str(folder / "subscriber")]
+    begin = ["--promoted", "--from", "beginning", "--count", "1", "--json"]
+    told = json.loads(run_in_a_process([*subscriber, "subscribe", TASK, *begin, "--models", str(folder / "models")]))
+    assert (told["type"], told["data"]["version"]) == ("io.fedlog.rollout.promoted.v1", 2)
+    assert (folder / "models" / f"{TASK}-2.bin").stat().st_size == 4 * 650
+    run_command(operator, "rollout", "rollback", TASK)
+    mlflow = [*reaching(guarded.settings("mlflow")), *trusting, "--folder", str(folder / "mlflow")]
+    (folder / "mlflow").mkdir()
+    with registering(folder / "mlflow") as server:
+        run_in_a_process([*mlflow, "mlflow", "--tracking-uri", server.url, "--task", TASK], make_environment())
+        [last] = [
+            {tag["key"]: tag["value"] for tag in found["tags"]}
+            for found in server.ask("model-versions/search", max_results="100")["model_versions"]
+            if {"key": "fedlog.version", "value": "2"} in found["tags"]
+        ]
+    assert last["fedlog.rolled_back"] == "ordered"
+
+
+def _oversee(operator: list[str]) -> None:
+    """The doctor sees the operator's cluster, but for who may do what; every worker is alive."""
+    found = json.loads(CliRunner().invoke(app, [*operator, "doctor", "--json"]).stdout)["findings"]
+    notes = {finding["subject"] for finding in found if finding["severity"] == "note"}
+    assert notes == {"rights"}, found
+    assert not [finding for finding in found if finding["check"] in ("actors", "topics")], found
 
 
 @pytest.fixture(scope="module")
@@ -213,11 +250,11 @@ def _run_fleets(guarded: Guarded, operator: list[str], *, key: OperatorKey, fold
     assert (folder / "fleet" / "fleet" / "over").read_text().split() == ["crowd", "second"]
 
 
-def run_in_a_process(words: list[str]) -> str:
+def run_in_a_process(words: list[str], environment: dict[str, str] | None = None) -> str:
     program = [sys.executable, "-P", "-m", "ops.terminal.cli", *words]
     done = subprocess.run(
         program,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment or {**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -282,11 +319,11 @@ def _read_as_subscriber(settings: KafkaSettings) -> int:
     return found
 
 
-def _role_options(guarded: Guarded, role: str, key: OperatorKey, *, folder: Path) -> list[str]:
+def _role_options(guarded: Guarded, role: str, key: OperatorKey, *, folder: Path, serial: int = 0) -> list[str]:
     folder.mkdir(mode=0o700, exist_ok=True)
     log = KafkaLog(guarded.settings("operator"))
     try:
-        keys.save_role(issue_key(log, key, role=role), folder / "role.key")
+        keys.save_role(issue_key(log, key, role=role, serial=serial), folder / "role.key")
     finally:
         log.close()
     return [
