@@ -164,8 +164,9 @@ RIGHTS: Mapping[str, Rights] = {
     "analysts": Rights(
         reads=(TASKS, SELECTIONS, UPDATES, ROUNDS, LEDGER, REGISTRY, EVALUATIONS, ROLLOUTS, PUBLISHED), quota=_READERS
     ),
-    # Other services, which know the public contract alone, and may divide it among them.
-    "subscribers": Rights(reads=(MODELS, PUBLISHED), has_groups=True, quota=_READERS),
+    # Other services, which know the public contract alone, and may divide it among them. Which deployment is theirs to
+    # believe stands at the beginning of `tasks`.
+    "subscribers": Rights(reads=(TASKS, MODELS, PUBLISHED), has_groups=True, quota=_READERS),
 }
 DEVICES = "devices"
 # The group that librdkafka asks for and nobody joins: the name of all bulk readers.
