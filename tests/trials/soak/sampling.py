@@ -67,18 +67,23 @@ def read_process(process: psutil.Process) -> Iterator[tuple[str, float]]:
         # Pages of mapped files are the kernel's, which takes them back; a leak is in pages without a file.
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         told = dict(line.split(":", 1) for line in lines)
-        # Those of the log's own files are the log's.
-        handles = sum(not _is_of_the_log(each) for each in Path(f"/proc/{process.pid}/fd").iterdir())
+        connected = {each.fd for each in process.net_connections("all")}
+        handles = sum(_is_kept(each, connected) for each in Path(f"/proc/{process.pid}/fd").iterdir())
         yield "memory", int(told["RssAnon"].split()[0]) / 1024
         yield "resident", int(told["VmRSS"].split()[0]) / 1024
         yield "threads", int(told["Threads"])
         yield "handles", handles
 
 
-def _is_of_the_log(handle: Path) -> bool:
+def _is_kept(handle: Path, connected: set[int]) -> bool:
     with suppress(FileNotFoundError):
-        return handle.readlink().suffix in SEGMENTS
-    return True
+        leads_to = handle.readlink()
+        # A broker that was away has refused it: kafka-python leaves it to Python's collector of garbage.
+        if leads_to.name.startswith("socket:"):
+            return int(handle.name) in connected
+        # Those of the log's own files are the log's.
+        return leads_to.suffix not in SEGMENTS
+    return False
 
 
 def read_lag(port: int) -> Iterator[tuple[str, float]]:

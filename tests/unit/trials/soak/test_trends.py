@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import random
+import socket
 from pathlib import Path
 
 import psutil
@@ -125,6 +127,18 @@ def test_handles_of_the_log_s_own_files_are_not_counted(tmp_path: Path) -> None:
     """A broker opens files as its log grows; a handle of anything else that stays is a leak."""
     before = dict(read_process(psutil.Process()))["handles"]
     with (tmp_path / "0.log").open("wb"), (tmp_path / "0.timeindex").open("wb"), (tmp_path / "other").open("wb"):
+        assert dict(read_process(psutil.Process()))["handles"] == before + 1
+
+
+def test_sockets_that_were_refused_are_not_counted() -> None:
+    """They wait for Python's collector; one that has a peer, or waits for one, stays until somebody closes it."""
+    before = dict(read_process(psutil.Process()))["handles"]
+    with socket.socket() as refused, socket.socket() as open_for_peers:
+        # Nobody listens there.
+        assert refused.connect_ex(("127.0.0.1", 1)) == errno.ECONNREFUSED
+        assert dict(read_process(psutil.Process()))["handles"] == before
+        open_for_peers.bind(("127.0.0.1", 0))
+        open_for_peers.listen()
         assert dict(read_process(psutil.Process()))["handles"] == before + 1
 
 
