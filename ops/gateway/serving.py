@@ -45,8 +45,9 @@ def make_config(app: Starlette, *, tls: Tls | None = None, seats: Seats | None =
     """How the server runs, for whoever runs it in a thread too."""
     return uvicorn.Config(
         app,
-        # Named, because another parser that happens to be installed has other limits.
+        # Named, because another parser or loop that happens to be installed has other limits.
         http=_make_protocol(app, seats),
+        loop="asyncio",
         ws="none",
         # What strangers send is no warning: it is counted. What is one is said in our form.
         log_config=None,

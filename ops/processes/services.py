@@ -229,30 +229,32 @@ class Services:
         """End the commands, and leave the broker."""
         with hold_interrupts():
             ending, self.services = self.services, {}
+            is_current = True
             # Extras last: a history that ends before those who write has not seen the end.
             for is_extra in (False, True):
                 if is_extra and "history" in ending:
-                    self._wait_until_current(ending["history"])
+                    is_current = self._wait_until_current(ending["history"])
                 ended = [service.child for service in ending.values() if service.is_extra is is_extra]
                 children.end(ended, timeout_s=STOP_TIMEOUT_S)
-            if "history" in ending and (ending["history"].child.returncode or 0) < 0:
+            if not is_current:
                 # It gives way to everybody, on a busy machine for minutes: once it is read at our own rank.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.ask("history", "sync", timeout_s=HISTORY_SYNC_S)
 
-    def _wait_until_current(self, history: Service) -> None:
-        """A run may be over before a busy machine has begun its history, which is killed then, and begun anew."""
+    def _wait_until_current(self, history: Service) -> bool:
+        """Whether it has come to the end; one that a busy machine has hardly begun is killed, to be begun anew."""
         path, give_up_s = self.settings.folder / HISTORY_FILE, time.monotonic() + HISTORY_WAIT_S
         while history.child.poll() is None and (left_s := give_up_s - time.monotonic()) > 0:
             if is_served(path):
                 # It answers nothing before it has come to where the log ended when it began.
                 with contextlib.suppress(FedlogError):
                     ask_writer_all(path, [("SELECT 1", {})], patience_s=left_s)
-                    return
+                    return True
                 break
             time.sleep(0.1)
         # What it has stored stays, whatever ends it.
         children.end([history.child], timeout_s=0.0)
+        return False
 
     def end(self) -> None:
         """End what was started, the broker last; a second call changes nothing."""

@@ -263,6 +263,8 @@ def make_server(app: Starlette, *, tls: Tls | None = None) -> PageServer:
     config = uvicorn.Config(
         app,
         http=PatientHttp,
+        # Named, because another loop that happens to be installed has no size of a reading to set.
+        loop="asyncio",
         # What strangers send is no warning, and what is one is said in our form.
         log_config=None,
         log_level="error",

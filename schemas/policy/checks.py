@@ -19,7 +19,11 @@ from schemas.policy.learning_checks import find_learning_problems
 from schemas.policy.measuring import find_measure_problems
 from schemas.policy.misfits import list_misfits
 from schemas.policy.presets import expand_preset
-from schemas.policy.releasing.rollout_checks import find_rollout_problems, find_unscored_cohorts
+from schemas.policy.releasing.rollout_checks import (
+    find_rollout_problems,
+    find_shrinking_stages,
+    find_unscored_cohorts,
+)
 from schemas.policy.robustness import find_robust_problems
 from schemas.policy.sections import NOISE_TAIL_SIGMAS, Policy
 from schemas.policy.tiers.masking import find_masking_problems
@@ -131,8 +135,8 @@ def parse(file: str | bytes, *, changes: Sequence[str] = ()) -> Policy:
         # The converter ends at the first field, and people would find the others one run at a time.
         problems = list_misfits(found, text) or [str(error)]
         raise PolicyError("\n".join([*problems, "docs/policy.md has every field."])) from error
-    # Of files alone: no contradiction, since evaluators of another making may know cohorts, and yet a mistake.
-    if mistakes := [*find_unscored_cohorts(policy)]:
+    # Of files alone: no contradiction, tasks of older releases may have them, and yet mistakes.
+    if mistakes := [*find_shrinking_stages(policy), *find_unscored_cohorts(policy)]:
         raise PolicyError("\n".join(mistakes))
     return policy
 

@@ -125,6 +125,7 @@ class _Drifts:
 
         self._shown: dict[TaskId, set[tuple[str, str, str]]] = {}
         self._over: set[TaskId] = set()
+        self._succeeded: set[TaskId] = set()
 
     def show(self, event: DriftEvent) -> None:
         """What was found of a version, or has ended."""
@@ -137,14 +138,18 @@ class _Drifts:
     def end(self, task: TaskId) -> None:
         """Nobody answers a task any more: what stands does so until another asks the same."""
         self._over.add(task)
+        self._forget_the_past(task)
 
     def succeed(self, created: TaskCreated) -> None:
-        """A task is compared with one that is over: from here on it tells what is so."""
-        asked = created.policy.drift
-        if asked is UNSET or asked.of not in self._over:
-            return
-        for place in self._shown.get(asked.of, ()):
-            self._drift.labels(asked.of, *place).set(0)
+        """A task is compared with another: once that is over, this one tells what is so."""
+        if (asked := created.policy.drift) is not UNSET:
+            self._succeeded.add(asked.of)
+            self._forget_the_past(asked.of)
+
+    def _forget_the_past(self, task: TaskId) -> None:
+        # In whichever order an operator asks anew and closes the old question.
+        for place in self._shown.get(task, ()) if task in self._over & self._succeeded else ():
+            self._drift.labels(task, *place).set(0)
 
 
 class AggregatorMeter(Meter):

@@ -115,9 +115,11 @@ def is_short_of_memory(error: BaseException) -> bool:
 
 def _advise(error: BaseException, device: torch.device) -> str:
     if is_short_of_memory(error):
-        other = "" if device.type == "cpu" else ", or take --accelerator cpu"
+        # Of the machine's own memory the user's data may have too little, whatever trains on it.
+        where = device if isinstance(error, torch.OutOfMemoryError) else torch.device("cpu")
+        other = "" if where.type == "cpu" else ", or take --accelerator cpu"
         return (
-            f"too little memory on {device}: lower training.batch_size and evaluation.batch_size, have fewer processes "
+            f"too little memory on {where}: lower training.batch_size and evaluation.batch_size, have fewer processes "
             f"share it (--processes){other}"
         )
     if is_misplaced(error):

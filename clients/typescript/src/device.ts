@@ -160,7 +160,7 @@ export class Device {
     const production = task && (await gateway.findProduction(name));
     const before = (await store.get(this.name("production"))) as { seq: number; inUse?: InUse } | undefined;
     let inUse = before?.inUse;
-    // What was seen once holds: no gateway leads a device back by holding the newest record.
+    // What was seen once holds: no gateway leads a device back by holding all that is newer.
     if (production && production.seq >= (before?.seq ?? -1)) {
       inUse = await choose(name, this.key.device, cohort ?? "", production);
       await store.put({ [this.name("production")]: { seq: production.seq, inUse } });

@@ -22,7 +22,7 @@ ROWS_MAX = 50_000
 WAIT_S, WAIT_S_MAX = 0.1, 0.25
 PAUSES = 4
 # Who is told to stop while the broker is gone must not wait for it.
-LAST_LOOK_S = 5.0
+LAST_LOOK_S, LAST_LOOK_S_MAX = 5.0, 30.0
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def sync(
             synced.is_current = synced.is_current or not follower.is_behind
             on_progress(synced)
         if stop is not None:
-            _take_last(log, projector, partitions=numbers)
+            synced.rows += _take_last(log, projector, partitions=numbers, into=history)
         else:
             projector.pass_on(follower.positions)
         synced.rows += _store(projector, log, into=history)
@@ -104,14 +104,19 @@ def _store(projector: Projector, log: EventLog, *, into: HistoryFile) -> int:
     return waiting + (store_statistics(log, into) if has_releases else 0)
 
 
-def _take_last(log: EventLog, projector: Projector, *, partitions: list[int]) -> None:
+def _take_last(log: EventLog, projector: Projector, *, partitions: list[int], into: HistoryFile) -> int:
+    """Read on to the end of the log, if it is near; how many rows were stored on the way."""
     # Whoever ends a run asks about its end. From a broker that is gone nothing comes; a busy one takes its time.
-    heard_s = time.monotonic()
+    began_s = heard_s = time.monotonic()
+    rows = 0
     with Follower(log, projector, partitions=partitions) as follower:
-        while follower.is_behind and time.monotonic() < heard_s + LAST_LOOK_S:
+        while follower.is_behind and time.monotonic() < min(heard_s + LAST_LOOK_S, began_s + LAST_LOOK_S_MAX):
             if follower.poll(WAIT_S_MAX):
                 heard_s = time.monotonic()
+            if projector.waiting >= ROWS_MAX:
+                rows += _store(projector, log, into=into)
         projector.pass_on(follower.positions)
+    return rows
 
 
 def _find_places(log: EventLog) -> tuple[list[int], list[str]]:

@@ -40,7 +40,6 @@ def find_rollout_problems(policy: Policy) -> Iterator[str]:
         if not 0 <= stage.hold_s <= HOLD_MAX_S:
             yield f"{where}.hold_s = {stage.hold_s}: must be from 0 to {HOLD_MAX_S}"
         yield from (f"{where}.cohorts: {cohort!r} is no name of a cohort" for cohort in stage.cohorts if not cohort)
-    yield from _find_shrinking(rollout)
     for number, gate in enumerate(rollout.gates):
         yield from _find_gate_problems(gate, f"rollout.gates[{number}]")
     yield from _find_bad_names(rollout)
@@ -59,8 +58,11 @@ def find_unscored_cohorts(policy: Policy) -> Iterator[str]:
             yield f"rollout.gates[{number}].gap_max: compares cohorts, and {advice}, or leave the gate out"
 
 
-def _find_shrinking(rollout: Rollout) -> Iterator[str]:
+def find_shrinking_stages(policy: Policy) -> Iterator[str]:
     """Whoever has a candidate keeps it in the next stage: taken back step by step it would be no rollout."""
+    rollout = policy.rollout
+    if rollout is msgspec.UNSET:
+        return
     for number, (before, stage) in enumerate(pairwise(rollout.stages), 1):
         where = f"rollout.stages[{number}]"
         if stage.share < before.share:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,13 +40,16 @@ def _look(ctx: typer.Context, *, as_json: bool, clears: bool) -> None:
     from ops.doctor.facts import Limits
     from ops.doctor.gathering import add_tails, gather_briefly
     from ops.logging_setup import set_up_logging
+    from streams.log import LogError
 
     # A client's word about a broker that is away stands in the first line anyway.
     set_up_logging(as_json=False)
     facts = gather_briefly(ctx.obj)
     # Only then: the journals take longer to ask than all the rest, and nearly always nobody is late.
     if any(actors.check(facts, Limits())):
-        facts = add_tails(ctx.obj, facts)
+        # A broker that has gone meanwhile leaves what was known.
+        with suppress(LogError):
+            facts = add_tails(ctx.obj, facts)
     views = _find_tasks(ctx, facts)
     if as_json:
         say_json({**_summarize(facts), "tasks": [dict(zip(TASKS, _format_task(view), strict=True)) for view in views]})

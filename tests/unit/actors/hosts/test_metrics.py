@@ -95,7 +95,8 @@ def test_a_quarantine_is_a_rise_and_lifted_a_fall() -> None:
     assert registry.get_sample_value("fedlog_devices_quarantined", TASK) == 1
 
 
-def test_drift_of_a_task_that_is_over_stands_until_the_question_is_asked_anew() -> None:
+@pytest.mark.parametrize("is_asked_first", [False, True])
+def test_drift_of_a_task_that_is_over_stands_until_the_question_is_asked_anew(*, is_asked_first: bool) -> None:
     """Guarantee: in bounds while it stands, also of a last version; 0 once it is back, or another task took over."""
     instruments = PrometheusInstruments()
     metrics, registry = ActorMetrics(AGGREGATOR_ROLE, instruments), instruments.registry
@@ -103,11 +104,11 @@ def test_drift_of_a_task_that_is_over_stands_until_the_question_is_asked_anew() 
     metrics.note_replayed(decision(Noticed(fact=task_created(drift_policy())), drift_found(value=300_000)))
     assert registry.get_sample_value("fedlog_drift", labels) == 1.5
     anew = Noticed(fact=task_created(drift_policy(drift={"of": "digits", "version": -1}), task="digits.next"))
-    metrics.note_decided(decision(anew), 1)
+    halted = TaskHalted(task="digits", reason="versions", version=3)
+    first, second = (anew, halted) if is_asked_first else (halted, anew)
+    metrics.note_decided(decision(first), 1)
     assert registry.get_sample_value("fedlog_drift", labels) == 1.5
-    metrics.note_decided(decision(TaskHalted(task="digits", reason="versions", version=3)), 2)
-    assert registry.get_sample_value("fedlog_drift", labels) == 1.5
-    metrics.note_decided(decision(anew), 3)
+    metrics.note_decided(decision(second), 2)
     assert registry.get_sample_value("fedlog_drift", labels) == 0
 
 

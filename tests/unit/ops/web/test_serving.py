@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -23,7 +24,7 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from ops.doors.authority import CertificateAuthority, LeafRequest
-from ops.web.serving import POUR, PatientHttp, RenewingServer, listen
+from ops.web.serving import POUR, PatientHttp, RenewingServer, listen, make_server
 
 PATIENCE_S = 60.0
 HALF = b"GET / HTTP/1.1\r\nHost: here\r\n"
@@ -119,6 +120,13 @@ def test_who_stops_in_a_second_request_is_hung_up_on(monkeypatch: pytest.MonkeyP
         assert is_told(client, b"hello")
         client.sendall(HALF)
         assert is_hung_up(client)
+
+
+def test_no_loop_that_is_installed_beside_is_taken() -> None:
+    """Guarantee: with uvloop in the environment a page answers: its transports have no size of a reading."""
+    app = Starlette()
+    app.state.site = SimpleNamespace(changes=None)
+    assert make_server(app).config.loop == "asyncio"
 
 
 def test_a_body_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:

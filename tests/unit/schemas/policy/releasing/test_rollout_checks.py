@@ -8,6 +8,7 @@ import pytest
 
 from schemas.canonical import encode
 from schemas.policy import PolicyError, check_policy, parse
+from schemas.policy.releasing.rollout_checks import find_shrinking_stages
 from tests.worlds.builders import policy
 from tests.worlds.releasing.deciding import rollout_policy
 
@@ -99,11 +100,6 @@ def test_cohorts_that_nobody_could_score_are_refused(changes: tuple[str, ...], s
         (stage(hold_s=-1.0), "rollout.stages[0].hold_s = -1.0"),
         (stage(cohorts=["a b"]), "'a b' is no name of a cohort"),
         (stage(cohorts=[""]), "'' is no name of a cohort"),
-        (shares(0.5, 0.05), "rollout.stages[1].share = 0.05: is below the 0.5 of the stage before"),
-        (shares(0.05, 0.5, 0.4999), "rollout.stages[2].share = 0.4999: is below the 0.5"),
-        (cohorts(["a", "b"], ["b"]), "rollout.stages[1].cohorts: a had the stage before"),
-        (cohorts(["a"], ["b"]), "rollout.stages[1].cohorts: a had the stage before"),
-        (cohorts([], ["a"]), "rollout.stages[1].cohorts: some of all cohorts had the stage before"),
         (gate(), "rollout.gates[0]: holds nothing back"),
         (gate(metric="", at_least=0.5), "rollout.gates[0].metric"),
         (gate(at_least=float("inf")), "rollout.gates[0].at_least = inf: must be a finite number"),
@@ -119,6 +115,28 @@ def test_what_cannot_hold_is_refused(rules: dict[str, Any], said: str) -> None:
     with pytest.raises(PolicyError, match="rollout") as refused:
         check_policy(rollout_policy(**rules))
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (shares(0.5, 0.05), "rollout.stages[1].share = 0.05: is below the 0.5 of the stage before"),
+        (shares(0.05, 0.5, 0.4999), "rollout.stages[2].share = 0.4999: is below the 0.5"),
+        (cohorts(["a", "b"], ["b"]), "rollout.stages[1].cohorts: a had the stage before"),
+        (cohorts(["a"], ["b"]), "rollout.stages[1].cohorts: a had the stage before"),
+        (cohorts([], ["a"]), "rollout.stages[1].cohorts: some of all cohorts had the stage before"),
+    ],
+)
+def test_stages_that_shrink_are_mistakes_of_a_file_alone(rules: dict[str, Any], said: str) -> None:
+    """A task that was created before they were refused goes on, and replays; no file makes another."""
+    policy = check_policy(rollout_policy(**rules))
+    assert said in "\n".join(find_shrinking_stages(policy))
+
+
+def test_a_file_whose_stages_shrink_is_refused() -> None:
+    """Before anything is created."""
+    with pytest.raises(PolicyError, match="shares only grow"):
+        parse(FILE, changes=("rollout.stages=[{share=0.5},{share=0.05}]",))
 
 
 def test_a_measurement_is_not_rolled_out() -> None:
