@@ -92,6 +92,7 @@ _DEVICES = {
     "lease_given_up": ("warning", "a device cannot train under its lease, and says so"),
     "lease_rejected": ("debug", "an answer is none to a check-in of this device"),
     "left_to_the_loop": ("debug", "a model is trained one device at a time, and why"),
+    "played_by_python": ("debug", "steps of training that torch's interpreter does not take, and why"),
     "metrics_missing": ("warning", "a learner gave fewer metrics than the policy names"),
     "metrics_not_numbers": ("warning", "a learner gave metrics that are no numbers"),
     "no_step": ("warning", "somebody's training has not come to its next step"),
