@@ -20,7 +20,9 @@ from tests.trials.results import ROOT
 from tests.worlds.builders import ANCHOR
 
 NAME = "replay"
-SIZES = {2_410: 1_980, 1_000_000: 180}  # parameters, and updates after those that are taken before the clock starts
+# Parameters, and updates after those that are taken before the clock starts; of small ones so many that waiting for the
+# broker again and again would show.
+SIZES = {2_410: 27_480, 1_000_000: 180}
 K = 50
 
 
