@@ -10,7 +10,6 @@ from schemas.policy import Gate
 
 WORDS_MAX = 60
 
-# A rollout that heard of it has a copy in its own journal, which is no news.
 _WORDS = """
 WITH words AS (
     SELECT *, 'found' AS step FROM facts.drift_found WHERE task = $task AND at_topic = 'rounds'
@@ -21,10 +20,16 @@ SELECT task, version, since, step, cohort, kind, measure, value / 1e6 AS value, 
 FROM words"""
 # Found is said again with each version, so that what people look for are crossings and ends.
 _NEWEST = f"""{_WORDS} WHERE step = 'ended' OR version = since ORDER BY at_offset DESC, at_number DESC LIMIT $limit"""
-_STANDING = f"""{_WORDS}
+_LAST = """
 QUALIFY step = 'found'
     AND row_number() OVER (PARTITION BY kind, cohort, measure ORDER BY at_offset DESC, at_number DESC) = 1
 ORDER BY kind, cohort, measure"""
+_STANDING = _WORDS + _LAST
+# What was before its own task a rollout knows nothing of.
+_HEARD = f"""{_WORDS} SEMI JOIN (
+    SELECT at_partition, input_offset AS at_offset FROM facts.noticed_fact
+    WHERE at_topic = 'rollouts' AND event IN ('DriftFound', 'DriftEnded') AND at_ms >= $since_ms
+) USING (at_partition, at_offset){_LAST}"""
 
 
 def ask_for_drift(task: str) -> list[Question]:
@@ -42,9 +47,9 @@ def list_standing(moment: Moment, task: str) -> Rows:
     return moment.ask(_STANDING, task=task)
 
 
-def list_standing_of(moment: Moment, tasks: Collection[str]) -> Rows:
-    """The same of several tasks."""
-    questions: list[Question] = [(_STANDING, {"task": task}) for task in sorted(tasks)]
+def list_heard(moment: Moment, tasks: Collection[str], *, since_ms: int) -> Rows:
+    """The same of several tasks, as far as rollouts have heard of it since then."""
+    questions: list[Question] = [(_HEARD, {"task": task, "since_ms": since_ms}) for task in sorted(tasks)]
     return [row for rows in moment.ask_all(*questions) for row in rows]
 
 

@@ -188,9 +188,10 @@ def _show_rollout(moment: Moment, line: TaskLine) -> list[Section]:
 
 
 def _list_waits(moment: Moment, line: TaskLine) -> list[tuple[str, str]]:
-    """What has moved beyond the gates of a rollout that look at drift."""
+    """What has moved beyond the gates of a rollout that look at drift, as far as it has heard."""
     gates = [gate for gate in (line.policy.rollout.gates if line.policy.rollout else ()) if gate.drift_of]
-    standing = drift.list_standing_of(moment, {gate.drift_of for gate in gates if gate.drift_of})
+    asked = {gate.drift_of for gate in gates if gate.drift_of}
+    standing = drift.list_heard(moment, asked, since_ms=line.created_ms)
     held = [row for row in standing if any(drift.is_beyond(gate, row) for gate in gates)]
     return [("waits for", tell_standing(held))] if held else []
 

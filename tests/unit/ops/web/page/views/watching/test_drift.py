@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from schemas.topics import TASKS
 from tests.serving import make_client, opened_site
-from tests.worlds.builders import task_closed, written
+from tests.worlds.builders import create_task, task_closed, written
 from tests.worlds.drift.asking import COHORTS, drift_policy, in_cohorts
 from tests.worlds.federation import Federation
 from tests.worlds.releasing.asking import ASKED, Asked
@@ -40,6 +41,26 @@ def test_what_has_moved_stands_on_the_page(world: Asked, tmp_path: Path) -> None
     assert "nobody answers any more" not in asked
     assert f"drift of {ASKED} by KS 1, since version 2" in released
     assert "within its bounds" in before
+
+
+def test_a_rollout_waits_for_nothing_that_was_before_it(tmp_path: Path) -> None:
+    """Guarantee: the page says what the rollout does: of what stood when its task was created it has never heard."""
+    found = Asked()
+    found.promote()
+    found.answer(0)
+    found.now_ms += 1_000
+    found.answer(3)
+    found.now_ms += 1_000
+    before, found.task = found.task, f"{found.task}.later"
+    create_task(found.log, found.rules, task=found.task, model=np.zeros(4))
+    found.settle()
+    found.promote()
+    with opened_site(tmp_path, found.log) as (site, _):
+        client = make_client(site)
+        first, later = (client.get(f"/tasks/{task}").text for task in (before, found.task))
+    assert "waits for" in first
+    assert "waits for" not in later
+    assert "<dt>promoted</dt><dd>version 1</dd>" in later
 
 
 def test_what_is_back_within_its_bounds_has_ended(tmp_path: Path) -> None:
