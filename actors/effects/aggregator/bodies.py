@@ -56,9 +56,11 @@ class Bodies:
             if ref.topic == UPDATES.name:
                 reader.unwrap = _list_inline
             self._readers[at] = reader
-        found = self._readers[at].fetch(ref)
-        self._used_s[at] = time.monotonic()
-        return found
+        try:
+            return self._readers[at].fetch(ref)
+        finally:
+            # Also where nothing came of it: a reader that no clock knows would read on for ever.
+            self._used_s[at] = time.monotonic()
 
     def fetch(self, ref: BodyRef) -> bytes:
         """The bytes. Raises BodyLost, which names the place."""
