@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +11,8 @@ import pytest
 from schemas.events import TensorSpec
 from schemas.policy import Policy
 from streams.kafka.settings import KafkaSettings
-from tests.root import ROOT
 from tests.worlds.builders import policy
-from tests.worlds.stage import PLAIN_ACTORS, Stage, staged
+from tests.worlds.stage import PLAIN_ACTORS, Stage, console_beside, staged
 
 PARAMETERS = 6
 TENSORS = (TensorSpec(name="weight", shape=(2, 2)), TensorSpec(name="bias", shape=(2,)))
@@ -49,27 +44,10 @@ def rules(model: str, **arguments: str) -> Policy:
 
 @contextmanager
 def running(stage: Stage, *words: str) -> Iterator[Path]:
-    """A command in a session of its own; the file holds what it says."""
+    """A command meanwhile; the file holds what it says."""
     said = stage.folder / f"{words[0]}.out"
-    with said.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ops.terminal.cli", *words, *stage.options],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=stage.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
+    with console_beside([*words, *stage.options], log=said):
         yield said
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.mark.timeout(300)

@@ -19,6 +19,7 @@ import numpy as np
 
 from actors.deciders.arithmetic.sums import RunningSum
 from schemas.tensors import BLOCK, Quanta, clipping, decompress, encode_update, payload_bytes, read_update
+from tests.bench.machine import find_cpu_ms
 from tests.worlds.builders import policy
 
 PARAMETERS, REPEATS = 1_000_000, 30
@@ -33,10 +34,10 @@ def measure() -> dict[str, float]:
     quanta = read_update(body, rules, parameters=PARAMETERS)
     total = RunningSum(PARAMETERS)
     found = {
-        "digest_ms": _clock(lambda: hashlib.sha256(body).digest()),
-        "zstd_ms": _clock(lambda: decompress(body, payload_bytes(rules.compression, PARAMETERS))),
-        "norm_ms": _clock(lambda: clipping.compute_squared_norm(quanta)),
-        "add_ms": _clock(lambda: total.add(quanta, weight=1, scale=SCALE)),
+        "digest_ms": find_cpu_ms(lambda: hashlib.sha256(body).digest(), repeats=REPEATS),
+        "zstd_ms": find_cpu_ms(lambda: decompress(body, payload_bytes(rules.compression, PARAMETERS)), repeats=REPEATS),
+        "norm_ms": find_cpu_ms(lambda: clipping.compute_squared_norm(quanta), repeats=REPEATS),
+        "add_ms": find_cpu_ms(lambda: total.add(quanta, weight=1, scale=SCALE), repeats=REPEATS),
     }
     return {**found, **_measure_compiled(quanta)}
 
@@ -54,8 +55,8 @@ def _measure_compiled(quanta: Quanta) -> dict[str, float]:
     assert np.array_equal(part, clipping.clip(quanta, SCALE))
     return {
         "compile_s": compile_s,
-        "numba_norm_ms": _clock(lambda: norm(*given)),
-        "numba_add_ms": _clock(lambda: add(part, *given, SCALE / clipping.SCALE_ONE)),
+        "numba_norm_ms": find_cpu_ms(lambda: norm(*given), repeats=REPEATS),
+        "numba_add_ms": find_cpu_ms(lambda: add(part, *given, SCALE / clipping.SCALE_ONE), repeats=REPEATS),
     }
 
 
@@ -84,15 +85,6 @@ def compile_both() -> tuple[Callable[..., int], Callable[..., None]] | None:
                 part[i] += np.int32(values[i] * factor)
 
     return norm, add
-
-
-def _clock(call: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(REPEATS):
-        began_s = time.process_time()
-        call()
-        best = min(best, time.process_time() - began_s)
-    return 1e3 * best
 
 
 if __name__ == "__main__":

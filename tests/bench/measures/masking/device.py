@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
-from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from schemas.masking import ring
 from schemas.masking.seeds import seal_seeds, write_header
 from schemas.sealing.envelopes import SECRET_BYTES, EpochSecret
 from schemas.tensors import clipping
+from tests.bench.machine import find_cpu_ms
 from tests.worlds.builders import lease, policy
 
 CODECS = ("float32", "float16", "int8", "int4", "topk", "ring32")
@@ -32,8 +31,8 @@ def measure(codec: str, parameters: int, *, repeats: int) -> dict[str, float]:
     delta = np.random.default_rng(1).normal(0, 0.1, parameters).astype(np.float32)
     protected = clip(delta, rules.clipping.norm)
     found = {
-        "clip_ms": _clock(lambda: clip(delta, rules.clipping.norm), repeats),
-        "encode_ms": _clock(lambda: compress(protected, policy=rules), repeats),
+        "clip_ms": find_cpu_ms(lambda: clip(delta, rules.clipping.norm), repeats=repeats),
+        "encode_ms": find_cpu_ms(lambda: compress(protected, policy=rules), repeats=repeats),
     }
     if is_masked:
         quanta = compress(protected, policy=rules).quanta
@@ -47,14 +46,5 @@ def measure(codec: str, parameters: int, *, repeats: int) -> dict[str, float]:
             sent = ring.mask(quanta, scale, seeds=seeds, header=header)
             seal_seeds(seeds, header, body_sha256=hashlib.sha256(sent).digest(), public_keys=keys)
 
-        found["mask_ms"] = _clock(mask, repeats)
+        found["mask_ms"] = find_cpu_ms(mask, repeats=repeats)
     return found
-
-
-def _clock(call: Callable[[], object], repeats: int) -> float:
-    best = float("inf")
-    for _ in range(repeats):
-        began_s = time.process_time()
-        call()
-        best = min(best, time.process_time() - began_s)
-    return 1e3 * best
