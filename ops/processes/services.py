@@ -228,8 +228,7 @@ class Services:
     def end_services(self) -> None:
         """End the commands, and leave the broker."""
         with hold_interrupts():
-            ending, self.services = self.services, {}
-            is_current = True
+            ending, self.services, is_current = self.services, {}, True
             # Extras last: a history that ends before those who write has not seen the end.
             for is_extra in (False, True):
                 if is_extra and "history" in ending:
@@ -237,6 +236,7 @@ class Services:
                 ended = [service.child for service in ending.values() if service.is_extra is is_extra]
                 children.end(ended, timeout_s=STOP_TIMEOUT_S)
             if not is_current:
+                self.say("The history is behind: it is brought up to date.")
                 # It gives way to everybody, on a busy machine for minutes: once it is read at our own rank.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.ask("history", "sync", timeout_s=HISTORY_SYNC_S)
